@@ -1,0 +1,38 @@
+"""The public names of seg_core and where each lives."""
+
+EXPORTS = {
+    name: f"seg_core.{module}:{name}"
+    for module, names in {
+        "argmax": ["argmax_labels"],
+        "augment": ["SegmentationAugment"],
+        "class_balance": ["class_weights", "count_pixels"],
+        "drawing": [
+            "colorize",
+            "draw_snapshots",
+            "exhibit_figure",
+            "overlay",
+            "plot_confusion_matrix",
+            "plot_running_metrics",
+        ],
+        "errors": [
+            "ConfigError",
+            "CorruptFileError",
+            "DatasetNotFoundError",
+            "InvalidArgumentError",
+            "LabelOutOfRangeError",
+            "MissingDependencyError",
+            "UnknownNameError",
+            "UserError",
+        ],
+        "label_map": ["IGNORE", "LabelMap"],
+        "metadata": ["DatasetMetadata", "resolve_metadata"],
+        "metrics": ["MetricStore", "scores_from_confusion"],
+        "model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
+        "preprocessing": ["Preprocessing"],
+        "randomness": ["sample_generator", "seed"],
+        "registry": ["Registry"],
+        "transforms": ["SegmentationTransform"],
+        "weights": ["Weights", "WeightsEnum"],
+    }.items()
+    for name in names
+}

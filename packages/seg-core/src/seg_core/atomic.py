@@ -1,0 +1,57 @@
+"""Files that are whole or not there: written to a temporary name in the same folder, then renamed."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from seg_core.errors import UserError, WriteError
+
+__all__ = ["atomic_path", "write_text"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path beside `path`; what is written there becomes `path` when the block ends without error.
+
+    The temporary file is synced to the disk before the rename, so that a machine that loses power keeps the old file or
+    the new one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are made.
+
+    Raises:
+        WriteError: if the folder or the file cannot be written, or the disk is full.
+    """
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files that only their owner may read; results have the permissions of any new file
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
+    except UserError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {target}: {error.strerror or error}; check the folder's permissions and free space"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a UTF-8 text file atomically.
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

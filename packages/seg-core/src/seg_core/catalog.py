@@ -1,0 +1,105 @@
+"""Rows of the catalogs: what is known of a name without importing what it names.
+
+A catalog is a dict from name to `Entry` (or just to its target string). It lives in a package's `catalog.py`, imports
+no torch, and is announced by one entry point of the package. Listing names is therefore instant.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["DatasetEntry", "Entry", "ModelEntry", "WeightsEntry"]
+
+
+def _frozen() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name of a catalog.
+
+    Attributes:
+        target: where the object is, as `"package.module:attribute"`; imported on use.
+        summary: one line for listings.
+    """
+
+    target: str
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One published weights file, as data; `seg_core.weights` makes enum members from it.
+
+    Attributes:
+        url: where the file is.
+        hash: hexadecimal sha256 of the file, whole or its first digits; empty where none was published.
+        verified: how far `hash` vouches for the file: `"sha256"` (whole digest), `"prefix"` (published first digits) or
+            `"first-use"` (no published digest: recorded when the file is first fetched, compared ever after).
+        label_set: name of the label set (see `seg_core.resolve_metadata`) whose classes the outputs are.
+        mean: per channel, of RGB in [0, 1].
+        std: per channel, of RGB in [0, 1].
+        resize: how pictures are sized before the network, see `seg_core.Preprocessing`.
+        form: the form of the builder that the file needs.
+        dialect: whose parameter names the file holds.
+        aux: whether the file holds auxiliary heads.
+        meta: params, macs, metrics with their protocol, source, licence and more, as published.
+    """
+
+    url: str
+    hash: str
+    verified: str
+    label_set: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Mapping[str, Any] = field(default_factory=_frozen)
+    form: str = "paper"
+    dialect: str = "seg"
+    aux: bool = False
+    meta: Mapping[str, Any] = field(default_factory=_frozen)
+
+
+@dataclass(frozen=True)
+class ModelEntry(Entry):
+    """A network builder.
+
+    Attributes:
+        family: the paper's name of the network, as in `"FCN"`.
+        backbone: catalog name of the backbone, or None where the network has none.
+        params: trainable parameters at 21 classes, default form, without auxiliary heads.
+        macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 picture, same form.
+        min_size: smallest height and width in pixels that `forward` takes.
+        outputs: keys of the result with `aux_loss=True`.
+        forms: names of the forms the builder knows, the default first.
+        weights_enum: public name of the weights enum, or None where there are no weights.
+        weights: member name -> entry.
+        default_weights: the member that `DEFAULT` is.
+    """
+
+    family: str = ""
+    backbone: str | None = None
+    params: int = 0
+    macs: int = 0
+    min_size: int = 1
+    outputs: tuple[str, ...] = ("out",)
+    forms: tuple[str, ...] = ("paper",)
+    weights_enum: str | None = None
+    weights: Mapping[str, WeightsEntry] = field(default_factory=_frozen)
+    default_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetEntry(Entry):
+    """A data set class.
+
+    Attributes:
+        label_set: name for `seg_core.resolve_metadata`, or None where the user brings the metadata.
+        splits: names of the splits.
+        needs_root: whether the data set reads files of the user's.
+    """
+
+    label_set: str | None = None
+    splits: tuple[str, ...] = ("train", "val", "test")
+    needs_root: bool = True

@@ -1,0 +1,104 @@
+"""The `seg` command: finds the subcommands of every installed package and runs one.
+
+A package announces its subcommands by an entry point in the group `seg_core.commands` whose value is a catalog: name ->
+`Entry` with the target of a `Command` and a one-line summary. Only the subcommand that is run is imported.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or a config is wrong; nothing was started).
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from seg_core.__about__ import __version__
+from seg_core.errors import UserError, nearest
+from seg_core.registry import COMMANDS
+
+__all__ = ["Command", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of `seg`.
+
+    Attributes:
+        configure: adds the subcommand's arguments to its parser.
+        run: does the work, given the parsed arguments, and returns the exit code. Results go to stdout; progress and
+            warnings go to stderr. A `UserError` it raises is shown as one sentence.
+        description: what `--help` says above the arguments.
+        epilog: what `--help` says below them; examples, say.
+    """
+
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    description: str = ""
+    epilog: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `seg` with `argv` (default: the process's arguments) and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        print(f"seg: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("seg: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `seg models | head` closes our stdout early; what was asked for has been shown. The descriptor is replaced so
+        # that the interpreter's own flush at exit does not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"seg-core {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        hint = nearest(name, COMMANDS)
+        what = "option" if name.startswith("-") else "command"
+        print(f"seg: error: unknown {what} {name!r}.{hint} `seg` alone lists the commands", file=sys.stderr)
+        return 2
+    command = COMMANDS.get(name)
+    parser = argparse.ArgumentParser(
+        prog=f"seg {name}",
+        description=command.description or COMMANDS.entry(name).summary,
+        epilog=command.epilog or None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.configure(parser)
+    try:
+        namespace = parser.parse_args(rest)
+    except SystemExit as stop:  # argparse ends the process; a caller of main() wants the code
+        return stop.code if isinstance(stop.code, int) else 2
+    code: int = command.run(namespace)
+    sys.stdout.flush()
+    return code
+
+
+def _overview() -> str:
+    lines = ["usage: seg COMMAND [ARGUMENTS]", "", "Semantic segmentation in PyTorch.", ""]
+    names = COMMANDS.names()
+    if names:
+        width = max(map(len, names))
+        lines += ["commands:"]
+        lines += [f"  {n:<{width}}  {COMMANDS.entry(n).summary}  ({COMMANDS.origin(n)})" for n in names]
+    else:
+        lines += [
+            "No commands are installed: `pip install seg-models` brings seg predict, `pip install seg-train` seg train."
+        ]
+    lines += ["", "`seg COMMAND --help` explains one command; `seg --version` prints the version."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The errors a user can cause.
+
+Each is also the builtin exception that a user of PyTorch expects, so `except ValueError` keeps working. The `seg`
+command shows a `UserError` as one sentence without a traceback; any other exception is a bug and keeps its traceback.
+Every message names the argument, the value seen, what is allowed and what to do.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ConfigError",
+    "CorruptFileError",
+    "DatasetNotFoundError",
+    "InvalidArgumentError",
+    "LabelOutOfRangeError",
+    "MissingDependencyError",
+    "UnknownNameError",
+    "UsageError",
+    "UserError",
+    "WriteError",
+    "nearest",
+]
+
+
+class UserError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+    exit_code = 1
+
+
+class UsageError(UserError, ValueError):
+    """The command line asks for something that does not exist; nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config is wrong; nothing was built."""
+
+
+class UnknownNameError(UsageError):
+    """A registry, a label set list or an enum does not know a name."""
+
+
+class InvalidArgumentError(UserError, ValueError):
+    """An argument has a value outside of what is allowed."""
+
+
+class LabelOutOfRangeError(InvalidArgumentError):
+    """A mask or a prediction holds an id that is neither a class nor the ignored value."""
+
+
+class DatasetNotFoundError(UserError, FileNotFoundError):
+    """A data set is not where it was looked for, or a part of it is missing."""
+
+    # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class CorruptFileError(UserError, ValueError):
+    """A file exists but cannot be read as what it should be."""
+
+
+class WriteError(UserError, OSError):
+    """A result could not be written."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingDependencyError(UserError, ImportError):
+    """An optional package is needed and not installed."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
+    """Returns " Did you mean 'a' or 'b'?" for the known names closest to `name`, or "" where none is close.
+
+    The comparison ignores upper and lower case.
+    """
+    by_lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=limit, cutoff=0.6)
+    if not close:
+        return ""
+    return " Did you mean " + " or ".join(repr(by_lower[c]) for c in close) + "?"

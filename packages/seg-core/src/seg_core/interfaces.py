@@ -1,0 +1,71 @@
+"""What the parts of the toolkit expect of each other, as protocols: no base class needs to be inherited."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from seg_core.metadata import DatasetMetadata
+
+__all__ = ["FeatureInfo", "JointTransform", "Network", "Predict", "SegmentationDataset"]
+
+
+class FeatureInfo(Protocol):
+    """One feature map of a backbone."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A segmentation network."""
+
+    upsampling: Mapping[str, tuple[str, bool] | None]
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the outputs before the final resize.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB.
+        """
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns `"out"`: logits (N, K, H, W) at the input's size, and auxiliary outputs where the network has them.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB.
+        """
+
+
+@runtime_checkable
+class SegmentationDataset(Protocol):
+    """Pictures with their masks."""
+
+    metadata: DatasetMetadata
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Returns image uint8 (3, H, W) and mask (H, W) of train ids; no mask in a test split without masks."""
+
+    def file_names(self, index: int) -> Sequence[str]:
+        """Returns the files that sample `index` comes from, for messages."""
+
+
+class JointTransform(Protocol):
+    """A transform of a picture and its mask together."""
+
+    def __call__(
+        self, image: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns both, with the same geometry; every random choice comes from `generator`."""
+
+
+class Predict(Protocol):
+    """A way of predicting: whole, tiled, with test-time augmentation."""
+
+    def __call__(self, model: torch.nn.Module, images: Tensor) -> Tensor:
+        """Returns logits float (N, K, H, W) or labels (N, H, W) of `images` float (N, C, H, W)."""

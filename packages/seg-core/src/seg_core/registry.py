@@ -1,0 +1,199 @@
+"""Names to things: models, data sets, losses and the rest, of every installed package, imported on use.
+
+A package announces a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
+Installing the package is enough to be found; importing what a name stands for waits until the name is used.
+"""
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, overload
+
+from seg_core.catalog import Entry
+from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+
+__all__ = [
+    "BACKBONES",
+    "COMMANDS",
+    "DATASETS",
+    "LOGGERS",
+    "LOSSES",
+    "MODELS",
+    "OPTIMIZERS",
+    "PREDICTORS",
+    "SCHEDULES",
+    "Registry",
+    "resolve_target",
+]
+
+
+def resolve_target(target: str) -> Any:
+    """Imports `"package.module:attribute"` and returns the attribute.
+
+    Raises:
+        InvalidArgumentError: if `target` has another form.
+    """
+    module, colon, attribute = target.partition(":")
+    if not (module and colon and attribute):
+        raise InvalidArgumentError(f"target must read 'package.module:attribute', got {target!r}")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """The names of one kind of thing.
+
+    Args:
+        noun: what the names stand for, for messages (`"model"`).
+        group: entry point group whose catalogs are read on first use; None for a registry that only `register` and
+            `add_table` fill.
+    """
+
+    def __init__(self, noun: str, group: str | None = None) -> None:
+        self.noun = noun
+        self.group = group
+        self._entries: dict[str, Entry] = {}
+        self._objects: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
+        self._conflicts: dict[str, tuple[str, str]] = {}
+        self._tables: set[str] = set()
+        self._discovered = group is None
+
+    def add_table(self, package: str, table: Mapping[str, Entry | str]) -> None:
+        """Adds a package's catalog. A package already added is left as it is.
+
+        Call it where there is no installed metadata to find (torch.hub); otherwise the entry point does it. A name that
+        another package claimed before stays in the list and is an error, naming both, once it is used.
+        """
+        if package in self._tables:
+            return
+        self._tables.add(package)
+        for name, value in table.items():
+            entry = Entry(value) if isinstance(value, str) else value
+            if not isinstance(entry, Entry):
+                raise TypeError(f"{self.noun} {name!r} must be a catalog entry or a target string, got {entry!r}")
+            if name in self._origins:
+                self._conflicts[name] = (self._origins[name], package)
+                continue
+            self._entries[name] = entry
+            self._origins[name] = package
+
+    @overload
+    def register(self, name: str) -> Callable[[Any], Any]: ...
+    @overload
+    def register(self, name: str, value: Any) -> Any: ...
+    def register(self, name: str, value: Any = None) -> Any:
+        """Adds one name by hand, as in a notebook; also a decorator: `@MODELS.register("my_net")`.
+
+        Args:
+            name: the new name.
+            value: the object itself, an `Entry`, or a `"package.module:attribute"` string.
+
+        Raises:
+            InvalidArgumentError: if the name is taken.
+        """
+        if value is None:
+            return lambda decorated: self.register(name, decorated)
+        self._discover()
+        if name in self._origins:
+            raise InvalidArgumentError(
+                f"{self.noun} {name!r} is already registered by {self._origins[name]}; choose another name"
+            )
+        self._origins[name] = "register()"
+        if isinstance(value, str):
+            self._entries[name] = Entry(value)
+        elif isinstance(value, Entry):
+            self._entries[name] = value
+        else:
+            module, attribute = getattr(value, "__module__", "?"), getattr(value, "__qualname__", repr(value))
+            self._entries[name] = Entry(f"{module}:{attribute}")
+            self._objects[name] = value
+        return value
+
+    def entry(self, name: str) -> Entry:
+        """Returns what the catalog knows of `name`, without importing it.
+
+        Raises:
+            UnknownNameError: if there is no such name; the message names the nearest ones.
+            InvalidArgumentError: if two packages claim the name.
+        """
+        self._discover()
+        if name in self._conflicts:
+            first, second = self._conflicts[name]
+            raise InvalidArgumentError(
+                f"{self.noun} {name!r} is claimed by both {first} and {second}; uninstall one of them or ask its "
+                "authors for another name"
+            )
+        if name not in self._entries:
+            hint = nearest(name, self._entries)
+            known = ", ".join(sorted(self._entries)) or "none (is the package that brings them installed?)"
+            raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}")
+        return self._entries[name]
+
+    def get(self, name: str) -> Any:
+        """Imports and returns what `name` stands for.
+
+        Raises:
+            UnknownNameError: if there is no such name.
+            InvalidArgumentError: if two packages claim the name.
+        """
+        entry = self.entry(name)
+        if name not in self._objects:
+            self._objects[name] = resolve_target(entry.target)
+        return self._objects[name]
+
+    def origin(self, name: str) -> str:
+        """Returns the package that brought `name`."""
+        self.entry(name)
+        return self._origins[name]
+
+    def names(self) -> list[str]:
+        """Returns all names, sorted; nothing is imported."""
+        self._discover()
+        return sorted(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __repr__(self) -> str:
+        return f"Registry({self.noun!r}, {len(self)} names)"
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        for point in sorted(entry_points(group=self.group or ""), key=lambda p: (p.name, p.value)):
+            package = point.dist.name if point.dist is not None else point.name
+            try:
+                self.add_table(package, self._load(point))
+            except Exception as error:  # a third party's table must not break everybody's list
+                warnings.warn(
+                    f"the {self.noun} table of package {package!r} ({point.value}) cannot be read and is left out: "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=3,
+                )
+
+    @staticmethod
+    def _load(point: EntryPoint) -> Mapping[str, Entry | str]:
+        table = point.load()
+        if not isinstance(table, Mapping):
+            raise TypeError(f"the entry point must name a mapping, got {type(table).__name__}")
+        return table
+
+
+MODELS = Registry("model", "seg_core.models")
+BACKBONES = Registry("backbone", "seg_core.backbones")
+DATASETS = Registry("data set", "seg_core.datasets")
+LOSSES = Registry("loss", "seg_core.losses")
+OPTIMIZERS = Registry("optimizer", "seg_core.optimizers")
+SCHEDULES = Registry("LR schedule", "seg_core.schedules")
+LOGGERS = Registry("logger", "seg_core.loggers")
+PREDICTORS = Registry("way of predicting", "seg_core.predictors")
+COMMANDS = Registry("command", "seg_core.commands")

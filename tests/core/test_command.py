@@ -1,0 +1,100 @@
+import argparse
+
+import pytest
+
+from seg_core import command as command_module
+from seg_core.command import Command, main
+from seg_core.errors import ConfigError, DatasetNotFoundError
+from seg_core.registry import Registry
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["fine", "missing", "config", "bug", "interrupt"])
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.what == "missing":
+        raise DatasetNotFoundError("no data in there; look elsewhere")
+    if args.what == "config":
+        raise ConfigError("optimizer.params.lrr: unknown key")
+    if args.what == "bug":
+        raise ZeroDivisionError("ours to mend")
+    if args.what == "interrupt":
+        raise KeyboardInterrupt
+    print("done")
+    return 0
+
+
+TRY = Command(configure, run)
+
+
+@pytest.fixture(autouse=True)
+def commands(monkeypatch):
+    registry = Registry("command")
+    registry.register("try", TRY)
+    registry._entries["try"] = type(registry.entry("try"))("here:TRY", summary="tries things")
+    monkeypatch.setattr(command_module, "COMMANDS", registry)
+    return registry
+
+
+@pytest.mark.smoke
+def test_main_alone_lists_commands_and_succeeds(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert "usage: seg COMMAND" in out
+    assert "try  tries things" in out
+
+
+def test_main_alone_without_commands_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr(command_module, "COMMANDS", Registry("command"))
+    assert main([]) == 0
+    assert "pip install seg-models" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_seg_and_of_a_command_succeeds(capsys, flag):
+    assert main([flag]) == 0
+    assert main(["try", flag]) == 0
+    assert "usage: seg try" in capsys.readouterr().out
+
+
+def test_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("seg-core ")
+
+
+def test_command_that_works_returns_its_code(capsys):
+    assert main(["try", "fine"]) == 0
+    assert capsys.readouterr().out == "done\n"
+
+
+def test_user_error_is_one_line_and_1(capsys):
+    assert main(["try", "missing"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "seg: error: no data in there; look elsewhere\n"
+    assert captured.out == ""
+
+
+def test_config_error_is_2(capsys):
+    assert main(["try", "config"]) == 2
+    assert capsys.readouterr().err == "seg: error: optimizer.params.lrr: unknown key\n"
+
+
+def test_unknown_command_suggests_the_nearest_and_is_2(capsys):
+    assert main(["tri"]) == 2
+    assert "unknown command 'tri'. Did you mean 'try'? `seg` alone lists the commands" in capsys.readouterr().err
+
+
+def test_wrong_argument_is_2(capsys):
+    assert main(["try", "nothing"]) == 2
+    assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_interrupt_is_1(capsys):
+    assert main(["try", "interrupt"]) == 1
+    assert capsys.readouterr().err == "seg: interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        main(["try", "bug"])
