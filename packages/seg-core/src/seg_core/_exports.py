@@ -6,14 +6,7 @@ EXPORTS = {
         "argmax": ["argmax_labels"],
         "augment": ["SegmentationAugment"],
         "class_balance": ["class_weights", "count_pixels"],
-        "drawing": [
-            "colorize",
-            "draw_snapshots",
-            "exhibit_figure",
-            "overlay",
-            "plot_confusion_matrix",
-            "plot_running_metrics",
-        ],
+        "drawing": ["colorize", "overlay"],
         "errors": [
             "ConfigError",
             "CorruptFileError",
@@ -24,6 +17,7 @@ EXPORTS = {
             "UnknownNameError",
             "UserError",
         ],
+        "figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
         "label_map": ["IGNORE", "LabelMap"],
         "metadata": ["DatasetMetadata", "resolve_metadata"],
         "metrics": ["MetricStore", "scores_from_confusion"],

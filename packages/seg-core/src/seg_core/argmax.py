@@ -1,0 +1,73 @@
+"""From logits to label maps, several times faster than `torch.argmax` on a CPU and without its int64 result."""
+
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+
+__all__ = ["argmax_labels"]
+
+# Operations on at most this many elements run in the calling thread, and their operands stay in its cache.
+_STRIP = 32768
+
+
+@torch.no_grad()
+def argmax_labels(logits: Tensor) -> Tensor:
+    """Returns the class with the largest logit, for each pixel; of equal ones the first, as `torch.argmax`.
+
+    On a CPU it needs less than 1 MiB beside the result; logits in channels_last memory take torch's own reduction,
+    which is fast there, and 12 bytes for each pixel of one picture. A pixel with a NaN among its logits gets some
+    class; test for NaN before where it matters.
+
+    Args:
+        logits: floating point (N, C, H, W) or (C, H, W), any memory format, any device; 1 to 65536 classes C.
+
+    Returns:
+        uint8 (N, H, W) or (H, W) on the same device, class ids; uint16 for more than 256 classes.
+
+    Raises:
+        InvalidArgumentError: if `logits` has another type or shape.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim not in (3, 4):
+        seen = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InvalidArgumentError(f"logits must be a floating point tensor (N, C, H, W) or (C, H, W), got {seen}")
+    num_classes = logits.shape[-3]
+    if not 1 <= num_classes <= 65536:
+        raise InvalidArgumentError(f"logits must have 1 to 65536 classes, got {num_classes} in {tuple(logits.shape)}")
+    dtype = torch.uint8 if num_classes <= 256 else torch.uint16
+    if logits.device.type != "cpu":
+        return logits.argmax(-3).to(dtype)
+    images = logits if logits.ndim == 4 else logits[None]
+    labels = torch.empty(images.shape[0], *images.shape[2:], dtype=dtype)  # (N, H, W)
+    # the classes of a pixel lie side by side in channels_last memory; elsewhere those of one class do
+    by_pixel = images.stride(1) < images.stride(3)
+    for image, target in zip(images, labels, strict=True):
+        if by_pixel:
+            target.copy_(image.max(0).indices)
+        else:
+            _fill_by_plane(image, target)
+    return labels if logits.ndim == 4 else labels[0]
+
+
+def _fill_by_plane(image: Tensor, target: Tensor) -> None:
+    """Writes the classes of `image` (C, H, W) into `target` (H, W) by a running maximum over the class planes.
+
+    It goes strip by strip; a strip is as many rows as fit in the cache.
+    """
+    _, height, width = image.shape
+    rows = max(1, min(height, _STRIP // max(1, width)))
+    # torch's uint16 has no arithmetic
+    scratch_type = torch.uint8 if target.dtype == torch.uint8 else torch.int32
+    best_buffer = torch.empty(rows, width, dtype=image.dtype)
+    label_buffer, class_buffer = torch.empty(2, rows, width, dtype=scratch_type)
+    for top in range(0, height, rows):
+        first, *others = image[:, top : top + rows].unbind(0)
+        best, label, greater = (b[: first.shape[0]] for b in (best_buffer, label_buffer, class_buffer))
+        best.copy_(first)
+        label.zero_()
+        for index, plane in enumerate(others, start=1):
+            # class ids rise, so the largest id that beat all before it is the one of the maximum
+            torch.gt(plane, best, out=greater)
+            torch.maximum(label, greater.mul_(index), out=label)
+            torch.maximum(best, plane, out=best)
+        target[top : top + rows] = label

@@ -1,0 +1,176 @@
+"""How often each class occurs in a data set, and the weights that even it out in a loss."""
+
+import inspect
+import numbers
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
+from seg_core.metrics import MetricStore
+
+__all__ = ["PixelCounts", "class_weights", "count_pixels"]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelCounts:
+    """What `count_pixels` found, for K classes.
+
+    Attributes:
+        pixels: int64 (K,), pixels of each class.
+        image_pixels: int64 (K,), all pixels, ignored ones too, of the pictures that hold the class.
+        ignored: pixels without a class.
+        num_images: number of pictures.
+    """
+
+    pixels: Tensor
+    image_pixels: Tensor
+    ignored: int
+    num_images: int
+
+
+def count_pixels(
+    dataset: Any,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> PixelCounts:
+    """Counts the pixels of each class in the masks of a data set, as the data set gives them.
+
+    Args:
+        dataset: has a length, and gives `(image, mask)` for each index; masks are integer (H, W), class ids or
+            `ignore_index`.
+        num_classes: number of classes K; by default that of `dataset.metadata`.
+        ignore_index: value of the pixels without a class; by default that of `dataset.metadata`, or 255.
+        progress: called with the number of pictures done and their total after each picture.
+
+    Raises:
+        InvalidArgumentError: if the number of classes is not known, or a sample has no mask.
+        LabelOutOfRangeError: if a mask holds another value; the message names the sample.
+    """
+    metadata = getattr(dataset, "metadata", None)
+    if num_classes is None:
+        if metadata is None:
+            raise InvalidArgumentError("num_classes must be given, since the data set has no metadata that tell it")
+        num_classes = metadata.num_classes
+    if ignore_index is None:
+        ignore_index = 255 if metadata is None else metadata.ignore_index
+    pixels = torch.zeros(num_classes, dtype=torch.int64)
+    image_pixels = torch.zeros_like(pixels)
+    total = 0
+    for index in range(len(dataset)):
+        mask = dataset[index][1]
+        if mask is None:
+            raise InvalidArgumentError(f"{_sample_name(dataset, index)} has no mask; count a split that has masks")
+        store = MetricStore(num_classes, ignore_index)
+        try:
+            # every pixel "predicted" as class 0: the first column then holds the counts of the mask, checked
+            store.store_results(mask, np.zeros(mask.shape, np.uint8))
+        except LabelOutOfRangeError as error:
+            raise LabelOutOfRangeError(f"mask of {_sample_name(dataset, index)}: {error}") from error
+        in_mask = store.confusion_matrix[:, 0]
+        size = int(np.prod(mask.shape))
+        pixels += in_mask
+        image_pixels += size * (in_mask > 0)
+        total += size
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return PixelCounts(pixels, image_pixels, total - int(pixels.sum()), len(dataset))
+
+
+def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
+    """Returns one weight per class for a loss: float32 (K,), large for rare classes.
+
+    Schemes, with p the share of the class among the pixels that have one:
+
+    - `"enet"`: 1 / ln(c + p), option `c=1.02` (A. Paszke et al., ENet, 2016, arXiv:1606.02147). A class that does not
+      occur gets 1 / ln(c), the bound of the others.
+    - `"median_frequency"`: median(f) / f, with f the share of the class among all pixels of the pictures that hold it
+      (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). A class that does not occur gets the largest weight of the others
+      and is left out of the median.
+
+    Args:
+        source: a data set (see `count_pixels`, whose defaults hold), the result of `count_pixels`, or plain numbers of
+            pixels per class (not enough for `"median_frequency"`).
+        scheme: name of the scheme.
+        **options: of the scheme, as named above.
+
+    Warns:
+        UserWarning: if a class does not occur.
+
+    Raises:
+        UnknownNameError: if there is no such scheme.
+        InvalidArgumentError: if an option or a count is not allowed, nothing was counted, or the scheme needs more than
+            plain counts.
+    """
+    if scheme not in _SCHEMES:
+        hint = nearest(scheme, _SCHEMES)
+        raise UnknownNameError(f"unknown scheme {scheme!r} for class weights.{hint} Known: {', '.join(_SCHEMES)}")
+    formula = _SCHEMES[scheme]
+    known = list(inspect.signature(formula).parameters)[2:]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known)
+            raise InvalidArgumentError(
+                f"scheme {scheme!r} has no option {option!r}.{hint} It has: {', '.join(known) or 'none'}"
+            )
+    if isinstance(source, PixelCounts):
+        pixels, image_pixels = source.pixels, source.image_pixels
+    elif _is_plain_counts(source):
+        pixels, image_pixels = source if isinstance(source, Tensor) else torch.tensor(source), None
+    else:
+        counts = count_pixels(source)
+        pixels, image_pixels = counts.pixels, counts.image_pixels
+    pixels = pixels.detach().cpu().double()
+    if not bool((pixels >= 0).all()) or not bool(pixels.isfinite().all()):
+        raise InvalidArgumentError(f"counts must be numbers of pixels, at least 0, got {pixels.tolist()}")
+    if not pixels.sum():
+        raise InvalidArgumentError("no pixel has a class, so there is nothing to derive class weights from")
+    absent = (pixels == 0).nonzero().flatten().tolist()
+    if absent:
+        warnings.warn(
+            f"classes {', '.join(map(str, absent))} do not occur in the counts; their weights are finite but arbitrary",
+            stacklevel=2,
+        )
+    return formula(pixels, image_pixels, **options).float()
+
+
+def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tensor:  # noqa: ARG001
+    if not c > 1:
+        raise InvalidArgumentError(f"c must be greater than 1, so that all weights are finite and positive, got {c}")
+    return 1 / torch.log(c + pixels / pixels.sum())
+
+
+def _median_frequency(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:
+    if image_pixels is None:
+        raise InvalidArgumentError(
+            "scheme 'median_frequency' needs the pixels of the pictures that hold each class, which plain counts do "
+            "not tell; give the data set or the result of count_pixels"
+        )
+    present = pixels > 0
+    frequency = pixels[present] / image_pixels[present]
+    # torch.median takes the lower of two middle values; the median is their mean
+    weights_present = frequency.quantile(0.5) / frequency
+    weights = weights_present.max().repeat(len(pixels))
+    weights[present] = weights_present
+    return weights
+
+
+_SCHEMES: dict[str, Callable[..., Tensor]] = {"enet": _enet, "median_frequency": _median_frequency}
+
+
+def _is_plain_counts(source: Any) -> bool:
+    if isinstance(source, Tensor | np.ndarray):
+        return source.ndim == 1
+    return isinstance(source, Sequence) and bool(source) and all(isinstance(n, numbers.Real) for n in source)
+
+
+def _sample_name(dataset: Any, index: int) -> str:
+    file_names = getattr(dataset, "file_names", None)
+    files = f" ({', '.join(map(str, file_names(index)))})" if file_names is not None else ""
+    return f"sample {index}{files}"

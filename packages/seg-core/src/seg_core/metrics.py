@@ -1,0 +1,398 @@
+"""Scores of a segmentation: one confusion matrix over the whole data set, and what follows from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
+
+__all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
+
+AbsentPolicy = Literal["skip", "zero", "one", "nan"]
+
+_SCORES = ("acc", "macc", "miou", "fwiou", "dice", "acc_per_class", "iou_per_class", "dice_per_class", "absent")
+_BYTE = 256  # values that fit in uint8
+
+
+def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[str, Any]:
+    """Returns the scores that follow from a confusion matrix, as floats from 0 to 1 (nan where nothing was counted).
+
+    With TP, FP and FN the true positive, false positive and false negative pixels of a class:
+
+    - `acc`: share of the pixels that are right.
+    - `acc_per_class`: TP / (TP + FN); `macc` is its mean over the classes.
+    - `iou_per_class`: TP / (TP + FP + FN); `miou` is its mean, `fwiou` its mean weighted by the pixels in truth.
+    - `dice_per_class`: 2 TP / (2 TP + FP + FN); `dice` is its mean.
+    - `absent`: the policy, as given.
+
+    Args:
+        matrix: array, tensor or nested list (K, K) of counts, rows are truth, columns are predictions.
+        absent: what becomes of a class whose denominator is zero (in IoU and Dice: neither in truth nor predicted; in
+            accuracy: not in truth). `"skip"`: nan, and left out of the mean; `"zero"` and `"one"`: that value, also in
+            the mean; `"nan"`: nan, and so is the mean. All but the first are there to reproduce the scores of others.
+
+    Raises:
+        InvalidArgumentError: if the matrix is not square, holds negative or undefined values, or the policy is unknown.
+    """
+    if absent not in get_args(AbsentPolicy):
+        raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentPolicy))}, got {absent!r}")
+    counts = np.asarray(matrix.detach().cpu() if isinstance(matrix, Tensor) else matrix, dtype=np.float64)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
+        raise InvalidArgumentError(f"matrix must be square, (K, K), got shape {counts.shape}")
+    if not (counts >= 0).all() or np.isinf(counts).any():
+        raise InvalidArgumentError("matrix must hold counts, but some entries are negative, infinite or nan")
+    right = np.diag(counts)
+    in_truth = counts.sum(1)
+    in_both = in_truth + counts.sum(0)
+    total = in_truth.sum()
+    accuracy = _ratio(right, in_truth, absent)
+    iou = _ratio(right, in_both - right, absent)
+    dice = _ratio(2 * right, in_both, absent)
+    present = in_truth > 0
+    weighted_iou = (in_truth[present] * iou[present]).sum()
+    return {
+        "acc": float(right.sum() / total) if total else float("nan"),
+        "macc": _mean(accuracy, absent),
+        "miou": _mean(iou, absent),
+        "fwiou": float(weighted_iou / total) if total else float("nan"),
+        "dice": _mean(dice, absent),
+        "acc_per_class": accuracy.tolist(),
+        "iou_per_class": iou.tolist(),
+        "dice_per_class": dice.tolist(),
+        "absent": absent,
+    }
+
+
+class MetricStore:
+    """Collects label maps and measures over a data set and sums them up.
+
+    Args:
+        num_classes: number of classes K.
+        ignore_index: value in truths whose pixels are left out, not a class id.
+        absent: what becomes of absent classes in the means, see `scores_from_confusion`.
+
+    Example:
+        >>> store = MetricStore(num_classes=2)
+        >>> store.store_results(torch.tensor([[[0, 1, 1, 255]]]), torch.tensor([[[0, 1, 0, 0]]]))
+        >>> store.confusion_matrix
+        tensor([[1, 0],
+                [1, 1]])
+        >>> store.summarize()["miou"]
+        0.5
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255, absent: AbsentPolicy = "skip") -> None:
+        if num_classes < 1:
+            raise InvalidArgumentError(f"num_classes must be at least 1, got {num_classes}")
+        if 0 <= ignore_index < num_classes:
+            raise InvalidArgumentError(
+                f"ignore_index {ignore_index} is a class id (0 to {num_classes - 1}); map the ids with a LabelMap, so "
+                "that ignored pixels get a value of their own"
+            )
+        if absent not in get_args(AbsentPolicy):
+            raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentPolicy))}, got {absent!r}")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.absent: AbsentPolicy = absent
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything that was stored."""
+        # what `reduce` has summed over the processes is kept apart, so that no call counts a sample twice
+        self._own = _Totals.empty(self.num_classes)
+        self._shared = _Totals.empty(self.num_classes)
+        self._on_devices: dict[torch.device, _DeviceCounts] = {}
+
+    def store_results(self, truths: Tensor | npt.NDArray[Any], preds: Tensor | npt.NDArray[Any]) -> None:
+        """Counts the pixels of one batch.
+
+        Fastest with uint8 on both sides. The inputs are not changed.
+
+        Args:
+            truths: integer (N, H, W) or any shape, class ids or `ignore_index`.
+            preds: integer of the same shape, class ids. They must be class ids under ignored truths as well.
+
+        Raises:
+            LabelOutOfRangeError: if a side holds any other value; nothing of the batch is counted. For tensors on
+                another device than the CPU the error comes when the results are read, each time until `reset`.
+            InvalidArgumentError: if the shapes differ or a side does not hold integers.
+        """
+        truth, pred = _as_integers("truths", truths), _as_integers("preds", preds)
+        if truth.shape != pred.shape:
+            raise InvalidArgumentError(
+                f"truths and preds must have the same shape, got {tuple(truth.shape)} and {tuple(pred.shape)}; logits "
+                "become labels with argmax_labels"
+            )
+        truth, pred = truth.to(pred.device).reshape(-1), pred.reshape(-1)
+        if not truth.numel():
+            return
+        if truth.device.type != "cpu":
+            if truth.device not in self._on_devices:
+                self._on_devices[truth.device] = _DeviceCounts(self.num_classes, self.ignore_index, truth.device)
+            self._on_devices[truth.device].add(truth, pred)
+        elif self.num_classes <= _BYTE and _fits_byte(truth) and _fits_byte(pred):
+            self._own.matrix += self._count_bytes(truth, pred)
+        else:
+            counts = _DeviceCounts(self.num_classes, self.ignore_index, truth.device)
+            counts.add(truth, pred)
+            if counts.has_wrong():
+                raise self._out_of_range(truth, pred)
+            self._own.matrix += counts.read()
+
+    def store_measures(self, n: int, measures: Mapping[str, float | Tensor]) -> None:
+        """Adds values to running means, such as the loss of a batch.
+
+        Args:
+            n: weight of the values, as a rule the number of samples in the batch.
+            measures: name -> number or tensor with one element; tensors stay on their device until they are read.
+
+        Raises:
+            InvalidArgumentError: if `n` is negative, a name is that of a score, or a tensor has more than one element.
+        """
+        if n < 0:
+            raise InvalidArgumentError(f"n must be the number of samples, at least 0, got {n}")
+        for name, value in measures.items():
+            if name in _SCORES:
+                raise InvalidArgumentError(f"measure {name!r} has the name of a score; choose another name")
+            if isinstance(value, Tensor):
+                if value.numel() != 1:
+                    raise InvalidArgumentError(
+                        f"measure {name!r} must be a single number, got a tensor of shape {tuple(value.shape)}"
+                    )
+                value = value.detach().reshape(()).clone()
+            self._own.add_measure(name, n * value, n)
+
+    @property
+    def confusion_matrix(self) -> Tensor:
+        """The pixels counted so far: int64 (K, K) on the CPU, rows are truth, columns are predictions; a copy.
+
+        Raises:
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+        """
+        self._collect()
+        return self._own.matrix + self._shared.matrix
+
+    def summarize(self) -> dict[str, Any]:
+        """Returns the scores, see `scores_from_confusion`, and the weighted mean of each measure.
+
+        Raises:
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+        """
+        totals = _Totals.empty(self.num_classes)
+        self._collect()
+        totals.add(self._own)
+        totals.add(self._shared)
+        means = {
+            name: value / totals.weights[name] if totals.weights[name] else float("nan")
+            for name, value in totals.sums.items()
+        }
+        return {**scores_from_confusion(totals.matrix, self.absent), **means}
+
+    def merge(self, other: "MetricStore") -> None:
+        """Adds what `other` has counted; `other` stays as it is.
+
+        Raises:
+            InvalidArgumentError: if the two differ in `num_classes` or `ignore_index`, or are one and the same.
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+        """
+        if other is self:
+            raise InvalidArgumentError("a store cannot be merged with itself; every sample would count twice")
+        if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
+            raise InvalidArgumentError(
+                f"stores to merge must agree: this one has num_classes={self.num_classes}, ignore_index="
+                f"{self.ignore_index}, the other {other.num_classes}, {other.ignore_index}"
+            )
+        other._collect()
+        self._own.add(other._own)
+        self._shared.add(other._shared)
+
+    def reduce(self) -> None:
+        """Adds up the stores of all processes of `torch.distributed`; afterwards each process holds the total.
+
+        Every process must call it. Without an initialised process group it does nothing. Calls may be repeated and
+        results stored in between: each sample counts once.
+
+        Raises:
+            LabelOutOfRangeError: on every process, if one of them stored results from a device with values out of
+                range.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return
+        error = None
+        try:
+            self._collect()
+        except LabelOutOfRangeError as caught:
+            error = str(caught)  # raised below on all processes, so that none waits for this one
+        # objects, not tensors: measures may have other names elsewhere, and any backend takes them
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, (error, self._own.matrix, self._own.sums, self._own.weights))
+        for rank, (message, *_) in enumerate(gathered):
+            if message is not None:
+                raise LabelOutOfRangeError(f"process {rank}: {message}")
+        for _, matrix, sums, weights in gathered:
+            self._shared.add(_Totals(matrix, sums, weights))
+        self._own = _Totals.empty(self.num_classes)
+
+    def _count_bytes(self, truth: Tensor, pred: Tensor) -> Tensor:
+        """Returns the confusion matrix of two flat CPU tensors whose values all fit in uint8.
+
+        One histogram of all pairs of bytes counts what is valid, what is ignored and what is wrong at once.
+        """
+        code = torch.empty(truth.shape, dtype=torch.int32).copy_(pred).add_(truth, alpha=_BYTE)
+        pairs = torch.bincount(code, minlength=_BYTE * _BYTE).view(_BYTE, _BYTE)
+        classes = self.num_classes
+        matrix = pairs[:classes, :classes]
+        ignored = pairs[self.ignore_index] if 0 <= self.ignore_index < _BYTE else pairs.new_zeros(_BYTE)
+        if matrix.sum() + ignored[:classes].sum() != truth.numel():
+            raise self._out_of_range(truth, pred)
+        return matrix
+
+    def _out_of_range(self, truth: Tensor, pred: Tensor) -> LabelOutOfRangeError:
+        """Returns the error that names the wrong values of the first side that has some, and counts their pixels."""
+        truth, pred = truth.long(), pred.long()  # compared with a number beyond its range, uint8 would wrap around
+        side, wrong = "truths", truth[_is_wrong(truth, self.num_classes) & (truth != self.ignore_index)]
+        if not wrong.numel():
+            side, wrong = "preds", pred[_is_wrong(pred, self.num_classes)]
+        values, counts = np.unique(wrong.numpy(), return_counts=True)
+        seen = [f"{v} ({n} pixel{'' if n == 1 else 's'})" for v, n in zip(values[:5], counts[:5], strict=True)]
+        if len(values) > 5:
+            seen.append(f"and {len(values) - 5} more values")
+        return _range_error(side, ", ".join(seen), self.num_classes, self.ignore_index)
+
+    def _collect(self) -> None:
+        """Brings the counts of other devices to the CPU."""
+        for device, counts in list(self._on_devices.items()):
+            self._own.matrix += counts.read()
+            del self._on_devices[device]
+        # measures on devices become numbers at the same moment
+        self._own.sums = {name: float(value) for name, value in self._own.sums.items()}
+
+
+@dataclass
+class _Totals:
+    """What adds up: the matrix, and for each measure its weighted sum and the sum of the weights."""
+
+    matrix: Tensor  # int64 (K, K), on the CPU
+    sums: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, num_classes: int) -> "_Totals":
+        return cls(torch.zeros(num_classes, num_classes, dtype=torch.int64))
+
+    def add(self, other: "_Totals") -> None:
+        self.matrix += other.matrix
+        for name, value in other.sums.items():
+            self.add_measure(name, value, other.weights[name])
+
+    def add_measure(self, name: str, weighted: float | Tensor, weight: int) -> None:
+        self.sums[name] = self.sums.get(name, 0.0) + weighted
+        self.weights[name] = self.weights.get(name, 0) + weight
+
+
+class _DeviceCounts:
+    """Counts for any integers on any device; values out of range are noted and found when the counts are read.
+
+    Nothing but `read` waits for the device.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int, device: torch.device) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        # the last bin takes what is ignored or wrong
+        self.bins = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
+        # per side: pixels out of range, their smallest and their largest value
+        self.wrong = {side: torch.zeros(3, dtype=torch.int64, device=device) for side in ("truths", "preds")}
+
+    def add(self, truth: Tensor, pred: Tensor) -> None:
+        truth, pred = truth.long(), pred.long()
+        ignored = truth == self.ignore_index
+        wrong_truth = self._note("truths", truth.masked_fill(ignored, 0))
+        wrong_pred = self._note("preds", pred)
+        code = torch.add(pred, truth, alpha=self.num_classes)
+        code.masked_fill_(ignored | wrong_truth | wrong_pred, self.num_classes**2)
+        # unlike bincount, this does not ask the device for the largest code first
+        self.bins.scatter_add_(0, code, torch.ones((), dtype=torch.int64, device=code.device).expand(code.shape))
+
+    def has_wrong(self) -> bool:
+        return any(bool(noted[0]) for noted in self.wrong.values())
+
+    def read(self) -> Tensor:
+        for side, noted in self.wrong.items():
+            count, low, high = noted.tolist()
+            if count:
+                values = " to ".join(str(value) for value in (low, high) if not 0 <= value < self.num_classes)
+                raise _range_error(side, f"{values} ({count} pixels)", self.num_classes, self.ignore_index)
+        return self.bins[:-1].cpu().view(self.num_classes, self.num_classes)
+
+    def _note(self, side: str, values: Tensor) -> Tensor:
+        wrong = _is_wrong(values, self.num_classes)
+        # zero is a class id, so it is known not to be one of the wrong values where it stands in for the right ones
+        outside = values.masked_fill(~wrong, 0)
+        noted = self.wrong[side]
+        noted[0] += wrong.sum()
+        noted[1] = torch.minimum(noted[1], outside.min())
+        noted[2] = torch.maximum(noted[2], outside.max())
+        return wrong
+
+
+def _is_wrong(values: Tensor, num_classes: int) -> Tensor:
+    return (values < 0) | (values >= num_classes)
+
+
+def _range_error(side: str, seen: str, num_classes: int, ignore_index: int) -> LabelOutOfRangeError:
+    allowed = f"the class ids 0 to {num_classes - 1}" if num_classes > 1 else "the class id 0"
+    if side == "truths":
+        allowed += f" and ignore_index {ignore_index}"
+        advice = "map the ids with a LabelMap, or check num_classes and ignore_index"
+    else:
+        advice = "ignore_index counts in truths only; check num_classes, and that preds are labels of the same classes"
+    return LabelOutOfRangeError(f"{side} hold {seen}; allowed are {allowed}: {advice}")
+
+
+def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
+    """Returns `labels` as a plain tensor of an integer type that torch can calculate with, shared where possible."""
+    if isinstance(labels, np.ndarray):
+        if labels.dtype.kind not in "uib":
+            raise InvalidArgumentError(f"{side} must hold integers, got an array of {labels.dtype}")
+        native = labels.dtype.newbyteorder("=")
+        # torch shares no memory that is read-only (as PIL's) or runs backwards
+        shareable = labels.flags.writeable and labels.flags.c_contiguous and labels.dtype == native
+        tensor = torch.from_numpy(labels if shareable else np.array(labels, dtype=native, order="C"))
+    elif isinstance(labels, Tensor):
+        if labels.is_floating_point() or labels.is_complex():
+            raise InvalidArgumentError(
+                f"{side} must hold integers, got a tensor of {labels.dtype}; logits become labels with argmax_labels"
+            )
+        tensor = labels.detach().as_subclass(Tensor)
+    else:
+        raise InvalidArgumentError(f"{side} must be a tensor or a numpy array, got {type(labels).__name__}")
+    if tensor.dtype == torch.bool:
+        return tensor.to(torch.uint8)
+    # torch has next to no arithmetic for the wide unsigned types
+    return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
+
+
+def _fits_byte(values: Tensor) -> bool:
+    if values.dtype == torch.uint8:
+        return True
+    low, high = values.aminmax()
+    return int(low) >= 0 and int(high) < _BYTE
+
+
+def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], absent: AbsentPolicy) -> npt.NDArray[Any]:
+    value = {"skip": np.nan, "zero": 0.0, "one": 1.0, "nan": np.nan}[absent]
+    ratio = np.full_like(whole, value)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio
+
+
+def _mean(values: npt.NDArray[Any], absent: AbsentPolicy) -> float:
+    counted = values[~np.isnan(values)] if absent == "skip" else values
+    return float(counted.mean()) if counted.size else float("nan")

@@ -1,0 +1,272 @@
+"""What a network expects of its input: picture size and normalisation, the part of the transforms that weights hold."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, nearest
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Preprocessing",
+    "as_rgb_tensor",
+    "check_unit_range",
+    "normalize",
+    "pil_to_rgb",
+    "resize_image",
+    "three_numbers",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Interpolation may overshoot 0 to 1 a little; pictures in 0 to 255 or already normalised leave it by far.
+_OVERSHOOT = 0.5
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Turns pictures into what a network was trained on: an antialiased bilinear resize, then normalisation.
+
+    It is plain data, so weights entries and model files hold it.
+
+    Attributes:
+        mean: per channel (red, green, blue), of values in 0 to 1.
+        std: per channel, of values in 0 to 1.
+        scale: factor of height and width, or None to leave the size alone.
+        shorter_side: length in pixels that the shorter side gets (the longer one follows, rounded down as in
+            torchvision), or None to leave the size alone. At most one of `scale` and `shorter_side` may be given.
+    """
+
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    scale: float | None = None
+    shorter_side: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, three_numbers(name, getattr(self, name), positive=name == "std"))
+        if self.scale is not None and self.shorter_side is not None:
+            raise InvalidArgumentError(
+                f"scale and shorter_side exclude each other, got scale={self.scale!r} and "
+                f"shorter_side={self.shorter_side!r}; give one of them"
+            )
+        if self.scale is not None and not (_is_number(self.scale) and 0 < self.scale < math.inf):
+            raise InvalidArgumentError(f"scale must be a factor above 0 or None, got {self.scale!r}")
+        side = self.shorter_side
+        if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 1):
+            raise InvalidArgumentError(f"shorter_side must be pixels, an int of at least 1, or None, got {side!r}")
+
+    def __call__(self, image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+        """Returns a batch that a network takes.
+
+        Args:
+            image: one picture (PIL of any 8-bit mode; array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensor
+                (3, H, W)) or a batch (tensor (N, 3, H, W)). uint8 in 0 to 255 or float in 0 to 1.
+
+        Returns:
+            float32 (N, 3, h, w), normalised RGB, on the picture's device.
+
+        Raises:
+            InvalidArgumentError: if it is not such a picture.
+        """
+        images = as_rgb_tensor(image)
+        if images.ndim == 3:
+            images = images[None]
+        height, width = images.shape[-2:]
+        images = resize_image(images, self.size_of(height, width))
+        return normalize(images, self.mean, self.std)
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Returns the (height, width) that the network gets for a picture of this size."""
+        if self.scale is not None:
+            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        if self.shorter_side is not None:
+            shorter = min(height, width)
+            # integers: a quotient in floats could fall just below a whole number
+            return height * self.shorter_side // shorter, width * self.shorter_side // shorter
+        return height, width
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain lists and numbers, for JSON and `torch.load(weights_only=True)`."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """Returns the object whose `to_dict` gave `values`; a missing key takes its default.
+
+        Raises:
+            InvalidArgumentError: if a key is unknown or a value is not allowed.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise InvalidArgumentError(
+                    f"unknown key {key!r} of a preprocessing.{nearest(str(key), known)} Known: {', '.join(known)}"
+                )
+        return cls(**values)
+
+
+def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Returns a picture as RGB tensor: greyscale is repeated, alpha is dropped, a palette is looked up.
+
+    Args:
+        image: as in `Preprocessing`. Tensors may have 1, 3 or 4 channels too, and any leading batch axis.
+
+    Returns:
+        uint8 (3, H, W) or (N, 3, H, W) in 0 to 255, or float32 of the same shape in 0 to 1. Pictures and arrays keep
+        their memory order (channels innermost), which is torch's fast layout for resizing. A tensor or an array that
+        already is what is returned shares its memory.
+
+    Raises:
+        InvalidArgumentError: if type, shape, number type or range are not those of a picture.
+    """
+    if isinstance(image, Image.Image):
+        # np.array, not asarray: torch needs memory that may be written to
+        return torch.from_numpy(np.array(pil_to_rgb(image))).permute(2, 0, 1)
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = image[:, :, None]
+        if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+            raise InvalidArgumentError(
+                f"an image array must be (height, width) or (height, width, 3), got shape {image.shape}; "
+                "a batch is passed as a tensor (N, 3, H, W)"
+            )
+        if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
+            raise InvalidArgumentError(_wrong_type(image.dtype))
+        # torch refuses negative strides (flipped views) and warns of memory that may not be written to
+        if not image.flags.writeable or any(stride < 0 for stride in image.strides):
+            image = image.copy()
+        tensor = torch.from_numpy(image).permute(2, 0, 1)
+    elif isinstance(image, Tensor):
+        tensor = image.detach().as_subclass(Tensor)
+        if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3, 4):
+            raise InvalidArgumentError(
+                f"an image tensor must be (3, H, W) or (N, 3, H, W), got shape {tuple(tensor.shape)}"
+            )
+    else:
+        raise InvalidArgumentError(
+            f"image must be a PIL picture, a numpy array or a tensor, got {type(image).__name__}; "
+            "open a file with PIL.Image.open"
+        )
+    if tensor.shape[-1] == 0 or tensor.shape[-2] == 0:
+        raise InvalidArgumentError(f"image has no pixels: height {tensor.shape[-2]}, width {tensor.shape[-1]}")
+    if tensor.dtype != torch.uint8:
+        if not tensor.is_floating_point():
+            raise InvalidArgumentError(_wrong_type(tensor.dtype))
+        check_unit_range(tensor)
+        tensor = tensor.float()
+    if tensor.shape[-3] == 1:
+        return tensor.expand(*tensor.shape[:-3], 3, *tensor.shape[-2:]).contiguous()
+    return tensor[..., :3, :, :]
+
+
+def pil_to_rgb(image: Image.Image) -> Image.Image:
+    """Returns a PIL picture in mode RGB.
+
+    Raises:
+        InvalidArgumentError: if it has more than 8 bits per channel: PIL would clip it.
+    """
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise InvalidArgumentError(
+            f"image has PIL mode {image.mode!r} (more than 8 bits per pixel); reduce it to 8 bits first, in the range "
+            "that suits the data"
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # PIL warns of the direct way
+    return image.convert("RGB")
+
+
+def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns images resized by antialiased bilinear interpolation, in the type they came in.
+
+    Args:
+        images: uint8 or float32 (3, H, W) or (N, 3, H, W).
+        size: (height, width) in pixels.
+
+    Returns:
+        Same type and number of axes, (3, h, w) or (N, 3, h, w); uint8 is rounded.
+    """
+    if images.shape[-2:] == size:
+        return images
+    if images.ndim == 3:
+        return resize_image(images[None], size)[0]
+    if images.dtype == torch.uint8 and images.device.type == "cpu":
+        # torch's integer kernel is several times faster with channels innermost
+        images = images.contiguous(memory_format=torch.channels_last)
+        return F.interpolate(images, size, mode="bilinear", antialias=True)
+    resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+    if images.dtype == torch.uint8:  # other devices have no integer kernel
+        return resized.round_().clamp_(0, 255).to(torch.uint8)
+    return resized
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Returns `(images - mean) / std` of images in 0 to 1, where uint8 stands for 255ths.
+
+    Args:
+        images: uint8 in 0 to 255 or float in 0 to 1, (3, H, W) or (N, 3, H, W).
+        mean: one number per channel.
+        std: one number per channel.
+
+    Returns:
+        float32 of the same shape and memory format; always new memory.
+    """
+    unit = 255.0 if images.dtype == torch.uint8 else 1.0
+    factor = torch.tensor([1 / (unit * s) for s in std], device=images.device)
+    offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    # converted first: an operation of mixed types costs several times the conversion
+    floats = images.to(torch.float32, copy=True)
+    innermost = floats.movedim(-3, -1)  # (..., H, W, 3)
+    if innermost.is_contiguous():  # whole rows at a time: a loop over three channels would be slow
+        width = innermost.shape[-2]
+        innermost.flatten(-2).mul_(factor.repeat(width)).sub_(offset.repeat(width))
+        return floats
+    return floats.mul_(factor[:, None, None]).sub_(offset[:, None, None])
+
+
+def check_unit_range(images: Tensor) -> None:
+    """Raises InvalidArgumentError if float images on the CPU are clearly not in 0 to 1.
+
+    Images on another device are not looked at: that would wait for the device.
+    """
+    if images.device.type != "cpu" or images.numel() == 0:
+        return
+    low, high = (float(x) for x in torch.aminmax(images))
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise InvalidArgumentError(
+            f"float images must lie in 0 to 1, got values from {low:.4g} to {high:.4g}; pass uint8 for 0 to 255, and "
+            "pass pictures before they are normalised"
+        )
+
+
+def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[float, float, float]:
+    """Returns `values` as three floats, one per channel.
+
+    Raises:
+        InvalidArgumentError: if they are not three finite numbers, or `positive` and one is not above 0.
+    """
+    if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 3:
+        red, green, blue = values
+        if all(_is_number(v) and math.isfinite(v) and (v > 0 or not positive) for v in values):
+            return float(red), float(green), float(blue)
+    above = " above 0" if positive else ""
+    raise InvalidArgumentError(f"{name} must be three numbers{above}, one per channel, got {values!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _wrong_type(dtype: Any) -> str:
+    return f"image must be uint8 in 0 to 255 or float in 0 to 1, got {dtype}; convert it first"

@@ -1,0 +1,286 @@
+"""The joint transform of a training sample: type and size, leaving the picture looking like itself."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
+
+__all__ = ["SegmentationTransform"]
+
+# One axis of a window: source start and length, then destination start and length, all in whole pixels.
+_Span = tuple[int, int, int, int]
+# factor of the rescale, position along the height, position along the width
+_NUM_DRAWS = 3
+
+
+class SegmentationTransform:
+    """Gives a picture and its mask their type and, where asked, one size.
+
+    Without `size` only the type is set, as evaluation needs it; nothing is drawn. With `size` the picture is rescaled
+    by a random factor and a random window of that size is taken. The window is chosen first, in whole source pixels,
+    so that only what survives is resized: the picture bilinearly and antialiased, the mask by the nearest pixel of the
+    same window. A side of the rescaled picture that is shorter than the window lies at a random place in it, the rest
+    is filled.
+
+    Args:
+        size: side of a square or (height, width), in pixels; None keeps each picture's size.
+        mask_fill: id of mask pixels outside of the picture; the ignored value as a rule.
+        scale_range: smallest and largest factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
+        image_fill: colour (red, green, blue) in 0 to 255 outside of the picture; the default is ImageNet's mean.
+
+    Raises:
+        InvalidArgumentError: if an argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        mask_fill: int = 255,
+        scale_range: Sequence[float] | None = None,
+        image_fill: Sequence[int] = (124, 116, 104),
+    ) -> None:
+        self.size = _checked_size(size)
+        self.scale_range = _checked_scale_range(scale_range)
+        if self.scale_range is not None and self.size is None:
+            raise InvalidArgumentError(
+                f"scale_range needs size, got scale_range={self.scale_range} with size=None; give the window's size"
+            )
+        if not _is_int(mask_fill) or mask_fill < 0:
+            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
+        self.mask_fill = mask_fill
+        fill = tuple(image_fill) if isinstance(image_fill, Sequence) else ()
+        if len(fill) != 3 or not all(_is_int(v) and 0 <= v <= 255 for v in fill):
+            raise InvalidArgumentError(f"image_fill must be three ints in 0 to 255, got {image_fill!r}")
+        self.image_fill = fill
+
+    @overload
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray[Any, Any] | Tensor,
+        mask: None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[tv_tensors.Image, None]: ...
+    @overload
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray[Any, Any] | Tensor,
+        mask: Image.Image | np.ndarray[Any, Any] | Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]: ...
+    def __call__(
+        self,
+        image: Image.Image | np.ndarray[Any, Any] | Tensor,
+        mask: Image.Image | np.ndarray[Any, Any] | Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
+        """Returns the transformed picture and mask.
+
+        Args:
+            image: PIL picture of any 8-bit mode, array (H, W), (H, W, 3) or (H, W, 4), or tensor (3, H, W); uint8 in
+                0 to 255 or float in 0 to 1.
+            mask: class ids of any integer type: PIL (a palette picture gives its indices), array or tensor (H, W) or
+                (1, H, W); None where there is none.
+            generator: the only source of what is drawn (three numbers in each call with `size`), on the CPU; torch's
+                default one if None.
+
+        Returns:
+            Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost.
+            Mask: (h, w) in the integer type of `mask` (bool becomes uint8), or None.
+
+        Raises:
+            InvalidArgumentError: if picture or mask is not of the kind above, or their sizes differ.
+        """
+        height, width = _picture_size(image)
+        mask_tensor = None if mask is None else _mask_tensor(mask)
+        if mask_tensor is not None and mask_tensor.shape != (height, width):
+            raise InvalidArgumentError(
+                f"image and mask must have one size, got image {height}x{width} and mask "
+                f"{mask_tensor.shape[0]}x{mask_tensor.shape[1]} (height x width)"
+            )
+        if self.size is None:
+            rows: _Span = (0, height, 0, height)
+            columns: _Span = (0, width, 0, width)
+        else:
+            factor, y, x = self._draw(generator)
+            rows = _span(height, self.size[0], factor, y)
+            columns = _span(width, self.size[1], factor, x)
+        picture = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
+        picture = resize_image(picture, (rows[3], columns[3]))
+        if mask_tensor is not None:
+            mask_tensor = _nearest(mask_tensor, rows, columns)
+        if self.size is not None:
+            picture = _place(picture, self.size, rows, columns, self.image_fill)
+            if mask_tensor is not None:
+                mask_tensor = self._place_mask(mask_tensor, self.size, rows, columns)
+        return tv_tensors.Image(picture), None if mask_tensor is None else tv_tensors.Mask(mask_tensor)
+
+    def __repr__(self) -> str:
+        return (
+            f"SegmentationTransform(size={self.size}, mask_fill={self.mask_fill}, scale_range={self.scale_range}, "
+            f"image_fill={self.image_fill})"
+        )
+
+    def _draw(self, generator: torch.Generator | None) -> tuple[float, float, float]:
+        """Returns the factor and the two positions in 0 to 1; always as many draws, whatever the settings."""
+        if generator is not None and generator.device.type != "cpu":
+            raise InvalidArgumentError(f"generator must be on the CPU, got one on {generator.device}")
+        u, y, x = torch.rand(_NUM_DRAWS, generator=generator).tolist()
+        low, high = self.scale_range or (1.0, 1.0)
+        return low + (high - low) * u, y, x
+
+    def _place_mask(self, mask: Tensor, size: tuple[int, int], rows: _Span, columns: _Span) -> Tensor:
+        largest = int(torch.iinfo(mask.dtype).max)
+        # said of every mask, not only of those that happen to be filled: a run must not fail late and by chance
+        if self.mask_fill > largest:
+            raise InvalidArgumentError(
+                f"mask_fill={self.mask_fill} does not fit into a mask of type {mask.dtype}; choose at most {largest} "
+                "or pass masks of a wider type"
+            )
+        return _place(mask, size, rows, columns, (self.mask_fill,))
+
+
+def _span(length: int, window: int, factor: float, position: float) -> _Span:
+    """Returns which source pixels of one axis survive, and which pixels of the window they fill.
+
+    Args:
+        length: pixels of the picture.
+        window: pixels of the window.
+        factor: of the rescale.
+        position: 0 to below 1, from the first possible place to the last.
+    """
+    rescaled = max(1, round(length * factor))
+    if rescaled < window:  # the whole axis survives, somewhere in the window
+        return 0, length, int(position * (window - rescaled + 1)), rescaled
+    source = min(length, max(1, round(window * length / rescaled)))
+    return int(position * (length - source + 1)), source, 0, window
+
+
+def _picture_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:
+    """Returns (height, width); what is wrong with an image of another kind is `as_rgb_tensor`'s to say."""
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
+        return image.shape[0], image.shape[1]
+    if isinstance(image, Tensor) and image.ndim == 3:
+        return image.shape[1], image.shape[2]
+    if isinstance(image, Tensor):
+        raise InvalidArgumentError(f"image must be one picture (3, H, W), got a tensor of shape {tuple(image.shape)}")
+    shape = as_rgb_tensor(image).shape
+    return shape[-2], shape[-1]
+
+
+def _crop(
+    image: Image.Image | np.ndarray[Any, Any] | Tensor, rows: _Span, columns: _Span
+) -> Image.Image | np.ndarray[Any, Any] | Tensor:
+    """Returns the surviving part; cropped before the conversion to a tensor, which then costs only that part."""
+    (top, height, _, _), (left, width, _, _) = rows, columns
+    if isinstance(image, Image.Image):
+        if (width, height) == image.size:
+            return image
+        # pil_to_rgb checks the mode; a palette is looked up after the crop
+        return pil_to_rgb(image.crop((left, top, left + width, top + height)))
+    if isinstance(image, np.ndarray):
+        return image[top : top + height, left : left + width]
+    return image[:, top : top + height, left : left + width]
+
+
+def _uint8(picture: Tensor) -> Tensor:
+    if picture.dtype == torch.uint8:
+        return picture
+    return picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _mask_tensor(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+    """Returns a mask as an integer tensor (H, W) in its own type."""
+    if isinstance(mask, Image.Image):
+        if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
+            raise InvalidArgumentError(
+                f"mask must hold one class id per pixel, got a PIL picture of mode {mask.mode!r}; convert its "
+                "colours to ids first"
+            )
+        mask = np.array(mask)
+    if isinstance(mask, np.ndarray):
+        if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
+            raise InvalidArgumentError(f"mask must have an integer type, got {mask.dtype}; convert it first")
+        if not mask.flags.writeable or any(stride < 0 for stride in mask.strides) or not mask.dtype.isnative:
+            mask = mask.astype(mask.dtype.newbyteorder("="), order="C", copy=True)
+        tensor = torch.from_numpy(mask)
+    elif isinstance(mask, Tensor):
+        tensor = mask.as_subclass(Tensor)
+        if tensor.is_floating_point() or tensor.is_complex():
+            raise InvalidArgumentError(f"mask must have an integer type, got {tensor.dtype}; convert it first")
+    else:
+        raise InvalidArgumentError(f"mask must be a PIL picture, an array or a tensor, got {type(mask).__name__}")
+    if tensor.ndim == 3 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim != 2:
+        raise InvalidArgumentError(f"mask must be (height, width), got shape {tuple(tensor.shape)}")
+    return tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor
+
+
+def _nearest(mask: Tensor, rows: _Span, columns: _Span) -> Tensor:
+    """Returns the nearest source pixel of each pixel of the window's filled part."""
+    if rows[1] == rows[3] and columns[1] == columns[3]:
+        return mask[rows[0] : rows[0] + rows[1], columns[0] : columns[0] + columns[1]]
+    if mask.device.type == "cpu":  # numpy takes rows and columns several times faster than torch
+        taken = mask.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
+        return torch.from_numpy(taken)
+    y, x = (torch.from_numpy(_nearest_indices(span)).to(mask.device) for span in (rows, columns))
+    return mask.index_select(0, y).index_select(1, x)
+
+
+def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
+    """Returns the source pixel that holds the centre of each destination pixel, in exact integer arithmetic."""
+    start, source, _, destination = span
+    indices: np.ndarray[Any, Any] = start + (2 * np.arange(destination) + 1) * source // (2 * destination)
+    return indices
+
+
+def _place(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fill: Sequence[int]) -> Tensor:
+    """Returns `part` (..., h, w) at its place in a window of `size`, filled with one number per channel elsewhere."""
+    if part.shape[-2:] == size:
+        resized = (rows[1], columns[1]) != (rows[3], columns[3])
+        return part if resized else part.clone()  # not a view of the caller's picture
+    if part.ndim == 3 and part.stride(0) == 1:  # channels innermost, as they come
+        window = part.new_empty((*size, 3)).permute(2, 0, 1)
+    else:
+        window = part.new_empty((*part.shape[:-2], *size))
+    window.copy_(torch.tensor(fill).reshape(-1, *[1] * (part.ndim - 1)))
+    window[..., rows[2] : rows[2] + rows[3], columns[2] : columns[2] + columns[3]] = part
+    return window
+
+
+def _checked_size(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    pair = (size, size) if _is_int(size) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or not all(_is_int(v) and v >= 1 for v in pair):
+        raise InvalidArgumentError(f"size must be an int or (height, width), in pixels, each at least 1, got {size!r}")
+    return pair[0], pair[1]
+
+
+def _checked_scale_range(scale_range: Any) -> tuple[float, float] | None:
+    if scale_range is None:
+        return None
+    pair = tuple(scale_range) if isinstance(scale_range, Sequence) else ()
+    numbers = len(pair) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
+    if not numbers or not 0 < pair[0] <= pair[1] < math.inf:
+        raise InvalidArgumentError(
+            f"scale_range must be (smallest, largest) factor with 0 < smallest <= largest, got {scale_range!r}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
