@@ -4,6 +4,7 @@ from seg_core.__about__ import __version__ as __version__
 from seg_core.argmax import argmax_labels as argmax_labels
 from seg_core.augment import SegmentationAugment as SegmentationAugment
 from seg_core.class_balance import (
+    PixelCounts as PixelCounts,
     class_weights as class_weights,
     count_pixels as count_pixels,
 )
@@ -33,6 +34,7 @@ from seg_core.label_map import (
 )
 from seg_core.metadata import (
     DatasetMetadata as DatasetMetadata,
+    list_label_sets as list_label_sets,
     resolve_metadata as resolve_metadata,
 )
 from seg_core.metrics import (
@@ -72,6 +74,7 @@ __all__ = [
     "MetricStore",
     "MissingDependencyError",
     "ModelInfo",
+    "PixelCounts",
     "Preprocessing",
     "Registry",
     "SegmentationAugment",
@@ -86,6 +89,7 @@ __all__ = [
     "count_pixels",
     "draw_snapshots",
     "exhibit_figure",
+    "list_label_sets",
     "load_model",
     "overlay",
     "plot_confusion_matrix",

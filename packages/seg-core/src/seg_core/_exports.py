@@ -5,7 +5,7 @@ EXPORTS = {
     for module, names in {
         "argmax": ["argmax_labels"],
         "augment": ["SegmentationAugment"],
-        "class_balance": ["class_weights", "count_pixels"],
+        "class_balance": ["PixelCounts", "class_weights", "count_pixels"],
         "drawing": ["colorize", "overlay"],
         "errors": [
             "ConfigError",
@@ -19,7 +19,7 @@ EXPORTS = {
         ],
         "figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
         "label_map": ["IGNORE", "LabelMap"],
-        "metadata": ["DatasetMetadata", "resolve_metadata"],
+        "metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
         "metrics": ["MetricStore", "scores_from_confusion"],
         "model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
         "preprocessing": ["Preprocessing"],
