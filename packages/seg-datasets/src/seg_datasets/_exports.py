@@ -1,0 +1,9 @@
+"""The public names of seg_datasets and where each lives; the data set classes come from the catalog."""
+
+from seg_datasets.catalog import DATASETS
+
+EXPORTS = {
+    **{name: entry.target for name, entry in DATASETS.items()},
+    "get_dataset": "seg_datasets.factory:get_dataset",
+    "list_datasets": "seg_datasets.factory:list_datasets",
+}

@@ -1,0 +1,57 @@
+"""Data sets by name: those of every installed package, built with the arguments they share."""
+
+import inspect
+import os
+from typing import Any
+
+from seg_core.catalog import DatasetEntry
+from seg_core.errors import InvalidArgumentError
+from seg_core.registry import DATASETS
+from seg_datasets import catalog
+
+__all__ = ["get_dataset", "list_datasets"]
+
+DATASETS.names()  # what is installed comes first; without installed metadata (a source tree) the table is added here
+DATASETS.add_table("seg-datasets", catalog.DATASETS)
+
+
+def list_datasets() -> list[str]:
+    """Returns the names of all data sets of the installed packages, sorted; none of them is imported."""
+    return DATASETS.names()
+
+
+def get_dataset(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "train",
+    transforms: Any = None,
+    **options: Any,
+) -> Any:
+    """Returns the data set `name`: a torch `Dataset` of (image, mask) pairs with `.metadata` and `.split`.
+
+    Args:
+        name: a name from `list_datasets()`.
+        root: the data set's folder; None for data sets that need no files.
+        split: `"train"`, `"val"`, `"test"`, or one of the data set's own.
+        transforms: called as `transforms(image, mask)`, with image uint8 (3, H, W) and mask (H, W); its result is the
+            sample.
+        **options: the data set's own options, as in `get_dataset("FolderDataset", root, metadata="mine.toml")`.
+
+    Raises:
+        UnknownNameError: if there is no such data set; the message names the nearest ones.
+        InvalidArgumentError: if the data set needs a root and none is given, or does not know the split or an option.
+        DatasetNotFoundError: if the files are not where they are expected.
+    """
+    entry = DATASETS.entry(name)
+    if root is None and isinstance(entry, DatasetEntry) and entry.needs_root:
+        raise InvalidArgumentError(
+            f"data set {name!r} reads files: root must be its folder, got None; `seg datasets show {name}` prints the "
+            "layout expected there"
+        )
+    dataset_class = DATASETS.get(name)
+    try:
+        inspect.signature(dataset_class).bind(root=root, split=split, transforms=transforms, **options)
+    except TypeError as error:
+        known = list(inspect.signature(dataset_class).parameters)
+        raise InvalidArgumentError(f"data set {name!r}: {error}; its options are {', '.join(known)}") from error
+    return dataset_class(root=root, split=split, transforms=transforms, **options)

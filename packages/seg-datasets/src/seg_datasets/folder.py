@@ -1,0 +1,182 @@
+"""Anyone's own data: pictures and index masks in folders."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.utils.data import Dataset
+
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.label_map import IGNORE, LabelMap
+from seg_core.metadata import DatasetMetadata, resolve_metadata
+from seg_datasets.files import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    Pair,
+    check_root,
+    check_split,
+    describe_folder,
+    files_by_stem,
+    first_few,
+    pair_by_stem,
+    read_pair,
+)
+
+__all__ = ["FolderDataset"]
+
+SPLITS = ("train", "val", "test")
+LAYOUT = """\
+either one folder per split         or one folder for all
+root/                               root/
+  train/images/a.jpg                  images/a.jpg
+  train/masks/a.png                   masks/a.png
+  val/images/, val/masks/           of which a seeded fraction is val, the rest train
+  test/images/, test/masks/ (masks optional)
+pictures: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
+"""
+
+
+_REMEDY = "correct the mask or the labels of metadata, or translate the ids with label_map"
+
+
+class FolderDataset(Dataset[Any]):
+    """Pictures and index masks from folders, paired by name.
+
+    With `root/train/images` (or `val`, `test`) every split is read from its own folders. Otherwise the files of
+    `root/images` and `root/masks` are divided: `val_fraction` of them are val, the rest train. Which file falls where
+    depends on `seed` and on the names alone; files added later move few of the others.
+
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 where the ids fit, else int32. Masks hold
+    one id per pixel (grey or palette PNG, 8 or 16 bits): the class ids of `metadata`, its ignore value, or whatever
+    `label_map` translates into these. Pictures and masks are taken as their pixels are stored: an EXIF orientation is
+    not applied, since masks have none. Test pictures without masks come with the mask None.
+
+    Args:
+        root: the folder.
+        metadata: the classes: `DatasetMetadata`, the name of a known label set, a mapping with `labels`, or a path to a
+            .toml or .json file.
+        split: `"train"`, `"val"` or `"test"` (with a folder of its own only).
+        transforms: called as `transforms(image, mask)`; its result is the sample.
+        val_fraction: share of the files for val where the split has no folder of its own; above 0 and below 1. At least
+            one file goes to each side.
+        seed: decides which files these are.
+        label_map: raw ids of the masks -> train ids, for masks that hold other ids: a `LabelMap`, or a table as a
+            config writes it, in which `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids
+            that it does not list are an error.
+
+    Attributes:
+        metadata: names and colours of the classes.
+        split: as given.
+
+    Raises:
+        InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
+        DatasetNotFoundError: if the files are not there, or a picture or mask lacks its partner.
+        CorruptFileError: when a sample is read, if a file is damaged, or picture and mask differ in size.
+        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+    """
+
+    layout: ClassVar[str] = LAYOUT
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        metadata: str | os.PathLike[str] | Mapping[str, Any] | DatasetMetadata,
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        val_fraction: float = 0.2,
+        seed: int = 0,
+        label_map: LabelMap | Mapping[Any, Any] | None = None,
+    ) -> None:
+        if not isinstance(val_fraction, int | float) or not 0.0 < val_fraction < 1.0:
+            raise InvalidArgumentError(f"val_fraction must lie between 0 and 1, got {val_fraction!r}; 0.2 is usual")
+        if not isinstance(seed, int):
+            raise InvalidArgumentError(f"seed must be a whole number, got {seed!r}")
+        self.metadata = resolve_metadata(metadata)
+        self.split = check_split(split, SPLITS, "FolderDataset")
+        self.transforms = transforms
+        self._label_map = _settle_label_map(label_map, self.metadata)
+        self._pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        """Returns sample `index`: (image, mask), or what `transforms` makes of them."""
+        image, mask = read_pair(self._pairs[index], self._label_map, _REMEDY)
+        return (image, mask) if self.transforms is None else self.transforms(image, mask)
+
+    def file_names(self, index: int) -> tuple[str, ...]:
+        """Returns the paths of picture and mask of sample `index`."""
+        return self._pairs[index].names()
+
+
+def _find_pairs(root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
+    has_split_folders = any((root / name / "images").is_dir() for name in SPLITS)
+    folder = root / split if has_split_folders else root
+    images = files_by_stem(folder / "images", IMAGE_SUFFIXES)
+    masks = files_by_stem(folder / "masks", MASK_SUFFIXES)
+    without_masks = split == "test" and has_split_folders and not masks
+    if not images or not (masks or without_masks):
+        raise DatasetNotFoundError(
+            f"FolderDataset {split}: found {describe_folder(folder / 'images', IMAGE_SUFFIXES, 'pictures')}; "
+            f"{describe_folder(folder / 'masks', MASK_SUFFIXES, 'masks')}. Expected {root}/{split}/images and "
+            f"{root}/{split}/masks, or {root}/images and {root}/masks, with pictures ({_kinds(IMAGE_SUFFIXES)}) and "
+            f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) of the same names"
+        )
+    pairs = pair_by_stem(images, None if without_masks else masks, f"FolderDataset {split} in {folder}")
+    return pairs if has_split_folders else _part(pairs, root, split, val_fraction, seed)
+
+
+def _part(pairs: list[Pair], root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
+    if split == "test":
+        raise DatasetNotFoundError(
+            f"{root} has no test split: {root}/images is divided into train and val; put test pictures into "
+            f"{root}/test/images and the others into {root}/train and {root}/val"
+        )
+    if len(pairs) < 2:
+        raise DatasetNotFoundError(
+            f"{root}/images holds one picture, which cannot be divided into train and val; add more"
+        )
+
+    # ranked by a hash of the name: independent of numpy's and Python's generators, and stable when files are added
+    def rank(pair: Pair) -> bytes:
+        return hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest()
+
+    num_val = min(max(round(val_fraction * len(pairs)), 1), len(pairs) - 1)
+    held_out = set(sorted(pairs, key=rank)[:num_val])
+    return [pair for pair in pairs if (pair in held_out) == (split == "val")]
+
+
+def _settle_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata: DatasetMetadata) -> LabelMap:
+    ignore_index, count = metadata.ignore_index, metadata.num_classes
+    if label_map is None:
+        return LabelMap.identity(count, ignore_index, ignore_index=ignore_index)
+    if not isinstance(label_map, LabelMap):
+        if not isinstance(label_map, Mapping):
+            raise InvalidArgumentError(f"label_map must be a LabelMap or a table of ids, got {label_map!r}")
+        table = {_raw_id(raw): IGNORE if train == "ignore" else train for raw, train in label_map.items()}
+        label_map = LabelMap(table, ignore_index=ignore_index)
+    if label_map.ignore_index != ignore_index:
+        raise InvalidArgumentError(
+            f"label_map writes {label_map.ignore_index} for what it ignores, the metadata {metadata.name!r} say "
+            f"{ignore_index}; give both the same ignore_index"
+        )
+    beyond = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
+    if beyond:
+        raise InvalidArgumentError(
+            f"label_map gives the train ids {first_few(map(str, beyond))}, but the metadata {metadata.name!r} have "
+            f"{count} classes, 0 to {count - 1}; map to these or to IGNORE"
+        )
+    return label_map
+
+
+def _raw_id(key: Any) -> Any:
+    # the keys of a TOML or JSON table are texts
+    return int(key) if isinstance(key, str) and key.isdecimal() else key
+
+
+def _kinds(suffixes: tuple[str, ...]) -> str:
+    return " ".join(suffix[1:] for suffix in suffixes)

