@@ -1,0 +1,19 @@
+"""Semantic segmentation networks, backbones, weights and inference for PyTorch.
+
+Nothing heavy is imported before a name that needs it is used: `import seg_models` brings neither torch nor torchvision.
+"""
+
+from seg_core import registry as _registry
+from seg_core.lazy import attach
+from seg_models import catalog as _catalog
+from seg_models.__about__ import __version__ as __version__
+from seg_models._exports import EXPORTS
+
+# The entry points of the installed package announce the same tables; this is for torch.hub, where nothing is installed.
+# A package's tables are added once, whoever comes first.
+_registry.MODELS.add_table("seg-models", _catalog.MODELS)
+_registry.BACKBONES.add_table("seg-models", _catalog.BACKBONES)
+_registry.PREDICTORS.add_table("seg-models", _catalog.PREDICTORS)
+_registry.COMMANDS.add_table("seg-models", _catalog.COMMANDS)
+
+__getattr__, __dir__, __all__ = attach(__name__, EXPORTS)

@@ -1,0 +1,27 @@
+"""The public names of seg_models and where each lives; builders and weights enums come from the catalog."""
+
+from seg_models.catalog import MODELS
+
+EXPORTS = {
+    name: f"{module}:{name}"
+    for module, names in {
+        "seg_core.model_file": ["load_model", "save_model"],
+        "seg_models.factory": [
+            "create",
+            "get_model",
+            "get_model_builder",
+            "get_model_weights",
+            "get_weight",
+            "list_models",
+        ],
+        "seg_models.inference.predictor": ["Prediction", "Predictor"],
+        "seg_models.inference.whole": ["predict_whole"],
+    }.items()
+    for name in names
+}
+EXPORTS |= {name: entry.target for name, entry in MODELS.items()}
+EXPORTS |= {
+    entry.weights_enum: f"seg_models.pretrained.enums:{entry.weights_enum}"
+    for entry in MODELS.values()
+    if entry.weights_enum is not None
+}

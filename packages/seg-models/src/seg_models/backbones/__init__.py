@@ -1,0 +1,1 @@
+"""Backbones: the features of a picture, in order from fine to coarse."""

@@ -1,0 +1,180 @@
+"""The steps that all builders share.
+
+A builder is a short function in a network's file. It hands `build_network` a function that makes the bare network, and
+what the user asked for; settling the form, the options, the weights and the number of classes, and loading, stand here.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from seg_core.catalog import ModelEntry
+from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.metadata import resolve_metadata
+from seg_core.model_file import BuildSpec, ModelInfo
+from seg_core.registry import MODELS
+from seg_core.weights import Weights, WeightsEnum
+from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from seg_models.pretrained.enums import enum_of_model
+
+__all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path"]
+
+DEFAULT_NUM_CLASSES = 21  # those of VOC, as in torchvision
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+def build_network(
+    name: str,
+    make: Callable[..., NetworkT],
+    *,
+    weights: WeightsEnum | str | os.PathLike[str] | None,
+    progress: bool,
+    num_classes: int | None,
+    aux_loss: bool | None,
+    weights_backbone: object,
+    in_channels: int,
+    form: str | None,
+    options: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> NetworkT:
+    """Does what every builder does: settles form, options, weights and number of classes, makes the network, loads it.
+
+    Args:
+        name: of the model in the catalog.
+        make: makes the network with fresh parameters (the backbone's may be loaded); called with the keywords
+            `num_classes`, `in_channels`, `aux_loss` where the catalog names more outputs than `"out"`, and `options`.
+        weights: member of the model's enum, its name, `"DEFAULT"`, a checkpoint file, or None.
+        progress: whether a download shows a bar.
+        num_classes: of the logits; None takes the checkpoint's number, or 21 without a checkpoint.
+        aux_loss: whether there are auxiliary outputs; None is False.
+        weights_backbone: what the user named for the backbone; `make` loads it. Cannot be combined with `weights`.
+        in_channels: of the images.
+        form: name of a form, or None for the one that the weights need, or else the model's first.
+        options: the network's own options as the user gave them, None where not said; plain values.
+        defaults: what an option is where neither the user nor the form says it.
+        presets: form -> option -> the value that the form needs.
+
+    Returns:
+        The network in train mode, as torch makes it. `network.build_spec` says how to build it again. With `weights`,
+        `network.initialised_anew` is a tuple with the names of the tensors that the checkpoint could not fill, since it
+        has another number of classes or lacks auxiliary heads; they are also logged as a warning. Where the checkpoint
+        says what its classes and its preprocessing are, and the number of classes is its own, `network.model_info`
+        holds it, as after `load_model`.
+
+    Raises:
+        UnknownNameError: if the weights or the form do not exist.
+        InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
+        CorruptFileError: if the checkpoint is damaged or of another network.
+    """
+    entry = _entry(name)
+    if num_classes is not None:
+        _check_count("num_classes", num_classes)
+    _check_count("in_channels", in_channels)
+    if aux_loss and len(entry.outputs) == 1:
+        raise InvalidArgumentError(f"model {name!r} has no auxiliary heads, so aux_loss=True cannot be; leave it out")
+    if weights_backbone is not None and entry.backbone is None:
+        raise InvalidArgumentError(
+            f"model {name!r} has no backbone, got weights_backbone={weights_backbone!r}; leave it out"
+        )
+    if weights is not None and weights_backbone is not None:
+        raise InvalidArgumentError(
+            f"weights={weights!r} already hold the backbone, so weights_backbone={weights_backbone!r} cannot be used; "
+            "leave out one of them"
+        )
+    checkpoint = None if weights is None else _open_weights(name, weights, progress)
+    form = _settle_form(name, entry, form, checkpoint)
+    arguments: dict[str, Any] = {"in_channels": in_channels}
+    if len(entry.outputs) > 1:
+        arguments["aux_loss"] = bool(aux_loss)
+    arguments |= _settle_options(form, options or {}, defaults or {}, (presets or {}).get(form, {}))
+
+    def make_for(classes: int) -> NetworkT:
+        return make(num_classes=classes, **arguments)
+
+    if num_classes is None:
+        num_classes = checkpoint.count_classes(make_for) if checkpoint is not None else DEFAULT_NUM_CLASSES
+    network = make_for(num_classes)
+    if checkpoint is not None:
+        network.initialised_anew = load_checkpoint(network, checkpoint, make_for)  # type: ignore[assignment]
+    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments})  # type: ignore[assignment]
+    if checkpoint is not None and checkpoint.info is not None and num_classes == checkpoint.num_classes:
+        network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
+    return network
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgumentError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
+def _settle_options(
+    form: str, options: Mapping[str, Any], defaults: Mapping[str, Any], preset: Mapping[str, Any]
+) -> dict[str, Any]:
+    settled = {}
+    for name, value in options.items():
+        needed = preset.get(name)
+        if value is not None and needed is not None and value != needed:
+            raise InvalidArgumentError(
+                f"{name}={value!r} contradicts form {form!r}, which needs {name}={needed!r}; leave out {name}, or "
+                "choose another form"
+            )
+        settled[name] = next(v for v in (value, needed, defaults[name]) if v is not None)
+    return settled
+
+
+def _entry(name: str) -> ModelEntry:
+    entry = MODELS.entry(name)
+    # a model registered by hand, as in a notebook, may come with nothing but its builder
+    return entry if isinstance(entry, ModelEntry) else ModelEntry(entry.target, entry.summary)
+
+
+def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], progress: bool) -> Checkpoint:
+    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and looks_like_path(weights)):
+        checkpoint = read_checkpoint(weights)
+        if checkpoint.builder not in (None, name):
+            raise InvalidArgumentError(
+                f"weights {os.fspath(weights)!r} are of model {checkpoint.builder!r} and do not fit {name!r}; build "
+                "that model, or load the file with load_model"
+            )
+        return checkpoint
+    member: WeightsEnum = enum_of_model(name).verify(weights)
+    published: Weights = member.value
+    metadata = resolve_metadata(published.label_set)
+    return Checkpoint(
+        source=str(member),
+        tensors=member.get_state_dict(progress=progress),
+        form=published.form,
+        num_classes=metadata.num_classes,
+        info=ModelInfo(
+            spec=BuildSpec(name, published.form, {}),
+            metadata=metadata,
+            preprocessing=published.transforms(),
+            metrics=published.meta.get("metrics", {}),
+            protocol=published.meta.get("protocol", ""),
+        ),
+    )
+
+
+def looks_like_path(text: str) -> bool:
+    """Tells a file from the name of a model or a weights member: it exists, has a folder, or a checkpoint's suffix."""
+    path = Path(text)
+    return path.is_file() or path.name != text or path.suffix in (".pt", ".pth")
+
+
+def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Checkpoint | None) -> str:
+    if form is not None and form not in entry.forms:
+        raise UnknownNameError(
+            f"model {name!r} has no form {form!r}.{nearest(form, entry.forms)} Known: {', '.join(entry.forms)}"
+        )
+    needed = checkpoint.form if checkpoint is not None else None
+    if form is not None and needed is not None and form != needed:
+        raise InvalidArgumentError(
+            f"form={form!r} contradicts the weights {checkpoint.source}, which need form {needed!r}; leave out form="  # type: ignore[union-attr]
+        )
+    return form or needed or entry.forms[0]

@@ -1,0 +1,1 @@
+"""The subcommands of `seg` that this package brings, one file each."""

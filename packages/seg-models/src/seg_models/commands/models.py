@@ -1,0 +1,123 @@
+"""`seg models`: the models of the installed packages, and what is known of one of them. Imports no torch."""
+
+import argparse
+import importlib.util
+import sys
+
+from seg_core.catalog import ModelEntry
+from seg_core.command import Command
+from seg_core.registry import MODELS
+
+__all__ = ["MODELS_COMMAND"]
+
+_HEADER = ("name", "params", "MACs", "weights", "")
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    show = actions.add_parser("show", help="show one model: facts, outputs, forms, weights")
+    show.add_argument("name", metavar="NAME", help="a name from `seg models`")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "show":
+        print(_details(arguments.name))
+    elif sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
+        _print_rich()
+    else:
+        print(_listing())
+    return 0
+
+
+def _rows() -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name in MODELS.names():
+        entry = MODELS.entry(name)
+        if isinstance(entry, ModelEntry):
+            rows.append((name, _millions(entry.params), _billions(entry.macs), str(len(entry.weights)), entry.summary))
+        else:
+            rows.append((name, "?", "?", "?", entry.summary))
+    return rows
+
+
+_FOOT = (
+    "params at 21 classes, MACs of one 3x512x1024 picture, both without auxiliary heads.\n"
+    "`seg models show NAME` prints more."
+)
+
+
+def _listing() -> str:
+    rows = [_HEADER, *_rows()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = []
+    for name, *numbers, summary in rows:
+        cells = [f"{name:<{widths[0]}}", *(f"{n:>{w}}" for n, w in zip(numbers, widths[1:], strict=True)), summary]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([*lines, "", _FOOT])
+
+
+def _print_rich() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in _HEADER:
+        table.add_column(title, justify="left" if title in ("name", "") else "right", no_wrap=title == "name")
+    for row in _rows():
+        table.add_row(*row)
+    console = Console()
+    console.print(table)
+    console.print(f"\n{_FOOT}", style="dim", highlight=False)
+
+
+def _details(name: str) -> str:
+    entry = MODELS.entry(name)
+    lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
+    if not isinstance(entry, ModelEntry):
+        return "\n".join([*lines, f"built by  {entry.target}"])
+    facts = [
+        ("network", entry.family),
+        ("backbone", entry.backbone or "none"),
+        ("params", f"{entry.params:,} at 21 classes, without auxiliary heads"),
+        ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 picture"),
+        ("smallest", f"{entry.min_size}x{entry.min_size} pixels"),
+        ("outputs", ", ".join(entry.outputs) + (" (all but out with aux_loss=True)" if len(entry.outputs) > 1 else "")),
+        ("forms", ", ".join(entry.forms)),
+        ("built by", entry.target),
+        ("package", MODELS.origin(name)),
+    ]
+    lines += [f"{title:<9} {text}" for title, text in facts]
+    if not entry.weights:
+        return "\n".join([*lines, "weights   none published"])
+    lines += ["", f"weights ({entry.weights_enum})"]
+    for member, weights in entry.weights.items():
+        default = "  (DEFAULT)" if member == entry.default_weights else ""
+        scores = ", ".join(f"{k} {v:.3f}" for k, v in weights.meta.get("metrics", {}).items())
+        lines += [f"  {member}{default}", f"    classes   {weights.label_set}"]
+        for title, text in (
+            ("scores", scores),
+            ("protocol", weights.meta.get("protocol", "")),
+            ("form", weights.form),
+            ("source", weights.meta.get("source", "")),
+            ("licence", weights.meta.get("licence", "")),
+            ("file", weights.url),
+        ):
+            if text:
+                lines.append(f"    {title:<9} {text}")
+    return "\n".join(lines)
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.2f} M"
+
+
+def _billions(number: int) -> str:
+    return f"{number / 1e9:.1f} G"
+
+
+MODELS_COMMAND = Command(
+    configure=_configure,
+    run=_run,
+    description="Lists the models of the installed packages; `show NAME` describes one.",
+    epilog="examples:\n  seg models\n  seg models show fcn_resnet50",
+)

@@ -1,0 +1,1 @@
+"""From pictures to labels with a trained network."""

@@ -1,0 +1,1 @@
+"""The networks, one file each, named after their papers."""

@@ -1,0 +1,72 @@
+"""What every network here has in common: logits first, the resize to the input's size last."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg_core.model_file import BuildSpec, ModelInfo
+
+__all__ = ["SegmentationNetwork", "resize_outputs"]
+
+
+def resize_outputs(
+    outputs: Mapping[str, Tensor], size: tuple[int, int], upsampling: Mapping[str, tuple[str, bool] | None]
+) -> dict[str, Tensor]:
+    """Returns the outputs at `size`.
+
+    Args:
+        outputs: name -> float (N, K, h, w).
+        size: height and width in pixels.
+        upsampling: name -> (mode, align_corners) of the resize, or None where the output already has the size.
+    """
+    resized = {}
+    for name, output in outputs.items():
+        how = upsampling[name]
+        if how is not None:
+            mode, align_corners = how
+            output = F.interpolate(output, size=size, mode=mode, align_corners=align_corners)
+        resized[name] = output
+    return resized
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """A network that maps images to a dict of logits.
+
+    Which keys the dict has depends on how the network was built (`aux_loss`), never on train or eval mode.
+
+    Attributes:
+        upsampling: output name -> (mode, align_corners) of the resize that `forward` ends with, or None where
+            `forward_logits` already gives the input's size.
+        build_spec: how to build this network again; builders set it and model files keep it.
+        initialised_anew: names of the tensors that the named weights did not fill.
+        model_info: classes and preprocessing of the named weights, where they are known and still hold.
+    """
+
+    upsampling: Mapping[str, tuple[str, bool] | None]
+    build_spec: BuildSpec
+    initialised_anew: tuple[str, ...] = ()
+    model_info: ModelInfo | None = None
+
+    @abstractmethod
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the outputs before the final resize.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            Output name -> float (N, K, h, w), logits; `"out"` is first.
+        """
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the outputs at input size.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            Output name -> float (N, K, H, W), logits; `"out"` is first.
+        """
+        return resize_outputs(self.forward_logits(images), (images.shape[-2], images.shape[-1]), self.upsampling)
