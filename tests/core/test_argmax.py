@@ -28,6 +28,7 @@ def test_argmax_labels_any_shape_equals_torch_argmax(n, c, h, w, seed, channels_
     assert_as_argmax(logits)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_argmax_labels_float_types_and_strips_equal_torch_argmax(dtype, memory_format):
@@ -44,6 +45,7 @@ def test_argmax_labels_cut_out_and_transposed_logits_equal_torch_argmax():
     assert_as_argmax(logits.expand(2, 5, 40, 60)[:1].expand(3, 5, 40, 60))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("num_classes", [1, 256, 257, 1000])
 def test_argmax_labels_many_classes_take_a_wider_type(num_classes):
     logits = torch.randn(1, num_classes, 4, 6)

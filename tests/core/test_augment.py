@@ -45,6 +45,7 @@ def test_call_probability_zero_or_one_is_never_or_always_and_exact(options, axes
     assert torch.equal(labels, masks.long().flip(axes))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("floats", [False, True])
 def test_call_batch_equals_its_samples_with_the_same_generators(memory_format, floats):

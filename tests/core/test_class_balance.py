@@ -110,6 +110,7 @@ def test_class_weights_enet_follows_the_formula():
     assert class_weights([1, 3], "enet", c=1.1).tolist() == pytest.approx([1 / math.log(1.35), 1 / math.log(1.85)])
 
 
+@pytest.mark.smoke
 def test_class_weights_data_set_is_counted():
     metadata = DatasetMetadata("mine", ("a", "b", "c"))
     dataset = Masks(*MASKS, metadata=metadata)

@@ -59,6 +59,7 @@ def test_colorize_not_an_integer_map_is_told(labels):
         colorize(labels, METADATA)
 
 
+@pytest.mark.smoke
 def test_overlay_mixes_colors_and_leaves_ignored_pixels(labels):
     picture = np.full((2, 3, 3), 100, np.uint8)
     before = picture.copy()

@@ -30,6 +30,7 @@ def legend_texts(figure):
     return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
+@pytest.mark.smoke
 def test_draw_snapshots_shows_rows_and_the_classes_seen(labels):
     images = torch.rand(2, 3, 2, 3)
     truths = np.stack([labels, labels])

@@ -56,6 +56,7 @@ def test_call_views_and_read_only_arrays_are_mapped_and_left_alone():
     assert CITYSCAPES_LIKE(whole).tolist() == [[255, 0, 1, 255], [2, 2, 0, 255]]
 
 
+@pytest.mark.smoke
 def test_call_result_type_is_the_smallest_that_holds_the_values():
     assert LabelMap({0: 0, 1: 254})(np.array([1])).dtype == np.uint8
     assert LabelMap({0: 0, 1: 256})(np.array([1])).dtype == np.uint16

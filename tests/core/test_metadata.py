@@ -9,6 +9,7 @@ from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgum
 from seg_core.metadata import DatasetMetadata, default_palette, list_label_sets, resolve_metadata
 
 
+@pytest.mark.smoke
 def test_resolve_metadata_camvid_has_official_classes_and_colours():
     metadata = resolve_metadata("CamVid")
     assert metadata.name == "CamVid"

@@ -34,6 +34,7 @@ def label_pairs(draw):
     return truth, pred, num_classes, ignore_index
 
 
+@pytest.mark.smoke
 @given(label_pairs(), st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.booleans())
 def test_store_results_any_types_agree_with_brute_force(pair, truth_dtype, pred_dtype, as_tensor):
     truth, pred, num_classes, ignore_index = pair

@@ -72,6 +72,7 @@ def test_call_unit_scale_is_a_window_of_the_picture():
     assert min(ys) < 5 and max(ys) > 35 and min(xs) < 6 and max(xs) > 46
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("scale", [(0.3, 0.3), (0.5, 2.0), (1.0, 1.0), (2.7, 2.7)])
 @pytest.mark.parametrize("size", [(40, 56), (97, 31), (120, 130)])
 def test_call_mask_drawn_as_image_lands_at_the_same_place(scale, size):
@@ -182,6 +183,7 @@ def test_call_draws_the_same_number_whatever_the_settings():
     assert not torch.equal(states[0], generator(5).get_state())
 
 
+@pytest.mark.smoke
 def test_call_every_kind_of_input_gives_the_same_sample():
     array, mask = sample()
     transform = SegmentationTransform((40, 30), scale_range=(0.4, 1.5))

@@ -219,6 +219,7 @@ def test_index_beyond_the_end_raises_index_error(root):
     assert len(list(dataset)) == 2
 
 
+@pytest.mark.smoke
 def test_loader_two_workers_gives_what_one_process_gives(root):
     dataset = CamVid(root)
     batches = [list(DataLoader(dataset, batch_size=1, num_workers=workers)) for workers in (0, 2)]

@@ -91,6 +91,7 @@ def test_part_any_names_both_sides_hold_a_file_and_nothing_is_lost(stems, fracti
     assert abs(len(val) - fraction * len(pairs)) <= 1
 
 
+@pytest.mark.smoke
 def test_split_folders_each_split_reads_its_own(tmp_path):
     write(tmp_path / "train", ["a", "b"])
     write(tmp_path / "val", ["c"], suffix=".webp")

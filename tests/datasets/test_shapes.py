@@ -39,6 +39,7 @@ def samples():
     return [dataset[index] for index in range(120)]
 
 
+@pytest.mark.smoke
 def test_item_has_the_types_of_a_sample():
     image, mask = Shapes()[0]
     assert isinstance(image, tv_tensors.Image)
@@ -111,6 +112,7 @@ def test_splits_and_seeds_have_no_picture_in_common():
     assert len(set(digests)) == len(digests)
 
 
+@pytest.mark.smoke
 def test_loader_two_workers_gives_what_one_process_gives():
     dataset = Shapes(length=6)
     batches = [list(DataLoader(dataset, batch_size=3, num_workers=workers)) for workers in (0, 2)]

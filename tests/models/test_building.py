@@ -66,6 +66,7 @@ def same_output(model, other):
         return torch.equal(model.eval()(images)["out"], other.eval()(images)["out"])
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("weights", ["DEFAULT", "VOC", "ENet_Weights.VOC", "member"])
 def test_weights_by_member_or_name_fill_the_network_and_set_its_classes(published, voc_enet, weights):
     model = seg_models.enet(weights=published.VOC if weights == "member" else weights, progress=False)
@@ -132,6 +133,7 @@ def test_model_file_as_weights_brings_its_metadata(tmp_path):
         seg_models.fcn_resnet34(weights=path)
 
 
+@pytest.mark.smoke
 def test_model_saved_and_loaded_is_the_same(tmp_path):
     model = seg_models.fcn_resnet34(num_classes=2, aux_loss=True, output_stride=16, in_channels=3)
     metadata = DatasetMetadata("two", ("sky", "ground"))

@@ -52,6 +52,7 @@ def test_predict_folder_and_file_writes_one_png_each(pictures, model_file, tmp_p
     assert re.search(r"3/3 pictures, [\d.]+ images/s\n$", streams.err)
 
 
+@pytest.mark.smoke
 def test_predict_overlay_is_written_beside(pictures, model_file, tmp_path, capsys):
     out = tmp_path / "out"
     assert seg("predict", pictures / "b.png", "--model", model_file, "--out", out, "--overlay") == 0

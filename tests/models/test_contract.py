@@ -34,6 +34,7 @@ def built():
     return get
 
 
+@pytest.mark.smoke
 @every_model
 @pytest.mark.parametrize("size", SIZES)
 def test_forward_any_size_gives_logits_at_input_size(name, size, built):
@@ -77,6 +78,7 @@ def test_channels_and_classes_other_numbers_are_taken(name, in_channels, num_cla
     assert model.build_spec.arguments["num_classes"] == num_classes
 
 
+@pytest.mark.smoke
 @every_model
 def test_every_trainable_parameter_gets_a_gradient(name, built):
     model = copy.deepcopy(built(name)).train()
@@ -157,6 +159,7 @@ def test_builder_has_the_standard_keywords_and_a_documentation(name):
     assert "Differs from the paper:" in module.__doc__
 
 
+@pytest.mark.smoke
 @every_model
 def test_autocast_channels_last_stays_near_full_precision(name, built):
     model = copy.deepcopy(built(name)).to(memory_format=torch.channels_last)

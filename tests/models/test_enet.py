@@ -91,6 +91,7 @@ def test_in_channels_above_51_is_refused():
         enet(in_channels=52)
 
 
+@pytest.mark.smoke
 def test_training_steps_lower_the_loss_in_bfloat16_and_channels_last():
     model = enet(num_classes=2).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
