@@ -1,0 +1,111 @@
+"""`seg train`: trains a network from a config, or goes on with a run."""
+
+import argparse
+import importlib.util
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from seg_core.command import Command
+from seg_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from seg_train.trainer import RunResult, Trainer
+
+__all__ = ["TRAIN"]
+
+_EPILOG = """\
+examples:
+  seg train camvid.toml                                  a new run in runs/<model>-<data set>-<time>/
+  seg train camvid.toml -s optimizer.params.lr=0.002     the same with another learning rate
+  seg train --resume runs/enet-camvid-20250101-120000    go on with that run
+  seg train camvid.toml --resume                         go on with the newest run of this config
+
+Ctrl-C stops after the running step and leaves a run that can be resumed; a second Ctrl-C stops at once.
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="config of the run, a TOML file")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN_DIR",
+        help="go on with the run in this folder; without a folder, in the one of CONFIG",
+    )
+    parser.add_argument(
+        "-s",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the config, as in -s trainer.epochs=20; may be repeated",
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from seg_train.interruption import RunInterruptedError
+
+    try:
+        trainer = _make_trainer(arguments)
+        result = trainer.run()
+    except RunInterruptedError as stop:
+        print(f"seg: {stop}", file=sys.stderr)
+        return stop.exit_code
+    _show(result)
+    return 0
+
+
+def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
+    from seg_train.config.load import load_config
+    from seg_train.progress import make_progress
+    from seg_train.run_folder import RunFolder
+    from seg_train.trainer import Trainer
+
+    if isinstance(arguments.resume, str):
+        if arguments.config is not None:
+            raise UsageError(
+                f"--resume {arguments.resume} goes on with the config saved in that folder, so CONFIG "
+                f"({arguments.config}) would be ignored; leave one of them out"
+            )
+        folder = RunFolder(arguments.resume)
+        return Trainer(folder.load_config(arguments.set), folder.path, resume=True, progress=make_progress())
+    if arguments.config is None:
+        raise UsageError("name a CONFIG to start a run, or a run folder by --resume RUN_DIR; see seg train --help")
+    config = load_config(arguments.config, arguments.set)
+    return Trainer(config, resume=arguments.resume is True, progress=make_progress())
+
+
+def _show(result: "RunResult") -> None:
+    """Prints IoU per class, where the run is, and as the last line the mIoU."""
+    rows = [(name, _number(iou)) for name, iou in result.scores["iou_per_class"].items()]
+    if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title="IoU per class on val, last weights")
+        table.add_column("class")
+        table.add_column("IoU", justify="right")
+        for name, value in rows:
+            table.add_row(name, value)
+        Console().print(table)
+    else:
+        width = max(len(name) for name, _ in rows)
+        print("IoU per class on val, last weights")
+        for name, value in rows:
+            print(f"  {name:<{width}}  {value:>6}")
+    print(f"run folder: {result.run_dir}")
+    print(f"mIoU {result.scores['miou']:.2f}")
+
+
+def _number(value: float | None) -> str:
+    return "absent" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+TRAIN = Command(
+    configure=_configure,
+    run=_run,
+    description="Trains a network from a config: progress on stderr, scores on stdout, the rest in a run folder.",
+    epilog=_EPILOG,
+)

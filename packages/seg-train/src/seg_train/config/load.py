@@ -1,0 +1,193 @@
+"""Reads a config: a TOML file, then overrides, then every check; all problems are reported at once."""
+
+import copy
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import date, time
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from seg_core.errors import ConfigError, nearest
+from seg_train.config.check import find_problems
+from seg_train.config.schema import TrainConfig
+
+__all__ = ["apply_overrides", "load_config"]
+
+_MISSING = object()
+
+
+def load_config(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
+    """Returns the checked config of `source`; nothing of the run has been built then.
+
+    Args:
+        source: a TOML file, or the tables themselves.
+        overrides: `"key.path=value"` each, as `-s` takes them: the value in TOML's syntax, a bare word is a string.
+
+    Raises:
+        ConfigError: if something is wrong; the message lists every problem with its full key, the value seen and what
+            is allowed.
+    """
+    if isinstance(source, Mapping):
+        name, tables = "the config", copy.deepcopy(dict(source))
+    else:
+        name, tables = str(source), _read(Path(source))
+    problems = apply_overrides(tables, overrides)
+    config, found = _validate(tables)
+    problems += found
+    if problems:
+        _fail(name, problems)
+    assert config is not None
+    return config
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Sets the keys of `overrides` in `tables`, in place, and returns the problems."""
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        parts = [part.strip() for part in key.split(".")]
+        if not equals or not all(parts):
+            problems.append(f"-s {override}: must read key.path=value, such as -s optimizer.params.lr=0.01")
+            continue
+        value = _parse(text.strip())
+        if value is _MISSING:
+            problems.append(f'-s {override}: the value is not TOML; lists read [1, 2], texts "a b", tables {{a = 1}}')
+            continue
+        table = tables
+        for depth, part in enumerate(parts[:-1]):
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                problems.append(f"-s {override}: {'.'.join(parts[: depth + 1])} is a value and has no keys")
+                break
+        else:
+            table[parts[-1]] = value
+    return problems
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no config file {path}; check its path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _parse(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        # What starts like a list, a table or a quoted text was meant as one; anything else is a bare word or a path.
+        return _MISSING if text[:1] in ("[", "{", '"', "'") or "\n" in text else text
+    if len(value) != 1 or isinstance(value["value"], date | time):
+        return text
+    return value["value"]
+
+
+def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
+    """Returns the config where it is valid, and all problems, of the schema and of what the config names."""
+    try:
+        config = TrainConfig.model_validate(tables)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        found = find_problems(_sound_sections(tables, error))
+        # A section as a whole is not judged by what is left of it: its mistake is named already.
+        sections = {".".join(map(str, item["loc"][:-1])) for item in details}
+        found = [problem for problem in found if problem.partition(": ")[0] not in sections]
+        return None, [_describe(dict(item)) for item in details] + found
+    problems = find_problems({name: getattr(config, name) for name in TrainConfig.model_fields})
+    return (None if problems else config), problems
+
+
+def _sound_sections(tables: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """Returns the sections that are valid once what is wrong is left out, so that they can be checked further."""
+    pruned = copy.deepcopy(tables)
+    for item in error.errors():
+        if item["loc"] and item["type"] != "missing":
+            _remove(pruned, item["loc"])
+    sections = {}
+    for name, field in TrainConfig.model_fields.items():
+        value, annotation = pruned.get(name, _MISSING), cast(Any, field.annotation)
+        try:
+            sections[name] = (
+                field.get_default(call_default_factory=True)
+                if value is _MISSING and not field.is_required()
+                else TypeAdapter(annotation).validate_python(value)
+            )
+        except ValidationError:
+            continue
+    return sections
+
+
+def _remove(tables: dict[str, Any], location: tuple[int | str, ...]) -> None:
+    table: Any = tables
+    for part in location[:-1]:
+        table = table.get(part) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table.pop(location[-1], None)
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    """Returns one problem in words: full key, value seen, what is allowed."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location) or "config"
+    if error["type"] == "missing":
+        return f"{key} is missing: it has no default"
+    if error["type"] == "extra_forbidden":
+        return f"{key}{_shown(error['input'])}: unknown key.{_suggestion(location)}"
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+        # A section's own checks (two keys that contradict each other) say themselves what they saw.
+        return f"{key}: {text}" if isinstance(error["input"], dict) else f"{key}{_shown(error['input'])}: {text}"
+    text = re.sub(r"^Input should be", "must be", error["msg"])
+    text = re.sub(r"^must be a valid dictionary.*", "must be a table of keys", text)
+    return f"{key}{_shown(error['input'])}: {text}"
+
+
+def _shown(value: object) -> str:
+    # TOML writes texts, numbers and booleans as JSON does.
+    return "" if isinstance(value, Mapping) else f" = {json.dumps(value, default=str)}"
+
+
+def _suggestion(location: list[str]) -> str:
+    """Returns the nearest key of the same section, else the nearest of all sections, else the section's keys."""
+    section: Any = TrainConfig
+    for part in location[:-1]:
+        section = _section_class(section.model_fields[part].annotation)
+    prefix = ".".join([*location[:-1], ""])
+    siblings = [prefix + name for name in section.model_fields]
+    hint = nearest(".".join(location), siblings, limit=1)
+    if not nearest(location[-1], section.model_fields):
+        elsewhere = [key for key in _all_keys(TrainConfig) if key.rpartition(".")[2] == location[-1]]
+        hint = f" Did you mean {elsewhere[0]!r}?" if elsewhere else ""
+    return hint or f" Allowed here: {', '.join(section.model_fields)}"
+
+
+def _section_class(annotation: Any) -> type[BaseModel]:
+    candidates = [annotation, *get_args(annotation)]
+    return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+
+
+def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        inner = [c for c in (field.annotation, *get_args(field.annotation)) if isinstance(c, type)]
+        for candidate in inner:
+            if issubclass(candidate, BaseModel):
+                keys += _all_keys(candidate, f"{prefix}{name}.")
+    return keys
+
+
+def _fail(name: str, problems: list[str]) -> None:
+    if len(problems) == 1:
+        raise ConfigError(f"{name}: {problems[0]}")
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    raise ConfigError(f"{name} has {len(problems)} problems:{lines}")

@@ -1,0 +1,252 @@
+"""What a config may hold: one class per section of the TOML file, every key with its meaning and default.
+
+Names (of models, data sets, losses ...) are any strings here; whether they exist, and whether their `params` fit, is
+checked in `seg_train.config.check`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+__all__ = ["TrainConfig"]
+
+# Keys that change where, how fast or how often something happens but not what is learnt: a run may be resumed with
+# other values of these.
+_WITHOUT_INFLUENCE = (
+    "data.dataset.root",
+    "data.loader.eval_batch_size",
+    "data.loader.num_workers",
+    "log",
+    "paths",
+    "trainer.checkpoint_every_steps",
+    "trainer.device",
+    "trainer.log_every_steps",
+    "trainer.snapshots",
+)
+
+
+def _as_size(value: object) -> object:
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and all(_is_positive_int(v) for v in value):
+            return tuple(value)
+    elif _is_positive_int(value):
+        return (value, value)
+    raise ValueError("must be pixels above 0: one number for a square, or [height, width]")
+
+
+def _as_range(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(v) for v in value):
+        low, high = value
+        if 0 < low <= high:
+            return (float(low), float(high))
+    raise ValueError("must be two factors above 0, the lower one first, such as [0.5, 2.0]")
+
+
+def _as_class_weights(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and value and all(_is_number(v) and v >= 0 for v in value):
+        return tuple(float(v) for v in value)
+    raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number per class')
+
+
+def _as_folder_name(value: str) -> str:
+    if not value or value in (".", "..") or "/" in value or "\\" in value:
+        raise ValueError("must be the name of one folder (paths.output says where it is made)")
+    return value
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[tuple[int, int], BeforeValidator(_as_size)]
+ScaleRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
+ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(_as_class_weights)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSection(Section):
+    """The network, as `seg_models.get_model` builds it; `num_classes` comes from the data set."""
+
+    name: str = Field(description="builder, see `seg models`")
+    form: str | None = Field(default=None, description="form of the builder; its default where left out")
+    weights: str | None = Field(default=None, description='weights member, "DEFAULT", or a checkpoint file')
+    weights_backbone: str | None = Field(default=None, description="weights of the backbone alone")
+    aux_loss: bool | None = Field(default=None, description="whether to build auxiliary heads")
+    params: dict[str, Any] = Field(default_factory=dict, description="other options of the builder")
+
+
+class DatasetSection(Section):
+    """The pictures and masks."""
+
+    name: str = Field(description="data set, see `seg datasets`")
+    root: str | None = Field(default=None, description="folder of the data set")
+    train_split: str = Field(default="train", description="split to learn from")
+    val_split: str = Field(default="val", description="split to evaluate on")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="other options of the data set, such as `metadata` of one's own data"
+    )
+
+
+class TransformSection(Section):
+    """Size of the pictures, see `seg_core.SegmentationTransform`."""
+
+    size: Size | None = Field(default=None, description="window in pixels, [height, width] or one number")
+    scale_range: ScaleRange | None = Field(default=None, description="factors to rescale by before the window is taken")
+
+
+class TransformsSection(Section):
+    """The transform of each split; that of val must not be random."""
+
+    train: TransformSection = TransformSection()
+    val: TransformSection = TransformSection()
+
+    @model_validator(mode="after")
+    def _val_is_one_scale(self) -> "TransformsSection":
+        scales = self.val.scale_range
+        if scales is not None and scales[0] != scales[1]:
+            raise ValueError(
+                f"val.scale_range must hold one factor twice, such as [0.5, 0.5], got {list(scales)}: scores on "
+                "pictures of random scale do not compare"
+            )
+        return self
+
+
+class LoaderSection(Section):
+    """How samples become batches."""
+
+    batch_size: Positive = Field(default=8, description="samples of one step, over all processes")
+    eval_batch_size: Positive | None = Field(
+        default=None, description="samples per evaluation batch of one process; batch_size where val has a size, else 1"
+    )
+    num_workers: Annotated[int, Field(ge=0)] = Field(default=2, description="reading processes; 0: the main one reads")
+
+
+class AugmentSection(Section):
+    """Changes of looks, see `seg_core.SegmentationAugment`."""
+
+    hflip: Probability = Field(default=0.0, description="probability of a left-right flip")
+    vflip: Probability = Field(default=0.0, description="probability of an upside-down flip")
+
+
+class DataSection(Section):
+    """All about samples."""
+
+    dataset: DatasetSection
+    transform: TransformsSection = TransformsSection()
+    loader: LoaderSection = LoaderSection()
+    augment: AugmentSection = AugmentSection()
+
+
+class CriterionSection(Section):
+    """The loss."""
+
+    name: str = Field(default="CrossEntropyLoss", description="loss")
+    class_weights: ClassWeights = Field(default="none", description='"none", a scheme as "enet", or a number per class')
+    aux_weight: Annotated[float, Field(ge=0)] = Field(default=0.4, description="factor of each auxiliary output's loss")
+    params: dict[str, Any] = Field(default_factory=dict, description="other options of the loss")
+
+
+class OptimizerSection(Section):
+    """The optimizer."""
+
+    name: str = Field(default="AdamW", description="optimizer of torch.optim")
+    params: dict[str, Any] = Field(default_factory=dict, description="its arguments: lr, weight_decay ...")
+
+
+class ScheduleSection(Section):
+    """The learning rate over time; without this section it stays as it is."""
+
+    name: str = Field(description="schedule of torch.optim.lr_scheduler")
+    interval: Literal["step", "epoch"] = Field(default="step", description="what the schedule counts")
+    params: dict[str, Any] = Field(
+        default_factory=dict,
+        description="its arguments; left out, total_iters of PolynomialLR, T_max of CosineAnnealingLR and total_steps "
+        "of OneCycleLR are the run's length, and max_lr of OneCycleLR is the optimizer's lr",
+    )
+
+
+class TrainerSection(Section):
+    """The loop."""
+
+    epochs: Positive | None = Field(default=None, description="length of the run in epochs; this or steps")
+    steps: Positive | None = Field(default=None, description="length of the run in steps; this or epochs")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything random in the run")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of arithmetic; weights are fp32")
+    channels_last: bool = Field(default=True, description="memory layout NHWC: faster convolutions")
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="clip gradients to this norm")
+    checkpoint_every_steps: Positive | None = Field(default=None, description="checkpoints within epochs too")
+    log_every_steps: Positive = Field(default=10, description="steps that one row of step metrics covers")
+    snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val pictures to draw after each evaluation")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainerSection":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                f"give exactly one of trainer.epochs and trainer.steps, got epochs={self.epochs} and steps={self.steps}"
+            )
+        return self
+
+
+class PathsSection(Section):
+    """Where results go."""
+
+    output: str = Field(default="runs", description="folder of all runs")
+    run: Annotated[str, AfterValidator(_as_folder_name)] | None = Field(
+        default=None, description="folder of this run; model-data set-time where left out"
+    )
+
+
+class TrainConfig(Section):
+    """The config of a run."""
+
+    model: ModelSection
+    data: DataSection
+    criterion: CriterionSection = CriterionSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    lr_scheduler: ScheduleSection | None = None
+    trainer: TrainerSection
+    paths: PathsSection = PathsSection()
+    log: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options per logger; `local` is always there"
+    )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the config as plain containers without the keys that are None, ready for a TOML file."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def influences(self) -> dict[str, Any]:
+        """Returns full key -> value of everything that changes what is learnt."""
+        flat = flatten(self.to_dict())
+        return {k: v for k, v in flat.items() if not any(k == w or k.startswith(w + ".") for w in _WITHOUT_INFLUENCE)}
+
+    def digest(self) -> str:
+        """Returns a hexadecimal digest of `influences()`: equal digests mean that one run can go on as the other."""
+        return hashlib.sha256(json.dumps(self.influences(), sort_keys=True).encode()).hexdigest()
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns full key -> value for nested tables: `{"a": {"b": 1}}` gives `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

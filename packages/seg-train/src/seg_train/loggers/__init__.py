@@ -1,0 +1,1 @@
+"""Loggers: one class per file, all with the hooks of `seg_train.Logger`."""

@@ -1,0 +1,154 @@
+"""Files in the run folder: metrics as JSON lines, plots, confusion matrices and snapshots."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, WriteError
+from seg_core.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
+from seg_core.metadata import DatasetMetadata
+from seg_train.loggers.base import Logger, Snapshot
+
+__all__ = ["LocalLogger"]
+
+# Row key -> curve of plots/metrics.png, for rows of steps and of epochs.
+_STEP_CURVES = {"loss": "train/loss", "lr": "lr", "images_per_second": "images per second"}
+_EPOCH_CURVES = {"val_loss": "val/loss", "train_miou": "train/miou", "miou": "val/miou", "acc": "val/acc"}
+
+
+class LocalLogger(Logger):
+    """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
+
+    Pictures are drawn after evaluations, and only as long as drawing took at most a given share of the run's time so
+    far; the first and the last evaluation are always drawn. Rows are never left out.
+
+    Args:
+        run_dir: folder of the run.
+        max_drawing_share: fraction 0 to 1 of the run's time that drawing may take; 0 draws nothing, 1 every evaluation.
+
+    Raises:
+        InvalidArgumentError: if the fraction is out of range.
+    """
+
+    def __init__(self, run_dir: Path, max_drawing_share: float = 0.03) -> None:
+        super().__init__(run_dir)
+        if not 0 <= max_drawing_share <= 1:
+            raise InvalidArgumentError(f"max_drawing_share must lie in 0 to 1, got {max_drawing_share!r}")
+        self.max_drawing_share = max_drawing_share
+        self._path = run_dir / "metrics.jsonl"
+        self._curves: dict[str, list[tuple[float, float]]] = {}
+        self._metadata: DatasetMetadata | None = None
+        self._drawing_seconds = 0.0
+        self._draws = True
+        # What the last evaluation left to draw, by kind; empty once drawn.
+        self._pending: dict[str, Callable[[], None]] = {}
+
+    def on_start(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        environment: Mapping[str, Any],  # noqa: ARG002
+        metadata: DatasetMetadata,
+    ) -> None:
+        """Reads the rows that a resumed run wrote before."""
+        self._metadata = metadata
+        if self._path.is_file():
+            for line in self._path.read_text(encoding="utf-8").splitlines():
+                self._add_to_curves(json.loads(line))
+
+    def on_step(self, row: Mapping[str, Any]) -> None:
+        """Appends the row."""
+        self._append({"kind": "step", **row})
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """Appends the row, and draws the curves where there is time for it."""
+        self._append({"kind": "epoch", **row})
+        self._draws = self._drawing_seconds <= self.max_drawing_share * row["seconds"]
+        self._draw("plots", self._draw_curves)
+
+    def on_confusion_matrix(self, epoch: int, matrix: Tensor) -> None:
+        """Draws the matrix where there is time for it."""
+        assert self._metadata is not None
+        labels, path = self._metadata.labels, self.run_dir / "confusion" / f"epoch_{epoch:04}.png"
+        self._draw("confusion", lambda: exhibit_figure(plot_confusion_matrix(matrix, labels), save_to=path))
+
+    def on_snapshots(self, epoch: int, snapshots: Sequence[Snapshot]) -> None:
+        """Draws the pictures where there is time for it."""
+        assert self._metadata is not None
+        metadata, path = self._metadata, self.run_dir / "snapshots" / f"epoch_{epoch:04}.png"
+
+        def draw() -> None:
+            figure = draw_snapshots(
+                [s.image for s in snapshots],
+                [s.truth for s in snapshots],
+                [s.prediction for s in snapshots],
+                metadata,
+                titles=[f"val {s.index}, epoch {epoch}" for s in snapshots],
+            )
+            exhibit_figure(figure, save_to=path)
+
+        self._draw("snapshots", draw)
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Draws what the last evaluation left."""
+        for draw in self._pending.values():
+            draw()
+        self._pending.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Returns how long the file of rows is, and what drawing has cost so far."""
+        size = 0
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                os.fsync(file.fileno())
+            size = self._path.stat().st_size
+        return {"bytes": size, "drawing_seconds": self._drawing_seconds}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Cuts off the rows that are newer than the checkpoint."""
+        self._drawing_seconds = state["drawing_seconds"]
+        if self._path.is_file() and self._path.stat().st_size > state["bytes"]:
+            os.truncate(self._path, state["bytes"])
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        self._add_to_curves(row)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(_without_nan(row)) + "\n")
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {self._path}: {error.strerror}; check the folder's permissions and free space"
+            ) from error
+
+    def _add_to_curves(self, row: Mapping[str, Any]) -> None:
+        for key, curve in (_STEP_CURVES if row["kind"] == "step" else _EPOCH_CURVES).items():
+            if row.get(key) is not None:
+                self._curves.setdefault(curve, []).append((row["step"], row[key]))
+
+    def _draw(self, kind: str, draw: Callable[[], None]) -> None:
+        if self.max_drawing_share == 0:
+            return
+        if not self._draws:
+            self._pending[kind] = draw
+            return
+        begin = time.perf_counter()
+        draw()
+        self._pending.pop(kind, None)
+        self._drawing_seconds += time.perf_counter() - begin
+
+    def _draw_curves(self) -> None:
+        exhibit_figure(plot_running_metrics(self._curves), save_to=self.run_dir / "plots" / "metrics.png")
+
+
+def _without_nan(value: Any) -> Any:
+    """Returns `value` with None for every undefined number: JSON has no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return [_without_nan(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,132 @@
+"""Shows how a run goes: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+import importlib.util
+import sys
+import time
+from typing import Any, TextIO
+
+__all__ = ["BarProgress", "PlainProgress", "Progress", "make_progress"]
+
+
+class Progress:
+    """Base of the ways to show progress; this one shows nothing.
+
+    Attributes:
+        interval: seconds between two updates, so that reading scores off a device costs little.
+    """
+
+    interval = float("inf")
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + self.interval
+
+    def due(self) -> bool:
+        """Returns whether it is time for an update; the next one is due an interval later."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.interval
+        return True
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        """Begins; `done_steps` were made before this process."""
+
+    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
+        """Shows the state after `step` steps, `epoch` counted from 1."""
+
+    def message(self, text: str) -> None:
+        """Shows a line that stays: the result of an epoch, say."""
+
+    def close(self) -> None:
+        """Ends; may be called twice."""
+
+
+class PlainProgress(Progress):
+    """Lines of text: one every ten seconds, and the messages."""
+
+    interval = 10.0
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream or sys.stderr
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        """Remembers when and where the run began, for the remaining time."""
+        self._total, self._done, self._begin = total_steps, done_steps, time.monotonic()
+
+    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
+        """Prints one line."""
+        elapsed = time.monotonic() - self._begin
+        remaining = elapsed / max(step - self._done, 1) * (self._total - step)
+        self.message(
+            f"step {step}/{self._total}  epoch {epoch}  loss {loss:.4f}  mIoU {miou:.4f}  "
+            f"{images_per_second:.1f} images/s  {_clock(remaining)} left"
+        )
+
+    def message(self, text: str) -> None:
+        """Prints one line."""
+        print(text, file=self._stream, flush=True)
+
+
+class BarProgress(Progress):
+    """A bar with loss, mIoU, images/s and remaining time, drawn by rich."""
+
+    interval = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("mIoU {task.fields[miou]}"),
+            TextColumn("{task.fields[speed]} images/s"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            expand=True,
+        )
+        self._task: Any = None
+
+    def start(self, total_steps: int, done_steps: int) -> None:
+        """Draws the empty bar."""
+        self._task = self._bar.add_task(
+            "train", total=total_steps, completed=done_steps, epoch="-", loss="-", miou="-", speed="-"
+        )
+        self._bar.start()
+
+    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
+        """Moves the bar."""
+        self._bar.update(
+            self._task,
+            completed=step,
+            epoch=str(epoch),
+            loss=f"{loss:.4f}",
+            miou=f"{miou:.4f}",
+            speed=f"{images_per_second:.1f}",
+        )
+
+    def message(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Stops drawing."""
+        self._bar.stop()
+
+
+def make_progress() -> Progress:
+    """Returns a bar where stderr is a terminal and rich is installed, else plain lines."""
+    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+        return BarProgress()
+    return PlainProgress()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,163 @@
+"""The folder of a run: its name, what says how it was made, and which one a resumed run goes on in.
+
+<paths.output>/<name>/
+config.toml            the config as used
+environment.json       versions and machine
+class_weights.json     counted once
+metrics.jsonl          one row per line
+checkpoints/           last.pt, best.pt
+model.pt model_best.pt model files of the last and the best evaluation
+plots/ confusion/ snapshots/
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from seg_core.atomic import write_text
+from seg_core.errors import ConfigError, CorruptFileError, UsageError
+from seg_train.config.load import load_config
+from seg_train.config.schema import TrainConfig
+
+__all__ = ["RunFolder", "describe_environment", "find_run", "new_run_path"]
+
+
+class RunFolder:
+    """The paths of one run.
+
+    Args:
+        path: of the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.class_weights = self.path / "class_weights.json"
+        self.last = self.path / "checkpoints" / "last.pt"
+        self.best = self.path / "checkpoints" / "best.pt"
+        self.model = self.path / "model.pt"
+        self.model_best = self.path / "model_best.pt"
+
+    def create(self, config: TrainConfig, environment: dict[str, Any]) -> None:
+        """Makes the folder with the config and the environment in it.
+
+        Raises:
+            ConfigError: if it is there and not empty.
+            WriteError: if it cannot be written.
+        """
+        self.check_free()
+        write_text(self.config, tomli_w.dumps(config.to_dict()))
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def check_free(self) -> None:
+        """Raises ConfigError if the folder is there and not empty."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(
+                f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
+                "another by -s paths.run=NAME"
+            )
+
+    def load_config(self, overrides: Sequence[str] = ()) -> TrainConfig:
+        """Returns the config that the run was started with, with `overrides` of keys that do not change what is learnt.
+
+        Raises:
+            UsageError: if this is no run folder.
+        """
+        if not self.config.is_file():
+            hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
+            raise UsageError(f"{self.path} is no run folder (it has no config.toml){hint}: nothing to resume")
+        return load_config(self.config, overrides)
+
+    def read_class_weights(self) -> list[float] | None:
+        """Returns the class weights counted before, or None.
+
+        Raises:
+            CorruptFileError: if their file is damaged.
+        """
+        try:
+            return [float(w) for w in json.loads(self.class_weights.read_text(encoding="utf-8"))["weights"]]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self.class_weights} is damaged ({error}); delete it, the pixels are counted again then"
+            ) from error
+
+    def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
+        """Keeps the class weights, so that a resumed run need not count again."""
+        content = {"scheme": scheme, "labels": list(labels), "weights": weights}
+        write_text(self.class_weights, json.dumps(content, indent=2) + "\n")
+
+
+def new_run_path(config: TrainConfig) -> Path:
+    """Returns the folder for a new run: `paths.run`, or a free name from model, data set and time."""
+    output = Path(config.paths.output)
+    if config.paths.run is not None:
+        return output / config.paths.run
+    stem = f"{_base_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = [stem, *(f"{stem}-{count}" for count in range(2, 1000))]
+    return next(output / name for name in names if not (output / name).exists())
+
+
+def find_run(config: TrainConfig) -> Path:
+    """Returns the folder that a run of `config` is resumed in: `paths.run`, or the newest of its model and data set.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    output = Path(config.paths.output)
+    if config.paths.run is not None:
+        return output / config.paths.run
+    stem = _base_name(config)
+    runs = [p for p in output.glob(f"{stem}-*") if RunFolder(p).last.is_file()]
+    if not runs:
+        raise UsageError(
+            f"nothing to resume: there is no run {stem}-* with a checkpoint in {output}; start one without --resume, "
+            "or name its folder by --resume RUN_DIR"
+        )
+    return max(runs, key=lambda p: p.name)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions and machine as plain values."""
+    packages = {}
+    names = (
+        "seg-core",
+        "seg-models",
+        "seg-datasets",
+        "seg-train",
+        "torch",
+        "torchvision",
+        "numpy",
+        "accelerate",
+        "Pillow",
+    )
+    for name in names:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda_devices": devices,
+        "command": sys.argv,
+        "packages": packages,
+    }
+
+
+def _base_name(config: TrainConfig) -> str:
+    return f"{config.model.name}-{config.data.dataset.name}".lower()

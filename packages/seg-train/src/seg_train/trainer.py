@@ -1,0 +1,528 @@
+"""A training run: build, loop, evaluate, save. The file to read first.
+
+`Trainer(config).run()` does what `seg train` does. The work of one step, epoch and evaluation is in
+`seg_train.engine`, the order of samples in `seg_train.samples`, the files in `seg_train.run_folder`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from seg_core.augment import SegmentationAugment
+from seg_core.class_balance import class_weights
+from seg_core.errors import ConfigError, InvalidArgumentError, UsageError
+from seg_core.interfaces import SegmentationDataset
+from seg_core.metadata import DatasetMetadata
+from seg_core.metrics import MetricStore
+from seg_core.model_file import save_model
+from seg_core.preprocessing import Preprocessing
+from seg_core.randomness import sample_seed, seed
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
+from seg_core.transforms import SegmentationTransform
+from seg_train.checkpoint import get_random_state, load_checkpoint, save_checkpoint, set_random_state
+from seg_train.config.schema import TrainConfig
+from seg_train.engine import Parts, StepResult, evaluate_batches, train_epoch
+from seg_train.interruption import Interruption, RunInterruptedError
+from seg_train.loggers.base import Logger, Snapshot
+from seg_train.optimizers import build_optimizer
+from seg_train.progress import Progress
+from seg_train.run_folder import RunFolder, describe_environment, find_run, new_run_path
+from seg_train.running import RunningScores, StepWindow
+from seg_train.samples import Batch, Loader, evaluation_plan, training_plan
+from seg_train.schedules import build_schedule
+
+__all__ = ["RunResult", "Trainer"]
+
+
+@dataclass
+class _Position:
+    """How far a run has come.
+
+    Attributes:
+        step: optimizer steps made.
+        epoch: epochs finished, evaluation included.
+        batches: batches used of the running epoch.
+        seconds: time the run has taken, over all its processes' lives.
+        best: highest val mIoU so far, or None.
+        finished: whether the run is at its end.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run gives.
+
+    Attributes:
+        run_dir: folder with everything about the run.
+        metadata: names and colours of the classes.
+        scores: row of the last evaluation: the last weights on val.
+    """
+
+    run_dir: Path
+    metadata: DatasetMetadata
+    scores: Mapping[str, Any]
+
+
+class Trainer:
+    """Builds everything that a config names, and trains.
+
+    Nothing is written before `run`.
+
+    Args:
+        config: of the run.
+        run_dir: folder of the run; None takes the config's `[paths]`.
+        resume: go on with the run in that folder instead of starting one there.
+        progress: what shows how it goes; None shows nothing.
+
+    Raises:
+        ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings.
+        UsageError: if there is nothing to resume.
+        CorruptFileError: if the checkpoint is damaged.
+        UserError: if data set or network cannot be built.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: str | Path | None = None,
+        *,
+        resume: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.config = config
+        self.progress = progress or Progress()
+        self.folder = RunFolder(run_dir or (find_run(config) if resume else new_run_path(config)))
+        self.position = _Position()
+        self.last_row: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
+        if resume:
+            self._resumed = self._read_checkpoint()
+        else:
+            self.folder.check_free()
+        self.accelerator = _make_accelerator(config)
+        self._build_data()
+        self._build_learning()
+        self.loggers = self._build_loggers()
+        if self._resumed is not None:
+            self._restore(self._resumed)
+
+    def run(self) -> RunResult:
+        """Trains to the end and returns the scores of the last weights on val.
+
+        Raises:
+            RunInterruptedError: after Ctrl-C, once a checkpoint is written; the message says how to resume.
+            UserError: what goes wrong with data or files meanwhile.
+        """
+        if self.position.finished:
+            self.progress.message(f"the run in {self.folder.path} is finished; nothing is left to do")
+            return self._result()
+        self._clock = time.perf_counter() - self.position.seconds
+        environment = describe_environment()
+        if self.accelerator.is_main_process:
+            if self._resumed is None:
+                self.folder.create(self.config, environment)
+                self._keep_class_weights()
+            for logger in self.loggers.values():
+                logger.on_start(self.config.to_dict(), environment, self.metadata)
+        if self._resumed is None:
+            # From here on there is something to resume, and a folder that cannot be written shows now, not in an hour.
+            self._save()
+        self.progress.start(self.total_steps, self.position.step)
+        try:
+            with Interruption() as self._interruption:
+                while not self.position.finished:
+                    self._train_epoch()
+                    self._evaluate()
+        finally:
+            self.progress.close()
+        return self._result()
+
+    # ---- build -------------------------------------------------------------------------------------------------------
+
+    def _build_data(self) -> None:
+        data, loader = self.config.data, self.config.data.loader
+        processes = self.accelerator.num_processes
+        if loader.batch_size % processes:
+            raise ConfigError(
+                f"data.loader.batch_size = {loader.batch_size} must be a multiple of the {processes} processes "
+                "that share it"
+            )
+        self.train_set = self._dataset(data.dataset.train_split)
+        self.val_set = self._dataset(data.dataset.val_split)
+        self.metadata = self.train_set.metadata
+        for key, dataset, least in (("train", self.train_set, loader.batch_size), ("val", self.val_set, processes)):
+            if len(dataset) < least:
+                raise ConfigError(
+                    f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
+                    f"fewer than the {least} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
+                    "add samples"
+                )
+        fill = self.metadata.ignore_index
+        options: dict[str, Any] = {
+            "seed": self.config.trainer.seed,
+            "num_workers": loader.num_workers,
+            "pin_memory": self.accelerator.device.type == "cuda",
+        }
+        train, val = (
+            SegmentationTransform(size=t.size, scale_range=t.scale_range, mask_fill=fill)
+            for t in (data.transform.train, data.transform.val)
+        )
+        self.train_loader = Loader(self.train_set, train, **options)
+        self.val_loader = Loader(self.val_set, val, **options)
+        self.augment = SegmentationAugment(hflip=data.augment.hflip, vflip=data.augment.vflip)
+        self.normalize = SegmentationAugment(mean=self.augment.mean, std=self.augment.std)
+        scale = data.transform.val.scale_range
+        self.preprocessing = Preprocessing(
+            mean=self.augment.mean, std=self.augment.std, scale=None if scale is None or scale[0] == 1 else scale[0]
+        )
+
+        self.steps_per_epoch = len(self.train_set) // loader.batch_size
+        trainer = self.config.trainer
+        if trainer.steps is not None:
+            self.total_steps = trainer.steps
+        else:
+            assert trainer.epochs is not None
+            self.total_steps = trainer.epochs * self.steps_per_epoch
+        self.total_epochs = -(-self.total_steps // self.steps_per_epoch)
+
+    def _dataset(self, split: str) -> SegmentationDataset:
+        section = self.config.data.dataset
+        dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
+        return dataset
+
+    def _build_learning(self) -> None:
+        config = self.config
+        seed(config.trainer.seed)
+        model: nn.Module = MODELS.get(config.model.name)(
+            weights=config.model.weights,
+            num_classes=self.metadata.num_classes,
+            aux_loss=config.model.aux_loss,
+            weights_backbone=config.model.weights_backbone,
+            form=config.model.form,
+            **config.model.params,
+        )
+        if config.trainer.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        model = model.to(self.accelerator.device)
+        optimizer = build_optimizer(config.optimizer, model.parameters())
+        prepared_model, prepared_optimizer = self.accelerator.prepare(model, optimizer)
+        self.parts = Parts(
+            model=prepared_model,
+            criterion=self._criterion().to(self.accelerator.device),
+            optimizer=prepared_optimizer,
+            augment=self.augment,
+            accelerator=self.accelerator,
+            seed=config.trainer.seed,
+            aux_weight=config.criterion.aux_weight,
+            max_grad_norm=config.trainer.max_grad_norm,
+        )
+        self.schedule: LRScheduler | None = None
+        if config.lr_scheduler is not None:
+            total = self.total_steps if config.lr_scheduler.interval == "step" else self.total_epochs
+            self.schedule = build_schedule(config.lr_scheduler, optimizer, total)
+        self.predict = PREDICTORS.get("whole")
+        self._running = RunningScores(self.metadata.num_classes, self.metadata.ignore_index, self.accelerator)
+        self._window = StepWindow(self.accelerator.device)
+        # What dropout draws must not depend on how many numbers the network's initialisation took.
+        torch.manual_seed(sample_seed(config.trainer.seed, self.accelerator.process_index))
+
+    def _criterion(self) -> nn.Module:
+        section = self.config.criterion
+        options: dict[str, Any] = {"ignore_index": self.metadata.ignore_index, **section.params}
+        self.class_weights: list[float] | None = None
+        if isinstance(section.class_weights, tuple):
+            self.class_weights = list(section.class_weights)
+        elif section.class_weights != "none":
+            self.class_weights = self.folder.read_class_weights() if self._resumed is not None else None
+            if self.class_weights is None:
+                self.progress.message(f"counting the pixels of each class in {len(self.train_set)} masks")
+                self.class_weights = class_weights(self.train_set, section.class_weights).tolist()
+        if self.class_weights is not None:
+            options["weight"] = torch.tensor(self.class_weights)
+        criterion: nn.Module = LOSSES.get(section.name)(**options)
+        return criterion
+
+    def _keep_class_weights(self) -> None:
+        scheme = self.config.criterion.class_weights
+        if self.class_weights is not None:
+            self.folder.write_class_weights(
+                scheme if isinstance(scheme, str) else "given", self.metadata.labels, self.class_weights
+            )
+
+    def _build_loggers(self) -> dict[str, Logger]:
+        if not self.accelerator.is_main_process:
+            return {}
+        options = {"local": {}, **self.config.log}
+        try:
+            return {name: LOGGERS.get(name)(self.folder.path, **given) for name, given in options.items()}
+        except (TypeError, InvalidArgumentError) as error:
+            raise ConfigError(f"log: {error}") from error
+
+    # ---- loop --------------------------------------------------------------------------------------------------------
+
+    def _train_epoch(self) -> None:
+        """Trains from where the epoch stands to its end."""
+        position, trainer = self.position, self.config.trainer
+        plan = training_plan(
+            len(self.train_set),
+            self.config.data.loader.batch_size,
+            trainer.seed,
+            position.epoch,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        left = plan[position.batches :][: self.total_steps - position.step]
+        steps = train_epoch(self.parts, self.train_loader.read(left, position.epoch))
+        self._window.start_clock()
+        for result in steps:
+            position.step += 1
+            position.batches += 1
+            self._advance_schedule("step", position.step, self.total_steps)
+            self._note(result)
+            every = trainer.checkpoint_every_steps
+            if every is not None and position.step % every == 0:
+                self._save()
+            self._stop_if_requested()
+        self._window.stop_clock()
+
+    def _note(self, result: StepResult) -> None:
+        """Adds a step to the sums, and shows or logs them where it is time to; only then is the device waited for."""
+        position, count = self.position, len(result.masks)
+        self._running.add(result)
+        self._window.add(result.loss, count * self.accelerator.num_processes)
+        if self.progress.due():
+            summary = self._running.summarize()
+            self.progress.step(
+                position.step, position.epoch + 1, summary["loss"], summary["miou"], self._window.images_per_second()
+            )
+        if position.step % self.config.trainer.log_every_steps == 0:
+            row = {
+                "epoch": position.epoch + 1,
+                "step": position.step,
+                "loss": self._window.mean_loss(),
+                **self._rates(),
+            }
+            for logger in self.loggers.values():
+                logger.on_step(row)
+            self._window.reset()
+
+    def _advance_schedule(self, interval: str, done: int, total: int) -> None:
+        section = self.config.lr_scheduler
+        # After the last step there is no next learning rate; OneCycleLR refuses to give one.
+        if self.schedule is not None and section is not None and section.interval == interval and done < total:
+            self.schedule.step()
+
+    def _stop_if_requested(self) -> None:
+        if not self._interruption.requested:
+            return
+        self._save()
+        position = self.position
+        raise RunInterruptedError(
+            f"stopped after step {position.step} of {self.total_steps} (epoch {position.epoch + 1}); go on with: "
+            f"seg train --resume {self.folder.path}"
+        )
+
+    # ---- evaluate ----------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> None:
+        """Evaluates the weights on val, logs, and ends the epoch with a checkpoint."""
+        position = self.position
+        store = MetricStore(self.metadata.num_classes, ignore_index=self.metadata.ignore_index)
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        plan = evaluation_plan(len(self.val_set), self._eval_batch_size(), rank, processes)
+        snapshots: dict[int, Snapshot] = {}
+        wanted = self._snapshot_indices()
+
+        def on_batch(batch: Batch, labels: Tensor) -> None:
+            self._stop_if_requested()
+            for place, index in enumerate(batch.indices):
+                if index in wanted:
+                    snapshots[index] = Snapshot(index, batch.images[place], batch.masks[place], labels[place].cpu())
+
+        evaluate_batches(
+            self.accelerator.unwrap_model(self.parts.model),
+            self.val_loader.read(plan),
+            store,
+            predict=self.predict,
+            augment=self.normalize,
+            device=self.accelerator.device,
+            criterion=self.parts.criterion,
+            on_batch=on_batch,
+        )
+        store.reduce()
+        self._advance_schedule("epoch", position.epoch + 1, self.total_epochs)
+        row = self._epoch_row(store)
+        for logger in self.loggers.values():
+            logger.on_epoch(row)
+            logger.on_confusion_matrix(row["epoch"], store.confusion_matrix)
+            if snapshots:
+                logger.on_snapshots(row["epoch"], [snapshots[index] for index in sorted(snapshots)])
+        self._end_epoch(row)
+
+    def _epoch_row(self, store: MetricStore) -> dict[str, Any]:
+        scores, train = store.summarize(), self._running.summarize_all()
+        row = {
+            "epoch": self.position.epoch + 1,
+            "step": self.position.step,
+            "train_loss": train["loss"],
+            "train_miou": train["miou"],
+            **({"val_loss": scores["loss"]} if "loss" in scores else {}),
+            **{name: scores[name] for name in ("miou", "acc", "macc", "fwiou", "dice")},
+            "iou_per_class": dict(zip(self.metadata.labels, scores["iou_per_class"], strict=True)),
+            "absent": scores["absent"],
+            **self._rates(),
+        }
+        self.progress.message(
+            f"epoch {row['epoch']}/{self.total_epochs}  train loss {row['train_loss']:.4f}  "
+            f"val mIoU {row['miou']:.4f}  val accuracy {row['acc']:.4f}"
+        )
+        return row
+
+    def _end_epoch(self, row: dict[str, Any]) -> None:
+        position = self.position
+        self.last_row = row
+        is_best = row["miou"] == row["miou"] and (position.best is None or row["miou"] > position.best)
+        if is_best:
+            position.best = row["miou"]
+        position.epoch += 1
+        position.batches = 0
+        position.finished = position.step >= self.total_steps
+        self._running.reset()
+        if self.accelerator.is_main_process:
+            self._save_model(self.folder.model, row)
+            if is_best:
+                self._save_model(self.folder.model_best, row)
+        if position.finished:
+            # Before the last checkpoint: a run that is killed in here is not finished, and does this again.
+            for logger in self.loggers.values():
+                logger.on_end(row)
+        self._save(is_best)
+
+    def _eval_batch_size(self) -> int:
+        loader = self.config.data.loader
+        if loader.eval_batch_size is not None:
+            return loader.eval_batch_size
+        return loader.batch_size if self.config.data.transform.val.size is not None else 1
+
+    def _snapshot_indices(self) -> frozenset[int]:
+        """Returns the fixed pictures, spread evenly over those that the main process evaluates."""
+        own = range(0, len(self.val_set), self.accelerator.num_processes)
+        count = min(self.config.trainer.snapshots, len(own))
+        return frozenset(own[i * (len(own) - 1) // max(count - 1, 1)] for i in range(count))
+
+    # ---- save --------------------------------------------------------------------------------------------------------
+
+    def _save(self, is_best: bool = False) -> None:
+        """Writes the last checkpoint, and before it the best one: what the last one says of it is then always true."""
+        self.position.seconds = self._seconds()
+        running = self._running.state()
+        if not self.accelerator.is_main_process:
+            return
+        model = self.accelerator.unwrap_model(self.parts.model)
+        content = {
+            "model": model.state_dict(),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "position": asdict(self.position),
+            "last_row": self.last_row,
+            "running": running,
+            "window": self._window.state(),
+            "random": get_random_state(),
+            "loggers": {name: logger.state() for name, logger in self.loggers.items()},
+            "config": self.config.influences(),
+            "digest": self.config.digest(),
+            "versions": describe_environment()["packages"],
+        }
+        if is_best:
+            save_checkpoint(self.folder.best, content)
+        save_checkpoint(self.folder.last, content)
+        for logger in self.loggers.values():
+            logger.on_checkpoint(self.folder.last)
+
+    def _save_model(self, path: Path, row: Mapping[str, Any]) -> None:
+        scale = self.preprocessing.scale
+        split = self.config.data.dataset.val_split
+        save_model(
+            self.accelerator.unwrap_model(self.parts.model),
+            path,
+            metadata=self.metadata,
+            preprocessing=self.preprocessing,
+            metrics={name: row[name] for name in ("miou", "acc", "macc", "fwiou", "dice", "iou_per_class")},
+            protocol=f"{split} split of {self.metadata.name}, single scale {scale or 1:g}, absent={row['absent']}",
+        )
+
+    def _read_checkpoint(self) -> dict[str, Any]:
+        if not self.folder.last.is_file():
+            raise UsageError(
+                f"nothing to resume: {self.folder.path} holds no checkpoints/last.pt; start a new run without --resume"
+            )
+        content = load_checkpoint(self.folder.last)
+        if content["digest"] != self.config.digest():
+            here, there = self.config.influences(), content["config"]
+            changed = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
+            shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in changed)
+            raise ConfigError(
+                f"the run in {self.folder.path} was started with other settings: {shown}; resume it without the "
+                "change, or start a new run in another folder by -s paths.run=NAME"
+            )
+        return content
+
+    def _restore(self, content: Mapping[str, Any]) -> None:
+        """Puts everything where the checkpoint was written; the random state last, since building draws from it."""
+        self.accelerator.unwrap_model(self.parts.model).load_state_dict(content["model"])
+        self.parts.optimizer.load_state_dict(content["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(content["schedule"])
+        self.position = _Position(**content["position"])
+        self.last_row = content["last_row"]
+        self._running.load_state(content["running"])
+        self._window.load_state(content["window"])
+        for name, logger in self.loggers.items():
+            if name in content["loggers"]:
+                logger.load_state(content["loggers"][name])
+        set_random_state(content["random"])
+
+    # ---- small things ------------------------------------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._clock
+
+    def _rates(self) -> dict[str, float]:
+        return {
+            "lr": self.parts.optimizer.param_groups[0]["lr"],
+            "images_per_second": self._window.images_per_second(),
+            "seconds": self._seconds(),
+        }
+
+    def _result(self) -> RunResult:
+        return RunResult(self.folder.path, self.metadata, self.last_row)
+
+
+def _make_accelerator(config: TrainConfig) -> Accelerator:
+    # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
+    # want others. Under a launcher of several processes there is one run per process.
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)
+    precision = {"fp32": "no", "bf16": "bf16"}[config.trainer.precision]
+    accelerator = Accelerator(cpu=config.trainer.device == "cpu", mixed_precision=precision)
+    wanted = config.trainer.device
+    if wanted not in ("auto", accelerator.device.type):
+        raise ConfigError(
+            f'trainer.device = "{wanted}" is not what accelerate chose here ({accelerator.device}); use "auto"'
+        )
+    return accelerator

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from seg_core import MetricStore, SegmentationTransform
+from seg_core.errors import InvalidArgumentError, UnknownNameError
+from seg_core.registry import MODELS
+from seg_train import CrossEntropyLoss, evaluate
+
+
+@pytest.fixture
+def model():
+    return MODELS.get("tiny_net")(num_classes=3)
+
+
+def test_evaluate_equals_a_plain_loop(model, stripes):
+    from seg_core import SegmentationAugment
+
+    dataset, expected, losses = stripes(split="val"), MetricStore(3), []
+    model.eval()
+    for index in range(len(dataset)):
+        image, mask = dataset[index]
+        images, masks = SegmentationAugment()(image[None], mask[None])
+        with torch.no_grad():
+            logits = model(images)["out"]
+        losses.append(float(CrossEntropyLoss()(logits, masks)))
+        expected.store_results(masks, logits.argmax(1))
+    store = evaluate(model, dataset, batch_size=5, criterion=CrossEntropyLoss())
+    assert torch.equal(store.confusion_matrix, expected.confusion_matrix)
+    assert store.summarize()["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluate_leaves_mode_and_random_state_as_they_were(model, stripes, training):
+    model.train(training)
+    before, weights = torch.get_rng_state(), {k: v.clone() for k, v in model.state_dict().items()}
+    evaluate(model, stripes())
+    assert model.training is training
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+
+
+def test_evaluate_restores_the_mode_after_an_error(model, stripes):
+    model.train()
+    with pytest.raises(ValueError):
+        evaluate(model, stripes(broken=3))
+    assert model.training
+
+
+def test_evaluate_takes_a_transform_and_workers(model, stripes):
+    transform = SegmentationTransform(size=(16, 12), scale_range=(0.5, 0.5))
+    store = evaluate(model, stripes(), transform=transform, batch_size=4, num_workers=1)
+    assert 0 < store.confusion_matrix.sum() <= 12 * 16 * 12
+
+
+def test_evaluate_unknown_predictor_names_the_known(model, stripes):
+    with pytest.raises(UnknownNameError, match="unknown way of predicting 'hole'. Did you mean 'whole'"):
+        evaluate(model, stripes(), predictor="hole")
+
+
+def test_evaluate_samples_without_masks_say_so(model, stripes):
+    class Unlabelled(stripes):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[0], None
+
+    with pytest.raises(InvalidArgumentError, match="has no mask; choose a split that has masks"):
+        evaluate(model, Unlabelled())

@@ -1,0 +1,76 @@
+import io
+import re
+import sys
+
+import pytest
+
+from seg_train.progress import BarProgress, PlainProgress, Progress, make_progress
+
+
+def test_plain_progress_prints_step_loss_miou_speed_and_remaining_time():
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.start(total_steps=100, done_steps=0)
+    progress.step(50, 3, loss=0.5, miou=0.25, images_per_second=12.34)
+    progress.message("epoch 3 is over")
+    progress.close()
+    first, second = stream.getvalue().splitlines()
+    assert re.fullmatch(r"step 50/100  epoch 3  loss 0\.5000  mIoU 0\.2500  12\.3 images/s  0:00 left", first)
+    assert second == "epoch 3 is over"
+
+
+def test_remaining_time_counts_from_where_a_run_was_resumed(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("seg_train.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.start(total_steps=4000, done_steps=90)
+    now[0] += 20
+    progress.step(100, 1, 0.0, 0.0, 0.0)
+    assert stream.getvalue().endswith("2:10:00 left\n")
+
+
+def test_due_is_true_once_per_interval(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("seg_train.progress.time.monotonic", lambda: now[0])
+    progress = PlainProgress(io.StringIO())
+    assert not progress.due()
+    now[0] += 10
+    assert progress.due()
+    assert not progress.due()
+
+
+def test_base_progress_is_never_due():
+    assert not Progress().due()
+
+
+def test_make_progress_without_terminal_is_plain(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(make_progress(), PlainProgress)
+
+
+@pytest.mark.parametrize(("installed", "kind"), [(True, BarProgress), (False, PlainProgress)])
+def test_make_progress_on_a_terminal_takes_rich_where_it_is(monkeypatch, installed, kind):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    assert isinstance(make_progress(), kind)
+
+
+def test_bar_shows_loss_miou_speed(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    progress = BarProgress()
+    progress.start(10, 0)
+    progress.step(4, 2, 0.5, 0.25, 33.3)
+    progress.message("[epoch] done")
+    progress.close()
+    progress.close()
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
+    assert re.search(r"epoch 2 .*4/10 loss 0\.5000 mIoU 0\.2500 33\.3 images/s", text)
+    assert "[epoch] done" in text
