@@ -54,9 +54,8 @@ def main() -> None:
         "--overlay",
     )
 
-    print(
-        f"\nThe run folder is {run}: metrics.jsonl, plots/, confusion/, snapshots/, checkpoints/, model.pt, predictions/"
-    )
+    parts = "metrics.jsonl, plots, confusion, snapshots, checkpoints, model.pt, predictions"
+    print(f"\nThe run folder {run} holds {parts}.")
     print(f"mIoU {read_model_info(run / 'model.pt').metrics['miou']:.2f}")
 
 
