@@ -1,7 +1,8 @@
 """A training run: build, loop, evaluate, save. The file to read first.
 
-`Trainer(config).run()` does what `seg train` does. The work of one step, epoch and evaluation is in
-`seg_train.engine`, the order of samples in `seg_train.samples`, the files in `seg_train.run_folder`.
+`Trainer(config).run()` does what `seg train` does. What a config stands for is made in `seg_train.building`, the work
+of one step, epoch and evaluation is in `seg_train.engine`, the order of samples in `seg_train.samples`, the files in
+`seg_train.run_folder`.
 """
 
 import time
@@ -10,34 +11,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch import Tensor
 
-from seg_core.augment import SegmentationAugment
 from seg_core.class_balance import class_weights
-from seg_core.errors import ConfigError, InvalidArgumentError, UsageError
-from seg_core.interfaces import SegmentationDataset
+from seg_core.errors import ConfigError, UsageError
 from seg_core.metadata import DatasetMetadata
 from seg_core.metrics import MetricStore
 from seg_core.model_file import save_model
-from seg_core.preprocessing import Preprocessing
-from seg_core.randomness import sample_seed, seed
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
-from seg_core.transforms import SegmentationTransform
+from seg_core.registry import PREDICTORS
+from seg_train.building import RunLength, build_accelerator, build_data, build_loggers, build_parts
 from seg_train.checkpoint import get_random_state, load_checkpoint, save_checkpoint, set_random_state
 from seg_train.config.schema import TrainConfig
-from seg_train.engine import Parts, StepResult, evaluate_batches, train_epoch
+from seg_train.engine import StepResult, evaluate_batches, train_epoch
 from seg_train.interruption import Interruption, RunInterruptedError
-from seg_train.loggers.base import Logger, Snapshot
-from seg_train.optimizers import build_optimizer
+from seg_train.loggers.base import Snapshot
 from seg_train.progress import Progress
 from seg_train.run_folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.running import RunningScores, StepWindow
-from seg_train.samples import Batch, Loader, evaluation_plan, training_plan
-from seg_train.schedules import build_schedule
+from seg_train.samples import Batch, evaluation_plan, training_plan
 
 __all__ = ["RunResult", "Trainer"]
 
@@ -114,10 +105,16 @@ class Trainer:
             self._resumed = self._read_checkpoint()
         else:
             self.folder.check_free()
-        self.accelerator = _make_accelerator(config)
-        self._build_data()
-        self._build_learning()
-        self.loggers = self._build_loggers()
+        self.accelerator = build_accelerator(config)
+        self.data = build_data(config, self.accelerator)
+        self.length = RunLength.of(config, len(self.data.train_set))
+        self.class_weights = self._settle_class_weights()
+        self.parts, self.schedule = build_parts(config, self.data, self.length, self.class_weights, self.accelerator)
+        self.predict = PREDICTORS.get("whole")
+        self.loggers = build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}
+        metadata = self.data.metadata
+        self._running = RunningScores(metadata.num_classes, metadata.ignore_index, self.accelerator)
+        self._window = StepWindow(self.accelerator.device)
         if self._resumed is not None:
             self._restore(self._resumed)
 
@@ -138,11 +135,11 @@ class Trainer:
                 self.folder.create(self.config, environment)
                 self._keep_class_weights()
             for logger in self.loggers.values():
-                logger.on_start(self.config.to_dict(), environment, self.metadata)
+                logger.on_start(self.config.to_dict(), environment, self.data.metadata)
         if self._resumed is None:
             # From here on there is something to resume, and a folder that cannot be written shows now, not in an hour.
             self._save()
-        self.progress.start(self.total_steps, self.position.step)
+        self.progress.start(self.length.steps, self.position.step)
         try:
             with Interruption() as self._interruption:
                 while not self.position.finished:
@@ -152,126 +149,26 @@ class Trainer:
             self.progress.close()
         return self._result()
 
-    # ---- build -------------------------------------------------------------------------------------------------------
-
-    def _build_data(self) -> None:
-        data, loader = self.config.data, self.config.data.loader
-        processes = self.accelerator.num_processes
-        if loader.batch_size % processes:
-            raise ConfigError(
-                f"data.loader.batch_size = {loader.batch_size} must be a multiple of the {processes} processes "
-                "that share it"
-            )
-        self.train_set = self._dataset(data.dataset.train_split)
-        self.val_set = self._dataset(data.dataset.val_split)
-        self.metadata = self.train_set.metadata
-        for key, dataset, least in (("train", self.train_set, loader.batch_size), ("val", self.val_set, processes)):
-            if len(dataset) < least:
-                raise ConfigError(
-                    f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
-                    f"fewer than the {least} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
-                    "add samples"
-                )
-        fill = self.metadata.ignore_index
-        options: dict[str, Any] = {
-            "seed": self.config.trainer.seed,
-            "num_workers": loader.num_workers,
-            "pin_memory": self.accelerator.device.type == "cuda",
-        }
-        train, val = (
-            SegmentationTransform(size=t.size, scale_range=t.scale_range, mask_fill=fill)
-            for t in (data.transform.train, data.transform.val)
-        )
-        self.train_loader = Loader(self.train_set, train, **options)
-        self.val_loader = Loader(self.val_set, val, **options)
-        self.augment = SegmentationAugment(hflip=data.augment.hflip, vflip=data.augment.vflip)
-        self.normalize = SegmentationAugment(mean=self.augment.mean, std=self.augment.std)
-        scale = data.transform.val.scale_range
-        self.preprocessing = Preprocessing(
-            mean=self.augment.mean, std=self.augment.std, scale=None if scale is None or scale[0] == 1 else scale[0]
-        )
-
-        self.steps_per_epoch = len(self.train_set) // loader.batch_size
-        trainer = self.config.trainer
-        if trainer.steps is not None:
-            self.total_steps = trainer.steps
-        else:
-            assert trainer.epochs is not None
-            self.total_steps = trainer.epochs * self.steps_per_epoch
-        self.total_epochs = -(-self.total_steps // self.steps_per_epoch)
-
-    def _dataset(self, split: str) -> SegmentationDataset:
-        section = self.config.data.dataset
-        dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
-        return dataset
-
-    def _build_learning(self) -> None:
-        config = self.config
-        seed(config.trainer.seed)
-        model: nn.Module = MODELS.get(config.model.name)(
-            weights=config.model.weights,
-            num_classes=self.metadata.num_classes,
-            aux_loss=config.model.aux_loss,
-            weights_backbone=config.model.weights_backbone,
-            form=config.model.form,
-            **config.model.params,
-        )
-        if config.trainer.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        model = model.to(self.accelerator.device)
-        optimizer = build_optimizer(config.optimizer, model.parameters())
-        prepared_model, prepared_optimizer = self.accelerator.prepare(model, optimizer)
-        self.parts = Parts(
-            model=prepared_model,
-            criterion=self._criterion().to(self.accelerator.device),
-            optimizer=prepared_optimizer,
-            augment=self.augment,
-            accelerator=self.accelerator,
-            seed=config.trainer.seed,
-            aux_weight=config.criterion.aux_weight,
-            max_grad_norm=config.trainer.max_grad_norm,
-        )
-        self.schedule: LRScheduler | None = None
-        if config.lr_scheduler is not None:
-            total = self.total_steps if config.lr_scheduler.interval == "step" else self.total_epochs
-            self.schedule = build_schedule(config.lr_scheduler, optimizer, total)
-        self.predict = PREDICTORS.get("whole")
-        self._running = RunningScores(self.metadata.num_classes, self.metadata.ignore_index, self.accelerator)
-        self._window = StepWindow(self.accelerator.device)
-        # What dropout draws must not depend on how many numbers the network's initialisation took.
-        torch.manual_seed(sample_seed(config.trainer.seed, self.accelerator.process_index))
-
-    def _criterion(self) -> nn.Module:
-        section = self.config.criterion
-        options: dict[str, Any] = {"ignore_index": self.metadata.ignore_index, **section.params}
-        self.class_weights: list[float] | None = None
-        if isinstance(section.class_weights, tuple):
-            self.class_weights = list(section.class_weights)
-        elif section.class_weights != "none":
-            self.class_weights = self.folder.read_class_weights() if self._resumed is not None else None
-            if self.class_weights is None:
-                self.progress.message(f"counting the pixels of each class in {len(self.train_set)} masks")
-                self.class_weights = class_weights(self.train_set, section.class_weights).tolist()
-        if self.class_weights is not None:
-            options["weight"] = torch.tensor(self.class_weights)
-        criterion: nn.Module = LOSSES.get(section.name)(**options)
-        return criterion
+    def _settle_class_weights(self) -> list[float] | None:
+        """Returns the class weights: given in the config, counted before by a run that is resumed, or counted now."""
+        wanted = self.config.criterion.class_weights
+        if not isinstance(wanted, str):
+            return list(wanted)
+        if wanted == "none":
+            return None
+        kept = self.folder.read_class_weights() if self._resumed is not None else None
+        if kept is not None:
+            return kept
+        train_set = self.data.train_set
+        self.progress.message(f"counting the pixels of each class in {len(train_set)} masks")
+        return class_weights(train_set, wanted).tolist()
 
     def _keep_class_weights(self) -> None:
         scheme = self.config.criterion.class_weights
         if self.class_weights is not None:
             self.folder.write_class_weights(
-                scheme if isinstance(scheme, str) else "given", self.metadata.labels, self.class_weights
+                scheme if isinstance(scheme, str) else "given", self.data.metadata.labels, self.class_weights
             )
-
-    def _build_loggers(self) -> dict[str, Logger]:
-        if not self.accelerator.is_main_process:
-            return {}
-        options = {"local": {}, **self.config.log}
-        try:
-            return {name: LOGGERS.get(name)(self.folder.path, **given) for name, given in options.items()}
-        except (TypeError, InvalidArgumentError) as error:
-            raise ConfigError(f"log: {error}") from error
 
     # ---- loop --------------------------------------------------------------------------------------------------------
 
@@ -279,20 +176,20 @@ class Trainer:
         """Trains from where the epoch stands to its end."""
         position, trainer = self.position, self.config.trainer
         plan = training_plan(
-            len(self.train_set),
+            len(self.data.train_set),
             self.config.data.loader.batch_size,
             trainer.seed,
             position.epoch,
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        left = plan[position.batches :][: self.total_steps - position.step]
-        steps = train_epoch(self.parts, self.train_loader.read(left, position.epoch))
+        left = plan[position.batches :][: self.length.steps - position.step]
+        steps = train_epoch(self.parts, self.data.train_loader.read(left, position.epoch))
         self._window.start_clock()
         for result in steps:
             position.step += 1
             position.batches += 1
-            self._advance_schedule("step", position.step, self.total_steps)
+            self._advance_schedule("step", position.step, self.length.steps)
             self._note(result)
             every = trainer.checkpoint_every_steps
             if every is not None and position.step % every == 0:
@@ -333,7 +230,7 @@ class Trainer:
         self._save()
         position = self.position
         raise RunInterruptedError(
-            f"stopped after step {position.step} of {self.total_steps} (epoch {position.epoch + 1}); go on with: "
+            f"stopped after step {position.step} of {self.length.steps} (epoch {position.epoch + 1}); go on with: "
             f"seg train --resume {self.folder.path}"
         )
 
@@ -342,9 +239,9 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluates the weights on val, logs, and ends the epoch with a checkpoint."""
         position = self.position
-        store = MetricStore(self.metadata.num_classes, ignore_index=self.metadata.ignore_index)
+        store = MetricStore(self.data.metadata.num_classes, ignore_index=self.data.metadata.ignore_index)
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = evaluation_plan(len(self.val_set), self._eval_batch_size(), rank, processes)
+        plan = evaluation_plan(len(self.data.val_set), self._eval_batch_size(), rank, processes)
         snapshots: dict[int, Snapshot] = {}
         wanted = self._snapshot_indices()
 
@@ -356,16 +253,16 @@ class Trainer:
 
         evaluate_batches(
             self.accelerator.unwrap_model(self.parts.model),
-            self.val_loader.read(plan),
+            self.data.val_loader.read(plan),
             store,
             predict=self.predict,
-            augment=self.normalize,
+            augment=self.data.normalize,
             device=self.accelerator.device,
             criterion=self.parts.criterion,
             on_batch=on_batch,
         )
         store.reduce()
-        self._advance_schedule("epoch", position.epoch + 1, self.total_epochs)
+        self._advance_schedule("epoch", position.epoch + 1, self.length.epochs)
         row = self._epoch_row(store)
         for logger in self.loggers.values():
             logger.on_epoch(row)
@@ -383,12 +280,12 @@ class Trainer:
             "train_miou": train["miou"],
             **({"val_loss": scores["loss"]} if "loss" in scores else {}),
             **{name: scores[name] for name in ("miou", "acc", "macc", "fwiou", "dice")},
-            "iou_per_class": dict(zip(self.metadata.labels, scores["iou_per_class"], strict=True)),
+            "iou_per_class": dict(zip(self.data.metadata.labels, scores["iou_per_class"], strict=True)),
             "absent": scores["absent"],
             **self._rates(),
         }
         self.progress.message(
-            f"epoch {row['epoch']}/{self.total_epochs}  train loss {row['train_loss']:.4f}  "
+            f"epoch {row['epoch']}/{self.length.epochs}  train loss {row['train_loss']:.4f}  "
             f"val mIoU {row['miou']:.4f}  val accuracy {row['acc']:.4f}"
         )
         return row
@@ -401,7 +298,7 @@ class Trainer:
             position.best = row["miou"]
         position.epoch += 1
         position.batches = 0
-        position.finished = position.step >= self.total_steps
+        position.finished = position.step >= self.length.steps
         self._running.reset()
         if self.accelerator.is_main_process:
             self._save_model(self.folder.model, row)
@@ -421,7 +318,7 @@ class Trainer:
 
     def _snapshot_indices(self) -> frozenset[int]:
         """Returns the fixed pictures, spread evenly over those that the main process evaluates."""
-        own = range(0, len(self.val_set), self.accelerator.num_processes)
+        own = range(0, len(self.data.val_set), self.accelerator.num_processes)
         count = min(self.config.trainer.snapshots, len(own))
         return frozenset(own[i * (len(own) - 1) // max(count - 1, 1)] for i in range(count))
 
@@ -455,15 +352,15 @@ class Trainer:
             logger.on_checkpoint(self.folder.last)
 
     def _save_model(self, path: Path, row: Mapping[str, Any]) -> None:
-        scale = self.preprocessing.scale
+        scale = self.data.preprocessing.scale
         split = self.config.data.dataset.val_split
         save_model(
             self.accelerator.unwrap_model(self.parts.model),
             path,
-            metadata=self.metadata,
-            preprocessing=self.preprocessing,
+            metadata=self.data.metadata,
+            preprocessing=self.data.preprocessing,
             metrics={name: row[name] for name in ("miou", "acc", "macc", "fwiou", "dice", "iou_per_class")},
-            protocol=f"{split} split of {self.metadata.name}, single scale {scale or 1:g}, absent={row['absent']}",
+            protocol=f"{split} split of {self.data.metadata.name}, single scale {scale or 1:g}, absent={row['absent']}",
         )
 
     def _read_checkpoint(self) -> dict[str, Any]:
@@ -510,19 +407,4 @@ class Trainer:
         }
 
     def _result(self) -> RunResult:
-        return RunResult(self.folder.path, self.metadata, self.last_row)
-
-
-def _make_accelerator(config: TrainConfig) -> Accelerator:
-    # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
-    # want others. Under a launcher of several processes there is one run per process.
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"fp32": "no", "bf16": "bf16"}[config.trainer.precision]
-    accelerator = Accelerator(cpu=config.trainer.device == "cpu", mixed_precision=precision)
-    wanted = config.trainer.device
-    if wanted not in ("auto", accelerator.device.type):
-        raise ConfigError(
-            f'trainer.device = "{wanted}" is not what accelerate chose here ({accelerator.device}); use "auto"'
-        )
-    return accelerator
+        return RunResult(self.folder.path, self.data.metadata, self.last_row)

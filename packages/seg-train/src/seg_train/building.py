@@ -1,0 +1,212 @@
+"""From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from seg_core.augment import SegmentationAugment
+from seg_core.errors import ConfigError, InvalidArgumentError
+from seg_core.interfaces import SegmentationDataset
+from seg_core.metadata import DatasetMetadata
+from seg_core.preprocessing import Preprocessing
+from seg_core.randomness import sample_seed, seed
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
+from seg_core.transforms import SegmentationTransform
+from seg_train.config.schema import DatasetSection, TrainConfig
+from seg_train.engine import Parts
+from seg_train.loggers.base import Logger
+from seg_train.optimizers import build_optimizer
+from seg_train.samples import Loader
+from seg_train.schedules import build_schedule
+
+__all__ = ["RunData", "RunLength", "build_accelerator", "build_data", "build_loggers", "build_parts"]
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The samples of a run.
+
+    Attributes:
+        train_set: data set to learn from.
+        val_set: data set to evaluate on.
+        train_loader: reads the former, transformed.
+        val_loader: reads the latter, transformed without chance.
+        augment: changes looks, then normalises.
+        normalize: normalises alike and nothing else.
+        preprocessing: what a picture goes through before the network once it is trained.
+    """
+
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
+    train_loader: Loader
+    val_loader: Loader
+    augment: SegmentationAugment
+    normalize: SegmentationAugment
+    preprocessing: Preprocessing
+
+    @property
+    def metadata(self) -> DatasetMetadata:
+        """Names and colours of the classes."""
+        return self.train_set.metadata
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is, in optimizer steps and epochs; the last epoch may be cut short."""
+
+    steps: int
+    epochs: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, num_samples: int) -> "RunLength":
+        """Returns the length of a run over `num_samples` training samples; an epoch has whole batches only."""
+        steps_per_epoch = num_samples // config.data.loader.batch_size
+        if config.trainer.steps is not None:
+            return cls(config.trainer.steps, -(-config.trainer.steps // steps_per_epoch))
+        assert config.trainer.epochs is not None  # the schema wants one of the two
+        return cls(config.trainer.epochs * steps_per_epoch, config.trainer.epochs)
+
+
+def build_accelerator(config: TrainConfig) -> Accelerator:
+    """Returns accelerate's engine for the device and precision of the config.
+
+    Raises:
+        ConfigError: if accelerate does not compute on the device asked for.
+    """
+    # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
+    # want others. Under a launcher of several processes there is one run per process.
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)
+    precision = {"fp32": "no", "bf16": "bf16"}[config.trainer.precision]
+    accelerator = Accelerator(cpu=config.trainer.device == "cpu", mixed_precision=precision)
+    wanted = config.trainer.device
+    if wanted not in ("auto", accelerator.device.type):
+        raise ConfigError(
+            f'trainer.device = "{wanted}" is not what accelerate chose here ({accelerator.device}); use "auto"'
+        )
+    return accelerator
+
+
+def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
+    """Opens the data sets and makes what reads and changes their samples.
+
+    Raises:
+        ConfigError: if a split is smaller than a batch, or a batch cannot be shared by the processes.
+        UserError: what the data sets raise, a missing folder say.
+    """
+    data, loader = config.data, config.data.loader
+    processes = accelerator.num_processes
+    if loader.batch_size % processes:
+        raise ConfigError(
+            f"data.loader.batch_size = {loader.batch_size} must be a multiple of the {processes} processes "
+            "that share it"
+        )
+    train_set = _open(data.dataset, data.dataset.train_split)
+    val_set = _open(data.dataset, data.dataset.val_split)
+    for key, dataset, least in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
+        if len(dataset) < least:
+            raise ConfigError(
+                f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
+                f"fewer than the {least} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
+                "add samples"
+            )
+    options: dict[str, Any] = {
+        "seed": config.trainer.seed,
+        "num_workers": loader.num_workers,
+        "pin_memory": accelerator.device.type == "cuda",
+    }
+    train, val = (
+        SegmentationTransform(size=t.size, scale_range=t.scale_range, mask_fill=train_set.metadata.ignore_index)
+        for t in (data.transform.train, data.transform.val)
+    )
+    augment = SegmentationAugment(hflip=data.augment.hflip, vflip=data.augment.vflip)
+    scale = data.transform.val.scale_range
+    return RunData(
+        train_set=train_set,
+        val_set=val_set,
+        train_loader=Loader(train_set, train, **options),
+        val_loader=Loader(val_set, val, **options),
+        augment=augment,
+        normalize=SegmentationAugment(mean=augment.mean, std=augment.std),
+        preprocessing=Preprocessing(
+            mean=augment.mean, std=augment.std, scale=None if scale is None or scale[0] == 1 else scale[0]
+        ),
+    )
+
+
+def build_parts(
+    config: TrainConfig,
+    data: RunData,
+    length: RunLength,
+    class_weights: list[float] | None,
+    accelerator: Accelerator,
+) -> tuple[Parts, LRScheduler | None]:
+    """Makes the network, its loss, optimizer and schedule, and seeds what the training draws.
+
+    Raises:
+        UserError: what the builder or the loss raise.
+    """
+    seed(config.trainer.seed)
+    model: nn.Module = MODELS.get(config.model.name)(
+        weights=config.model.weights,
+        num_classes=data.metadata.num_classes,
+        aux_loss=config.model.aux_loss,
+        weights_backbone=config.model.weights_backbone,
+        form=config.model.form,
+        **config.model.params,
+    )
+    if config.trainer.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    model = model.to(accelerator.device)
+    optimizer = build_optimizer(config.optimizer, model.parameters())
+    prepared_model, prepared_optimizer = accelerator.prepare(model, optimizer)
+    parts = Parts(
+        model=prepared_model,
+        criterion=_criterion(config, data.metadata, class_weights).to(accelerator.device),
+        optimizer=prepared_optimizer,
+        augment=data.augment,
+        accelerator=accelerator,
+        seed=config.trainer.seed,
+        aux_weight=config.criterion.aux_weight,
+        max_grad_norm=config.trainer.max_grad_norm,
+    )
+    schedule: LRScheduler | None = None
+    if config.lr_scheduler is not None:
+        total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
+        schedule = build_schedule(config.lr_scheduler, optimizer, total)
+    # What dropout draws must not depend on how many numbers the network's initialisation took.
+    torch.manual_seed(sample_seed(config.trainer.seed, accelerator.process_index))
+    return parts, schedule
+
+
+def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
+    """Makes the loggers that the config names; the local one is always there.
+
+    Raises:
+        ConfigError: if a logger does not take its options.
+    """
+    options: Mapping[str, Mapping[str, Any]] = {"local": {}, **config.log}
+    try:
+        return {name: LOGGERS.get(name)(run_dir, **given) for name, given in options.items()}
+    except (TypeError, InvalidArgumentError) as error:
+        raise ConfigError(f"log: {error}") from error
+
+
+def _open(section: DatasetSection, split: str) -> SegmentationDataset:
+    dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
+    return dataset
+
+
+def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> nn.Module:
+    options: dict[str, Any] = {"ignore_index": metadata.ignore_index, **config.criterion.params}
+    if class_weights is not None:
+        options["weight"] = torch.tensor(class_weights)
+    criterion: nn.Module = LOSSES.get(config.criterion.name)(**options)
+    return criterion
