@@ -1,7 +1,10 @@
 """What every test shares: fixed seeds, one torch thread, no network, a hub folder of its own."""
 
+import functools
+import http.server
 import importlib.util
 import socket
+import threading
 
 import pytest
 
@@ -23,8 +26,37 @@ def _isolated(monkeypatch, tmp_path_factory):
         torch.manual_seed(0)
 
 
+@pytest.fixture
+def serve():
+    """Serves folders on this machine: `serve(folder)` returns the address of the folder."""
+    running = []
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    def start(folder):
+        handler = functools.partial(Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 def pytest_configure(config):
     import torch
+    from hypothesis import HealthCheck, settings
+
+    # a busy machine is no failure: tests assert behaviour, never time
+    settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("suite")
 
     # the suite runs in two processes on two cores; more threads would only fight for them
     torch.set_num_threads(1)

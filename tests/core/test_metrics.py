@@ -189,7 +189,7 @@ def test_store_results_prediction_out_of_range_under_ignored_truth_is_an_error(i
 
 
 def test_store_results_many_wrong_values_are_listed_in_short():
-    with pytest.raises(LabelOutOfRangeError, match=r"5 \(1 pixel\), and 3 more values; .* the class id 0 and"):
+    with pytest.raises(LabelOutOfRangeError, match=r"5 \(1 pixel\) and 3 more ids; .* the class id 0 and"):
         MetricStore(1).store_results(np.arange(9), np.zeros(9, int))
 
 

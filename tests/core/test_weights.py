@@ -1,10 +1,7 @@
 import copy
-import functools
 import hashlib
-import http.server
 import pickle
 import sys
-import threading
 import types
 
 import pytest
@@ -41,23 +38,12 @@ def enum(module):
 
 
 @pytest.fixture
-def served(tmp_path, monkeypatch):
+def served(tmp_path, monkeypatch, serve):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     folder = tmp_path / "served"
     folder.mkdir()
     torch.save(STATE, folder / "net.pth")
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}/net.pth"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return folder, serve(folder) + "/net.pth"
 
 
 def serve_enum(url, digest="", verified="first-use"):

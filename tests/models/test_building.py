@@ -2,10 +2,7 @@
 
 import copy
 import dataclasses
-import functools
-import http.server
 import pickle
-import threading
 
 import pytest
 import torch
@@ -25,22 +22,15 @@ def voc_enet():
 
 
 @pytest.fixture
-def published(tmp_path, monkeypatch, voc_enet):
+def published(tmp_path, monkeypatch, voc_enet, serve):
     """ENet's catalog row with weights on a server of this machine."""
     folder = tmp_path / "served"
     folder.mkdir()
     torch.save(voc_enet.state_dict(), folder / "enet-voc.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
     row = WeightsEntry(
-        f"http://127.0.0.1:{server.server_port}/enet-voc.pth",
+        serve(folder) + "/enet-voc.pth",
         "",
         "first-use",
         "VOC",
@@ -55,9 +45,6 @@ def published(tmp_path, monkeypatch, voc_enet):
     monkeypatch.setitem(registry.MODELS._entries, "enet", entry)
     yield seg_models.get_model_weights("enet")
     del enums._made["ENet_Weights"]
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def same_output(model, other):

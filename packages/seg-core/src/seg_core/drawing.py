@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.metadata import DatasetMetadata
 from seg_core.preprocessing import as_rgb_tensor
 
@@ -96,9 +96,8 @@ def _checked_labels(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[An
     wrong = ((ids < 0) | (ids >= metadata.num_classes)) & (ids != metadata.ignore_index)
     if wrong.any():
         values, counts = np.unique(ids[wrong], return_counts=True)
-        seen = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts[:5], strict=True))
         raise LabelOutOfRangeError(
-            f"labels hold ids outside of {metadata.name}: {seen}{', ...' if len(values) > 5 else ''}; allowed are 0 to "
-            f"{metadata.num_classes - 1} and {metadata.ignore_index} (ignored). Map raw ids with a LabelMap first"
+            f"labels hold ids outside of {metadata.name}: {list_ids(values, counts)}; allowed are 0 "
+            f"to {metadata.num_classes - 1} and {metadata.ignore_index} (ignored). Map raw ids with a LabelMap first"
         )
     return ids

@@ -19,6 +19,8 @@ __all__ = [
     "UsageError",
     "UserError",
     "WriteError",
+    "id_ranges",
+    "list_ids",
     "nearest",
 ]
 
@@ -75,6 +77,24 @@ class MissingDependencyError(UserError, ImportError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+def id_ranges(ids: Iterable[int]) -> str:
+    """Writes ids in short: `0-10, 255`."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def list_ids(ids: Iterable[int], counts: Iterable[int], limit: int = 5) -> str:
+    """Writes ids with the pixels that have them: `7 (1 pixel), 9 (20 pixels) and 3 more ids`."""
+    texts = [f"{i} ({n} pixel{'' if n == 1 else 's'})" for i, n in zip(ids, counts, strict=True)]
+    more = f" and {len(texts) - limit} more ids" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + more
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -1,7 +1,7 @@
 """From the ids in mask files to the ids that a network is trained on, as one lookup table."""
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, id_ranges, list_ids
 
 if TYPE_CHECKING:
     import torch
@@ -144,8 +144,8 @@ class LabelMap:
                 mapping[raw_id] = other._mapping.get(train, IGNORE)
         if missing:
             raise InvalidArgumentError(
-                f"the second map does not list the ids {_ranges(missing)}, which the first one gives; it lists "
-                f"{_ranges(other._mapping)}. Add them, or give it unlisted='ignore'"
+                f"the second map does not list the ids {id_ranges(missing)}, which the first one gives; it lists "
+                f"{id_ranges(other._mapping)}. Add them, or give it unlisted='ignore'"
             )
         return LabelMap(mapping, ignore_index=other._ignore_index, unlisted=self._unlisted)
 
@@ -250,10 +250,9 @@ class LabelMap:
 
     def _unlisted_error(self, wrong: npt.NDArray[Any]) -> LabelOutOfRangeError:
         ids, counts = np.unique(wrong, return_counts=True)
-        seen = ", ".join(f"{i} ({n} pixel{'' if n == 1 else 's'})" for i, n in zip(ids[:5], counts[:5], strict=True))
-        more = f" and {len(ids) - 5} more ids" if len(ids) > 5 else ""
         return LabelOutOfRangeError(
-            f"the mask holds raw ids that the label map does not list: {seen}{more}. Listed: {_ranges(self._mapping)}. "
+            f"the mask holds raw ids that the label map does not list: {list_ids(ids, counts)}. "
+            f"Listed: {id_ranges(self._mapping)}. "
             "Add them to the mapping (IGNORE leaves their pixels out), or give unlisted='ignore'"
         )
 
@@ -266,14 +265,3 @@ def _check_id(what: str, value: Any) -> int:
     if not 0 <= index <= _MAX_ID:
         raise InvalidArgumentError(f"{what} must be an integer from 0 to {_MAX_ID}, got {value!r}")
     return index
-
-
-def _ranges(ids: Iterable[int]) -> str:
-    """Writes ids as `0-10, 255`."""
-    runs: list[list[int]] = []
-    for index in sorted(ids):
-        if runs and index == runs[-1][1] + 1:
-            runs[-1][1] = index
-        else:
-            runs.append([index, index])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 
 __all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
 
@@ -260,10 +260,7 @@ class MetricStore:
         if not wrong.numel():
             side, wrong = "preds", pred[_is_wrong(pred, self.num_classes)]
         values, counts = np.unique(wrong.numpy(), return_counts=True)
-        seen = [f"{v} ({n} pixel{'' if n == 1 else 's'})" for v, n in zip(values[:5], counts[:5], strict=True)]
-        if len(values) > 5:
-            seen.append(f"and {len(values) - 5} more values")
-        return _range_error(side, ", ".join(seen), self.num_classes, self.ignore_index)
+        return _range_error(side, list_ids(values, counts), self.num_classes, self.ignore_index)
 
     def _collect(self) -> None:
         """Brings the counts of other devices to the CPU."""

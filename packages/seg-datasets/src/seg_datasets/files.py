@@ -18,6 +18,8 @@ from seg_core.errors import (
     DatasetNotFoundError,
     InvalidArgumentError,
     LabelOutOfRangeError,
+    id_ranges,
+    list_ids,
     nearest,
 )
 from seg_core.label_map import LabelMap
@@ -259,22 +261,10 @@ def _open(path: Path, noun: str) -> Image.Image:
 
 def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
     ids, counts = np.unique(raw, return_counts=True)
-    wrong = [
-        f"{i} ({n} pixels)" for i, n in zip(ids.tolist(), counts.tolist(), strict=True) if i not in label_map.mapping
-    ]
-    allowed = _ranges(label_map.mapping)
-    return f"mask {path} holds ids that are not allowed: {first_few(wrong)}. Allowed: {allowed}; {remedy}"
-
-
-def _ranges(ids: Iterable[int]) -> str:
-    """Writes ids as `0-10, 255`."""
-    runs: list[list[int]] = []
-    for number in sorted(ids):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    listed = np.isin(ids, list(label_map.mapping))
+    wrong = list_ids(ids[~listed], counts[~listed])
+    allowed = id_ranges(label_map.mapping)
+    return f"mask {path} holds ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
 
 
 def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int]) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from torch.utils.data import Dataset
-
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_core.label_map import IGNORE, LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
@@ -21,8 +19,8 @@ from seg_datasets.files import (
     files_by_stem,
     first_few,
     pair_by_stem,
-    read_pair,
 )
+from seg_datasets.paired import PairedDataset
 
 __all__ = ["FolderDataset"]
 
@@ -41,7 +39,7 @@ pictures: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same na
 _REMEDY = "correct the mask or the labels of metadata, or translate the ids with label_map"
 
 
-class FolderDataset(Dataset[Any]):
+class FolderDataset(PairedDataset):
     """Pictures and index masks from folders, paired by name.
 
     With `root/train/images` (or `val`, `test`) every split is read from its own folders. Otherwise the files of
@@ -94,23 +92,11 @@ class FolderDataset(Dataset[Any]):
             raise InvalidArgumentError(f"val_fraction must lie between 0 and 1, got {val_fraction!r}; 0.2 is usual")
         if not isinstance(seed, int):
             raise InvalidArgumentError(f"seed must be a whole number, got {seed!r}")
-        self.metadata = resolve_metadata(metadata)
-        self.split = check_split(split, SPLITS, "FolderDataset")
-        self.transforms = transforms
-        self._label_map = _settle_label_map(label_map, self.metadata)
-        self._pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Any:
-        """Returns sample `index`: (image, mask), or what `transforms` makes of them."""
-        image, mask = read_pair(self._pairs[index], self._label_map, _REMEDY)
-        return (image, mask) if self.transforms is None else self.transforms(image, mask)
-
-    def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of picture and mask of sample `index`."""
-        return self._pairs[index].names()
+        check_split(split, SPLITS, "FolderDataset")
+        classes = resolve_metadata(metadata)
+        to_train_ids = _settle_label_map(label_map, classes)
+        pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed)
+        super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms)
 
 
 def _find_pairs(root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:

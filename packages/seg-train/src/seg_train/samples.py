@@ -5,7 +5,6 @@ and its index alone. So neither the number of workers nor the place where a run 
 """
 
 import signal
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
 from seg_core.interfaces import SegmentationDataset
 from seg_core.randomness import sample_generator, sample_seed
 
@@ -167,12 +166,12 @@ class _Samples(Dataset[Any]):
         if mask.dtype != torch.uint8:
             wrong |= (mask < 0) & (mask != metadata.ignore_index)
         if bool(wrong.any()):
-            counts = sorted(Counter(mask[wrong].tolist()).items())
-            seen = ", ".join(f"{i} ({count} pixels)" for i, count in counts)
+            ids, counts = torch.unique(mask[wrong], return_counts=True)
             files = " and ".join(map(str, self.dataset.file_names(index))) or f"sample {index}"
             raise LabelOutOfRangeError(
-                f"the mask of {files} holds {seen}; allowed are the {metadata.num_classes} classes "
-                f"0 to {metadata.num_classes - 1} of {metadata.name} and the ignored value {metadata.ignore_index}: "
+                f"the mask of {files} holds {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
+                f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
+                f"value {metadata.ignore_index}: "
                 "correct the mask or the metadata"
             )
 
