@@ -59,6 +59,7 @@ def without_times(path):
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in found]
 
 
+@pytest.mark.smoke
 def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
     assert main(["train", config, "-s", "trainer.epochs=8"]) == 0
     captured = capsys.readouterr()

@@ -55,6 +55,7 @@ def run_until(tables, step, *overrides):
     return str(caught.value)
 
 
+@pytest.mark.smoke
 def test_run_learns_and_leaves_everything_in_the_run_folder(tables, tmp_path):
     options = ["trainer.epochs=8", "log.local.max_drawing_share=0.03"]
     result = run(tables, *options)
@@ -140,6 +141,7 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tables):
     assert without_times(rows(first)) == without_times(rows(again)) != without_times(rows(other))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(tables, step, precision):

@@ -1,0 +1,26 @@
+"""The demo of the README, cut short: all of its parts, two steps of training."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+DEMO = Path(__file__).resolve().parent.parent / "examples" / "demo.py"
+SHORT = ("trainer.steps=2", "data.dataset.params.length=32", "data.loader.num_workers=0", "trainer.device=cpu")
+
+
+def test_demo_leaves_what_it_says_and_ends_with_the_miou(tmp_path):
+    overrides = [part for override in SHORT for part in ("-s", override)]
+    command = [sys.executable, str(DEMO), "--output", str(tmp_path / "runs"), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"mIoU 0\.\d\d", done.stdout.splitlines()[-1])
+
+    (run,) = (tmp_path / "runs").iterdir()
+    for name in ("metrics.jsonl", "config.toml", "environment.json", "model.pt", "plots/metrics.png"):
+        assert (run / name).is_file(), name
+    assert list((run / "confusion").glob("*.png"))
+    assert list((run / "snapshots").glob("*.png"))
+    predicted = sorted(p.name for p in (run / "predictions").iterdir())
+    assert predicted == [f"shapes_{i}{suffix}" for i in range(4) for suffix in (".png", "_overlay.jpg")]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["runs"]  # nothing beside the run folder
