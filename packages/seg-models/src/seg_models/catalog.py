@@ -77,6 +77,6 @@ PREDICTORS: dict[str, Entry] = {
 }
 
 COMMANDS: dict[str, Entry] = {
-    "models": Entry("seg_models.commands.models:MODELS_COMMAND", "lists the models, or shows one"),
-    "predict": Entry("seg_models.commands.predict:PREDICT", "predicts label maps of pictures"),
+    "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one with its facts and weights"),
+    "predict": Entry("seg_models.commands.predict:PREDICT", "predict label maps of pictures"),
 }

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from seg_core.command import Command
-from seg_core.errors import UsageError
+from seg_core.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from seg_train.trainer import RunResult, Trainer
@@ -47,12 +47,17 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from seg_train.interruption import RunInterruptedError
 
+    trainer = _make_trainer(arguments)
     try:
-        trainer = _make_trainer(arguments)
         result = trainer.run()
     except RunInterruptedError as stop:
         print(f"seg: {stop}", file=sys.stderr)
         return stop.exit_code
+    except UserError as error:
+        print(f"seg: error: {error}", file=sys.stderr)
+        if trainer.folder.last.is_file():
+            print(f"seg: once that is mended, go on with: seg train --resume {trainer.folder.path}", file=sys.stderr)
+        return error.exit_code
     _show(result)
     return 0
 
