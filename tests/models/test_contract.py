@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import seg_models
+from seg_core.interfaces import Network
 from seg_models.catalog import MODELS
 from seg_models.networks.base import resize_outputs
 
@@ -46,6 +47,12 @@ def test_forward_any_size_gives_logits_at_input_size(name, size, built):
         assert output.shape == (2, 3, *size)
         assert output.dtype == torch.float32
         assert output.isfinite().all()
+
+
+@every_model
+def test_network_keeps_to_the_interface(name, built):
+    assert isinstance(built(name), Network)
+    assert tuple(built(name).upsampling) == MODELS[name].outputs
 
 
 @every_model

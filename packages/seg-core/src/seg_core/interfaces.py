@@ -1,6 +1,7 @@
-"""What the parts of the toolkit expect of each other, as protocols: no base class needs to be inherited."""
+"""What the parts of the toolkit expect of each other: protocols, so that no base class needs to be inherited."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,8 +12,15 @@ from seg_core.metadata import DatasetMetadata
 __all__ = ["FeatureInfo", "JointTransform", "Network", "Predict", "SegmentationDataset"]
 
 
-class FeatureInfo(Protocol):
-    """One feature map of a backbone."""
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One feature map of a backbone.
+
+    Attributes:
+        name: its key in the backbone's result.
+        channels: its number of channels.
+        stride: pixels of the picture per feature, in height and width.
+    """
 
     name: str
     channels: int
@@ -59,9 +67,15 @@ class JointTransform(Protocol):
     """A transform of a picture and its mask together."""
 
     def __call__(
-        self, image: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Returns both, with the same geometry; every random choice comes from `generator`."""
+        self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns both, with the same geometry; every random choice comes from `generator`.
+
+        Args:
+            image: uint8 (3, H, W) in 0 to 255.
+            mask: class ids (H, W).
+            generator: torch's default one if None.
+        """
 
 
 class Predict(Protocol):

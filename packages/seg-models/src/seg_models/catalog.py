@@ -77,6 +77,6 @@ PREDICTORS: dict[str, Entry] = {
 }
 
 COMMANDS: dict[str, Entry] = {
-    "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one with its facts and weights"),
+    "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
     "predict": Entry("seg_models.commands.predict:PREDICT", "predict label maps of pictures"),
 }

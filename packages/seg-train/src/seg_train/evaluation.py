@@ -5,12 +5,12 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from seg_core.augment import SegmentationAugment
-from seg_core.interfaces import SegmentationDataset
+from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.metrics import MetricStore
 from seg_core.registry import PREDICTORS
 from seg_core.transforms import SegmentationTransform
 from seg_train.engine import evaluate_batches
-from seg_train.samples import Loader, SampleTransform, evaluation_plan
+from seg_train.samples import Loader, evaluation_plan
 
 __all__ = ["evaluate"]
 
@@ -19,7 +19,7 @@ def evaluate(
     model: nn.Module,
     dataset: SegmentationDataset,
     *,
-    transform: SampleTransform | None = None,
+    transform: JointTransform | None = None,
     augment: SegmentationAugment | None = None,
     predictor: str = "whole",
     batch_size: int = 1,

@@ -7,24 +7,17 @@ and its index alone. So neither the number of workers nor the place where a run 
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
-from seg_core.interfaces import SegmentationDataset
+from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import sample_generator, sample_seed
 
-__all__ = ["Batch", "Loader", "SampleTransform", "evaluation_plan", "training_plan"]
-
-
-class SampleTransform(Protocol):
-    """What gives a sample its size."""
-
-    def __call__(self, image: Tensor, mask: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns image uint8 (3, h, w) and mask (h, w); every random choice comes from `generator`."""
+__all__ = ["Batch", "Loader", "evaluation_plan", "training_plan"]
 
 
 class Batch(NamedTuple):
@@ -82,7 +75,7 @@ class Loader:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        transform: SampleTransform,
+        transform: JointTransform,
         *,
         seed: int = 0,
         num_workers: int = 0,
@@ -139,7 +132,7 @@ class _Failure:
 
 
 class _Samples(Dataset[Any]):
-    def __init__(self, dataset: SegmentationDataset, transform: SampleTransform, seed: int) -> None:
+    def __init__(self, dataset: SegmentationDataset, transform: JointTransform, seed: int) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed

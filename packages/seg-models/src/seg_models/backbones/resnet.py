@@ -12,35 +12,20 @@ Differs from the paper:
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, cast
 from urllib.error import URLError
 
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.interfaces import FeatureInfo
 
-__all__ = ["FeatureInfo", "ResNet", "resnet18", "resnet34", "resnet50", "resnet101"]
+__all__ = ["ResNet", "resnet18", "resnet34", "resnet50", "resnet101"]
 
 logger = logging.getLogger(__name__)
 
 OUTPUT_STRIDES = (8, 16, 32)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-
-
-@dataclass(frozen=True)
-class FeatureInfo:
-    """One feature map of a backbone.
-
-    Attributes:
-        name: its key in the backbone's result.
-        channels: its number of channels.
-        stride: pixels of the picture per feature, in height and width.
-    """
-
-    name: str
-    channels: int
-    stride: int
 
 
 class ResNet(nn.Module):
