@@ -54,3 +54,12 @@ def test_write_to_full_disk_raises_write_error(tmp_path):
     ):
         full.write("text")
     assert not list(tmp_path.iterdir())
+
+
+def test_write_text_replaces_the_file_in_one_step(tmp_path):
+    target = tmp_path / "x.txt"
+    target.write_text("old")
+    with target.open() as reader:  # whoever reads meanwhile sees the old file, never a half of the new one
+        write_text(target, "new")
+        assert reader.read() == "old"
+    assert target.read_text() == "new"

@@ -12,7 +12,10 @@ import tomli_w
 import torch
 
 from seg_core.command import main
+from seg_core.model_file import load_model
+from seg_core.registry import DATASETS
 from seg_train.checkpoint import load_checkpoint
+from seg_train.evaluation import evaluate
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
 
@@ -171,3 +174,24 @@ def test_example_configs_are_valid(path):
 
     config = load_config(path)
     assert config.trainer.precision == "bf16"
+
+
+def test_two_processes_train_one_run_and_show_it_once(real_config, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ("trainer.epochs=1", "trainer.device=cpu", "paths.run=two")
+    overrides = [part for option in options for part in ("-s", option)]
+    done = subprocess.run(
+        [*launcher, "-m", "seg_core.command", "train", real_config, *overrides],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("IoU per class on val") == 1
+    assert done.stderr.count("epoch 1/1  train loss") == 1
+    epochs = [row for row in without_times(tmp_path / "runs" / "two" / "metrics.jsonl") if row["kind"] == "epoch"]
+    assert len(epochs) == 1
+    # both processes together scored the saved weights on the whole split
+    dataset = DATASETS.get("Shapes")(None, split="val", length=16, size=(32, 48))
+    scores = evaluate(load_model(tmp_path / "runs" / "two" / "model.pt"), dataset).summarize()
+    assert [scores["miou"], scores["acc"]] == pytest.approx([epochs[0]["miou"], epochs[0]["acc"]], abs=1e-3)

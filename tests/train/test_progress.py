@@ -74,3 +74,8 @@ def test_bar_shows_loss_miou_speed(monkeypatch):
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
     assert re.search(r"epoch 2 .*4/10 loss 0\.5000 mIoU 0\.2500 33\.3 images/s", text)
     assert "[epoch] done" in text
+
+
+def test_make_progress_in_a_later_process_of_a_launcher_shows_nothing(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert type(make_progress()) is Progress

@@ -58,7 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if trainer.folder.last.is_file():
             print(f"seg: once that is mended, go on with: seg train --resume {trainer.folder.path}", file=sys.stderr)
         return error.exit_code
-    _show(result)
+    if trainer.accelerator.is_main_process:
+        _show(result)
     return 0
 
 

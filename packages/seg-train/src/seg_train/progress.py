@@ -1,6 +1,7 @@
 """Shows how a run goes: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
 
 import importlib.util
+import os
 import sys
 import time
 from typing import Any, TextIO
@@ -120,7 +121,12 @@ class BarProgress(Progress):
 
 
 def make_progress() -> Progress:
-    """Returns a bar where stderr is a terminal and rich is installed, else plain lines."""
+    """Returns a bar where stderr is a terminal and rich is installed, else plain lines.
+
+    Of several processes under a launcher, which numbers them in `RANK`, the first alone shows something.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return Progress()
     if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
         return BarProgress()
     return PlainProgress()

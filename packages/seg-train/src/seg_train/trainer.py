@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from seg_core.class_balance import class_weights
@@ -251,8 +252,12 @@ class Trainer:
                 if index in wanted:
                     snapshots[index] = Snapshot(index, batch.images[place], batch.masks[place], labels[place].cpu())
 
+        model = self.accelerator.unwrap_model(self.parts.model)
+        if processes > 1:
+            # After a step each process has its own statistics of batch norm; all evaluate what is saved.
+            broadcast(list(model.buffers()))
         evaluate_batches(
-            self.accelerator.unwrap_model(self.parts.model),
+            model,
             self.data.val_loader.read(plan),
             store,
             predict=self.predict,
