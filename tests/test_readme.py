@@ -1,4 +1,4 @@
-"""The README tells the truth: its examples run as they stand, its links lead somewhere."""
+"""The READMEs tell the truth: their examples run as they stand, their links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_core import Preprocessing, resolve_metadata, save_model
+from seg_models import get_model
+
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# (heading above the example, its code)
-EXAMPLES = re.findall(r"^### (.+?)\n(?:(?!^#).)*?```python\n(.*?)```", README, flags=re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+
+
+def find_examples(page):
+    """All Python examples of a page, with the heading above each."""
+    heading = ""
+    for part in re.finditer(
+        r"^#+ (?P<heading>[^\n]+)$|^```python\n(?P<code>.*?)^```$", page.read_text("utf-8"), re.M | re.S
+    ):
+        heading = part["heading"] or heading
+        if part["code"]:
+            yield pytest.param(page, part["code"], id=f"{page.parent.name}: {heading}")
+
+
+EXAMPLES = [example for page in PAGES for example in find_examples(page)]
 
 
 def make_own_data(folder):
@@ -23,15 +38,26 @@ def make_own_data(folder):
         Image.fromarray(rng.integers(0, 2, (64, 80), dtype=np.uint8)).save(folder / "masks" / f"{index}.png")
 
 
-def test_every_example_of_the_readme_is_found():
-    assert len(EXAMPLES) == README.count("```python") >= 5
-
-
-@pytest.mark.parametrize(("heading", "code"), EXAMPLES, ids=[heading for heading, _ in EXAMPLES])
-def test_example_runs_as_it_stands(heading, code, tmp_path, monkeypatch):
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder that holds what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     make_own_data(tmp_path / "my_data")
-    exec(compile(code, f"README.md, {heading}", "exec"), {"__name__": "__main__"})
+    Image.new("RGB", (64, 48), "gray").save(tmp_path / "street.jpg")
+    metadata = resolve_metadata("Shapes")
+    model = get_model("enet", num_classes=metadata.num_classes)
+    save_model(model, tmp_path / "runs" / "shapes" / "model.pt", metadata=metadata, preprocessing=Preprocessing())
+
+
+def test_every_example_is_found():
+    assert len(EXAMPLES) == sum(page.read_text("utf-8").count("```python") for page in PAGES) > 8
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES)
+def test_example_runs_as_it_stands(page, code, workplace):
+    # the one thing that only the reader knows
+    code = code.replace("path/to/clone", ROOT.as_posix())
+    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
