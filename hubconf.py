@@ -11,4 +11,4 @@ dependencies = ["torch", "torchvision"]
 
 _sys.path[:0] = [str(_folder) for _folder in sorted(_Path(__file__).resolve().parent.glob("packages/*/src"))]
 
-from seg_hub.entrypoints import *  # noqa: E402, F403
+from seg_hub.entrypoints import *  # noqa: E402, F403 - the path comes first, and what is shown is __all__ there

@@ -1,5 +1,6 @@
 """What every test shares: fixed seeds, one torch thread, no network, a hub folder of its own."""
 
+import copy
 import functools
 import http.server
 import importlib.util
@@ -7,6 +8,8 @@ import socket
 import threading
 
 import pytest
+
+from seg_core import registry
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,18 @@ def _isolated(monkeypatch, tmp_path_factory):
         import torch
 
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_installed():
+    """What a test registers by hand is gone after it: no test may see another's names."""
+    registries = [value for value in vars(registry).values() if isinstance(value, registry.Registry)]
+    for found in registries:
+        found.names()  # what is installed is there before the test
+    saved = [{name: copy.copy(value) for name, value in vars(found).items()} for found in registries]
+    yield
+    for found, state in zip(registries, saved, strict=True):
+        vars(found).update(state)
 
 
 @pytest.fixture

@@ -28,12 +28,8 @@ def tiny(*, num_classes=2, form=None, width=1):
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
-    monkeypatch.setattr(MODELS, "_origins", dict(MODELS._origins))
-    monkeypatch.setattr(MODELS, "_objects", dict(MODELS._objects))
-    if "tiny" not in MODELS:
-        MODELS.register("tiny", tiny)
+def registered():
+    MODELS.register("tiny", tiny)
 
 
 def save(path, model=None, **options):

@@ -49,15 +49,11 @@ def test_show_data_set_registered_by_hand_prints_its_docstring(capsys):
     class Mine:
         """Pictures of my garden."""
 
-    try:
-        DATASETS.register("GardenOfTheTest", Mine)
-        assert main(["datasets", "show", "GardenOfTheTest"]) == 0
-        assert "Pictures of my garden." in capsys.readouterr().out
-        assert main(["datasets"]) == 0
-        assert "GardenOfTheTest" in capsys.readouterr().out
-    finally:
-        for table in (DATASETS._entries, DATASETS._objects, DATASETS._origins):
-            table.pop("GardenOfTheTest", None)
+    DATASETS.register("GardenOfTheTest", Mine)
+    assert main(["datasets", "show", "GardenOfTheTest"]) == 0
+    assert "Pictures of my garden." in capsys.readouterr().out
+    assert main(["datasets"]) == 0
+    assert "GardenOfTheTest" in capsys.readouterr().out
 
 
 def test_show_unknown_name_exits_2_with_the_nearest(capsys):

@@ -65,12 +65,10 @@ def tiny_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weigh
 
 @pytest.fixture(autouse=True)
 def _tiny_names():
-    if "tiny_net" not in MODELS:
-        MODELS.register("tiny_net", tiny_net)
-        DATASETS.register(
-            "Stripes", DatasetEntry(f"{__name__}:Stripes", label_set=None, splits=("train", "val"), needs_root=False)
-        )
-        DATASETS._objects["Stripes"] = Stripes  # conftest is no module that the target could name
+    MODELS.register("tiny_net", tiny_net)
+    entry = DatasetEntry(f"{__name__}:Stripes", label_set=None, splits=("train", "val"), needs_root=False)
+    DATASETS.register("Stripes", entry)
+    DATASETS._objects["Stripes"] = Stripes  # conftest is no module that the target could name
 
 
 @pytest.fixture

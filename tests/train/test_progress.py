@@ -79,3 +79,33 @@ def test_bar_shows_loss_miou_speed(monkeypatch):
 def test_make_progress_in_a_later_process_of_a_launcher_shows_nothing(monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert type(make_progress()) is Progress
+
+
+def test_plain_part_prints_only_when_it_is_time_to(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("seg_train.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.part("counting", 1, 40)
+    now[0] += 11
+    progress.part("counting", 20, 40)
+    progress.part("counting", 21, 40)
+    assert stream.getvalue() == "counting 20/40\n"
+
+
+def test_bar_part_is_shown_until_it_is_over(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    progress = BarProgress()
+    progress.part("counting", 1, 2)
+    assert [task.description for task in progress._bar.tasks] == ["counting"]
+    progress.part("counting", 2, 2)
+    assert not progress._bar.tasks
+    progress.close()
+    progress.start(total_steps=10, done_steps=0)  # a bar that was closed can be started again
+    progress.step(5, 1, loss=0.5, miou=0.25, images_per_second=12.34)
+    progress.part("evaluating", 1, 4)
+    steps, part = progress._bar.tasks
+    assert (steps.description, steps.completed) == ("epoch 1", 5)
+    assert steps.fields["state"] == "loss 0.5000 mIoU 0.2500 12.3 images/s"
+    assert (part.description, part.completed, part.total) == ("evaluating", 1, 4)
+    progress.close()

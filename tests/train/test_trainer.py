@@ -403,8 +403,7 @@ def test_own_logger_gets_every_hook(tables):
         def on_end(self, summary):
             calls.append(("end", summary["epoch"]))
 
-    if "recorder" not in LOGGERS:
-        LOGGERS.register("recorder", Recorder)
+    LOGGERS.register("recorder", Recorder)
     run(tables, "trainer.epochs=1", "log.recorder.prefix=my-")
     assert calls == [
         ("my-start", "tiny_net", "Stripes"),

@@ -140,7 +140,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     return formula(pixels, image_pixels, **options).float()
 
 
-def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tensor:  # noqa: ARG001
+def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tensor:  # noqa: ARG001 - as every scheme
     if not c > 1:
         raise InvalidArgumentError(f"c must be greater than 1, so that all weights are finite and positive, got {c}")
     return 1 / torch.log(c + pixels / pixels.sum())

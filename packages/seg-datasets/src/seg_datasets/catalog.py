@@ -23,5 +23,5 @@ DATASETS: dict[str, DatasetEntry] = {
 }
 
 COMMANDS: dict[str, Entry] = {
-    "datasets": Entry("seg_datasets.commands:DATASETS", "list the data sets, show one with its expected layout"),
+    "datasets": Entry("seg_datasets.commands:DATASETS_COMMAND", "list the data sets, show one and its expected layout"),
 }

@@ -6,9 +6,9 @@ import inspect
 from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
 from seg_core.metadata import resolve_metadata
-from seg_core.registry import DATASETS as KNOWN
+from seg_core.registry import DATASETS
 
-__all__ = ["DATASETS"]
+__all__ = ["DATASETS_COMMAND"]
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _listing() -> str:
     rows = [("name", "classes", "splits", "")]
-    for name in KNOWN.names():
-        entry = KNOWN.entry(name)
+    for name in DATASETS.names():
+        entry = DATASETS.entry(name)
         if isinstance(entry, DatasetEntry):
             rows.append((name, _num_classes(entry), " ".join(entry.splits), entry.summary))
         else:
@@ -40,7 +40,7 @@ def _num_classes(entry: DatasetEntry) -> str:
 
 
 def _details(name: str) -> str:
-    entry = KNOWN.entry(name)
+    entry = DATASETS.entry(name)
     lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
     if isinstance(entry, DatasetEntry):
         lines += [f"splits    {', '.join(entry.splits)}"]
@@ -59,14 +59,14 @@ def _details(name: str) -> str:
                 lines.append(f"  {index:>3}  {label:<{width}}  rgb {','.join(map(str, color))}")
         else:
             lines.append("classes   yours: the argument metadata")
-    dataset_class = KNOWN.get(name)
+    dataset_class = DATASETS.get(name)
     layout = getattr(dataset_class, "layout", None) or inspect.getdoc(dataset_class) or "(not described)"
     lines += ["", "on disk" if not isinstance(entry, DatasetEntry) or entry.needs_root else "no files"]
     lines += [f"  {line}".rstrip() for line in layout.strip("\n").splitlines()]
     return "\n".join(lines)
 
 
-DATASETS = Command(
+DATASETS_COMMAND = Command(
     configure=_configure,
     run=_run,
     description="Lists the data sets of the installed packages; `show NAME` describes one.",

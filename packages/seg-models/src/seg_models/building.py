@@ -100,6 +100,7 @@ def build_network(
     if num_classes is None:
         num_classes = checkpoint.count_classes(make_for) if checkpoint is not None else DEFAULT_NUM_CLASSES
     network = make_for(num_classes)
+    # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
     if checkpoint is not None:
         network.initialised_anew = load_checkpoint(network, checkpoint, make_for)  # type: ignore[assignment]
     network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments})  # type: ignore[assignment]
@@ -172,9 +173,11 @@ def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Che
         raise UnknownNameError(
             f"model {name!r} has no form {form!r}.{nearest(form, entry.forms)} Known: {', '.join(entry.forms)}"
         )
-    needed = checkpoint.form if checkpoint is not None else None
-    if form is not None and needed is not None and form != needed:
+    if checkpoint is None or checkpoint.form is None:
+        return form or entry.forms[0]
+    if form not in (None, checkpoint.form):
         raise InvalidArgumentError(
-            f"form={form!r} contradicts the weights {checkpoint.source}, which need form {needed!r}; leave out form="  # type: ignore[union-attr]
+            f"form={form!r} contradicts the weights {checkpoint.source}, which need form {checkpoint.form!r}; leave "
+            "out form="
         )
-    return form or needed or entry.forms[0]
+    return checkpoint.form

@@ -37,7 +37,7 @@ class Interruption:
         if self._former is not None:
             signal.signal(signal.SIGINT, self._former)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal calls it
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True

@@ -35,6 +35,9 @@ class Progress:
     def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
         """Shows the state after `step` steps, `epoch` counted from 1."""
 
+    def part(self, what: str, done: int, total: int) -> None:
+        """Shows how far work without steps has come: an evaluation, say. It is over when `done` is `total`."""
+
     def message(self, text: str) -> None:
         """Shows a line that stays: the result of an epoch, say."""
 
@@ -43,7 +46,7 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """Lines of text: one every ten seconds, and the messages."""
+    """Lines of text: one every ten seconds at most, and the messages."""
 
     interval = 10.0
 
@@ -64,13 +67,18 @@ class PlainProgress(Progress):
             f"{images_per_second:.1f} images/s  {_clock(remaining)} left"
         )
 
+    def part(self, what: str, done: int, total: int) -> None:
+        """Prints one line where it is time to."""
+        if self.due():
+            self.message(f"{what} {done}/{total}")
+
     def message(self, text: str) -> None:
         """Prints one line."""
         print(text, file=self._stream, flush=True)
 
 
 class BarProgress(Progress):
-    """A bar with loss, mIoU, images/s and remaining time, drawn by rich."""
+    """A bar with loss, mIoU, images/s and remaining time, drawn by rich; parts have a bar of their own meanwhile."""
 
     interval = 0.5
 
@@ -81,23 +89,20 @@ class BarProgress(Progress):
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
-            TextColumn("epoch {task.fields[epoch]}"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("mIoU {task.fields[miou]}"),
-            TextColumn("{task.fields[speed]} images/s"),
+            TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             expand=True,
         )
         self._task: Any = None
+        self._part: Any = None
 
     def start(self, total_steps: int, done_steps: int) -> None:
         """Draws the empty bar."""
-        self._task = self._bar.add_task(
-            "train", total=total_steps, completed=done_steps, epoch="-", loss="-", miou="-", speed="-"
-        )
+        self._task = self._bar.add_task("train", total=total_steps, completed=done_steps, state="")
         self._bar.start()
 
     def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
@@ -105,11 +110,19 @@ class BarProgress(Progress):
         self._bar.update(
             self._task,
             completed=step,
-            epoch=str(epoch),
-            loss=f"{loss:.4f}",
-            miou=f"{miou:.4f}",
-            speed=f"{images_per_second:.1f}",
+            description=f"epoch {epoch}",
+            state=f"loss {loss:.4f} mIoU {miou:.4f} {images_per_second:.1f} images/s",
         )
+
+    def part(self, what: str, done: int, total: int) -> None:
+        """Moves the part's own bar, which is gone once the part is over."""
+        if self._part is None:
+            self._part = self._bar.add_task(what, total=total, state="")
+            self._bar.start()
+        self._bar.update(self._part, completed=done)
+        if done >= total:
+            self._bar.remove_task(self._part)
+            self._part = None
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""

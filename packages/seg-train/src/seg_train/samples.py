@@ -187,7 +187,7 @@ def _collate(samples: list[tuple[Tensor, Tensor, int, int] | _Failure]) -> Batch
     return Batch(batch, torch.stack(masks), list(indices), epochs[0])
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:  # noqa: ARG001
+def _leave_interrupts_to_the_main_process(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
     # Ctrl-C reaches every process of the terminal; the main one ends the run, and with it the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -5,6 +5,7 @@ of one step, epoch and evaluation is in `seg_train.engine`, the order of samples
 `seg_train.run_folder`.
 """
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from accelerate.utils import broadcast
 from torch import Tensor
 
-from seg_core.class_balance import class_weights
+from seg_core.class_balance import class_weights, count_pixels
 from seg_core.errors import ConfigError, UsageError
 from seg_core.metadata import DatasetMetadata
 from seg_core.metrics import MetricStore
@@ -162,7 +163,11 @@ class Trainer:
             return kept
         train_set = self.data.train_set
         self.progress.message(f"counting the pixels of each class in {len(train_set)} masks")
-        return class_weights(train_set, wanted).tolist()
+        try:
+            counts = count_pixels(train_set, progress=functools.partial(self.progress.part, "counting"))
+        finally:
+            self.progress.close()
+        return class_weights(counts, wanted).tolist()
 
     def _keep_class_weights(self) -> None:
         scheme = self.config.criterion.class_weights
@@ -245,9 +250,13 @@ class Trainer:
         plan = evaluation_plan(len(self.data.val_set), self._eval_batch_size(), rank, processes)
         snapshots: dict[int, Snapshot] = {}
         wanted = self._snapshot_indices()
+        done, total = 0, sum(map(len, plan))
 
         def on_batch(batch: Batch, labels: Tensor) -> None:
+            nonlocal done
             self._stop_if_requested()
+            done += len(batch.indices)
+            self.progress.part("evaluating", done, total)
             for place, index in enumerate(batch.indices):
                 if index in wanted:
                     snapshots[index] = Snapshot(index, batch.images[place], batch.masks[place], labels[place].cpu())

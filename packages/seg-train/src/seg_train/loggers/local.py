@@ -51,8 +51,8 @@ class LocalLogger(Logger):
 
     def on_start(
         self,
-        config: Mapping[str, Any],  # noqa: ARG002
-        environment: Mapping[str, Any],  # noqa: ARG002
+        config: Mapping[str, Any],  # noqa: ARG002 - as every logger
+        environment: Mapping[str, Any],  # noqa: ARG002 - as every logger
         metadata: DatasetMetadata,
     ) -> None:
         """Reads the rows that a resumed run wrote before."""
@@ -94,7 +94,7 @@ class LocalLogger(Logger):
 
         self._draw("snapshots", draw)
 
-    def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every logger
         """Draws what the last evaluation left."""
         for draw in self._pending.values():
             draw()
