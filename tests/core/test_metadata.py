@@ -37,6 +37,43 @@ def test_resolve_metadata_voc_follows_the_official_bit_rule():
     assert metadata.ignore_color == official(255)
 
 
+def test_resolve_metadata_lip_tells_which_classes_depend_on_the_side():
+    metadata = resolve_metadata("LIP")
+    assert metadata.num_classes == 20
+    names = [(metadata.labels[left], metadata.labels[right]) for left, right in metadata.left_right_pairs]
+    assert names == [("Left-arm", "Right-arm"), ("Left-leg", "Right-leg"), ("Left-shoe", "Right-shoe")]
+    assert metadata.colors[14] == (51, 170, 221)
+    assert resolve_metadata("CamVid").left_right_pairs == ()
+
+
+def test_metadata_left_right_pairs_survive_the_round_trip_and_older_files_have_none():
+    metadata = DatasetMetadata("hands", ("left", "right"), left_right_pairs=[[0, 1]])
+    assert metadata.left_right_pairs == ((0, 1),)
+    plain = metadata.to_dict()
+    assert plain["left_right_pairs"] == [[0, 1]]
+    assert DatasetMetadata.from_dict(plain) == metadata
+    del plain["left_right_pairs"]
+    assert DatasetMetadata.from_dict(plain).left_right_pairs == ()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([[0, 2]], r"left_right_pairs must hold class ids, 0 to 1, got \[\[0, 2\]\]"),
+        ([[0, 0]], "each id in one pair alone"),
+        ([[0, 1], [1, 0]], "each id in one pair alone"),
+        ([0, 1], r"must be pairs of class ids \(left, right\), .* got \[0, 1\]"),
+        ([[0, 1, 1]], "must be pairs of class ids"),
+        ([[0, -1]], "must be pairs of class ids"),
+        ([[False, True]], "must be pairs of class ids"),
+        ("ab", "must be pairs of class ids"),
+    ],
+)
+def test_metadata_wrong_left_right_pairs_are_told(pairs, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        DatasetMetadata("hands", ("left", "right"), left_right_pairs=pairs)
+
+
 def test_label_sets_every_file_is_valid_and_bears_the_lower_case_name():
     files = [f for f in (resources.files("seg_core") / "label_sets").iterdir() if f.name.endswith(".json")]
     names = set()
@@ -48,7 +85,7 @@ def test_label_sets_every_file_is_valid_and_bears_the_lower_case_name():
         assert metadata.licence
         names.add(metadata.name)
     assert set(list_label_sets()) == names
-    assert {"CamVid", "VOC"} <= names
+    assert {"CamVid", "LIP", "VOC"} <= names
 
 
 def test_resolve_metadata_unknown_name_suggests_the_nearest():

@@ -5,9 +5,10 @@ import warnings
 import pytest
 import torch
 
-from seg_core import load_model, read_model_info
+from seg_core import DatasetMetadata, SegmentationAugment, load_model, read_model_info
 from seg_core.errors import ConfigError, CorruptFileError, UsageError, WriteError
 from seg_train import Trainer, load_config
+from seg_train.building import build_accelerator, build_data
 from seg_train.checkpoint import load_checkpoint
 from seg_train.interruption import RunInterruptedError
 
@@ -53,6 +54,42 @@ def run_until(tables, step, *overrides):
     with pytest.raises(RunInterruptedError) as caught:
         trainer.run()
     return str(caught.value)
+
+
+def test_augmentation_follows_the_config_and_the_metadata_of_the_data_set(tables, stripes, monkeypatch):
+    metadata = DatasetMetadata("Stripes", ("dark", "bright", "never"), ignore_index=9, left_right_pairs=[[0, 2]])
+    monkeypatch.setattr(stripes, "metadata", metadata)
+    tables["data"]["augment"] = {
+        "rotation_range": [-20, 20],
+        "zoom_range": [0.8, 1.2],
+        "perspective": 0.2,
+        "blur": 0.5,
+        "color_jitter": [0.2, 0.2, 0.2],
+        "auto_contrast": 0.3,
+    }
+    config = load_config(tables)
+    data = build_data(config, build_accelerator(config))
+    expected = SegmentationAugment(
+        rotation_range=(-20, 20),
+        zoom_range=(0.8, 1.2),
+        perspective=0.2,
+        blur=0.5,
+        color_jitter=(0.2, 0.2, 0.2),
+        auto_contrast=0.3,
+        mask_fill=9,
+        left_right_pairs=[(0, 2)],
+    )
+    assert repr(data.augment) == repr(expected)
+    assert repr(data.normalize) == repr(SegmentationAugment())
+
+
+def test_run_with_every_augmentation_resumes_exactly(tables, tmp_path):
+    tables["data"]["augment"] = {"hflip": 0.5, "rotation_range": [-20, 20], "perspective": 0.2, "blur": 0.5}
+    tables["data"]["augment"] |= {"color_jitter": [0.2, 0.2, 0.2, 0.05], "auto_contrast": 0.3}
+    whole = run(tables, "paths.run=whole")
+    run_until(tables, 2, "paths.run=stopped")
+    resumed = run(tables, "paths.run=stopped", resume=True)
+    assert_equal_weights(*(weights_of(r.run_dir / "checkpoints" / "last.pt") for r in (whole, resumed)))
 
 
 @pytest.mark.smoke

@@ -16,7 +16,13 @@ from typing import Any
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
 
-__all__ = ["DatasetMetadata", "default_palette", "list_label_sets", "resolve_metadata"]
+__all__ = [
+    "DatasetMetadata",
+    "check_left_right_pairs",
+    "default_palette",
+    "list_label_sets",
+    "resolve_metadata",
+]
 
 _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
 _LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
@@ -35,6 +41,8 @@ class DatasetMetadata:
         licence: under what terms the data may be used.
         citation: what to cite.
         source: where the data come from.
+        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, such as arms: in a
+            mirrored picture they are exchanged.
 
     Raises:
         InvalidArgumentError: if a value is outside of what is allowed above.
@@ -48,6 +56,7 @@ class DatasetMetadata:
     licence: str = ""
     citation: str = ""
     source: str = ""
+    left_right_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("name", "licence", "citation", "source"):
@@ -71,6 +80,12 @@ class DatasetMetadata:
                 f"ignore_index {self.ignore_index} is the id of class {labels[self.ignore_index]!r}; choose a value "
                 f"from {len(labels)} to {_MAX_ID}"
             )
+        pairs = check_left_right_pairs(self.left_right_pairs)
+        if any(index >= len(labels) for pair in pairs for index in pair):
+            raise InvalidArgumentError(
+                f"left_right_pairs must hold class ids, 0 to {len(labels) - 1}, got {self.left_right_pairs!r}"
+            )
+        object.__setattr__(self, "left_right_pairs", pairs)
 
     @property
     def num_classes(self) -> int:
@@ -83,6 +98,7 @@ class DatasetMetadata:
         plain["labels"] = list(self.labels)
         plain["colors"] = [list(color) for color in self.colors]
         plain["ignore_color"] = list(self.ignore_color)
+        plain["left_right_pairs"] = [list(pair) for pair in self.left_right_pairs]
         return plain
 
     @classmethod
@@ -157,6 +173,27 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
         if color not in taken:
             colors.append(color)
     return tuple(colors)
+
+
+def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """Returns pairs of class ids as tuples.
+
+    Raises:
+        InvalidArgumentError: if they are not pairs of ids of at least 0, each id in one pair alone.
+    """
+    is_list = isinstance(pairs, Sequence) and not isinstance(pairs, str)
+    ids: list[object] = [index for pair in pairs if isinstance(pair, Sequence) for index in pair] if is_list else []
+    if (
+        not is_list
+        or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
+        or not all(isinstance(index, int) and _is_integer(index) and index >= 0 for index in ids)
+        or len(set(ids)) < len(ids)
+    ):
+        raise InvalidArgumentError(
+            "left_right_pairs must be pairs of class ids (left, right), each id in one pair alone, such as "
+            f"[[14, 15], [16, 17]], got {pairs!r}"
+        )
+    return tuple((left, right) for left, right in pairs)
 
 
 @cache

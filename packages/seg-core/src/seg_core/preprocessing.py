@@ -211,22 +211,23 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
     return resized
 
 
-def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
     """Returns `(images - mean) / std` of images in 0 to 1, where uint8 stands for 255ths.
 
     Args:
         images: uint8 in 0 to 255 or float in 0 to 1, (3, H, W) or (N, 3, H, W).
         mean: one number per channel.
         std: one number per channel.
+        out: where to write, float32 of the shape and memory format of `images`.
 
     Returns:
-        float32 of the same shape and memory format; always new memory.
+        `out`; new memory in its place if None.
     """
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
     factor = torch.tensor([1 / (unit * s) for s in std], device=images.device)
     offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
     # converted first: an operation of mixed types costs several times the conversion
-    floats = images.to(torch.float32, copy=True)
+    floats = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
     innermost = floats.movedim(-3, -1)  # (..., H, W, 3)
     if innermost.is_contiguous():  # whole rows at a time: a loop over three channels would be slow
         width = innermost.shape[-2]

@@ -126,7 +126,11 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         SegmentationTransform(size=t.size, scale_range=t.scale_range, mask_fill=train_set.metadata.ignore_index)
         for t in (data.transform.train, data.transform.val)
     )
-    augment = SegmentationAugment(hflip=data.augment.hflip, vflip=data.augment.vflip)
+    augment = SegmentationAugment(
+        **data.augment.model_dump(),
+        mask_fill=train_set.metadata.ignore_index,
+        left_right_pairs=train_set.metadata.left_right_pairs,
+    )
     scale = data.transform.val.scale_range
     return RunData(
         train_set=train_set,

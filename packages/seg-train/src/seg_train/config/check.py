@@ -84,7 +84,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
         except UserError as error:
             problems.append(f"data.transform.{name}: {error}")
     try:
-        SegmentationAugment(hflip=data.augment.hflip, vflip=data.augment.vflip)
+        SegmentationAugment(**data.augment.model_dump())
     except UserError as error:
         problems.append(f"data.augment: {error}")
 

@@ -7,7 +7,7 @@ checked in `seg_train.config.check`.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -45,6 +45,27 @@ def _as_range(value: object) -> object:
     raise ValueError("must be two factors above 0, the lower one first, such as [0.5, 2.0]")
 
 
+def _as_pair(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(v) for v in value):
+        return (float(value[0]), float(value[1]))
+    raise ValueError("must be two numbers, the lower one first")
+
+
+def _as_number_or_pair(value: object) -> object:
+    if _is_number(value):
+        return float(value)
+    try:
+        return _as_pair(value)
+    except ValueError as error:
+        raise ValueError("must be a number, or two, the lower one first") from error
+
+
+def _as_jitter(value: object) -> object:
+    if isinstance(value, list | tuple) and len(value) in (3, 4):
+        return tuple(_as_number_or_pair(item) for item in value)
+    raise ValueError("must be brightness, contrast, saturation and, where wanted, hue, such as [0.4, 0.4, 0.4, 0.1]")
+
+
 def _as_class_weights(value: object) -> object:
     if isinstance(value, str):
         return value
@@ -63,7 +84,7 @@ def _is_positive_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -71,6 +92,9 @@ Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[tuple[int, int], BeforeValidator(_as_size)]
 ScaleRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
+Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
+NumberOrPair = Annotated[float | tuple[float, float], BeforeValidator(_as_number_or_pair)]
+Jitter = Annotated[tuple[float | tuple[float, float], ...], BeforeValidator(_as_jitter)]
 ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(_as_class_weights)]
 
 
@@ -142,6 +166,15 @@ class AugmentSection(Section):
 
     hflip: Probability = Field(default=0.0, description="probability of a left-right flip")
     vflip: Probability = Field(default=0.0, description="probability of an upside-down flip")
+    rotation_range: Pair = Field(default=(0.0, 0.0), description="least and greatest angle in degrees")
+    zoom_range: Pair = Field(default=(1.0, 1.0), description="least and greatest factor around the middle")
+    perspective: Probability = Field(default=0.0, description="distortion, 0 to 1")
+    blur: NumberOrPair = Field(default=0.0, description="greatest standard deviation in pixels, or least and greatest")
+    color_jitter: Jitter = Field(
+        default=(0.0, 0.0, 0.0, 0.0),
+        description="brightness, contrast, saturation[, hue]: each a number as torchvision's, or least and greatest",
+    )
+    auto_contrast: Probability = Field(default=0.0, description="probability of stretching to the full range")
 
 
 class DataSection(Section):

@@ -1,0 +1,154 @@
+"""Changes of colour that are affine: any sequence of them is one matrix and one offset for each picture."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["apply_affine_color", "channel_means", "channel_stretch", "jitter_matrices"]
+
+# RGB to YIQ, the colour space of NTSC television: luma, a pixel's grey value, with the weights of ITU-R BT.601, and two
+# components of chroma, in whose plane hue is an angle
+_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+
+# A product with so many pixels side by side is several times faster than one of three columns.
+_PIXELS_AT_ONCE = 4
+_STRIP = 32768  # elements that stay in the cache
+
+
+def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns P and Q of the change of each picture: a pixel x becomes P x + Q m, with m the picture's mean colour.
+
+    The mean enters by contrast, which spreads colours around the mean grey value. In YIQ, brightness scales all of a
+    colour, contrast scales it around the mean luma, saturation scales its chroma, and hue turns the chroma: the order
+    of the four makes no difference.
+
+    Args:
+        factors: float64 (N, 4): factors of brightness, contrast and saturation, each 1 for no change, and hue in turns
+            of the colour circle, from red to green to blue to red, 0 for no change.
+
+    Returns:
+        Both float64 (N, 3, 3).
+    """
+    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
+    to_rgb: Tensor = torch.linalg.inv(to_yiq)
+    brightness, contrast, saturation, turns = factors.unbind(1)
+    angle = -2 * math.pi * turns  # the circle runs backwards in the plane of I and Q
+    in_yiq = torch.zeros(len(factors), 3, 3, dtype=torch.float64)
+    in_yiq[:, 0, 0] = 1
+    in_yiq[:, 1, 1] = in_yiq[:, 2, 2] = saturation * torch.cos(angle)
+    in_yiq[:, 2, 1] = saturation * torch.sin(angle)
+    in_yiq[:, 1, 2] = -in_yiq[:, 2, 1]
+    on_pixel = (brightness * contrast)[:, None, None] * (to_rgb @ in_yiq @ to_yiq)
+    on_mean = (brightness * (1 - contrast))[:, None, None] * to_yiq[0].expand(3, 3)
+    return on_pixel, on_mean
+
+
+def channel_means(images: Tensor) -> Tensor:
+    """Returns the mean of each channel of `images` (N, 3, H, W): float32 (N, 3), in 0 to 1, where uint8 is 255ths."""
+    if images.dtype != torch.uint8:
+        return images.mean((-2, -1), dtype=torch.float32)
+
+    def total(values: Tensor, axis: int) -> Tensor:
+        if values.device.type != "cpu":
+            return values.sum(axis, dtype=torch.int64)
+        # torch would make a copy of the picture in the wider type first
+        return torch.from_numpy(values.numpy().sum(axis, dtype=np.int64 if values.dtype == torch.int32 else np.int32))
+
+    return _over_pixels(images, total).float() / (255 * images.shape[-2] * images.shape[-1])
+
+
+def channel_stretch(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns scale and offset that bring the darkest value of each channel to 0 and the brightest to 1.
+
+    Args:
+        images: uint8 or float (N, 3, H, W).
+
+    Returns:
+        Both float32 (N, 3), for values in 0 to 1; 1 and 0 for a channel that holds a single value.
+    """
+    low, high = _over_pixels(images, torch.amin).float(), _over_pixels(images, torch.amax).float()
+    if images.dtype == torch.uint8:
+        low, high = low / 255, high / 255
+    flat = high <= low
+    scale = 1 / (high - low).masked_fill(flat, 1)
+    return scale, (-low * scale).masked_fill(flat, 0)
+
+
+def apply_affine_color(
+    images: Tensor, matrix: Tensor, offset: Tensor, low: Sequence[float], high: Sequence[float], out: Tensor
+) -> None:
+    """Writes `matrix` times each pixel plus `offset`, kept within `low` and `high`, into `out`.
+
+    Args:
+        images: uint8, of values in 0 to 255, or float32 (N, 3, H, W), contiguous in either memory format.
+        matrix: float32 (N, 3, 3), of values in the range of `images`.
+        offset: float32 (N, 3).
+        low: smallest value per channel.
+        high: largest value per channel.
+        out: float32 of the shape and memory format of `images`.
+    """
+    bounds = torch.tensor([low, high], dtype=torch.float32, device=images.device)
+    innermost, target = images.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1)
+    if images.device.type != "cpu":
+        _apply_at_once(images, matrix, offset, bounds, out)
+    elif innermost.is_contiguous():
+        for index in range(len(images)):
+            pixels, result = innermost[index].view(-1, 3), target[index].view(-1, 3)
+            _apply_by_pixel(pixels, matrix[index], offset[index], bounds, result)
+    else:
+        for index in range(len(images)):
+            planes, result = images[index].view(3, -1), out[index].view(3, -1)
+            _apply_by_plane(planes, matrix[index], offset[index], bounds, result)
+
+
+def _apply_at_once(images: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
+    """Does the work for (N, 3, H, W), in few steps."""
+    low, high = bounds[..., None]
+    pixels = torch.baddbmm(offset[..., None], matrix, images.float().flatten(2))
+    out.copy_(pixels.clamp_(low, high).view(images.shape))
+
+
+def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
+    """Does the work for (P, 3): several pixels side by side, times a matrix with that of one pixel on its diagonal."""
+    together = _PIXELS_AT_ONCE
+    wide_matrix = torch.kron(torch.eye(together), matrix.mT.contiguous())
+    wide_offset, low, high = offset.repeat(together), bounds[0].repeat(together), bounds[1].repeat(together)
+    whole = len(pixels) // together * together
+    source, target = pixels[:whole].view(-1, 3 * together), out[:whole].view(-1, 3 * together)
+    rows = _STRIP // (3 * together)
+    # the same vector in each row of a strip: rows of twelve numbers would be slow to broadcast
+    offsets, lows, highs = (v.repeat(min(rows, len(source))) for v in (wide_offset, low, high))
+    buffer = torch.empty(min(rows, len(source)), 3 * together)
+    for top in range(0, len(source), rows):
+        part = source[top : top + rows]
+        floats, result = buffer[: len(part)], target[top : top + rows]
+        torch.mm(floats.copy_(part), wide_matrix, out=result)
+        flat, length = result.view(-1), result.numel()
+        torch.clamp(flat.add_(offsets[:length]), lows[:length], highs[:length], out=flat)
+    if whole < len(pixels):
+        rest = pixels[whole:].float() @ matrix.mT + offset
+        out[whole:] = rest.clamp_(bounds[0], bounds[1])
+
+
+def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
+    """Does the work for (3, P)."""
+    columns = min(_STRIP // 3, planes.shape[1])
+    # whole strips of the same numbers: one number per row would be slow to broadcast
+    offsets, lows, highs = (v[:, None].repeat(1, columns) for v in (offset, *bounds))
+    floats, result = torch.empty(2, 3, columns)
+    for left in range(0, planes.shape[1], columns):
+        part, target = planes[:, left : left + columns], out[:, left : left + columns]
+        length = part.shape[1]
+        torch.mm(matrix, floats[:, :length].copy_(part), out=result[:, :length])
+        torch.clamp(result[:, :length].add_(offsets[:, :length]), lows[:, :length], highs[:, :length], out=target)
+
+
+def _over_pixels(images: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Returns (N, 3): `images` (N, 3, H, W) reduced along their columns first, which is fast in any memory format."""
+    innermost = images.permute(0, 2, 3, 1)
+    if innermost.is_contiguous():  # down whole rows: along three channels it would be slow
+        return reduce(reduce(innermost.flatten(2), 1).view(len(images), -1, 3), 1)
+    return reduce(reduce(images, -2), -1)
