@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
-from seg_core.metrics import MetricStore, _DeviceCounts, scores_from_confusion
+from seg_core.metrics import MetricStore, scores_from_confusion
 
 DTYPES = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
@@ -300,13 +300,54 @@ def test_merge_unlike_stores_are_an_error():
         store.merge(store)
 
 
-def deferred(truth, pred):
-    """A store as after results from a device, for which a second CPU stands in."""
+def store_as_on_a_device(store, truth, pred):
+    """Stores results as those of a device are, for which the CPU stands in."""
+    store._count_on_device(truth.reshape(-1), pred.reshape(-1))
+
+
+def deferred(truth, pred, dtype=torch.int64):
     store = MetricStore(3)
-    cpu = torch.device("cpu")
-    store._on_devices[cpu] = _DeviceCounts(3, 255, cpu)
-    store._on_devices[cpu].add(torch.tensor(truth), torch.tensor(pred))
+    store_as_on_a_device(store, torch.tensor(truth).to(dtype), torch.tensor(pred).to(dtype))
     return store
+
+
+@pytest.mark.parametrize("ignore_index", [255, 3, 1000, -1, -100])
+@pytest.mark.parametrize("pred_dtype", ["uint8", "int8", "int32", "int64"])
+@pytest.mark.parametrize("truth_dtype", ["uint8", "int8", "int16", "int32", "int64"])
+def test_device_results_of_any_types_equal_those_of_the_cpu(truth_dtype, pred_dtype, ignore_index):
+    truth = torch.randint(0, 3, (2, 40, 50)).to(getattr(torch, truth_dtype))
+    info = torch.iinfo(truth.dtype)
+    if info.min <= ignore_index <= info.max:
+        truth[0, :10] = ignore_index
+    pred = torch.randint(0, 3, (2, 40, 50)).to(getattr(torch, pred_dtype))
+    here, there = MetricStore(3, ignore_index), MetricStore(3, ignore_index)
+    for _ in range(2):
+        here.store_results(truth, pred)
+        store_as_on_a_device(there, truth, pred)
+    assert here.confusion_matrix.sum() == 2 * (truth != ignore_index).sum()
+    assert torch.equal(here.confusion_matrix, there.confusion_matrix)
+
+
+def test_store_results_every_ignored_value_is_told_from_its_neighbours():
+    for ignore_index in (-100, -2, -1, 3, 4, 254, 255, 256, 257, 1000, 65535):
+        for offset in (-1, 1):
+            value = ignore_index + offset
+            if 0 <= value < 3:
+                continue
+            here, there = MetricStore(3, ignore_index), MetricStore(3, ignore_index)
+            truth, pred = torch.tensor([1, ignore_index, value]), torch.tensor([1, 2, 1])
+            with pytest.raises(LabelOutOfRangeError, match=rf"truths hold {value} \(1 pixel\)"):
+                here.store_results(truth, pred)
+            store_as_on_a_device(there, truth, pred)
+            with pytest.raises(LabelOutOfRangeError, match=r"truths hold -?\d+( or less| or more)? \(1 pixel\)"):
+                there.summarize()
+
+
+def test_device_results_of_several_types_add_up():
+    store = deferred([0, 1, 255], [0, 2, 1], torch.uint8)
+    store_as_on_a_device(store, torch.tensor([0, 255]), torch.tensor([0, 0]))
+    store_as_on_a_device(store, torch.tensor([2], dtype=torch.uint8), torch.tensor([2]))
+    assert store.confusion_matrix.tolist() == [[2, 0, 0], [0, 0, 1], [0, 0, 1]]
 
 
 def test_device_results_are_counted_once_when_read():
@@ -322,9 +363,12 @@ def test_device_results_are_counted_once_when_read():
         (
             [0, 7, 9, 255],
             [0, 0, 0, 0],
-            r"truths hold 9 \(2 pixels\); allowed are the class ids 0 to 2 and ignore_index 255",
+            r"truths hold 7 \(1 pixel\), 9 \(1 pixel\); allowed are the class ids 0 to 2 and ignore_index 255",
         ),
-        ([0, 0, 0, 255], [0, 0, -4, 255], r"preds hold -4 to 255 \(2 pixels\)"),
+        ([0, 0, 0, 255], [0, 0, -1, 255], r"preds hold -1 \(1 pixel\), 255 \(1 pixel\); allowed"),
+        # what lies far out is not told apart
+        ([0, -5, 300, -7], [0] * 4, r"truths hold -2 or less \(2 pixels\), 257 or more \(1 pixel\)"),
+        ([0, 2**32 + 1], [0, 0], r"truths hold 257 or more \(1 pixel\)"),
     ],
 )
 def test_device_results_out_of_range_raise_when_read_until_reset(truth, pred, words):
@@ -354,7 +398,7 @@ REDUCING_PROCESS = """
 import sys
 import numpy as np, torch, torch.distributed as dist
 from seg_core.errors import LabelOutOfRangeError
-from seg_core.metrics import MetricStore, _DeviceCounts
+from seg_core.metrics import MetricStore
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -375,9 +419,7 @@ seen.append(store.confusion_matrix.tolist())
 # a value out of range on one process only is an error on both, and neither waits for the other
 store = MetricStore(3)
 if rank:
-    cpu = torch.device("cpu")
-    store._on_devices[cpu] = _DeviceCounts(3, 255, cpu)
-    store._on_devices[cpu].add(torch.tensor([8]), torch.tensor([0]))
+    store._count_on_device(torch.tensor([8]), torch.tensor([0]))
 try:
     store.reduce()
 except LabelOutOfRangeError as error:

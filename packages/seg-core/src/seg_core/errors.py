@@ -90,7 +90,7 @@ def id_ranges(ids: Iterable[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
-def list_ids(ids: Iterable[int], counts: Iterable[int], limit: int = 5) -> str:
+def list_ids(ids: Iterable[int | str], counts: Iterable[int], limit: int = 5) -> str:
     """Writes ids with the pixels that have them: `7 (1 pixel), 9 (20 pixels) and 3 more ids`."""
     texts = [f"{i} ({n} pixel{'' if n == 1 else 's'})" for i, n in zip(ids, counts, strict=True)]
     more = f" and {len(texts) - limit} more ids" if len(texts) > limit else ""

@@ -11,13 +11,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+from seg_core.pair_counts import PairTable, as_bytes, count_bytes
 
 __all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
 
 AbsentPolicy = Literal["skip", "zero", "one", "nan"]
 
+_LARGEST_BYTE = 255
 _SCORES = ("acc", "macc", "miou", "fwiou", "dice", "acc_per_class", "iou_per_class", "dice_per_class", "absent")
-_BYTE = 256  # values that fit in uint8
 
 
 def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[str, Any]:
@@ -107,10 +108,10 @@ class MetricStore:
         # what `reduce` has summed over the processes is kept apart, so that no call counts a sample twice
         self._own = _Totals.empty(self.num_classes)
         self._shared = _Totals.empty(self.num_classes)
-        self._on_devices: dict[torch.device, _DeviceCounts] = {}
+        self._on_devices: dict[torch.device, tuple[PairTable, Tensor]] = {}
 
     def store_results(self, truths: Tensor | npt.NDArray[Any], preds: Tensor | npt.NDArray[Any]) -> None:
-        """Counts the pixels of one batch.
+        """Counts the pixels of one batch, on the device of `preds`; nothing waits for a device other than the CPU.
 
         Fastest with uint8 on both sides. The inputs are not changed.
 
@@ -133,17 +134,9 @@ class MetricStore:
         if not truth.numel():
             return
         if truth.device.type != "cpu":
-            if truth.device not in self._on_devices:
-                self._on_devices[truth.device] = _DeviceCounts(self.num_classes, self.ignore_index, truth.device)
-            self._on_devices[truth.device].add(truth, pred)
-        elif self.num_classes <= _BYTE and _fits_byte(truth) and _fits_byte(pred):
-            self._own.matrix += self._count_bytes(truth, pred)
-        else:
-            counts = _DeviceCounts(self.num_classes, self.ignore_index, truth.device)
-            counts.add(truth, pred)
-            if counts.has_wrong():
-                raise self._out_of_range(truth, pred)
-            self._own.matrix += counts.read()
+            self._count_on_device(truth, pred)
+            return
+        self._own.matrix += self._count(truth, pred)
 
     def store_measures(self, n: int, measures: Mapping[str, float | Tensor]) -> None:
         """Adds values to running means, such as the loss of a batch.
@@ -239,19 +232,33 @@ class MetricStore:
             self._shared.add(_Totals(matrix, sums, weights))
         self._own = _Totals.empty(self.num_classes)
 
-    def _count_bytes(self, truth: Tensor, pred: Tensor) -> Tensor:
-        """Returns the confusion matrix of two flat CPU tensors whose values all fit in uint8.
+    def _count(self, truth: Tensor, pred: Tensor) -> Tensor:
+        """Returns the confusion matrix of two flat tensors on the CPU.
 
-        One histogram of all pairs of bytes counts what is valid, what is ignored and what is wrong at once.
+        Raises:
+            LabelOutOfRangeError: if one holds values out of range.
         """
-        code = torch.empty(truth.shape, dtype=torch.int32).copy_(pred).add_(truth, alpha=_BYTE)
-        pairs = torch.bincount(code, minlength=_BYTE * _BYTE).view(_BYTE, _BYTE)
-        classes = self.num_classes
-        matrix = pairs[:classes, :classes]
-        ignored = pairs[self.ignore_index] if 0 <= self.ignore_index < _BYTE else pairs.new_zeros(_BYTE)
-        if matrix.sum() + ignored[:classes].sum() != truth.numel():
+        # with another ignored value, a truth of 255 would be wrong
+        if self.ignore_index == _LARGEST_BYTE and self.num_classes < _LARGEST_BYTE:
+            truth_bytes, pred_bytes = as_bytes(truth), as_bytes(pred)
+            if truth_bytes is not None and pred_bytes is not None:
+                matrix, ignored = count_bytes(truth_bytes, pred_bytes, self.num_classes)
+                if int(matrix.sum()) + ignored != truth.numel():
+                    raise self._out_of_range(truth, pred)
+                return matrix
+        table = PairTable(self.num_classes, self.ignore_index)
+        counts = table.zeros(truth.device)
+        table.add_to(counts, truth, pred)
+        if any(table.wrong_values(counts).values()):
             raise self._out_of_range(truth, pred)
-        return matrix
+        return table.matrix(counts)
+
+    def _count_on_device(self, truth: Tensor, pred: Tensor) -> None:
+        """Adds two flat tensors to the counts that stay on their device until they are read."""
+        table = PairTable(self.num_classes, self.ignore_index)
+        if truth.device not in self._on_devices:
+            self._on_devices[truth.device] = table, table.zeros(truth.device)
+        table.add_to(self._on_devices[truth.device][1], truth, pred)
 
     def _out_of_range(self, truth: Tensor, pred: Tensor) -> LabelOutOfRangeError:
         """Returns the error that names the wrong values of the first side that has some, and counts their pixels."""
@@ -264,8 +271,13 @@ class MetricStore:
 
     def _collect(self) -> None:
         """Brings the counts of other devices to the CPU."""
-        for device, counts in list(self._on_devices.items()):
-            self._own.matrix += counts.read()
+        for device, (table, on_device) in list(self._on_devices.items()):
+            counts = on_device.cpu()
+            for side, wrong in table.wrong_values(counts).items():
+                if wrong:
+                    seen = list_ids(wrong, wrong.values())
+                    raise _range_error(side, seen, self.num_classes, self.ignore_index)
+            self._own.matrix += table.matrix(counts)
             del self._on_devices[device]
         # measures on devices become numbers at the same moment
         self._own.sums = {name: float(value) for name, value in self._own.sums.items()}
@@ -291,52 +303,6 @@ class _Totals:
     def add_measure(self, name: str, weighted: float | Tensor, weight: int) -> None:
         self.sums[name] = self.sums.get(name, 0.0) + weighted
         self.weights[name] = self.weights.get(name, 0) + weight
-
-
-class _DeviceCounts:
-    """Counts for any integers on any device; values out of range are noted and found when the counts are read.
-
-    Nothing but `read` waits for the device.
-    """
-
-    def __init__(self, num_classes: int, ignore_index: int, device: torch.device) -> None:
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        # the last bin takes what is ignored or wrong
-        self.bins = torch.zeros(num_classes**2 + 1, dtype=torch.int64, device=device)
-        # per side: pixels out of range, their smallest and their largest value
-        self.wrong = {side: torch.zeros(3, dtype=torch.int64, device=device) for side in ("truths", "preds")}
-
-    def add(self, truth: Tensor, pred: Tensor) -> None:
-        truth, pred = truth.long(), pred.long()
-        ignored = truth == self.ignore_index
-        wrong_truth = self._note("truths", truth.masked_fill(ignored, 0))
-        wrong_pred = self._note("preds", pred)
-        code = torch.add(pred, truth, alpha=self.num_classes)
-        code.masked_fill_(ignored | wrong_truth | wrong_pred, self.num_classes**2)
-        # unlike bincount, this does not ask the device for the largest code first
-        self.bins.scatter_add_(0, code, torch.ones((), dtype=torch.int64, device=code.device).expand(code.shape))
-
-    def has_wrong(self) -> bool:
-        return any(bool(noted[0]) for noted in self.wrong.values())
-
-    def read(self) -> Tensor:
-        for side, noted in self.wrong.items():
-            count, low, high = noted.tolist()
-            if count:
-                values = " to ".join(str(value) for value in (low, high) if not 0 <= value < self.num_classes)
-                raise _range_error(side, f"{values} ({count} pixels)", self.num_classes, self.ignore_index)
-        return self.bins[:-1].cpu().view(self.num_classes, self.num_classes)
-
-    def _note(self, side: str, values: Tensor) -> Tensor:
-        wrong = _is_wrong(values, self.num_classes)
-        # zero is a class id, so it is known not to be one of the wrong values where it stands in for the right ones
-        outside = values.masked_fill(~wrong, 0)
-        noted = self.wrong[side]
-        noted[0] += wrong.sum()
-        noted[1] = torch.minimum(noted[1], outside.min())
-        noted[2] = torch.maximum(noted[2], outside.max())
-        return wrong
 
 
 def _is_wrong(values: Tensor, num_classes: int) -> Tensor:
@@ -374,13 +340,6 @@ def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
         return tensor.to(torch.uint8)
     # torch has next to no arithmetic for the wide unsigned types
     return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
-
-
-def _fits_byte(values: Tensor) -> bool:
-    if values.dtype == torch.uint8:
-        return True
-    low, high = values.aminmax()
-    return int(low) >= 0 and int(high) < _BYTE
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], absent: AbsentPolicy) -> npt.NDArray[Any]:
