@@ -1,0 +1,92 @@
+"""Extra memory of one call: how far the process grows while the work runs, measured in a fresh process each time.
+
+The kernel keeps the largest resident size of a process and can be told to start anew, which only Linux offers. Run as
+a module this file is the child that measures one contender.
+"""
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.case import Case, find_case
+from benchmarks.timing import limit_threads, rotated
+
+__all__ = ["can_measure_memory", "measure_memory"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_CLEAR = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+_RESET_PEAK = "5"
+_REPEATS = 3
+# freed buffers of 64 KiB and more go back to the system at once, so that what the warm-up left behind cannot serve the
+# measured call unseen
+_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def can_measure_memory() -> bool:
+    """Whether this system can measure the extra memory of a call."""
+    return os.access(_CLEAR, os.W_OK)
+
+
+def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[str, float]:
+    """Returns the extra MiB of one call for each contender but the bounds; empty where it cannot be measured.
+
+    Args:
+        reference: `"module:attribute"` of the cases, for the child processes.
+        case: the one to measure, by its name among them.
+        quick: whether to take small inputs, and one process per contender instead of three.
+    """
+    if not case.memory or not can_measure_memory():
+        return {}
+    names = [c.name for c in case.of_kind("ours", "peer")]
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(1 if quick else _REPEATS):
+        for name in rotated(names, index):
+            command = [sys.executable, "-m", "benchmarks.memory", reference, case.name, name, *["--quick"] * quick]
+            environment = {**os.environ, **_ENVIRONMENT}
+            output = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT, env=environment
+            ).stdout
+            samples[name].append(json.loads(output.splitlines()[-1]))  # before it, a peer may have said something
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _measure_one(case: Case, name: str, quick: bool) -> float:
+    """Returns the extra MiB of one call in this process, after a first one."""
+    with limit_threads(case.threads):
+        work = case.contender(name).prepare(case.make_inputs(quick))
+        work()
+        gc.collect()
+        _CLEAR.write_text(_RESET_PEAK)
+        before = _status_mib("VmRSS")
+        result = work()  # kept, so that it counts
+        extra = _status_mib("VmHWM") - before
+        del result
+    return max(0.0, extra)
+
+
+def _status_mib(field: str) -> float:
+    lines = _STATUS.read_text().splitlines()
+    kib = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
+    return int(kib) / 1024
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("reference")
+    parser.add_argument("case")
+    parser.add_argument("contender")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    case = find_case(arguments.reference, arguments.case)
+    print(json.dumps(_measure_one(case, arguments.contender, arguments.quick)))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,163 @@
+"""What a run found: tables for people, the same figures as JSON, and whether the goals are met."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import Case
+from benchmarks.timing import Timing
+
+__all__ = ["CaseResult", "Verdict", "as_data", "as_number", "as_text", "judge", "write_results"]
+
+_WORDS = {True: "met", False: "NOT met", None: "not measured"}
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The figures of one case.
+
+    Args:
+        case: what was compared.
+        timing: the times, and how far the answers agree.
+        memory: name -> extra MiB of one call; empty where it was not measured.
+    """
+
+    case: Case
+    timing: Timing
+    memory: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal beside what was measured; `met` is None where nothing was measured."""
+
+    text: str
+    met: bool | None
+
+    def __str__(self) -> str:
+        return f"{_WORDS[self.met]:<12}  {self.text}"
+
+
+def judge(result: CaseResult) -> list[Verdict]:
+    """Returns one verdict for each figure that the goals of the case name."""
+    verdicts = []
+    for goal in result.case.goals:
+        if goal.peer is not None and goal.speed is not None:
+            ratio = result.timing.ratio(goal.ours, goal.peer)
+            text = f"{goal.ours}: {ratio:.2f}x as fast as {goal.peer}, goal at least {goal.speed:.2f}x"
+            verdicts.append(Verdict(text, ratio >= goal.speed))
+        if goal.memory_mib is not None:
+            extra = result.memory.get(goal.ours)
+            seen = "extra memory" if extra is None else f"{extra:.1f} MiB extra"
+            text = f"{goal.ours}: {seen}, goal at most {goal.memory_mib:g} MiB"
+            verdicts.append(Verdict(text, None if extra is None else extra <= goal.memory_mib))
+    return verdicts
+
+
+def as_number(value: float) -> str:
+    """Writes a positive number with about three digits and without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def as_text(topic: str, machine: Mapping[str, str], results: Sequence[CaseResult], quick: bool) -> str:
+    """Returns the whole report as plain text."""
+    width = max(map(len, machine))
+    lines = [f"Benchmark: {topic}", ""]
+    lines += [f"{name:<{width}}  {fact}" for name, fact in machine.items()]
+    if quick:
+        lines += [
+            "",
+            "A quick run on small inputs, to see that everything works; the goals are meant for full inputs.",
+        ]
+    for result in results:
+        rounds = len(next(iter(result.timing.seconds.values())))
+        threads = "" if result.case.threads is None else f", torch and OpenCV with {result.case.threads} thread"
+        lines += ["", f"== {result.case.name}: {result.case.work}", ""]
+        lines += _table(result)
+        lines += ["", f"rounds     {rounds}{threads}"]
+        lines += textwrap.wrap(f"agreement  {result.timing.agreement}", 110, subsequent_indent=" " * 11)
+        lines += [f"goal       {verdict}" for verdict in judge(result)]
+    return "\n".join(lines) + "\n"
+
+
+def as_data(topic: str, machine: Mapping[str, str], results: Sequence[CaseResult], quick: bool) -> dict[str, Any]:
+    """Returns the whole report as plain data, with every sample."""
+    return {"topic": topic, "quick": quick, "machine": dict(machine), "cases": [_case_data(r) for r in results]}
+
+
+def write_results(
+    folder: Path, topic: str, machine: Mapping[str, str], results: Sequence[CaseResult], quick: bool
+) -> None:
+    """Writes `results.txt` and `results.json` into `folder`, which is made where needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.txt").write_text(as_text(topic, machine, results, quick), encoding="utf-8")
+    data = json.dumps(as_data(topic, machine, results, quick), indent=2)
+    (folder / "results.json").write_text(data + "\n", encoding="utf-8")
+
+
+def _table(result: CaseResult) -> list[str]:
+    """Returns the lines of the aligned table: a head, then one line per contender."""
+    case, timing = result.case, result.timing
+    ours = [c.name for c in case.of_kind("ours")]
+    head = ["", "kind", "median ms", "quartiles ms"]
+    head += ["images/s"] if case.images_per_call else []
+    head += ["extra MiB"] if case.memory else []
+    head += [f"time / {name}" for name in ours]
+    rows = [head]
+    for contender in case.contenders:
+        name, median = contender.name, timing.median(contender.name)
+        quartiles = " - ".join(as_number(1000 * seconds) for seconds in timing.quartiles(name))
+        row = [name, contender.kind, as_number(1000 * median), quartiles]
+        row += [as_number(case.images_per_call / median)] if case.images_per_call else []
+        row += [_memory(result, contender.kind, name)] if case.memory else []
+        row += ["" if name == one else f"{as_number(timing.ratio(one, name))}x" for one in ours]
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = 2  # the first columns hold words, the others figures
+    return [
+        "  ".join(
+            cell.ljust(width) if index < texts else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _memory(result: CaseResult, kind: str, name: str) -> str:
+    if kind == "bound":
+        return ""
+    return f"{result.memory[name]:.1f}" if name in result.memory else "not measured"
+
+
+def _case_data(result: CaseResult) -> dict[str, Any]:
+    case, timing = result.case, result.timing
+    contenders = [
+        {
+            "name": contender.name,
+            "kind": contender.kind,
+            "median_ms": 1000 * timing.median(contender.name),
+            "quartiles_ms": [1000 * seconds for seconds in timing.quartiles(contender.name)],
+            "samples_ms": [1000 * seconds for seconds in timing.seconds[contender.name]],
+            "calls_per_sample": timing.repeats[contender.name],
+            "images_per_second": case.images_per_call / timing.median(contender.name) if case.images_per_call else None,
+            "extra_mib": result.memory.get(contender.name),
+        }
+        for contender in case.contenders
+    ]
+    ratios = [
+        {"ours": one.name, "other": other.name, "ratio": timing.ratio(one.name, other.name)}
+        for one in case.of_kind("ours")
+        for other in case.contenders
+        if other is not one
+    ]
+    return {
+        "name": case.name,
+        "work": case.work,
+        "agreement": timing.agreement,
+        "contenders": contenders,
+        "ratios": ratios,
+        "goals": [{"text": verdict.text, "met": verdict.met} for verdict in judge(result)],
+    }

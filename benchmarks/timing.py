@@ -1,0 +1,143 @@
+"""The clock: all contenders of a case in one process, in turn, so that a busy machine slows all of them alike."""
+
+import gc
+import importlib
+import importlib.util
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.case import Case, DisagreementError
+
+__all__ = ["Timing", "limit_threads", "rotated", "time_case"]
+
+_SHORTEST_SAMPLE = 0.02  # seconds; shorter ones would measure the clock and the scheduler
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The seconds of one call, for each contender and round, and how far the answers agree.
+
+    Args:
+        seconds: name -> one number per round; the same place is the same round for all.
+        repeats: name -> calls within one sample.
+        agreement: the sentence of the case's check.
+    """
+
+    seconds: Mapping[str, Sequence[float]]
+    repeats: Mapping[str, int]
+    agreement: str
+
+    def median(self, name: str) -> float:
+        """Returns the median over the rounds, in seconds."""
+        return statistics.median(self.seconds[name])
+
+    def quartiles(self, name: str) -> tuple[float, float]:
+        """Returns the first and the third quartile over the rounds, in seconds."""
+        seconds = self.seconds[name]
+        if len(seconds) == 1:
+            return seconds[0], seconds[0]
+        first, _, third = statistics.quantiles(seconds, n=4, method="inclusive")
+        return first, third
+
+    def ratio(self, ours: str, other: str) -> float:
+        """Returns how many times longer `other` takes than `ours`: the median of the ratios within each round."""
+        pairs = zip(self.seconds[ours], self.seconds[other], strict=True)
+        return statistics.median(b / a for a, b in pairs)
+
+
+def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
+    """Prepares all contenders, checks that they agree, and times them.
+
+    Args:
+        case: what is compared.
+        rounds: samples per contender, at least 1.
+        quick: whether to take small inputs.
+
+    Raises:
+        DisagreementError: if the answers differ; nothing is timed then.
+    """
+    with limit_threads(case.threads):
+        _seed()
+        inputs = case.make_inputs(quick)
+        works, repeats, answers = {}, {}, {}
+        for contender in case.contenders:
+            works[contender.name] = work = contender.prepare(inputs)
+            start = time.perf_counter()
+            result = work()  # the first call also loads and allocates what later calls find ready
+            first = time.perf_counter() - start
+            repeats[contender.name] = 1 if first > _SHORTEST_SAMPLE else _repeats_for(_sample(work, 1))
+            if contender.kind != "bound":
+                answers[contender.name] = result if contender.answer is None else contender.answer(inputs)
+            del result
+        try:
+            agreement = case.check(answers)
+        except DisagreementError as error:
+            raise DisagreementError(f"case {case.name!r}: {error}") from error
+        del answers
+        seconds: dict[str, list[float]] = {name: [] for name in works}
+        for index in range(rounds):
+            gc.collect()
+            for name in rotated(list(works), index):
+                seconds[name].append(_sample(works[name], repeats[name]))
+    return Timing(seconds, repeats, agreement)
+
+
+def rotated(names: Sequence[str], index: int) -> list[str]:
+    """Returns the names in the order of round `index`: each round begins one further on."""
+    start = index % len(names)
+    return [*names[start:], *names[:start]]
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Gives torch and, where it is installed, OpenCV that many threads; None changes nothing."""
+    if threads is None:
+        yield
+        return
+    import torch
+
+    cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
+    before = torch.get_num_threads(), cv2.getNumThreads() if cv2 else 0
+    torch.set_num_threads(threads)
+    if cv2:
+        # 0, unlike 1, also keeps OpenCV from handing the work to a thread pool
+        cv2.setNumThreads(0 if threads == 1 else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        if cv2:
+            cv2.setNumThreads(before[1])
+
+
+def _sample(work: Callable[[], Any], repeats: int) -> float:
+    """Returns the seconds of one call, the mean of `repeats` calls without garbage collection."""
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            work()
+        return (time.perf_counter() - start) / repeats
+    finally:
+        gc.enable()
+
+
+def _repeats_for(seconds: float) -> int:
+    return max(1, math.ceil(_SHORTEST_SAMPLE / max(seconds, 1e-6)))
+
+
+def _seed() -> None:
+    """Seeds the generators that peers draw from."""
+    random.seed(0)
+    if importlib.util.find_spec("torch") is not None:
+        import numpy as np
+        import torch
+
+        np.random.seed(0)  # noqa: NPY002 - peers draw from numpy's old global state
+        torch.manual_seed(0)

@@ -1,0 +1,8 @@
+"""The topics, by the name that the command takes: `"module:attribute"` of their cases."""
+
+TOPICS = {
+    "confusion-matrix": "benchmarks.topics.confusion_matrix:CASES",
+    "train-pipeline": "benchmarks.topics.train_pipeline:CASES",
+    "argmax": "benchmarks.topics.argmax:CASES",
+    "import": "benchmarks.topics.importing:CASES",
+}

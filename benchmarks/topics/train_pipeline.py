@@ -1,0 +1,316 @@
+"""What happens to a training sample after decoding: rescale, crop, flip, colour, normalise, on one core.
+
+Each call prepares one sample for every factor of one list, so that all contenders do equal work; where the window lies,
+whether it is flipped and how its colours change is drawn by each contender for itself.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from benchmarks.case import Case, Contender, DisagreementError, Goal
+from benchmarks.inputs import IGNORED, blocky_labels, picture
+
+__all__ = ["CASES", "Inputs"]
+
+_Range = tuple[float, float]
+_Sample = tuple[Tensor, Tensor]  # float32 (3, h, w), normalised; int64 (h, w)
+_Jitter = tuple[_Range, _Range, _Range, _Range]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_GREY = tuple(round(255 * value) for value in MEAN)
+NUM_CLASSES = 19
+FACTORS = tuple(0.5 + 1.5 * (index + 0.5) / 12 for index in range(12))  # the middles of 12 equal parts of 0.5 to 2
+
+# the least and the greatest value of brightness, contrast, saturation and hue
+_PLAIN: _Jitter = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+_BRIGHTER: _Jitter = ((1.2, 1.2), *_PLAIN[1:])
+_COLOUR: _Jitter = ((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0.0, 0.0))
+_COLOUR_AND_HUE: _Jitter = (*_COLOUR[:3], (-0.1, 0.1))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A decoded picture, uint8 (H, W, 3), its mask, uint8 (H, W), and the size of the window."""
+
+    picture: np.ndarray
+    mask: np.ndarray
+    window: tuple[int, int]
+
+    def rescaled(self, factor: float) -> tuple[int, int]:
+        """Returns the size of the whole picture after the rescale."""
+        height, width = self.mask.shape
+        return round(height * factor), round(width * factor)
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Degrees counter-clockwise, factors, and the distortion of the corners."""
+
+    rotation: _Range
+    zoom: _Range
+    perspective: float
+
+
+@dataclass(frozen=True)
+class _Settings:
+    factor: float
+    hflip: float
+    jitter: _Jitter
+    geometry: _Geometry | None = None
+
+
+_Pipeline = Callable[[Inputs, _Settings], Callable[[], _Sample]]
+
+
+def _make_inputs(quick: bool) -> Inputs:
+    height, width = (256, 512) if quick else (1024, 2048)
+    mask = blocky_labels(height, width, NUM_CLASSES)
+    return Inputs(picture(height, width), mask.numpy(), (height // 2, width // 2))
+
+
+# -- pipelines: each takes the form of picture that its users have after decoding
+
+
+def _ours(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    import seg_core
+
+    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    transform = seg_core.SegmentationTransform(inputs.window, scale_range=(settings.factor, settings.factor))
+    moves: dict[str, Any] = {}
+    if settings.geometry is not None:
+        moves["rotation_range"] = settings.geometry.rotation
+        moves["zoom_range"] = settings.geometry.zoom
+        moves["perspective"] = settings.geometry.perspective
+    augment = seg_core.SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, **moves)
+    return lambda: augment(*transform(image, mask))
+
+
+def _torchvision(inputs: Inputs, settings: _Settings, from_pil: bool) -> Callable[[], _Sample]:
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    fill = {tv_tensors.Image: _GREY, tv_tensors.Mask: IGNORED}
+    steps = [
+        v2.Resize(inputs.rescaled(settings.factor), antialias=True),
+        v2.RandomCrop(inputs.window),
+        v2.RandomHorizontalFlip(settings.hflip),
+    ]
+    if settings.geometry is not None:
+        least, greatest = settings.geometry.rotation
+        if settings.geometry.perspective:
+            steps.append(v2.RandomPerspective(settings.geometry.perspective, p=1.0, fill=fill))
+        # this one counts degrees clockwise
+        degrees, bilinear = (-greatest, -least), v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandomAffine(degrees, scale=settings.geometry.zoom, interpolation=bilinear, fill=fill))
+    types = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
+    steps += [v2.ColorJitter(*settings.jitter), v2.ToImage(), v2.ToDtype(types, scale=True), v2.Normalize(MEAN, STD)]
+    transform = v2.Compose(steps)
+    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    # the channels are innermost, as in what torchvision's decoders return
+    tensor, tensor_mask = v2.functional.to_image(image), tv_tensors.Mask(inputs.mask)
+
+    def work() -> _Sample:
+        result, labels = transform(image, tv_tensors.Mask(mask)) if from_pil else transform(tensor, tensor_mask)
+        return result, labels.squeeze(0)
+
+    return work
+
+
+def _torchvision_pil(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    return _torchvision(inputs, settings, from_pil=True)
+
+
+def _torchvision_tensor(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    return _torchvision(inputs, settings, from_pil=False)
+
+
+def _albumentations(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for a newer version on the network
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    transform = A.Compose(
+        [
+            A.Resize(*inputs.rescaled(settings.factor)),
+            A.RandomCrop(*inputs.window),
+            A.HorizontalFlip(p=settings.hflip),
+            A.ColorJitter(*settings.jitter, p=1.0),
+            A.Normalize(MEAN, STD),
+            ToTensorV2(),
+        ]
+    )
+
+    def work() -> _Sample:
+        result = transform(image=inputs.picture, mask=inputs.mask)
+        return result["image"], result["mask"].long()
+
+    return work
+
+
+def _kornia(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    import kornia.augmentation as K
+
+    # antialias=True would blur with a kernel that takes ten times as long as all the rest
+    transform = K.AugmentationSequential(
+        K.Resize(inputs.rescaled(settings.factor), align_corners=False),
+        K.RandomCrop(inputs.window),
+        K.RandomHorizontalFlip(p=settings.hflip),
+        K.ColorJitter(*settings.jitter, p=1.0),
+        K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        data_keys=["input", "mask"],
+    )
+    # the channels stay innermost: its resize is a little faster then
+    image = torch.from_numpy(inputs.picture).permute(2, 0, 1)[None]
+    mask = torch.from_numpy(inputs.mask)[None, None]
+
+    def work() -> _Sample:
+        result, labels = transform(image.float() / 255, mask)
+        return result[0], labels[0, 0].long()
+
+    return work
+
+
+def _pixseg(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    from pixseg.utils.transform import SegmentationAugment, SegmentationTransform
+
+    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    transform = SegmentationTransform(inputs.window)
+    augment = SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, mask_fill=IGNORED)
+
+    def work() -> _Sample:
+        window, labels = transform(image, mask)
+        result, labels = augment(window[None], labels[None])  # its trainer augments batches
+        return result[0], labels[0]
+
+    return work
+
+
+# -- agreement: nothing left to chance, and a window as large as the rescaled picture
+
+_SURE = _Settings(factor=0.5, hflip=0.0, jitter=_PLAIN)
+_COMPARED = {"plain": _SURE, "brighter": replace(_SURE, jitter=_BRIGHTER)}
+_TURNED = {"turned": replace(_SURE, geometry=_Geometry((10.0, 10.0), (0.8, 0.8), 0.0))}
+
+_REFERENCE = "torchvision PIL"
+_CROP_ONLY = "pixseg (crop only)"
+# mean absolute difference of images in 0 to 1: rounding to 8 bits, or another way to halve a picture
+_TOLERANCES = {"ours": 1 / 255, "torchvision tensor": 1 / 255}
+_OTHER_RESIZE = 8 / 255
+_LEAST_EQUAL_LABELS = 0.95  # some take the pixel at the corner, some the one in the middle
+
+
+def check_samples(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
+    """Returns the sentence of agreement with torchvision's antialiased resize from PIL pictures."""
+    reference = _REFERENCE if _REFERENCE in answers else "torchvision tensor"
+    texts = []
+    for name, samples in answers.items():
+        differences, equals = [], []
+        for setting, (image, mask) in samples.items():
+            expected, labels = answers[reference][setting]
+            forms = (image.dtype, image.shape, mask.dtype, mask.shape)
+            if forms != (torch.float32, expected.shape, torch.int64, labels.shape):
+                raise DisagreementError(f"{name!r}, {setting}: the sample has types and shapes {forms}")
+            differences.append(float(((image - expected) * torch.tensor(STD)[:, None, None]).abs().mean()))
+            equals.append(float((mask == labels).float().mean()))
+        if name == _CROP_ONLY:
+            texts.append(f"{name} types and shapes alone")
+        elif name != reference:
+            text = f"{name} {max(differences):.4f}, {100 * min(equals):.1f} %"
+            if max(differences) > _TOLERANCES.get(name, _OTHER_RESIZE) or min(equals) < _LEAST_EQUAL_LABELS:
+                raise DisagreementError(f"difference of images (0 to 1) and equal labels beside {reference!r}: {text}")
+            texts.append(text)
+    return (
+        f"largest mean difference of images (0 to 1) and fewest equal labels beside {reference}, over the settings "
+        f"{', '.join(next(iter(answers.values())))}: {'; '.join(texts)}"
+    )
+
+
+# -- cases
+
+
+def _contender(
+    name: str, pipeline: _Pipeline, jitter: _Jitter, distribution: str, geometry: _Geometry | None = None
+) -> Contender:
+    def prepare(inputs: Inputs) -> Callable[[], None]:
+        works = [pipeline(inputs, _Settings(factor, 0.5, jitter, geometry)) for factor in FACTORS]
+
+        def work() -> None:
+            for one in works:
+                one()
+
+        return work
+
+    compared = _COMPARED if geometry is None else {**_COMPARED, **_TURNED}
+    return Contender(
+        name,
+        prepare,
+        "ours" if pipeline is _ours else "peer",
+        distribution,
+        answer=lambda inputs: {setting: pipeline(inputs, settings)() for setting, settings in compared.items()},
+    )
+
+
+def _case(name: str, jitter: _Jitter, words: str, goals: tuple[Goal, ...]) -> Case:
+    return Case(
+        name=name,
+        work=f"1024x2048 pixels: rescale 0.5 to 2, crop 512x1024, flip, {words}, normalise; 12 samples a call",
+        make_inputs=_make_inputs,
+        contenders=(
+            _contender("ours", _ours, jitter, "seg-core"),
+            _contender("torchvision PIL", _torchvision_pil, jitter, "torchvision"),
+            _contender("torchvision tensor", _torchvision_tensor, jitter, "torchvision"),
+            _contender("albumentations (not antialiased)", _albumentations, jitter, "albumentations"),
+            _contender("kornia (not antialiased)", _kornia, jitter, "kornia"),
+            _contender(_CROP_ONLY, _pixseg, jitter, "pixseg"),
+        ),
+        check=check_samples,
+        goals=goals,
+        threads=1,
+        images_per_call=len(FACTORS),
+        memory=False,
+    )
+
+
+_WILD = _Geometry(rotation=(-10.0, 10.0), zoom=(0.8, 1.25), perspective=0.3)
+
+CASES = (
+    _case(
+        "colour",
+        _COLOUR,
+        "brightness, contrast and saturation 0.4",
+        (
+            Goal("ours", "torchvision PIL", speed=3),
+            Goal("ours", "torchvision tensor", speed=2),
+            Goal("ours", "albumentations (not antialiased)", speed=1.2),
+        ),
+    ),
+    _case(
+        "colour and hue",
+        _COLOUR_AND_HUE,
+        "brightness, contrast and saturation 0.4, hue 0.1",
+        (
+            Goal("ours", "torchvision PIL", speed=3),
+            Goal("ours", "albumentations (not antialiased)", speed=1.1),
+        ),
+    ),
+    Case(
+        name="colour and geometry",
+        work="as 'colour', and rotation by up to 10 degrees, zoom 0.8 to 1.25, perspective 0.3",
+        make_inputs=_make_inputs,
+        contenders=(
+            _contender("ours", _ours, _COLOUR, "seg-core", _WILD),
+            _contender("torchvision tensor", _torchvision_tensor, _COLOUR, "torchvision", _WILD),
+        ),
+        check=check_samples,
+        threads=1,
+        images_per_call=len(FACTORS),
+        memory=False,
+    ),
+)

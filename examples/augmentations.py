@@ -1,0 +1,82 @@
+"""Draws what the augmentation of a config does: a contact sheet of training pictures with their masks.
+
+    python examples/augmentations.py examples/configs/camvid-enet.toml -s data.dataset.root=data/CamVid
+
+Each picture takes two rows, the image and its mask. The first column is what the transform gives, the others are draws
+of the augmentation, the normalisation undone; what comes from outside of the picture has the mean colour and, in the
+mask, the colour of ignored pixels.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from seg_core import SegmentationAugment, SegmentationTransform, colorize, sample_generator
+from seg_core.interfaces import SegmentationDataset
+from seg_datasets import get_dataset
+from seg_train import load_config
+
+GAP = 4  # pixels between pictures
+
+
+def contact_sheet(
+    dataset: SegmentationDataset,
+    transform: SegmentationTransform,
+    augment: SegmentationAugment,
+    indices: Sequence[int],
+    num_draws: int,
+    seed: int = 0,
+) -> Image.Image:
+    """Returns the sheet; the transform must give all pictures one size."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (augment.mean, augment.std))
+    rows: list[list[npt.NDArray[np.uint8]]] = []
+    for index in indices:
+        image, mask = transform(*dataset[index], generator=sample_generator(seed, 0, index))
+        images, masks = [image.permute(1, 2, 0).numpy()], [colorize(mask, dataset.metadata)]
+        for epoch in range(num_draws):
+            pixels, ids = augment(image, mask, generator=sample_generator(seed, epoch, index, stream=1))
+            shown = pixels.mul(std).add_(mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+            images.append(shown.permute(1, 2, 0).numpy())
+            masks.append(colorize(ids, dataset.metadata))
+        rows += [images, masks]
+    height, width = rows[0][0].shape[:2]
+    sheet = Image.new(
+        "RGB", (len(rows[0]) * (width + GAP) - GAP, len(rows) * (height + GAP) - GAP), dataset.metadata.ignore_color
+    )
+    for y, row in enumerate(rows):
+        for x, cell in enumerate(row):
+            sheet.paste(Image.fromarray(cell), (x * (width + GAP), y * (height + GAP)))
+    return sheet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="a config of seg train")
+    parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for seg train")
+    parser.add_argument("--pictures", type=int, default=4, help="how many, spread over the data set (default: 4)")
+    parser.add_argument("--draws", type=int, default=5, help="of each picture (default: 5)")
+    parser.add_argument("--out", type=Path, default=Path("augmentations.png"), help="file (default: augmentations.png)")
+    args = parser.parse_args()
+
+    data = load_config(args.config, args.set).data
+    section = data.dataset
+    dataset = get_dataset(section.name, section.root, split=section.train_split, **section.params)
+    metadata = dataset.metadata
+    if data.transform.train.size is None:
+        parser.error(f"{args.config} sets no data.transform.train.size; a sheet needs pictures of one size")
+    transform = SegmentationTransform(**data.transform.train.model_dump(), mask_fill=metadata.ignore_index)
+    augment = SegmentationAugment(
+        **data.augment.model_dump(), mask_fill=metadata.ignore_index, left_right_pairs=metadata.left_right_pairs
+    )
+    indices = np.linspace(0, len(dataset) - 1, args.pictures).round().astype(int).tolist()
+    contact_sheet(dataset, transform, augment, indices, args.draws).save(args.out)
+    print(args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import machine, memory, timing
+from benchmarks.__main__ import main
+from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
+from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, smooth_logits
+from benchmarks.plot import plot_results
+from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
+from benchmarks.timing import Timing, rotated, time_case
+from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, train_pipeline
+
+TOYS = {"toys": "toy_cases:CASES"}
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    """The toy cases, as this process and its children find them."""
+    folder = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", folder)
+    import toy_cases
+
+    yield toy_cases
+    sys.modules.pop("toy_cases")
+
+
+def result_of(case, seconds, extra=None):
+    return CaseResult(case, Timing(seconds, dict.fromkeys(seconds, 1), "all equal"), extra or {})
+
+
+# -- timing
+
+
+def test_rotated_each_round_begins_one_further_on():
+    assert [rotated(["a", "b", "c"], index) for index in range(4)] == [
+        ["a", "b", "c"],
+        ["b", "c", "a"],
+        ["c", "a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_time_case_calls_every_contender_once_a_round_in_rotated_order(monkeypatch):
+    calls = []
+    monkeypatch.setattr(timing, "_SHORTEST_SAMPLE", 0)  # one call per sample
+    contenders = [Contender(name, lambda inputs, name=name: lambda: calls.append(name), "ours") for name in "abc"]
+    timed = time_case(Case("order", "note the name", lambda quick: None, contenders, lambda answers: "equal"), 4)
+    assert calls == [*"abc", *"abc", *"bca", *"cab", *"abc"]  # the first three warm up
+    assert [len(seconds) for seconds in timed.seconds.values()] == [4, 4, 4]
+
+
+def test_time_case_fast_work_is_repeated_within_a_sample(monkeypatch):
+    now = [0.0]
+
+    def work():
+        now[0] += 0.001
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    case = Case("fast", "a millisecond", lambda quick: None, [Contender("ours", lambda inputs: work, "ours")], str)
+    timed = time_case(case, 3)
+    assert timed.repeats["ours"] == pytest.approx(20, abs=1)  # calls that take 20 ms
+    assert timed.seconds["ours"] == pytest.approx([0.001] * 3)
+
+
+def test_time_case_answers_come_from_answer_or_work_and_bounds_have_none():
+    seen = {}
+    contenders = [
+        Contender("work", lambda inputs: lambda: inputs, "ours"),
+        Contender("answer", lambda inputs: lambda: None, answer=lambda inputs: inputs + 1),
+        Contender("bound", lambda inputs: lambda: 7, "bound"),
+    ]
+    case = Case("answers", "nothing", lambda quick: 10 if quick else 20, contenders, lambda a: seen.update(a) or "seen")
+    assert time_case(case, 1, quick=True).agreement == "seen"
+    assert seen == {"work": 10, "answer": 11}
+
+
+def test_time_case_threads_are_limited_during_the_case_only():
+    before = torch.get_num_threads()
+    seen = []
+    contender = Contender("ours", lambda inputs: lambda: seen.append(torch.get_num_threads()), "ours")
+    time_case(Case("threads", "ask", lambda quick: None, [contender], lambda answers: "", threads=before + 1), 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
+def test_ratio_is_the_median_of_the_ratios_within_rounds():
+    # the ratio of the medians would be 3 / 2; the machine was busy in the second round
+    timed = Timing({"ours": [1.0, 10.0, 2.0], "peer": [3.0, 20.0, 2.0]}, {}, "")
+    assert timed.ratio("ours", "peer") == 2.0
+    assert timed.median("peer") == 3.0
+    assert timed.quartiles("ours") == (1.5, 6.0)
+    assert Timing({"ours": [4.0]}, {}, "").quartiles("ours") == (4.0, 4.0)
+
+
+def test_time_case_disagreement_stops_and_names_the_case(toys):
+    with pytest.raises(DisagreementError, match=r"case 'wrong': answers are \{'ours': 1, 'peer': 2\}"):
+        time_case(toys.WRONG, 1)
+
+
+# -- memory
+
+
+@pytest.mark.skipif(not memory.can_measure_memory(), reason="needs Linux")
+def test_measure_memory_finds_what_one_call_allocates(toys):
+    extra = memory.measure_memory(TOYS["toys"], toys.MEMORY, quick=True)
+    assert 60 < extra["64 MiB"] < 70
+    assert extra["nothing"] < 2
+
+
+def test_measure_memory_where_it_cannot_be_measured_says_so(toys, monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "missing")
+    assert memory.measure_memory(TOYS["toys"], toys.MEMORY) == {}
+    case = dataclasses.replace(toys.SMALL, memory=True)
+    result = result_of(case, {"ours": [1.0], "peer": [1.0], "bound": [1.0]})
+    assert [verdict.met for verdict in judge(result)] == [True, None]
+    assert "not measured  ours: extra memory, goal at most 32 MiB" in as_text("toys", {"date": "now"}, [result], False)
+
+
+# -- reports
+
+
+def test_judge_goals_met_and_not_met_are_told(toys):
+    goals = (Goal("ours", "peer", speed=3), Goal("ours", "peer", speed=3.5), Goal("ours", memory_mib=20))
+    case = dataclasses.replace(toys.SMALL, goals=goals)
+    verdicts = judge(result_of(case, {"ours": [1.0], "peer": [3.25], "bound": [0.5]}, {"ours": 20.5, "peer": 1.0}))
+    assert [str(verdict) for verdict in verdicts] == [
+        "met           ours: 3.25x as fast as peer, goal at least 3.00x",
+        "NOT met       ours: 3.25x as fast as peer, goal at least 3.50x",
+        "NOT met       ours: 20.5 MiB extra, goal at most 20 MiB",
+    ]
+
+
+def test_as_text_has_an_aligned_row_per_contender(toys):
+    case = dataclasses.replace(toys.SMALL, memory=True)
+    seconds = {"ours": [0.002, 0.004], "peer": [0.02, 0.04], "bound": [0.0001, 0.0001]}
+    text = as_text("toys", {"date": "today", "commit": "abc+changes"}, [result_of(case, seconds, {"ours": 1.25})], True)
+    table = [line for line in text.splitlines() if line.startswith(("ours ", "peer ", "bound "))]
+    assert [line.split() for line in table] == [
+        ["ours", "ours", "3.00", "2.50", "-", "3.50", "333", "1.2"],
+        ["peer", "peer", "30.0", "25.0", "-", "35.0", "33.3", "not", "measured", "10.0x"],
+        ["bound", "bound", "0.10", "0.10", "-", "0.10", "10000", "0.04x"],
+    ]
+    assert len({line.index("-") for line in table}) == 1
+    assert "date    today\ncommit  abc+changes\n" in text
+    assert "A quick run on small inputs, " in text
+    assert "agreement  all equal" in text
+
+
+def test_as_number_has_about_three_digits():
+    assert [as_number(value) for value in (0.123, 1.5, 12.34, 123.4, 12345.6)] == [
+        "0.12",
+        "1.50",
+        "12.3",
+        "123",
+        "12346",
+    ]
+
+
+def test_as_data_holds_the_figures_and_survives_json(toys):
+    seconds = {"ours": [0.002, 0.004], "peer": [0.02, 0.04], "bound": [0.001, 0.001]}
+    data = as_data("toys", {"date": "today"}, [result_of(toys.SMALL, seconds, {"ours": 1.5})], False)
+    (case,) = json.loads(json.dumps(data))["cases"]
+    ours, peer, bound = case["contenders"]
+    assert ours["median_ms"] == pytest.approx(3)
+    assert ours["samples_ms"] == pytest.approx([2, 4])
+    assert ours["images_per_second"] == pytest.approx(1000 / 3)
+    assert (ours["extra_mib"], peer["extra_mib"], bound["kind"]) == (1.5, None, "bound")
+    assert case["ratios"][0] == {"ours": "ours", "other": "peer", "ratio": pytest.approx(10)}
+    assert [goal["met"] for goal in case["goals"]] == [True, True]
+
+
+@pytest.mark.parametrize("slowest", [2.0, 500.0])
+def test_plot_results_is_a_readable_picture(toys, tmp_path, slowest):
+    seconds = {"ours": [1.0], "peer": [slowest], "bound": [0.5]}
+    path = tmp_path / "new" / "plot.png"
+    plot_results(path, "toys", [result_of(toys.SMALL, seconds)] * 2, quick=True)
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.width == 1200
+        assert 400 < image.height < 1200
+        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 20
+
+
+def test_describe_machine_names_versions_and_neither_host_nor_folder():
+    facts = machine.describe_machine(["seg-core", "no-such-distribution"])
+    assert f"torch {torch.__version__.split('+')[0]}" in facts["versions"]
+    assert "no-such-distribution (not installed)" in facts["versions"]
+    import platform
+
+    everything = " ".join(facts.values())
+    assert str(Path(__file__).parent.parent.parent) not in everything
+    assert f" {platform.node()} " not in f" {everything} " or platform.node() in ("", "localhost")
+
+
+# -- the command
+
+
+def test_main_run_writes_and_prints_the_report(toys, tmp_path, capsys):
+    assert main(["toys", "--only", "small", "--quick", "--rounds", "2", "--out", str(tmp_path)], TOYS) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "results.txt").read_text() in printed
+    assert "met           toys, small: ours: " in printed
+    data = json.loads((tmp_path / "results.json").read_text())
+    assert len(data["cases"][0]["contenders"][0]["samples_ms"]) == 2
+    assert (tmp_path / "results.png").exists()
+
+
+def test_main_goal_not_met_is_no_failure(toys, tmp_path, capsys, monkeypatch):
+    slow = dataclasses.replace(toys.SMALL, goals=[Goal("ours", "peer", speed=1000)])
+    monkeypatch.setattr(toys, "CASES", (slow,))
+    assert main(["all", "--quick", "--out", str(tmp_path)], TOYS) == 0
+    assert "NOT met       toys, small: ours: " in capsys.readouterr().out
+
+
+def test_main_disagreement_is_a_failure_that_names_topic_and_case(toys, tmp_path, capsys):
+    assert main(["toys", "--only", "wrong", "--out", str(tmp_path)], TOYS) == 1
+    assert "toys, case 'wrong': answers are" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["argmin"], "unknown topic 'argmin'; known are all, confusion-matrix, train-pipeline, argmax, import"),
+        (["argmax", "--only", "7 classes"], "unknown case '7 classes'; argmax has '19 classes', '150 classes'"),
+        (["argmax", "--rounds", "0"], "--rounds must be at least 1, got 0"),
+    ],
+)
+def test_main_wrong_argument_names_what_is_allowed(arguments, words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_main_missing_peer_names_it_and_the_environment(toys, monkeypatch, tmp_path, capsys):
+    def prepare(inputs):
+        import no_such_peer  # noqa: F401
+
+    peers = [*toys.SMALL.contenders, Contender("missing", prepare)]
+    monkeypatch.setattr(toys, "CASES", (dataclasses.replace(toys.SMALL, contenders=peers),))
+    with pytest.raises(SystemExit):
+        main(["toys", "--out", str(tmp_path)], TOYS)
+    assert "no_such_peer is not installed" in capsys.readouterr().err
+
+
+def test_case_wrong_names_are_told():
+    contender = Contender("ours", lambda inputs: lambda: None, "ours")
+    with pytest.raises(ValueError, match="must have different names"):
+        Case("twice", "", lambda quick: None, [contender, contender], lambda answers: "")
+    with pytest.raises(ValueError, match=r"goals of 'goal' name \['peer'\]; its contenders are \['ours'\]"):
+        Case("goal", "", lambda quick: None, [contender], lambda answers: "", [Goal("ours", "peer", speed=2)])
+    with pytest.raises(ValueError, match="peer and speed belong together"):
+        Goal("ours", "peer")
+
+
+# -- inputs
+
+
+def test_blocky_labels_are_regions_with_ignored_pixels_and_repeat():
+    labels = blocky_labels(256, 512, 19)
+    assert labels.dtype == torch.uint8
+    assert set(labels.unique().tolist()) <= {*range(19), IGNORED}
+    assert float((labels == IGNORED).float().mean()) == pytest.approx(0.05, abs=1e-3)
+    assert 0.005 < float((labels[:, 1:] != labels[:, :-1]).float().mean()) < 0.05
+    assert labels.equal(blocky_labels(256, 512, 19))
+    assert not labels.equal(blocky_labels(256, 512, 19, seed=1))
+
+
+def test_like_prediction_agrees_but_near_borders_and_in_regions():
+    truth = blocky_labels(256, 512, 19)
+    pred = like_prediction(truth, 19)
+    assert int(pred.max()) < 19
+    valid = truth != IGNORED
+    assert 0.7 < float((pred == truth)[valid].float().mean()) < 0.95
+
+
+def test_smooth_logits_and_picture_have_neighbours_alike():
+    logits = smooth_logits(5, 64, 96)
+    assert logits.shape == (1, 5, 64, 96)
+    assert float(logits.diff(dim=-1).abs().mean()) < 0.2 * float(logits.std())
+    assert logits.equal(smooth_logits(5, 64, 96))
+    image = picture(64, 96)
+    assert (image.shape, image.dtype) == ((64, 96, 3), np.uint8)
+    assert np.abs(np.diff(image.astype(int), axis=1)).mean() < 0.5 * image.std()
+
+
+# -- topics: ours at quick size, confirmed by a brute force
+
+
+def ours(case, inputs):
+    """The answers of our contenders, each also prepared and called once."""
+    answers = {}
+    for contender in case.of_kind("ours"):
+        result = contender.prepare(inputs)()
+        answers[contender.name] = result if contender.answer is None else contender.answer(inputs)
+    return answers
+
+
+@pytest.mark.parametrize("reference", TOPICS.values(), ids=TOPICS)
+def test_topics_cases_have_names_ours_and_peers(reference):
+    module, attribute = reference.split(":")
+    cases = getattr(sys.modules[module], attribute)
+    assert len({case.name for case in cases}) == len(cases)
+    for case in cases:
+        assert find_case(reference, case.name) is case
+        assert case.of_kind("ours")
+        assert case.of_kind("peer")
+
+
+def test_confusion_matrix_ours_agree_with_brute_force():
+    (case,) = confusion_matrix.CASES
+    inputs = case.make_inputs(True)
+    matrix = torch.zeros(19, 19, dtype=torch.int64)
+    pairs, counts = torch.stack([inputs.truth.flatten(), inputs.pred.flatten()]).unique(dim=1, return_counts=True)
+    for (truth, pred), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        if truth != IGNORED:
+            matrix[truth, pred] = count
+    answers = ours(case, inputs)
+    assert answers["ours uint8"].equal(matrix)
+    assert "all counts equal" in case.check(answers)
+    right = matrix.diagonal()[None]
+    sums = (right, matrix.sum(0)[None] - right, matrix.sum(1)[None] - right, None)
+    assert "all counts equal" in case.check({**answers, "SMP": sums})
+    with pytest.raises(DisagreementError, match="the counts of 'SMP' and 'ours uint8' differ"):
+        case.check({**answers, "SMP": (right, right, right, None)})
+    with pytest.raises(DisagreementError, match="the counts of 'peer' and 'ours uint8' differ"):
+        case.check({**answers, "peer": (matrix + 1).numpy()})
+
+
+@pytest.mark.parametrize("case", argmax.CASES, ids=lambda case: case.name)
+def test_argmax_ours_agrees_with_numpy(case):
+    logits = case.make_inputs(True)
+    answers = ours(case, logits)
+    assert np.array_equal(answers["ours"].numpy(), logits.numpy().argmax(1))
+    other = answers["ours"].clone()
+    other[0, 0, :3] += 1
+    with pytest.raises(DisagreementError, match="'torch' and 'ours' differ in 3 labels"):
+        case.check({**answers, "torch": other})
+
+
+@pytest.mark.parametrize("case", train_pipeline.CASES, ids=lambda case: case.name)
+def test_train_pipeline_ours_agrees_with_pillow_and_torchvision(case):
+    inputs = case.make_inputs(True)
+    samples = ours(case, inputs)["ours"]
+    image, mask = samples["plain"]
+    height, width = inputs.window
+    expected = np.asarray(Image.fromarray(inputs.picture).resize((width, height), Image.Resampling.BILINEAR)) / 255
+    mean, std = (np.array(v)[:, None, None] for v in (train_pipeline.MEAN, train_pipeline.STD))
+    assert np.abs(image.numpy() * std + mean - expected.transpose(2, 0, 1)).max() < 1.5 / 255
+    assert np.array_equal(mask.numpy(), inputs.mask[1::2, 1::2])
+    peers = {c.name: c.answer(inputs) for c in case.of_kind("peer") if c.distribution == "torchvision"}
+    assert "equal labels beside torchvision" in case.check({"ours": samples, **peers})
+    shifted = {setting: (image.roll(8, -1), mask) for setting, (image, mask) in samples.items()}
+    with pytest.raises(DisagreementError, match=r"beside 'torchvision .*': ours 0\.\d+, "):
+        case.check({"ours": shifted, **peers})
+
+
+def test_import_ours_is_light_and_a_heavy_import_disagrees():
+    (case,) = importing.CASES
+    contender = case.contender("seg_models")
+    assert contender.prepare(None)() == ""
+    assert contender.answer(None) == []
+    assert "none of ours imports torchvision" in case.check({"seg_models": [], "torchvision": []})
+    with pytest.raises(DisagreementError, match="'seg_models' imports torchvision, matplotlib"):
+        case.check({"seg_models": ["torchvision", "matplotlib"]})
