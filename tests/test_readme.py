@@ -60,10 +60,10 @@ def test_example_runs_as_it_stands(page, code, workplace):
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/performance.md"])
 def test_relative_links_and_config_paths_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
-    paths = re.findall(r"\b(?:examples|packages|tests)/[\w./-]+\.(?:toml|py|json)", text)
-    missing = [target for target in {*links, *paths} if not (ROOT / target).exists()]
+    links = [(ROOT / page).parent / link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    paths = [ROOT / path for path in re.findall(r"\b(?:examples|packages|tests)/[\w./-]+\.(?:toml|py|json)", text)]
+    missing = [target for target in {*links, *paths} if not target.exists()]
     assert not missing

@@ -67,7 +67,8 @@ def _torchmetrics(name: str, validate: bool) -> Contender:
     def answer(inputs: Inputs) -> Tensor:
         store, long = metric(), inputs.long()
         store.update(long.pred, long.truth)
-        return store.compute()
+        matrix: Tensor = store.compute()
+        return matrix
 
     return Contender(name, prepare, "peer", "torchmetrics", answer)
 

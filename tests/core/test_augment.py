@@ -1,3 +1,4 @@
+import colorsys
 import math
 import random
 
@@ -519,6 +520,21 @@ def test_call_distribution_is_that_of_torchvisions_operations(options, peer):
             samples = [r[:, channel, y, x].mul(2000).round() for r in (ours, theirs)]
             # one in a thousand samples of equal distributions lies further apart
             assert largest_gap(*samples) < 1.95 * math.sqrt(2 / num_samples)
+
+
+def test_call_hue_turns_as_far_as_torchvisions():
+    torch.manual_seed(0)
+    num_samples = 600
+    pixel = torch.tensor([0.7, 0.3, 0.3]).view(3, 1, 1)
+    ours = SegmentationAugment(color_jitter=(0, 0, 0, 0.1), **IDENTITY)(pixel.expand(num_samples, 3, 1, 1))[0]
+    theirs = [v2.ColorJitter(hue=0.1)(pixel).flatten().tolist() for _ in range(num_samples)]
+    # each measured in the space that it turns in: the angle of chroma in YIQ, and the hue of HSV
+    chroma = torch.tensor([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]) @ ours.view(-1, 3, 1)
+    start = torch.tensor([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]) @ pixel.view(3, 1)
+    turns = (torch.atan2(*start.flip(0)) - torch.atan2(chroma[:, 1], chroma[:, 0])).flatten() / (2 * math.pi)
+    turned = torch.tensor([(colorsys.rgb_to_hsv(*colour)[0] + 0.5) % 1 - 0.5 for colour in theirs])
+    assert turns.abs().max() <= 0.1 + 1e-5
+    assert largest_gap(turns, turned) < 1.95 * math.sqrt(2 / num_samples)
 
 
 def test_repr_names_every_setting():

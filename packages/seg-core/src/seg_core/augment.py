@@ -22,8 +22,8 @@ __all__ = ["SegmentationAugment"]
 
 _Generators = torch.Generator | Sequence[torch.Generator] | None
 _Range = tuple[float, float]
-# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end: a generator then still
-# gives what it gave before.
+# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end: a generator per sample
+# then still gives what it gave before.
 _HFLIP, _VFLIP, _ROTATION, _ZOOM, _BLUR, _CONTRAST_STRETCH = range(6)
 _CORNERS = slice(6, 14)
 _JITTER = slice(14, 18)
@@ -31,8 +31,7 @@ _NUM_DRAWS = 18
 
 _NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
-# A Gaussian is cut off where nothing is left of it that an 8-bit picture would show.
-_BLUR_REACH = 3.0  # standard deviations
+_BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian lies beyond
 _LEAST_SIGMA = 1e-3  # pixels; leaves the picture as it is
 
 
