@@ -13,7 +13,7 @@ __all__ = ["apply_affine_color", "channel_means", "channel_stretch", "jitter_mat
 # components of chroma, in whose plane hue is an angle
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
-# A product with so many pixels side by side is several times faster than one of three columns.
+# A product with so many pixels side by side is faster than one of three columns.
 _PIXELS_AT_ONCE = 4
 _STRIP = 32768  # elements that stay in the cache
 
