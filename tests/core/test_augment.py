@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from seg_core import augment as augment_module
 from seg_core.augment import SegmentationAugment
@@ -520,6 +521,49 @@ def test_call_distribution_is_that_of_torchvisions_operations(options, peer):
             samples = [r[:, channel, y, x].mul(2000).round() for r in (ours, theirs)]
             # one in a thousand samples of equal distributions lies further apart
             assert largest_gap(*samples) < 1.95 * math.sqrt(2 / num_samples)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # out of range on both sides, so that values are clipped
+        ({"color_jitter": ((2, 2), 0, 0)}, lambda x: F.adjust_brightness(x, 2)),
+        ({"color_jitter": (0, (4, 4), 0)}, lambda x: F.adjust_contrast(x, 4)),
+        ({"auto_contrast": 1}, F.autocontrast),
+        ({"auto_contrast": 1, "color_jitter": (0, (0.5, 0.5), 0)}, lambda x: F.adjust_contrast(F.autocontrast(x), 0.5)),
+    ],
+    ids=["brightness", "contrast", "auto_contrast", "auto_contrast first"],
+)
+@pytest.mark.parametrize("floats", [False, True])
+def test_call_fixed_colour_agrees_with_torchvision(options, expected, floats):
+    image = (some_picture() * 255).round().to(torch.uint8)
+    given = image / 255 if floats else image
+    result, _ = SegmentationAugment(**options)(given)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    assert torch.allclose(result * std + mean, expected(image / 255), atol=1e-3)
+
+
+def test_call_geometry_is_flips_then_perspective_then_zoom_and_rotation():
+    image = some_picture(60, 80)
+    image[0, 10:20, 10:30] = 0.9
+    mask = torch.arange(60 * 80).view(60, 80)
+    steps = [{"hflip": 1}, {"perspective": 0.5}, {"rotation_range": (25, 25), "zoom_range": (0.8, 0.8)}]
+    for seed in range(5):
+
+        def run(options, image, mask, seed=seed):
+            augment = SegmentationAugment(**options, **IDENTITY, mask_fill=60 * 80)
+            return augment(image, mask, generator=torch.Generator().manual_seed(seed))
+
+        at_once, ids = run(steps[0] | steps[1] | steps[2], image, mask)
+        step_image, step_mask = image, mask
+        for step in steps:
+            step_image, step_mask = run(step, step_image, step_mask)
+        # two roundings to pixels lie at most a pixel and a half from one
+        inside = (ids < 60 * 80) & (step_mask < 60 * 80)
+        assert inside.float().mean() > 0.2
+        for stride in (lambda i: i % 80, lambda i: i // 80):
+            assert ((stride(ids) - stride(step_mask))[inside].abs() <= 2).all()
+        assert (at_once - step_image).abs()[:, inside].mean() < 0.02
 
 
 def test_call_hue_turns_as_far_as_torchvisions():
