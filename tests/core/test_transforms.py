@@ -240,6 +240,18 @@ def test_call_mask_keeps_its_integer_type(dtype):
             assert int((labels.long() == 100).sum()) == 100 * 120 - round(48 * 0.6) * round(64 * 0.6)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.dtype(">u2"), np.int32])
+def test_call_pil_mask_of_any_mode_gives_the_same_window_as_its_array(dtype):
+    array, mask = sample()
+    mask = (mask > 2 if dtype is bool else mask).astype(dtype)
+    picture = Image.fromarray(mask)
+    transform = SegmentationTransform((20, 30), scale_range=(0.7, 1.4))
+    for seed in range(4):
+        _, expected = transform(array, mask, generator=generator(seed))
+        _, labels = transform(array, picture, generator=generator(seed))
+        assert torch.equal(labels.long(), expected.long())
+
+
 def test_call_16_bit_pil_mask_keeps_large_ids():
     mask = np.full((48, 64), 40000, np.uint16)
     _, labels = SegmentationTransform((60, 70), mask_fill=65535)(sample()[0], Image.fromarray(mask))

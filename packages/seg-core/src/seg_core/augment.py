@@ -195,9 +195,8 @@ class SegmentationAugment:
             normalize(images, self.mean, self.std, out=out)
             return
         device = images.device
-        factors = torch.stack(
-            [_between(limits, u) for limits, u in zip(self.color_jitter, draws[:, _JITTER].unbind(1), strict=True)], 1
-        )
+        least, greatest = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
+        factors = least + (greatest - least) * draws[:, _JITTER]
         on_pixel, on_mean = (m.to(device, torch.float32) for m in jitter_matrices(factors))
         # contrast alone looks at the mean
         mean = channel_means(images) if self.color_jitter[1] != (1.0, 1.0) else images.new_zeros(len(images), 3).float()

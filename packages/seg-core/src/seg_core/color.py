@@ -11,11 +11,13 @@ __all__ = ["apply_affine_color", "channel_means", "channel_stretch", "jitter_mat
 
 # RGB to YIQ, the colour space of NTSC television: luma, a pixel's grey value, with the weights of ITU-R BT.601, and two
 # components of chroma, in whose plane hue is an angle
-_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_TO_RGB = np.linalg.inv(_TO_YIQ)
 
 # A product with so many pixels side by side is faster than one of three columns.
 _PIXELS_AT_ONCE = 4
-_STRIP = 32768  # elements that stay in the cache
+_ROW = 768  # numbers, whole pixels: long enough to add a vector to each row, short enough to write that vector out
+_STRIP = 32768 // _ROW * _ROW  # numbers that stay in the cache
 
 
 def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,8 +34,7 @@ def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Both float64 (N, 3, 3).
     """
-    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
-    to_rgb: Tensor = torch.linalg.inv(to_yiq)
+    to_yiq, to_rgb = torch.from_numpy(_TO_YIQ), torch.from_numpy(_TO_RGB)
     brightness, contrast, saturation, turns = factors.unbind(1)
     angle = -2 * math.pi * turns  # the circle runs backwards in the plane of I and Q
     in_yiq = torch.zeros(len(factors), 3, 3, dtype=torch.float64)
@@ -113,37 +114,33 @@ def _apply_at_once(images: Tensor, matrix: Tensor, offset: Tensor, bounds: Tenso
 
 def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
     """Does the work for (P, 3): several pixels side by side, times a matrix with that of one pixel on its diagonal."""
-    together = _PIXELS_AT_ONCE
-    wide_matrix = torch.kron(torch.eye(together), matrix.mT.contiguous())
-    wide_offset, low, high = offset.repeat(together), bounds[0].repeat(together), bounds[1].repeat(together)
-    whole = len(pixels) // together * together
-    source, target = pixels[:whole].view(-1, 3 * together), out[:whole].view(-1, 3 * together)
-    rows = _STRIP // (3 * together)
-    # the same vector in each row of a strip: rows of twelve numbers would be slow to broadcast
-    offsets, lows, highs = (v.repeat(min(rows, len(source))) for v in (wide_offset, low, high))
-    buffer = torch.empty(min(rows, len(source)), 3 * together)
-    for top in range(0, len(source), rows):
-        part = source[top : top + rows]
-        floats, result = buffer[: len(part)], target[top : top + rows]
-        torch.mm(floats.copy_(part), wide_matrix, out=result)
-        flat, length = result.view(-1), result.numel()
-        torch.clamp(flat.add_(offsets[:length]), lows[:length], highs[:length], out=flat)
-    if whole < len(pixels):
-        rest = pixels[whole:].float() @ matrix.mT + offset
-        out[whole:] = rest.clamp_(bounds[0], bounds[1])
+    wide_matrix = torch.kron(torch.eye(_PIXELS_AT_ONCE), matrix.mT.contiguous())
+    offsets, lows, highs = (v.repeat(_ROW // 3) for v in (offset, *bounds))
+    whole = pixels.numel() // _ROW * _ROW
+    source, target = pixels.view(-1), out.view(-1)
+    buffer = torch.empty(min(_STRIP, whole))
+    for start in range(0, whole, _STRIP):
+        strip = slice(start, min(start + _STRIP, whole))
+        result = target[strip]
+        floats = buffer[: len(result)].copy_(source[strip])
+        torch.mm(floats.view(-1, len(wide_matrix)), wide_matrix, out=result.view(-1, len(wide_matrix)))
+        rows = result.view(-1, _ROW)
+        torch.clamp(rows.add_(offsets), lows, highs, out=rows)
+    rest = pixels[whole // 3 :].float() @ matrix.mT + offset
+    out[whole // 3 :] = rest.clamp_(bounds[0], bounds[1])
 
 
 def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
     """Does the work for (3, P)."""
     columns = min(_STRIP // 3, planes.shape[1])
-    # whole strips of the same numbers: one number per row would be slow to broadcast
-    offsets, lows, highs = (v[:, None].repeat(1, columns) for v in (offset, *bounds))
-    floats, result = torch.empty(2, 3, columns)
+    limits = list(zip(*bounds.tolist(), strict=True))
+    buffers = torch.empty(2, 3, columns)
     for left in range(0, planes.shape[1], columns):
-        part, target = planes[:, left : left + columns], out[:, left : left + columns]
-        length = part.shape[1]
-        torch.mm(matrix, floats[:, :length].copy_(part), out=result[:, :length])
-        torch.clamp(result[:, :length].add_(offsets[:, :length]), lows[:, :length], highs[:, :length], out=target)
+        strip = slice(left, left + columns)
+        floats, result = buffers[:, :, : planes[:, strip].shape[1]]
+        torch.mm(matrix, floats.copy_(planes[:, strip]), out=result).add_(offset[:, None])
+        for channel, (low, high) in enumerate(limits):
+            torch.clamp(result[channel], low, high, out=out[channel, strip])
 
 
 def _over_pixels(images: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:

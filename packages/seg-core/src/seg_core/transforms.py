@@ -102,12 +102,14 @@ class SegmentationTransform:
             InvalidArgumentError: if picture or mask is not of the kind above, or their sizes differ.
         """
         height, width = _picture_size(image)
-        mask_tensor = None if mask is None else _mask_tensor(mask)
-        if mask_tensor is not None and mask_tensor.shape != (height, width):
-            raise InvalidArgumentError(
-                f"image and mask must have one size, got image {height}x{width} and mask "
-                f"{mask_tensor.shape[0]}x{mask_tensor.shape[1]} (height x width)"
-            )
+        if mask is not None:
+            mask = _checked_mask(mask)
+            mask_height, mask_width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
+            if (mask_height, mask_width) != (height, width):
+                raise InvalidArgumentError(
+                    f"image and mask must have one size, got image {height}x{width} and mask "
+                    f"{mask_height}x{mask_width} (height x width)"
+                )
         if self.size is None:
             rows: _Span = (0, height, 0, height)
             columns: _Span = (0, width, 0, width)
@@ -117,8 +119,7 @@ class SegmentationTransform:
             columns = _span(width, self.size[1], factor, x)
         picture = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
         picture = resize_image(picture, (rows[3], columns[3]))
-        if mask_tensor is not None:
-            mask_tensor = _nearest(mask_tensor, rows, columns)
+        mask_tensor = None if mask is None else _nearest(_crop_mask(mask, rows, columns), rows, columns)
         if self.size is not None:
             picture = _place(picture, self.size, rows, columns, self.image_fill)
             if mask_tensor is not None:
@@ -201,21 +202,19 @@ def _uint8(picture: Tensor) -> Tensor:
     return picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _mask_tensor(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Returns a mask as an integer tensor (H, W) in its own type."""
+def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image | Tensor:
+    """Returns a PIL mask as it is and any other as an integer tensor (H, W) in its own type."""
     if isinstance(mask, Image.Image):
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
             raise InvalidArgumentError(
                 f"mask must hold one class id per pixel, got a PIL picture of mode {mask.mode!r}; convert its "
                 "colours to ids first"
             )
-        mask = np.array(mask)
+        return mask
     if isinstance(mask, np.ndarray):
         if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
             raise InvalidArgumentError(f"mask must have an integer type, got {mask.dtype}; convert it first")
-        if not mask.flags.writeable or any(stride < 0 for stride in mask.strides) or not mask.dtype.isnative:
-            mask = mask.astype(mask.dtype.newbyteorder("="), order="C", copy=True)
-        tensor = torch.from_numpy(mask)
+        tensor = _from_array(mask)
     elif isinstance(mask, Tensor):
         tensor = mask.as_subclass(Tensor)
         if tensor.is_floating_point() or tensor.is_complex():
@@ -226,24 +225,43 @@ def _mask_tensor(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
         tensor = tensor[0]
     if tensor.ndim != 2:
         raise InvalidArgumentError(f"mask must be (height, width), got shape {tuple(tensor.shape)}")
-    return tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor
+    return tensor
 
 
-def _nearest(mask: Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns the nearest source pixel of each pixel of the window's filled part."""
+def _crop_mask(mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> Tensor:
+    """Returns the surviving part as an integer tensor (h, w); cropped first, as the picture is."""
+    (top, height, _, _), (left, width, _, _) = rows, columns
+    if isinstance(mask, Image.Image):
+        if (width, height) != mask.size:
+            mask = mask.crop((left, top, left + width, top + height))
+        part = _from_array(np.array(mask))
+    else:
+        part = mask[top : top + height, left : left + width]
+    return part.to(torch.uint8) if part.dtype == torch.bool else part
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
+    """Returns an integer array as a tensor, which shares its memory where torch can."""
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
+    return torch.from_numpy(array)
+
+
+def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
+    """Returns for each pixel of the window's filled part the nearest one of `part`, the surviving source pixels."""
     if rows[1] == rows[3] and columns[1] == columns[3]:
-        return mask[rows[0] : rows[0] + rows[1], columns[0] : columns[0] + columns[1]]
-    if mask.device.type == "cpu":  # numpy takes rows and columns several times faster than torch
-        taken = mask.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
+        return part
+    if part.device.type == "cpu":  # numpy takes rows and columns several times faster than torch
+        taken = part.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
         return torch.from_numpy(taken)
-    y, x = (torch.from_numpy(_nearest_indices(span)).to(mask.device) for span in (rows, columns))
-    return mask.index_select(0, y).index_select(1, x)
+    y, x = (torch.from_numpy(_nearest_indices(span)).to(part.device) for span in (rows, columns))
+    return part.index_select(0, y).index_select(1, x)
 
 
 def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
-    """Returns the source pixel that holds the centre of each destination pixel, in exact integer arithmetic."""
-    start, source, _, destination = span
-    indices: np.ndarray[Any, Any] = start + (2 * np.arange(destination) + 1) * source // (2 * destination)
+    """Returns the surviving pixel that holds the centre of each destination pixel, in exact integer arithmetic."""
+    _, source, _, destination = span
+    indices: np.ndarray[Any, Any] = (2 * np.arange(destination) + 1) * source // (2 * destination)
     return indices
 
 
