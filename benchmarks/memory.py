@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.case import Case, find_case
-from benchmarks.timing import limit_threads, rotated
+from benchmarks.timing import limit_threads, shuffled
 
 __all__ = ["can_measure_memory", "measure_memory"]
 
@@ -47,7 +47,7 @@ def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[s
     names = [c.name for c in case.of_kind("ours", "peer")]
     samples: dict[str, list[float]] = {name: [] for name in names}
     for index in range(1 if quick else _REPEATS):
-        for name in rotated(names, index):
+        for name in shuffled(names, index):
             command = [sys.executable, "-m", "benchmarks.memory", reference, case.name, name, *["--quick"] * quick]
             environment = {**os.environ, **_ENVIRONMENT}
             output = subprocess.run(

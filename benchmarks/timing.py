@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.case import Case, DisagreementError
 
-__all__ = ["Timing", "limit_threads", "rotated", "time_case"]
+__all__ = ["Timing", "limit_threads", "shuffled", "time_case"]
 
 _SHORTEST_SAMPLE = 0.02  # seconds; shorter ones would measure the clock and the scheduler
 
@@ -83,15 +83,17 @@ def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
         seconds: dict[str, list[float]] = {name: [] for name in works}
         for index in range(rounds):
             gc.collect()
-            for name in rotated(list(works), index):
+            for name in shuffled(list(works), index):
                 seconds[name].append(_sample(works[name], repeats[name]))
     return Timing(seconds, repeats, agreement)
 
 
-def rotated(names: Sequence[str], index: int) -> list[str]:
-    """Returns the names in the order of round `index`: each round begins one further on."""
-    start = index % len(names)
-    return [*names[start:], *names[:start]]
+def shuffled(names: Sequence[str], index: int) -> list[str]:
+    """Returns the names in the order of round `index`, any of them with equal probability.
+
+    An order that only moved on would let each follow the same one in all rounds, and find in the caches what that left.
+    """
+    return random.Random(index).sample(list(names), len(names))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
 from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, smooth_logits
 from benchmarks.plot import plot_results
 from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
-from benchmarks.timing import Timing, rotated, time_case
+from benchmarks.timing import Timing, shuffled, time_case
 from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, train_pipeline
 
 TOYS = {"toys": "toy_cases:CASES"}
@@ -39,21 +40,21 @@ def result_of(case, seconds, extra=None):
 # -- timing
 
 
-def test_rotated_each_round_begins_one_further_on():
-    assert [rotated(["a", "b", "c"], index) for index in range(4)] == [
-        ["a", "b", "c"],
-        ["b", "c", "a"],
-        ["c", "a", "b"],
-        ["a", "b", "c"],
-    ]
+def test_shuffled_rounds_have_orders_of_their_own_that_repeat():
+    names = ["a", "b", "c", "d"]
+    orders = [shuffled(names, index) for index in range(200)]
+    assert all(sorted(order) == names for order in orders)
+    assert orders == [shuffled(names, index) for index in range(200)]
+    before_b = Counter(order[order.index("b") - 1] for order in orders if order[0] != "b")
+    assert min(before_b[name] for name in "acd") > 25  # of 150, a third each
 
 
-def test_time_case_calls_every_contender_once_a_round_in_rotated_order(monkeypatch):
+def test_time_case_calls_every_contender_once_a_round_in_the_order_of_the_round(monkeypatch):
     calls = []
     monkeypatch.setattr(timing, "_SHORTEST_SAMPLE", 0)  # one call per sample
     contenders = [Contender(name, lambda inputs, name=name: lambda: calls.append(name), "ours") for name in "abc"]
     timed = time_case(Case("order", "note the name", lambda quick: None, contenders, lambda answers: "equal"), 4)
-    assert calls == [*"abc", *"abc", *"bca", *"cab", *"abc"]  # the first three warm up
+    assert calls == [*"abc", *(name for index in range(4) for name in shuffled("abc", index))]  # the first warm up
     assert [len(seconds) for seconds in timed.seconds.values()] == [4, 4, 4]
 
 
