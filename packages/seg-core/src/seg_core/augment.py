@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_core.color import apply_affine_color, channel_means, channel_stretch, jitter_matrices
+from seg_core.color import apply_affine_color, color_matrices
 from seg_core.errors import InvalidArgumentError
 from seg_core.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
 from seg_core.metadata import check_left_right_pairs
@@ -194,23 +194,11 @@ class SegmentationAugment:
         if not self._jitters and not stretched.any():
             normalize(images, self.mean, self.std, out=out)
             return
-        device = images.device
         least, greatest = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
         factors = least + (greatest - least) * draws[:, _JITTER]
-        on_pixel, on_mean = (m.to(device, torch.float32) for m in jitter_matrices(factors))
-        # contrast alone looks at the mean
-        mean = channel_means(images) if self.color_jitter[1] != (1.0, 1.0) else images.new_zeros(len(images), 3).float()
-        matrix, offset = on_pixel, torch.einsum("nij,nj->ni", on_mean, mean)
-        if stretched.any():
-            scale, shift = channel_stretch(images)
-            left_alone = ~stretched.to(device)[:, None]
-            scale, shift = scale.masked_fill(left_alone, 1), shift.masked_fill(left_alone, 0)
-            matrix = on_pixel * scale[:, None]
-            offset = torch.einsum("nij,nj->ni", on_pixel, shift) + torch.einsum(
-                "nij,nj->ni", on_mean, scale * mean + shift
-            )
-        normal_mean, normal_std = (torch.tensor(v, device=device) for v in (self.mean, self.std))
-        matrix, offset = matrix / normal_std[:, None], (offset - normal_mean) / normal_std
+        matrix, offset = color_matrices(images, factors, stretched)
+        mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
+        matrix, offset = matrix / std[:, None], (offset - mean) / std
         apply_affine_color(
             images,
             matrix / 255 if images.dtype == torch.uint8 else matrix,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["apply_affine_color", "channel_means", "channel_stretch", "jitter_matrices"]
+__all__ = ["apply_affine_color", "channel_means", "channel_stretch", "color_matrices", "jitter_matrices"]
 
 # RGB to YIQ, the colour space of NTSC television: luma, a pixel's grey value, with the weights of ITU-R BT.601, and two
 # components of chroma, in whose plane hue is an angle
@@ -18,6 +18,29 @@ _TO_RGB = np.linalg.inv(_TO_YIQ)
 _PIXELS_AT_ONCE = 4
 _ROW = 768  # numbers, whole pixels: long enough to add a vector to each row, short enough to write that vector out
 _STRIP = 32768 // _ROW * _ROW  # numbers that stay in the cache
+
+
+def color_matrices(images: Tensor, factors: Tensor, stretched: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns matrix and offset of what becomes of the colours of each picture, its contrast stretched, then jittered.
+
+    Args:
+        images: uint8 or float (N, 3, H, W), looked at for their mean colours and the ends of their channels.
+        factors: float64 (N, 4), on the CPU, as in `jitter_matrices`.
+        stretched: bool (N,), on the CPU: which pictures' channels are brought to the full range first.
+
+    Returns:
+        float32 (N, 3, 3) and (N, 3), on the device of `images`, for values in 0 to 1.
+    """
+    on_pixel, on_mean = (m.to(images.device, torch.float32) for m in jitter_matrices(factors))
+    # contrast alone looks at the mean
+    looks_at_mean = bool((factors[:, 1] != 1).any())
+    mean = channel_means(images) if looks_at_mean else torch.zeros(len(images), 3, device=images.device)
+    if not stretched.any():
+        return on_pixel, _times(on_mean, mean)
+    scale, shift = channel_stretch(images)
+    left_alone = ~stretched.to(images.device)[:, None]
+    scale, shift = scale.masked_fill(left_alone, 1), shift.masked_fill(left_alone, 0)
+    return on_pixel * scale[:, None], _times(on_pixel, shift) + _times(on_mean, scale * mean + shift)
 
 
 def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,6 +164,11 @@ def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tens
         torch.mm(matrix, floats.copy_(planes[:, strip]), out=result).add_(offset[:, None])
         for channel, (low, high) in enumerate(limits):
             torch.clamp(result[channel], low, high, out=out[channel, strip])
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Returns the products (N, 3) of `matrices` (N, 3, 3) and `vectors` (N, 3)."""
+    return torch.einsum("nij,nj->ni", matrices, vectors)
 
 
 def _over_pixels(images: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:

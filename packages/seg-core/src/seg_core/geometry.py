@@ -84,7 +84,7 @@ def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if masks is None:
         return moved, None
-    # float32 holds every id exactly; what comes from outside is 0, which then becomes the fill
+    # float32 holds every id (at most 65535) exactly; what comes from outside is 0, which then becomes the fill
     from_fill = masks[:, None].float().sub_(mask_fill)
     taken = F.grid_sample(from_fill, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved, taken.add_(mask_fill)[:, 0].to(masks.dtype)
