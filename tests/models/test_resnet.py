@@ -6,18 +6,6 @@ from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError
 from seg_core.registry import BACKBONES
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101"])
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-def test_features_are_those_of_feature_info_from_fine_to_coarse(name, output_stride):
-    with torch.device("meta"):
-        backbone = BACKBONES.get(name)(output_stride=output_stride)
-        features = backbone(torch.zeros(1, 3, 64, 96))
-    assert [info.name for info in backbone.feature_info] == list(features)
-    for info, feature in zip(backbone.feature_info, features.values(), strict=True):
-        assert feature.shape == (1, info.channels, 64 // info.stride, 96 // info.stride)
-    assert [info.stride for info in backbone.feature_info] == [min(s, output_stride) for s in (4, 8, 16, 32)]
-
-
 def test_output_stride_32_equals_torchvision():
     trunk = resnet18().eval()
     backbone = BACKBONES.get("resnet18")().eval()
@@ -46,11 +34,6 @@ def test_basic_blocks_dilate_their_first_convolution_only():
     assert {block.conv2.dilation[0] for stage in (backbone.layer3, backbone.layer4) for block in stage} == {1}
 
 
-def test_output_stride_unknown_is_refused():
-    with pytest.raises(InvalidArgumentError, match="output_stride must be 8, 16 or 32, got 4"):
-        BACKBONES.get("resnet18")(output_stride=4)
-
-
 def test_weights_unknown_name_suggests_the_nearest():
     with pytest.raises(
         UnknownNameError, match=r"unknown weights_backbone 'IMAGENET1K_V2'.*'IMAGENET1K_V1'.*ResNet18_Weights"
@@ -69,13 +52,33 @@ def test_weights_named_are_loaded(weights, monkeypatch):
         assert torch.equal(tensor, state[name])
 
 
-def test_weights_with_other_channels_start_the_first_convolution_anew_and_say_so(monkeypatch, caplog):
-    state = resnet18().state_dict()
-    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **options: state)
-    backbone = BACKBONES.get("resnet18")(weights="DEFAULT", in_channels=4)
-    assert backbone.conv1.weight.shape == (64, 4, 7, 7)
-    assert torch.equal(backbone.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
-    assert "in_channels=4; initialised anew: conv1.weight" in caplog.text
+def test_deep_stem_has_three_convolutions_and_no_published_weights():
+    with torch.device("meta"):
+        backbone = BACKBONES.get("resnet18")(stem="deep", in_channels=4)
+        assert backbone(torch.zeros(1, 4, 65, 97))["layer1"].shape == (1, 64, 17, 25)
+    stem = [m for m in backbone.conv1 if isinstance(m, torch.nn.Conv2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size, m.stride) for m in stem] == [
+        (4, 32, (3, 3), (2, 2)),
+        (32, 32, (3, 3), (1, 1)),
+        (32, 64, (3, 3), (1, 1)),
+    ]
+    with pytest.raises(InvalidArgumentError, match="weights_backbone='DEFAULT' are torchvision's, which has the plain"):
+        BACKBONES.get("resnet18")(stem="deep", weights="DEFAULT")
+    with pytest.raises(InvalidArgumentError, match="stem must be 'plain' or 'deep', got 'wide'"):
+        BACKBONES.get("resnet18")(stem="wide")
+
+
+def test_multi_grid_multiplies_the_dilation_of_the_last_stage():
+    for name, block in (("resnet50", "conv2"), ("resnet18", "conv1")):
+        for output_stride, dilation in ((8, 4), (16, 2), (32, 1)):
+            with torch.device("meta"):
+                backbone = BACKBONES.get(name)(output_stride=output_stride, multi_grid=(1, 2, 4))
+            found = [getattr(b, block).dilation[0] for b in backbone.layer4]
+            assert found == [dilation, 2 * dilation, 4 * dilation][: len(backbone.layer4)]
+    with pytest.raises(
+        InvalidArgumentError, match=r"multi_grid must be at least 3 whole numbers .*resnet50, got \(1, 2\)"
+    ):
+        BACKBONES.get("resnet50")(multi_grid=(1, 2))
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_error(monkeypatch):

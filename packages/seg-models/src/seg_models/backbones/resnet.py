@@ -8,41 +8,43 @@ Differs from the paper:
 - at output stride 8 or 16 the last stages keep their resolution and dilate their convolutions instead. As in
   torchvision the first block of such a stage has the dilation of the stage before. In basic blocks, which torchvision
   does not dilate, the first convolution alone is dilated, as only it has the stride.
+- `stem="deep"` begins with three 3x3 convolutions of 32, 32 and 64 channels in place of the 7x7, as in PSPNet
+  (https://arxiv.org/abs/1612.01105) and mmsegmentation; torchvision has no weights for it
+- with `multi_grid` every block of the last stage has the stage's dilation times a factor of its own, as in DeepLabV3
+  (https://arxiv.org/abs/1706.05587)
 """
 
-import logging
+import functools
+import itertools
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any, cast
-from urllib.error import URLError
 
 from torch import Tensor, nn
 
-from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import FeatureInfo
+from seg_models.backbones.base import Backbone, check_arguments, imagenet_state, with_in_channels
 
 __all__ = ["ResNet", "resnet18", "resnet34", "resnet50", "resnet101"]
 
-logger = logging.getLogger(__name__)
-
-OUTPUT_STRIDES = (8, 16, 32)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+STEMS = ("plain", "deep")
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """The convolutional part of a torchvision ResNet.
 
     Args:
         trunk: a torchvision ResNet; its modules become this module's.
-        in_channels: channels of the images; other than 3 gives the first convolution fresh parameters.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
-
-    Attributes:
-        feature_info: of each entry of the result, in its order.
+        multi_grid: factors on the dilation of the last stage's blocks, as many as it has or more; None is the rule of
+            torchvision.
     """
 
-    def __init__(self, trunk: Any, in_channels: int = 3, output_stride: int = 32) -> None:
+    def __init__(self, trunk: Any, output_stride: int = 32, multi_grid: Sequence[int] | None = None) -> None:
         super().__init__()
-        self.conv1: nn.Module = trunk.conv1 if in_channels == 3 else _stem_convolution(in_channels)
+        self.conv1: nn.Module = trunk.conv1
         self.bn1: nn.Module = trunk.bn1
         self.relu: nn.Module = trunk.relu
         self.maxpool: nn.Module = trunk.maxpool
@@ -50,7 +52,7 @@ class ResNet(nn.Module):
         self.layer2: nn.Sequential = trunk.layer2
         self.layer3: nn.Sequential = trunk.layer3
         self.layer4: nn.Sequential = trunk.layer4
-        _limit_stride([self.layer1, self.layer2, self.layer3, self.layer4], output_stride)
+        _limit_stride([self.layer1, self.layer2, self.layer3, self.layer4], output_stride, multi_grid)
         self.feature_info = tuple(
             FeatureInfo(name, _out_channels(getattr(self, name)), min(4 * 2**stage, output_stride))
             for stage, name in enumerate(STAGES)
@@ -73,10 +75,15 @@ class ResNet(nn.Module):
         return features
 
 
-def _stem_convolution(in_channels: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution
+def _deep_stem(in_channels: int) -> nn.Sequential:
+    """Three 3x3 convolutions to 64 channels at half size; the norm and ReLU after the last are the trunk's."""
+    widths = (in_channels, 32, 32, 64)
+    layers: list[nn.Module] = []
+    for position, (before, after) in enumerate(itertools.pairwise(widths)):
+        convolution = nn.Conv2d(before, after, 3, stride=1 if position else 2, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-2])
 
 
 def _spatial_convolution(block: Any) -> nn.Conv2d:
@@ -90,7 +97,7 @@ def _out_channels(stage: nn.Sequential) -> int:
     return norm.num_features
 
 
-def _limit_stride(stages: list[nn.Sequential], output_stride: int) -> None:
+def _limit_stride(stages: list[nn.Sequential], output_stride: int, multi_grid: Sequence[int] | None) -> None:
     """Replaces strides beyond `output_stride` by dilation."""
     dilation = 1
     for index, stage in enumerate(stages):
@@ -101,77 +108,70 @@ def _limit_stride(stages: list[nn.Sequential], output_stride: int) -> None:
             _spatial_convolution(first).stride = (1, 1)
             first.downsample[0].stride = (1, 1)
         for position, block in enumerate(stage):
-            convolution = _spatial_convolution(block)
             amount = before if position == 0 else dilation
+            if multi_grid is not None and index == len(stages) - 1:
+                amount = dilation * multi_grid[position]
+            convolution = _spatial_convolution(block)
             convolution.dilation = convolution.padding = (amount, amount)
 
 
-def _resnet(name: str, weights: object, progress: bool, in_channels: int, output_stride: int) -> ResNet:
+def _resnet(
+    name: str,
+    *,
+    weights: object = None,
+    progress: bool = True,
+    in_channels: int = 3,
+    output_stride: int = 32,
+    stem: str = "plain",
+    multi_grid: Sequence[int] | None = None,
+) -> ResNet:
     # torchvision takes seconds to import, so only where a ResNet is made
-    from torchvision.models import get_model_builder, get_model_weights
+    from torchvision.models import get_model_builder
 
-    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-        raise InvalidArgumentError(f"in_channels must be a whole number from 1 on, got {in_channels!r}")
-    if output_stride not in OUTPUT_STRIDES:
-        raise InvalidArgumentError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
-    trunk = get_model_builder(name)(weights=None)
-    if weights is not None:
-        member = _verify(get_model_weights(name), weights)
-        try:
-            state = member.get_state_dict(progress=progress, check_hash=True)
-        except (URLError, OSError, RuntimeError) as error:
-            raise WriteError(
-                f"cannot fetch {member.url} for weights_backbone={weights!r}: {error}; check the network and the "
-                "folder of torch.hub, or leave out weights_backbone"
-            ) from error
-        trunk.load_state_dict(state)
-        if in_channels != 3:
-            logger.warning("%s is for 3 channels, in_channels=%d; initialised anew: conv1.weight", member, in_channels)
-    return ResNet(trunk, in_channels, output_stride)
-
-
-def _verify(enum: Any, weights: object) -> Any:
-    """Returns torchvision's member that `weights` is or names."""
-    if isinstance(weights, enum):
-        return weights
-    members = enum.__members__
-    name = weights.removeprefix(enum.__name__ + ".") if isinstance(weights, str) else None
-    if name not in members:
-        hint = nearest(name, members) if name is not None else ""
-        raise UnknownNameError(
-            f"unknown weights_backbone {weights!r}.{hint} Known: {', '.join(members)} of torchvision's {enum.__name__}"
+    check_arguments(in_channels, output_stride)
+    if stem not in STEMS:
+        raise InvalidArgumentError(f"stem must be 'plain' or 'deep', got {stem!r}")
+    if stem == "deep" and weights is not None:
+        raise InvalidArgumentError(
+            f"weights_backbone={weights!r} are torchvision's, which has the plain stem only; take stem='plain', or "
+            "leave out weights_backbone"
         )
-    return members[name]
+    trunk = get_model_builder(name)(weights=None)
+    blocks = len(trunk.layer4)
+    if multi_grid is not None and (len(multi_grid) < blocks or any(type(f) is not int or f < 1 for f in multi_grid)):
+        raise InvalidArgumentError(
+            f"multi_grid must be at least {blocks} whole numbers from 1 on for {name}, got {multi_grid!r}"
+        )
+    if weights is not None:
+        trunk.load_state_dict(imagenet_state(name, weights, progress))
+    if stem == "deep":
+        trunk.conv1 = _deep_stem(in_channels)
+    else:
+        trunk.conv1 = with_in_channels(trunk.conv1, in_channels, keep=weights is not None)
+    return ResNet(trunk, output_stride, multi_grid)
 
 
-def resnet18(*, weights: object = None, progress: bool = True, in_channels: int = 3, output_stride: int = 32) -> ResNet:
-    """Builds ResNet-18.
+def _builder(name: str, depth: int) -> Callable[..., ResNet]:
+    build = functools.partial(_resnet, name)
+    build.__doc__ = f"""Builds ResNet-{depth}.
 
     Args:
         weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
         progress: whether a download shows a bar.
-        in_channels: channels of the images.
+        in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
+        stem: `"plain"`, one 7x7 convolution, or `"deep"`, three 3x3.
+        multi_grid: factors on the dilation of the blocks of the last stage, or None.
 
     Raises:
         UnknownNameError: if there are no such weights.
         InvalidArgumentError: if another argument is outside of what is allowed.
+        WriteError: if the weights cannot be fetched.
     """
-    return _resnet("resnet18", weights, progress, in_channels, output_stride)
+    return build
 
 
-def resnet34(*, weights: object = None, progress: bool = True, in_channels: int = 3, output_stride: int = 32) -> ResNet:
-    """Builds ResNet-34; arguments as for `resnet18`."""
-    return _resnet("resnet34", weights, progress, in_channels, output_stride)
-
-
-def resnet50(*, weights: object = None, progress: bool = True, in_channels: int = 3, output_stride: int = 32) -> ResNet:
-    """Builds ResNet-50; arguments as for `resnet18`."""
-    return _resnet("resnet50", weights, progress, in_channels, output_stride)
-
-
-def resnet101(
-    *, weights: object = None, progress: bool = True, in_channels: int = 3, output_stride: int = 32
-) -> ResNet:
-    """Builds ResNet-101; arguments as for `resnet18`."""
-    return _resnet("resnet101", weights, progress, in_channels, output_stride)
+resnet18 = _builder("resnet18", 18)
+resnet34 = _builder("resnet34", 34)
+resnet50 = _builder("resnet50", 50)
+resnet101 = _builder("resnet101", 101)

@@ -1,0 +1,221 @@
+"""What backbones share: features by name, strides exchanged for dilation, ImageNet weights, other input channels."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.interfaces import FeatureInfo
+
+__all__ = [
+    "Backbone",
+    "SequentialBackbone",
+    "check_arguments",
+    "imagenet_state",
+    "refuse_weights",
+    "replace_strides",
+    "with_in_channels",
+]
+
+logger = logging.getLogger(__name__)
+
+OUTPUT_STRIDES = (8, 16, 32)
+
+
+class Backbone(nn.Module, ABC):
+    """The convolutional part of a classifier: images to features, from fine to coarse.
+
+    Attributes:
+        feature_info: of each entry of the result, in its order.
+    """
+
+    feature_info: tuple[FeatureInfo, ...]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns the features by name, from fine to coarse.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            Name -> float (N, channels, H / stride, W / stride); whether a fraction rounds up or down is the backbone's.
+        """
+
+
+class SequentialBackbone(nn.Sequential, Backbone):
+    """Layers one after the other, some of whose results are the features; children are numbered.
+
+    Args:
+        layers: of a classifier; those after the last feature are left out.
+        taps: positions of the layers whose results are `"stage1"`, `"stage2"`, ...
+        output_stride: strides beyond it become dilation.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], taps: Sequence[int], output_stride: int) -> None:
+        super().__init__(*layers[: taps[-1] + 1])
+        self._names = {tap: f"stage{number}" for number, tap in enumerate(taps, 1)}
+        strides = replace_strides(self, output_stride)
+        channels = _channels_after(self)
+        self.feature_info = tuple(FeatureInfo(name, channels[tap], strides[tap]) for tap, name in self._names.items())
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns the features by name, as `Backbone.forward`."""
+        features = OrderedDict()
+        x = images
+        for position, layer in enumerate(self):
+            x = layer(x)
+            if position in self._names:
+                features[self._names[position]] = x
+        return features
+
+
+def _channels_after(layers: nn.Sequential) -> list[int]:
+    """The number of channels after each layer: that of the last convolution so far."""
+    found, channels = 0, []
+    for layer in layers:
+        found = next((m.out_channels for m in reversed(list(layer.modules())) if isinstance(m, nn.Conv2d)), found)
+        channels.append(found)
+    return channels
+
+
+def replace_strides(layers: nn.Sequential, output_stride: int) -> list[int]:
+    """Replaces strides beyond `output_stride` by dilation, in place, and returns the stride after each layer.
+
+    A convolution that loses its stride is dilated itself, as in torchvision's dilated MobileNetV3; a pooling that loses
+    it becomes 3x3, and the convolutions after it are dilated.
+
+    Args:
+        layers: in the order in which they run; convolutions inside of them too.
+        output_stride: pixels per feature at most.
+    """
+    stride = dilation = 1
+    strides = []
+    for layer in layers:
+        for module in layer.modules():
+            if not isinstance(module, nn.Conv2d | nn.MaxPool2d):
+                continue
+            pool = isinstance(module, nn.MaxPool2d)
+            beyond = _side(module.stride) == 2 and stride == output_stride
+            if beyond:
+                dilation *= 2
+                module.stride = 1 if pool else (1, 1)
+            elif _side(module.stride) == 2:
+                stride *= 2
+            if pool and beyond:
+                module.kernel_size, module.padding = 3, 1
+            elif isinstance(module, nn.Conv2d) and dilation > 1 and (kernel := module.kernel_size[0]) > 1:
+                module.dilation = (dilation, dilation)
+                module.padding = (dilation * (kernel - 1) // 2,) * 2
+        strides.append(stride)
+    return strides
+
+
+def _side(value: int | tuple[int, ...]) -> int:
+    return value if isinstance(value, int) else value[0]
+
+
+def check_arguments(in_channels: object, output_stride: object) -> None:
+    """Refuses what is no number of channels, and output strides other than 8, 16 and 32.
+
+    Raises:
+        InvalidArgumentError: if one of them is outside of what is allowed.
+    """
+    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
+        raise InvalidArgumentError(f"in_channels must be a whole number from 1 on, got {in_channels!r}")
+    if output_stride not in OUTPUT_STRIDES:
+        raise InvalidArgumentError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
+
+
+def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, Tensor]:
+    """Returns the parameters that torchvision publishes for a classifier.
+
+    Args:
+        name: of torchvision's builder.
+        weights: member of torchvision's enum for it, or its name with or without the enum's.
+        progress: whether a download shows a bar.
+
+    Raises:
+        UnknownNameError: if there are no such weights.
+        WriteError: if they cannot be fetched.
+    """
+    from torchvision.models import get_model_weights
+
+    member = _verify(get_model_weights(name), weights)
+    try:
+        state: Mapping[str, Tensor] = member.get_state_dict(progress=progress, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise WriteError(
+            f"cannot fetch {member.url} for weights_backbone={weights!r}: {error}; check the network and the "
+            "folder of torch.hub, or leave out weights_backbone"
+        ) from error
+    return state
+
+
+def _verify(enum: Any, weights: object) -> Any:
+    """Returns torchvision's member that `weights` is or names."""
+    if isinstance(weights, enum):
+        return weights
+    members = enum.__members__
+    name = weights.removeprefix(enum.__name__ + ".") if isinstance(weights, str) else None
+    if name not in members:
+        hint = nearest(name, members) if name is not None else ""
+        raise UnknownNameError(
+            f"unknown weights_backbone {weights!r}.{hint} Known: {', '.join(members)} of torchvision's {enum.__name__}"
+        )
+    return members[name]
+
+
+def refuse_weights(name: str, weights: object, instead: str) -> None:
+    """Refuses weights where none are published for a backbone.
+
+    Raises:
+        UnknownNameError: if `weights` is not None.
+    """
+    if weights is not None:
+        raise UnknownNameError(
+            f"unknown weights_backbone {weights!r}: torchvision publishes none for {name}; leave it out, or {instead}"
+        )
+
+
+def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) -> nn.Conv2d:
+    """Returns a first convolution for images of another number of channels.
+
+    Inflation rule, that of timm: for one channel the kernels of red, green and blue are added up; for n channels the
+    i-th takes the kernels of colour i mod 3, times 3 / n, so that the response keeps its size.
+
+    Args:
+        convolution: for 3 channels.
+        in_channels: of the images.
+        keep: whether its kernels are trained, and are kept by the rule; else fresh ones are drawn.
+    """
+    if in_channels == convolution.in_channels:
+        return convolution
+    other = nn.Conv2d(
+        in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]
+        convolution.stride,  # type: ignore[arg-type]
+        convolution.padding,  # type: ignore[arg-type]
+        bias=convolution.bias is not None,
+    )
+    if not keep:
+        nn.init.kaiming_normal_(other.weight, mode="fan_out", nonlinearity="relu")
+        return other
+    with torch.no_grad():
+        kernels = convolution.weight
+        if in_channels == 1:
+            other.weight.copy_(kernels.sum(1, keepdim=True))
+        else:
+            colours = torch.arange(in_channels, device=kernels.device) % 3
+            other.weight.copy_(kernels[:, colours] * (3 / in_channels))
+        if other.bias is not None and convolution.bias is not None:
+            other.bias.copy_(convolution.bias)
+    logger.info("the first convolution was inflated from 3 to %d channels", in_channels)
+    return other

@@ -1,0 +1,270 @@
+"""Xception backbones: deep learning with depthwise separable convolutions.
+
+Francois Chollet, 2016. https://arxiv.org/abs/1610.02357
+`xception65` is the aligned, deeper form of DeepLabV3+: Liang-Chieh Chen, Yukun Zhu, George Papandreou, Florian Schroff,
+Hartwig Adam, 2018. https://arxiv.org/abs/1802.02611, in the authors' code
+https://github.com/tensorflow/models/tree/master/research/deeplab
+
+Differs from the papers:
+- `xception` pads every convolution and pooling symmetrically, so that sizes round up; the paper's stem is not padded
+- at output stride 8 or 16 the last stages keep their resolution: a pooling or convolution loses its stride, and the
+  convolutions after it are dilated
+- `xception65` has ReLU before a separable convolution, and only in its last three also between and after the two
+  parts, as in the authors' code; the paper's text has ReLU after every depthwise convolution
+"""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from seg_core.interfaces import FeatureInfo
+from seg_models.backbones.base import Backbone, check_arguments, refuse_weights
+from seg_models.layers import ConvNormAct
+
+__all__ = ["AlignedXception", "Xception", "xception", "xception65"]
+
+INSTEAD = "take weights_backbone='DEFAULT' with backbone='timm:legacy_xception' or 'timm:xception65'"
+
+
+class Separable(nn.Sequential):
+    """A depthwise 3x3 and a pointwise convolution, with nothing in between (figure 4)."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, groups=in_channels, bias=False),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        )
+
+
+class Block(nn.Module):
+    """Separable convolutions after ReLU, pooled where the block has a stride, beside a shortcut (figure 5)."""
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        stride: int = 1,
+        pooled: bool = False,
+        dilation: int = 1,
+        relu_first: bool = True,
+    ) -> None:
+        super().__init__()
+        # the shortcut is first, so that parameters come in the order of the published files
+        self.shortcut = ConvNormAct(widths[0], widths[-1], 1, stride=stride, act=None) if pooled else None
+        layers: list[nn.Module] = []
+        for position, (before, after) in enumerate(itertools.pairwise(widths)):
+            # the block's input is the shortcut's too, so the first ReLU must not work in place
+            layers += [nn.ReLU(inplace=position > 0)] if position > 0 or relu_first else []
+            layers += [Separable(before, after, dilation), nn.BatchNorm2d(after)]
+        if pooled:
+            layers.append(nn.MaxPool2d(3, stride, padding=1))
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, widths[0], h, w) to (N, widths[-1], h / stride, w / stride)."""
+        shortcut = features if self.shortcut is None else self.shortcut(features)
+        result: Tensor = self.main(features) + shortcut
+        return result
+
+
+class Stride:
+    """Hands out strides until the output stride is reached, and dilation from then on."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.total = 1
+        self.dilation = 1
+
+    def step(self) -> int:
+        """The stride of the next layer that would halve the size; call it after that layer's dilation was read."""
+        if self.total < self.limit:
+            self.total *= 2
+            return 2
+        self.dilation *= 2
+        return 1
+
+
+class Xception(Backbone):
+    """The convolutional part of Xception (figure 5).
+
+    Args:
+        in_channels: of the images.
+        output_stride: pixels per feature of the last stages: 8, 16 or 32.
+    """
+
+    def __init__(self, in_channels: int = 3, output_stride: int = 32) -> None:
+        super().__init__()
+        stride, info = Stride(output_stride), []
+        self.stem = nn.Sequential(ConvNormAct(in_channels, 32, 3, stride=stride.step()), ConvNormAct(32, 64, 3))
+        info.append(FeatureInfo("stage1", 64, stride.total))
+        entry = []
+        for number, (before, after) in enumerate(((64, 128), (128, 256), (256, 728)), 2):
+            # where the pooling has lost its stride, it is what comes after it that is dilated
+            dilation = stride.dilation
+            entry.append(
+                Block(
+                    (before, after, after), stride=stride.step(), pooled=True, dilation=dilation, relu_first=number > 2
+                )
+            )
+            info.append(FeatureInfo(f"stage{number}", after, stride.total))
+        self.entry = nn.Sequential(*entry)
+        self.middle = nn.Sequential(*(Block((728,) * 4, dilation=stride.dilation) for _ in range(8)))
+        dilation = stride.dilation
+        self.exit = nn.Sequential(
+            Block((728, 728, 1024), stride=stride.step(), pooled=True, dilation=dilation),
+            Separable(1024, 1536, stride.dilation),
+            nn.BatchNorm2d(1536),
+            nn.ReLU(inplace=True),
+            Separable(1536, 2048, stride.dilation),
+            nn.BatchNorm2d(2048),
+            nn.ReLU(inplace=True),
+        )
+        info.append(FeatureInfo("stage5", 2048, stride.total))
+        self.feature_info = tuple(info)
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns `"stage1"` to `"stage5"`, as `Backbone.forward`; sizes rounded up."""
+        features = OrderedDict(stage1=self.stem(images))  # (N, 64, H/2, W/2)
+        features["stage2"] = self.entry[0](features["stage1"])  # (N, 128, H/4, W/4)
+        features["stage3"] = self.entry[1](features["stage2"])  # (N, 256, H/8, W/8)
+        features["stage4"] = self.middle(self.entry[2](features["stage3"]))  # (N, 728, H/16, W/16)
+        features["stage5"] = self.exit(features["stage4"])  # (N, 2048, H/32, W/32)
+        return features
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class AlignedSeparable(nn.Sequential):
+    """A depthwise 3x3 and a pointwise convolution, each with batch norm, and ReLU before them or after each."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1, relu_first: bool = True
+    ) -> None:
+        act = None if relu_first else _relu
+        depthwise = ConvNormAct(
+            in_channels, in_channels, 3, stride=stride, dilation=dilation, groups=in_channels, act=act, norm=_norm
+        )
+        layers: list[nn.Module] = [depthwise, ConvNormAct(in_channels, out_channels, 1, act=act, norm=_norm)]
+        # the input may be a feature of the backbone or a shortcut's input: never in place
+        super().__init__(*([nn.ReLU()] if relu_first else []), *layers)
+
+
+def _relu(_channels: int) -> nn.Module:
+    return nn.ReLU(inplace=True)
+
+
+class AlignedBlock(nn.Module):
+    """Three separable convolutions, the last with the stride (figure 4 of DeepLabV3+).
+
+    Args:
+        widths: of the input and of the three results.
+        stride: of the block.
+        dilation: of the convolutions.
+        shortcut: `"conv"`, `"sum"` or `"none"`.
+    """
+
+    def __init__(self, widths: Sequence[int], *, stride: int = 1, dilation: int = 1, shortcut: str = "sum") -> None:
+        super().__init__()
+        options = {"dilation": dilation, "relu_first": shortcut != "none"}
+        self.head = nn.Sequential(*(AlignedSeparable(widths[i], widths[i + 1], **options) for i in range(2)))  # type: ignore[arg-type]
+        self.last = AlignedSeparable(widths[2], widths[3], stride=stride, **options)  # type: ignore[arg-type]
+        self.shortcut = (
+            ConvNormAct(widths[0], widths[3], 1, stride=stride, act=None, norm=_norm) if shortcut == "conv" else None
+        )
+        self.adds = shortcut != "none"
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (N, widths[0], h, w) to (N, widths[2], h, w), from before the stride, and the block's result."""
+        fine = self.head(features)
+        result = self.last(fine)
+        if self.adds:
+            result = result + (features if self.shortcut is None else self.shortcut(features))
+        return fine, result
+
+
+class AlignedXception(Backbone):
+    """The convolutional part of the 65 layers deep Xception of DeepLabV3+ (its figure 4).
+
+    Args:
+        in_channels: of the images.
+        output_stride: pixels per feature of the last stages: 8, 16 or 32.
+    """
+
+    def __init__(self, in_channels: int = 3, output_stride: int = 32) -> None:
+        super().__init__()
+        stride, info = Stride(output_stride), []
+        self.stem = nn.Sequential(
+            ConvNormAct(in_channels, 32, 3, stride=stride.step(), norm=_norm), ConvNormAct(32, 64, 3, norm=_norm)
+        )
+        entry = []
+        for number, (before, after) in enumerate(((64, 128), (128, 256), (256, 728)), 1):
+            info.append(FeatureInfo(f"stage{number}", after, stride.total))
+            dilation = stride.dilation
+            entry.append(
+                AlignedBlock((before, after, after, after), stride=stride.step(), dilation=dilation, shortcut="conv")
+            )
+        self.entry = nn.ModuleList(entry)
+        self.middle = nn.ModuleList(AlignedBlock((728,) * 4, dilation=stride.dilation) for _ in range(16))
+        info.append(FeatureInfo("stage4", 1024, stride.total))
+        dilation = stride.dilation
+        self.exit = nn.ModuleList(
+            [
+                AlignedBlock((728, 728, 1024, 1024), stride=stride.step(), dilation=dilation, shortcut="conv"),
+                AlignedBlock((1024, 1536, 1536, 2048), dilation=stride.dilation, shortcut="none"),
+            ]
+        )
+        info.append(FeatureInfo("stage5", 2048, stride.total))
+        self.feature_info = tuple(info)
+
+    def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
+        """Returns `"stage1"` to `"stage5"`, each but the last from before a stride, as `Backbone.forward`."""
+        features = OrderedDict()
+        x = self.stem(images)  # (N, 64, H/2, W/2)
+        for number, block in enumerate(self.entry, 1):
+            features[f"stage{number}"], x = block(x)  # (N, 128, H/2, W/2), (N, 256, H/4, W/4), (N, 728, H/8, W/8)
+        for block in self.middle:
+            _, x = block(x)  # (N, 728, H/16, W/16)
+        features["stage4"], x = self.exit[0](x)  # (N, 1024, H/16, W/16)
+        _, features["stage5"] = self.exit[1](x)  # (N, 2048, H/32, W/32)
+        return features
+
+
+def xception(
+    *,
+    weights: object = None,
+    progress: bool = True,  # noqa: ARG001 - of every backbone
+    in_channels: int = 3,
+    output_stride: int = 32,
+) -> Xception:
+    """Builds Xception.
+
+    Args:
+        weights: None: torchvision publishes none.
+        progress: of no effect.
+        in_channels: channels of the images.
+        output_stride: pixels per feature of the last stages: 8, 16 or 32.
+
+    Raises:
+        UnknownNameError: if weights are named.
+        InvalidArgumentError: if another argument is outside of what is allowed.
+    """
+    check_arguments(in_channels, output_stride)
+    refuse_weights("xception", weights, INSTEAD)
+    return Xception(in_channels, output_stride)
+
+
+def xception65(
+    *,
+    weights: object = None,
+    progress: bool = True,  # noqa: ARG001 - of every backbone
+    in_channels: int = 3,
+    output_stride: int = 32,
+) -> AlignedXception:
+    """Builds the aligned Xception of DeepLabV3+; arguments as for `xception`."""
+    check_arguments(in_channels, output_stride)
+    refuse_weights("xception65", weights, INSTEAD)
+    return AlignedXception(in_channels, output_stride)
