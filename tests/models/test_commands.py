@@ -90,7 +90,7 @@ def test_predict_default_folder_is_said(pictures, model_file, tmp_path, monkeypa
         ),
         (["pictures", "pictures2", "--model", "model.pt"], "would both be written to"),
         (["pictures", "--model", "enet"], "model 'enet' has no published weights; give a model file as --model"),
-        (["pictures", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'?"),
+        (["pictures", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'"),
         (
             ["pictures", "--model", "model.pt", "--weights", "VOC"],
             "--weights VOC cannot be used with model file model.pt",
@@ -143,6 +143,8 @@ def test_models_lists_every_model_with_its_facts(capsys):
         line.split()[0]: line.split()[1:] for line in lines[1:] if line and line.split()[0] in seg_models.list_models()
     }
     assert set(listed) == set(seg_models.list_models())
+    assert "bisenet" not in {line.split()[0] for line in lines[1:] if line}
+    assert "with create(NETWORK, backbone=NAME): bisenet, deeplabv3, " in lines[-2]
     assert listed["enet"][:5] == ["0.37", "M", "4.2", "G", "0"]
     assert listed["fcn_resnet50"][:5] == ["32.96", "M", "276.7", "G", "1"]
 
@@ -170,6 +172,10 @@ def test_models_show_tells_facts_and_weights(capsys):
         assert text in shown
     assert seg("models", "show", "enet") == 0
     assert "weights   none published" in capsys.readouterr().out
+    assert seg("models", "show", "upernet") == 0
+    shown = capsys.readouterr().out
+    assert 'of your choice: create("upernet", backbone="resnet50")' in shown
+    assert "params" not in shown
 
 
 def test_models_show_unknown_name_suggests_the_nearest(capsys):

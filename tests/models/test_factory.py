@@ -1,15 +1,20 @@
 import pytest
+import torch
 
 import seg_models
 from seg_core import registry
 from seg_core.errors import InvalidArgumentError, UnknownNameError
+from seg_core.metadata import DatasetMetadata
+from seg_core.preprocessing import Preprocessing
 from seg_core.weights import WeightsEnum
-from seg_models.catalog import MODELS
+from seg_models.catalog import BACKBONES, MODELS
 
 
 def test_list_models_names_the_catalog_and_takes_a_pattern():
-    assert set(MODELS) <= set(seg_models.list_models())
-    assert seg_models.list_models("fcn_*") == ["fcn_resnet34", "fcn_resnet50"]
+    models = {name for name, entry in MODELS.items() if not entry.any_backbone}
+    assert models <= set(seg_models.list_models())
+    assert not {"fcn", "upernet"} & set(seg_models.list_models())
+    assert seg_models.list_models("fcn_resnet[35]*") == ["fcn_resnet34", "fcn_resnet50"]
     assert seg_models.list_models("nothing*") == []
 
 
@@ -42,14 +47,84 @@ def test_create_finds_network_and_backbone_whatever_the_capitals():
     model = seg_models.create("FCN", backbone="resnet34", num_classes=2, output_stride=32)
     assert model.build_spec.builder == "fcn_resnet34"
     assert seg_models.create("enet", num_classes=2).build_spec.builder == "enet"
+    with torch.device("meta"):
+        for family in ("DeepLabV3+", "deeplabv3plus"):
+            for backbone in ("xception", "xception65"):
+                model = seg_models.create(family, backbone=backbone)
+                assert model.build_spec.builder == "deeplabv3plus_xception"
+        assert seg_models.create("sfnet-lite", backbone="resnet18").build_spec.builder == "sfnet_lite_resnet18"
+
+
+ON_ANY = sorted(name for name, entry in MODELS.items() if entry.any_backbone)
+
+
+@pytest.mark.parametrize("name", ON_ANY)
+@pytest.mark.parametrize("backbone", ["efficientnet_b0", "vgg16_bn", "xception", "timm:resnet18"])
+def test_create_takes_any_backbone(name, backbone):
+    if backbone.startswith("timm:"):
+        pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = seg_models.create(name, backbone=backbone, num_classes=5).eval()
+        spec = model.build_spec
+        images = torch.zeros(1, 3, 96, 128)
+        assert model(images)["out"].shape == (1, 5, 96, 128)
+        again = seg_models.get_model(spec.builder, form=spec.form, **spec.arguments)
+    if spec.builder == name:
+        assert spec.arguments["backbone"] == backbone
+    assert list(again.state_dict()) == list(model.state_dict())
+
+
+def test_create_on_a_backbone_of_timm_saves_and_loads(tmp_path):
+    pytest.importorskip("timm")
+    model = seg_models.create("upernet", backbone="timm:convnext_atto", num_classes=2, aux_loss=True).eval()
+    assert model.build_spec.arguments["backbone"] == "timm:convnext_atto"
+    metadata = DatasetMetadata("two", ("sky", "ground"))
+    seg_models.save_model(model, tmp_path / "model.pt", metadata=metadata, preprocessing=Preprocessing())
+    again = seg_models.load_model(tmp_path / "model.pt")
+    images = torch.randn(1, 3, 65, 97)
+    with torch.inference_mode():
+        outputs, expected = again(images), model(images)
+    assert list(outputs) == ["out", "aux"]
+    assert outputs["out"].shape == (1, 2, 65, 97)
+    assert torch.equal(outputs["out"], expected["out"])
+
+
+def test_get_model_of_a_network_without_its_backbone_asks_for_it():
+    with pytest.raises(InvalidArgumentError, match=r"model 'upernet' needs backbone=, one of list_backbones\(\)"):
+        seg_models.get_model("upernet")
+
+
+def test_network_on_a_backbone_that_lacks_its_features_says_which():
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        with pytest.raises(InvalidArgumentError, match="needs 4 features, and the backbone has 3; choose another"):
+            seg_models.create("upernet", backbone="timm:vit_tiny_patch16_224")
+        with pytest.raises(
+            InvalidArgumentError, match="needs a feature of stride 4, and the backbone has strides 16, 16"
+        ):
+            seg_models.create("deeplabv3plus", backbone="timm:vit_tiny_patch16_224", output_stride=32)
+
+
+def test_list_backbones_names_the_catalog_and_takes_a_pattern():
+    assert seg_models.list_backbones("resnet*") == ["resnet101", "resnet18", "resnet34", "resnet50"]
+    assert set(BACKBONES) <= set(seg_models.list_backbones())
+
+
+def test_get_backbone_wrong_name_or_option_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown backbone 'resnet51'.*Did you mean 'resnet50'"):
+        seg_models.get_backbone("resnet51")
+    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'stemm'.*Did you mean 'stem'"):
+        seg_models.get_backbone("resnet18", stemm="deep")
+    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'depth'"):
+        seg_models.pspnet_resnet18(backbone_options={"depth": 3})
 
 
 @pytest.mark.parametrize(
     ("family", "backbone", "error", "words"),
     [
         ("fnc", None, UnknownNameError, r"unknown network 'fnc'.*Did you mean 'FCN'"),
-        ("fcn", None, InvalidArgumentError, r"network 'fcn' needs backbone=, one of resnet34, resnet50"),
-        ("fcn", "resnet5", UnknownNameError, r"no backbone 'resnet5'.*Did you mean 'resnet50'"),
+        ("fcn", None, InvalidArgumentError, r"network 'fcn' needs backbone=, .* it is known on resnet101, resnet18"),
+        ("fcn", "resnet5", UnknownNameError, r"unknown backbone 'resnet5'.*Did you mean 'resnet50'"),
         ("enet", "resnet50", UnknownNameError, r"network 'enet' has no backbone to choose, got backbone='resnet50'"),
     ],
 )

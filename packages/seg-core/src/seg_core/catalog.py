@@ -71,6 +71,8 @@ class ModelEntry(Entry):
         params: trainable parameters at 21 classes, default form, without auxiliary heads.
         macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 picture, same form.
         min_size: smallest height and width in pixels that `forward` takes.
+        any_backbone: whether this is a network on any backbone: its builder takes the backbone's name first, and facts
+            that depend on the backbone are empty. Such a row is no model of its own, so lists leave it out.
         outputs: keys of the result with `aux_loss=True`.
         forms: names of the forms the builder knows, the default first.
         weights_enum: public name of the weights enum, or None where there are no weights.
@@ -83,6 +85,7 @@ class ModelEntry(Entry):
     params: int = 0
     macs: int = 0
     min_size: int = 1
+    any_backbone: bool = False
     outputs: tuple[str, ...] = ("out",)
     forms: tuple[str, ...] = ("paper",)
     weights_enum: str | None = None

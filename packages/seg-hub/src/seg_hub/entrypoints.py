@@ -6,10 +6,12 @@ from seg_models.catalog import MODELS as _MODELS
 from seg_models.factory import get_model_builder, get_model_weights, get_weight, list_models
 
 # `from seg_hub.entrypoints import *` asks for each of these; the catalog is the only list of the builders
-__all__ = [*_MODELS, "get_model_weights", "get_weight", "list_models"]
+_BUILDERS = [name for name, entry in _MODELS.items() if not entry.any_backbone]
+
+__all__ = [*_BUILDERS, "get_model_weights", "get_weight", "list_models"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODELS:
+    if name in _BUILDERS:
         return get_model_builder(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,12 @@ from seg_core.model_file import (
 )
 from seg_models.factory import (
     create as create,
+    get_backbone as get_backbone,
     get_model as get_model,
     get_model_builder as get_model_builder,
     get_model_weights as get_model_weights,
     get_weight as get_weight,
+    list_backbones as list_backbones,
     list_models as list_models,
 )
 from seg_models.inference.predictor import (
@@ -18,10 +20,56 @@ from seg_models.inference.predictor import (
     Predictor as Predictor,
 )
 from seg_models.inference.whole import predict_whole as predict_whole
+from seg_models.networks.bisenet import (
+    bisenet_resnet18 as bisenet_resnet18,
+    bisenet_resnet50 as bisenet_resnet50,
+    bisenet_xception as bisenet_xception,
+)
+from seg_models.networks.deeplabv3 import (
+    deeplabv3_mobilenet_v3_large as deeplabv3_mobilenet_v3_large,
+    deeplabv3_resnet101 as deeplabv3_resnet101,
+    deeplabv3_resnet18 as deeplabv3_resnet18,
+    deeplabv3_resnet50 as deeplabv3_resnet50,
+)
+from seg_models.networks.deeplabv3plus import (
+    deeplabv3plus_mobilenet_v3_large as deeplabv3plus_mobilenet_v3_large,
+    deeplabv3plus_resnet101 as deeplabv3plus_resnet101,
+    deeplabv3plus_resnet18 as deeplabv3plus_resnet18,
+    deeplabv3plus_resnet50 as deeplabv3plus_resnet50,
+    deeplabv3plus_xception as deeplabv3plus_xception,
+)
 from seg_models.networks.enet import enet as enet
 from seg_models.networks.fcn import (
+    fcn_resnet101 as fcn_resnet101,
+    fcn_resnet18 as fcn_resnet18,
     fcn_resnet34 as fcn_resnet34,
     fcn_resnet50 as fcn_resnet50,
+    fcn_vgg16 as fcn_vgg16,
+)
+from seg_models.networks.lraspp import (
+    lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large,
+    lraspp_mobilenet_v3_small as lraspp_mobilenet_v3_small,
+    lraspp_resnet18 as lraspp_resnet18,
+)
+from seg_models.networks.pspnet import (
+    pspnet_resnet101 as pspnet_resnet101,
+    pspnet_resnet18 as pspnet_resnet18,
+    pspnet_resnet50 as pspnet_resnet50,
+)
+from seg_models.networks.sfnet import (
+    sfnet_resnet101 as sfnet_resnet101,
+    sfnet_resnet18 as sfnet_resnet18,
+    sfnet_resnet50 as sfnet_resnet50,
+)
+from seg_models.networks.sfnet_lite import (
+    sfnet_lite_resnet101 as sfnet_lite_resnet101,
+    sfnet_lite_resnet18 as sfnet_lite_resnet18,
+    sfnet_lite_resnet50 as sfnet_lite_resnet50,
+)
+from seg_models.networks.upernet import (
+    upernet_resnet101 as upernet_resnet101,
+    upernet_resnet18 as upernet_resnet18,
+    upernet_resnet50 as upernet_resnet50,
 )
 from seg_models.pretrained.enums import FCN_ResNet50_Weights as FCN_ResNet50_Weights
 
@@ -30,16 +78,48 @@ __all__ = [
     "FCN_ResNet50_Weights",
     "Prediction",
     "Predictor",
+    "bisenet_resnet18",
+    "bisenet_resnet50",
+    "bisenet_xception",
     "create",
+    "deeplabv3_mobilenet_v3_large",
+    "deeplabv3_resnet101",
+    "deeplabv3_resnet18",
+    "deeplabv3_resnet50",
+    "deeplabv3plus_mobilenet_v3_large",
+    "deeplabv3plus_resnet101",
+    "deeplabv3plus_resnet18",
+    "deeplabv3plus_resnet50",
+    "deeplabv3plus_xception",
     "enet",
+    "fcn_resnet101",
+    "fcn_resnet18",
     "fcn_resnet34",
     "fcn_resnet50",
+    "fcn_vgg16",
+    "get_backbone",
     "get_model",
     "get_model_builder",
     "get_model_weights",
     "get_weight",
+    "list_backbones",
     "list_models",
     "load_model",
+    "lraspp_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_small",
+    "lraspp_resnet18",
     "predict_whole",
+    "pspnet_resnet101",
+    "pspnet_resnet18",
+    "pspnet_resnet50",
     "save_model",
+    "sfnet_lite_resnet101",
+    "sfnet_lite_resnet18",
+    "sfnet_lite_resnet50",
+    "sfnet_resnet101",
+    "sfnet_resnet18",
+    "sfnet_resnet50",
+    "upernet_resnet101",
+    "upernet_resnet18",
+    "upernet_resnet50",
 ]

@@ -8,10 +8,12 @@ EXPORTS = {
         "seg_core.model_file": ["load_model", "save_model"],
         "seg_models.factory": [
             "create",
+            "get_backbone",
             "get_model",
             "get_model_builder",
             "get_model_weights",
             "get_weight",
+            "list_backbones",
             "list_models",
         ],
         "seg_models.inference.predictor": ["Prediction", "Predictor"],
@@ -19,7 +21,7 @@ EXPORTS = {
     }.items()
     for name in names
 }
-EXPORTS |= {name: entry.target for name, entry in MODELS.items()}
+EXPORTS |= {name: entry.target for name, entry in MODELS.items() if not entry.any_backbone}
 EXPORTS |= {
     entry.weights_enum: f"seg_models.pretrained.enums:{entry.weights_enum}"
     for entry in MODELS.values()

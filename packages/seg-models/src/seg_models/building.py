@@ -18,6 +18,7 @@ from seg_core.metadata import resolve_metadata
 from seg_core.model_file import BuildSpec, ModelInfo
 from seg_core.registry import MODELS
 from seg_core.weights import Weights, WeightsEnum
+from seg_models.factory import get_backbone
 from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from seg_models.pretrained.enums import enum_of_model
 
@@ -32,13 +33,15 @@ def build_network(
     name: str,
     make: Callable[..., NetworkT],
     *,
-    weights: WeightsEnum | str | os.PathLike[str] | None,
-    progress: bool,
-    num_classes: int | None,
-    aux_loss: bool | None,
-    weights_backbone: object,
-    in_channels: int,
-    form: str | None,
+    weights: WeightsEnum | str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    num_classes: int | None = None,
+    aux_loss: bool | None = None,
+    weights_backbone: object = None,
+    in_channels: int = 3,
+    form: str | None = None,
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
@@ -46,16 +49,21 @@ def build_network(
     """Does what every builder does: settles form, options, weights and number of classes, makes the network, loads it.
 
     Args:
-        name: of the model in the catalog.
+        name: of the model in the catalog; with a backbone, of the row for any backbone. Where the catalog has a row
+            `<name>_<backbone>`, the network is that one.
         make: makes the network with fresh parameters (the backbone's may be loaded); called with the keywords
-            `num_classes`, `in_channels`, `aux_loss` where the catalog names more outputs than `"out"`, and `options`.
+            `num_classes`, `aux_loss` where the catalog names more outputs than `"out"`, and the `options`. Where
+            there is a backbone, what makes it comes first: a function of its options, as `output_stride`; else there
+            is the keyword `in_channels`.
         weights: member of the model's enum, its name, `"DEFAULT"`, a checkpoint file, or None.
         progress: whether a download shows a bar.
         num_classes: of the logits; None takes the checkpoint's number, or 21 without a checkpoint.
         aux_loss: whether there are auxiliary outputs; None is False.
-        weights_backbone: what the user named for the backbone; `make` loads it. Cannot be combined with `weights`.
+        weights_backbone: what the user named for the backbone. Cannot be combined with `weights`.
         in_channels: of the images.
         form: name of a form, or None for the one that the weights need, or else the model's first.
+        backbone: name of the backbone, where the network has one.
+        backbone_options: more options of its builder; plain values. They go before those that `make` gives.
         options: the network's own options as the user gave them, None where not said; plain values.
         defaults: what an option is where neither the user nor the form says it.
         presets: form -> option -> the value that the form needs.
@@ -72,13 +80,24 @@ def build_network(
         InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
         CorruptFileError: if the checkpoint is damaged or of another network.
     """
+    given: dict[str, Any] = {}
+    if backbone is not None:
+        row = f"{name}_{backbone}"
+        if row in MODELS:
+            name = row
+        else:
+            given["backbone"] = backbone
+        if backbone_options:
+            given["backbone_options"] = dict(backbone_options)
     entry = _entry(name)
+    if backbone is not None:
+        backbone = entry.backbone or backbone
     if num_classes is not None:
         _check_count("num_classes", num_classes)
     _check_count("in_channels", in_channels)
     if aux_loss and len(entry.outputs) == 1:
         raise InvalidArgumentError(f"model {name!r} has no auxiliary heads, so aux_loss=True cannot be; leave it out")
-    if weights_backbone is not None and entry.backbone is None:
+    if weights_backbone is not None and backbone is None:
         raise InvalidArgumentError(
             f"model {name!r} has no backbone, got weights_backbone={weights_backbone!r}; leave it out"
         )
@@ -92,10 +111,23 @@ def build_network(
     arguments: dict[str, Any] = {"in_channels": in_channels}
     if len(entry.outputs) > 1:
         arguments["aux_loss"] = bool(aux_loss)
-    arguments |= _settle_options(form, options or {}, defaults or {}, (presets or {}).get(form, {}))
+    arguments |= _settle_options(form, {**(options or {})}, defaults or {}, (presets or {}).get(form, {}))
+
+    def make_backbone(**own: Any) -> nn.Module:
+        assert backbone is not None
+        return get_backbone(
+            backbone,
+            weights=weights_backbone,
+            progress=progress,
+            in_channels=in_channels,
+            **{**own, **(backbone_options or {})},
+        )
 
     def make_for(classes: int) -> NetworkT:
-        return make(num_classes=classes, **arguments)
+        if backbone is None:
+            return make(num_classes=classes, **arguments)
+        rest = {option: value for option, value in arguments.items() if option != "in_channels"}
+        return make(make_backbone, num_classes=classes, **rest)
 
     if num_classes is None:
         num_classes = checkpoint.count_classes(make_for) if checkpoint is not None else DEFAULT_NUM_CLASSES
@@ -103,7 +135,7 @@ def build_network(
     # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
     if checkpoint is not None:
         network.initialised_anew = load_checkpoint(network, checkpoint, make_for)  # type: ignore[assignment]
-    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments})  # type: ignore[assignment]
+    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments, **given})  # type: ignore[assignment]
     if checkpoint is not None and checkpoint.info is not None and num_classes == checkpoint.num_classes:
         network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
     return network
@@ -125,7 +157,7 @@ def _settle_options(
                 f"{name}={value!r} contradicts form {form!r}, which needs {name}={needed!r}; leave out {name}, or "
                 "choose another form"
             )
-        settled[name] = next(v for v in (value, needed, defaults[name]) if v is not None)
+        settled[name] = next((v for v in (value, needed, defaults[name]) if v is not None), None)
     return settled
 
 
@@ -165,7 +197,7 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
 def looks_like_path(text: str) -> bool:
     """Tells a file from the name of a model or a weights member: it exists, has a folder, or a checkpoint's suffix."""
     path = Path(text)
-    return path.is_file() or path.name != text or path.suffix in (".pt", ".pth")
+    return path.is_file() or path.name != text or path.suffix in (".pt", ".pth", ".safetensors")
 
 
 def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Checkpoint | None) -> str:

@@ -4,6 +4,9 @@ No torch here: listing names is instant. Everything that shows models (`list_mod
 names of the package, `seg models`, torch.hub) is made from these tables.
 """
 
+from dataclasses import replace
+from typing import Any
+
 from seg_core.catalog import Entry, ModelEntry, WeightsEntry
 
 __all__ = ["BACKBONES", "COMMANDS", "MODELS", "PREDICTORS"]
@@ -11,6 +14,55 @@ __all__ = ["BACKBONES", "COMMANDS", "MODELS", "PREDICTORS"]
 # what torchvision's models were trained with
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_TITLES = {
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "resnet101": "ResNet-101",
+    "vgg16": "VGG-16",
+    "vgg16_bn": "VGG-16 with batch norm",
+    "mobilenet_v3_large": "MobileNetV3 large",
+    "mobilenet_v3_small": "MobileNetV3 small",
+    "efficientnet_b0": "EfficientNet-B0",
+    "efficientnet_b1": "EfficientNet-B1",
+    "efficientnet_b2": "EfficientNet-B2",
+    "efficientnet_b3": "EfficientNet-B3",
+    "efficientnet_b4": "EfficientNet-B4",
+    "xception": "Xception",
+    "xception65": "aligned Xception-65",
+}
+
+BACKBONES: dict[str, Entry] = {
+    name: Entry(f"seg_models.backbones.{module}:{name}", title)
+    for name, title in _TITLES.items()
+    for module in ("resnet", "vgg", "mobilenet_v3", "efficientnet", "xception")
+    if name.startswith(module)
+}
+
+
+def _network(
+    name: str, family: str, what: str, on: dict[str, tuple[int, int] | dict[str, Any]], **common: Any
+) -> dict[str, ModelEntry]:
+    """The rows of a network: one for any backbone, and one for each backbone it is known on.
+
+    Args:
+        name: of the builder that takes a backbone, and of its module.
+        family: the paper's name.
+        what: it is, in a few words.
+        on: backbone -> parameters and multiply-accumulates, or all that is particular to the row.
+        common: to all rows.
+    """
+    module = f"seg_models.networks.{name}"
+    rows = {name: ModelEntry(f"{module}:{name}", f"{what} on any backbone", family, any_backbone=True, **common)}
+    for backbone, facts in on.items():
+        known = dict(zip(("params", "macs"), facts, strict=True)) if isinstance(facts, tuple) else facts
+        builder = f"{name}_{backbone}"
+        stands_on = {"backbone": backbone, **common, **known}
+        summary = f"{what} on {_TITLES[stands_on['backbone']]}"
+        rows[builder] = ModelEntry(f"{module}:{builder}", summary, family, **stands_on)
+    return rows
+
 
 MODELS: dict[str, ModelEntry] = {
     "enet": ModelEntry(
@@ -20,27 +72,119 @@ MODELS: dict[str, ModelEntry] = {
         params=366_148,
         macs=4_159_045_632,
     ),
-    "fcn_resnet34": ModelEntry(
-        "seg_models.networks.fcn:fcn_resnet34",
-        "fully convolutional head on a dilated ResNet-34",
-        family="FCN",
-        backbone="resnet34",
-        params=21_877_461,
-        macs=185_670_303_744,
+    **_network(
+        "fcn",
+        "FCN",
+        "fully convolutional head",
+        {
+            "resnet18": (11_769_301, 101_113_135_104),
+            "resnet34": (21_877_461, 185_670_303_744),
+            "resnet50": (32_957_013, 276_735_983_616),
+            "resnet101": (51_949_141, 431_891_677_184),
+            "vgg16": {"params": 134_362_751, "macs": 221_670_014_976, "min_size": 32, "forms": ("paper",)},
+        },
         outputs=("out", "aux"),
         forms=("paper", "torchvision"),
     ),
-    "fcn_resnet50": ModelEntry(
-        "seg_models.networks.fcn:fcn_resnet50",
-        "fully convolutional head on a dilated ResNet-50",
-        family="FCN",
-        backbone="resnet50",
-        params=32_957_013,
-        macs=276_735_983_616,
+    **_network(
+        "deeplabv3",
+        "DeepLabV3",
+        "atrous spatial pyramid pooling",
+        {
+            "resnet18": (15_313_749, 129_052_573_696),
+            "resnet50": (39_048_533, 322_326_495_232),
+            "resnet101": (58_040_661, 477_482_188_800),
+            "mobilenet_v3_large": (10_435_141, 18_442_223_488),
+        },
         outputs=("out", "aux"),
         forms=("paper", "torchvision"),
-        weights_enum="FCN_ResNet50_Weights",
-        weights={
+    ),
+    **_network(
+        "deeplabv3plus",
+        "DeepLabV3+",
+        "atrous spatial pyramid pooling and a decoder",
+        {
+            "resnet18": (16_608_181, 82_577_588_224),
+            "resnet50": (40_352_181, 138_446_110_720),
+            "resnet101": (59_344_309, 177_235_034_112),
+            "mobilenet_v3_large": (4_720_373, 11_481_382_784),
+            "xception": {"backbone": "xception65", "params": 41_055_413, "macs": 102_568_116_224},
+        },
+        outputs=("out", "aux"),
+    ),
+    **_network(
+        "lraspp",
+        "LRASPP",
+        "gated lite head",
+        {
+            "mobilenet_v3_large": (3_221_538, 3_947_700_096),
+            "mobilenet_v3_small": (1_077_954, 1_268_932_608),
+            "resnet18": (11_313_258, 32_013_090_816),
+        },
+        forms=("paper", "torchvision"),
+    ),
+    **_network(
+        "pspnet",
+        "PSPNet",
+        "pyramid pooling",
+        {
+            "resnet18": (12_622_293, 105_948_250_112),
+            "resnet50": (46_592_597, 354_097_823_744),
+            "resnet101": (65_584_725, 509_253_517_312),
+        },
+        outputs=("out", "aux"),
+    ),
+    **_network(
+        "upernet",
+        "UPerNet",
+        "feature pyramid with pyramid pooling",
+        {
+            "resnet18": (40_789_077, 437_940_387_840),
+            "resnet50": (64_032_341, 470_997_270_528),
+            "resnet101": (83_024_469, 509_786_193_920),
+        },
+        outputs=("out", "aux"),
+    ),
+    **_network(
+        "bisenet",
+        "BiSeNet",
+        "spatial path and context path",
+        {
+            "resnet18": (12_894_293, 25_932_038_144),
+            "resnet50": (28_076_629, 52_406_681_600),
+            "xception": (25_034_557, 56_992_923_648),
+        },
+        outputs=("out", "aux", "aux_16x"),
+    ),
+    **_network(
+        "sfnet",
+        "SFNet",
+        "feature pyramid aligned by semantic flow",
+        {
+            "resnet18": (12_721_493, 45_786_726_400),
+            "resnet50": (31_201_877, 151_705_878_528),
+            "resnet101": (50_194_005, 190_494_801_920),
+        },
+        outputs=("out", "aux", "aux_8x", "aux_16x"),
+    ),
+    **_network(
+        "sfnet_lite",
+        "SFNet-Lite",
+        "two levels aligned by gated semantic flow",
+        {
+            "resnet18": (11_931_641, 29_532_356_608),
+            "resnet50": (27_983_737, 86_044_180_480),
+            "resnet101": (46_975_865, 124_833_103_872),
+        },
+        outputs=("out", "aux"),
+    ),
+}
+
+# Published weights: model -> name of its enum, members, the default among them.
+_WEIGHTS: dict[str, tuple[str, dict[str, WeightsEntry], str]] = {
+    "fcn_resnet50": (
+        "FCN_ResNet50_Weights",
+        {
             "COCO_WITH_VOC_LABELS_V1": WeightsEntry(
                 url="https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth",
                 hash="1167a1af",
@@ -63,14 +207,12 @@ MODELS: dict[str, ModelEntry] = {
                 },
             ),
         },
-        default_weights="COCO_WITH_VOC_LABELS_V1",
+        "COCO_WITH_VOC_LABELS_V1",
     ),
 }
 
-BACKBONES: dict[str, Entry] = {
-    f"resnet{depth}": Entry(f"seg_models.backbones.resnet:resnet{depth}", f"ResNet-{depth} of torchvision")
-    for depth in (18, 34, 50, 101)
-}
+for _model, (_enum, _members, _default) in _WEIGHTS.items():
+    MODELS[_model] = replace(MODELS[_model], weights_enum=_enum, weights=_members, default_weights=_default)
 
 PREDICTORS: dict[str, Entry] = {
     "whole": Entry("seg_models.inference.whole:predict_whole", "each picture in one pass"),

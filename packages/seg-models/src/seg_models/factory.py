@@ -1,27 +1,32 @@
 """Models by name. Listing names imports no torch; building does."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
-from seg_core.registry import MODELS
+from seg_core.registry import BACKBONES, MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from seg_core.weights import WeightsEnum
+    from seg_models.backbones.base import Backbone
 
 __all__ = [
     "create",
+    "get_backbone",
     "get_model",
     "get_model_builder",
     "get_model_weights",
     "get_weight",
+    "list_backbones",
     "list_models",
 ]
+
+TIMM = "timm:"
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -30,7 +35,8 @@ def list_models(pattern: str | None = None) -> list[str]:
     Args:
         pattern: shell pattern that the names must match, as `"fcn*"`.
     """
-    return [name for name in MODELS.names() if pattern is None or fnmatch(name, pattern)]
+    names = [name for name in MODELS.names() if pattern is None or fnmatch(name, pattern)]
+    return [name for name in names if not getattr(MODELS.entry(name), "any_backbone", False)]
 
 
 def get_model_builder(name: str) -> "Callable[..., nn.Module]":
@@ -47,7 +53,7 @@ def get_model(name: str, **options: Any) -> "nn.Module":
     """Builds a model by name.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`; or a network's own name with `backbone`, as `"upernet"`.
         options: the builder's arguments: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`,
             `form` and those of the network; see the builder's documentation.
 
@@ -56,48 +62,122 @@ def get_model(name: str, **options: Any) -> "nn.Module":
         InvalidArgumentError: if the builder has no such option, or an option has a value outside of what is allowed.
     """
     builder = get_model_builder(name)
-    parameters = inspect.signature(builder).parameters
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        for option in options:
-            if option not in parameters:
-                raise InvalidArgumentError(
-                    f"model {name!r} has no option {option!r}.{nearest(option, parameters)} Options: "
-                    + ", ".join(parameters)
-                )
+    _check_options(f"model {name!r}", builder, options)
+    entry = MODELS.entry(name)
+    if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in options:
+        raise InvalidArgumentError(f"model {name!r} needs backbone=, one of list_backbones()")
     return builder(**options)
 
 
+def _check_options(what: str, builder: "Callable[..., nn.Module]", options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(builder).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise InvalidArgumentError(
+                f"{what} has no option {option!r}.{nearest(option, parameters)} Options: " + ", ".join(parameters)
+            )
+
+
 def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.Module":
-    """Builds a model by the name of its network and, where several backbones are known for it, the backbone's.
+    """Builds a model by the name of its network and, where it stands on one, the backbone's.
 
     Args:
-        family: name of the network, as `"fcn"`; capitals do not matter.
-        backbone: name of the backbone, as `"resnet50"`; may be left out where the network has only one or none.
+        family: name of the network, as `"fcn"` or `"DeepLabV3+"`; capitals do not matter.
+        backbone: one of `list_backbones()`, as `"resnet50"`, or `"timm:"` and a name of timm; may be left out where the
+            network has none.
         options: the builder's arguments, as for `get_model`.
 
     Raises:
-        UnknownNameError: if there is no such network, or none on that backbone.
+        UnknownNameError: if there is no such network or backbone.
         InvalidArgumentError: if the backbone must be said and is not, or the builder has no such option.
     """
     entries = {name: entry for name in MODELS if isinstance(entry := MODELS.entry(name), ModelEntry)}
-    members = {name: entry for name, entry in entries.items() if entry.family.lower() == family.lower()}
+    wanted = family.lower()
+    members = {
+        name: entry
+        for name, entry in entries.items()
+        if entry.family.lower() == wanted or (entry.any_backbone and name == wanted)
+    }
+    # the other members of a network that was found by its row's name
+    families = {entry.family for entry in members.values()}
+    members |= {name: entry for name, entry in entries.items() if entry.family in families}
     if not members:
-        families = sorted({entry.family for entry in entries.values()})
+        known = sorted({entry.family for entry in entries.values()})
         raise UnknownNameError(
-            f"unknown network {family!r}.{nearest(family, families)} Known: {', '.join(families)}; list_models() names "
+            f"unknown network {family!r}.{nearest(family, known)} Known: {', '.join(known)}; list_models() names "
             "the models"
         )
-    fitting = [name for name, entry in members.items() if backbone is None or entry.backbone == backbone]
+    general = next((name for name, entry in members.items() if entry.any_backbone), None)
+    fitting = [
+        name
+        for name, entry in members.items()
+        if not entry.any_backbone
+        and (backbone is None or entry.backbone == backbone or (general and name == f"{general}_{backbone}"))
+    ]
     if len(fitting) == 1:
         return get_model(fitting[0], **options)
     known = sorted(entry.backbone for entry in members.values() if entry.backbone is not None)
-    if not known:
-        raise UnknownNameError(f"network {family!r} has no backbone to choose, got backbone={backbone!r}; leave it out")
     if backbone is None:
-        raise InvalidArgumentError(f"network {family!r} needs backbone=, one of {', '.join(known)}")
-    raise UnknownNameError(
-        f"network {family!r} has no backbone {backbone!r}.{nearest(backbone, known)} Known: {', '.join(known)}"
-    )
+        raise InvalidArgumentError(
+            f"network {family!r} needs backbone=, one of list_backbones(); it is known on {', '.join(known)}"
+        )
+    if general is None:
+        if not known:
+            raise UnknownNameError(
+                f"network {family!r} has no backbone to choose, got backbone={backbone!r}; leave it out"
+            )
+        raise UnknownNameError(
+            f"network {family!r} has no backbone {backbone!r}.{nearest(backbone, known)} Known: {', '.join(known)}"
+        )
+    return get_model(general, backbone=backbone, **options)
+
+
+def list_backbones(pattern: str | None = None) -> list[str]:
+    """Returns the names of all backbones of all installed packages, sorted; those of timm come on top as `"timm:NAME"`.
+
+    Args:
+        pattern: shell pattern that the names must match, as `"resnet*"`.
+    """
+    return [name for name in BACKBONES.names() if pattern is None or fnmatch(name, pattern)]
+
+
+def get_backbone(
+    name: str,
+    *,
+    weights: object = None,
+    progress: bool = True,
+    in_channels: int = 3,
+    output_stride: int = 32,
+    **options: Any,
+) -> "Backbone":
+    """Builds a backbone by name: a module from images to an ordered dict of features, from fine to coarse.
+
+    Args:
+        name: one of `list_backbones()`, or `"timm:"` and a name of timm, as `"timm:convnext_tiny"`.
+        weights: ImageNet weights: member of torchvision's enum, its name, `"DEFAULT"`, the tag of weights of timm, or
+            None for fresh parameters.
+        progress: whether a download shows a bar.
+        in_channels: channels of the images. For other than 3 the weights' first convolution is inflated: one channel
+            takes the sum over the colours, n channels the colours in turn, times 3 / n.
+        output_stride: pixels per feature of the last stages: 8, 16 or 32; strides beyond it become dilation.
+        options: of this backbone, as `stem="deep"` for ResNets.
+
+    Raises:
+        UnknownNameError: if there are no such backbone or weights.
+        InvalidArgumentError: if the backbone has no such option, or an argument is outside of what is allowed.
+        WriteError: if the weights cannot be fetched.
+    """
+    common = {"weights": weights, "progress": progress, "in_channels": in_channels, "output_stride": output_stride}
+    if name.startswith(TIMM):
+        from seg_models.backbones.timm import timm_backbone
+
+        return timm_backbone(name.removeprefix(TIMM), **common, **options)  # type: ignore[arg-type]
+    builder = BACKBONES.get(name)
+    _check_options(f"backbone {name!r}", builder, options)
+    backbone: Backbone = builder(**common, **options)
+    return backbone
 
 
 def get_model_weights(name: "str | Callable[..., nn.Module]") -> "type[WeightsEnum]":

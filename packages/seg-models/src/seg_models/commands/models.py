@@ -7,6 +7,7 @@ import sys
 from seg_core.catalog import ModelEntry
 from seg_core.command import Command
 from seg_core.registry import MODELS
+from seg_models.factory import list_models
 
 __all__ = ["MODELS_COMMAND"]
 
@@ -31,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _rows() -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name in MODELS.names():
+    for name in list_models():
         entry = MODELS.entry(name)
         if isinstance(entry, ModelEntry):
             rows.append((name, _millions(entry.params), _billions(entry.macs), str(len(entry.weights)), entry.summary))
@@ -40,10 +41,13 @@ def _rows() -> list[tuple[str, ...]]:
     return rows
 
 
-_FOOT = (
-    "params at 21 classes, MACs of one 3x512x1024 picture, both without auxiliary heads.\n"
-    "`seg models show NAME` prints more."
-)
+def _foot() -> str:
+    networks = [name for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False)]
+    return (
+        "params at 21 classes, MACs of one 3x512x1024 picture, both without auxiliary heads.\n"
+        f"On any backbone, with create(NETWORK, backbone=NAME): {', '.join(networks)}.\n"
+        "`seg models show NAME` prints more."
+    )
 
 
 def _listing() -> str:
@@ -53,7 +57,7 @@ def _listing() -> str:
     for name, *numbers, summary in rows:
         cells = [f"{name:<{widths[0]}}", *(f"{n:>{w}}" for n, w in zip(numbers, widths[1:], strict=True)), summary]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, "", _FOOT])
+    return "\n".join([*lines, "", _foot()])
 
 
 def _print_rich() -> None:
@@ -67,7 +71,7 @@ def _print_rich() -> None:
         table.add_row(*row)
     console = Console()
     console.print(table)
-    console.print(f"\n{_FOOT}", style="dim", highlight=False)
+    console.print(f"\n{_foot()}", style="dim", highlight=False, markup=False)
 
 
 def _details(name: str) -> str:
@@ -75,12 +79,19 @@ def _details(name: str) -> str:
     lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
     if not isinstance(entry, ModelEntry):
         return "\n".join([*lines, f"built by  {entry.target}"])
-    facts = [
-        ("network", entry.family),
-        ("backbone", entry.backbone or "none"),
-        ("params", f"{entry.params:,} at 21 classes, without auxiliary heads"),
-        ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 picture"),
-        ("smallest", f"{entry.min_size}x{entry.min_size} pixels"),
+    facts = [("network", entry.family)]
+    if entry.any_backbone:
+        facts.append(
+            ("backbone", f'of your choice: create("{name}", backbone="resnet50"), or "timm:" and a name of timm')
+        )
+    else:
+        facts += [
+            ("backbone", entry.backbone or "none"),
+            ("params", f"{entry.params:,} at 21 classes, without auxiliary heads"),
+            ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 picture"),
+            ("smallest", f"{entry.min_size}x{entry.min_size} pixels"),
+        ]
+    facts += [
         ("outputs", ", ".join(entry.outputs) + (" (all but out with aux_loss=True)" if len(entry.outputs) > 1 else "")),
         ("forms", ", ".join(entry.forms)),
         ("built by", entry.target),

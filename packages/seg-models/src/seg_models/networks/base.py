@@ -6,9 +6,41 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg_core.errors import InvalidArgumentError
+from seg_core.interfaces import FeatureInfo
 from seg_core.model_file import BuildSpec, ModelInfo
+from seg_models.backbones.base import Backbone
 
-__all__ = ["SegmentationNetwork", "resize_outputs"]
+__all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_outputs"]
+
+
+def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:
+    """Returns what is known of the backbone's first feature of a stride.
+
+    Raises:
+        InvalidArgumentError: if it has none.
+    """
+    for info in backbone.feature_info:
+        if info.stride == stride:
+            return info
+    found = ", ".join(str(info.stride) for info in backbone.feature_info)
+    raise InvalidArgumentError(
+        f"this network needs a feature of stride {stride}, and the backbone has strides {found}; choose another"
+    )
+
+
+def last_features(backbone: Backbone, count: int) -> tuple[FeatureInfo, ...]:
+    """Returns what is known of the backbone's coarsest features, from fine to coarse.
+
+    Raises:
+        InvalidArgumentError: if there are fewer than `count`.
+    """
+    if len(backbone.feature_info) < count:
+        raise InvalidArgumentError(
+            f"this network needs {count} features, and the backbone has {len(backbone.feature_info)}; choose another "
+            "backbone"
+        )
+    return backbone.feature_info[-count:]
 
 
 def resize_outputs(

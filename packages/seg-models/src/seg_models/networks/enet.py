@@ -15,17 +15,17 @@ Differs from the paper:
 - that code has ReLU and no dropout in the decoder; here, as the text says, PReLU and dropout are everywhere
 """
 
-import os
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.weights import WeightsEnum
 from seg_models.building import build_network
-from seg_models.layers import PReLU
+from seg_models.layers import ConvNormAct, PReLU
 from seg_models.networks.base import SegmentationNetwork
+from seg_models.signatures import Common, builder
 
 __all__ = ["ENet", "enet"]
 
@@ -33,7 +33,7 @@ INNER_RATIO = 4  # a bottleneck works at a quarter of the channels that it retur
 STRIDE = 8
 
 
-class ConvNormAct(nn.Sequential):
+class ConvNormPReLU(ConvNormAct):
     """Convolution without bias, batch norm, and PReLU with a slope per channel."""
 
     def __init__(
@@ -43,17 +43,12 @@ class ConvNormAct(nn.Sequential):
         kernel_size: int | tuple[int, int],
         *,
         stride: int = 1,
-        padding: int | tuple[int, int] = 0,
         dilation: int = 1,
     ) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=False),
-            nn.BatchNorm2d(out_channels),
-            PReLU(out_channels),
-        )
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, act=PReLU)
 
 
-class UpConvNormAct(nn.Sequential):
+class UpConvNormPReLU(nn.Sequential):
     """The same with a transposed 3x3 convolution that doubles height and width."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -104,12 +99,12 @@ class Bottleneck(nn.Module):
         inner = channels // INNER_RATIO
         if asymmetric:
             middle = [
-                ConvNormAct(inner, inner, (5, 1), padding=(2, 0)),
-                ConvNormAct(inner, inner, (1, 5), padding=(0, 2)),
+                ConvNormPReLU(inner, inner, (5, 1)),
+                ConvNormPReLU(inner, inner, (1, 5)),
             ]
         else:
-            middle = [ConvNormAct(inner, inner, 3, padding=dilation, dilation=dilation)]
-        self.extension = nn.Sequential(ConvNormAct(channels, inner, 1), *middle, Expansion(inner, channels, dropout))
+            middle = [ConvNormPReLU(inner, inner, 3, dilation=dilation)]
+        self.extension = nn.Sequential(ConvNormPReLU(channels, inner, 1), *middle, Expansion(inner, channels, dropout))
         self.act = PReLU(channels)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -126,8 +121,8 @@ class Downsampling(nn.Module):
         inner = out_channels // INNER_RATIO
         self.new_channels = out_channels - in_channels
         self.extension = nn.Sequential(
-            ConvNormAct(in_channels, inner, 2, stride=2),
-            ConvNormAct(inner, inner, 3, padding=1),
+            ConvNormPReLU(in_channels, inner, 2, stride=2),
+            ConvNormPReLU(inner, inner, 3),
             Expansion(inner, out_channels, dropout),
         )
         self.act = PReLU(out_channels)
@@ -147,7 +142,7 @@ class Upsampling(nn.Module):
         inner = out_channels // INNER_RATIO
         self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
         self.extension = nn.Sequential(
-            ConvNormAct(in_channels, inner, 1), UpConvNormAct(inner, inner), Expansion(inner, out_channels, dropout)
+            ConvNormPReLU(in_channels, inner, 1), UpConvNormPReLU(inner, inner), Expansion(inner, out_channels, dropout)
         )
         self.act = PReLU(out_channels)
 
@@ -223,43 +218,10 @@ class ENet(SegmentationNetwork):
         features = self.section3(self.section2(features))
         features = self.section4(self.up4(features, positions2))  # (N, 64, H/4, W/4)
         features = self.section5(self.up5(features, positions1))  # (N, 16, H/2, W/2)
-        return {"out": self.classifier(features)[..., :height, :width]}
+        return {"out": F.pad(self.classifier(features), (0, width - columns * STRIDE, 0, height - rows * STRIDE))}
 
 
-def enet(
-    *,
-    weights: WeightsEnum | str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    num_classes: int | None = None,
-    aux_loss: bool | None = None,
-    weights_backbone: object = None,
-    in_channels: int = 3,
-    form: str | None = None,
-) -> ENet:
-    """ENet.
-
-    Args:
-        weights: a checkpoint file, or None for fresh parameters (none are published).
-        progress: whether a download shows a bar.
-        num_classes: of the logits; None takes that of the weights, or 21.
-        aux_loss: None or False: ENet has no auxiliary heads.
-        weights_backbone: None: ENet has no backbone.
-        in_channels: channels of the images, 1 to 51.
-        form: `"paper"`.
-
-    Raises:
-        UnknownNameError: if the form does not exist.
-        InvalidArgumentError: if an option has a value outside of what is allowed.
-        CorruptFileError: if the checkpoint is damaged or of another network.
-    """
-    return build_network(
-        "enet",
-        ENet,
-        weights=weights,
-        progress=progress,
-        num_classes=num_classes,
-        aux_loss=aux_loss,
-        weights_backbone=weights_backbone,
-        in_channels=in_channels,
-        form=form,
-    )
+@builder
+def enet(**common: Unpack[Common]) -> ENet:
+    """ENet; it has neither backbone nor auxiliary heads, and takes images of at most 51 channels."""
+    return build_network("enet", ENet, **common)

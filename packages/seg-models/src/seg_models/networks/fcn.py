@@ -1,62 +1,68 @@
-"""FCN: fully convolutional networks for semantic segmentation, on residual networks.
+"""FCN: fully convolutional networks for semantic segmentation.
 
 Jonathan Long, Evan Shelhamer, Trevor Darrell, 2014. https://arxiv.org/abs/1411.4038
+The authors' code: https://github.com/shelhamer/fcn.berkeleyvision.org
 The structure on residual networks is torchvision's: https://github.com/pytorch/vision
 
+`fcn_vgg16` is the paper's FCN-8s, 134.4 M parameters at 21 classes (paper, table 1: 134 M); `skips=1` and `skips=0` are
+FCN-16s and FCN-32s.
+
 Differs from the paper:
-- it has no residual networks; forms "paper" and "torchvision" are therefore one structure. Form "torchvision", which
-  torchvision's checkpoints need, fixes the output stride at 8.
-- no skip connections: the backbone keeps its resolution by dilation instead
-- a head of two convolutions, with batch norm and dropout, in place of the paper's convolutional classifier layers
+- any picture size: the first convolution is not padded by 100 pixels, and the 7x7 of the former classifier is padded
+  so that the size stays; what the authors' code crops is resized here
+- upsampling is bilinear interpolation. The paper's is a transposed convolution that starts as that; the last of them,
+  and in the authors' code all of them, are not learned.
+- the scores of finer features start as other convolutions do, not from zero
+- on other backbones than VGG: `skips=0`, dilation to output stride 8 in place of skips, and a head of a 3x3 and a 1x1
+  convolution with batch norm and dropout, which is torchvision's structure. The paper has no residual networks, so
+  forms "paper" and "torchvision" are one structure there; the latter fixes the options.
+- auxiliary logits from the features before the coarsest, as in torchvision
 """
 
 import functools
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
 
 from torch import Tensor, nn
 
-from seg_core.weights import WeightsEnum
-from seg_models.backbones.resnet import ResNet, resnet34, resnet50
+from seg_core.errors import InvalidArgumentError
+from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
+from seg_models.layers import FCNHead, resize
 from seg_models.networks.base import SegmentationNetwork
+from seg_models.signatures import Common, builder, on_backbone
 
-__all__ = ["FCN", "fcn_resnet34", "fcn_resnet50"]
+__all__ = ["FCN", "fcn", "fcn_resnet18", "fcn_resnet34", "fcn_resnet50", "fcn_resnet101", "fcn_vgg16"]
 
-DEFAULTS = {"output_stride": 8}
-PRESETS = {"torchvision": {"output_stride": 8}}
-
-
-class FCNHead(nn.Sequential):
-    """Class logits at the features' size: float (N, C, h, w) to (N, K, h, w)."""
-
-    def __init__(self, in_channels: int, num_classes: int) -> None:
-        inner = in_channels // 4
-        super().__init__(
-            nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(),
-            nn.Dropout(0.1),
-            nn.Conv2d(inner, num_classes, 1),
-        )
+PRESETS = {"torchvision": {"output_stride": 8, "skips": 0}}
 
 
 class FCN(SegmentationNetwork):
-    """A backbone with a head on its coarsest features, and where asked an auxiliary head on those before.
+    """A backbone with a head on its coarsest features.
 
     Args:
         backbone: gives ordered features from fine to coarse.
-        num_classes: of the logits.
-        aux_loss: whether there is an auxiliary head, whose logits are `"aux"`.
+        classifier: of the coarsest features.
+        skip_classifiers: of the features before, from coarse to fine; their logits are added up (figure 3).
+        aux_classifier: of the features before the coarsest; its logits are `"aux"`.
     """
 
-    def __init__(self, backbone: ResNet, num_classes: int, aux_loss: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classifier: nn.Module,
+        skip_classifiers: list[nn.Module],
+        aux_classifier: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        *_, before, coarsest = backbone.feature_info
         self.backbone = backbone
-        self.classifier = FCNHead(coarsest.channels, num_classes)
-        self.aux_classifier = FCNHead(before.channels, num_classes) if aux_loss else None
-        self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", False))
+        self.classifier = classifier
+        if skip_classifiers:
+            self.skip_classifiers = nn.ModuleList(skip_classifiers)
+        self.num_skips = len(skip_classifiers)
+        self.aux_classifier = aux_classifier
+        names = ["out"] if aux_classifier is None else ["out", "aux"]
+        self.upsampling = dict.fromkeys(names, ("bilinear", False))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Returns logits at the features' size.
@@ -65,114 +71,82 @@ class FCN(SegmentationNetwork):
             images: float (N, C, H, W), normalised RGB where C is 3.
 
         Returns:
-            `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
+            `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8 or with
+            two skips.
         """
-        *_, before, coarsest = self.backbone(images).values()
-        outputs = {"out": self.classifier(coarsest)}
+        *finer, before, coarsest = self.backbone(images).values()
+        logits = self.classifier(coarsest)
+        skipped = [before, *reversed(finer)][: self.num_skips]
+        for position, features in enumerate(skipped):
+            score = self.skip_classifiers[position](features)
+            logits = score + resize(logits, score)
+        outputs = {"out": logits}
         if self.aux_classifier is not None:
             outputs["aux"] = self.aux_classifier(before)
         return outputs
 
 
-def _fcn(
-    resnet: Callable[..., ResNet],
-    weights_backbone: object,
-    progress: bool,
+def _make(
+    make_backbone: Callable[..., Backbone],
     *,
     num_classes: int,
-    in_channels: int,
     aux_loss: bool,
     output_stride: int,
+    skips: int,
+    fully_convolutional: bool,
 ) -> FCN:
-    """Joins a ResNet and the heads."""
-    backbone = resnet(weights=weights_backbone, progress=progress, in_channels=in_channels, output_stride=output_stride)
-    return FCN(backbone, num_classes, aux_loss)
-
-
-def fcn_resnet34(
-    *,
-    weights: WeightsEnum | str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    num_classes: int | None = None,
-    aux_loss: bool | None = None,
-    weights_backbone: object = None,
-    in_channels: int = 3,
-    form: str | None = None,
-    output_stride: int | None = None,
-) -> FCN:
-    """FCN on ResNet-34, dilated to output stride 8.
-
-    Args:
-        weights: a checkpoint file, or None for fresh parameters (none are published).
-        progress: whether a download shows a bar.
-        num_classes: of the logits; None takes that of the weights, or 21.
-        aux_loss: whether there are auxiliary logits `"aux"` from the third stage; None is False.
-        weights_backbone: member of torchvision's `ResNet34_Weights`, its name, or None for fresh parameters.
-        in_channels: channels of the images.
-        form: `"paper"` or `"torchvision"`, one structure; the latter fixes the output stride.
-        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 8.
-
-    Raises:
-        UnknownNameError: if the weights or the form do not exist.
-        InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
-        CorruptFileError: if the checkpoint is damaged or of another network.
-    """
-    return build_network(
-        "fcn_resnet34",
-        functools.partial(_fcn, resnet34, weights_backbone, progress),
-        weights=weights,
-        progress=progress,
-        num_classes=num_classes,
-        aux_loss=aux_loss,
-        weights_backbone=weights_backbone,
-        in_channels=in_channels,
-        form=form,
-        options={"output_stride": output_stride},
-        defaults=DEFAULTS,
-        presets=PRESETS,
+    """Joins backbone and heads."""
+    own = {"fully_convolutional": True} if fully_convolutional else {}
+    backbone = make_backbone(output_stride=output_stride, **own)
+    *finer, before, coarsest = backbone.feature_info
+    candidates = [before, *reversed(finer)]
+    if not 0 <= skips <= len(candidates):
+        raise InvalidArgumentError(f"skips must be 0 to {len(candidates)} on this backbone, got {skips}")
+    if fully_convolutional:
+        classifier: nn.Module = nn.Conv2d(coarsest.channels, num_classes, 1)
+    else:
+        classifier = FCNHead(coarsest.channels, num_classes)
+    return FCN(
+        backbone,
+        classifier,
+        [nn.Conv2d(info.channels, num_classes, 1) for info in candidates[:skips]],
+        FCNHead(before.channels, num_classes) if aux_loss else None,
     )
 
 
-def fcn_resnet50(
+@builder
+def fcn(
+    backbone: str,
     *,
-    weights: WeightsEnum | str | os.PathLike[str] | None = None,
-    progress: bool = True,
-    num_classes: int | None = None,
-    aux_loss: bool | None = None,
-    weights_backbone: object = None,
-    in_channels: int = 3,
-    form: str | None = None,
     output_stride: int | None = None,
+    skips: int | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
 ) -> FCN:
-    """FCN on ResNet-50, dilated to output stride 8.
+    """FCN on the named backbone.
 
     Args:
-        weights: member of `FCN_ResNet50_Weights`, its name, `"DEFAULT"`, a checkpoint file, or None
-            for fresh parameters.
-        progress: whether a download shows a bar.
-        num_classes: of the logits; None takes that of the weights, or 21.
-        aux_loss: whether there are auxiliary logits `"aux"` from the third stage; None is False.
-        weights_backbone: member of torchvision's `ResNet50_Weights`, its name, or None for fresh parameters.
-        in_channels: channels of the images.
-        form: `"paper"` or `"torchvision"`, one structure; the latter fixes the output stride.
-        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 8.
-
-    Raises:
-        UnknownNameError: if the weights or the form do not exist.
-        InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
-        CorruptFileError: if the checkpoint is damaged or of another network.
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 32 for VGG, else 8.
+        skips: finer features whose logits are added: 0, 1, 2 are FCN-32s, FCN-16s, FCN-8s at output stride 32; None is
+            2 for VGG, else 0.
+        backbone_options: more options of the backbone's builder.
     """
+    vgg = backbone in ("vgg16", "vgg16_bn")
     return build_network(
-        "fcn_resnet50",
-        functools.partial(_fcn, resnet50, weights_backbone, progress),
-        weights=weights,
-        progress=progress,
-        num_classes=num_classes,
-        aux_loss=aux_loss,
-        weights_backbone=weights_backbone,
-        in_channels=in_channels,
-        form=form,
-        options={"output_stride": output_stride},
-        defaults=DEFAULTS,
+        "fcn",
+        functools.partial(_make, fully_convolutional=vgg),
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={"output_stride": output_stride, "skips": skips},
+        defaults={"output_stride": 32 if vgg else 8, "skips": 2 if vgg else 0},
         presets=PRESETS,
+        **common,
     )
+
+
+fcn_resnet18 = on_backbone(fcn, "resnet18")
+fcn_resnet34 = on_backbone(fcn, "resnet34")
+fcn_resnet50 = on_backbone(fcn, "resnet50")
+fcn_resnet101 = on_backbone(fcn, "resnet101")
+fcn_vgg16 = on_backbone(fcn, "vgg16")

@@ -66,8 +66,11 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Reads a checkpoint file: a model file of this toolkit, or a plain dict of tensors by name.
 
+    Args:
+        path: of the file; the suffix `.safetensors` says that it is of that format, else it is torch's.
+
     Raises:
-        InvalidArgumentError: if there is no such file.
+        InvalidArgumentError: if there is no such file, or safetensors is needed and not installed.
         CorruptFileError: if it is damaged, or holds something else.
     """
     name = os.fspath(path)
@@ -76,6 +79,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"weights {name!r} look like a file and there is none; give the path of a checkpoint, or the name of a "
             "weights member such as 'DEFAULT'"
         )
+    if Path(path).suffix == ".safetensors":
+        return Checkpoint(name, _read_safetensors(name))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
@@ -94,6 +99,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             "torch.save(model.state_dict(), path)"
         )
     return Checkpoint(name, content)
+
+
+def _read_safetensors(name: str) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError as error:
+        raise InvalidArgumentError(
+            f"{name} needs safetensors, which is not installed; pip install seg-models[safetensors]"
+        ) from error
+    try:
+        tensors: dict[str, Tensor] = load_file(name)
+    except (SafetensorError, OSError) as error:
+        raise CorruptFileError(f"{name} cannot be read as safetensors: {error}; write or copy it again") from error
+    return tensors
 
 
 def load_checkpoint(network: nn.Module, checkpoint: Checkpoint, make: Callable[[int], nn.Module]) -> tuple[str, ...]:

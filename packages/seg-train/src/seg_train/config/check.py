@@ -120,6 +120,8 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
         return
     _check_params("model.params", model.name, builder, model.params, _MODEL_GIVEN, problems)
     entry = MODELS.entry(model.name)
+    if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in model.params:
+        problems.append(f'model.params.backbone is missing: {model.name} stands on one; name it, as "resnet50"')
     if isinstance(entry, ModelEntry) and model.form is not None and model.form not in entry.forms:
         problems.append(f'model.form = "{model.form}": {model.name} has the forms {", ".join(entry.forms)}')
 

@@ -1,0 +1,210 @@
+"""DeepLabV3: rethinking atrous convolution for semantic image segmentation.
+
+Liang-Chieh Chen, George Papandreou, Florian Schroff, Hartwig Adam, 2017. https://arxiv.org/abs/1706.05587
+The authors' code: https://github.com/tensorflow/models/tree/master/research/deeplab
+Form "torchvision" is https://github.com/pytorch/vision
+
+Differs from the paper:
+- output stride 8 by default, with which the paper's best figures are evaluated; it trains at 16, which is an option
+- MobileNetV3 and other backbones without residual stages have no multi-grid; MobileNetV3 has output stride 16
+- dropout of 0.1 before the logits, as in the authors' code
+- upsampling does not align corners; the authors' code does
+- with a batch of one in train mode the image pooling normalises with its running statistics
+- auxiliary logits from the third stage (on MobileNetV3 from stride 8), as in torchvision
+
+Form "torchvision" has a 3x3 convolution before the logits and dropout of 0.5 in the pyramid, rates 12, 24, 36 whatever
+the output stride, and no multi-grid.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, SeparableConv
+from seg_models.networks.base import SegmentationNetwork
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = [
+    "ASPP",
+    "RATES",
+    "DeepLabV3",
+    "deeplabv3",
+    "deeplabv3_mobilenet_v3_large",
+    "deeplabv3_resnet18",
+    "deeplabv3_resnet50",
+    "deeplabv3_resnet101",
+]
+
+WIDTH = 256
+MULTI_GRID = (1, 2, 4)
+# output stride -> rates of the pyramid (section 3.3: doubled when the output stride is 8)
+RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+
+
+class ImagePooling(nn.Sequential):
+    """The mean over the picture, as features of the same size."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, out_channels, 1, bias=False),
+            PooledBatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to (N, out_channels, h, w)."""
+        pooled = features
+        for layer in self:
+            pooled = layer(pooled)
+        return pooled.expand(-1, -1, *features.shape[-2:])
+
+
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (figure 5): (N, C, h, w) to (N, 256, h, w).
+
+    Args:
+        in_channels: of the features.
+        rates: dilation of each 3x3 branch.
+        separable: whether the 3x3 convolutions are depthwise separable, as in DeepLabV3+.
+        dropout: at the end.
+    """
+
+    def __init__(
+        self, in_channels: int, rates: Sequence[int], *, separable: bool = False, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        branches: list[nn.Module] = [ConvNormAct(in_channels, WIDTH, 1)]
+        for rate in rates:
+            if separable:
+                branches.append(SeparableConv(in_channels, WIDTH, rate))
+            else:
+                branches.append(ConvNormAct(in_channels, WIDTH, 3, dilation=rate))
+        branches.append(ImagePooling(in_channels, WIDTH))
+        self.convs = nn.ModuleList(branches)
+        self.project = ConvNormAct(len(branches) * WIDTH, WIDTH, 1).append(nn.Dropout(dropout))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to (N, 256, h, w)."""
+        result: Tensor = self.project(torch.cat([branch(features) for branch in self.convs], dim=1))
+        return result
+
+
+class DeepLabV3(SegmentationNetwork):
+    """A dilated backbone with atrous spatial pyramid pooling on its coarsest features.
+
+    Args:
+        backbone: gives ordered features from fine to coarse.
+        classifier: of the coarsest features.
+        aux_feature: name of the feature that `aux_classifier` reads.
+        aux_classifier: its logits are `"aux"`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, classifier: nn.Module, aux_feature: str, aux_classifier: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+        self.aux_feature = aux_feature
+        self.aux_classifier = aux_classifier
+        names = ["out"] if aux_classifier is None else ["out", "aux"]
+        self.upsampling = dict.fromkeys(names, ("bilinear", False))
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at the features' size.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
+        """
+        features = self.backbone(images)
+        outputs = {"out": self.classifier(features[self.backbone.feature_info[-1].name])}
+        if self.aux_classifier is not None:
+            outputs["aux"] = self.aux_classifier(features[self.aux_feature])
+        return outputs
+
+
+def _make(
+    make_backbone: Callable[..., Backbone],
+    *,
+    num_classes: int,
+    aux_loss: bool,
+    output_stride: int,
+    atrous_rates: Sequence[int],
+    multi_grid: bool,
+    extra_conv: bool,
+    aux_from: int,
+) -> DeepLabV3:
+    """Joins backbone and heads."""
+    backbone = make_backbone(output_stride=output_stride, **({"multi_grid": MULTI_GRID} if multi_grid else {}))
+    coarsest, aux = backbone.feature_info[-1], backbone.feature_info[aux_from]
+    aspp = ASPP(coarsest.channels, atrous_rates, dropout=0.5 if extra_conv else 0.1)
+    extra = list(ConvNormAct(WIDTH, WIDTH, 3)) if extra_conv else []
+    return DeepLabV3(
+        backbone,
+        nn.Sequential(aspp, *extra, nn.Conv2d(WIDTH, num_classes, 1)),
+        aux.name,
+        FCNHead(aux.channels, num_classes) if aux_loss else None,
+    )
+
+
+@builder
+def deeplabv3(
+    backbone: str,
+    *,
+    output_stride: int | None = None,
+    atrous_rates: Sequence[int] | None = None,
+    multi_grid: bool | None = None,
+    extra_conv: bool | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
+) -> DeepLabV3:
+    """DeepLabV3 on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 8, for MobileNetV3 16.
+        atrous_rates: dilations of the pyramid's 3x3 convolutions; None is 6, 12, 18 at output stride 16, doubled at 8,
+            halved at 32.
+        multi_grid: whether the blocks of the last stage are dilated by 1, 2, 4 times the stage's dilation; None is True
+            for ResNets, which alone have it.
+        extra_conv: whether a 3x3 convolution comes before the logits; None is False.
+        backbone_options: more options of the backbone's builder.
+    """
+    resnet, mobilenet = backbone.startswith("resnet"), backbone.startswith("mobilenet")
+    usual = 16 if mobilenet else 8
+    preset = {"output_stride": usual, "atrous_rates": (12, 24, 36), "multi_grid": False, "extra_conv": True}
+    return build_network(
+        "deeplabv3",
+        functools.partial(_make, aux_from=-3 if mobilenet else -2),
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={
+            "output_stride": output_stride,
+            "atrous_rates": None if atrous_rates is None else tuple(atrous_rates),
+            "multi_grid": multi_grid,
+            "extra_conv": extra_conv,
+        },
+        defaults={
+            "output_stride": usual,
+            "atrous_rates": RATES.get(output_stride or usual, ()),
+            "multi_grid": resnet,
+            "extra_conv": False,
+        },
+        presets={"torchvision": preset},
+        **common,
+    )
+
+
+deeplabv3_resnet18 = on_backbone(deeplabv3, "resnet18")
+deeplabv3_resnet50 = on_backbone(deeplabv3, "resnet50")
+deeplabv3_resnet101 = on_backbone(deeplabv3, "resnet101")
+deeplabv3_mobilenet_v3_large = on_backbone(deeplabv3, "mobilenet_v3_large")

@@ -1,0 +1,160 @@
+"""DeepLabV3+: encoder-decoder with atrous separable convolution for semantic image segmentation.
+
+Liang-Chieh Chen, Yukun Zhu, George Papandreou, Florian Schroff, Hartwig Adam, 2018. https://arxiv.org/abs/1802.02611
+The authors' code: https://github.com/tensorflow/models/tree/master/research/deeplab
+
+The separable form on Xception has 41.1 M parameters and 54.0 G multiply-accumulates for a 513x513 picture at output
+stride 16 (paper, table 5: 54.17 B).
+
+Differs from the paper:
+- `deeplabv3plus_xception` is on `xception65`, the aligned Xception of this paper
+- on ResNets the paper's convolutions of the head are not separable, and so here; on other backbones they are
+- dropout of 0.1 before the decoder, as in the authors' code
+- upsampling does not align corners; the authors' code does
+- the stem of the ResNets is one 7x7 convolution unless `backbone_options={"stem": "deep"}`; the authors' has three 3x3
+- with a batch of one in train mode the image pooling normalises with its running statistics
+- auxiliary logits from the features before the coarsest, which the paper does not have
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, FCNHead, SeparableConv, resize
+from seg_models.networks.base import SegmentationNetwork, feature_of_stride
+from seg_models.networks.deeplabv3 import ASPP, MULTI_GRID, RATES, WIDTH
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = [
+    "DeepLabV3Plus",
+    "deeplabv3plus",
+    "deeplabv3plus_mobilenet_v3_large",
+    "deeplabv3plus_resnet18",
+    "deeplabv3plus_resnet50",
+    "deeplabv3plus_resnet101",
+    "deeplabv3plus_xception",
+]
+
+LOW_STRIDE = 4
+LOW_WIDTH = 48
+
+
+class Decoder(nn.Module):
+    """Joins coarse context with fine features (figure 2): two 3x3 convolutions on both.
+
+    Args:
+        low_channels: of the fine features.
+        separable: whether the 3x3 convolutions are depthwise separable.
+    """
+
+    def __init__(self, low_channels: int, separable: bool) -> None:
+        super().__init__()
+        convolution = SeparableConv if separable else ConvNormAct
+        self.reduce = ConvNormAct(low_channels, LOW_WIDTH, 1)
+        self.refine = nn.Sequential(convolution(WIDTH + LOW_WIDTH, WIDTH), convolution(WIDTH, WIDTH))
+
+    def forward(self, low: Tensor, context: Tensor) -> Tensor:
+        """Maps (N, C, H/4, W/4) and (N, 256, h, w) to (N, 256, H/4, W/4)."""
+        result: Tensor = self.refine(torch.cat([resize(context, low), self.reduce(low)], dim=1))
+        return result
+
+
+class DeepLabV3Plus(SegmentationNetwork):
+    """DeepLabV3 with a decoder at stride 4.
+
+    Args:
+        backbone: gives ordered features from fine to coarse, one of stride 4 among them.
+        num_classes: of the logits.
+        rates: of the atrous spatial pyramid pooling.
+        separable: whether the head's 3x3 convolutions are depthwise separable.
+        aux_loss: whether there is an auxiliary head, whose logits are `"aux"`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_classes: int, rates: tuple[int, ...], *, separable: bool, aux_loss: bool = False
+    ) -> None:
+        super().__init__()
+        low = feature_of_stride(backbone, LOW_STRIDE)
+        *_, before, coarsest = backbone.feature_info
+        self.low = low.name
+        self.backbone = backbone
+        self.aspp = ASPP(coarsest.channels, rates, separable=separable)
+        self.decoder = Decoder(low.channels, separable)
+        self.classifier = nn.Conv2d(WIDTH, num_classes, 1)
+        self.aux_classifier = FCNHead(before.channels, num_classes) if aux_loss else None
+        self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", False))
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at stride 4.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"`: float (N, K, H/4, W/4) and, with an auxiliary head, `"aux"`: at its features' size.
+        """
+        features = self.backbone(images)
+        *_, before, coarsest = features.values()
+        outputs = {"out": self.classifier(self.decoder(features[self.low], self.aspp(coarsest)))}
+        if self.aux_classifier is not None:
+            outputs["aux"] = self.aux_classifier(before)
+        return outputs
+
+
+def _make(
+    make_backbone: Callable[..., Backbone],
+    *,
+    num_classes: int,
+    aux_loss: bool,
+    output_stride: int,
+    separable: bool,
+    multi_grid: bool,
+) -> DeepLabV3Plus:
+    """Joins backbone and head."""
+    backbone = make_backbone(output_stride=output_stride, **({"multi_grid": MULTI_GRID} if multi_grid else {}))
+    return DeepLabV3Plus(backbone, num_classes, RATES[output_stride], separable=separable, aux_loss=aux_loss)
+
+
+@builder
+def deeplabv3plus(
+    backbone: str,
+    *,
+    output_stride: int | None = None,
+    separable: bool | None = None,
+    multi_grid: bool | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
+) -> DeepLabV3Plus:
+    """DeepLabV3+ on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 16. The rates of the
+            pyramid are 6, 12, 18 at 16, doubled at 8, halved at 32.
+        separable: whether the 3x3 convolutions of the head are depthwise separable; None is False for ResNets,
+            else True.
+        multi_grid: whether the blocks of the last stage are dilated by 1, 2, 4 times the stage's dilation; None is True
+            for ResNets, which alone have it.
+        backbone_options: more options of the backbone's builder.
+    """
+    resnet = backbone.startswith("resnet")
+    return build_network(
+        "deeplabv3plus",
+        _make,
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={"output_stride": output_stride, "separable": separable, "multi_grid": multi_grid},
+        defaults={"output_stride": 16, "separable": not resnet, "multi_grid": resnet},
+        **common,
+    )
+
+
+deeplabv3plus_resnet18 = on_backbone(deeplabv3plus, "resnet18")
+deeplabv3plus_resnet50 = on_backbone(deeplabv3plus, "resnet50")
+deeplabv3plus_resnet101 = on_backbone(deeplabv3plus, "resnet101")
+deeplabv3plus_mobilenet_v3_large = on_backbone(deeplabv3plus, "mobilenet_v3_large")
+deeplabv3plus_xception = on_backbone(deeplabv3plus, "xception")

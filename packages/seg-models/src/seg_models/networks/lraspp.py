@@ -1,0 +1,122 @@
+"""LRASPP: lite reduced atrous spatial pyramid pooling, the segmentation head of MobileNetV3.
+
+Andrew Howard, Mark Sandler, Grace Chu, et al., 2019. https://arxiv.org/abs/1905.02244
+The structure is torchvision's: https://github.com/pytorch/vision
+
+Differs from the paper:
+- the gate pools the whole map; the paper pools windows of 49x49 with strides of 16 and 20, which at its picture size of
+  1024x2048 is nearly that, and fails on small pictures
+- the last stage of MobileNetV3 has all of its channels, as ImageNet weights need; the paper's final networks have half
+  (its RF2): `backbone_options={"reduced_tail": True}`
+- the fine features are those of the block that reaches stride 8, as in torchvision
+- `lraspp_resnet18` puts the head on a ResNet, which the paper does not have; output stride 16 as with MobileNetV3
+- no auxiliary head, as in the paper
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+from torch import Tensor, nn
+
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, resize
+from seg_models.networks.base import SegmentationNetwork, feature_of_stride
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = ["LRASPP", "lraspp", "lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_small", "lraspp_resnet18"]
+
+LOW_STRIDE = 8
+WIDTH = 128
+PRESETS = {"torchvision": {"output_stride": 16}}
+
+
+class LRASPPHead(nn.Module):
+    """Logits of coarse features, gated by their mean over the picture, plus those of fine ones (figure 10).
+
+    Args:
+        low_channels: of the fine features.
+        high_channels: of the coarse features.
+        num_classes: of the logits.
+    """
+
+    def __init__(self, low_channels: int, high_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.cbr = ConvNormAct(high_channels, WIDTH, 1)
+        self.scale = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(high_channels, WIDTH, 1, bias=False), nn.Sigmoid()
+        )
+        self.low_classifier = nn.Conv2d(low_channels, num_classes, 1)
+        self.high_classifier = nn.Conv2d(WIDTH, num_classes, 1)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Maps (N, C, H/8, W/8) and (N, C', H/16, W/16) to (N, K, H/8, W/8)."""
+        context = resize(self.cbr(high) * self.scale(high), low)
+        logits: Tensor = self.low_classifier(low) + self.high_classifier(context)
+        return logits
+
+
+class LRASPP(SegmentationNetwork):
+    """A dilated backbone with the lite head on its features of stride 8 and its coarsest.
+
+    Args:
+        backbone: gives ordered features from fine to coarse, one of stride 8 among them.
+        num_classes: of the logits.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        low, high = feature_of_stride(backbone, LOW_STRIDE), backbone.feature_info[-1]
+        self.low, self.high = low.name, high.name
+        self.backbone = backbone
+        self.classifier = LRASPPHead(low.channels, high.channels, num_classes)
+        self.upsampling = {"out": ("bilinear", False)}
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at stride 8.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"`: float (N, K, H/8, W/8).
+        """
+        features = self.backbone(images)
+        return {"out": self.classifier(features[self.low], features[self.high])}
+
+
+def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, output_stride: int) -> LRASPP:
+    """Joins backbone and head."""
+    return LRASPP(make_backbone(output_stride=output_stride), num_classes)
+
+
+@builder
+def lraspp(
+    backbone: str,
+    *,
+    output_stride: int | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
+) -> LRASPP:
+    """LRASPP on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 16.
+        backbone_options: more options of the backbone's builder, as `{"reduced_tail": True}` for MobileNetV3.
+    """
+    return build_network(
+        "lraspp",
+        _make,
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={"output_stride": output_stride},
+        defaults={"output_stride": 16},
+        presets=PRESETS,
+        **common,
+    )
+
+
+lraspp_mobilenet_v3_large = on_backbone(lraspp, "mobilenet_v3_large")
+lraspp_mobilenet_v3_small = on_backbone(lraspp, "mobilenet_v3_small")
+lraspp_resnet18 = on_backbone(lraspp, "resnet18")

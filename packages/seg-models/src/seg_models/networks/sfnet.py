@@ -1,0 +1,212 @@
+"""SFNet: semantic flow for fast and accurate scene parsing.
+
+Xiangtai Li, Ansheng You, Zhen Zhu, Houlong Zhao, Maoke Yang, Kuiyuan Yang, Shaohua Tan, Yunhai Tong, 2020.
+https://arxiv.org/abs/2002.10120
+The authors' code: https://github.com/lxtGH/SFSegNets
+
+Differs from the paper:
+- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' has three 3x3 with
+  64, 64 and 128 channels, and their last two stages dilate their 3x3 convolutions by 2 and 4 beside keeping the stride.
+  That stem is why their networks have 0.15 M more parameters on ResNet-18 (12.87 M) and need a third more
+  multiply-accumulates (60.7 G at 512x1024).
+- widths as in the authors' code: 128 on backbones with up to 512 channels, else 256
+- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg_core.interfaces import FeatureInfo
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, PyramidPooling, resize
+from seg_models.networks.base import SegmentationNetwork, last_features
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = [
+    "LEVELS",
+    "FlowAlignment",
+    "PyramidPoolingModule",
+    "SFNet",
+    "Supervision",
+    "lateral",
+    "sfnet",
+    "sfnet_resnet18",
+    "sfnet_resnet50",
+    "sfnet_resnet101",
+    "warp",
+    "width_for",
+]
+
+LEVELS = 4
+
+
+def width_for(coarsest: FeatureInfo) -> int:
+    """Channels of the decoder."""
+    return 128 if coarsest.channels <= 512 else 256
+
+
+def warp(features: Tensor, flow: Tensor) -> Tensor:
+    """Samples features where the flow points.
+
+    Args:
+        features: float (N, C, h, w).
+        flow: float (N, 2, H, W), offsets in x and y, in halves of a pixel of H and W.
+
+    Returns:
+        float (N, C, H, W): bilinear samples, zero outside.
+    """
+    height, width = flow.shape[-2:]
+    # positions in [-1, 1] need more digits than a half precision float has
+    dtype = torch.promote_types(flow.dtype, torch.float32)
+    flow = flow.to(dtype)
+    x = _positions(width, flow).unsqueeze(0) + flow[:, 0] / width  # (N, H, W)
+    y = _positions(height, flow).unsqueeze(1) + flow[:, 1] / height
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(features.to(dtype), grid, align_corners=True).to(features.dtype)
+
+
+def _positions(length: int, like: Tensor) -> Tensor:
+    """(length,): from -1 to 1 in equal steps, as torch.linspace, which exporters tie to one length."""
+    steps = torch.arange(length, dtype=like.dtype, device=like.device)
+    return steps * 2 / max(length - 1, 1) - 1
+
+
+class PyramidPoolingModule(nn.Module):
+    """PSPNet's pyramid, reduced to the decoder's width; its branches have no ReLU, as in the authors' code."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.pyramid = PyramidPooling(in_channels, width, act=None, align_corners=True)
+        self.reduce = ConvNormAct(in_channels + len(self.pyramid) * width, width, 1).append(nn.Dropout2d(0.1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to (N, width, h, w)."""
+        reduced: Tensor = self.reduce(torch.cat([*self.pyramid(features), features], dim=1))
+        return reduced
+
+
+def lateral(in_channels: int, width: int) -> nn.Sequential:
+    """A 1x1 convolution to the decoder's width, with a bias before its batch norm as in the authors' code."""
+    return nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+
+
+class FlowAlignment(nn.Module):
+    """Coarse features brought to the place of fine ones by a flow that both predict."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce_high = nn.Conv2d(width, width // 2, 1, bias=False)
+        self.reduce_low = nn.Conv2d(width, width // 2, 1, bias=False)
+        self.flow = nn.Conv2d(width, 2, 3, padding=1, bias=False)
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """Maps (N, C, H, W) and (N, C, h, w) to (N, C, H, W): `high`, aligned."""
+        reduced = resize(self.reduce_high(high), low, align_corners=True)
+        return warp(high, self.flow(torch.cat([reduced, self.reduce_low(low)], dim=1)))
+
+
+class Supervision(nn.Sequential):
+    """Logits for deep supervision: (N, C, h, w) to (N, K, h, w)."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__(
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(width, num_classes, 1),
+        )
+
+
+class SFNet(SegmentationNetwork):
+    """A feature pyramid whose levels are aligned by semantic flow.
+
+    Args:
+        backbone: gives ordered features from fine to coarse; the last four are used.
+        num_classes: of the logits.
+        aux_loss: whether there are auxiliary heads on the three aligned levels, from fine to coarse `"aux"`, `"aux_8x"`
+            and `"aux_16x"`.
+    """
+
+    AUX = ("aux", "aux_8x", "aux_16x")
+
+    def __init__(self, backbone: Backbone, num_classes: int, aux_loss: bool = False) -> None:
+        super().__init__()
+        *finer, top = last_features(backbone, LEVELS)
+        width = width_for(top)
+        self.backbone = backbone
+        self.pyramid = PyramidPoolingModule(top.channels, width)
+        self.laterals = nn.ModuleList(lateral(info.channels, width) for info in finer)
+        self.alignments = nn.ModuleList(FlowAlignment(width) for _ in finer)
+        self.fpn_convs = nn.ModuleList(ConvNormAct(width, width, 3) for _ in finer)
+        self.classifier = ConvNormAct(LEVELS * width, width, 3).append(nn.Conv2d(width, num_classes, 1))
+        self.aux_classifiers = (
+            nn.ModuleDict({n: Supervision(width, num_classes) for n in self.AUX}) if aux_loss else None
+        )
+        self.upsampling = dict.fromkeys(["out", *self.AUX] if aux_loss else ["out"], ("bilinear", True))
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at stride 4, those of the auxiliary outputs at 4, 8 and 16.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`: float (N, K, h, w).
+        """
+        *finer, top = list(self.backbone(images).values())[-LEVELS:]
+        high = self.pyramid(top)
+        aligned: list[Tensor] = []  # from fine to coarse
+        levels = [high]
+        for index in reversed(range(len(finer))):
+            low = self.laterals[index](finer[index])
+            high = low + self.alignments[index](low, high)
+            aligned.insert(0, high)
+            levels.insert(0, self.fpn_convs[index](high))
+        levels[1:] = [resize(level, levels[0], align_corners=True) for level in levels[1:]]
+        outputs = {"out": self.classifier(torch.cat(levels, dim=1))}
+        if self.aux_classifiers is not None:
+            for name, features in zip(self.AUX, aligned, strict=True):
+                outputs[name] = self.aux_classifiers[name](features)
+        return outputs
+
+
+def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool, output_stride: int) -> SFNet:
+    """Joins backbone and head."""
+    return SFNet(make_backbone(output_stride=output_stride), num_classes, aux_loss)
+
+
+@builder
+def sfnet(
+    backbone: str,
+    *,
+    output_stride: int | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
+) -> SFNet:
+    """SFNet on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 32.
+        backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
+    """
+    return build_network(
+        "sfnet",
+        _make,
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={"output_stride": output_stride},
+        defaults={"output_stride": 32},
+        **common,
+    )
+
+
+sfnet_resnet18 = on_backbone(sfnet, "resnet18")
+sfnet_resnet50 = on_backbone(sfnet, "resnet50")
+sfnet_resnet101 = on_backbone(sfnet, "resnet101")

@@ -1,0 +1,127 @@
+"""UPerNet: unified perceptual parsing for scene understanding.
+
+Tete Xiao, Yingcheng Liu, Bolei Zhou, Yuning Jiang, Jian Sun, 2018. https://arxiv.org/abs/1807.10221
+The authors' code: https://github.com/CSAILVision/semantic-segmentation-pytorch
+
+Differs from the paper:
+- the semantic segmentation part alone: no heads for scenes, parts, materials and textures
+- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights; the authors' has three 3x3 of 64,
+  64 and 128 channels. `backbone_options={"stem": "deep"}` is mmsegmentation's of that kind, of 32, 32 and 64.
+- pooled features are reduced before they are resized, as in PSPNet and mmsegmentation; the authors' code does it after
+- dropout of 0.1 before the logits, and auxiliary logits of 256 channels from the features before the coarsest, as in
+  mmsegmentation
+- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
+from seg_models.networks.base import SegmentationNetwork, last_features
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = ["UPerNet", "upernet", "upernet_resnet18", "upernet_resnet50", "upernet_resnet101"]
+
+WIDTH = 512
+AUX_WIDTH = 256
+LEVELS = 4
+
+
+class UPerNet(SegmentationNetwork):
+    """A feature pyramid with pyramid pooling at its top (figure 4).
+
+    Args:
+        backbone: gives ordered features from fine to coarse; the last four are used.
+        num_classes: of the logits.
+        aux_loss: whether there is an auxiliary head on the features before the coarsest, whose logits are `"aux"`.
+        align_corners: of every resize.
+    """
+
+    def __init__(
+        self, backbone: Backbone, num_classes: int, aux_loss: bool = False, *, align_corners: bool = False
+    ) -> None:
+        super().__init__()
+        *finer, top = [info.channels for info in last_features(backbone, LEVELS)]
+        self.align_corners = align_corners
+        self.backbone = backbone
+        self.pyramid = PyramidPooling(top, WIDTH, align_corners=align_corners)
+        self.bottleneck = ConvNormAct(top + len(self.pyramid) * WIDTH, WIDTH, 3)
+        self.laterals = nn.ModuleList(ConvNormAct(channels, WIDTH, 1) for channels in finer)
+        self.fpn_convs = nn.ModuleList(ConvNormAct(WIDTH, WIDTH, 3) for _ in finer)
+        self.fusion = ConvNormAct(LEVELS * WIDTH, WIDTH, 3)
+        self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(WIDTH, num_classes, 1))
+        self.aux_classifier = FCNHead(finer[-1], num_classes, AUX_WIDTH) if aux_loss else None
+        self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", align_corners))
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at the finest features' size.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"`: float (N, K, h, w), 1/4 of H and W on ResNets, and, with an auxiliary head, `"aux"`: 1/16.
+        """
+        *finer, top = list(self.backbone(images).values())[-LEVELS:]
+        summed = [self.bottleneck(torch.cat([top, *self.pyramid(top)], dim=1))]
+        for lateral, features in zip(reversed(self.laterals), reversed(finer), strict=True):
+            level = lateral(features)
+            summed.insert(0, level + resize(summed[0], level, align_corners=self.align_corners))
+        levels = [convolution(level) for convolution, level in zip(self.fpn_convs, summed[:-1], strict=True)]
+        levels.append(summed[-1])
+        finest = levels[0]
+        levels[1:] = [resize(level, finest, align_corners=self.align_corners) for level in levels[1:]]
+        outputs = {"out": self.classifier(self.fusion(torch.cat(levels, dim=1)))}
+        if self.aux_classifier is not None:
+            outputs["aux"] = self.aux_classifier(finer[-1])
+        return outputs
+
+
+def _make(
+    make_backbone: Callable[..., Backbone],
+    *,
+    num_classes: int,
+    aux_loss: bool,
+    output_stride: int,
+    align_corners: bool,
+) -> UPerNet:
+    """Joins backbone and head."""
+    return UPerNet(make_backbone(output_stride=output_stride), num_classes, aux_loss, align_corners=align_corners)
+
+
+@builder
+def upernet(
+    backbone: str,
+    *,
+    output_stride: int | None = None,
+    align_corners: bool | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    **common: Unpack[Common],
+) -> UPerNet:
+    """UPerNet on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 32.
+        align_corners: whether every resize keeps the corners' centres in place; None is False.
+        backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
+    """
+    return build_network(
+        "upernet",
+        _make,
+        backbone=backbone,
+        backbone_options=backbone_options,
+        options={"output_stride": output_stride, "align_corners": align_corners},
+        defaults={"output_stride": 32, "align_corners": False},
+        **common,
+    )
+
+
+upernet_resnet18 = on_backbone(upernet, "resnet18")
+upernet_resnet50 = on_backbone(upernet, "resnet50")
+upernet_resnet101 = on_backbone(upernet, "resnet101")
