@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import __main__ as command
 from benchmarks import machine, memory, timing
 from benchmarks.__main__ import main
 from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
@@ -16,7 +17,8 @@ from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, 
 from benchmarks.plot import plot_results
 from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
 from benchmarks.timing import Timing, shuffled, time_case
-from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, train_pipeline
+from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, networks, train_pipeline
+from seg_core.registry import MODELS
 
 TOYS = {"toys": "toy_cases:CASES"}
 
@@ -139,6 +141,42 @@ def test_judge_goals_met_and_not_met_are_told(toys):
     ]
 
 
+def test_judge_memory_beside_a_peer_is_the_ratio_of_what_both_need(toys):
+    case = dataclasses.replace(toys.SMALL, goals=[Goal("ours", "peer", speed=1, memory=1.01)])
+    seconds = {"ours": [1.0], "peer": [2.0], "bound": [0.5]}
+    assert list(map(str, judge(result_of(case, seconds, {"ours": 5.0, "peer": 5.0})))) == [
+        "met           ours: 2.00x as fast as peer, goal at least 1.00x",
+        "met           ours: 1.00x the extra memory of peer, goal at most 1.01x",
+    ]
+    (_, larger) = judge(result_of(case, seconds, {"ours": 6.0, "peer": 5.0}))
+    assert str(larger) == "NOT met       ours: 1.20x the extra memory of peer, goal at most 1.01x"
+    (_, unknown) = judge(result_of(case, seconds, {"ours": 6.0, "peer": 0.0}))
+    assert str(unknown) == "not measured  ours: extra memory of peer, goal at most 1.01x"
+
+
+def test_as_text_overview_has_a_row_per_pair_of_the_cases_with_facts(toys):
+    peers = [Contender("same", lambda inputs: lambda: 1), Contender("other", lambda inputs: lambda: 1)]
+    goals = [Goal("ours", "same", speed=0.9, memory=1.0)]
+    case = dataclasses.replace(
+        toys.SMALL, contenders=[toys.SMALL.contender("ours"), *peers], goals=goals, memory=True, images_per_call=None
+    )
+    seconds = {"ours": [0.002, 0.004], "same": [0.002, 0.004], "other": [0.001, 0.002]}
+    facts = {"ours": {"GMACs": 3.0}, "same": {"GMACs": 3.0}, "other": {"GMACs": 0.5}}
+    plain = result_of(toys.SMALL, {"ours": [1.0], "peer": [1.0], "bound": [1.0]})
+    measured = dataclasses.replace(result_of(case, seconds, {"ours": 4.0, "same": 2.0, "other": 8.0}), facts=facts)
+    text = as_text("toys", {"date": "now"}, [plain, measured], False)
+    rows = [line.split("  ") for line in text.partition("== overview: ours / peer")[2].splitlines() if line]
+    head, same, other = [[cell.strip() for cell in row if cell] for row in rows]
+    assert head == ["peer", "GMACs", "ms", "time", "extra MiB", "memory", "goals"]
+    assert same == ["small", "same", "3.00 / 3.00", "3.00 / 3.00", "1.00x", "4.0 / 2.0", "2.00x", "met, NOT met"]
+    assert other == ["small", "other", "3.00 / 0.50", "3.00 / 1.50", "2.00x", "4.0 / 8.0", "0.50x"]
+    assert "overview" not in as_text("toys", {"date": "now"}, [plain], False)
+    unmeasured = dataclasses.replace(measured, memory={})
+    assert "1.00x          -       -" in as_text("toys", {"date": "now"}, [unmeasured], False)
+    ours, *_ = as_data("toys", {}, [measured], False)["cases"][0]["contenders"]
+    assert ours["facts"] == {"GMACs": 3.0}
+
+
 def test_as_text_has_an_aligned_row_per_contender(toys):
     case = dataclasses.replace(toys.SMALL, memory=True)
     seconds = {"ours": [0.002, 0.004], "peer": [0.02, 0.04], "bound": [0.0001, 0.0001]}
@@ -228,10 +266,37 @@ def test_main_disagreement_is_a_failure_that_names_topic_and_case(toys, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_main_quick_run_leaves_out_what_is_not_quick_unless_it_is_named(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(toys, "CASES", (toys.SMALL, dataclasses.replace(toys.SMALL, name="slow", quick=False)))
+
+    def cases_of(*arguments):
+        assert main(["toys", "--rounds", "1", "--out", str(tmp_path), *arguments], TOYS) == 0
+        return [case["name"] for case in json.loads((tmp_path / "results.json").read_text())["cases"]]
+
+    assert cases_of() == ["small", "slow"]
+    assert cases_of("--quick") == ["small"]
+    assert cases_of("--quick", "--only", "slow") == ["slow"]
+
+
+def test_main_quick_run_measures_memory_only_where_a_goal_needs_it(toys, tmp_path, monkeypatch):
+    without = dataclasses.replace(toys.SMALL, memory=True, goals=())
+    monkeypatch.setattr(toys, "CASES", (dataclasses.replace(toys.SMALL, name="goal", memory=True), without))
+    measured = []
+    monkeypatch.setattr(command, "measure_memory", lambda reference, case, quick: measured.append(case.name) or {})
+    arguments = ["toys", "--rounds", "1", "--out", str(tmp_path)]
+    assert main([*arguments, "--quick"], TOYS) == 0
+    assert measured == ["goal"]
+    assert main(arguments, TOYS) == 0
+    assert measured == ["goal", "goal", "small"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["argmin"], "unknown topic 'argmin'; known are all, confusion-matrix, train-pipeline, argmax, import"),
+        (
+            ["argmin"],
+            "unknown topic 'argmin'; known are all, confusion-matrix, train-pipeline, argmax, networks, import",
+        ),
         (["argmax", "--only", "7 classes"], "unknown case '7 classes'; argmax has '19 classes', '150 classes'"),
         (["argmax", "--rounds", "0"], "--rounds must be at least 1, got 0"),
     ],
@@ -260,8 +325,9 @@ def test_case_wrong_names_are_told():
         Case("twice", "", lambda quick: None, [contender, contender], lambda answers: "")
     with pytest.raises(ValueError, match=r"goals of 'goal' name \['peer'\]; its contenders are \['ours'\]"):
         Case("goal", "", lambda quick: None, [contender], lambda answers: "", [Goal("ours", "peer", speed=2)])
-    with pytest.raises(ValueError, match="peer and speed belong together"):
-        Goal("ours", "peer")
+    for goal in ({"peer": "peer"}, {"speed": 2}, {"memory": 1}):
+        with pytest.raises(ValueError, match="peer and speed or memory belong together"):
+            Goal("ours", **goal)
 
 
 # -- inputs
@@ -364,6 +430,51 @@ def test_train_pipeline_ours_agrees_with_pillow_and_torchvision(case):
     shifted = {setting: (image.roll(8, -1), mask) for setting, (image, mask) in samples.items()}
     with pytest.raises(DisagreementError, match=r"beside 'torchvision .*': ours 0\.\d+, "):
         case.check({"ours": shifted, **peers})
+
+
+@pytest.mark.parametrize("case", networks.CASES, ids=lambda case: case.name)
+def test_networks_ours_agree_with_torchvision_and_have_finite_logits(case):
+    images = case.make_inputs(True)
+    assert images.is_contiguous()
+    assert images.std().item() == pytest.approx(1, abs=1e-3)
+    answers = ours(case, images)
+    peers = {c.name: c.prepare(images)() for c in case.of_kind("peer") if c.distribution == "torchvision"}
+    sentence = case.check({**answers, **peers})
+    if not case.goals:
+        assert sentence == "structures differ; all give finite logits of shape (1, 21, 64, 128)"
+        return
+    assert "torchvision" in sentence
+    shifted = {**answers, "torchvision": peers["torchvision"] + 1e-3 * answers["ours"].std()}
+    with pytest.raises(DisagreementError, match=r"logits of 'torchvision' and 'ours' differ by 1\.0e-03"):
+        case.check(shifted)
+    with pytest.raises(DisagreementError, match="logits of 'torchvision' are not finite"):
+        case.check({**answers, "torchvision": answers["ours"] * float("nan")})
+    with pytest.raises(DisagreementError, match=r"logits of 'torchvision' have shape \(1, 21, 64, 64\)"):
+        case.check({**answers, "torchvision": answers["ours"][..., :64]})
+
+
+@pytest.mark.parametrize("name", ["enet", "bisenet_resnet18", "upernet_resnet18"])
+def test_networks_facts_are_those_of_the_catalog(name):
+    case = find_case(TOPICS["networks"], name)
+    facts = case.contender("ours").facts(torch.empty(1, 3, 512, 1024, device="meta"))
+    entry = MODELS.entry(name)
+    assert facts == {"M parameters": pytest.approx(entry.params / 1e6), "GMACs": pytest.approx(entry.macs / 1e9)}
+
+
+def test_fill_by_name_depends_on_names_and_shapes_alone_and_leaves_no_neutral_value():
+    def network():
+        return torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3), torch.nn.BatchNorm2d(64))
+
+    first, second = network(), network()
+    networks.fill_by_name(first)
+    networks.fill_by_name(second)
+    state = first.state_dict()
+    assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in state.items())
+    assert float(state["0.weight"].std()) == pytest.approx((2 / 27) ** 0.5, rel=0.1)
+    floats = [tensor for tensor in state.values() if tensor.is_floating_point()]
+    assert not any(((tensor == 0) | (tensor == 1)).any() for tensor in floats)
+    assert float(state["1.running_var"].min()) > 0.5
+    assert not torch.equal(state["1.bias"], state["1.running_mean"])
 
 
 def test_import_ours_is_light_and_a_heavy_import_disagrees():

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from seg_models import get_model
+
 
 def hashed(name, count):
     """float64 (count,) in [-1, 1): position and name, mixed by the finaliser of murmur3."""
@@ -72,13 +74,20 @@ def worst_error(model, spec, dtype):
     return worst
 
 
-def count_macs(model, in_channels=3):
-    """Multiply-accumulates of convolutions and matrix products for one 512x1024 picture; give it a model on "meta"."""
+def count_macs(model, in_channels=3, size=(512, 1024)):
+    """Multiply-accumulates of convolutions and matrix products for one picture; give it a model on "meta"."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, in_channels, 512, 1024, device="meta"))
+        model(torch.zeros(1, in_channels, *size, device="meta"))
     return counter.get_total_flops() // 2
 
 
 def count_parameters(model):
     """Trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def count(name, size, **options):
+    """Trainable parameters and multiply-accumulates of a model by name, in eval mode."""
+    with torch.device("meta"):
+        model = get_model(name, **options).eval()
+    return count_parameters(model), count_macs(model, size=size)

@@ -6,6 +6,9 @@ Form "torchvision" is https://github.com/pytorch/vision
 
 Differs from the paper:
 - output stride 8 by default, with which the paper's best figures are evaluated; it trains at 16, which is an option
+- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' stem of 64, 64 and
+  128 channels is 7.1 G of the 10.0 G multiply-accumulates that ResNet-101 has less here for a 513x513 picture at output
+  stride 16 (DeepLabV3+ paper, table 3: 81.02 B); the rest is not explained.
 - MobileNetV3 and other backbones without residual stages have no multi-grid; MobileNetV3 has output stride 16
 - dropout of 0.1 before the logits, as in the authors' code
 - upsampling does not align corners; the authors' code does

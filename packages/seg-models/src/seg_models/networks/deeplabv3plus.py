@@ -11,7 +11,9 @@ Differs from the paper:
 - on ResNets the paper's convolutions of the head are not separable, and so here; on other backbones they are
 - dropout of 0.1 before the decoder, as in the authors' code
 - upsampling does not align corners; the authors' code does
-- the stem of the ResNets is one 7x7 convolution unless `backbone_options={"stem": "deep"}`; the authors' has three 3x3
+- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' stem of 64, 64 and
+  128 channels is 7.1 G of the 8.5 G multiply-accumulates that ResNet-101 has less here for a 513x513 picture (paper,
+  table 3: 101.28 B); the rest is not explained.
 - with a batch of one in train mode the image pooling normalises with its running statistics
 - auxiliary logits from the features before the coarsest, which the paper does not have
 """

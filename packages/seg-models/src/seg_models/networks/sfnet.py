@@ -5,10 +5,10 @@ https://arxiv.org/abs/2002.10120
 The authors' code: https://github.com/lxtGH/SFSegNets
 
 Differs from the paper:
-- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' has three 3x3 with
-  64, 64 and 128 channels, and their last two stages dilate their 3x3 convolutions by 2 and 4 beside keeping the stride.
-  That stem is why their networks have 0.15 M more parameters on ResNet-18 (12.87 M) and need a third more
-  multiply-accumulates (60.7 G at 512x1024).
+- the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights; the authors' has three 3x3 of 64,
+  64 and 128 channels. That stem is the whole difference in parameters and multiply-accumulates at 512x1024: 148,480 and
+  15.0 G on ResNet-18, 123,776 and 14.2 G on ResNet-50 and -101. Their last two stages also dilate by 2 and 4, and keep
+  the stride.
 - widths as in the authors' code: 128 on backbones with up to 512 channels, else 256
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
 """

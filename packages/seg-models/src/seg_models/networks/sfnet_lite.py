@@ -5,8 +5,9 @@ https://arxiv.org/abs/2207.04415
 The authors' code: https://github.com/lxtGH/SFSegNets
 
 Differs from the paper:
-- the stem of the ResNets, as in `seg_models.networks.sfnet`: the authors' networks have 12.15 M parameters on ResNet-18
-  and need 44.5 G multiply-accumulates at 512x1024
+- the stem of the ResNets, as in `seg_models.networks.sfnet`. That stem, and a lateral convolution of the coarsest
+  features which the authors' code makes and does not use, are the whole difference on ResNet-18: 214,400 parameters,
+  and 15.0 G multiply-accumulates at 512x1024.
 - the authors' code has this head on ResNet-18 and STDC; on ResNet-50 and -101 it is here 256 channels wide, as SFNet
 - deep supervision of the aligned features, as in SFNet; the authors' code makes its head and does not use it
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics

@@ -1,0 +1,172 @@
+"""Writes docs/models.md: every network's facts beside the published ones, and which promises of the contract it keeps.
+
+Without `--results` the whole contract runs first, on two processes; it takes about half an hour.
+"""
+
+import argparse
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from pathlib import Path
+
+from seg_core.catalog import ModelEntry
+from seg_core.registry import BACKBONES, MODELS
+from seg_models import get_model_builder, list_models
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "models.md"
+CONTRACT = "tests/models/test_contract.py::TestContract"
+# the promises, in the order of the table: test -> what it promises
+PROMISES = {
+    "builds_without_network": "builds with nothing fetched; the outputs are those of the catalog",
+    "any_size": "every output has the picture's height and width: even, odd, and from the smallest size on",
+    "batch_of_one_trains": "a training step on one picture of 64x64 and of 64x97",
+    "channels_and_classes": "1, 3 and 5 input channels; 1, 2 and 21 classes",
+    "every_parameter_gets_a_gradient": "no trainable parameter is left out",
+    "eval_is_deterministic": "the same picture gives the same output, bit by bit",
+    "forward_is_resized_logits": "`forward` is `forward_logits` resized as `upsampling` says, bit by bit",
+    "compile_whole_graph": "`torch.compile(fullgraph=True)` traces it, and agrees",
+    "export_any_size": "`torch.export` with dynamic height and width, from 64 on; agrees at an even and an odd size",
+    "onnx_any_size": "the same program as ONNX agrees in onnxruntime at both sizes",
+    "pickle_and_deepcopy": "copies give the same output",
+    "state_dict_files": "parameters survive torch's files and safetensors, and are taken as `weights=`",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, help="take this JUnit file of the contract instead of running it")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = arguments.results or run_contract(Path(folder) / "contract.xml")
+        PAGE.write_text(page(results), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+def run_contract(file: Path) -> Path:
+    command = ["pytest", "-q", "-n", "2", "-m", "full or not full", f"--junitxml={file}", CONTRACT]
+    subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False)
+    return file
+
+
+def read_results(file: Path) -> dict[str, dict[str, bool]]:
+    """Model -> promise -> whether every test of it passed."""
+    kept: dict[str, dict[str, bool]] = defaultdict(dict)
+    for case in ElementTree.parse(file).iter("testcase"):
+        match = re.fullmatch(r"test_(\w+)\[(.+)\]", case.get("name", ""))
+        if match is None or not case.get("classname", "").endswith("TestContract"):
+            continue
+        promise, parameters = match.groups()
+        model = next(part for part in reversed(parameters.split("-")) if part in MODELS)
+        passed = not any(child.tag in ("failure", "error", "skipped") for child in case)
+        kept[model][promise] = kept[model].get(promise, True) and passed
+    return kept
+
+
+def page(results: Path) -> str:
+    parts = [
+        "# Models\n",
+        "Written by `hatch run models` from the catalog, the published figures in `tests/expected/published.toml`, and "
+        "a run of the contract. Each network's module says where it departs from its paper.\n",
+        "## Networks\n",
+        "Parameters at 21 classes, and multiply-accumulates (MACs) of convolutions and matrix products for one "
+        "3x512x1024 picture, both without auxiliary heads. All outputs but `out` come with `aux_loss=True`.\n",
+        table(
+            ["model", "network", "backbone", "parameters", "MACs", "outputs", "forms"],
+            [facts(name) for name in list_models()],
+            numbers=(3, 4),
+        ),
+        "Any of these networks stands on any backbone: "
+        + ", ".join(f"`{name}`" for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False))
+        + '. `create("upernet", backbone="efficientnet_b0")`. Backbones: '
+        + ", ".join(f"`{name}`" for name in BACKBONES)
+        + ", and with `pip install seg-models[timm]` any of timm's that gives features, as `timm:convnext_tiny`.\n",
+        "## Beside the published figures\n",
+        'Size is height x width of the picture. "Counted" is a count of the authors\' code, where the paper has no '
+        "figure or one that cannot be a count. Where a difference is over 1 %, the network's module says why:\n",
+        *published(),
+        "## The contract\n",
+        "What every name keeps, proven by `" + CONTRACT + "`:\n",
+        "\n".join(f"{number}. {text}" for number, text in enumerate(PROMISES.values(), 1)) + "\n",
+        matrix(read_results(results)),
+        "With a batch of one in train mode, and only then, a branch whose map is one pixel (pyramid pooling, image "
+        "pooling, attention) normalises with its running statistics: one value has no variance.\n",
+    ]
+    return "\n".join(parts)
+
+
+def facts(name: str) -> list[str]:
+    entry = MODELS.entry(name)
+    assert isinstance(entry, ModelEntry)
+    outputs, forms = (", ".join(words) for words in (entry.outputs, entry.forms))
+    backbone = entry.backbone or "-"
+    return [f"`{name}`", entry.family, backbone, f"{entry.params:,}", f"{entry.macs / 1e9:.2f} G", outputs, forms]
+
+
+def published() -> list[str]:
+    spec = importlib.util.spec_from_file_location("fidelity", ROOT / "tests" / "models" / "fidelity.py")
+    assert spec is not None and spec.loader is not None
+    fidelity = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fidelity)
+    rows, notes = [], []
+    figures = tomllib.loads((ROOT / "tests" / "expected" / "published.toml").read_text(encoding="utf-8"))["figure"]
+    for figure in figures:
+        params, macs = fidelity.count(figure["model"], figure.get("size", [64, 64]), **figure["options"])
+        note = ""
+        if "explained" in figure:
+            reason = explanation(figure["model"], figure["explained"])
+            if reason not in notes:
+                notes.append(reason)
+            note = f"({notes.index(reason) + 1})"
+        size = "x".join(str(side) for side in figure["size"]) if "macs" in figure else ""
+        rows.append(
+            [
+                f"`{figure['model']}`",
+                f"[{figure['by']}]({figure['address']})",
+                str(figure["options"]["num_classes"]),
+                *beside(figure.get("params"), params, 1e6, "M"),
+                size,
+                *beside(figure.get("macs"), macs, 1e9, "G"),
+                note,
+            ]
+        )
+    header = ["model", "published by", "classes", "params", "ours", "", "size", "MACs", "ours", "", ""]
+    listed = "\n".join(f"{number}. {text}" for number, text in enumerate(notes, 1))
+    return [table(header, rows, numbers=(2, 3, 4, 5, 6, 7, 8, 9)), listed + "\n"]
+
+
+def explanation(model: str, words: str) -> str:
+    """The paragraph or the point of the network's documentation that has these words."""
+    module = inspect.getmodule(get_model_builder(model))
+    parts = re.split(r"\n\n|\n- ", module.__doc__ or "")
+    return next(text for part in parts if words in (text := " ".join(part.split())))
+
+
+def beside(theirs: float | None, ours: int, unit: float, symbol: str) -> list[str]:
+    if theirs is None:
+        return ["", "", ""]
+    return [f"{theirs / unit:.2f} {symbol}", f"{ours / unit:.2f} {symbol}", f"{100 * (ours / theirs - 1):+.1f} %"]
+
+
+def matrix(kept: dict[str, dict[str, bool]]) -> str:
+    unknown = {promise for row in kept.values() for promise in row} - set(PROMISES)
+    assert not unknown, f"describe in PROMISES: {unknown}"
+    signs = {True: "yes", False: "NO", None: "not run"}
+    rows = [[f"`{name}`", *(signs[kept.get(name, {}).get(promise)] for promise in PROMISES)] for name in list_models()]
+    return table(["model", *(str(number) for number in range(1, len(PROMISES) + 1))], rows)
+
+
+def table(header: list[str], rows: list[list[str]], numbers: tuple[int, ...] = ()) -> str:
+    rule = ["---:" if column in numbers else "---" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
