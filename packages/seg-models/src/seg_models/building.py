@@ -22,7 +22,7 @@ from seg_models.factory import get_backbone
 from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from seg_models.pretrained.enums import enum_of_model
 
-__all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path"]
+__all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path", "on_features"]
 
 DEFAULT_NUM_CLASSES = 21  # those of VOC, as in torchvision
 
@@ -139,6 +139,19 @@ def build_network(
     if checkpoint is not None and checkpoint.info is not None and num_classes == checkpoint.num_classes:
         network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
     return network
+
+
+def on_features(network: Callable[..., NetworkT]) -> Callable[..., NetworkT]:
+    """Returns the `make` of a network whose class takes the backbone first, and of whose options one is the backbone's.
+
+    Args:
+        network: called with the backbone and all keywords of `make` but `output_stride`.
+    """
+
+    def make(make_backbone: Callable[..., nn.Module], *, output_stride: int, **keywords: Any) -> NetworkT:
+        return network(make_backbone(output_stride=output_stride), **keywords)
+
+    return make
 
 
 def _check_count(name: str, value: object) -> None:

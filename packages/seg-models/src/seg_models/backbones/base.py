@@ -1,10 +1,11 @@
 """What backbones share: features by name, strides exchanged for dilation, ImageNet weights, other input channels."""
 
+import functools
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.error import URLError
 
 import torch
@@ -16,6 +17,7 @@ from seg_core.interfaces import FeatureInfo
 __all__ = [
     "Backbone",
     "SequentialBackbone",
+    "backbone_builder",
     "check_arguments",
     "imagenet_state",
     "refuse_weights",
@@ -26,6 +28,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 OUTPUT_STRIDES = (8, 16, 32)
+
+T = TypeVar("T")
 
 
 class Backbone(nn.Module, ABC):
@@ -182,6 +186,36 @@ def refuse_weights(name: str, weights: object, instead: str) -> None:
         raise UnknownNameError(
             f"unknown weights_backbone {weights!r}: torchvision publishes none for {name}; leave it out, or {instead}"
         )
+
+
+def backbone_builder(build: Callable[..., T], name: str, summary: str, **options: str) -> Callable[..., T]:
+    """Returns the builder of one backbone, documented.
+
+    Args:
+        build: the builder of all of its kind; takes the name first.
+        name: of torchvision's builder.
+        summary: the first sentences of the documentation.
+        options: what only this kind takes -> what it is.
+    """
+    builder = functools.partial(build, name)
+    own = "".join(f"    {option}: {text}\n" for option, text in options.items())
+    builder.__doc__ = f"{summary}\n\n{_ARGUMENTS}{own}{_RAISES}"
+    return builder
+
+
+_ARGUMENTS = """\
+Args:
+    weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
+    progress: whether a download shows a bar.
+    in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
+    output_stride: pixels per feature of the last stages: 8, 16 or 32.
+"""
+_RAISES = """
+Raises:
+    UnknownNameError: if there are no such weights.
+    InvalidArgumentError: if another argument is outside of what is allowed.
+    WriteError: if the weights cannot be fetched.
+"""
 
 
 def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) -> nn.Conv2d:

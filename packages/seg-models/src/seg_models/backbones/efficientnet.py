@@ -8,11 +8,11 @@ Differs from the paper:
 - at output stride 8 or 16 the blocks that lose their stride are dilated themselves, and so are those after them
 """
 
-import functools
 from collections.abc import Callable
 
 from seg_models.backbones.base import (
     SequentialBackbone,
+    backbone_builder,
     check_arguments,
     imagenet_state,
     replace_strides,
@@ -39,21 +39,8 @@ def _efficientnet(
 
 
 def _builder(number: int) -> Callable[..., SequentialBackbone]:
-    build = functools.partial(_efficientnet, f"efficientnet_b{number}")
-    build.__doc__ = f"""Builds EfficientNet-B{number}; features `"stage1"` to `"stage5"`, sizes rounded up.
-
-    Args:
-        weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
-        output_stride: pixels per feature of the last stages: 8, 16 or 32.
-
-    Raises:
-        UnknownNameError: if there are no such weights.
-        InvalidArgumentError: if another argument is outside of what is allowed.
-        WriteError: if the weights cannot be fetched.
-    """
-    return build
+    summary = f'Builds EfficientNet-B{number}; features `"stage1"` to `"stage5"`, sizes rounded up.'
+    return backbone_builder(_efficientnet, f"efficientnet_b{number}", summary)
 
 
 efficientnet_b0 = _builder(0)

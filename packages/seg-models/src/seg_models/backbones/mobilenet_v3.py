@@ -10,12 +10,12 @@ Differs from the paper:
   weights for it
 """
 
-import functools
 from collections.abc import Callable
 
 from seg_core.errors import InvalidArgumentError
 from seg_models.backbones.base import (
     SequentialBackbone,
+    backbone_builder,
     check_arguments,
     imagenet_state,
     replace_strides,
@@ -52,22 +52,12 @@ def _mobilenet_v3(
 
 
 def _builder(name: str, title: str) -> Callable[..., SequentialBackbone]:
-    build = functools.partial(_mobilenet_v3, name)
-    build.__doc__ = f"""Builds {title}, without its classifier; `"stage1"` to `"stage5"`, sizes rounded up.
-
-    Args:
-        weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
-        output_stride: pixels per feature of the last stages: 8, 16 or 32.
-        reduced_tail: whether the last stage has half of its channels.
-
-    Raises:
-        UnknownNameError: if there are no such weights.
-        InvalidArgumentError: if another argument is outside of what is allowed.
-        WriteError: if the weights cannot be fetched.
-    """
-    return build
+    return backbone_builder(
+        _mobilenet_v3,
+        name,
+        f'Builds {title}, without its classifier; features `"stage1"` to `"stage5"`, sizes rounded up.',
+        reduced_tail="whether the last stage has half of its channels.",
+    )
 
 
 mobilenet_v3_large = _builder("mobilenet_v3_large", "MobileNetV3 large")

@@ -14,7 +14,6 @@ Differs from the paper:
   (https://arxiv.org/abs/1706.05587)
 """
 
-import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import FeatureInfo
-from seg_models.backbones.base import Backbone, check_arguments, imagenet_state, with_in_channels
+from seg_models.backbones.base import Backbone, backbone_builder, check_arguments, imagenet_state, with_in_channels
 
 __all__ = ["ResNet", "resnet18", "resnet34", "resnet50", "resnet101"]
 
@@ -152,23 +151,13 @@ def _resnet(
 
 
 def _builder(name: str, depth: int) -> Callable[..., ResNet]:
-    build = functools.partial(_resnet, name)
-    build.__doc__ = f"""Builds ResNet-{depth}.
-
-    Args:
-        weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
-        output_stride: pixels per feature of the last stages: 8, 16 or 32.
-        stem: `"plain"`, one 7x7 convolution, or `"deep"`, three 3x3.
-        multi_grid: factors on the dilation of the blocks of the last stage, or None.
-
-    Raises:
-        UnknownNameError: if there are no such weights.
-        InvalidArgumentError: if another argument is outside of what is allowed.
-        WriteError: if the weights cannot be fetched.
-    """
-    return build
+    return backbone_builder(
+        _resnet,
+        name,
+        f'Builds ResNet-{depth}; features `"layer1"` to `"layer4"`, sizes rounded up.',
+        stem='`"plain"`, one 7x7 convolution, or `"deep"`, three 3x3.',
+        multi_grid="factors on the dilation of the blocks of the last stage, or None.",
+    )
 
 
 resnet18 = _builder("resnet18", 18)

@@ -10,12 +10,17 @@ Differs from the paper:
   channels, as in FCN (https://arxiv.org/abs/1411.4038); the 7x7 is padded so that the size stays
 """
 
-import functools
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from seg_models.backbones.base import SequentialBackbone, check_arguments, imagenet_state, with_in_channels
+from seg_models.backbones.base import (
+    SequentialBackbone,
+    backbone_builder,
+    check_arguments,
+    imagenet_state,
+    with_in_channels,
+)
 
 __all__ = ["vgg16", "vgg16_bn"]
 
@@ -87,22 +92,12 @@ def _vgg(
 
 
 def _builder(name: str, title: str) -> Callable[..., SequentialBackbone]:
-    build = functools.partial(_vgg, name)
-    build.__doc__ = f"""Builds {title}; `"stage1"` to `"stage5"` are the results of its poolings, sizes rounded down.
-
-    Args:
-        weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
-        output_stride: pixels per feature of the last stages: 8, 16 or 32.
-        fully_convolutional: whether `"stage5"` goes through the classifier's hidden layers, as convolutions.
-
-    Raises:
-        UnknownNameError: if there are no such weights.
-        InvalidArgumentError: if another argument is outside of what is allowed.
-        WriteError: if the weights cannot be fetched.
-    """
-    return build
+    return backbone_builder(
+        _vgg,
+        name,
+        f'Builds {title}; `"stage1"` to `"stage5"` are the results of its poolings, sizes rounded down.',
+        fully_convolutional='whether `"stage5"` goes through the classifier\'s hidden layers, as convolutions.',
+    )
 
 
 vgg16 = _builder("vgg16", "VGG-16")

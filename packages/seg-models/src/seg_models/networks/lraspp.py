@@ -13,13 +13,13 @@ Differs from the paper:
 - no auxiliary head, as in the paper
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork, feature_of_stride
 from seg_models.signatures import Common, builder, on_backbone
@@ -85,11 +85,6 @@ class LRASPP(SegmentationNetwork):
         return {"out": self.classifier(features[self.low], features[self.high])}
 
 
-def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, output_stride: int) -> LRASPP:
-    """Joins backbone and head."""
-    return LRASPP(make_backbone(output_stride=output_stride), num_classes)
-
-
 @builder
 def lraspp(
     backbone: str,
@@ -107,7 +102,7 @@ def lraspp(
     """
     return build_network(
         "lraspp",
-        _make,
+        on_features(LRASPP),
         backbone=backbone,
         backbone_options=backbone_options,
         options={"output_stride": output_stride},

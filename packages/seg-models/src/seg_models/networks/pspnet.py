@@ -12,14 +12,14 @@ Differs from the paper:
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.signatures import Common, builder, on_backbone
@@ -67,18 +67,6 @@ class PSPNet(SegmentationNetwork):
         return outputs
 
 
-def _make(
-    make_backbone: Callable[..., Backbone],
-    *,
-    num_classes: int,
-    aux_loss: bool,
-    output_stride: int,
-    align_corners: bool,
-) -> PSPNet:
-    """Joins backbone and head."""
-    return PSPNet(make_backbone(output_stride=output_stride), num_classes, aux_loss, align_corners=align_corners)
-
-
 @builder
 def pspnet(
     backbone: str,
@@ -98,7 +86,7 @@ def pspnet(
     """
     return build_network(
         "pspnet",
-        _make,
+        on_features(PSPNet),
         backbone=backbone,
         backbone_options=backbone_options,
         options={"output_stride": output_stride, "align_corners": align_corners},

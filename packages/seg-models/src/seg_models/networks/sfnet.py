@@ -13,7 +13,7 @@ Differs from the paper:
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, PyramidPooling, resize
 from seg_models.networks.base import SegmentationNetwork, last_features
 from seg_models.signatures import Common, builder, on_backbone
@@ -176,11 +176,6 @@ class SFNet(SegmentationNetwork):
         return outputs
 
 
-def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool, output_stride: int) -> SFNet:
-    """Joins backbone and head."""
-    return SFNet(make_backbone(output_stride=output_stride), num_classes, aux_loss)
-
-
 @builder
 def sfnet(
     backbone: str,
@@ -198,7 +193,7 @@ def sfnet(
     """
     return build_network(
         "sfnet",
-        _make,
+        on_features(SFNet),
         backbone=backbone,
         backbone_options=backbone_options,
         options={"output_stride": output_stride},

@@ -13,14 +13,14 @@ Differs from the paper:
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork, last_features
 from seg_models.networks.sfnet import LEVELS, PyramidPoolingModule, Supervision, lateral, warp, width_for
@@ -89,11 +89,6 @@ class SFNetLite(SegmentationNetwork):
         return outputs
 
 
-def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool, output_stride: int) -> SFNetLite:
-    """Joins backbone and head."""
-    return SFNetLite(make_backbone(output_stride=output_stride), num_classes, aux_loss)
-
-
 @builder
 def sfnet_lite(
     backbone: str,
@@ -111,7 +106,7 @@ def sfnet_lite(
     """
     return build_network(
         "sfnet_lite",
-        _make,
+        on_features(SFNetLite),
         backbone=backbone,
         backbone_options=backbone_options,
         options={"output_stride": output_stride},

@@ -15,14 +15,14 @@ Differs from the paper:
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
 from seg_models.networks.base import SegmentationNetwork, last_features
 from seg_models.signatures import Common, builder, on_backbone
@@ -84,18 +84,6 @@ class UPerNet(SegmentationNetwork):
         return outputs
 
 
-def _make(
-    make_backbone: Callable[..., Backbone],
-    *,
-    num_classes: int,
-    aux_loss: bool,
-    output_stride: int,
-    align_corners: bool,
-) -> UPerNet:
-    """Joins backbone and head."""
-    return UPerNet(make_backbone(output_stride=output_stride), num_classes, aux_loss, align_corners=align_corners)
-
-
 @builder
 def upernet(
     backbone: str,
@@ -115,7 +103,7 @@ def upernet(
     """
     return build_network(
         "upernet",
-        _make,
+        on_features(UPerNet),
         backbone=backbone,
         backbone_options=backbone_options,
         options={"output_stride": output_stride, "align_corners": align_corners},
