@@ -1,6 +1,7 @@
 """What every backbone keeps, and what each takes over from where it comes."""
 
 import sys
+import weakref
 
 import pytest
 import torch
@@ -26,6 +27,32 @@ def test_features_are_those_of_feature_info_from_fine_to_coarse(name, output_str
     assert [info.name for info in backbone.feature_info] == list(features)
     for info, feature in zip(backbone.feature_info, features.values(), strict=True):
         assert feature.shape == (1, info.channels, 64 // info.stride, 96 // info.stride)
+
+
+@every_backbone
+def test_select_leaves_the_features_named_alone(name):
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        backbone = get_backbone(name)
+        whole = backbone(torch.zeros(1, 3, 64, 64))
+        chosen = list(whole)[::2]
+        backbone.select(reversed(chosen))
+        features = backbone(torch.zeros(1, 3, 64, 64))
+    assert list(features) == chosen == [info.name for info in backbone.feature_info]
+    assert all(features[key].shape == whole[key].shape for key in chosen)
+    with pytest.raises(InvalidArgumentError, match="the backbone has no feature 'stem'.* Known: "):
+        backbone.select(["stem"])
+
+
+def test_select_holds_no_other_feature_in_memory():
+    backbone = get_backbone("resnet18").eval()
+    seen = []
+    backbone.layer1.register_forward_hook(lambda module, inputs, output: seen.append(weakref.ref(output)))
+    backbone.select(["layer3"])
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, 64, 64))
+    assert list(features) == ["layer3"]
+    assert seen[0]() is None
 
 
 @every_backbone
@@ -216,6 +243,10 @@ def test_timm_backbone_gives_its_features_channels_first(name, channels, strides
     with torch.inference_mode():
         features = backbone(torch.randn(1, 5, 224, 224))
     assert tuple(info.stride for info in backbone.feature_info) == strides
+    backbone.select(["stage2"])
+    with torch.inference_mode():
+        assert list(backbone(torch.randn(1, 5, 224, 224))) == ["stage2"]
+    backbone = get_backbone(f"timm:{name}")
     if channels is not None:
         assert tuple(info.channels for info in backbone.feature_info) == channels
     for info in backbone.feature_info:

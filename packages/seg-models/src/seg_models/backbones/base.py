@@ -4,7 +4,7 @@ import functools
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.error import URLError
 
@@ -41,6 +41,26 @@ class Backbone(nn.Module, ABC):
 
     feature_info: tuple[FeatureInfo, ...]
 
+    def select(self, names: Iterable[str]) -> None:
+        """Restricts the result, and `feature_info`, to these features; what nobody reads is then not held in memory.
+
+        Args:
+            names: of features that the backbone has; their order does not matter.
+
+        Raises:
+            InvalidArgumentError: if it has no such feature.
+        """
+        wanted, known = set(names), self._selected()
+        for name in wanted:
+            if name not in known:
+                raise InvalidArgumentError(
+                    f"the backbone has no feature {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+                )
+        self.feature_info = tuple(info for info in self.feature_info if info.name in wanted)
+
+    def _selected(self) -> tuple[str, ...]:
+        return tuple(info.name for info in self.feature_info)
+
     @abstractmethod
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns the features by name, from fine to coarse.
@@ -71,12 +91,12 @@ class SequentialBackbone(nn.Sequential, Backbone):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns the features by name, as `Backbone.forward`."""
-        features = OrderedDict()
+        features, selected = OrderedDict(), self._selected()
         x = images
         for position, layer in enumerate(self):
             x = layer(x)
-            if position in self._names:
-                features[self._names[position]] = x
+            if (name := self._names.get(position)) in selected:
+                features[name] = x
         return features
 
 

@@ -67,10 +67,11 @@ class ResNet(Backbone):
             `"layer1"` to `"layer4"`, float (N, channels, H / stride, W / stride), sizes rounded up.
         """
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (N, 64, H/4, W/4)
-        features = OrderedDict()
+        features, selected = OrderedDict(), self._selected()
         for name in STAGES:
             x = getattr(self, name)(x)
-            features[name] = x
+            if name in selected:
+                features[name] = x
         return features
 
 

@@ -30,13 +30,15 @@ class TimmBackbone(Backbone):
         self._channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
         info = zip(model.feature_info.channels(), model.feature_info.reduction(), strict=True)
         self.feature_info = tuple(FeatureInfo(f"stage{n}", *facts) for n, facts in enumerate(info, 1))
+        self._names = self._selected()
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns `"stage1"`, `"stage2"`, ..., as `Backbone.forward`."""
-        features = self.model(images)
+        features = zip(self._names, self.model(images), strict=True)
+        selected = OrderedDict((name, feature) for name, feature in features if name in self._selected())
         if self._channels_last:
-            features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return OrderedDict((info.name, feature) for info, feature in zip(self.feature_info, features, strict=True))
+            return OrderedDict((name, feature.permute(0, 3, 1, 2)) for name, feature in selected.items())
+        return selected
 
 
 def timm_backbone(

@@ -15,7 +15,7 @@ Differs from the papers:
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -126,11 +126,19 @@ class Xception(Backbone):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns `"stage1"` to `"stage5"`, as `Backbone.forward`; sizes rounded up."""
-        features = OrderedDict(stage1=self.stem(images))  # (N, 64, H/2, W/2)
-        features["stage2"] = self.entry[0](features["stage1"])  # (N, 128, H/4, W/4)
-        features["stage3"] = self.entry[1](features["stage2"])  # (N, 256, H/8, W/8)
-        features["stage4"] = self.middle(self.entry[2](features["stage3"]))  # (N, 728, H/16, W/16)
-        features["stage5"] = self.exit(features["stage4"])  # (N, 2048, H/32, W/32)
+        stages: tuple[Callable[[Tensor], Tensor], ...] = (
+            self.stem,  # (N, 64, H/2, W/2)
+            self.entry[0],  # (N, 128, H/4, W/4)
+            self.entry[1],  # (N, 256, H/8, W/8)
+            lambda x: self.middle(self.entry[2](x)),  # (N, 728, H/16, W/16)
+            self.exit,  # (N, 2048, H/32, W/32)
+        )
+        features, selected = OrderedDict(), self._selected()
+        x = images
+        for number, stage in enumerate(stages, 1):
+            x = stage(x)
+            if (name := f"stage{number}") in selected:
+                features[name] = x
         return features
 
 
@@ -222,14 +230,21 @@ class AlignedXception(Backbone):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns `"stage1"` to `"stage5"`, each but the last from before a stride, as `Backbone.forward`."""
-        features = OrderedDict()
+        features, selected = OrderedDict(), self._selected()
         x = self.stem(images)  # (N, 64, H/2, W/2)
         for number, block in enumerate(self.entry, 1):
-            features[f"stage{number}"], x = block(x)  # (N, 128, H/2, W/2), (N, 256, H/4, W/4), (N, 728, H/8, W/8)
+            fine, x = block(x)  # (N, 128, H/2, W/2), (N, 256, H/4, W/4), (N, 728, H/8, W/8)
+            if (name := f"stage{number}") in selected:
+                features[name] = fine
         for block in self.middle:
-            _, x = block(x)  # (N, 728, H/16, W/16)
-        features["stage4"], x = self.exit[0](x)  # (N, 1024, H/16, W/16)
-        _, features["stage5"] = self.exit[1](x)  # (N, 2048, H/32, W/32)
+            x = block(x)[1]  # (N, 728, H/16, W/16)
+        fine, x = self.exit[0](x)  # (N, 1024, H/16, W/16)
+        if "stage4" in selected:
+            features["stage4"] = fine
+        del fine
+        x = self.exit[1](x)[1]  # (N, 2048, H/32, W/32)
+        if "stage5" in selected:
+            features["stage5"] = x
         return features
 
 

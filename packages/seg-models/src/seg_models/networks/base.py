@@ -11,7 +11,15 @@ from seg_core.interfaces import FeatureInfo
 from seg_core.model_file import BuildSpec, ModelInfo
 from seg_models.backbones.base import Backbone
 
-__all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_outputs"]
+__all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "read_features", "resize_outputs"]
+
+
+def read_features(backbone: nn.Module, *features: FeatureInfo) -> list[str]:
+    """Has the backbone give the features that its network reads, and no others; returns their names in this order."""
+    names = [info.name for info in features]
+    if isinstance(backbone, Backbone):  # a backbone of somebody else's may give all
+        backbone.select(names)
+    return names
 
 
 def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
 from seg_models.layers import ConvNormAct, PooledBatchNorm2d, resize
-from seg_models.networks.base import SegmentationNetwork
+from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["BiSeNet", "bisenet", "bisenet_resnet18", "bisenet_resnet50", "bisenet_xception"]
@@ -71,6 +71,7 @@ class ContextPath(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         *_, before, coarsest = backbone.feature_info
+        self.before, self.coarsest = read_features(backbone, before, coarsest)
         self.backbone = backbone
         self.global_context = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), ConvNormAct(coarsest.channels, WIDTH, 1, norm=PooledBatchNorm2d)
@@ -82,7 +83,8 @@ class ContextPath(nn.Module):
 
     def forward(self, images: Tensor, spatial: Tensor) -> tuple[Tensor, Tensor]:
         """Returns context at 1/8 (the size of `spatial`) and at 1/16, both (N, 128, h, w)."""
-        *_, before, coarsest = self.backbone(images).values()
+        features = self.backbone(images)
+        before, coarsest = features[self.before], features[self.coarsest]
         context = self.refine32(coarsest) + self.global_context(coarsest)  # (N, 128, H/32, W/32)
         middle = self.conv32(resize(context, before))  # (N, 128, H/16, W/16)
         fine = self.conv16(resize(middle + self.refine16(before), spatial))  # (N, 128, H/8, W/8)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, SeparableConv
-from seg_models.networks.base import SegmentationNetwork
+from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = [
@@ -112,9 +112,11 @@ class DeepLabV3(SegmentationNetwork):
         self, backbone: Backbone, classifier: nn.Module, aux_feature: str, aux_classifier: nn.Module | None = None
     ) -> None:
         super().__init__()
+        coarsest = backbone.feature_info[-1]
+        aux = [info for info in backbone.feature_info if aux_classifier is not None and info.name == aux_feature]
+        self.features = read_features(backbone, coarsest, *aux)
         self.backbone = backbone
         self.classifier = classifier
-        self.aux_feature = aux_feature
         self.aux_classifier = aux_classifier
         names = ["out"] if aux_classifier is None else ["out", "aux"]
         self.upsampling = dict.fromkeys(names, ("bilinear", False))
@@ -128,10 +130,11 @@ class DeepLabV3(SegmentationNetwork):
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
         """
-        features = self.backbone(images)
-        outputs = {"out": self.classifier(features[self.backbone.feature_info[-1].name])}
+        found = self.backbone(images)
+        coarsest, *middle = [found[name] for name in self.features]
+        outputs = {"out": self.classifier(coarsest)}
         if self.aux_classifier is not None:
-            outputs["aux"] = self.aux_classifier(features[self.aux_feature])
+            outputs["aux"] = self.aux_classifier(*middle)
         return outputs
 
 

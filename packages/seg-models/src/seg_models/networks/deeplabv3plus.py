@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
 from seg_models.layers import ConvNormAct, FCNHead, SeparableConv, resize
-from seg_models.networks.base import SegmentationNetwork, feature_of_stride
+from seg_models.networks.base import SegmentationNetwork, feature_of_stride, read_features
 from seg_models.networks.deeplabv3 import ASPP, MULTI_GRID, RATES, WIDTH
 from seg_models.signatures import Common, builder, on_backbone
 
@@ -82,7 +82,7 @@ class DeepLabV3Plus(SegmentationNetwork):
         super().__init__()
         low = feature_of_stride(backbone, LOW_STRIDE)
         *_, before, coarsest = backbone.feature_info
-        self.low = low.name
+        self.features = read_features(backbone, low, coarsest, *([before] if aux_loss else []))
         self.backbone = backbone
         self.aspp = ASPP(coarsest.channels, rates, separable=separable)
         self.decoder = Decoder(low.channels, separable)
@@ -99,11 +99,11 @@ class DeepLabV3Plus(SegmentationNetwork):
         Returns:
             `"out"`: float (N, K, H/4, W/4) and, with an auxiliary head, `"aux"`: at its features' size.
         """
-        features = self.backbone(images)
-        *_, before, coarsest = features.values()
-        outputs = {"out": self.classifier(self.decoder(features[self.low], self.aspp(coarsest)))}
+        found = self.backbone(images)
+        low, coarsest, *before = [found[name] for name in self.features]
+        outputs = {"out": self.classifier(self.decoder(low, self.aspp(coarsest)))}
         if self.aux_classifier is not None:
-            outputs["aux"] = self.aux_classifier(before)
+            outputs["aux"] = self.aux_classifier(*before)
         return outputs
 
 

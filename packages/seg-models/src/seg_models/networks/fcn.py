@@ -29,7 +29,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
 from seg_models.layers import FCNHead, resize
-from seg_models.networks.base import SegmentationNetwork
+from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["FCN", "fcn", "fcn_resnet18", "fcn_resnet34", "fcn_resnet50", "fcn_resnet101", "fcn_vgg16"]
@@ -55,11 +55,13 @@ class FCN(SegmentationNetwork):
         aux_classifier: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        *finer, before, coarsest = backbone.feature_info
+        skipped = [before, *reversed(finer)][: len(skip_classifiers)]
+        aux = [] if aux_classifier is None else [before]
+        self.coarsest, *self.others = read_features(backbone, coarsest, *skipped, *aux)
         self.backbone = backbone
         self.classifier = classifier
-        if skip_classifiers:
-            self.skip_classifiers = nn.ModuleList(skip_classifiers)
-        self.num_skips = len(skip_classifiers)
+        self.skip_classifiers = nn.ModuleList(skip_classifiers)
         self.aux_classifier = aux_classifier
         names = ["out"] if aux_classifier is None else ["out", "aux"]
         self.upsampling = dict.fromkeys(names, ("bilinear", False))
@@ -74,15 +76,14 @@ class FCN(SegmentationNetwork):
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8 or with
             two skips.
         """
-        *finer, before, coarsest = self.backbone(images).values()
-        logits = self.classifier(coarsest)
-        skipped = [before, *reversed(finer)][: self.num_skips]
-        for position, features in enumerate(skipped):
-            score = self.skip_classifiers[position](features)
+        features = self.backbone(images)
+        logits = self.classifier(features[self.coarsest])
+        for name, classifier in zip(self.others, self.skip_classifiers, strict=False):
+            score = classifier(features[name])
             logits = score + resize(logits, score)
         outputs = {"out": logits}
         if self.aux_classifier is not None:
-            outputs["aux"] = self.aux_classifier(before)
+            outputs["aux"] = self.aux_classifier(features[self.others[-1]])
         return outputs
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, resize
-from seg_models.networks.base import SegmentationNetwork, feature_of_stride
+from seg_models.networks.base import SegmentationNetwork, feature_of_stride, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["LRASPP", "lraspp", "lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_small", "lraspp_resnet18"]
@@ -67,7 +67,7 @@ class LRASPP(SegmentationNetwork):
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         low, high = feature_of_stride(backbone, LOW_STRIDE), backbone.feature_info[-1]
-        self.low, self.high = low.name, high.name
+        self.low, self.high = read_features(backbone, low, high)
         self.backbone = backbone
         self.classifier = LRASPPHead(low.channels, high.channels, num_classes)
         self.upsampling = {"out": ("bilinear", False)}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling
-from seg_models.networks.base import SegmentationNetwork
+from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["PSPNet", "pspnet", "pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101"]
@@ -43,6 +43,7 @@ class PSPNet(SegmentationNetwork):
         super().__init__()
         *_, before, coarsest = backbone.feature_info
         width = coarsest.channels // 4
+        self.features = read_features(backbone, coarsest, *([before] if aux_loss else []))
         self.backbone = backbone
         self.pyramid = PyramidPooling(coarsest.channels, width, align_corners=align_corners)
         self.bottleneck = ConvNormAct(coarsest.channels + len(self.pyramid) * width, width, 3)
@@ -59,11 +60,12 @@ class PSPNet(SegmentationNetwork):
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
         """
-        *_, before, coarsest = self.backbone(images).values()
+        found = self.backbone(images)
+        coarsest, *before = [found[name] for name in self.features]
         joined = torch.cat([coarsest, *self.pyramid(coarsest)], dim=1)
         outputs = {"out": self.classifier(self.bottleneck(joined))}
         if self.aux_classifier is not None:
-            outputs["aux"] = self.aux_classifier(before)
+            outputs["aux"] = self.aux_classifier(*before)
         return outputs
 
 

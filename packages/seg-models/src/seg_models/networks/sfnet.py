@@ -24,7 +24,7 @@ from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, PyramidPooling, resize
-from seg_models.networks.base import SegmentationNetwork, last_features
+from seg_models.networks.base import SegmentationNetwork, last_features, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = [
@@ -137,7 +137,9 @@ class SFNet(SegmentationNetwork):
 
     def __init__(self, backbone: Backbone, num_classes: int, aux_loss: bool = False) -> None:
         super().__init__()
-        *finer, top = last_features(backbone, LEVELS)
+        levels = last_features(backbone, LEVELS)
+        *finer, top = levels
+        self.features = read_features(backbone, *levels)
         width = width_for(top)
         self.backbone = backbone
         self.pyramid = PyramidPoolingModule(top.channels, width)
@@ -159,7 +161,8 @@ class SFNet(SegmentationNetwork):
         Returns:
             `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`: float (N, K, h, w).
         """
-        *finer, top = list(self.backbone(images).values())[-LEVELS:]
+        found = self.backbone(images)
+        *finer, top = [found[name] for name in self.features]
         high = self.pyramid(top)
         aligned: list[Tensor] = []  # from fine to coarse
         levels = [high]

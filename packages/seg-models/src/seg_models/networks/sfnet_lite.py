@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, resize
-from seg_models.networks.base import SegmentationNetwork, last_features
+from seg_models.networks.base import SegmentationNetwork, last_features, read_features
 from seg_models.networks.sfnet import LEVELS, PyramidPoolingModule, Supervision, lateral, warp, width_for
 from seg_models.signatures import Common, builder, on_backbone
 
@@ -62,6 +62,7 @@ class SFNetLite(SegmentationNetwork):
         super().__init__()
         fine, _, middle, top = last_features(backbone, LEVELS)
         width = width_for(top)
+        self.features = read_features(backbone, fine, middle, top)
         self.backbone = backbone
         self.pyramid = PyramidPoolingModule(top.channels, width)
         self.lateral_fine = lateral(fine.channels, width)
@@ -80,7 +81,8 @@ class SFNetLite(SegmentationNetwork):
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, H/4, W/4).
         """
-        fine, _, middle, top = list(self.backbone(images).values())[-LEVELS:]
+        found = self.backbone(images)
+        fine, middle, top = [found[name] for name in self.features]
         aligned = self.alignment(self.lateral_fine(fine), self.pyramid(top))
         between = resize(self.lateral_middle(middle), aligned, align_corners=True)
         outputs = {"out": self.classifier(torch.cat([aligned, between], dim=1))}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
-from seg_models.networks.base import SegmentationNetwork, last_features
+from seg_models.networks.base import SegmentationNetwork, last_features, read_features
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["UPerNet", "upernet", "upernet_resnet18", "upernet_resnet50", "upernet_resnet101"]
@@ -48,7 +48,9 @@ class UPerNet(SegmentationNetwork):
         self, backbone: Backbone, num_classes: int, aux_loss: bool = False, *, align_corners: bool = False
     ) -> None:
         super().__init__()
-        *finer, top = [info.channels for info in last_features(backbone, LEVELS)]
+        levels = last_features(backbone, LEVELS)
+        *finer, top = [info.channels for info in levels]
+        self.features = read_features(backbone, *levels)
         self.align_corners = align_corners
         self.backbone = backbone
         self.pyramid = PyramidPooling(top, WIDTH, align_corners=align_corners)
@@ -69,7 +71,8 @@ class UPerNet(SegmentationNetwork):
         Returns:
             `"out"`: float (N, K, h, w), 1/4 of H and W on ResNets, and, with an auxiliary head, `"aux"`: 1/16.
         """
-        *finer, top = list(self.backbone(images).values())[-LEVELS:]
+        found = self.backbone(images)
+        *finer, top = [found[name] for name in self.features]
         summed = [self.bottleneck(torch.cat([top, *self.pyramid(top)], dim=1))]
         for lateral, features in zip(reversed(self.laterals), reversed(finer), strict=True):
             level = lateral(features)
