@@ -26,6 +26,7 @@ class Contender:
             it shows how much more there is to gain, is not checked, and its memory is not measured.
         distribution: PyPI name of the package at work, whose version the results name.
         answer: takes the inputs and returns what the check compares, where that is not the result of the work.
+        facts: takes the inputs and returns figures that need no clock, by the words that the tables show.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Contender:
     kind: Kind = "peer"
     distribution: str | None = None
     answer: Callable[[Any], Any] | None = None
+    facts: Callable[[Any], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,24 @@ class Goal:
 
     Args:
         ours: name of the contender.
-        peer: name of the contender that `speed` compares with.
+        peer: name of the contender that `speed` and `memory` compare with.
         speed: least ratio of the peer's time to ours.
+        memory: greatest ratio of our extra memory of one call to the peer's.
         memory_mib: most extra memory of one call of ours, in MiB.
     """
 
     ours: str
     peer: str | None = None
     speed: float | None = None
+    memory: float | None = None
     memory_mib: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.peer is None) != (self.speed is None):
-            raise ValueError(f"peer and speed belong together, got peer={self.peer!r} with speed={self.speed}")
+        if (self.peer is None) != (self.speed is None and self.memory is None):
+            raise ValueError(
+                "peer and speed or memory belong together, "
+                f"got peer={self.peer!r} with speed={self.speed} and memory={self.memory}"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Case:
         images_per_call: images in one call of the work; None shows no images per second.
         rounds: how often each contender is timed, unless the command says otherwise.
         memory: whether extra memory is measured.
+        memory_repeats: how many fresh processes measure the extra memory of each contender.
+        keep_freed: whether the process keeps freed memory for the next call while it is timed, where its C library can.
+        quick: whether a quick run takes it too; one that the command names it always takes.
     """
 
     name: str
@@ -84,6 +94,9 @@ class Case:
     images_per_call: int | None = None
     rounds: int = 15
     memory: bool = True
+    memory_repeats: int = 3
+    keep_freed: bool = False
+    quick: bool = True
 
     def __post_init__(self) -> None:
         names = [c.name for c in self.contenders]
@@ -93,9 +106,21 @@ class Case:
         if unknown:
             raise ValueError(f"goals of {self.name!r} name {sorted(unknown)}; its contenders are {names}")
 
+    @property
+    def has_memory_goal(self) -> bool:
+        """Whether a goal needs the extra memory."""
+        return any(goal.memory is not None or goal.memory_mib is not None for goal in self.goals)
+
     def contender(self, name: str) -> Contender:
         """Returns the contender of that name."""
         return next(c for c in self.contenders if c.name == name)
+
+    def facts(self, quick: bool = False) -> dict[str, Mapping[str, float]]:
+        """Returns the facts of the contenders that have some, by name; `quick` asks for those of small inputs."""
+        if all(c.facts is None for c in self.contenders):
+            return {}
+        inputs = self.make_inputs(quick)
+        return {c.name: c.facts(inputs) for c in self.contenders if c.facts is not None}
 
     def of_kind(self, *kinds: Kind) -> list[Contender]:
         """Returns the contenders of these kinds, in their order."""

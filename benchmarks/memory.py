@@ -23,7 +23,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
-_REPEATS = 3
 # freed buffers of 64 KiB and more go back to the system at once, so that what the warm-up left behind cannot serve the
 # measured call unseen
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -40,13 +39,13 @@ def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[s
     Args:
         reference: `"module:attribute"` of the cases, for the child processes.
         case: the one to measure, by its name among them.
-        quick: whether to take small inputs, and one process per contender instead of three.
+        quick: whether to take small inputs, and one process per contender instead of several.
     """
     if not case.memory or not can_measure_memory():
         return {}
     names = [c.name for c in case.of_kind("ours", "peer")]
     samples: dict[str, list[float]] = {name: [] for name in names}
-    for index in range(1 if quick else _REPEATS):
+    for index in range(1 if quick else case.memory_repeats):
         for name in shuffled(names, index):
             command = [sys.executable, "-m", "benchmarks.memory", reference, case.name, name, *["--quick"] * quick]
             environment = {**os.environ, **_ENVIRONMENT}

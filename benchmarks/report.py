@@ -3,11 +3,11 @@
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import Case
+from benchmarks.case import Case, Goal
 from benchmarks.timing import Timing
 
 __all__ = ["CaseResult", "Verdict", "as_data", "as_number", "as_text", "judge", "write_results"]
@@ -23,11 +23,18 @@ class CaseResult:
         case: what was compared.
         timing: the times, and how far the answers agree.
         memory: name -> extra MiB of one call; empty where it was not measured.
+        facts: name -> figures that need no clock, by the words that the tables show; empty where there are none.
     """
 
     case: Case
     timing: Timing
     memory: Mapping[str, float]
+    facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def memory_ratio(self, ours: str, other: str) -> float | None:
+        """Returns the extra memory of ours over that of `other`; None where it was not measured, or other has none."""
+        extra, others = self.memory.get(ours), self.memory.get(other)
+        return extra / others if extra is not None and others else None
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,25 @@ class Verdict:
 
 def judge(result: CaseResult) -> list[Verdict]:
     """Returns one verdict for each figure that the goals of the case name."""
+    return [verdict for goal in result.case.goals for verdict in _judge_goal(result, goal)]
+
+
+def _judge_goal(result: CaseResult, goal: Goal) -> list[Verdict]:
     verdicts = []
-    for goal in result.case.goals:
-        if goal.peer is not None and goal.speed is not None:
-            ratio = result.timing.ratio(goal.ours, goal.peer)
-            text = f"{goal.ours}: {ratio:.2f}x as fast as {goal.peer}, goal at least {goal.speed:.2f}x"
-            verdicts.append(Verdict(text, ratio >= goal.speed))
-        if goal.memory_mib is not None:
-            extra = result.memory.get(goal.ours)
-            seen = "extra memory" if extra is None else f"{extra:.1f} MiB extra"
-            text = f"{goal.ours}: {seen}, goal at most {goal.memory_mib:g} MiB"
-            verdicts.append(Verdict(text, None if extra is None else extra <= goal.memory_mib))
+    if goal.peer is not None and goal.speed is not None:
+        ratio = result.timing.ratio(goal.ours, goal.peer)
+        text = f"{goal.ours}: {ratio:.2f}x as fast as {goal.peer}, goal at least {goal.speed:.2f}x"
+        verdicts.append(Verdict(text, ratio >= goal.speed))
+    if goal.peer is not None and goal.memory is not None:
+        share = result.memory_ratio(goal.ours, goal.peer)
+        seen = "extra memory" if share is None else f"{share:.2f}x the extra memory"
+        text = f"{goal.ours}: {seen} of {goal.peer}, goal at most {goal.memory:.2f}x"
+        verdicts.append(Verdict(text, None if share is None else share <= goal.memory))
+    if goal.memory_mib is not None:
+        extra = result.memory.get(goal.ours)
+        seen = "extra memory" if extra is None else f"{extra:.1f} MiB extra"
+        text = f"{goal.ours}: {seen}, goal at most {goal.memory_mib:g} MiB"
+        verdicts.append(Verdict(text, None if extra is None else extra <= goal.memory_mib))
     return verdicts
 
 
@@ -77,9 +92,12 @@ def as_text(topic: str, machine: Mapping[str, str], results: Sequence[CaseResult
         threads = "" if result.case.threads is None else f", torch and OpenCV with {result.case.threads} thread"
         lines += ["", f"== {result.case.name}: {result.case.work}", ""]
         lines += _table(result)
-        lines += ["", f"rounds     {rounds}{threads}"]
+        kept = ", freed memory kept for the next call" if result.case.keep_freed else ""
+        lines += ["", f"rounds     {rounds}{threads}{kept}"]
         lines += textwrap.wrap(f"agreement  {result.timing.agreement}", 110, subsequent_indent=" " * 11)
         lines += [f"goal       {verdict}" for verdict in judge(result)]
+    pairs = _overview(results)
+    lines += ["", "== overview: ours / peer", "", *pairs] if pairs else []
     return "\n".join(lines) + "\n"
 
 
@@ -102,7 +120,8 @@ def _table(result: CaseResult) -> list[str]:
     """Returns the lines of the aligned table: a head, then one line per contender."""
     case, timing = result.case, result.timing
     ours = [c.name for c in case.of_kind("ours")]
-    head = ["", "kind", "median ms", "quartiles ms"]
+    facts = _fact_names([result])
+    head = ["", "kind", *facts, "median ms", "quartiles ms"]
     head += ["images/s"] if case.images_per_call else []
     head += ["extra MiB"] if case.memory else []
     head += [f"time / {name}" for name in ours]
@@ -110,11 +129,39 @@ def _table(result: CaseResult) -> list[str]:
     for contender in case.contenders:
         name, median = contender.name, timing.median(contender.name)
         quartiles = " - ".join(as_number(1000 * seconds) for seconds in timing.quartiles(name))
-        row = [name, contender.kind, as_number(1000 * median), quartiles]
+        row = [name, contender.kind, *(_fact(result, name, fact) for fact in facts)]
+        row += [as_number(1000 * median), quartiles]
         row += [as_number(case.images_per_call / median)] if case.images_per_call else []
         row += [_memory(result, contender.kind, name)] if case.memory else []
         row += ["" if name == one else f"{as_number(timing.ratio(one, name))}x" for one in ours]
         rows.append(row)
+    return _aligned(rows)
+
+
+def _overview(results: Sequence[CaseResult]) -> list[str]:
+    """Returns the lines of a table with one row per pair of ours and a peer, for the cases that have facts."""
+    results = [result for result in results if result.facts]
+    if not results:
+        return []
+    facts = _fact_names(results)
+    rows = [["", "peer", *facts, "ms", "time", "extra MiB", "memory", "goals"]]
+    for result in results:
+        case, timing = result.case, result.timing
+        pairs = [(one.name, peer.name) for one in case.of_kind("ours") for peer in case.of_kind("peer")]
+        for one, peer in pairs:
+            share = result.memory_ratio(one, peer)
+            goals = [goal for goal in case.goals if (goal.ours, goal.peer) == (one, peer)]
+            verdicts = [verdict for goal in goals for verdict in _judge_goal(result, goal)]
+            row = [case.name, peer, *(f"{_fact(result, one, fact)} / {_fact(result, peer, fact)}" for fact in facts)]
+            row += [" / ".join(as_number(1000 * timing.median(name)) for name in (one, peer))]
+            row += [f"{timing.ratio(peer, one):.2f}x"]
+            row += [" / ".join(_memory(result, "ours", name) for name in (one, peer)) if result.memory else "-"]
+            row += ["-" if share is None else f"{share:.2f}x"]
+            rows.append([*row, ", ".join(dict.fromkeys(_WORDS[verdict.met] for verdict in verdicts))])
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = 2  # the first columns hold words, the others figures
     return [
@@ -132,6 +179,15 @@ def _memory(result: CaseResult, kind: str, name: str) -> str:
     return f"{result.memory[name]:.1f}" if name in result.memory else "not measured"
 
 
+def _fact_names(results: Sequence[CaseResult]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for facts in result.facts.values() for name in facts))
+
+
+def _fact(result: CaseResult, contender: str, name: str) -> str:
+    value = result.facts.get(contender, {}).get(name)
+    return "" if value is None else as_number(value)
+
+
 def _case_data(result: CaseResult) -> dict[str, Any]:
     case, timing = result.case, result.timing
     contenders = [
@@ -144,6 +200,7 @@ def _case_data(result: CaseResult) -> dict[str, Any]:
             "calls_per_sample": timing.repeats[contender.name],
             "images_per_second": case.images_per_call / timing.median(contender.name) if case.images_per_call else None,
             "extra_mib": result.memory.get(contender.name),
+            "facts": dict(result.facts.get(contender.name, {})),
         }
         for contender in case.contenders
     ]

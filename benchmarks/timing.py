@@ -1,9 +1,11 @@
 """The clock: all contenders of a case in one process, in turn, so that a busy machine slows all of them alike."""
 
+import ctypes
 import gc
 import importlib
 import importlib.util
 import math
+import platform
 import random
 import statistics
 import time
@@ -14,9 +16,12 @@ from typing import Any
 
 from benchmarks.case import Case, DisagreementError
 
-__all__ = ["Timing", "limit_threads", "shuffled", "time_case"]
+__all__ = ["Timing", "keep_freed_memory", "limit_threads", "shuffled", "time_case"]
 
 _SHORTEST_SAMPLE = 0.02  # seconds; shorter ones would measure the clock and the scheduler
+# of mallopt, malloc.h of glibc, with the values that it begins with
+_TRIM_THRESHOLD, _BYTES_AT_FIRST = -1, 128 * 1024
+_MMAP_MAX, _MAPS_AT_FIRST = -4, 65536
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
     Raises:
         DisagreementError: if the answers differ; nothing is timed then.
     """
-    with limit_threads(case.threads):
+    with limit_threads(case.threads), keep_freed_memory(case.keep_freed):
         _seed()
         inputs = case.make_inputs(quick)
         works, repeats, answers = {}, {}, {}
@@ -116,6 +121,27 @@ def limit_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before[0])
         if cv2:
             cv2.setNumThreads(before[1])
+
+
+@contextmanager
+def keep_freed_memory(keep: bool) -> Iterator[None]:
+    """Lets the process reuse the large buffers that it frees, instead of returning them and asking for fresh pages.
+
+    Which buffers go back at once depends on where the heap happens to lie, so that equal work takes different times.
+    Only glibc can be told; elsewhere, and for False, nothing changes.
+    """
+    if not keep or platform.libc_ver()[0] != "glibc":
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_MAX, _MAPS_AT_FIRST)
+        libc.mallopt(_TRIM_THRESHOLD, _BYTES_AT_FIRST)
+        libc.malloc_trim(0)
 
 
 def _sample(work: Callable[[], Any], repeats: int) -> float:

@@ -4,5 +4,6 @@ TOPICS = {
     "confusion-matrix": "benchmarks.topics.confusion_matrix:CASES",
     "train-pipeline": "benchmarks.topics.train_pipeline:CASES",
     "argmax": "benchmarks.topics.argmax:CASES",
+    "networks": "benchmarks.topics.networks:CASES",
     "import": "benchmarks.topics.importing:CASES",
 }

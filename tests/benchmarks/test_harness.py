@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import platform
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
 from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, smooth_logits
 from benchmarks.plot import plot_results
 from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
-from benchmarks.timing import Timing, shuffled, time_case
+from benchmarks.timing import Timing, keep_freed_memory, shuffled, time_case
 from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, networks, train_pipeline
 from seg_core.registry import MODELS
 
@@ -92,6 +93,25 @@ def test_time_case_threads_are_limited_during_the_case_only():
     time_case(Case("threads", "ask", lambda quick: None, [contender], lambda answers: "", threads=before + 1), 1)
     assert set(seen) == {before + 1}
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_keep_freed_memory_a_large_buffer_stays_until_the_end():
+    def stays(size=64):
+        before = memory._status_mib("VmRSS")
+        buffer = torch.ones(size * 2**20, dtype=torch.uint8)
+        del buffer
+        return memory._status_mib("VmRSS") - before
+
+    assert stays() < 2
+    before = memory._status_mib("VmRSS")
+    with keep_freed_memory(False):
+        assert stays() < 2
+    with keep_freed_memory(True):
+        assert stays() > 60
+        assert stays(48) < 2  # on the same pages, of which small things may have taken some
+    assert memory._status_mib("VmRSS") - before < 2
+    assert stays() < 2
 
 
 def test_ratio_is_the_median_of_the_ratios_within_rounds():
@@ -178,7 +198,7 @@ def test_as_text_overview_has_a_row_per_pair_of_the_cases_with_facts(toys):
 
 
 def test_as_text_has_an_aligned_row_per_contender(toys):
-    case = dataclasses.replace(toys.SMALL, memory=True)
+    case = dataclasses.replace(toys.SMALL, memory=True, keep_freed=True)
     seconds = {"ours": [0.002, 0.004], "peer": [0.02, 0.04], "bound": [0.0001, 0.0001]}
     text = as_text("toys", {"date": "today", "commit": "abc+changes"}, [result_of(case, seconds, {"ours": 1.25})], True)
     table = [line for line in text.splitlines() if line.startswith(("ours ", "peer ", "bound "))]
@@ -190,6 +210,7 @@ def test_as_text_has_an_aligned_row_per_contender(toys):
     assert len({line.index("-") for line in table}) == 1
     assert "date    today\ncommit  abc+changes\n" in text
     assert "A quick run on small inputs, " in text
+    assert "\nrounds     2, freed memory kept for the next call\n" in text
     assert "agreement  all equal" in text
 
 
@@ -293,10 +314,7 @@ def test_main_quick_run_measures_memory_only_where_a_goal_needs_it(toys, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (
-            ["argmin"],
-            "unknown topic 'argmin'; known are all, confusion-matrix, train-pipeline, argmax, networks, import",
-        ),
+        (["argmin"], f"unknown topic 'argmin'; known are all, {', '.join(TOPICS)}"),
         (["argmax", "--only", "7 classes"], "unknown case '7 classes'; argmax has '19 classes', '150 classes'"),
         (["argmax", "--rounds", "0"], "--rounds must be at least 1, got 0"),
     ],

@@ -1,0 +1,212 @@
+"""Whole networks: one picture through ours and through those that the peers build for the same paper.
+
+Beside torchvision the structure is the same, tensor by tensor: all get equal weights, the logits are compared, and ours
+should be neither slower nor larger. SMP and pixseg read the papers in their own ways, mostly with other strides, widths
+or heads: those cases show what each reading costs, without a goal.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.case import Case, Contender, DisagreementError, Goal
+from benchmarks.inputs import picture
+
+__all__ = ["CASES", "fill_by_name"]
+
+_Build = Callable[[], nn.Module]
+
+NUM_CLASSES = 21
+_TOLERANCE = 1e-4  # of the logits' standard deviation
+_SLOWEST = 1.05  # our time over torchvision's
+_LARGEST = 1.01  # our memory over torchvision's; what is below one hundredth is where the allocator puts things
+
+
+def _make_inputs(quick: bool) -> Tensor:
+    """Returns one normalised picture: float32 (1, 3, H, W), the channels outermost, as ToTensor gives it."""
+    height, width = (64, 128) if quick else (512, 1024)
+    pixels = torch.from_numpy(picture(height, width)).permute(2, 0, 1)[None].float()
+    mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
+    return ((pixels - mean) / std).contiguous()
+
+
+# -- builders, without trained weights
+
+
+def _ours(name: str, form: str | None = None) -> _Build:
+    def build() -> nn.Module:
+        import seg_models
+
+        return seg_models.get_model(name, num_classes=NUM_CLASSES, form=form)
+
+    return build
+
+
+def _torchvision(name: str) -> _Build:
+    def build() -> nn.Module:
+        from torchvision.models import get_model
+
+        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
+        return network
+
+    return build
+
+
+def _smp(name: str, encoder: str) -> _Build:
+    def build() -> nn.Module:
+        import segmentation_models_pytorch as smp
+
+        network: nn.Module = getattr(smp, name)(encoder, encoder_weights=None, classes=NUM_CLASSES)
+        return network
+
+    return build
+
+
+def _pixseg(name: str) -> _Build:
+    def build() -> nn.Module:
+        from pixseg.models import get_model
+
+        options = {} if name == "enet" else {"weights_backbone": None}
+        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, **options)
+        return network
+
+    return build
+
+
+# -- contenders
+
+
+def fill_by_name(network: nn.Module) -> None:
+    """Fills every tensor with values that follow from its name and shape, so that equal structures get equal weights.
+
+    Convolutions keep the size of what they are given (He et al., 2015); statistics and affine parameters of the norms
+    are near those of a fresh one, but none of them is 0 or 1, so that each of them shows in the logits.
+    """
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            if tensor.ndim > 1:
+                tensor.normal_(0.0, math.sqrt(2 / tensor[0].numel()), generator=generator)
+            elif name.endswith(("weight", "running_var")):
+                tensor.uniform_(0.8, 1.2, generator=generator)
+            elif tensor.is_floating_point():
+                tensor.normal_(0.0, 0.1, generator=generator)
+
+
+def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Contender:
+    def prepare(images: Tensor) -> Callable[[], Tensor]:
+        network = build().eval()
+        if fill:
+            fill_by_name(network)
+
+        def work() -> Tensor:
+            with torch.inference_mode():
+                outputs = network(images)
+            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs["out"]
+            return logits
+
+        return work
+
+    def facts(images: Tensor) -> Mapping[str, float]:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network = build().eval()
+            network(torch.empty(images.shape))
+        num_params = sum(parameter.numel() for parameter in network.parameters())
+        # the counter counts multiplications and additions, of convolutions and matrix products
+        return {"M parameters": num_params / 1e6, "GMACs": counter.get_total_flops() / 2e9}
+
+    return Contender(name, prepare, "ours" if name == "ours" else "peer", distribution, facts=facts)
+
+
+# -- agreement
+
+
+def check_shapes(answers: Mapping[str, Tensor]) -> str:
+    """Returns the sentence for logits of different structures: one shape, and finite."""
+    shape = tuple(answers["ours"].shape)
+    for name, logits in answers.items():
+        if tuple(logits.shape) != shape:
+            raise DisagreementError(f"logits of {name!r} have shape {tuple(logits.shape)}, those of 'ours' {shape}")
+        if not bool(logits.isfinite().all()):
+            raise DisagreementError(f"logits of {name!r} are not finite")
+    return f"structures differ; all give finite logits of shape {shape}"
+
+
+def check_logits(answers: Mapping[str, Tensor]) -> str:
+    """Returns the sentence of agreement for logits that must be equal but for rounding."""
+    check_shapes(answers)
+    (first, logits), *others = answers.items()
+    std = float(logits.std())
+    texts = []
+    for name, other in others:
+        worst = float((logits - other).abs().max()) / std
+        if not worst <= _TOLERANCE:  # false for NaN too
+            raise DisagreementError(f"logits of {name!r} and {first!r} differ by {worst:.1e} of their deviation")
+        texts.append(f"{name} {worst:.1e}")
+    return (
+        "with equal weights, largest difference of logits beside ours, as a share of their standard deviation "
+        f"({std:.3g}): {'; '.join(texts)}"
+    )
+
+
+# -- cases
+
+
+def _same(name: str, rounds: int, quick: bool = False) -> Case:
+    return Case(
+        name=name,
+        work="one picture of 512x1024 to logits of 21 classes at its size; the same structure, the same weights",
+        make_inputs=_make_inputs,
+        contenders=(
+            _contender("ours", _ours(name, "torchvision"), "seg-models", fill=True),
+            _contender("torchvision", _torchvision(name), "torchvision", fill=True),
+        ),
+        check=check_logits,
+        goals=(Goal("ours", "torchvision", speed=1 / _SLOWEST, memory=_LARGEST),),
+        rounds=rounds,
+        keep_freed=True,
+        quick=quick,
+    )
+
+
+def _other(name: str, smp: str | None = None, pixseg: bool = False, rounds: int = 7, quick: bool = False) -> Case:
+    """Returns a case beside SMP's class, on the backbone that the end of `name` names, and pixseg's builder."""
+    peers = []
+    if smp is not None:
+        encoder = name.rpartition("_")[2]
+        peers.append(_contender("SMP", _smp(smp, encoder), "segmentation-models-pytorch", fill=False))
+    if pixseg:
+        peers.append(_contender("pixseg", _pixseg(name), "pixseg", fill=False))
+    return Case(
+        name=name,
+        work="one picture of 512x1024 to logits of 21 classes at its size; each as its authors read the paper",
+        make_inputs=_make_inputs,
+        contenders=(_contender("ours", _ours(name), "seg-models", fill=False), *peers),
+        check=check_shapes,
+        rounds=rounds,
+        memory_repeats=1,  # nothing is to be proved here, and a process needs seconds to begin
+        keep_freed=True,
+        quick=quick,
+    )
+
+
+CASES = (
+    _same("lraspp_mobilenet_v3_large", rounds=25, quick=True),
+    _same("deeplabv3_mobilenet_v3_large", rounds=15),
+    _same("fcn_resnet50", rounds=7),
+    _same("deeplabv3_resnet50", rounds=7),
+    _other("lraspp_resnet18", pixseg=True),
+    _other("deeplabv3_resnet18", pixseg=True),
+    _other("deeplabv3plus_resnet18", smp="DeepLabV3Plus"),
+    _other("pspnet_resnet18", smp="PSPNet"),
+    _other("pspnet_resnet50", pixseg=True, rounds=5),
+    _other("upernet_resnet18", smp="UPerNet", pixseg=True, rounds=5, quick=True),
+    _other("bisenet_resnet18", pixseg=True),
+    _other("sfnet_resnet18", pixseg=True),
+    _other("sfnet_lite_resnet18", pixseg=True),
+    _other("enet", pixseg=True),
+)
