@@ -1,6 +1,6 @@
 """Writes docs/models.md: every network's facts beside the published ones, and which promises of the contract it keeps.
 
-Without `--results` the whole contract runs first, on two processes; it takes about half an hour.
+Without `--results` the whole contract runs first, on two processes; it takes some five to ten minutes.
 """
 
 import argparse

@@ -117,6 +117,24 @@ def test_get_backbone_wrong_name_or_option_suggests_the_nearest():
         seg_models.get_backbone("resnet18", stemm="deep")
     with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'depth'"):
         seg_models.pspnet_resnet18(backbone_options={"depth": 3})
+    for option in ("output_stride", "weights"):
+        with pytest.raises(InvalidArgumentError, match=f"backbone_options cannot hold '{option}', which follows from"):
+            seg_models.pspnet_resnet18(backbone_options={option: None})
+
+
+def test_backbone_options_reach_the_backbone_and_the_build_spec():
+    with torch.device("meta"):
+        model = seg_models.pspnet_resnet18(backbone_options={"stem": "deep"})
+    assert model.build_spec.arguments["backbone_options"] == {"stem": "deep"}
+    assert len(model.backbone.conv1) == 7
+
+
+def test_model_of_ones_own_that_is_named_as_a_network_on_a_backbone_stays_apart():
+    registry.MODELS.register("pspnet_efficientnet_b0", lambda: None)
+    with torch.device("meta"):
+        model = seg_models.get_model("pspnet", backbone="efficientnet_b0", aux_loss=True)
+    assert model.build_spec.builder == "pspnet"
+    assert model.build_spec.arguments["backbone"] == "efficientnet_b0"
 
 
 @pytest.mark.parametrize(

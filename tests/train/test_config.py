@@ -75,6 +75,11 @@ def test_overrides_set_one_key(tables, override, read, value):
     assert read(load_config(tables, [override])) == value
 
 
+def test_network_on_a_backbone_of_ones_choice_is_taken(tables):
+    config = load_config(tables, ["model.name=upernet", "model.params.backbone=efficientnet_b0"])
+    assert config.model.params == {"backbone": "efficientnet_b0"}
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -118,6 +123,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("model.name=tiny_nett", "model.name = \"tiny_nett\": unknown model 'tiny_nett'. Did you mean 'tiny_net'?"),
         ("model.params.widht=3", "model.params.widht = 3: tiny_net has no such parameter. Did you mean 'width'?"),
         ("model.params.num_classes=3", "model.params.num_classes = 3: not set here; it comes from the data set"),
+        ("model.name=upernet", 'model.params.backbone is missing: upernet stands on one; name it, as "resnet50"'),
         (
             "data.dataset.name=Stripe",
             "data.dataset.name = \"Stripe\": unknown data set 'Stripe'. Did you mean",

@@ -63,7 +63,7 @@ def build_network(
         in_channels: of the images.
         form: name of a form, or None for the one that the weights need, or else the model's first.
         backbone: name of the backbone, where the network has one.
-        backbone_options: more options of its builder; plain values. They go before those that `make` gives.
+        backbone_options: more options of its builder; plain values.
         options: the network's own options as the user gave them, None where not said; plain values.
         defaults: what an option is where neither the user nor the form says it.
         presets: form -> option -> the value that the form needs.
@@ -80,15 +80,16 @@ def build_network(
         InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
         CorruptFileError: if the checkpoint is damaged or of another network.
     """
-    given: dict[str, Any] = {}
+    # what a row of its own does not say already
+    particular: dict[str, Any] = {}
     if backbone is not None:
         row = f"{name}_{backbone}"
-        if row in MODELS:
+        if row in MODELS and isinstance(MODELS.entry(row), ModelEntry):
             name = row
         else:
-            given["backbone"] = backbone
+            particular["backbone"] = backbone
         if backbone_options:
-            given["backbone_options"] = dict(backbone_options)
+            particular["backbone_options"] = dict(backbone_options)
     entry = _entry(name)
     if backbone is not None:
         backbone = entry.backbone or backbone
@@ -111,17 +112,18 @@ def build_network(
     arguments: dict[str, Any] = {"in_channels": in_channels}
     if len(entry.outputs) > 1:
         arguments["aux_loss"] = bool(aux_loss)
-    arguments |= _settle_options(form, {**(options or {})}, defaults or {}, (presets or {}).get(form, {}))
+    arguments |= _settle_options(form, options or {}, defaults or {}, (presets or {}).get(form, {}))
 
     def make_backbone(**own: Any) -> nn.Module:
         assert backbone is not None
-        return get_backbone(
-            backbone,
-            weights=weights_backbone,
-            progress=progress,
-            in_channels=in_channels,
-            **{**own, **(backbone_options or {})},
-        )
+        common = {"weights": weights_backbone, "progress": progress, "in_channels": in_channels}
+        for option in backbone_options or {}:
+            if option in common or option in own:
+                raise InvalidArgumentError(
+                    f"backbone_options cannot hold {option!r}, which follows from the model's own arguments; leave it "
+                    "out"
+                )
+        return get_backbone(backbone, **common, **own, **(backbone_options or {}))  # type: ignore[arg-type]
 
     def make_for(classes: int) -> NetworkT:
         if backbone is None:
@@ -135,7 +137,7 @@ def build_network(
     # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
     if checkpoint is not None:
         network.initialised_anew = load_checkpoint(network, checkpoint, make_for)  # type: ignore[assignment]
-    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments, **given})  # type: ignore[assignment]
+    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments, **particular})  # type: ignore[assignment]
     if checkpoint is not None and checkpoint.info is not None and num_classes == checkpoint.num_classes:
         network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
     return network

@@ -162,9 +162,21 @@ class SFNet(SegmentationNetwork):
             `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`: float (N, K, h, w).
         """
         found = self.backbone(images)
-        *finer, top = [found[name] for name in self.features]
+        joined, aligned = self._join_levels(*(found[name] for name in self.features))
+        outputs = {"out": self.classifier(joined)}
+        if self.aux_classifiers is not None:
+            for name, features in zip(self.AUX, aligned, strict=True):
+                outputs[name] = self.aux_classifiers[name](features)
+        return outputs
+
+    def _join_levels(self, *features: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Returns all levels side by side at the finest features' size, and the aligned ones, from fine to coarse.
+
+        A function of its own, so that no level is held while the classifier runs.
+        """
+        *finer, top = features
         high = self.pyramid(top)
-        aligned: list[Tensor] = []  # from fine to coarse
+        aligned: list[Tensor] = []
         levels = [high]
         for index in reversed(range(len(finer))):
             low = self.laterals[index](finer[index])
@@ -172,11 +184,7 @@ class SFNet(SegmentationNetwork):
             aligned.insert(0, high)
             levels.insert(0, self.fpn_convs[index](high))
         levels[1:] = [resize(level, levels[0], align_corners=True) for level in levels[1:]]
-        outputs = {"out": self.classifier(torch.cat(levels, dim=1))}
-        if self.aux_classifiers is not None:
-            for name, features in zip(self.AUX, aligned, strict=True):
-                outputs[name] = self.aux_classifiers[name](features)
-        return outputs
+        return torch.cat(levels, dim=1), aligned
 
 
 @builder

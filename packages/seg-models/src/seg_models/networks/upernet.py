@@ -73,18 +73,24 @@ class UPerNet(SegmentationNetwork):
         """
         found = self.backbone(images)
         *finer, top = [found[name] for name in self.features]
+        outputs = {"out": self.classifier(self.fusion(self._join_levels(finer, top)))}
+        if self.aux_classifier is not None:
+            outputs["aux"] = self.aux_classifier(finer[-1])
+        return outputs
+
+    def _join_levels(self, finer: list[Tensor], top: Tensor) -> Tensor:
+        """Returns the four levels of the pyramid side by side: (N, 4 * 512, h, w) at the finest features' size.
+
+        A function of its own, so that none of them is held while the fusion runs.
+        """
         summed = [self.bottleneck(torch.cat([top, *self.pyramid(top)], dim=1))]
         for lateral, features in zip(reversed(self.laterals), reversed(finer), strict=True):
             level = lateral(features)
             summed.insert(0, level + resize(summed[0], level, align_corners=self.align_corners))
         levels = [convolution(level) for convolution, level in zip(self.fpn_convs, summed[:-1], strict=True)]
         levels.append(summed[-1])
-        finest = levels[0]
-        levels[1:] = [resize(level, finest, align_corners=self.align_corners) for level in levels[1:]]
-        outputs = {"out": self.classifier(self.fusion(torch.cat(levels, dim=1)))}
-        if self.aux_classifier is not None:
-            outputs["aux"] = self.aux_classifier(finer[-1])
-        return outputs
+        levels[1:] = [resize(level, levels[0], align_corners=self.align_corners) for level in levels[1:]]
+        return torch.cat(levels, dim=1)
 
 
 @builder
