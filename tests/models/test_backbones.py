@@ -211,7 +211,9 @@ def test_xception65_equals_timms(output_stride):
         shape = ours.state_dict()[key].shape
         assert state[other].shape == shape
         if state[other].is_floating_point():
-            state[other] = (torch.rand(shape) + 0.5) * (1 if len(shape) == 1 else shape[1:].numel() ** -0.5)
+            # of both signs, so that each ReLU shows
+            scale = shape[1:].numel() ** -0.5
+            state[other] = torch.rand(shape) + 0.5 if len(shape) == 1 else torch.randn(shape) * scale
             ours.state_dict()[key].copy_(state[other])
     theirs.load_state_dict(state)
     images = torch.randn(1, 3, 97, 65)
