@@ -185,3 +185,22 @@ def test_model_registered_by_hand_is_built_by_name():
         seg_models.get_model_weights("tiny_by_hand")
     assert "enet" in seg_models.list_models()
     assert seg_models.get_weight("FCN_ResNet50_Weights.DEFAULT")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "read"),
+    [
+        ("fcn_resnet18", {}, ["layer4"]),
+        ("fcn_resnet18", {"aux_loss": True}, ["layer3", "layer4"]),
+        ("fcn_vgg16", {}, ["stage3", "stage4", "stage5"]),
+        ("deeplabv3_resnet18", {}, ["layer4"]),
+        ("deeplabv3plus_resnet18", {}, ["layer1", "layer4"]),
+        ("pspnet_resnet18", {"aux_loss": True}, ["layer3", "layer4"]),
+        ("lraspp_resnet18", {}, ["layer2", "layer4"]),
+        ("sfnet_lite_resnet18", {}, ["layer1", "layer3", "layer4"]),
+    ],
+)
+def test_network_holds_only_the_features_that_it_reads(name, options, read):
+    with torch.device("meta"):
+        model = seg_models.get_model(name, **options)
+    assert [info.name for info in model.backbone.feature_info] == read
