@@ -264,3 +264,25 @@ def test_catalog_weights_rows_are_complete():
             assert batch.shape[:2] == (1, 3)
         if entry.weights:
             assert entry.default_weights in entry.weights
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("fcn_resnet18", {"skips": 4}, "skips must be 0 to 3 on this backbone, got 4"),
+        ("fcn_resnet18", {"skips": "8s"}, "skips must be 0 to 3 on this backbone, got '8s'"),
+        ("deeplabv3_resnet18", {"atrous_rates": ()}, r"atrous_rates must be whole numbers from 1 on, got \(\)"),
+        ("deeplabv3_resnet18", {"atrous_rates": (6, 0)}, r"atrous_rates must be whole numbers from 1 on, got \(6, 0\)"),
+        ("deeplabv3plus_resnet18", {"output_stride": 4}, "output_stride must be 8, 16 or 32, got 4"),
+    ],
+)
+def test_option_of_a_network_outside_of_what_is_allowed_is_refused(name, options, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        seg_models.get_model(name, **options)
+
+
+def test_skips_are_the_paper_s_strides():
+    with torch.device("meta"):
+        for skips, stride in ((0, 32), (1, 16), (2, 8)):
+            logits = seg_models.fcn_vgg16(skips=skips).eval().forward_logits(torch.zeros(1, 3, 64, 96))
+            assert logits["out"].shape == (1, 21, 64 // stride, 96 // stride)

@@ -116,14 +116,20 @@ def build_network(
 
     def make_backbone(**own: Any) -> nn.Module:
         assert backbone is not None
-        common = {"weights": weights_backbone, "progress": progress, "in_channels": in_channels}
         for option in backbone_options or {}:
-            if option in common or option in own:
+            if option in own or option in ("weights", "progress", "in_channels"):
                 raise InvalidArgumentError(
                     f"backbone_options cannot hold {option!r}, which follows from the model's own arguments; leave it "
                     "out"
                 )
-        return get_backbone(backbone, **common, **own, **(backbone_options or {}))  # type: ignore[arg-type]
+        return get_backbone(
+            backbone,
+            weights=weights_backbone,
+            progress=progress,
+            in_channels=in_channels,
+            **own,
+            **(backbone_options or {}),
+        )
 
     def make_for(classes: int) -> NetworkT:
         if backbone is None:

@@ -173,7 +173,7 @@ def get_backbone(
     if name.startswith(TIMM):
         from seg_models.backbones.timm import timm_backbone
 
-        return timm_backbone(name.removeprefix(TIMM), **common, **options)  # type: ignore[arg-type]
+        return timm_backbone(name.removeprefix(TIMM), **common, **options)  # type: ignore[arg-type]  # mixed values
     builder = BACKBONES.get(name)
     _check_options(f"backbone {name!r}", builder, options)
     backbone: Backbone = builder(**common, **options)

@@ -16,6 +16,7 @@ __all__ = [
     "PyramidPooling",
     "SeparableConv",
     "adaptive_average_pool",
+    "relu",
     "resize",
 ]
 

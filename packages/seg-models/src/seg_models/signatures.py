@@ -92,7 +92,7 @@ def _show(
     described: dict[str, str],
 ) -> None:
     """Gives `function` these parameters, and the documentation of `source` with these arguments alone."""
-    function.__signature__ = inspect.signature(source).replace(parameters=parameters)  # type: ignore[attr-defined]
+    function.__signature__ = inspect.signature(source).replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect reads it
     summary, _, arguments = (inspect.getdoc(source) or "").partition("\n\nArgs:\n")
     described = _paragraphs(arguments.partition("\n\n")[0]) | described
     listed = "\n".join(described[parameter.name] for parameter in parameters)

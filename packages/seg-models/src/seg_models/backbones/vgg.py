@@ -35,7 +35,7 @@ def _layers(batch_norm: bool) -> list[nn.Module]:
         for width in group:
             convolution = nn.Conv2d(channels, width, 3, padding=1)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # there is one: bias=True
             layers += [convolution, *([nn.BatchNorm2d(width)] if batch_norm else []), nn.ReLU(inplace=True)]
             channels = width
         layers.append(nn.MaxPool2d(2, 2))
@@ -83,7 +83,7 @@ def _vgg(
         # torchvision's IMAGENET1K_FEATURES have no classifier: its place is filled with NaN
         if all(kernel.isfinite().all() for kernel in kernels.values()):
             nn.Sequential(*hidden).load_state_dict(kernels)
-    layers[0] = with_in_channels(layers[0], in_channels, keep=weights is not None)  # type: ignore[arg-type]
+    layers[0] = with_in_channels(layers[0], in_channels, keep=weights is not None)  # type: ignore[arg-type]  # a convolution
     taps = [position for position, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     if fully_convolutional:
         layers += hidden

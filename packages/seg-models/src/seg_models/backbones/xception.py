@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone, check_arguments, refuse_weights
-from seg_models.layers import ConvNormAct
+from seg_models.layers import ConvNormAct, relu
 
 __all__ = ["AlignedXception", "Xception", "xception", "xception65"]
 
@@ -152,17 +152,13 @@ class AlignedSeparable(nn.Sequential):
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1, relu_first: bool = True
     ) -> None:
-        act = None if relu_first else _relu
+        act = None if relu_first else relu
         depthwise = ConvNormAct(
             in_channels, in_channels, 3, stride=stride, dilation=dilation, groups=in_channels, act=act, norm=_norm
         )
         layers: list[nn.Module] = [depthwise, ConvNormAct(in_channels, out_channels, 1, act=act, norm=_norm)]
         # the input may be a feature of the backbone or a shortcut's input: never in place
         super().__init__(*([nn.ReLU()] if relu_first else []), *layers)
-
-
-def _relu(_channels: int) -> nn.Module:
-    return nn.ReLU(inplace=True)
 
 
 class AlignedBlock(nn.Module):
@@ -177,9 +173,13 @@ class AlignedBlock(nn.Module):
 
     def __init__(self, widths: Sequence[int], *, stride: int = 1, dilation: int = 1, shortcut: str = "sum") -> None:
         super().__init__()
-        options = {"dilation": dilation, "relu_first": shortcut != "none"}
-        self.head = nn.Sequential(*(AlignedSeparable(widths[i], widths[i + 1], **options) for i in range(2)))  # type: ignore[arg-type]
-        self.last = AlignedSeparable(widths[2], widths[3], stride=stride, **options)  # type: ignore[arg-type]
+
+        def convolution(position: int, stride: int = 1) -> AlignedSeparable:
+            before, after = widths[position : position + 2]
+            return AlignedSeparable(before, after, stride=stride, dilation=dilation, relu_first=shortcut != "none")
+
+        self.head = nn.Sequential(convolution(0), convolution(1))
+        self.last = convolution(2, stride)
         self.shortcut = (
             ConvNormAct(widths[0], widths[3], 1, stride=stride, act=None, norm=_norm) if shortcut == "conv" else None
         )

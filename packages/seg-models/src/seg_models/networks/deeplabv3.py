@@ -26,6 +26,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor, nn
 
+from seg_core.errors import InvalidArgumentError
 from seg_models.backbones.base import Backbone
 from seg_models.building import build_network
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, SeparableConv
@@ -151,6 +152,8 @@ def _make(
 ) -> DeepLabV3:
     """Joins backbone and heads."""
     backbone = make_backbone(output_stride=output_stride, **({"multi_grid": MULTI_GRID} if multi_grid else {}))
+    if not atrous_rates or any(type(rate) is not int or rate < 1 for rate in atrous_rates):
+        raise InvalidArgumentError(f"atrous_rates must be whole numbers from 1 on, got {atrous_rates!r}")
     coarsest, aux = backbone.feature_info[-1], backbone.feature_info[aux_from]
     aspp = ASPP(coarsest.channels, atrous_rates, dropout=0.5 if extra_conv else 0.1)
     extra = list(ConvNormAct(WIDTH, WIDTH, 3)) if extra_conv else []

@@ -78,6 +78,7 @@ class FCN(SegmentationNetwork):
         """
         features = self.backbone(images)
         logits = self.classifier(features[self.coarsest])
+        # where there is an auxiliary head, the last of the others is its own
         for name, classifier in zip(self.others, self.skip_classifiers, strict=False):
             score = classifier(features[name])
             logits = score + resize(logits, score)
@@ -101,8 +102,8 @@ def _make(
     backbone = make_backbone(output_stride=output_stride, **own)
     *finer, before, coarsest = backbone.feature_info
     candidates = [before, *reversed(finer)]
-    if not 0 <= skips <= len(candidates):
-        raise InvalidArgumentError(f"skips must be 0 to {len(candidates)} on this backbone, got {skips}")
+    if skips not in range(len(candidates) + 1):
+        raise InvalidArgumentError(f"skips must be 0 to {len(candidates)} on this backbone, got {skips!r}")
     if fully_convolutional:
         classifier: nn.Module = nn.Conv2d(coarsest.channels, num_classes, 1)
     else:
