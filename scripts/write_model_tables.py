@@ -32,7 +32,7 @@ PROMISES = {
     "eval_is_deterministic": "the same picture gives the same output, bit by bit",
     "forward_is_resized_logits": "`forward` is `forward_logits` resized as `upsampling` says, bit by bit",
     "compile_whole_graph": "`torch.compile(fullgraph=True)` traces it, and agrees",
-    "export_any_size": "`torch.export` with dynamic height and width, from 64 on; agrees at an even and an odd size",
+    "export_any_size": "`torch.export` with dynamic height and width, from 65 on; agrees at an even and an odd size",
     "onnx_any_size": "the same program as ONNX agrees in onnxruntime at both sizes",
     "pickle_and_deepcopy": "copies give the same output",
     "state_dict_files": "parameters survive torch's files and safetensors, and are taken as `weights=`",

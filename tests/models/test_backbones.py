@@ -13,16 +13,19 @@ from seg_models.backbones.base import with_in_channels
 from seg_models.catalog import BACKBONES
 
 every_backbone = pytest.mark.parametrize("name", sorted(BACKBONES))
-PUBLISHED = sorted(name for name in BACKBONES if not name.startswith("xception"))
+dilated_backbone = pytest.mark.parametrize("name", sorted(name for name in BACKBONES if not name.startswith("mit")))
+PUBLISHED = sorted(name for name in BACKBONES if not name.startswith(("xception", "mit")))
 
 
-@every_backbone
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [(name, s) for name in sorted(BACKBONES) for s in (8, 16, 32) if s == 32 or not name.startswith("mit")],
+)
 def test_features_are_those_of_feature_info_from_fine_to_coarse(name, output_stride):
     with torch.device("meta"):
         backbone = get_backbone(name, output_stride=output_stride)
         features = backbone(torch.zeros(1, 3, 64, 96))
-    strides = (4, 8, 16, 32) if name.startswith("resnet") else (2, 4, 8, 16, 32)
+    strides = (4, 8, 16, 32) if name.startswith("mit") else (2, 4, 8, 16, 32)
     assert [info.stride for info in backbone.feature_info] == [min(s, output_stride) for s in strides]
     assert [info.name for info in backbone.feature_info] == list(features)
     for info, feature in zip(backbone.feature_info, features.values(), strict=True):
@@ -40,8 +43,8 @@ def test_select_leaves_the_features_named_alone(name):
         features = backbone(torch.zeros(1, 3, 64, 64))
     assert list(features) == chosen == [info.name for info in backbone.feature_info]
     assert all(features[key].shape == whole[key].shape for key in chosen)
-    with pytest.raises(InvalidArgumentError, match="the backbone has no feature 'stem'.* Known: "):
-        backbone.select(["stem"])
+    with pytest.raises(InvalidArgumentError, match="the backbone has no feature 'stage0'.* Known: "):
+        backbone.select(["stage0"])
 
 
 def test_select_holds_no_other_feature_in_memory():
@@ -55,7 +58,7 @@ def test_select_holds_no_other_feature_in_memory():
     assert seen[0]() is None
 
 
-@every_backbone
+@dilated_backbone
 def test_dilation_keeps_the_parameters(name):
     with torch.device("meta"):
         states = [get_backbone(name, output_stride=s).state_dict() for s in (32, 8)]
@@ -168,6 +171,31 @@ def test_inflation_keeps_the_response_to_grey_pictures():
 def test_xception_has_no_weights_and_says_where_there_are(name):
     with pytest.raises(UnknownNameError, match=f"torchvision publishes none for {name}; .*timm:legacy_xception"):
         get_backbone(name, weights="DEFAULT")
+
+
+def test_stages_of_a_transformer_cannot_be_dilated():
+    with pytest.raises(InvalidArgumentError, match="output_stride must be 32 for mit_b0, .* got 8; choose another"):
+        get_backbone("mit_b0", output_stride=8)
+
+
+@pytest.mark.parametrize("value", [1.0, -0.1, True, "0.1"])
+def test_stochastic_depth_is_a_probability(value):
+    with pytest.raises(
+        InvalidArgumentError, match=f"stochastic_depth must be a number from 0 to below 1, got {value!r}"
+    ):
+        get_backbone("mit_b0", stochastic_depth=value)
+
+
+def test_stochastic_depth_grows_with_depth_and_leaves_eval_mode_alone():
+    torch.manual_seed(0)
+    backbone = get_backbone("mit_b0", stochastic_depth=0.7)
+    drops = [module.p for module in backbone.modules() if isinstance(module, torchvision.ops.StochasticDepth)]
+    assert drops == pytest.approx([0.7 * position / 7 for position in range(8)])
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        first, second = (backbone(images)["stage4"] for _ in range(2))
+        assert not torch.equal(first, second)
+        assert torch.equal(*(backbone.eval()(images)["stage4"] for _ in range(2)))
 
 
 @every_backbone

@@ -269,8 +269,8 @@ def test_catalog_weights_rows_are_complete():
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("fcn_resnet18", {"skips": 4}, "skips must be 0 to 3 on this backbone, got 4"),
-        ("fcn_resnet18", {"skips": "8s"}, "skips must be 0 to 3 on this backbone, got '8s'"),
+        ("fcn_resnet18", {"skips": 5}, "skips must be 0 to 4 on this backbone, got 5"),
+        ("fcn_resnet18", {"skips": "8s"}, "skips must be 0 to 4 on this backbone, got '8s'"),
         ("deeplabv3_resnet18", {"atrous_rates": ()}, r"atrous_rates must be whole numbers from 1 on, got \(\)"),
         ("deeplabv3_resnet18", {"atrous_rates": (6, 0)}, r"atrous_rates must be whole numbers from 1 on, got \(6, 0\)"),
         ("deeplabv3plus_resnet18", {"output_stride": 4}, "output_stride must be 8, 16 or 32, got 4"),

@@ -11,6 +11,7 @@ import pickle
 
 import pytest
 import torch
+from torchvision.ops import StochasticDepth
 
 import seg_models
 from seg_core.interfaces import Network
@@ -23,15 +24,28 @@ DEFAULT = {
     "bisenet_resnet18",
     "deeplabv3_resnet18",
     "deeplabv3plus_xception",
+    "bisenetv2",
+    "ddrnet23_slim",
     "enet",
+    "fast_scnn",
     "fcn_resnet18",
     "fcn_vgg16",
+    "fpn_efficientnet_b0",
     "lraspp_mobilenet_v3_small",
+    "pidnet_s",
     "pspnet_resnet18",
+    "regseg",
+    "segformer_b0",
     "sfnet_lite_resnet18",
     "sfnet_resnet18",
+    "stdc1",
+    "unet_resnet34",
     "upernet_resnet18",
 }
+# channels of an output that has no logits of classes
+CHANNELS = {"boundary": 1}
+# a bias before a batch norm, with nothing but a linear layer in between: training takes it out again
+WITHOUT_GRADIENT = {"bisenetv2": {"semantic.embedding.context.1.bias"}}
 STANDARD = ["weights", "progress", "num_classes", "aux_loss", "weights_backbone", "in_channels", "form"]
 
 default_model = pytest.mark.parametrize("name", sorted(DEFAULT))
@@ -79,8 +93,8 @@ class TestContract:
             with torch.inference_mode():
                 outputs = built(name)(torch.randn(2, 3, *size))
             assert tuple(outputs) == MODELS[name].outputs
-            for output in outputs.values():
-                assert output.shape == (2, 3, *size)
+            for key, output in outputs.items():
+                assert output.shape == (2, CHANNELS.get(key, 3), *size)
                 assert output.dtype == torch.float32
                 assert output.isfinite().all()
 
@@ -102,9 +116,12 @@ class TestContract:
     @pytest.mark.smoke
     def test_every_parameter_gets_a_gradient(self, name, built):
         model = copy.deepcopy(built(name)).train()
+        for module in model.modules():
+            if isinstance(module, StochasticDepth):
+                module.p = 0.0  # chance may leave out a block for the whole batch
         sum(output.square().mean() for output in model(torch.randn(2, 3, 64, 72)).values()).backward()
         without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-        assert not without
+        assert set(without) <= WITHOUT_GRADIENT.get(name, set())
         assert all(p.grad.isfinite().all() for p in model.parameters())
 
     def test_eval_is_deterministic(self, name, built):
@@ -135,7 +152,7 @@ class TestContract:
 
     def test_export_any_size(self, name, built):
         program = exported(built(name)).module()
-        for size in ((64, 96), (97, 65)):
+        for size in ((66, 96), (97, 65)):
             images = torch.randn(1, 3, *size)
             with torch.no_grad():
                 expected, found = built(name)(images), program(images)
@@ -148,7 +165,7 @@ class TestContract:
         file = io.BytesIO()
         torch.onnx.export(exported(built(name)), dynamo=True, verbose=False).save(file)
         session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-        for size in ((64, 96), (97, 65)):
+        for size in ((66, 96), (97, 65)):
             images = torch.randn(1, 3, *size)
             with torch.no_grad():
                 expected = built(name)(images)
@@ -185,8 +202,8 @@ def assert_close(found, expected):
 
 
 def exported(model):
-    """The model as a program for any height and width from 64 on; torch gives a side of one feature another meaning."""
-    height, width = (torch.export.Dim(side, min=64, max=4096) for side in ("height", "width"))
+    """The model as a program for any height and width from 65 on; torch gives a side of one feature another meaning."""
+    height, width = (torch.export.Dim(side, min=65, max=4096) for side in ("height", "width"))
     with torch.no_grad():
         return torch.export.export(
             model, (torch.randn(1, 3, 72, 96),), dynamic_shapes={"images": {2: height, 3: width}}

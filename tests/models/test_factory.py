@@ -140,10 +140,12 @@ def test_model_of_ones_own_that_is_named_as_a_network_on_a_backbone_stays_apart(
 @pytest.mark.parametrize(
     ("family", "backbone", "error", "words"),
     [
-        ("fnc", None, UnknownNameError, r"unknown network 'fnc'.*Did you mean 'FCN'"),
+        ("bisnet", None, UnknownNameError, r"unknown network 'bisnet'.*Did you mean 'BiSeNet'"),
         ("fcn", None, InvalidArgumentError, r"network 'fcn' needs backbone=, .* it is known on resnet101, resnet18"),
         ("fcn", "resnet5", UnknownNameError, r"unknown backbone 'resnet5'.*Did you mean 'resnet50'"),
         ("enet", "resnet50", UnknownNameError, r"network 'enet' has no backbone to choose, got backbone='resnet50'"),
+        ("stdc", None, InvalidArgumentError, r"network 'stdc' must be one of stdc1, stdc2; name that"),
+        ("stdc1", "resnet50", UnknownNameError, r"network 'stdc1' has no backbone to choose, got backbone='resnet50'"),
     ],
 )
 def test_create_wrong_name_says_what_there_is(family, backbone, error, words):
@@ -158,8 +160,8 @@ def test_get_model_weights_by_name_and_by_builder_is_one_enum():
     assert issubclass(enum, WeightsEnum)
     with pytest.raises(UnknownNameError, match="no published weights for model 'enet'; there are for fcn_resnet50"):
         seg_models.get_model_weights("enet")
-    with pytest.raises(UnknownNameError, match="unknown model 'unet'"):
-        seg_models.get_model_weights("unet")
+    with pytest.raises(UnknownNameError, match="unknown model 'vnet'"):
+        seg_models.get_model_weights("vnet")
 
 
 def test_get_weight_finds_members_and_says_what_there_is():

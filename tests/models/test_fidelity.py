@@ -1,6 +1,7 @@
 """Networks against what the published ones compute."""
 
 import hashlib
+import itertools
 import re
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from seg_models import get_backbone, get_model
 
 TORCHVISION = {"num_classes": 21, "form": "torchvision"}
+SAME = {"num_classes": 19, "aux_loss": True}
 MMSEGMENTATION = {"num_classes": 19, "aux_loss": True, "backbone_options": {"stem": "deep"}}
 # file -> model and options; the names of the parameters are the file's own for torchvision only
 CASES = {
@@ -27,9 +29,28 @@ CASES = {
     "upernet_resnet50-mmsegmentation": ("upernet_resnet50", MMSEGMENTATION),
     "upernet_resnet50-mmsegmentation-150": ("upernet_resnet50", {**MMSEGMENTATION, "num_classes": 150}),
     "upernet_resnet101-mmsegmentation": ("upernet_resnet101", MMSEGMENTATION),
+    "bisenetv2-mmsegmentation": ("bisenetv2", SAME),
+    "ddrnet23_slim-mmsegmentation": ("ddrnet23_slim", SAME),
+    "fast_scnn-mmsegmentation": ("fast_scnn", {**SAME, "form": "mmsegmentation"}),
+    "pidnet_s-mmsegmentation": ("pidnet_s", SAME),
+    "pidnet_m-mmsegmentation": ("pidnet_m", SAME),
+    "pidnet_l-mmsegmentation": ("pidnet_l", SAME),
+    "segformer_b0-mmsegmentation": ("segformer_b0", {"num_classes": 150, "form": "mmsegmentation"}),
+    "segformer_b2-mmsegmentation": ("segformer_b2", {"num_classes": 19, "form": "mmsegmentation"}),
+    "stdc1-mmsegmentation": ("stdc1", {**SAME, "form": "mmsegmentation"}),
+    "stdc2-mmsegmentation": ("stdc2", {**SAME, "form": "mmsegmentation"}),
 }
 # the deepest, and what a smaller one of the same kind shows already
-LONG = {name for name in CASES if "resnet101" in name or name.endswith("-150")}
+LONG = {name for name in CASES if "resnet101" in name or name.endswith("-150")} | {
+    f"{name}-mmsegmentation" for name in ("pidnet_m", "segformer_b2", "stdc2")
+}
+# where ours is not "out", "aux": model -> our outputs in the file's order
+OUTPUTS = {
+    "bisenetv2": ("out", "aux", "aux_8x", "aux_16x", "aux_32x"),
+    "fast_scnn": ("out", "aux_32x", "aux"),
+    "pidnet": ("out", "aux", "boundary"),
+    "stdc": ("out", "aux", "aux_16x", "boundary"),
+}
 
 
 def cases(*projects):
@@ -51,29 +72,62 @@ def opened(expected, fidelity):
             spec = expected(f"fidelity/{case}.json")
             name, options = CASES[case]
             model = get_model(name, **options)
-            state = {
-                ours: fidelity.tensor_by_rule(theirs, shape, spec["gain"])
-                for ours, (theirs, shape) in names_of(model, spec).items()
-            }
-            model.load_state_dict(state, strict=True)
+            for run in spec["runs"]:
+                run["outputs"] = dict(zip(outputs_of(case, run), run["outputs"].values(), strict=True))
+            model.load_state_dict(state_of(model, spec, fidelity), strict=True)
             last[case] = model.eval(), spec, name, options
         return last[case]
 
     return get
 
 
+def outputs_of(case, run):
+    return next((names for model, names in OUTPUTS.items() if case.startswith(model)), run["outputs"])
+
+
+def state_of(model, spec, fidelity):
+    """The file's tensors under our names; a kernel of 1x1 is a linear layer's weight where ours is one."""
+    state = {}
+    for ours, (theirs, shape, part) in names_of(model, spec).items():
+        tensor = fidelity.tensor_by_rule(theirs, shape, spec["gain"])[part]
+        wanted = model.state_dict()[ours].shape
+        assert [side for side in tensor.shape if side > 1] == [side for side in wanted if side > 1]
+        state[ours] = tensor.view(wanted)
+    return state
+
+
 def names_of(model, spec):
-    """Our name of each parameter -> the file's, and the file's shape."""
-    state = list(spec["state"].items())
+    """Our name of each parameter -> the file's, the file's shape, and the part of it that is ours."""
+    state = [(name, shape, ...) for name, shape in spec["state"].items()]
     if spec["source"]["project"] == "mmsegmentation":
-        state = sorted(state, key=place_in_mmsegmentation)
+        # kernels of STDC's loss, which makes its targets
+        state = [entry for entry in state if not entry[0].endswith(("laplacian_kernel", "fusion_kernel"))]
+        state = sorted(itertools.chain.from_iterable(map(split_projection, state)), key=place_in_mmsegmentation)
     return dict(zip(model.state_dict(), state, strict=True))
 
 
+def split_projection(entry):
+    """There query, key and value are one layer; here the query is one of its own."""
+    name, shape, _ = entry
+    if name.endswith(".in_proj_bias"):
+        return []
+    if not name.endswith(".in_proj_weight"):
+        return [entry]
+    third = shape[0] // 3
+    layer = (name, shape), (name.replace("_weight", "_bias"), shape[:1])
+    return [(*tensor, rows) for rows in (slice(third), slice(third, None)) for tensor in layer]
+
+
 def place_in_mmsegmentation(entry):
-    """There the logits' convolution is the first of a head, here it is the last; the order is else the same."""
-    part = entry[0].partition(".")[0]
-    return ["backbone", "decode_head", "auxiliary_head"].index(part), ".conv_seg." in entry[0]
+    """There the logits' convolutions come first, here each is the last of its head; the order is else the same."""
+    part, *_ = path = entry[0].split(".")
+    if part == "backbone":
+        return 0, 0, False
+    if part == "auxiliary_head":
+        return 2, int(path[1]) if path[1].isdigit() else 0, "conv_seg" in path
+    # PIDNet and DDRNet have their auxiliary heads in here
+    head = ["aux", "p", "d"].index(path[1].split("_")[0]) + 1 if path[1].startswith(("aux_", "p_", "d_")) else 0
+    return 1, head, path[1].endswith(("conv_seg", "cls_seg"))
 
 
 def test_rule_gives_the_published_digests(fidelity):
@@ -94,12 +148,12 @@ def test_state_dict_has_the_published_names_shapes_and_order(case, opened):
 
 
 @pytest.mark.parametrize("case", cases("mmsegmentation"))
-def test_state_dict_has_the_published_shapes(case, opened):
+def test_names_pair_with_the_published_ones(case, opened):
     model, spec, _, _ = opened(case)
-    for ours, (theirs, shape) in names_of(model, spec).items():
-        assert list(model.state_dict()[ours].shape) == shape
-        # blocks and norms bear the same names, so none was taken for another of its shape
-        block = re.search(r"layer\d.*", theirs)
+    for ours, (theirs, _, _) in names_of(model, spec).items():
+        # the kinds of tensors agree, and blocks bear the same names, so none was taken for another of its shape
+        assert ours.rpartition(".")[2] == re.split(r"[._]proj_|\.", theirs)[-1]
+        block = re.search(r"\.layer\d.*", theirs)
         assert block is None or ours.endswith(block[0])
 
 

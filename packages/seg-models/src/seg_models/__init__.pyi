@@ -25,6 +25,8 @@ from seg_models.networks.bisenet import (
     bisenet_resnet50 as bisenet_resnet50,
     bisenet_xception as bisenet_xception,
 )
+from seg_models.networks.bisenetv2 import bisenetv2 as bisenetv2
+from seg_models.networks.ddrnet import ddrnet23_slim as ddrnet23_slim
 from seg_models.networks.deeplabv3 import (
     deeplabv3_mobilenet_v3_large as deeplabv3_mobilenet_v3_large,
     deeplabv3_resnet101 as deeplabv3_resnet101,
@@ -39,6 +41,7 @@ from seg_models.networks.deeplabv3plus import (
     deeplabv3plus_xception as deeplabv3plus_xception,
 )
 from seg_models.networks.enet import enet as enet
+from seg_models.networks.fast_scnn import fast_scnn as fast_scnn
 from seg_models.networks.fcn import (
     fcn_resnet101 as fcn_resnet101,
     fcn_resnet18 as fcn_resnet18,
@@ -46,15 +49,33 @@ from seg_models.networks.fcn import (
     fcn_resnet50 as fcn_resnet50,
     fcn_vgg16 as fcn_vgg16,
 )
+from seg_models.networks.fpn import (
+    fpn_efficientnet_b0 as fpn_efficientnet_b0,
+    fpn_resnet34 as fpn_resnet34,
+)
 from seg_models.networks.lraspp import (
     lraspp_mobilenet_v3_large as lraspp_mobilenet_v3_large,
     lraspp_mobilenet_v3_small as lraspp_mobilenet_v3_small,
     lraspp_resnet18 as lraspp_resnet18,
 )
+from seg_models.networks.pidnet import (
+    pidnet_l as pidnet_l,
+    pidnet_m as pidnet_m,
+    pidnet_s as pidnet_s,
+)
 from seg_models.networks.pspnet import (
     pspnet_resnet101 as pspnet_resnet101,
     pspnet_resnet18 as pspnet_resnet18,
     pspnet_resnet50 as pspnet_resnet50,
+)
+from seg_models.networks.regseg import regseg as regseg
+from seg_models.networks.segformer import (
+    segformer_b0 as segformer_b0,
+    segformer_b1 as segformer_b1,
+    segformer_b2 as segformer_b2,
+    segformer_b3 as segformer_b3,
+    segformer_b4 as segformer_b4,
+    segformer_b5 as segformer_b5,
 )
 from seg_models.networks.sfnet import (
     sfnet_resnet101 as sfnet_resnet101,
@@ -65,6 +86,14 @@ from seg_models.networks.sfnet_lite import (
     sfnet_lite_resnet101 as sfnet_lite_resnet101,
     sfnet_lite_resnet18 as sfnet_lite_resnet18,
     sfnet_lite_resnet50 as sfnet_lite_resnet50,
+)
+from seg_models.networks.stdc import (
+    stdc1 as stdc1,
+    stdc2 as stdc2,
+)
+from seg_models.networks.unet import (
+    unet_efficientnet_b0 as unet_efficientnet_b0,
+    unet_resnet34 as unet_resnet34,
 )
 from seg_models.networks.upernet import (
     upernet_resnet101 as upernet_resnet101,
@@ -81,7 +110,9 @@ __all__ = [
     "bisenet_resnet18",
     "bisenet_resnet50",
     "bisenet_xception",
+    "bisenetv2",
     "create",
+    "ddrnet23_slim",
     "deeplabv3_mobilenet_v3_large",
     "deeplabv3_resnet101",
     "deeplabv3_resnet18",
@@ -92,11 +123,14 @@ __all__ = [
     "deeplabv3plus_resnet50",
     "deeplabv3plus_xception",
     "enet",
+    "fast_scnn",
     "fcn_resnet101",
     "fcn_resnet18",
     "fcn_resnet34",
     "fcn_resnet50",
     "fcn_vgg16",
+    "fpn_efficientnet_b0",
+    "fpn_resnet34",
     "get_backbone",
     "get_model",
     "get_model_builder",
@@ -108,17 +142,31 @@ __all__ = [
     "lraspp_mobilenet_v3_large",
     "lraspp_mobilenet_v3_small",
     "lraspp_resnet18",
+    "pidnet_l",
+    "pidnet_m",
+    "pidnet_s",
     "predict_whole",
     "pspnet_resnet101",
     "pspnet_resnet18",
     "pspnet_resnet50",
+    "regseg",
     "save_model",
+    "segformer_b0",
+    "segformer_b1",
+    "segformer_b2",
+    "segformer_b3",
+    "segformer_b4",
+    "segformer_b5",
     "sfnet_lite_resnet101",
     "sfnet_lite_resnet18",
     "sfnet_lite_resnet50",
     "sfnet_resnet101",
     "sfnet_resnet18",
     "sfnet_resnet50",
+    "stdc1",
+    "stdc2",
+    "unet_efficientnet_b0",
+    "unet_resnet34",
     "upernet_resnet101",
     "upernet_resnet18",
     "upernet_resnet50",

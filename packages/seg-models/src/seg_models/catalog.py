@@ -31,12 +31,18 @@ _TITLES = {
     "efficientnet_b4": "EfficientNet-B4",
     "xception": "Xception",
     "xception65": "aligned Xception-65",
+    "mit_b0": "MiT-B0",
+    "mit_b1": "MiT-B1",
+    "mit_b2": "MiT-B2",
+    "mit_b3": "MiT-B3",
+    "mit_b4": "MiT-B4",
+    "mit_b5": "MiT-B5",
 }
 
 BACKBONES: dict[str, Entry] = {
     name: Entry(f"seg_models.backbones.{module}:{name}", title)
     for name, title in _TITLES.items()
-    for module in ("resnet", "vgg", "mobilenet_v3", "efficientnet", "xception")
+    for module in ("resnet", "vgg", "mobilenet_v3", "efficientnet", "xception", "mit")
     if name.startswith(module)
 }
 
@@ -177,6 +183,107 @@ MODELS: dict[str, ModelEntry] = {
             "resnet101": (46_975_865, 124_833_103_872),
         },
         outputs=("out", "aux"),
+    ),
+    "fast_scnn": ModelEntry(
+        "seg_models.networks.fast_scnn:fast_scnn",
+        "two branches that share their first layers; very small",
+        family="Fast-SCNN",
+        params=1_138_053,
+        macs=1_679_663_104,
+        outputs=("out", "aux", "aux_32x"),
+        forms=("paper", "mmsegmentation"),
+    ),
+    "bisenetv2": ModelEntry(
+        "seg_models.networks.bisenetv2:bisenetv2",
+        "detail branch and semantic branch, without a backbone",
+        family="BiSeNetV2",
+        params=3_360_933,
+        macs=24_620_089_344,
+        outputs=("out", "aux", "aux_8x", "aux_16x", "aux_32x"),
+    ),
+    "stdc1": ModelEntry(
+        "seg_models.networks.stdc:stdc1",
+        "one path that learns boundaries, on its smaller backbone",
+        family="STDC",
+        params=8_275_616,
+        macs=16_867_328_000,
+        outputs=("out", "aux", "aux_16x", "boundary"),
+        forms=("paper", "mmsegmentation"),
+    ),
+    "stdc2": ModelEntry(
+        "seg_models.networks.stdc:stdc2",
+        "one path that learns boundaries, on its larger backbone",
+        family="STDC",
+        params=12_306_080,
+        macs=23_460_773_888,
+        outputs=("out", "aux", "aux_16x", "boundary"),
+        forms=("paper", "mmsegmentation"),
+    ),
+    "ddrnet23_slim": ModelEntry(
+        "seg_models.networks.ddrnet:ddrnet23_slim",
+        "two branches that exchange features; small",
+        family="DDRNet",
+        params=5_696_053,
+        macs=9_071_427_584,
+        outputs=("out", "aux"),
+    ),
+    "pidnet_s": ModelEntry(
+        "seg_models.networks.pidnet:pidnet_s",
+        "three branches: detail, context, boundaries; the smallest",
+        family="PIDNet",
+        params=7_625_909,
+        macs=11_800_690_688,
+        outputs=("out", "aux", "boundary"),
+    ),
+    "pidnet_m": ModelEntry(
+        "seg_models.networks.pidnet:pidnet_m",
+        "three branches: detail, context, boundaries; twice as wide",
+        family="PIDNet",
+        params=28_538_645,
+        macs=44_334_350_336,
+        outputs=("out", "aux", "boundary"),
+    ),
+    "pidnet_l": ModelEntry(
+        "seg_models.networks.pidnet:pidnet_l",
+        "three branches: detail, context, boundaries; wide and deeper",
+        family="PIDNet",
+        params=36_939_957,
+        macs=68_737_646_592,
+        outputs=("out", "aux", "boundary"),
+    ),
+    **_network(
+        "segformer",
+        "SegFormer",
+        "linear decoder",
+        {
+            "b0": {"backbone": "mit_b0", "params": 3_719_541, "macs": 17_773_887_488},
+            "b1": {"backbone": "mit_b1", "params": 13_682_645, "macs": 34_834_743_296},
+            "b2": {"backbone": "mit_b2", "params": 27_362_773, "macs": 129_213_923_328},
+            "b3": {"backbone": "mit_b3", "params": 47_238_613, "macs": 166_490_800_128},
+            "b4": {"backbone": "mit_b4", "params": 64_009_173, "macs": 204_867_108_864},
+            "b5": {"backbone": "mit_b5", "params": 84_609_493, "macs": 240_041_066_496},
+        },
+        forms=("paper", "mmsegmentation"),
+        min_size=29,
+    ),
+    **_network(
+        "unet",
+        "U-Net",
+        "decoder with skips to the picture's size",
+        {"resnet34": (24_439_269, 64_021_856_256), "efficientnet_b0": (5_837_601, 24_564_158_976)},
+    ),
+    **_network(
+        "fpn",
+        "FPN",
+        "feature pyramid, summed",
+        {"resnet34": (23_157_973, 54_924_410_880), "efficientnet_b0": (5_349_905, 19_828_789_760)},
+    ),
+    "regseg": ModelEntry(
+        "seg_models.networks.regseg:regseg",
+        "residual blocks of two dilations, without a backbone",
+        family="RegSeg",
+        params=3_335_081,
+        macs=9_592_844_032,
     ),
 }
 

@@ -84,21 +84,25 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
     """Builds a model by the name of its network and, where it stands on one, the backbone's.
 
     Args:
-        family: name of the network, as `"fcn"` or `"DeepLabV3+"`; capitals do not matter.
+        family: name of the network, as `"fcn"` or `"DeepLabV3+"`, or of a model, as `"pidnet_s"`; capitals do
+            not matter.
         backbone: one of `list_backbones()`, as `"resnet50"`, or `"timm:"` and a name of timm; may be left out where the
             network has none.
         options: the builder's arguments, as for `get_model`.
 
     Raises:
         UnknownNameError: if there is no such network or backbone.
-        InvalidArgumentError: if the backbone must be said and is not, or the builder has no such option.
+        InvalidArgumentError: if the backbone or the model's size must be said and is not, or the builder has no such
+            option.
     """
     entries = {name: entry for name in MODELS if isinstance(entry := MODELS.entry(name), ModelEntry)}
     wanted = family.lower()
+    if backbone is None and wanted in entries and not entries[wanted].any_backbone:
+        return get_model(wanted, **options)
     members = {
         name: entry
         for name, entry in entries.items()
-        if entry.family.lower() == wanted or (entry.any_backbone and name == wanted)
+        if entry.family.lower() == wanted or (name == wanted and (entry.any_backbone or entry.backbone is None))
     }
     # the other members of a network that was found by its row's name
     families = {entry.family for entry in members.values()}
@@ -120,6 +124,8 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
         return get_model(fitting[0], **options)
     known = sorted(entry.backbone for entry in members.values() if entry.backbone is not None)
     if backbone is None:
+        if general is None:
+            raise InvalidArgumentError(f"network {family!r} must be one of {', '.join(sorted(fitting))}; name that")
         raise InvalidArgumentError(
             f"network {family!r} needs backbone=, one of list_backbones(); it is known on {', '.join(known)}"
         )

@@ -52,22 +52,27 @@ class ResNet(Backbone):
         self.layer3: nn.Sequential = trunk.layer3
         self.layer4: nn.Sequential = trunk.layer4
         _limit_stride([self.layer1, self.layer2, self.layer3, self.layer4], output_stride, multi_grid)
-        self.feature_info = tuple(
+        stages = [
             FeatureInfo(name, _out_channels(getattr(self, name)), min(4 * 2**stage, output_stride))
             for stage, name in enumerate(STAGES)
-        )
+        ]
+        self.feature_info = (FeatureInfo("stem", trunk.bn1.num_features, 2), *stages)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """Returns the features of each stage, from fine to coarse.
+        """Returns the features of the stem and of each stage, from fine to coarse.
 
         Args:
             images: float (N, C, H, W), normalised RGB where C is 3.
 
         Returns:
-            `"layer1"` to `"layer4"`, float (N, channels, H / stride, W / stride), sizes rounded up.
+            `"stem"`, of stride 2, and `"layer1"` to `"layer4"`, float (N, channels, H / stride, W / stride), sizes
+            rounded up.
         """
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (N, 64, H/4, W/4)
         features, selected = OrderedDict(), self._selected()
+        x = self.relu(self.bn1(self.conv1(images)))  # (N, 64, H/2, W/2)
+        if "stem" in selected:
+            features["stem"] = x
+        x = self.maxpool(x)  # (N, 64, H/4, W/4)
         for name in STAGES:
             x = getattr(self, name)(x)
             if name in selected:
@@ -155,7 +160,7 @@ def _builder(name: str, depth: int) -> Callable[..., ResNet]:
     return backbone_builder(
         _resnet,
         name,
-        f'Builds ResNet-{depth}; features `"layer1"` to `"layer4"`, sizes rounded up.',
+        f'Builds ResNet-{depth}; features `"stem"` and `"layer1"` to `"layer4"`, sizes rounded up.',
         stem='`"plain"`, one 7x7 convolution, or `"deep"`, three 3x3.',
         multi_grid="factors on the dilation of the blocks of the last stage, or None.",
     )

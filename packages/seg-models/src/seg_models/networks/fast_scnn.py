@@ -1,0 +1,183 @@
+"""Fast-SCNN: fast semantic segmentation network.
+
+Rudra P K Poudel, Stephan Liwicki, Roberto Cipolla, 2019. https://arxiv.org/abs/1902.04502
+No code of the authors is known here; widely used: https://github.com/Tramac/Fast-SCNN-pytorch
+
+Parameters: 1.138 M at 19 classes, and the paper's 1.11 M without the 23,680 of batch norms. Form "mmsegmentation" has
+a 3x3 convolution after the pyramid pooling, which is 262,144 parameters more, and no dilation in the fusion.
+
+Differs from the paper:
+- any picture size: the coarse features are resized to the size of the fine ones, not by a factor of 4
+- batch norm also follows convolutions that no non-linearity follows, as in mmsegmentation
+- a 1x1 convolution joins the pyramid's branches with what they pooled; the paper names pyramid pooling and no more
+- dropout of 0.1 before the logits, and auxiliary heads of 32 channels, as in mmsegmentation; the paper gives neither
+  the rate nor the heads' structure
+- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+"""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
+from seg_models.networks.base import SegmentationNetwork
+from seg_models.signatures import Common, builder
+
+__all__ = ["FastSCNN", "fast_scnn"]
+
+FINE_WIDTH = 64  # of the features that both branches share
+WIDTH = 128
+AUX_WIDTH = 32
+EXPANSION = 6
+GROUPS = ((64, 2), (96, 2), (WIDTH, 1))  # channels and stride of each group of three bottlenecks
+PRESETS = {"mmsegmentation": {"pyramid_kernel": 3, "fusion_dilation": 1}}
+
+
+class SeparableConv(nn.Sequential):
+    """A depthwise 3x3 and a pointwise convolution, each with batch norm, and one ReLU at the end (section 3.2.1)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, in_channels, 3, stride=stride, groups=in_channels, act=None),
+            ConvNormAct(in_channels, out_channels, 1),
+        )
+
+
+class Bottleneck(nn.Module):
+    """MobileNetV2's inverted bottleneck, residual where the shape stays (table 2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        inner = EXPANSION * in_channels
+        self.residual = stride == 1 and in_channels == out_channels
+        self.layers = nn.Sequential(
+            ConvNormAct(in_channels, inner, 1),
+            ConvNormAct(inner, inner, 3, stride=stride, groups=inner),
+            ConvNormAct(inner, out_channels, 1, act=None),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, C, h, w) to (N, out_channels, h/stride, w/stride)."""
+        result: Tensor = self.layers(features)
+        return features + result if self.residual else result
+
+
+class GlobalFeatureExtractor(nn.Module):
+    """Nine bottlenecks and pyramid pooling: (N, 64, h, w) to (N, 128, h/4, w/4)."""
+
+    def __init__(self, pyramid_kernel: int) -> None:
+        super().__init__()
+        blocks = []
+        channels = FINE_WIDTH
+        for width, first_stride in GROUPS:
+            for stride in (first_stride, 1, 1):
+                blocks.append(Bottleneck(channels, width, stride))
+                channels = width
+        self.bottlenecks = nn.Sequential(*blocks)
+        self.pyramid = PyramidPooling(WIDTH, WIDTH // 4)
+        self.join = ConvNormAct(2 * WIDTH, WIDTH, pyramid_kernel)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (N, 64, h, w) to (N, 128, h/4, w/4)."""
+        coarse = self.bottlenecks(features)
+        joined: Tensor = self.join(torch.cat([coarse, *self.pyramid(coarse)], dim=1))
+        return joined
+
+
+class FeatureFusion(nn.Module):
+    """Adds coarse features to fine ones (table 3)."""
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.coarse = nn.Sequential(
+            ConvNormAct(WIDTH, WIDTH, 3, dilation=dilation, groups=WIDTH), ConvNormAct(WIDTH, WIDTH, 1, act=None)
+        )
+        self.fine = ConvNormAct(FINE_WIDTH, WIDTH, 1, act=None)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
+        """Maps (N, 64, h, w) and (N, 128, h', w') to (N, 128, h, w)."""
+        fused: Tensor = self.fine(fine) + self.coarse(resize(coarse, fine))
+        return fused.relu()
+
+
+class FastSCNN(SegmentationNetwork):
+    """The whole network (table 1).
+
+    Args:
+        num_classes: of the logits.
+        in_channels: of the images.
+        aux_loss: whether there are auxiliary heads on the fine features, at 1/8, whose logits are `"aux"`, and on the
+            global ones, `"aux_32x"`.
+        pyramid_kernel: of the convolution after the pyramid pooling, 1 or 3.
+        fusion_dilation: of the depthwise convolution on the resized coarse features.
+
+    Raises:
+        InvalidArgumentError: if `pyramid_kernel` is neither 1 nor 3.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        aux_loss: bool = False,
+        *,
+        pyramid_kernel: int = 1,
+        fusion_dilation: int = 4,
+    ) -> None:
+        super().__init__()
+        if pyramid_kernel not in (1, 3):
+            raise InvalidArgumentError(f"pyramid_kernel must be 1 or 3, got {pyramid_kernel!r}")
+        self.learning_to_downsample = nn.Sequential(
+            ConvNormAct(in_channels, 32, 3, stride=2),
+            SeparableConv(32, 48, stride=2),
+            SeparableConv(48, FINE_WIDTH, stride=2),
+        )
+        self.global_features = GlobalFeatureExtractor(pyramid_kernel)
+        self.fusion = FeatureFusion(fusion_dilation)
+        self.classifier = nn.Sequential(
+            SeparableConv(WIDTH, WIDTH), SeparableConv(WIDTH, WIDTH), nn.Dropout(0.1), nn.Conv2d(WIDTH, num_classes, 1)
+        )
+        self.aux_classifier_32x = FCNHead(WIDTH, num_classes, AUX_WIDTH) if aux_loss else None
+        self.aux_classifier = FCNHead(FINE_WIDTH, num_classes, AUX_WIDTH) if aux_loss else None
+        names = ["out", "aux", "aux_32x"] if aux_loss else ["out"]
+        self.upsampling = dict.fromkeys(names, ("bilinear", False))
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits at stride 8, those of `"aux_32x"` at 32.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"` and, with auxiliary heads, `"aux"` and `"aux_32x"`: float (N, K, h, w).
+        """
+        fine = self.learning_to_downsample(images)  # (N, 64, H/8, W/8)
+        coarse = self.global_features(fine)  # (N, 128, H/32, W/32)
+        outputs = {"out": self.classifier(self.fusion(fine, coarse))}
+        if self.aux_classifier is not None and self.aux_classifier_32x is not None:
+            outputs["aux"] = self.aux_classifier(fine)
+            outputs["aux_32x"] = self.aux_classifier_32x(coarse)
+        return outputs
+
+
+@builder
+def fast_scnn(
+    *, pyramid_kernel: int | None = None, fusion_dilation: int | None = None, **common: Unpack[Common]
+) -> FastSCNN:
+    """Fast-SCNN; it has no backbone.
+
+    Args:
+        pyramid_kernel: of the convolution after the pyramid pooling: 1 or 3; None is 1.
+        fusion_dilation: of the depthwise convolution on the resized coarse features; None is 4.
+    """
+    return build_network(
+        "fast_scnn",
+        FastSCNN,
+        options={"pyramid_kernel": pyramid_kernel, "fusion_dilation": fusion_dilation},
+        defaults={"pyramid_kernel": 1, "fusion_dilation": 4},
+        presets=PRESETS,
+        **common,
+    )

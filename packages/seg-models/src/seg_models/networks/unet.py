@@ -1,0 +1,103 @@
+"""U-Net: convolutional networks for biomedical image segmentation.
+
+Olaf Ronneberger, Philipp Fischer, Thomas Brox, 2015. https://arxiv.org/abs/1505.04597
+The decoder is that of segmentation-models-pytorch, in which the network is mostly used:
+https://github.com/qubvel-org/segmentation_models.pytorch
+
+Differs from the paper:
+- the encoder is any backbone; the decoder ends with 16 channels at the picture's size, and halves them up to 256 from
+  there on
+- features are upsampled by nearest neighbour; the paper has transposed 2x2 convolutions
+- convolutions are padded, and have batch norm
+- the logits' convolution is 3x3; the paper's is 1x1
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg_models.backbones.base import Backbone
+from seg_models.building import build_network
+from seg_models.layers import ConvNormAct, resize
+from seg_models.networks.base import SegmentationNetwork, read_features
+from seg_models.signatures import Common, builder, on_backbone
+
+__all__ = ["UNet", "unet", "unet_efficientnet_b0", "unet_resnet34"]
+
+WIDTH = 16  # at the picture's size
+
+
+class DecoderBlock(nn.Sequential):
+    """Two 3x3 convolutions: (N, in_channels, h, w) to (N, out_channels, h, w)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(ConvNormAct(in_channels, out_channels, 3), ConvNormAct(out_channels, out_channels, 3))
+
+
+class UNet(SegmentationNetwork):
+    """A backbone, and a decoder that goes back up through all of its features (figure 1).
+
+    Args:
+        backbone: gives ordered features from fine to coarse; all are used.
+        num_classes: of the logits.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        finest, *_, coarsest = levels = backbone.feature_info
+        self.features = read_features(backbone, *levels)
+        self.backbone = backbone
+        # from the finest features to the picture's size there are no features to join
+        self.strides = [2**power for power in reversed(range(finest.stride.bit_length() - 1))]
+        skips = [info.channels for info in reversed(levels[:-1])] + [0] * len(self.strides)
+        widths = [WIDTH * 2**power for power in reversed(range(len(skips)))]
+        inputs = [coarsest.channels, *widths[:-1]]
+        self.blocks = nn.ModuleList(
+            DecoderBlock(before + skip, width) for before, skip, width in zip(inputs, skips, widths, strict=True)
+        )
+        self.classifier = nn.Conv2d(WIDTH, num_classes, 3, padding=1)
+        self.upsampling = {"out": None}
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns logits, at the images' size already.
+
+        Args:
+            images: float (N, C, H, W), normalised RGB where C is 3.
+
+        Returns:
+            `"out"`: float (N, K, H, W).
+        """
+        found = self.backbone(images)
+        *finer, x = [found.pop(name) for name in self.features]
+        joining, rest = self.blocks[: len(finer)], self.blocks[len(finer) :]
+        for block in joining:
+            skip = finer.pop()
+            x = block(torch.cat([resize(x, skip, "nearest"), skip], dim=1))
+            del skip
+        for block, stride in zip(rest, self.strides, strict=True):
+            size = [-(-side // stride) for side in images.shape[-2:]]
+            x = block(F.interpolate(x, size=size, mode="nearest"))
+        return {"out": self.classifier(x)}
+
+
+def _make(make_backbone: Callable[..., Backbone], *, num_classes: int) -> UNet:
+    """Joins backbone and decoder."""
+    return UNet(make_backbone(), num_classes)
+
+
+@builder
+def unet(backbone: str, *, backbone_options: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> UNet:
+    """U-Net on the named backbone.
+
+    Args:
+        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
+        backbone_options: more options of the backbone's builder.
+    """
+    return build_network("unet", _make, backbone=backbone, backbone_options=backbone_options, **common)
+
+
+unet_resnet34 = on_backbone(unet, "resnet34")
+unet_efficientnet_b0 = on_backbone(unet, "efficientnet_b0")
