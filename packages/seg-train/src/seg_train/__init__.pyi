@@ -7,6 +7,10 @@ from seg_train.config.schema import TrainConfig as TrainConfig
 from seg_train.evaluation import evaluate as evaluate
 from seg_train.loggers.base import Logger as Logger
 from seg_train.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from seg_train.targets import (
+    boundary_targets as boundary_targets,
+    detail_targets as detail_targets,
+)
 from seg_train.trainer import Trainer as Trainer
 
 __all__ = [
@@ -15,7 +19,9 @@ __all__ = [
     "Logger",
     "TrainConfig",
     "Trainer",
+    "boundary_targets",
     "class_weights",
+    "detail_targets",
     "evaluate",
     "load_config",
 ]

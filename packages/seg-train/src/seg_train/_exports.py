@@ -5,7 +5,9 @@ EXPORTS = {
     "Logger": "seg_train.loggers.base:Logger",
     "TrainConfig": "seg_train.config.schema:TrainConfig",
     "Trainer": "seg_train.trainer:Trainer",
+    "boundary_targets": "seg_train.targets:boundary_targets",
     "class_weights": "seg_core.class_balance:class_weights",
+    "detail_targets": "seg_train.targets:detail_targets",
     "evaluate": "seg_train.evaluation:evaluate",
     "load_config": "seg_train.config.load:load_config",
 }
