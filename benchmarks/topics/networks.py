@@ -1,12 +1,12 @@
 """Whole networks: one picture through ours and through those that the peers build for the same paper.
 
-Beside torchvision the structure is the same, tensor by tensor: all get equal weights, the logits are compared, and ours
-should be neither slower nor larger. SMP and pixseg read the papers in their own ways, mostly with other strides, widths
-or heads: those cases show what each reading costs, without a goal.
+Beside torchvision, and SMP where a network comes from there, the structure is the same, tensor by tensor: all get equal
+weights, the logits are compared, and ours should be neither slower nor larger. Else SMP and pixseg read the papers in
+their own ways, mostly with other strides, widths or heads: those cases show what each reading costs, without a goal.
+Networks that none of them has stand alone.
 """
 
 import math
-import zlib
 from collections.abc import Callable, Mapping
 
 import torch
@@ -16,11 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.case import Case, Contender, DisagreementError, Goal
 from benchmarks.inputs import picture
 
-__all__ = ["CASES", "fill_by_name"]
+__all__ = ["CASES", "fill_in_order"]
 
 _Build = Callable[[], nn.Module]
 
 NUM_CLASSES = 21
+ALONE = ("bisenetv2", "ddrnet23_slim", "fast_scnn", "pidnet_s", "pidnet_m", "pidnet_l", "regseg", "stdc1", "stdc2")
 _TOLERANCE = 1e-4  # of the logits' standard deviation
 _SLOWEST = 1.05  # our time over torchvision's
 _LARGEST = 1.01  # our memory over torchvision's; what is below one hundredth is where the allocator puts things
@@ -37,11 +38,11 @@ def _make_inputs(quick: bool) -> Tensor:
 # -- builders, without trained weights
 
 
-def _ours(name: str, form: str | None = None) -> _Build:
+def _ours(name: str, **options: object) -> _Build:
     def build() -> nn.Module:
         import seg_models
 
-        return seg_models.get_model(name, num_classes=NUM_CLASSES, form=form)
+        return seg_models.get_model(name, num_classes=NUM_CLASSES, **options)
 
     return build
 
@@ -80,15 +81,15 @@ def _pixseg(name: str) -> _Build:
 # -- contenders
 
 
-def fill_by_name(network: nn.Module) -> None:
-    """Fills every tensor with values that follow from its name and shape, so that equal structures get equal weights.
+def fill_in_order(network: nn.Module) -> None:
+    """Fills every tensor with values that follow from its place and shape, so that equal structures get equal weights.
 
     Convolutions keep the size of what they are given (He et al., 2015); statistics and affine parameters of the norms
     are near those of a fresh one, but none of them is 0 or 1, so that each of them shows in the logits.
     """
     with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        for place, (name, tensor) in enumerate(network.state_dict().items()):
+            generator = torch.Generator().manual_seed(place)
             if tensor.ndim > 1:
                 tensor.normal_(0.0, math.sqrt(2 / tensor[0].numel()), generator=generator)
             elif name.endswith(("weight", "running_var")):
@@ -101,7 +102,7 @@ def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Conte
     def prepare(images: Tensor) -> Callable[[], Tensor]:
         network = build().eval()
         if fill:
-            fill_by_name(network)
+            fill_in_order(network)
 
         def work() -> Tensor:
             with torch.inference_mode():
@@ -112,9 +113,9 @@ def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Conte
         return work
 
     def facts(images: Tensor) -> Mapping[str, float]:
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network = build().eval()
-            network(torch.empty(images.shape))
+        network = build().eval().to("meta")  # SMP's transformers cannot be built there
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.empty(images.shape, device="meta"))
         num_params = sum(parameter.numel() for parameter in network.parameters())
         # the counter counts multiplications and additions, of convolutions and matrix products
         return {"M parameters": num_params / 1e6, "GMACs": counter.get_total_flops() / 2e9}
@@ -156,28 +157,47 @@ def check_logits(answers: Mapping[str, Tensor]) -> str:
 # -- cases
 
 
-def _same(name: str, rounds: int, quick: bool = False) -> Case:
+def _same(
+    name: str, peer: str, build: _Build, distribution: str, rounds: int, quick: bool = False, **options: object
+) -> Case:
+    """Returns a case beside the same structure of a peer; `options` make ours that."""
     return Case(
         name=name,
         work="one picture of 512x1024 to logits of 21 classes at its size; the same structure, the same weights",
         make_inputs=_make_inputs,
         contenders=(
-            _contender("ours", _ours(name, "torchvision"), "seg-models", fill=True),
-            _contender("torchvision", _torchvision(name), "torchvision", fill=True),
+            _contender("ours", _ours(name, **options), "seg-models", fill=True),
+            _contender(peer, build, distribution, fill=True),
         ),
         check=check_logits,
-        goals=(Goal("ours", "torchvision", speed=1 / _SLOWEST, memory=_LARGEST),),
+        goals=(Goal("ours", peer, speed=1 / _SLOWEST, memory=_LARGEST),),
         rounds=rounds,
         keep_freed=True,
         quick=quick,
     )
 
 
-def _other(name: str, smp: str | None = None, pixseg: bool = False, rounds: int = 7, quick: bool = False) -> Case:
+def _as_torchvision(name: str, rounds: int, quick: bool = False) -> Case:
+    return _same(name, "torchvision", _torchvision(name), "torchvision", rounds, quick, form="torchvision")
+
+
+def _as_smp(name: str, smp: str, rounds: int, quick: bool = False, **options: object) -> Case:
+    build = _smp(smp, name.rpartition("_")[2])
+    return _same(name, "SMP", build, "segmentation-models-pytorch", rounds, quick, **options)
+
+
+def _other(
+    name: str,
+    smp: str | None = None,
+    pixseg: bool = False,
+    rounds: int = 7,
+    quick: bool = False,
+    encoder: str | None = None,
+) -> Case:
     """Returns a case beside SMP's class, on the backbone that the end of `name` names, and pixseg's builder."""
     peers = []
     if smp is not None:
-        encoder = name.rpartition("_")[2]
+        encoder = encoder or name.rpartition("_")[2]
         peers.append(_contender("SMP", _smp(smp, encoder), "segmentation-models-pytorch", fill=False))
     if pixseg:
         peers.append(_contender("pixseg", _pixseg(name), "pixseg", fill=False))
@@ -195,18 +215,22 @@ def _other(name: str, smp: str | None = None, pixseg: bool = False, rounds: int 
 
 
 CASES = (
-    _same("lraspp_mobilenet_v3_large", rounds=25, quick=True),
-    _same("deeplabv3_mobilenet_v3_large", rounds=15),
-    _same("fcn_resnet50", rounds=7),
-    _same("deeplabv3_resnet50", rounds=7),
+    _as_torchvision("lraspp_mobilenet_v3_large", rounds=25, quick=True),
+    _as_torchvision("deeplabv3_mobilenet_v3_large", rounds=15),
+    _as_torchvision("fcn_resnet50", rounds=7),
+    _as_torchvision("deeplabv3_resnet50", rounds=7),
+    _as_smp("unet_resnet34", "Unet", rounds=7),
+    _as_smp("fpn_resnet34", "FPN", rounds=7, align_corners=True),
     _other("lraspp_resnet18", pixseg=True),
     _other("deeplabv3_resnet18", pixseg=True),
     _other("deeplabv3plus_resnet18", smp="DeepLabV3Plus"),
     _other("pspnet_resnet18", smp="PSPNet"),
     _other("pspnet_resnet50", pixseg=True, rounds=5),
     _other("upernet_resnet18", smp="UPerNet", pixseg=True, rounds=5, quick=True),
+    _other("segformer_b0", smp="Segformer", encoder="mit_b0"),
     _other("bisenet_resnet18", pixseg=True),
     _other("sfnet_resnet18", pixseg=True),
     _other("sfnet_lite_resnet18", pixseg=True),
     _other("enet", pixseg=True),
+    *(_other(name) for name in ALONE),
 )
