@@ -7,8 +7,9 @@ from typing import Concatenate, ParamSpec, TypedDict, TypeVar
 
 from seg_core.weights import WeightsEnum
 
-__all__ = ["Common", "builder", "on_backbone"]
+__all__ = ["Common", "builder", "on_backbone", "variant"]
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -74,14 +75,26 @@ def builder(function: Callable[P, T]) -> Callable[P, T]:
 
 def on_backbone(function: Callable[Concatenate[str, P], T], backbone: str) -> Callable[P, T]:
     """Returns the builder `<network>_<backbone>` of a builder that takes the backbone's name first."""
+    return variant(function, f"{function.__name__}_{backbone}", backbone, f"`{backbone}`")
+
+
+def variant(function: Callable[Concatenate[A, P], T], name: str, first: A, title: str) -> Callable[P, T]:
+    """Returns the builder `name`, which calls `function` with that first argument.
+
+    Args:
+        function: a builder that takes another argument first.
+        name: of the result.
+        first: that argument.
+        title: stands in its documentation for "the named backbone".
+    """
 
     def build(*args: P.args, **kwargs: P.kwargs) -> T:
-        return function(backbone, *args, **kwargs)
+        return function(first, *args, **kwargs)
 
-    build.__name__ = build.__qualname__ = f"{function.__name__}_{backbone}"
+    build.__name__ = build.__qualname__ = name
     build.__module__ = function.__module__
     _show(build, function, list(inspect.signature(function).parameters.values())[1:], {})
-    build.__doc__ = (build.__doc__ or "").replace("the named backbone", f"`{backbone}`", 1)
+    build.__doc__ = (build.__doc__ or "").replace("the named backbone", title, 1)
     return build
 
 

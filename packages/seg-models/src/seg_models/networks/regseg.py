@@ -3,8 +3,8 @@
 Roland Gao, 2021. https://arxiv.org/abs/2111.09957
 The authors' code: https://github.com/RolandGao/RegSeg
 
-The network is the code's `exp48_decoder26`, the one that the paper calls RegSeg. For a 1024x2048 picture at 19 classes it
-has 38.4 G multiply-accumulates in convolutions. The paper's 39.1 G count norms, resizes and poolings too, as fvcore does.
+The network is the code's `exp48_decoder26`, the one that the paper calls RegSeg. At 19 classes it has 38.4 G
+multiply-accumulates for a 1024x2048 picture. The paper's 39.1 G count norms, resizes and poolings too, as fvcore does.
 
 Differs from the paper:
 - in nothing that was found; where the paper is silent it is the authors' code

@@ -29,7 +29,7 @@ from seg_models.building import build_network
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.bisenet import AttentionRefinement
-from seg_models.signatures import Common, builder
+from seg_models.signatures import Common, builder, variant
 
 __all__ = ["STDC", "STDCNet", "stdc1", "stdc2"]
 
@@ -37,6 +37,7 @@ WIDTH = 128  # of the context, as AttentionRefinement gives it
 HEAD_WIDTH = 256
 AUX_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024)  # at 1/8, 1/16 and 1/32
+MODULES = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}  # of each of the backbone's stages 3 to 5
 DEFAULTS = {"boundary_channels": 1, "fcn_heads": False, "aux_align_corners": True}
 PRESETS = {"mmsegmentation": {"boundary_channels": 2, "fcn_heads": True, "aux_align_corners": False}}
 
@@ -212,57 +213,36 @@ class STDC(SegmentationNetwork):
         return outputs
 
 
-def _build(name: str, modules: tuple[int, int, int], common: Common, **options: object) -> STDC:
-    """What both builders share."""
-    make = functools.partial(STDC, modules)
-    return build_network(name, make, options=options, defaults=DEFAULTS, presets=PRESETS, **common)
-
-
 @builder
-def stdc1(
+def _stdc(
+    size: str,
     *,
     boundary_channels: int | None = None,
     fcn_heads: bool | None = None,
     aux_align_corners: bool | None = None,
     **common: Unpack[Common],
 ) -> STDC:
-    """STDC with the smaller of its two backbones.
+    """STDC on the named backbone, its own.
 
     Args:
+        size: the builder's name.
         boundary_channels: of `"boundary"`: 1, or 2 for logits of no boundary and of boundary; None is 1.
         fcn_heads: whether logits have a bias, and dropout before them; None is False.
         aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centres; None is True.
     """
-    return _build(
-        "stdc1",
-        (2, 2, 2),
-        common,
-        boundary_channels=boundary_channels,
-        fcn_heads=fcn_heads,
-        aux_align_corners=aux_align_corners,
+    return build_network(
+        size,
+        functools.partial(STDC, MODULES[size]),
+        options={
+            "boundary_channels": boundary_channels,
+            "fcn_heads": fcn_heads,
+            "aux_align_corners": aux_align_corners,
+        },
+        defaults=DEFAULTS,
+        presets=PRESETS,
+        **common,
     )
 
 
-@builder
-def stdc2(
-    *,
-    boundary_channels: int | None = None,
-    fcn_heads: bool | None = None,
-    aux_align_corners: bool | None = None,
-    **common: Unpack[Common],
-) -> STDC:
-    """STDC with the larger of its two backbones.
-
-    Args:
-        boundary_channels: of `"boundary"`: 1, or 2 for logits of no boundary and of boundary; None is 1.
-        fcn_heads: whether logits have a bias, and dropout before them; None is False.
-        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centres; None is True.
-    """
-    return _build(
-        "stdc2",
-        (4, 5, 3),
-        common,
-        boundary_channels=boundary_channels,
-        fcn_heads=fcn_heads,
-        aux_align_corners=aux_align_corners,
-    )
+stdc1 = variant(_stdc, "stdc1", "stdc1", "the smaller backbone")
+stdc2 = variant(_stdc, "stdc2", "stdc2", "the larger backbone")
