@@ -46,7 +46,8 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
 
     They are where the Laplacian of the class ids is positive: pixels whose id exceeds the mean of those around them. It
     is taken at strides 1, 2 and 4, and joined as in the authors' code, with weights 0.6, 0.3, 0.1 above 0.1. Ignored
-    pixels, and those outside of the picture, are left out of the mean; in that code they are 255 and 0.
+    pixels, and those outside of the picture, are left out of the mean; in that code they are 255 and 0. Where outlines
+    are ignored, as in VOC, classes do not touch and there are next to no details; `boundary_targets` reach across.
 
     Args:
         masks: class ids of any integer type (..., H, W).
