@@ -1,15 +1,19 @@
+import argparse
 import copy
 import hashlib
 import pickle
 import sys
 import types
+from collections import OrderedDict
 
 import pytest
 import torch
 
 from seg_core.catalog import ModelEntry, WeightsEntry
+from seg_core.download import read_manifest
 from seg_core.errors import CorruptFileError, UnknownNameError, WriteError
-from seg_core.weights import WeightsEnum, make_weights_enum
+from seg_core.inert_pickle import Inert, consent
+from seg_core.weights import WeightsEnum, make_weights_enum, tensors_of
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.ones(2)}
 
@@ -92,10 +96,8 @@ def test_get_state_dict_downloads_once_and_records_first_use(served, module):
     folder, url = served
     member = serve_enum(url).DEFAULT
     assert torch.equal(member.get_state_dict(progress=False)["conv.weight"], STATE["conv.weight"])
-    stored = torch.hub.get_dir() + "/checkpoints/net.pth"
     digest = hashlib.sha256((folder / "net.pth").read_bytes()).hexdigest()
-    with open(stored + ".sha256") as record:
-        assert record.read() == digest + "\n"
+    assert read_manifest()["net.pth"]["sha256"] == digest
     (folder / "net.pth").unlink()  # the second time must not need the server
     assert set(member.get_state_dict(progress=False)) == set(STATE)
 
@@ -112,7 +114,7 @@ def test_get_state_dict_stored_file_changed_after_first_use_is_refused(served, m
 
 def test_get_state_dict_wrong_prefix_leaves_nothing_behind(served, module, tmp_path):
     _, url = served
-    with pytest.raises(CorruptFileError, match="failed its check and was thrown away"):
+    with pytest.raises(CorruptFileError, match="expected a sha256 that begins with 00000000, got .* was thrown away"):
         serve_enum(url, "00000000", "prefix").DEFAULT.get_state_dict(progress=False)
     assert not list((tmp_path / "home" / "hub" / "checkpoints").iterdir())
 
@@ -131,6 +133,80 @@ def test_get_state_dict_missing_file_says_what_to_do(served, module):
 
 def test_get_state_dict_file_that_is_no_checkpoint_is_corrupt(served, module):
     folder, url = served
-    (folder / "net.pth").write_bytes(b"<html>not found</html>")
-    with pytest.raises(CorruptFileError, match="cannot be read as a checkpoint of plain tensors"):
+    (folder / "net.pth").write_bytes(b"no checkpoint")
+    with pytest.raises(CorruptFileError, match="cannot be read as a checkpoint"):
         serve_enum(url).DEFAULT.get_state_dict(progress=False)
+
+
+def test_get_state_dict_web_page_in_its_place_is_refused(served, module):
+    folder, url = served
+    (folder / "net.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(CorruptFileError, match="got a web page"):
+        serve_enum(url).DEFAULT.get_state_dict(progress=False)
+
+
+def test_get_state_dict_offline_says_where_the_file_goes(served, module, monkeypatch, tmp_path):
+    _, url = served
+    monkeypatch.setenv("SEG_OFFLINE", "1")
+    place = tmp_path / "home" / "hub" / "checkpoints" / "net.pth"
+    with pytest.raises(
+        WriteError, match=f"cannot fetch {url}: .*SEG_OFFLINE.*The file goes to {place}: fetch the file"
+    ):
+        serve_enum(url).DEFAULT.get_state_dict(progress=False)
+
+
+def test_get_state_dict_file_with_pickled_objects_needs_consent(served, module, monkeypatch):
+    folder, url = served
+    monkeypatch.delenv("SEG_OLD_CHECKPOINTS", raising=False)
+    torch.save({"state_dict": STATE, "args": argparse.Namespace(lr=0.1)}, folder / "net.pth")
+    member = serve_enum(url).DEFAULT
+    with pytest.raises(CorruptFileError, match="could run code: argparse.Namespace. .*set SEG_OLD_CHECKPOINTS=1"):
+        member.get_state_dict(progress=False)
+    with consent():
+        assert set(member.get_state_dict(progress=False)) == set(STATE)
+    monkeypatch.setenv("SEG_OLD_CHECKPOINTS", "1")
+    assert set(member.get_state_dict(progress=False)) == set(STATE)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        OrderedDict(STATE),
+        {"meta": {"epoch": 1}, "state_dict": STATE},
+        {"model": STATE, "optimizer": {}},
+        {"model_state_dict": STATE, "epoch": 3},
+        {"state_dict": STATE, "model": {"other": torch.ones(1)}, "model_state_dict": 5},
+        {"state_dict": None, "model": STATE},
+    ],
+)
+def test_tensors_of_finds_them_in_the_dict_or_under_its_usual_names(content):
+    assert tensors_of(content, "net.pth") == STATE
+
+
+def test_tensors_of_parameter_with_such_a_name_is_a_parameter():
+    tensors = {"model": torch.ones(1), "state_dict": torch.ones(2)}
+    assert tensors_of(tensors, "net.pth") == tensors
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            [1],
+            "net.pth holds an object of type list, and not tensors by name, as a plain dict or under",
+        ),
+        (Inert("a.Net"), "net.pth holds an object of type Inert"),
+        ({}, "net.pth holds an empty dict, and not"),
+        ({"state_dict": {}}, "net.pth holds an empty dict under 'state_dict', and not"),
+        (
+            {"a": torch.ones(1), "b": 1, 2: torch.ones(1)},
+            r"net.pth holds a dict with 'b' \(int\), 2 \(Tensor\), and not",
+        ),
+        ({"model": {**STATE, "x": "y"}}, r"net.pth holds a dict under 'model' with 'x' \(str\), and not"),
+        (dict.fromkeys("abcde"), r"with 'a' \(NoneType\), .*'c' \(NoneType\) and 2 more, and not"),
+    ],
+)
+def test_tensors_of_other_content_says_what_it_is(content, message):
+    with pytest.raises(CorruptFileError, match=message):
+        tensors_of(content, "net.pth")

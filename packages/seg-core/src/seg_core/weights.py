@@ -6,28 +6,26 @@ clear error.
 """
 
 import functools
-import hashlib
 import os
-import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, EnumMeta
-from pathlib import Path
 from typing import Any, Self, cast
-from urllib.error import URLError
-from urllib.parse import unquote, urlparse
 
-import torch
 from torch import Tensor
 
-from seg_core.atomic import write_text
 from seg_core.catalog import ModelEntry, WeightsEntry
-from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.download import fetch
+from seg_core.errors import CorruptFileError, UnknownNameError, nearest
+from seg_core.inert_pickle import load_safely
 from seg_core.metadata import resolve_metadata
 from seg_core.preprocessing import Preprocessing
 
-__all__ = ["Weights", "WeightsEnum", "make_weights_enum"]
+__all__ = ["Weights", "WeightsEnum", "make_weights_enum", "tensors_of"]
+
+_NESTED = ("state_dict", "model", "model_state_dict")
+_OTHERS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,19 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
     def get_state_dict(self, progress: bool = True) -> dict[str, Tensor]:
         """Downloads the file (once; later from torch.hub's folder), checks it and returns its tensors by name.
 
-        The file takes its name in the folder only after it was checked as far as its entry says.
+        The file takes its name in the folder only after it was checked as far as its entry says; see
+        `seg_core.download`.
 
         Args:
             progress: whether to show a bar.
 
         Raises:
-            CorruptFileError: if the file is not the published one, or is no checkpoint of plain tensors.
+            CorruptFileError: if the file is not the published one, is no checkpoint, or holds pickled objects besides
+                tensors and the user did not consent to those (see `seg_core.inert_pickle`).
             WriteError: if it cannot be fetched or stored.
         """
-        return _read_checkpoint(_fetch(self._weights, progress))
+        path = fetch(self.url, self._weights.hash, progress)
+        return tensors_of(load_safely(path), os.fspath(path))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
@@ -162,54 +163,45 @@ def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[Weights
     return make(name, members, module=module)
 
 
-def _fetch(weights: Weights, progress: bool) -> Path:
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / Path(unquote(urlparse(weights.url).path)).name
-    record = path.with_name(path.name + ".sha256")
-    if weights.verified == "first-use" and record.is_file():
-        expected = record.read_text(encoding="ascii").strip()
+def tensors_of(content: object, source: str) -> dict[str, Tensor]:
+    """Returns the tensors of a checkpoint by name.
+
+    They are the content itself, or lie in it under `"state_dict"` (mmsegmentation's files), `"model"` or
+    `"model_state_dict"`.
+
+    Args:
+        content: what the file holds.
+        source: the file, for messages.
+
+    Raises:
+        CorruptFileError: if there are none, or other values among them.
+    """
+    found, place = content, ""
+    if isinstance(content, Mapping):
+        for key in _NESTED:
+            if isinstance(content.get(key), Mapping):
+                found, place = content[key], f" under {key!r}"
+                break
+    if isinstance(found, Mapping) and _holds_tensors(found):
+        return dict(found)
+    if not isinstance(found, Mapping):
+        holds = f"an object of type {type(found).__name__}"
+    elif not found:
+        holds = f"an empty dict{place}"
     else:
-        expected = weights.hash
-    if path.is_file():
-        found = _sha256(path)
-        if expected and not found.startswith(expected):
-            raise CorruptFileError(
-                f"{path} is not the file published at {weights.url}: its sha256 begins with {found[:16]}, expected "
-                f"{expected[:16]}; delete the file to fetch it again"
-            )
-    else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if progress:
-                print(f"downloading {weights.url} to {path}", file=sys.stderr)
-            # writes to a temporary name, compares the digest's beginning, then renames
-            torch.hub.download_url_to_file(weights.url, os.fspath(path), expected or None, progress=progress)
-        except RuntimeError as error:
-            raise CorruptFileError(
-                f"the download of {weights.url} failed its check and was thrown away: {error}; try again, and report "
-                "it if it stays so"
-            ) from error
-        except (URLError, OSError) as error:
-            raise WriteError(
-                f"cannot fetch {weights.url} to {path}: {error}; check the network and the folder, or fetch the file "
-                "by hand and put it there"
-            ) from error
-        found = _sha256(path)
-    if weights.verified == "first-use" and not record.is_file():
-        write_text(record, found + "\n")
-    return path
+        others = [f"{name!r} ({type(value).__name__})" for name, value in found.items() if not _is_tensor(name, value)]
+        more = f" and {len(others) - _OTHERS_SHOWN} more" if len(others) > _OTHERS_SHOWN else ""
+        holds = f"a dict{place} with {', '.join(others[:_OTHERS_SHOWN])}{more}"
+    keys = ", ".join(map(repr, _NESTED))
+    raise CorruptFileError(
+        f"{source} holds {holds}, and not tensors by name, as a plain dict or under one of {keys}; write the file with "
+        "torch.save(model.state_dict(), path)"
+    )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(_is_tensor(name, value) for name, value in content.items())
 
 
-def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for files that are none of its own
-        raise CorruptFileError(f"{path} cannot be read as a checkpoint of plain tensors: {error}") from error
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise InvalidArgumentError(f"{path} holds no plain dict of tensors by name")
-    return content
+def _is_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)
