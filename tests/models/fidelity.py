@@ -51,11 +51,23 @@ def picture_by_rule(height, width):
     return torch.from_numpy((0.75 * waves + 0.5 * noise).astype(np.float32))[None]
 
 
-def fill_by_rule(model, spec):
-    """Loads the tensors that the file describes; every name and shape must be the model's."""
-    state = {name: tensor_by_rule(name, shape, spec["gain"]) for name, shape in spec["state"].items()}
-    model.load_state_dict(state, strict=True)
-    return model.eval()
+_OF_A_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def shapes_of(spec):
+    """Name -> shape of the published tensors, in order; the file writes a batch norm as its number of channels."""
+    shapes = {}
+    for name, shape in spec["state"].items():
+        if isinstance(shape, int):
+            shapes |= {f"{name}.{part}": [] if part == _OF_A_NORM[-1] else [shape] for part in _OF_A_NORM}
+        else:
+            shapes[name] = shape
+    return shapes
+
+
+def tensors_of(spec):
+    """The published tensors, filled by rule."""
+    return {name: tensor_by_rule(name, shape, spec["gain"]) for name, shape in shapes_of(spec).items()}
 
 
 def worst_error(model, spec, dtype):

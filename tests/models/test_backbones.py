@@ -167,8 +167,24 @@ def test_inflation_keeps_the_response_to_grey_pictures():
         )
 
 
-@pytest.mark.parametrize("name", ["xception", "xception65"])
-def test_xception_has_no_weights_and_says_where_there_are(name):
+@pytest.mark.parametrize("in_channels", [3, 1])
+def test_xception_takes_the_published_weights_under_their_names(in_channels, monkeypatch, tmp_path, expected, fidelity):
+    tensors = fidelity.tensors_of(expected("fidelity/pixseg/xception.json"))
+    path = tmp_path / "xception_imagenet.pth"
+    torch.save(tensors, path)
+    monkeypatch.setattr("seg_models.backbones.xception.fetch", lambda url, progress: path)
+    backbone = get_backbone("xception", weights="IMAGENET1K_PIXSEG", in_channels=in_channels)
+    first = tensors["entry_flow.0.weight"]
+    assert torch.equal(backbone.stem[0][0].weight, first if in_channels == 3 else first.sum(1, keepdim=True))
+    assert torch.equal(backbone.exit[5].weight, tensors["exit_flow.5.weight"])
+    with pytest.raises(
+        UnknownNameError, match="unknown weights_backbone 'IMAGENET' of xception. Known: IMAGENET1K_PIXS"
+    ):
+        get_backbone("xception", weights="IMAGENET")
+
+
+@pytest.mark.parametrize("name", ["xception65"])
+def test_xception65_has_no_weights_and_says_where_there_are(name):
     with pytest.raises(UnknownNameError, match=f"torchvision publishes none for {name}; .*timm:legacy_xception"):
         get_backbone(name, weights="DEFAULT")
 

@@ -89,7 +89,7 @@ def test_predict_default_folder_is_said(pictures, model_file, tmp_path, monkeypa
             "b.png is one of the pictures and would be overwritten",
         ),
         (["pictures", "pictures2", "--model", "model.pt"], "would both be written to"),
-        (["pictures", "--model", "enet"], "model 'enet' has no published weights; give a model file as --model"),
+        (["pictures", "--model", "regseg"], "model 'regseg' has no published weights; give a model file as --model"),
         (["pictures", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'"),
         (
             ["pictures", "--model", "model.pt", "--weights", "VOC"],
@@ -145,8 +145,8 @@ def test_models_lists_every_model_with_its_facts(capsys):
     assert set(listed) == set(seg_models.list_models())
     assert "bisenet" not in {line.split()[0] for line in lines[1:] if line}
     assert "with create(NETWORK, backbone=NAME): bisenet, deeplabv3, " in lines[-2]
-    assert listed["enet"][:5] == ["0.37", "M", "4.2", "G", "0"]
-    assert listed["fcn_resnet50"][:5] == ["32.96", "M", "276.7", "G", "1"]
+    assert listed["enet"][:5] == ["0.37", "M", "4.2", "G", "2"]
+    assert listed["fcn_resnet50"][:5] == ["32.96", "M", "276.7", "G", "4"]
 
 
 def test_models_on_a_terminal_with_rich_shows_the_same_names(monkeypatch, capsys):
@@ -164,13 +164,13 @@ def test_models_show_tells_facts_and_weights(capsys):
         "backbone  resnet50",
         "params    32,957,013 at 21 classes",
         "outputs   out, aux (all but out with aux_loss=True)",
-        "forms     paper, torchvision",
+        "forms     paper, torchvision, mmsegmentation, mmsegmentation_769",
         "COCO_WITH_VOC_LABELS_V1  (DEFAULT)",
         "miou 0.605",
         "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth",
     ):
         assert text in shown
-    assert seg("models", "show", "enet") == 0
+    assert seg("models", "show", "regseg") == 0
     assert "weights   none published" in capsys.readouterr().out
     assert seg("models", "show", "upernet") == 0
     shown = capsys.readouterr().out
@@ -181,3 +181,39 @@ def test_models_show_tells_facts_and_weights(capsys):
 def test_models_show_unknown_name_suggests_the_nearest(capsys):
     assert seg("models", "show", "fcn_resnet5") == 2
     assert "unknown model 'fcn_resnet5'. Did you mean 'fcn_resnet50'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--family", "pidnet"], {"pidnet_s", "pidnet_m", "pidnet_l"}),
+        (["--family", "FCN", "--backbone", "resnet34"], {"fcn_resnet34"}),
+        (["--data", "loveda", "--family", "PSPNet"], {"pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101"}),
+        (["--max-params", "1.2"], {"enet", "fast_scnn", "lraspp_mobilenet_v3_small"}),
+    ],
+)
+def test_models_lists_those_that_pass_the_filters(options, names, capsys):
+    assert seg("models", *options) == 0
+    rows = capsys.readouterr().out.split("\n\n")[0].splitlines()[1:]
+    assert {row.split()[0] for row in rows} == names
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--family", "pidnett"], "--family 'pidnett' fits no model. Did you mean 'PIDNet'"),
+        (["--backbone", "resnet19"], "--backbone 'resnet19' fits no model. Did you mean 'resnet18'"),
+        (["--data", "City"], "--data 'City' fits no model."),
+    ],
+)
+def test_models_filter_of_nothing_there_is_says_what_there_is(options, words, capsys):
+    assert seg("models", *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_models_show_tells_how_far_files_are_checked(capsys):
+    assert seg("models", "show", "fcn_resnet50") == 0
+    shown = capsys.readouterr().out
+    assert "checked   by the first digits of its sha256" in shown
+    assert "checked   by what it was when first fetched here" in shown
+    assert "names of" not in shown.split("COCO_WITH_VOC_LABELS_V1")[1].split("CITYSCAPES")[0]

@@ -46,7 +46,7 @@ DEFAULT = {
 CHANNELS = {"boundary": 1}
 # a bias before a batch norm, with nothing but a linear layer in between: training takes it out again
 WITHOUT_GRADIENT = {"bisenetv2": {"semantic.embedding.context.1.bias"}}
-STANDARD = ["weights", "progress", "num_classes", "aux_loss", "weights_backbone", "in_channels", "form"]
+STANDARD = ["weights", "progress", "num_classes", "class_names", "aux_loss", "weights_backbone", "in_channels", "form"]
 
 default_model = pytest.mark.parametrize("name", sorted(DEFAULT))
 every_model = pytest.mark.parametrize("name", NAMES)

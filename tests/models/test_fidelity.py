@@ -1,133 +1,147 @@
-"""Networks against what the published ones compute."""
+"""Networks against what the published ones compute, with tensors under the published names, through the converter."""
 
 import hashlib
-import itertools
-import re
+import json
+from pathlib import Path
 
 import pytest
 import torch
 
-from seg_models import get_backbone, get_model
+from seg_core.registry import MODELS
+from seg_models import create, get_backbone, get_model
+from seg_models.pretrained.conversion import table_of
+from seg_models.pretrained.dialects.pixseg import XCEPTION
 
-TORCHVISION = {"num_classes": 21, "form": "torchvision"}
-SAME = {"num_classes": 19, "aux_loss": True}
-MMSEGMENTATION = {"num_classes": 19, "aux_loss": True, "backbone_options": {"stem": "deep"}}
-# file -> model and options; the names of the parameters are the file's own for torchvision only
-CASES = {
-    "fcn_resnet50-torchvision": ("fcn_resnet50", {**TORCHVISION, "aux_loss": True}),
-    "fcn_resnet101-torchvision": ("fcn_resnet101", {**TORCHVISION, "aux_loss": True}),
-    "deeplabv3_resnet50-torchvision": ("deeplabv3_resnet50", {**TORCHVISION, "aux_loss": True}),
-    "deeplabv3_resnet101-torchvision": ("deeplabv3_resnet101", {**TORCHVISION, "aux_loss": True}),
-    "deeplabv3_mobilenet_v3_large-torchvision": ("deeplabv3_mobilenet_v3_large", {**TORCHVISION, "aux_loss": True}),
-    "lraspp_mobilenet_v3_large-torchvision": ("lraspp_mobilenet_v3_large", TORCHVISION),
-    "pspnet_resnet18-mmsegmentation": ("pspnet_resnet18", MMSEGMENTATION),
-    "pspnet_resnet18-mmsegmentation-769": ("pspnet_resnet18", {**MMSEGMENTATION, "align_corners": True}),
-    "pspnet_resnet18-mmsegmentation-plain": ("pspnet_resnet18", {"num_classes": 19, "aux_loss": True}),
-    "pspnet_resnet50-mmsegmentation": ("pspnet_resnet50", MMSEGMENTATION),
-    "pspnet_resnet101-mmsegmentation": ("pspnet_resnet101", MMSEGMENTATION),
-    "upernet_resnet18-mmsegmentation": ("upernet_resnet18", MMSEGMENTATION),
-    "upernet_resnet50-mmsegmentation": ("upernet_resnet50", MMSEGMENTATION),
-    "upernet_resnet50-mmsegmentation-150": ("upernet_resnet50", {**MMSEGMENTATION, "num_classes": 150}),
-    "upernet_resnet101-mmsegmentation": ("upernet_resnet101", MMSEGMENTATION),
-    "bisenetv2-mmsegmentation": ("bisenetv2", SAME),
-    "ddrnet23_slim-mmsegmentation": ("ddrnet23_slim", SAME),
-    "fast_scnn-mmsegmentation": ("fast_scnn", {**SAME, "form": "mmsegmentation"}),
-    "pidnet_s-mmsegmentation": ("pidnet_s", SAME),
-    "pidnet_m-mmsegmentation": ("pidnet_m", SAME),
-    "pidnet_l-mmsegmentation": ("pidnet_l", SAME),
-    "segformer_b0-mmsegmentation": ("segformer_b0", {"num_classes": 150, "form": "mmsegmentation"}),
-    "segformer_b2-mmsegmentation": ("segformer_b2", {"num_classes": 19, "form": "mmsegmentation"}),
-    "stdc1-mmsegmentation": ("stdc1", {**SAME, "form": "mmsegmentation"}),
-    "stdc2-mmsegmentation": ("stdc2", {**SAME, "form": "mmsegmentation"}),
+FOLDER = Path(__file__).parents[1] / "expected" / "fidelity"
+# file -> model and form, where they are not the file's name and "pixseg" or "torchvision"
+MODEL = {
+    "mmsegmentation/bisenetv1_r18-d32": ("bisenet_resnet18", "mmsegmentation"),
+    "mmsegmentation/bisenetv1_r50-d32": ("bisenet_resnet50", "mmsegmentation"),
+    "mmsegmentation/bisenetv2": ("bisenetv2", "paper"),
+    "mmsegmentation/ddrnet_23-slim": ("ddrnet23_slim", "paper"),
+    "mmsegmentation/fast_scnn": ("fast_scnn", "mmsegmentation"),
+    "mmsegmentation/lraspp_m-v3-d8": ("lraspp_mobilenet_v3_large", "mmsegmentation"),
+    "mmsegmentation/lraspp_m-v3s-d8": ("lraspp_mobilenet_v3_small", "mmsegmentation"),
+    "mmsegmentation/pidnet-s": ("pidnet_s", "paper"),
+    "mmsegmentation/pidnet-m": ("pidnet_m", "paper"),
+    "mmsegmentation/pidnet-l": ("pidnet_l", "paper"),
+    "mmsegmentation/pspnet_r18b-d8": ("pspnet_resnet18", "mmsegmentation_plain"),
+    "mmsegmentation/segformer_mit-b0": ("segformer_b0", "mmsegmentation"),
+    "mmsegmentation/segformer_mit-b2": ("segformer_b2", "mmsegmentation"),
+    "mmsegmentation/stdc1": ("stdc1", "mmsegmentation"),
+    "mmsegmentation/stdc2": ("stdc2", "mmsegmentation"),
+    "pixseg/bisenet_resnet18-20250304": ("bisenet_resnet18", "pixseg_20250304"),
+    "pixseg/bisenet_resnet18-20250305": ("bisenet_resnet18", "pixseg"),
+    "pixseg/enet-20250304": ("enet", "pixseg"),
+    "pixseg/pspnet_resnet50-20250222": ("pspnet_resnet50", "pixseg_20250222"),
+    "pixseg/pspnet_resnet50-20250304": ("pspnet_resnet50", "pixseg_20250304"),
+    "pixseg/sfnet_lite_resnet18-fam_pooling": ("sfnet_lite_resnet18", "pixseg_fam_pooling"),
 }
-# the deepest, and what a smaller one of the same kind shows already
-LONG = {name for name in CASES if "resnet101" in name or name.endswith("-150")} | {
-    f"{name}-mmsegmentation" for name in ("pidnet_m", "segformer_b2", "stdc2")
+DEPTHS = {"r18": "resnet18", "r50": "resnet50", "r101": "resnet101"}
+XCEPTION_FILE = "pixseg/xception"
+CASES = sorted(
+    str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob("*.json") if file.stem != "xception"
+)
+# one of each network and form
+DEFAULT = {
+    "mmsegmentation/bisenetv1_r18-d32",
+    "mmsegmentation/bisenetv2",
+    "mmsegmentation/ddrnet_23-slim",
+    "mmsegmentation/deeplabv3_r18-d8",
+    "mmsegmentation/deeplabv3plus_r18-d8",
+    "mmsegmentation/deeplabv3plus_r18-d8-769",
+    "mmsegmentation/fast_scnn",
+    "mmsegmentation/fcn_r18-d8",
+    "mmsegmentation/lraspp_m-v3s-d8",
+    "mmsegmentation/pidnet-l",
+    "mmsegmentation/pidnet-s",
+    "mmsegmentation/pspnet_r18-d8",
+    "mmsegmentation/pspnet_r18b-d8",
+    "mmsegmentation/segformer_mit-b0",
+    "mmsegmentation/stdc1",
+    "mmsegmentation/upernet_r18",
+    "pixseg/bisenet_resnet18-20250304",
+    "pixseg/bisenet_resnet18-20250305",
+    "pixseg/bisenet_resnet18-aux",
+    "pixseg/bisenet_xception",
+    "pixseg/deeplabv3_resnet18-aux",
+    "pixseg/enet",
+    "pixseg/enet-20250304",
+    "pixseg/fcn_mobilenet_v3_large",
+    "pixseg/fcn_resnet34-aux",
+    "pixseg/fcn_vgg16-aux",
+    "pixseg/lraspp_resnet18",
+    "pixseg/pspnet_resnet50-20250304",
+    "pixseg/pspnet_resnet50-aux",
+    "pixseg/sfnet_lite_resnet18",
+    "pixseg/sfnet_lite_resnet18-fam_pooling",
+    "pixseg/sfnet_resnet18",
+    "pixseg/upernet_resnet18",
+    "torchvision/deeplabv3_mobilenet_v3_large",
+    "torchvision/deeplabv3_resnet50",
+    "torchvision/fcn_resnet50",
+    "torchvision/lraspp_mobilenet_v3_large",
 }
-# where ours is not "out", "aux": model -> our outputs in the file's order
+# model -> our outputs in the order of mmsegmentation's file, where they are not "out", "aux"
 OUTPUTS = {
+    "bisenet": ("out", "aux", "aux_16x"),
     "bisenetv2": ("out", "aux", "aux_8x", "aux_16x", "aux_32x"),
-    "fast_scnn": ("out", "aux_32x", "aux"),
+    "fast": ("out", "aux_32x", "aux"),
     "pidnet": ("out", "aux", "boundary"),
-    "stdc": ("out", "aux", "aux_16x", "boundary"),
+    "stdc1": ("out", "aux", "aux_16x", "boundary"),
+    "stdc2": ("out", "aux", "aux_16x", "boundary"),
 }
 
+every_case = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in DEFAULT else [pytest.mark.full]) for case in CASES]
+)
 
-def cases(*projects):
-    return [
-        pytest.param(name, marks=[pytest.mark.full] if name in LONG else [])
-        for name in CASES
-        if any(project in name for project in projects)
-    ]
+
+def model_of(case):
+    """Name of the model, form, and whether it has auxiliary heads."""
+    project, file = case.split("/")
+    if case in MODEL:
+        return *MODEL[case], project == "mmsegmentation"
+    if project == "mmsegmentation":
+        network, depth, *variant = file.replace("_", "-").split("-")
+        return f"{network}_{DEPTHS[depth]}", "mmsegmentation_769" if "769" in variant else project, True
+    return file.removesuffix("-aux"), project, file.endswith("-aux") or project == "torchvision"
+
+
+def build(case, spec, aux=True):
+    name, form, has_aux = model_of(case)
+    options = {"num_classes": spec["num_classes"], "form": form}
+    if name == "fcn_mobilenet_v3_large":  # no row of its own
+        return create("fcn", backbone="mobilenet_v3_large", **options)
+    if aux and has_aux and len(MODELS.entry(name).outputs) > 1:
+        options["aux_loss"] = True
+    return get_model(name, **options)
+
+
+def open_case(case, fidelity):
+    """The model, filled with the published tensors through the converter, and the facts, outputs under our names."""
+    spec = json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8"))
+    model = build(case, spec)
+    names = OUTPUTS.get(model.build_spec.builder.split("_")[0])
+    for run in spec["runs"] if names and case.startswith("mmsegmentation") else ():
+        run["outputs"] = dict(zip(names, run["outputs"].values(), strict=True))
+    table = table_of(case.split("/")[0], model.build_spec.builder, model.build_spec.form)
+    model.load_state_dict(table.convert(fidelity.tensors_of(spec)), strict=True)
+    return model.eval(), spec
 
 
 @pytest.fixture(scope="module")
-def opened(expected, fidelity):
-    """Model, file, name and options by the name of a case; the last one is kept."""
+def opened(fidelity):
+    """Model and facts by the name of a case; the last one is kept."""
     last = {}
 
     def get(case):
         if case not in last:
             last.clear()
-            spec = expected(f"fidelity/{case}.json")
-            name, options = CASES[case]
-            model = get_model(name, **options)
-            for run in spec["runs"]:
-                run["outputs"] = dict(zip(outputs_of(case, run), run["outputs"].values(), strict=True))
-            model.load_state_dict(state_of(model, spec, fidelity), strict=True)
-            last[case] = model.eval(), spec, name, options
+            last[case] = open_case(case, fidelity)
         return last[case]
 
     return get
-
-
-def outputs_of(case, run):
-    return next((names for model, names in OUTPUTS.items() if case.startswith(model)), run["outputs"])
-
-
-def state_of(model, spec, fidelity):
-    """The file's tensors under our names; a kernel of 1x1 is a linear layer's weight where ours is one."""
-    state = {}
-    for ours, (theirs, shape, part) in names_of(model, spec).items():
-        tensor = fidelity.tensor_by_rule(theirs, shape, spec["gain"])[part]
-        wanted = model.state_dict()[ours].shape
-        assert [side for side in tensor.shape if side > 1] == [side for side in wanted if side > 1]
-        state[ours] = tensor.view(wanted)
-    return state
-
-
-def names_of(model, spec):
-    """Our name of each parameter -> the file's, the file's shape, and the part of it that is ours."""
-    state = [(name, shape, ...) for name, shape in spec["state"].items()]
-    if spec["source"]["project"] == "mmsegmentation":
-        # kernels of STDC's loss, which makes its targets
-        state = [entry for entry in state if not entry[0].endswith(("laplacian_kernel", "fusion_kernel"))]
-        state = sorted(itertools.chain.from_iterable(map(split_projection, state)), key=place_in_mmsegmentation)
-    return dict(zip(model.state_dict(), state, strict=True))
-
-
-def split_projection(entry):
-    """There query, key and value are one layer; here the query is one of its own."""
-    name, shape, _ = entry
-    if name.endswith(".in_proj_bias"):
-        return []
-    if not name.endswith(".in_proj_weight"):
-        return [entry]
-    third = shape[0] // 3
-    layer = (name, shape), (name.replace("_weight", "_bias"), shape[:1])
-    return [(*tensor, rows) for rows in (slice(third), slice(third, None)) for tensor in layer]
-
-
-def place_in_mmsegmentation(entry):
-    """There the logits' convolutions come first, here each is the last of its head; the order is else the same."""
-    part, *_ = path = entry[0].split(".")
-    if part == "backbone":
-        return 0, 0, False
-    if part == "auxiliary_head":
-        return 2, int(path[1]) if path[1].isdigit() else 0, "conv_seg" in path
-    # PIDNet and DDRNet have their auxiliary heads in here
-    head = ["aux", "p", "d"].index(path[1].split("_")[0]) + 1 if path[1].startswith(("aux_", "p_", "d_")) else 0
-    return 1, head, path[1].endswith(("conv_seg", "cls_seg"))
 
 
 def test_rule_gives_the_published_digests(fidelity):
@@ -141,44 +155,42 @@ def test_rule_gives_the_published_digests(fidelity):
         assert hashlib.sha256(tensor.numpy().astype("<f4").tobytes()).hexdigest()[:16] == digest
 
 
-@pytest.mark.parametrize("case", cases("torchvision"))
-def test_state_dict_has_the_published_names_shapes_and_order(case, opened):
-    model, spec, _, _ = opened(case)
-    assert [(k, list(v.shape)) for k, v in model.state_dict().items()] == list(spec["state"].items())
+def test_every_form_but_our_own_is_that_of_a_published_network():
+    shown = {model_of(case)[:2] for case in CASES}
+    families = {(MODELS.entry(name).family, form) for name, form in shown if name in MODELS} | {("FCN", "pixseg")}
+    for name in MODELS:
+        entry = MODELS.entry(name)
+        for form in entry.forms:
+            assert form == "paper" or (entry.family, form.removesuffix("_769")) in families
 
 
-@pytest.mark.parametrize("case", cases("mmsegmentation"))
-def test_names_pair_with_the_published_ones(case, opened):
-    model, spec, _, _ = opened(case)
-    for ours, (theirs, _, _) in names_of(model, spec).items():
-        # the kinds of tensors agree, and blocks bear the same names, so none was taken for another of its shape
-        assert ours.rpartition(".")[2] == re.split(r"[._]proj_|\.", theirs)[-1]
-        block = re.search(r"\.layer\d.*", theirs)
-        assert block is None or ours.endswith(block[0])
+@pytest.mark.parametrize("case", [case for case in CASES if case.startswith("torchvision")])
+def test_state_dict_has_torchvisions_names_and_order(case, opened, fidelity):
+    model, spec = opened(case)
+    assert [(k, list(v.shape)) for k, v in model.state_dict().items()] == list(fidelity.shapes_of(spec).items())
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("case", cases("torchvision", "mmsegmentation"))
-def test_outputs_equal_the_published_ones(case, opened, fidelity, dtype):
-    model, spec, _, _ = opened(case)
-    assert fidelity.worst_error(model, spec, dtype) < spec["tolerance"][str(dtype).removeprefix("torch.")]
+@every_case
+def test_outputs_equal_the_published_ones(case, opened, fidelity):
+    model, spec = opened(case)
+    for dtype in (torch.float32, torch.float64):
+        assert fidelity.worst_error(model, spec, dtype) < spec["tolerance"][str(dtype).removeprefix("torch.")]
 
 
-@pytest.mark.parametrize("case", cases("torchvision", "mmsegmentation"))
+@every_case
 def test_parameters_and_macs_equal_the_published_ones(case, fidelity, opened):
-    model, spec, name, options = opened(case)
-    assert fidelity.count_parameters(model) == spec["parameters"]
+    _, spec = opened(case)
     with torch.device("meta"):
-        model = get_model(name, **options).eval()
-        bare = get_model(name, **{**options, "aux_loss": None}).eval()
+        model, bare = build(case, spec).eval(), build(case, spec, aux=False).eval()
     if "parameters_without_auxiliary" in spec:
         assert fidelity.count_parameters(bare) == spec["parameters_without_auxiliary"]
         assert fidelity.count_macs(bare) == spec["macs_512x1024_out_only"]
+    assert fidelity.count_parameters(model) == spec["parameters"]
     assert fidelity.count_macs(model) == spec["macs_512x1024"]
 
 
 def test_comparison_notices_another_alignment_of_the_last_resize(opened, fidelity):
-    model, spec, _, _ = opened("fcn_resnet50-torchvision")
+    model, spec = opened("torchvision/fcn_resnet50")
     upsampling = model.upsampling
     try:
         model.upsampling = dict.fromkeys(upsampling, ("bilinear", True))
@@ -188,15 +200,13 @@ def test_comparison_notices_another_alignment_of_the_last_resize(opened, fidelit
 
 
 def test_xception_equals_the_published_one(expected, fidelity):
-    spec = expected("fidelity/xception-pixseg.json")
+    spec = expected(f"fidelity/{XCEPTION_FILE}.json")
     backbone = get_backbone("xception")
     model = Classifier(backbone)
-    entries = zip(model.state_dict().items(), spec["state"].items(), strict=True)
-    state = {}
-    for (ours, tensor), (theirs, shape) in entries:
-        assert list(tensor.shape) == shape
-        state[ours] = fidelity.tensor_by_rule(theirs, shape, spec["gain"])
-    model.load_state_dict(state, strict=True)
+    tensors = fidelity.tensors_of(spec)
+    backbone.load_state_dict(XCEPTION.convert(tensors), strict=True)
+    left = {name.rpartition(".")[2]: tensor for name, tensor in tensors.items() if not XCEPTION.rename(name)}
+    model.classifier.load_state_dict(left, strict=True)
     assert fidelity.count_parameters(model) == spec["parameters"]
     for dtype in (torch.float32, torch.float64):
         error = fidelity.worst_error(model.eval(), spec, dtype)

@@ -4,8 +4,10 @@ A builder is a short function in a network's file. It hands `build_network` a fu
 what the user asked for; settling the form, the options, the weights and the number of classes, and loading, stand here.
 """
 
+import functools
 import os
-from collections.abc import Callable, Mapping
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +16,15 @@ from torch import nn
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
-from seg_core.metadata import resolve_metadata
+from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_file import BuildSpec, ModelInfo
 from seg_core.registry import MODELS
 from seg_core.weights import Weights, WeightsEnum
 from seg_models.factory import get_backbone
 from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from seg_models.pretrained.conversion import table_of
 from seg_models.pretrained.enums import enum_of_model
+from seg_models.pretrained.recognition import Settled, recognise
 
 __all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path", "on_features"]
 
@@ -36,6 +40,7 @@ def build_network(
     weights: WeightsEnum | str | os.PathLike[str] | None = None,
     progress: bool = True,
     num_classes: int | None = None,
+    class_names: Sequence[str] | None = None,
     aux_loss: bool | None = None,
     weights_backbone: object = None,
     in_channels: int = 3,
@@ -45,6 +50,7 @@ def build_network(
     options: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
+    other_makes: Mapping[str, str | Callable[..., nn.Module]] | None = None,
 ) -> NetworkT:
     """Does what every builder does: settles form, options, weights and number of classes, makes the network, loads it.
 
@@ -58,6 +64,8 @@ def build_network(
         weights: member of the model's enum, its name, `"DEFAULT"`, a checkpoint file, or None.
         progress: whether a download shows a bar.
         num_classes: of the logits; None takes the checkpoint's number, or 21 without a checkpoint.
+        class_names: of the classes that are wanted, or None. The rows of the classifier are those of the checkpoint's
+            classes of these names; the model's metadata are named after them.
         aux_loss: whether there are auxiliary outputs; None is False.
         weights_backbone: what the user named for the backbone. Cannot be combined with `weights`.
         in_channels: of the images.
@@ -66,7 +74,10 @@ def build_network(
         backbone_options: more options of its builder; plain values.
         options: the network's own options as the user gave them, None where not said; plain values.
         defaults: what an option is where neither the user nor the form says it.
-        presets: form -> option -> the value that the form needs.
+        presets: form -> option -> the value that the form needs; `"backbone_options"` is one of them, and holds those
+            that the backbone needs.
+        other_makes: form that is another network -> what makes that, called as `make` is but with no `options`; a
+            string names it as `"module:function"`, imported on use.
 
     Returns:
         The network in train mode, as torch makes it. `network.build_spec` says how to build it again. With `weights`,
@@ -88,14 +99,14 @@ def build_network(
             name = row
         else:
             particular["backbone"] = backbone
-        if backbone_options:
-            particular["backbone_options"] = dict(backbone_options)
     entry = _entry(name)
     if backbone is not None:
         backbone = entry.backbone or backbone
     if num_classes is not None:
         _check_count("num_classes", num_classes)
     _check_count("in_channels", in_channels)
+    if class_names is not None:
+        num_classes = _count_names(class_names, num_classes, weights)
     if aux_loss and len(entry.outputs) == 1:
         raise InvalidArgumentError(f"model {name!r} has no auxiliary heads, so aux_loss=True cannot be; leave it out")
     if weights_backbone is not None and backbone is None:
@@ -107,45 +118,60 @@ def build_network(
             f"weights={weights!r} already hold the backbone, so weights_backbone={weights_backbone!r} cannot be used; "
             "leave out one of them"
         )
-    checkpoint = None if weights is None else _open_weights(name, weights, progress)
-    form = _settle_form(name, entry, form, checkpoint)
-    arguments: dict[str, Any] = {"in_channels": in_channels}
-    if len(entry.outputs) > 1:
-        arguments["aux_loss"] = bool(aux_loss)
-    arguments |= _settle_options(form, options or {}, defaults or {}, (presets or {}).get(form, {}))
 
-    def make_backbone(**own: Any) -> nn.Module:
+    def make_backbone(settled: Mapping[str, Any], **own: Any) -> nn.Module:
         assert backbone is not None
-        for option in backbone_options or {}:
+        for option in settled:
             if option in own or option in ("weights", "progress", "in_channels"):
                 raise InvalidArgumentError(
                     f"backbone_options cannot hold {option!r}, which follows from the model's own arguments; leave it "
                     "out"
                 )
         return get_backbone(
-            backbone,
-            weights=weights_backbone,
-            progress=progress,
-            in_channels=in_channels,
-            **own,
-            **(backbone_options or {}),
+            backbone, weights=weights_backbone, progress=progress, in_channels=in_channels, **own, **settled
         )
 
-    def make_for(classes: int) -> NetworkT:
+    def settle(form: str) -> Settled:
+        """Returns what the network of a form is made of."""
+        preset = dict((presets or {}).get(form, {}))
+        of_backbone = _settle_backbone_options(form, backbone_options or {}, preset.pop("backbone_options", {}))
+        own: dict[str, Any] = {"aux_loss": bool(aux_loss)} if len(entry.outputs) > 1 else {}
+        make_form: Callable[..., nn.Module] = make
+        other = (other_makes or {}).get(form)
+        if other is not None:
+            make_form = _other_make(other)
+            _refuse_options(form, options or {})
+        else:
+            own |= _settle_options(form, options or {}, defaults or {}, preset)
         if backbone is None:
-            return make(num_classes=classes, **arguments)
-        rest = {option: value for option, value in arguments.items() if option != "in_channels"}
-        return make(make_backbone, num_classes=classes, **rest)
+            make_form = functools.partial(make_form, in_channels=in_channels, **own)
+        else:
+            make_form = functools.partial(make_form, functools.partial(make_backbone, of_backbone), **own)
+        arguments = {"in_channels": in_channels, **own, **particular}
+        if of_backbone:
+            arguments["backbone_options"] = of_backbone
+        network = None if other is None else form
+        return Settled(lambda classes: make_form(num_classes=classes), arguments, network)
 
+    checkpoint = None if weights is None else _open_weights(name, weights, progress)
+    if checkpoint is not None and checkpoint.form is None:
+        _check_form(name, entry, form)
+        checkpoint = recognise(checkpoint, name, entry.forms if form is None else (form,), settle)
+    form = _settle_form(name, entry, form, checkpoint)
+    settled = settle(form)
     if num_classes is None:
-        num_classes = checkpoint.count_classes(make_for) if checkpoint is not None else DEFAULT_NUM_CLASSES
-    network = make_for(num_classes)
+        num_classes = checkpoint.count_classes(settled.make) if checkpoint is not None else DEFAULT_NUM_CLASSES
+    network: NetworkT = settled.make(num_classes)  # type: ignore[assignment]  # the builder says what it is
     # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
     if checkpoint is not None:
-        network.initialised_anew = load_checkpoint(network, checkpoint, make_for)  # type: ignore[assignment]
-    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **arguments, **particular})  # type: ignore[assignment]
-    if checkpoint is not None and checkpoint.info is not None and num_classes == checkpoint.num_classes:
-        network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
+        network.initialised_anew = load_checkpoint(network, checkpoint, settled.make, class_names)  # type: ignore[assignment]
+    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **settled.arguments})  # type: ignore[assignment]
+    if checkpoint is not None and checkpoint.info is not None:
+        if class_names is not None:
+            metadata = DatasetMetadata("custom", tuple(class_names))
+            network.model_info = replace(checkpoint.info, spec=spec, metadata=metadata, metrics={}, protocol="")  # type: ignore[assignment]
+        elif num_classes == checkpoint.num_classes:
+            network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
     return network
 
 
@@ -167,6 +193,21 @@ def _check_count(name: str, value: object) -> None:
         raise InvalidArgumentError(f"{name} must be a whole number from 1 on, got {value!r}")
 
 
+def _count_names(class_names: Sequence[str], num_classes: int | None, weights: object) -> int:
+    if isinstance(class_names, str) or not class_names or len(set(class_names)) < len(class_names):
+        raise InvalidArgumentError(f"class_names must be a list of names that are all different, got {class_names!r}")
+    if num_classes not in (None, len(class_names)):
+        raise InvalidArgumentError(
+            f"num_classes={num_classes!r} contradicts the {len(class_names)} class_names; leave it out"
+        )
+    if weights is None:
+        raise InvalidArgumentError(
+            "class_names choose among the classes of weights, and weights is None; name weights, or say num_classes= "
+            "instead"
+        )
+    return len(class_names)
+
+
 def _settle_options(
     form: str, options: Mapping[str, Any], defaults: Mapping[str, Any], preset: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -180,6 +221,27 @@ def _settle_options(
             )
         settled[name] = next((v for v in (value, needed, defaults[name]) if v is not None), None)
     return settled
+
+
+def _settle_backbone_options(form: str, options: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+    for name, needed in preset.items():
+        if options.get(name, needed) != needed:
+            raise InvalidArgumentError(
+                f"backbone_options holds {name}={options[name]!r}, which contradicts form {form!r}: it needs "
+                f"{name}={needed!r}; leave out {name}, or choose another form"
+            )
+    return {**preset, **options}
+
+
+def _other_make(target: str | Callable[..., nn.Module]) -> Callable[..., Any]:
+    make: Callable[..., Any] = pkgutil.resolve_name(target) if isinstance(target, str) else target
+    return make
+
+
+def _refuse_options(form: str, options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidArgumentError(f"form {form!r} has no option {name!r}, got {name}={value!r}; leave it out")
 
 
 def _entry(name: str) -> ModelEntry:
@@ -202,7 +264,7 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
     metadata = resolve_metadata(published.label_set)
     return Checkpoint(
         source=str(member),
-        tensors=member.get_state_dict(progress=progress),
+        tensors=table_of(published.dialect, name, published.form).convert(member.get_state_dict(progress=progress)),
         form=published.form,
         num_classes=metadata.num_classes,
         info=ModelInfo(
@@ -221,11 +283,15 @@ def looks_like_path(text: str) -> bool:
     return path.is_file() or path.name != text or path.suffix in (".pt", ".pth", ".safetensors")
 
 
-def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Checkpoint | None) -> str:
+def _check_form(name: str, entry: ModelEntry, form: str | None) -> None:
     if form is not None and form not in entry.forms:
         raise UnknownNameError(
             f"model {name!r} has no form {form!r}.{nearest(form, entry.forms)} Known: {', '.join(entry.forms)}"
         )
+
+
+def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Checkpoint | None) -> str:
+    _check_form(name, entry, form)
     if checkpoint is None or checkpoint.form is None:
         return form or entry.forms[0]
     if form not in (None, checkpoint.form):

@@ -7,13 +7,10 @@ names of the package, `seg models`, torch.hub) is made from these tables.
 from dataclasses import replace
 from typing import Any
 
-from seg_core.catalog import Entry, ModelEntry, WeightsEntry
+from seg_core.catalog import Entry, ModelEntry
+from seg_models.published import WEIGHTS
 
 __all__ = ["BACKBONES", "COMMANDS", "MODELS", "PREDICTORS"]
-
-# what torchvision's models were trained with
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _TITLES = {
     "resnet18": "ResNet-18",
@@ -70,6 +67,9 @@ def _network(
     return rows
 
 
+# of networks on a ResNet; files trained on crops of 769x769 have a form of their own
+_MMSEGMENTATION = ("mmsegmentation", "mmsegmentation_769")
+
 MODELS: dict[str, ModelEntry] = {
     "enet": ModelEntry(
         "seg_models.networks.enet:enet",
@@ -77,29 +77,54 @@ MODELS: dict[str, ModelEntry] = {
         family="ENet",
         params=366_148,
         macs=4_159_045_632,
+        forms=("paper", "pixseg"),
     ),
     **_network(
         "fcn",
         "FCN",
         "fully convolutional head",
         {
-            "resnet18": (11_769_301, 101_113_135_104),
+            "resnet18": {
+                "params": 11_769_301,
+                "macs": 101_113_135_104,
+                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+            },
             "resnet34": (21_877_461, 185_670_303_744),
-            "resnet50": (32_957_013, 276_735_983_616),
-            "resnet101": (51_949_141, 431_891_677_184),
-            "vgg16": {"params": 134_362_751, "macs": 221_670_014_976, "min_size": 32, "forms": ("paper",)},
+            "resnet50": {
+                "params": 32_957_013,
+                "macs": 276_735_983_616,
+                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+            },
+            "resnet101": {
+                "params": 51_949_141,
+                "macs": 431_891_677_184,
+                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+            },
+            "vgg16": {"params": 134_362_751, "macs": 221_670_014_976, "min_size": 32, "forms": ("paper", "pixseg")},
         },
         outputs=("out", "aux"),
-        forms=("paper", "torchvision"),
+        forms=("paper", "torchvision", "pixseg"),
     ),
     **_network(
         "deeplabv3",
         "DeepLabV3",
         "atrous spatial pyramid pooling",
         {
-            "resnet18": (15_313_749, 129_052_573_696),
-            "resnet50": (39_048_533, 322_326_495_232),
-            "resnet101": (58_040_661, 477_482_188_800),
+            "resnet18": {
+                "params": 15_313_749,
+                "macs": 129_052_573_696,
+                "forms": ("paper", "torchvision", "pixseg", *_MMSEGMENTATION),
+            },
+            "resnet50": {
+                "params": 39_048_533,
+                "macs": 322_326_495_232,
+                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+            },
+            "resnet101": {
+                "params": 58_040_661,
+                "macs": 477_482_188_800,
+                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+            },
             "mobilenet_v3_large": (10_435_141, 18_442_223_488),
         },
         outputs=("out", "aux"),
@@ -110,9 +135,9 @@ MODELS: dict[str, ModelEntry] = {
         "DeepLabV3+",
         "atrous spatial pyramid pooling and a decoder",
         {
-            "resnet18": (16_608_181, 82_577_588_224),
-            "resnet50": (40_352_181, 138_446_110_720),
-            "resnet101": (59_344_309, 177_235_034_112),
+            "resnet18": {"params": 16_608_181, "macs": 82_577_588_224, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet50": {"params": 40_352_181, "macs": 138_446_110_720, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet101": {"params": 59_344_309, "macs": 177_235_034_112, "forms": ("paper", *_MMSEGMENTATION)},
             "mobilenet_v3_large": (4_720_373, 11_481_382_784),
             "xception": {"backbone": "xception65", "params": 41_055_413, "macs": 102_568_116_224},
         },
@@ -123,9 +148,21 @@ MODELS: dict[str, ModelEntry] = {
         "LRASPP",
         "gated lite head",
         {
-            "mobilenet_v3_large": (3_221_538, 3_947_700_096),
-            "mobilenet_v3_small": (1_077_954, 1_268_932_608),
-            "resnet18": (11_313_258, 32_013_090_816),
+            "mobilenet_v3_large": {
+                "params": 3_221_538,
+                "macs": 3_947_700_096,
+                "forms": ("paper", "torchvision", "mmsegmentation"),
+            },
+            "mobilenet_v3_small": {
+                "params": 1_077_954,
+                "macs": 1_268_932_608,
+                "forms": ("paper", "torchvision", "mmsegmentation"),
+            },
+            "resnet18": {
+                "params": 11_313_258,
+                "macs": 32_013_090_816,
+                "forms": ("paper", "torchvision", "pixseg"),
+            },
         },
         forms=("paper", "torchvision"),
     ),
@@ -134,9 +171,17 @@ MODELS: dict[str, ModelEntry] = {
         "PSPNet",
         "pyramid pooling",
         {
-            "resnet18": (12_622_293, 105_948_250_112),
-            "resnet50": (46_592_597, 354_097_823_744),
-            "resnet101": (65_584_725, 509_253_517_312),
+            "resnet18": {
+                "params": 12_622_293,
+                "macs": 105_948_250_112,
+                "forms": ("paper", *_MMSEGMENTATION, "mmsegmentation_plain", "mmsegmentation_plain_769"),
+            },
+            "resnet50": {
+                "params": 46_592_597,
+                "macs": 354_097_823_744,
+                "forms": ("paper", "pixseg", "pixseg_20250222", "pixseg_20250304", *_MMSEGMENTATION),
+            },
+            "resnet101": {"params": 65_584_725, "macs": 509_253_517_312, "forms": ("paper", *_MMSEGMENTATION)},
         },
         outputs=("out", "aux"),
     ),
@@ -145,9 +190,13 @@ MODELS: dict[str, ModelEntry] = {
         "UPerNet",
         "feature pyramid with pyramid pooling",
         {
-            "resnet18": (40_789_077, 437_940_387_840),
-            "resnet50": (64_032_341, 470_997_270_528),
-            "resnet101": (83_024_469, 509_786_193_920),
+            "resnet18": {"params": 40_789_077, "macs": 437_940_387_840, "forms": ("paper", "pixseg", "mmsegmentation")},
+            "resnet50": {"params": 64_032_341, "macs": 470_997_270_528, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet101": {
+                "params": 83_024_469,
+                "macs": 509_786_193_920,
+                "forms": ("paper", "pixseg", *_MMSEGMENTATION),
+            },
         },
         outputs=("out", "aux"),
     ),
@@ -156,9 +205,17 @@ MODELS: dict[str, ModelEntry] = {
         "BiSeNet",
         "spatial path and context path",
         {
-            "resnet18": (12_894_293, 25_932_038_144),
-            "resnet50": (28_076_629, 52_406_681_600),
-            "xception": (25_034_557, 56_992_923_648),
+            "resnet18": {
+                "params": 12_894_293,
+                "macs": 25_932_038_144,
+                "forms": ("paper", "pixseg", "pixseg_20250304", "mmsegmentation"),
+            },
+            "resnet50": {
+                "params": 28_076_629,
+                "macs": 52_406_681_600,
+                "forms": ("paper", "pixseg", "mmsegmentation"),
+            },
+            "xception": {"params": 25_034_557, "macs": 56_992_923_648, "forms": ("paper", "pixseg")},
         },
         outputs=("out", "aux", "aux_16x"),
     ),
@@ -167,9 +224,9 @@ MODELS: dict[str, ModelEntry] = {
         "SFNet",
         "feature pyramid aligned by semantic flow",
         {
-            "resnet18": (12_721_493, 45_786_726_400),
+            "resnet18": {"params": 12_721_493, "macs": 45_786_726_400, "forms": ("paper", "pixseg")},
             "resnet50": (31_201_877, 151_705_878_528),
-            "resnet101": (50_194_005, 190_494_801_920),
+            "resnet101": {"params": 50_194_005, "macs": 190_494_801_920, "forms": ("paper", "pixseg")},
         },
         outputs=("out", "aux", "aux_8x", "aux_16x"),
     ),
@@ -178,9 +235,13 @@ MODELS: dict[str, ModelEntry] = {
         "SFNet-Lite",
         "two levels aligned by gated semantic flow",
         {
-            "resnet18": (11_931_641, 29_532_356_608),
+            "resnet18": {
+                "params": 11_931_641,
+                "macs": 29_532_356_608,
+                "forms": ("paper", "pixseg", "pixseg_fam_pooling"),
+            },
             "resnet50": (27_983_737, 86_044_180_480),
-            "resnet101": (46_975_865, 124_833_103_872),
+            "resnet101": {"params": 46_975_865, "macs": 124_833_103_872, "forms": ("paper", "pixseg")},
         },
         outputs=("out", "aux"),
     ),
@@ -287,38 +348,7 @@ MODELS: dict[str, ModelEntry] = {
     ),
 }
 
-# Published weights: model -> name of its enum, members, the default among them.
-_WEIGHTS: dict[str, tuple[str, dict[str, WeightsEntry], str]] = {
-    "fcn_resnet50": (
-        "FCN_ResNet50_Weights",
-        {
-            "COCO_WITH_VOC_LABELS_V1": WeightsEntry(
-                url="https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth",
-                hash="1167a1af",
-                verified="prefix",
-                label_set="VOC",
-                mean=_IMAGENET_MEAN,
-                std=_IMAGENET_STD,
-                resize={"shorter_side": 520},
-                form="torchvision",
-                dialect="torchvision",
-                aux=True,
-                meta={
-                    "data": "COCO train2017, the pictures with classes of VOC",
-                    "num_params": 35_322_218,
-                    "macs": 296_107_376_640,
-                    "metrics": {"miou": 0.605, "acc": 0.914},
-                    "protocol": "COCO val2017 with the labels of VOC, shorter side 520, as published",
-                    "source": "https://github.com/pytorch/vision/tree/main/references/segmentation#fcn_resnet50",
-                    "licence": "BSD-3-Clause (torchvision)",
-                },
-            ),
-        },
-        "COCO_WITH_VOC_LABELS_V1",
-    ),
-}
-
-for _model, (_enum, _members, _default) in _WEIGHTS.items():
+for _model, (_enum, _members, _default) in WEIGHTS.items():
     MODELS[_model] = replace(MODELS[_model], weights_enum=_enum, weights=_members, default_weights=_default)
 
 PREDICTORS: dict[str, Entry] = {

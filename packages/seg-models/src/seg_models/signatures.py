@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypedDict, TypeVar
 
 from seg_core.weights import WeightsEnum
@@ -20,6 +20,7 @@ class Common(TypedDict, total=False):
     weights: WeightsEnum | str | os.PathLike[str] | None
     progress: bool
     num_classes: int | None
+    class_names: Sequence[str] | None
     aux_loss: bool | None
     weights_backbone: object
     in_channels: int
@@ -34,6 +35,11 @@ _COMMON = {
     ),
     "progress": (True, "whether a download shows a bar."),
     "num_classes": (None, "of the logits; None takes that of the weights, or 21."),
+    "class_names": (
+        None,
+        "names of the classes that are wanted: each takes the classifier's row of the weights' class of that name, or\n"
+        "        of one that means the same; rows of other classes are fresh. The number of classes is theirs.",
+    ),
     "aux_loss": (None, "whether there are auxiliary outputs, where the network has any; None is False."),
     "weights_backbone": (
         None,

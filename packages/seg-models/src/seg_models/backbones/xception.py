@@ -16,15 +16,25 @@ Differs from the papers:
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
+from seg_core.download import fetch
+from seg_core.errors import UnknownNameError
+from seg_core.inert_pickle import load_safely
 from seg_core.interfaces import FeatureInfo
-from seg_models.backbones.base import Backbone, check_arguments, refuse_weights
+from seg_core.weights import tensors_of
+from seg_models.backbones.base import Backbone, check_arguments, refuse_weights, with_in_channels
 from seg_models.layers import ConvNormAct, relu
+from seg_models.pretrained.dialects.pixseg import XCEPTION
 
 __all__ = ["AlignedXception", "Xception", "xception", "xception65"]
 
+# converted from the weights of Keras: epsilon 1e-3, TensorFlow's padding and pictures in [-1, 1] there, and none of it
+# here; pixseg trained its networks from them as they are
+IMAGENET = "https://github.com/CyrusCKF/pixseg/releases/download/xception/xception_imagenet.pth"
+MEMBERS = ("IMAGENET1K_PIXSEG", "DEFAULT")
 INSTEAD = "take weights_backbone='DEFAULT' with backbone='timm:legacy_xception' or 'timm:xception65'"
 
 
@@ -251,25 +261,35 @@ class AlignedXception(Backbone):
 def xception(
     *,
     weights: object = None,
-    progress: bool = True,  # noqa: ARG001 - of every backbone
+    progress: bool = True,
     in_channels: int = 3,
     output_stride: int = 32,
 ) -> Xception:
     """Builds Xception.
 
     Args:
-        weights: None: torchvision publishes none.
-        progress: of no effect.
-        in_channels: channels of the images.
+        weights: `"IMAGENET1K_PIXSEG"`, which is `"DEFAULT"`, or None for fresh parameters.
+        progress: whether a download shows a bar.
+        in_channels: channels of the images; the weights are inflated to other than 3.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
 
     Raises:
-        UnknownNameError: if weights are named.
+        UnknownNameError: if there are no such weights.
+        CorruptFileError: if their file is damaged.
+        WriteError: if they cannot be fetched.
         InvalidArgumentError: if another argument is outside of what is allowed.
     """
     check_arguments(in_channels, output_stride)
-    refuse_weights("xception", weights, INSTEAD)
-    return Xception(in_channels, output_stride)
+    if weights is None:
+        return Xception(in_channels, output_stride)
+    if weights not in MEMBERS:
+        raise UnknownNameError(f"unknown weights_backbone {weights!r} of xception. Known: {', '.join(MEMBERS)}")
+    backbone = Xception(3, output_stride)
+    tensors = tensors_of(load_safely(path := fetch(IMAGENET, progress=progress)), str(path))
+    backbone.load_state_dict(XCEPTION.convert(tensors))
+    first: Any = backbone.stem[0]
+    first[0] = with_in_channels(first[0], in_channels, keep=True)
+    return backbone
 
 
 def xception65(

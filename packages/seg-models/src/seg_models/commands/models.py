@@ -6,15 +6,28 @@ import sys
 
 from seg_core.catalog import ModelEntry
 from seg_core.command import Command
+from seg_core.errors import UnknownNameError, nearest
 from seg_core.registry import MODELS
 from seg_models.factory import list_models
 
 __all__ = ["MODELS_COMMAND"]
 
+# how far a file is checked when it is fetched
+_CHECKED = {
+    "sha256": "by its published sha256",
+    "prefix": "by the first digits of its sha256, which its name holds",
+    "first-use": "by what it was when first fetched here; no hash is published, and this toolkit never opened the file",
+}
 _HEADER = ("name", "params", "MACs", "weights", "")
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", metavar="NETWORK", help="only models of this network, as PSPNet")
+    parser.add_argument("--backbone", metavar="NAME", help="only models on this backbone, as resnet18")
+    parser.add_argument("--data", metavar="NAME", help="only models with weights for this label set, as Cityscapes")
+    parser.add_argument(
+        "--max-params", metavar="MILLIONS", type=float, help="only models with so many million parameters at most"
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one model: facts, outputs, forms, weights")
     show.add_argument("name", metavar="NAME", help="a name from `seg models`")
@@ -23,16 +36,42 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         print(_details(arguments.name))
-    elif sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
-        _print_rich()
+        return 0
+    names = _selected(arguments)
+    if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
+        _print_rich(names)
     else:
-        print(_listing())
+        print(_listing(names))
     return 0
 
 
-def _rows() -> list[tuple[str, ...]]:
+def _selected(arguments: argparse.Namespace) -> list[str]:
+    """The models that pass the filters; each filter must name something that there is."""
+    entries = {name: entry for name in list_models() if isinstance(entry := MODELS.entry(name), ModelEntry)}
+    label_sets = {name: {weights.label_set for weights in entry.weights.values()} for name, entry in entries.items()}
+    kept = list_models()
+    for option, values in (
+        ("family", {name: {entry.family} for name, entry in entries.items()}),
+        ("backbone", {name: {entry.backbone} - {None} for name, entry in entries.items()}),
+        ("data", label_sets),
+    ):
+        wanted = getattr(arguments, option)
+        if wanted is None:
+            continue
+        known = sorted({str(value) for found in values.values() for value in found})
+        if wanted.lower() not in (value.lower() for value in known):
+            raise UnknownNameError(
+                f"--{option} {wanted!r} fits no model.{nearest(wanted, known)} Known: {', '.join(known)}"
+            )
+        kept = [n for n in kept if wanted.lower() in (str(value).lower() for value in values.get(n, ()))]
+    if arguments.max_params is not None:
+        kept = [n for n in kept if n in entries and entries[n].params <= arguments.max_params * 1e6]
+    return kept
+
+
+def _rows(names: list[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for name in list_models():
+    for name in names:
         entry = MODELS.entry(name)
         if isinstance(entry, ModelEntry):
             rows.append((name, _millions(entry.params), _billions(entry.macs), str(len(entry.weights)), entry.summary))
@@ -50,8 +89,8 @@ def _foot() -> str:
     )
 
 
-def _listing() -> str:
-    rows = [_HEADER, *_rows()]
+def _listing(names: list[str]) -> str:
+    rows = [_HEADER, *_rows(names)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = []
     for name, *numbers, summary in rows:
@@ -60,14 +99,14 @@ def _listing() -> str:
     return "\n".join([*lines, "", _foot()])
 
 
-def _print_rich() -> None:
+def _print_rich(names: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for title in _HEADER:
         table.add_column(title, justify="left" if title in ("name", "") else "right", no_wrap=title == "name")
-    for row in _rows():
+    for row in _rows(names):
         table.add_row(*row)
     console = Console()
     console.print(table)
@@ -108,7 +147,8 @@ def _details(name: str) -> str:
         for title, text in (
             ("scores", scores),
             ("protocol", weights.meta.get("protocol", "")),
-            ("form", weights.form),
+            ("form", weights.form + ("" if weights.dialect == weights.form else f", names of {weights.dialect}")),
+            ("checked", _CHECKED[weights.verified]),
             ("source", weights.meta.get("source", "")),
             ("licence", weights.meta.get("licence", "")),
             ("file", weights.url),
@@ -130,5 +170,5 @@ MODELS_COMMAND = Command(
     configure=_configure,
     run=_run,
     description="Lists the models of the installed packages; `show NAME` describes one.",
-    epilog="examples:\n  seg models\n  seg models show fcn_resnet50",
+    epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10\n  seg models show fcn_resnet50",
 )

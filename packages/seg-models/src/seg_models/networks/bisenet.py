@@ -14,6 +14,9 @@ Differs from the paper:
 - upsampling does not align corners; the authors' code does
 - the auxiliary heads have 256 channels, the head 64, as in the authors' code on ResNet-18
 - with a batch of one in train mode the branches pooled to one pixel normalise with their running statistics
+
+Forms "pixseg" and "pixseg_20250304" have another fusion and other heads: `seg_models.networks.pixseg.bisenet`. Form
+"mmsegmentation" is wider on ResNet-50 besides: `seg_models.networks.mmsegmentation.bisenet`.
 """
 
 import functools
@@ -37,72 +40,85 @@ AUX_WIDTH = 256
 
 
 class SpatialPath(nn.Sequential):
-    """Three convolutions of stride 2, that keep detail: (N, C, H, W) to (N, 128, H/8, W/8)."""
+    """Three convolutions of stride 2, that keep detail: (N, C, H, W) to (N, width, H/8, W/8)."""
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, width: int = WIDTH) -> None:
+        half = width // 2
         super().__init__(
-            ConvNormAct(in_channels, 64, 7, stride=2),
-            ConvNormAct(64, 64, 3, stride=2),
-            ConvNormAct(64, 64, 3, stride=2),
-            ConvNormAct(64, WIDTH, 1),
+            ConvNormAct(in_channels, half, 7, stride=2),
+            ConvNormAct(half, half, 3, stride=2),
+            ConvNormAct(half, half, 3, stride=2),
+            ConvNormAct(half, width, 1),
         )
 
 
 class AttentionRefinement(nn.Module):
-    """Features weighed by channel with what their mean says (figure 2b): (N, C, h, w) to (N, 128, h, w)."""
+    """Features weighed by channel with what their mean says (figure 2b): (N, C, h, w) to (N, width, h, w)."""
 
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, width: int = WIDTH) -> None:
         super().__init__()
-        self.conv = ConvNormAct(in_channels, WIDTH, 3)
+        self.conv = ConvNormAct(in_channels, width, 3)
         self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), ConvNormAct(WIDTH, WIDTH, 1, act=None, norm=PooledBatchNorm2d), nn.Sigmoid()
+            nn.AdaptiveAvgPool2d(1), ConvNormAct(width, width, 1, act=None, norm=PooledBatchNorm2d), nn.Sigmoid()
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps (N, C, h, w) to (N, 128, h, w)."""
+        """Maps (N, C, h, w) to (N, width, h, w)."""
         x = self.conv(features)
         weighed: Tensor = x * self.attention(x)
         return weighed
 
 
 class ContextPath(nn.Module):
-    """A backbone, its mean over the picture, and two attention refinement modules (figure 2a)."""
+    """A backbone, its mean over the picture, and two attention refinement modules (figure 2a).
 
-    def __init__(self, backbone: Backbone) -> None:
+    Args:
+        backbone: gives ordered features from fine to coarse; the last two are used.
+        width: channels of the context.
+        mode: of the upsampling, as `resize` takes it.
+    """
+
+    def __init__(self, backbone: Backbone, width: int = WIDTH, mode: str = "bilinear") -> None:
         super().__init__()
+        self.mode = mode
         *_, before, coarsest = backbone.feature_info
         self.before, self.coarsest = read_features(backbone, before, coarsest)
         self.backbone = backbone
         self.global_context = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), ConvNormAct(coarsest.channels, WIDTH, 1, norm=PooledBatchNorm2d)
+            nn.AdaptiveAvgPool2d(1), ConvNormAct(coarsest.channels, width, 1, norm=PooledBatchNorm2d)
         )
-        self.refine32 = AttentionRefinement(coarsest.channels)
-        self.refine16 = AttentionRefinement(before.channels)
-        self.conv32 = ConvNormAct(WIDTH, WIDTH, 3)
-        self.conv16 = ConvNormAct(WIDTH, WIDTH, 3)
+        self.refine32 = AttentionRefinement(coarsest.channels, width)
+        self.refine16 = AttentionRefinement(before.channels, width)
+        self.conv32 = ConvNormAct(width, width, 3)
+        self.conv16 = ConvNormAct(width, width, 3)
 
     def forward(self, images: Tensor, spatial: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns context at 1/8 (the size of `spatial`) and at 1/16, both (N, 128, h, w)."""
+        """Returns context at 1/8 (the size of `spatial`) and at 1/16, both (N, width, h, w)."""
         features = self.backbone(images)
         before, coarsest = features[self.before], features[self.coarsest]
-        context = self.refine32(coarsest) + self.global_context(coarsest)  # (N, 128, H/32, W/32)
-        middle = self.conv32(resize(context, before))  # (N, 128, H/16, W/16)
-        fine = self.conv16(resize(middle + self.refine16(before), spatial))  # (N, 128, H/8, W/8)
+        context = self.refine32(coarsest) + self.global_context(coarsest)  # (N, width, H/32, W/32)
+        middle = self.conv32(resize(context, before, self.mode))  # (N, width, H/16, W/16)
+        fine = self.conv16(resize(middle + self.refine16(before), spatial, self.mode))  # (N, width, H/8, W/8)
         return fine, middle
 
 
 class FeatureFusion(nn.Module):
-    """Joins both paths, and weighs the result by channel (figure 2c): two (N, 128, h, w) to (N, 256, h, w)."""
+    """Joins both paths, and weighs the result by channel (figure 2c): two (N, 128, h, w) to (N, 256, h, w).
 
-    def __init__(self) -> None:
+    Args:
+        hidden: channels between the two convolutions that find the weights.
+        bias: of these convolutions.
+    """
+
+    def __init__(self, hidden: int = 2 * WIDTH, *, bias: bool = False) -> None:
         super().__init__()
         width = 2 * WIDTH
         self.conv = ConvNormAct(width, width, 1)
         self.attention = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(width, width, 1, bias=False),
+            nn.Conv2d(width, hidden, 1, bias=bias),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, width, 1, bias=False),
+            nn.Conv2d(hidden, width, 1, bias=bias),
             nn.Sigmoid(),
         )
 
@@ -124,22 +140,31 @@ class BiSeNet(SegmentationNetwork):
     """Spatial path, context path, fusion (figure 2a).
 
     Args:
-        backbone: gives ordered features from fine to coarse; the last two, of strides 16 and 32, are used.
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there are auxiliary heads on the context at 1/8, whose logits are `"aux"`, and at 1/16,
-            `"aux_16x"`.
+        spatial_path: of the images.
+        context_path: of the images too.
+        fusion: of what the two give.
+        classifier: of the fused features.
+        aux_classifier: of the context at 1/8, whose logits are `"aux"`, or None.
+        aux_classifier_16x: of the context at 1/16, whose logits are `"aux_16x"`; None where the other is.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, in_channels: int = 3, aux_loss: bool = False) -> None:
+    def __init__(
+        self,
+        spatial_path: SpatialPath,
+        context_path: ContextPath,
+        fusion: nn.Module,
+        classifier: nn.Module,
+        aux_classifier: nn.Module | None = None,
+        aux_classifier_16x: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.spatial_path = SpatialPath(in_channels)
-        self.context_path = ContextPath(backbone)
-        self.fusion = FeatureFusion()
-        self.classifier = Head(2 * WIDTH, HEAD_WIDTH, num_classes)
-        self.aux_classifier = Head(WIDTH, AUX_WIDTH, num_classes) if aux_loss else None
-        self.aux_classifier_16x = Head(WIDTH, AUX_WIDTH, num_classes) if aux_loss else None
-        names = ["out", "aux", "aux_16x"] if aux_loss else ["out"]
+        self.spatial_path = spatial_path
+        self.context_path = context_path
+        self.fusion = fusion
+        self.classifier = classifier
+        self.aux_classifier = aux_classifier
+        self.aux_classifier_16x = aux_classifier_16x
+        names = ["out"] if aux_classifier is None else ["out", "aux", "aux_16x"]
         self.upsampling = dict.fromkeys(names, ("bilinear", False))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
@@ -162,20 +187,46 @@ class BiSeNet(SegmentationNetwork):
 
 def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool) -> BiSeNet:
     """Joins backbone and heads."""
-    return BiSeNet(make_backbone(), num_classes, in_channels, aux_loss)
+    backbone = make_backbone()
+    return BiSeNet(
+        SpatialPath(in_channels),
+        ContextPath(backbone),
+        FeatureFusion(),
+        Head(2 * WIDTH, HEAD_WIDTH, num_classes),
+        Head(WIDTH, AUX_WIDTH, num_classes) if aux_loss else None,
+        Head(WIDTH, AUX_WIDTH, num_classes) if aux_loss else None,
+    )
 
 
 @builder
-def bisenet(backbone: str, *, backbone_options: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> BiSeNet:
+def bisenet(
+    backbone: str, *, backbone_options: Mapping[str, Any] | None = None, **common: Unpack[Common]
+) -> SegmentationNetwork:
     """BiSeNet on the named backbone.
 
     Args:
         backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
         backbone_options: more options of the backbone's builder.
     """
+    # they take blocks of this module
+    from seg_models.networks.mmsegmentation.bisenet import make as make_mmsegmentation
+    from seg_models.networks.pixseg.bisenet import make, make_20250304
+
     # the spatial path reads the images too
-    make = functools.partial(_make, in_channels=common.get("in_channels", 3))
-    return build_network("bisenet", make, backbone=backbone, backbone_options=backbone_options, **common)
+    in_channels = common.get("in_channels", 3)
+    return build_network(
+        "bisenet",
+        functools.partial(_make, in_channels=in_channels),
+        backbone=backbone,
+        backbone_options=backbone_options,
+        presets={"pixseg": {"backbone_options": {"output_stride": 8}}} if backbone == "resnet50" else {},
+        other_makes={
+            "mmsegmentation": functools.partial(make_mmsegmentation, in_channels=in_channels),
+            "pixseg": functools.partial(make, in_channels=in_channels),
+            "pixseg_20250304": functools.partial(make_20250304, in_channels=in_channels),
+        },
+        **common,
+    )
 
 
 bisenet_resnet18 = on_backbone(bisenet, "resnet18")

@@ -13,6 +13,8 @@ Differs from the paper:
   and batch norm follows the convolution that ends a branch, as in the authors' code
 - the last convolution is 3x3; the paper gives no size, the authors' code has 2x2
 - that code has ReLU and no dropout in the decoder; here, as the text says, PReLU and dropout are everywhere
+
+Form "pixseg" is another network: `seg_models.networks.pixseg.enet`.
 """
 
 from typing import Unpack
@@ -222,6 +224,6 @@ class ENet(SegmentationNetwork):
 
 
 @builder
-def enet(**common: Unpack[Common]) -> ENet:
+def enet(**common: Unpack[Common]) -> SegmentationNetwork:
     """ENet; it has neither backbone nor auxiliary heads, and takes images of at most 51 channels."""
-    return build_network("enet", ENet, **common)
+    return build_network("enet", ENet, other_makes={"pixseg": "seg_models.networks.pixseg.enet:ENet"}, **common)

@@ -11,8 +11,15 @@ Differs from the paper:
 - the fine features are those of the block that reaches stride 8, as in torchvision
 - `lraspp_resnet18` puts the head on a ResNet, which the paper does not have; output stride 16 as with MobileNetV3
 - no auxiliary head, as in the paper
+
+Form "pixseg" of `lraspp_resnet18` is not dilated: fine features of stride 16, coarse ones of stride 32.
+https://github.com/CyrusCKF/PixSeg
+
+Form "mmsegmentation" on MobileNetV3 pads as TensorFlow does, has the paper's windows, and gives logits of stride 2:
+`seg_models.networks.mmsegmentation.lraspp`.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Unpack
 
@@ -57,29 +64,30 @@ class LRASPPHead(nn.Module):
 
 
 class LRASPP(SegmentationNetwork):
-    """A dilated backbone with the lite head on its features of stride 8 and its coarsest.
+    """A backbone with the lite head on its features of one stride and its coarsest.
 
     Args:
-        backbone: gives ordered features from fine to coarse, one of stride 8 among them.
+        backbone: gives ordered features from fine to coarse, one of stride `low_stride` among them.
         num_classes: of the logits.
+        low_stride: of the fine features.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, low_stride: int = LOW_STRIDE) -> None:
         super().__init__()
-        low, high = feature_of_stride(backbone, LOW_STRIDE), backbone.feature_info[-1]
+        low, high = feature_of_stride(backbone, low_stride), backbone.feature_info[-1]
         self.low, self.high = read_features(backbone, low, high)
         self.backbone = backbone
         self.classifier = LRASPPHead(low.channels, high.channels, num_classes)
         self.upsampling = {"out": ("bilinear", False)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8.
+        """Returns logits at the fine features' size.
 
         Args:
             images: float (N, C, H, W), normalised RGB where C is 3.
 
         Returns:
-            `"out"`: float (N, K, H/8, W/8).
+            `"out"`: float (N, K, h, w), 1/8 of H and W unless said otherwise.
         """
         features = self.backbone(images)
         return {"out": self.classifier(features[self.low], features[self.high])}
@@ -92,7 +100,7 @@ def lraspp(
     output_stride: int | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     **common: Unpack[Common],
-) -> LRASPP:
+) -> SegmentationNetwork:
     """LRASPP on the named backbone.
 
     Args:
@@ -108,6 +116,10 @@ def lraspp(
         options={"output_stride": output_stride},
         defaults={"output_stride": 16},
         presets=PRESETS,
+        other_makes={
+            "pixseg": functools.partial(on_features(LRASPP), output_stride=32, low_stride=16),
+            "mmsegmentation": "seg_models.networks.mmsegmentation.lraspp:make",
+        },
         **common,
     )
 

@@ -10,6 +10,10 @@ Differs from the paper:
 - the head is a quarter as wide as the coarsest features: 512 channels on ResNet-50 and -101 as in the authors' code,
   128 on ResNet-18, which the paper does not have
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+
+Form "mmsegmentation" has the deep stem, "mmsegmentation_plain" (on ResNet-18) the plain one; with "_769" after either
+every resize aligns corners. https://github.com/open-mmlab/mmsegmentation
+Forms "pixseg", "pixseg_20250222" and "pixseg_20250304" have other heads: `seg_models.networks.pixseg.pspnet`.
 """
 
 from collections.abc import Mapping
@@ -22,9 +26,12 @@ from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling
 from seg_models.networks.base import SegmentationNetwork, read_features
+from seg_models.networks.mmsegmentation.presets import on_resnet
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["PSPNet", "pspnet", "pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101"]
+
+PRESETS = on_resnet(output_stride=8)
 
 
 class PSPNet(SegmentationNetwork):
@@ -93,6 +100,12 @@ def pspnet(
         backbone_options=backbone_options,
         options={"output_stride": output_stride, "align_corners": align_corners},
         defaults={"output_stride": 8, "align_corners": False},
+        presets=PRESETS,
+        other_makes={
+            "pixseg": "seg_models.networks.pixseg.pspnet:make",
+            "pixseg_20250222": "seg_models.networks.pixseg.pspnet:make_undilated",
+            "pixseg_20250304": "seg_models.networks.pixseg.pspnet:make_dilated",
+        },
         **common,
     )
 

@@ -11,9 +11,11 @@ Differs from the paper:
   the stride.
 - widths as in the authors' code: 128 on backbones with up to 512 channels, else 256
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+
+Form "pixseg" is another network: `seg_models.networks.pixseg.sfnet`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import torch
@@ -131,26 +133,40 @@ class SFNet(SegmentationNetwork):
         num_classes: of the logits.
         aux_loss: whether there are auxiliary heads on the three aligned levels, from fine to coarse `"aux"`, `"aux_8x"`
             and `"aux_16x"`.
+        width: channels of the decoder; None is as in the authors' code.
+        make_pyramid: makes what maps the coarsest features to the decoder, for the channels of both.
+        make_lateral: makes the same for each of the finer features.
+        align_output: whether the last resize aligns corners; all others do.
     """
 
     AUX = ("aux", "aux_8x", "aux_16x")
 
-    def __init__(self, backbone: Backbone, num_classes: int, aux_loss: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        aux_loss: bool = False,
+        *,
+        width: int | None = None,
+        make_pyramid: Callable[[int, int], nn.Module] = PyramidPoolingModule,
+        make_lateral: Callable[[int, int], nn.Module] = lateral,
+        align_output: bool = True,
+    ) -> None:
         super().__init__()
         levels = last_features(backbone, LEVELS)
         *finer, top = levels
         self.features = read_features(backbone, *levels)
-        width = width_for(top)
+        width = width or width_for(top)
         self.backbone = backbone
-        self.pyramid = PyramidPoolingModule(top.channels, width)
-        self.laterals = nn.ModuleList(lateral(info.channels, width) for info in finer)
+        self.pyramid = make_pyramid(top.channels, width)
+        self.laterals = nn.ModuleList(make_lateral(info.channels, width) for info in finer)
         self.alignments = nn.ModuleList(FlowAlignment(width) for _ in finer)
         self.fpn_convs = nn.ModuleList(ConvNormAct(width, width, 3) for _ in finer)
         self.classifier = ConvNormAct(LEVELS * width, width, 3).append(nn.Conv2d(width, num_classes, 1))
         self.aux_classifiers = (
             nn.ModuleDict({n: Supervision(width, num_classes) for n in self.AUX}) if aux_loss else None
         )
-        self.upsampling = dict.fromkeys(["out", *self.AUX] if aux_loss else ["out"], ("bilinear", True))
+        self.upsampling = dict.fromkeys(["out", *self.AUX] if aux_loss else ["out"], ("bilinear", align_output))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Returns logits at stride 4, those of the auxiliary outputs at 4, 8 and 16.
@@ -209,6 +225,7 @@ def sfnet(
         backbone_options=backbone_options,
         options={"output_stride": output_stride},
         defaults={"output_stride": 32},
+        other_makes={"pixseg": "seg_models.networks.pixseg.sfnet:make"},
         **common,
     )
 

@@ -11,9 +11,11 @@ Differs from the paper:
 - the authors' code has this head on ResNet-18 and STDC; on ResNet-50 and -101 it is here 256 channels wide, as SFNet
 - deep supervision of the aligned features, as in SFNet; the authors' code makes its head and does not use it
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+
+Forms "pixseg" and "pixseg_fam_pooling" are other networks: `seg_models.networks.pixseg.sfnet_lite`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 import torch
@@ -26,7 +28,14 @@ from seg_models.networks.base import SegmentationNetwork, last_features, read_fe
 from seg_models.networks.sfnet import LEVELS, PyramidPoolingModule, Supervision, lateral, warp, width_for
 from seg_models.signatures import Common, builder, on_backbone
 
-__all__ = ["SFNetLite", "sfnet_lite", "sfnet_lite_resnet18", "sfnet_lite_resnet50", "sfnet_lite_resnet101"]
+__all__ = [
+    "GatedDualFlowAlignment",
+    "SFNetLite",
+    "sfnet_lite",
+    "sfnet_lite_resnet18",
+    "sfnet_lite_resnet50",
+    "sfnet_lite_resnet101",
+]
 
 
 class GatedDualFlowAlignment(nn.Module):
@@ -56,21 +65,37 @@ class SFNetLite(SegmentationNetwork):
         backbone: gives ordered features from fine to coarse; the last four are used, but for the second of them.
         num_classes: of the logits.
         aux_loss: whether there is an auxiliary head on the aligned features, whose logits are `"aux"`.
+        width: channels of the decoder; None is as in SFNet.
+        make_pyramid: makes what maps the coarsest features to the decoder, for the channels of both.
+        make_lateral: makes the same for each of the finer features.
+        make_alignment: makes what aligns the finest and the coarsest, for the decoder's channels.
+        align_output: whether the last resize aligns corners; all others do.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, aux_loss: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        aux_loss: bool = False,
+        *,
+        width: int | None = None,
+        make_pyramid: Callable[[int, int], nn.Module] = PyramidPoolingModule,
+        make_lateral: Callable[[int, int], nn.Module] = lateral,
+        make_alignment: Callable[[int], nn.Module] = GatedDualFlowAlignment,
+        align_output: bool = True,
+    ) -> None:
         super().__init__()
         fine, _, middle, top = last_features(backbone, LEVELS)
-        width = width_for(top)
+        width = width or width_for(top)
         self.features = read_features(backbone, fine, middle, top)
         self.backbone = backbone
-        self.pyramid = PyramidPoolingModule(top.channels, width)
-        self.lateral_fine = lateral(fine.channels, width)
-        self.lateral_middle = lateral(middle.channels, width)
-        self.alignment = GatedDualFlowAlignment(width)
+        self.pyramid = make_pyramid(top.channels, width)
+        self.lateral_fine = make_lateral(fine.channels, width)
+        self.lateral_middle = make_lateral(middle.channels, width)
+        self.alignment = make_alignment(width)
         self.classifier = ConvNormAct(2 * width, width, 3).append(nn.Conv2d(width, num_classes, 1))
         self.aux_classifier = Supervision(width, num_classes) if aux_loss else None
-        self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", True))
+        self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", align_output))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Returns logits at stride 4.
@@ -113,6 +138,10 @@ def sfnet_lite(
         backbone_options=backbone_options,
         options={"output_stride": output_stride},
         defaults={"output_stride": 32},
+        other_makes={
+            "pixseg": "seg_models.networks.pixseg.sfnet_lite:make",
+            "pixseg_fam_pooling": "seg_models.networks.pixseg.sfnet_lite:make_pooled",
+        },
         **common,
     )
 

@@ -13,6 +13,10 @@ Differs from the paper:
 - dropout of 0.1 before the logits, and auxiliary logits of 256 channels from the features before the coarsest, as in
   mmsegmentation
 - with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+
+Form "mmsegmentation" has the deep stem; in "mmsegmentation_769" every resize aligns corners besides.
+https://github.com/open-mmlab/mmsegmentation
+Form "pixseg" is another network: `seg_models.networks.pixseg.upernet`.
 """
 
 from collections.abc import Mapping
@@ -25,6 +29,7 @@ from seg_models.backbones.base import Backbone
 from seg_models.building import build_network, on_features
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
 from seg_models.networks.base import SegmentationNetwork, last_features, read_features
+from seg_models.networks.mmsegmentation.presets import on_resnet
 from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["UPerNet", "upernet", "upernet_resnet18", "upernet_resnet50", "upernet_resnet101"]
@@ -32,6 +37,7 @@ __all__ = ["UPerNet", "upernet", "upernet_resnet18", "upernet_resnet50", "uperne
 WIDTH = 512
 AUX_WIDTH = 256
 LEVELS = 4
+PRESETS = on_resnet(output_stride=32)
 
 
 class UPerNet(SegmentationNetwork):
@@ -101,7 +107,7 @@ def upernet(
     align_corners: bool | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     **common: Unpack[Common],
-) -> UPerNet:
+) -> SegmentationNetwork:
     """UPerNet on the named backbone.
 
     Args:
@@ -117,6 +123,8 @@ def upernet(
         backbone_options=backbone_options,
         options={"output_stride": output_stride, "align_corners": align_corners},
         defaults={"output_stride": 32, "align_corners": False},
+        presets=PRESETS,
+        other_makes={"pixseg": "seg_models.networks.pixseg.upernet:make"},
         **common,
     )
 

@@ -1,0 +1,1 @@
+"""Forms of networks behind the public checkpoints of mmsegmentation."""

@@ -1,0 +1,137 @@
+"""The published weights, as data: which files there are for which model. No torch here.
+
+One row a file stands in `published.json`; what follows from a row's data set and origin is added here.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from seg_core.catalog import WeightsEntry
+
+__all__ = ["WEIGHTS"]
+
+# what all of these networks were trained with
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# data set -> label set, name of the member, size of the pictures, how it was scored
+_DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
+    "ADE20K": ("ADE20K", "ADE20K", {"shorter_side": 512}, "val, shorter side 512"),
+    "COCO with VOC labels": (
+        "VOC",
+        "COCO_WITH_VOC_LABELS_V1",
+        {"shorter_side": 520},
+        "COCO val2017 with the labels of VOC, shorter side 520",
+    ),
+    "COCO-Stuff 10k": ("COCOStuff", "COCO_STUFF_10K", {"shorter_side": 512}, "test, shorter side 512"),
+    "COCO-Stuff 164k": ("COCOStuff", "COCO_STUFF", {"shorter_side": 512}, "val, shorter side 512"),
+    "Cityscapes": ("Cityscapes", "CITYSCAPES", {}, "val, pictures as they are"),
+    "Cityscapes with background": ("CityscapesBackground", "CITYSCAPES", {}, "val, pictures as they are"),
+    "LoveDA": ("LoveDA", "LOVEDA", {}, "val, pictures as they are"),
+    "Mapillary Vistas v1.2": ("MapillaryVistas_v1.2", "MAPILLARY_VISTAS", {}, "val"),
+    "Pascal Context": ("PascalContext60", "PASCAL_CONTEXT_60", {}, "val, longer side 520"),
+    "Pascal Context 59": ("PascalContext", "PASCAL_CONTEXT", {}, "val, longer side 520"),
+    "Pascal VOC 2012 + Aug": ("VOC", "VOC2012_AUG", {"shorter_side": 512}, "VOC 2012 val, shorter side 512"),
+    "Potsdam": ("Potsdam", "POTSDAM", {}, "val tiles of 512x512"),
+    "SBD": ("VOC", "SBD", {}, ""),
+    "VOC 2012": ("VOC", "VOC2012", {}, ""),
+    "Vaihingen": ("Vaihingen", "VAIHINGEN", {}, "val tiles of 512x512"),
+    "iSAID": ("iSAID", "ISAID", {}, "val tiles of 896x896"),
+}
+# origin -> where it is said, licence of the code and the files
+_ORIGINS = {
+    "mmsegmentation": (
+        "https://github.com/open-mmlab/mmsegmentation/blob/v1.2.2/docs/en/model_zoo.md",
+        "Apache-2.0 (mmsegmentation)",
+    ),
+    "pixseg": ("https://github.com/CyrusCKF/PixSeg", "MIT (pixseg)"),
+    "torchvision": (
+        "https://github.com/pytorch/vision/tree/main/references/segmentation",
+        "BSD-3-Clause (torchvision)",
+    ),
+}
+_FAMILIES = {
+    "bisenet": "BiSeNet",
+    "bisenetv2": "BiSeNetV2",
+    "ddrnet23": "DDRNet23",
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3Plus",
+    "enet": "ENet",
+    "fast": "Fast",
+    "fcn": "FCN",
+    "lraspp": "LRASPP",
+    "pidnet": "PIDNet",
+    "pspnet": "PSPNet",
+    "segformer": "SegFormer",
+    "sfnet": "SFNet",
+    "stdc1": "STDC1",
+    "stdc2": "STDC2",
+    "upernet": "UPerNet",
+}
+_PARTS = {"mobilenet": "MobileNet", "scnn": "SCNN"}
+
+
+def _rows() -> dict[str, list[dict[str, Any]]]:
+    """Model -> its rows, the best of them first."""
+    text = (resources.files("seg_models") / "published.json").read_text(encoding="utf-8")
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in json.loads(text):
+        found[row["model"]].append(row)
+    return found
+
+
+def _enum_name(model: str) -> str:
+    """The name of a model's weights enum, in torchvision's way: FCN_ResNet50_Weights."""
+    family, *rest = model.split("_")
+    parts = [_PARTS.get(part, part.replace("resnet", "ResNet", 1)) for part in rest]
+    parts = [part[0].upper() + part[1:] for part in parts]
+    return "_".join([_FAMILIES[family], *parts, "Weights"])
+
+
+def _entry(row: Mapping[str, Any]) -> WeightsEntry:
+    label_set, _, resize, how = _DATA[row["data"]]
+    source, licence = _ORIGINS[row["origin"].partition("_")[0]]
+    window = f", windows of {row['window']}x{row['window']}" if "window" in row else ""
+    metrics = {key: row[key] for key in ("miou", "miou_tta", "acc") if key in row}
+    tta = "; miou_tta with several scales and flips" if "miou_tta" in row else ""
+    protocol = row.get("protocol") or f"{how}{window}{tta}, as published"
+    return WeightsEntry(
+        url=row["url"],
+        hash=row.get("hash", ""),
+        verified="prefix" if "hash" in row else "first-use",
+        label_set=label_set,
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        resize=resize,
+        form=row["form"],
+        dialect=row["origin"].partition("_")[0],
+        aux=row["aux"],
+        meta={
+            "data": row["data"],
+            "num_params": row["params"],
+            "macs": row["macs"],
+            "metrics": metrics,
+            "protocol": protocol if metrics else "no score published",
+            "source": source,
+            "licence": licence,
+        },
+    )
+
+
+def _members(rows: list[dict[str, Any]]) -> dict[str, WeightsEntry]:
+    """Member -> entry: named after the data set, and where there are several for one after the origin too."""
+    plain = [_DATA[row["data"]][1] for row in rows]
+    return {
+        name if plain.count(name) == 1 else f"{name}_{row['origin'].upper()}": _entry(row)
+        for name, row in zip(plain, rows, strict=True)
+    }
+
+
+# Published weights: model -> name of its enum, members, the default among them: the first row.
+WEIGHTS: dict[str, tuple[str, dict[str, WeightsEntry], str]] = {}
+for _model, _of_model in _rows().items():
+    _named = _members(_of_model)
+    WEIGHTS[_model] = (_enum_name(_model), _named, next(iter(_named)))
