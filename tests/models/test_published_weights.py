@@ -119,3 +119,8 @@ class TestClassNames:
         torch.save(self.tensors, path)
         with pytest.raises(seg_models.building.InvalidArgumentError, match="does not say what its classes are"):
             seg_models.ddrnet23_slim(weights=path, class_names=["car"])
+
+
+def test_files_that_likely_hold_pickled_objects_say_so():
+    said = {model for model, (_, members, _) in WEIGHTS.items() for entry in members.values() if "note" in entry.meta}
+    assert said == {"ddrnet23_slim", "deeplabv3plus_resnet50", "pidnet_s", "pidnet_m", "pidnet_l"}

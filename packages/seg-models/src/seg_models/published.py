@@ -4,6 +4,7 @@ One row a file stands in `published.json`; what follows from a row's data set an
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from importlib import resources
@@ -16,6 +17,10 @@ __all__ = ["WEIGHTS"]
 # what all of these networks were trained with
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# mmsegmentation's files since its version 1 hold objects of mmengine besides the tensors
+_AFTER_2022 = re.compile(r"openmmlab\.com/.*_202[3-9]\d{4}_")
+_PICKLED = "the file likely holds pickled objects, and is then read where SEG_OLD_CHECKPOINTS=1 consents"
 
 # data set -> label set, name of the member, size of the pictures, how it was scored
 _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
@@ -117,6 +122,7 @@ def _entry(row: Mapping[str, Any]) -> WeightsEntry:
             "protocol": protocol if metrics else "no score published",
             "source": source,
             "licence": licence,
+            **({"note": _PICKLED} if _AFTER_2022.search(row["url"]) else {}),
         },
     )
 

@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 import sys
 
-from seg_core.catalog import ModelEntry
+from seg_core.catalog import ModelEntry, WeightsEntry
 from seg_core.command import Command
 from seg_core.errors import UnknownNameError, nearest
 from seg_core.registry import MODELS
@@ -147,8 +147,10 @@ def _details(name: str) -> str:
         for title, text in (
             ("scores", scores),
             ("protocol", weights.meta.get("protocol", "")),
+            ("size", _size(weights)),
             ("form", weights.form + ("" if weights.dialect == weights.form else f", names of {weights.dialect}")),
             ("checked", _CHECKED[weights.verified]),
+            ("note", weights.meta.get("note", "")),
             ("source", weights.meta.get("source", "")),
             ("licence", weights.meta.get("licence", "")),
             ("file", weights.url),
@@ -156,6 +158,14 @@ def _details(name: str) -> str:
             if text:
                 lines.append(f"    {title:<9} {text}")
     return "\n".join(lines)
+
+
+def _size(weights: WeightsEntry) -> str:
+    params, macs = weights.meta.get("num_params"), weights.meta.get("macs")
+    if params is None or macs is None:
+        return ""
+    heads = ", with auxiliary heads" if weights.aux else ""
+    return f"{_millions(params)} parameters, {_billions(macs)} MACs{heads}"
 
 
 def _millions(number: int) -> str:
