@@ -27,13 +27,13 @@ def test_synonyms_match_and_equal_names_come_first():
 
 
 def test_every_class_of_a_label_set_is_itself():
-    for label_set in ("ADE20K", "COCOStuff", "Cityscapes", "VOC", "CamVid", "LoveDA", "PascalContext"):
+    for label_set in ("ADE20K", "COCOStuff", "CityscapesClass", "VOC", "CamVid", "LoveDA", "PascalContext"):
         found = matching_classes(names(label_set), names(label_set))
         assert found == {index: index for index in range(len(names(label_set)))}
 
 
 def test_known_pairs_of_label_sets():
-    found = matched(names("CamVid"), names("Cityscapes"))
+    found = matched(names("CamVid"), names("CityscapesClass"))
     assert found["Car"] == "car"
     assert found["Pavement"] == "sidewalk"
     assert found["Pedestrian"] == "person"

@@ -188,6 +188,8 @@ def test_models_show_unknown_name_suggests_the_nearest(capsys):
     [
         (["--family", "pidnet"], {"pidnet_s", "pidnet_m", "pidnet_l"}),
         (["--family", "FCN", "--backbone", "resnet34"], {"fcn_resnet34"}),
+        (["--data", "Cityscapes with background", "--backbone", "xception"], {"bisenet_xception"}),
+        (["--data", "cityscapes", "--family", "PIDNet", "--max-params", "10"], {"pidnet_s"}),
         (["--data", "loveda", "--family", "PSPNet"], {"pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101"}),
         (["--max-params", "1.2"], {"enet", "fast_scnn", "lraspp_mobilenet_v3_small"}),
     ],

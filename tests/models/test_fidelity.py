@@ -224,3 +224,13 @@ class Classifier(torch.nn.Module):
     def forward(self, images):
         *_, coarsest = self.backbone(images).values()
         return {"out": self.classifier(coarsest.mean((2, 3)))}
+
+
+def test_page_has_every_published_network_and_all_are_kept():
+    page = (Path(__file__).parents[2] / "docs" / "fidelity.md").read_text(encoding="utf-8").splitlines()
+    rows = {row.split(" | ")[0].removeprefix("| "): row for row in page if "/" in row.split(" | ")[0]}
+    assert set(CASES) <= set(rows), "the page is old: hatch run fidelity"
+    for case in CASES:
+        name, form, _ = model_of(case)
+        assert f"| `{name}` | `{form}` |" in rows[case] or name == "fcn_mobilenet_v3_large"
+        assert rows[case].endswith("| yes |")

@@ -58,7 +58,7 @@ def test_default_is_torchvisions_or_the_best_of_mmsegmentation_or_pixsegs():
         dialects = {entry.dialect for entry in members.values()}
         assert chosen.dialect == min(dialects, key=["torchvision", "mmsegmentation", "pixseg"].index), model
         scenes = [
-            e for e in members.values() if e.label_set in ("Cityscapes", "ADE20K") and e.dialect == chosen.dialect
+            e for e in members.values() if e.label_set in ("CityscapesClass", "ADE20K") and e.dialect == chosen.dialect
         ]
         if chosen.dialect == "mmsegmentation":
             assert chosen.meta["metrics"].get("miou", 0) == max(e.meta["metrics"].get("miou", 0) for e in scenes)
@@ -71,7 +71,7 @@ def test_named_weights_are_converted_and_bring_their_classes(monkeypatch, expect
     monkeypatch.setattr(seg_models.DDRNet23_Slim_Weights, "get_state_dict", lambda self, progress=True: tensors)
     model = seg_models.ddrnet23_slim(weights="DEFAULT", aux_loss=True).eval()
     assert model.initialised_anew == ()
-    assert model.model_info.metadata.name == "Cityscapes"
+    assert model.model_info.metadata.name == "CityscapesClass"
     assert model.model_info.metrics == {"miou": 0.7784, "miou_tta": 0.8015}
     assert torch.equal(model.classifier[3].weight, tensors["decode_head.conv_seg.weight"])
 
@@ -85,7 +85,7 @@ class TestClassNames:
     def test_rows_are_those_of_the_classes_of_that_name(self, caplog):
         names = ["Car", "pavement", "zebra", "road"]
         model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=names)
-        labels = resolve_metadata("Cityscapes").labels
+        labels = resolve_metadata("CityscapesClass").labels
         published = self.tensors["decode_head.conv_seg.weight"]
         for row, label in ((0, "car"), (1, "sidewalk"), (3, "road")):
             assert torch.equal(model.classifier[3].weight[row], published[labels.index(label)])
@@ -96,7 +96,7 @@ class TestClassNames:
         assert "has no classes for zebra: their rows are initialised anew" in caplog.text
 
     def test_all_found_leave_nothing_anew(self):
-        labels = resolve_metadata("Cityscapes").labels
+        labels = resolve_metadata("CityscapesClass").labels
         model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=labels[::-1])
         assert model.initialised_anew == ()
         assert torch.equal(model.classifier[3].bias, self.tensors["decode_head.conv_seg.bias"].flip(0))

@@ -33,7 +33,7 @@ _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     ),
     "COCO-Stuff 10k": ("COCOStuff", "COCO_STUFF_10K", {"shorter_side": 512}, "test, shorter side 512"),
     "COCO-Stuff 164k": ("COCOStuff", "COCO_STUFF", {"shorter_side": 512}, "val, shorter side 512"),
-    "Cityscapes": ("Cityscapes", "CITYSCAPES", {}, "val, pictures as they are"),
+    "Cityscapes": ("CityscapesClass", "CITYSCAPES", {}, "val, pictures as they are"),
     "Cityscapes with background": ("CityscapesBackground", "CITYSCAPES", {}, "val, pictures as they are"),
     "LoveDA": ("LoveDA", "LOVEDA", {}, "val, pictures as they are"),
     "Mapillary Vistas v1.2": ("MapillaryVistas_v1.2", "MAPILLARY_VISTAS", {}, "val"),

@@ -24,7 +24,9 @@ _HEADER = ("name", "params", "MACs", "weights", "")
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", metavar="NETWORK", help="only models of this network, as PSPNet")
     parser.add_argument("--backbone", metavar="NAME", help="only models on this backbone, as resnet18")
-    parser.add_argument("--data", metavar="NAME", help="only models with weights for this label set, as Cityscapes")
+    parser.add_argument(
+        "--data", metavar="NAME", help="only models with weights for this data set or label set, as Cityscapes"
+    )
     parser.add_argument(
         "--max-params", metavar="MILLIONS", type=float, help="only models with so many million parameters at most"
     )
@@ -48,12 +50,15 @@ def _run(arguments: argparse.Namespace) -> int:
 def _selected(arguments: argparse.Namespace) -> list[str]:
     """The models that pass the filters; each filter must name something that there is."""
     entries = {name: entry for name in list_models() if isinstance(entry := MODELS.entry(name), ModelEntry)}
-    label_sets = {name: {weights.label_set for weights in entry.weights.values()} for name, entry in entries.items()}
+    data = {
+        name: {str(called) for w in entry.weights.values() for called in (w.meta.get("data", ""), w.label_set)}
+        for name, entry in entries.items()
+    }
     kept = list_models()
     for option, values in (
         ("family", {name: {entry.family} for name, entry in entries.items()}),
         ("backbone", {name: {entry.backbone} - {None} for name, entry in entries.items()}),
-        ("data", label_sets),
+        ("data", data),
     ):
         wanted = getattr(arguments, option)
         if wanted is None:
