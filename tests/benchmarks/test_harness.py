@@ -408,7 +408,7 @@ def test_topics_cases_have_names_ours_and_peers(reference):
     for case in cases:
         assert find_case(reference, case.name) is case
         assert case.of_kind("ours")
-        assert case.of_kind("peer")
+        assert case.of_kind("peer") or case.name in networks.ALONE
 
 
 def test_confusion_matrix_ours_agree_with_brute_force():
@@ -468,7 +468,7 @@ def test_networks_ours_agree_with_torchvision_and_have_finite_logits(case):
     peers = {c.name: c.prepare(images)() for c in case.of_kind("peer") if c.distribution == "torchvision"}
     sentence = case.check({**answers, **peers})
     if not case.goals:
-        assert sentence == "structures differ; all give finite logits of shape (1, 21, 64, 128)"
+        assert sentence.endswith("; all give finite logits of shape (1, 21, 64, 128)")
         return
     if not peers:  # a peer that is not among the test's dependencies: the benchmark itself compares
         return

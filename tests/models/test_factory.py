@@ -53,6 +53,8 @@ def test_create_finds_network_and_backbone_whatever_the_capitals():
                 model = seg_models.create(family, backbone=backbone)
                 assert model.build_spec.builder == "deeplabv3plus_xception"
         assert seg_models.create("sfnet-lite", backbone="resnet18").build_spec.builder == "sfnet_lite_resnet18"
+        assert seg_models.create("PIDNet_S").build_spec.builder == "pidnet_s"
+        assert seg_models.create("segformer", backbone="mit_b0").build_spec.builder == "segformer_b0"
 
 
 ON_ANY = sorted(name for name, entry in MODELS.items() if entry.any_backbone)

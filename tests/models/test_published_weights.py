@@ -39,6 +39,8 @@ def test_member_resolves_without_network(model, member):
     assert (table is OWN) == (entry.dialect == "torchvision")
     assert weights.transforms().mean == (0.485, 0.456, 0.406)
     assert weights.meta["num_params"] > 0
+    assert 0.01 < weights.meta["time"] < 10
+    assert 2**24 < weights.meta["memory"] < 2**31
     assert weights.meta["protocol"]
     assert weights.meta["licence"]
 

@@ -24,6 +24,7 @@ FILES = {
     "pixseg/bisenet_resnet18-20250304": ("bisenet_resnet18", "pixseg_20250304", []),
     "pixseg/enet": ("enet", "pixseg", []),
     "pixseg/pspnet_resnet50-20250222": ("pspnet_resnet50", "pixseg_20250222", ["pixseg_20250304"]),
+    "pixseg/pspnet_resnet50": ("pspnet_resnet50", "pixseg", []),
     "pixseg/lraspp_resnet18": ("lraspp_resnet18", "pixseg", []),
     "pixseg/upernet_resnet18": ("upernet_resnet18", "pixseg", []),
     "torchvision/deeplabv3_mobilenet_v3_large": ("deeplabv3_mobilenet_v3_large", "torchvision", []),

@@ -170,7 +170,11 @@ def _size(weights: WeightsEntry) -> str:
     if params is None or macs is None:
         return ""
     heads = ", with auxiliary heads" if weights.aux else ""
-    return f"{_millions(params)} parameters, {_billions(macs)} MACs{heads}"
+    size = f"{_millions(params)} parameters, {_billions(macs)} MACs{heads}"
+    if "time" not in weights.meta:
+        return size
+    cost = f"{weights.meta['time']:.2f} s, {weights.meta['memory'] / 2**20:.0f} MiB"
+    return f"{size}; {cost} for {weights.meta['measured']}"
 
 
 def _millions(number: int) -> str:
