@@ -13,6 +13,8 @@ enet-cityscapes-512x1024-20250304. It differs from the paper's form:
 Pictures of less than 7 pixels a side, on which the source fails, are padded with zeros on the way.
 """
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,19 +38,8 @@ def _fit(features: Tensor, height: int, width: int, value: float = 0.0) -> Tenso
     return F.pad(features, (0, width - features.shape[-1], 0, height - features.shape[-2]), value=value)
 
 
-class ConvNormPReLU(ConvNormAct):
-    """Convolution without bias, batch norm, and PReLU with one slope."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, act=_prelu)
+# convolution without bias, batch norm, and PReLU with one slope
+conv_norm_prelu = functools.partial(ConvNormAct, act=_prelu)
 
 
 class Expansion(nn.Sequential):
@@ -88,10 +79,10 @@ class Bottleneck(nn.Module):
         super().__init__()
         inner = channels // INNER_RATIO
         if dilation == 0:
-            middle = [ConvNormPReLU(inner, inner, (5, 1)), ConvNormPReLU(inner, inner, (1, 5))]
+            middle = [conv_norm_prelu(inner, inner, (5, 1)), conv_norm_prelu(inner, inner, (1, 5))]
         else:
-            middle = [ConvNormPReLU(inner, inner, 3, dilation=dilation)]
-        self.extension = nn.Sequential(ConvNormPReLU(channels, inner, 1), *middle, Expansion(inner, channels))
+            middle = [conv_norm_prelu(inner, inner, 3, dilation=dilation)]
+        self.extension = nn.Sequential(conv_norm_prelu(channels, inner, 1), *middle, Expansion(inner, channels))
         self.act = nn.PReLU()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -108,8 +99,8 @@ class Downsampling(nn.Module):
         inner = in_channels // INNER_RATIO
         self.new_channels = out_channels - in_channels
         self.extension = nn.Sequential(
-            ConvNormPReLU(in_channels, inner, 2, stride=2),
-            ConvNormPReLU(inner, inner, 3),
+            conv_norm_prelu(in_channels, inner, 2, stride=2),
+            conv_norm_prelu(inner, inner, 3),
             Expansion(inner, out_channels),
         )
         self.act = nn.PReLU()
@@ -131,7 +122,7 @@ class Upsampling(nn.Module):
         super().__init__()
         inner = in_channels // INNER_RATIO
         self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels))
-        self.reduction = ConvNormPReLU(in_channels, inner, 1)
+        self.reduction = conv_norm_prelu(in_channels, inner, 1)
         self.doubling = nn.ConvTranspose2d(inner, inner, 2, stride=2, bias=False)
         self.extension = nn.Sequential(nn.BatchNorm2d(inner), nn.PReLU(), Expansion(inner, out_channels))
         self.act = nn.PReLU()
