@@ -105,7 +105,10 @@ def test_load_of_every_model_gives_a_network_of_the_classes_asked_for(found):
 
 
 def test_weights_helpers_find_enum_and_member(found):
-    assert found["weights"] == ["FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1", ["COCO_WITH_VOC_LABELS_V1"], True]
+    member, members, same = found["weights"]
+    assert member == "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1"
+    assert members == ["COCO_WITH_VOC_LABELS_V1", "CITYSCAPES", "ADE20K", "VOC2012_AUG"]
+    assert same
 
 
 def test_packages_come_from_the_clone_and_stay_importable(found, clone):
