@@ -19,7 +19,7 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # "time" in seconds and "memory" in bytes beyond the network's own, without auxiliary heads
-_MEASURED = "one 3x512x1024 picture, float32, inference_mode, two cores of an AMD EPYC"
+_MEASURED = "one 3x512x1024 picture, no auxiliary heads, float32, two cores of an AMD EPYC"
 
 # mmsegmentation's files since its version 1 hold objects of mmengine besides the tensors
 _AFTER_2022 = re.compile(r"openmmlab\.com/.*_202[3-9]\d{4}_")

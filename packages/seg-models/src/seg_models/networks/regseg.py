@@ -4,7 +4,7 @@ Roland Gao, 2021. https://arxiv.org/abs/2111.09957
 The authors' code: https://github.com/RolandGao/RegSeg
 
 The network is the code's `exp48_decoder26`, the one that the paper calls RegSeg. At 19 classes it has 38.4 G
-multiply-accumulates for a 1024x2048 picture. The paper's 39.1 G count norms, resizes and poolings too, as fvcore does.
+multiply-accumulates for a 1024x2048 picture; fvcore, which the authors use, counts norms, resizes and poolings too.
 
 Differs from the paper:
 - in nothing that was found; where the paper is silent it is the authors' code

@@ -4,7 +4,7 @@ Mingyuan Fan, Shenqi Lai, Junshi Huang, Xiaoming Wei, Zhenhua Chai, Junfeng Luo,
 https://arxiv.org/abs/2104.13188
 The authors' code: https://github.com/MichaelFan01/STDC-Seg
 
-With their stage 6 for classification the backbones have the paper's 8.44 M and 12.47 M parameters. Form
+With their stage 6 for classification the backbones have 8.44 M and 12.47 M parameters. Form
 "mmsegmentation" has two channels of `"boundary"`, for no boundary and for boundary; in its heads a bias of the
 logits, and dropout before them; its resize of `"aux"` and `"aux_16x"` does not align corners.
 
