@@ -89,9 +89,9 @@ def page(results: Path) -> str:
         + ", ".join(f"`{name}`" for name in BACKBONES)
         + ", and with `pip install seg-models[timm]` any of timm's that gives features, as `timm:convnext_tiny`.\n",
         "## Beside the published figures\n",
-        'Size is height x width of the picture. "Counted" is a count of the authors\' code, or of a transcription of it, '
-        "where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the network's module "
-        "says why:\n",
+        'Size is height x width of the picture. "Counted" is a count of the authors\' code, or of a transcription of '
+        "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "
+        "network's module says why:\n",
         *published(),
         "## The contract\n",
         "What every name keeps, proven by `" + CONTRACT + "`:\n",
