@@ -43,8 +43,8 @@ def published(tmp_path, monkeypatch, voc_enet, serve):
         registry.MODELS.entry("enet"), weights_enum="ENet_Weights", weights={"VOC": row}, default_weights="VOC"
     )
     monkeypatch.setitem(registry.MODELS._entries, "enet", entry)
-    yield seg_models.get_model_weights("enet")
-    del enums._made["ENet_Weights"]
+    monkeypatch.setattr(enums, "_made", {})  # ENet's real enum may have been made already
+    return seg_models.get_model_weights("enet")
 
 
 def same_output(model, other):
