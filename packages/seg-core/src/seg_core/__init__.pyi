@@ -8,6 +8,10 @@ from seg_core.class_balance import (
     class_weights as class_weights,
     count_pixels as count_pixels,
 )
+from seg_core.conversion import (
+    label_map_between as label_map_between,
+    list_conversions as list_conversions,
+)
 from seg_core.drawing import (
     colorize as colorize,
     overlay as overlay,
@@ -89,6 +93,8 @@ __all__ = [
     "count_pixels",
     "draw_snapshots",
     "exhibit_figure",
+    "label_map_between",
+    "list_conversions",
     "list_label_sets",
     "load_model",
     "overlay",

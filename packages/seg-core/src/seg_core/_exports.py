@@ -6,6 +6,7 @@ EXPORTS = {
         "argmax": ["argmax_labels"],
         "augment": ["SegmentationAugment"],
         "class_balance": ["PixelCounts", "class_weights", "count_pixels"],
+        "conversion": ["label_map_between", "list_conversions"],
         "drawing": ["colorize", "overlay"],
         "errors": [
             "ConfigError",
