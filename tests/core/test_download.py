@@ -527,7 +527,7 @@ def test_fetch_beside_a_process_that_is_stuck_writes_to_a_name_of_its_own(site, 
     folder.mkdir(parents=True)
     part = folder / "net.pth.part"
     part.write_bytes(b"of the other process")
-    with download._locked(part) as held:
+    with download.locked(part) as held:
         assert held
         monkeypatch.setattr(download, "READ_TIMEOUT", 0.1)
         assert fetch(site.url, progress=False).read_bytes() == DATA
@@ -560,7 +560,7 @@ def test_lock_whose_file_the_last_holder_removed_is_taken_anew(tmp_path, monkeyp
         real(handle, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with download._locked(tmp_path / "net.pth.part") as held:
+    with download.locked(tmp_path / "net.pth.part") as held:
         assert held
         assert lock.exists()
     assert len(calls) == 2
@@ -617,3 +617,37 @@ def test_fetch_progress_of_unknown_length_counts_bytes(site, capsys):
     site.chunked = True
     fetch(site.url)
     assert capsys.readouterr().err.splitlines()[1:] == ["  0 MB"]
+
+
+# ------------------------------------------------------------------------------------------- other folders and hashes
+
+
+def test_fetch_into_a_folder_keeps_the_manifest_there(site, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = fetch(site.url, progress=False, folder=folder)
+    assert path == folder / "net.pth"
+    assert path.read_bytes() == DATA
+    assert read_manifest(folder)["net.pth"]["sha256"] == DIGEST
+    assert "net.pth" not in read_manifest()
+
+
+def test_fetch_right_md5_passes_and_the_manifest_holds_the_sha256(site, tmp_path):
+    digest = "md5:" + hashlib.md5(DATA).hexdigest()
+    path = fetch(site.url, digest, progress=False, folder=tmp_path)
+    assert read_manifest(tmp_path)["net.pth"]["sha256"] == DIGEST
+    assert fetch(site.url, digest, progress=False, folder=tmp_path) == path
+    assert len(site.requests) == 1
+
+
+def test_fetch_wrong_md5_says_both_and_leaves_nothing(site, tmp_path):
+    with pytest.raises(CorruptFileError, match=r"expected the md5 0{32}, got the md5 [0-9a-f]{32}.*as root="):
+        fetch(site.url, "md5:" + "0" * 32, progress=False, folder=tmp_path, argument="root=")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fetch_file_there_with_another_md5_error_says_so(site, tmp_path):
+    (tmp_path / "net.pth").write_bytes(OTHER)
+    with pytest.raises(CorruptFileError, match="is not the file published at .*expected the md5"):
+        fetch(site.url, "md5:" + hashlib.md5(DATA).hexdigest(), progress=False, folder=tmp_path)
+    assert (tmp_path / "net.pth").read_bytes() == OTHER

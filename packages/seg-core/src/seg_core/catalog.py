@@ -101,8 +101,10 @@ class DatasetEntry(Entry):
         label_set: name for `seg_core.resolve_metadata`, or None where the user brings the metadata.
         splits: names of the splits.
         needs_root: whether the data set reads files of the user's.
+        download: whether its archives are public, so that it takes `download=True`.
     """
 
     label_set: str | None = None
     splits: tuple[str, ...] = ("train", "val", "test")
     needs_root: bool = True
+    download: bool = False

@@ -1,11 +1,11 @@
-"""Published files, fetched once into torch.hub's folder: checked before they take their name, and every time after.
+"""Published files, fetched once into a folder: checked before they take their name, and every time after.
 
 A file is written to `<name>.part` and renamed when it is whole and has the published hash. What a broken connection
 leaves there is continued the next time, if the server says that the file is still the same one. `seg-manifest.json`
 beside the files keeps the full hash of each that was ever used; where nothing was published to compare with, the hash
 of the first use is what later uses are compared with.
 
-`TORCH_HOME` moves the folder; with `SEG_OFFLINE=1` no request is made.
+Weights go to torch.hub's folder, which `TORCH_HOME` moves. With `SEG_OFFLINE=1` no request is made.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from seg_core.__about__ import __version__
 from seg_core.atomic import write_text
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 
-__all__ = ["ManifestRow", "fetch", "is_offline", "read_manifest", "stored_path"]
+__all__ = ["ManifestRow", "fetch", "is_offline", "locked", "read_manifest", "stored_path"]
 
 READ_TIMEOUT = 30.0
 """Seconds that a server may be silent."""
@@ -47,6 +47,7 @@ _MANIFEST = "seg-manifest.json"
 _LINE_BYTES = 100_000_000  # a line of progress for each, where the whole is unknown
 _POLL = 0.02  # seconds
 _DIGITS_SHOWN = 16
+_MD5 = "md5:"
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -60,23 +61,27 @@ class ManifestRow(TypedDict):
     first_used: str
 
 
-def fetch(url: str, digest: str = "", progress: bool = True) -> Path:
-    """Returns the file of `url` in torch.hub's folder; it is downloaded if it is not there, and checked in any case.
+def fetch(
+    url: str, digest: str = "", progress: bool = True, folder: Path | None = None, argument: str = "weights="
+) -> Path:
+    """Returns the file of `url` in a folder; it is downloaded if it is not there, and checked in any case.
 
     Two processes may fetch the same file at once: one downloads, the other waits for it.
 
     Args:
         url: of the file; its last part is the file's name.
-        digest: hexadecimal sha256 of the file, whole or its first digits; empty where none was published, then the one
-            of the first use counts.
+        digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty where none was
+            published, then the sha256 of the first use counts.
         progress: whether to show on stderr how far the download is.
+        folder: where the file goes; torch.hub's folder for checkpoints if None.
+        argument: where a user can give the path of a file fetched by hand, for messages.
 
     Raises:
         CorruptFileError: if the file is not the published one.
         WriteError: if it cannot be fetched or stored; what came of it is kept for the next try.
     """
-    path = stored_path(url)
-    target = _Target(url, path, *_expectation(path, url, digest))
+    path = stored_path(url, folder)
+    target = _Target(url, path, *_expectation(path, url, digest, argument), argument)
     with _disk_errors(target):
         if not path.is_file():
             if is_offline():
@@ -84,22 +89,22 @@ def fetch(url: str, digest: str = "", progress: bool = True) -> Path:
             with _turn(target, progress) as part:
                 if not path.is_file():  # another process may have fetched it meanwhile
                     _download(target, part, progress)
-        found = _sha256(path)
+        found, sha256 = _digest_of(path, target.digest)
     if not found.startswith(target.digest):
         raise CorruptFileError(
             f"{path} is not the file published at {url}: expected {target.expected}, got {_hash_words(found)}; delete "
-            "the file to fetch it again, or give the path of the right one as weights="
+            f"the file to fetch it again, or give the path of the right one as {argument}"
         )
     try:
-        _record(path, url, found)
+        _record(path, url, sha256)
     except WriteError as error:  # a folder that others look after can still be used
         if not digest:
             logger.warning("a later change of %s would not be noticed: %s", path, error)
     return path
 
 
-def stored_path(url: str) -> Path:
-    """Returns where the file of `url` is, or would be, in torch.hub's folder.
+def stored_path(url: str, folder: Path | None = None) -> Path:
+    """Returns where the file of `url` is, or would be, in `folder` (torch.hub's for checkpoints if None).
 
     Raises:
         InvalidArgumentError: if the url ends in no file name.
@@ -107,7 +112,7 @@ def stored_path(url: str) -> Path:
     name = Path(unquote(urlparse(url).path)).name
     if name in ("", "..", _MANIFEST):
         raise InvalidArgumentError(f"url {url!r} ends in no name for a file; give the address of a file")
-    return _folder() / name
+    return (folder or _hub_folder()) / name
 
 
 def is_offline() -> bool:
@@ -115,13 +120,13 @@ def is_offline() -> bool:
     return os.environ.get("SEG_OFFLINE", "") not in ("", "0")
 
 
-def read_manifest() -> dict[str, ManifestRow]:
-    """Returns what is known about the files that were used so far, by name.
+def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
+    """Returns what is known about the files of a folder that were used so far, by name; torch.hub's folder if None.
 
     Raises:
         CorruptFileError: if the manifest was damaged.
     """
-    path = _folder() / _MANIFEST
+    path = (folder or _hub_folder()) / _MANIFEST
     try:
         rows: dict[str, ManifestRow] = json.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(row[key], str) for row in rows.values() for key in ("url", "sha256", "first_used")):
@@ -137,7 +142,7 @@ def read_manifest() -> dict[str, ManifestRow]:
     )
 
 
-def _folder() -> Path:
+def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
@@ -148,33 +153,37 @@ class _Target:
     Attributes:
         url: of the file.
         path: where it goes.
-        digest: first digits of its sha256, or nothing.
+        digest: first digits of its sha256, or `md5:` and its md5, or nothing.
         expected: the same in words.
+        argument: where a user can give the path of a file, for messages.
     """
 
     url: str
     path: Path
     digest: str
     expected: str
+    argument: str
 
     def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
         """Returns the message of a failure: what was got instead of what, and what the user can do."""
         return (
             f"cannot fetch {self.url}: expected {expected or self.expected}, got {got}. {then}The file goes to "
-            f"{self.path}: fetch the file by hand and put it there under that name, or give its path as weights="
+            f"{self.path}: fetch the file by hand and put it there under that name, or give its path as {self.argument}"
         )
 
 
-def _expectation(path: Path, url: str, digest: str) -> tuple[str, str]:
-    """Returns the digits that the file's sha256 begins with, and what is expected in words."""
-    row = read_manifest().get(path.name)
+def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
+    """Returns the digits that the file's hash begins with, and what is expected in words."""
+    row = read_manifest(path.parent).get(path.name)
+    if digest.startswith(_MD5):  # the manifest knows nothing of it, and the published one counts
+        return digest, _hash_words(digest)
     if row is not None and row["sha256"].startswith(digest) and (row["url"] == url or digest):
         known = f" (as at first use on {row['first_used']}; delete its row in {_MANIFEST} to accept another file)"
         return row["sha256"], _hash_words(row["sha256"]) + ("" if digest else known)
     if row is not None and not digest and path.is_file():
         raise CorruptFileError(
             f"{path} was fetched from {row['url']}, and {url} has a file of the same name; move or delete it, or give "
-            "the path of the right one as weights="
+            f"the path of the right one as {argument}"
         )
     return digest, _hash_words(digest) if digest else "a file (no hash of it was published)"
 
@@ -304,7 +313,7 @@ def _broken_off(target: _Target, got: str, total: int | None) -> str:
 
 
 def _check(target: _Target, part: Path) -> None:
-    found = _sha256(part)
+    found, _ = _digest_of(part, target.digest)
     if not found.startswith(target.digest):
         then = "It was thrown away; try again, and report it if it stays so. "
         raise CorruptFileError(target.failure(_hash_words(found), then=then))
@@ -382,12 +391,12 @@ class _Progress:
 
 def _record(path: Path, url: str, digest: str) -> None:
     """Writes the row of a file into the manifest, unless it says so already."""
-    row = read_manifest().get(path.name)
+    row = read_manifest(path.parent).get(path.name)
     if row is not None and row["sha256"] == digest:
         return
     manifest = path.with_name(_MANIFEST)
-    with _locked(manifest):
-        rows = read_manifest()  # with the rows that others wrote meanwhile
+    with locked(manifest):
+        rows = read_manifest(path.parent)  # with the rows that others wrote meanwhile
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         rows[path.name] = ManifestRow(url=url, sha256=digest, bytes=path.stat().st_size, first_used=today)
         write_text(manifest, json.dumps(rows, indent=2, sort_keys=True) + "\n")
@@ -399,7 +408,7 @@ def _turn(target: _Target, progress: bool) -> Iterator[Path]:
     part = target.path.with_name(target.path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is downloading {target.url}; waiting for it" if progress else ""
-    with _locked(part, waiting) as held:
+    with locked(part, waiting) as held:
         if held:
             yield part
             return
@@ -412,14 +421,14 @@ def _turn(target: _Target, progress: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, waiting: str = "") -> Iterator[bool]:
+def locked(path: Path, waiting: str = "", watch: bool = True) -> Iterator[bool]:
     """Waits until no other process works on `path` and keeps others waiting for the block; yields whether it could.
-
-    It gives up when `path` has not grown for twice the time that a server may be silent: whoever works on it is stuck.
 
     Args:
         path: of the file; the lock is a file beside it, gone with its process.
         waiting: what to say on stderr when there is something to wait for.
+        watch: whether to give up when `path` has not grown for twice the time that a server may be silent, since
+            whoever works on it is stuck; not for work that does not show there.
     """
     lock = path.with_name(path.name + ".lock")
     handle = None
@@ -432,7 +441,7 @@ def _locked(path: Path, waiting: str = "") -> Iterator[bool]:
             found = _size(path)
             if found != size:
                 size, since = found, time.monotonic()
-            elif time.monotonic() - since > 2 * READ_TIMEOUT:
+            elif watch and time.monotonic() - since > 2 * READ_TIMEOUT:
                 break
             time.sleep(_POLL)
     try:
@@ -483,6 +492,8 @@ def _disk_errors(target: _Target) -> Iterator[None]:
 
 
 def _hash_words(digest: str) -> str:
+    if digest.startswith(_MD5):
+        return f"the md5 {digest.removeprefix(_MD5)}"
     return f"a sha256 that begins with {digest[:_DIGITS_SHOWN]}"
 
 
@@ -493,6 +504,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _sha256(path: Path) -> str:
+def _digest_of(path: Path, like: str) -> tuple[str, str]:
+    """Returns a file's hash of the kind that `like` is, and its sha256."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            sha256.update(block)
+            if like.startswith(_MD5):
+                md5.update(block)
+    digest = sha256.hexdigest()
+    return (_MD5 + md5.hexdigest() if like.startswith(_MD5) else digest), digest
