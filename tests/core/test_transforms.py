@@ -348,3 +348,20 @@ def test_repr_names_every_setting():
     assert repr(SegmentationTransform(8, scale_range=(0.5, 2))) == (
         "SegmentationTransform(size=(8, 8), mask_fill=255, scale_range=(0.5, 2.0), image_fill=(124, 116, 104))"
     )
+
+
+@pytest.mark.parametrize("size", [None, 16, (20, 100), (80, 40)])
+@pytest.mark.parametrize("kind", [Image.fromarray, np.asarray, torch.from_numpy], ids=["pil", "array", "tensor"])
+def test_transform_mask_gives_the_mask_of_a_call(size, kind):
+    array, mask = sample()
+    transform = SegmentationTransform(size, scale_range=None if size is None else (0.4, 2.5))
+    for seed in range(10):
+        expected = transform(array, kind(mask), generator=generator(seed))[1]
+        found = transform.transform_mask(kind(mask), generator=generator(seed))
+        assert isinstance(found, tv_tensors.Mask)
+        assert torch.equal(found, expected)
+
+
+def test_transform_mask_of_another_kind_is_an_error():
+    with pytest.raises(InvalidArgumentError, match=r"mask must have an integer type, got torch.float32"):
+        SegmentationTransform(16).transform_mask(torch.zeros(4, 4))

@@ -110,27 +110,49 @@ class SegmentationTransform:
                     f"image and mask must have one size, got image {height}x{width} and mask "
                     f"{mask_height}x{mask_width} (height x width)"
                 )
-        if self.size is None:
-            rows: _Span = (0, height, 0, height)
-            columns: _Span = (0, width, 0, width)
-        else:
-            factor, y, x = self._draw(generator)
-            rows = _span(height, self.size[0], factor, y)
-            columns = _span(width, self.size[1], factor, x)
+        rows, columns = self._draw_window(height, width, generator)
         picture = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
         picture = resize_image(picture, (rows[3], columns[3]))
-        mask_tensor = None if mask is None else _nearest(_crop_mask(mask, rows, columns), rows, columns)
         if self.size is not None:
             picture = _place(picture, self.size, rows, columns, self.image_fill)
-            if mask_tensor is not None:
-                mask_tensor = self._place_mask(mask_tensor, self.size, rows, columns)
-        return tv_tensors.Image(picture), None if mask_tensor is None else tv_tensors.Mask(mask_tensor)
+        return tv_tensors.Image(picture), None if mask is None else self._mask_window(mask, rows, columns)
+
+    def transform_mask(
+        self, mask: Image.Image | np.ndarray[Any, Any] | Tensor, *, generator: torch.Generator | None = None
+    ) -> tv_tensors.Mask:
+        """Returns the mask that a call with its picture and an equal generator gives, at a fraction of the work.
+
+        So a window can be looked at before the picture is resized.
+
+        Args:
+            mask: as for a call.
+            generator: as for a call.
+
+        Raises:
+            InvalidArgumentError: if the mask is not of the kind that a call takes.
+        """
+        mask = _checked_mask(mask)
+        height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
+        return self._mask_window(mask, *self._draw_window(height, width, generator))
 
     def __repr__(self) -> str:
         return (
             f"SegmentationTransform(size={self.size}, mask_fill={self.mask_fill}, scale_range={self.scale_range}, "
             f"image_fill={self.image_fill})"
         )
+
+    def _draw_window(self, height: int, width: int, generator: torch.Generator | None) -> tuple[_Span, _Span]:
+        """Returns the rows and the columns of the window; without `size` all of them, and nothing is drawn."""
+        if self.size is None:
+            return (0, height, 0, height), (0, width, 0, width)
+        factor, y, x = self._draw(generator)
+        return _span(height, self.size[0], factor, y), _span(width, self.size[1], factor, x)
+
+    def _mask_window(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> tv_tensors.Mask:
+        tensor = _nearest(_crop_mask(mask, rows, columns), rows, columns)
+        if self.size is not None:
+            tensor = self._place_mask(tensor, self.size, rows, columns)
+        return tv_tensors.Mask(tensor)
 
     def _draw(self, generator: torch.Generator | None) -> tuple[float, float, float]:
         """Returns the factor and the two positions in 0 to 1; always as many draws, whatever the settings."""
