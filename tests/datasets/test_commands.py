@@ -4,7 +4,7 @@ import pytest
 
 from seg_core.command import main
 from seg_core.registry import DATASETS
-from seg_datasets import catalog
+from seg_datasets import MapillaryVistas, catalog, fake
 
 
 def test_datasets_alone_lists_every_name_with_classes_and_splits(capsys):
@@ -13,7 +13,7 @@ def test_datasets_alone_lists_every_name_with_classes_and_splits(capsys):
     for name, entry in catalog.DATASETS.items():
         (line,) = (line for line in lines if line.startswith(f"{name} "))
         assert entry.summary in line
-        assert "train val test" in line
+        assert " ".join(entry.splits) in line
     assert any(line.startswith("CamVid") and " 11 " in line for line in lines)
     assert any(line.startswith("FolderDataset") and " yours " in line for line in lines)
 
@@ -42,7 +42,40 @@ def test_show_folder_dataset_prints_both_layouts(capsys):
 
 def test_show_shapes_says_that_there_are_no_files(capsys):
     assert main(["datasets", "show", "Shapes"]) == 0
-    assert "no files" in capsys.readouterr().out
+    assert "drawn when asked for" in capsys.readouterr().out
+
+
+def test_show_unified_says_whose_classes_it_has(capsys):
+    assert main(["datasets", "show", "Unified"]) == 0
+    assert "the argument label_set" in capsys.readouterr().out
+
+
+def test_fake_writes_a_data_set_that_reads_and_fills_no_folder_twice(capsys, tmp_path):
+    folder = tmp_path / "vistas"
+    arguments = ["datasets", "fake", "MapillaryVistas", str(folder), "--edition", "v1.2", "--size", "20", "30"]
+    assert main(arguments) == 0
+    assert f"wrote an invented MapillaryVistas to {folder}" in capsys.readouterr().out
+    image, mask = MapillaryVistas(folder, version="v1.2")[0]
+    assert (image.shape, mask.shape) == ((3, 20, 30), (20, 30))
+    assert main(arguments) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_fake_of_a_data_set_without_layout_is_an_error(capsys, tmp_path):
+    assert main(["datasets", "fake", "Shapes", str(tmp_path / "a")]) == 1
+    assert "no official layout" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_download_of_what_is_there_tells_how_many_pictures(capsys, tmp_path):
+    fake("ADE20K", tmp_path / "ade")
+    assert main(["datasets", "download", "ADE20K", str(tmp_path / "ade"), "--split", "validation"]) == 0
+    assert "ADE20K val: 2 pictures" in capsys.readouterr().out
+
+
+def test_download_of_what_is_not_public_says_how_to_get_it(capsys, tmp_path):
+    assert main(["datasets", "download", "Cityscapes", str(tmp_path)]) == 1
+    assert "cityscapes-dataset.com" in capsys.readouterr().err
 
 
 def test_show_data_set_registered_by_hand_prints_its_docstring(capsys):

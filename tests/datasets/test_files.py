@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from seg_core import CorruptFileError, DatasetNotFoundError, LabelMap
+from seg_datasets import files
 from seg_datasets.files import Pair, describe_folder, files_by_stem, read_image, read_mask, read_pair
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -148,3 +149,15 @@ def test_describe_folder_counts_matching_and_other_files(tmp_path):
         (tmp_path / name).touch()
     text = describe_folder(tmp_path, (".png",), "pictures")
     assert text == f"{tmp_path}: 1 pictures, 3 other entries (.gif, no suffix)"
+
+
+def test_read_image_as_large_as_official_ones_get_gives_no_warning_and_a_bomb_is_an_error(tmp_path, monkeypatch):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above that, and raises above twice that
+    monkeypatch.setattr(files, "_LARGEST", 1200)
+    assert read_image(tmp_path / "a.png").shape == (3, 30, 40)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.setattr(files, "_LARGEST", 500)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(CorruptFileError, match=r"a.png cannot be read: .*decompression bomb"):
+        read_image(tmp_path / "a.png")

@@ -148,7 +148,7 @@ def test_masks_as_jpeg_error_says_that_lossy_formats_destroy_ids(flat):
 def test_many_lonely_files_error_names_the_first_five(flat):
     for number in range(7):
         (flat / "masks" / f"p{number:02}.png").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"p00.png, p01.png, .*p04.png and 2 more without a mask"):
+    with pytest.raises(DatasetNotFoundError, match=r"without a mask: 7 \(p00.png, p01.png, .*p04.png and 2 more\)"):
         FolderDataset(flat, LABELS)
 
 

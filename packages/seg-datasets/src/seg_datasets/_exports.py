@@ -4,6 +4,8 @@ from seg_datasets.catalog import DATASETS
 
 EXPORTS = {
     **{name: entry.target for name, entry in DATASETS.items()},
+    "fake": "seg_datasets.doctor.fake:fake",
     "get_dataset": "seg_datasets.factory:get_dataset",
     "list_datasets": "seg_datasets.factory:list_datasets",
+    "unify": "seg_datasets.unified:unify",
 }

@@ -5,14 +5,85 @@ from seg_core.catalog import DatasetEntry, Entry
 __all__ = ["COMMANDS", "DATASETS"]
 
 DATASETS: dict[str, DatasetEntry] = {
+    "ADE20K": DatasetEntry(
+        "seg_datasets.ade20k:ADE20K",
+        "everyday scenes indoors and outdoors, 20210 / 2000 pictures",
+        label_set="ADE20K",
+        download=True,
+    ),
+    "BDD100K": DatasetEntry(
+        "seg_datasets.bdd100k:BDD100K",
+        "streets of the United States, 7000 / 1000 / 2000 pictures of 1280x720, the classes of Cityscapes",
+        label_set="BDD100K",
+    ),
+    "COCOStuff": DatasetEntry(
+        "seg_datasets.coco_stuff:COCOStuff",
+        "everyday scenes with things and stuff, 118287 / 5000 pictures; also its 27 supercategories",
+        label_set="COCOStuff",
+        download=True,
+        splits=("train", "val"),
+    ),
     "CamVid": DatasetEntry(
         "seg_datasets.camvid:CamVid",
-        "road scenes from a driving car, 367 / 101 / 233 pictures of 480x360, 11 classes",
+        "road scenes from a driving car, 367 / 101 / 233 pictures of 480x360",
         label_set="CamVid",
+    ),
+    "Cityscapes": DatasetEntry(
+        "seg_datasets.cityscapes:Cityscapes",
+        "streets of German cities, 2975 / 500 / 1525 pictures of 2048x1024, all 34 ids; fine and coarse",
+        label_set="Cityscapes",
+        splits=("train", "val", "test", "train_extra"),
+    ),
+    "CityscapesCategory": DatasetEntry(
+        "seg_datasets.cityscapes:CityscapesCategory",
+        "Cityscapes with its 7 categories",
+        label_set="CityscapesCategory",
+        splits=("train", "val", "test", "train_extra"),
+    ),
+    "CityscapesClass": DatasetEntry(
+        "seg_datasets.cityscapes:CityscapesClass",
+        "Cityscapes with the 19 classes that its benchmark evaluates",
+        label_set="CityscapesClass",
+        splits=("train", "val", "test", "train_extra"),
     ),
     "FolderDataset": DatasetEntry(
         "seg_datasets.folder:FolderDataset",
         "your own pictures and index masks, in two folders per split or in two folders that are split here",
+    ),
+    "LIP": DatasetEntry(
+        "seg_datasets.lip:LIP",
+        "Look Into Person: body parts and clothes of one person, 30462 / 10000 / 10000 pictures",
+        label_set="LIP",
+    ),
+    "LoveDA": DatasetEntry(
+        "seg_datasets.loveda:LoveDA",
+        "land cover in towns and in the country from the air, 2522 / 1669 / 1796 pictures of 1024x1024",
+        label_set="LoveDA",
+        download=True,
+    ),
+    "MapillaryVistas": DatasetEntry(
+        "seg_datasets.mapillary_vistas:MapillaryVistas",
+        "streets all over the world, 18000 / 2000 / 5000 large pictures; v2.0, or v1.2 with 65 classes",
+        label_set="MapillaryVistas",
+    ),
+    "PascalContext": DatasetEntry(
+        "seg_datasets.pascal_context:PascalContext",
+        "VOC 2010 with every pixel labelled, 4998 / 5105 pictures; 59 classes, or 60 with the background",
+        label_set="PascalContext",
+        splits=("train", "val"),
+    ),
+    "Potsdam": DatasetEntry(
+        "seg_datasets.isprs:Potsdam",
+        "a town from the air, 24 / 14 tiles of 6000x6000, masks in colours",
+        label_set="Potsdam",
+        splits=("train", "test"),
+    ),
+    "SBD": DatasetEntry(
+        "seg_datasets.sbd:SBD",
+        "Semantic Boundaries: the classes of VOC on more of its pictures, 8498 / 2857; masks in .mat files",
+        label_set="SBD",
+        download=True,
+        splits=("train", "val", "train_noval"),
     ),
     "Shapes": DatasetEntry(
         "seg_datasets.shapes:Shapes",
@@ -20,8 +91,34 @@ DATASETS: dict[str, DatasetEntry] = {
         label_set="Shapes",
         needs_root=False,
     ),
+    "Unified": DatasetEntry(
+        "seg_datasets.unified:Unified",
+        "several data sets under one label set, such as Street or Aerial",
+        needs_root=False,
+    ),
+    "VOC": DatasetEntry(
+        "seg_datasets.voc:VOC",
+        "PASCAL VOC 2012: objects of 20 kinds, 1464 / 1449 pictures, 10582 with SBD's as trainaug",
+        label_set="VOC",
+        download=True,
+        splits=("train", "val", "test", "trainval", "trainaug"),
+    ),
+    "Vaihingen": DatasetEntry(
+        "seg_datasets.isprs:Vaihingen",
+        "a village from the air in infrared, red and green, 16 / 17 tiles, masks in colours",
+        label_set="Vaihingen",
+        splits=("train", "test"),
+    ),
+    "iSAID": DatasetEntry(
+        "seg_datasets.isaid:iSAID",
+        "objects in aerial pictures, 1411 / 458 / 937 large pictures or patches of them",
+        label_set="iSAID",
+    ),
 }
 
 COMMANDS: dict[str, Entry] = {
-    "datasets": Entry("seg_datasets.commands:DATASETS_COMMAND", "list the data sets, show one and its expected layout"),
+    "datasets": Entry(
+        "seg_datasets.commands:DATASETS_COMMAND",
+        "list the data sets, show one and its expected layout, fetch one, invent one",
+    ),
 }

@@ -1,4 +1,4 @@
-"""`seg datasets`: the data sets of the installed packages, and what one of them expects on disk."""
+"""`seg datasets`: the data sets of the installed packages, what one expects on disk, and invented ones to try."""
 
 import argparse
 import inspect
@@ -15,10 +15,32 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one data set: classes, splits, expected layout, licence, citation")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
+    download = actions.add_parser("download", help="fetch and unpack a data set whose archives are public")
+    download.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
+    download.add_argument("folder", metavar="DIR", help="where the archives and the data set go")
+    download.add_argument("--split", default="train", help="what to fetch, as far as archives tell splits apart")
+    fake = actions.add_parser("fake", help="write a tiny invented data set with the official names and folders")
+    fake.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
+    fake.add_argument("folder", metavar="DIR", help="where to write; empty or not there yet")
+    fake.add_argument("--edition", help="which version of the data set, as v1.2; the first unless told")
+    fake.add_argument(
+        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    print(_details(arguments.name) if arguments.action == "show" else _listing())
+    if arguments.action == "fake":
+        from seg_datasets.doctor.fake import fake
+
+        folder = fake(arguments.name, arguments.folder, edition=arguments.edition, size=tuple(arguments.size))
+        print(f"wrote an invented {arguments.name} to {folder}")
+    elif arguments.action == "download":
+        from seg_datasets.factory import get_dataset
+
+        dataset = get_dataset(arguments.name, arguments.folder, split=arguments.split, download=True)
+        print(f"{arguments.name} {dataset.split}: {len(dataset)} pictures in {arguments.folder}")
+    else:
+        print(_details(arguments.name) if arguments.action == "show" else _listing())
     return 0
 
 
@@ -44,6 +66,8 @@ def _details(name: str) -> str:
     lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
     if isinstance(entry, DatasetEntry):
         lines += [f"splits    {', '.join(entry.splits)}"]
+        if entry.download:
+            lines += [f"download  public: seg datasets download {name} DIR"]
         if entry.label_set is not None:
             metadata = resolve_metadata(entry.label_set)
             for title, text in (
@@ -57,11 +81,15 @@ def _details(name: str) -> str:
             lines += ["", f"classes ({metadata.num_classes}; {metadata.ignore_index} is ignored)"]
             for index, (label, color) in enumerate(zip(metadata.labels, metadata.colors, strict=True)):
                 lines.append(f"  {index:>3}  {label:<{width}}  rgb {','.join(map(str, color))}")
-        else:
+        elif "metadata" in inspect.signature(DATASETS.get(name)).parameters:
             lines.append("classes   yours: the argument metadata")
+        else:
+            lines.append("classes   those of the label set that you choose: the argument label_set")
     dataset_class = DATASETS.get(name)
-    layout = getattr(dataset_class, "layout", None) or inspect.getdoc(dataset_class) or "(not described)"
-    lines += ["", "on disk" if not isinstance(entry, DatasetEntry) or entry.needs_root else "no files"]
+    edition = getattr(dataset_class, "edition", None)
+    layout = edition.layout.tree if edition is not None else getattr(dataset_class, "layout", None)
+    layout = layout or inspect.getdoc(dataset_class) or "(not described)"
+    lines += ["", "on disk"]
     lines += [f"  {line}".rstrip() for line in layout.strip("\n").splitlines()]
     return "\n".join(lines)
 
@@ -70,5 +98,8 @@ DATASETS_COMMAND = Command(
     configure=_configure,
     run=_run,
     description="Lists the data sets of the installed packages; `show NAME` describes one.",
-    epilog="examples:\n  seg datasets\n  seg datasets show CamVid",
+    epilog=(
+        "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
+        "  seg datasets fake Cityscapes /tmp/cityscapes"
+    ),
 )

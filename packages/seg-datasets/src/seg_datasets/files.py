@@ -1,8 +1,9 @@
 """Files of data sets: pairing pictures with masks, and decoding them, with errors that name the file and the remedy."""
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from seg_core.label_map import LabelMap
 __all__ = [
     "IMAGE_SUFFIXES",
     "MASK_SUFFIXES",
+    "MaskReader",
     "Pair",
     "check_root",
     "check_split",
     "describe_folder",
     "files_by_stem",
     "first_few",
-    "pair_by_stem",
+    "open_picture",
     "read_image",
     "read_mask",
     "read_pair",
@@ -42,10 +44,14 @@ __all__ = [
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep ids as they are: no JPEG, no WebP
 
+MaskReader = Callable[[Path], npt.NDArray[Any]]
+"""Gives the raw ids (H, W) that a mask file holds."""
+
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 _MASK_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
 _EXIF_ORIENTATION = 0x0112
 _MOST_NAMED = 5
+_LARGEST = 180_000_000  # pixels; aerial pictures of iSAID have up to 13000x13000
 
 
 @dataclass(frozen=True)
@@ -129,34 +135,6 @@ def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
     return text
 
 
-def pair_by_stem(images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str) -> list[Pair]:
-    """Returns pictures with the masks of the same stem, sorted by stem.
-
-    Args:
-        images: stem -> picture.
-        masks: stem -> mask; None where there are no masks at all (a test split).
-        where: what is being paired, for messages.
-
-    Raises:
-        DatasetNotFoundError: if a picture has no mask or a mask no picture; the message names the first few.
-    """
-    if masks is None:
-        return [Pair(images[stem], None) for stem in sorted(images)]
-    lonely_images = sorted(images.keys() - masks.keys())
-    lonely_masks = sorted(masks.keys() - images.keys())
-    if lonely_images or lonely_masks:
-        parts = []
-        if lonely_images:
-            parts.append(f"{first_few(images[s].name for s in lonely_images)} without a mask of the same name")
-        if lonely_masks:
-            parts.append(f"{first_few(masks[s].name for s in lonely_masks)} without a picture of the same name")
-        raise DatasetNotFoundError(
-            f"{where}: {len(images)} pictures and {len(masks)} masks do not pair: {'; '.join(parts)}. A picture and "
-            "its mask share their name up to the suffix (a.jpg, a.png); add or remove the files named"
-        )
-    return [Pair(images[stem], masks[stem]) for stem in sorted(images)]
-
-
 def first_few(names: Iterable[str]) -> str:
     """Returns names for a message: the first five, and how many more there are."""
     listed = list(names)
@@ -174,7 +152,7 @@ def read_image(path: Path) -> tv_tensors.Image:
         CorruptFileError: if the file is not a readable 8-bit picture.
         DatasetNotFoundError: if the file is gone.
     """
-    picture = _open(path, "picture")
+    picture = open_picture(path, "picture")
     if picture.mode not in _EIGHT_BIT_MODES:
         raise CorruptFileError(
             f"picture {path} has pixels of mode {picture.mode!r}; 8-bit grey or colour is needed: convert the file"
@@ -193,7 +171,7 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         CorruptFileError: if the file is not a readable picture of one channel.
         DatasetNotFoundError: if the file is gone.
     """
-    picture = _open(path, "mask")
+    picture = open_picture(path, "mask")
     if picture.mode not in _MASK_MODES:
         raise CorruptFileError(
             f"mask {path} is a colour picture (mode {picture.mode!r}); a mask holds one class id per pixel: an index "
@@ -207,13 +185,16 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     return ids.astype(np.uint16, copy=False) if picture.mode.startswith("I") else ids.astype(np.uint8, copy=False)
 
 
-def read_pair(pair: Pair, label_map: LabelMap, remedy: str) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
+def read_pair(
+    pair: Pair, label_map: LabelMap, remedy: str, mask_reader: MaskReader | None = None
+) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
     """Returns picture uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
 
     Args:
         pair: the two files.
         label_map: raw ids of the mask -> train ids.
         remedy: what a user should do about an id that `label_map` does not list, for the message.
+        mask_reader: gives the raw ids of a mask file; `read_mask` if None.
 
     Raises:
         CorruptFileError: if a file cannot be read or the two differ in size.
@@ -223,7 +204,7 @@ def read_pair(pair: Pair, label_map: LabelMap, remedy: str) -> tuple[tv_tensors.
     image = read_image(pair.image)
     if pair.mask is None:
         return image, None
-    raw = read_mask(pair.mask)
+    raw = (mask_reader or read_mask)(pair.mask)
     if raw.shape != image.shape[-2:]:
         raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:]))
     try:
@@ -241,9 +222,15 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _open(path: Path, noun: str) -> Image.Image:
+def open_picture(path: Path, noun: str) -> Image.Image:
+    """Returns a decoded picture, in the mode of its file.
+
+    Raises:
+        CorruptFileError: if it cannot be decoded.
+        DatasetNotFoundError: if the file is gone.
+    """
     try:
-        with Image.open(path) as picture:
+        with _large_pictures_allowed(), Image.open(path) as picture:
             picture.load()
             return picture
     except FileNotFoundError:
@@ -257,6 +244,18 @@ def _open(path: Path, noun: str) -> Image.Image:
             f"{noun} {path} cannot be read: {reason or type(error).__name__}; replace the file, or remove it together "
             "with its partner"
         ) from error
+
+
+@contextlib.contextmanager
+def _large_pictures_allowed() -> Iterator[None]:
+    """Lets Pillow open official pictures without its warning; twice that size stays an error, against bombs."""
+    before = Image.MAX_IMAGE_PIXELS
+    if before is not None:
+        Image.MAX_IMAGE_PIXELS = max(before, _LARGEST)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
@@ -273,7 +272,7 @@ def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int
         f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its picture {pair.image.name} "
         f"{width}x{height}"
     )
-    with Image.open(pair.image) as picture:
+    with _large_pictures_allowed(), Image.open(pair.image) as picture:
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     if orientation != 1:
         return message + (

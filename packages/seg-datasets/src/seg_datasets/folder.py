@@ -18,8 +18,8 @@ from seg_datasets.files import (
     describe_folder,
     files_by_stem,
     first_few,
-    pair_by_stem,
 )
+from seg_datasets.layout import check_missing, pair_by_key
 from seg_datasets.paired import PairedDataset
 
 __all__ = ["FolderDataset"]
@@ -63,6 +63,7 @@ class FolderDataset(PairedDataset):
         label_map: raw ids of the masks -> train ids, for masks that hold other ids: a `LabelMap`, or a table as a
             config writes it, in which `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids
             that it does not list are an error.
+        missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
 
     Attributes:
         metadata: names and colours of the classes.
@@ -87,6 +88,7 @@ class FolderDataset(PairedDataset):
         val_fraction: float = 0.2,
         seed: int = 0,
         label_map: LabelMap | Mapping[Any, Any] | None = None,
+        missing: str = "error",
     ) -> None:
         if not isinstance(val_fraction, int | float) or not 0.0 < val_fraction < 1.0:
             raise InvalidArgumentError(f"val_fraction must lie between 0 and 1, got {val_fraction!r}; 0.2 is usual")
@@ -95,11 +97,11 @@ class FolderDataset(PairedDataset):
         check_split(split, SPLITS, "FolderDataset")
         classes = resolve_metadata(metadata)
         to_train_ids = _settle_label_map(label_map, classes)
-        pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed)
+        pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed, check_missing(missing))
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms)
 
 
-def _find_pairs(root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
+def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing: str) -> list[Pair]:
     has_split_folders = any((root / name / "images").is_dir() for name in SPLITS)
     folder = root / split if has_split_folders else root
     images = files_by_stem(folder / "images", IMAGE_SUFFIXES)
@@ -112,7 +114,8 @@ def _find_pairs(root: Path, split: str, val_fraction: float, seed: int) -> list[
             f"{root}/{split}/masks, or {root}/images and {root}/masks, with pictures ({_kinds(IMAGE_SUFFIXES)}) and "
             f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) of the same names"
         )
-    pairs = pair_by_stem(images, None if without_masks else masks, f"FolderDataset {split} in {folder}")
+    where = f"FolderDataset {split} in {folder}"
+    pairs = pair_by_key(images, None if without_masks else masks, where, missing, "or give missing='skip'")
     return pairs if has_split_folders else _part(pairs, root, split, val_fraction, seed)
 
 

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from seg_core.label_map import LabelMap
 from seg_core.metadata import DatasetMetadata
-from seg_datasets.files import Pair, read_pair
+from seg_datasets.files import MaskReader, Pair, read_pair
 
 __all__ = ["PairedDataset"]
 
@@ -23,6 +23,11 @@ class PairedDataset(Dataset[Any]):
         remedy: what to do about a mask with other ids, for the message.
         transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
             RGB, and mask (H, W), uint8 where the ids fit, else int32, or None where there is no mask.
+        mask_reader: gives the raw ids of a mask file; `seg_datasets.files.read_mask` if None. Workers need a copy, so
+            it must be picklable.
+
+    Attributes:
+        metadata, split, transforms, label_map, mask_reader: as given.
     """
 
     def __init__(
@@ -33,13 +38,15 @@ class PairedDataset(Dataset[Any]):
         label_map: LabelMap,
         remedy: str,
         transforms: Callable[..., Any] | None,
+        mask_reader: MaskReader | None = None,
     ) -> None:
         self.metadata = metadata
         self.split = split
         self.transforms = transforms
+        self.label_map = label_map
         self._pairs = pairs
-        self._label_map = label_map
         self._remedy = remedy
+        self.mask_reader = mask_reader
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -51,7 +58,7 @@ class PairedDataset(Dataset[Any]):
             CorruptFileError: if a file is damaged, or picture and mask differ in size.
             LabelOutOfRangeError: if the mask holds an id that the label map does not list.
         """
-        image, mask = read_pair(self._pairs[index], self._label_map, self._remedy)
+        image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader)
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Looking after data sets: invented trees of every layout."""

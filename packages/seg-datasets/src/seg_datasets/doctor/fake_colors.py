@@ -1,0 +1,36 @@
+"""Masks in colours, for invented trees of the data sets that have such."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seg_datasets.color_masks import ColorReader
+from seg_datasets.official import Edition
+
+__all__ = ["write_colors"]
+
+
+def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition) -> None:
+    """Writes a mask (H, W) of raw ids in the colours that the edition's masks have.
+
+    Ids that no colour stands for become the first one that has a colour. Below a folder `ann_dir`, where mmsegmentation
+    keeps the masks it converted, the picture holds the ids themselves.
+
+    Args:
+        path: the file; its suffix decides between PNG and TIFF.
+        ids: raw ids.
+        edition: its mask reader knows the colours.
+    """
+    reader = edition.mask_reader
+    assert isinstance(reader, ColorReader), "only editions with colour masks have such files"
+    ids = np.where(np.isin(ids, list(reader.colors)), ids, min(reader.colors))
+    if "ann_dir" in path.parts:
+        Image.fromarray(ids.astype(np.uint8)).save(path)
+        return
+    table = np.zeros((max(reader.colors) + 1, 3), np.uint8)
+    for index, color in reader.colors.items():
+        table[index] = color
+    Image.fromarray(table[ids]).save(path)

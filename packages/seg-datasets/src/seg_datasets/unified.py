@@ -1,0 +1,139 @@
+"""Several data sets of like nature as one, under one label set.
+
+Which class becomes which is data, not code: the conversions of seg_core, such as those to `Street` (Cityscapes,
+BDD100K, Mapillary Vistas) and `Aerial` (LoveDA, Potsdam, Vaihingen). `seg_core.list_conversions("Street")` tells what
+can join.
+"""
+
+import bisect
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch.utils.data import Dataset
+
+from seg_core.conversion import label_map_between
+from seg_core.errors import InvalidArgumentError
+from seg_core.label_map import LabelMap
+from seg_core.metadata import DatasetMetadata, resolve_metadata
+from seg_datasets.factory import get_dataset
+
+__all__ = ["Unified", "unify"]
+
+LAYOUT = "what each of the members expects in its own root"
+
+
+class Unified(Dataset[Any]):
+    """The samples of several data sets, one after the other, with the classes of one label set.
+
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignored value.
+    Classes that have no counterpart there are ignored.
+
+    Args:
+        root: folder that the members' roots are relative to; None for the current one.
+        split: `"train"`, `"val"`, `"test"`, or what the members have besides; each reads its own.
+        transforms: called as `transforms(image, mask)`; its result is the sample.
+        label_set: name of the label set, as `"Street"` or `"Aerial"`.
+        members: data sets, or tables of what `get_dataset` takes, as in
+            `{"name": "BDD100K", "root": "data/bdd100k", "missing": "error"}`; a table may name a split of its own.
+
+    Attributes:
+        metadata: names and colours of the classes of `label_set`.
+        split: as given.
+        members: the data sets.
+
+    Raises:
+        InvalidArgumentError: if there are no members, a table lacks the name, or a member has no metadata.
+        UnknownNameError: if there is no such label set, or a member's classes cannot be converted to it.
+        DatasetNotFoundError: if a member's files are not where they are expected.
+    """
+
+    layout: ClassVar[str] = LAYOUT
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        label_set: str | DatasetMetadata,
+        members: Sequence[Any],
+    ) -> None:
+        if isinstance(members, Mapping | str) or not members:
+            raise InvalidArgumentError(
+                'members must be a list of data sets or of tables such as {"name": "BDD100K", "root": "data/bdd100k"}, '
+                f"got {members!r}"
+            )
+        self.metadata = resolve_metadata(label_set)
+        self.split = split
+        self.transforms = transforms
+        self.members = [_opened(member, root, split) for member in members]
+        self._label_maps: list[LabelMap] = [
+            label_map_between(member.metadata, self.metadata) for member in self.members
+        ]
+        self._ends = list(itertools.accumulate(len(member) for member in self.members))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Any:
+        """Returns sample `index`: (image, mask), or what `transforms` makes of them.
+
+        Raises:
+            IndexError: if there is no such sample.
+            CorruptFileError, LabelOutOfRangeError: as the member raises them.
+        """
+        member, place = self._find(index)
+        image, mask = self.members[member][place]
+        if mask is not None:
+            mask = self._label_maps[member](mask)
+        return (image, mask) if self.transforms is None else self.transforms(image, mask)
+
+    def file_names(self, index: int) -> tuple[str, ...]:
+        """Returns the paths of picture and mask of sample `index`."""
+        member, place = self._find(index)
+        return tuple(self.members[member].file_names(place))
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Returns which member a sample belongs to, and its index there."""
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"index {index} is out of range for {length} pictures")
+        index %= length
+        member = bisect.bisect_right(self._ends, index)
+        return member, index - (self._ends[member - 1] if member else 0)
+
+
+def unify(
+    label_set: str | DatasetMetadata, datasets: Sequence[Any], transforms: Callable[..., Any] | None = None
+) -> Unified:
+    """Returns data sets joined under one label set, see `Unified`.
+
+    Args:
+        label_set: name of the label set, as `"Street"` or `"Aerial"`.
+        datasets: the data sets; their own transforms, if any, come before.
+        transforms: called as `transforms(image, mask)`; its result is the sample.
+
+    Raises:
+        InvalidArgumentError: if there are no data sets, or one has no metadata.
+        UnknownNameError: if there is no such label set, or a data set's classes cannot be converted to it.
+    """
+    split = getattr(datasets[0], "split", "train") if datasets else "train"
+    return Unified(None, split, transforms, label_set=label_set, members=datasets)
+
+
+def _opened(member: Any, root: str | os.PathLike[str] | None, split: str) -> Any:
+    if isinstance(member, Mapping):
+        options = dict(member)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise InvalidArgumentError(f"each of members needs the name of a data set, got {dict(member)!r}")
+        own = options.pop("root", None)
+        if root is not None and own is not None:
+            own = Path(root) / own
+        return get_dataset(name, own, **{"split": split, **options})
+    if not isinstance(getattr(member, "metadata", None), DatasetMetadata):
+        raise InvalidArgumentError(f"each of members needs metadata that tell its classes, got {member!r}")
+    return member
