@@ -3,6 +3,7 @@
 TOPICS = {
     "confusion-matrix": "benchmarks.topics.confusion_matrix:CASES",
     "train-pipeline": "benchmarks.topics.train_pipeline:CASES",
+    "label-remap": "benchmarks.topics.label_remap:CASES",
     "argmax": "benchmarks.topics.argmax:CASES",
     "networks": "benchmarks.topics.networks:CASES",
     "import": "benchmarks.topics.importing:CASES",
