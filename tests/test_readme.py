@@ -1,6 +1,7 @@
 """The READMEs tell the truth: their examples run as they stand, their links lead somewhere."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,10 @@ def test_relative_links_and_config_paths_exist(page):
     paths = [ROOT / path for path in re.findall(r"\b(?:examples|packages|tests)/[\w./-]+\.(?:toml|py|json)", text)]
     missing = [target for target in {*links, *paths} if not target.exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", [PAGES[0], ROOT / "packages" / "seg-datasets" / "README.md"])
+def test_table_of_data_sets_is_that_of_the_catalog(page):
+    script = runpy.run_path(str(ROOT / "scripts" / "write_dataset_table.py"))
+    text = page.read_text(encoding="utf-8")
+    assert script["with_table"](text) == text, "the table is old: hatch run dataset-table"
