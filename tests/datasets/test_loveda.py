@@ -79,7 +79,9 @@ def test_domain_alone_on_disk_is_enough(root):
 
 @pytest.mark.parametrize("domain, hint", [("Rural", "Did you mean 'rural'"), ("", ""), (1, "")])
 def test_domain_unknown_error_lists_the_allowed(root, domain, hint):
-    with pytest.raises(InvalidArgumentError, match=rf"domain must be 'rural', 'urban' or None .*{hint}"):
+    with pytest.raises(
+        InvalidArgumentError, match=rf"domain must be 'rural' or 'urban', got .*{hint}.* None takes both"
+    ):
         LoveDA(root, domain=domain)
 
 

@@ -45,9 +45,7 @@ def test_background_class_has_60_classes_and_ignores_nothing(root):
 
 
 def test_background_unknown_error_says_what_each_means(root):
-    with pytest.raises(
-        InvalidArgumentError, match=r"'ignore' \(59 classes\) or 'class' \(60 classes\), got 'clas'. Did"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"'ignore' or 'class', got 'clas'. Did .* first gives 59 classes"):
         PascalContext(root, background="clas")
     with pytest.raises(InvalidArgumentError, match=r"got None"):
         PascalContext(root, background=None)

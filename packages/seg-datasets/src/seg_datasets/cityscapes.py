@@ -23,8 +23,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from seg_core.conversion import label_map_between
-from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.errors import InvalidArgumentError
 from seg_core.label_map import LabelMap
+from seg_datasets.files import check_choice
 from seg_datasets.layout import Layout, Part
 from seg_datasets.official import Edition, OfficialDataset
 
@@ -111,7 +112,7 @@ class _AnyCityscapes(OfficialDataset):
         missing: str = "error",
         download: bool = False,
     ) -> None:
-        _check_option("annotations", annotations, ANNOTATIONS)
+        check_choice("annotations", annotations, ANNOTATIONS)
         self.edition = self.editions[annotations + self._ending]
         having = [name for name in ANNOTATIONS if split in tuple(self.editions[name].layout.parts)]
         if having and annotations not in having:
@@ -185,7 +186,7 @@ class CityscapesCategory(_AnyCityscapes):
         missing: str = "error",
         download: bool = False,
     ) -> None:
-        _check_option("rest", rest, tuple(REST))
+        check_choice("rest", rest, tuple(REST))
         self._ending = REST[rest]
         super().__init__(
             root,
@@ -196,9 +197,3 @@ class CityscapesCategory(_AnyCityscapes):
             missing=missing,
             download=download,
         )
-
-
-def _check_option(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        hint = nearest(value, allowed) if isinstance(value, str) else ""
-        raise InvalidArgumentError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}.{hint}")

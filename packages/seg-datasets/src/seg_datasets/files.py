@@ -30,6 +30,7 @@ __all__ = [
     "MASK_SUFFIXES",
     "MaskReader",
     "Pair",
+    "check_choice",
     "check_root",
     "check_split",
     "describe_folder",
@@ -86,6 +87,25 @@ def check_root(root: str | os.PathLike[str], dataset: str) -> Path:
             "is expected there"
         )
     return path
+
+
+def check_choice(name: str, value: object, allowed: Sequence[str], note: str = "") -> None:
+    """Checks that an argument has one of a few values.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        allowed: the values.
+        note: a sentence for the end of the message.
+
+    Raises:
+        InvalidArgumentError: if it is none of them.
+    """
+    if isinstance(value, str) and value in allowed:
+        return
+    hint = nearest(value, allowed) if isinstance(value, str) else ""
+    shown = " or ".join(map(repr, allowed))
+    raise InvalidArgumentError(f"{name} must be {shown}, got {value!r}.{hint}{note and ' '}{note}")
 
 
 def check_split(split: str, allowed: Sequence[str], dataset: str) -> str:

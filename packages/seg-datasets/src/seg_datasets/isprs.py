@@ -33,10 +33,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.errors import InvalidArgumentError
 from seg_core.label_map import LabelMap
 from seg_core.metadata import resolve_metadata
 from seg_datasets.color_masks import UNKNOWN, ColorReader
+from seg_datasets.files import check_choice
 from seg_datasets.layout import Layout, Part
 from seg_datasets.official import Edition, OfficialDataset
 
@@ -205,11 +206,7 @@ class Potsdam(OfficialDataset):
         download: bool = False,
     ) -> None:
         _check_eroded(eroded)
-        if bands not in BANDS:
-            hint = nearest(bands, BANDS) if isinstance(bands, str) else ""
-            raise InvalidArgumentError(
-                f"bands must be 'RGB' or 'IRRG', got {bands!r}.{hint} Pictures of four bands (RGBIR) are not read"
-            )
+        check_choice("bands", bands, BANDS, "Pictures of four bands (RGBIR) are not read")
         edition = self.editions[bands + ("-eroded" if eroded else "")]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
         super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)

@@ -19,9 +19,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.label_map import IGNORE, LabelMap
 from seg_datasets.archives import Archive
+from seg_datasets.files import check_choice
 from seg_datasets.layout import Layout, Part
 from seg_datasets.official import Edition, OfficialDataset
 
@@ -97,9 +97,7 @@ class LoveDA(OfficialDataset):
         missing: str = "error",
         download: bool = False,
     ) -> None:
-        allowed = ("rural", "urban")
-        if domain is not None and domain not in allowed:
-            hint = nearest(domain, allowed) if isinstance(domain, str) else ""
-            raise InvalidArgumentError(f"domain must be 'rural', 'urban' or None (both), got {domain!r}.{hint}")
+        if domain is not None:
+            check_choice("domain", domain, ("rural", "urban"), "None takes both")
         self.edition = self.editions[domain or "all"]
         super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)

@@ -26,10 +26,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
+from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.label_map import IGNORE, LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
-from seg_datasets.files import first_few
+from seg_datasets.files import check_choice, first_few
 from seg_datasets.layout import Layout, Part
 from seg_datasets.official import Edition, OfficialDataset
 
@@ -137,9 +137,7 @@ class MapillaryVistas(OfficialDataset):
         missing: str = "error",
         download: bool = False,
     ) -> None:
-        if version not in tuple(self.editions):
-            hint = nearest(version, self.editions) if isinstance(version, str) else ""
-            raise InvalidArgumentError(f"version must be 'v2.0' or 'v1.2', got {version!r}.{hint}")
+        check_choice("version", version, tuple(self.editions))
         self.edition = self.editions[version]
         if not download:  # which is refused anyway, and should be before the folder is looked at
             found = (self.edition.layout.locate(root, name) for name in CONFIGS[version])

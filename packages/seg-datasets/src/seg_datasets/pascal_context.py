@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError, nearest
+from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.label_map import IGNORE, LabelMap
-from seg_datasets.files import Pair, read_mask
+from seg_datasets.files import Pair, check_choice, read_mask
 from seg_datasets.layout import Layout, Part
 from seg_datasets.mat_files import read_mat
 from seg_datasets.official import Edition, OfficialDataset
@@ -151,11 +151,7 @@ class PascalContext(OfficialDataset):
         missing: str = "error",
         download: bool = False,
     ) -> None:
-        if background not in EDITIONS:
-            hint = nearest(background, EDITIONS) if isinstance(background, str) else ""
-            raise InvalidArgumentError(
-                f"background must be 'ignore' (59 classes) or 'class' (60 classes), got {background!r}.{hint}"
-            )
+        check_choice("background", background, tuple(EDITIONS), "The first gives 59 classes, the second 60")
         if background == "ignore" and label_set == "PascalContext60":
             raise InvalidArgumentError(
                 "label_set 'PascalContext60' has a class background, whose pixels background='ignore' leaves out; give "
