@@ -1,7 +1,8 @@
 """Cross entropy over pixels.
 
 As `torch.nn.CrossEntropyLoss` with three differences: targets of any integer type are taken, logits in half precision
-are computed in float32, and a batch without a valid pixel gives a 0 that still has a graph instead of NaN.
+are computed in float32, and a batch without a valid pixel gives a 0 that still has a graph instead of NaN. On a CPU
+large logits are computed in strips (`seg_train.losses.strips`), in less time and memory; elsewhere by torch's function.
 """
 
 from collections.abc import Sequence
@@ -10,11 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from seg_core.errors import InvalidArgumentError
+from seg_train.losses.checking import check_fraction, check_inputs, check_reduction, checked_weight
+from seg_train.losses.strips import log_probabilities_by_strips, takes_strips, without_ignored
 
-__all__ = ["CrossEntropyLoss"]
-
-_REDUCTIONS = ("mean", "sum", "none")
+__all__ = [
+    "CrossEntropyLoss",
+    "cross_entropy_by_strips",
+    "cross_entropy_by_torch",
+    "pixel_factors",
+    "reduce_pixels",
+    "repr_of_weight",
+]
 
 
 class CrossEntropyLoss(nn.Module):
@@ -41,11 +48,9 @@ class CrossEntropyLoss(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if reduction not in _REDUCTIONS:
-            raise InvalidArgumentError(f"reduction must be one of {', '.join(_REDUCTIONS)}, got {reduction!r}")
-        if not 0 <= label_smoothing <= 1:
-            raise InvalidArgumentError(f"label_smoothing must lie in 0 to 1, got {label_smoothing!r}")
-        self.register_buffer("weight", _checked_weight(weight), persistent=False)
+        check_reduction(reduction)
+        check_fraction("label_smoothing", label_smoothing)
+        self.register_buffer("weight", checked_weight(weight), persistent=False)
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
@@ -60,61 +65,86 @@ class CrossEntropyLoss(nn.Module):
         Raises:
             InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
                 one weight per class.
+            LabelOutOfRangeError: if the target holds any other value. With CUDA torch itself stops; compiled code may
+                not.
         """
-        _check(logits, target, self.weight)
+        check_inputs(logits, target, self.weight)
         logits = logits if logits.dtype == torch.float64 else logits.float()
-        target = target.long()
         weight = None if self.weight is None else self.weight.to(logits)
-        loss = F.cross_entropy(
-            logits,
-            target,
-            weight,
-            ignore_index=self.ignore_index,
-            reduction="none" if self.reduction == "none" else "sum",
-            label_smoothing=self.label_smoothing,
-        )
-        if self.reduction != "mean":
-            return loss
-        valid = target != self.ignore_index
-        if weight is None:
-            total = valid.sum().to(loss.dtype)
-        else:
-            total = torch.where(valid, weight[target.where(valid, 0)], 0).sum()
-        # The sum of no pixels is 0 with a graph; divided by 1 it stays so.
-        return loss / total.where(total > 0, 1)
+        way = cross_entropy_by_strips if takes_strips(logits) else cross_entropy_by_torch
+        return way(logits, target, weight, self.ignore_index, self.reduction, self.label_smoothing)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        weight = "" if self.weight is None else f"weight={[round(w, 4) for w in self.weight.tolist()]}, "
         return (
-            f"{weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"{repr_of_weight(self.weight)}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing}"
         )
 
 
-def _checked_weight(weight: Tensor | Sequence[float] | None) -> Tensor | None:
-    if weight is None:
-        return None
-    # A copy, so that what the caller does with the argument later does not change the loss.
-    values = torch.as_tensor(weight).detach().clone()
-    values = values if values.dtype == torch.float64 else values.float()
-    if values.ndim != 1 or not bool((values >= 0).all()) or not bool(values.isfinite().all()):
-        raise InvalidArgumentError(
-            f"weight must hold one finite number of at least 0 per class, got {values.tolist()}; see "
-            "seg_train.class_weights"
-        )
-    return values
+def cross_entropy_by_torch(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Returns what `CrossEntropyLoss` does, by torch's function, for float32 or float64 logits on any device."""
+    seen, ids = without_ignored(logits, target, ignore_index)
+    loss = F.cross_entropy(
+        seen,
+        ids,
+        weight,
+        ignore_index=ignore_index,
+        reduction="none" if reduction == "none" else "sum",
+        label_smoothing=label_smoothing,
+    )
+    return reduce_pixels(loss, pixel_factors(target, ignore_index, weight), reduction)
 
 
-def _check(logits: Tensor, target: Tensor, weight: Tensor | None) -> None:
-    if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
-        raise InvalidArgumentError(
-            f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
-            "resize the logits to the target first"
-        )
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")
-    if weight is not None and len(weight) != logits.shape[1]:
-        raise InvalidArgumentError(
-            f"weight has {len(weight)} entries but the logits have {logits.shape[1]} classes; give one per class"
-        )
+def cross_entropy_by_strips(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Returns what `CrossEntropyLoss` does, for logits that `takes_strips` accepts."""
+    num_classes = logits.shape[1]
+    shares = None
+    if label_smoothing > 0:
+        shares = (logits.new_ones(num_classes) if weight is None else weight) / num_classes
+    own, shared = log_probabilities_by_strips(logits, target, ignore_index, shares)
+    factors = pixel_factors(target, ignore_index, weight)
+    if weight is not None:
+        own = own * factors
+    if label_smoothing > 0:
+        own = (1 - label_smoothing) * own + label_smoothing * shared
+    return -reduce_pixels(own, factors, reduction)
+
+
+def pixel_factors(target: Tensor, ignore_index: int, weight: Tensor | None) -> Tensor:
+    """Returns the weight of each pixel: float (N, ...), 0 for ignored ones; without weights bool, True for valid ones.
+
+    Args:
+        target: any integer type (N, ...), class ids and `ignore_index`.
+        ignore_index: target value of ignored pixels.
+        weight: float (K,), or None for 1 each.
+    """
+    ids = target.long()
+    valid = ids != ignore_index
+    return valid if weight is None else weight[ids.where(valid, 0)].where(valid, 0)
+
+
+def reduce_pixels(losses: Tensor, factors: Tensor, reduction: str) -> Tensor:
+    """Returns the mean, the sum, or all of the losses of pixels.
+
+    Args:
+        losses: float (N, ...), weighted, 0 for ignored pixels; for `"mean"` and `"sum"` also their sum.
+        factors: bool or float (N, ...), the weights of the pixels.
+        reduction: `"mean"`: sum of the losses divided by the sum of the weights; `"sum"`; `"none"`.
+    """
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    total = factors.sum().to(losses.dtype)
+    # the sum of no pixels is 0 with a graph; divided by 1 it stays so
+    return losses.sum() / total.where(total > 0, 1)
+
+
+def repr_of_weight(weight: Tensor | None) -> str:
+    """Returns class weights as the losses show them before their other arguments."""
+    return "" if weight is None else f"weight={[round(w, 4) for w in weight.tolist()]}, "

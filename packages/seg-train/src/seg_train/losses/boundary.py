@@ -1,0 +1,216 @@
+"""Losses of boundaries: what PIDNet and STDC learn beside the classes, to keep outlines sharp.
+
+PIDNet (Xu et al. 2022, https://arxiv.org/abs/2206.02066, section 3.4, equation 8) adds up four losses: 0.4 l0 + 20 l1 +
+l2 + l3. l0 and l2 are cross entropies of the auxiliary and the final logits, l1 is `BoundaryLoss`, and l3 is
+`BoundaryAwareLoss`. `seg_train.losses.deep_supervision` joins them. STDC (Fan et al. 2021,
+https://arxiv.org/abs/2104.13188, section 3.3, equations 2 and 3) has `DetailLoss`, with a factor of 1.
+
+The targets are made from the masks, by `seg_train.targets`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+from seg_train.losses.checking import check_fraction, check_inputs, check_reduction
+from seg_train.losses.cross_entropy import CrossEntropyLoss, reduce_pixels
+from seg_train.targets import boundary_targets, detail_targets
+
+__all__ = ["BoundaryAwareLoss", "BoundaryLoss", "DetailLoss"]
+
+_SMOOTH = 1.0  # pixels, in the Dice loss of STDC's code
+
+
+class BoundaryLoss(nn.Module):
+    """Binary cross entropy of boundaries, in which the few pixels on them weigh as much as the many others: PIDNet's l1.
+
+    With s the share that pixels on a boundary have among the valid pixels of the batch, they have the weight 1 - s, and
+    the others s. As in the authors' code, the mean is the weighted sum divided by the number of valid pixels, not by
+    the sum of their weights; so it is small, and the paper's factor 20 makes up for that. The factor is not part of
+    this loss: give it where losses are added up. Where no pixel is on a boundary, or all are, the loss is 0.
+
+    Args:
+        width: of a boundary in pixels, half of them on either side; an even number from 2 on.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+        reduction: `"mean"` (sum divided by the number of valid pixels), `"sum"` or `"none"` (0 for ignored pixels).
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range.
+    """
+
+    def __init__(self, width: int = 4, ignore_index: int = 255, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        boundary_targets(torch.zeros(1, 1, dtype=torch.int64), width)  # it knows which widths there are
+        self.width = width
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, H, W) where `reduction="none"`.
+
+        Args:
+            logits: float (N, 1, H, W), above 0 where a boundary is more likely than not.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not the boundaries in them.
+
+        Raises:
+            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
+            LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
+                values are taken for classes.
+        """
+        ids = _checked_ids(logits, target, (1,), self.ignore_index)
+        valid = ids != self.ignore_index
+        with torch.autocast(logits.device.type, enabled=False):
+            found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
+        values = _widened(logits)[:, 0].masked_fill(~valid, 0)
+        share = found.sum().to(values.dtype) / valid.sum().clamp(min=1)
+        factors = torch.where(found, 1 - share, share).where(valid, 0)
+        losses = F.binary_cross_entropy_with_logits(values, found.to(values.dtype), factors, reduction="none")
+        return reduce_pixels(losses, valid, self.reduction)
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return f"width={self.width}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+
+
+class DetailLoss(nn.Module):
+    """Binary cross entropy plus Dice loss of details, as STDC learns them.
+
+    The cross entropy is the mean over all valid pixels. The Dice loss of an image is
+    1 - (2 overlap + 1) / (predicted + true + 1), from the sums over its valid pixels of probability times target, of
+    the probability, and of the target; it is averaged over the images that have valid pixels. The two losses are of a
+    different kind, over pixels and over images, so there is no reduction to choose.
+
+    In mmsegmentation's STDC there are two channels, for no detail and for detail. Here they are one choice: the
+    probability is that of their softmax, which is the sigmoid of the second minus the first. There the cross entropy
+    takes them as two independent choices, while Dice takes the softmax too, squared in the denominator.
+
+    Args:
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+    """
+
+    def __init__(self, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss: 0-d float32 (float64 for float64 logits).
+
+        Args:
+            logits: float (N, 1, H, W), above 0 where a detail is more likely than not; or (N, 2, H, W), see the class.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not the details in them.
+
+        Raises:
+            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
+            LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
+                values are taken for classes.
+        """
+        ids = _checked_ids(logits, target, (1, 2), self.ignore_index)
+        valid = ids != self.ignore_index
+        # its convolutions count with class ids, which bfloat16 would round
+        with torch.autocast(logits.device.type, enabled=False):
+            found = (detail_targets(ids, self.ignore_index) == 1) & valid
+        # masked before anything is computed: a logit that is infinite or NaN would have a gradient of NaN
+        seen = _widened(logits).masked_fill(~valid[:, None], 0)
+        values = seen[:, 0] if seen.shape[1] == 1 else seen[:, 1] - seen[:, 0]
+        truth = found.to(values.dtype)
+        losses = F.binary_cross_entropy_with_logits(values, truth, valid.to(values.dtype), reduction="none")
+
+        probabilities = values.sigmoid() * valid
+        overlap, predicted, true = (x.flatten(1).sum(1) for x in (probabilities * truth, probabilities, truth))
+        # without a valid pixel, 1 - 1 / 1
+        dice = 1 - (2 * overlap + _SMOOTH) / (predicted + true + _SMOOTH)
+        num_images = valid.flatten(1).any(1).sum().clamp(min=1)
+        return reduce_pixels(losses, valid, "mean") + dice.sum() / num_images
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return f"ignore_index={self.ignore_index}"
+
+
+class BoundaryAwareLoss(nn.Module):
+    """A loss of the classes over the pixels alone that are predicted to be on a boundary: PIDNet's l3.
+
+    In the paper it is cross entropy; in the authors' code that of hard pixels, as for the final logits
+    (`OhemCrossEntropyLoss`). Where no pixel is near a boundary the loss is 0.
+
+    Args:
+        threshold: probability 0 to 1 of a boundary; pixels with a higher one count.
+        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and gives 0 where nothing else is left, as
+            all losses of this package do; None for `CrossEntropyLoss`.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range, or `criterion` ignores another value.
+    """
+
+    def __init__(self, threshold: float = 0.8, criterion: nn.Module | None = None, ignore_index: int = 255) -> None:
+        super().__init__()
+        check_fraction("threshold", threshold)
+        ignored = getattr(criterion, "ignore_index", ignore_index)
+        if ignored != ignore_index:
+            raise InvalidArgumentError(
+                f"ignore_index must be that of criterion, {ignored}, got {ignore_index}; give both the same"
+            )
+        self.threshold = threshold
+        self.criterion = CrossEntropyLoss(ignore_index=ignore_index) if criterion is None else criterion
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor, boundary_logits: Tensor) -> Tensor:
+        """Returns what `criterion` gives.
+
+        Args:
+            logits: float (N, K, H, W), one plane per class.
+            target: any integer type (N, H, W), class ids and `ignore_index`.
+            boundary_logits: float (N, 1, H, W); they get no gradient.
+
+        Raises:
+            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
+            LabelOutOfRangeError: as `criterion` does, for the pixels that count.
+        """
+        check_inputs(logits, target)
+        _check_channels(boundary_logits, target, (1,), "boundary_logits")
+        near = _widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
+        loss: Tensor = self.criterion(logits, target.long().where(near, self.ignore_index))
+        return loss
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return f"threshold={self.threshold}, ignore_index={self.ignore_index}"
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], name: str = "logits") -> None:
+    if target.ndim != 3 or logits.ndim != 4 or logits.shape[1] not in channels:
+        allowed = " or ".join(str(number) for number in channels)
+        raise InvalidArgumentError(
+            f"{name} must be (N, {allowed}, H, W) for a target (N, H, W), got {tuple(logits.shape)} and "
+            f"{tuple(target.shape)}; they are those of boundaries, not of classes"
+        )
+    if logits.shape[:1] + logits.shape[2:] != target.shape:
+        raise InvalidArgumentError(
+            f"{name} and target must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; resize them to the "
+            "target first"
+        )
+
+
+def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> Tensor:
+    """Returns the target as int64. How many classes there are is not known here; ids below 0 are wrong in any case."""
+    check_inputs(logits, target)
+    _check_channels(logits, target, channels)
+    ids = target.long()
+    if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # CUDA would have to be waited for
+        wrong = ids[(ids < 0) & (ids != ignore_index)].cpu().numpy()
+        if len(wrong):
+            raise LabelOutOfRangeError(
+                f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids from 0 on and "
+                f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
+            )
+    return ids

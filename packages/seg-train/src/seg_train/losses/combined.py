@@ -1,0 +1,157 @@
+"""Several losses of the same logits, added up."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.registry import LOSSES
+from seg_train.losses.checking import check_factor
+
+__all__ = ["CombinedLoss"]
+
+_KEYS = ("name", "factor", "params")
+
+
+class CombinedLoss(nn.Module):
+    """The sum of losses, each times its factor.
+
+    Args:
+        losses: at least one, each either a pair of its factor and the loss itself, or a table as in a config: `name` of
+            the loss (`seg_core.registry.LOSSES` has them), `factor` (1 where left out) and `params`, its other
+            arguments. A factor is a finite number of at least 0; a loss of factor 0 is not computed. Every loss must
+            give one number: reduction `"mean"` or `"sum"`.
+        weight: float (K,), one factor of at least 0 per class, or None for 1 each; handed to each loss of a table that
+            takes it, unless its `params` have another. Losses given themselves keep their own.
+        ignore_index: target value that counts neither in the losses nor in their gradients; handed to each loss of a
+            table that takes it. All losses must have the same.
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range; the message names the place, as `losses[1].params`.
+        UnknownNameError: if there is no loss of a name.
+
+    Example:
+        >>> CombinedLoss([{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "factor": 0.5}]).factors
+        (1.0, 0.5)
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[tuple[float, nn.Module] | Mapping[str, Any]],
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        if not isinstance(losses, Sequence) or isinstance(losses, str) or len(losses) == 0:
+            raise InvalidArgumentError(
+                'losses must be a list of at least one loss, as [{name = "CrossEntropyLoss"}, {name = "DiceLoss"}], '
+                f"got {losses!r}"
+            )
+        given: dict[str, Any] = {"ignore_index": ignore_index}
+        if weight is not None:
+            given["weight"] = weight
+        factors, modules, takes_weight = [], [], False
+        for index, item in enumerate(losses):
+            place = f"losses[{index}]"
+            if isinstance(item, Mapping):
+                factor, module, taken = _from_table(place, item, given)
+                takes_weight |= "weight" in taken
+            else:
+                factor, module = _from_pair(place, item)
+            _check_loss(place, module, ignore_index)
+            factors.append(float(factor))
+            modules.append(module)
+        if weight is not None and not takes_weight:
+            raise InvalidArgumentError(
+                "weight is given, but none of the losses that are named takes class weights; leave it out, or give it "
+                "to the losses themselves"
+            )
+        if not any(factors):
+            raise InvalidArgumentError("losses must have at least one factor above 0, got 0 for all of them")
+        self.factors = tuple(factors)
+        self.losses = nn.ModuleList(modules)
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the sum, 0-d float.
+
+        Args:
+            logits: float (N, K, ...), one plane per class.
+            target: any integer type (N, ...), class ids and `ignore_index`.
+
+        Raises:
+            InvalidArgumentError: as the losses do, or if one of them does not give one number.
+            LabelOutOfRangeError: as the losses do.
+        """
+        terms = []
+        for index, (factor, loss) in enumerate(zip(self.factors, self.losses, strict=True)):
+            if factor == 0:
+                continue
+            value: Tensor = loss(logits, target)
+            if value.ndim:
+                raise InvalidArgumentError(
+                    f'losses[{index}] must give one number, got a tensor {tuple(value.shape)}; set its reduction to "mean"'
+                )
+            terms.append(factor * value)
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    def extra_repr(self) -> str:
+        """Returns the arguments that are not modules, for `print(loss)`."""
+        return f"factors={list(self.factors)}, ignore_index={self.ignore_index}"
+
+
+def _from_pair(place: str, pair: object) -> tuple[float, nn.Module]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[1], nn.Module):
+        raise InvalidArgumentError(
+            f"{place} must be a table of name, factor and params, or a pair of a factor and a loss, got {pair!r}"
+        )
+    factor, module = pair
+    check_factor(f"the factor of {place}", factor)
+    return factor, module
+
+
+def _from_table(place: str, table: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[float, nn.Module, list[str]]:
+    """Returns the factor, the loss, and the names of the arguments that it takes."""
+    for key in table:
+        if key not in _KEYS:
+            raise InvalidArgumentError(
+                f"{place} has the unknown key {key!r}.{nearest(str(key), _KEYS)} Allowed: {', '.join(_KEYS)}; "
+                "arguments of the loss go to params"
+            )
+    name, factor, params = table.get("name"), table.get("factor", 1.0), table.get("params", {})
+    if not isinstance(name, str):
+        raise InvalidArgumentError(f"{place}.name must be the name of a loss, got {name!r}")
+    check_factor(f"{place}.factor", factor)
+    if not isinstance(params, Mapping):
+        raise InvalidArgumentError(f"{place}.params must be a table of arguments of {name}, got {params!r}")
+    try:
+        factory = LOSSES.get(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{place}.name: {error}") from error
+    taken = list(inspect.signature(factory).parameters)
+    options = {**{key: value for key, value in given.items() if key in taken}, **params}
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        hints = "".join(nearest(str(key), taken) for key in params if key not in taken)
+        raise InvalidArgumentError(f"{place}.params: {error}.{hints} {name} takes {', '.join(taken)}") from error
+    try:
+        module: nn.Module = factory(**options)
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"{place}.params: {error}") from error
+    return factor, module, taken
+
+
+def _check_loss(place: str, module: nn.Module, ignore_index: int) -> None:
+    if getattr(module, "reduction", "mean") == "none":
+        raise InvalidArgumentError(f'{place} must give one number, got reduction "none"; use "mean" or "sum"')
+    ignored = getattr(module, "ignore_index", ignore_index)
+    if ignored != ignore_index:
+        raise InvalidArgumentError(
+            f"{place} ignores {ignored}, but ignore_index is {ignore_index}; all losses must ignore the same value"
+        )

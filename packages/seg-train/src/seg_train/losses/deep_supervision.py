@@ -1,0 +1,149 @@
+"""The loss of all outputs of a network: the logits, auxiliary logits, boundaries and details.
+
+Deep supervision (Lee et al., "Deeply-Supervised Nets", 2014, https://arxiv.org/abs/1409.5185) gives layers within a
+network a loss of their own. The factor 0.4 of auxiliary logits is that of PSPNet (Zhao et al. 2016,
+https://arxiv.org/abs/1612.01105, section 3.3).
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError
+from seg_train.losses.boundary import BoundaryAwareLoss
+from seg_train.losses.checking import check_factor
+
+__all__ = ["DeepSupervision"]
+
+
+class DeepSupervision(nn.Module):
+    """The loss of `"out"`, plus that of every other output times its factor.
+
+    Outputs whose name begins with `aux` are logits of the classes: without an entry of their own they have the same
+    loss and the factor `aux_weight`. Any other output (`"boundary"`) needs an entry, since only whoever chose the
+    network knows what it is to learn.
+
+    Args:
+        criterion: `(logits, target) -> loss`, one number: the main loss.
+        aux_weight: factor of auxiliary outputs, at least 0.
+        outputs: for an output, its factor (at least 0; with 0 it is left out) and its loss `(logits, target) -> loss`,
+            or None for the main loss.
+        boundary_aware_weight: factor of PIDNet's l3: the main loss of `"out"` over the pixels alone where `"boundary"`
+            predicts a boundary, see `seg_train.losses.boundary.BoundaryAwareLoss`; with 0 it is left out.
+
+    Raises:
+        InvalidArgumentError: if a factor is not a finite number of at least 0.
+
+    Example:
+        PIDNet's four losses:
+
+        >>> criterion = DeepSupervision(
+        ...     OhemCrossEntropyLoss(threshold=0.9, min_kept=131_072),
+        ...     outputs={"aux": (0.4, CrossEntropyLoss()), "boundary": (20.0, BoundaryLoss())},
+        ...     boundary_aware_weight=1.0,
+        ... )
+    """
+
+    def __init__(
+        self,
+        criterion: nn.Module,
+        aux_weight: float = 0.4,
+        outputs: Mapping[str, tuple[float, nn.Module | None]] | None = None,
+        boundary_aware_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_factor("aux_weight", aux_weight)
+        check_factor("boundary_aware_weight", boundary_aware_weight)
+        self.criterion = criterion
+        self.aux_weight = aux_weight
+        self.boundary_aware_weight = boundary_aware_weight
+        # Names of outputs can be anything, those of modules cannot.
+        self.losses = nn.ModuleList()
+        self._outputs: dict[str, tuple[float, int | None]] = {}
+        for name, (factor, loss) in (outputs or {}).items():
+            check_factor(f"the factor of outputs[{name!r}]", factor)
+            self._outputs[name] = (factor, None if loss is None else len(self.losses))
+            if loss is not None:
+                self.losses.append(loss)
+        self.boundary_aware = None
+        if boundary_aware_weight > 0:
+            ignore_index = getattr(criterion, "ignore_index", 255)
+            self.boundary_aware = BoundaryAwareLoss(criterion=criterion, ignore_index=ignore_index)
+
+    def forward(self, outputs: Mapping[str, Tensor], target: Tensor) -> Tensor:
+        """Returns the sum of the losses, 0-d float.
+
+        Args:
+            outputs: of the network, float (N, C, H, W) each: `"out"`, and others.
+            target: any integer type (N, H, W), class ids and the value that the losses ignore.
+
+        Raises:
+            InvalidArgumentError: if an output has no loss, or there is an entry for an output that is not there, or
+                every factor is 0; and as the losses do, with the name of the output.
+            LabelOutOfRangeError: as the losses do.
+        """
+        self._check_names(outputs)
+        terms = []
+        for name, logits in outputs.items():
+            factor, index = self._entry(name)
+            if factor > 0:
+                loss = self.criterion if index is None else self.losses[index]
+                terms.append(factor * _one_number(name, loss, logits, target))
+        if self.boundary_aware is not None:
+            name = "out, near what boundary predicts"
+            value = _one_number(name, self.boundary_aware, outputs["out"], target, outputs["boundary"])
+            terms.append(self.boundary_aware_weight * value)
+        if not terms:
+            raise InvalidArgumentError(f"no output has a factor above 0: {_listed(outputs)}; nothing is left to learn")
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return total
+
+    def _entry(self, name: str) -> tuple[float, int | None]:
+        """Returns the factor of an output, and the place of its loss, or None for the main loss."""
+        return self._outputs.get(name, (1.0 if name == "out" else self.aux_weight, None))
+
+    def _check_names(self, outputs: Mapping[str, Tensor]) -> None:
+        if "out" not in outputs:
+            raise InvalidArgumentError(f'outputs must have "out", the logits of the network, got {_listed(outputs)}')
+        for name in self._outputs:
+            if name not in outputs:
+                raise InvalidArgumentError(
+                    f"criterion.outputs.{name} is set, but the network gives {_listed(outputs)}; remove it, or build "
+                    "the network with aux_loss=True where that brings the output"
+                )
+        if self.boundary_aware is not None and "boundary" not in outputs:
+            raise InvalidArgumentError(
+                f'boundary_aware_weight = {self.boundary_aware_weight} needs the output "boundary", but the network '
+                f"gives {_listed(outputs)}; set it to 0, or build the network with aux_loss=True"
+            )
+        for name in outputs:
+            if name != "out" and not name.startswith("aux") and name not in self._outputs:
+                raise InvalidArgumentError(
+                    f'the network\'s output "{name}" has no loss: set criterion.outputs.{name}, its weight and the name '
+                    'of a loss, as { weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out'
+                )
+
+    def extra_repr(self) -> str:
+        """Returns the arguments that are not modules, for `print(loss)`."""
+        factors = {name: factor for name, (factor, _) in self._outputs.items()}
+        return f"aux_weight={self.aux_weight}, outputs={factors}, boundary_aware_weight={self.boundary_aware_weight}"
+
+
+def _listed(outputs: Mapping[str, Tensor]) -> str:
+    return ", ".join(outputs) or "no output"
+
+
+def _one_number(name: str, loss: nn.Module, *arguments: Tensor) -> Tensor:
+    """Returns the loss of an output; its errors name the output."""
+    try:
+        value: Tensor = loss(*arguments)
+    except InvalidArgumentError as error:
+        raise type(error)(f"output {name}: {error}") from error
+    if value.ndim:
+        raise InvalidArgumentError(
+            f"output {name}: the loss must give one number, got a tensor {tuple(value.shape)}; set its reduction to "
+            '"mean"'
+        )
+    return value

@@ -1,0 +1,91 @@
+"""Dice loss: one minus the share that the overlap has in the predicted and the true area."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+from seg_train.losses.checking import check_inputs
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
+
+__all__ = ["DiceLoss"]
+
+
+class DiceLoss(RegionLoss):
+    """One minus the Dice score of the softmax probabilities, averaged over the classes.
+
+    The score of class k is (2 overlap_k + smooth) / (predicted_k + true_k + smooth), from sums over all valid pixels of
+    the batch: overlap_k of its probability where the target is k, predicted_k of its probability, true_k the number of
+    pixels with target k. These are plain sums, as in Dice's 2 |A and B| / (|A| + |B|); V-Net (Milletari et al. 2016,
+    https://arxiv.org/abs/1606.04797) has the squares of the probabilities in predicted_k (`squared`).
+
+    `generalized` gives the one score of all classes by Sudre et al. 2017 (https://arxiv.org/abs/1707.03237),
+    sum_k v_k (2 overlap_k + smooth) / sum_k v_k (predicted_k + true_k + smooth) with v_k = 1 / true_k^2, so that small
+    classes count as much as large ones. Its `weight` multiplies v_k.
+
+    Args:
+        weight: float (K,), one factor of at least 0 per class, or None for 1 each.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+        reduction: over classes, never over pixels or images. `"mean"` (sum of the weighted losses divided by the sum of
+            the weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of
+            each class, (K,), 0 for those that do not count. The generalised loss is one number: there is no `"none"`.
+        smooth: number of at least 0, in pixels, added to both parts of each fraction.
+        absent: what becomes of classes that the target of the batch does not have. `"skip"` leaves them out: without
+            `smooth` their score is 0 whatever is predicted, so they would add a constant and take weight from the
+            others. `"count"` takes them as any other class; with `smooth` that pushes their probabilities down. In the
+            generalised loss their v_k is infinite: it is 0, or with `"count"` the largest of the others, as in the
+            authors' code.
+        squared: whether predicted_k sums up the squares of the probabilities.
+        generalized: whether the classes are weighted by their areas and have one score.
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor | Sequence[float] | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+        smooth: float = 0.0,
+        absent: AbsentClasses = "skip",
+        squared: bool = False,
+        generalized: bool = False,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction, smooth, absent)
+        if generalized and reduction == "none":
+            raise InvalidArgumentError(
+                "reduction must be mean or sum where generalized=True, got 'none'; the generalised loss is one number"
+            )
+        self.squared = squared
+        self.generalized = generalized
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss, see `RegionLoss.forward`."""
+        if not self.generalized:
+            return super().forward(logits, target)
+        check_inputs(logits, target, self.weight)
+        areas = self.areas(logits, target)
+        present = areas.true > 0
+        factors = areas.true.where(present, 1).pow(-2).where(present, 0)
+        if self.absent == "count":
+            factors = factors.where(present, factors.max())
+        if self.weight is not None:
+            factors = factors * self.weight.to(factors)
+        common = (factors * (2 * areas.overlap + self.smooth)).sum()
+        total = (factors * (areas.predicted + areas.true + self.smooth)).sum()
+        some = total > 0
+        return (1 - common / total.where(some, 1)) * some
+
+    def areas(self, logits: Tensor, target: Tensor) -> ClassAreas:
+        """Returns what the score is made of."""
+        return class_areas(logits, target, self.ignore_index, self.squared)
+
+    def class_losses(self, areas: ClassAreas) -> Tensor:
+        """Returns the loss of each class, (K,)."""
+        total = areas.predicted + areas.true + self.smooth
+        return 1 - (2 * areas.overlap + self.smooth) / total.where(total > 0, 1)
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return f"{super().extra_repr()}, squared={self.squared}, generalized={self.generalized}"

@@ -1,0 +1,107 @@
+"""Focal loss over pixels, which turns from pixels that are classified well to those that are not.
+
+Lin et al., "Focal Loss for Dense Object Detection", 2017, https://arxiv.org/abs/1708.02002. With p_t the probability of
+a pixel's true class the loss is -(1 - p_t)^gamma log p_t (equation 4), times a factor of the class (equation 5). In the
+paper classes are independent of each other: p_t comes from a sigmoid, and there is one term for each class. Here, as is
+usual in segmentation, classes exclude each other: p_t comes from the softmax over all of them, and each pixel has one
+term. The paper divides the sum by the number of objects; here it is the mean over the pixels, as in cross entropy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError
+from seg_train.losses.checking import check_inputs, check_reduction, checked_weight
+from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels, repr_of_weight
+from seg_train.losses.strips import log_probabilities
+
+__all__ = ["FocalLoss"]
+
+_SMALLEST = -1000.0  # a log-probability whose probability is 0 in float64 too
+
+
+class FocalLoss(nn.Module):
+    """Cross entropy, times a power of the probability that the other classes have.
+
+    Args:
+        weight: float (K,), one factor of at least 0 per class, or None for 1 each: the paper's alpha.
+        gamma: power, a finite number of at least 0; 0 gives cross entropy.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+        reduction: `"mean"` (sum divided by the sum of the valid pixels' weights, as in cross entropy), `"sum"` or
+            `"none"` (0 for ignored pixels).
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | Sequence[float] | None = None,
+        gamma: float = 2.0,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        if not 0 <= gamma < float("inf"):
+            raise InvalidArgumentError(f"gamma must be a finite number of at least 0, got {gamma!r}")
+        self.register_buffer("weight", checked_weight(weight), persistent=False)
+        self.gamma = gamma
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
+
+        Args:
+            logits: float (N, K, ...), one plane per class.
+            target: any integer type (N, ...), class ids and `ignore_index`.
+
+        Raises:
+            InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
+                one weight per class.
+            LabelOutOfRangeError: if the target holds any other value. With CUDA torch itself stops; compiled code may
+                not.
+        """
+        check_inputs(logits, target, self.weight)
+        terms = log_probabilities(logits, target, self.ignore_index, _FocalTerm(self.gamma))
+        weight = None if self.weight is None else self.weight.to(terms)
+        factors = pixel_factors(target, self.ignore_index, weight)
+        if weight is not None:
+            terms = terms * factors
+        return -reduce_pixels(terms, factors, self.reduction)
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return (
+            f"{repr_of_weight(self.weight)}gamma={self.gamma}, ignore_index={self.ignore_index}, "
+            f"reduction={self.reduction!r}"
+        )
+
+
+@dataclass(frozen=True)
+class _FocalTerm:
+    """(1 - p)^gamma log p, from log p."""
+
+    gamma: float
+
+    def __call__(self, log_p: Tensor) -> Tensor:
+        # within these limits the power has a finite gradient, also that below 1; outside of them 1 - p does not change
+        others = -log_p.clamp(_SMALLEST, -torch.finfo(log_p.dtype).tiny).expm1()
+        return others.pow(self.gamma) * log_p
+
+    def of_strip(self, log_p: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        limited = log_p.clip(_SMALLEST, -np.finfo(log_p.dtype).tiny)
+        minus_others = np.expm1(limited)
+        power = (-minus_others) ** self.gamma
+        # p log p / (1 - p) is between -1, where p is 1, and 0, where p is 0
+        slope = power * (1 + self.gamma * (1 + minus_others) * limited / minus_others)
+        return power * log_p, slope

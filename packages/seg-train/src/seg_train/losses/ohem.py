@@ -1,0 +1,109 @@
+"""Cross entropy over the hard pixels only: online hard example mining.
+
+Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example Mining", 2016,
+https://arxiv.org/abs/1604.03540; for pixels, Wu et al., "Bridging Category-level and Instance-level Semantic Image
+Segmentation", 2016, https://arxiv.org/abs/1605.06885, as the codes of HRNet, BiSeNet and PIDNet do it: a pixel is hard
+if the probability of its true class is below a threshold; where those are too few, the least probable ones are taken.
+
+Differs from PIDNet's code: pixels as probable as the last one that is taken are taken too, where there one of equals
+may drop out with all others; where there are fewer valid pixels than should be kept, all are, the most probable too.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError
+from seg_train.losses.checking import check_fraction, check_inputs, check_reduction, checked_weight
+from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels, repr_of_weight
+from seg_train.losses.strips import log_probabilities
+
+__all__ = ["OhemCrossEntropyLoss"]
+
+
+class OhemCrossEntropyLoss(nn.Module):
+    """Cross entropy of the pixels whose true class has a low probability, at least a number of them.
+
+    They are chosen among all pixels of a batch; in distributed training, among those of each process.
+
+    Args:
+        weight: float (K,), one factor of at least 0 per class, or None for 1 each: of the losses, not of the choice.
+        threshold: probability 0 to 1; pixels whose true class has a lower one are kept.
+        min_kept: least number of pixels kept, an integer from 0 on, or a float between 0 and 1 for a fraction of the
+            valid pixels (BiSeNet: 1/16). Where fewer are below the threshold, the least probable ones are kept; where
+            fewer are valid, all of them.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+        reduction: `"mean"` (sum divided by the number of pixels kept, whatever their weights, as in PIDNet and HRNet),
+            `"sum"` or `"none"` (0 for pixels that are not kept).
+
+    Raises:
+        InvalidArgumentError: if an argument is out of range.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | Sequence[float] | None = None,
+        threshold: float = 0.7,
+        min_kept: float = 100_000,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        check_fraction("threshold", threshold)
+        if not (type(min_kept) is int and min_kept >= 0) and not (isinstance(min_kept, float) and 0 < min_kept < 1):
+            raise InvalidArgumentError(
+                "min_kept must be a number of pixels, an integer from 0 on, or a fraction of the valid pixels, a float "
+                f"between 0 and 1, got {min_kept!r}"
+            )
+        self.register_buffer("weight", checked_weight(weight), persistent=False)
+        self.threshold = threshold
+        self.min_kept = min_kept
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
+
+        Args:
+            logits: float (N, K, ...), one plane per class.
+            target: any integer type (N, ...), class ids and `ignore_index`.
+
+        Raises:
+            InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
+                one weight per class.
+            LabelOutOfRangeError: if the target holds any other value. With CUDA torch itself stops; compiled code may
+                not.
+        """
+        check_inputs(logits, target, self.weight)
+        log_p = log_probabilities(logits, target, self.ignore_index)
+        kept = self._kept(log_p.detach(), pixel_factors(target, self.ignore_index, None))
+        terms = log_p.where(kept, 0)
+        if self.weight is not None:
+            terms = terms * pixel_factors(target, self.ignore_index, self.weight.to(log_p))
+        return -reduce_pixels(terms, kept, self.reduction)
+
+    def _kept(self, log_p: Tensor, valid: Tensor) -> Tensor:
+        """Returns which pixels are kept, bool, from log-probabilities and which pixels are valid, all (N, ...)."""
+        limit = math.log(self.threshold) if self.threshold > 0 else -math.inf
+        hard = valid & ~(log_p >= limit)  # keeps NaN, so that the loss shows it
+        count = self.min_kept
+        if isinstance(count, float):
+            count = math.ceil(count * int(valid.sum()))
+        count = min(int(count), valid.numel())
+        # the shortcut needs a value, for which compiled code would be cut in two
+        if count == 0 or (not torch.compiler.is_compiling() and int(hard.sum()) >= count):
+            return hard
+        last = log_p.where(valid, math.inf).flatten().kthvalue(count).values
+        return hard | (valid & (log_p <= last))
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        return (
+            f"{repr_of_weight(self.weight)}threshold={self.threshold}, min_kept={self.min_kept}, "
+            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        )
