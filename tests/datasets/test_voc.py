@@ -15,6 +15,7 @@ from seg_datasets.voc import VOC
 
 LISTS = "ImageSets/Segmentation"
 TRAIN, EXTRA, VAL = ("2007_000032", "2007_000039"), "2008_000002", "2007_000033"
+OTHERS = ("2008_000003", "2008_000033")  # of trainaug too
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_labels_follow_the_alphabet(root):
 
 
 def test_list_decides_which_of_the_pictures_belong_to_the_split(root):
-    assert len(list((root / "JPEGImages").iterdir())) == 5
+    assert len(list((root / "JPEGImages").iterdir())) == 7
     assert len(VOC(root, split="train")) == 2
     assert len(VOC(root, split="trainval")) == 3
 
@@ -87,7 +88,7 @@ def test_trainaug_takes_vocs_own_masks_for_pictures_of_train(root):
     assert masks_of(VOC(root, split="trainaug")) == [
         root / "SegmentationClass" / f"{TRAIN[0]}.png",
         root / "SegmentationClass" / f"{TRAIN[1]}.png",
-        root / "SegmentationClassAug" / f"{EXTRA}.png",
+        *(root / "SegmentationClassAug" / f"{name}.png" for name in (EXTRA, *OTHERS)),
     ]
 
 
@@ -99,11 +100,15 @@ def test_trainaug_without_its_list_joins_train_and_aug(root):
 
 def test_trainaug_picture_of_train_without_own_mask_takes_the_other(root):
     (root / "SegmentationClass" / f"{TRAIN[1]}.png").unlink()
-    assert [path.parent.name for path in masks_of(VOC(root, split="trainaug"))] == [
-        "SegmentationClass",
-        "SegmentationClassAug",
-        "SegmentationClassAug",
-    ]
+    folders = [path.parent.name for path in masks_of(VOC(root, split="trainaug"))]
+    assert folders == ["SegmentationClass", *["SegmentationClassAug"] * 4]
+
+
+def test_trainaug_of_invented_voc_and_sbd_reads(tmp_path):
+    voc, sbd = fake("VOC", tmp_path / "voc"), fake("SBD", tmp_path / "sbd")
+    dataset = VOC(voc, split="trainaug", sbd_root=sbd)
+    assert [path.suffix for path in masks_of(dataset)] == [".png", ".png", ".mat", ".mat", ".mat"]
+    assert all(dataset[i][1].shape == (24, 32) for i in range(5))
 
 
 def test_trainaug_list_alone_takes_all_masks_from_the_other_folder(root):

@@ -155,7 +155,8 @@ LAYOUT = VOCLayout(
         "val": ("2007_000033",),
         "test": ("2008_000006",),
         "trainval": ("2007_000032", "2007_000033", "2007_000039"),
-        "trainaug": ("2007_000032", "2007_000039", "2008_000002"),
+        # those of SBD's examples too, so that invented trees of both make a trainaug
+        "trainaug": ("2007_000032", "2007_000039", "2008_000002", "2008_000003", "2008_000033"),
     },
     prefixes=("", "VOC2012", "VOCdevkit/VOC2012"),
     top="VOCdevkit/VOC2012",
