@@ -4,14 +4,13 @@ import itertools
 
 import pytest
 import torch
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import seg_models
 from seg_core import SegmentationAugment, SegmentationTransform
 from seg_core.registry import MODELS
 from seg_datasets import get_dataset
-from seg_train import CrossEntropyLoss, boundary_targets
+from seg_train import BoundaryLoss, CrossEntropyLoss
 
 STEPS = 200
 BATCH = 8
@@ -24,14 +23,6 @@ def lightest_of_each_family():
     return sorted({MODELS.entry(name).family: name for name in reversed(names)}.values())
 
 
-def edge_loss(logits, masks):
-    """Balanced cross entropy, as PIDNet has it, for STDC too: Shapes ignores outlines, and so has no details."""
-    target = boundary_targets(masks)
-    logits, target = logits[:, 0][target != 255], target[target != 255].float()
-    share = target.mean()
-    return F.binary_cross_entropy_with_logits(logits, target, target * (1 - share) + (1 - target) * share)
-
-
 @pytest.mark.learning
 @pytest.mark.parametrize("name", lightest_of_each_family())
 def test_200_steps_on_shapes_bring_every_loss_well_under_its_start(name):
@@ -39,6 +30,8 @@ def test_200_steps_on_shapes_bring_every_loss_well_under_its_start(name):
     data = get_dataset("Shapes", None, split="train", transforms=SegmentationTransform(), size=SIZE)
     several = len(MODELS.entry(name).outputs) > 1
     model = seg_models.get_model(name, num_classes=9, **({"aux_loss": True} if several else {})).train()
+    # for STDC too: Shapes ignores outlines, and so has no details
+    losses_of = {"boundary": BoundaryLoss()}
     criterion, augment = CrossEntropyLoss(), SegmentationAugment(hflip=0.5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
@@ -46,10 +39,7 @@ def test_200_steps_on_shapes_bring_every_loss_well_under_its_start(name):
     history = []
     for images, masks in batches:
         images, masks = augment(images, masks)
-        losses = {
-            key: edge_loss(output, masks) if key == "boundary" else criterion(output, masks)
-            for key, output in model(images).items()
-        }
+        losses = {key: losses_of.get(key, criterion)(output, masks) for key, output in model(images).items()}
         optimizer.zero_grad()
         sum(loss * (1 if key == "out" else AUX_WEIGHT) for key, loss in losses.items()).backward()
         optimizer.step()

@@ -65,8 +65,10 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
     height, width = labels.shape[-2:]
     votes = torch.zeros_like(labels)
     for stride, tenths in DETAIL_VOTES.items():
-        around = F.conv2d(valid.float(), ring, stride=stride, padding=1)
-        total = F.conv2d(labels.where(valid, 0), ring, stride=stride, padding=1)
+        # the sums of ids must be exact, which those of half precision are not
+        with torch.autocast(masks.device.type, enabled=False):
+            around = F.conv2d(valid.float(), ring, stride=stride, padding=1)
+            total = F.conv2d(labels.where(valid, 0), ring, stride=stride, padding=1)
         centre = (..., slice(None, None, stride), slice(None, None, stride))
         above = (labels[centre] * around > total) & valid[centre]
         enlarged = above.repeat_interleave(stride, -2).repeat_interleave(stride, -1)

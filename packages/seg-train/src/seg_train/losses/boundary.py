@@ -26,7 +26,7 @@ _SMOOTH = 1.0  # pixels, in the Dice loss of STDC's code
 
 
 class BoundaryLoss(nn.Module):
-    """Binary cross entropy of boundaries, in which the few pixels on them weigh as much as the many others: PIDNet's l1.
+    """Binary cross entropy of boundaries, where the few pixels on them weigh as much as all others: PIDNet's l1.
 
     With s the share that pixels on a boundary have among the valid pixels of the batch, they have the weight 1 - s, and
     the others s. As in the authors' code, the mean is the weighted sum divided by the number of valid pixels, not by
@@ -64,8 +64,7 @@ class BoundaryLoss(nn.Module):
         """
         ids = _checked_ids(logits, target, (1,), self.ignore_index)
         valid = ids != self.ignore_index
-        with torch.autocast(logits.device.type, enabled=False):
-            found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
+        found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
         values = _widened(logits)[:, 0].masked_fill(~valid, 0)
         share = found.sum().to(values.dtype) / valid.sum().clamp(min=1)
         factors = torch.where(found, 1 - share, share).where(valid, 0)
@@ -82,8 +81,9 @@ class DetailLoss(nn.Module):
 
     The cross entropy is the mean over all valid pixels. The Dice loss of an image is
     1 - (2 overlap + 1) / (predicted + true + 1), from the sums over its valid pixels of probability times target, of
-    the probability, and of the target; it is averaged over the images that have valid pixels. The two losses are of a
-    different kind, over pixels and over images, so there is no reduction to choose.
+    the squared probability, and of the target, as in the paper; the authors' code has the probability itself. It is
+    averaged over the images that have valid pixels. The two losses are of a different kind, over pixels and over
+    images, so there is no reduction to choose.
 
     In mmsegmentation's STDC there are two channels, for no detail and for detail. Here they are one choice: the
     probability is that of their softmax, which is the sigmoid of the second minus the first. There the cross entropy
@@ -111,9 +111,7 @@ class DetailLoss(nn.Module):
         """
         ids = _checked_ids(logits, target, (1, 2), self.ignore_index)
         valid = ids != self.ignore_index
-        # its convolutions count with class ids, which bfloat16 would round
-        with torch.autocast(logits.device.type, enabled=False):
-            found = (detail_targets(ids, self.ignore_index) == 1) & valid
+        found = (detail_targets(ids, self.ignore_index) == 1) & valid
         # masked before anything is computed: a logit that is infinite or NaN would have a gradient of NaN
         seen = _widened(logits).masked_fill(~valid[:, None], 0)
         values = seen[:, 0] if seen.shape[1] == 1 else seen[:, 1] - seen[:, 0]
@@ -121,7 +119,8 @@ class DetailLoss(nn.Module):
         losses = F.binary_cross_entropy_with_logits(values, truth, valid.to(values.dtype), reduction="none")
 
         probabilities = values.sigmoid() * valid
-        overlap, predicted, true = (x.flatten(1).sum(1) for x in (probabilities * truth, probabilities, truth))
+        parts = (probabilities * truth, probabilities.square(), truth)
+        overlap, predicted, true = (part.flatten(1).sum(1) for part in parts)
         # without a valid pixel, 1 - 1 / 1
         dice = 1 - (2 * overlap + _SMOOTH) / (predicted + true + _SMOOTH)
         num_images = valid.flatten(1).any(1).sum().clamp(min=1)

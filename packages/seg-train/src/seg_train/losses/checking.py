@@ -28,7 +28,7 @@ def check_reduction(reduction: str) -> None:
         raise InvalidArgumentError(f"reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
 
 
-def check_factor(name: str, value: object) -> None:
+def check_factor(name: str, value: float) -> None:
     """Raises InvalidArgumentError if `name`, the factor of a loss in a sum, is not a finite number of at least 0."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 <= value < math.inf:

@@ -92,7 +92,8 @@ class CombinedLoss(nn.Module):
             value: Tensor = loss(logits, target)
             if value.ndim:
                 raise InvalidArgumentError(
-                    f'losses[{index}] must give one number, got a tensor {tuple(value.shape)}; set its reduction to "mean"'
+                    f"losses[{index}] must give one number, got a tensor {tuple(value.shape)}; set its reduction to "
+                    '"mean"'
                 )
             terms.append(factor * value)
         total = terms[0]

@@ -26,8 +26,8 @@ class DeepSupervision(nn.Module):
     Args:
         criterion: `(logits, target) -> loss`, one number: the main loss.
         aux_weight: factor of auxiliary outputs, at least 0.
-        outputs: for an output, its factor (at least 0; with 0 it is left out) and its loss `(logits, target) -> loss`,
-            or None for the main loss.
+        outputs: for an output, its factor and its loss `(logits, target) -> loss`, or None for the main loss. With the
+            factor 0 it is left out, whatever it holds: no loss is computed, and its gradients are 0.
         boundary_aware_weight: factor of PIDNet's l3: the main loss of `"out"` over the pixels alone where `"boundary"`
             predicts a boundary, see `seg_train.losses.boundary.BoundaryAwareLoss`; with 0 it is left out.
 
@@ -83,12 +83,15 @@ class DeepSupervision(nn.Module):
             LabelOutOfRangeError: as the losses do.
         """
         self._check_names(outputs)
-        terms = []
+        terms, left_out = [], []
         for name, logits in outputs.items():
             factor, index = self._entry(name)
             if factor > 0:
                 loss = self.criterion if index is None else self.losses[index]
                 terms.append(factor * _one_number(name, loss, logits, target))
+            else:
+                # 0 with a graph: in distributed training every parameter is waited for until it has a gradient
+                left_out.append(logits[:0].sum())
         if self.boundary_aware is not None:
             name = "out, near what boundary predicts"
             value = _one_number(name, self.boundary_aware, outputs["out"], target, outputs["boundary"])
@@ -96,7 +99,7 @@ class DeepSupervision(nn.Module):
         if not terms:
             raise InvalidArgumentError(f"no output has a factor above 0: {_listed(outputs)}; nothing is left to learn")
         total = terms[0]
-        for term in terms[1:]:
+        for term in (*terms[1:], *left_out):
             total = total + term
         return total
 
@@ -121,7 +124,7 @@ class DeepSupervision(nn.Module):
         for name in outputs:
             if name != "out" and not name.startswith("aux") and name not in self._outputs:
                 raise InvalidArgumentError(
-                    f'the network\'s output "{name}" has no loss: set criterion.outputs.{name}, its weight and the name '
+                    f"the network's output {name} has no loss: set criterion.outputs.{name}, its weight and the name "
                     'of a loss, as { weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out'
                 )
 

@@ -8,7 +8,6 @@ term. The paper divides the sum by the number of objects; here it is the mean ov
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -87,11 +86,11 @@ class FocalLoss(nn.Module):
         )
 
 
-@dataclass(frozen=True)
 class _FocalTerm:
     """(1 - p)^gamma log p, from log p."""
 
-    gamma: float
+    def __init__(self, gamma: float) -> None:
+        self.gamma = gamma
 
     def __call__(self, log_p: Tensor) -> Tensor:
         # within these limits the power has a finite gradient, also that below 1; outside of them 1 - p does not change

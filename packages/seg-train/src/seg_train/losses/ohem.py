@@ -91,14 +91,20 @@ class OhemCrossEntropyLoss(nn.Module):
         """Returns which pixels are kept, bool, from log-probabilities and which pixels are valid, all (N, ...)."""
         limit = math.log(self.threshold) if self.threshold > 0 else -math.inf
         hard = valid & ~(log_p >= limit)  # keeps NaN, so that the loss shows it
-        count = self.min_kept
-        if isinstance(count, float):
-            count = math.ceil(count * int(valid.sum()))
-        count = min(int(count), valid.numel())
-        # the shortcut needs a value, for which compiled code would be cut in two
-        if count == 0 or (not torch.compiler.is_compiling() and int(hard.sum()) >= count):
+        if self.min_kept == 0:
             return hard
-        last = log_p.where(valid, math.inf).flatten().kthvalue(count).values
+        probable = log_p.where(valid, math.inf).flatten()
+        if not torch.compiler.is_compiling():
+            count = self.min_kept
+            count = math.ceil(count * int(valid.sum())) if isinstance(count, float) else min(count, valid.numel())
+            if int(hard.sum()) >= count:
+                return hard
+            last = probable.kthvalue(count).values
+        elif isinstance(self.min_kept, float):  # without values of the batch, for which the graph would be cut in two
+            number = (self.min_kept * valid.sum().to(log_p.dtype)).ceil().long()
+            last = probable.sort().values.gather(0, (number - 1).clamp(min=0)[None])
+        else:
+            last = probable.kthvalue(min(self.min_kept, valid.numel())).values
         return hard | (valid & (log_p <= last))
 
     def extra_repr(self) -> str:
