@@ -39,27 +39,39 @@ class Stripes:
 
 
 class TinyNet(nn.Module):
-    def __init__(self, num_classes, aux, width):
+    def __init__(self, num_classes, aux, width, boundary):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Dropout2d(0.1)
         )
         self.head = nn.Conv2d(width, num_classes, 1)
         self.aux = nn.Conv2d(width, num_classes, 1) if aux else None
+        self.boundary = nn.Conv2d(width, 1, 1) if aux and boundary else None
 
     def forward(self, images):
         features = self.body(images)
         outputs = {"out": self.head(features)}
         if self.aux is not None:
             outputs["aux"] = self.aux(features)
+        if self.boundary is not None:
+            outputs["boundary"] = self.boundary(features)
         return outputs
 
 
-def tiny_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weights_backbone=None, form=None, width=4):
-    model = TinyNet(num_classes, bool(aux_loss), width)
-    model.build_spec = BuildSpec(
-        "tiny_net", form or "paper", {"num_classes": num_classes, "aux_loss": aux_loss, "width": width}
-    )
+def tiny_net(
+    *,
+    weights=None,
+    progress=True,
+    num_classes=2,
+    aux_loss=None,
+    weights_backbone=None,
+    form=None,
+    width=4,
+    boundary=False,
+):
+    model = TinyNet(num_classes, bool(aux_loss), width, boundary)
+    arguments = {"num_classes": num_classes, "aux_loss": aux_loss, "width": width, "boundary": boundary}
+    model.build_spec = BuildSpec("tiny_net", form or "paper", arguments)
     return model
 
 

@@ -232,10 +232,14 @@ def test_every_optimizer_is_accepted(tables, name):
 @pytest.mark.parametrize("name", SCHEDULES.names())
 def test_every_schedule_is_accepted(tables, name):
     needed = {
+        "ChainedScheduler": {"schedules": [{"name": "PolynomialLR"}]},
         "CosineAnnealingWarmRestarts": {"T_0": 3},
         "CyclicLR": {"base_lr": 0.1, "max_lr": 0.2},
         "ExponentialLR": {"gamma": 0.9},
+        "LambdaLR": {"lr_lambda": "math:cos"},
         "MultiStepLR": {"milestones": [2, 4]},
+        "MultiplicativeLR": {"lr_lambda": "math:cos"},
+        "SequentialLR": {"schedules": [{"name": "ConstantLR"}, {"name": "PolynomialLR"}], "milestones": [3]},
         "StepLR": {"step_size": 2},
     }
     tables["lr_scheduler"] = {"name": name, "params": needed.get(name, {})}

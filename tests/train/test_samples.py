@@ -45,7 +45,7 @@ def test_read_gives_uint8_batches_with_their_indices(stripes):
     assert batch.images.dtype == batch.masks.dtype == torch.uint8
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert type(batch.images) is torch.Tensor
-    assert (batch.indices, batch.epoch) == ([3, 1], 6)
+    assert (batch.indices, batch.places, batch.epoch) == ([3, 1], [3, 1], 6)
     assert torch.equal(batch.images[1], stripes()[1][0].as_subclass(torch.Tensor))
 
 

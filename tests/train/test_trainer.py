@@ -36,21 +36,21 @@ def assert_equal_weights(first, second):
         assert torch.equal(first[name], second[name]), name
 
 
-class StopAt:
+def stop_at(trainer, step):
     """Ctrl-C after a given step."""
+    note = trainer._note
 
-    def __init__(self, trainer, step):
-        self.trainer, self.step, self.advance = trainer, step, trainer._advance_schedule
+    def note_and_stop(result):
+        note(result)
+        if trainer.position.step == step:
+            trainer._interruption.requested = True
 
-    def __call__(self, interval, done, total):
-        self.advance(interval, done, total)
-        if interval == "step" and done == self.step:
-            self.trainer._interruption.requested = True
+    trainer._note = note_and_stop
 
 
 def run_until(tables, step, *overrides):
     trainer = Trainer(load_config(tables, overrides))
-    trainer._advance_schedule = StopAt(trainer, step)
+    stop_at(trainer, step)
     with pytest.raises(RunInterruptedError) as caught:
         trainer.run()
     return str(caught.value)
@@ -479,8 +479,8 @@ def test_no_snapshots_leaves_no_folder(tables):
 
 def test_given_class_weights_reach_the_loss(tables):
     trainer = Trainer(load_config(tables, ["criterion.class_weights=[1, 2, 3]"]))
-    assert trainer.parts.criterion.weight.tolist() == [1.0, 2.0, 3.0]
-    assert trainer.parts.criterion.ignore_index == 255
+    assert trainer.parts.criterion.criterion.weight.tolist() == [1.0, 2.0, 3.0]
+    assert trainer.parts.criterion.criterion.ignore_index == 255
 
 
 def test_row_without_a_defined_score_is_valid_json(tables):

@@ -95,6 +95,12 @@ class OfficialDataset(PairedDataset):
         pairs = layout.find(root, name, missing)
         super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader)
 
+    @classmethod
+    def split_names(cls) -> tuple[str, ...]:
+        """Returns every name that `split` may have in one edition or another, official aliases included."""
+        layouts = [edition.layout for edition in (cls.editions.values() or (cls.edition,))]
+        return tuple(dict.fromkeys(name for layout in layouts for name in (*layout.parts, *layout.aliases)))
+
 
 def _download(layout: Layout, root: str | os.PathLike[str], split: str) -> None:
     if not isinstance(root, str | os.PathLike):

@@ -1,5 +1,6 @@
 """From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from seg_core.augment import SegmentationAugment
 from seg_core.errors import ConfigError, InvalidArgumentError
@@ -22,9 +22,10 @@ from seg_core.transforms import SegmentationTransform
 from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.engine import Parts
 from seg_train.loggers.base import Logger
+from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optimizers import build_optimizer
 from seg_train.samples import Loader
-from seg_train.schedules import build_schedule
+from seg_train.schedules import Schedule, build_schedule
 
 __all__ = ["RunData", "RunLength", "build_accelerator", "build_data", "build_loggers", "build_parts"]
 
@@ -151,7 +152,7 @@ def build_parts(
     length: RunLength,
     class_weights: list[float] | None,
     accelerator: Accelerator,
-) -> tuple[Parts, LRScheduler | None]:
+) -> tuple[Parts, Schedule | None]:
     """Makes the network, its loss, optimizer and schedule, and seeds what the training draws.
 
     Raises:
@@ -169,7 +170,7 @@ def build_parts(
     if config.trainer.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model = model.to(accelerator.device)
-    optimizer = build_optimizer(config.optimizer, model.parameters())
+    optimizer = build_optimizer(config.optimizer, model)
     prepared_model, prepared_optimizer = accelerator.prepare(model, optimizer)
     parts = Parts(
         model=prepared_model,
@@ -178,10 +179,9 @@ def build_parts(
         augment=data.augment,
         accelerator=accelerator,
         seed=config.trainer.seed,
-        aux_weight=config.criterion.aux_weight,
         max_grad_norm=config.trainer.max_grad_norm,
     )
-    schedule: LRScheduler | None = None
+    schedule: Schedule | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
         schedule = build_schedule(config.lr_scheduler, optimizer, total)
@@ -208,9 +208,29 @@ def _open(section: DatasetSection, split: str) -> SegmentationDataset:
     return dataset
 
 
-def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> nn.Module:
-    options: dict[str, Any] = {"ignore_index": metadata.ignore_index, **config.criterion.params}
-    if class_weights is not None:
-        options["weight"] = torch.tensor(class_weights)
-    criterion: nn.Module = LOSSES.get(config.criterion.name)(**options)
-    return criterion
+def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> DeepSupervision:
+    section = config.criterion
+    weights = None if class_weights is None else torch.tensor(class_weights)
+    outputs = {
+        name: (
+            output.weight,
+            None if output.name is None else _loss(output.name, output.params, metadata.ignore_index, weights),
+        )
+        for name, output in section.outputs.items()
+    }
+    return DeepSupervision(
+        _loss(section.name, section.params, metadata.ignore_index, weights),
+        aux_weight=section.aux_weight,
+        outputs=outputs,
+        boundary_aware_weight=section.boundary_aware_weight,
+    )
+
+
+def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torch.Tensor | None) -> nn.Module:
+    """Returns the loss `name`; class weights go to those that take them."""
+    factory = LOSSES.get(name)
+    options: dict[str, Any] = {"ignore_index": ignore_index, **params}
+    if weights is not None and "weight" in inspect.signature(factory).parameters:
+        options["weight"] = weights
+    loss: nn.Module = factory(**options)
+    return loss

@@ -5,46 +5,76 @@ from seg_core.catalog import Entry
 __all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULES"]
 
 LOSSES = {
+    "BoundaryLoss": Entry(
+        "seg_train.losses.boundary:BoundaryLoss", "balanced cross entropy on boundaries, as in PIDNet"
+    ),
+    "CombinedLoss": Entry("seg_train.losses.combined:CombinedLoss", "several losses, each with a factor"),
     "CrossEntropyLoss": Entry(
         "seg_train.losses.cross_entropy:CrossEntropyLoss", "cross entropy over pixels, with class weights"
     ),
+    "DetailLoss": Entry("seg_train.losses.boundary:DetailLoss", "cross entropy and Dice on details, as in STDC"),
+    "DiceLoss": Entry(
+        "seg_train.losses.dice:DiceLoss", "overlap of predicted and true areas, per class or generalised"
+    ),
+    "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that pays less for pixels that are easy"),
+    "FocalTverskyLoss": Entry(
+        "seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that pays more for classes that are hard"
+    ),
+    "JaccardLoss": Entry("seg_train.losses.jaccard:JaccardLoss", "intersection over union, from probabilities"),
+    "LovaszLoss": Entry("seg_train.losses.lovasz:LovaszLoss", "Lovasz-softmax: a convex surrogate of the IoU"),
+    "OhemCrossEntropyLoss": Entry(
+        "seg_train.losses.ohem:OhemCrossEntropyLoss", "cross entropy over the pixels that are hard"
+    ),
+    "TverskyLoss": Entry(
+        "seg_train.losses.tversky:TverskyLoss", "overlap with factors for false positives and false negatives"
+    ),
 }
 
-# Optimizers of torch that work from gradients alone: LBFGS wants a closure, SparseAdam sparse gradients, and Muon
-# takes matrices only.
 OPTIMIZERS = {
-    name: Entry(f"torch.optim:{name}", "torch.optim")
-    for name in (
-        "ASGD",
-        "Adadelta",
-        "Adafactor",
-        "Adagrad",
-        "Adam",
-        "AdamW",
-        "Adamax",
-        "NAdam",
-        "RAdam",
-        "RMSprop",
-        "Rprop",
-        "SGD",
-    )
+    **{
+        # all but SparseAdam and Muon, see `seg_train.optimizers.REFUSED`
+        name: Entry(f"torch.optim:{name}", "torch.optim")
+        for name in (
+            "ASGD",
+            "Adadelta",
+            "Adafactor",
+            "Adagrad",
+            "Adam",
+            "AdamW",
+            "Adamax",
+            "LBFGS",
+            "NAdam",
+            "RAdam",
+            "RMSprop",
+            "Rprop",
+            "SGD",
+        )
+    },
+    "Padam": Entry("seg_train.padam:Padam", "Adam with a part of its denominator; learns at SGD's rates"),
 }
 
-# Schedules of torch that are numbers alone: the others take functions, other schedules, or a score to watch.
 SCHEDULES = {
-    name: Entry(f"torch.optim.lr_scheduler:{name}", "torch.optim.lr_scheduler")
-    for name in (
-        "ConstantLR",
-        "CosineAnnealingLR",
-        "CosineAnnealingWarmRestarts",
-        "CyclicLR",
-        "ExponentialLR",
-        "LinearLR",
-        "MultiStepLR",
-        "OneCycleLR",
-        "PolynomialLR",
-        "StepLR",
-    )
+    **{
+        name: Entry(f"torch.optim.lr_scheduler:{name}", "torch.optim.lr_scheduler")
+        for name in (
+            "ConstantLR",
+            "CosineAnnealingLR",
+            "CosineAnnealingWarmRestarts",
+            "CyclicLR",
+            "ExponentialLR",
+            "LambdaLR",
+            "LinearLR",
+            "MultiStepLR",
+            "MultiplicativeLR",
+            "OneCycleLR",
+            "PolynomialLR",
+            "StepLR",
+        )
+    },
+    # torch's too, in a form that a config can hold
+    "ChainedScheduler": Entry("seg_train.schedules:ChainedScheduler", "schedules whose factors multiply"),
+    "ReduceLROnPlateau": Entry("seg_train.schedules:ReduceLROnPlateau", "lower when a score no longer improves"),
+    "SequentialLR": Entry("seg_train.schedules:SequentialLR", "one schedule after the other"),
 }
 
 LOGGERS = {

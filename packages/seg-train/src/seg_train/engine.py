@@ -1,7 +1,8 @@
 """One training step, one epoch and one evaluation, as functions on the trainer's parts."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,9 +13,11 @@ from seg_core.augment import SegmentationAugment
 from seg_core.interfaces import Predict
 from seg_core.metrics import MetricStore
 from seg_core.randomness import sample_generator
+from seg_train.losses.deep_supervision import DeepSupervision
+from seg_train.optimizers import needs_closure
 from seg_train.samples import Batch
 
-__all__ = ["Parts", "StepResult", "evaluate_batches", "total_loss", "train_epoch", "train_step"]
+__all__ = ["Parts", "StepResult", "evaluate_batches", "train_epoch", "train_step"]
 
 
 @dataclass
@@ -23,22 +26,20 @@ class Parts:
 
     Attributes:
         model: prepared by `accelerator`.
-        criterion: `(logits, target) -> loss`.
+        criterion: the loss of all outputs, and within it that of the logits alone.
         optimizer: prepared by `accelerator`.
         augment: applied to the batch on the device.
         accelerator: device, precision and processes.
         seed: of the run.
-        aux_weight: factor of each auxiliary output's loss.
         max_grad_norm: limit of the gradient's norm, or None.
     """
 
     model: nn.Module
-    criterion: nn.Module
+    criterion: DeepSupervision
     optimizer: torch.optim.Optimizer
     augment: SegmentationAugment
     accelerator: Accelerator
     seed: int = 0
-    aux_weight: float = 0.4
     max_grad_norm: float | None = None
 
 
@@ -58,39 +59,37 @@ class StepResult:
 
 
 def train_step(parts: Parts, batch: Batch) -> StepResult:
-    """Augments one batch, runs the network forward and backward, and takes one optimizer step."""
+    """Augments one batch, runs the network forward and backward, and takes one optimizer step.
+
+    An optimizer that searches along a line (LBFGS) runs the network as often as it likes; the result is of the first
+    time.
+    """
     device = parts.accelerator.device
     images, masks = parts.augment(
         batch.images.to(device, non_blocking=True),
         batch.masks.to(device, non_blocking=True),
-        generator=[sample_generator(parts.seed, batch.epoch, index, 1) for index in batch.indices],
+        generator=[sample_generator(parts.seed, batch.epoch, index, 1) for index in batch.places],
     )
-    outputs = parts.model(images)
-    loss = total_loss(outputs, masks, parts.criterion, parts.aux_weight)
-    parts.accelerator.backward(loss)
-    if parts.max_grad_norm is not None:
-        parts.accelerator.clip_grad_norm_(parts.model.parameters(), parts.max_grad_norm)
-    parts.optimizer.step()
+    results: list[StepResult] = []
+
+    def compute_gradients() -> Any:
+        parts.optimizer.zero_grad(set_to_none=True)
+        outputs = parts.model(images)
+        loss: Tensor = parts.criterion(outputs, masks)
+        parts.accelerator.backward(loss)
+        if parts.max_grad_norm is not None:
+            parts.accelerator.clip_grad_norm_(parts.model.parameters(), parts.max_grad_norm)
+        if not results:
+            results.append(StepResult(loss.detach(), outputs["out"].detach(), masks))
+        return loss.detach()
+
+    if needs_closure(parts.optimizer):
+        parts.optimizer.step(compute_gradients)
+    else:
+        compute_gradients()
+        parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
-    return StepResult(loss.detach(), outputs["out"].detach(), masks)
-
-
-def total_loss(
-    outputs: Mapping[str, Tensor], masks: Tensor, criterion: Callable[[Tensor, Tensor], Tensor], aux_weight: float
-) -> Tensor:
-    """Returns the loss of `"out"` plus `aux_weight` times that of each auxiliary output.
-
-    Args:
-        outputs: of the network, logits (N, K, H, W) each.
-        masks: int64 (N, H, W).
-        criterion: `(logits, target) -> loss`.
-        aux_weight: factor.
-    """
-    loss = criterion(outputs["out"], masks)
-    for name, logits in outputs.items():
-        if name.startswith("aux"):
-            loss = loss + aux_weight * criterion(logits, masks)
-    return loss
+    return results[0]
 
 
 def train_epoch(parts: Parts, batches: Iterable[Batch]) -> Iterator[StepResult]:

@@ -20,10 +20,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 import torch
 
-from seg_core.atomic import write_text
+from seg_core.atomic import atomic_path, write_text
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_train.config.load import load_config
 from seg_train.config.schema import TrainConfig
@@ -42,6 +43,7 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.toml"
         self.class_weights = self.path / "class_weights.json"
+        self.pixel_counts = self.path / "pixel_counts.npy"
         self.last = self.path / "checkpoints" / "last.pt"
         self.best = self.path / "checkpoints" / "best.pt"
         self.model = self.path / "model.pt"
@@ -96,6 +98,26 @@ class RunFolder:
         """Keeps the class weights, so that a resumed run need not count again."""
         content = {"scheme": scheme, "labels": list(labels), "weights": weights}
         write_text(self.class_weights, json.dumps(content, indent=2) + "\n")
+
+    def read_pixel_counts(self) -> torch.Tensor | None:
+        """Returns the pixels of each class in each training picture counted before, or None.
+
+        Raises:
+            CorruptFileError: if their file is damaged.
+        """
+        try:
+            return torch.from_numpy(np.load(self.pixel_counts, allow_pickle=False)).long()
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self.pixel_counts} is damaged ({error}); delete it, the pixels are counted again then"
+            ) from error
+
+    def write_pixel_counts(self, counts: torch.Tensor) -> None:
+        """Keeps the pixels of each class in each training picture, so that a resumed run need not count again."""
+        with atomic_path(self.pixel_counts) as temporary:
+            np.save(temporary, counts.numpy())
 
 
 def new_run_path(config: TrainConfig) -> Path:

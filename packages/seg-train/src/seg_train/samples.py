@@ -1,7 +1,8 @@
 """From samples of a data set to batches: order, transform, workers, and errors told in one sentence.
 
-Every batch is planned by index before it is read, and what is drawn for a sample depends on the run's seed, the epoch
-and its index alone. So neither the number of workers nor the place where a run was resumed changes a batch.
+Every batch is planned before it is read, and what is drawn for a sample depends on the run's seed, the epoch and its
+index alone, or its place in the epoch where a sample may come more than once. So neither the number of workers nor the
+point where a run was resumed changes a batch.
 """
 
 import signal
@@ -16,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import sample_generator, sample_seed
+from seg_core.transforms import SegmentationTransform
 
-__all__ = ["Batch", "Loader", "evaluation_plan", "training_plan"]
+__all__ = ["Batch", "ClassWindow", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
 
 class Batch(NamedTuple):
@@ -28,12 +30,45 @@ class Batch(NamedTuple):
         masks: (N, H, W), class ids in the data set's integer type.
         indices: position of each sample in the data set.
         epoch: counted from 0.
+        places: number of each sample that its random choices depend on, see `PlannedSample`.
     """
 
     images: Tensor
     masks: Tensor
     indices: list[int]
     epoch: int
+    places: list[int]
+
+
+@dataclass(frozen=True)
+class ClassWindow:
+    """A wish for the random window of a sample: that it shows a class.
+
+    Attributes:
+        class_id: the class.
+        min_pixels: pixels of it that are enough, counted in the window.
+        attempts: windows to draw at most; the one that shows most of the class is taken.
+    """
+
+    class_id: int
+    min_pixels: int
+    attempts: int
+
+
+@dataclass(frozen=True)
+class PlannedSample:
+    """A sample that is to be read; in a plan a plain index stands for one that is drawn by its index.
+
+    Attributes:
+        index: position in the data set.
+        place: what its random choices depend on beside seed and epoch: the index, or where a sample may come more than
+            once in an epoch, its place there.
+        window: what its window should show, or None for any window.
+    """
+
+    index: int
+    place: int
+    window: ClassWindow | None = None
 
 
 def training_plan(
@@ -94,13 +129,17 @@ class Loader:
             generator=torch.Generator().manual_seed(0),
         )
 
-    def read(self, plan: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[Batch]:
+    def read(self, plan: Sequence[Sequence[int | PlannedSample]], epoch: int = 0) -> Iterator[Batch]:
         """Yields the batches of `plan`.
+
+        Args:
+            plan: samples of each batch, an index each or what is planned in more detail.
+            epoch: counted from 0.
 
         Raises:
             UserError: what went wrong with a sample, also in a worker: a damaged picture, an id out of range.
         """
-        self._plan.batches = [[(epoch, index) for index in indices] for indices in plan]
+        self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
         for item in self._loader:
             if isinstance(item, _Failure):
                 try:
@@ -112,12 +151,12 @@ class Loader:
 
 
 class _Plan:
-    """The batch sampler: what the loader is to read next, as (epoch, index) of each sample."""
+    """The batch sampler: what the loader is to read next, as the epoch and the plan of each sample."""
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, int]]] = []
+        self.batches: list[list[tuple[int, PlannedSample]]] = []
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, PlannedSample]]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -137,43 +176,83 @@ class _Samples(Dataset[Any]):
         self.transform = transform
         self.seed = seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, int, int] | _Failure:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, PlannedSample]) -> tuple[Tensor, Tensor, PlannedSample, int] | _Failure:
+        epoch, planned = key
         try:
-            image, mask = self.dataset[index]
+            image, mask = self.dataset[planned.index]
             if mask is None:
                 raise InvalidArgumentError(
-                    f"sample {index} of {_name(self.dataset)} has no mask; choose a split that has masks"
+                    f"sample {planned.index} of {_name(self.dataset)} has no mask; choose a split that has masks"
                 )
-            image, mask = self.transform(image, mask, generator=sample_generator(self.seed, epoch, index))
-            self._check_ids(mask, index)
+            attempt = 0
+            if planned.window is not None:
+                attempt = self._best_attempt(image, mask, epoch, planned.place, planned.window)
+            image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            check_ids(mask, self.dataset, planned.index)
         except UserError as error:
             return _Failure(error)
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor), index, epoch
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
 
-    def _check_ids(self, mask: Tensor, index: int) -> None:
-        metadata = self.dataset.metadata
-        mask = mask.as_subclass(Tensor)
-        mask = mask if mask.dtype == torch.uint8 else mask.long()
-        wrong = (mask >= metadata.num_classes) & (mask != metadata.ignore_index)
-        if mask.dtype != torch.uint8:
-            wrong |= (mask < 0) & (mask != metadata.ignore_index)
-        if bool(wrong.any()):
-            ids, counts = torch.unique(mask[wrong], return_counts=True)
-            files = " and ".join(map(str, self.dataset.file_names(index))) or f"sample {index}"
-            raise LabelOutOfRangeError(
-                f"the mask of {files} holds {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
-                f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
-                f"value {metadata.ignore_index}: "
-                "correct the mask or the metadata"
-            )
+    def _generator(self, epoch: int, place: int, attempt: int) -> torch.Generator:
+        """Returns what a window is drawn from; the first attempt is what a sample without a wish gets."""
+        if attempt == 0:
+            return sample_generator(self.seed, epoch, place)
+        return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
+
+    def _best_attempt(self, image: Tensor, mask: Tensor, epoch: int, place: int, window: ClassWindow) -> int:
+        """Returns the first attempt whose window shows enough of the class, or the one that shows most of it."""
+        best, most = 0, -1
+        for attempt in range(window.attempts):
+            generator = self._generator(epoch, place, attempt)
+            if isinstance(self.transform, SegmentationTransform):
+                shown: Tensor = self.transform.transform_mask(mask, generator=generator)
+            else:
+                shown = self.transform(image, mask, generator=generator)[1]
+            count = int((shown.as_subclass(Tensor) == window.class_id).count_nonzero())
+            if count > most:
+                best, most = attempt, count
+            if count >= window.min_pixels:
+                break
+        return best
 
 
-def _collate(samples: list[tuple[Tensor, Tensor, int, int] | _Failure]) -> Batch | _Failure:
+def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
+    """Checks that a mask holds nothing but the data set's class ids and ignored value.
+
+    Args:
+        mask: (H, W) of any integer type.
+        dataset: whose metadata tell what is allowed.
+        index: of the sample, for the message.
+
+    Raises:
+        LabelOutOfRangeError: if it holds anything else; the message names the files.
+    """
+    metadata = dataset.metadata
+    mask = mask.as_subclass(Tensor)
+    mask = mask if mask.dtype == torch.uint8 else mask.long()
+    wrong = (mask >= metadata.num_classes) & (mask != metadata.ignore_index)
+    if mask.dtype != torch.uint8:
+        wrong |= (mask < 0) & (mask != metadata.ignore_index)
+    if bool(wrong.any()):
+        ids, counts = torch.unique(mask[wrong], return_counts=True)
+        files = " and ".join(map(str, dataset.file_names(index))) or f"sample {index}"
+        raise LabelOutOfRangeError(
+            f"the mask of {files} holds {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
+            f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
+            f"value {metadata.ignore_index}: "
+            "correct the mask or the metadata"
+        )
+
+
+def _planned(sample: int | PlannedSample) -> PlannedSample:
+    return sample if isinstance(sample, PlannedSample) else PlannedSample(sample, sample)
+
+
+def _collate(samples: list[tuple[Tensor, Tensor, PlannedSample, int] | _Failure]) -> Batch | _Failure:
     for sample in samples:
         if isinstance(sample, _Failure):
             return sample
-    images, masks, indices, epochs = zip(*samples, strict=True)
+    images, masks, planned, epochs = zip(*samples, strict=True)
     sizes = {tuple(image.shape[-2:]) for image in images}
     if len(sizes) > 1:
         shown = " and ".join(f"{h}x{w}" for h, w in sorted(sizes)[:2])
@@ -184,7 +263,8 @@ def _collate(samples: list[tuple[Tensor, Tensor, int, int] | _Failure]) -> Batch
             )
         )
     batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
-    return Batch(batch, torch.stack(masks), list(indices), epochs[0])
+    indices, places = [sample.index for sample in planned], [sample.place for sample in planned]
+    return Batch(batch, torch.stack(masks), indices, epochs[0], places)
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it

@@ -7,10 +7,10 @@ of one step, epoch and evaluation is in `seg_train.engine`, the order of samples
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate.utils import broadcast
 from torch import Tensor
@@ -30,9 +30,12 @@ from seg_train.loggers.base import Snapshot
 from seg_train.progress import Progress
 from seg_train.run_folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.running import RunningScores, StepWindow
-from seg_train.samples import Batch, evaluation_plan, training_plan
+from seg_train.samples import Batch, PlannedSample, evaluation_plan, training_plan
+from seg_train.sampling import RareClassSampling, count_pixels_per_image
 
 __all__ = ["RunResult", "Trainer"]
+
+_Counts = TypeVar("_Counts")
 
 
 @dataclass
@@ -111,6 +114,7 @@ class Trainer:
         self.data = build_data(config, self.accelerator)
         self.length = RunLength.of(config, len(self.data.train_set))
         self.class_weights = self._settle_class_weights()
+        self.sampling = self._settle_sampling()
         self.parts, self.schedule = build_parts(config, self.data, self.length, self.class_weights, self.accelerator)
         self.predict = PREDICTORS.get("whole")
         self.loggers = build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}
@@ -136,6 +140,7 @@ class Trainer:
             if self._resumed is None:
                 self.folder.create(self.config, environment)
                 self._keep_class_weights()
+                self._keep_pixel_counts()
             for logger in self.loggers.values():
                 logger.on_start(self.config.to_dict(), environment, self.data.metadata)
         if self._resumed is None:
@@ -161,13 +166,7 @@ class Trainer:
         kept = self.folder.read_class_weights() if self._resumed is not None else None
         if kept is not None:
             return kept
-        train_set = self.data.train_set
-        self.progress.message(f"counting the pixels of each class in {len(train_set)} masks")
-        try:
-            counts = count_pixels(train_set, progress=functools.partial(self.progress.part, "counting"))
-        finally:
-            self.progress.close()
-        return class_weights(counts, wanted).tolist()
+        return class_weights(self._count(count_pixels), wanted).tolist()
 
     def _keep_class_weights(self) -> None:
         scheme = self.config.criterion.class_weights
@@ -176,32 +175,59 @@ class Trainer:
                 scheme if isinstance(scheme, str) else "given", self.data.metadata.labels, self.class_weights
             )
 
+    def _settle_sampling(self) -> RareClassSampling | None:
+        """Returns what draws samples by class, where the config wants that; pixels are counted once per run."""
+        section = self.config.data.sampling
+        if not section.rare_classes:
+            return None
+        counts = self.folder.read_pixel_counts() if self._resumed is not None else None
+        self._pixel_counts = self._count(count_pixels_per_image) if counts is None else counts
+        return RareClassSampling(
+            self._pixel_counts,
+            temperature=section.temperature,
+            min_pixels=section.min_pixels,
+            attempts=section.attempts,
+        )
+
+    def _keep_pixel_counts(self) -> None:
+        if self.sampling is not None:
+            self.folder.write_pixel_counts(self._pixel_counts)
+
+    def _count(self, count: Callable[..., _Counts]) -> _Counts:
+        train_set = self.data.train_set
+        self.progress.message(f"counting the pixels of each class in {len(train_set)} masks")
+        try:
+            return count(train_set, progress=functools.partial(self.progress.part, "counting"))
+        finally:
+            self.progress.close()
+
     # ---- loop --------------------------------------------------------------------------------------------------------
 
     def _train_epoch(self) -> None:
         """Trains from where the epoch stands to its end."""
-        position, trainer = self.position, self.config.trainer
-        plan = training_plan(
-            len(self.data.train_set),
-            self.config.data.loader.batch_size,
-            trainer.seed,
-            position.epoch,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        left = plan[position.batches :][: self.length.steps - position.step]
+        position = self.position
+        left = self._plan_epoch()[position.batches :][: self.length.steps - position.step]
         steps = train_epoch(self.parts, self.data.train_loader.read(left, position.epoch))
         self._window.start_clock()
         for result in steps:
             position.step += 1
             position.batches += 1
-            self._advance_schedule("step", position.step, self.length.steps)
+            if self.schedule is not None:
+                self.schedule.step()
             self._note(result)
-            every = trainer.checkpoint_every_steps
+            every = self.config.trainer.checkpoint_every_steps
             if every is not None and position.step % every == 0:
                 self._save()
             self._stop_if_requested()
         self._window.stop_clock()
+
+    def _plan_epoch(self) -> Sequence[Sequence[int | PlannedSample]]:
+        """Returns the batches of the running epoch, this process's share of each."""
+        batch_size, seed = self.config.data.loader.batch_size, self.config.trainer.seed
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        if self.sampling is not None:
+            return self.sampling.plan(batch_size, seed, self.position.epoch, rank, processes)
+        return training_plan(len(self.data.train_set), batch_size, seed, self.position.epoch, rank, processes)
 
     def _note(self, result: StepResult) -> None:
         """Adds a step to the sums, and shows or logs them where it is time to; only then is the device waited for."""
@@ -224,12 +250,6 @@ class Trainer:
                 logger.on_step(row)
             self._window.reset()
 
-    def _advance_schedule(self, interval: str, done: int, total: int) -> None:
-        section = self.config.lr_scheduler
-        # After the last step there is no next learning rate; OneCycleLR refuses to give one.
-        if self.schedule is not None and section is not None and section.interval == interval and done < total:
-            self.schedule.step()
-
     def _stop_if_requested(self) -> None:
         if not self._interruption.requested:
             return
@@ -244,7 +264,6 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Evaluates the weights on val, logs, and ends the epoch with a checkpoint."""
-        position = self.position
         store = MetricStore(self.data.metadata.num_classes, ignore_index=self.data.metadata.ignore_index)
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = evaluation_plan(len(self.data.val_set), self._eval_batch_size(), rank, processes)
@@ -272,12 +291,14 @@ class Trainer:
             predict=self.predict,
             augment=self.data.normalize,
             device=self.accelerator.device,
-            criterion=self.parts.criterion,
+            criterion=self.parts.criterion.criterion,
             on_batch=on_batch,
         )
         store.reduce()
-        self._advance_schedule("epoch", position.epoch + 1, self.length.epochs)
-        row = self._epoch_row(store)
+        scores = store.summarize()
+        if self.schedule is not None:
+            self.schedule.end_epoch(scores)
+        row = self._epoch_row(scores)
         for logger in self.loggers.values():
             logger.on_epoch(row)
             logger.on_confusion_matrix(row["epoch"], store.confusion_matrix)
@@ -285,8 +306,8 @@ class Trainer:
                 logger.on_snapshots(row["epoch"], [snapshots[index] for index in sorted(snapshots)])
         self._end_epoch(row)
 
-    def _epoch_row(self, store: MetricStore) -> dict[str, Any]:
-        scores, train = store.summarize(), self._running.summarize_all()
+    def _epoch_row(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        train = self._running.summarize_all()
         row = {
             "epoch": self.position.epoch + 1,
             "step": self.position.step,

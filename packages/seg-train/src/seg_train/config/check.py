@@ -5,13 +5,14 @@ are tried on one number; no network, data set or run is made.
 """
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from seg_core.augment import SegmentationAugment
-from seg_core.catalog import DatasetEntry, ModelEntry
+from seg_core.catalog import DatasetEntry, Entry, ModelEntry
 from seg_core.class_balance import class_weights
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.metadata import DatasetMetadata, resolve_metadata
@@ -20,12 +21,13 @@ from seg_core.transforms import SegmentationTransform
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
+    DatasetSection,
     ModelSection,
     OptimizerSection,
     ScheduleSection,
     TrainerSection,
 )
-from seg_train.optimizers import build_optimizer
+from seg_train.optimizers import REFUSED, build_optimizer
 from seg_train.schedules import build_schedule
 
 __all__ = ["find_problems"]
@@ -45,6 +47,8 @@ _DATASET_GIVEN = {
     "split": "set data.dataset.train_split and data.dataset.val_split",
     "transforms": "set data.transform",
 }
+# options of data sets that leave the classes as they are
+_WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata"}
 _LOSS_GIVEN = {
     "weight": "set criterion.class_weights",
     "ignore_index": "it comes from the data set",
@@ -65,9 +69,12 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
         _check_model(model, problems)
     if isinstance(criterion := sections.get("criterion"), CriterionSection):
         _check_criterion(criterion, metadata, problems)
+        if isinstance(model, ModelSection) and model.name in MODELS:
+            _check_outputs(criterion, model, problems)
+    trainer = sections.get("trainer")
     if isinstance(optimizer := sections.get("optimizer"), OptimizerSection):
-        _check_learning(optimizer, sections.get("lr_scheduler"), problems)
-    if isinstance(trainer := sections.get("trainer"), TrainerSection):
+        _check_learning(optimizer, sections.get("lr_scheduler"), trainer, problems)
+    if isinstance(trainer, TrainerSection):
         _check_device(trainer, problems)
     for name, options in sections.get("log", {}).items():
         logger = _known(LOGGERS, f"log.{name}", name, problems)
@@ -88,6 +95,13 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     except UserError as error:
         problems.append(f"data.augment: {error}")
 
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes.isdecimal() and int(processes) and data.loader.batch_size % int(processes):
+        problems.append(
+            f"data.loader.batch_size = {data.loader.batch_size}: must be a multiple of the {processes} processes that "
+            "share it (WORLD_SIZE in the environment)"
+        )
+
     section = data.dataset
     dataset = _known(DATASETS, "data.dataset.name", section.name, problems)
     if dataset is None:
@@ -95,23 +109,36 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     key = "data.dataset.params"
     _check_params(key, section.name, dataset, section.params, _DATASET_GIVEN, problems)
     entry = DATASETS.entry(section.name)
-    label_set = section.params.get("metadata")
     if isinstance(entry, DatasetEntry):
         if entry.needs_root and section.root is None:
             problems.append(f"data.dataset.root is missing: {section.name} reads files; name their folder")
+        # official names of splits beside our own
+        names = getattr(dataset, "split_names", lambda: entry.splits)()
         for split_key in ("train_split", "val_split"):
             split = getattr(section, split_key)
-            if entry.splits and split not in entry.splits:
-                allowed = ", ".join(entry.splits)
-                problems.append(f'data.dataset.{split_key} = "{split}": {section.name} has the splits {allowed}')
-        label_set = label_set or entry.label_set
+            if names and split not in names:
+                problems.append(
+                    f'data.dataset.{split_key} = "{split}": {section.name} has the splits {", ".join(names)}'
+                )
+    label_set = _label_set(section, entry)
     if label_set is None:
         return None
     try:
         return resolve_metadata(label_set)
     except UserError as error:
-        problems.append(f"{key}.metadata: {error}")
+        key += ".label_set" if "label_set" in section.params else ".metadata"
+        problems.append(f"{key}: {error}")
         return None
+
+
+def _label_set(section: DatasetSection, entry: Entry) -> Any:
+    """Returns what `resolve_metadata` takes for the classes of a data set; None where only the data set knows."""
+    for own in ("label_set", "metadata"):
+        if section.params.get(own) is not None:
+            return section.params[own]
+    if not isinstance(entry, DatasetEntry) or not section.params.keys() <= _WITHOUT_CLASSES:
+        return None  # options such as the version of Mapillary Vistas change the classes
+    return entry.label_set
 
 
 def _check_model(model: ModelSection, problems: list[str]) -> None:
@@ -127,18 +154,10 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
 
 
 def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
-    loss = _known(LOSSES, "criterion.name", criterion.name, problems)
     weights = criterion.class_weights
-    if loss is not None:
-        found = len(problems)
-        _check_params("criterion.params", criterion.name, loss, criterion.params, _LOSS_GIVEN, problems)
-        if found == len(problems):
-            try:
-                loss(**criterion.params)
-            except (UserError, TypeError) as error:
-                problems.append(f"criterion.params: {error}")
-        if weights != "none" and "weight" not in inspect.signature(loss).parameters:
-            problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; leave the key out")
+    loss = _check_loss("criterion", criterion.name, criterion.params, problems)
+    if loss is not None and weights != "none" and "weight" not in inspect.signature(loss).parameters:
+        problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; leave the key out")
     if isinstance(weights, str) and weights != "none":
         try:
             class_weights([1], weights)
@@ -150,18 +169,86 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
         problems.append(
             f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} classes"
         )
+    for name, output in criterion.outputs.items():
+        if output.name is not None:
+            _check_loss(f"criterion.outputs.{name}", output.name, output.params, problems)
 
 
-def _check_learning(optimizer: OptimizerSection, schedule: object, problems: list[str]) -> None:
-    """Tries the optimizer and the schedule on one number, since only they know what values they take."""
+def _check_loss(key: str, name: str, params: Mapping[str, Any], problems: list[str]) -> Callable[..., Any] | None:
+    """Checks a loss and those that it is made of; returns what makes it, or None where there is no such loss."""
+    loss = _known(LOSSES, f"{key}.name", name, problems)
+    if loss is None:
+        return None
     found = len(problems)
-    factory = _known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
-    if factory is not None:
-        _check_params("optimizer.params", optimizer.name, factory, optimizer.params, _OPTIMIZER_GIVEN, problems)
+    _check_params(f"{key}.params", name, loss, params, _LOSS_GIVEN, problems)
+    if name == "CombinedLoss" and isinstance(params.get("losses"), list):
+        for place, part in enumerate(params["losses"]):
+            if isinstance(part, Mapping) and isinstance(part.get("name"), str):
+                inner = part.get("params", {})
+                if isinstance(inner, Mapping):
+                    _check_loss(f"{key}.params.losses[{place}]", part["name"], inner, problems)
+    if found == len(problems):
+        try:
+            loss(**params)
+        except (UserError, TypeError) as error:
+            problems.append(f"{key}.params: {error}")
+    return loss
+
+
+def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: list[str]) -> None:
+    """Compares what the losses want with the outputs that the network has."""
+    entry = MODELS.entry(model.name)
+    if not isinstance(entry, ModelEntry) or not entry.outputs:
+        return
+    given = entry.outputs if model.aux_loss else entry.outputs[:1]
+    wanted = {f"criterion.outputs.{name}": name for name in criterion.outputs}
+    if criterion.boundary_aware_weight:
+        wanted[f"criterion.boundary_aware_weight = {criterion.boundary_aware_weight}"] = "boundary"
+    default = CriterionSection.model_fields["aux_weight"].default
+    if criterion.aux_weight not in (0, default) and not any(name.startswith("aux") for name in given):
+        # any auxiliary output would do
+        first = next((name for name in entry.outputs if name.startswith("aux")), "aux")
+        wanted[f"criterion.aux_weight = {criterion.aux_weight}"] = first
+    for key, name in wanted.items():
+        if name in given:
+            continue
+        if name in entry.outputs:
+            problems.append(f"{key}: {model.name} gives {name} with auxiliary heads only; set model.aux_loss = true")
+        else:
+            hint = nearest(name, entry.outputs)
+            problems.append(f"{key}: {model.name} has no output {name!r}.{hint} It has: {', '.join(entry.outputs)}")
+    problems.extend(
+        f"criterion.outputs.{name} is missing: {model.name} gives {name} with model.aux_loss = true, and it must learn "
+        'something; write {weight = 1.0, name = "BoundaryLoss"}, say, or weight = 0'
+        for name in given
+        if name != "out" and not name.startswith("aux") and name not in criterion.outputs
+    )
+
+
+class _Trial(torch.nn.Module):
+    """The smallest network with a backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = torch.nn.Conv2d(1, 1, 1)
+        self.head = torch.nn.Conv2d(1, 1, 1)
+
+
+def _check_learning(optimizer: OptimizerSection, schedule: object, trainer: object, problems: list[str]) -> None:
+    """Tries the optimizer and the schedule on a few numbers, since only they know what values they take."""
+    found = len(problems)
+    if optimizer.name in REFUSED:
+        problems.append(
+            f'optimizer.name = "{optimizer.name}": cannot train these networks, {REFUSED[optimizer.name]}; take AdamW'
+        )
+    else:
+        factory = _known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
+        if factory is not None:
+            _check_params("optimizer.params", optimizer.name, factory, optimizer.params, _OPTIMIZER_GIVEN, problems)
     tried = None
     if found == len(problems):
         try:
-            tried = build_optimizer(optimizer, [torch.nn.Parameter(torch.zeros(1))])
+            tried = build_optimizer(optimizer, _Trial())
         except (UserError, ValueError, TypeError, RuntimeError) as error:
             problems.append(f"optimizer.params: {error}")
     if not isinstance(schedule, ScheduleSection):
@@ -173,8 +260,13 @@ def _check_learning(optimizer: OptimizerSection, schedule: object, problems: lis
     if found == len(problems):
         # where the optimizer is wrong itself, one that every schedule takes
         tried = tried or torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        steps = trainer.steps if isinstance(trainer, TrainerSection) else None
+        if steps is not None and schedule.warmup_steps >= steps:
+            problems.append(
+                f"lr_scheduler.warmup_steps = {schedule.warmup_steps}: must be fewer than trainer.steps = {steps}"
+            )
         try:
-            build_schedule(schedule, tried, total=100)
+            build_schedule(schedule, tried, total=schedule.warmup_steps + 100)
         except (UserError, ValueError, TypeError, ZeroDivisionError) as error:
             problems.append(f"lr_scheduler.params: {error}")
 

@@ -1,4 +1,4 @@
-"""Reads a config: a TOML file, then overrides, then every check; all problems are reported at once."""
+"""Reads a config: TOML files, then overrides, then every check; all problems are reported at once."""
 
 import copy
 import json
@@ -14,9 +14,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from seg_core.errors import ConfigError, nearest
 from seg_train.config.check import find_problems
+from seg_train.config.files import Tables, read_tables
 from seg_train.config.schema import TrainConfig
 
-__all__ = ["apply_overrides", "load_config"]
+__all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
 _MISSING = object()
 
@@ -25,24 +26,36 @@ def load_config(source: str | os.PathLike[str] | Mapping[str, Any], overrides: S
     """Returns the checked config of `source`; nothing of the run has been built then.
 
     Args:
-        source: a TOML file, or the tables themselves.
+        source: a TOML file, which may extend others (see `seg_train.config.files`), or the tables themselves.
         overrides: `"key.path=value"` each, as `-s` takes them: the value in TOML's syntax, a bare word is a string.
 
     Raises:
         ConfigError: if something is wrong; the message lists every problem with its full key, the value seen and what
             is allowed.
     """
+    return load_with_origins(source, overrides)[0]
+
+
+def load_with_origins(
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Returns what `load_config` does, and where each value is from that is no default: full key -> file or `-s`.
+
+    Raises:
+        ConfigError: as `load_config` does.
+    """
     if isinstance(source, Mapping):
-        name, tables = "the config", copy.deepcopy(dict(source))
+        name, tables = "the config", Tables(copy.deepcopy(dict(source)))
     else:
-        name, tables = str(source), _read(Path(source))
-    problems = apply_overrides(tables, overrides)
-    config, found = _validate(tables)
+        name, tables = str(source), read_tables(Path(source))
+    problems = apply_overrides(tables.values, overrides)
+    tables.origins |= {override.partition("=")[0].strip(): "-s" for override in overrides}
+    config, found = _validate(tables.values)
     problems += found
     if problems:
         _fail(name, problems)
     assert config is not None
-    return config
+    return config, tables.origins
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[str]:
@@ -67,17 +80,6 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
         else:
             table[parts[-1]] = value
     return problems
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no config file {path}; check its path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def _parse(text: str) -> Any:
@@ -160,7 +162,8 @@ def _suggestion(location: list[str]) -> str:
     """Returns the nearest key of the same section, else the nearest of all sections, else the section's keys."""
     section: Any = TrainConfig
     for part in location[:-1]:
-        section = _section_class(section.model_fields[part].annotation)
+        if part in section.model_fields:  # others are names that the user gives, as those of outputs
+            section = _section_class(section.model_fields[part].annotation)
     prefix = ".".join([*location[:-1], ""])
     siblings = [prefix + name for name in section.model_fields]
     hint = nearest(".".join(location), siblings, limit=1)

@@ -90,6 +90,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[tuple[int, int], BeforeValidator(_as_size)]
 ScaleRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
 Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
@@ -161,6 +162,19 @@ class LoaderSection(Section):
     num_workers: Annotated[int, Field(ge=0)] = Field(default=2, description="reading processes; 0: the main one reads")
 
 
+class SamplingSection(Section):
+    """Which samples make an epoch: each once, or drawn by class, see `seg_train.sampling`."""
+
+    rare_classes: bool = Field(default=False, description="draw pictures and windows by class, rare ones more often")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.01, description="the lower, the more often rare classes are drawn"
+    )
+    min_pixels: Annotated[int, Field(ge=0)] = Field(
+        default=1500, description="pixels of the class that a picture and its window should hold"
+    )
+    attempts: Positive = Field(default=10, description="windows to draw for a sample at most")
+
+
 class AugmentSection(Section):
     """Changes of looks, see `seg_core.SegmentationAugment`."""
 
@@ -183,7 +197,22 @@ class DataSection(Section):
     dataset: DatasetSection
     transform: TransformsSection = TransformsSection()
     loader: LoaderSection = LoaderSection()
+    sampling: SamplingSection = SamplingSection()
     augment: AugmentSection = AugmentSection()
+
+
+class OutputSection(Section):
+    """The loss of one output of the network, such as `boundary` or `aux_16x`."""
+
+    weight: Factor = Field(default=1.0, description="factor of the output's loss; 0 leaves the output out")
+    name: str | None = Field(default=None, description="loss; that of [criterion] where left out")
+    params: dict[str, Any] = Field(default_factory=dict, description="other options of the loss")
+
+    @model_validator(mode="after")
+    def _params_have_a_name(self) -> "OutputSection":
+        if self.params and self.name is None:
+            raise ValueError("params are those of a loss: give its name, or leave params out")
+        return self
 
 
 class CriterionSection(Section):
@@ -191,15 +220,27 @@ class CriterionSection(Section):
 
     name: str = Field(default="CrossEntropyLoss", description="loss")
     class_weights: ClassWeights = Field(default="none", description='"none", a scheme as "enet", or a number per class')
-    aux_weight: Annotated[float, Field(ge=0)] = Field(default=0.4, description="factor of each auxiliary output's loss")
+    aux_weight: Factor = Field(default=0.4, description="factor of each auxiliary output's loss")
+    boundary_aware_weight: Factor = Field(
+        default=0.0, description="factor of the loss near the boundaries that `boundary` predicts, as PIDNet has it"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="other options of the loss")
+    outputs: dict[str, OutputSection] = Field(
+        default_factory=dict, description="loss and weight of single outputs, by their names"
+    )
 
 
 class OptimizerSection(Section):
     """The optimizer."""
 
-    name: str = Field(default="AdamW", description="optimizer of torch.optim")
+    name: str = Field(default="AdamW", description="optimizer of torch.optim, or Padam")
     params: dict[str, Any] = Field(default_factory=dict, description="its arguments: lr, weight_decay ...")
+    backbone_lr_factor: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="the backbone's learning rate divided by that of the rest"
+    )
+    decay_norms_and_biases: bool = Field(
+        default=True, description="whether weight decay includes biases and the scales and shifts of norms"
+    )
 
 
 class ScheduleSection(Section):
@@ -207,10 +248,17 @@ class ScheduleSection(Section):
 
     name: str = Field(description="schedule of torch.optim.lr_scheduler")
     interval: Literal["step", "epoch"] = Field(default="step", description="what the schedule counts")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="steps over which the learning rate first rises in a straight line"
+    )
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.001, description="share of the learning rate that the warm-up begins with"
+    )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="its arguments; left out, total_iters of PolynomialLR, T_max of CosineAnnealingLR and total_steps "
-        "of OneCycleLR are the run's length, and max_lr of OneCycleLR is the optimizer's lr",
+        description="its arguments; left out, the length (total_iters of PolynomialLR, SequentialLR and "
+        "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is the run's, and max_lr of "
+        "OneCycleLR is the optimizer's lr; functions are written as package.module:function",
     )
 
 

@@ -1,0 +1,84 @@
+"""TOML files of configs, and the files that they extend."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg_core.errors import ConfigError
+from seg_train.config.schema import flatten
+
+__all__ = ["Tables", "read_tables"]
+
+
+@dataclass
+class Tables:
+    """The tables of a config, joined from several places.
+
+    Attributes:
+        values: nested, as TOML has them.
+        origins: where each value is from, by its full key.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def update(self, values: Mapping[str, Any], origin: str) -> None:
+        """Puts `values` over what there is, key by key.
+
+        Where a table gets another `name`, the `params` that it had are dropped: they were those of something else.
+        """
+        self._merge(self.values, values, "")
+        kept = flatten(self.values)
+        self.origins = {key: self.origins[key] for key in kept if key in self.origins}
+        self.origins |= dict.fromkeys(flatten(values), origin)
+
+    def _merge(self, old: dict[str, Any], new: Mapping[str, Any], prefix: str) -> None:
+        if "name" in new and old.get("name") != new["name"] and old.pop("params", None) is not None:
+            self.origins = {k: v for k, v in self.origins.items() if not k.startswith(f"{prefix}params.")}
+        for key, value in new.items():
+            if isinstance(value, Mapping) and isinstance(old.get(key), dict):
+                self._merge(old[key], value, f"{prefix}{key}.")
+            else:
+                old[key] = value
+
+
+def read_tables(path: Path) -> Tables:
+    """Returns the tables of a config file over those of the files that it extends.
+
+    `extends` at the top of a file names another one, or a list of them of which later ones go over earlier ones; paths
+    are relative to the file that names them.
+
+    Raises:
+        ConfigError: if a file cannot be read or is no TOML, or files extend each other in a circle.
+    """
+    tables = Tables()
+    _add(tables, path, ())
+    return tables
+
+
+def _add(tables: Tables, path: Path, by: tuple[Path, ...]) -> None:
+    if path.resolve() in [other.resolve() for other in by]:
+        circle = " extends ".join(map(str, (*by, path)))
+        raise ConfigError(f"configs extend each other in a circle: {circle}; take extends out of one of them")
+    values = _read(path, by)
+    bases = values.pop("extends", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
+        raise ConfigError(f"{path}: extends must be the path of a config, or a list of them, got {bases!r}")
+    for base in bases:
+        _add(tables, path.parent / base, (*by, path))
+    tables.update(values, str(path))
+
+
+def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = f", which {by[-1]} extends" if by else ""
+        raise ConfigError(f"there is no config file {path}{hint}; check its path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
