@@ -1,11 +1,12 @@
 import copy
+import functools
 import tomllib
 
 import pytest
 import tomli_w
 
 from seg_core.errors import ConfigError
-from seg_core.registry import OPTIMIZERS, SCHEDULES
+from seg_core.registry import MODELS, OPTIMIZERS, SCHEDULES
 from seg_train import TrainConfig, load_config
 
 
@@ -182,9 +183,17 @@ def test_metadata_that_cannot_be_read_is_a_problem(tables):
     assert "data.dataset.params.metadata: " in problems_of(tables)
 
 
-def test_ten_mistakes_are_ten_problems_at_once(tables):
+def test_ten_mistakes_are_ten_problems_at_once_and_nothing_is_built(tables, tmp_path):
+    built = []
+
+    @functools.wraps(MODELS.get("tiny_net"))
+    def watched_net(**options):
+        built.append(options)
+
+    MODELS.register("watched_net", watched_net)
+    tables["model"]["name"] = "watched_net"
     overrides = [
-        "model.name=tiny",
+        "model.aux_loss=maybe",
         "data.dataset.params.lenght=3",
         "data.loader.batch_sise=4",
         "data.augment.hflip=3",
@@ -196,11 +205,24 @@ def test_ten_mistakes_are_ten_problems_at_once(tables):
         "log.wnadb.x=1",
     ]
     text = problems_of(tables, overrides)
-    assert text.startswith("the config has 10 problems:")
-    for key in ("model.name", "dataset.params.lenght", "loader.batch_sise", "augment.hflip", "criterion.class_weights"):
-        assert key in text
-    for key in ("optimizer.params.learning_rate", "lr_scheduler.name", "trainer.seed", "paths.ouput", "log.wnadb"):
-        assert key in text
+    first, *lines = text.splitlines()
+    assert first == "the config has 10 problems:"
+    for start in (
+        '  model.aux_loss = "maybe": must be a valid boolean',
+        "  data.dataset.params.lenght = 3: Stripes has no such parameter. Did you mean 'length'?",
+        "  data.loader.batch_sise = 4: unknown key. Did you mean 'data.loader.batch_size'?",
+        "  data.augment.hflip = 3: must be less than or equal to 1",
+        "  criterion.class_weights = \"what\": unknown scheme 'what'",
+        "  optimizer.params.learning_rate = 0.1: AdamW has no such parameter.",
+        "  lr_scheduler.name = \"Polynomial\": unknown LR schedule 'Polynomial'. Did you mean 'PolynomialLR'?",
+        "  trainer.seed = -1: must be greater than or equal to 0",
+        "  paths.ouput = \"here\": unknown key. Did you mean 'paths.output'?",
+        "  log.wnadb = \"wnadb\": unknown logger 'wnadb'",
+    ):
+        assert sum(line.startswith(start) for line in lines) == 1, (start, text)
+    assert len(lines) == 10
+    assert not built
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -244,3 +266,139 @@ def test_every_schedule_is_accepted(tables, name):
     }
     tables["lr_scheduler"] = {"name": name, "params": needed.get(name, {})}
     assert load_config(tables).lr_scheduler.name == name
+
+
+# ---- what does not go together ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pidnet(tables):
+    tables["model"] = {"name": "pidnet_s", "aux_loss": True}
+    tables["criterion"] = {"outputs": {"boundary": {"weight": 20.0, "name": "BoundaryLoss"}}}
+    return tables
+
+
+def test_losses_of_outputs_are_accepted(pidnet):
+    config = load_config(pidnet, ["criterion.boundary_aware_weight=1", "criterion.aux_weight=0.2"])
+    assert config.criterion.outputs["boundary"].weight == 20.0
+    assert config.criterion.boundary_aware_weight == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["model.aux_loss=false"],
+            "criterion.outputs.boundary: pidnet_s gives boundary with auxiliary heads only; set model.aux_loss = true",
+        ),
+        (["criterion.outputs={}"], "criterion.outputs.boundary is missing: pidnet_s gives boundary"),
+        (
+            ["criterion.outputs.bondary={weight = 1.0}"],
+            "criterion.outputs.bondary: pidnet_s has no output 'bondary'. Did you mean 'boundary'",
+        ),
+        (
+            ["criterion.outputs.boundary.name=BoundryLoss"],
+            "criterion.outputs.boundary.name = \"BoundryLoss\": unknown loss 'BoundryLoss'. Did you mean 'Boundary",
+        ),
+        (
+            ["criterion.outputs.boundary.params.widht=2"],
+            "criterion.outputs.boundary.params.widht = 2: BoundaryLoss has no such parameter. Did you mean 'width'",
+        ),
+        (["criterion.outputs.boundary.wieght=2"], "criterion.outputs.boundary.wieght = 2: unknown key. Did you mean"),
+        (["criterion.outputs.aux={params = {gamma = 1}}"], "criterion.outputs.aux: params are those of a loss"),
+        (["criterion.outputs.boundary.weight=-1"], "criterion.outputs.boundary.weight = -1: must be greater than"),
+    ],
+)
+def test_losses_of_outputs_that_do_not_fit_are_problems(pidnet, overrides, words):
+    text = problems_of(pidnet, overrides)
+    assert words in text
+    assert "problems" not in text, "one mistake is one problem"
+
+
+@pytest.mark.parametrize(
+    ("model", "overrides", "words"),
+    [
+        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: fcn_resnet50 gives aux with aux"),
+        ("enet", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: enet has no output 'aux'. It has: out"),
+        ("enet", ["criterion.boundary_aware_weight=1"], "criterion.boundary_aware_weight = 1.0: enet has no output"),
+    ],
+)
+def test_auxiliary_weight_without_auxiliary_head_is_a_problem(tables, model, overrides, words):
+    assert words in problems_of(tables, [f"model.name={model}", *overrides])
+
+
+def test_auxiliary_weight_of_its_default_or_0_is_none(tables):
+    tables["model"]["name"] = "enet"
+    for weight in (0.4, 0):
+        assert load_config(tables, [f"criterion.aux_weight={weight}"]).criterion.aux_weight == weight
+
+
+def test_batch_that_the_processes_cannot_share_is_a_problem(tables, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert "data.loader.batch_size = 4: must be a multiple of the 3 processes that share it" in problems_of(tables)
+    assert load_config(tables, ["data.loader.batch_size=6"]).data.loader.batch_size == 6
+
+
+def test_combined_losses_are_checked_one_by_one(tables):
+    losses = [
+        {"name": "CrossEntropyLoss", "params": {"weight": [1.0]}},
+        {"name": "FocalLoss", "params": {"gama": 1}},
+        {"name": "DiceLos"},
+        {"name": "DiceLoss", "params": {"smooth": -1}},
+    ]
+    tables["criterion"] = {"name": "CombinedLoss", "params": {"losses": losses}}
+    text = problems_of(tables)
+    for words in (
+        "criterion.params.losses[0].params.weight = [1.0]: not set here; set criterion.class_weights",
+        "criterion.params.losses[1].params.gama = 1: FocalLoss has no such parameter. Did you mean 'gamma'",
+        "criterion.params.losses[2].name = \"DiceLos\": unknown loss 'DiceLos'. Did you mean 'DiceLoss'",
+        "criterion.params.losses[3].params: smooth must be",
+    ):
+        assert words in text
+    tables["criterion"]["params"]["losses"] = [{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "factor": 0.5}]
+    load_config(tables)
+
+
+@pytest.mark.parametrize("name", ["Muon", "SparseAdam"])
+def test_optimizer_that_cannot_train_these_networks_is_a_problem(tables, name):
+    text = problems_of(tables, [f"optimizer.name={name}"])
+    assert f'optimizer.name = "{name}": cannot train these networks, it takes' in text
+
+
+def test_warm_up_as_long_as_the_run_is_a_problem(tables):
+    del tables["trainer"]["epochs"]
+    text = problems_of(tables, ["trainer.steps=50", "lr_scheduler.warmup_steps=50"])
+    assert "lr_scheduler.warmup_steps = 50: must be fewer than trainer.steps = 50" in text
+    assert load_config(tables, ["trainer.steps=50", "lr_scheduler.warmup_steps=49"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "weights", "words"),
+    [
+        ({"name": "CityscapesClass", "root": "x", "params": {"label_set": "CityscapesCategory"}}, 19, "7 classes"),
+        ({"name": "Unified", "params": {"label_set": "Aerial", "members": [{"name": "LoveDA"}]}}, 3, "7 classes"),
+        ({"name": "MapillaryVistas", "root": "x"}, 3, "116 classes"),
+    ],
+)
+def test_class_weights_are_counted_against_the_classes_that_the_options_give(tables, dataset, weights, words):
+    tables["data"]["dataset"] = dataset
+    tables["criterion"] = {"class_weights": [1.0] * weights}
+    assert words in problems_of(tables)
+
+
+def test_class_weights_wait_for_the_data_set_where_an_option_may_change_its_classes(tables):
+    tables["data"]["dataset"] = {"name": "MapillaryVistas", "root": "x", "params": {"version": "v1.2"}}
+    tables["criterion"] = {"class_weights": [1.0] * 65}
+    assert load_config(tables)
+
+
+@pytest.mark.parametrize(("split", "name"), [("validation", "ADE20K"), ("test", "Potsdam"), ("val", "Potsdam")])
+def test_official_names_of_splits_are_accepted(tables, split, name):
+    tables["data"]["dataset"] = {"name": name, "root": "x", "val_split": split}
+    assert load_config(tables).data.dataset.val_split == split
+
+
+def test_unknown_split_lists_the_known_ones(tables):
+    tables["data"]["dataset"] = {"name": "Potsdam", "root": "x", "val_split": "valid"}
+    text = problems_of(tables)
+    assert 'data.dataset.val_split = "valid": Potsdam has the splits train, test, val' in text

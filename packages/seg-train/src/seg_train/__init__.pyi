@@ -6,7 +6,29 @@ from seg_train.config.load import load_config as load_config
 from seg_train.config.schema import TrainConfig as TrainConfig
 from seg_train.evaluation import evaluate as evaluate
 from seg_train.loggers.base import Logger as Logger
+from seg_train.losses.boundary import (
+    BoundaryAwareLoss as BoundaryAwareLoss,
+    BoundaryLoss as BoundaryLoss,
+    DetailLoss as DetailLoss,
+)
+from seg_train.losses.combined import CombinedLoss as CombinedLoss
 from seg_train.losses.cross_entropy import CrossEntropyLoss as CrossEntropyLoss
+from seg_train.losses.deep_supervision import DeepSupervision as DeepSupervision
+from seg_train.losses.dice import DiceLoss as DiceLoss
+from seg_train.losses.focal import FocalLoss as FocalLoss
+from seg_train.losses.jaccard import JaccardLoss as JaccardLoss
+from seg_train.losses.lovasz import LovaszLoss as LovaszLoss
+from seg_train.losses.ohem import OhemCrossEntropyLoss as OhemCrossEntropyLoss
+from seg_train.losses.tversky import (
+    FocalTverskyLoss as FocalTverskyLoss,
+    TverskyLoss as TverskyLoss,
+)
+from seg_train.optimizers import parameter_groups as parameter_groups
+from seg_train.padam import Padam as Padam
+from seg_train.sampling import (
+    RareClassSampling as RareClassSampling,
+    count_pixels_per_image as count_pixels_per_image,
+)
 from seg_train.targets import (
     boundary_targets as boundary_targets,
     detail_targets as detail_targets,
@@ -15,13 +37,29 @@ from seg_train.trainer import Trainer as Trainer
 
 __all__ = [
     "__version__",
+    "BoundaryAwareLoss",
+    "BoundaryLoss",
+    "CombinedLoss",
     "CrossEntropyLoss",
+    "DeepSupervision",
+    "DetailLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "FocalTverskyLoss",
+    "JaccardLoss",
     "Logger",
+    "LovaszLoss",
+    "OhemCrossEntropyLoss",
+    "Padam",
+    "RareClassSampling",
     "TrainConfig",
     "Trainer",
+    "TverskyLoss",
     "boundary_targets",
     "class_weights",
+    "count_pixels_per_image",
     "detail_targets",
     "evaluate",
     "load_config",
+    "parameter_groups",
 ]

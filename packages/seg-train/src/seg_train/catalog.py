@@ -82,5 +82,6 @@ LOGGERS = {
 }
 
 COMMANDS = {
+    "config": Entry("seg_train.config_commands:CONFIG", "begin, show and check configs"),
     "train": Entry("seg_train.commands:TRAIN", "train a network from a config"),
 }

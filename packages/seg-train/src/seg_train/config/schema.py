@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 __all__ = ["TrainConfig"]
 
@@ -88,15 +88,50 @@ def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _described(title: str, *forms: dict[str, Any]) -> WithJsonSchema:
+    """What an editor and the reference page say of a value that may be written in several ways."""
+    return WithJsonSchema({"title": title, **(forms[0] if len(forms) == 1 else {"anyOf": list(forms)})})
+
+
+def _list_of(item: dict[str, Any], least: int, most: int | None = None) -> dict[str, Any]:
+    form: dict[str, Any] = {"type": "array", "items": item, "minItems": least}
+    return form if most is None else {**form, "maxItems": most}
+
+
+_PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
+_NUMBER: dict[str, Any] = {"type": "number"}
+_ABOVE_0: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
+_NUMBER_OR_PAIR: dict[str, Any] = {"anyOf": [_NUMBER, _list_of(_NUMBER, 2, 2)]}
+
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Size = Annotated[tuple[int, int], BeforeValidator(_as_size)]
-ScaleRange = Annotated[tuple[float, float], BeforeValidator(_as_range)]
-Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair)]
-NumberOrPair = Annotated[float | tuple[float, float], BeforeValidator(_as_number_or_pair)]
-Jitter = Annotated[tuple[float | tuple[float, float], ...], BeforeValidator(_as_jitter)]
-ClassWeights = Annotated[str | tuple[float, ...], BeforeValidator(_as_class_weights)]
+Size = Annotated[
+    tuple[int, int],
+    BeforeValidator(_as_size),
+    _described("pixels, or [height, width]", _PIXELS, _list_of(_PIXELS, 2, 2)),
+]
+ScaleRange = Annotated[
+    tuple[float, float], BeforeValidator(_as_range), _described("[least, greatest], above 0", _list_of(_ABOVE_0, 2, 2))
+]
+Pair = Annotated[
+    tuple[float, float], BeforeValidator(_as_pair), _described("[least, greatest]", _list_of(_NUMBER, 2, 2))
+]
+NumberOrPair = Annotated[
+    float | tuple[float, float],
+    BeforeValidator(_as_number_or_pair),
+    _described("number, or [least, greatest]", *_NUMBER_OR_PAIR["anyOf"]),
+]
+Jitter = Annotated[
+    tuple[float | tuple[float, float], ...],
+    BeforeValidator(_as_jitter),
+    _described("list of 3 or 4 numbers or [least, greatest]", _list_of(_NUMBER_OR_PAIR, 3, 4)),
+]
+ClassWeights = Annotated[
+    str | tuple[float, ...],
+    BeforeValidator(_as_class_weights),
+    _described("string, or list of numbers", {"type": "string"}, _list_of({"type": "number", "minimum": 0}, 1)),
+]
 
 
 class Section(BaseModel):
@@ -110,9 +145,13 @@ class ModelSection(Section):
 
     name: str = Field(description="builder, see `seg models`")
     form: str | None = Field(default=None, description="form of the builder; its default where left out")
-    weights: str | None = Field(default=None, description='weights member, "DEFAULT", or a checkpoint file')
-    weights_backbone: str | None = Field(default=None, description="weights of the backbone alone")
-    aux_loss: bool | None = Field(default=None, description="whether to build auxiliary heads")
+    weights: str | None = Field(
+        default=None, description='of the whole network: a member of its weights, "DEFAULT", or a checkpoint file'
+    )
+    weights_backbone: str | None = Field(
+        default=None, description='ImageNet weights of the backbone alone: a member, or "DEFAULT"'
+    )
+    aux_loss: bool | None = Field(default=None, description="whether to build auxiliary heads; not where left out")
     params: dict[str, Any] = Field(default_factory=dict, description="other options of the builder")
 
 
@@ -120,7 +159,7 @@ class DatasetSection(Section):
     """The pictures and masks."""
 
     name: str = Field(description="data set, see `seg datasets`")
-    root: str | None = Field(default=None, description="folder of the data set")
+    root: str | None = Field(default=None, description="folder of the data set; `Shapes` has none")
     train_split: str = Field(default="train", description="split to learn from")
     val_split: str = Field(default="val", description="split to evaluate on")
     params: dict[str, Any] = Field(
@@ -129,7 +168,7 @@ class DatasetSection(Section):
 
 
 class TransformSection(Section):
-    """Size of the pictures, see `seg_core.SegmentationTransform`."""
+    """Size of the pictures, see `seg_core.SegmentationTransform`; that of val must not be random."""
 
     size: Size | None = Field(default=None, description="window in pixels, [height, width] or one number")
     scale_range: ScaleRange | None = Field(default=None, description="factors to rescale by before the window is taken")
@@ -271,7 +310,9 @@ class TrainerSection(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of arithmetic; weights are fp32")
     channels_last: bool = Field(default=True, description="memory layout NHWC: faster convolutions")
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(default=None, description="clip gradients to this norm")
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="clip gradients to this norm; not where left out"
+    )
     checkpoint_every_steps: Positive | None = Field(default=None, description="checkpoints within epochs too")
     log_every_steps: Positive = Field(default=10, description="steps that one row of step metrics covers")
     snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val pictures to draw after each evaluation")

@@ -1,0 +1,135 @@
+"""A config as a TOML file, with where each value is from; and a file to begin with."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from seg_core.catalog import DatasetEntry, ModelEntry
+from seg_core.registry import DATASETS, MODELS
+
+__all__ = ["as_toml", "starting_config"]
+
+_WIDTH = 44  # of keys and values, before a comment
+
+
+def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> str:
+    """Returns tables as TOML, one section per table.
+
+    Args:
+        values: plain containers, as `TrainConfig.to_dict` gives them.
+        origins: full key -> where its value is from, shown behind it; what is not in there is a default. None shows
+            nothing.
+    """
+    lines: list[str] = []
+    _add_table(lines, values, origins, ())
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def starting_config(model: str, dataset: str, name: str) -> str:
+    """Returns a config with comments for a network and a data set, TOML.
+
+    Args:
+        model: a network's name.
+        dataset: a data set's name.
+        name: of the file, for the comments.
+
+    Raises:
+        UnknownNameError: if there is no such network or data set.
+    """
+    network, data = MODELS.entry(model), DATASETS.entry(dataset)
+    lines = [
+        f"# {model} on {dataset}. docs/config.md explains every key; `seg config check {name}` finds mistakes.",
+        "#",
+        f"#     seg train {name}",
+        "",
+        "[model]",
+        f"name = {_value(model)}",
+    ]
+    others: tuple[str, ...] = ()
+    if isinstance(network, ModelEntry):
+        if network.any_backbone:
+            lines.append('params = { backbone = "resnet50" }')
+        if network.any_backbone or network.backbone:
+            lines.append('# weights_backbone = "DEFAULT" # begin with ImageNet weights, which are fetched')
+        if len(network.outputs) > 1:
+            lines.append(f"# aux_loss = true # also train {', '.join(network.outputs[1:])}")
+        others = tuple(output for output in network.outputs[1:] if not output.startswith("aux"))
+    lines += ["", "[data.dataset]", f"name = {_value(dataset)}"]
+    if not isinstance(data, DatasetEntry) or data.needs_root:
+        lines.append(f"root = {_value('data/' + dataset.lower())} # folder of the unpacked data set")
+    if isinstance(data, DatasetEntry):
+        if data.splits and "val" not in data.splits:
+            lines.append(f"val_split = {_value(data.splits[-1])}")
+        if dataset == "FolderDataset":
+            lines.append('params.metadata = { labels = ["ground", "thing"] } # your classes')
+    lines += [
+        "",
+        "[data.transform.train]",
+        "size = [256, 256] # window that the network learns from",
+        "scale_range = [0.5, 2.0]",
+        "",
+        "[data.loader]",
+        "batch_size = 8",
+        "num_workers = 2",
+        "",
+        "[data.augment]",
+        "hflip = 0.5",
+        "color_jitter = [0.2, 0.2, 0.2, 0.05] # brightness, contrast, saturation, hue",
+        "",
+        "[criterion]",
+        'name = "CrossEntropyLoss"',
+        '# class_weights = "median_frequency" # count the pixels of each class first, and even them out',
+    ]
+    for output in others:
+        loss = "DetailLoss" if isinstance(network, ModelEntry) and network.family == "STDC" else "BoundaryLoss"
+        lines.append(f"# outputs.{output} = {{ weight = 1.0, name = {_value(loss)} }} # with aux_loss = true")
+    lines += [
+        "",
+        "[optimizer]",
+        'name = "AdamW"',
+        "params = { lr = 1e-3, weight_decay = 1e-2 }",
+        "",
+        "[lr_scheduler]",
+        'name = "PolynomialLR" # per step, down to 0 at the end of the run',
+        "params = { power = 0.9 }",
+        "",
+        "[trainer]",
+        "epochs = 50",
+        '# precision = "bf16" # faster where the processor has it',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _add_table(
+    lines: list[str], values: Mapping[str, Any], origins: Mapping[str, str] | None, path: tuple[str, ...]
+) -> None:
+    """Adds the values of a table under its heading, then the tables in it."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    if path and plain:
+        lines += ["", f"[{'.'.join(map(_key, path))}]"]
+    for key, value in plain.items():
+        text = f"{_key(key)} = {_value(value)}"
+        if origins is not None:
+            text = f"{text:<{_WIDTH}} # {origins.get('.'.join((*path, key)), 'default')}"
+        lines.append(text)
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _add_table(lines, value, origins, (*path, key))
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    """Returns a value as TOML writes it, on one line."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    if isinstance(value, float):
+        # TOML wants a point or an exponent, and writes inf and nan as Python does
+        return repr(value)
+    # texts, whole numbers and booleans are those of JSON, but for a character that JSON may leave as it is
+    return json.dumps(value).replace("\x7f", "\\u007f")
