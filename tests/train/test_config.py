@@ -248,7 +248,12 @@ def test_digest_ignores_what_does_not_change_learning(tables):
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_every_optimizer_is_accepted(tables, name):
     del tables["optimizer"]["params"]
-    assert load_config(tables, [f"optimizer.name={name}"]).optimizer.name == name
+    overrides = [f"optimizer.name={name}", *(["trainer.channels_last=false"] if name == "LBFGS" else [])]
+    assert load_config(tables, overrides).optimizer.name == name
+
+
+def test_lbfgs_on_channels_last_weights_is_a_problem(tables):
+    assert "trainer.channels_last = true: LBFGS" in problems_of(tables, ["optimizer={name = 'LBFGS'}"])
 
 
 @pytest.mark.parametrize("name", SCHEDULES.names())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from seg_core import DatasetMetadata, SegmentationAugment, load_model, read_model_info
-from seg_core.errors import ConfigError, CorruptFileError, UsageError, WriteError
-from seg_train import Trainer, load_config
+from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, UsageError, WriteError
+from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
 from seg_train.building import build_accelerator, build_data
 from seg_train.checkpoint import load_checkpoint
 from seg_train.interruption import RunInterruptedError
@@ -273,6 +273,75 @@ def test_epoch_schedule_changes_once_per_epoch(tables):
     schedule = "lr_scheduler={name = 'StepLR', params = {step_size = 1, gamma = 0.5}, interval = 'epoch'}"
     result = run(tables, schedule, "trainer.epochs=3", "trainer.log_every_steps=1")
     assert [row["lr"] for row in rows(result, "step")] == [0.02] * 3 + [0.01] * 3 + [0.005] * 3
+
+
+def test_warm_up_rises_by_steps_and_leaves_the_rest_to_the_schedule(tables):
+    schedule = "lr_scheduler={name = 'PolynomialLR', warmup_steps = 2, warmup_factor = 0.5}"
+    result = run(tables, schedule, "trainer.log_every_steps=1")
+    # after each of 6 steps: 0.02 is reached with the second, then a straight line down over the last four
+    expected = [0.015, 0.02, 0.015, 0.01, 0.005]
+    assert [row["lr"] for row in rows(result, "step")][:5] == pytest.approx(expected)
+
+
+def test_plateau_lowers_the_rate_once_the_score_no_longer_rises_and_resumes_exactly(tables):
+    plateau = "lr_scheduler={name = 'ReduceLROnPlateau', params = {monitor = 'acc', patience = 0, threshold = 9.0}}"
+    options = [plateau, "trainer.epochs=4"]
+    whole = run(tables, *options, "paths.run=whole")
+    # no epoch is as much better as the threshold wants, so all after the first lower the rate
+    assert [row["lr"] for row in rows(whole, "epoch")] == pytest.approx([0.02, 0.002, 0.0002, 0.00002])
+    run_until(tables, 7, *options, "paths.run=stopped")
+    resumed = run(tables, *options, "paths.run=stopped", resume=True)
+    assert_equal_weights(*(weights_of(r.run_dir / "checkpoints" / "last.pt") for r in (whole, resumed)))
+
+
+def test_optimizer_that_needs_a_closure_trains(tables):
+    lbfgs = "optimizer={name = 'LBFGS', params = {lr = 0.3, max_iter = 3}}"
+    result = run(tables, lbfgs, "trainer.channels_last=false", "trainer.epochs=3")
+    losses = [row["train_loss"] for row in rows(result, "epoch")]
+    assert losses[-1] < losses[0]
+
+
+def test_run_with_padam_and_groups_resumes_exactly(tables):
+    optimizer = "optimizer={name = 'Padam', params = {lr = 0.1}, decay_norms_and_biases = false}"
+    whole = run(tables, optimizer, "paths.run=whole")
+    run_until(tables, 2, optimizer, "paths.run=stopped")
+    resumed = run(tables, optimizer, "paths.run=stopped", resume=True)
+    assert_equal_weights(*(weights_of(r.run_dir / "checkpoints" / "last.pt") for r in (whole, resumed)))
+
+
+def test_backbone_factor_for_a_network_without_backbone_is_an_error(tables):
+    with pytest.raises(InvalidArgumentError, match="TinyNet has no backbone"):
+        Trainer(load_config(tables, ["optimizer.backbone_lr_factor=0.1"]))
+
+
+def test_outputs_have_their_own_losses(tables):
+    tables["model"] = {"name": "tiny_net", "aux_loss": True, "params": {"boundary": True}}
+    tables["criterion"] = {
+        "class_weights": [1.0, 2.0, 3.0],
+        "params": {"label_smoothing": 0.1},
+        "outputs": {"aux": {"weight": 0.2, "name": "DiceLoss"}, "boundary": {"weight": 3.0, "name": "BoundaryLoss"}},
+        "boundary_aware_weight": 0.5,
+    }
+    trainer = Trainer(load_config(tables))
+    result = trainer.run()
+    assert result.scores["train_loss"] > 0
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    main = CrossEntropyLoss(weight, label_smoothing=0.1)
+    expected = DeepSupervision(
+        main, outputs={"aux": (0.2, DiceLoss(weight)), "boundary": (3.0, BoundaryLoss())}, boundary_aware_weight=0.5
+    )
+    assert repr(trainer.parts.criterion) == repr(expected)
+
+
+def test_output_without_a_loss_is_an_error_of_the_first_step(tables):
+    tables["model"] = {"name": "tiny_net", "aux_loss": True, "params": {"boundary": True}}
+    with pytest.raises(InvalidArgumentError, match="criterion.outputs.boundary"):
+        run(tables)
+
+
+def test_class_weights_of_wrong_length_end_the_run_before_the_network_is_built(tables):
+    with pytest.raises(ConfigError, match="criterion.class_weights has 2 numbers but Stripes has 3 classes"):
+        Trainer(load_config(tables, ["criterion.class_weights=[1, 2]"]))
 
 
 def test_gradient_norm_is_clipped(tables):

@@ -160,6 +160,12 @@ class Trainer:
         """Returns the class weights: given in the config, counted before by a run that is resumed, or counted now."""
         wanted = self.config.criterion.class_weights
         if not isinstance(wanted, str):
+            metadata = self.data.metadata
+            if len(wanted) != metadata.num_classes:  # where only the data set knew its classes
+                raise ConfigError(
+                    f"criterion.class_weights has {len(wanted)} numbers but {metadata.name} has "
+                    f"{metadata.num_classes} classes"
+                )
             return list(wanted)
         if wanted == "none":
             return None

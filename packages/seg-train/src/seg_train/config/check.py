@@ -76,6 +76,11 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
         _check_learning(optimizer, sections.get("lr_scheduler"), trainer, problems)
     if isinstance(trainer, TrainerSection):
         _check_device(trainer, problems)
+        if trainer.channels_last and isinstance(optimizer, OptimizerSection) and optimizer.name == "LBFGS":
+            problems.append(
+                "trainer.channels_last = true: LBFGS of torch takes parameters of the default layout only; set it to "
+                "false"
+            )
     for name, options in sections.get("log", {}).items():
         logger = _known(LOGGERS, f"log.{name}", name, problems)
         if logger is not None:
