@@ -196,6 +196,25 @@ def test_ignored_pixels_change_neither_value_nor_gradient(name, there):
     assert not gradient[ignored].any()
 
 
+@pytest.mark.parametrize("there", [math.nan, math.inf])
+@pytest.mark.parametrize("name", CASES)
+def test_a_logit_that_is_no_number_shows_in_the_value(name, there):
+    logits, target = sample()
+    place = (target != 255).nonzero()[3]
+    logits[place[0], 2, place[1], place[2]] = there
+    assert make(name)(logits, target).isnan()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_without_pixels_are_those_of_points(name):
+    logits, target = sample()
+    points, ids = logits.movedim(1, -1).reshape(-1, K + 1), target.reshape(-1)
+    value, gradient = value_and_gradient(make(name), points, ids)
+    expected, slope = value_and_gradient(make(name), logits, target)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, slope.movedim(1, -1).reshape(-1, K + 1))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_valid_gives_0_with_a_graph(name):
     logits, target = sample()

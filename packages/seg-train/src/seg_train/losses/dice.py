@@ -74,7 +74,7 @@ class DiceLoss(RegionLoss):
             factors = factors * self.weight.to(factors)
         common = (factors * (2 * areas.overlap + self.smooth)).sum()
         total = (factors * (areas.predicted + areas.true + self.smooth)).sum()
-        some = total > 0
+        some = total != 0
         return (1 - common / total.where(some, 1)) * some
 
     def areas(self, logits: Tensor, target: Tensor) -> ClassAreas:
@@ -84,7 +84,7 @@ class DiceLoss(RegionLoss):
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,)."""
         total = areas.predicted + areas.true + self.smooth
-        return 1 - (2 * areas.overlap + self.smooth) / total.where(total > 0, 1)
+        return 1 - (2 * areas.overlap + self.smooth) / total.where(total != 0, 1)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -33,4 +33,4 @@ class JaccardLoss(RegionLoss):
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,)."""
         union = areas.predicted + areas.true - areas.overlap + self.smooth
-        return 1 - (areas.overlap + self.smooth) / union.where(union > 0, 1)
+        return 1 - (areas.overlap + self.smooth) / union.where(union != 0, 1)

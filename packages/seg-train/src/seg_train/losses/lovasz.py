@@ -115,8 +115,8 @@ def extension_by_torch(logits: Tensor, target: Tensor, ignore_index: int, per_im
     Compiled code cannot raise for a target out of range: there the losses are NaN.
     """
     num_classes = logits.shape[1]
-    ids, ignored = class_ids(target.flatten(1), num_classes, ignore_index)  # (N, L)
-    values = logits.flatten(2).masked_fill(ignored[:, None], 0).softmax(1)
+    ids, ignored = class_ids(target.reshape(len(target), -1), num_classes, ignore_index)  # (N, L)
+    values = logits.reshape(*logits.shape[:2], -1).masked_fill(ignored[:, None], 0).softmax(1)
     if torch.compiler.is_compiling():
         outside = (ids < 0) | (ids >= num_classes)
         values = values.masked_fill(outside[:, None], float("nan"))

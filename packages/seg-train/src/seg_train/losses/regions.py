@@ -173,10 +173,10 @@ def areas_by_torch(logits: Tensor, target: Tensor, ignore_index: int, squared: b
     Compiled code cannot raise for a target out of range: there the areas are NaN.
     """
     num_classes = logits.shape[1]
-    ids, ignored = class_ids(target.flatten(1), num_classes, ignore_index)  # (N, L)
+    ids, ignored = class_ids(target.reshape(len(target), -1), num_classes, ignore_index)  # (N, L)
     hidden = ignored[:, None]
     # before the softmax as well: a logit that is infinite or NaN would have a gradient of NaN
-    values = logits.flatten(2).masked_fill(hidden, 0).softmax(1).masked_fill(hidden, 0)
+    values = logits.reshape(*logits.shape[:2], -1).masked_fill(hidden, 0).softmax(1).masked_fill(hidden, 0)
     if torch.compiler.is_compiling():
         outside = (ids < 0) | (ids >= num_classes)
         values = values.masked_fill(outside[:, None], float("nan"))

@@ -63,7 +63,7 @@ class TverskyLoss(RegionLoss):
         false_positive = areas.predicted - areas.overlap
         false_negative = areas.true - areas.overlap
         total = areas.overlap + self.alpha * false_positive + self.beta * false_negative + self.smooth
-        return 1 - (areas.overlap + self.smooth) / total.where(total > 0, 1)
+        return 1 - (areas.overlap + self.smooth) / total.where(total != 0, 1)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
@@ -113,7 +113,7 @@ class FocalTverskyLoss(TverskyLoss):
         """Returns the loss of each class, (K,)."""
         losses = super().class_losses(areas)
         # 0 has no derivative to this power, and rounding may go below it
-        some = losses > 0
+        some = ~(losses <= 0)
         return losses.where(some, 1).pow(1 / self.gamma).where(some, 0)
 
     def extra_repr(self) -> str:
