@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -134,6 +135,84 @@ def test_class_weights_absent_class_is_finite_and_warns():
     assert weights.tolist() == pytest.approx([1 / math.log(1.02), 1 / math.log(2.02), 1 / math.log(1.02)])
 
 
+SCHEMES_OF_COUNTS = ["enet", "inverse", "inverse_sqrt", "inverse_log", "effective_number"]
+# from a class of one pixel to more than two billion
+WIDE = [1, 50, 7_000, 900_000, 30_000_000, 1_000_000_000, 2_500_000_000]
+
+
+@pytest.mark.parametrize("counts", [[row[0] for row in CAMVID], WIDE, [3, 3], [9]])
+@pytest.mark.parametrize(
+    ("scheme", "formula"),
+    [
+        ("inverse", lambda p: 1 / p),
+        ("inverse_sqrt", lambda p: p**-0.5),
+        ("inverse_log", lambda p: math.log(1 + 1 / p)),
+    ],
+)
+def test_class_weights_inverse_schemes_follow_the_formula_with_a_mean_of_one(scheme, formula, counts):
+    total = math.fsum(counts)
+    raw = [formula(n / total) for n in counts]
+    mean = math.fsum(n * w for n, w in zip(counts, raw, strict=True)) / total
+    weights = class_weights(counts, scheme)
+    assert weights.dtype == torch.float32
+    assert weights.tolist() == pytest.approx([w / mean for w in raw], rel=1e-6)
+
+
+def test_class_weights_inverse_is_the_balanced_weight_of_scikit_learn():
+    assert class_weights([1, 2, 7], "inverse").tolist() == pytest.approx([10 / 3, 10 / 6, 10 / 21])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999, 1 - 1e-9, 1 - 1e-15, None])
+@pytest.mark.parametrize("counts", [[row[0] for row in CAMVID], WIDE, [9]])
+def test_class_weights_effective_number_is_that_of_exact_arithmetic(counts, beta):
+    # in fractions, where 1 - beta^n keeps all its digits
+    rest = Fraction(1, sum(counts)) if beta is None else 1 - Fraction(beta)
+    raw = []
+    for n in counts:
+        power = _power(1 - rest, n)
+        raw.append(float(rest / (1 - power)))
+    expected = [w * len(counts) / math.fsum(raw) for w in raw]
+    weights = class_weights(counts, "effective_number", beta=beta)
+    assert weights.tolist() == pytest.approx(expected, rel=1e-6)
+    assert float(weights.sum()) == pytest.approx(len(counts))
+
+
+def _power(base, exponent):
+    """Returns a fraction's power by squaring, rounded to 60 digits after each product."""
+    result, unit = Fraction(1), 10**60
+    while exponent:
+        if exponent % 2:
+            result = Fraction(round(result * base * unit), unit)
+        base = Fraction(round(base * base * unit), unit)
+        exponent //= 2
+    return result
+
+
+@pytest.mark.parametrize("scheme", SCHEMES_OF_COUNTS)
+def test_class_weights_rarer_classes_weigh_more(scheme):
+    weights = class_weights(WIDE, scheme)
+    assert weights.isfinite().all()
+    assert (weights > 0).all()
+    # ENet's bound leaves the rarest alike in float32
+    steps = weights.diff()
+    assert (steps <= 0).all()
+    assert scheme == "enet" or (steps < 0).all()
+
+
+def test_class_weights_effective_number_with_a_small_beta_is_the_same_for_all_large_classes():
+    weights = class_weights([10**9, 10**8, 10], "effective_number", beta=0.9999)
+    assert weights[0] == weights[1]
+    assert weights[2] > 900 * weights[0]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES_OF_COUNTS[1:])
+def test_class_weights_absent_class_weighs_as_the_rarest_and_warns(scheme):
+    with pytest.warns(UserWarning, match="classes 1, 3 do not occur"):
+        weights = class_weights([5, 0, 1_000_000_000, 0], scheme)
+    assert weights.isfinite().all()
+    assert weights[1] == weights[3] == weights[0] > weights[2] > 0
+
+
 @pytest.mark.parametrize(
     ("source", "scheme", "options", "error", "words"),
     [
@@ -141,6 +220,10 @@ def test_class_weights_absent_class_is_finite_and_warns():
         ([1, 2], "median_frequency", {}, InvalidArgumentError, "needs the pixels of the pictures .* count_pixels"),
         ([1, 2], "enet", {"C": 1.1}, InvalidArgumentError, r"no option 'C'\. Did you mean 'c'\? It has: c"),
         ([1, 2], "median_frequency", {"c": 1.1}, InvalidArgumentError, r"no option 'c'\. It has: none"),
+        ([1, 2], "effective_number", {"beta": 1.0}, InvalidArgumentError, r"beta must lie in 0 to below 1.*, got 1\.0"),
+        ([1, 2], "effective_number", {"beta": -0.1}, InvalidArgumentError, "beta must lie in 0 to below 1"),
+        ([1, 2], "effective_number", {"beta": math.nan}, InvalidArgumentError, "beta must lie in 0 to below 1"),
+        ([1, 2], "inverse", {"beta": 0.9}, InvalidArgumentError, r"no option 'beta'\. It has: none"),
         ([1, 2], "enet", {"c": 1.0}, InvalidArgumentError, "c must be greater than 1"),
         ([1, -2], "enet", {}, InvalidArgumentError, r"counts must be numbers of pixels, at least 0, got \[1.0, -2.0\]"),
         ([1, math.nan], "enet", {}, InvalidArgumentError, "counts must be numbers of pixels"),

@@ -91,8 +91,17 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     - `"enet"`: 1 / ln(c + p), option `c=1.02` (A. Paszke et al., ENet, 2016, arXiv:1606.02147). A class that does not
       occur gets 1 / ln(c), the bound of the others.
     - `"median_frequency"`: median(f) / f, with f the share of the class among all pixels of the pictures that hold it
-      (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). A class that does not occur gets the largest weight of the others
-      and is left out of the median.
+      (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). Absent classes are left out of the median.
+    - `"inverse"`: 1 / p (G. King, L. Zeng, Logistic regression in rare events data, 2001; "balanced" in scikit-learn).
+    - `"inverse_sqrt"`: 1 / sqrt(p) (D. Mahajan et al., 2018, arXiv:1805.00932, there for drawing samples).
+    - `"inverse_log"`: ln(1 + 1 / p), smoothed inverse document frequency of text retrieval; the mildest of the three.
+    - `"effective_number"`: (1 - beta) / (1 - beta^n) for n pixels of the class, option `beta` in 0 to below 1 (Y. Cui
+      et al., 2019, arXiv:1901.05555). By default it is the paper's (N - 1) / N with N the pixels of all classes. Far
+      below that, at 0.9999 say, all classes of many pixels weigh the same.
+
+    The three inverse schemes are scaled so that the weights have a mean of 1 over the pixels, `"inverse"` then is
+    1 / (p * number of classes that occur); those of `"effective_number"` so that their sum is K, as in the paper.
+    Except under `"enet"`, a class that does not occur gets the largest weight of the others.
 
     Args:
         source: a data set (see `count_pixels`, whose defaults hold), the result of `count_pixels`, or plain numbers of
@@ -155,13 +164,59 @@ def _median_frequency(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:
     present = pixels > 0
     frequency = pixels[present] / image_pixels[present]
     # torch.median takes the lower of two middle values; the median is their mean
-    weights_present = frequency.quantile(0.5) / frequency
-    weights = weights_present.max().repeat(len(pixels))
+    return _with_absent(frequency.quantile(0.5) / frequency, present)
+
+
+def _inverse(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:  # noqa: ARG001 - as every scheme
+    return _with_mean_of_one(pixels, lambda share: 1 / share)
+
+
+def _inverse_sqrt(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:  # noqa: ARG001 - as every scheme
+    return _with_mean_of_one(pixels, torch.rsqrt)
+
+
+def _inverse_log(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:  # noqa: ARG001 - as every scheme
+    return _with_mean_of_one(pixels, lambda share: torch.log1p(1 / share))
+
+
+def _effective_number(
+    pixels: Tensor,
+    image_pixels: Tensor | None,  # noqa: ARG001 - as every scheme
+    beta: float | None = None,
+) -> Tensor:
+    if beta is not None and not 0 <= beta < 1:
+        raise InvalidArgumentError(f"beta must lie in 0 to below 1, or be None for (N - 1) / N, got {beta}")
+    # 1 - beta is kept apart from beta, which near 1 has few digits left for it
+    rest = min(1.0, 1 / float(pixels.sum())) if beta is None else 1.0 - beta
+    present = pixels > 0
+    decay = torch.log1p(torch.tensor(-rest, dtype=torch.float64))  # ln(beta)
+    weights = _with_absent(-rest / torch.expm1(pixels[present] * decay), present)
+    return weights * (len(weights) / weights.sum())
+
+
+def _with_mean_of_one(pixels: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:
+    """Returns weights of the classes' shares, scaled so that their mean over the pixels is 1."""
+    present = pixels > 0
+    share = pixels[present] / pixels.sum()
+    weights = formula(share)
+    return _with_absent(weights / (share * weights).sum(), present)
+
+
+def _with_absent(weights_present: Tensor, present: Tensor) -> Tensor:
+    """Returns the weights of all classes: those that do not occur get the largest of the others."""
+    weights = weights_present.max().repeat(len(present))
     weights[present] = weights_present
     return weights
 
 
-_SCHEMES: dict[str, Callable[..., Tensor]] = {"enet": _enet, "median_frequency": _median_frequency}
+_SCHEMES: dict[str, Callable[..., Tensor]] = {
+    "enet": _enet,
+    "median_frequency": _median_frequency,
+    "inverse": _inverse,
+    "inverse_sqrt": _inverse_sqrt,
+    "inverse_log": _inverse_log,
+    "effective_number": _effective_number,
+}
 
 
 def _is_plain_counts(source: Any) -> bool:
