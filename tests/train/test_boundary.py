@@ -396,3 +396,17 @@ def test_boundary_aware_bad_input_says_what_is_wrong():
         BoundaryAwareLoss()(logits, target, boundary[..., 1:])
     with pytest.raises(ValueError, match="logits .* and target .* must agree"):
         BoundaryAwareLoss()(logits[..., 1:], target, boundary)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("make", "channels"), LOSSES)
+def test_cuda_gives_what_the_cpu_does(make, channels):
+    logits, target = sample(channels)
+    logits.requires_grad_()
+    expected = make()(logits, target)
+    (slope,) = torch.autograd.grad(expected, logits)
+    other = logits.detach().cuda().requires_grad_()
+    value = make().cuda()(other, target.cuda())
+    (gradient,) = torch.autograd.grad(value, other)
+    torch.testing.assert_close(value.cpu(), expected)
+    torch.testing.assert_close(gradient.cpu(), slope)

@@ -398,3 +398,43 @@ def test_ohem_takes_a_fraction_of_the_valid_pixels():
 def test_arguments_out_of_range_are_errors(factory, options, message):
     with pytest.raises(InvalidArgumentError, match=message):
         factory(**options)
+
+
+# ---- other devices ---------------------------------------------------------------------------------------------------
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@cuda
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_gives_what_the_cpu_does(name, dtype):
+    logits, target = sample(dtype)
+    expected, slope = value_and_gradient(make(name, weight=WEIGHT), logits, target)
+    loss = make(name, weight=WEIGHT).cuda()
+    value, gradient = value_and_gradient(loss, logits.cuda(), target.cuda())
+    assert value.dtype == expected.dtype
+    exact = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(value.cpu(), expected, **exact)
+    tolerance = {"rtol": 2e-2, "atol": 1e-5} if dtype == torch.bfloat16 else exact
+    torch.testing.assert_close(gradient.cpu(), slope, **tolerance)
+
+
+@cuda
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_with_nothing_valid_gives_0_with_a_graph(name):
+    logits, target = sample(torch.float32)
+    value, gradient = value_and_gradient(make(name), logits.cuda(), torch.full_like(target, 255).cuda())
+    assert float(value) == 0
+    assert not gradient.any()
+
+
+@cuda
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_compiled_gives_the_same(name):
+    logits, target = (tensor.cuda() for tensor in sample(torch.float32))
+    value, gradient = value_and_gradient(make(name), logits, target)
+    torch._dynamo.reset()
+    found, slope = value_and_gradient(torch.compile(make(name)), logits, target)
+    torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(slope, gradient, rtol=1e-4, atol=1e-6)

@@ -403,3 +403,14 @@ def test_complex_parameter_is_refused():
     param.grad = torch.ones_like(param)
     with pytest.raises(ValueError, match="takes real parameters .* got a parameter of type torch.complex64"):
         Padam([param]).step()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("partial", PARTIALS)
+def test_cuda_step_equals_the_algorithm(partial, compiled):
+    settings = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1, "partial": partial}
+    expected = transcription(parameters(), 6, **settings)
+    params = [nn.Parameter(p.detach().cuda()) for p in parameters()]
+    run(Padam(params, **settings, compile=compiled), params, 6)
+    for param, value in zip(params, expected, strict=True):
+        np.testing.assert_allclose(param.detach().cpu().numpy(), value, rtol=1e-9, atol=1e-11)
