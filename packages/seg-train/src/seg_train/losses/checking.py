@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 
 __all__ = [
     "REDUCTIONS",
+    "WeightedLoss",
     "check_factor",
     "check_fraction",
     "check_inputs",
@@ -58,6 +59,33 @@ def checked_weight(weight: Tensor | Sequence[float] | None) -> Tensor | None:
             "seg_train.class_weights"
         )
     return values
+
+
+class WeightedLoss(nn.Module):
+    """Base of the losses of class logits: class weights, an ignored value, a reduction.
+
+    Args:
+        weight: float (K,), one factor of at least 0 per class, or None for 1 each; a buffer outside of the state dict.
+        ignore_index: target value that counts neither in the loss nor in the gradient.
+        reduction: `"mean"`, `"sum"` or `"none"`.
+
+    Raises:
+        InvalidArgumentError: if `weight` or `reduction` is out of range.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, weight: Tensor | Sequence[float] | None, ignore_index: int, reduction: str) -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.register_buffer("weight", checked_weight(weight), persistent=False)
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        """Returns the arguments, for `print(loss)`."""
+        weight = "" if self.weight is None else f"weight={[round(w, 4) for w in self.weight.tolist()]}, "
+        return f"{weight}ignore_index={self.ignore_index}, reduction={self.reduction!r}"
 
 
 def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_train.losses.checking import check_fraction, check_inputs, check_reduction, checked_weight
+from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
 from seg_train.losses.strips import log_probabilities_by_strips, takes_strips, without_ignored
 
 __all__ = [
@@ -20,11 +20,10 @@ __all__ = [
     "cross_entropy_by_torch",
     "pixel_factors",
     "reduce_pixels",
-    "repr_of_weight",
 ]
 
 
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(WeightedLoss):
     """Cross entropy between class logits and label maps.
 
     Args:
@@ -38,8 +37,6 @@ class CrossEntropyLoss(nn.Module):
         InvalidArgumentError: if an argument is out of range.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         weight: Tensor | Sequence[float] | None = None,
@@ -47,12 +44,8 @@ class CrossEntropyLoss(nn.Module):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        super().__init__(weight, ignore_index, reduction)
         check_fraction("label_smoothing", label_smoothing)
-        self.register_buffer("weight", checked_weight(weight), persistent=False)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -76,10 +69,7 @@ class CrossEntropyLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return (
-            f"{repr_of_weight(self.weight)}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
-            f"label_smoothing={self.label_smoothing}"
-        )
+        return f"{super().extra_repr()}, label_smoothing={self.label_smoothing}"
 
 
 def cross_entropy_by_torch(
@@ -143,8 +133,3 @@ def reduce_pixels(losses: Tensor, factors: Tensor, reduction: str) -> Tensor:
     total = factors.sum().to(losses.dtype)
     # the sum of no pixels is 0 with a graph; divided by 1 it stays so
     return losses.sum() / total.where(total > 0, 1)
-
-
-def repr_of_weight(weight: Tensor | None) -> str:
-    """Returns class weights as the losses show them before their other arguments."""
-    return "" if weight is None else f"weight={[round(w, 4) for w in weight.tolist()]}, "

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_inputs, check_reduction, checked_weight
-from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels, repr_of_weight
+from seg_train.losses.checking import WeightedLoss, check_inputs
+from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
 from seg_train.losses.strips import log_probabilities
 
 __all__ = ["FocalLoss"]
@@ -25,7 +25,7 @@ __all__ = ["FocalLoss"]
 _SMALLEST = -1000.0  # a log-probability whose probability is 0 in float64 too
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(WeightedLoss):
     """Cross entropy, times a power of the probability that the other classes have.
 
     Args:
@@ -39,8 +39,6 @@ class FocalLoss(nn.Module):
         InvalidArgumentError: if an argument is out of range.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         weight: Tensor | Sequence[float] | None = None,
@@ -48,14 +46,10 @@ class FocalLoss(nn.Module):
         ignore_index: int = 255,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        super().__init__(weight, ignore_index, reduction)
         if not 0 <= gamma < float("inf"):
             raise InvalidArgumentError(f"gamma must be a finite number of at least 0, got {gamma!r}")
-        self.register_buffer("weight", checked_weight(weight), persistent=False)
         self.gamma = gamma
-        self.ignore_index = ignore_index
-        self.reduction = reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
@@ -80,10 +74,7 @@ class FocalLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return (
-            f"{repr_of_weight(self.weight)}gamma={self.gamma}, ignore_index={self.ignore_index}, "
-            f"reduction={self.reduction!r}"
-        )
+        return f"{super().extra_repr()}, gamma={self.gamma}"
 
 
 class _FocalTerm:

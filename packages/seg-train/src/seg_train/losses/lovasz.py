@@ -7,11 +7,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_inputs, check_reduction, checked_weight, class_ids
-from seg_train.losses.cross_entropy import repr_of_weight
+from seg_train.losses.checking import WeightedLoss, check_inputs, class_ids
 from seg_train.losses.regions import reduce_classes, softmax_of_strip
 from seg_train.losses.strips import Strip, ids_of_strip, over_strips, takes_strips
 
@@ -23,7 +22,7 @@ _Classes = Literal["present", "all"]
 _MOST_PLACES = 2**32
 
 
-class LovaszLoss(nn.Module):
+class LovaszLoss(WeightedLoss):
     """The Lovasz extension of the Jaccard loss of each class, averaged over the classes.
 
     From Berman et al. 2018 (https://arxiv.org/abs/1705.08790, algorithm 1). The errors of class k are 1 - p_k where the
@@ -48,8 +47,6 @@ class LovaszLoss(nn.Module):
         InvalidArgumentError: if an argument is out of range.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         weight: Tensor | Sequence[float] | None = None,
@@ -58,13 +55,9 @@ class LovaszLoss(nn.Module):
         classes: _Classes = "present",
         per_image: bool = False,
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        super().__init__(weight, ignore_index, reduction)
         if classes not in get_args(_Classes):
             raise InvalidArgumentError(f"classes must be one of {', '.join(get_args(_Classes))}, got {classes!r}")
-        self.register_buffer("weight", checked_weight(weight), persistent=False)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
         self.classes: _Classes = classes
         self.per_image = per_image
 
@@ -91,10 +84,7 @@ class LovaszLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return (
-            f"{repr_of_weight(self.weight)}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
-            f"classes={self.classes!r}, per_image={self.per_image}"
-        )
+        return f"{super().extra_repr()}, classes={self.classes!r}, per_image={self.per_image}"
 
 
 class Extension(NamedTuple):

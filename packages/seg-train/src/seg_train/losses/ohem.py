@@ -13,17 +13,17 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_fraction, check_inputs, check_reduction, checked_weight
-from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels, repr_of_weight
+from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
+from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
 from seg_train.losses.strips import log_probabilities
 
 __all__ = ["OhemCrossEntropyLoss"]
 
 
-class OhemCrossEntropyLoss(nn.Module):
+class OhemCrossEntropyLoss(WeightedLoss):
     """Cross entropy of the pixels whose true class has a low probability, at least a number of them.
 
     They are chosen among all pixels of a batch; in distributed training, among those of each process.
@@ -42,8 +42,6 @@ class OhemCrossEntropyLoss(nn.Module):
         InvalidArgumentError: if an argument is out of range.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         weight: Tensor | Sequence[float] | None = None,
@@ -52,19 +50,15 @@ class OhemCrossEntropyLoss(nn.Module):
         ignore_index: int = 255,
         reduction: str = "mean",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        super().__init__(weight, ignore_index, reduction)
         check_fraction("threshold", threshold)
         if not (type(min_kept) is int and min_kept >= 0) and not (isinstance(min_kept, float) and 0 < min_kept < 1):
             raise InvalidArgumentError(
                 "min_kept must be a number of pixels, an integer from 0 on, or a fraction of the valid pixels, a float "
                 f"between 0 and 1, got {min_kept!r}"
             )
-        self.register_buffer("weight", checked_weight(weight), persistent=False)
         self.threshold = threshold
         self.min_kept = min_kept
-        self.ignore_index = ignore_index
-        self.reduction = reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
@@ -109,7 +103,4 @@ class OhemCrossEntropyLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return (
-            f"{repr_of_weight(self.weight)}threshold={self.threshold}, min_kept={self.min_kept}, "
-            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}"
-        )
+        return f"{super().extra_repr()}, threshold={self.threshold}, min_kept={self.min_kept}"

@@ -16,11 +16,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_inputs, check_reduction, checked_weight, class_ids
-from seg_train.losses.cross_entropy import repr_of_weight
+from seg_train.losses.checking import WeightedLoss, check_inputs, class_ids
 from seg_train.losses.strips import Strip, ids_of_strip, over_strips, takes_strips
 
 __all__ = [
@@ -51,7 +50,7 @@ class ClassAreas(NamedTuple):
     true: Tensor
 
 
-class RegionLoss(nn.Module):
+class RegionLoss(WeightedLoss):
     """One minus a score that compares the areas of a class, averaged over the classes.
 
     A subclass defines `class_losses`.
@@ -67,8 +66,6 @@ class RegionLoss(nn.Module):
         InvalidArgumentError: if an argument is out of range.
     """
 
-    weight: Tensor | None
-
     def __init__(
         self,
         weight: Tensor | Sequence[float] | None = None,
@@ -77,15 +74,11 @@ class RegionLoss(nn.Module):
         smooth: float = 0.0,
         absent: AbsentClasses = "skip",
     ) -> None:
-        super().__init__()
-        check_reduction(reduction)
+        super().__init__(weight, ignore_index, reduction)
         if not 0 <= smooth < float("inf"):
             raise InvalidArgumentError(f"smooth must be a finite number of at least 0, got {smooth!r}")
         if absent not in get_args(AbsentClasses):
             raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentClasses))}, got {absent!r}")
-        self.register_buffer("weight", checked_weight(weight), persistent=False)
-        self.ignore_index = ignore_index
-        self.reduction = reduction
         self.smooth = smooth
         self.absent: AbsentClasses = absent
 
@@ -120,10 +113,7 @@ class RegionLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return (
-            f"{repr_of_weight(self.weight)}ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
-            f"smooth={self.smooth}, absent={self.absent!r}"
-        )
+        return f"{super().extra_repr()}, smooth={self.smooth}, absent={self.absent!r}"
 
 
 def reduce_classes(losses: Tensor, counted: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
