@@ -61,7 +61,18 @@ def test_example_runs_as_it_stands(page, code, workplace):
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        "docs/config.md",
+        "docs/losses.md",
+        "docs/performance.md",
+        "packages/seg-train/README.md",
+    ],
+)
 def test_relative_links_and_config_paths_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     links = [(ROOT / page).parent / link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
