@@ -1,4 +1,5 @@
 import dataclasses
+import importlib
 import json
 import platform
 import subprocess
@@ -19,7 +20,16 @@ from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, 
 from benchmarks.plot import plot_results
 from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
 from benchmarks.timing import Timing, shuffled, time_case
-from benchmarks.topics import TOPICS, argmax, confusion_matrix, importing, networks, train_pipeline
+from benchmarks.topics import (
+    TOPICS,
+    argmax,
+    confusion_matrix,
+    importing,
+    label_remap,
+    losses,
+    networks,
+    train_pipeline,
+)
 from seg_core.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,12 +413,32 @@ def ours(case, inputs):
 @pytest.mark.parametrize("reference", TOPICS.values(), ids=TOPICS)
 def test_topics_cases_have_names_ours_and_peers(reference):
     module, attribute = reference.split(":")
-    cases = getattr(sys.modules[module], attribute)
+    cases = getattr(importlib.import_module(module), attribute)
     assert len({case.name for case in cases}) == len(cases)
     for case in cases:
         assert find_case(reference, case.name) is case
         assert case.of_kind("ours")
         assert case.of_kind("peer") or case.name in networks.ALONE
+
+
+@pytest.mark.parametrize("case", losses.CASES, ids=lambda case: case.name)
+def test_losses_ours_agree_with_float64_and_what_differs_is_noticed(case):
+    answers = ours(case, case.make_inputs(True))
+    assert "of float64, its gradient within" in case.check(answers)
+    right = answers["ours"]
+    for wrong in (right._replace(value=right.value * 1.001), right._replace(gradient=right.gradient * 1.1)):
+        with pytest.raises(DisagreementError, match="'ours' is off float64"):
+            case.check({**answers, "ours": wrong})
+    with pytest.raises(DisagreementError, match="'peer' gives"):
+        case.check({**answers, "peer": losses.Answer(right.value * 1.01)})
+
+
+def test_label_remap_ours_agree_with_a_loop_and_what_differs_is_noticed():
+    for case in label_remap.CASES[:2]:
+        answers = ours(case, case.make_inputs(True))
+        assert "values equal" in case.check({**answers, "again": answers["ours"].copy()})
+        with pytest.raises(DisagreementError):
+            case.check({**answers, "wrong": answers["ours"] ^ 1})
 
 
 def test_confusion_matrix_ours_agree_with_brute_force():
