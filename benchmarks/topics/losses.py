@@ -296,6 +296,7 @@ def _case(
         check=lambda answers: check_values(answers, gradient_tolerance),
         goals=goals,
         rounds=7,
+        quick=num_classes < 100,
     )
 
 
