@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
-from seg_train.losses.strips import log_probabilities_by_strips, takes_strips, without_ignored
+from seg_train.losses.strips import MANY, log_probabilities_by_strips, takes_strips, without_ignored
 
 __all__ = [
     "CrossEntropyLoss",
@@ -64,7 +64,7 @@ class CrossEntropyLoss(WeightedLoss):
         check_inputs(logits, target, self.weight)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         weight = None if self.weight is None else self.weight.to(logits)
-        way = cross_entropy_by_strips if takes_strips(logits) else cross_entropy_by_torch
+        way = cross_entropy_by_strips if takes_strips(logits, MANY) else cross_entropy_by_torch
         return way(logits, target, weight, self.ignore_index, self.reduction, self.label_smoothing)
 
     def extra_repr(self) -> str:

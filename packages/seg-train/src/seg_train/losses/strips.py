@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from seg_train.losses.checking import class_ids
 
 __all__ = [
+    "MANY",
     "Strip",
     "Term",
     "ids_of_strip",
@@ -45,6 +46,9 @@ _Result = TypeVar("_Result")
 _STRIP = 65536
 # Logits from which on strips pay. NumPy's exponential is fast on these processors; elsewhere torch does all.
 _FEWEST: float = 65536 if platform.machine().lower() in ("x86_64", "amd64") else math.inf
+
+MANY = 128
+"""How many times more logits make strips pay where torch's own cross entropy would do the same: 8.4 million."""
 
 
 class Term(Protocol):
@@ -73,7 +77,7 @@ def log_probabilities(logits: Tensor, target: Tensor, ignore_index: int, term: T
         LabelOutOfRangeError: if the target holds another value. With CUDA torch itself stops; compiled code may not.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    if takes_strips(logits):
+    if takes_strips(logits, MANY):
         return log_probabilities_by_strips(logits, target, ignore_index, term=term)[0]
     return log_probabilities_by_torch(logits, target, ignore_index, term)
 
@@ -86,9 +90,10 @@ def log_probabilities_by_torch(logits: Tensor, target: Tensor, ignore_index: int
 
 
 def without_ignored(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Returns logits that are 0 for ignored pixels, and the target as int64, as torch's cross entropy takes them.
+    """Returns logits and target as torch's cross entropy takes them: int64, no infinite or NaN logit where ignored.
 
-    Its gradient at an ignored pixel is 0 times the softmax there, which is NaN where a logit is infinite or NaN.
+    Its gradient at an ignored pixel is 0 times the softmax there, which is NaN where a logit is infinite or NaN. So
+    logits are 0 there, unless a look on a CPU shows that all are finite, which spares two copies of them.
 
     Raises:
         LabelOutOfRangeError: if the target holds another value, see `log_probabilities`.
@@ -98,7 +103,20 @@ def without_ignored(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[
         ignored = ids == ignore_index
     else:
         _, ignored = class_ids(ids, logits.shape[1], ignore_index)
+        # a sum that overflows is masked all the same
+        if _can_be_read(logits) and bool(logits.detach().sum().isfinite()):
+            return logits, ids
     return logits.masked_fill(ignored[:, None], 0), ids
+
+
+def _can_be_read(logits: Tensor) -> bool:
+    """Whether a tensor holds numbers on a CPU, not in a graph to be compiled, exported or transformed."""
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and logits.device.type == "cpu"
+    )
 
 
 def log_probabilities_by_strips(
@@ -244,20 +262,17 @@ def _gradient_by_torch(
     return gradient.scatter_add(1, ids, own)
 
 
-def takes_strips(logits: Tensor) -> bool:
+def takes_strips(logits: Tensor, many: int = 1) -> bool:
     """Whether strips pay for logits (N, K, ...), and can be used: not in a graph to be compiled or exported, not under
     the transforms of `torch.func`, not for forward-mode gradients, not for memory that is neither contiguous nor
-    channels_last.
+    channels_last. `many` is how many times more logits they need than areas of classes do.
     """
     return (
-        not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
-        and not torch._C._are_functorch_transforms_active()
+        _can_be_read(logits)
         and type(logits) in (Tensor, nn.Parameter)
-        and logits.device.type == "cpu"
         and logits.dtype in (torch.float32, torch.float64)
         and logits.ndim > 2
-        and max(1, _FEWEST) <= logits.numel()
+        and max(1, _FEWEST * many) <= logits.numel()
         and _is_dense(logits)
         and torch.autograd.forward_ad.unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
     )
