@@ -106,7 +106,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("trainer.epochs=many", 'trainer.epochs = "many": must be a valid integer'),
         ("trainer.seed=1.5", "trainer.seed = 1.5: must be a valid integer"),
         ("trainer.steps=5", "trainer: give exactly one of trainer.epochs and trainer.steps, got epochs=2 and steps=5"),
-        ("trainer.precision=fp17", "trainer.precision = \"fp17\": must be 'fp32' or 'bf16'"),
+        ("trainer.precision=fp17", "trainer.precision = \"fp17\": must be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("trainer.device=tpu", "trainer.device = \"tpu\": must be 'auto', 'cpu', 'cuda' or 'mps'"),
         ("trainer.channels_last=1", "trainer.channels_last = 1: must be a valid boolean"),
         ("data.augment.hflip=2", "data.augment.hflip = 2: must be less than or equal to 1"),
@@ -340,7 +340,7 @@ def test_auxiliary_weight_of_its_default_or_0_is_none(tables):
 
 def test_batch_that_the_processes_cannot_share_is_a_problem(tables, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert "data.loader.batch_size = 4: must be a multiple of the 3 processes that share it" in problems_of(tables)
+    assert "data.loader.batch_size = 4: must be a multiple of 3, the number of parts" in problems_of(tables)
     assert load_config(tables, ["data.loader.batch_size=6"]).data.loader.batch_size == 6
 
 

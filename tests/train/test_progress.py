@@ -4,18 +4,25 @@ import sys
 
 import pytest
 
-from seg_train.progress import BarProgress, PlainProgress, Progress, make_progress
+from seg_core.errors import UsageError
+from seg_train.progress import BarProgress, PlainProgress, Progress, QuietProgress, StepState, make_progress
+
+
+def state(step, epoch=3, loss=0.5, miou=0.25, images_per_second=12.34):
+    return StepState(step, epoch, 9, loss, miou, images_per_second, data_wait=0.031, memory_mib=1536.0)
 
 
 def test_plain_progress_prints_step_loss_miou_speed_and_remaining_time():
     stream = io.StringIO()
     progress = PlainProgress(stream)
     progress.start(total_steps=100, done_steps=0)
-    progress.step(50, 3, loss=0.5, miou=0.25, images_per_second=12.34)
+    progress.step(state(50))
     progress.message("epoch 3 is over")
     progress.close()
     first, second = stream.getvalue().splitlines()
-    assert re.fullmatch(r"step 50/100  epoch 3  loss 0\.5000  mIoU 0\.2500  12\.3 images/s  0:00 left", first)
+    assert re.fullmatch(
+        r"step 50/100  epoch 3/9  loss 0\.5000  mIoU 0\.2500  12\.3 images/s  data wait 3%  1\.5 GiB  0:00 left", first
+    )
     assert second == "epoch 3 is over"
 
 
@@ -26,7 +33,7 @@ def test_remaining_time_counts_from_where_a_run_was_resumed(monkeypatch):
     progress = PlainProgress(stream)
     progress.start(total_steps=4000, done_steps=90)
     now[0] += 20
-    progress.step(100, 1, 0.0, 0.0, 0.0)
+    progress.step(state(100))
     assert stream.getvalue().endswith("2:10:00 left\n")
 
 
@@ -64,15 +71,15 @@ def test_bar_shows_loss_miou_speed(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "140")
     progress = BarProgress()
     progress.start(10, 0)
-    progress.step(4, 2, 0.5, 0.25, 33.3)
+    progress.step(state(4, epoch=2, images_per_second=33.3))
     progress.message("[epoch] done")
     progress.close()
     progress.close()
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())
-    assert re.search(r"epoch 2 .*4/10 loss 0\.5000 mIoU 0\.2500 33\.3 images/s", text)
+    assert re.search(r"epoch 2/9 .*4/10 loss 0\.5000  mIoU 0\.2500  33\.3 images/s  data wait 3%  1\.5 GiB", text)
     assert "[epoch] done" in text
 
 
@@ -102,10 +109,51 @@ def test_bar_part_is_shown_until_it_is_over(monkeypatch):
     assert not progress._bar.tasks
     progress.close()
     progress.start(total_steps=10, done_steps=0)  # a bar that was closed can be started again
-    progress.step(5, 1, loss=0.5, miou=0.25, images_per_second=12.34)
+    progress.step(state(5, epoch=1))
     progress.part("evaluating", 1, 4)
     steps, part = progress._bar.tasks
-    assert (steps.description, steps.completed) == ("epoch 1", 5)
-    assert steps.fields["state"] == "loss 0.5000 mIoU 0.2500 12.3 images/s"
+    assert (steps.description, steps.completed) == ("epoch 1/9", 5)
+    assert steps.fields["state"] == "loss 0.5000  mIoU 0.2500  12.3 images/s  data wait 3%  1.5 GiB"
     assert (part.description, part.completed, part.total) == ("evaluating", 1, 4)
     progress.close()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("plain", PlainProgress), ("quiet", QuietProgress), ("bar", BarProgress)])
+def test_modes_can_be_chosen(mode, kind):
+    assert type(make_progress(mode)) is kind
+
+
+def test_unknown_mode_is_an_error():
+    with pytest.raises(UsageError, match="progress must be one of auto, bar, plain, quiet, got 'loud'"):
+        make_progress("loud")
+
+
+def test_bar_without_rich_is_an_error(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs rich"):
+        make_progress("bar")
+
+
+def test_quiet_shows_warnings_alone():
+    stream = io.StringIO()
+    progress = QuietProgress(stream)
+    progress.start(10, 0)
+    progress.step(state(5))
+    progress.part("evaluating", 1, 2)
+    progress.message("epoch 3 is over")
+    progress.warn("no network")
+    progress.close()
+    assert stream.getvalue() == "warning: no network\n"
+
+
+def test_plain_and_bar_show_warnings(monkeypatch):
+    stream = io.StringIO()
+    PlainProgress(stream).warn("no network")
+    monkeypatch.setattr(sys, "stderr", stream)
+    BarProgress().warn("no [key]")
+    assert stream.getvalue().splitlines() == ["warning: no network", "warning: no [key]"]
+
+
+def test_warning_without_progress_is_one_of_python():
+    with pytest.warns(UserWarning, match="no network"):
+        Progress().warn("no network")

@@ -1,9 +1,9 @@
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torchvision import tv_tensors
 
 from seg_core import DatasetMetadata, SegmentationTransform, count_pixels, sample_generator
@@ -302,12 +302,17 @@ def test_augmentation_draws_by_place(counts):
         return images.float(), masks.long()
 
     model = torch.nn.Conv2d(3, 4, 1)
+
+    class Network(torch.nn.Module):
+        def forward(self, images):
+            return {"out": model(images)}
+
     parts = Parts(
-        model=lambda images: {"out": model(images)},
+        model=Network(),
         criterion=DeepSupervision(torch.nn.CrossEntropyLoss(ignore_index=255)),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
         augment=augment,
-        accelerator=SimpleNamespace(device=torch.device("cpu"), backward=lambda loss: loss.backward()),
+        accelerator=Accelerator(cpu=True),
         seed=7,
     )
     train_step(parts, batch)

@@ -23,7 +23,8 @@ def rows(result, kind=None):
 
 
 def without_times(found):
-    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in found]
+    measured = ("seconds", "images_per_second", "data_wait", "memory_mib")
+    return [{k: v for k, v in row.items() if k not in measured} for row in found]
 
 
 def weights_of(path):
@@ -122,7 +123,9 @@ def test_rows_hold_what_readers_expect(tables):
     result = run(tables, "trainer.epochs=6", "trainer.log_every_steps=4")
     steps, epochs = rows(result, "step"), rows(result, "epoch")
     assert [row["step"] for row in steps] == [4, 8, 12, 16]
-    assert steps[0].keys() == {"kind", "epoch", "step", "loss", "lr", "images_per_second", "seconds"}
+    assert steps[0].keys() == {
+        "kind", "epoch", "step", "loss", "lr", "images_per_second", "data_wait", "memory_mib", "seconds",
+    }  # fmt: skip
     assert [(row["epoch"], row["step"]) for row in epochs] == [(i, 3 * i) for i in range(1, 7)]
     last = epochs[-1]
     assert last["iou_per_class"].keys() == {"dark", "bright", "never"}
@@ -198,13 +201,13 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(tables, step, 
 def test_interrupt_during_evaluation_resumes_with_the_evaluation(tables):
     whole = run(tables, "paths.run=whole")
     trainer = Trainer(load_config(tables, ["paths.run=halves"]))
-    predict = trainer.predict
+    predict = trainer.validation.predict
 
     def interrupting(model, images):
         trainer._interruption.requested = True
         return predict(model, images)
 
-    trainer.predict = interrupting
+    trainer.validation.predict = interrupting
     with pytest.raises(RunInterruptedError, match=r"stopped after step 3 of 6 \(epoch 1\)"):
         trainer.run()
     resumed = run(tables, "paths.run=halves", resume=True)
@@ -219,15 +222,15 @@ def test_rows_newer_than_the_checkpoint_are_dropped_on_resume(tables):
     class Killed(BaseException):
         pass
 
-    def on_step(row, original=trainer.loggers["local"].on_step):
+    def on_step(row, original=trainer.loggers.loggers["local"].on_step):
         original(row)
         if row["step"] == 5:
             raise Killed
 
-    trainer.loggers["local"].on_step = on_step
+    trainer.loggers.loggers["local"].on_step = on_step
     with pytest.raises(Killed):
         trainer.run()
-    assert load_checkpoint(trainer.folder.last)["position"]["step"] == 4
+    assert load_checkpoint(trainer.folder.checkpoints.last)["position"]["step"] == 4
     resumed = run(tables, *options, resume=True)
     assert without_times(rows(resumed)) == without_times(rows(whole))
     assert_equal_weights(*(weights_of(r.run_dir / "checkpoints" / "last.pt") for r in (whole, resumed)))
@@ -287,8 +290,8 @@ def test_plateau_lowers_the_rate_once_the_score_no_longer_rises_and_resumes_exac
     plateau = "lr_scheduler={name = 'ReduceLROnPlateau', params = {monitor = 'acc', patience = 0, threshold = 9.0}}"
     options = [plateau, "trainer.epochs=4"]
     whole = run(tables, *options, "paths.run=whole")
-    # no epoch is as much better as the threshold wants, so all after the first lower the rate
-    assert [row["lr"] for row in rows(whole, "epoch")] == pytest.approx([0.02, 0.002, 0.0002, 0.00002])
+    # no epoch is as much better as the threshold wants, so all after the first lower the rate of the next one
+    assert [row["lr"] for row in rows(whole, "epoch")] == pytest.approx([0.02, 0.02, 0.002, 0.0002])
     run_until(tables, 7, *options, "paths.run=stopped")
     resumed = run(tables, *options, "paths.run=stopped", resume=True)
     assert_equal_weights(*(weights_of(r.run_dir / "checkpoints" / "last.pt") for r in (whole, resumed)))
@@ -432,8 +435,9 @@ def test_damaged_checkpoint_is_refused_by_name(tables, damage):
         torch.save({"weights": 1}, path)
     with pytest.raises(CorruptFileError) as caught:
         run(tables, resume=True)
+    before = path.with_name("step_00000003.pt")
     assert str(path) in str(caught.value)
-    assert "put a good copy in its place (best.pt beside it" in str(caught.value)
+    assert f"{before} is sound; go on from there with: seg train --resume {before}" in str(caught.value)
 
 
 def test_best_checkpoint_in_place_of_a_damaged_last_one_goes_on(tables):
@@ -449,20 +453,19 @@ def test_full_disk_is_reported_and_the_last_checkpoint_stays(tables):
     saved = trainer._save
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def save(is_best=False):
+    def save():
         if trainer.position.step == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-        saved(is_best)
+        saved()
 
     trainer._save = save
-    trainer._save_model = lambda path, row: None
     try:
         with pytest.raises(WriteError, match="cannot write .*.pt"):
             trainer.run()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert load_checkpoint(trainer.folder.last)["position"]["step"] == 0
-    assert {p.name for p in trainer.folder.last.parent.iterdir()} == {"last.pt"}
+    assert load_checkpoint(trainer.folder.checkpoints.last)["position"]["step"] == 0
+    assert {p.name for p in trainer.folder.checkpoints.folder.iterdir()} == {"last.pt", "step_00000000.pt"}
     assert [row["epoch"] for row in rows(run(tables, resume=True), "epoch")] == [1, 2]
 
 
@@ -497,17 +500,20 @@ def test_own_logger_gets_every_hook(tables):
         def on_epoch(self, row):
             calls.append(("epoch", row["epoch"]))
 
-        def on_confusion_matrix(self, epoch, matrix):
-            calls.append(("confusion", epoch, tuple(matrix.shape)))
+        def on_confusion_matrix(self, moment, matrix):
+            calls.append(("confusion", moment.name, tuple(matrix.shape)))
 
-        def on_snapshots(self, epoch, snapshots):
-            calls.append(("snapshots", epoch, [s.index for s in snapshots], snapshots[0].prediction.shape))
+        def on_snapshots(self, moment, snapshots):
+            calls.append(("snapshots", moment.step, [s.index for s in snapshots], snapshots[0].prediction.shape))
 
         def on_checkpoint(self, path):
             calls.append(("checkpoint", path.name))
 
         def on_end(self, summary):
             calls.append(("end", summary["epoch"]))
+
+        def close(self):
+            calls.append(("close",))
 
     LOGGERS.register("recorder", Recorder)
     run(tables, "trainer.epochs=1", "log.recorder.prefix=my-")
@@ -516,10 +522,11 @@ def test_own_logger_gets_every_hook(tables):
         ("checkpoint", "last.pt"),
         ("step", 2),
         ("epoch", 1),
-        ("confusion", 1, (3, 3)),
-        ("snapshots", 1, [0, 11], (32, 24)),
+        ("confusion", "epoch_0001", (3, 3)),
+        ("snapshots", 3, [0, 11], (32, 24)),
         ("end", 1),
         ("checkpoint", "last.pt"),
+        ("close",),
     ]
 
 

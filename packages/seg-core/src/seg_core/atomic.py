@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from seg_core.errors import UserError, WriteError
 
-__all__ = ["atomic_path", "write_text"]
+__all__ = ["atomic_path", "remove_leftovers", "write_text"]
+
+# as `atomic_path` names its temporary files
+_LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
 
 
 @contextlib.contextmanager
@@ -55,3 +59,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
+    """Removes temporary files that a killed process left in `folder` and the folders within; returns their paths.
+
+    Call it only where no other process is writing there.
+    """
+    found = [path for path in Path(folder).rglob(".*") if _LEFTOVER.fullmatch(path.name) and path.is_file()]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found

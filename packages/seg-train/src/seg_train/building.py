@@ -1,5 +1,6 @@
 """From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,26 +9,37 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import TorchDynamoPlugin
 from torch import nn
 
 from seg_core.augment import SegmentationAugment
 from seg_core.errors import ConfigError, InvalidArgumentError
-from seg_core.interfaces import SegmentationDataset
+from seg_core.interfaces import Predict, SegmentationDataset
 from seg_core.metadata import DatasetMetadata
 from seg_core.preprocessing import Preprocessing
 from seg_core.randomness import sample_seed, seed
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
 from seg_core.transforms import SegmentationTransform
 from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.engine import Parts
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
+from seg_train.networks import RunNetwork, synchronize_batch_norm
 from seg_train.optimizers import build_optimizer
 from seg_train.samples import Loader
 from seg_train.schedules import Schedule, build_schedule
 
-__all__ = ["RunData", "RunLength", "build_accelerator", "build_data", "build_loggers", "build_parts"]
+__all__ = [
+    "RunData",
+    "RunLength",
+    "build_accelerator",
+    "build_data",
+    "build_loggers",
+    "build_parts",
+    "build_predictor",
+    "fastest_precision",
+]
 
 
 @dataclass(frozen=True)
@@ -75,24 +87,55 @@ class RunLength:
         return cls(config.trainer.epochs * steps_per_epoch, config.trainer.epochs)
 
 
-def build_accelerator(config: TrainConfig) -> Accelerator:
+def build_accelerator(config: TrainConfig, precision: str | None = None) -> Accelerator:
     """Returns accelerate's engine for the device and precision of the config.
 
+    Args:
+        config: of the run.
+        precision: `"fp32"`, `"bf16"` or `"fp16"` of a run that is resumed: where the config says `"auto"`, another
+            machine must not choose anew.
+
     Raises:
-        ConfigError: if accelerate does not compute on the device asked for.
+        ConfigError: if accelerate does not compute on the device asked for, or the device has no such precision.
     """
     # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
     # want others. Under a launcher of several processes there is one run per process.
     if not torch.distributed.is_initialized():
         AcceleratorState._reset_state(reset_partial_state=True)
-    precision = {"fp32": "no", "bf16": "bf16"}[config.trainer.precision]
-    accelerator = Accelerator(cpu=config.trainer.device == "cpu", mixed_precision=precision)
+    else:
+        AcceleratorState._reset_state()
     wanted = config.trainer.device
-    if wanted not in ("auto", accelerator.device.type):
-        raise ConfigError(
-            f'trainer.device = "{wanted}" is not what accelerate chose here ({accelerator.device}); use "auto"'
-        )
+    on_cpu = wanted == "cpu"
+    device = PartialState(cpu=on_cpu).device
+    if wanted not in ("auto", device.type):
+        raise ConfigError(f'trainer.device = "{wanted}" is not what accelerate chose here ({device}); use "auto"')
+    chosen: str = config.trainer.precision
+    if chosen == "auto":
+        chosen = precision or fastest_precision(device)
+    if chosen == "fp16" and device.type == "cpu":
+        raise ConfigError('trainer.precision = "fp16" needs a GPU; on a CPU use "bf16", or "auto"')
+    mixed = {"fp32": "no"}.get(chosen, chosen)
+    plugin = None
+    if config.trainer.compile:
+        plugin = TorchDynamoPlugin(backend="inductor")
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed, dynamo_plugin=plugin)
+    if device.type == "cuda":
+        # windows of one size: the fastest algorithm is found in the first step
+        torch.backends.cudnn.benchmark = config.data.transform.train.size is not None
     return accelerator
+
+
+def fastest_precision(device: torch.device) -> str:
+    """Returns `"bf16"` where the processor computes in it, else `"fp32"`."""
+    if device.type == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        # private to torch, and not in all of its versions; without them bf16 is not known to pay
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        has = any(getattr(torch.cpu, name, lambda: False)() for name in names)
+    else:
+        has = False
+    return "bf16" if has else "fp32"
 
 
 def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
@@ -104,10 +147,11 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
     """
     data, loader = config.data, config.data.loader
     processes = accelerator.num_processes
-    if loader.batch_size % processes:
+    parts = processes * config.trainer.accumulation_steps
+    if loader.batch_size % parts:
         raise ConfigError(
-            f"data.loader.batch_size = {loader.batch_size} must be a multiple of the {processes} processes "
-            "that share it"
+            f"data.loader.batch_size = {loader.batch_size} must be a multiple of {parts}: {processes} processes share "
+            f"it, each in trainer.accumulation_steps = {config.trainer.accumulation_steps} parts"
         )
     train_set = _open(data.dataset, data.dataset.train_split)
     val_set = _open(data.dataset, data.dataset.val_split)
@@ -152,13 +196,14 @@ def build_parts(
     length: RunLength,
     class_weights: list[float] | None,
     accelerator: Accelerator,
-) -> tuple[Parts, Schedule | None]:
+) -> tuple[Parts, RunNetwork, Schedule | None]:
     """Makes the network, its loss, optimizer and schedule, and seeds what the training draws.
 
     Raises:
         UserError: what the builder or the loss raise.
     """
-    seed(config.trainer.seed)
+    trainer = config.trainer
+    seed(trainer.seed)
     model: nn.Module = MODELS.get(config.model.name)(
         weights=config.model.weights,
         num_classes=data.metadata.num_classes,
@@ -167,40 +212,61 @@ def build_parts(
         form=config.model.form,
         **config.model.params,
     )
-    if config.trainer.channels_last:
+    sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
+    if trainer.channels_last and not sharded:  # torch splits tensors of the default layout only
         model = model.to(memory_format=torch.channels_last)
     model = model.to(accelerator.device)
+    if trainer.sync_batch_norm:
+        model = synchronize_batch_norm(model, accelerator)
+    network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(config.optimizer, model)
-    prepared_model, prepared_optimizer = accelerator.prepare(model, optimizer)
+    prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
-        model=prepared_model,
+        model=network.prepared,
         criterion=_criterion(config, data.metadata, class_weights).to(accelerator.device),
         optimizer=prepared_optimizer,
         augment=data.augment,
         accelerator=accelerator,
-        seed=config.trainer.seed,
-        max_grad_norm=config.trainer.max_grad_norm,
+        seed=trainer.seed,
+        max_grad_norm=trainer.max_grad_norm,
+        accumulation_steps=trainer.accumulation_steps,
     )
     schedule: Schedule | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
         schedule = build_schedule(config.lr_scheduler, optimizer, total)
     # What dropout draws must not depend on how many numbers the network's initialisation took.
-    torch.manual_seed(sample_seed(config.trainer.seed, accelerator.process_index))
-    return parts, schedule
+    seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
+    return parts, network, schedule
+
+
+def build_predictor(config: TrainConfig) -> Predict:
+    """Returns the way of predicting that evaluations use.
+
+    Raises:
+        UnknownNameError: if there is none of that name.
+    """
+    predict: Predict = PREDICTORS.get(config.evaluation.predictor)
+    return functools.partial(predict, **config.evaluation.params) if config.evaluation.params else predict
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
-    """Makes the loggers that the config names; the local one is always there.
+    """Makes the loggers that the config names and does not switch off; the local one is always there.
 
     Raises:
         ConfigError: if a logger does not take its options.
+        MissingDependencyError: if its package is not installed.
     """
-    options: Mapping[str, Mapping[str, Any]] = {"local": {}, **config.log}
-    try:
-        return {name: LOGGERS.get(name)(run_dir, **given) for name, given in options.items()}
-    except (TypeError, InvalidArgumentError) as error:
-        raise ConfigError(f"log: {error}") from error
+    loggers = {}
+    for name, given in {"local": {}, **config.log}.items():
+        options = {key: value for key, value in given.items() if key != "enabled"}
+        if not given.get("enabled", True):
+            continue
+        try:
+            loggers[name] = LOGGERS.get(name)(run_dir, **options)
+        except (TypeError, InvalidArgumentError) as error:
+            raise ConfigError(f"log.{name}: {error}") from error
+    return loggers
 
 
 def _open(section: DatasetSection, split: str) -> SegmentationDataset:

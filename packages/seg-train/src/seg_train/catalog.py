@@ -78,10 +78,13 @@ SCHEDULES = {
 }
 
 LOGGERS = {
+    "tensorboard": Entry("seg_train.loggers.tensorboard:TensorBoardLogger", "scalars, pictures, hparams"),
+    "wandb": Entry("seg_train.loggers.wandb:WandbLogger", "Weights & Biases, online or offline"),
     "local": Entry("seg_train.loggers.local:LocalLogger", "files in the run folder: metrics, plots, snapshots"),
 }
 
 COMMANDS = {
     "config": Entry("seg_train.config_commands:CONFIG", "begin, show and check configs"),
+    "eval": Entry("seg_train.eval_command:EVAL", "score a model on a data set"),
     "train": Entry("seg_train.commands:TRAIN", "train a network from a config"),
 }

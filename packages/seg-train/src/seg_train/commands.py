@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_core.command import Command
@@ -20,8 +21,11 @@ examples:
   seg train camvid.toml -s optimizer.params.lr=0.002     the same with another learning rate
   seg train --resume runs/enet-camvid-20250101-120000    go on with that run
   seg train camvid.toml --resume                         go on with the newest run of this config
+  seg train --resume runs/my-run/checkpoints/best.pt     go on from that checkpoint of a run
+  torchrun --nproc_per_node 4 -m seg_core.command train CONFIG
+                                                         on four GPUs of this machine; or accelerate launch
 
-Ctrl-C stops after the running step and leaves a run that can be resumed; a second Ctrl-C stops at once.
+Ctrl-C or SIGTERM stops after the running step and leaves a run that can be resumed; a second Ctrl-C stops at once.
 """
 
 
@@ -32,7 +36,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="RUN_DIR",
-        help="go on with the run in this folder; without a folder, in the one of CONFIG",
+        help="go on with the run in this folder, or from this checkpoint of it; without either, in the one of CONFIG",
+    )
+    parser.add_argument(
+        "--progress",
+        default="auto",
+        metavar="MODE",
+        help="bar, plain (lines for a log file), quiet (warnings alone), or auto: bar on a terminal, else plain",
     )
     parser.add_argument(
         "-s",
@@ -55,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return stop.exit_code
     except UserError as error:
         print(f"seg: error: {error}", file=sys.stderr)
-        if trainer.folder.last.is_file():
+        if trainer.folder.checkpoints.last.is_file():
             print(f"seg: once that is mended, go on with: seg train --resume {trainer.folder.path}", file=sys.stderr)
         return error.exit_code
     if trainer.accelerator.is_main_process:
@@ -69,18 +79,22 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
     from seg_train.run_folder import RunFolder
     from seg_train.trainer import Trainer
 
+    progress = make_progress(arguments.progress)
     if isinstance(arguments.resume, str):
         if arguments.config is not None:
             raise UsageError(
                 f"--resume {arguments.resume} goes on with the config saved in that folder, so CONFIG "
                 f"({arguments.config}) would be ignored; leave one of them out"
             )
-        folder = RunFolder(arguments.resume)
-        return Trainer(folder.load_config(arguments.set), folder.path, resume=True, progress=make_progress())
+        path = Path(arguments.resume)
+        is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
+        folder = RunFolder(path.parent.parent if is_checkpoint else path)
+        resume = path if is_checkpoint else True
+        return Trainer(folder.load_config(arguments.set), folder.path, resume=resume, progress=progress)
     if arguments.config is None:
         raise UsageError("name a CONFIG to start a run, or a run folder by --resume RUN_DIR; see seg train --help")
     config = load_config(arguments.config, arguments.set)
-    return Trainer(config, resume=arguments.resume is True, progress=make_progress())
+    return Trainer(config, resume=arguments.resume is True, progress=progress)
 
 
 def _show(result: "RunResult") -> None:

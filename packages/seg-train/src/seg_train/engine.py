@@ -1,8 +1,8 @@
-"""One training step, one epoch and one evaluation, as functions on the trainer's parts."""
+"""One training step and one evaluation, as functions on the trainer's parts."""
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,10 +14,11 @@ from seg_core.interfaces import Predict
 from seg_core.metrics import MetricStore
 from seg_core.randomness import sample_generator
 from seg_train.losses.deep_supervision import DeepSupervision
+from seg_train.losses.sharing import share_of
 from seg_train.optimizers import needs_closure
 from seg_train.samples import Batch
 
-__all__ = ["Parts", "StepResult", "evaluate_batches", "train_epoch", "train_step"]
+__all__ = ["Parts", "StepResult", "evaluate_batches", "train_step"]
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Parts:
         accelerator: device, precision and processes.
         seed: of the run.
         max_grad_norm: limit of the gradient's norm, or None.
+        accumulation_steps: parts that a process computes its samples in, one after the other.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class Parts:
     accelerator: Accelerator
     seed: int = 0
     max_grad_norm: float | None = None
+    accumulation_steps: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,55 +51,71 @@ class StepResult:
     """What a step leaves: nothing in it has been waited for on a device.
 
     Attributes:
-        loss: 0-d float, without graph.
-        logits: float (N, K, H, W) of `"out"`, without graph.
+        loss: 0-d float, without graph: what this process's samples add to the loss of the step.
+        labels: uint8 or uint16 (N, H, W), what the network took the pixels for.
         masks: int64 (N, H, W), after augmentation.
     """
 
     loss: Tensor
-    logits: Tensor
+    labels: Tensor
     masks: Tensor
 
 
 def train_step(parts: Parts, batch: Batch) -> StepResult:
     """Augments one batch, runs the network forward and backward, and takes one optimizer step.
 
+    The batch may be computed in parts, by several processes or one part after the other; means over pixels are those
+    over the whole batch all the same, see `seg_train.losses.sharing`.
+
     An optimizer that searches along a line (LBFGS) runs the network as often as it likes; the result is of the first
     time.
+
+    Args:
+        parts: network, loss, optimizer.
+        batch: this process's samples, as many as `parts.accumulation_steps` divides.
     """
-    device = parts.accelerator.device
+    parts.model.train()
+    device, processes = parts.accelerator.device, parts.accelerator.num_processes
     images, masks = parts.augment(
         batch.images.to(device, non_blocking=True),
         batch.masks.to(device, non_blocking=True),
         generator=[sample_generator(parts.seed, batch.epoch, index, 1) for index in batch.places],
     )
+    pieces = list(zip(images.chunk(parts.accumulation_steps), masks.chunk(parts.accumulation_steps), strict=True))
+    shares: list[Tensor] | list[None] = [None] * len(pieces)
+    if processes * len(pieces) > 1:
+        own = torch.stack([parts.criterion.denominators(mask) for _, mask in pieces])
+        shares = list(share_of(own, parts.accelerator.reduce(own.sum(0), "sum")))
     results: list[StepResult] = []
 
-    def compute_gradients() -> Any:
+    def compute_gradients() -> Tensor:
         parts.optimizer.zero_grad(set_to_none=True)
-        outputs = parts.model(images)
-        loss: Tensor = parts.criterion(outputs, masks)
-        parts.accelerator.backward(loss)
+        losses, labels = [], []
+        for number, ((image, mask), share) in enumerate(zip(pieces, shares, strict=True), start=1):
+            # gradients are sent to the other processes once, with the last piece
+            unsent = parts.accelerator.no_sync(parts.model) if number < len(pieces) else contextlib.nullcontext()
+            with unsent:
+                with parts.accelerator.autocast():
+                    outputs = parts.model(image)
+                loss = parts.criterion(outputs, mask, share)
+                # The processes' gradients are averaged, but their shares of the loss add up to it.
+                parts.accelerator.backward(loss * processes if processes > 1 else loss)
+            losses.append(loss.detach())
+            labels.append(argmax_labels(outputs["out"].detach()))
         if parts.max_grad_norm is not None:
             parts.accelerator.clip_grad_norm_(parts.model.parameters(), parts.max_grad_norm)
+        total = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
         if not results:
-            results.append(StepResult(loss.detach(), outputs["out"].detach(), masks))
-        return loss.detach()
+            results.append(StepResult(total, torch.cat(labels) if len(labels) > 1 else labels[0], masks))
+        return total
 
     if needs_closure(parts.optimizer):
-        parts.optimizer.step(compute_gradients)
+        parts.optimizer.step(compute_gradients)  # type: ignore[arg-type] # torch wants a float, and takes this
     else:
         compute_gradients()
         parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
     return results[0]
-
-
-def train_epoch(parts: Parts, batches: Iterable[Batch]) -> Iterator[StepResult]:
-    """Trains on each batch in turn; yields after each step, so that the caller decides what to log and when to stop."""
-    parts.model.train()
-    for batch in batches:
-        yield train_step(parts, batch)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one asks for an orderly end, the second one ends at once."""
+"""Ctrl-C and SIGTERM: the first one asks for an orderly end, a second Ctrl-C ends at once."""
 
 import os
 import signal
@@ -13,33 +13,40 @@ __all__ = ["Interruption", "RunInterruptedError"]
 
 
 class RunInterruptedError(UserError):
-    """A run was stopped by Ctrl-C; it can be resumed."""
+    """A run was stopped by Ctrl-C or SIGTERM; it can be resumed."""
 
 
 class Interruption:
-    """While active, the first SIGINT sets `requested` and the second raises KeyboardInterrupt.
+    """While active, a first SIGINT or a SIGTERM sets `requested`, and a second SIGINT raises KeyboardInterrupt.
 
-    Outside of the main thread, where Python takes no signals, it does nothing.
+    SIGTERM is what schedulers of clusters and launchers of several processes send before they kill. Outside of the main
+    thread, where Python takes no signals, nothing is changed.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._former: Any = None
+        self._interrupts = 0
+        self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._former[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        for number, former in self._former.items():
+            signal.signal(number, former)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal calls it
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts > 1:
+                raise KeyboardInterrupt
         if self.requested:
-            raise KeyboardInterrupt
+            return
         self.requested = True
         # Written to the descriptor: a print that interrupts a print of the same stream is an error.
         message = b"\nstopping after this step and saving a checkpoint; Ctrl-C again stops at once\n"

@@ -4,9 +4,46 @@ import importlib.util
 import os
 import sys
 import time
+import warnings
+from dataclasses import dataclass
 from typing import Any, TextIO
 
-__all__ = ["BarProgress", "PlainProgress", "Progress", "make_progress"]
+from seg_core.errors import UsageError
+
+__all__ = ["PROGRESS_MODES", "BarProgress", "PlainProgress", "Progress", "QuietProgress", "StepState", "make_progress"]
+
+PROGRESS_MODES = ("auto", "bar", "plain", "quiet")
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What is shown of a step.
+
+    Attributes:
+        step: optimizer steps made.
+        epoch: counted from 1.
+        epochs: of the run.
+        loss: mean of the epoch so far.
+        miou: of the epoch so far, 0 to 1.
+        images_per_second: over all processes.
+        data_wait: share 0 to 1 of the time in which samples were waited for.
+        memory_mib: in use.
+    """
+
+    step: int
+    epoch: int
+    epochs: int
+    loss: float
+    miou: float
+    images_per_second: float
+    data_wait: float
+    memory_mib: float
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.loss:.4f}  mIoU {self.miou:.4f}  {self.images_per_second:.1f} images/s  "
+            f"data wait {self.data_wait:.0%}  {self.memory_mib / 1024:.1f} GiB"
+        )
 
 
 class Progress:
@@ -32,14 +69,18 @@ class Progress:
     def start(self, total_steps: int, done_steps: int) -> None:
         """Begins; `done_steps` were made before this process."""
 
-    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
-        """Shows the state after `step` steps, `epoch` counted from 1."""
+    def step(self, state: StepState) -> None:
+        """Shows how the training stands."""
 
     def part(self, what: str, done: int, total: int) -> None:
         """Shows how far work without steps has come: an evaluation, say. It is over when `done` is `total`."""
 
     def message(self, text: str) -> None:
         """Shows a line that stays: the result of an epoch, say."""
+
+    def warn(self, text: str) -> None:
+        """Shows what went wrong but does not end the run."""
+        warnings.warn(text, stacklevel=3)
 
     def close(self) -> None:
         """Ends; may be called twice."""
@@ -58,13 +99,12 @@ class PlainProgress(Progress):
         """Remembers when and where the run began, for the remaining time."""
         self._total, self._done, self._begin = total_steps, done_steps, time.monotonic()
 
-    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
+    def step(self, state: StepState) -> None:
         """Prints one line."""
         elapsed = time.monotonic() - self._begin
-        remaining = elapsed / max(step - self._done, 1) * (self._total - step)
+        remaining = elapsed / max(state.step - self._done, 1) * (self._total - state.step)
         self.message(
-            f"step {step}/{self._total}  epoch {epoch}  loss {loss:.4f}  mIoU {miou:.4f}  "
-            f"{images_per_second:.1f} images/s  {_clock(remaining)} left"
+            f"step {state.step}/{self._total}  epoch {state.epoch}/{state.epochs}  {state}  {_clock(remaining)} left"
         )
 
     def part(self, what: str, done: int, total: int) -> None:
@@ -76,9 +116,25 @@ class PlainProgress(Progress):
         """Prints one line."""
         print(text, file=self._stream, flush=True)
 
+    def warn(self, text: str) -> None:
+        """Prints one line."""
+        self.message(f"warning: {text}")
+
+
+class QuietProgress(Progress):
+    """Warnings alone, as plain lines."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream or sys.stderr
+
+    def warn(self, text: str) -> None:
+        """Prints one line."""
+        print(f"warning: {text}", file=self._stream, flush=True)
+
 
 class BarProgress(Progress):
-    """A bar with loss, mIoU, images/s and remaining time, drawn by rich; parts have a bar of their own meanwhile."""
+    """A bar with how the training stands and remaining time, drawn by rich; parts have a bar of their own meanwhile."""
 
     interval = 0.5
 
@@ -105,13 +161,10 @@ class BarProgress(Progress):
         self._task = self._bar.add_task("train", total=total_steps, completed=done_steps, state="")
         self._bar.start()
 
-    def step(self, step: int, epoch: int, loss: float, miou: float, images_per_second: float) -> None:
+    def step(self, state: StepState) -> None:
         """Moves the bar."""
         self._bar.update(
-            self._task,
-            completed=step,
-            description=f"epoch {epoch}",
-            state=f"loss {loss:.4f} mIoU {miou:.4f} {images_per_second:.1f} images/s",
+            self._task, completed=state.step, description=f"epoch {state.epoch}/{state.epochs}", state=str(state)
         )
 
     def part(self, what: str, done: int, total: int) -> None:
@@ -128,19 +181,36 @@ class BarProgress(Progress):
         """Prints a line above the bar."""
         self._bar.console.print(text, markup=False, highlight=False)
 
+    def warn(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="yellow")
+
     def close(self) -> None:
         """Stops drawing."""
         self._bar.stop()
 
 
-def make_progress() -> Progress:
-    """Returns a bar where stderr is a terminal and rich is installed, else plain lines.
+def make_progress(mode: str = "auto") -> Progress:
+    """Returns what shows a run: by default a bar where stderr is a terminal and rich is installed, else plain lines.
 
     Of several processes under a launcher, which numbers them in `RANK`, the first alone shows something.
+
+    Args:
+        mode: `"auto"`, `"bar"`, `"plain"`, or `"quiet"`: warnings alone.
+
+    Raises:
+        UsageError: if there is no such mode.
     """
+    if mode not in PROGRESS_MODES:
+        raise UsageError(f"progress must be one of {', '.join(PROGRESS_MODES)}, got {mode!r}")
     if os.environ.get("RANK", "0") != "0":
         return Progress()
-    if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+    if mode == "quiet":
+        return QuietProgress()
+    has_rich = importlib.util.find_spec("rich") is not None
+    if mode == "bar" and not has_rich:
+        raise UsageError("progress bar needs rich: pip install rich, or take plain")
+    if mode == "bar" or (mode == "auto" and sys.stderr.isatty() and has_rich):
         return BarProgress()
     return PlainProgress()
 

@@ -4,10 +4,12 @@
 config.toml            the config as used
 environment.json       versions and machine
 class_weights.json     counted once
-metrics.jsonl          one row per line
-checkpoints/           last.pt, best.pt
-model.pt model_best.pt model files of the last and the best evaluation
+pixel_counts.npy       counted once, where samples are drawn by class
+metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
+checkpoints/           step_00000120.pt and those before it, last.pt, best.pt
+model.pt               model file of the last evaluation; model_ema.pt of the moving average, model_best.pt of the best
 plots/ confusion/ snapshots/
+nonfinite_loss.json    files of the batch that ended the run, where that happened
 """
 
 import json
@@ -24,8 +26,9 @@ import numpy as np
 import tomli_w
 import torch
 
-from seg_core.atomic import atomic_path, write_text
+from seg_core.atomic import atomic_path, remove_leftovers, write_text
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
+from seg_train.checkpoint import Checkpoints
 from seg_train.config.load import load_config
 from seg_train.config.schema import TrainConfig
 
@@ -44,24 +47,24 @@ class RunFolder:
         self.config = self.path / "config.toml"
         self.class_weights = self.path / "class_weights.json"
         self.pixel_counts = self.path / "pixel_counts.npy"
-        self.last = self.path / "checkpoints" / "last.pt"
-        self.best = self.path / "checkpoints" / "best.pt"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.model = self.path / "model.pt"
+        self.model_ema = self.path / "model_ema.pt"
         self.model_best = self.path / "model_best.pt"
 
     def create(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Makes the folder with the config and the environment in it.
 
         Raises:
-            ConfigError: if it is there and not empty.
             WriteError: if it cannot be written.
         """
-        self.check_free()
         write_text(self.config, tomli_w.dumps(config.to_dict()))
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
     def check_free(self) -> None:
-        """Raises ConfigError if the folder is there and not empty."""
+        """Raises ConfigError if the folder is there and holds more than what a run killed at its very start leaves."""
+        if self.path.is_dir():
+            remove_leftovers(self.path)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
                 f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
@@ -140,7 +143,7 @@ def find_run(config: TrainConfig) -> Path:
     if config.paths.run is not None:
         return output / config.paths.run
     stem = _base_name(config)
-    runs = [p for p in output.glob(f"{stem}-*") if RunFolder(p).last.is_file()]
+    runs = [p for p in output.glob(f"{stem}-*") if RunFolder(p).checkpoints.last.is_file()]
     if not runs:
         raise UsageError(
             f"nothing to resume: there is no run {stem}-* with a checkpoint in {output}; start one without --resume, "

@@ -1,18 +1,21 @@
 """Sums of an epoch in progress, in a form that a checkpoint holds exactly."""
 
+import importlib.util
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from seg_core.argmax import argmax_labels
 from seg_core.metrics import MetricStore, scores_from_confusion
 from seg_train.engine import StepResult
 
-__all__ = ["RunningScores", "StepWindow"]
+__all__ = ["RunningScores", "StepWindow", "memory_mib"]
+
+_Item = TypeVar("_Item")
 
 
 class RunningScores:
@@ -42,8 +45,9 @@ class RunningScores:
     def add(self, result: StepResult) -> None:
         """Counts one step."""
         samples = len(result.masks)
-        self._store.store_results(result.masks, argmax_labels(result.logits))
-        self._loss += samples * result.loss
+        self._store.store_results(result.masks, result.labels)
+        # The loss of a step is the sum over the processes, of which each sees its own share of the samples.
+        self._loss += samples * self._accelerator.num_processes * result.loss
         self._samples += samples
 
     def summarize(self) -> dict[str, float]:
@@ -81,30 +85,49 @@ class StepWindow:
     """Loss and speed over the steps since the last row of step metrics.
 
     Args:
-        device: where losses are.
+        accelerator: device and processes.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._loss = torch.zeros((), device=device)
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._loss = torch.zeros((), device=accelerator.device)
         self._steps = 0
         self._speed = 0.0
+        self._wait_share = 0.0
         self.start_clock()
 
     def add(self, loss: Tensor, images: int) -> None:
-        """Counts one step of `images` samples over all processes."""
+        """Counts one step: what this process adds to its loss, and its samples over all processes."""
         self._loss += loss
         self._steps += 1
         self._images += images
 
+    def waiting(self, items: Iterable[_Item]) -> Generator[_Item, None, None]:
+        """Yields the items; the time until each of them is there counts as waiting for data."""
+        iterator = iter(items)
+        while True:
+            begin = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - begin
+            yield item
+            del item  # else two batches would be held while the next one is read
+
     def mean_loss(self) -> float:
-        """Returns the mean over the steps."""
-        return float(self._loss) / max(self._steps, 1)
+        """Returns the mean over the steps; every process must call it."""
+        return float(self._accelerator.reduce(self._loss.clone(), "sum")) / max(self._steps, 1)
 
     def images_per_second(self) -> float:
         """Returns the speed since the clock was started, or before that where no step has been made since."""
-        if self._images:
-            self._speed = self._images / (time.perf_counter() - self._begin)
+        self._measure()
         return self._speed
+
+    def data_wait(self) -> float:
+        """Returns the share 0 to 1 of the time in which samples were waited for, measured as the speed is."""
+        self._measure()
+        return self._wait_share
 
     def reset(self) -> None:
         """Begins the next window."""
@@ -116,18 +139,44 @@ class StepWindow:
     def start_clock(self) -> None:
         """Measures speed from now on."""
         self._images = 0
+        self._waited = 0.0
         self._begin = time.perf_counter()
 
     def stop_clock(self) -> None:
         """Keeps the speed so far; what follows (an evaluation) does not count in it."""
-        self.images_per_second()
+        self._measure()
         self._images = 0
 
     def state(self) -> dict[str, Any]:
-        """Returns the sums; speed is measured anew in a resumed run."""
-        return {"loss": self._loss.cpu().clone(), "steps": self._steps}
+        """Returns the sums; speed is measured anew in a resumed run. Every process must call it."""
+        return {"loss": self._accelerator.reduce(self._loss.clone(), "sum").cpu(), "steps": self._steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave."""
-        self._loss.copy_(state["loss"])
+        """Goes on from what `state` gave. The main process carries the loss for all."""
+        if self._accelerator.is_main_process:
+            self._loss.copy_(state["loss"])
         self._steps = state["steps"]
+
+    def _measure(self) -> None:
+        if self._images:
+            seconds = time.perf_counter() - self._begin
+            self._speed = self._images / seconds
+            self._wait_share = min(self._waited / seconds, 1.0)
+
+
+def memory_mib(device: torch.device) -> float:
+    """Returns the memory in use in MiB: the most that tensors took on a GPU so far, or what this process has now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory() / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 2**10
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return float("nan")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -268,8 +268,10 @@ def _collate(samples: list[tuple[Tensor, Tensor, PlannedSample, int] | _Failure]
 
 
 def _leave_interrupts_to_the_main_process(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
-    # Ctrl-C reaches every process of the terminal; the main one ends the run, and with it the workers.
+    # Ctrl-C reaches every process of the terminal; the main one ends the run, and with it the workers. It does so by
+    # SIGTERM, which they must not take as a wish to save.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _name(dataset: SegmentationDataset) -> str:

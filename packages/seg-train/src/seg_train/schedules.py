@@ -133,16 +133,17 @@ class Schedule:
         elif not self._by_epoch:
             self._advance()
 
-    def end_epoch(self, scores: Mapping[str, Any]) -> None:
-        """Goes on by one where epochs are counted; call it after each evaluation, on every process alike.
+    def end_epoch(self, scores: Mapping[str, Any] | None) -> None:
+        """Goes on by one where epochs are counted; call it after each epoch, on every process alike.
 
         Args:
-            scores: of the evaluation, the same on all processes.
+            scores: of the evaluation at its end, the same on all processes; None where there was none: a schedule that
+                watches a score then stays as it is.
 
         Raises:
             InvalidArgumentError: if the score that the schedule watches is not among them.
         """
-        if not self._by_epoch:
+        if not self._by_epoch or (scores is None and isinstance(self.schedule, ReduceLROnPlateau)):
             return
         warming = self._steps < self.warmup_steps
         if warming:  # the schedule goes on from its own value

@@ -1,37 +1,44 @@
 """A training run: build, loop, evaluate, save. The file to read first.
 
 `Trainer(config).run()` does what `seg train` does. What a config stands for is made in `seg_train.building`, the work
-of one step, epoch and evaluation is in `seg_train.engine`, the order of samples in `seg_train.samples`, the files in
-`seg_train.run_folder`.
+of one step is in `seg_train.engine`, that of an evaluation in `seg_train.validation`, the network's shapes in
+`seg_train.networks`, the order of samples in `seg_train.samples`, the files in `seg_train.run_folder`.
 """
 
+import contextlib
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accelerate.utils import broadcast
+import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
+from seg_core.atomic import remove_leftovers
 from seg_core.class_balance import class_weights, count_pixels
-from seg_core.errors import ConfigError, UsageError
+from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.metadata import DatasetMetadata
-from seg_core.metrics import MetricStore
 from seg_core.model_file import save_model
-from seg_core.registry import PREDICTORS
-from seg_train.building import RunLength, build_accelerator, build_data, build_loggers, build_parts
-from seg_train.checkpoint import get_random_state, load_checkpoint, save_checkpoint, set_random_state
+from seg_train.building import RunLength, build_accelerator, build_data, build_loggers, build_parts, build_predictor
+from seg_train.checkpoint import get_random_state, load_checkpoint, set_random_state
 from seg_train.config.schema import TrainConfig
-from seg_train.engine import StepResult, evaluate_batches, train_epoch
+from seg_train.determinism import deterministic
+from seg_train.engine import StepResult, train_step
+from seg_train.failures import LossGuard, NonFiniteLossError, explain_failures
 from seg_train.interruption import Interruption, RunInterruptedError
-from seg_train.loggers.base import Snapshot
-from seg_train.progress import Progress
+from seg_train.loggers.base import Moment
+from seg_train.loggers.group import LoggerGroup
+from seg_train.monitor import SCORES, Monitor, default_monitor
+from seg_train.progress import Progress, StepState
 from seg_train.run_folder import RunFolder, describe_environment, find_run, new_run_path
-from seg_train.running import RunningScores, StepWindow
-from seg_train.samples import Batch, PlannedSample, evaluation_plan, training_plan
+from seg_train.running import RunningScores, StepWindow, memory_mib
+from seg_train.samples import Batch, PlannedSample, training_plan
 from seg_train.sampling import RareClassSampling, count_pixels_per_image
+from seg_train.validation import Outcome, Validation
 
 __all__ = ["RunResult", "Trainer"]
 
@@ -44,18 +51,22 @@ class _Position:
 
     Attributes:
         step: optimizer steps made.
-        epoch: epochs finished, evaluation included.
+        epoch: epochs finished.
         batches: batches used of the running epoch.
+        evaluated: step of the last evaluation, or None.
         seconds: time the run has taken, over all its processes' lives.
-        best: highest val mIoU so far, or None.
+        best: best value of the monitored score so far, or None.
+        stale: evaluations since then.
         finished: whether the run is at its end.
     """
 
     step: int = 0
     epoch: int = 0
     batches: int = 0
+    evaluated: int | None = None
     seconds: float = 0.0
     best: float | None = None
+    stale: int = 0
     finished: bool = False
 
 
@@ -66,7 +77,7 @@ class RunResult:
     Attributes:
         run_dir: folder with everything about the run.
         metadata: names and colours of the classes.
-        scores: row of the last evaluation: the last weights on val.
+        scores: row of the last evaluation: the last weights on val, and with the prefix `ema_` their average.
     """
 
     run_dir: Path
@@ -82,8 +93,9 @@ class Trainer:
     Args:
         config: of the run.
         run_dir: folder of the run; None takes the config's `[paths]`.
-        resume: go on with the run in that folder instead of starting one there.
-        progress: what shows how it goes; None shows nothing.
+        resume: go on with the run in that folder, from its last checkpoint or the one whose path is given, instead of
+            starting one there. A run that was killed before its first checkpoint begins anew.
+        progress: what shows how it goes; None shows nothing but warnings.
 
     Raises:
         ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings.
@@ -97,7 +109,7 @@ class Trainer:
         config: TrainConfig,
         run_dir: str | Path | None = None,
         *,
-        resume: bool = False,
+        resume: bool | str | Path = False,
         progress: Progress | None = None,
     ) -> None:
         self.config = config
@@ -105,56 +117,104 @@ class Trainer:
         self.folder = RunFolder(run_dir or (find_run(config) if resume else new_run_path(config)))
         self.position = _Position()
         self.last_row: dict[str, Any] = {}
+        self._resumed_from = self._checkpoint_to_resume(resume) if resume else None
         self._resumed: dict[str, Any] | None = None
-        if resume:
-            self._resumed = self._read_checkpoint()
-        else:
-            self.folder.check_free()
-        self.accelerator = build_accelerator(config)
+        if self._resumed_from is not None:
+            self._resumed = self._read_checkpoint(self._resumed_from)
+        self._starts_over = bool(resume) and self._resumed is None
+        precision = None if self._resumed is None else self._resumed["precision"]
+        self.accelerator = build_accelerator(config, precision)
+        if not resume:
+            self._check_free()
         self.data = build_data(config, self.accelerator)
         self.length = RunLength.of(config, len(self.data.train_set))
         self.class_weights = self._settle_class_weights()
         self.sampling = self._settle_sampling()
-        self.parts, self.schedule = build_parts(config, self.data, self.length, self.class_weights, self.accelerator)
-        self.predict = PREDICTORS.get("whole")
-        self.loggers = build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}
+        self.parts, self.network, self.schedule = build_parts(
+            config, self.data, self.length, self.class_weights, self.accelerator
+        )
+        has_average = config.trainer.ema_decay is not None
+        self.monitor = Monitor(
+            config.evaluation.monitor or default_monitor(has_average), has_average, self.data.metadata.labels
+        )
+        self.validation = Validation(
+            config, self.data, self.parts.criterion.criterion, build_predictor(config), self.accelerator
+        )
+        self.loggers = LoggerGroup(
+            build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}, self.progress.warn
+        )
         metadata = self.data.metadata
         self._running = RunningScores(metadata.num_classes, metadata.ignore_index, self.accelerator)
-        self._window = StepWindow(self.accelerator.device)
+        self._window = StepWindow(self.accelerator)
+        self._guard = LossGuard(self.folder.path, self.data.train_set)
+        self._best_is_new = False
+        self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if self._resumed is not None:
             self._restore(self._resumed)
 
     def run(self) -> RunResult:
-        """Trains to the end and returns the scores of the last weights on val.
+        """Trains to the end and returns the scores of the last evaluation.
 
         Raises:
-            RunInterruptedError: after Ctrl-C, once a checkpoint is written; the message says how to resume.
+            RunInterruptedError: after Ctrl-C or SIGTERM, once a checkpoint is written; the message says how to resume.
+            NonFiniteLossError: if the loss becomes infinite or NaN; the run folder lists the files of the batch.
+            NotEnoughMemoryError: if memory is short; the message says what to lower.
+            ProcessDiedError: if a process that reads samples, or another one of the run, is gone.
             UserError: what goes wrong with data or files meanwhile.
         """
         if self.position.finished:
             self.progress.message(f"the run in {self.folder.path} is finished; nothing is left to do")
             return self._result()
         self._clock = time.perf_counter() - self.position.seconds
+        self._prepare_folder()
+        self.progress.start(self.length.steps, self.position.step)
+        try:
+            with (
+                Interruption() as self._interruption,
+                deterministic(self.config.trainer.deterministic, self.progress.warn),
+            ):
+                while not self.position.finished:
+                    self._go_on()
+        finally:
+            self.progress.close()
+            self.loggers.close()
+        return self._result()
+
+    def _go_on(self) -> None:
+        """Does what comes next: an evaluation that is due, the end of an epoch, or steps."""
+        if self._evaluation_is_due():
+            with explain_failures(self.config, "evaluation"):
+                self._evaluate()
+        elif self._epoch_is_over():
+            self._end_epoch()
+        else:
+            with explain_failures(self.config, "training"):
+                self._train()
+
+    # ---- begin -------------------------------------------------------------------------------------------------------
+
+    def _check_free(self) -> None:
+        """Looks at the folder of a new run, before the main process makes it."""
+        if self.accelerator.is_main_process:
+            self.folder.check_free()
+
+    def _prepare_folder(self) -> None:
         environment = describe_environment()
         if self.accelerator.is_main_process:
+            remove_leftovers(self.folder.path)
             if self._resumed is None:
                 self.folder.create(self.config, environment)
                 self._keep_class_weights()
                 self._keep_pixel_counts()
-            for logger in self.loggers.values():
-                logger.on_start(self.config.to_dict(), environment, self.data.metadata)
+            else:
+                assert self._resumed_from is not None
+                self.folder.checkpoints.go_on_from(self._resumed_from, self.position.step)
+            self.loggers.on_start(self.config.to_dict(), environment, self.data.metadata)
+        if self._starts_over:
+            self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and begins anew")
         if self._resumed is None:
             # From here on there is something to resume, and a folder that cannot be written shows now, not in an hour.
             self._save()
-        self.progress.start(self.length.steps, self.position.step)
-        try:
-            with Interruption() as self._interruption:
-                while not self.position.finished:
-                    self._train_epoch()
-                    self._evaluate()
-        finally:
-            self.progress.close()
-        return self._result()
 
     def _settle_class_weights(self) -> list[float] | None:
         """Returns the class weights: given in the config, counted before by a run that is resumed, or counted now."""
@@ -207,33 +267,55 @@ class Trainer:
         finally:
             self.progress.close()
 
-    # ---- loop --------------------------------------------------------------------------------------------------------
+    # ---- train -------------------------------------------------------------------------------------------------------
 
-    def _train_epoch(self) -> None:
-        """Trains from where the epoch stands to its end."""
+    def _train(self) -> None:
+        """Makes steps until the epoch is over or an evaluation is due."""
         position = self.position
         left = self._plan_epoch()[position.batches :][: self.length.steps - position.step]
-        steps = train_epoch(self.parts, self.data.train_loader.read(left, position.epoch))
+        batches = self.data.train_loader.read(left, position.epoch)
         self._window.start_clock()
-        for result in steps:
-            position.step += 1
-            position.batches += 1
-            if self.schedule is not None:
-                self.schedule.step()
-            self._note(result)
-            every = self.config.trainer.checkpoint_every_steps
-            if every is not None and position.step % every == 0:
-                self._save()
-            self._stop_if_requested()
+        with contextlib.closing(self._window.waiting(batches)) as waited_for:
+            for batch in waited_for:
+                result = train_step(self.parts, batch)
+                self._count_step(result, batch)
+                every = self.config.trainer.checkpoint_every_steps
+                if self._evaluation_is_due() or self._epoch_is_over():
+                    break
+                if every is not None and position.step % every == 0:
+                    self._save()
+                self._stop_if_requested()
         self._window.stop_clock()
+
+    def _count_step(self, result: StepResult, batch: Batch) -> None:
+        self.position.step += 1
+        self.position.batches += 1
+        # where half precision overflowed, accelerate has left the step out, and torch wants no schedule ahead of it
+        if self.schedule is not None and not self.accelerator.optimizer_step_was_skipped:
+            self.schedule.step()
+        self.network.after_step()
+        self._guard.add(result.loss, self.position.step, batch)
+        if self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu":
+            self._check_losses()
+        self._note(result)
 
     def _plan_epoch(self) -> Sequence[Sequence[int | PlannedSample]]:
         """Returns the batches of the running epoch, this process's share of each."""
-        batch_size, seed = self.config.data.loader.batch_size, self.config.trainer.seed
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        if self.sampling is not None:
-            return self.sampling.plan(batch_size, seed, self.position.epoch, rank, processes)
-        return training_plan(len(self.data.train_set), batch_size, seed, self.position.epoch, rank, processes)
+        epoch = self.position.epoch
+        if self._plan_of is None or self._plan_of[0] != epoch:
+            batch_size, seed = self.config.data.loader.batch_size, self.config.trainer.seed
+            rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+            if self.sampling is not None:
+                plan: Sequence[Sequence[int | PlannedSample]] = self.sampling.plan(
+                    batch_size, seed, epoch, rank, processes
+                )
+            else:
+                plan = training_plan(len(self.data.train_set), batch_size, seed, epoch, rank, processes)
+            self._plan_of = (epoch, plan)
+        return self._plan_of[1]
+
+    def _epoch_is_over(self) -> bool:
+        return self.position.batches >= len(self._plan_epoch()) or self.position.step >= self.length.steps
 
     def _note(self, result: StepResult) -> None:
         """Adds a step to the sums, and shows or logs them where it is time to; only then is the device waited for."""
@@ -243,22 +325,45 @@ class Trainer:
         if self.progress.due():
             summary = self._running.summarize()
             self.progress.step(
-                position.step, position.epoch + 1, summary["loss"], summary["miou"], self._window.images_per_second()
+                StepState(
+                    step=position.step,
+                    epoch=position.epoch + 1,
+                    epochs=self.length.epochs,
+                    loss=summary["loss"],
+                    miou=summary["miou"],
+                    images_per_second=self._window.images_per_second(),
+                    data_wait=self._window.data_wait(),
+                    memory_mib=memory_mib(self.accelerator.device),
+                )
             )
         if position.step % self.config.trainer.log_every_steps == 0:
+            self._check_losses()
             row = {
                 "epoch": position.epoch + 1,
                 "step": position.step,
                 "loss": self._window.mean_loss(),
                 **self._rates(),
             }
-            for logger in self.loggers.values():
-                logger.on_step(row)
+            self.loggers.on_step(row)
             self._window.reset()
 
+    def _check_losses(self) -> None:
+        """Ends the run where a loss is not finite, on all processes alike."""
+        error = self._guard.check()
+        if self._any(error is not None):
+            raise error or NonFiniteLossError("the loss of another process of this run is not finite; see its message")
+
     def _stop_if_requested(self) -> None:
-        if not self._interruption.requested:
+        # Several processes get a signal at different steps; they agree where they meet anyway.
+        meets = self.position.step % self.config.trainer.log_every_steps == 0
+        if self.accelerator.num_processes > 1:
+            if not meets or not self._any(self._interruption.requested):
+                return
+        elif not self._interruption.requested:
             return
+        self._stop()
+
+    def _stop(self) -> None:
         self._save()
         position = self.position
         raise RunInterruptedError(
@@ -266,150 +371,214 @@ class Trainer:
             f"seg train --resume {self.folder.path}"
         )
 
+    def _any(self, flag: bool) -> bool:
+        """Returns whether it is so on any process; every process must call it."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        flags = torch.tensor(float(flag), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flags, "sum") > 0)
+
     # ---- evaluate ----------------------------------------------------------------------------------------------------
 
+    def _evaluation_is_due(self) -> bool:
+        position, section = self.position, self.config.evaluation
+        if position.evaluated == position.step or position.step == 0:
+            return False
+        if position.step >= self.length.steps:
+            return True
+        if section.every_steps is not None:
+            return position.step % section.every_steps == 0
+        return self._epoch_is_over() and (position.epoch + 1) % (section.every_epochs or 1) == 0
+
     def _evaluate(self) -> None:
-        """Evaluates the weights on val, logs, and ends the epoch with a checkpoint."""
-        store = MetricStore(self.data.metadata.num_classes, ignore_index=self.data.metadata.ignore_index)
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        plan = evaluation_plan(len(self.data.val_set), self._eval_batch_size(), rank, processes)
-        snapshots: dict[int, Snapshot] = {}
-        wanted = self._snapshot_indices()
-        done, total = 0, sum(map(len, plan))
+        """Evaluates the weights on val, and their average; logs, and keeps the best."""
+        self._check_losses()
+        outcomes = {"last": self._evaluate_weights("last")}
+        if self.network.average is not None:
+            outcomes["ema"] = self._evaluate_weights("ema")
+        position = self.position
+        row = self._row(outcomes)
+        self._tell(row)
+        self.loggers.on_epoch(row)
+        for which, outcome in outcomes.items():
+            moment = Moment(row["epoch"], row["step"], which, self._epoch_is_over())
+            self.loggers.on_confusion_matrix(moment, outcome.matrix)
+            if outcome.snapshots:
+                self.loggers.on_snapshots(moment, outcome.snapshots)
+        self.last_row = row
+        position.evaluated = position.step
+        is_best = self._judge(row)
+        self._best_is_new |= is_best
+        self._save_models(row, is_best)
+        self._running.reset()
+        if not self._epoch_is_over():
+            if position.finished:
+                self.loggers.on_end(row)
+            self._save()
 
-        def on_batch(batch: Batch, labels: Tensor) -> None:
-            nonlocal done
-            self._stop_if_requested()
-            done += len(batch.indices)
-            self.progress.part("evaluating", done, total)
-            for place, index in enumerate(batch.indices):
-                if index in wanted:
-                    snapshots[index] = Snapshot(index, batch.images[place], batch.masks[place], labels[place].cpu())
+    def _evaluate_weights(self, which: str) -> Outcome:
+        what = "evaluating" if which == "last" else f"evaluating {which}"
+        network = self.network.for_evaluation(which)
 
-        model = self.accelerator.unwrap_model(self.parts.model)
-        if processes > 1:
-            # After a step each process has its own statistics of batch norm; all evaluate what is saved.
-            broadcast(list(model.buffers()))
-        evaluate_batches(
-            model,
-            self.data.val_loader.read(plan),
-            store,
-            predict=self.predict,
-            augment=self.data.normalize,
-            device=self.accelerator.device,
-            criterion=self.parts.criterion.criterion,
-            on_batch=on_batch,
-        )
-        store.reduce()
-        scores = store.summarize()
-        if self.schedule is not None:
-            self.schedule.end_epoch(scores)
-        row = self._epoch_row(scores)
-        for logger in self.loggers.values():
-            logger.on_epoch(row)
-            logger.on_confusion_matrix(row["epoch"], store.confusion_matrix)
-            if snapshots:
-                logger.on_snapshots(row["epoch"], [snapshots[index] for index in sorted(snapshots)])
-        self._end_epoch(row)
+        def on_progress(done: int, total: int) -> None:
+            # the evaluation is made again then
+            if self._interruption.requested and self.accelerator.num_processes == 1:
+                self._stop()
+            self.progress.part(what, done, total)
 
-    def _epoch_row(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        return self.validation(network, on_progress)
+
+    def _row(self, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        """Returns what is logged of the steps since the last row, and of evaluations where there were any."""
         train = self._running.summarize_all()
-        row = {
+        row: dict[str, Any] = {
             "epoch": self.position.epoch + 1,
             "step": self.position.step,
             "train_loss": train["loss"],
             "train_miou": train["miou"],
-            **({"val_loss": scores["loss"]} if "loss" in scores else {}),
-            **{name: scores[name] for name in ("miou", "acc", "macc", "fwiou", "dice")},
-            "iou_per_class": dict(zip(self.data.metadata.labels, scores["iou_per_class"], strict=True)),
-            "absent": scores["absent"],
-            **self._rates(),
         }
-        self.progress.message(
-            f"epoch {row['epoch']}/{self.length.epochs}  train loss {row['train_loss']:.4f}  "
-            f"val mIoU {row['miou']:.4f}  val accuracy {row['acc']:.4f}"
-        )
-        return row
+        for which, outcome in outcomes.items():
+            prefix, scores = "" if which == "last" else f"{which}_", outcome.scores
+            if "loss" in scores:
+                row[f"{prefix}val_loss"] = scores["loss"]
+            row |= {prefix + name: scores[name] for name in SCORES}
+            per_class = dict(zip(self.data.metadata.labels, scores["iou_per_class"], strict=True))
+            row[f"{prefix}iou_per_class"] = per_class
+        if outcomes:
+            row["absent"] = outcomes["last"].scores["absent"]
+        return row | self._rates()
 
-    def _end_epoch(self, row: dict[str, Any]) -> None:
-        position = self.position
-        self.last_row = row
-        is_best = row["miou"] == row["miou"] and (position.best is None or row["miou"] > position.best)
+    def _tell(self, row: Mapping[str, Any]) -> None:
+        parts = [f"epoch {row['epoch']}/{self.length.epochs}"]
+        if not self._epoch_is_over():
+            parts[0] += f" step {row['step']}"
+        parts.append(f"train loss {row['train_loss']:.4f}")
+        if "miou" in row:
+            parts += [f"val mIoU {row['miou']:.4f}", f"val accuracy {row['acc']:.4f}"]
+        if "ema_miou" in row:
+            parts += [f"EMA mIoU {row['ema_miou']:.4f}"]
+        self.progress.message("  ".join(parts))
+
+    def _judge(self, row: Mapping[str, Any]) -> bool:
+        """Returns whether the evaluation is the best so far; ends the run where none has been for too long."""
+        position, section = self.position, self.config.evaluation
+        value = self.monitor.value(row)
+        is_best = self.monitor.is_better(value, position.best)
+        if self.monitor.is_better(value, position.best, section.min_delta):
+            position.stale = 0
+        else:
+            position.stale += 1
         if is_best:
-            position.best = row["miou"]
+            position.best = value
+        if section.patience is not None and position.stale >= section.patience:
+            self.progress.message(
+                f"stopped early: {self.monitor.name} was not better than {position.best} in "
+                f"{position.stale} evaluations (evaluation.patience)"
+            )
+            position.finished = True
+        return is_best
+
+    def _end_epoch(self) -> None:
+        position = self.position
+        if position.evaluated != position.step:
+            self._check_losses()
+            row = self._row({})
+            self._tell(row)
+            self.loggers.on_epoch(row)
+            self._running.reset()
+        if self.schedule is not None:
+            last = self.last_row
+            has_scores = last.get("epoch") == position.epoch + 1
+            self.schedule.end_epoch({**last, "loss": last.get("val_loss", math.nan)} if has_scores else None)
         position.epoch += 1
         position.batches = 0
-        position.finished = position.step >= self.length.steps
-        self._running.reset()
-        if self.accelerator.is_main_process:
-            self._save_model(self.folder.model, row)
-            if is_best:
-                self._save_model(self.folder.model_best, row)
+        position.finished |= position.step >= self.length.steps
         if position.finished:
             # Before the last checkpoint: a run that is killed in here is not finished, and does this again.
-            for logger in self.loggers.values():
-                logger.on_end(row)
-        self._save(is_best)
-
-    def _eval_batch_size(self) -> int:
-        loader = self.config.data.loader
-        if loader.eval_batch_size is not None:
-            return loader.eval_batch_size
-        return loader.batch_size if self.config.data.transform.val.size is not None else 1
-
-    def _snapshot_indices(self) -> frozenset[int]:
-        """Returns the fixed pictures, spread evenly over those that the main process evaluates."""
-        own = range(0, len(self.data.val_set), self.accelerator.num_processes)
-        count = min(self.config.trainer.snapshots, len(own))
-        return frozenset(own[i * (len(own) - 1) // max(count - 1, 1)] for i in range(count))
+            self.loggers.on_end(self.last_row)
+        self._save()
 
     # ---- save --------------------------------------------------------------------------------------------------------
 
-    def _save(self, is_best: bool = False) -> None:
-        """Writes the last checkpoint, and before it the best one: what the last one says of it is then always true."""
+    def _save(self) -> None:
+        """Writes a checkpoint; every process must call it."""
+        self._check_losses()
         self.position.seconds = self._seconds()
-        running = self._running.state()
+        states = {
+            **self.network.state(),
+            "running": self._running.state(),
+            "window": self._window.state(),
+            "random": gather_object([get_random_state()]),
+        }
+        is_best, self._best_is_new = self._best_is_new, False
         if not self.accelerator.is_main_process:
             return
-        model = self.accelerator.unwrap_model(self.parts.model)
+        scaler = self.accelerator.scaler
         content = {
-            "model": model.state_dict(),
-            "optimizer": self.parts.optimizer.state_dict(),
+            **states,
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
             "position": asdict(self.position),
             "last_row": self.last_row,
-            "running": running,
-            "window": self._window.state(),
-            "random": get_random_state(),
-            "loggers": {name: logger.state() for name, logger in self.loggers.items()},
+            "loggers": self.loggers.state(),
+            "precision": {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision),
             "config": self.config.influences(),
             "digest": self.config.digest(),
             "versions": describe_environment()["packages"],
         }
-        if is_best:
-            save_checkpoint(self.folder.best, content)
-        save_checkpoint(self.folder.last, content)
-        for logger in self.loggers.values():
-            logger.on_checkpoint(self.folder.last)
+        keep = self.config.trainer.keep_checkpoints
+        self.folder.checkpoints.save(content, self.position.step, is_best=is_best, keep=keep)
+        self.loggers.on_checkpoint(self.folder.checkpoints.last)
 
-    def _save_model(self, path: Path, row: Mapping[str, Any]) -> None:
+    def _save_models(self, row: Mapping[str, Any], is_best: bool) -> None:
+        self._save_model(self.folder.model, "last", row)
+        if self.network.average is not None:
+            self._save_model(self.folder.model_ema, "ema", row)
+        if is_best:
+            self._save_model(self.folder.model_best, self.monitor.weights, row)
+
+    def _save_model(self, path: Path, which: str, row: Mapping[str, Any]) -> None:
+        network = self.network.for_evaluation(which)
+        if not self.accelerator.is_main_process:
+            return
+        prefix = "" if which == "last" else f"{which}_"
         scale = self.data.preprocessing.scale
         split = self.config.data.dataset.val_split
         save_model(
-            self.accelerator.unwrap_model(self.parts.model),
+            network,
             path,
             metadata=self.data.metadata,
             preprocessing=self.data.preprocessing,
-            metrics={name: row[name] for name in ("miou", "acc", "macc", "fwiou", "dice", "iou_per_class")},
+            metrics={name: row[prefix + name] for name in (*SCORES, "iou_per_class")},
             protocol=f"{split} split of {self.data.metadata.name}, single scale {scale or 1:g}, absent={row['absent']}",
         )
 
-    def _read_checkpoint(self) -> dict[str, Any]:
-        if not self.folder.last.is_file():
+    # ---- resume ------------------------------------------------------------------------------------------------------
+
+    def _checkpoint_to_resume(self, resume: bool | str | Path) -> Path | None:
+        """Returns the checkpoint to go on from; None where the run was killed before its first one."""
+        if not isinstance(resume, bool):
+            if not Path(resume).is_file():
+                raise UsageError(f"there is no checkpoint {resume}; name a file of {self.folder.checkpoints.folder}")
+            return Path(resume)
+        last = self.folder.checkpoints.last
+        if last.is_file():
+            return last
+        if not self.folder.config.is_file():
             raise UsageError(
                 f"nothing to resume: {self.folder.path} holds no checkpoints/last.pt; start a new run without --resume"
             )
-        content = load_checkpoint(self.folder.last)
+        return None
+
+    def _read_checkpoint(self, path: Path) -> dict[str, Any]:
+        try:
+            content = load_checkpoint(path)
+        except CorruptFileError as error:
+            before = self.folder.checkpoints.sound_before(path)
+            advice = "no other checkpoint is sound: start a new run"
+            if before is not None:
+                advice = f"{before} is sound; go on from there with: seg train --resume {before}"
+            raise CorruptFileError(f"{error}; {advice}") from error
         if content["digest"] != self.config.digest():
             here, there = self.config.influences(), content["config"]
             changed = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
@@ -422,18 +591,24 @@ class Trainer:
 
     def _restore(self, content: Mapping[str, Any]) -> None:
         """Puts everything where the checkpoint was written; the random state last, since building draws from it."""
-        self.accelerator.unwrap_model(self.parts.model).load_state_dict(content["model"])
-        self.parts.optimizer.load_state_dict(content["optimizer"])
+        self.network.load_state(content)
         if self.schedule is not None:
             self.schedule.load_state_dict(content["schedule"])
+        if self.accelerator.scaler is not None and content["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(content["scaler"])
         self.position = _Position(**content["position"])
         self.last_row = content["last_row"]
         self._running.load_state(content["running"])
         self._window.load_state(content["window"])
-        for name, logger in self.loggers.items():
-            if name in content["loggers"]:
-                logger.load_state(content["loggers"][name])
-        set_random_state(content["random"])
+        self.loggers.load_state(content["loggers"], self.position.step)
+        states, rank = content["random"], self.accelerator.process_index
+        if len(states) == self.accelerator.num_processes:
+            set_random_state(states[rank])
+        else:
+            self.progress.warn(
+                f"the run was on {len(states)} processes and is on {self.accelerator.num_processes} now: dropout draws "
+                "other numbers than it would have"
+            )
 
     # ---- small things ------------------------------------------------------------------------------------------------
 
@@ -441,9 +616,12 @@ class Trainer:
         return time.perf_counter() - self._clock
 
     def _rates(self) -> dict[str, float]:
+        lr = self.parts.optimizer.param_groups[0]["lr"]
         return {
-            "lr": self.parts.optimizer.param_groups[0]["lr"],
+            "lr": float(lr) if isinstance(lr, Tensor) else lr,
             "images_per_second": self._window.images_per_second(),
+            "data_wait": self._window.data_wait(),
+            "memory_mib": memory_mib(self.accelerator.device),
             "seconds": self._seconds(),
         }
 

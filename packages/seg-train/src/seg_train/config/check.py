@@ -6,6 +6,7 @@ are tried on one number; no network, data set or run is made.
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,19 +17,21 @@ from seg_core.catalog import DatasetEntry, Entry, ModelEntry
 from seg_core.class_balance import class_weights
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.metadata import DatasetMetadata, resolve_metadata
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, Registry
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULES, Registry
 from seg_core.transforms import SegmentationTransform
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
     DatasetSection,
+    EvaluationSection,
     ModelSection,
     OptimizerSection,
     ScheduleSection,
     TrainerSection,
 )
-from seg_train.optimizers import REFUSED, build_optimizer
-from seg_train.schedules import build_schedule
+from seg_train.monitor import SCORES, Monitor
+from seg_train.optimizers import REFUSED, build_optimizer, needs_closure
+from seg_train.schedules import Schedule, build_schedule
 
 __all__ = ["find_problems"]
 
@@ -57,6 +60,7 @@ _LOSS_GIVEN = {
 _OPTIMIZER_GIVEN = {"params": "they are the network's"}
 _SCHEDULE_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
 _LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
+_PREDICTOR_GIVEN = {"model": "it is the one that is trained", "images": "they are those of val"}
 
 
 def find_problems(sections: Mapping[str, Any]) -> list[str]:
@@ -76,16 +80,81 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
         _check_learning(optimizer, sections.get("lr_scheduler"), trainer, problems)
     if isinstance(trainer, TrainerSection):
         _check_device(trainer, problems)
-        if trainer.channels_last and isinstance(optimizer, OptimizerSection) and optimizer.name == "LBFGS":
+        if isinstance(optimizer, OptimizerSection):
+            _check_engine(trainer, optimizer, problems)
+        if isinstance(data, DataSection):
+            _check_parts(data, trainer, problems)
+    if isinstance(evaluation := sections.get("evaluation"), EvaluationSection):
+        has_average = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
+        _check_evaluation(evaluation, has_average, metadata, problems)
+    for name, options in sections.get("log", {}).items():
+        _check_logger(name, options, problems)
+    return problems
+
+
+def _check_engine(trainer: TrainerSection, optimizer: OptimizerSection, problems: list[str]) -> None:
+    """What torch's engines cannot do together."""
+    if optimizer.name == "LBFGS":
+        if trainer.channels_last:
             problems.append(
                 "trainer.channels_last = true: LBFGS of torch takes parameters of the default layout only; set it to "
                 "false"
             )
-    for name, options in sections.get("log", {}).items():
-        logger = _known(LOGGERS, f"log.{name}", name, problems)
-        if logger is not None:
-            _check_params(f"log.{name}", name, logger, options, _LOGGER_GIVEN, problems)
-    return problems
+        if trainer.precision == "fp16":
+            problems.append(
+                'trainer.precision = "fp16": the loss cannot be scaled for LBFGS, which calls the network itself; take '
+                '"bf16" or "fp32"'
+            )
+    if trainer.strategy == "fsdp" and trainer.precision == "fp16":
+        problems.append(
+            'trainer.precision = "fp16": not with trainer.strategy = "fsdp", whose gradients are in shares; take "bf16"'
+        )
+    if trainer.strategy == "fsdp" and optimizer.name in ("LBFGS", "Adafactor", "Padam"):
+        problems.append(
+            f'optimizer.name = "{optimizer.name}": needs whole tensors, of which each process has a share with '
+            'trainer.strategy = "fsdp"; take AdamW or SGD'
+        )
+
+
+def _check_parts(data: DataSection, trainer: TrainerSection, problems: list[str]) -> None:
+    """Whether a batch can be split."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    processes = int(text) if text.isdecimal() and int(text) else 1
+    parts = processes * trainer.accumulation_steps
+    if data.loader.batch_size % parts:
+        problems.append(
+            f"data.loader.batch_size = {data.loader.batch_size}: must be a multiple of {parts}, the number of parts "
+            f"that it is computed in: {processes} processes (WORLD_SIZE in the environment) times "
+            f"trainer.accumulation_steps = {trainer.accumulation_steps}"
+        )
+
+
+def _check_evaluation(
+    evaluation: EvaluationSection, has_average: bool, metadata: DatasetMetadata | None, problems: list[str]
+) -> None:
+    predictor = _known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
+    if predictor is not None:
+        key = "evaluation.params"
+        _check_params(key, evaluation.predictor, predictor, evaluation.params, _PREDICTOR_GIVEN, problems)
+    if evaluation.monitor is not None:
+        try:
+            Monitor(evaluation.monitor, has_average, None if metadata is None else metadata.labels)
+        except UserError as error:
+            problems.append(str(error))
+
+
+def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
+    logger = _known(LOGGERS, f"log.{name}", name, problems)
+    if logger is None:
+        return
+    options = dict(options)
+    if "enabled" in options:
+        enabled = options.pop("enabled")
+        if name == "local":
+            problems.append("log.local.enabled: the local logger is always there; leave the key out")
+        elif not isinstance(enabled, bool):
+            problems.append(f"log.{name}.enabled = {enabled!r}: must be true or false")
+    _check_params(f"log.{name}", name, logger, options, _LOGGER_GIVEN, problems)
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
@@ -100,11 +169,10 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     except UserError as error:
         problems.append(f"data.augment: {error}")
 
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes.isdecimal() and int(processes) and data.loader.batch_size % int(processes):
+    if data.sampling.rare_classes and data.transform.train.size is None:
         problems.append(
-            f"data.loader.batch_size = {data.loader.batch_size}: must be a multiple of the {processes} processes that "
-            "share it (WORLD_SIZE in the environment)"
+            "data.sampling.rare_classes = true: needs data.transform.train.size, since it draws windows that show the "
+            "class"
         )
 
     section = data.dataset
@@ -253,9 +321,11 @@ def _check_learning(optimizer: OptimizerSection, schedule: object, trainer: obje
     tried = None
     if found == len(problems):
         try:
-            tried = build_optimizer(optimizer, _Trial())
-        except (UserError, ValueError, TypeError, RuntimeError) as error:
-            problems.append(f"optimizer.params: {error}")
+            tried = build_optimizer(optimizer, trial := _Trial())
+            _step(tried, trial)
+        except Exception as error:  # optimizers raise whatever their arithmetic meets
+            problems.append(f"optimizer.params: {_reason(error)}")
+            tried = None
     if not isinstance(schedule, ScheduleSection):
         return
     found = len(problems)
@@ -271,9 +341,34 @@ def _check_learning(optimizer: OptimizerSection, schedule: object, trainer: obje
                 f"lr_scheduler.warmup_steps = {schedule.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
         try:
-            build_schedule(schedule, tried, total=schedule.warmup_steps + 100)
-        except (UserError, ValueError, TypeError, ZeroDivisionError) as error:
-            problems.append(f"lr_scheduler.params: {error}")
+            _advance(build_schedule(schedule, tried, total=schedule.warmup_steps + 100))
+        except Exception as error:  # so do schedules, and some at their first step only
+            problems.append(f"lr_scheduler.params: {_reason(error)}")
+
+
+def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
+    """Takes a step, for what an optimizer finds out only then."""
+    for parameter in trial.parameters():
+        parameter.grad = torch.full_like(parameter, 0.1)
+    if needs_closure(optimizer):
+        optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
+    else:
+        optimizer.step()
+
+
+def _advance(schedule: Schedule) -> None:
+    """Goes a few steps and epochs on."""
+    with warnings.catch_warnings():
+        # the schedule may stand on another optimizer than the one that made a step
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for _ in range(schedule.warmup_steps + 2):
+            schedule.step()
+        plain = dict.fromkeys(("loss", "val_loss", *SCORES), 0.5)
+        schedule.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError | ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

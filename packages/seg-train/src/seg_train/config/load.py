@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from seg_core.errors import ConfigError, nearest
 from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables
-from seg_train.config.schema import TrainConfig
+from seg_train.config.schema import TrainConfig, flatten
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
@@ -49,13 +49,25 @@ def load_with_origins(
     else:
         name, tables = str(source), read_tables(Path(source))
     problems = apply_overrides(tables.values, overrides)
-    tables.origins |= {override.partition("=")[0].strip(): "-s" for override in overrides}
+    for override in overrides:
+        _set_origin(tables.origins, override)
     config, found = _validate(tables.values)
     problems += found
     if problems:
         _fail(name, problems)
     assert config is not None
     return config, tables.origins
+
+
+def _set_origin(origins: dict[str, str], override: str) -> None:
+    """Notes that the keys of an override are from there; what a table had before is gone."""
+    name, _, text = override.partition("=")
+    key = ".".join(part.strip() for part in name.split("."))
+    for old in [old for old in origins if old == key or old.startswith(f"{key}.")]:
+        del origins[old]
+    value = _parse(text.strip())
+    keys = flatten(value, f"{key}.") if isinstance(value, dict) else [key]
+    origins.update(dict.fromkeys(keys, "-s"))
 
 
 def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[str]:

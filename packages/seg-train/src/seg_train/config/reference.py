@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from seg_train.catalog import LOSSES, OPTIMIZERS, SCHEDULES
+from seg_train.catalog import LOGGERS, LOSSES, OPTIMIZERS, SCHEDULES
 from seg_train.config.json_schema import json_schema
 from seg_train.config.schema import TrainConfig
 
@@ -41,6 +41,13 @@ taplo) complete and check a file that begins with `#:schema PATH/TO/config.schem
 # section -> what its `name` may be, of this package
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULES}
 
+_LOGGERS = """\
+## `[log.NAME]`
+
+Options of the logger of that name. `local`, which writes the run folder, is always there. Any other can be switched off
+by `enabled = false`, so that `-s log.wandb.enabled=false` is enough where a base config has it.
+"""
+
 
 def reference_page() -> str:
     """Returns the page, Markdown."""
@@ -73,8 +80,8 @@ def _add_section(parts: list[str], schema: dict[str, Any], name: str | None, pat
     for key, value in inner:
         _add_section(parts, schema, value["$ref"].rpartition("/")[2], (*path, key))
     if not path:
-        parts.append("## `[log.NAME]`\n")
-        parts.append("Options of the logger of that name; `local`, which writes the run folder, is always there.")
+        parts.append(_LOGGERS)
+        parts.append("\n".join(f"- `{name}`: {LOGGERS[name].summary}" for name in sorted(LOGGERS)))
 
 
 def _required(name: str | None) -> set[str]:

@@ -22,7 +22,9 @@ _WITHOUT_INFLUENCE = (
     "log",
     "paths",
     "trainer.checkpoint_every_steps",
+    "trainer.compile",
     "trainer.device",
+    "trainer.keep_checkpoints",
     "trainer.log_every_steps",
     "trainer.snapshots",
 )
@@ -194,7 +196,9 @@ class TransformsSection(Section):
 class LoaderSection(Section):
     """How samples become batches."""
 
-    batch_size: Positive = Field(default=8, description="samples of one step, over all processes")
+    batch_size: Positive = Field(
+        default=8, description="samples of one step, over all processes and accumulation steps"
+    )
     eval_batch_size: Positive | None = Field(
         default=None, description="samples per evaluation batch of one process; batch_size where val has a size, else 1"
     )
@@ -308,12 +312,35 @@ class TrainerSection(Section):
     steps: Positive | None = Field(default=None, description="length of the run in steps; this or epochs")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything random in the run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
-    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="of arithmetic; weights are fp32")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto",
+        description="of arithmetic, weights are fp32; auto is bf16 where the processor has it, else fp32; fp16 needs a "
+        "GPU and scales the loss",
+    )
     channels_last: bool = Field(default=True, description="memory layout NHWC: faster convolutions")
+    compile: bool = Field(default=False, description="compile the training step's network by torch.compile")
+    deterministic: bool = Field(
+        default=False, description="deterministic algorithms wherever torch has them; a warning names where it has not"
+    )
+    accumulation_steps: Positive = Field(
+        default=1, description="parts of a batch that are computed one after the other, to save memory"
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="clip gradients to this norm; not where left out"
     )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="decay per step of a moving average of the weights, such as 0.999, which is evaluated and saved "
+        "too; none where left out",
+    )
+    sync_batch_norm: bool = Field(default=True, description="batch norm over the samples of all GPUs")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="what several processes share: ddp the gradients, fsdp also weights and optimizer, for networks "
+        "too large for one GPU",
+    )
     checkpoint_every_steps: Positive | None = Field(default=None, description="checkpoints within epochs too")
+    keep_checkpoints: Positive = Field(default=2, description="how many of the last checkpoints are kept")
     log_every_steps: Positive = Field(default=10, description="steps that one row of step metrics covers")
     snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val pictures to draw after each evaluation")
 
@@ -322,6 +349,35 @@ class TrainerSection(Section):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 f"give exactly one of trainer.epochs and trainer.steps, got epochs={self.epochs} and steps={self.steps}"
+            )
+        return self
+
+
+class EvaluationSection(Section):
+    """How, and how often, the weights are evaluated on val; always at the end of the run."""
+
+    predictor: str = Field(default="whole", description="way of predicting")
+    params: dict[str, Any] = Field(default_factory=dict, description="arguments of the predictor")
+    every_epochs: Positive | None = Field(
+        default=None, description="epochs from one evaluation to the next; 1 where every_steps is left out too"
+    )
+    every_steps: Positive | None = Field(default=None, description="steps from one evaluation to the next")
+    monitor: str | None = Field(
+        default=None,
+        description="score that says which weights are best, such as miou, val_loss or iou_per_class.road, with ema_ "
+        "before it for the moving average; miou where left out, ema_miou where there is an average",
+    )
+    patience: Positive | None = Field(
+        default=None, description="stop after so many evaluations without a better score; not where left out"
+    )
+    min_delta: Factor = Field(default=0.0, description="how much better a score must be to count as better")
+
+    @model_validator(mode="after")
+    def _one_period(self) -> "EvaluationSection":
+        if self.every_epochs is not None and self.every_steps is not None:
+            raise ValueError(
+                f"give one of evaluation.every_epochs and evaluation.every_steps, got {self.every_epochs} and "
+                f"{self.every_steps}"
             )
         return self
 
@@ -344,9 +400,11 @@ class TrainConfig(Section):
     optimizer: OptimizerSection = OptimizerSection()
     lr_scheduler: ScheduleSection | None = None
     trainer: TrainerSection
+    evaluation: EvaluationSection = EvaluationSection()
     paths: PathsSection = PathsSection()
     log: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="options per logger; `local` is always there"
+        default_factory=dict,
+        description="options per logger; `local` is always there, others can be left out by enabled = false",
     )
 
     def to_dict(self) -> dict[str, Any]:

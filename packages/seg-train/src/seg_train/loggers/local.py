@@ -1,5 +1,7 @@
-"""Files in the run folder: metrics as JSON lines, plots, confusion matrices and snapshots."""
+"""Files in the run folder: metrics as JSON lines and as CSV, plots, confusion matrices and snapshots."""
 
+import csv
+import io
 import json
 import math
 import os
@@ -10,20 +12,34 @@ from typing import Any
 
 from torch import Tensor
 
+from seg_core.atomic import write_text
 from seg_core.errors import InvalidArgumentError, WriteError
 from seg_core.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
 from seg_core.metadata import DatasetMetadata
-from seg_train.loggers.base import Logger, Snapshot
+from seg_train.config.schema import flatten
+from seg_train.loggers.base import Logger, Moment, Snapshot
 
 __all__ = ["LocalLogger"]
 
 # Row key -> curve of plots/metrics.png, for rows of steps and of epochs.
 _STEP_CURVES = {"loss": "train/loss", "lr": "lr", "images_per_second": "images per second"}
-_EPOCH_CURVES = {"val_loss": "val/loss", "train_miou": "train/miou", "miou": "val/miou", "acc": "val/acc"}
+_EPOCH_CURVES = {
+    "val_loss": "val/loss",
+    "train_miou": "train/miou",
+    "miou": "val/miou",
+    "acc": "val/acc",
+    "ema_val_loss": "val_ema/loss",
+    "ema_miou": "val_ema/miou",
+    "ema_acc": "val_ema/acc",
+}
 
 
 class LocalLogger(Logger):
     """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
+
+    `steps.csv` and `epochs.csv` hold the rows of `metrics.jsonl` as tables, written anew with each checkpoint and at
+    the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, on a full disk say,
+    are kept and written with the next ones.
 
     Pictures are drawn after evaluations, and only as long as drawing took at most a given share of the run's time so
     far; the first and the last evaluation are always drawn. Rows are never left out.
@@ -42,6 +58,8 @@ class LocalLogger(Logger):
             raise InvalidArgumentError(f"max_drawing_share must lie in 0 to 1, got {max_drawing_share!r}")
         self.max_drawing_share = max_drawing_share
         self._path = run_dir / "metrics.jsonl"
+        self._rows: list[Mapping[str, Any]] = []
+        self._unwritten: list[str] = []
         self._curves: dict[str, list[tuple[float, float]]] = {}
         self._metadata: DatasetMetadata | None = None
         self._drawing_seconds = 0.0
@@ -59,7 +77,7 @@ class LocalLogger(Logger):
         self._metadata = metadata
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8").splitlines():
-                self._add_to_curves(json.loads(line))
+                self._remember(json.loads(line))
 
     def on_step(self, row: Mapping[str, Any]) -> None:
         """Appends the row."""
@@ -71,16 +89,18 @@ class LocalLogger(Logger):
         self._draws = self._drawing_seconds <= self.max_drawing_share * row["seconds"]
         self._draw("plots", self._draw_curves)
 
-    def on_confusion_matrix(self, epoch: int, matrix: Tensor) -> None:
+    def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
         """Draws the matrix where there is time for it."""
         assert self._metadata is not None
-        labels, path = self._metadata.labels, self.run_dir / "confusion" / f"epoch_{epoch:04}.png"
-        self._draw("confusion", lambda: exhibit_figure(plot_confusion_matrix(matrix, labels), save_to=path))
+        labels, path = self._metadata.labels, self.run_dir / "confusion" / f"{moment.name}.png"
+        self._draw(
+            f"confusion {moment.weights}", lambda: exhibit_figure(plot_confusion_matrix(matrix, labels), save_to=path)
+        )
 
-    def on_snapshots(self, epoch: int, snapshots: Sequence[Snapshot]) -> None:
+    def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
         """Draws the pictures where there is time for it."""
         assert self._metadata is not None
-        metadata, path = self._metadata, self.run_dir / "snapshots" / f"epoch_{epoch:04}.png"
+        metadata, path = self._metadata, self.run_dir / "snapshots" / f"{moment.name}.png"
 
         def draw() -> None:
             figure = draw_snapshots(
@@ -88,17 +108,22 @@ class LocalLogger(Logger):
                 [s.truth for s in snapshots],
                 [s.prediction for s in snapshots],
                 metadata,
-                titles=[f"val {s.index}, epoch {epoch}" for s in snapshots],
+                titles=[f"val {s.index}, {moment.name.replace('_', ' ')}" for s in snapshots],
             )
             exhibit_figure(figure, save_to=path)
 
-        self._draw("snapshots", draw)
+        self._draw(f"snapshots {moment.weights}", draw)
+
+    def on_checkpoint(self, path: Path) -> None:  # noqa: ARG002 - as every logger
+        """Writes the tables."""
+        self._write_tables()
 
     def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every logger
-        """Draws what the last evaluation left."""
+        """Draws what the last evaluation left, and writes the tables."""
         for draw in self._pending.values():
             draw()
         self._pending.clear()
+        self._write_tables()
 
     def state(self) -> dict[str, Any]:
         """Returns how long the file of rows is, and what drawing has cost so far."""
@@ -116,19 +141,38 @@ class LocalLogger(Logger):
             os.truncate(self._path, state["bytes"])
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        self._add_to_curves(row)
+        row = _without_nan(row)
+        self._remember(row)
+        self._unwritten.append(json.dumps(row) + "\n")
+        size = self._path.stat().st_size if self._path.is_file() else 0
         try:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_without_nan(row)) + "\n")
+                file.writelines(self._unwritten)
         except OSError as error:
+            if self._path.is_file():
+                os.truncate(self._path, size)  # a part of a row would spoil the next one
             raise WriteError(
                 f"cannot write {self._path}: {error.strerror}; check the folder's permissions and free space"
             ) from error
+        self._unwritten.clear()
 
-    def _add_to_curves(self, row: Mapping[str, Any]) -> None:
+    def _remember(self, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
         for key, curve in (_STEP_CURVES if row["kind"] == "step" else _EPOCH_CURVES).items():
             if row.get(key) is not None:
                 self._curves.setdefault(curve, []).append((row["step"], row[key]))
+
+    def _write_tables(self) -> None:
+        for kind in ("step", "epoch"):
+            rows = [flatten(row) for row in self._rows if row["kind"] == kind]
+            if not rows:
+                continue
+            columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(self.run_dir / f"{kind}s.csv", text.getvalue())
 
     def _draw(self, kind: str, draw: Callable[[], None]) -> None:
         if self.max_drawing_share == 0:

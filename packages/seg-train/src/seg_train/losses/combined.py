@@ -4,11 +4,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import LOSSES
 from seg_train.losses.checking import check_factor
+from seg_train.losses.sharing import denominators, shared_value
 
 __all__ = ["CombinedLoss"]
 
@@ -74,22 +76,24 @@ class CombinedLoss(nn.Module):
         self.losses = nn.ModuleList(modules)
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, shares: Tensor | None = None) -> Tensor:
         """Returns the sum, 0-d float.
 
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
+            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
 
         Raises:
             InvalidArgumentError: as the losses do, or if one of them does not give one number.
             LabelOutOfRangeError: as the losses do.
         """
         terms = []
-        for index, (factor, loss) in enumerate(zip(self.factors, self.losses, strict=True)):
+        parts = self._split(shares, target)
+        for index, (factor, loss, own) in enumerate(zip(self.factors, self.losses, parts, strict=True)):
             if factor == 0:
                 continue
-            value: Tensor = loss(logits, target)
+            value = shared_value(loss, own, logits, target)
             if value.ndim:
                 raise InvalidArgumentError(
                     f"losses[{index}] must give one number, got a tensor {tuple(value.shape)}; set its reduction to "
@@ -100,6 +104,16 @@ class CombinedLoss(nn.Module):
         for term in terms[1:]:
             total = total + term
         return total
+
+    def denominators(self, target: Tensor) -> Tensor:
+        """Returns those of all losses, one after the other: float (n,)."""
+        return torch.cat([denominators(loss, target) for loss in self.losses])
+
+    def _split(self, shares: Tensor | None, target: Tensor) -> Sequence[Tensor | None]:
+        """Returns the shares of each loss."""
+        if shares is None:
+            return [None] * len(self.losses)
+        return torch.split(shares, [len(denominators(loss, target[:0])) for loss in self.losses])
 
     def extra_repr(self) -> str:
         """Returns the arguments that are not modules, for `print(loss)`."""

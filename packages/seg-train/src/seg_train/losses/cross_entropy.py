@@ -18,6 +18,7 @@ __all__ = [
     "CrossEntropyLoss",
     "cross_entropy_by_strips",
     "cross_entropy_by_torch",
+    "mean_denominator",
     "pixel_factors",
     "reduce_pixels",
 ]
@@ -66,6 +67,10 @@ class CrossEntropyLoss(WeightedLoss):
         weight = None if self.weight is None else self.weight.to(logits)
         way = cross_entropy_by_strips if takes_strips(logits, MANY) else cross_entropy_by_torch
         return way(logits, target, weight, self.ignore_index, self.reduction, self.label_smoothing)
+
+    def denominator(self, target: Tensor) -> Tensor:
+        """Returns what the sum of the pixels' losses is divided by: 0-d, see `seg_train.losses.sharing`."""
+        return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
@@ -133,3 +138,10 @@ def reduce_pixels(losses: Tensor, factors: Tensor, reduction: str) -> Tensor:
     total = factors.sum().to(losses.dtype)
     # the sum of no pixels is 0 with a graph; divided by 1 it stays so
     return losses.sum() / total.where(total > 0, 1)
+
+
+def mean_denominator(target: Tensor, ignore_index: int, weight: Tensor | None, reduction: str) -> Tensor:
+    """Returns what `reduce_pixels` divides the mean by, the sum of the pixels' weights: 0-d; 0 for other reductions."""
+    if reduction != "mean":
+        return torch.zeros((), device=target.device)
+    return pixel_factors(target, ignore_index, None if weight is None else weight.to(target.device)).sum()

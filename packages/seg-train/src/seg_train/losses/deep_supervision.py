@@ -5,13 +5,15 @@ network a loss of their own. The factor 0.4 of auxiliary logits is that of PSPNe
 https://arxiv.org/abs/1612.01105, section 3.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.boundary import BoundaryAwareLoss
 from seg_train.losses.checking import check_factor
+from seg_train.losses.sharing import denominators, shared_value
 
 __all__ = ["DeepSupervision"]
 
@@ -70,12 +72,13 @@ class DeepSupervision(nn.Module):
             ignore_index = getattr(criterion, "ignore_index", 255)
             self.boundary_aware = BoundaryAwareLoss(criterion=criterion, ignore_index=ignore_index)
 
-    def forward(self, outputs: Mapping[str, Tensor], target: Tensor) -> Tensor:
+    def forward(self, outputs: Mapping[str, Tensor], target: Tensor, shares: Tensor | None = None) -> Tensor:
         """Returns the sum of the losses, 0-d float.
 
         Args:
             outputs: of the network, float (N, C, H, W) each: `"out"`, and others.
             target: any integer type (N, H, W), class ids and the value that the losses ignore.
+            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
 
         Raises:
             InvalidArgumentError: if an output has no loss, or there is an entry for an output that is not there, or
@@ -84,17 +87,18 @@ class DeepSupervision(nn.Module):
         """
         self._check_names(outputs)
         terms, left_out = [], []
+        main, *others, near = self._split(shares, target)
         for name, logits in outputs.items():
             factor, index = self._entry(name)
             if factor > 0:
-                loss = self.criterion if index is None else self.losses[index]
-                terms.append(factor * _one_number(name, loss, logits, target))
+                loss, own = (self.criterion, main) if index is None else (self.losses[index], others[index])
+                terms.append(factor * _one_number(name, loss, own, logits, target))
             else:
                 # 0 with a graph: in distributed training every parameter is waited for until it has a gradient
                 left_out.append(logits[:0].sum())
         if self.boundary_aware is not None:
             name = "out, near what boundary predicts"
-            value = _one_number(name, self.boundary_aware, outputs["out"], target, outputs["boundary"])
+            value = _one_number(name, self.boundary_aware, near, outputs["out"], target, outputs["boundary"])
             terms.append(self.boundary_aware_weight * value)
         if not terms:
             raise InvalidArgumentError(f"no output has a factor above 0: {_listed(outputs)}; nothing is left to learn")
@@ -102,6 +106,21 @@ class DeepSupervision(nn.Module):
         for term in (*terms[1:], *left_out):
             total = total + term
         return total
+
+    def denominators(self, target: Tensor) -> Tensor:
+        """Returns those of the main loss, of the outputs' own losses, and of the boundary-aware one: float (n,)."""
+        return torch.cat([denominators(loss, target) for loss in self._all_losses()])
+
+    def _all_losses(self) -> list[nn.Module]:
+        # the last one may be any loss that is averaged over the parts: without boundary_aware it is not used
+        return [self.criterion, *self.losses, self.boundary_aware or nn.Identity()]
+
+    def _split(self, shares: Tensor | None, target: Tensor) -> Sequence[Tensor | None]:
+        """Returns the shares of each of `_all_losses`."""
+        losses = self._all_losses()
+        if shares is None:
+            return [None] * len(losses)
+        return torch.split(shares, [len(denominators(loss, target[:0])) for loss in losses])
 
     def _entry(self, name: str) -> tuple[float, int | None]:
         """Returns the factor of an output, and the place of its loss, or None for the main loss."""
@@ -138,10 +157,10 @@ def _listed(outputs: Mapping[str, Tensor]) -> str:
     return ", ".join(outputs) or "no output"
 
 
-def _one_number(name: str, loss: nn.Module, *arguments: Tensor) -> Tensor:
+def _one_number(name: str, loss: nn.Module, shares: Tensor | None, *arguments: Tensor) -> Tensor:
     """Returns the loss of an output; its errors name the output."""
     try:
-        value: Tensor = loss(*arguments)
+        value = shared_value(loss, shares, *arguments)
     except InvalidArgumentError as error:
         raise type(error)(f"output {name}: {error}") from error
     if value.ndim:

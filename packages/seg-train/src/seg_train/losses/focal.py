@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.checking import WeightedLoss, check_inputs
-from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
+from seg_train.losses.cross_entropy import mean_denominator, pixel_factors, reduce_pixels
 from seg_train.losses.strips import log_probabilities
 
 __all__ = ["FocalLoss"]
@@ -71,6 +71,10 @@ class FocalLoss(WeightedLoss):
         if weight is not None:
             terms = terms * factors
         return -reduce_pixels(terms, factors, self.reduction)
+
+    def denominator(self, target: Tensor) -> Tensor:
+        """Returns what the sum of the pixels' losses is divided by: 0-d, see `seg_train.losses.sharing`."""
+        return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -1,0 +1,156 @@
+"""Runs on small data in processes of their own: a script that tests start, with a network that has no surprises.
+
+python tiny_runs.py train CONFIG.json [OVERRIDE ...]     one run, also under torchrun
+python tiny_runs.py kill CONFIG.json KILLS SEED           a run that is killed KILLS times and resumed each time
+"""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from seg_core import BuildSpec
+from seg_core.catalog import DatasetEntry
+from seg_core.registry import DATASETS, MODELS
+from seg_train import Trainer, load_config
+from seg_train.failures import ProcessDiedError
+from seg_train.progress import QuietProgress
+
+
+def _conftest():
+    spec = importlib.util.spec_from_file_location("tiny_conftest", Path(__file__).with_name("conftest.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class PlainNet(nn.Module):
+    """Without batch norm and dropout, so that a batch gives the same gradient however it is split."""
+
+    def __init__(self, num_classes, aux):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 128, 3, padding=1), nn.Tanh(), nn.Conv2d(128, 24, 3, padding=1))
+        self.head = nn.Conv2d(24, num_classes, 1)
+        self.aux = nn.Conv2d(24, num_classes, 1) if aux else None
+
+    def forward(self, images):
+        features = torch.tanh(self.body(images))
+        outputs = {"out": self.head(features)}
+        if self.aux is not None:
+            outputs["aux"] = self.aux(features)
+        return outputs
+
+
+def plain_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weights_backbone=None, form=None):
+    model = PlainNet(num_classes, bool(aux_loss))
+    model.build_spec = BuildSpec("plain_net", form or "paper", {"num_classes": num_classes, "aux_loss": aux_loss})
+    return model
+
+
+def register():
+    """Makes the names known that configs of these tests use."""
+    tiny = _conftest()
+
+    class Uneven(tiny.Stripes):
+        """Each sample has another share of valid pixels."""
+
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            mask[: 2 * (index % 13)] = 255
+            return image, mask
+
+    MODELS.register("tiny_net", tiny.tiny_net)
+    MODELS.register("plain_net", plain_net)
+    for name, dataset in (("Stripes", tiny.Stripes), ("Uneven", Uneven)):
+        DATASETS.register(
+            name, DatasetEntry(f"{__name__}:{name}", label_set=None, splits=("train", "val"), needs_root=False)
+        )
+        DATASETS._objects[name] = dataset
+
+
+def train(config, *overrides):
+    trainer = Trainer(load_config(json.loads(Path(config).read_text()), overrides), progress=QuietProgress())
+    dies_at = int(os.environ.get("TEST_DIES_AT", 0))  # the second process
+    if dies_at and trainer.accelerator.process_index == 1:
+        note = trainer._note
+
+        def note_and_die(result):
+            note(result)
+            if trainer.position.step == dies_at:
+                os._exit(3)
+
+        trainer._note = note_and_die
+    try:
+        trainer.run()
+    except ProcessDiedError as error:
+        print(f"told: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def kill(config, kills, seed):
+    """Forks: what is imported need not be imported again for each life."""
+    tables, draw = json.loads(Path(config).read_text()), random.Random(int(seed))
+    in_write = 0
+    for life in range(int(kills) + 1):
+        last = life == int(kills)
+        # after so many writes to the disk, or after so many seconds
+        writes = draw.randint(1, 12) if life % 2 else None
+        seconds = None if last else draw.uniform(0.05, 0.8)
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                _live(tables, None if last else writes)
+                status = 0
+            finally:
+                os._exit(status)
+        begin = time.monotonic()
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                break
+            limit = 20 if writes is not None else seconds
+            if limit is not None and time.monotonic() - begin > limit:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                break
+            time.sleep(0.005)
+        if done and not last:
+            if os.WIFSIGNALED(status):
+                in_write += 1
+            else:
+                # it came to its end before it was killed
+                print(json.dumps({"lives": life + 1, "in_write": in_write, "status": os.WEXITSTATUS(status)}))
+                sys.exit(os.WEXITSTATUS(status))
+    print(json.dumps({"lives": int(kills) + 1, "in_write": in_write, "status": os.WEXITSTATUS(status)}))
+    sys.exit(os.WEXITSTATUS(status))
+
+
+def _live(tables, writes):
+    if writes is not None:
+        import seg_core.atomic
+
+        left, sync = [writes], os.fsync
+
+        def sync_or_die(descriptor):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)  # the file is written, but does not have its name yet
+            sync(descriptor)
+
+        seg_core.atomic.os.fsync = sync_or_die
+    config = load_config(tables)
+    folder = Path(config.paths.output) / config.paths.run
+    Trainer(config, resume=(folder / "config.toml").is_file(), progress=QuietProgress()).run()
+
+
+if __name__ == "__main__":
+    register()
+    {"train": train, "kill": kill}[sys.argv[1]](*sys.argv[2:])
