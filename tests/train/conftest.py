@@ -1,5 +1,8 @@
 """A data set and a network so small that a run takes a moment; both know nothing of seg_datasets and seg_models."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +84,16 @@ def _tiny_names():
     entry = DatasetEntry(f"{__name__}:Stripes", label_set=None, splits=("train", "val"), needs_root=False)
     DATASETS.register("Stripes", entry)
     DATASETS._objects["Stripes"] = Stripes  # conftest is no module that the target could name
+
+
+@pytest.fixture
+def tiny_runs():
+    """The names of `tiny_runs.py`, which tests start as a script, in this process too."""
+    spec = importlib.util.spec_from_file_location("tiny_runs", Path(__file__).with_name("tiny_runs.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.register()
+    return module
 
 
 @pytest.fixture

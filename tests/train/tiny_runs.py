@@ -55,7 +55,7 @@ def plain_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weig
 
 
 def register():
-    """Makes the names known that configs of these tests use."""
+    """Makes the names known that configs of these tests use, where they are not."""
     tiny = _conftest()
 
     class Uneven(tiny.Stripes):
@@ -66,9 +66,12 @@ def register():
             mask[: 2 * (index % 13)] = 255
             return image, mask
 
-    MODELS.register("tiny_net", tiny.tiny_net)
-    MODELS.register("plain_net", plain_net)
+    for name, builder in (("tiny_net", tiny.tiny_net), ("plain_net", plain_net)):
+        if name not in MODELS:
+            MODELS.register(name, builder)
     for name, dataset in (("Stripes", tiny.Stripes), ("Uneven", Uneven)):
+        if name in DATASETS:
+            continue
         DATASETS.register(
             name, DatasetEntry(f"{__name__}:{name}", label_set=None, splits=("train", "val"), needs_root=False)
         )
@@ -76,7 +79,8 @@ def register():
 
 
 def train(config, *overrides):
-    trainer = Trainer(load_config(json.loads(Path(config).read_text()), overrides), progress=QuietProgress())
+    tables, resume = json.loads(Path(config).read_text()), bool(os.environ.get("TEST_RESUMES"))
+    trainer = Trainer(load_config(tables, overrides), resume=resume, progress=QuietProgress())
     dies_at = int(os.environ.get("TEST_DIES_AT", 0))  # the second process
     if dies_at and trainer.accelerator.process_index == 1:
         note = trainer._note

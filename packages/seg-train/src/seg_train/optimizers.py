@@ -61,7 +61,9 @@ def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.
     if "fused" in taken and not any(name in arguments for name in _IMPLEMENTATIONS):
         # older versions of torch have that of Adagrad for CPUs alone, and say so only at the first step
         devices = ("cpu",) if section.name == "Adagrad" else ("cpu", "cuda")
-        arguments["fused"] = all(p.device.type in devices and p.is_floating_point() for p in learning)
+        # torch has the fused SGD for whole tensors alone, and not for those that processes share
+        shared = any(hasattr(p, "device_mesh") for p in learning)
+        arguments["fused"] = not shared and all(p.device.type in devices and p.is_floating_point() for p in learning)
     optimizer: torch.optim.Optimizer = factory(parameters, **arguments)
     return optimizer
 
