@@ -59,9 +59,10 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise NotEnoughMemoryError(_memory_advice(config, during, str(error))) from error
     except RuntimeError as error:
-        text = str(error)
         if isinstance(error, UserError):
             raise
+        # the data loader tells that a worker is gone, and as the cause of that, how
+        text = f"{error.__cause__ or ''}\n{error}".lstrip()
         if found := _WORKER_DIED.search(text):
             how = f"was killed by the system ({found.group(2)})" if found.group(2) else "ended unexpectedly"
             raise ProcessDiedError(

@@ -411,10 +411,10 @@ class Trainer:
         self._best_is_new |= is_best
         self._save_models(row, is_best)
         self._running.reset()
-        if not self._epoch_is_over():
-            if position.finished:
-                self.loggers.on_end(row)
-            self._save()
+        if self._epoch_is_over():
+            self._end_epoch()
+        else:
+            self._finish_and_save()
 
     def _evaluate_weights(self, which: str) -> Outcome:
         what = "evaluating" if which == "last" else f"evaluating {which}"
@@ -493,7 +493,10 @@ class Trainer:
         position.epoch += 1
         position.batches = 0
         position.finished |= position.step >= self.length.steps
-        if position.finished:
+        self._finish_and_save()
+
+    def _finish_and_save(self) -> None:
+        if self.position.finished:
             # Before the last checkpoint: a run that is killed in here is not finished, and does this again.
             self.loggers.on_end(self.last_row)
         self._save()
