@@ -8,5 +8,6 @@ TOPICS = {
     "losses": "benchmarks.topics.losses:CASES",
     "optimizers": "benchmarks.topics.optimizers:CASES",
     "networks": "benchmarks.topics.networks:CASES",
+    "training": "benchmarks.topics.training:CASES",
     "import": "benchmarks.topics.importing:CASES",
 }

@@ -1,0 +1,189 @@
+"""One training step, from bytes to new weights: 4 pictures of 256x256, SGD with momentum.
+
+Beside ours stands torchvision's reference recipe for segmentation (references/segmentation/train.py), written anew: the
+network in the default layout and in float32, `cross_entropy` of torch with 255 ignored, SGD of torch, a polynomial
+schedule per step. Ours is what the trainer does where the config says nothing: channels last, the fused optimizer, and
+bf16 where the processor has it; it also normalises the pictures on its way, which the recipe does in its data loader.
+
+ENet is no network of torchvision: there the recipe trains ours.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.case import Case, Contender, DisagreementError, Goal
+from benchmarks.inputs import picture
+from benchmarks.topics.networks import fill_in_order
+
+__all__ = ["CASES"]
+
+NUM_CLASSES = 21
+_LR, _MOMENTUM, _DECAY = 0.01, 0.9, 1e-4
+# of losses in the first steps: half precision has three digits, float32 loses some in the sums of a batch norm
+_TOLERANCES = {"ours, fp32": 1e-3, "ours": 3e-2}
+
+
+class _Inputs(NamedTuple):
+    """uint8 (N, 3, H, W) in 0 to 255, and uint8 (N, H, W) with class ids and 255."""
+
+    images: Tensor
+    masks: Tensor
+
+
+def _make_inputs(quick: bool) -> _Inputs:
+    size, count = (64, 2) if quick else (256, 4)
+    images = torch.stack([torch.from_numpy(picture(size, size, seed=seed)).permute(2, 0, 1) for seed in range(count)])
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randint(0, NUM_CLASSES, (count, 1, 8, 8), generator=generator).float()
+    masks = F.interpolate(blocks, (size, size))[:, 0].to(torch.uint8)
+    masks[:, : size // 16] = 255
+    return _Inputs(images.contiguous(memory_format=torch.channels_last), masks)
+
+
+def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Callable[[], Tensor]]:
+    def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        import seg_models
+        from seg_core.augment import SegmentationAugment
+        from seg_train.building import fastest_precision
+        from seg_train.config.schema import OptimizerSection
+        from seg_train.engine import Parts, train_step
+        from seg_train.losses.cross_entropy import CrossEntropyLoss
+        from seg_train.losses.deep_supervision import DeepSupervision
+        from seg_train.optimizers import build_optimizer
+        from seg_train.samples import Batch
+
+        chosen = fastest_precision(torch.device("cpu")) if precision == "auto" else precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+        accelerator = Accelerator(cpu=True, mixed_precision={"fp32": "no"}.get(chosen, chosen))
+        # all accelerators of a process share a state; here two precisions stand beside each other
+        accelerator.state = copy.copy(accelerator.state)
+        network = seg_models.get_model(name, num_classes=NUM_CLASSES, form=form)
+        fill_in_order(network)
+        network = network.to(memory_format=torch.channels_last)
+        params = {"lr": _LR, "momentum": _MOMENTUM, "weight_decay": _DECAY}
+        optimizer = build_optimizer(OptimizerSection(name="SGD", params=params), network)
+        model, optimizer = accelerator.prepare(network, optimizer)
+        parts = Parts(model, DeepSupervision(CrossEntropyLoss()), optimizer, SegmentationAugment(), accelerator)
+        places = list(range(len(inputs.images)))
+
+        def work() -> Tensor:
+            return train_step(parts, Batch(inputs.images, inputs.masks, places, 0, places)).loss
+
+        return work
+
+    return prepare
+
+
+def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], Tensor]]:
+    def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
+        from seg_core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalize
+
+        network = build()
+        fill_in_order(network)
+        network.train()
+        images = normalize(inputs.images, IMAGENET_MEAN, IMAGENET_STD).contiguous()
+        targets = inputs.masks.long()
+        optimizer = torch.optim.SGD(network.parameters(), lr=_LR, momentum=_MOMENTUM, weight_decay=_DECAY)
+        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=10**9, power=0.9)
+
+        def work() -> Tensor:
+            outputs = network(images)
+            losses = {key: F.cross_entropy(value, targets, ignore_index=255) for key, value in outputs.items()}
+            loss = losses["out"] if len(losses) == 1 else losses["out"] + 0.5 * losses["aux"]
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            return loss.detach()
+
+        return work
+
+    return prepare
+
+
+def _torchvision(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torchvision.models import get_model
+
+        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
+        return network
+
+    return build
+
+
+def _seg_models(name: str) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        import seg_models
+
+        network: nn.Module = seg_models.get_model(name, num_classes=NUM_CLASSES)
+        return network
+
+    return build
+
+
+def _losses(prepare: Callable[[_Inputs], Callable[[], Tensor]]) -> Callable[[_Inputs], Tensor]:
+    """Returns what gives the losses of the first three steps of a new network."""
+
+    def answer(inputs: _Inputs) -> Tensor:
+        torch.manual_seed(0)  # of dropout
+        work = prepare(inputs)
+        return torch.stack([work().float() for _ in range(3)])
+
+    return answer
+
+
+def check_losses(answers: Mapping[str, Tensor]) -> str:
+    """Returns the sentence of agreement for the losses of the first steps, which start from equal weights."""
+    reference = answers["torchvision's recipe"]
+    texts = []
+    for name, tolerance in _TOLERANCES.items():
+        # dropout draws other pixels in another layout, so it is the first loss before any step that must agree closest
+        worst = float(((answers[name] - reference) / reference).abs().max())
+        if not worst <= tolerance:
+            raise DisagreementError(
+                f"losses of {name!r} are {answers[name].tolist()}, those of the recipe {reference.tolist()}"
+            )
+        texts.append(f"{name} {worst:.1e}")
+    return f"losses of three steps from equal weights, largest relative difference: {'; '.join(texts)}"
+
+
+def _case(
+    name: str, build: Callable[[], nn.Module], form: str | None, speed: float, memory: float | None, quick: bool = False
+) -> Case:
+    def contender(label: str, prepare: Callable[[_Inputs], Callable[[], Tensor]], distribution: str) -> Contender:
+        kind = "ours" if label.startswith("ours") else "peer"
+        return Contender(label, prepare, kind, distribution, answer=_losses(prepare))  # type: ignore[arg-type]
+
+    return Case(
+        name=name,
+        work="one training step of 4 pictures of 256x256, SGD with momentum, 21 classes",
+        make_inputs=_make_inputs,
+        contenders=(
+            contender("ours", _ours(name, "auto", form), "seg-train"),
+            contender("ours, fp32", _ours(name, "fp32", form), "seg-train"),
+            contender("torchvision's recipe", _recipe(build), "torchvision"),
+        ),
+        check=check_losses,
+        goals=(Goal("ours", "torchvision's recipe", speed=speed, memory=memory),),
+        images_per_call=4,
+        rounds=5,
+        keep_freed=True,
+        quick=quick,
+    )
+
+
+CASES = (
+    _case("fcn_resnet50", _torchvision("fcn_resnet50"), "torchvision", speed=2.5, memory=0.65),
+    _case(
+        "lraspp_mobilenet_v3_large", _torchvision("lraspp_mobilenet_v3_large"), "torchvision", speed=1.2, memory=None
+    ),
+    _case("enet", _seg_models("enet"), None, speed=1.5, memory=None, quick=True),
+)

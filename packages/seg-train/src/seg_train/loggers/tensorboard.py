@@ -1,0 +1,133 @@
+"""TensorBoard: curves, pictures, hyper-parameters, in the folder `tensorboard` of the run."""
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+from torch import Tensor
+
+from seg_core.errors import MissingDependencyError
+from seg_core.figures import draw_snapshots, plot_confusion_matrix
+from seg_core.metadata import DatasetMetadata
+from seg_train.config.schema import flatten
+from seg_train.loggers.base import Logger, Moment, Snapshot
+from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["TensorBoardLogger"]
+
+
+class TensorBoardLogger(Logger):
+    """Writes event files; `tensorboard --logdir runs` shows all runs beside each other.
+
+    Args:
+        run_dir: folder of the run.
+        images: whether confusion matrices and snapshots are written too.
+        flush_seconds: how often what was logged goes to the disk at the latest.
+
+    Raises:
+        MissingDependencyError: if tensorboard is not installed.
+    """
+
+    def __init__(self, run_dir: Path, images: bool = True, flush_seconds: int = 30) -> None:
+        super().__init__(run_dir)
+        if importlib.util.find_spec("tensorboard") is None:
+            raise MissingDependencyError(
+                "the logger tensorboard needs tensorboard: pip install 'seg-train[tensorboard]'"
+            )
+        self.images = images
+        self.flush_seconds = flush_seconds
+        self._writer: SummaryWriter | None = None
+        self._metadata: DatasetMetadata | None = None
+        self._config: Mapping[str, Any] = {}
+        self._purge_step: int | None = None
+        self._step = 0
+
+    def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
+        """Opens the event file, and writes config, environment and class names as texts."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._metadata, self._config = metadata, config
+        # What was logged after the checkpoint that the run goes on from is logged again: TensorBoard hides the former.
+        self._writer = SummaryWriter(
+            str(self.run_dir / "tensorboard"), purge_step=self._purge_step, flush_secs=self.flush_seconds
+        )
+        texts = {
+            "config": f"```toml\n{tomli_w.dumps(dict(config))}\n```",
+            "environment": f"```json\n{json.dumps(environment, indent=2)}\n```",
+            "classes": "\n".join(f"{index}. {name}" for index, name in enumerate(metadata.labels)),
+        }
+        for tag, text in texts.items():
+            self._open.add_text(tag, text, self._step)
+
+    def on_step(self, row: Mapping[str, Any]) -> None:
+        """Adds the scalars of the row."""
+        self._add_scalars(scalars_of_step(row), row["step"])
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """Adds the scalars of the row, the IoU of each class among them."""
+        self._add_scalars(scalars_of_epoch(row), row["step"])
+
+    def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
+        """Adds a picture of the matrix."""
+        if self.images:
+            assert self._metadata is not None
+            figure = plot_confusion_matrix(matrix, self._metadata.labels)
+            self._open.add_figure(f"confusion/{moment.weights}", figure, moment.step, close=False)
+
+    def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
+        """Adds a picture of each snapshot: picture, truth and prediction."""
+        if not self.images:
+            return
+        assert self._metadata is not None
+        for shot in snapshots:
+            figure = draw_snapshots([shot.image], [shot.truth], [shot.prediction], self._metadata)
+            tag = f"snapshots/{moment.weights}/val_{shot.index}"
+            self._open.add_figure(tag, figure, moment.step, close=False)
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        """Adds the hyper-parameters with the scores of the run, for the tab HPARAMS."""
+        from torch.utils.tensorboard.summary import hparams
+
+        values = {
+            key: value if isinstance(value, bool | int | float | str) else str(value)
+            for key, value in flatten(self._config).items()
+        }
+        scores = {f"hparam/{tag}": value for tag, value in scalars_of_epoch(summary)}
+        # `add_hparams` of the writer would begin a run of its own beside this one
+        writer = self._open.file_writer
+        assert writer is not None
+        for part in hparams(values, scores):
+            writer.add_summary(part)
+        self._add_scalars(iter(scores.items()), summary["step"])
+
+    def close(self) -> None:
+        """Closes the event file; may be called more than once."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def state(self) -> dict[str, Any]:
+        """Returns nothing, once what was logged so far is on the disk."""
+        if self._writer is not None:
+            self._writer.flush()
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Hides what was logged after the checkpoint."""
+        self._step = state["step"]
+        self._purge_step = state["step"] + 1
+
+    @property
+    def _open(self) -> "SummaryWriter":
+        assert self._writer is not None, "on_start opens it"
+        return self._writer
+
+    def _add_scalars(self, scalars: Iterator[tuple[str, float]], step: int) -> None:
+        for tag, value in scalars:
+            self._open.add_scalar(tag, value, step)

@@ -1,0 +1,161 @@
+"""Weights & Biases: the run with its config, curves, pictures and results."""
+
+import importlib.util
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, MissingDependencyError
+from seg_core.figures import draw_snapshots, plot_confusion_matrix
+from seg_core.metadata import DatasetMetadata
+from seg_train.loggers.base import Logger, Moment, Snapshot
+from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
+
+__all__ = ["WandbLogger"]
+
+_Mode = Literal["online", "offline", "disabled"]
+
+
+class WandbLogger(Logger):
+    """Logs to a W&B run; with `mode = "offline"` into the folder `wandb` of the run, for `wandb sync` later.
+
+    A resumed run goes on in the same W&B run. Rows that were logged after the checkpoint it goes on from stay there and
+    come twice: W&B cannot take back what it has.
+
+    Args:
+        run_dir: folder of the run.
+        project: of W&B.
+        name: of the W&B run; that of the run folder where left out.
+        entity: user or team of W&B; the default one of the account where left out.
+        mode: `"online"`, `"offline"` or `"disabled"`; where left out what the environment says (WANDB_MODE), else
+            online.
+        tags: of the W&B run.
+        images: whether confusion matrices and snapshots are logged too.
+        init_timeout: seconds to wait for W&B at the start, before the run goes on without it.
+        finish_timeout: seconds to wait at the end until everything is sent; what is not stays on the disk for
+            `wandb sync`.
+
+    Raises:
+        MissingDependencyError: if wandb is not installed.
+        InvalidArgumentError: if there is no such mode.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        project: str = "seg-train",
+        name: str | None = None,
+        entity: str | None = None,
+        mode: _Mode | None = None,
+        tags: Sequence[str] = (),
+        images: bool = True,
+        init_timeout: float = 30.0,
+        finish_timeout: float = 300.0,
+    ) -> None:
+        super().__init__(run_dir)
+        if mode is not None and mode not in get_args(_Mode):
+            raise InvalidArgumentError(f"mode must be one of {', '.join(get_args(_Mode))}, got {mode!r}")
+        if importlib.util.find_spec("wandb") is None:
+            raise MissingDependencyError("the logger wandb needs wandb: pip install 'seg-train[wandb]'")
+        self.project = project
+        self.name = name or run_dir.name
+        self.entity = entity
+        self.mode = mode
+        self.tags = tuple(tags)
+        self.images = images
+        self.init_timeout = init_timeout
+        self.finish_timeout = finish_timeout
+        self._id = uuid.uuid4().hex[:8]
+        self._run: Any = None
+        self._metadata: DatasetMetadata | None = None
+
+    def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
+        """Opens the W&B run, with config and environment.
+
+        Raises:
+            UsageError: of wandb, without a key where one is needed; nothing is asked for at a terminal.
+        """
+        import wandb
+
+        self._metadata = metadata
+        mode = self.mode or os.environ.get("WANDB_MODE", "online")
+        settings = wandb.Settings(
+            init_timeout=self.init_timeout,
+            login_timeout=self.init_timeout,
+            finish_timeout=self.finish_timeout,
+            silent=True,
+            console="off",
+        )
+        if mode == "online" and not wandb.login(prompt=False):
+            # wandb would ask for one at a terminal, and a run would wait for the answer all night
+            raise wandb.errors.UsageError(
+                'no key of W&B: set WANDB_API_KEY or call `wandb login` once, or take log.wandb.mode = "offline"'
+            )
+        self._run = wandb.init(
+            dir=str(self.run_dir),
+            project=self.project,
+            name=self.name,
+            entity=self.entity,
+            mode=mode,  # type: ignore[arg-type]
+            tags=list(self.tags),
+            config={**config, "environment": dict(environment), "classes": list(metadata.labels)},
+            id=self._id,
+            resume="allow",
+            settings=settings,
+        )
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def on_step(self, row: Mapping[str, Any]) -> None:
+        """Logs the row."""
+        self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_step(row))})
+
+    def on_epoch(self, row: Mapping[str, Any]) -> None:
+        """Logs the row, the IoU of each class among it."""
+        self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_epoch(row))})
+
+    def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
+        """Logs a picture of the matrix."""
+        if self.images:
+            assert self._metadata is not None
+            figure = plot_confusion_matrix(matrix, self._metadata.labels)
+            self._log_figures(moment, {f"confusion/{moment.weights}": figure})
+
+    def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
+        """Logs a picture of each snapshot: picture, truth and prediction."""
+        if self.images:
+            assert self._metadata is not None
+            figures = {
+                f"snapshots/{moment.weights}/val_{shot.index}": draw_snapshots(
+                    [shot.image], [shot.truth], [shot.prediction], self._metadata
+                )
+                for shot in snapshots
+            }
+            self._log_figures(moment, figures)
+
+    def on_end(self, summary: Mapping[str, Any]) -> None:
+        """Puts the scores of the last evaluation into the summary of the W&B run."""
+        self._run.summary.update({"step": summary["step"], **dict(scalars_of_epoch(summary))})
+
+    def close(self) -> None:
+        """Ends the W&B run, which waits until all is sent; may be called more than once."""
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.finish()
+
+    def state(self) -> dict[str, Any]:
+        """Returns the id of the W&B run."""
+        return {"id": self._id}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on in the W&B run of the checkpoint."""
+        self._id = state.get("id", self._id)
+
+    def _log_figures(self, moment: Moment, figures: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._run.log({"step": moment.step, **{tag: wandb.Image(figure) for tag, figure in figures.items()}})
