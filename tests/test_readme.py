@@ -12,7 +12,7 @@ from seg_core import Preprocessing, resolve_metadata, save_model
 from seg_models import get_model
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), ROOT / "docs" / "training.md"]
 
 
 def find_examples(page):
@@ -23,7 +23,7 @@ def find_examples(page):
     ):
         heading = part["heading"] or heading
         if part["code"]:
-            yield pytest.param(page, part["code"], id=f"{page.parent.name}: {heading}")
+            yield pytest.param(page, part["code"], id=f"{page.parent.name}/{page.stem}: {heading}")
 
 
 EXAMPLES = [example for page in PAGES for example in find_examples(page)]
@@ -70,6 +70,7 @@ def test_example_runs_as_it_stands(page, code, workplace):
         "docs/config.md",
         "docs/losses.md",
         "docs/performance.md",
+        "docs/training.md",
         "packages/seg-train/README.md",
     ],
 )

@@ -407,3 +407,65 @@ def test_unknown_split_lists_the_known_ones(tables):
     tables["data"]["dataset"] = {"name": "Potsdam", "root": "x", "val_split": "valid"}
     text = problems_of(tables)
     assert 'data.dataset.val_split = "valid": Potsdam has the splits train, test, val' in text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimizer.params.betas=[0.9]", "optimizer.params: "),
+        ("optimizer.params.betas=[0.9, 'x']", "optimizer.params: "),
+        ("lr_scheduler.params.power='x'", "lr_scheduler.params: "),
+        (
+            "lr_scheduler={name = 'ReduceLROnPlateau', params = {monitor = 'iou_per_clas'}}",
+            "lr_scheduler.params: ",
+        ),
+        ("log.tensorboard.enabled=3", "log.tensorboard.enabled = 3: must be true or false"),
+    ],
+)
+def test_what_shows_only_at_the_first_step_is_a_problem(override, words, tables):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tables, [override])
+    assert words in str(caught.value)
+
+
+def test_rare_class_sampling_without_a_window_is_a_problem(tables):
+    del tables["data"]["transform"]["train"]
+    with pytest.raises(ConfigError, match="data.sampling.rare_classes = true: needs data.transform.train.size"):
+        load_config(tables, ["data.sampling.rare_classes=true"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optimizer.name=LBFGS", "optimizer.params={}", "trainer.channels_last=false", "trainer.precision=fp16"],
+         "the loss cannot be scaled for LBFGS"),
+        (["trainer.strategy=fsdp", "trainer.precision=fp16"], 'not with trainer.strategy = "fsdp"'),
+        (["trainer.strategy=fsdp", "optimizer={name = 'Padam', params = {lr = 0.1}}"], "needs whole tensors"),
+    ],
+)  # fmt: skip
+def test_what_engines_cannot_do_together_is_a_problem(overrides, words, tables):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tables, overrides)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer.params={lr = 0.5}", {"optimizer.params.lr": "-s"}),
+        ("optimizer={name = 'SGD', params = {lr = 0.5, momentum = 0.9}}",
+         {"optimizer.name": "-s", "optimizer.params.lr": "-s", "optimizer.params.momentum": "-s"}),
+        ("optimizer.params.lr=0.5", {"optimizer.params.lr": "-s", "optimizer.params.eps": "file"}),
+    ],
+)  # fmt: skip
+def test_origins_of_tables_that_an_override_sets(override, expected, tables, tmp_path):
+    import tomli_w
+
+    from seg_train.config.load import load_with_origins
+
+    tables["optimizer"]["params"]["eps"] = 1e-8
+    path = tmp_path / "run.toml"
+    path.write_text(tomli_w.dumps(tables))
+    _, origins = load_with_origins(path, [override])
+    found = {k: "file" if v == str(path) else v for k, v in origins.items() if k.startswith("optimizer")}
+    assert {k: v for k, v in found.items() if k != "optimizer.name" or v == "-s"} == expected

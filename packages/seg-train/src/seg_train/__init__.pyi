@@ -23,6 +23,7 @@ from seg_train.losses.tversky import (
     FocalTverskyLoss as FocalTverskyLoss,
     TverskyLoss as TverskyLoss,
 )
+from seg_train.networks import WeightAverage as WeightAverage
 from seg_train.optimizers import parameter_groups as parameter_groups
 from seg_train.padam import Padam as Padam
 from seg_train.sampling import (
@@ -55,6 +56,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "TverskyLoss",
+    "WeightAverage",
     "boundary_targets",
     "class_weights",
     "count_pixels_per_image",

@@ -19,6 +19,7 @@ EXPORTS = {
     "TrainConfig": "seg_train.config.schema:TrainConfig",
     "Trainer": "seg_train.trainer:Trainer",
     "TverskyLoss": "seg_train.losses.tversky:TverskyLoss",
+    "WeightAverage": "seg_train.networks:WeightAverage",
     "boundary_targets": "seg_train.targets:boundary_targets",
     "class_weights": "seg_core.class_balance:class_weights",
     "count_pixels_per_image": "seg_train.sampling:count_pixels_per_image",
