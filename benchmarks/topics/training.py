@@ -24,8 +24,9 @@ __all__ = ["CASES"]
 
 NUM_CLASSES = 21
 _LR, _MOMENTUM, _DECAY = 0.01, 0.9, 1e-4
-# of losses in the first steps: half precision has three digits, float32 loses some in the sums of a batch norm
-_TOLERANCES = {"ours, fp32": 1e-3, "ours": 3e-2}
+# of the loss before any step, and of those after it: gradients of these batches of four are, in float32, 2 to 3 % off
+# those in float64, in either layout
+_TOLERANCES = {"ours, fp32": (1e-4, 3e-2), "ours": (1e-2, 3e-2)}
 
 
 class _Inputs(NamedTuple):
@@ -45,6 +46,14 @@ def _make_inputs(quick: bool) -> _Inputs:
     return _Inputs(images.contiguous(memory_format=torch.channels_last), masks)
 
 
+def _settle(network: nn.Module) -> None:
+    """Gives a network the weights that all start from, and takes its dropout away, which draws by the layout."""
+    fill_in_order(network)
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+
+
 def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Callable[[], Tensor]]:
     def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
         from accelerate import Accelerator
@@ -57,6 +66,7 @@ def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Ca
         from seg_train.engine import Parts, train_step
         from seg_train.losses.cross_entropy import CrossEntropyLoss
         from seg_train.losses.deep_supervision import DeepSupervision
+        from seg_train.networks import train_depthwise_in_full_precision
         from seg_train.optimizers import build_optimizer
         from seg_train.samples import Batch
 
@@ -66,8 +76,10 @@ def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Ca
         # all accelerators of a process share a state; here two precisions stand beside each other
         accelerator.state = copy.copy(accelerator.state)
         network = seg_models.get_model(name, num_classes=NUM_CLASSES, form=form)
-        fill_in_order(network)
+        _settle(network)
         network = network.to(memory_format=torch.channels_last)
+        if chosen == "bf16":
+            train_depthwise_in_full_precision(network)
         params = {"lr": _LR, "momentum": _MOMENTUM, "weight_decay": _DECAY}
         optimizer = build_optimizer(OptimizerSection(name="SGD", params=params), network)
         model, optimizer = accelerator.prepare(network, optimizer)
@@ -87,7 +99,7 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
         from seg_core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalize
 
         network = build()
-        fill_in_order(network)
+        _settle(network)
         network.train()
         images = normalize(inputs.images, IMAGENET_MEAN, IMAGENET_STD).contiguous()
         targets = inputs.masks.long()
@@ -133,7 +145,6 @@ def _losses(prepare: Callable[[_Inputs], Callable[[], Tensor]]) -> Callable[[_In
     """Returns what gives the losses of the first three steps of a new network."""
 
     def answer(inputs: _Inputs) -> Tensor:
-        torch.manual_seed(0)  # of dropout
         work = prepare(inputs)
         return torch.stack([work().float() for _ in range(3)])
 
@@ -144,15 +155,15 @@ def check_losses(answers: Mapping[str, Tensor]) -> str:
     """Returns the sentence of agreement for the losses of the first steps, which start from equal weights."""
     reference = answers["torchvision's recipe"]
     texts = []
-    for name, tolerance in _TOLERANCES.items():
-        # dropout draws other pixels in another layout, so it is the first loss before any step that must agree closest
-        worst = float(((answers[name] - reference) / reference).abs().max())
-        if not worst <= tolerance:
+    for name, (at_first, later) in _TOLERANCES.items():
+        differences = ((answers[name] - reference) / reference).abs()
+        first, worst = float(differences[0]), float(differences.max())
+        if not (first <= at_first and worst <= later):
             raise DisagreementError(
                 f"losses of {name!r} are {answers[name].tolist()}, those of the recipe {reference.tolist()}"
             )
-        texts.append(f"{name} {worst:.1e}")
-    return f"losses of three steps from equal weights, largest relative difference: {'; '.join(texts)}"
+        texts.append(f"{name} {first:.1e}, {worst:.1e}")
+    return f"relative difference of losses, before the first step and at most in three steps: {'; '.join(texts)}"
 
 
 def _case(

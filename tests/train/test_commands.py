@@ -71,11 +71,22 @@ def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
     lines = captured.out.splitlines()
     assert re.fullmatch(r"mIoU 0\.\d\d|mIoU 1\.00", lines[-1])
     assert lines[-2] == f"run folder: {tmp_path / 'runs' / 'run'}"
-    assert lines[0] == "IoU per class on val, last weights"
+    assert lines[0] == "IoU per class on val: last weights"
     assert [line.split()[0] for line in lines[1:4]] == ["dark", "bright", "never"]
     assert lines[3].split() == ["never", "absent"]
     assert "epoch 8/8  train loss" in captured.err
     assert "mIoU" in captured.err
+
+
+def test_train_prints_the_moving_average_beside_the_last_weights(config, capsys):
+    assert main(["train", config, "-s", "trainer.ema_decay=0.9", "--progress", "quiet"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0] == "IoU per class on val: last weights, moving average"
+    assert re.fullmatch(r"  dark +0\.\d{4} +0\.\d{4}", lines[1])
+    assert re.fullmatch(r"mIoU of the moving average \d\.\d\d", lines[-2])
+    assert re.fullmatch(r"mIoU \d\.\d\d", lines[-1])
+    assert captured.err == "", "quiet shows warnings alone"
 
 
 def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, capsys):

@@ -223,3 +223,29 @@ def test_deep_copy_of_a_config_gives_the_same_run(tables):
 def test_info_of_the_last_model_is_that_of_the_last_weights(tables):
     result = run(tables, "trainer.ema_decay=0.9")
     assert read_model_info(result.run_dir / "model.pt").metrics["miou"] == result.scores["miou"]
+
+
+def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
+    from torch import nn
+
+    from seg_train.networks import train_depthwise_in_full_precision
+
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, stride=2, groups=8), nn.Conv2d(8, 4, 1, groups=2))
+    changed = copy.deepcopy(plain)
+    train_depthwise_in_full_precision(changed)
+    changed = copy.deepcopy(changed)  # as the copy that averages are evaluated with
+    changed[1].weight.data += 1
+    assert not torch.equal(plain[1].weight, changed[1].weight), "the copy has weights of its own"
+    changed[1].weight.data = plain[1].weight.data.clone()
+    images, seen = torch.rand(2, 3, 32, 32), []
+    for convolution in changed:
+        convolution.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.inference_mode():
+            assert torch.equal(plain(images), changed(images))
+        assert set(seen) == {torch.bfloat16}
+        seen.clear()
+        changed(images).float().sum().backward()
+    assert seen == [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert changed[1].weight.grad.isfinite().all()

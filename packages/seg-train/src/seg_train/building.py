@@ -25,7 +25,7 @@ from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.engine import Parts
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
-from seg_train.networks import RunNetwork, synchronize_batch_norm
+from seg_train.networks import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.optimizers import build_optimizer
 from seg_train.samples import Loader
 from seg_train.schedules import Schedule, build_schedule
@@ -218,6 +218,8 @@ def build_parts(
     model = model.to(accelerator.device)
     if trainer.sync_batch_norm:
         model = synchronize_batch_norm(model, accelerator)
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        train_depthwise_in_full_precision(model)
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(config.optimizer, model)
     prepared_optimizer = network.prepare(optimizer)

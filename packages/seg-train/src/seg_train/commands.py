@@ -98,25 +98,33 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
 
 
 def _show(result: "RunResult") -> None:
-    """Prints IoU per class, where the run is, and as the last line the mIoU."""
-    rows = [(name, _number(iou)) for name, iou in result.scores["iou_per_class"].items()]
+    """Prints IoU per class, where the run is, and as the last line the mIoU of the last weights."""
+    scores = result.scores
+    columns = {"last weights": scores["iou_per_class"]}
+    if "ema_iou_per_class" in scores:
+        columns["moving average"] = scores["ema_iou_per_class"]
+    rows = [(name, *(_number(column[name]) for column in columns.values())) for name in scores["iou_per_class"]]
     if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title="IoU per class on val, last weights")
+        table = Table(title="IoU per class on val")
         table.add_column("class")
-        table.add_column("IoU", justify="right")
-        for name, value in rows:
-            table.add_row(name, value)
+        for title in columns:
+            table.add_column(title, justify="right")
+        for name, *values in rows:
+            table.add_row(escape(name), *values)
         Console().print(table)
     else:
-        width = max(len(name) for name, _ in rows)
-        print("IoU per class on val, last weights")
-        for name, value in rows:
-            print(f"  {name:<{width}}  {value:>6}")
+        width = max(len(name) for name, *_ in rows)
+        print(f"IoU per class on val: {', '.join(columns)}")
+        for name, *values in rows:
+            print("  ".join([f"  {name:<{width}}", *(f"{value:>6}" for value in values)]))
     print(f"run folder: {result.run_dir}")
-    print(f"mIoU {result.scores['miou']:.2f}")
+    if "ema_miou" in scores:
+        print(f"mIoU of the moving average {scores['ema_miou']:.2f}")
+    print(f"mIoU {scores['miou']:.2f}")
 
 
 def _number(value: float | None) -> str:

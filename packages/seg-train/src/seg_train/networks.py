@@ -6,6 +6,7 @@ evaluations run on a whole copy, so that every way of predicting works and proce
 """
 
 import copy
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["RunNetwork", "WeightAverage", "synchronize_batch_norm"]
+__all__ = ["RunNetwork", "WeightAverage", "synchronize_batch_norm", "train_depthwise_in_full_precision"]
 
 # Tensors below this are cheaper to keep whole than to gather for each use.
 _LEAST_SHARDED = 16_384
@@ -166,6 +167,24 @@ def synchronize_batch_norm(network: nn.Module, accelerator: Accelerator) -> nn.M
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return converted
     return network
+
+
+def train_depthwise_in_full_precision(network: nn.Module) -> None:
+    """Takes the depthwise convolutions of `network` out of autocast while gradients are computed.
+
+    For CPUs, whose bf16 is several times slower than float32 in the gradients of such convolutions with a stride or a
+    kernel of 5 pixels; their forward pass is not. The gradients are the more exact for it.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.forward = types.MethodType(_depthwise, module)  # type: ignore[method-assign]
+
+
+def _depthwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+    if not torch.is_grad_enabled():
+        return nn.Conv2d.forward(convolution, features)
+    with torch.autocast(features.device.type, enabled=False):
+        return nn.Conv2d.forward(convolution, features.float())
 
 
 def _shard(network: nn.Module, accelerator: Accelerator) -> None:
