@@ -11,6 +11,7 @@ from seg_core import load_model, read_model_info
 from seg_core.errors import ConfigError
 from seg_train import Trainer, evaluate, load_config
 from seg_train.checkpoint import load_checkpoint
+from seg_train.loggers.base import Moment
 from seg_train.monitor import Monitor
 from seg_train.networks import WeightAverage
 
@@ -67,6 +68,18 @@ def test_run_that_evaluates_within_epochs_resumes_exactly(step, tables):
     assert_equal_weights(*(content["model"] for content in found))
     assert_equal_weights(*(content["average"]["tensors"] for content in found))
     assert without_times(rows(whole)) == without_times(rows(resumed))
+
+
+@pytest.mark.parametrize(
+    ("moment", "name", "title"),
+    [
+        (Moment(4, 120), "epoch_0004", "epoch 4"),
+        (Moment(4, 120, "ema"), "epoch_0004_ema", "epoch 4, ema"),
+        (Moment(4, 120, "ema", epoch_ended=False), "epoch_0004_step_00000120_ema", "epoch 4, step 120, ema"),
+    ],
+)
+def test_moments_name_files_and_titles(moment, name, title):
+    assert (moment.name, moment.title) == (name, title)
 
 
 # ---- moving average --------------------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ def test_want_of_memory_says_what_to_lower(error, tables):
 
 def test_want_of_memory_in_an_evaluation_says_other_things(tables):
     trainer = Trainer(load_config(tables, ["data.loader.eval_batch_size=3", "trainer.precision=bf16"]))
+    if "tiled" not in PREDICTORS:
+        PREDICTORS.register("tiled", lambda model, images: images)
 
     def predict(model, images):
         raise torch.OutOfMemoryError("CUDA out of memory.")

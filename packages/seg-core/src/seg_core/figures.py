@@ -31,6 +31,8 @@ _MAX_NAME = 28  # characters of a class name
 _MAX_NUMBERED_CLASSES = 25  # above, numbers in the cells of a confusion matrix would not be readable
 _LEGEND_ROW = 0.2  # inches
 _LEGEND_LETTER = 0.078  # inches, at the legend's font size
+# of curves, by where they were measured; others, as those of a moving average on val, are dotted
+_LINES = {"train": "--", "val": "-", "": "-"}
 _SCORES = ("iou", "acc", "dice", "f1", "precision", "recall", "score")
 
 
@@ -184,7 +186,7 @@ def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -
     Args:
         history: name of a metric -> its (step, value) pairs. A name is `<where>/<metric>` (`train/loss`, `val/miou`),
             `<where>/<metric>/<class>`, which has a panel for each such metric, or just a metric. One metric has one
-            colour, `train` is dashed. An undefined value leaves a gap.
+            colour; `train` is dashed, what is neither that nor `val` dotted. An undefined value leaves a gap.
 
     Raises:
         InvalidArgumentError: if there is not a single value.
@@ -320,7 +322,7 @@ def _draw_curves(axis: "Axes", curves: Mapping[str, Sequence[tuple[float, float]
             label=name,
             color=color_of[metric],
             linewidth=1.5,
-            linestyle="--" if where == "train" else "-",
+            linestyle=_LINES.get(where, ":"),
             marker="o" if len(steps) <= 30 else None,
             markersize=3,
         )

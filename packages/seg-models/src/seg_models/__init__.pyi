@@ -15,10 +15,12 @@ from seg_models.factory import (
     list_backbones as list_backbones,
     list_models as list_models,
 )
+from seg_models.inference.augmented import predict_tta as predict_tta
 from seg_models.inference.predictor import (
     Prediction as Prediction,
     Predictor as Predictor,
 )
+from seg_models.inference.tiled import predict_tiled as predict_tiled
 from seg_models.inference.whole import predict_whole as predict_whole
 from seg_models.networks.bisenet import (
     bisenet_resnet18 as bisenet_resnet18,
@@ -221,6 +223,8 @@ __all__ = [
     "pidnet_l",
     "pidnet_m",
     "pidnet_s",
+    "predict_tiled",
+    "predict_tta",
     "predict_whole",
     "pspnet_resnet101",
     "pspnet_resnet18",

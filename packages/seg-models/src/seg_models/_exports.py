@@ -16,7 +16,9 @@ EXPORTS = {
             "list_backbones",
             "list_models",
         ],
+        "seg_models.inference.augmented": ["predict_tta"],
         "seg_models.inference.predictor": ["Prediction", "Predictor"],
+        "seg_models.inference.tiled": ["predict_tiled"],
         "seg_models.inference.whole": ["predict_whole"],
     }.items()
     for name in names

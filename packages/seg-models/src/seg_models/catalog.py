@@ -352,6 +352,8 @@ for _model, (_enum, _members, _default) in WEIGHTS.items():
     MODELS[_model] = replace(MODELS[_model], weights_enum=_enum, weights=_members, default_weights=_default)
 
 PREDICTORS: dict[str, Entry] = {
+    "augmented": Entry("seg_models.inference.augmented:predict_tta", "the mean over scales, flips and turns"),
+    "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping windows, for large pictures"),
     "whole": Entry("seg_models.inference.whole:predict_whole", "each picture in one pass"),
 }
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from seg_core.atomic import write_text
 from seg_core.errors import UserError
 from seg_core.interfaces import SegmentationDataset
+from seg_core.registry import PREDICTORS
 from seg_train.config.schema import TrainConfig
 from seg_train.samples import Batch
 
@@ -85,8 +86,9 @@ def _memory_advice(config: TrainConfig, during: str, reason: str) -> str:
     if during == "evaluation":
         if loader.eval_batch_size != 1:
             advice.append(f"lower data.loader.eval_batch_size (now {loader.eval_batch_size or loader.batch_size})")
-        if config.evaluation.predictor == "whole":
-            advice.append('take evaluation.predictor = "tiled", or a smaller data.transform.val.size')
+        if config.evaluation.predictor == "whole" and "tiled" in PREDICTORS:
+            advice.append('take evaluation.predictor = "tiled"')
+        advice.append("take a smaller data.transform.val.size")
     else:
         if trainer.accumulation_steps < loader.batch_size:
             advice.append(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from seg_core.atomic import remove_leftovers
@@ -125,7 +125,7 @@ class Trainer:
         precision = None if self._resumed is None else self._resumed["precision"]
         self.accelerator = build_accelerator(config, precision)
         if not resume:
-            self._check_free()
+            self._settle_folder()
         self.data = build_data(config, self.accelerator)
         self.length = RunLength.of(config, len(self.data.train_set))
         self.class_weights = self._settle_class_weights()
@@ -182,19 +182,21 @@ class Trainer:
 
     def _go_on(self) -> None:
         """Does what comes next: an evaluation that is due, the end of an epoch, or steps."""
-        if self._evaluation_is_due():
-            with explain_failures(self.config, "evaluation"):
+        evaluates = self._evaluation_is_due()
+        with explain_failures(self.config, "evaluation" if evaluates else "training"):
+            if evaluates:
                 self._evaluate()
-        elif self._epoch_is_over():
-            self._end_epoch()
-        else:
-            with explain_failures(self.config, "training"):
+            elif self._epoch_is_over():
+                self._end_epoch()
+            else:
                 self._train()
 
     # ---- begin -------------------------------------------------------------------------------------------------------
 
-    def _check_free(self) -> None:
-        """Looks at the folder of a new run, before the main process makes it."""
+    def _settle_folder(self) -> None:
+        """Checks that the folder is free; all processes take that of the main one, whose name may hold the time."""
+        if self.accelerator.num_processes > 1:
+            self.folder = RunFolder(broadcast_object_list([str(self.folder.path)])[0])
         if self.accelerator.is_main_process:
             self.folder.check_free()
 
@@ -280,10 +282,10 @@ class Trainer:
                 result = train_step(self.parts, batch)
                 self._count_step(result, batch)
                 every = self.config.trainer.checkpoint_every_steps
-                if self._evaluation_is_due() or self._epoch_is_over():
-                    break
                 if every is not None and position.step % every == 0:
                     self._save()
+                if self._evaluation_is_due() or self._epoch_is_over():
+                    break
                 self._stop_if_requested()
         self._window.stop_clock()
 

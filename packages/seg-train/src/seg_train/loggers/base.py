@@ -34,6 +34,12 @@ class Moment:
         within = "" if self.epoch_ended else f"_step_{self.step:08}"
         return f"epoch_{self.epoch:04}{within}" + ("" if self.weights == "last" else f"_{self.weights}")
 
+    @property
+    def title(self) -> str:
+        """Returns the same for people: `epoch 4`, `epoch 4, step 120`, `epoch 4, ema`."""
+        within = "" if self.epoch_ended else f", step {self.step}"
+        return f"epoch {self.epoch}{within}" + ("" if self.weights == "last" else f", {self.weights}")
+
 
 @dataclass(frozen=True)
 class Snapshot:

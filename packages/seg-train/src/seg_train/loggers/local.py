@@ -108,7 +108,7 @@ class LocalLogger(Logger):
                 [s.truth for s in snapshots],
                 [s.prediction for s in snapshots],
                 metadata,
-                titles=[f"val {s.index}, {moment.name.replace('_', ' ')}" for s in snapshots],
+                titles=[f"val {s.index}, {moment.title}" for s in snapshots],
             )
             exhibit_figure(figure, save_to=path)
 
