@@ -30,7 +30,7 @@ def predict_tiled(
     Windows stand side by side at distances of `(1 - overlap)` of their size; the last of a row or column is moved
     inside, so that it overlaps the one before it more. Where windows overlap, their logits are averaged:
 
-    - `"hann"`: from one window to the next the weights change over the middle half of their overlap, along a Hann curve.
+    - `"hann"`: from one window to the next the weights change over the middle half of their overlap, on a Hann curve.
       The outer quarter of it, where a window knows least of what is around, counts nothing: for a network that looks no
       further than that the result is that of the whole image.
     - `"constant"`: all windows weigh the same, as in MONAI's `sliding_window_inference`.
