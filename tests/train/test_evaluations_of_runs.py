@@ -262,3 +262,14 @@ def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
         changed(images).float().sum().backward()
     assert seen == [torch.bfloat16, torch.float32, torch.bfloat16]
     assert changed[1].weight.grad.isfinite().all()
+
+
+def test_compiled_run_learns_the_same(tables, tiny_runs):
+    tables["model"]["name"] = "plain_net"
+    tables["optimizer"] = {"name": "SGD", "params": {"lr": 0.05}}
+    plain = run(tables, "paths.run=plain")
+    compiled = run(tables, "paths.run=compiled", "trainer.compile=true")
+    weights = [load_checkpoint(r.run_dir / "checkpoints" / "last.pt")["model"] for r in (plain, compiled)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
