@@ -39,9 +39,10 @@ class PlainNet(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(3, 128, 3, padding=1), nn.Tanh(), nn.Conv2d(128, 24, 3, padding=1))
         self.head = nn.Conv2d(24, num_classes, 1)
         self.aux = nn.Conv2d(24, num_classes, 1) if aux else None
+        self.register_buffer("gain", torch.ones(()))  # as batch norm has some, but it does not change
 
     def forward(self, images):
-        features = torch.tanh(self.body(images))
+        features = torch.tanh(self.body(images)) * self.gain
         outputs = {"out": self.head(features)}
         if self.aux is not None:
             outputs["aux"] = self.aux(features)

@@ -44,15 +44,18 @@ class WeightAverage:
         """Takes the weights as they are now into the average."""
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averages, values = [], []
+        # whole tensors and those that processes share go through torch's operation apart
+        groups: dict[type[Tensor], tuple[list[Tensor], list[Tensor]]] = {}
         for name, average in self.tensors.items():
             value = tensors[name].detach()
             if average.is_floating_point():
+                averages, values = groups.setdefault(type(average), ([], []))
                 averages.append(average)
                 values.append(value)
             else:
                 average.copy_(value)
-        torch._foreach_lerp_(averages, values, share)
+        for averages, values in groups.values():
+            torch._foreach_lerp_(averages, values, share)
 
 
 class RunNetwork:
