@@ -6,9 +6,13 @@ import sys
 import time
 
 import pytest
+import torch
+from PIL import Image
 
+from seg_core import DatasetMetadata
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_train import Trainer, load_config
+from seg_train.loggers.base import Moment, Snapshot
 from seg_train.loggers.wandb import WandbLogger
 from seg_train.progress import Progress
 
@@ -94,6 +98,26 @@ def test_offline_run_holds_config_rows_pictures_and_results(tables, tmp_path):
         if record.WhichOneof("record_type") == "summary":
             summary |= {item.key or "/".join(item.nested_key): item.value_json for item in record.summary.update}
     assert json.loads(summary["val/miou"]) == result.scores["miou"]
+
+
+def test_pictures_need_no_pyplot(tmp_path, monkeypatch):
+    # as in a run of its own; here another test may have imported it
+    monkeypatch.delattr("matplotlib.pyplot", raising=False)
+    logger = WandbLogger(tmp_path, mode="offline")
+    logger.on_start({}, {}, DatasetMetadata("Roads", ("road", "sky")))
+    try:
+        logger.on_confusion_matrix(Moment(1, 3), torch.tensor([[90, 10], [3, 7]]))
+        truth = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).repeat_interleave(24, 0).repeat_interleave(32, 1)
+        shot = Snapshot(4, torch.full((3, 48, 64), 128, dtype=torch.uint8), truth, 1 - truth)
+        logger.on_snapshots(Moment(1, 3, "ema"), [shot])
+    finally:
+        logger.close()
+    sizes = {}
+    for path in tmp_path.rglob("*.png"):
+        with Image.open(path) as picture:
+            sizes[path.parent.name] = picture.size
+    assert set(sizes) == {"confusion", "ema"}
+    assert min(min(size) for size in sizes.values()) > 100
 
 
 def test_resumed_run_goes_on_in_the_same_run_of_wandb(tables):

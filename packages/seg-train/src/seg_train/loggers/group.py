@@ -1,5 +1,6 @@
 """All loggers of a run as one, which no failure of a single one of them can end."""
 
+import contextlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -88,7 +89,10 @@ class LoggerGroup:
     def _report(self, name: str, hook: str, error: Exception) -> None:
         stays = name == "local"
         if not stays:
-            del self.loggers[name]
+            logger = self.loggers.pop(name)
+            if hook != "close":
+                with contextlib.suppress(Exception):  # what failed once may fail again
+                    logger.close()
         how = "it goes on with the next" if stays else "the run goes on without it"
         reason = str(error) or type(error).__name__
         if not isinstance(error, UserError):  # a mistake in the logger: whoever wrote it wants to know where

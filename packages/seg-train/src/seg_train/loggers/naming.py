@@ -22,7 +22,6 @@ def scalars_of_epoch(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
     Scores are `val/miou` and so on, those of the moving average `val_ema/miou`, the IoU of a class `val/iou/<class>`.
     """
-    evaluated = "miou" in row
     for key, value in row.items():
         if key in _PLACE:
             continue
@@ -37,7 +36,7 @@ def scalars_of_epoch(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 if _is_number(iou):
                     yield f"{group}/iou/{label}", float(iou)
         elif _is_number(value):
-            is_score = evaluated and (plain == "val_loss" or plain in _SCORES)
+            is_score = plain == "val_loss" or plain in _SCORES
             yield (f"{group}/{plain.removeprefix('val_')}" if is_score else key), float(value)
 
 

@@ -1,12 +1,14 @@
 """Weights & Biases: the run with its config, curves, pictures and results."""
 
 import importlib.util
+import io
 import os
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from PIL import Image
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
@@ -158,4 +160,12 @@ class WandbLogger(Logger):
     def _log_figures(self, moment: Moment, figures: Mapping[str, Any]) -> None:
         import wandb
 
-        self._run.log({"step": moment.step, **{tag: wandb.Image(figure) for tag, figure in figures.items()}})
+        pictures = {tag: wandb.Image(_drawn(figure)) for tag, figure in figures.items()}
+        self._run.log({"step": moment.step, **pictures})
+
+
+def _drawn(figure: Any) -> Image.Image:
+    """Returns a matplotlib figure as a picture: W&B takes figures only where pyplot happens to be imported."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=figure.dpi)
+    return Image.open(file)
