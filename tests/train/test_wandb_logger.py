@@ -46,7 +46,20 @@ def messages(data):
 
 
 def records(run_dir):
-    """Every record of the run's offline files, in order, read by W&B's own classes."""
+    """Every record of the run's offline files, in order, read by W&B's own classes.
+
+    A process of W&B's own writes them, on a busy machine some time after the run has ended; the last says so.
+    """
+    limit = time.monotonic() + 30
+    while True:
+        found = records_so_far(run_dir)
+        kinds = [record.WhichOneof("record_type") for record in found]
+        if (kinds and kinds.count("exit") == kinds.count("header")) or time.monotonic() > limit:
+            return found
+        time.sleep(0.1)
+
+
+def records_so_far(run_dir):
     from wandb.proto import wandb_internal_pb2
 
     found = []

@@ -222,6 +222,12 @@ def build_parts(
         train_depthwise_in_full_precision(model)
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(config.optimizer, model)
+    # Before accelerate wraps the optimizer: with a gradient scaler it puts back the method `step` that it found, and a
+    # schedule of torch warns where that is not the one that counts for it.
+    schedule: Schedule | None = None
+    if config.lr_scheduler is not None:
+        total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
+        schedule = build_schedule(config.lr_scheduler, optimizer, total)
     prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
         model=network.prepared,
@@ -233,10 +239,6 @@ def build_parts(
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
     )
-    schedule: Schedule | None = None
-    if config.lr_scheduler is not None:
-        total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
-        schedule = build_schedule(config.lr_scheduler, optimizer, total)
     # What dropout draws must not depend on how many numbers the network's initialisation took.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
     return parts, network, schedule
