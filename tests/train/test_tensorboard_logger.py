@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg_core import DatasetMetadata
-from seg_core.errors import MissingDependencyError
+from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_train import Trainer, load_config
 from seg_train.loggers.base import Moment
 from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
@@ -135,3 +135,8 @@ def test_names_of_epoch_rows():
         "val_ema/loss": 0.5, "val_ema/miou": 0.6, "val_ema/iou/tree": 0.1, "lr": 0.1, "own": 7.0,
     }  # fmt: skip
     assert dict(scalars_of_epoch({"epoch": 1, "step": 2, "train_loss": 1.0})) == {"train/epoch_loss": 1.0}
+
+
+def test_time_between_writes_must_be_positive(tmp_path):
+    with pytest.raises(InvalidArgumentError, match="flush_seconds must be at least 1, got 0"):
+        TensorBoardLogger(tmp_path, flush_seconds=0)

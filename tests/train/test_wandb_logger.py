@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 import sys
 import time
 
@@ -170,6 +171,21 @@ def test_disabled_run_writes_nothing(tables):
     tables["log"]["wandb"] = {"mode": "disabled"}
     result = Trainer(load_config(tables)).run()
     assert not list(result.run_dir.rglob("*.wandb"))
+
+
+def test_what_wandb_offline_has_set_for_the_folder_counts(tmp_path):
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "settings").write_text("[default]\nmode = offline\n")  # as `wandb offline` writes it
+    code = (
+        "from pathlib import Path; from seg_core import DatasetMetadata\n"
+        "from seg_train.loggers.wandb import WandbLogger\n"
+        "logger = WandbLogger(Path('run').absolute())\n"
+        "logger.on_start({}, {}, DatasetMetadata('Roads', ('road', 'sky'))); logger.close()"
+    )
+    # W&B reads its settings once per process
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(runs(tmp_path / "run")) == 1
 
 
 def test_unknown_mode_is_an_error(tmp_path):

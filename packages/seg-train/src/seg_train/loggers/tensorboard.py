@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 from torch import Tensor
 
-from seg_core.errors import MissingDependencyError
+from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.figures import draw_snapshots, plot_confusion_matrix
 from seg_core.metadata import DatasetMetadata
 from seg_train.config.schema import flatten
@@ -32,10 +32,13 @@ class TensorBoardLogger(Logger):
 
     Raises:
         MissingDependencyError: if tensorboard is not installed.
+        InvalidArgumentError: if `flush_seconds` is not positive.
     """
 
     def __init__(self, run_dir: Path, images: bool = True, flush_seconds: int = 30) -> None:
         super().__init__(run_dir)
+        if flush_seconds < 1:
+            raise InvalidArgumentError(f"flush_seconds must be at least 1, got {flush_seconds}")
         if importlib.util.find_spec("tensorboard") is None:
             raise MissingDependencyError(
                 "the logger tensorboard needs tensorboard: pip install 'seg-train[tensorboard]'"

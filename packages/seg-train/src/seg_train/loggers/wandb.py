@@ -34,7 +34,7 @@ class WandbLogger(Logger):
         name: of the W&B run; that of the run folder where left out.
         entity: user or team of W&B; the default one of the account where left out.
         mode: `"online"`, `"offline"` or `"disabled"`; where left out what the environment says (WANDB_MODE), else
-            online.
+            what `wandb offline` has set for the working directory, else online.
         tags: of the W&B run.
         images: whether confusion matrices and snapshots are logged too.
         init_timeout: seconds to wait for W&B at the start, before the run goes on without it.
@@ -84,7 +84,7 @@ class WandbLogger(Logger):
         import wandb
 
         self._metadata = metadata
-        mode = self.mode or os.environ.get("WANDB_MODE", "online")
+        mode = self.mode or os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
         settings = wandb.Settings(
             init_timeout=self.init_timeout,
             login_timeout=self.init_timeout,
