@@ -16,6 +16,10 @@ from seg_models.factory import (
     list_models as list_models,
 )
 from seg_models.inference.augmented import predict_tta as predict_tta
+from seg_models.inference.labels import (
+    labels_from_logits as labels_from_logits,
+    predict_labels as predict_labels,
+)
 from seg_models.inference.predictor import (
     Prediction as Prediction,
     Predictor as Predictor,
@@ -214,6 +218,7 @@ __all__ = [
     "get_model_builder",
     "get_model_weights",
     "get_weight",
+    "labels_from_logits",
     "list_backbones",
     "list_models",
     "load_model",
@@ -223,6 +228,7 @@ __all__ = [
     "pidnet_l",
     "pidnet_m",
     "pidnet_s",
+    "predict_labels",
     "predict_tiled",
     "predict_tta",
     "predict_whole",

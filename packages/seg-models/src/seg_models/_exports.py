@@ -17,6 +17,7 @@ EXPORTS = {
             "list_models",
         ],
         "seg_models.inference.augmented": ["predict_tta"],
+        "seg_models.inference.labels": ["labels_from_logits", "predict_labels"],
         "seg_models.inference.predictor": ["Prediction", "Predictor"],
         "seg_models.inference.tiled": ["predict_tiled"],
         "seg_models.inference.whole": ["predict_whole"],
