@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blocky_labels", "like_prediction", "picture", "smooth_logits"]
+__all__ = ["blocky_labels", "coarse_logits", "like_prediction", "picture", "smooth_logits"]
 
 IGNORED = 255
 _REGION = 96  # pixels between the values of the coarse random fields; regions have about this size
@@ -16,9 +16,14 @@ _REGION = 96  # pixels between the values of the coarse random fields; regions h
 
 def smooth_logits(num_classes: int, height: int, width: int, seed: int = 0) -> Tensor:
     """Returns logits as networks of stride 8 give them: float32 (1, C, H, W), a coarse field upsampled bilinearly."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = 4.0 * _rough_field(num_classes, -(-height // 8), -(-width // 8), _REGION // 8, generator)
+    coarse = coarse_logits(num_classes, height, width, seed)
     return F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def coarse_logits(num_classes: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Returns what `smooth_logits` upsamples: float32 (1, C, ceil(H / 8), ceil(W / 8))."""
+    generator = torch.Generator().manual_seed(seed)
+    return 4.0 * _rough_field(num_classes, -(-height // 8), -(-width // 8), _REGION // 8, generator)
 
 
 def blocky_labels(height: int, width: int, num_classes: int, ignored: float = 0.05, seed: int = 0) -> Tensor:

@@ -5,6 +5,7 @@ TOPICS = {
     "train-pipeline": "benchmarks.topics.train_pipeline:CASES",
     "label-remap": "benchmarks.topics.label_remap:CASES",
     "argmax": "benchmarks.topics.argmax:CASES",
+    "labels": "benchmarks.topics.labels:CASES",
     "losses": "benchmarks.topics.losses:CASES",
     "optimizers": "benchmarks.topics.optimizers:CASES",
     "networks": "benchmarks.topics.networks:CASES",
