@@ -8,6 +8,7 @@ import torch
 from seg_train import Trainer, load_config
 from seg_train.checkpoint import load_checkpoint
 from seg_train.progress import Progress
+from tests.train.test_killed_runs import same
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -27,16 +28,6 @@ class Heard(Progress):
 def gpu_tables(tables):
     tables["trainer"] |= {"device": "cuda", "epochs": 4, "ema_decay": 0.9}
     return tables
-
-
-def same(first, second):
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first.cpu(), second.cpu())
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return first == second
 
 
 def killed_at(step, config):
@@ -89,7 +80,7 @@ def test_resumed_run_ends_as_if_it_had_not_been_killed(gpu_tables, tmp_path, pre
 
 
 def test_deterministic_run_says_what_cannot_comply(gpu_tables):
-    gpu_tables["model"] = {"name": "enet"}  # upsamples bilinearly, whose gradient torch has no such algorithm for
+    gpu_tables["model"] = {"name": "enet"}  # with cross entropy, whose sum over pixels torch has no such algorithm for
     gpu_tables["trainer"] |= {"deterministic": True, "epochs": 1}
     heard = Heard()
     Trainer(load_config(gpu_tables), progress=heard).run()

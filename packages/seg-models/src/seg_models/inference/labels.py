@@ -67,9 +67,9 @@ def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: 
     """Returns the classes that bilinear upsampling and an argmax would give, without the upsampled logits.
 
     Equal to `interpolate(logits, size, mode="bilinear", align_corners=...).argmax(1)` except where two classes are
-    equal within the rounding of float32, in which it computes also for logits in half precision. Beside labels and
-    logits it needs some MiB, whatever the size. Where few cells agree, or pixels are hardly more than samples, it
-    upsamples a few rows at a time.
+    equal within the rounding of float32, in which it computes whatever the type of the logits. Beside labels and logits
+    it needs a copy of the former (four bytes a pixel for more than 256 classes) and some MiB. Where few cells agree, or
+    pixels are hardly more than samples, it upsamples a few rows at a time.
 
     Args:
         logits: floating point (N, K, h, w), on any device; 1 to 65536 classes K.
