@@ -1,7 +1,9 @@
 """From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
 
+import atexit
 import functools
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +102,13 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
     """
     # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
     # want others. Under a launcher of several processes there is one run per process.
-    if not torch.distributed.is_initialized():
-        AcceleratorState._reset_state(reset_partial_state=True)
-    else:
-        AcceleratorState._reset_state()
+    had_group = torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not had_group)
     wanted = config.trainer.device
     on_cpu = wanted == "cpu"
     device = PartialState(cpu=on_cpu).device
+    if torch.distributed.is_initialized() and not had_group:
+        atexit.register(_leave_group)
     if wanted not in ("auto", device.type):
         raise ConfigError(f'trainer.device = "{wanted}" is not what accelerate chose here ({device}); use "auto"')
     chosen: str = config.trainer.precision
@@ -123,6 +125,15 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
         # windows of one size: the fastest algorithm is found in the first step
         torch.backends.cudnn.benchmark = config.data.transform.train.size is not None
     return accelerator
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_initialized():  # a caller may have left it before
+        torch.distributed.destroy_process_group()
+    # Gloo's threads free the tensors of the last exchange some time after it, for which they need the interpreter: one
+    # that asks while it shuts down aborts the process ("terminate called without an active exception"). They outlive
+    # the group, since the network refers to it, and cannot be waited for; while this thread sleeps they get their turn.
+    time.sleep(0.5)
 
 
 def fastest_precision(device: torch.device) -> str:
