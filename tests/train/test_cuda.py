@@ -90,7 +90,7 @@ def test_deterministic_run_says_what_cannot_comply(gpu_tables):
 
 
 def test_memory_short_on_the_device_says_what_to_lower(gpu_tables):
-    from seg_train.failures import NotEnoughMemoryError
+    from seg_core.errors import NotEnoughMemoryError
 
     gpu_tables["data"]["transform"]["train"] = {"size": [2048, 2048]}
     gpu_tables["model"]["params"] = {"width": 4096}

@@ -7,11 +7,11 @@ import signal
 import pytest
 import torch
 
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, NotEnoughMemoryError
 from seg_core.registry import DATASETS, LOGGERS, PREDICTORS
 from seg_train import Logger, Trainer, load_config
 from seg_train.checkpoint import load_checkpoint
-from seg_train.failures import LossGuard, NonFiniteLossError, NotEnoughMemoryError, ProcessDiedError, explain_failures
+from seg_train.failures import LossGuard, NonFiniteLossError, ProcessDiedError, explain_failures
 from seg_train.progress import Progress
 from seg_train.samples import Batch
 

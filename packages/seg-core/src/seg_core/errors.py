@@ -6,6 +6,7 @@ Every message names the argument, the value seen, what is allowed and what to do
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = [
@@ -15,14 +16,22 @@ __all__ = [
     "InvalidArgumentError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
+    "NotEnoughMemoryError",
     "UnknownNameError",
     "UsageError",
     "UserError",
     "WriteError",
     "id_ranges",
+    "is_out_of_memory",
     "list_ids",
     "nearest",
 ]
+
+
+# what torch's allocators say
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|Unable to allocate|Cannot allocate memory", re.IGNORECASE
+)
 
 
 class UserError(Exception):
@@ -77,6 +86,15 @@ class MissingDependencyError(UserError, ImportError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class NotEnoughMemoryError(UserError):
+    """The memory of the device or of the machine is used up."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error of Python or of torch says that there is no memory left."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def id_ranges(ids: Iterable[int]) -> str:

@@ -11,28 +11,21 @@ import torch
 from torch import Tensor
 
 from seg_core.atomic import write_text
-from seg_core.errors import UserError
+from seg_core.errors import NotEnoughMemoryError, UserError, is_out_of_memory
 from seg_core.interfaces import SegmentationDataset
 from seg_core.registry import PREDICTORS
 from seg_train.config.schema import TrainConfig
 from seg_train.samples import Batch
 
-__all__ = ["LossGuard", "NonFiniteLossError", "NotEnoughMemoryError", "ProcessDiedError", "explain_failures"]
+__all__ = ["LossGuard", "NonFiniteLossError", "ProcessDiedError", "explain_failures"]
 
-# What torch says, by its allocators, its data loader and its backends for several processes.
-_NO_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|out of memory|Unable to allocate|Cannot allocate memory", re.IGNORECASE
-)
+# What torch says, by its data loader and its backends for several processes.
 _WORKER_DIED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\)? (is killed by signal: ([^.]+)|exited unexpectedly)"
 )
 _PEER_DIED = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|connection was aborted|remote process exited", re.I
 )
-
-
-class NotEnoughMemoryError(UserError):
-    """The memory of the device or of the machine is used up."""
 
 
 class NonFiniteLossError(UserError):
@@ -71,7 +64,7 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
                 f"(now {config.data.loader.num_workers}) or data.loader.batch_size (now "
                 f"{config.data.loader.batch_size}); num_workers = 0 shows what a data set of your own does wrong"
             ) from error
-        if _NO_MEMORY.search(text):
+        if is_out_of_memory(RuntimeError(text)):
             raise NotEnoughMemoryError(_memory_advice(config, during, text)) from error
         if _PEER_DIED.search(text) or isinstance(error, torch.distributed.DistBackendError):
             raise ProcessDiedError(
