@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
@@ -37,6 +38,7 @@ class _Axis:
         high: int64 (m + 1,), second one.
         start: int64 (m + 1,), first pixel of each cell.
         count: int64 (m + 1,), its pixels.
+        align_corners: as in `torch.nn.functional.interpolate`.
     """
 
     cell: Tensor
@@ -45,6 +47,7 @@ class _Axis:
     high: Tensor
     start: Tensor
     count: Tensor
+    align_corners: bool
 
     @classmethod
     def of(cls, samples: int, pixels: int, align_corners: bool, device: torch.device) -> "_Axis":
@@ -59,7 +62,8 @@ class _Axis:
         ends = torch.arange(samples + 1)
         low, high = (ends - 1).clamp(min=0), ends.clamp(max=samples - 1)
         tensors = (cell, (place - first).float(), low, high, count.cumsum(0) - count, count)
-        return cls(*(tensor.to(device) for tensor in tensors))
+        cell, share, low, high, start, count = (tensor.to(device) for tensor in tensors)
+        return cls(cell, share, low, high, start, count, align_corners)
 
 
 @torch.no_grad()
@@ -182,11 +186,12 @@ def _argmax_along(left: Tensor, rest: Tensor, share: Tensor) -> Tensor:
 def _labels_by_rows(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     """Upsamples a few rows at a time and takes the argmax of each lot."""
     width = len(columns.cell)
-    at_once = max(1, 8 * _strip(image) // (image.shape[0] * width))
-    low, high = columns.low[columns.cell], columns.high[columns.cell]
+    at_once = max(1, 64 * _strip(image) // (image.shape[0] * width))
     lots = []
     for cell, share in zip(torch.split(rows.cell, at_once), torch.split(rows.share, at_once), strict=True):
         upper, lower = image[:, rows.low[cell]].float(), image[:, rows.high[cell]].float()
-        samples = torch.lerp(upper, lower, share[:, None])
-        lots.append(argmax_labels(torch.lerp(samples[..., low], samples[..., high], columns.share)))
+        samples = torch.lerp(upper, lower, share[:, None])[None]
+        size = (len(cell), width)
+        full = F.interpolate(samples, size, mode="bilinear", align_corners=columns.align_corners)
+        lots.append(argmax_labels(full[0]))
     return torch.cat(lots)
