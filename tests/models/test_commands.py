@@ -89,11 +89,11 @@ def test_predict_default_folder_is_said(pictures, model_file, tmp_path, monkeypa
             "b.png is one of the pictures and would be overwritten",
         ),
         (["pictures", "pictures2", "--model", "model.pt"], "would both be written to"),
-        (["pictures", "--model", "regseg"], "model 'regseg' has no published weights; give a model file as --model"),
+        (["pictures", "--model", "regseg"], "model 'regseg' has no published weights; give a model file"),
         (["pictures", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'"),
         (
             ["pictures", "--model", "model.pt", "--weights", "VOC"],
-            "--weights VOC cannot be used with model file model.pt",
+            "weights VOC cannot be used with model file model.pt",
         ),
         (["pictures", "--model", "fcn_resnet50", "--weights", "VOC"], "FCN_ResNet50_Weights has no member 'VOC'"),
         (["pictures"], "--model"),
@@ -132,7 +132,7 @@ def test_predict_by_name_without_weights_says_which_it_takes(pictures, monkeypat
 
     monkeypatch.setattr(seg_models.FCN_ResNet50_Weights, "get_state_dict", no_download)
     assert seg("predict", pictures, "--model", "fcn_resnet50") == 1
-    assert "no --weights given, taking FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1" in capsys.readouterr().err
+    assert "no weights named, taking FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1" in capsys.readouterr().err
 
 
 def test_models_lists_every_model_with_its_facts(capsys):

@@ -20,11 +20,15 @@ from seg_models.inference.labels import (
     labels_from_logits as labels_from_logits,
     predict_labels as predict_labels,
 )
+from seg_models.inference.prediction import Prediction as Prediction
 from seg_models.inference.predictor import (
-    Prediction as Prediction,
+    FilePrediction as FilePrediction,
     Predictor as Predictor,
 )
-from seg_models.inference.tiled import predict_tiled as predict_tiled
+from seg_models.inference.tiled import (
+    predict_tiled as predict_tiled,
+    tiled_blocks as tiled_blocks,
+)
 from seg_models.inference.whole import predict_whole as predict_whole
 from seg_models.networks.bisenet import (
     bisenet_resnet18 as bisenet_resnet18,
@@ -167,6 +171,7 @@ __all__ = [
     "FCN_ResNet34_Weights",
     "FCN_ResNet50_Weights",
     "Fast_SCNN_Weights",
+    "FilePrediction",
     "LRASPP_MobileNet_V3_Large_Weights",
     "LRASPP_MobileNet_V3_Small_Weights",
     "LRASPP_ResNet18_Weights",
@@ -251,6 +256,7 @@ __all__ = [
     "sfnet_resnet50",
     "stdc1",
     "stdc2",
+    "tiled_blocks",
     "unet_efficientnet_b0",
     "unet_resnet34",
     "upernet_resnet101",

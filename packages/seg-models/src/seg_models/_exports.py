@@ -18,8 +18,9 @@ EXPORTS = {
         ],
         "seg_models.inference.augmented": ["predict_tta"],
         "seg_models.inference.labels": ["labels_from_logits", "predict_labels"],
-        "seg_models.inference.predictor": ["Prediction", "Predictor"],
-        "seg_models.inference.tiled": ["predict_tiled"],
+        "seg_models.inference.prediction": ["Prediction"],
+        "seg_models.inference.predictor": ["FilePrediction", "Predictor"],
+        "seg_models.inference.tiled": ["predict_tiled", "tiled_blocks"],
         "seg_models.inference.whole": ["predict_whole"],
     }.items()
     for name in names

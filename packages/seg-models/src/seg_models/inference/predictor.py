@@ -1,92 +1,70 @@
-"""From a picture to its label map, at the picture's own size."""
+"""From pictures to label maps, at the pictures' own size."""
 
+import contextlib
+import copy
+import logging
+import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.argmax import argmax_labels
-from seg_core.atomic import atomic_path
-from seg_core.drawing import colorize, overlay
-from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError
+from seg_core.catalog import ModelEntry
+from seg_core.drawing import picture_array
+from seg_core.errors import (
+    InvalidArgumentError,
+    NotEnoughMemoryError,
+    UserError,
+    is_out_of_memory,
+)
 from seg_core.metadata import DatasetMetadata
 from seg_core.model_file import ModelInfo, load_model
 from seg_core.preprocessing import Preprocessing, as_rgb_tensor
+from seg_core.registry import MODELS
+from seg_models.building import looks_like_path
+from seg_models.factory import get_model
+from seg_models.inference.augmented import predict_tta
+from seg_models.inference.labels import labels_from_logits, predict_labels
+from seg_models.inference.pictures import Picture, Source, find_pictures, is_one_picture, load_picture
+from seg_models.inference.prediction import Prediction, class_areas
+from seg_models.inference.tiled import Blend, tiled_blocks
 from seg_models.inference.whole import predict_whole
 
-__all__ = ["PictureNotFoundError", "Prediction", "Predictor", "read_picture"]
+__all__ = ["FilePrediction", "Predictor", "load_network"]
 
-_PALETTE_SIZE = 256
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Threads that decode pictures while the network computes; Pillow does that without the interpreter.
+_READERS = 2
+# A preprocessing that enlarges a picture beyond this many pixels was not made for such a picture.
+_MOST_ENLARGED = 2**26
+_SCORE_STRIP = 2**20  # elements
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """The label map of one picture.
+class FilePrediction:
+    """A label map that was written window by window.
 
     Attributes:
-        labels: uint8 (H, W), class ids; uint16 for more than 256 classes. The picture's own size, upright.
-        metadata: names and colours of the classes.
-        image: uint8 (H, W, 3), RGB, the picture, upright.
+        path: of the label map.
+        size: its (height, width) in pixels.
+        areas: pixels of each class that occurs, by its name, largest first; ignored ones are not counted.
     """
 
-    labels: npt.NDArray[Any]
-    metadata: DatasetMetadata
-    image: npt.NDArray[np.uint8]
-
-    def colorize(self) -> npt.NDArray[np.uint8]:
-        """Returns the label map in the colours of its classes, uint8 (H, W, 3)."""
-        return colorize(self.labels, self.metadata)
-
-    def overlay(self, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Returns the picture with its classes laid over it, uint8 (H, W, 3).
-
-        Args:
-            alpha: weight of the colours, 0 (picture alone) to 1 (colours alone).
-        """
-        return overlay(self.image, self.labels, self.metadata, alpha)
-
-    def areas(self) -> dict[str, int]:
-        """Returns the pixels of each class that occurs, by its name, largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=self.metadata.num_classes)
-        order = np.argsort(-counts, kind="stable")
-        return {self.metadata.labels[i]: int(counts[i]) for i in order if counts[i]}
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the label map as PNG whose values are the class ids, whole or not at all.
-
-        Up to 256 classes it has the palette of the classes, so viewers show colours; with more it is 16-bit grey.
-
-        Raises:
-            InvalidArgumentError: if `path` does not end in .png: other formats would change the ids.
-            WriteError: if it cannot be written.
-        """
-        if Path(path).suffix.lower() != ".png":
-            raise InvalidArgumentError(f"path must end in .png, which keeps the class ids, got {os.fspath(path)!r}")
-        picture = Image.fromarray(self.labels)
-        if self.labels.dtype == np.uint8:
-            picture.putpalette(_palette(self.metadata))
-        with atomic_path(path) as temporary:
-            picture.save(temporary)
-
-    def save_overlay(self, path: str | os.PathLike[str], alpha: float = 0.5) -> None:
-        """Writes the picture with its classes laid over it, whole or not at all; the suffix chooses the format.
-
-        Raises:
-            InvalidArgumentError: if Pillow knows no format of that suffix.
-            WriteError: if it cannot be written.
-        """
-        if Path(path).suffix.lower() not in Image.registered_extensions():
-            raise InvalidArgumentError(f"path must end in .png, .jpg or the like, got {os.fspath(path)!r}")
-        picture = Image.fromarray(self.overlay(alpha))
-        with atomic_path(path) as temporary:
-            picture.save(temporary, quality=92)  # formats without loss ignore it
+    path: Path
+    size: tuple[int, int]
+    areas: dict[str, int]
 
 
 class Predictor:
@@ -95,19 +73,36 @@ class Predictor:
     Example:
         ```python
         predictor = Predictor("runs/shapes/model.pt")
-        prediction = predictor("street.jpg")
-        prediction.save("street_labels.png")
+        predictor("street.jpg").save("street_labels.png")
+        for prediction in predictor("pictures/"):  # a folder, a pattern, a video, a list, a generator
+            print(prediction.source, prediction.areas)
         ```
 
     Args:
-        model: a network (it is put in eval mode and on `device`), or the path of a model file.
+        model: a network (it is put in eval mode and on `device`), the path of a model file, or the name of a model.
+        weights: with a model's name: member of its weights enum, the member's name or a checkpoint file; None takes
+            `"DEFAULT"`, and logs that as a warning.
         metadata: names and colours of the classes; None takes what the network's weights or file say.
         preprocessing: from a picture to the network's input; None takes what the network's weights or file say.
-        device: where to compute.
+        device: where to compute; `"auto"` is a GPU where there is one.
+        dtype: number type of the network's weights and of what it computes, `"fp32"`, `"bf16"`, `"fp16"` or torch's;
+            None leaves them as they are. A network that is given is copied for that.
+        tile: (height, width) in pixels, or one number, of the windows that pictures are predicted in, as the network
+            sees them (after `preprocessing`); None predicts them whole.
+        overlap: share 0 to below 1 of a window that overlaps the next one.
+        blend: how overlapping windows are joined: `"hann"` or `"constant"`, see `predict_tiled`.
+        tta: test-time augmentation: True is `predict_tta`'s own, a sequence of scales or a dict of its arguments says
+            which; inside tiles it goes window by window. None or False is none.
+        batch_size: pictures of one size in one pass through the network, and windows where there are tiles.
+        scores: whether predictions have the probability of the class of each pixel.
+        logits: whether predictions have the logits of all classes; K float32 for each pixel.
+        threshold: pixels whose class is less probable than this, 0 to 1, get the metadata's `ignore_index`.
+        min_region: regions of fewer pixels get the class of their largest neighbour. Needs the extra `geo`.
 
     Raises:
         InvalidArgumentError: if the network does not say what is left out here, takes no RGB pictures, has another
-            number of classes than the metadata, or there is no such device.
+            number of classes than the metadata, there is no such device, or another argument is out of range.
+        UnknownNameError: if there is no model or there are no weights of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
     """
@@ -116,84 +111,403 @@ class Predictor:
         self,
         model: nn.Module | str | os.PathLike[str],
         *,
+        weights: Any = None,
         metadata: DatasetMetadata | None = None,
         preprocessing: Preprocessing | None = None,
-        device: str | torch.device = "cpu",
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype | None = None,
+        tile: int | Sequence[int] | None = None,
+        overlap: float = 0.5,
+        blend: Blend = "hann",
+        tta: bool | Sequence[float] | Mapping[str, Any] | None = None,
+        batch_size: int = 1,
+        scores: bool = False,
+        logits: bool = False,
+        threshold: float | None = None,
+        min_region: int = 1,
     ) -> None:
         self.device = _usable_device(device)
-        network = model if isinstance(model, nn.Module) else load_model(model)
+        self.dtype = _usable_dtype(dtype, self.device)
+        self._tta = _tta_options(tta)
+        if type(batch_size) is not int or batch_size < 1:
+            raise InvalidArgumentError(f"batch_size must be a number of pictures from 1 on, got {batch_size!r}")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InvalidArgumentError(f"threshold must be a probability, 0 to 1, or None, got {threshold!r}")
+        if type(min_region) is not int or min_region < 1:
+            raise InvalidArgumentError(f"min_region must be a number of pixels from 1 on, got {min_region!r}")
+        self.tile, self.overlap, self.blend = tile, overlap, blend
+        self.batch_size = batch_size
+        self.scores, self.logits = scores, logits
+        self.threshold, self.min_region = threshold, min_region
+
+        network = load_network(model, weights)
         info = getattr(network, "model_info", None)
         self.metadata = metadata or _from_info(info, "metadata")
         self.preprocessing = preprocessing or _from_info(info, "preprocessing")
-        spec = getattr(network, "build_spec", None)
-        if spec is not None:
-            if spec.arguments.get("num_classes") != self.metadata.num_classes:
-                raise InvalidArgumentError(
-                    f"metadata {self.metadata.name!r} has {self.metadata.num_classes} classes but the model was built "
-                    f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
-                )
-            if spec.arguments.get("in_channels", 3) != 3:
-                raise InvalidArgumentError(
-                    f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB pictures; "
-                    "call the model itself"
-                )
-        self.model = network.to(self.device).eval()
+        _check_fit(network, self.metadata)
+        if self.dtype is not None and network is model:
+            network = copy.deepcopy(network)
+        self.model = network.to(self.device, self.dtype).eval()
+        self._network = _Adapted(self.model, self.dtype, _min_size(network))
+        if self._tta is not None:
+            self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
+        largest = self.metadata.num_classes - 1
+        if threshold is not None:
+            largest = max(largest, self.metadata.ignore_index)
+        self._id_dtype = np.uint8 if largest < 256 else np.uint16
+        if tile is not None:  # what is wrong with the options shows now, not with the first picture
+            self._tiles(torch.zeros(1, 1, 1))
 
-    def __call__(self, image: str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor) -> Prediction:
-        """Predicts one picture.
+    @overload
+    def __call__(self, source: Source) -> Prediction: ...
+
+    @overload
+    def __call__(self, source: Any) -> Any: ...
+
+    def __call__(self, source: Any) -> Any:
+        """Predicts one picture, or yields the predictions of several, as `stream` does.
 
         Args:
-            image: path, PIL picture, array (H, W, 3) or (H, W), or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to
-                1. A file and a PIL picture are turned upright by their EXIF orientation.
+            source: one picture: path, address (http, https), PIL picture, array (H, W, 3) or (H, W), tensor (3, H, W),
+                frame of PyAV; uint8 in 0 to 255 or float in 0 to 1. A file and a PIL picture are turned upright by
+                their EXIF orientation. Or several: a folder, a pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
+                iterable of any of these.
+
+        Returns:
+            A `Prediction`, or an iterator of them where `source` holds several.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            CorruptFileError: if the file cannot be read as a picture.
-            InvalidArgumentError: if it is not one picture.
+            CorruptFileError: if it cannot be read as a picture, or fetched.
+            InvalidArgumentError: if it is no picture.
+            NotEnoughMemoryError: if the picture is too large for the memory.
         """
-        if isinstance(image, str | os.PathLike):
-            image = read_picture(image)
-        elif isinstance(image, Image.Image):
-            image = ImageOps.exif_transpose(image)
-        pixels = as_rgb_tensor(image)
-        if pixels.ndim != 3:
+        if not is_one_picture(source):
+            return self.stream(source)
+        (picture,) = find_pictures(source)
+        (prediction,) = self._predict([(picture, load_picture(picture))])
+        return prediction
+
+    def stream(
+        self, source: Any, *, on_error: Callable[[str | None, UserError], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Yields the predictions of pictures one after the other, in their order.
+
+        A few pictures are decoded ahead while the network computes. `batch_size` pictures of one size in a row share a
+        pass.
+
+        Args:
+            source: one or several pictures, as in `__call__`; those of a folder and a pattern in the order of their
+                names.
+            on_error: called with the name (None for a picture in memory) and the error of a picture that cannot be
+                read or predicted, which is left out. If None the error is raised.
+
+        Raises:
+            UserError: as in `__call__`, where `on_error` is None; and where a folder or a pattern has no pictures or a
+                video breaks off.
+        """
+        lot: list[tuple[Picture, Tensor]] = []
+        for picture, pixels in self._read_ahead(find_pictures(source), on_error):
+            if lot and (pixels.shape != lot[0][1].shape or pixels.dtype != lot[0][1].dtype):
+                yield from self._predict_or_report(lot, on_error)
+                lot = []
+            lot.append((picture, pixels))
+            if len(lot) == self.batch_size:
+                yield from self._predict_or_report(lot, on_error)
+                lot = []
+        if lot:
+            yield from self._predict_or_report(lot, on_error)
+
+    def predict_to_file(
+        self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
+    ) -> FilePrediction:
+        """Predicts a picture of any size window by window, and writes the label map as it grows.
+
+        Neither picture nor label map is held: the memory depends on the tile and the number of classes alone.
+
+        Args:
+            source: path of a TIFF (tiled, best) or another format that GDAL reads, of a `.npy` file or a `.zarr` array;
+                or an array that is read by slices, as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or (C, H, W),
+                uint8 in 0 to 255 or float in 0 to 1. EXIF orientation is not looked at.
+            target: of the label map, whole or not there: `.tif` (tiled, with the palette of the classes and the place
+                on earth of a GeoTIFF), or `.npy` (to be memory-mapped).
+            on_progress: called with the share of the picture that is done, 0 to 1.
+
+        Raises:
+            InvalidArgumentError: if there is no `tile`, the predictor has an option that needs the whole picture, the
+                picture has another type, or `target` ends in something else.
+            FileNotFoundError: if there is no such picture.
+            CorruptFileError: if it cannot be read.
+            WriteError: if the label map cannot be written.
+            MissingDependencyError: if what reads or writes it is not installed.
+        """
+        from seg_models.inference.rasters import npy_writer, open_raster, tiff_writer
+
+        suffix = Path(target).suffix.lower()
+        if suffix not in (".tif", ".tiff", ".npy"):
+            raise InvalidArgumentError(f"target must end in .tif, .tiff or .npy, got {os.fspath(target)!r}")
+        self._check_by_windows()
+        counts = np.zeros(int(np.iinfo(self._id_dtype).max) + 1, np.int64)
+        done = 0
+        with open_raster(source) as raster:
+            size = (raster.height, raster.width)
+            if suffix == ".npy":
+                writer = npy_writer(target, size, self._id_dtype)
+            else:
+                writer = tiff_writer(target, size, self._id_dtype, self.metadata, raster.place)
+
+            def read(*window: int) -> Tensor:
+                return as_rgb_tensor(raster.read(*window))
+
+            with writer as write, _memory_advice(self):
+                blocks = tiled_blocks(
+                    self._predict_windows, read, size, self._source_tile(), self.overlap, self.blend, self.batch_size
+                )
+                for top, left, logits in blocks:
+                    ids, _ = self._decide(logits)
+                    write(top, left, ids)
+                    counts += np.bincount(ids.ravel(), minlength=len(counts))
+                    done += ids.size
+                    if on_progress is not None:
+                        on_progress(done / (size[0] * size[1]))
+        return FilePrediction(Path(target), size, class_areas(counts, self.metadata))
+
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    def _read_ahead(
+        self, pictures: Iterator[Picture], on_error: Callable[[str | None, UserError], None] | None
+    ) -> Iterator[tuple[Picture, Tensor]]:
+        """Yields pictures with their pixels; the next ones are decoded meanwhile."""
+        waiting: deque[tuple[Picture, Future[Tensor]]] = deque()
+        pool = ThreadPoolExecutor(_READERS)
+        try:
+            while True:
+                while len(waiting) < _READERS + self.batch_size and (picture := next(pictures, None)) is not None:
+                    waiting.append((picture, pool.submit(load_picture, picture)))
+                if not waiting:
+                    return
+                picture, future = waiting.popleft()
+                try:
+                    pixels = future.result()
+                except UserError as error:
+                    if on_error is None:
+                        raise
+                    on_error(picture.name, error)
+                    continue
+                yield picture, pixels
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _predict_or_report(
+        self, lot: Sequence[tuple[Picture, Tensor]], on_error: Callable[[str | None, UserError], None] | None
+    ) -> Iterator[Prediction]:
+        try:
+            predictions = list(self._predict(lot))
+        except UserError as error:
+            if on_error is None:
+                raise
+            for picture, _ in lot:
+                on_error(picture.name, error)
+            return
+        yield from predictions
+
+    def _predict(self, lot: Sequence[tuple[Picture, Tensor]]) -> Iterator[Prediction]:
+        """Yields the predictions of pictures of one size and type."""
+        with torch.inference_mode(), _memory_advice(self):
+            inputs = self._prepare(torch.stack([pixels for _, pixels in lot]))
+            size = (lot[0][1].shape[-2], lot[0][1].shape[-1])
+            results = list(self._labels_alone(inputs, size) if self._is_direct(inputs) else self._all(inputs, size))
+        for (picture, pixels), (labels, scores, logits) in zip(lot, results, strict=True):
+            if self.min_region > 1:
+                from seg_models.inference.rasters import remove_small_regions
+
+                labels = remove_small_regions(labels, self.min_region)
+            yield Prediction(labels, self.metadata, picture_array(pixels), scores, logits, picture.name)
+
+    def _prepare(self, pictures: Tensor) -> Tensor:
+        """Returns pictures (N, 3, H, W) as the network takes them, on its device."""
+        height, width = pictures.shape[-2:]
+        size = self.preprocessing.size_of(height, width)
+        if size[0] * size[1] > max(_MOST_ENLARGED, height * width):
             raise InvalidArgumentError(
-                f"image must be one picture (3, H, W), got a batch of shape {tuple(pixels.shape)}; call once for each"
+                f"the preprocessing would enlarge a picture of {height}x{width} pixels (height x width) to "
+                f"{size[0]}x{size[1]}; pass preprocessing= without shorter_side and scale"
             )
-        height, width = pixels.shape[-2:]
-        logits = predict_whole(self.model, self.preprocessing(pixels).to(self.device))
-        if logits.shape[-2:] != (height, width):
-            logits = F.interpolate(logits.float(), (height, width), mode="bilinear", align_corners=False)
-        labels = argmax_labels(logits)[0].cpu().numpy()
-        return Prediction(labels, self.metadata, _as_bytes(pixels))
+        if size == (height, width):  # a quarter of the bytes to move
+            return self.preprocessing(pictures.to(self.device))
+        return self.preprocessing(pictures).to(self.device)
+
+    # ---- from inputs to labels ---------------------------------------------------------------------------------------
+
+    def _is_direct(self, inputs: Tensor) -> bool:
+        """Returns whether labels can be had without the logits of full size."""
+        wants_labels_alone = not (self.scores or self.logits or self.threshold is not None)
+        return wants_labels_alone and self.tile is None and self._tta is None and not self._network.is_small(inputs)
+
+    def _labels_alone(self, inputs: Tensor, size: tuple[int, int]) -> Iterator[tuple[npt.NDArray[Any], None, None]]:
+        if inputs.shape[-2:] == size:
+            labels = predict_labels(self._network, inputs)
+        else:
+            labels = labels_from_logits(predict_whole(self._network, inputs), size)
+        for one in labels.cpu().numpy():
+            yield one, None, None
+
+    def _all(
+        self, inputs: Tensor, size: tuple[int, int]
+    ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]]:
+        same = tuple(inputs.shape[-2:]) == size
+        whole = self._logits(inputs) if self.tile is None else None
+        for number, image in enumerate(inputs):
+            if whole is not None:
+                blocks: Iterable[tuple[int, int, Tensor]] = [(0, 0, whole[number])]
+            else:
+                blocks = self._tiles(image)
+            if not same:
+                blocks = [(0, 0, _resized(_joined(blocks, image)[None], size)[0])]
+            labels = np.empty(size, self._id_dtype)
+            scores = np.empty(size, np.float32) if self.scores else None
+            logits = np.empty((self.metadata.num_classes, *size), np.float32) if self.logits else None
+            for top, left, block in blocks:
+                place = (slice(top, top + block.shape[-2]), slice(left, left + block.shape[-1]))
+                ids, probabilities = self._decide(block)
+                labels[place] = ids
+                if scores is not None and probabilities is not None:
+                    scores[place] = probabilities.cpu().numpy()
+                if logits is not None:
+                    logits[:, place[0], place[1]] = block.float().cpu().numpy()
+            yield labels, scores, logits
+
+    def _logits(self, inputs: Tensor) -> Tensor:
+        """Returns float (N, K, H, W) of inputs (N, 3, H, W)."""
+        if self._tta is None:
+            return predict_whole(self._network, inputs)
+        return predict_tta(self._network, inputs, **self._tta)
+
+    def _tiles(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+        """Yields top, left and logits (K, h, w) of the parts of an input (3, H, W)."""
+        assert self.tile is not None
+
+        def read(top: int, left: int, height: int, width: int) -> Tensor:
+            return image[:, top : top + height, left : left + width]
+
+        size = (image.shape[-2], image.shape[-1])
+        return tiled_blocks(self._logits, read, size, self.tile, self.overlap, self.blend, self.batch_size)
+
+    def _decide(self, logits: Tensor) -> tuple[npt.NDArray[Any], Tensor | None]:
+        """Returns the ids (h, w) of logits (K, h, w), and their probabilities where somebody asks."""
+        ids = argmax_labels(logits).cpu().numpy().astype(self._id_dtype, copy=False)
+        if not self.scores and self.threshold is None:
+            return ids, None
+        probabilities = _top_probabilities(logits)
+        if self.threshold is not None:
+            ids[(probabilities < self.threshold).cpu().numpy()] = self.metadata.ignore_index
+        return ids, probabilities
+
+    # ---- by windows --------------------------------------------------------------------------------------------------
+
+    def _check_by_windows(self) -> None:
+        if self.tile is None:
+            raise InvalidArgumentError("predict_to_file predicts window by window; give the predictor tile=, 512 say")
+        if self.scores or self.logits:
+            raise InvalidArgumentError("predict_to_file writes labels alone; leave out scores= and logits=")
+        if self.min_region > 1:
+            raise InvalidArgumentError(
+                f"min_region={self.min_region} needs the whole label map; leave it out, and sieve the file with GDAL"
+            )
+        if self.preprocessing.shorter_side is not None:
+            raise InvalidArgumentError(
+                f"the preprocessing resizes pictures to a shorter side of {self.preprocessing.shorter_side} pixels, so "
+                "a window says nothing of its scale; pass preprocessing= with a scale, or with neither for the "
+                "picture's own"
+            )
+
+    def _source_tile(self) -> int | tuple[int, ...]:
+        """Returns the size of a window in pixels of the picture, of which the network sees a window of `tile`."""
+        assert self.tile is not None
+        factor = self.preprocessing.scale
+        if factor is None:
+            return self.tile if isinstance(self.tile, int) else tuple(self.tile)
+        tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
+        return tuple(max(1, round(length / factor)) for length in tile)
+
+    def _predict_windows(self, windows: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits = self._logits(self._prepare(windows))
+            return _resized(logits, (windows.shape[-2], windows.shape[-1]))
 
 
-class PictureNotFoundError(UserError, FileNotFoundError):
-    """There is no picture where one was named."""
+class _Adapted(nn.Module):
+    """A network with its number type, to be fed float32 of any size.
 
-    # FileNotFoundError would format its arguments in its own way
-    def __str__(self) -> str:
-        return str(self.args[0])
+    Args:
+        network: as the builders make it.
+        dtype: of its weights; None where they are what its inputs are.
+        min_size: smallest height and width that it takes; smaller inputs are filled up with zeros, the mean colour.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int) -> None:
+        super().__init__()
+        self._call = network  # in eval mode, and so is this
+        self._dtype = dtype
+        self._min_size = min_size
+        self.upsampling = getattr(network, "upsampling", {})
+        self.eval()
+
+    def is_small(self, images: Tensor) -> bool:
+        """Returns whether images are smaller than what the network takes."""
+        return min(images.shape[-2:]) < self._min_size
+
+    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the network's outputs before the final resize."""
+        outputs: dict[str, Tensor] = self._call.forward_logits(images.to(self._dtype))  # type: ignore[operator]
+        return outputs
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns float32 logits (N, K, H, W) as `"out"`."""
+        height, width = images.shape[-2:]
+        if self.is_small(images):
+            missing = (max(0, self._min_size - width), max(0, self._min_size - height))
+            images = F.pad(images, (0, missing[0], 0, missing[1]))
+        logits = self._call(images.to(self._dtype))["out"]
+        return {"out": logits[..., :height, :width].float()}
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Returns a picture file decoded and upright.
+def load_network(
+    model: nn.Module | str | os.PathLike[str], weights: Any = None, say: Callable[[str], None] = logger.warning
+) -> nn.Module:
+    """Returns the network that a user names.
+
+    Args:
+        model: a network, the path of a model file, or the name of a model.
+        weights: of a model by name; None takes `"DEFAULT"`.
+        say: called with a sentence that tells which weights were taken where none are named.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be read as a picture.
+        InvalidArgumentError: if weights are given with what has its own, or a model by name has none.
+        UnknownNameError: if there is no model or there are no weights of that name.
+        FileNotFoundError: if there is no such model file.
+        CorruptFileError: if the model file is damaged.
     """
-    if not Path(path).is_file():
-        raise PictureNotFoundError(f"there is no picture {os.fspath(path)}; check the path")
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    # Pillow raises SyntaxError for some damaged PNGs and plain errors of the decoders for other files
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise CorruptFileError(
-            f"{os.fspath(path)} cannot be read as a picture: {error}; replace it or leave it out"
-        ) from error
+    if isinstance(model, nn.Module):
+        if weights is not None:
+            raise InvalidArgumentError(f"weights={weights!r} cannot be used with a network, which holds its own")
+        return model
+    name = os.fspath(model)
+    if isinstance(model, os.PathLike) or looks_like_path(name):
+        if weights is not None:
+            raise InvalidArgumentError(
+                f"weights {weights} cannot be used with model file {name}, which holds its own; leave it out"
+            )
+        return load_model(name)
+    entry = MODELS.entry(name)
+    if weights is None:
+        if not isinstance(entry, ModelEntry) or entry.default_weights is None:
+            raise InvalidArgumentError(
+                f"model {name!r} has no published weights; give a model file (training writes model.pt), or weights"
+            )
+        weights = "DEFAULT"
+        say(f"no weights named, taking {entry.weights_enum}.{entry.default_weights}")
+    return get_model(name, weights=weights)
 
 
 def _from_info(info: ModelInfo | None, name: str) -> Any:
@@ -205,7 +519,33 @@ def _from_info(info: ModelInfo | None, name: str) -> Any:
     return getattr(info, name)
 
 
+def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
+    spec = getattr(network, "build_spec", None)
+    if spec is None:
+        return
+    if spec.arguments.get("num_classes") != metadata.num_classes:
+        raise InvalidArgumentError(
+            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built "
+            f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
+        )
+    if spec.arguments.get("in_channels", 3) != 3:
+        raise InvalidArgumentError(
+            f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB pictures; "
+            "call the model itself"
+        )
+
+
+def _min_size(network: nn.Module) -> int:
+    spec = getattr(network, "build_spec", None)
+    if spec is None or spec.builder not in MODELS:
+        return 1
+    return getattr(MODELS.entry(spec.builder), "min_size", 1)
+
+
 def _usable_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        return torch.device(next(name for name, there in available.items() if there))
     try:
         return torch.empty(0, device=device).device
     except (
@@ -217,16 +557,80 @@ def _usable_device(device: str | torch.device) -> torch.device:
         raise InvalidArgumentError(f"device {str(device)!r} cannot be used: {reason}; 'cpu' always can") from error
 
 
-def _as_bytes(pixels: Tensor) -> npt.NDArray[np.uint8]:
-    if pixels.dtype != torch.uint8:
-        pixels = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
-    array: npt.NDArray[np.uint8] = pixels.cpu().permute(1, 2, 0).contiguous().numpy()
-    return array
+def _usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and chosen not in _DTYPES.values():
+        raise InvalidArgumentError(f"dtype must be one of {', '.join(_DTYPES)}, torch's names or None, got {dtype!r}")
+    if chosen == torch.float16 and device.type == "cpu":
+        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "bf16"')
+    return chosen
 
 
-def _palette(metadata: DatasetMetadata) -> list[int]:
-    """Returns the PNG palette: red, green, blue of each of the 256 ids."""
-    colors = [*metadata.colors, *[(0, 0, 0)] * (_PALETTE_SIZE - metadata.num_classes)]
-    if metadata.ignore_index < _PALETTE_SIZE:
-        colors[metadata.ignore_index] = metadata.ignore_color
-    return [channel for color in colors for channel in color]
+def _tta_options(tta: bool | Sequence[float] | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the arguments of `predict_tta`, checked, or None."""
+    if tta is None or tta is False:
+        return None
+    if tta is True:
+        return {}
+    options = dict(tta) if isinstance(tta, Mapping) else {"scales": tuple(tta)}
+    known = ("scales", "hflip", "vflip", "quarter_turns", "left_right_pairs")
+    for name in options:
+        if name not in known:
+            raise InvalidArgumentError(f"tta has no option {name!r}; it has {', '.join(known)}")
+    scales = options.get("scales", (1.0,))
+    if not scales or not all(isinstance(s, int | float) and 0 < s < math.inf for s in scales):
+        raise InvalidArgumentError(f"tta must have scales above 0, got {scales!r}")
+    return options
+
+
+def _joined(blocks: Iterable[tuple[int, int, Tensor]], image: Tensor) -> Tensor:
+    """Returns the logits (K, H, W) of an input (3, H, W) from those of its parts."""
+    result: Tensor | None = None
+    for top, left, block in blocks:
+        if block.shape[-2:] == image.shape[-2:]:
+            return block
+        if result is None:
+            result = block.new_empty(block.shape[0], *image.shape[-2:])
+        result[:, top : top + block.shape[-2], left : left + block.shape[-1]] = block
+    assert result is not None
+    return result
+
+
+def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+
+
+def _top_probabilities(logits: Tensor) -> Tensor:
+    """Returns float32 (H, W), the softmax of the largest of logits (K, H, W); a few rows at a time."""
+    rows = max(1, _SCORE_STRIP // (logits.shape[0] * logits.shape[2]))
+    parts = []
+    for strip in torch.split(logits, rows, 1):
+        floats = strip.float()
+        parts.append((floats - floats.amax(0)).exp_().sum(0).reciprocal_())
+    return torch.cat(parts)
+
+
+@contextlib.contextmanager
+def _memory_advice(predictor: Predictor) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, UserError) or not is_out_of_memory(error):
+            raise
+        advice = []
+        if predictor.tile is None:
+            advice.append("predict in windows: tile=512, say")
+        else:
+            advice.append(f"take a smaller tile (now {predictor.tile})")
+        if predictor.batch_size > 1:
+            advice.append(f"lower batch_size (now {predictor.batch_size})")
+        if predictor.logits:
+            advice.append("do without logits=True")
+        if predictor.dtype is None:
+            advice.append('set dtype="bf16"')
+        reason = str(error).partition("\n")[0]
+        raise NotEnoughMemoryError(
+            f"there is not enough memory for the picture ({reason}); {', or '.join(advice)}"
+        ) from error
