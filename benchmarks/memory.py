@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.case import Case, find_case
 from benchmarks.timing import limit_threads, shuffled
 
-__all__ = ["can_measure_memory", "measure_memory"]
+__all__ = ["can_measure_memory", "measure_memory", "reset_peak", "status_mib"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _CLEAR = Path("/proc/self/clear_refs")
@@ -62,15 +62,21 @@ def _measure_one(case: Case, name: str, quick: bool) -> float:
         work = case.contender(name).prepare(case.make_inputs(quick))
         work()
         gc.collect()
-        _CLEAR.write_text(_RESET_PEAK)
-        before = _status_mib("VmRSS")
+        reset_peak()
+        before = status_mib("VmRSS")
         result = work()  # kept, so that it counts
-        extra = _status_mib("VmHWM") - before
+        extra = status_mib("VmHWM") - before
         del result
     return max(0.0, extra)
 
 
-def _status_mib(field: str) -> float:
+def reset_peak() -> None:
+    """Lets the kernel forget the largest size of this process."""
+    _CLEAR.write_text(_RESET_PEAK)
+
+
+def status_mib(field: str) -> float:
+    """Returns the resident size of this process in MiB: `"VmRSS"` that of now, `"VmHWM"` the largest."""
     lines = _STATUS.read_text().splitlines()
     kib = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return int(kib) / 1024
