@@ -12,7 +12,8 @@ from seg_core import Preprocessing, resolve_metadata, save_model
 from seg_models import get_model
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md")), ROOT / "docs" / "training.md"]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("packages/*/README.md"))]
+PAGES += [ROOT / "docs" / "inference.md", ROOT / "docs" / "training.md"]
 
 
 def find_examples(page):
@@ -44,7 +45,9 @@ def workplace(tmp_path, monkeypatch):
     """A folder that holds what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     make_own_data(tmp_path / "my_data")
-    Image.new("RGB", (64, 48), "gray").save(tmp_path / "street.jpg")
+    (tmp_path / "pictures").mkdir()
+    for name in ("street.jpg", "pictures/a.png", "town.tif"):
+        Image.new("RGB", (64, 48), "gray").save(tmp_path / name)
     metadata = resolve_metadata("Shapes")
     model = get_model("enet", num_classes=metadata.num_classes)
     save_model(model, tmp_path / "runs" / "shapes" / "model.pt", metadata=metadata, preprocessing=Preprocessing())
@@ -68,6 +71,7 @@ def test_example_runs_as_it_stands(page, code, workplace):
         "CONTRIBUTING.md",
         "benchmarks/README.md",
         "docs/config.md",
+        "docs/inference.md",
         "docs/losses.md",
         "docs/performance.md",
         "docs/training.md",

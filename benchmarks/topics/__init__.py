@@ -6,6 +6,8 @@ TOPICS = {
     "label-remap": "benchmarks.topics.label_remap:CASES",
     "argmax": "benchmarks.topics.argmax:CASES",
     "labels": "benchmarks.topics.labels:CASES",
+    "sliding-window": "benchmarks.topics.sliding_window:CASES",
+    "tta": "benchmarks.topics.tta:CASES",
     "losses": "benchmarks.topics.losses:CASES",
     "optimizers": "benchmarks.topics.optimizers:CASES",
     "networks": "benchmarks.topics.networks:CASES",

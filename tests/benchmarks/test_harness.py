@@ -109,15 +109,15 @@ def test_time_case_threads_are_limited_during_the_case_only():
 
 
 KEPT = """
-from benchmarks.memory import _status_mib
+from benchmarks.memory import status_mib
 from benchmarks.timing import keep_freed_memory
 
 def grown(keep):
-    before = _status_mib("VmRSS")
+    before = status_mib("VmRSS")
     with keep_freed_memory(keep):
         buffer = b"x" * (64 * 2**20)
         del buffer
-        return _status_mib("VmRSS") - before
+        return status_mib("VmRSS") - before
 
 print(grown(False), grown(True), grown(False))
 """

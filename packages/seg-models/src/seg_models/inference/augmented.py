@@ -14,6 +14,7 @@ from seg_models.inference.whole import predict_whole
 __all__ = ["predict_tta"]
 
 _LEAST = 1e-12  # probability, whose logarithm is finite
+_STRIP = 2**18  # elements
 
 
 def predict_tta(
@@ -34,7 +35,8 @@ def predict_tta(
     Args:
         model: a network as the builders make it, in eval mode.
         images: float (N, C, H, W), normalised RGB where C is 3, on the model's device.
-        scales: factors of height and width; the images are resized bilinearly, antialiased where they shrink.
+        scales: factors of height and width; the images are resized bilinearly, antialiased where they shrink, and their
+            logits back, bilinearly.
         hflip: whether each is also predicted mirrored left to right.
         vflip: whether each is also predicted upside down.
         quarter_turns: whether each is also predicted turned by 90, 180 and 270 degrees.
@@ -58,25 +60,44 @@ def predict_tta(
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
     height, width = images.shape[-2:]
     total: Tensor | None = None
+    passes = 0
     with torch.inference_mode():
-        for factor in factors:
-            resized = _resized(images, (max(1, round(height * factor)), max(1, round(width * factor))))
-            for turns, up, mirrored in _variants(hflip, vflip, quarter_turns):
+        for turns, up, mirrored in _variants(hflip, vflip, quarter_turns):
+            # the scales of one variant are summed as the network sees it, so that it is turned back but once
+            turned = (width, height) if turns % 2 else (height, width)
+            part: Tensor | None = None
+            for factor in factors:
+                resized = _resized(images, (max(1, round(height * factor)), max(1, round(width * factor))))
                 logits = predict(model, _changed(resized, turns, up, mirrored))
                 if not logits.is_floating_point():
                     raise InvalidArgumentError("predict must give logits, got labels: set its output to logits")
-                back = _changed_back(logits, turns, up, mirrored)
-                if up != mirrored:  # both together are half a turn, which leaves left and right as they are
-                    back = _swapped(back, pairs)
-                probabilities = _resized(back.float(), (height, width)).softmax(1)
-                if total is None:
-                    total = probabilities
-                    passes = 1
-                else:
-                    total += probabilities
-                    passes += 1
+                part = _add_probabilities(part, _upsampled(logits.float(), turned))
+                passes += 1
+            assert part is not None
+            back = _changed_back(part, turns, up, mirrored)
+            if up != mirrored:  # both together are half a turn, which leaves left and right as they are
+                back = _swapped(back, pairs)
+            total = back if total is None else total.add_(back)
+            del part, back  # before the next variant needs its own
         assert total is not None
         return total.div_(passes).clamp_(min=_LEAST).log_()
+
+
+def _add_probabilities(total: Tensor | None, logits: Tensor) -> Tensor:
+    """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which stay in the cache."""
+    if total is None:
+        return logits.softmax(1)
+    rows = max(1, _STRIP // (logits.shape[1] * logits.shape[3]))
+    for image, target in zip(logits, total, strict=True):
+        for strip, place in zip(image.split(rows, 1), target.split(rows, 1), strict=True):
+            place += strip.softmax(0)
+    return total
+
+
+def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 def _variants(hflip: bool, vflip: bool, quarter_turns: bool) -> Iterator[tuple[int, bool, bool]]:
