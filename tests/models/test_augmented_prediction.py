@@ -5,9 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import seg_models
 from seg_core.errors import InvalidArgumentError
 from seg_models import predict_tta
 from seg_models.inference.augmented import _changed, _changed_back, _variants
+from seg_models.inference.scratch import Scratch
 from seg_models.inference.tiled import predict_tiled
 
 
@@ -129,3 +131,30 @@ def test_works_within_tiles_and_tiles_within_it():
 def test_wrong_arguments_are_told(options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         predict_tta(PerPixel(), images(), **options)
+
+
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "enet"])
+def test_network_by_its_own_resize_gives_what_its_forward_gives(name):
+    """LRASPP ends with a bilinear resize, which is done in memory that is used again; ENet does not."""
+    torch.manual_seed(0)
+    model = seg_models.get_model(name, num_classes=4).eval()
+    picture = torch.randn(2, 3, 40, 56)
+    options = {"scales": (0.75, 1.0, 1.5), "vflip": True, "left_right_pairs": [(0, 2)]}
+    found = predict_tta(model, picture, **options)
+    expected = predict_tta(model, picture, predict=lambda network, images: network(images)["out"], **options)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_memory_of_a_resize_is_used_again(align_corners):
+    scratch = Scratch()
+    places = set()
+    for size in ((24, 30), (6, 50), (1, 1)):
+        logits = torch.randn(2, 3, 7, 9)
+        found = scratch.resize(logits, size, align_corners, room=24 * 30)
+        places.add(found.data_ptr())
+        expected = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
+        assert torch.equal(found, expected)
+    assert len(places) == 1
+    half = scratch.resize(torch.randn(1, 2, 4, 4, dtype=torch.float64), (8, 8))
+    assert (half.dtype, half.shape) == (torch.float64, (1, 2, 8, 8))

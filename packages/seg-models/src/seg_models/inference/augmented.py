@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
+from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 
 __all__ = ["predict_tta"]
@@ -59,45 +60,54 @@ def predict_tta(
         )
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
     height, width = images.shape[-2:]
+    sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
+    room = max(h * w for h, w in sizes)
+    scratch, scratch_of_size = Scratch(), Scratch()
     total: Tensor | None = None
     passes = 0
     with torch.inference_mode():
-        for turns, up, mirrored in _variants(hflip, vflip, quarter_turns):
-            # the scales of one variant are summed as the network sees it, so that it is turned back but once
-            turned = (width, height) if turns % 2 else (height, width)
-            part: Tensor | None = None
-            for factor in factors:
-                resized = _resized(images, (max(1, round(height * factor)), max(1, round(width * factor))))
-                logits = predict(model, _changed(resized, turns, up, mirrored))
+        for size in sizes:
+            resized = _resized(images, size)
+            for turns, up, mirrored in _variants(hflip, vflip, quarter_turns):
+                changed = _changed(resized, turns, up, mirrored)
+                if predict is predict_whole:
+                    logits = logits_into(scratch, model, changed, room)
+                else:
+                    logits = predict(model, changed)
                 if not logits.is_floating_point():
                     raise InvalidArgumentError("predict must give logits, got labels: set its output to logits")
-                part = _add_probabilities(part, _upsampled(logits.float(), turned))
+                if turns or up:  # what is mirrored alone is turned back as it is added
+                    logits = _changed_back(logits, turns, up, mirrored)
+                logits = logits.float()
+                if tuple(logits.shape[-2:]) != (height, width):
+                    logits = scratch_of_size.resize(logits, (height, width))
+                if total is None:
+                    total = torch.zeros_like(logits, memory_format=torch.contiguous_format)
+                # mirrored and upside down is half a turn, which leaves left and right as they are
+                order = _swapped_order(logits.shape[1], pairs) if up != mirrored else None
+                _add_probabilities(total, logits, order, mirrored and not (turns or up))
+                del logits  # before the next pass needs the memory
                 passes += 1
-            assert part is not None
-            back = _changed_back(part, turns, up, mirrored)
-            if up != mirrored:  # both together are half a turn, which leaves left and right as they are
-                back = _swapped(back, pairs)
-            total = back if total is None else total.add_(back)
-            del part, back  # before the next variant needs its own
         assert total is not None
         return total.div_(passes).clamp_(min=_LEAST).log_()
 
 
-def _add_probabilities(total: Tensor | None, logits: Tensor) -> Tensor:
-    """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which stay in the cache."""
-    if total is None:
-        return logits.softmax(1)
+def _add_probabilities(total: Tensor, logits: Tensor, order: Tensor | None, mirrored: bool) -> None:
+    """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which stay in the cache.
+
+    Args:
+        total: float32 (N, K, H, W).
+        logits: floats of the same shape.
+        order: int64 (K,), which class comes in the place of each, or None.
+        mirrored: whether the rows run from right to left.
+    """
     rows = max(1, _STRIP // (logits.shape[1] * logits.shape[3]))
     for image, target in zip(logits, total, strict=True):
         for strip, place in zip(image.split(rows, 1), target.split(rows, 1), strict=True):
-            place += strip.softmax(0)
-    return total
-
-
-def _upsampled(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            probabilities = strip.softmax(0)
+            if order is not None:
+                probabilities = probabilities[order]
+            place += probabilities.flip(-1) if mirrored else probabilities
 
 
 def _variants(hflip: bool, vflip: bool, quarter_turns: bool) -> Iterator[tuple[int, bool, bool]]:
@@ -132,17 +142,18 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
-def _swapped(logits: Tensor, pairs: Sequence[Sequence[int]]) -> Tensor:
+def _swapped_order(num_classes: int, pairs: Sequence[Sequence[int]]) -> Tensor | None:
+    """Returns which class takes the place of each where left and right are exchanged; None where there are no pairs."""
     if not pairs:
-        return logits
-    order = list(range(logits.shape[1]))
+        return None
+    order = list(range(num_classes))
     for left, right in pairs:
-        if not (0 <= left < len(order) and 0 <= right < len(order)):
+        if not (0 <= left < num_classes and 0 <= right < num_classes):
             raise InvalidArgumentError(
-                f"left_right_pairs must hold class ids 0 to {len(order) - 1}, got {[left, right]}"
+                f"left_right_pairs must hold class ids 0 to {num_classes - 1}, got {[left, right]}"
             )
         order[left], order[right] = right, left
-    return logits[:, order]
+    return torch.tensor(order)
 
 
 def _pairs_of(model: nn.Module) -> Sequence[Sequence[int]]:
