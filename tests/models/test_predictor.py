@@ -13,6 +13,7 @@ import seg_models
 from seg_core.errors import CorruptFileError, InvalidArgumentError, NotEnoughMemoryError
 from seg_core.metadata import DatasetMetadata
 from seg_core.preprocessing import Preprocessing
+from seg_core.registry import MODELS
 from seg_models import Prediction, Predictor, predict_whole
 
 ROW = np.array([0, 100, 250, 10], np.uint8)
@@ -476,3 +477,21 @@ def test_address_that_stalls_or_has_nothing_is_one_clear_error(shades, server, t
     with pytest.raises(CorruptFileError, match=r"gone.png cannot be fetched: .*status 404"):
         Predictor(shades)(f"{server}/gone.png")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": 16}, {"tta": [0.5, 1.0]}, {"scores": True}])
+def test_picture_smaller_than_the_network_takes_is_filled_up(options):
+    name = "fcn_vgg16"
+    assert MODELS.entry(name).min_size == 32
+    torch.manual_seed(0)
+    model = seg_models.get_model(name, num_classes=2)
+    metadata = DatasetMetadata("two", ("sky", "ground"))
+    predictor = Predictor(model, metadata=metadata, preprocessing=Preprocessing(), logits=True, **options)
+    picture = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    prediction = predictor(picture)
+    assert prediction.labels.shape == (20, 40)
+    if not options:
+        filled = torch.nn.functional.pad(Preprocessing()(picture), (0, 0, 0, 12))
+        with torch.inference_mode():
+            expected = model(filled)["out"][0, :, :20]
+        np.testing.assert_array_equal(prediction.logits, expected.numpy())

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import logging
 import math
 import os
@@ -37,6 +38,7 @@ from seg_models.inference.augmented import predict_tta
 from seg_models.inference.labels import labels_from_logits, predict_labels
 from seg_models.inference.pictures import Picture, Source, find_pictures, is_one_picture, load_picture
 from seg_models.inference.prediction import Prediction, class_areas
+from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, tiled_blocks
 from seg_models.inference.whole import predict_whole
 
@@ -148,7 +150,10 @@ class Predictor:
         if self.dtype is not None and network is model:
             network = copy.deepcopy(network)
         self.model = network.to(self.device, self.dtype).eval()
-        self._network = _Adapted(self.model, self.dtype, _min_size(network))
+        least = _min_size(network)
+        self._network = _Adapted(self.model, self.dtype, least)
+        # where inputs may be filled up and outputs cut, the last resize is not all that follows `forward_logits`
+        self._any_size = _Adapted(self.model, self.dtype, least, resizes=least == 1)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
         largest = self.metadata.num_classes - 1
@@ -260,8 +265,15 @@ class Predictor:
                 return as_rgb_tensor(raster.read(*window))
 
             with writer as write, _memory_advice(self):
+                logits_of = self._of_windows()
                 blocks = tiled_blocks(
-                    self._predict_windows, read, size, self._source_tile(), self.overlap, self.blend, self.batch_size
+                    lambda windows: self._predict_windows(logits_of, windows),
+                    read,
+                    size,
+                    self._source_tile(),
+                    self.overlap,
+                    self.blend,
+                    self.batch_size,
                 )
                 for top, left, logits in blocks:
                     ids, _ = self._decide(logits)
@@ -380,8 +392,14 @@ class Predictor:
     def _logits(self, inputs: Tensor) -> Tensor:
         """Returns float (N, K, H, W) of inputs (N, 3, H, W)."""
         if self._tta is None:
-            return predict_whole(self._network, inputs)
-        return predict_tta(self._network, inputs, **self._tta)
+            return predict_whole(self._any_size, inputs)
+        return predict_tta(self._any_size, inputs, **self._tta)
+
+    def _of_windows(self) -> Callable[[Tensor], Tensor]:
+        """Returns what gives the logits of windows, valid until the next ones."""
+        if self._tta is not None:
+            return self._logits
+        return torch.inference_mode()(functools.partial(logits_into, Scratch(), self._any_size))
 
     def _tiles(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """Yields top, left and logits (K, h, w) of the parts of an input (3, H, W)."""
@@ -391,7 +409,7 @@ class Predictor:
             return image[:, top : top + height, left : left + width]
 
         size = (image.shape[-2], image.shape[-1])
-        return tiled_blocks(self._logits, read, size, self.tile, self.overlap, self.blend, self.batch_size)
+        return tiled_blocks(self._of_windows(), read, size, self.tile, self.overlap, self.blend, self.batch_size)
 
     def _decide(self, logits: Tensor) -> tuple[npt.NDArray[Any], Tensor | None]:
         """Returns the ids (h, w) of logits (K, h, w), and their probabilities where somebody asks."""
@@ -430,9 +448,9 @@ class Predictor:
         tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
         return tuple(max(1, round(length / factor)) for length in tile)
 
-    def _predict_windows(self, windows: Tensor) -> Tensor:
+    def _predict_windows(self, logits_of: Callable[[Tensor], Tensor], windows: Tensor) -> Tensor:
         with torch.inference_mode():
-            logits = self._logits(self._prepare(windows))
+            logits = logits_of(self._prepare(windows))
             return _resized(logits, (windows.shape[-2], windows.shape[-1]))
 
 
@@ -443,14 +461,15 @@ class _Adapted(nn.Module):
         network: as the builders make it.
         dtype: of its weights; None where they are what its inputs are.
         min_size: smallest height and width that it takes; smaller inputs are filled up with zeros, the mean colour.
+        resizes: whether it tells of the network's last resize, so that callers may do that themselves.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int, *, resizes: bool = True) -> None:
         super().__init__()
         self._call = network  # in eval mode, and so is this
         self._dtype = dtype
         self._min_size = min_size
-        self.upsampling = getattr(network, "upsampling", {})
+        self.upsampling = getattr(network, "upsampling", {}) if resizes else {}
         self.eval()
 
     def is_small(self, images: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
+from seg_models.inference.scratch import Scratch, logits_into
 
 __all__ = ["Blend", "Output", "predict_tiled", "tiled_blocks", "window_starts"]
 
@@ -70,7 +71,7 @@ def predict_tiled(
     if not len(images):
         raise InvalidArgumentError("images must hold at least one image, got none")
     plan = _Plan.of((images.shape[-2], images.shape[-1]), size, overlap, blend)
-    predict = functools.partial(_logits, model)
+    predict = functools.partial(_logits, Scratch(), model)
     result: Tensor | None = None
 
     def logits_of(index: int, logits: Tensor) -> Tensor:
@@ -418,8 +419,8 @@ def _turns(first: int, end: int, depth: int) -> Iterator[tuple[int, int, int]]:
         first = stop
 
 
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = model(images)["out"]
+def _logits(scratch: Scratch, model: nn.Module, images: Tensor) -> Tensor:
+    logits: Tensor = logits_into(scratch, model, images)
     return logits
 
 
