@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
-from seg_core.metrics import MetricStore, scores_from_confusion
+from seg_core.metrics.metric_store import MetricStore, scores_from_confusion
 
 DTYPES = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
@@ -398,7 +398,7 @@ REDUCING_PROCESS = """
 import sys
 import numpy as np, torch, torch.distributed as dist
 from seg_core.errors import LabelOutOfRangeError
-from seg_core.metrics import MetricStore
+from seg_core.metrics.metric_store import MetricStore
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as TF
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.transforms import SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform
 
 
 def generator(seed=0):

@@ -41,7 +41,7 @@ from seg_core.metadata import (
     list_label_sets as list_label_sets,
     resolve_metadata as resolve_metadata,
 )
-from seg_core.metrics import (
+from seg_core.metrics.metric_store import (
     MetricStore as MetricStore,
     scores_from_confusion as scores_from_confusion,
 )
@@ -58,7 +58,7 @@ from seg_core.randomness import (
     seed as seed,
 )
 from seg_core.registry import Registry as Registry
-from seg_core.transforms import SegmentationTransform as SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform as SegmentationTransform
 from seg_core.weights import (
     Weights as Weights,
     WeightsEnum as WeightsEnum,

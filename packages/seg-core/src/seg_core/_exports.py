@@ -21,12 +21,12 @@ EXPORTS = {
         "figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
         "label_map": ["IGNORE", "LabelMap"],
         "metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
-        "metrics": ["MetricStore", "scores_from_confusion"],
+        "metrics.metric_store": ["MetricStore", "scores_from_confusion"],
         "model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
         "preprocessing": ["Preprocessing"],
         "randomness": ["sample_generator", "seed"],
         "registry": ["Registry"],
-        "transforms": ["SegmentationTransform"],
+        "transforms.crop": ["SegmentationTransform"],
         "weights": ["Weights", "WeightsEnum"],
     }.items()
     for name in names

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
-from seg_core.metrics import MetricStore
+from seg_core.metrics.metric_store import MetricStore
 
 __all__ = ["PixelCounts", "class_weights", "count_pixels"]
 

@@ -22,7 +22,7 @@ from seg_core.metadata import DatasetMetadata
 from seg_core.preprocessing import Preprocessing
 from seg_core.randomness import sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
-from seg_core.transforms import SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.engine import Parts
 from seg_train.loggers.base import Logger

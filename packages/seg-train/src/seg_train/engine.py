@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seg_core.argmax import argmax_labels
 from seg_core.augment import SegmentationAugment
 from seg_core.interfaces import Predict
-from seg_core.metrics import MetricStore
+from seg_core.metrics.metric_store import MetricStore
 from seg_core.randomness import sample_generator
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.losses.sharing import share_of

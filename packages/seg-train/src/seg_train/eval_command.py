@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from seg_core.interfaces import JointTransform, Predict, SegmentationDataset
-    from seg_core.metrics import MetricStore
+    from seg_core.metrics.metric_store import MetricStore
     from seg_core.preprocessing import Preprocessing
     from seg_train.samples import Batch
 
@@ -410,7 +410,7 @@ class _Resize:
             mask: class ids (H, W).
             generator: draws, but nothing depends on it.
         """
-        from seg_core.transforms import SegmentationTransform
+        from seg_core.transforms.crop import SegmentationTransform
 
         height, width = image.shape[-2:]
         size = self.preprocessing.size_of(height, width)
@@ -432,7 +432,7 @@ def _common_factor(lengths: tuple[int, int], targets: tuple[int, int]) -> float:
 
 
 def _choose_transform(preprocessing: "Preprocessing", ignore_index: int) -> "JointTransform":
-    from seg_core.transforms import SegmentationTransform
+    from seg_core.transforms.crop import SegmentationTransform
 
     if preprocessing.scale in (None, 1) and preprocessing.shorter_side is None:
         return SegmentationTransform(mask_fill=ignore_index)
@@ -520,7 +520,7 @@ def _evaluate(
     import torch
 
     from seg_core.augment import SegmentationAugment
-    from seg_core.metrics import MetricStore
+    from seg_core.metrics.metric_store import MetricStore
     from seg_train.engine import evaluate_batches
     from seg_train.losses.cross_entropy import CrossEntropyLoss
     from seg_train.progress import make_progress

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from seg_core.augment import SegmentationAugment
 from seg_core.interfaces import JointTransform, SegmentationDataset
-from seg_core.metrics import MetricStore
+from seg_core.metrics.metric_store import MetricStore
 from seg_core.registry import PREDICTORS
-from seg_core.transforms import SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform
 from seg_train.engine import evaluate_batches
 from seg_train.samples import Loader, evaluation_plan
 

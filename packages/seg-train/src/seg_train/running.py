@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from seg_core.metrics import MetricStore, scores_from_confusion
+from seg_core.metrics.metric_store import MetricStore, scores_from_confusion
 from seg_train.engine import StepResult
 
 __all__ = ["RunningScores", "StepWindow", "memory_mib"]

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import sample_generator, sample_seed
-from seg_core.transforms import SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform
 
 __all__ = ["Batch", "ClassWindow", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 

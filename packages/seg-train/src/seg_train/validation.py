@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from seg_core.interfaces import Predict
-from seg_core.metrics import MetricStore
+from seg_core.metrics.metric_store import MetricStore
 from seg_train.building import RunData
 from seg_train.config.schema import TrainConfig
 from seg_train.engine import evaluate_batches

@@ -18,7 +18,7 @@ from seg_core.class_balance import class_weights
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULES, Registry
-from seg_core.transforms import SegmentationTransform
+from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,

@@ -1,0 +1,1 @@
+"""What an image and its mask go through: the crop of a training sample."""
