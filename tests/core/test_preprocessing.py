@@ -125,9 +125,9 @@ def test_call_wrong_image_is_told(image, words):
         ({"std": (0.5, 0.0, 0.5)}, "std must be three numbers above 0"),
         ({"scale": 0}, "scale must be a factor above 0 or None, got 0"),
         ({"scale": float("inf")}, "scale must be a factor"),
-        ({"shorter_side": 0}, "shorter_side must be pixels, an int of at least 1, or None, got 0"),
+        ({"shorter_side": 0}, "shorter_side must be pixels, an integer >= 1, or None, got 0"),
         ({"shorter_side": 1.5}, "got 1.5"),
-        ({"scale": 0.5, "shorter_side": 3}, "exclude each other, got scale=0.5 and shorter_side=3"),
+        ({"scale": 0.5, "shorter_side": 3}, "exclude each other, got scale=0.5, shorter_side=3"),
     ],
 )
 def test_init_wrong_argument_is_told(options, words):
@@ -178,3 +178,42 @@ def test_resize_image_same_size_is_the_image():
     image = torch.zeros(3, 4, 5, dtype=torch.uint8)
     assert resize_image(image, (4, 5)) is image
     assert resize_image(image, (2, 3)).shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"),
+    [
+        ({}, (45, 61)),
+        ({"scale": 0.5}, (22, 30)),
+        ({"shorter_side": 90}, (90, 122)),
+        ({"longer_side": 30}, (22, 30)),
+        ({"longer_side": 1}, (1, 1)),
+        ({"size": [7, 9]}, (7, 9)),
+    ],
+)
+def test_every_form_of_resize_gives_its_size_and_survives_a_dict(resize, size):
+    preprocessing = Preprocessing(scale=2.0).with_resize(resize)
+    assert preprocessing.size_of(45, 61) == size
+    assert preprocessing.resize == resize
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    assert preprocessing(torch.zeros(3, 45, 61, dtype=torch.uint8)).shape[-2:] == size
+
+
+def test_factor_of_one_is_no_resize():
+    assert Preprocessing(scale=1.0).resize == {}
+
+
+@pytest.mark.parametrize(
+    ("resize", "message"),
+    [
+        ({"scael": 0.5}, r"got \{'scael': 0.5\}. Did you mean 'scale'"),
+        ({"scale": 0.5, "size": [1, 2]}, "resize must be one of"),
+        ({"size": 5}, r"size must be \(height, width\) in pixels"),
+        ({"size": [5, 0]}, r"size must be \(height, width\) in pixels"),
+        ({"longer_side": 0}, "longer_side must be pixels, an integer >= 1"),
+        ({"scale": 0}, "scale must be a factor above 0"),
+    ],
+)
+def test_wrong_resize_is_refused(resize, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        Preprocessing().with_resize(resize)

@@ -45,6 +45,7 @@ from seg_core.metrics.metric_store import (
     MetricStore as MetricStore,
     scores_from_confusion as scores_from_confusion,
 )
+from seg_core.metrics.protocol import EvaluationProtocol as EvaluationProtocol
 from seg_core.model_file import (
     BuildSpec as BuildSpec,
     ModelInfo as ModelInfo,
@@ -71,6 +72,7 @@ __all__ = [
     "CorruptFileError",
     "DatasetMetadata",
     "DatasetNotFoundError",
+    "EvaluationProtocol",
     "IGNORE",
     "InvalidArgumentError",
     "LabelMap",

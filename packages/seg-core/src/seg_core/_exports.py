@@ -22,6 +22,7 @@ EXPORTS = {
         "label_map": ["IGNORE", "LabelMap"],
         "metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
         "metrics.metric_store": ["MetricStore", "scores_from_confusion"],
+        "metrics.protocol": ["EvaluationProtocol"],
         "model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
         "preprocessing": ["Preprocessing"],
         "randomness": ["sample_generator", "seed"],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from seg_core.errors import InvalidArgumentError, nearest
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "RESIZE_FORMS",
     "Preprocessing",
     "as_rgb_tensor",
     "check_unit_range",
@@ -32,38 +33,82 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _OVERSHOOT = 0.5
 
 
+RESIZE_FORMS = ("scale", "shorter_side", "longer_side", "size")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns pictures into what a network was trained on: an antialiased bilinear resize, then normalisation.
+    """Turns images into what a network was trained on: an antialiased bilinear resize, then normalization.
 
-    It is plain data, so weights entries and model files hold it.
+    It is plain data, so weights entries and model files hold it. At most one of the four forms of resize may be given;
+    without one each image keeps its size.
 
     Attributes:
         mean: per channel (red, green, blue), of values in 0 to 1.
         std: per channel, of values in 0 to 1.
-        scale: factor of height and width, or None to leave the size alone.
+        scale: factor of height and width.
         shorter_side: length in pixels that the shorter side gets (the longer one follows, rounded down as in
-            torchvision), or None to leave the size alone. At most one of `scale` and `shorter_side` may be given.
+            torchvision).
+        longer_side: length in pixels that the longer side gets (the shorter one follows, rounded down, at least 1).
+        size: (height, width) in pixels that every image gets, whatever its aspect ratio.
+
+    Raises:
+        InvalidArgumentError: if a value is not allowed, or more than one form of resize is given.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     scale: float | None = None
     shorter_side: int | None = None
+    longer_side: int | None = None
+    size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             object.__setattr__(self, name, three_numbers(name, getattr(self, name), positive=name == "std"))
-        if self.scale is not None and self.shorter_side is not None:
+        given = {form: value for form in RESIZE_FORMS if (value := getattr(self, form)) is not None}
+        if len(given) > 1:
             raise InvalidArgumentError(
-                f"scale and shorter_side exclude each other, got scale={self.scale!r} and "
-                f"shorter_side={self.shorter_side!r}; give one of them"
+                f"{' and '.join(given)} exclude each other, got "
+                f"{', '.join(f'{form}={value!r}' for form, value in given.items())}; give one of them"
             )
         if self.scale is not None and not (_is_number(self.scale) and 0 < self.scale < math.inf):
             raise InvalidArgumentError(f"scale must be a factor above 0 or None, got {self.scale!r}")
-        side = self.shorter_side
-        if side is not None and (isinstance(side, bool) or not isinstance(side, int) or side < 1):
-            raise InvalidArgumentError(f"shorter_side must be pixels, an int of at least 1, or None, got {side!r}")
+        for name in ("shorter_side", "longer_side"):
+            side = getattr(self, name)
+            if side is not None and not _is_length(side):
+                raise InvalidArgumentError(f"{name} must be pixels, an integer >= 1, or None, got {side!r}")
+        if self.size is not None:
+            if not (isinstance(self.size, list | tuple) and len(self.size) == 2 and all(map(_is_length, self.size))):
+                raise InvalidArgumentError(
+                    f"size must be (height, width) in pixels, two integers >= 1, or None, got {self.size!r}"
+                )
+            object.__setattr__(self, "size", (self.size[0], self.size[1]))
+
+    @property
+    def resize(self) -> dict[str, Any]:
+        """The form of resize as a table, as `{"scale": 0.5}` or `{"size": [512, 1024]}`; `{}` where there is none."""
+        given = {form: getattr(self, form) for form in RESIZE_FORMS if getattr(self, form) is not None}
+        if given.get("scale") == 1:
+            return {}
+        return {form: list(value) if isinstance(value, tuple) else value for form, value in given.items()}
+
+    def with_resize(self, resize: Mapping[str, Any]) -> "Preprocessing":
+        """Returns the same normalization with another resize.
+
+        Args:
+            resize: a table as `resize` gives it; `{}` for none.
+
+        Raises:
+            InvalidArgumentError: if it is no such table.
+        """
+        if not isinstance(resize, Mapping) or len(resize) > 1 or not all(form in RESIZE_FORMS for form in resize):
+            hint = "".join(nearest(str(form), RESIZE_FORMS) for form in resize) if isinstance(resize, Mapping) else ""
+            raise InvalidArgumentError(
+                f"resize must be one of {{scale = 0.5}}, {{shorter_side = 512}}, {{longer_side = 1024}} and "
+                f"{{size = [512, 1024]}}, got {resize!r}.{hint}"
+            )
+        return replace(self, **{**dict.fromkeys(RESIZE_FORMS), **resize})
 
     def __call__(self, image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
         """Returns a batch that a network takes.
@@ -87,12 +132,17 @@ class Preprocessing:
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Returns the (height, width) that the network gets for a picture of this size."""
+        if self.size is not None:
+            return self.size
         if self.scale is not None:
             return max(1, round(height * self.scale)), max(1, round(width * self.scale))
         if self.shorter_side is not None:
             shorter = min(height, width)
-            # integers: a quotient in floats could fall just below a whole number
+            # integers: a quotient in floats could fall just below an integer
             return height * self.shorter_side // shorter, width * self.shorter_side // shorter
+        if self.longer_side is not None:
+            longer = max(height, width)
+            return max(1, height * self.longer_side // longer), max(1, width * self.longer_side // longer)
         return height, width
 
     def to_dict(self) -> dict[str, Any]:
@@ -267,6 +317,10 @@ def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[fl
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _wrong_type(dtype: Any) -> str:

@@ -97,7 +97,8 @@ class FolderDataset(PairedDataset):
         check_split(split, SPLITS, "FolderDataset")
         classes = resolve_metadata(metadata)
         to_train_ids = _settle_label_map(label_map, classes)
-        pairs = _find_pairs(check_root(root, "FolderDataset"), split, val_fraction, seed, check_missing(missing))
+        self.root = check_root(root, "FolderDataset")
+        pairs = _find_pairs(self.root, split, val_fraction, seed, check_missing(missing))
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms)
 
 

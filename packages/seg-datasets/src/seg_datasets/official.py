@@ -12,7 +12,7 @@ from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_core.label_map import LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.archives import fetch_archives
-from seg_datasets.files import MaskReader
+from seg_datasets.files import MaskReader, check_root
 from seg_datasets.layout import Layout
 from seg_datasets.paired import PairedDataset
 
@@ -92,6 +92,7 @@ class OfficialDataset(PairedDataset):
             metadata = resolve_metadata(label_set)
         if download:
             _download(layout, root, name)
+        self.root = check_root(root, layout.dataset)
         pairs = layout.find(root, name, missing)
         super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader)
 

@@ -1,6 +1,7 @@
 """What data sets of pictures and masks in files share, once they have found their pairs."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -28,7 +29,10 @@ class PairedDataset(Dataset[Any]):
 
     Attributes:
         metadata, split, transforms, label_map, mask_reader: as given.
+        root: folder of the dataset, which the digest of its files is relative to; None where a subclass sets none.
     """
+
+    root: Path | None = None
 
     def __init__(
         self,

@@ -95,6 +95,11 @@ class Shapes(Dataset[Any]):
         image, mask = tv_tensors.Image(torch.from_numpy(pixels)), tv_tensors.Mask(torch.from_numpy(ids))
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
+    @property
+    def params(self) -> dict[str, Any]:
+        """What decides the images beside their number: the digest of a dataset without files is made of it."""
+        return {"split": self.split, "size": list(self.size), "seed": self.seed}
+
     def file_names(self, index: int) -> tuple[str, ...]:
         """Returns a name for messages; there is no file."""
         return (f"Shapes(split={self.split!r}, seed={self.seed})[{index}]",)
