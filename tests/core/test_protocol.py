@@ -85,8 +85,11 @@ def test_digest_of_files_depends_on_relative_names_alone(tmp_path):
 
 def test_digest_of_files_of_a_second_folder_depends_on_neither_place(tmp_path):
     own, other = "images/1.png", ["x/2.png", "y/3.png"]
-    first = digest_of_files([tmp_path / "a" / own, *(tmp_path / "b" / name for name in other)], tmp_path / "a")
-    assert first == digest_of_files([tmp_path / "c" / own, *(tmp_path / "d/e" / name for name in other)], tmp_path / "c")
+
+    def digest(root, second):
+        return digest_of_files([root / own, *(second / name for name in other)], root)
+
+    assert digest(tmp_path / "a", tmp_path / "b") == digest(tmp_path / "c", tmp_path / "d" / "e")
 
 
 class _Files:

@@ -108,12 +108,13 @@ def tables(tmp_path):
         "model": {"name": "tiny_net"},
         "data": {
             "dataset": {"name": "Stripes"},
-            "transform": {"train": {"size": [32, 24], "scale_range": [0.7, 1.4]}, "val": {"size": [32, 24]}},
+            "transform": {"train": {"size": [32, 24], "scale_range": [0.7, 1.4]}},
             "loader": {"batch_size": 4, "num_workers": 0},
             "augment": {"hflip": 0.5},
         },
         "optimizer": {"name": "AdamW", "params": {"lr": 0.02}},
         "lr_scheduler": {"name": "PolynomialLR"},
+        "evaluation": {"batch_size": 4},
         # full precision, so that scores can be compared with those of a plain evaluation
         "trainer": {"epochs": 2, "device": "cpu", "precision": "fp32", "log_every_steps": 2, "snapshots": 2},
         # figures take most of the time of such short runs

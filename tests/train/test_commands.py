@@ -191,7 +191,7 @@ def test_example_configs_are_valid(path):
 
 def test_two_processes_train_one_run_and_show_it_once(real_config, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    options = ("trainer.epochs=1", "trainer.device=cpu", "data.loader.eval_batch_size=1", "paths.run=two")
+    options = ("trainer.epochs=1", "trainer.device=cpu", "evaluation.batch_size=1", "paths.run=two")
     overrides = [part for option in options for part in ("-s", option)]
     done = subprocess.run(
         [*launcher, "-m", "seg_core.command", "train", real_config, *overrides],

@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from seg_core import MetricStore, Preprocessing, SegmentationTransform, load_model, save_model
+from seg_core import MetricStore, Preprocessing, load_model, read_model_info, save_model
 from seg_core.catalog import Entry, ModelEntry
 from seg_core.command import main
 from seg_core.metadata import DatasetMetadata
 from seg_core.registry import COMMANDS, DATASETS, MODELS, PREDICTORS
 from seg_train import CrossEntropyLoss, Trainer, evaluate, load_config
-from seg_train.eval_command import _common_factor
 
 MEANS = ("miou", "acc", "macc", "fwiou", "dice", "loss")
 HERE = ["-s", "num_workers=0", "-s", "device=cpu"]
@@ -90,20 +89,22 @@ def test_scores_are_those_of_evaluate(save, stripes, capsys):
 
 
 @pytest.mark.parametrize(
-    ("val", "scale"), [({"size": [32, 24]}, None), ({"size": [16, 12], "scale_range": [0.5, 0.5]}, 0.5), ({}, None)]
+    "evaluation",
+    [{"batch_size": 4}, {"resize": {"scale": 0.5}, "batch_size": 4}, {"resize": {"longer_side": 19}}, {}],
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_model_of_a_run_scores_what_the_training_wrote(tables, tmp_path, capsys, val, scale, precision):
-    tables["data"]["transform"]["val"] = val
+def test_model_of_a_run_scores_what_the_training_wrote(tables, tmp_path, capsys, evaluation, precision):
+    tables["evaluation"] = evaluation
     tables["trainer"] |= {"precision": precision, "epochs": 1}
     run = Trainer(load_config(tables)).run().run_dir
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     row = next(r for r in reversed(rows) if r["kind"] == "epoch")
-    batch_size = "4" if val else "1"
+    batch_size = str(evaluation.get("batch_size", 1))
     found = scores_of(
         capsys, str(run / "model.pt"), "Stripes", "-s", f"batch_size={batch_size}", "-s", f"precision={precision}"
     )
-    assert found["settings"]["scale"] == scale
+    assert found["settings"]["resize"] == evaluation.get("resize", {})
+    assert found["protocol"] == read_model_info(run / "model.pt").protocol
     assert {name: found["scores"][name] for name in MEANS[:-1]} == {name: row[name] for name in MEANS[:-1]}
     assert found["scores"]["loss"] == row["val_loss"]
     assert {name: r["iou"] for name, r in found["per_class"].items()} == row["iou_per_class"]
@@ -118,30 +119,24 @@ def test_model_of_a_run_scores_what_the_training_wrote(tables, tmp_path, capsys,
         Preprocessing(shorter_side=14),
         Preprocessing(shorter_side=23),
         Preprocessing(shorter_side=41),
+        Preprocessing(longer_side=17),
+        Preprocessing(size=(40, 20)),
     ],
     ids=str,
 )
-def test_odd_sizes_are_rescaled_whole_as_the_models_preprocessing_does(save, stripes, capsys, preprocessing):
+def test_images_are_resized_as_the_models_preprocessing_does_and_masks_are_not(save, stripes, capsys, preprocessing):
     path = save(preprocessing)
     model, store = load_model(path), MetricStore(3)
     dataset = DATASETS.get("OddStripes")(split="val")
     for index in range(len(dataset)):
         image, mask = dataset[index]
-        images = preprocessing(image)
-        mask = F.interpolate(mask[None, None].float(), images.shape[-2:], mode="nearest-exact")[0].long()
         with torch.no_grad():
-            store.store_results(mask, model(images)["out"].argmax(1))
+            logits = model(preprocessing(image))["out"]
+        logits = F.interpolate(logits, mask.shape[-2:], mode="bilinear")
+        store.store_results(mask[None], logits.argmax(1))
     found = scores_of(capsys, path, "OddStripes")
     assert found["confusion_matrix"] == store.confusion_matrix.tolist()
-
-
-def test_common_factor_gives_exactly_the_size_asked_for():
-    for height in (1, 2, 3, 31, 32, 99, 100, 101, 512, 1023):
-        for width in (1, 2, 5, 31, 33, 100, 101, 513, 1024, 4999):
-            for side in (1, 2, 7, 31, 64, 513, 1024):
-                size = Preprocessing(shorter_side=side).size_of(height, width)
-                factor = _common_factor((height, width), size)
-                assert (round(height * factor), round(width * factor)) == size
+    assert found["protocol"]["resize"] == preprocessing.resize
 
 
 def test_scale_replaces_that_of_the_model_and_keeps_its_normalisation(save, capsys, stripes):
@@ -151,15 +146,20 @@ def test_scale_replaces_that_of_the_model_and_keeps_its_normalisation(save, caps
     assert scores_of(capsys, path, "Stripes", "-s", "scale=0.5")["scores"] == small["scores"]
     whole = scores_of(capsys, path, "Stripes", "-s", "scale=1")
     assert whole["settings"]["scale"] == 1
-    assert "each picture at its own size" in whole["protocol"]
+    assert whole["settings"]["resize"] == whole["protocol"]["resize"] == {}
+    assert "each image at its own size" in whole["protocol_text"]
     assert sum(map(sum, whole["confusion_matrix"])) == 12 * (32 * 24 - 1)
 
 
-def test_transform_of_the_command_equals_the_trainers_on_one_size(save, stripes, capsys):
-    path = save(Preprocessing(scale=0.75))
-    transform = SegmentationTransform(size=(24, 18), scale_range=(0.75, 0.75))
-    store = evaluate(load_model(path), stripes(split="val"), transform=transform)
-    assert scores_of(capsys, path, "Stripes")["confusion_matrix"] == store.confusion_matrix.tolist()
+@pytest.mark.parametrize(
+    "resize", ["{scale = 0.75}", "{shorter_side = 9}", "{longer_side = 40}", "{size = [9, 30]}", "{}"]
+)
+def test_resize_of_the_command_line_is_what_evaluate_does(save, stripes, capsys, resize):
+    path = save(Preprocessing(scale=0.5))
+    found = scores_of(capsys, path, "Stripes", "-s", f"resize={resize}")
+    preprocessing = Preprocessing().with_resize(found["settings"]["resize"])
+    store = evaluate(load_model(path), stripes(split="val"), preprocessing=preprocessing)
+    assert found["confusion_matrix"] == store.confusion_matrix.tolist()
 
 
 def test_workers_read_the_same(save, capsys):
@@ -183,7 +183,7 @@ def test_predictor_gets_its_params_and_labels_give_no_loss(save, capsys):
     assert found["scores"]["loss"] is None
     assert found["per_class"]["never"] == {"iou": 0.0, "acc": None, "dice": 0.0, "pixels": 0}
     assert found["settings"]["predictor_params"] == {"label": 2, "unused": None}
-    assert "predictor constant(label=2, unused=nan)" in found["protocol"]
+    assert "predictor constant(label=2, unused=nan)" in found["protocol_text"]
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_table_ends_with_the_miou(save, capsys):
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[0] == (
-        f"{path} on 12 images: val split of Stripes, each picture at its own size, predictor whole, fp32, absent=skip"
+        f"{path} on 12 images: val split of Stripes (12 images), each image at its own size, predictor whole, fp32, absent=skip"
     )
     assert lines[1].split() == ["class", "IoU", "accuracy", "Dice", "pixels"]
     assert [line.split()[0] for line in lines[2:5]] == ["dark", "bright", "never"]
@@ -228,8 +228,8 @@ def test_json_file_is_written_beside_the_table(save, tmp_path, capsys):
     assert json.loads(target.read_text()) == printed
     assert capsys.readouterr().out.splitlines()[-1] == f"mIoU {printed['scores']['miou']:.4f}"
     assert [file.name for file in target.parent.iterdir()] == ["scores.json"]
-    keys = "model weights dataset split num_images protocol settings scores per_class confusion_matrix versions"
-    assert list(printed) == keys.split()
+    keys = "model weights dataset split num_images protocol protocol_text settings scores per_class"
+    assert list(printed) == [*keys.split(), "confusion_matrix", "versions"]
     assert (printed["model"], printed["weights"], printed["dataset"]) == (path, None, "Stripes")
     assert (printed["split"], printed["num_images"]) == ("val", 12)
     assert {"torch", "seg-core", "seg-train"} <= set(printed["versions"])
@@ -241,7 +241,7 @@ def test_split_and_params_reach_the_data_set(save, capsys):
         capsys, save(), "Stripes", "-s", "split=train", "-s", "params.length=3", "-s", "root=somewhere/else"
     )
     assert found["num_images"] == 3
-    assert found["protocol"].startswith("train split of Stripes")
+    assert found["protocol_text"].startswith("train split of Stripes (3 images)")
     assert found["settings"]["root"] == "somewhere/else"
 
 
@@ -360,14 +360,22 @@ def test_other_names_of_classes_are_a_warning_that_names_the_first(save, capsys)
     ("key", "words"),
     [
         ("splt=val", "-s splt: unknown key. Did you mean 'split'? Known: root, split, "),
-        ("batch_size=0", "-s batch_size = 0: must be a whole number from 1 on"),
-        ("batch_size=true", "-s batch_size = true: must be a whole number from 1 on"),
-        ("num_workers=-1", "-s num_workers = -1: must be a whole number from 0 on"),
+        ("batch_size=0", "-s batch_size = 0: must be an integer >= 1"),
+        ("batch_size=true", "-s batch_size = true: must be an integer >= 1"),
+        ("num_workers=-1", "-s num_workers = -1: must be an integer >= 0"),
         ("scale=0", "-s scale = 0: must be a factor above 0"),
         ("scale=inf", "must be a factor above 0"),
         ("scale=half", '-s scale = "half": must be a factor above 0'),
         ("device=gpu", '-s device = "gpu": must be auto, cuda, mps or cpu'),
-        ("precision=fp16", "must be fp32 or bf16"),
+        ("precision=fp8", "must be fp32, bf16 or fp16"),
+        ("precision=fp16", "precision fp16 needs a GPU"),
+        ("resize={scael=0.5}", "Did you mean 'scale'"),
+        ("resize=0.5", "-s resize = 0.5: must be a table, as {scale = 0.5}"),
+        ("tile=0", "-s tile = 0: must be pixels, one integer >= 1 or [height, width]"),
+        ("overlap=0.5", "-s overlap = 0.5: is that of tiles; set tile too"),
+        ("scales=[]", "-s scales = []: must be a list of factors above 0"),
+        ("hflip=1", "-s hflip = 1: must be true or false"),
+        ("loss=no", '-s loss = "no": must be true or false'),
         ("root=12", "-s root = 12: must be a folder"),
         ("root.a=12", "must be a folder"),
         ("params=12", "-s params = 12: must be a table, set as in -s params.name=value"),
@@ -418,7 +426,7 @@ def test_missing_device_says_so(save, capsys):
         ),
         (["upernet", "Stripes", "--weights", "a.pth"], 2, "model 'upernet' needs a backbone"),
         (["MODEL", "Stripes", "--weights", "DEFAULT"], 2, "--weights DEFAULT cannot be used with model file"),
-        (["FOLDER", "Stripes"], 2, "is a folder; name the model file in it: "),
+        (["FOLDER", "Stripes"], 2, "is a folder without a model.pt; give a run folder or the path of a model file"),
         (["MODEL", "Strips"], 2, "unknown data set 'Strips'. Did you mean 'Stripes'"),
         (["MODEL", "CamVid"], 2, "data set 'CamVid' reads files: name its folder by -s root=DIR"),
         (["MODEL", "CamVid", "-s", "root=nowhere"], 1, "nowhere"),
@@ -430,19 +438,17 @@ def test_missing_device_says_so(save, capsys):
         (["MODEL", "Empty"], 1, "the val split of 'Empty' has no pictures"),
         (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no picture; replace it"),
         (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png holds 7 (1 pixel)"),
-        (
-            ["MODEL", "OddStripes", "-s", "params.mixed=true", "-s", "batch_size=2"],
-            2,
-            "-s batch_size = 2: the pictures",
-        ),
         (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no picture"),
         (["MODEL", "Stripes", "--json", "FOLDER"], 2, "must name a file, and that is a folder"),
         (["MODEL", "Stripes", "--json", "MODEL"], 2, "would overwrite the model; name another file"),
-        (["MODEL"], 2, "the following arguments are required: DATASET"),
+        (["MODEL"], 2, "name a DATASET to score on"),
+        (["MODEL", "Stripes", "-s", "tile=4", "-s", "predictor=labels"], 2, "cannot be used together with tile"),
+        (["MODEL", "Stripes", "-s", "scale=1", "-s", "resize={}"], 2, "-s scale and -s resize say the same"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_prints_no_scores(save, tmp_path, capsys, arguments, code, words):
-    names = {"MODEL": save(), "FOLDER": str(tmp_path)}
+    (tmp_path / "folder").mkdir()
+    names = {"MODEL": save(), "FOLDER": str(tmp_path / "folder")}
     assert main(["eval", *(names.get(a, a) for a in arguments), *HERE]) == code
     captured = capsys.readouterr()
     assert words in captured.err
@@ -451,8 +457,9 @@ def test_wrong_usage_is_one_sentence_and_prints_no_scores(save, tmp_path, capsys
     assert load_model(names["MODEL"])
 
 
-def test_pictures_of_several_sizes_are_scored_one_at_a_time(save, capsys):
-    found = scores_of(capsys, save(), "OddStripes", "-s", "params.mixed=true")
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_images_of_several_sizes_are_scored_one_by_one(save, capsys, batch_size):
+    found = scores_of(capsys, save(), "OddStripes", "-s", "params.mixed=true", "-s", f"batch_size={batch_size}")
     assert sum(map(sum, found["confusion_matrix"])) == 6 * (31 * 23 - 1) + 6 * (30 * 23 - 1)
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 
-from seg_core import MetricStore, SegmentationTransform
+from seg_core import MetricStore, Preprocessing
 from seg_core.errors import InvalidArgumentError, UnknownNameError
 from seg_core.registry import MODELS
 from seg_train import CrossEntropyLoss, evaluate
@@ -46,10 +47,19 @@ def test_evaluate_restores_the_mode_after_an_error(model, stripes):
     assert model.training
 
 
-def test_evaluate_takes_a_transform_and_workers(model, stripes):
-    transform = SegmentationTransform(size=(16, 12), scale_range=(0.5, 0.5))
-    store = evaluate(model, stripes(), transform=transform, batch_size=4, num_workers=1)
-    assert 0 < store.confusion_matrix.sum() <= 12 * 16 * 12
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_evaluate_resizes_images_and_never_masks(model, stripes, num_workers):
+    dataset, expected = stripes(), MetricStore(3)
+    preprocessing = Preprocessing(scale=0.5, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    model.eval()
+    for index in range(len(dataset)):
+        image, mask = dataset[index]
+        with torch.no_grad():
+            logits = model(preprocessing(image))["out"]
+        assert logits.shape[-2:] == (16, 12)
+        expected.store_results(mask[None], F.interpolate(logits, (32, 24), mode="bilinear").argmax(1))
+    store = evaluate(model, dataset, preprocessing=preprocessing, batch_size=4, num_workers=num_workers)
+    assert torch.equal(store.confusion_matrix, expected.confusion_matrix)
 
 
 def test_evaluate_unknown_predictor_names_the_known(model, stripes):

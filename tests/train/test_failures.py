@@ -102,20 +102,21 @@ def test_want_of_memory_says_what_to_lower(error, tables):
 
 
 def test_want_of_memory_in_an_evaluation_says_other_things(tables):
-    trainer = Trainer(load_config(tables, ["data.loader.eval_batch_size=3", "trainer.precision=bf16"]))
+    trainer = Trainer(load_config(tables, ["evaluation.batch_size=3", "trainer.precision=bf16"]))
     if "tiled" not in PREDICTORS:
         PREDICTORS.register("tiled", lambda model, images: images)
 
-    def predict(model, images):
+    def predict(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    trainer.validation.predict = predict
+    trainer.validation.way = predict
     with pytest.raises(NotEnoughMemoryError) as caught:
         trainer.run()
     message = str(caught.value)
     assert "not enough memory in evaluation" in message
-    assert "lower data.loader.eval_batch_size (now 3)" in message
-    assert 'evaluation.predictor = "tiled"' in message
+    assert "lower evaluation.batch_size (now 3)" in message
+    assert "evaluation.tile = 512" in message
+    assert "evaluation.loss = false" in message
     assert "trainer.precision" not in message
 
 
@@ -295,7 +296,7 @@ def test_predictor_of_the_config_is_used(tables):
     tables["evaluation"] = {"predictor": "sliding", "params": {"tile": [16, 16]}}
     result = Trainer(load_config(tables)).run()
     assert set(map(str, calls)) == {"([16, 16], 0.5)"}
-    assert "val_loss" not in result.scores, "labels have no loss"
+    assert result.scores["val_loss"] is None, "labels have no loss"
     assert 0 <= result.scores["miou"] <= 1
 
 

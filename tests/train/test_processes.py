@@ -87,7 +87,7 @@ def test_matrix_of_two_processes_is_that_of_one(even, tmp_path):
     even["trainer"] |= {"epochs": 1}
     even["optimizer"]["params"] = {"lr": 1e-30}
     even["data"]["dataset"]["params"] = {"length": 13}
-    even["data"]["loader"]["eval_batch_size"] = 1
+    even["evaluation"]["batch_size"] = 1
     _, one = run(even, tmp_path, "one")
     _, two = run(even, tmp_path, "two", two=True)
     for prefix in ("", "ema_"):

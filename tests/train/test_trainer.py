@@ -5,8 +5,16 @@ import warnings
 import pytest
 import torch
 
-from seg_core import DatasetMetadata, SegmentationAugment, load_model, read_model_info
+from seg_core import (
+    DatasetMetadata,
+    EvaluationProtocol,
+    Preprocessing,
+    SegmentationAugment,
+    load_model,
+    read_model_info,
+)
 from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, UsageError, WriteError
+from seg_core.metrics.protocol import digest_of_dataset
 from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
 from seg_train.building import build_accelerator, build_data
 from seg_train.checkpoint import load_checkpoint
@@ -81,7 +89,7 @@ def test_augmentation_follows_the_config_and_the_metadata_of_the_data_set(tables
         left_right_pairs=[(0, 2)],
     )
     assert repr(data.augment) == repr(expected)
-    assert repr(data.normalize) == repr(SegmentationAugment())
+    assert data.preprocessing == Preprocessing()
 
 
 def test_run_with_every_augmentation_resumes_exactly(tables, tmp_path):
@@ -135,22 +143,27 @@ def test_rows_hold_what_readers_expect(tables):
     assert last["miou"] == result.scores["miou"]
 
 
-def test_model_file_says_how_it_was_evaluated_and_loads(tables):
+def test_model_file_says_how_it_was_evaluated_and_loads(tables, stripes):
     result = run(tables)
     model = load_model(result.run_dir / "model.pt")
     info = model.model_info
     assert info.metrics["miou"] == pytest.approx(result.scores["miou"])
-    assert info.protocol == "val split of Stripes, single scale 1, absent=skip"
+    assert info.protocol_text == (
+        "val split of Stripes (12 images), each image at its own size, predictor whole, fp32, absent=skip"
+    )
+    protocol = EvaluationProtocol.from_dict(info.protocol)
+    assert protocol.classes == ("dark", "bright", "never")
+    assert protocol.digest == digest_of_dataset(stripes(split="val"))
     assert info.metadata.labels == ("dark", "bright", "never")
     assert info.preprocessing.scale is None
     assert_equal_weights(model.state_dict(), weights_of(result.run_dir / "checkpoints" / "last.pt"))
 
 
-def test_val_scale_becomes_the_preprocessing_of_the_model_file(tables):
-    result = run(tables, "data.transform.val={size = [16, 12], scale_range = [0.5, 0.5]}", "trainer.epochs=1")
+def test_val_resize_becomes_the_preprocessing_of_the_model_file(tables):
+    result = run(tables, "evaluation.resize={scale = 0.5}", "trainer.epochs=1")
     info = read_model_info(result.run_dir / "model.pt")
     assert info.preprocessing.scale == 0.5
-    assert "single scale 0.5" in info.protocol
+    assert info.protocol["resize"] == {"scale": 0.5}
 
 
 def test_scores_are_those_of_evaluate_on_the_saved_model(tables, stripes):
@@ -201,13 +214,13 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(tables, step, 
 def test_interrupt_during_evaluation_resumes_with_the_evaluation(tables):
     whole = run(tables, "paths.run=whole")
     trainer = Trainer(load_config(tables, ["paths.run=halves"]))
-    predict = trainer.validation.predict
+    way = trainer.validation.way
 
-    def interrupting(model, images):
+    def interrupting(*arguments, **options):
         trainer._interruption.requested = True
-        return predict(model, images)
+        return way(*arguments, **options)
 
-    trainer.validation.predict = interrupting
+    trainer.validation.way = interrupting
     with pytest.raises(RunInterruptedError, match=r"stopped after step 3 of 6 \(epoch 1\)"):
         trainer.run()
     resumed = run(tables, "paths.run=halves", resume=True)

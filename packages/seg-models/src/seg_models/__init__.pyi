@@ -16,10 +16,7 @@ from seg_models.factory import (
     list_models as list_models,
 )
 from seg_models.inference.augmented import predict_tta as predict_tta
-from seg_models.inference.labels import (
-    labels_from_logits as labels_from_logits,
-    predict_labels as predict_labels,
-)
+from seg_models.inference.labels import labels_from_logits as labels_from_logits
 from seg_models.inference.prediction import Prediction as Prediction
 from seg_models.inference.predictor import (
     FilePrediction as FilePrediction,
@@ -29,7 +26,10 @@ from seg_models.inference.tiled import (
     predict_tiled as predict_tiled,
     tiled_blocks as tiled_blocks,
 )
-from seg_models.inference.whole import predict_whole as predict_whole
+from seg_models.inference.whole import (
+    predict_labels as predict_labels,
+    predict_whole as predict_whole,
+)
 from seg_models.networks.bisenet import (
     bisenet_resnet18 as bisenet_resnet18,
     bisenet_resnet50 as bisenet_resnet50,

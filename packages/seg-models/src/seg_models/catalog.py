@@ -353,7 +353,7 @@ for _model, (_enum, _members, _default) in WEIGHTS.items():
 
 PREDICTORS: dict[str, Entry] = {
     "augmented": Entry("seg_models.inference.augmented:predict_tta", "the mean over scales, flips and turns"),
-    "labels": Entry("seg_models.inference.labels:predict_labels", "labels alone, without logits of full size"),
+    "labels": Entry("seg_models.inference.whole:predict_labels", "labels alone, without logits of full size"),
     "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping windows, for large pictures"),
     "whole": Entry("seg_models.inference.whole:predict_whole", "each picture in one pass"),
 }

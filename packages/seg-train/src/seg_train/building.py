@@ -1,7 +1,6 @@
 """From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
 
 import atexit
-import functools
 import inspect
 import time
 from collections.abc import Mapping
@@ -17,12 +16,13 @@ from torch import nn
 
 from seg_core.augment import SegmentationAugment
 from seg_core.errors import ConfigError, InvalidArgumentError
-from seg_core.interfaces import Predict, SegmentationDataset
+from seg_core.interfaces import SegmentationDataset
 from seg_core.metadata import DatasetMetadata
 from seg_core.preprocessing import Preprocessing
 from seg_core.randomness import sample_seed, seed
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from seg_core.transforms.crop import SegmentationTransform
+from seg_core.transforms.evaluation import EvaluationTransform
 from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.engine import Parts
 from seg_train.loggers.base import Logger
@@ -39,8 +39,8 @@ __all__ = [
     "build_data",
     "build_loggers",
     "build_parts",
-    "build_predictor",
     "fastest_precision",
+    "precision_of",
 ]
 
 
@@ -52,10 +52,9 @@ class RunData:
         train_set: data set to learn from.
         val_set: data set to evaluate on.
         train_loader: reads the former, transformed.
-        val_loader: reads the latter, transformed without chance.
-        augment: changes looks, then normalises.
-        normalize: normalises alike and nothing else.
-        preprocessing: what a picture goes through before the network once it is trained.
+        val_loader: reads the latter, resized for the network; nothing is random.
+        augment: changes looks, then normalizes.
+        val_transform: what val images go through before the network.
     """
 
     train_set: SegmentationDataset
@@ -63,8 +62,12 @@ class RunData:
     train_loader: Loader
     val_loader: Loader
     augment: SegmentationAugment
-    normalize: SegmentationAugment
-    preprocessing: Preprocessing
+    val_transform: EvaluationTransform
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What an image goes through before the network, in evaluations and once it is trained."""
+        return self.val_transform.preprocessing
 
     @property
     def metadata(self) -> DatasetMetadata:
@@ -149,6 +152,12 @@ def fastest_precision(device: torch.device) -> str:
     return "bf16" if has else "fp32"
 
 
+def precision_of(accelerator: Accelerator) -> str:
+    """Returns `"fp32"`, `"bf16"` or `"fp16"`."""
+    mixed: str = accelerator.mixed_precision
+    return "fp32" if mixed == "no" else mixed
+
+
 def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
     """Opens the data sets and makes what reads and changes their samples.
 
@@ -178,26 +187,25 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         "num_workers": loader.num_workers,
         "pin_memory": accelerator.device.type == "cuda",
     }
-    train, val = (
-        SegmentationTransform(size=t.size, scale_range=t.scale_range, mask_fill=train_set.metadata.ignore_index)
-        for t in (data.transform.train, data.transform.val)
+    ignored = train_set.metadata.ignore_index
+    train = SegmentationTransform(
+        size=data.transform.train.size, scale_range=data.transform.train.scale_range, mask_fill=ignored
     )
     augment = SegmentationAugment(
-        **data.augment.model_dump(),
-        mask_fill=train_set.metadata.ignore_index,
-        left_right_pairs=train_set.metadata.left_right_pairs,
+        **data.augment.model_dump(), mask_fill=ignored, left_right_pairs=train_set.metadata.left_right_pairs
     )
-    scale = data.transform.val.scale_range
+    resize = config.evaluation.resize
+    preprocessing = Preprocessing(mean=augment.mean, std=augment.std)
+    val_transform = EvaluationTransform(
+        preprocessing.with_resize({} if resize is None else resize.model_dump(exclude_none=True))
+    )
     return RunData(
         train_set=train_set,
         val_set=val_set,
         train_loader=Loader(train_set, train, **options),
-        val_loader=Loader(val_set, val, **options),
+        val_loader=Loader(val_set, val_transform, splits_unlike_sizes=True, **options),
         augment=augment,
-        normalize=SegmentationAugment(mean=augment.mean, std=augment.std),
-        preprocessing=Preprocessing(
-            mean=augment.mean, std=augment.std, scale=None if scale is None or scale[0] == 1 else scale[0]
-        ),
+        val_transform=val_transform,
     )
 
 
@@ -253,16 +261,6 @@ def build_parts(
     # What dropout draws must not depend on how many numbers the network's initialisation took.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
     return parts, network, schedule
-
-
-def build_predictor(config: TrainConfig) -> Predict:
-    """Returns the way of predicting that evaluations use.
-
-    Raises:
-        UnknownNameError: if there is none of that name.
-    """
-    predict: Predict = PREDICTORS.get(config.evaluation.predictor)
-    return functools.partial(predict, **config.evaluation.params) if config.evaluation.params else predict
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:

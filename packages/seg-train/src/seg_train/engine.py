@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from seg_core.argmax import argmax_labels
 from seg_core.augment import SegmentationAugment
-from seg_core.interfaces import Predict
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.randomness import sample_generator
+from seg_core.transforms.evaluation import EvaluationTransform
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.losses.sharing import share_of
 from seg_train.optimizers import needs_closure
 from seg_train.samples import Batch
+from seg_train.validation_loss import SplitLoss
+from seg_train.ways import Way
 
 __all__ = ["Parts", "StepResult", "evaluate_batches", "train_step"]
 
@@ -124,37 +126,35 @@ def evaluate_batches(
     batches: Iterable[Batch],
     store: MetricStore,
     *,
-    predict: Predict,
-    augment: SegmentationAugment,
+    way: Way,
+    transform: EvaluationTransform,
     device: torch.device,
-    criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: SplitLoss | None = None,
     on_batch: Callable[[Batch, Tensor], None] | None = None,
 ) -> None:
     """Adds the results of `model` on `batches` to `store`; the network is in eval mode meanwhile.
 
     Args:
         model: on `device`.
-        batches: each sample once.
-        store: takes the label maps, and the measure `"loss"` where there is a criterion and the predictor gives logits.
-        predict: way of predicting.
-        augment: normalisation; it must not be random.
+        batches: each sample once, images resized by `transform` and masks at their own size.
+        store: takes the label maps.
+        way: of predicting.
+        transform: normalizes.
         device: where to compute.
-        criterion: `(logits, target) -> loss`.
+        loss: collects the loss of each image where the way of predicting gives logits.
         on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
     """
     was_training = model.training
-    # The augmentation draws even where it only normalises; an evaluation must not disturb what the training draws.
-    generator = torch.Generator()
     model.eval()
     try:
         for batch in batches:
-            images, _ = augment(batch.images.to(device, non_blocking=True), generator=generator)
+            images = transform.normalize(batch.images, device)
             masks = batch.masks.to(device, non_blocking=True)
-            result = predict(model, images)
-            labels = argmax_labels(result) if result.is_floating_point() else result
+            size = (masks.shape[-2], masks.shape[-1])
+            labels, logits = way(model, images, size, wants_logits=loss is not None)
             store.store_results(masks, labels)
-            if criterion is not None and result.is_floating_point():
-                store.store_measures(len(batch.indices), {"loss": criterion(result, masks)})
+            if loss is not None and logits is not None:
+                loss.add(logits, masks)
             if on_batch is not None:
                 on_batch(batch, labels)
     finally:

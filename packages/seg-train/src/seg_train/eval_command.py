@@ -2,15 +2,16 @@
 
 `--json` writes one object. Its keys stay; others may come:
 
-- `model`, `weights`, `dataset`, `split`: as named on the command line; `weights` is null for a model file, and the
-  member's own name for `DEFAULT`.
-- `num_images`: number of pictures scored.
-- `protocol`: how the scores were measured, in a sentence.
-- `settings`: `root`, `params`, `scale` and `shorter_side` (as used, null where each picture keeps its size),
-  `predictor`, `predictor_params`, `batch_size`, `device` (the one used) and `precision`.
+- `model`, `weights`, `dataset`, `split`: as named on the command line or by the run; `weights` is null for a run and a
+  model file, and the member's own name for `DEFAULT`.
+- `num_images`: number of images scored.
+- `protocol`: how the scores were measured, see `seg_core.EvaluationProtocol`; `protocol_text`: the same in a sentence.
+- `settings`: `root`, `params`, `resize` (as used, `{}` where each image keeps its size), `scale` and `shorter_side` (of
+  it, null where it is another form), `tile`, `overlap`, `scales`, `hflip`, `predictor`, `predictor_params`,
+  `batch_size`, `device` (the one used) and `precision`.
 - `scores`: `miou`, `acc`, `macc`, `fwiou`, `dice` (see `seg_core.scores_from_confusion`), each 0 to 1, and `loss`, the
-  mean cross entropy of the batches (null where the predictor gives no logits).
-- `per_class`: class name -> `iou`, `acc`, `dice` (0 to 1), and `pixels`, those of the class in the masks as scored.
+  mean cross entropy of all pixels (null where the way of predicting gives no logits, or with `-s loss=false`).
+- `per_class`: class name -> `iou`, `acc`, `dice` (0 to 1), and `pixels`, those of the class in the masks.
 - `confusion_matrix`: K lists of K pixel counts; rows are truth, columns are predictions, both in the order of
   `per_class`.
 - `versions`: package -> version.
@@ -19,7 +20,6 @@ A score of what does not occur, not a number, is null.
 """
 
 import argparse
-import functools
 import importlib.util
 import inspect
 import json
@@ -27,53 +27,69 @@ import math
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry, ModelEntry
 from seg_core.command import Command
-from seg_core.errors import InvalidArgumentError, UsageError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
 from seg_core.registry import DATASETS, MODELS, PREDICTORS
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from seg_core.interfaces import JointTransform, Predict, SegmentationDataset
+    from seg_core.interfaces import Predict, SegmentationDataset
     from seg_core.metrics.metric_store import MetricStore
     from seg_core.preprocessing import Preprocessing
     from seg_train.samples import Batch
+    from seg_train.ways import Way, WayOptions
 
 __all__ = ["EVAL"]
 
 _EPILOG = """\
 examples:
-  seg eval runs/enet-camvid/model.pt CamVid -s root=data/camvid
+  seg eval runs/enet-camvid                                the last weights of a run, as the run evaluated them
+  seg eval runs/enet-camvid/model_best.pt CamVid -s root=data/camvid
   seg eval runs/enet-camvid/model.pt CamVid -s root=data/camvid -s split=test --json scores.json
   seg eval fcn_resnet50 VOC --weights DEFAULT -s root=data/voc --json > scores.json
 
+Masks are never resized: where images are, the logits are resized to the masks. A model of a run is evaluated as the run
+evaluated it, at the same size and in the same way, unless -s says otherwise.
+
 keys of -s (KEY=VALUE, the value in TOML's syntax):
-  root              folder of the data set
+  root              folder of the dataset
   split             split to score on; val
-  params            table of the data set's other options, as in -s params.metadata=classes.toml
-  scale             factor of the pictures' and masks' size; that of the model
-  predictor         way of predicting; whole
+  params            table of the dataset's other options, as in -s params.metadata=classes.toml
+  resize            what images are resized to for the network: {scale = 0.5}, {shorter_side = 512},
+                    {longer_side = 1024} or {size = [512, 1024]}, {} for their own size; that of the model
+  scale             the same as resize.scale
+  tile              predict in tiles of that many pixels, one number or [height, width]; that of the run, or none
+  overlap           fraction of a tile that the next one overlaps; 0.5
+  scales            factors of test-time augmentation, as [0.75, 1, 1.25]; those of the run, or none
+  hflip             test-time augmentation by mirrored images; that of the run, or false
+  predictor         another way of predicting; that of the run, or whole
   predictor_params  table of its options
-  batch_size        pictures at a time; 1. More needs pictures of one size
+  loss              whether to compute the loss too; true
+  batch_size        images at a time; 1. Those of unlike size are computed one by one
   num_workers       reading processes; 2
   device            auto, cuda, mps or cpu; auto
-  precision         fp32 or bf16; fp32
+  precision         fp32, bf16, or on a GPU fp16; fp32, or that of the run where MODEL is a run folder
 
-The JSON has the keys model, weights, dataset, split, num_images, protocol, settings, scores (miou, acc, macc, fwiou,
-dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are truth) and versions. What has
-no value, as the IoU of a class that does not occur, is null.
+The JSON has the keys model, weights, dataset, split, num_images, protocol, protocol_text, settings, scores (miou, acc,
+macc, fwiou, dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are ground truth) and
+versions. What has no value, as the IoU of a class that does not occur, is null.
 """
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model file (training writes model.pt), or a model's name")
-    parser.add_argument("dataset", metavar="DATASET", help="a name from `seg datasets`")
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run folder, a model file (training writes model.pt), or a model's name"
+    )
+    parser.add_argument(
+        "dataset", nargs="?", metavar="DATASET", help="a name from `seg datasets`; that of the run where left out"
+    )
     parser.add_argument(
         "--weights", metavar="W", help="with a model's name: weights member or checkpoint file (default: DEFAULT)"
     )
@@ -101,7 +117,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_whole(value: object, least: int) -> bool:
+def _is_integer(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -109,33 +125,81 @@ def _is_factor(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
+def _is_tile(value: object) -> bool:
+    return _is_integer(value, 1) or (
+        isinstance(value, list) and len(value) == 2 and all(_is_integer(length, 1) for length in value)
+    )
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
 @dataclass(frozen=True)
 class _Settings:
-    """What `-s` sets; a field is a key."""
+    """What `-s` sets; a field is a key. None where it was left out."""
 
     root: str | None = None
-    split: str = "val"
+    split: str | None = None
     batch_size: int = 1
     num_workers: int = 2
     device: str = "auto"
-    precision: str = "fp32"
-    predictor: str = "whole"
-    predictor_params: dict[str, Any] = field(default_factory=dict)
+    precision: str | None = None
+    resize: dict[str, Any] | None = None
     scale: float | None = None
+    tile: int | list[int] | None = None
+    overlap: float | None = None
+    scales: list[float] | None = None
+    hflip: bool | None = None
+    predictor: str | None = None
+    predictor_params: dict[str, Any] = field(default_factory=dict)
+    loss: bool = True
     params: dict[str, Any] = field(default_factory=dict)
 
+    def way(self) -> "WayOptions | None":
+        """Returns how images are predicted, or None where nothing says so."""
+        from seg_train.ways import WayOptions
+
+        if not (set(_WAY_KEYS) & self.given):
+            return None
+        tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
+        return WayOptions(
+            None if tile is None else (tile[0], tile[1]),
+            self.overlap,
+            None if self.scales is None else tuple(map(float, self.scales)),
+            bool(self.hflip),
+            self.predictor or "whole",
+            self.predictor_params,
+        )
+
+    @property
+    def given(self) -> set[str]:
+        """The keys that differ from their defaults."""
+        return {f.name for f in fields(self) if getattr(self, f.name) not in (None, {})}
+
+
+_WAY_KEYS = ("tile", "overlap", "scales", "hflip", "predictor", "predictor_params")
 
 # key -> whether a value is allowed, and what is, in words
 _ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "root": (_is_text, "a folder; a name that is a number needs TOML's quotes, as in -s 'root=\"2012\"'"),
     "split": (_is_text, "the name of a split, such as val; one that is a number needs TOML's quotes"),
-    "batch_size": (lambda v: _is_whole(v, 1), "a whole number from 1 on"),
-    "num_workers": (lambda v: _is_whole(v, 0), "a whole number from 0 on; 0 reads without further processes"),
+    "batch_size": (lambda v: _is_integer(v, 1), "an integer >= 1"),
+    "num_workers": (lambda v: _is_integer(v, 0), "an integer >= 0; 0 reads without further processes"),
     "device": (lambda v: v in ("auto", "cuda", "mps", "cpu"), "auto, cuda, mps or cpu"),
-    "precision": (lambda v: v in ("fp32", "bf16"), "fp32 or bf16"),
+    "precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
+    "resize": (lambda v: isinstance(v, dict), "a table, as {scale = 0.5}; leave it out to take the model's"),
+    "scale": (_is_factor, "a factor above 0, such as 0.5; leave it out to take the model's"),
+    "tile": (_is_tile, "pixels, one integer >= 1 or [height, width]"),
+    "overlap": (_is_fraction, "a fraction 0 to below 1 of a tile"),
+    "scales": (
+        lambda v: isinstance(v, list) and bool(v) and all(map(_is_factor, v)),
+        "a list of factors above 0, as [0.75, 1, 1.25]",
+    ),
+    "hflip": (lambda v: isinstance(v, bool), "true or false"),
     "predictor": (_is_text, "the name of a way of predicting, such as whole"),
     "predictor_params": (lambda v: isinstance(v, dict), "a table, set as in -s predictor_params.name=value"),
-    "scale": (_is_factor, "a factor above 0, such as 0.5; leave it out to take the model's"),
+    "loss": (lambda v: isinstance(v, bool), "true or false"),
     "params": (lambda v: isinstance(v, dict), "a table, set as in -s params.name=value"),
 }
 
@@ -157,11 +221,27 @@ def _read_settings(overrides: Sequence[str]) -> _Settings:
         fits, allowed = _ALLOWED[name]
         if not fits(value):
             problems.append(f"-s {name} = {json.dumps(value, default=str)}: must be {allowed}")
+    if not problems:
+        problems = _contradictions(values)
     if len(problems) > 1:
         raise UsageError(f"-s has {len(problems)} problems:" + "".join(f"\n  {problem}" for problem in problems))
     if problems:
         raise UsageError(problems[0])
     return _Settings(**values)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with keys that do not go together."""
+    problems = []
+    if "scale" in values and "resize" in values:
+        problems.append("-s scale and -s resize say the same in two ways; leave out one of them")
+    if "overlap" in values and "tile" not in values:
+        problems.append(f"-s overlap = {values['overlap']}: is that of tiles; set tile too, or leave it out")
+    short = [key for key in ("tile", "scales", "hflip") if values.get(key) not in (None, False)]
+    own = [key for key in ("predictor", "predictor_params") if values.get(key) not in (None, {}, "whole")]
+    if short and own:
+        problems.append(f"-s {own[0]} cannot be used together with {', '.join(short)}; leave out one or the other")
+    return problems
 
 
 def _check_options(
@@ -216,21 +296,89 @@ def _choose_device(wanted: str) -> "torch.device":
     return torch.device(wanted)
 
 
-def _choose_predictor(settings: _Settings) -> "Predict":
-    """Returns the way of predicting with its options.
+def _check_way(options: "WayOptions", source: str) -> None:
+    """Checks that there is such a way of predicting and that it takes its options.
+
+    Args:
+        options: how images are predicted.
+        source: who says so, for the message.
 
     Raises:
         UnknownNameError: if there is none of that name.
         UsageError: if it does not take the options.
     """
-    predict: Predict = PREDICTORS.get(settings.predictor)
-    given = list(inspect.signature(predict).parameters)[:2]  # model and images
-    what = f"predictor {settings.predictor!r}"
-    _check_options("predictor_params", what, predict, settings.predictor_params, given)
-    return functools.partial(predict, **settings.predictor_params) if settings.predictor_params else predict
+    try:
+        predict: Predict = PREDICTORS.get(options.predictor)
+    except UnknownNameError as error:
+        if source == "-s":
+            raise
+        raise UnknownNameError(f"{source} was evaluated in a way that is not known here: {error}; take another one by "
+                               "-s predictor=whole") from error
+    given = [*list(inspect.signature(predict).parameters)[:2], "size", "output"]  # what evaluations hand over
+    what = f"predictor {options.predictor!r}"
+    _check_options("predictor_params", what, predict, options.params, given)
 
 
-def _open_dataset(name: str, settings: _Settings) -> "SegmentationDataset":
+@dataclass(frozen=True)
+class _Target:
+    """What is to be scored.
+
+    Attributes:
+        model: a model file, or a model's name.
+        weights: of a model by name; None for a file.
+        run: the run folder that was named, or None.
+        dataset: name of the dataset.
+        root: its folder, or None.
+        split: of the dataset.
+        params: its other options.
+    """
+
+    model: str
+    weights: str | None
+    run: str | None
+    dataset: str
+    root: str | None
+    split: str
+    params: Mapping[str, Any]
+
+
+def _find_target(model: str, weights: str | None, dataset: str | None, settings: _Settings) -> _Target:
+    """Settles model and dataset; those of a run folder come from its config. Nothing is loaded yet.
+
+    Raises:
+        UnknownNameError: if there is no such model.
+        UsageError: if they do not go together, or there is no dataset.
+        ConfigError: if the config of the run is wrong.
+    """
+    section = None
+    run = None
+    if Path(model).is_dir() and model not in MODELS:
+        from seg_train.run_folder import RunFolder
+
+        folder = RunFolder(model)
+        if not folder.model.is_file():
+            raise UsageError(f"{model} is a folder without a model.pt; give a run folder or the path of a model file")
+        if weights is not None:
+            raise UsageError(f"--weights {weights} cannot be used with run {model}, which holds its own; leave it out")
+        others = [path.name for path in (folder.model_best, folder.model_ema) if path.is_file()]
+        beside = f"; it also has {' and '.join(others)}" if others else ""
+        print(f"seg: evaluating the last weights of the run, {folder.model}{beside}", file=sys.stderr)
+        run, model = model, str(folder.model)
+        if dataset is None:
+            section = folder.load_config().data.dataset
+    else:
+        weights = _settle_weights(model, weights)
+    if section is not None:
+        dataset = section.name
+    if dataset is None:
+        raise UsageError("name a DATASET to score on, from `seg datasets`; only a run folder knows its own")
+    split = settings.split or (section.val_split if section is not None else "val")
+    root = settings.root or (section.root if section is not None else None)
+    params = settings.params or (section.params if section is not None else {})
+    return _Target(model, weights, run, dataset, root, split, params)
+
+
+def _open_dataset(name: str, settings: _Target) -> "SegmentationDataset":
     """Opens the split of the data set.
 
     Raises:
@@ -274,11 +422,6 @@ def _settle_weights(model: str, weights: str | None) -> str | None:
         UnknownNameError: if there is no such model.
         UsageError: if model and weights do not go together.
     """
-    path = Path(model)
-    if path.is_dir() and model not in MODELS:
-        inside = path / "model.pt"
-        advice = f"name the model file in it: {inside}" if inside.is_file() else "give the path of a model file"
-        raise UsageError(f"{model} is a folder; {advice}")
     if _looks_like_path(model):
         if weights is not None:
             raise UsageError(
@@ -338,9 +481,9 @@ def _built_with(network: "nn.Module", argument: str, otherwise: Any = None) -> A
 
 
 def _settle_preprocessing(
-    model: str, network: "nn.Module", dataset: "SegmentationDataset", scale: float | None
+    model: str, network: "nn.Module", dataset: "SegmentationDataset", resize: Mapping[str, Any] | None
 ) -> "Preprocessing":
-    """Compares the classes of model and data set, and returns what pictures go through.
+    """Compares the classes of model and dataset, and returns what images go through.
 
     A difference of names alone is a warning on stderr: that of spelling is none of meaning.
 
@@ -348,10 +491,10 @@ def _settle_preprocessing(
         model: as the user named it, for messages.
         network: with `model_info` where the file or the weights say so.
         dataset: to score on.
-        scale: the user's, or None for the model's.
+        resize: the user's, or None for the model's.
 
     Raises:
-        UsageError: if the numbers of classes differ.
+        UsageError: if the numbers of classes differ, or there is no such resize.
     """
     from seg_core.preprocessing import Preprocessing
 
@@ -379,99 +522,79 @@ def _settle_preprocessing(
                     f"({metadata.name}); the scores compare classes by their numbers"
                 )
                 break
-    if scale is not None:
-        preprocessing = replace(preprocessing, scale=float(scale), shorter_side=None)
-    return preprocessing
+    if resize is None:
+        return preprocessing
+    try:
+        return preprocessing.with_resize(resize)
+    except InvalidArgumentError as error:
+        raise UsageError(f"-s resize: {error}") from error
 
 
 def _warn(text: str) -> None:
     print(f"seg: warning: {text}", file=sys.stderr)
 
 
-@dataclass(frozen=True)
-class _Resize:
-    """Resizes a whole picture and its mask as the trainer does for val: a `JointTransform` without chance.
-
-    Attributes:
-        preprocessing: says the size.
-        mask_fill: id of mask pixels outside of the picture; there are none.
-    """
-
-    preprocessing: "Preprocessing"
-    mask_fill: int
-
-    def __call__(
-        self, image: "Tensor", mask: "Tensor", *, generator: "torch.Generator | None" = None
-    ) -> "tuple[Tensor, Tensor]":
-        """Returns both at the size that the network was trained on.
-
-        Args:
-            image: uint8 (3, H, W).
-            mask: class ids (H, W).
-            generator: draws, but nothing depends on it.
-        """
-        from seg_core.transforms.crop import SegmentationTransform
-
-        height, width = image.shape[-2:]
-        size = self.preprocessing.size_of(height, width)
-        factor = self.preprocessing.scale or _common_factor((height, width), size)
-        resize = SegmentationTransform(size=size, scale_range=(factor, factor), mask_fill=self.mask_fill)
-        return resize(image, mask, generator=generator)
-
-
-def _common_factor(lengths: tuple[int, int], targets: tuple[int, int]) -> float:
-    """Returns a factor under which both lengths round to their targets, so that nothing is cut off or filled.
-
-    `Preprocessing.shorter_side` rounds the longer side down and the transform rounds to the nearest; the middle between
-    the least and the greatest factor that give the targets is safe from both.
-    """
-    sides = list(zip(lengths, targets, strict=True))
-    least = max((target - 0.5) / length for length, target in sides)
-    greatest = min((target + 0.5) / length for length, target in sides)
-    return (least + greatest) / 2
-
-
-def _choose_transform(preprocessing: "Preprocessing", ignore_index: int) -> "JointTransform":
-    from seg_core.transforms.crop import SegmentationTransform
-
-    if preprocessing.scale in (None, 1) and preprocessing.shorter_side is None:
-        return SegmentationTransform(mask_fill=ignore_index)
-    return _Resize(preprocessing, ignore_index)
-
-
 # ---- command ---------------------------------------------------------------------------------------------------------
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+    from seg_train.ways import Way, WayOptions
+
     settings = _read_settings(arguments.set)
     _check_target(arguments.json, arguments.model, arguments.weights)
-    weights = _settle_weights(arguments.model, arguments.weights)
-    predict = _choose_predictor(settings)
+    target = _find_target(arguments.model, arguments.weights, arguments.dataset, settings)
+    options = settings.way()
+    if options is not None:
+        _check_way(options, "-s")
     device = _choose_device(settings.device)
     # before the network: a wrong folder shows before weights are downloaded
-    dataset = _open_dataset(arguments.dataset, settings)
-    network = _load(arguments.model, weights)
-    preprocessing = _settle_preprocessing(arguments.model, network, dataset, settings.scale)
+    dataset = _open_dataset(target.dataset, target)
+    network = _load(target.model, target.weights)
+    resize = {"scale": settings.scale} if settings.scale is not None else settings.resize
+    preprocessing = _settle_preprocessing(target.model, network, dataset, resize)
+    protocol = _protocol_of(network)
+    if options is None:
+        options = WayOptions.of_protocol(protocol)
+        _check_way(options, target.model)
+    precision = settings.precision or (protocol.get("precision", "fp32") if target.run is not None else "fp32")
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("precision fp16 needs a GPU; set -s precision=bf16 or fp32")
+    way = Way(options, dataset.metadata)
     network = network.to(device)
-    store = _evaluate(network, dataset, preprocessing, predict, device, settings)
+    store = _evaluate(network, dataset, preprocessing, way, device, precision, settings)
 
+    measured = EvaluationProtocol(
+        dataset=dataset.metadata.name,
+        split=target.split,
+        digest=digest_of_dataset(dataset),
+        num_images=len(dataset),
+        classes=dataset.metadata.labels,
+        resize=preprocessing.resize,
+        absent=store.absent,
+        precision=precision,
+        **options.protocol(),
+    )
+    plain = measured.to_dict()
     report = {
         "model": arguments.model,
-        "weights": weights,
-        "dataset": arguments.dataset,
-        "split": settings.split,
+        "weights": target.weights,
+        "dataset": target.dataset,
+        "split": target.split,
         "num_images": len(dataset),
-        "protocol": _protocol(dataset, preprocessing, settings, store.absent),
+        "protocol": plain,
+        "protocol_text": str(measured),
         "settings": {
-            "root": settings.root,
-            "params": settings.params,
+            "root": target.root,
+            "params": target.params,
+            "resize": preprocessing.resize,
             "scale": preprocessing.scale,
             "shorter_side": preprocessing.shorter_side,
-            "predictor": settings.predictor,
-            "predictor_params": settings.predictor_params,
+            **{key: plain[key] for key in ("tile", "overlap", "scales", "hflip", "predictor")},
+            "predictor_params": options.params,
             "batch_size": settings.batch_size,
             "device": device.type,
-            "precision": settings.precision,
+            "precision": precision,
         },
         **_results(store, dataset.metadata.labels),
         "versions": _versions(),
@@ -504,36 +627,49 @@ def _check_target(target: str | bool | None, model: str, weights: str | None) ->
         raise UsageError(f"--json {target} would overwrite the model; name another file")
 
 
+def _protocol_of(network: "nn.Module") -> Mapping[str, Any]:
+    """Returns how a run evaluated the network, `{}` where its file does not say."""
+    protocol = getattr(getattr(network, "model_info", None), "protocol", {})
+    return protocol if isinstance(protocol, Mapping) else {}
+
+
 def _evaluate(
     network: "nn.Module",
     dataset: "SegmentationDataset",
     preprocessing: "Preprocessing",
-    predict: "Predict",
+    way: "Way",
     device: "torch.device",
+    precision: str,
     settings: _Settings,
 ) -> "MetricStore":
     """Returns the store with the results on all of `dataset`; progress goes to stderr.
 
     Raises:
-        UserError: if a sample cannot be read, does not fit its metadata, or cannot share a batch with another.
+        UserError: if a sample cannot be read or does not fit its metadata.
     """
     import torch
 
-    from seg_core.augment import SegmentationAugment
     from seg_core.metrics.metric_store import MetricStore
+    from seg_core.transforms.evaluation import EvaluationTransform
     from seg_train.engine import evaluate_batches
     from seg_train.losses.cross_entropy import CrossEntropyLoss
     from seg_train.progress import make_progress
     from seg_train.samples import Loader, evaluation_plan
+    from seg_train.validation_loss import SplitLoss
 
     metadata, total = dataset.metadata, len(dataset)
     store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+    transform = EvaluationTransform(preprocessing)
     loader = Loader(
         dataset,
-        _choose_transform(preprocessing, metadata.ignore_index),
+        transform,
         num_workers=settings.num_workers,
         pin_memory=device.type == "cuda",
+        splits_unlike_sizes=True,
     )
+    loss = None
+    if settings.loss:
+        loss = SplitLoss(CrossEntropyLoss(ignore_index=metadata.ignore_index), metadata.ignore_index)
     progress = make_progress()
     done, start = 0, time.perf_counter()
 
@@ -542,47 +678,28 @@ def _evaluate(
         done += len(batch.indices)
         progress.part("evaluating", done, total)
 
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     try:
         # around the predictor and the loss too, as in the trainer
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bf16"):
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
             evaluate_batches(
                 network,
                 loader.read(evaluation_plan(total, settings.batch_size)),
                 store,
-                predict=predict,
-                augment=SegmentationAugment(mean=preprocessing.mean, std=preprocessing.std),
+                way=way,
+                transform=transform,
                 device=device,
-                criterion=CrossEntropyLoss(ignore_index=metadata.ignore_index),
+                loss=loss,
                 on_batch=on_batch,
             )
         _ = store.confusion_matrix  # waits for the device
         seconds = time.perf_counter() - start
         progress.message(f"evaluated {total} images in {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s")
-    except InvalidArgumentError as error:
-        # the loader names the keys of a config, which are others here
-        if settings.batch_size > 1 and "cannot share a batch" in str(error):
-            raise UsageError(
-                f"-s batch_size = {settings.batch_size}: the pictures have different sizes and cannot share a batch; "
-                "leave the key out to take one at a time"
-            ) from error
-        raise
     finally:
         progress.close()
+    if loss is not None and loss.is_measured:
+        store.store_measures(1, {"loss": loss.value()})
     return store
-
-
-def _protocol(dataset: "SegmentationDataset", preprocessing: "Preprocessing", settings: _Settings, absent: str) -> str:
-    sizes = "each picture at its own size"
-    if preprocessing.scale not in (None, 1):
-        sizes = f"pictures and masks rescaled by {preprocessing.scale:g}"
-    elif preprocessing.shorter_side is not None:
-        sizes = f"pictures and masks rescaled to a shorter side of {preprocessing.shorter_side} pixels"
-    options = ", ".join(f"{name}={value}" for name, value in settings.predictor_params.items())
-    predictor = settings.predictor + (f"({options})" if options else "")
-    return (
-        f"{settings.split} split of {dataset.metadata.name}, {sizes}, predictor {predictor}, "
-        f"{settings.precision}, absent={absent}"
-    )
 
 
 def _results(store: "MetricStore", labels: Sequence[str]) -> dict[str, Any]:
@@ -647,7 +764,7 @@ def _show(report: Mapping[str, Any]) -> None:
         (label, *(_number(row[key], "absent") for key in ("iou", "acc", "dice")), str(row["pixels"]))
         for label, row in report["per_class"].items()
     ]
-    print(f"{report['model']} on {report['num_images']} images: {report['protocol']}")
+    print(f"{report['model']} on {report['num_images']} images: {report['protocol_text']}")
     if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
         from rich.console import Console
         from rich.markup import escape

@@ -77,11 +77,17 @@ def _memory_advice(config: TrainConfig, during: str, reason: str) -> str:
     loader, trainer = config.data.loader, config.trainer
     advice = []
     if during == "evaluation":
-        if loader.eval_batch_size != 1:
-            advice.append(f"lower data.loader.eval_batch_size (now {loader.eval_batch_size or loader.batch_size})")
-        if config.evaluation.predictor == "whole" and "tiled" in PREDICTORS:
-            advice.append('take evaluation.predictor = "tiled"')
-        advice.append("take a smaller data.transform.val.size")
+        evaluation = config.evaluation
+        if evaluation.batch_size > 1:
+            advice.append(f"lower evaluation.batch_size (now {evaluation.batch_size})")
+        if evaluation.tile is not None:
+            advice.append(f"take a smaller evaluation.tile (now {list(evaluation.tile)})")
+        elif evaluation.predictor == "whole" and "tiled" in PREDICTORS:
+            advice.append("predict in tiles: evaluation.tile = 512")
+        if evaluation.loss:
+            advice.append("do without val_loss: evaluation.loss = false")
+        if evaluation.resize is None:
+            advice.append("evaluate smaller images: evaluation.resize = { scale = 0.5 }")
     else:
         if trainer.accumulation_steps < loader.batch_size:
             advice.append(

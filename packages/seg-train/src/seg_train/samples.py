@@ -26,8 +26,8 @@ class Batch(NamedTuple):
     """Samples on their way to the device.
 
     Attributes:
-        images: uint8 (N, 3, H, W) in 0 to 255, channels innermost in memory.
-        masks: (N, H, W), class ids in the data set's integer type.
+        images: uint8 (N, 3, H, W) in 0 to 255, channels innermost in memory; in evaluations resized for the network.
+        masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size.
         indices: position of each sample in the data set.
         epoch: counted from 0.
         places: number of each sample that its random choices depend on, see `PlannedSample`.
@@ -105,6 +105,8 @@ class Loader:
         seed: of the run.
         num_workers: reading processes; they stay alive from plan to plan. 0 reads in this process.
         pin_memory: whether batches are put where a GPU fetches them fastest.
+        splits_unlike_sizes: what happens where the samples of a batch differ in size: if True each of them becomes a
+            batch of its own, as evaluations need it; if False it is an error.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Loader:
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
+        splits_unlike_sizes: bool = False,
     ) -> None:
         self._plan = _Plan()
         self._loader = DataLoader(
@@ -123,7 +126,7 @@ class Loader:
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            collate_fn=_collate,
+            collate_fn=_collate_apart if splits_unlike_sizes else _collate,
             worker_init_fn=_leave_interrupts_to_the_main_process,
             # without a generator of its own, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
@@ -147,7 +150,7 @@ class Loader:
                 finally:
                     # The error's traceback holds this frame: a cycle that would keep the workers alive.
                     del item
-            yield item
+            yield from item
 
 
 class _Plan:
@@ -248,20 +251,46 @@ def _planned(sample: int | PlannedSample) -> PlannedSample:
     return sample if isinstance(sample, PlannedSample) else PlannedSample(sample, sample)
 
 
-def _collate(samples: list[tuple[Tensor, Tensor, PlannedSample, int] | _Failure]) -> Batch | _Failure:
-    for sample in samples:
-        if isinstance(sample, _Failure):
-            return sample
-    images, masks, planned, epochs = zip(*samples, strict=True)
-    sizes = {tuple(image.shape[-2:]) for image in images}
+_Sample = tuple[Tensor, Tensor, PlannedSample, int]
+
+
+def _collate(samples: list[_Sample | _Failure]) -> list[Batch] | _Failure:
+    """Returns the samples as one batch, or the first error among them."""
+    read = _all_read(samples)
+    if isinstance(read, _Failure):
+        return read
+    sizes = {tuple(image.shape[-2:]) for image, *_ in read}
     if len(sizes) > 1:
         shown = " and ".join(f"{h}x{w}" for h, w in sorted(sizes)[:2])
         return _Failure(
             InvalidArgumentError(
-                f"pictures of different sizes ({shown}) cannot share a batch; give the transform a size "
-                "(data.transform.*.size), or evaluate one at a time (data.loader.eval_batch_size=1)"
+                f"images of different sizes ({shown}) cannot share a batch of training; give "
+                "data.transform.train.size, the size of a random crop, or set data.loader.batch_size = 1"
             )
         )
+    return [_batch(read)]
+
+
+def _collate_apart(samples: list[_Sample | _Failure]) -> list[Batch] | _Failure:
+    """Returns the samples as one batch where their images and masks have one size, else each as one of its own."""
+    read = _all_read(samples)
+    if isinstance(read, _Failure):
+        return read
+    sizes = {(tuple(image.shape[-2:]), tuple(mask.shape[-2:])) for image, mask, *_ in read}
+    return [_batch(read)] if len(sizes) == 1 else [_batch([sample]) for sample in read]
+
+
+def _all_read(samples: list[_Sample | _Failure]) -> list[_Sample] | _Failure:
+    read: list[_Sample] = []
+    for sample in samples:
+        if isinstance(sample, _Failure):
+            return sample
+        read.append(sample)
+    return read
+
+
+def _batch(samples: list[_Sample]) -> Batch:
+    images, masks, planned, epochs = zip(*samples, strict=True)
     batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
     indices, places = [sample.index for sample in planned], [sample.place for sample in planned]
     return Batch(batch, torch.stack(masks), indices, epochs[0], places)

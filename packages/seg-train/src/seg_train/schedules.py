@@ -153,6 +153,11 @@ class Schedule:
             self._rates = self._current()
             self._warm_up()
 
+    @property
+    def watched_score(self) -> str | None:
+        """The score that decides on the learning rate, such as `"miou"` or `"loss"`; None where none does."""
+        return self.schedule.monitor if isinstance(self.schedule, ReduceLROnPlateau) else None
+
     def get_last_lr(self) -> list[float | Tensor]:
         """Returns the learning rate of each parameter group."""
         return self._current()

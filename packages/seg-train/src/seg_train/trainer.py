@@ -23,7 +23,7 @@ from seg_core.class_balance import class_weights, count_pixels
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.metadata import DatasetMetadata
 from seg_core.model_file import save_model
-from seg_train.building import RunLength, build_accelerator, build_data, build_loggers, build_parts, build_predictor
+from seg_train.building import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.checkpoint import get_random_state, load_checkpoint, set_random_state
 from seg_train.config.schema import TrainConfig
 from seg_train.determinism import deterministic
@@ -137,9 +137,8 @@ class Trainer:
         self.monitor = Monitor(
             config.evaluation.monitor or default_monitor(has_average), has_average, self.data.metadata.labels
         )
-        self.validation = Validation(
-            config, self.data, self.parts.criterion.criterion, build_predictor(config), self.accelerator
-        )
+        self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
+        self._check_val_loss()
         self.loggers = LoggerGroup(
             build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}, self.progress.warn
         )
@@ -441,8 +440,7 @@ class Trainer:
         }
         for which, outcome in outcomes.items():
             prefix, scores = "" if which == "last" else f"{which}_", outcome.scores
-            if "loss" in scores:
-                row[f"{prefix}val_loss"] = scores["loss"]
+            row[f"{prefix}val_loss"] = scores["loss"]
             row |= {prefix + name: scores[name] for name in SCORES}
             per_class = dict(zip(self.data.metadata.labels, scores["iou_per_class"], strict=True))
             row[f"{prefix}iou_per_class"] = per_class
@@ -491,7 +489,7 @@ class Trainer:
         if self.schedule is not None:
             last = self.last_row
             has_scores = last.get("epoch") == position.epoch + 1
-            self.schedule.end_epoch({**last, "loss": last.get("val_loss", math.nan)} if has_scores else None)
+            self.schedule.end_epoch(_watchable(last) if has_scores else None)
         position.epoch += 1
         position.batches = 0
         position.finished |= position.step >= self.length.steps
@@ -526,7 +524,7 @@ class Trainer:
             "position": asdict(self.position),
             "last_row": self.last_row,
             "loggers": self.loggers.state(),
-            "precision": {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision),
+            "precision": precision_of(self.accelerator),
             "config": self.config.influences(),
             "digest": self.config.digest(),
             "versions": describe_environment()["packages"],
@@ -547,15 +545,13 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         prefix = "" if which == "last" else f"{which}_"
-        scale = self.data.preprocessing.scale
-        split = self.config.data.dataset.val_split
         save_model(
             network,
             path,
             metadata=self.data.metadata,
             preprocessing=self.data.preprocessing,
             metrics={name: row[prefix + name] for name in (*SCORES, "iou_per_class")},
-            protocol=f"{split} split of {self.data.metadata.name}, single scale {scale or 1:g}, absent={row['absent']}",
+            protocol=str(self.validation.protocol),
         )
 
     # ---- resume ------------------------------------------------------------------------------------------------------
@@ -615,6 +611,22 @@ class Trainer:
                 "other numbers than it would have"
             )
 
+    def _check_val_loss(self) -> None:
+        """Raises ConfigError if the val_loss is needed and evaluations have none: better now than after an epoch."""
+        needed = []
+        if self.monitor.name.endswith("val_loss"):
+            needed.append(f'evaluation.monitor = "{self.monitor.name}"')
+        if self.schedule is not None and self.schedule.watched_score == "loss":
+            needed.append('lr_scheduler.params.monitor = "loss"')
+        if needed and not self.validation.measures_loss(self.network.network):
+            reason = f"the way of predicting {self.validation.way.options.predictor!r} gives labels and no logits"
+            if not self.config.evaluation.loss:
+                reason = "evaluation.loss = false"
+            raise ConfigError(
+                f"{' and '.join(needed)} needs the val_loss, which is not computed ({reason}); watch a score such as "
+                "miou, or let evaluations compute the loss"
+            )
+
     # ---- small things ------------------------------------------------------------------------------------------------
 
     def _seconds(self) -> float:
@@ -632,3 +644,9 @@ class Trainer:
 
     def _result(self) -> RunResult:
         return RunResult(self.folder.path, self.data.metadata, self.last_row)
+
+
+def _watchable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the scores of an evaluation as schedulers know them."""
+    loss = row.get("val_loss")
+    return {**row, "loss": math.nan if loss is None else loss}

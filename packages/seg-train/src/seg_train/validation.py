@@ -1,4 +1,4 @@
-"""Evaluations of a run: the weights on val, with the pictures that are drawn of them."""
+"""Evaluations of a run: the weights on val, with the images that are drawn of them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,16 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from seg_core.interfaces import Predict
 from seg_core.metrics.metric_store import MetricStore
-from seg_train.building import RunData
+from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+from seg_core.preprocessing import resize_image
+from seg_train.building import RunData, precision_of
 from seg_train.config.schema import TrainConfig
 from seg_train.engine import evaluate_batches
 from seg_train.loggers.base import Snapshot
 from seg_train.samples import Batch, evaluation_plan
+from seg_train.validation_loss import SplitLoss
+from seg_train.ways import Way, WayOptions
 
 __all__ = ["Outcome", "Validation"]
 
@@ -23,9 +26,10 @@ class Outcome:
     """What an evaluation found.
 
     Attributes:
-        scores: as `MetricStore.summarize` gives them, over the samples of all processes.
+        scores: as `MetricStore.summarize` gives them, over the samples of all processes; `"loss"` is None where it is
+            not computed.
         matrix: int64 (K, K), rows truth.
-        snapshots: of the fixed pictures; the main process has them.
+        snapshots: of the fixed images; the main process has them.
     """
 
     scores: dict[str, Any]
@@ -40,8 +44,14 @@ class Validation:
         config: of the run.
         data: whose val samples are taken.
         criterion: `(logits, target) -> loss`, for the measure `"loss"`.
-        predict: way of predicting.
         accelerator: device, precision and processes.
+
+    Attributes:
+        way: of predicting.
+        protocol: what is scored, and how.
+
+    Raises:
+        UnknownNameError: if there is no such way of predicting.
     """
 
     def __init__(
@@ -49,20 +59,35 @@ class Validation:
         config: TrainConfig,
         data: RunData,
         criterion: Callable[[Tensor, Tensor], Tensor],
-        predict: Predict,
         accelerator: Accelerator,
     ) -> None:
-        self.predict = predict
+        section = config.evaluation
+        options = WayOptions(
+            section.tile, section.overlap, section.scales, section.hflip, section.predictor, section.params
+        )
+        self.way = Way(options, data.metadata)
         self._data = data
-        self._criterion = criterion
+        self._criterion = criterion if section.loss else None
         self._accelerator = accelerator
-        loader = config.data.loader
-        whole = config.data.transform.val.size is None  # pictures of any size share no batch
-        self._batch_size = loader.eval_batch_size or (1 if whole else loader.batch_size)
-        # The fixed pictures, spread evenly over those that the main process evaluates.
+        self._batch_size = section.batch_size
+        self.protocol = EvaluationProtocol(
+            dataset=data.metadata.name,
+            split=config.data.dataset.val_split,
+            digest=digest_of_dataset(data.val_set),
+            num_images=len(data.val_set),
+            classes=data.metadata.labels,
+            resize=data.preprocessing.resize,
+            precision=precision_of(accelerator),
+            **options.protocol(),
+        )
+        # The fixed images, spread evenly over those that the main process evaluates.
         own = range(0, len(data.val_set), accelerator.num_processes)
         count = min(config.trainer.snapshots, len(own))
         self._shown = frozenset(own[i * (len(own) - 1) // max(count - 1, 1)] for i in range(count))
+
+    def measures_loss(self, network: nn.Module) -> bool:
+        """Returns whether evaluations have a val_loss; where the config does not say, one small image tells."""
+        return self._criterion is not None and self.way.gives_logits(network)
 
     def __call__(self, network: nn.Module, on_progress: Callable[[int, int], None]) -> Outcome:
         """Returns what `network` reaches; every process must call it.
@@ -74,6 +99,7 @@ class Validation:
         """
         metadata, accelerator = self._data.metadata, self._accelerator
         store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+        loss = None if self._criterion is None else SplitLoss(self._criterion, metadata.ignore_index)
         plan = evaluation_plan(
             len(self._data.val_set), self._batch_size, accelerator.process_index, accelerator.num_processes
         )
@@ -86,18 +112,22 @@ class Validation:
             on_progress(done, total)
             for place, index in enumerate(batch.indices):
                 if index in self._shown:
-                    snapshots[index] = Snapshot(index, batch.images[place], batch.masks[place], labels[place].cpu())
+                    mask = batch.masks[place]
+                    image = resize_image(batch.images[place], (mask.shape[-2], mask.shape[-1]))
+                    snapshots[index] = Snapshot(index, image, mask, labels[place].cpu())
 
         with accelerator.autocast():
             evaluate_batches(
                 network,
                 self._data.val_loader.read(plan),
                 store,
-                predict=self.predict,
-                augment=self._data.normalize,
+                way=self.way,
+                transform=self._data.val_transform,
                 device=accelerator.device,
-                criterion=self._criterion,
+                loss=loss,
                 on_batch=on_batch,
             )
         store.reduce()
-        return Outcome(store.summarize(), store.confusion_matrix, [snapshots[index] for index in sorted(snapshots)])
+        scores = store.summarize()
+        scores["loss"] = None if loss is None or not loss.is_measured else loss.value_of_all_processes()
+        return Outcome(scores, store.confusion_matrix, [snapshots[index] for index in sorted(snapshots)])

@@ -106,7 +106,8 @@ class EvaluationProtocol:
             parts.append(f"tiles of {self.tile[0]}x{self.tile[1]} pixels{overlap}")
         if self.scales is not None or self.hflip:
             flips = " and horizontal flips" if self.hflip else ""
-            parts.append(f"test-time augmentation with scales {', '.join(f'{s:g}' for s in self.scales or (1.0,))}{flips}")
+            scales = ", ".join(f"{scale:g}" for scale in self.scales or (1.0,))
+            parts.append(f"test-time augmentation with scales {scales}{flips}")
         if self.tile is None and self.scales is None and not self.hflip:
             options = ", ".join(f"{name}={value}" for name, value in self.predictor_params.items())
             parts.append(f"predictor {self.predictor}" + (f"({options})" if options else ""))

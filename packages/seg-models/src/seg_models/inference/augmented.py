@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
+from seg_models.inference.adapted import adapt
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 
@@ -59,6 +60,7 @@ def predict_tta(
             f"images must be float (N, C, H, W), normalised, got {images.dtype} {tuple(images.shape)}"
         )
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
+    model = adapt(model)
     height, width = images.shape[-2:]
     sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
     room = max(h * w for h, w in sizes)

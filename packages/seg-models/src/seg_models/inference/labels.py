@@ -8,13 +8,13 @@ compute.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["labels_from_logits", "predict_labels"]
+__all__ = ["labels_from_logits"]
 
 # Elements of an operation. On a CPU operations on at most 32,768 run in the calling thread, and
 # their operands stay in its cache.
@@ -95,26 +95,6 @@ def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: 
     rows = _Axis.of(logits.shape[-2], height, align_corners, logits.device)
     columns = _Axis.of(logits.shape[-1], width, align_corners, logits.device)
     return torch.stack([_labels(image, rows, columns) for image in logits])
-
-
-def predict_labels(model: nn.Module, images: Tensor) -> Tensor:
-    """Returns the labels of whole images, by `labels_from_logits` where the network ends with a bilinear resize.
-
-    Other networks, those that are no `SegmentationNetwork` among them, run as they are.
-
-    Args:
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalised RGB where C is 3, on the model's device.
-
-    Returns:
-        uint8 (N, H, W), class ids; uint16 for more than 256 classes.
-    """
-    with torch.inference_mode():
-        how = getattr(model, "upsampling", {}).get("out")
-        if how is None or how[0] != "bilinear":
-            return argmax_labels(model(images)["out"])
-        logits = model.forward_logits(images)["out"]  # type: ignore[operator]
-        return labels_from_logits(logits, (images.shape[-2], images.shape[-1]), align_corners=how[1])
 
 
 def _labels(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:

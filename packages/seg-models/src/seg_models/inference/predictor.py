@@ -32,15 +32,16 @@ from seg_core.metadata import DatasetMetadata
 from seg_core.model_file import ModelInfo, load_model
 from seg_core.preprocessing import Preprocessing, as_rgb_tensor
 from seg_core.registry import MODELS
+from seg_core.transforms.evaluation import EvaluationTransform
 from seg_models.building import looks_like_path
 from seg_models.factory import get_model
+from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta
-from seg_models.inference.labels import labels_from_logits, predict_labels
 from seg_models.inference.pictures import Picture, Source, find_pictures, is_one_picture, load_picture
 from seg_models.inference.prediction import Prediction, class_areas
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, tiled_blocks
-from seg_models.inference.whole import predict_whole
+from seg_models.inference.whole import predict_labels, predict_whole
 
 __all__ = ["FilePrediction", "Predictor", "load_network"]
 
@@ -49,8 +50,6 @@ logger = logging.getLogger(__name__)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Threads that decode pictures while the network computes; Pillow does that without the interpreter.
 _READERS = 2
-# A preprocessing that enlarges a picture beyond this many pixels was not made for such a picture.
-_MOST_ENLARGED = 2**26
 _SCORE_STRIP = 2**20  # elements
 
 
@@ -150,10 +149,8 @@ class Predictor:
         if self.dtype is not None and network is model:
             network = copy.deepcopy(network)
         self.model = network.to(self.device, self.dtype).eval()
-        least = _min_size(network)
-        self._network = _Adapted(self.model, self.dtype, least)
-        # where inputs may be filled up and outputs cut, the last resize is not all that follows `forward_logits`
-        self._any_size = _Adapted(self.model, self.dtype, least, resizes=least == 1)
+        self._network = AnySize(self.model, self.dtype, min_size_of(network))
+        self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
         largest = self.metadata.num_classes - 1
@@ -328,7 +325,7 @@ class Predictor:
         with torch.inference_mode(), _memory_advice(self):
             inputs = self._prepare(torch.stack([pixels for _, pixels in lot]))
             size = (lot[0][1].shape[-2], lot[0][1].shape[-1])
-            results = list(self._labels_alone(inputs, size) if self._is_direct(inputs) else self._all(inputs, size))
+            results = list(self._labels_alone(inputs, size) if self._is_direct() else self._all(inputs, size))
         for (picture, pixels), (labels, scores, logits) in zip(lot, results, strict=True):
             if self.min_region > 1:
                 from seg_models.inference.rasters import remove_small_regions
@@ -336,33 +333,20 @@ class Predictor:
                 labels = remove_small_regions(labels, self.min_region)
             yield Prediction(labels, self.metadata, picture_array(pixels), scores, logits, picture.name)
 
-    def _prepare(self, pictures: Tensor) -> Tensor:
-        """Returns pictures (N, 3, H, W) as the network takes them, on its device."""
-        height, width = pictures.shape[-2:]
-        size = self.preprocessing.size_of(height, width)
-        if size[0] * size[1] > max(_MOST_ENLARGED, height * width):
-            raise InvalidArgumentError(
-                f"the preprocessing would enlarge a picture of {height}x{width} pixels (height x width) to "
-                f"{size[0]}x{size[1]}; pass preprocessing= without shorter_side and scale"
-            )
-        if size == (height, width):  # a quarter of the bytes to move
-            return self.preprocessing(pictures.to(self.device))
-        return self.preprocessing(pictures).to(self.device)
+    def _prepare(self, images: Tensor) -> Tensor:
+        """Returns images (N, 3, H, W) as the network takes them, on its device."""
+        return self._transform.normalize(self._transform.resize(images), self.device)
 
     # ---- from inputs to labels ---------------------------------------------------------------------------------------
 
-    def _is_direct(self, inputs: Tensor) -> bool:
+    def _is_direct(self) -> bool:
         """Returns whether labels can be had without the logits of full size."""
         wants_labels_alone = not (self.scores or self.logits or self.threshold is not None)
-        return wants_labels_alone and self.tile is None and self._tta is None and not self._network.is_small(inputs)
+        return wants_labels_alone and self.tile is None and self._tta is None
 
     def _labels_alone(self, inputs: Tensor, size: tuple[int, int]) -> Iterator[tuple[npt.NDArray[Any], None, None]]:
-        if inputs.shape[-2:] == size:
-            labels = predict_labels(self._network, inputs)
-        else:
-            labels = labels_from_logits(predict_whole(self._network, inputs), size)
-        for one in labels.cpu().numpy():
-            yield one, None, None
+        for labels in predict_labels(self._network, inputs, size).cpu().numpy():
+            yield labels, None, None
 
     def _all(
         self, inputs: Tensor, size: tuple[int, int]
@@ -392,14 +376,14 @@ class Predictor:
     def _logits(self, inputs: Tensor) -> Tensor:
         """Returns float (N, K, H, W) of inputs (N, 3, H, W)."""
         if self._tta is None:
-            return predict_whole(self._any_size, inputs)
-        return predict_tta(self._any_size, inputs, **self._tta)
+            return predict_whole(self._network, inputs)
+        return predict_tta(self._network, inputs, **self._tta)
 
     def _of_windows(self) -> Callable[[Tensor], Tensor]:
         """Returns what gives the logits of windows, valid until the next ones."""
         if self._tta is not None:
             return self._logits
-        return torch.inference_mode()(functools.partial(logits_into, Scratch(), self._any_size))
+        return torch.inference_mode()(functools.partial(logits_into, Scratch(), self._network))
 
     def _tiles(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """Yields top, left and logits (K, h, w) of the parts of an input (3, H, W)."""
@@ -432,11 +416,10 @@ class Predictor:
             raise InvalidArgumentError(
                 f"min_region={self.min_region} needs the whole label map; leave it out, and sieve the file with GDAL"
             )
-        if self.preprocessing.shorter_side is not None:
+        if set(self.preprocessing.resize) - {"scale"}:
             raise InvalidArgumentError(
-                f"the preprocessing resizes pictures to a shorter side of {self.preprocessing.shorter_side} pixels, so "
-                "a window says nothing of its scale; pass preprocessing= with a scale, or with neither for the "
-                "picture's own"
+                f"the preprocessing resizes images by {self.preprocessing.resize}, and a tile does not know the size "
+                "of its image; pass preprocessing= with a scale, or with no resize to keep the image's own size"
             )
 
     def _source_tile(self) -> int | tuple[int, ...]:
@@ -452,43 +435,6 @@ class Predictor:
         with torch.inference_mode():
             logits = logits_of(self._prepare(windows))
             return _resized(logits, (windows.shape[-2], windows.shape[-1]))
-
-
-class _Adapted(nn.Module):
-    """A network with its number type, to be fed float32 of any size.
-
-    Args:
-        network: as the builders make it.
-        dtype: of its weights; None where they are what its inputs are.
-        min_size: smallest height and width that it takes; smaller inputs are filled up with zeros, the mean colour.
-        resizes: whether it tells of the network's last resize, so that callers may do that themselves.
-    """
-
-    def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int, *, resizes: bool = True) -> None:
-        super().__init__()
-        self._call = network  # in eval mode, and so is this
-        self._dtype = dtype
-        self._min_size = min_size
-        self.upsampling = getattr(network, "upsampling", {}) if resizes else {}
-        self.eval()
-
-    def is_small(self, images: Tensor) -> bool:
-        """Returns whether images are smaller than what the network takes."""
-        return min(images.shape[-2:]) < self._min_size
-
-    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the network's outputs before the final resize."""
-        outputs: dict[str, Tensor] = self._call.forward_logits(images.to(self._dtype))  # type: ignore[operator]
-        return outputs
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns float32 logits (N, K, H, W) as `"out"`."""
-        height, width = images.shape[-2:]
-        if self.is_small(images):
-            missing = (max(0, self._min_size - width), max(0, self._min_size - height))
-            images = F.pad(images, (0, missing[0], 0, missing[1]))
-        logits = self._call(images.to(self._dtype))["out"]
-        return {"out": logits[..., :height, :width].float()}
 
 
 def load_network(
@@ -552,13 +498,6 @@ def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
             f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB pictures; "
             "call the model itself"
         )
-
-
-def _min_size(network: nn.Module) -> int:
-    spec = getattr(network, "build_spec", None)
-    if spec is None or spec.builder not in MODELS:
-        return 1
-    return getattr(MODELS.entry(spec.builder), "min_size", 1)
 
 
 def _usable_device(device: str | torch.device) -> torch.device:

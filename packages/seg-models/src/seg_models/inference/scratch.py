@@ -7,6 +7,8 @@ page after page, each filled with zeros.
 import torch
 from torch import Tensor, nn
 
+from seg_models.inference.adapted import last_resize
+
 __all__ = ["Scratch", "logits_into"]
 
 
@@ -49,10 +51,10 @@ def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 
     Returns:
         Floating point (N, K, H, W), the same that the network gives.
     """
-    how = getattr(model, "upsampling", {}).get("out")
-    if how is None or how[0] != "bilinear":
+    corners = last_resize(model, images)
+    if corners is None:
         full: Tensor = model(images)["out"]
         return full
     logits = model.forward_logits(images)["out"]  # type: ignore[operator]
     size = (images.shape[-2], images.shape[-1])
-    return logits if tuple(logits.shape[-2:]) == size else scratch.resize(logits, size, how[1], room)
+    return logits if tuple(logits.shape[-2:]) == size else scratch.resize(logits, size, corners, room)

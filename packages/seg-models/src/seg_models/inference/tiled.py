@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
+from seg_core.interfaces import Predict
+from seg_models.inference.adapted import adapt
 from seg_models.inference.scratch import Scratch, logits_into
 
 __all__ = ["Blend", "Output", "predict_tiled", "tiled_blocks", "window_starts"]
@@ -30,6 +32,7 @@ def predict_tiled(
     blend: Blend = "hann",
     output: Output = "logits",
     batch_size: int = 1,
+    predict: Predict | None = None,
 ) -> Tensor:
     """Returns the logits or the labels of images that are predicted window by window, without gradients.
 
@@ -52,7 +55,9 @@ def predict_tiled(
         overlap: share 0 to below 1 of a window that overlaps the next one.
         blend: how overlapping windows are joined.
         output: `"logits"`, or `"labels"`, which are taken row by row.
-        batch_size: windows in one pass through the network.
+        batch_size: tiles in one pass through the network.
+        predict: way of predicting each tile, with logits as its result, such as `predict_tta`; None predicts a tile in
+            one pass.
 
     Returns:
         float32 (N, K, H, W), logits (float64 where the network's are); or uint8 (N, H, W), class ids, uint16 for more
@@ -71,7 +76,10 @@ def predict_tiled(
     if not len(images):
         raise InvalidArgumentError("images must hold at least one image, got none")
     plan = _Plan.of((images.shape[-2], images.shape[-1]), size, overlap, blend)
-    predict = functools.partial(_logits, Scratch(), model)
+    model = adapt(model)
+    logits_of_tiles = functools.partial(_logits, Scratch(), model)
+    if predict is not None:
+        logits_of_tiles = functools.partial(predict, model)
     result: Tensor | None = None
 
     def logits_of(index: int, logits: Tensor) -> Tensor:
@@ -85,10 +93,10 @@ def predict_tiled(
         for index, image in enumerate(images):
             read = functools.partial(_crop, image)
             if output == "logits":
-                for _ in _finished(predict, read, plan, batch_size, functools.partial(logits_of, index)):
+                for _ in _finished(logits_of_tiles, read, plan, batch_size, functools.partial(logits_of, index)):
                     pass
                 continue
-            for top, left, logits in _finished(predict, read, plan, batch_size, _MAX_BYTES):
+            for top, left, logits in _finished(logits_of_tiles, read, plan, batch_size, _MAX_BYTES):
                 labels = argmax_labels(logits)
                 if result is None:
                     result = labels.new_empty(len(images), *images.shape[2:])

@@ -1,21 +1,86 @@
-"""Prediction of whole pictures in one pass."""
+"""Prediction of whole images in one pass."""
+
+from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["predict_whole"]
+from seg_core.argmax import argmax_labels
+from seg_core.errors import InvalidArgumentError
+from seg_models.inference.adapted import adapt, last_resize
+from seg_models.inference.labels import labels_from_logits
+
+__all__ = ["WholeOutput", "predict_labels", "predict_whole"]
+
+WholeOutput = Literal["logits", "labels", "both"]
 
 
-def predict_whole(model: nn.Module, images: Tensor) -> Tensor:
-    """Returns the logits of whole images, in one pass and without gradients.
+@overload
+def predict_whole(
+    model: nn.Module, images: Tensor, size: tuple[int, int] | None = None, output: Literal["logits", "labels"] = ...
+) -> Tensor: ...
+
+
+@overload
+def predict_whole(
+    model: nn.Module, images: Tensor, size: tuple[int, int] | None, output: Literal["both"]
+) -> tuple[Tensor, Tensor]: ...
+
+
+def predict_whole(
+    model: nn.Module, images: Tensor, size: tuple[int, int] | None = None, output: WholeOutput = "logits"
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Returns the logits or the labels of whole images, in one pass and without gradients.
+
+    Labels do not come from the logits of full size where the network ends with a bilinear resize, see
+    `labels_from_logits`. Images smaller than what the network takes are padded.
 
     Args:
         model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalised RGB where C is 3, on the model's device.
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
+        size: (height, width) in pixels of the result; that of the images if None. The network's logits are resized
+            bilinearly.
+        output: `"logits"`, `"labels"`, or `"both"`, labels first.
 
     Returns:
-        float (N, K, H, W), logits.
+        Logits: float (N, K, h, w).
+        Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
+
+    Raises:
+        InvalidArgumentError: if `output` is something else.
     """
+    if output not in get_args(WholeOutput):
+        raise InvalidArgumentError(f"output must be one of {', '.join(get_args(WholeOutput))}, got {output!r}")
+    own = (images.shape[-2], images.shape[-1])
+    target = own if size is None else size
+    network = adapt(model)
     with torch.inference_mode():
-        logits: Tensor = model(images)["out"]
-    return logits
+        corners = last_resize(network, images) if target == own and output != "logits" else None
+        if corners is not None:
+            logits = network.forward_logits(images)["out"]  # type: ignore[operator]
+            labels = labels_from_logits(logits, target, align_corners=corners)
+        else:
+            corners = False
+            logits = network(images)["out"]
+            if output != "logits":
+                labels = argmax_labels(logits) if target == own else labels_from_logits(logits, target)
+        if output == "labels":
+            return labels
+        if tuple(logits.shape[-2:]) != target:
+            logits = F.interpolate(logits, target, mode="bilinear", align_corners=corners)
+    return logits if output == "logits" else (labels, logits)
+
+
+def predict_labels(model: nn.Module, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Returns the labels of whole images: `predict_whole` with `output="labels"`.
+
+    Args:
+        model: a network as the builders make it, in eval mode.
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
+        size: (height, width) in pixels of the labels; that of the images if None.
+
+    Returns:
+        uint8 (N, h, w), class ids; uint16 for more than 256 classes.
+    """
+    return predict_whole(model, images, size, "labels")

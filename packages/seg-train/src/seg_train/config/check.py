@@ -60,7 +60,12 @@ _LOSS_GIVEN = {
 _OPTIMIZER_GIVEN = {"params": "they are the network's"}
 _SCHEDULE_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
 _LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
-_PREDICTOR_GIVEN = {"model": "it is the one that is trained", "images": "they are those of val"}
+_PREDICTOR_GIVEN = {
+    "model": "it is the one that is trained",
+    "images": "they are those of val",
+    "size": "it is that of the masks",
+    "output": "evaluations take what they need; set evaluation.loss = false for labels alone",
+}
 
 
 def find_problems(sections: Mapping[str, Any]) -> list[str]:
@@ -136,6 +141,10 @@ def _check_evaluation(
     if predictor is not None:
         key = "evaluation.params"
         _check_params(key, evaluation.predictor, predictor, evaluation.params, _PREDICTOR_GIVEN, problems)
+    if evaluation.tile is not None:
+        _known(PREDICTORS, "evaluation.tile needs", "tiled", problems)
+    if evaluation.scales is not None or evaluation.hflip:
+        _known(PREDICTORS, "evaluation.scales and hflip need", "augmented", problems)
     if evaluation.monitor is not None:
         try:
             Monitor(evaluation.monitor, has_average, None if metadata is None else metadata.labels)
@@ -159,11 +168,11 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
     """Returns the metadata where it is known before the data set is opened."""
-    for name, transform in (("train", data.transform.train), ("val", data.transform.val)):
-        try:
-            SegmentationTransform(size=transform.size, scale_range=transform.scale_range)
-        except UserError as error:
-            problems.append(f"data.transform.{name}: {error}")
+    train = data.transform.train
+    try:
+        SegmentationTransform(size=train.size, scale_range=train.scale_range)
+    except UserError as error:
+        problems.append(f"data.transform.train: {error}")
     try:
         SegmentationAugment(**data.augment.model_dump())
     except UserError as error:

@@ -6,6 +6,7 @@ checked in `seg_train.config.check`.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeGuard
 
@@ -17,8 +18,8 @@ __all__ = ["TrainConfig"]
 # other values of these.
 _WITHOUT_INFLUENCE = (
     "data.dataset.root",
-    "data.loader.eval_batch_size",
     "data.loader.num_workers",
+    "evaluation.batch_size",
     "log",
     "paths",
     "trainer.checkpoint_every_steps",
@@ -66,6 +67,12 @@ def _as_jitter(value: object) -> object:
     if isinstance(value, list | tuple) and len(value) in (3, 4):
         return tuple(_as_number_or_pair(item) for item in value)
     raise ValueError("must be brightness, contrast, saturation and, where wanted, hue, such as [0.4, 0.4, 0.4, 0.1]")
+
+
+def _as_scales(value: object) -> object:
+    if isinstance(value, list | tuple) and value and all(_is_number(v) and 0 < v < math.inf for v in value):
+        return tuple(float(v) for v in value)
+    raise ValueError("must be a list of factors above 0, such as [0.75, 1.0, 1.25]")
 
 
 def _as_class_weights(value: object) -> object:
@@ -129,6 +136,9 @@ Jitter = Annotated[
     BeforeValidator(_as_jitter),
     _described("list of 3 or 4 numbers or [least, greatest]", _list_of(_NUMBER_OR_PAIR, 3, 4)),
 ]
+Scales = Annotated[
+    tuple[float, ...], BeforeValidator(_as_scales), _described("list of factors above 0", _list_of(_ABOVE_0, 1))
+]
 ClassWeights = Annotated[
     str | tuple[float, ...],
     BeforeValidator(_as_class_weights),
@@ -170,27 +180,16 @@ class DatasetSection(Section):
 
 
 class TransformSection(Section):
-    """Size of the pictures, see `seg_core.SegmentationTransform`; that of val must not be random."""
+    """The random crop of training samples, see `seg_core.SegmentationTransform`."""
 
-    size: Size | None = Field(default=None, description="window in pixels, [height, width] or one number")
-    scale_range: ScaleRange | None = Field(default=None, description="factors to rescale by before the window is taken")
+    size: Size | None = Field(default=None, description="crop in pixels, [height, width] or one number")
+    scale_range: ScaleRange | None = Field(default=None, description="factors to resize by before the crop is taken")
 
 
 class TransformsSection(Section):
-    """The transform of each split; that of val must not be random."""
+    """The transform of training samples; what val images go through is said in `[evaluation]`."""
 
     train: TransformSection = TransformSection()
-    val: TransformSection = TransformSection()
-
-    @model_validator(mode="after")
-    def _val_is_one_scale(self) -> "TransformsSection":
-        scales = self.val.scale_range
-        if scales is not None and scales[0] != scales[1]:
-            raise ValueError(
-                f"val.scale_range must hold one factor twice, such as [0.5, 0.5], got {list(scales)}: scores on "
-                "pictures of random scale do not compare"
-            )
-        return self
 
 
 class LoaderSection(Section):
@@ -198,9 +197,6 @@ class LoaderSection(Section):
 
     batch_size: Positive = Field(
         default=8, description="samples of one step, over all processes and accumulation steps"
-    )
-    eval_batch_size: Positive | None = Field(
-        default=None, description="samples per evaluation batch of one process; batch_size where val has a size, else 1"
     )
     num_workers: Annotated[int, Field(ge=0)] = Field(default=2, description="reading processes; 0: the main one reads")
 
@@ -353,11 +349,54 @@ class TrainerSection(Section):
         return self
 
 
+class ResizeSection(Section):
+    """What val images are resized to before the network, one of four forms; images keep their size where left out.
+
+    Masks are never resized: the logits are resized to the mask. The trained model resizes images in the same way.
+    """
+
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="factor of height and width"
+    )
+    shorter_side: Positive | None = Field(default=None, description="pixels of the shorter side")
+    longer_side: Positive | None = Field(default=None, description="pixels of the longer side")
+    size: Size | None = Field(default=None, description="[height, width] in pixels, whatever the aspect ratio")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "ResizeSection":
+        given = self.model_dump(exclude_none=True)
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of scale, shorter_side, longer_side and size, got {', '.join(given) or 'none of them'}"
+            )
+        return self
+
+
 class EvaluationSection(Section):
     """How, and how often, the weights are evaluated on val; always at the end of the run."""
 
-    predictor: str = Field(default="whole", description="way of predicting")
-    params: dict[str, Any] = Field(default_factory=dict, description="arguments of the predictor")
+    resize: ResizeSection | None = Field(
+        default=None, description="what val images are resized to; each keeps its size where left out"
+    )
+    tile: Size | None = Field(
+        default=None, description="predict in tiles of that many pixels, [height, width] or one number; whole images "
+        "where left out"
+    )
+    overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="fraction of a tile that the next one overlaps; 0.5 where left out"
+    )
+    scales: Scales | None = Field(default=None, description="factors of test-time augmentation, such as [0.75, 1]")
+    hflip: bool = Field(default=False, description="test-time augmentation by mirrored images")
+    batch_size: Positive = Field(
+        default=1, description="images per batch of one process; images of unlike size are computed one by one"
+    )
+    loss: bool = Field(
+        default=True, description="whether to compute val_loss, which needs the logits at the size of the masks"
+    )
+    predictor: str = Field(
+        default="whole", description="way of predicting of your own; not together with tile, overlap, scales and hflip"
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="arguments of that way of predicting")
     every_epochs: Positive | None = Field(
         default=None, description="epochs from one evaluation to the next; 1 where every_steps is left out too"
     )
@@ -371,6 +410,16 @@ class EvaluationSection(Section):
         default=None, description="stop after so many evaluations without a better score; not where left out"
     )
     min_delta: Factor = Field(default=0.0, description="how much better a score must be to count as better")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "EvaluationSection":
+        if self.overlap is not None and self.tile is None:
+            raise ValueError(f"overlap = {self.overlap} is that of tiles: give tile too, or leave overlap out")
+        short = [name for name in ("tile", "scales") if getattr(self, name) is not None] + ["hflip"] * self.hflip
+        if short and (self.predictor != "whole" or self.params):
+            own = f'predictor = "{self.predictor}"' if self.predictor != "whole" else "params"
+            raise ValueError(f"{own} cannot be used together with {', '.join(short)}: leave out one or the other")
+        return self
 
     @model_validator(mode="after")
     def _one_period(self) -> "EvaluationSection":

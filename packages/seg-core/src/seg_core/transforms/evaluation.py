@@ -1,0 +1,90 @@
+"""What an image goes through before the network when nothing is learnt: in validation, `seg eval` and prediction.
+
+The one path for all of them: the image is resized as the preprocessing says and normalized; its mask stays as it is.
+Logits are resized to the mask, or without one to the image, so that scores are those of the dataset's own masks.
+"""
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
+
+__all__ = ["EvaluationTransform"]
+
+# A resize that enlarges an image beyond this many pixels was not made for such an image.
+_MOST_ENLARGED = 2**26
+
+
+class EvaluationTransform:
+    """Turns images into the network's input; a `JointTransform` in which nothing is random.
+
+    Args:
+        preprocessing: resize and normalization.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __call__(
+        self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Returns the image at the size for the network, and the mask as it is.
+
+        Args:
+            image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
+            mask: class ids (H, W) of any integer type.
+            generator: draws nothing; every joint transform takes one.
+
+        Returns:
+            Image: (3, h, w), uint8 in 0 to 255 (rounded) or float32 in 0 to 1, not normalized.
+            Mask: (H, W), unchanged.
+
+        Raises:
+            InvalidArgumentError: if it is no such image, its mask has another size, or it would become far too large.
+        """
+        del generator
+        image = as_rgb_tensor(image)
+        if image.shape[-2:] != mask.shape[-2:]:
+            raise InvalidArgumentError(
+                f"image and mask must have one size, got image {image.shape[-2]}x{image.shape[-1]} and mask "
+                f"{mask.shape[-2]}x{mask.shape[-1]} (height x width)"
+            )
+        return tv_tensors.Image(self.resize(image)), tv_tensors.Mask(mask)
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Returns images at the size for the network.
+
+        Args:
+            images: uint8 or float32, (3, H, W) or (N, 3, H, W).
+
+        Returns:
+            The same type and number of axes, (..., 3, h, w).
+
+        Raises:
+            InvalidArgumentError: if they would become far too large.
+        """
+        height, width = images.shape[-2:]
+        size = self.preprocessing.size_of(height, width)
+        if size[0] * size[1] > max(_MOST_ENLARGED, height * width):
+            raise InvalidArgumentError(
+                f"the resize {self.preprocessing.resize} would enlarge an image of {height}x{width} pixels (height x "
+                f"width) to {size[0]}x{size[1]}; choose a smaller one, or none"
+            )
+        return resize_image(images, size)
+
+    def normalize(self, images: Tensor, device: torch.device) -> Tensor:
+        """Returns images as the network takes them.
+
+        Args:
+            images: uint8 in 0 to 255 or float32 in 0 to 1, (N, 3, h, w), resized.
+            device: where the network is; uint8 images are moved before they become four times as large.
+
+        Returns:
+            float32 (N, 3, h, w) on `device`, normalized RGB, channels innermost in memory: the layout that convolutions
+            are fastest in, and the same for every caller, since the layout shows in the last bits of the result.
+        """
+        images = images.to(device, non_blocking=True)
+        result = torch.empty(images.shape, device=device, memory_format=torch.channels_last)
+        return normalize(images, self.preprocessing.mean, self.preprocessing.std, out=result)
