@@ -111,8 +111,8 @@ def test_scale_of_the_preprocessing_holds_window_by_window(shades, picture, tmp_
         ({"tile": 16, "scores": True}, "labels.tif", "writes labels alone; leave out scores="),
         ({"tile": 16, "min_region": 5}, "labels.tif", "min_region=5 needs the whole label map"),
         ({"tile": 16, "preprocessing": Preprocessing(shorter_side=9)}, "labels.tif", "by {'shorter_side': 9}, and a"),
-            ({"tile": 16, "preprocessing": Preprocessing(longer_side=9)}, "labels.tif", "by {'longer_side': 9}, and a"),
-            ({"tile": 16, "preprocessing": Preprocessing(size=(9, 9))}, "labels.tif", "a tile does not know the size"),
+        ({"tile": 16, "preprocessing": Preprocessing(longer_side=9)}, "labels.tif", "by {'longer_side': 9}, and a"),
+        ({"tile": 16, "preprocessing": Preprocessing(size=(9, 9))}, "labels.tif", "a tile does not know the size"),
         ({"tile": 16}, "labels.png", "target must end in .tif, .tiff or .npy"),
     ],
 )

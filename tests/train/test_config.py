@@ -126,6 +126,14 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("evaluation.scales=[]", "evaluation.scales = []: must be a list of factors above 0"),
         ("evaluation={tile=4, predictor='labels'}", 'predictor = "labels" cannot be used together with tile'),
         ("evaluation={hflip=true, params={a=1}}", "params cannot be used together with hflip"),
+        (
+            "evaluation={monitor='val_loss', loss=false}",
+            'evaluation.monitor = "val_loss": needs the val_loss, but evaluation.loss = false',
+        ),
+        (
+            "evaluation={monitor='val_loss', predictor='labels'}",
+            'needs the val_loss, but evaluation.predictor = "labels" gives none',
+        ),
         ("evaluation.params.output=labels", "set evaluation.loss = false for labels alone"),
         ("data.loader=3", "data.loader = 3: must be"),
         ("paths.run=a/b", 'paths.run = "a/b": must be the name of one folder'),

@@ -196,7 +196,8 @@ def test_table_ends_with_the_miou(save, capsys):
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert lines[0] == (
-        f"{path} on 12 images: val split of Stripes (12 images), each image at its own size, predictor whole, fp32, absent=skip"
+        f"{path} on 12 images: val split of Stripes (12 images), each image at its own size, predictor whole, fp32, "
+        "absent=skip"
     )
     assert lines[1].split() == ["class", "IoU", "accuracy", "Dice", "pixels"]
     assert [line.split()[0] for line in lines[2:5]] == ["dark", "bright", "never"]

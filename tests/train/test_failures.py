@@ -297,6 +297,31 @@ def test_predictor_of_the_config_is_used(tables):
     result = Trainer(load_config(tables)).run()
     assert set(map(str, calls)) == {"([16, 16], 0.5)"}
     assert result.scores["val_loss"] is None, "labels have no loss"
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        {"evaluation": {"monitor": "val_loss", "predictor": "sliding"}},
+        {
+            "lr_scheduler": {"name": "ReduceLROnPlateau", "params": {"monitor": "loss"}},
+            "evaluation": {"predictor": "sliding"},
+        },
+    ],
+)
+def test_watched_loss_of_a_way_without_logits_is_an_error_before_the_run(tables, tmp_path, watch):
+    PREDICTORS.register("sliding", lambda model, images: model(images)["out"].argmax(1))
+    with pytest.raises(ConfigError, match=r"needs the val_loss, which is not computed \(the way of .* 'sliding'"):
+        Trainer(load_config(tables | watch))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_loss_is_left_out_where_the_config_says_so(tables):
+    tables["evaluation"] = {"loss": False}
+    result = Trainer(load_config(tables)).run()
+    assert result.scores["val_loss"] is None
+    whole = Trainer(load_config(tables, ["evaluation.loss=true", "paths.run=whole"])).run()
+    assert whole.scores["miou"] == result.scores["miou"]
     assert 0 <= result.scores["miou"] <= 1
 
 

@@ -312,8 +312,9 @@ def _check_way(options: "WayOptions", source: str) -> None:
     except UnknownNameError as error:
         if source == "-s":
             raise
-        raise UnknownNameError(f"{source} was evaluated in a way that is not known here: {error}; take another one by "
-                               "-s predictor=whole") from error
+        raise UnknownNameError(
+            f"{source} was evaluated in a way that is not known here: {error}; take another one by -s predictor=whole"
+        ) from error
     given = [*list(inspect.signature(predict).parameters)[:2], "size", "output"]  # what evaluations hand over
     what = f"predictor {options.predictor!r}"
     _check_options("predictor_params", what, predict, options.params, given)

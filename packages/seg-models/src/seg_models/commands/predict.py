@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
@@ -320,7 +320,7 @@ def _make_predictor(arguments: argparse.Namespace, options: dict[str, Any]) -> "
         raise UsageError(str(error)) from error
     info = getattr(network, "model_info", None)
     if arguments.scale is not None and info is not None:
-        options |= {"preprocessing": replace(info.preprocessing, scale=arguments.scale, shorter_side=None)}
+        options |= {"preprocessing": info.preprocessing.with_resize({"scale": arguments.scale})}
     return Predictor(network, device=_device(arguments.device), **options)
 
 

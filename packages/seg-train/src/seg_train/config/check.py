@@ -92,6 +92,7 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
     if isinstance(evaluation := sections.get("evaluation"), EvaluationSection):
         has_average = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
         _check_evaluation(evaluation, has_average, metadata, problems)
+        _check_val_loss(evaluation, sections.get("lr_scheduler"), problems)
     for name, options in sections.get("log", {}).items():
         _check_logger(name, options, problems)
     return problems
@@ -150,6 +151,19 @@ def _check_evaluation(
             Monitor(evaluation.monitor, has_average, None if metadata is None else metadata.labels)
         except UserError as error:
             problems.append(str(error))
+
+
+def _check_val_loss(evaluation: EvaluationSection, schedule: object, problems: list[str]) -> None:
+    """What watches the val_loss where the config says that it is not computed."""
+    labels_alone = evaluation.predictor == "labels"
+    if evaluation.loss and not labels_alone:
+        return
+    reason = 'evaluation.predictor = "labels" gives none' if evaluation.loss else "evaluation.loss = false"
+    if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
+        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs the val_loss, but {reason}')
+    if isinstance(schedule, ScheduleSection) and schedule.name == "ReduceLROnPlateau":
+        if schedule.params.get("monitor") == "loss":
+            problems.append(f'lr_scheduler.params.monitor = "loss": needs the val_loss, but {reason}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:

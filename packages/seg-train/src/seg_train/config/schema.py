@@ -379,8 +379,8 @@ class EvaluationSection(Section):
         default=None, description="what val images are resized to; each keeps its size where left out"
     )
     tile: Size | None = Field(
-        default=None, description="predict in tiles of that many pixels, [height, width] or one number; whole images "
-        "where left out"
+        default=None,
+        description="predict in tiles of that many pixels, [height, width] or one number; whole images where left out",
     )
     overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="fraction of a tile that the next one overlaps; 0.5 where left out"
