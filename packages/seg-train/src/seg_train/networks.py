@@ -6,14 +6,17 @@ evaluations run on a whole copy, so that every way of predicting works and proce
 """
 
 import copy
-import types
-from collections.abc import Mapping
+import functools
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_core.errors import InvalidArgumentError
 
@@ -165,11 +168,40 @@ class RunNetwork:
 
 
 def synchronize_batch_norm(network: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Returns `network` with batch norm over all processes where torch can do that: on several GPUs."""
+    """Returns `network` with batch norm over all processes where torch can do that: on several GPUs.
+
+    Layers of subclasses with a `forward` of their own (timm's `BatchNormAct2d` ends in the activation) are left as they
+    are, with a warning: torch's conversion would drop what that `forward` does besides.
+    """
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return converted
+        return _convert_batch_norm(network)
     return network
+
+
+def _convert_batch_norm(network: nn.Module) -> nn.Module:
+    kept: Counter[str] = Counter()
+    converted = _convert_plain_batch_norm(network, kept)
+    if kept:
+        found = ", ".join(f"{count} {name}" for name, count in kept.items())
+        warnings.warn(
+            f"trainer.sync_batch_norm leaves these layers as they are, with statistics of each process: {found}. They "
+            "do more than batch norm, and torch can only synchronize its own layers",
+            stacklevel=4,
+        )
+    return converted
+
+
+def _convert_plain_batch_norm(module: nn.Module, kept: "Counter[str]") -> nn.Module:
+    if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+        if type(module).forward is _BatchNorm.forward and "forward" not in vars(module):
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            return converted
+        kept[type(module).__name__] += 1
+    for name, child in module.named_children():
+        replacement = _convert_plain_batch_norm(child, kept)
+        if replacement is not child:
+            setattr(module, name, replacement)
+    return module
 
 
 def train_depthwise_in_full_precision(network: nn.Module) -> None:
@@ -177,17 +209,22 @@ def train_depthwise_in_full_precision(network: nn.Module) -> None:
 
     For CPUs, whose bf16 is several times slower than float32 in the gradients of such convolutions with a stride or a
     kernel of 5 pixels; their forward pass is not. The gradients are the more exact for it.
+
+    What a layer computes stays its own: subclasses (timm's `Conv2dSame` pads first) are called by their own `forward`,
+    and layers whose `forward` somebody else has replaced are left alone.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.forward = types.MethodType(_depthwise, module)  # type: ignore[method-assign]
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 and "forward" not in vars(module):
+            # not a bound method: that could not be pickled; a deep copy of the network gets one for its own layer
+            module.forward = functools.partial(_forward_in_full_precision, module)  # type: ignore[method-assign]
 
 
-def _depthwise(convolution: nn.Conv2d, features: Tensor) -> Tensor:
+def _forward_in_full_precision(convolution: nn.Conv2d, features: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    forward: Callable[..., Tensor] = type(convolution).forward
     if not torch.is_grad_enabled():
-        return nn.Conv2d.forward(convolution, features)
+        return forward(convolution, features, *args, **kwargs)
     with torch.autocast(features.device.type, enabled=False):
-        return nn.Conv2d.forward(convolution, features.float())
+        return forward(convolution, features.to(convolution.weight.dtype), *args, **kwargs)
 
 
 def _shard(network: nn.Module, accelerator: Accelerator) -> None:
