@@ -169,7 +169,8 @@ def build_network(
     if checkpoint is not None and checkpoint.info is not None:
         if class_names is not None:
             metadata = DatasetMetadata("custom", tuple(class_names))
-            network.model_info = replace(checkpoint.info, spec=spec, metadata=metadata, metrics={}, protocol="")  # type: ignore[assignment]
+            info = replace(checkpoint.info, spec=spec, metadata=metadata, metrics={}, protocol={}, protocol_text="")
+            network.model_info = info  # type: ignore[assignment]
         elif num_classes == checkpoint.num_classes:
             network.model_info = replace(checkpoint.info, spec=spec)  # type: ignore[assignment]
     return network
@@ -272,7 +273,7 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
             metadata=metadata,
             preprocessing=published.transforms(),
             metrics=published.meta.get("metrics", {}),
-            protocol=published.meta.get("protocol", ""),
+            protocol_text=published.meta.get("protocol", ""),
         ),
     )
 
@@ -294,6 +295,7 @@ def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Che
     _check_form(name, entry, form)
     if checkpoint is None or checkpoint.form is None:
         return form or entry.forms[0]
+    _check_form(name, entry, checkpoint.form)
     if form not in (None, checkpoint.form):
         raise InvalidArgumentError(
             f"form={form!r} contradicts the weights {checkpoint.source}, which need form {checkpoint.form!r}; leave "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.inert_pickle import load_safely
-from seg_core.model_file import ModelInfo, read_model_info
+from seg_core.model_file import ModelInfo, is_model_file, parse_model_file
 from seg_core.weights import tensors_of
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes
@@ -71,6 +71,8 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Reads a checkpoint file: a model file of this toolkit, or tensors by name, as a dict or in one.
 
+    The digest of a model file is checked, as `load_model` does.
+
     Args:
         path: of the file; the suffix `.safetensors` says that it is of that format, else it is torch's.
 
@@ -87,11 +89,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if Path(path).suffix == ".safetensors":
         return Checkpoint(name, _read_safetensors(name))
     content = load_safely(path)
-    if isinstance(content, dict) and "state_dict" in content and "builder" in content:
-        info = read_model_info(path)
-        return Checkpoint(
-            name, content["state_dict"], info.spec.form, info.spec.builder, info.metadata.num_classes, info
-        )
+    if is_model_file(content):
+        info, state = parse_model_file(content, path)
+        return Checkpoint(name, state, info.spec.form, info.spec.builder, info.metadata.num_classes, info)
     return Checkpoint(name, tensors_of(content, name))
 
 

@@ -1,0 +1,93 @@
+"""The digest of a model file: one hash over its description and its tensors.
+
+Every value is written with its type and its length before it goes into the hash, so that no two contents share an
+encoding. The digest does not depend on how the file is packed.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["digest_of", "encode", "plain"]
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Returns the hexadecimal sha256 of plain values and dense tensors on the CPU, in the order they have.
+
+    Tensors count with dtype, shape and bytes; those in contiguous memory are not copied.
+
+    Raises:
+        TypeError: if it holds anything else.
+    """
+    found = hashlib.sha256()
+    _encode(content, found.update)
+    return found.hexdigest()
+
+
+def encode(value: Any) -> bytes:
+    """Returns the bytes that a value's digest is taken of; equal for equal values alone."""
+    parts: list[Any] = []
+    _encode(value, parts.append)
+    return b"".join(parts)
+
+
+def _encode(value: Any, write: Callable[[Any], object]) -> None:
+    if value is None or isinstance(value, bool):
+        write(f"{value};".encode())
+    elif isinstance(value, int):
+        write(f"i{value};".encode())
+    elif isinstance(value, float):
+        write(f"f{value!r};".encode())
+    elif isinstance(value, str):
+        data = value.encode("utf-8", "surrogatepass")
+        write(f"s{len(data)}:".encode())
+        write(data)
+    elif isinstance(value, list | tuple):
+        write(f"{'l' if isinstance(value, list) else 't'}{len(value)}:".encode())
+        for inner in value:
+            _encode(inner, write)
+    elif isinstance(value, Mapping):
+        write(f"d{len(value)}:".encode())
+        for key, inner in value.items():
+            _encode(key, write)
+            _encode(inner, write)
+    elif isinstance(value, Tensor):
+        write(f"T{value.dtype}{tuple(value.shape)}:".encode())
+        dense = value.detach().resolve_conj().resolve_neg().contiguous()
+        write(dense.reshape(-1).view(torch.uint8).numpy())
+    else:
+        raise TypeError(f"{type(value).__name__} is no plain value")
+
+
+def plain(value: Any) -> Any:
+    """Returns a value as Python's own numbers, strings, lists, tuples and dicts, which every reader of a file knows.
+
+    Numbers and arrays of numpy and torch become numbers and lists.
+
+    Raises:
+        TypeError: if it holds anything else; the message says where.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):  # numpy's float64 is a float too
+            return kind(value)
+    if isinstance(value, list):
+        return [_at(f"[{place}]", inner) for place, inner in enumerate(value)]
+    if isinstance(value, tuple):
+        return tuple(_at(f"[{place}]", inner) for place, inner in enumerate(value))
+    if isinstance(value, Mapping):
+        return {_at(" key", key): _at(f"[{key!r}]", inner) for key, inner in value.items()}
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        return _at("", value.tolist())
+    raise TypeError(f" is {value!r} of type {type(value).__name__}")
+
+
+def _at(where: str, value: Any) -> Any:
+    try:
+        return plain(value)
+    except TypeError as error:
+        raise TypeError(f"{where}{error}") from error
