@@ -125,8 +125,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize("way", WAYS)
+BOTH = ("whole", "scale", "shorter side", "tiles", "augmented")
+
+
+@pytest.mark.parametrize(("way", "batch_size"), [*((way, 4) for way in WAYS), *((way, 1) for way in BOTH)])
 def test_trainer_eval_and_predict_count_the_same(way, batch_size, folder, weights, tmp_path, capsys):
     evaluation, arguments = WAYS[way]
     run = train(config_of(folder, tmp_path, {**evaluation, "batch_size": batch_size}, weights))
@@ -156,7 +158,8 @@ def test_half_precision_differs_in_few_pixels(way, folder, weights, tmp_path, ca
     expected = torch.tensor(matrix_of_the_trainer(run))
     assert matrix_of_eval(run, capsys) == expected.tolist(), "a run is evaluated in its own precision"
     found = torch.tensor(matrix_of_predict(run, folder, tmp_path / "out", "--dtype", "bf16", *arguments))
-    assert (found - expected).abs().sum() <= 0.001 * expected.sum()
+    moved = (found - expected).clamp(min=0).sum()  # a pixel that differs leaves one entry and joins another
+    assert moved <= 0.001 * expected.sum()
 
 
 def test_moved_data_keeps_the_digest_and_other_files_change_it(folder, tmp_path):

@@ -551,7 +551,7 @@ class Trainer:
             metadata=self.data.metadata,
             preprocessing=self.data.preprocessing,
             metrics={name: row[prefix + name] for name in (*SCORES, "iou_per_class")},
-            protocol=str(self.validation.protocol),
+            protocol=self.validation.protocol,
         )
 
     # ---- resume ------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def predict_whole(
         output: `"logits"`, `"labels"`, or `"both"`, labels first.
 
     Returns:
-        Logits: float (N, K, h, w).
+        Logits: float (N, K, h, w); float32 where they were resized.
         Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
 
     Raises:
@@ -68,7 +68,7 @@ def predict_whole(
         if output == "labels":
             return labels
         if tuple(logits.shape[-2:]) != target:
-            logits = F.interpolate(logits, target, mode="bilinear", align_corners=corners)
+            logits = F.interpolate(logits.float(), target, mode="bilinear", align_corners=corners)
     return logits if output == "logits" else (labels, logits)
 
 
