@@ -86,5 +86,5 @@ class EvaluationTransform:
             are fastest in, and the same for every caller, since the layout shows in the last bits of the result.
         """
         images = images.to(device, non_blocking=True)
-        result = torch.empty(images.shape, device=device, memory_format=torch.channels_last)
+        result = torch.empty(images.shape, dtype=torch.float32, device=device, memory_format=torch.channels_last)
         return normalize(images, self.preprocessing.mean, self.preprocessing.std, out=result)
