@@ -5,9 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from seg_core import CorruptFileError, DatasetNotFoundError, LabelMap
-from seg_datasets import files
-from seg_datasets.files import Pair, describe_folder, files_by_stem, read_image, read_mask, read_pair
+from seg_core import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, LabelMap
+from seg_datasets.files import Pair, Reading, describe_folder, files_by_stem, read_image, read_mask, read_pair
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -52,34 +51,73 @@ def test_read_image_is_writable_and_own_memory(tmp_path):
 
 def test_read_image_16_bit_error_says_8_bit_is_needed(tmp_path):
     Image.fromarray(np.full((5, 7), 999, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(CorruptFileError, match=r"a.png has pixels of mode 'I;16'; 8-bit grey or colour is needed"):
+    with pytest.raises(CorruptFileError, match=r"a.png has 16 bits per channel; 8-bit gray or color is needed"):
         read_image(tmp_path / "a.png")
 
 
-def test_read_image_exif_orientation_is_not_applied(tmp_path):
+def tagged(path, orientation, size=(5, 7)):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == (3, 5, 7)
+    exif[0x0112] = orientation
+    Image.fromarray(np.resize(PIXELS, (*size, 3))).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize(("reading", "shape"), [(None, (3, 5, 7)), (Reading("apply"), (3, 7, 5))])
+def test_read_image_orientation_is_applied_on_demand(tmp_path, reading, shape):
+    assert read_image(tagged(tmp_path / "a.jpg", 6), reading).shape == shape
+
+
+def test_reading_wrong_argument_error_says_what_is_allowed():
+    with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
+        Reading("exif")
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got 0"):
+        Reading("apply", 0)
+
+
+def test_read_pair_turned_image_beside_a_mask_is_told_once_per_file(tmp_path):
+    pairs = []
+    for name in ("a", "b"):
+        Image.new("L", (5, 7)).save(tmp_path / f"{name}.png")
+        pairs.append(Pair(tagged(tmp_path / f"{name}.jpg", 6), tmp_path / f"{name}.png"))
+    reading = Reading("apply")
+    with pytest.warns(UserWarning, match=r"was turned by its orientation tag 6; its mask .*png has none") as told:
+        for pair in (*pairs, *pairs):
+            assert read_pair(pair, LabelMap({0: 0}), "", reading=reading)[0].shape == (3, 7, 5)
+    assert [str(warning.message).split()[1] for warning in told] == [str(pair.image) for pair in pairs]
+    assert "set orientation='stored'" in str(told[0].message)
+    # nothing to tell: as stored, or without a mask
+    Image.new("L", (7, 5)).save(tmp_path / "a.png")
+    assert read_pair(pairs[0], LabelMap({0: 0}), "")[0].shape == (3, 5, 7)
+    assert read_pair(Pair(pairs[0].image, None), LabelMap({0: 0}), "", reading=Reading("apply"))[1] is None
 
 
 def test_read_pair_sizes_differ_error_names_both_sizes(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     Image.new("L", (5, 5)).save(tmp_path / "mask.png")
-    with pytest.raises(CorruptFileError, match=r"mask.png has 5x5 pixels .* its picture a.png 7x5; both must have"):
+    with pytest.raises(CorruptFileError, match=r"mask.png has 5x5 pixels .* its image a.png 7x5; both must have"):
         read_pair(Pair(tmp_path / "a.png", tmp_path / "mask.png"), LabelMap({0: 0}), "")
 
 
-def test_read_pair_sizes_differ_by_exif_orientation_error_says_so(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
+@pytest.mark.parametrize(("orientation", "other", "done"), [("apply", "stored", ""), ("stored", "apply", "not ")])
+def test_read_pair_sizes_differ_by_orientation_error_says_so_and_the_advice_works(tmp_path, orientation, other, done):
+    pair = Pair(tagged(tmp_path / "a.jpg", 6), tmp_path / "a.png")
+    Image.new("L", (7, 5) if orientation == "apply" else (5, 7)).save(tmp_path / "a.png")
+    pattern = rf"a.png has \dx\d pixels .* a.jpg \dx\d; the image has orientation tag 6, which was {done}applied"
+    with pytest.raises(CorruptFileError, match=f"{pattern} .*: set orientation='{other}', or save"):
+        read_pair(pair, LabelMap({0: 0}), "", reading=Reading(orientation))
+    reading = Reading(other)
+    reading.once.warn = lambda key, text: None
+    read_pair(pair, LabelMap({0: 0}), "", reading=reading)
+
+
+def test_read_pair_sizes_differ_either_way_error_names_the_orientation(tmp_path):
+    pair = Pair(tagged(tmp_path / "a.jpg", 3), tmp_path / "a.png")
     Image.new("L", (5, 7)).save(tmp_path / "a.png")
-    with pytest.raises(CorruptFileError, match="EXIF orientation 6, which is not applied: save it upright"):
-        read_pair(Pair(tmp_path / "a.jpg", tmp_path / "a.png"), LabelMap({0: 0}), "")
+    with pytest.raises(CorruptFileError, match="orientation tag 3, which was applied .* neither way gives them the sa"):
+        read_pair(pair, LabelMap({0: 0}), "", reading=Reading("apply"))
 
 
-@pytest.mark.parametrize(("read", "noun"), [(read_image, "picture"), (read_mask, "mask")])
+@pytest.mark.parametrize(("read", "noun"), [(read_image, "image"), (read_mask, "mask")])
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 def test_read_damaged_file_error_names_it_and_the_remedy(tmp_path, read, noun, damage):
     path = tmp_path / "a.png"
@@ -99,13 +137,13 @@ def test_read_truncated_jpeg_error_names_it(tmp_path):
 
 
 def test_read_image_gone_since_listing_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match=r"picture .*a.png is gone since the folder was listed"):
+    with pytest.raises(DatasetNotFoundError, match=r"image .*a.png is gone since the folder was listed"):
         read_image(tmp_path / "a.png")
 
 
 def test_read_mask_colour_picture_error_says_what_a_mask_is(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    with pytest.raises(CorruptFileError, match=r"a.png is a colour picture \(mode 'RGB'\); a mask holds one class id"):
+    with pytest.raises(CorruptFileError, match=r"a.png is a color image \(mode 'RGB'\); a mask holds one class id"):
         read_mask(tmp_path / "a.png")
 
 
@@ -151,13 +189,13 @@ def test_describe_folder_counts_matching_and_other_files(tmp_path):
     assert text == f"{tmp_path}: 1 pictures, 3 other entries (.gif, no suffix)"
 
 
-def test_read_image_as_large_as_official_ones_get_gives_no_warning_and_a_bomb_is_an_error(tmp_path, monkeypatch):
+def test_read_pair_more_than_max_pixels_is_an_error_of_image_and_mask(tmp_path):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow warns above that, and raises above twice that
-    monkeypatch.setattr(files, "_LARGEST", 1200)
-    assert read_image(tmp_path / "a.png").shape == (3, 30, 40)
-    assert Image.MAX_IMAGE_PIXELS == 1000
-    monkeypatch.setattr(files, "_LARGEST", 500)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(CorruptFileError, match=r"a.png cannot be read: .*decompression bomb"):
-        read_image(tmp_path / "a.png")
+    Image.new("L", (40, 30)).save(tmp_path / "mask.png")
+    pair = Pair(tmp_path / "a.png", tmp_path / "mask.png")
+    for read in (read_image, read_mask):
+        with pytest.raises(CorruptFileError, match="png has 40x30 = 1200 pixels .* more than max_pixels=1199"):
+            read(tmp_path / "a.png", Reading(max_pixels=1199))
+    with pytest.raises(CorruptFileError, match="max_pixels=1200 of the dataset"):
+        read_pair(pair, LabelMap({0: 0}), "", reading=Reading(max_pixels=1199))
+    assert read_pair(pair, LabelMap({0: 0}), "", reading=Reading(max_pixels=1200))[0].shape == (3, 30, 40)

@@ -165,7 +165,7 @@ def test_val_fraction_out_of_range_error_names_it(flat, fraction):
 
 
 def test_seed_not_a_number_error_names_it(flat):
-    with pytest.raises(InvalidArgumentError, match="seed must be a whole number, got 'x'"):
+    with pytest.raises(InvalidArgumentError, match="seed must be an integer, got 'x'"):
         FolderDataset(flat, LABELS, seed="x")
 
 

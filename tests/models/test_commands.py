@@ -67,7 +67,7 @@ def test_predict_bad_picture_is_reported_and_skipped(pictures, model_file, tmp_p
     assert names(out) == ["a.png", "b.png"]
     streams = capsys.readouterr()
     assert "2 pictures predicted" in streams.out
-    assert re.search(r"seg: skipped: .*aa.png cannot be read as a picture", streams.err)
+    assert re.search(r"seg: skipped: .*aa.png cannot be read", streams.err)
     assert "seg: 1 picture of 3 could not be predicted, see above" in streams.err
     assert "Traceback" not in streams.err
 

@@ -129,6 +129,24 @@ def test_large_pictures_go_by_windows(pictures, model_file, tmp_path, monkeypatc
     assert names(out) == ["0.png", "0.tif", "0_overlay.jpg", "array.tif"]
 
 
+def test_max_pixels_raises_and_lowers_the_limit(pictures, model_file, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rasterio")
+    options = ["--model", model_file, "--out", tmp_path / "out"]
+    size = 40 * 60
+    assert seg("predict", pictures / "1.png", *options, "--max-pixels", size - 1) == 1
+    assert f"1.png has 60x40 = {size} pixels" in capsys.readouterr().err
+    assert seg("predict", pictures / "1.png", *options, "--max-pixels", size) == 0
+    assert seg("predict", pictures / "1.png", *options, "--max-pixels", "0") == 2
+    assert "--max-pixels 0 must be an integer of at least 1" in capsys.readouterr().err
+    # what windows cannot have is read at once, as far as the limit allows
+    monkeypatch.setattr("seg_models.commands.predict._MOST_AT_ONCE", 1000)
+    Image.open(pictures / "1.png").convert("P").save(tmp_path / "palette.png")
+    tiles = ["--tile", "32", "--format", "tiff"]
+    assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
+    assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
+    assert "palette.png has a palette; read window by window" in capsys.readouterr().err
+
+
 def spy(function, note):
     def spied(self, source, target, **options):
         note(source, target)
@@ -272,7 +290,7 @@ def test_each_bad_picture_is_told_and_the_good_ones_are_predicted(pictures, mode
     assert seg("predict", pictures, "--model", model_file, "--out", out, "--batch-size", "2") == 1
     streams = capsys.readouterr()
     for name in ("text.jpg", "zero.png", "deep.png", "cut.png"):
-        assert f"seg: skipped: {pictures / name}" in streams.err
+        assert f"seg: skipped: image {pictures / name} " in streams.err
     assert "seg: 4 pictures of 14 could not be predicted" in streams.err
     assert names(out) == sorted(
         [f"{n}.png" for n in range(5)] + ["alpha.png", "dot.png", "grey.png", "ink.png", "strip.png"]

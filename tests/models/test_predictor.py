@@ -16,6 +16,7 @@ from seg_core.preprocessing import Preprocessing
 from seg_core.registry import MODELS
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_models import Prediction, Predictor, predict_whole
+from seg_models.inference.sources import PictureNotFoundError
 
 ROW = np.array([0, 100, 250, 10], np.uint8)
 LABELS = np.array([0, 1, 2, 0], np.uint8)
@@ -161,11 +162,9 @@ def test_picture_that_is_corrupt_or_missing_is_named(shades, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:4000])
     for name in ("text.png", "cut.png"):
-        with pytest.raises(
-            CorruptFileError, match=f"{name} cannot be read as a picture: .*; replace it or leave it out"
-        ):
+        with pytest.raises(CorruptFileError, match=f"{name} cannot be read: .*; replace the file or leave it out"):
             predictor(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"there is no picture .*gone.png; check the path"):
+    with pytest.raises(PictureNotFoundError, match=r"there is no image .*gone.png; check the path"):
         predictor(tmp_path / "gone.png")
 
 
@@ -232,7 +231,7 @@ def test_stream_reports_bad_pictures_and_goes_on(shades, tmp_path):
 
 @pytest.mark.parametrize("source", [[3], 3, {"a": None}])
 def test_source_of_no_pictures_is_refused(source, shades):
-    with pytest.raises((InvalidArgumentError, FileNotFoundError), match="a source of pictures must be|no picture a"):
+    with pytest.raises((InvalidArgumentError, FileNotFoundError), match="a source of pictures must be|no image a"):
         list(Predictor(shades)(source))
 
 
@@ -388,21 +387,38 @@ def test_picture_modes_of_8_bits_are_all_read(shades, tmp_path):
 
 def test_picture_of_16_bits_names_file_and_remedy(shades, tmp_path):
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InvalidArgumentError, match=r"deep.png: image has PIL mode 'I;16' .*reduce it to 8 bits"):
+    with pytest.raises(CorruptFileError, match=r"image .*deep.png has 16 bits per channel; .*reduce it to 8 bits"):
         Predictor(shades)(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as picture, pytest.raises(InvalidArgumentError, match="has 16 bits per"):
+        Predictor(shades)(picture)
+    with pytest.raises(InvalidArgumentError, match="has 16 bits per channel"):
+        Predictor(shades)(Image.fromarray(np.full((4, 4), 1000, np.uint16)))
 
 
 def test_empty_file_is_told_as_such(shades, tmp_path):
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(CorruptFileError, match="empty.jpg cannot be read as a picture: it is empty"):
+    with pytest.raises(CorruptFileError, match="empty.jpg cannot be read: it is empty"):
         Predictor(shades)(tmp_path / "empty.jpg")
 
 
 def test_picture_too_large_to_decode_says_how_to_predict_it(shades, tmp_path, monkeypatch):
-    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "large.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(CorruptFileError, match="large.png is too large to be decoded at once .*predict_to_file"):
-        Predictor(shades)(tmp_path / "large.png")
+    for name in ("large.png", "large.jpg"):
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of others in the process
+    pattern = "large.png has 40x40 = 1600 pixels .* max_pixels=1600 of .* predict it tile by tile: .*predict_to_file"
+    with pytest.raises(CorruptFileError, match=pattern):
+        Predictor(shades, max_pixels=1599)(tmp_path / "large.png")
+    with pytest.raises(CorruptFileError, match="large.jpg has 40x40 = 1600 pixels") as told:
+        Predictor(shades, max_pixels=1599)(tmp_path / "large.jpg")
+    assert "predict_to_file" not in str(told.value)  # windows of it would have other pixels
+    for predictor in (Predictor(shades, max_pixels=1600), Predictor(shades)):
+        assert predictor(tmp_path / "large.png").labels.shape == (40, 40)
+        (prediction,) = predictor.stream([tmp_path / "large.png"])
+        assert prediction.labels.shape == (40, 40)
+    with pytest.raises(CorruptFileError, match="max_pixels=1599"):
+        list(Predictor(shades, max_pixels=1599).stream([tmp_path / "large.png"]))
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1"):
+        Predictor(shades, max_pixels=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (10, 5000, 3), (5000, 1, 3)])

@@ -134,7 +134,7 @@ def test_raster_that_is_none_is_told_and_nothing_is_written(shades, tmp_path):
     (sources / "empty.zarr").mkdir()
     predictor = Predictor(shades, tile=4)
     for name, error, words in (
-        ("deep.tif", InvalidArgumentError, "1 channels of uint16; a picture has 1, 3 or 4 channels of uint8"),
+        ("deep.tif", InvalidArgumentError, "1 channels of uint16; an image has 1 to 4 channels of uint8"),
         ("five.tif", InvalidArgumentError, "5 channels"),
         ("text.tif", CorruptFileError, "cannot be read as a picture"),
         ("text.npy", CorruptFileError, "cannot be read as an array"),

@@ -32,6 +32,10 @@ from seg_core.figures import (
     plot_confusion_matrix as plot_confusion_matrix,
     plot_running_metrics as plot_running_metrics,
 )
+from seg_core.files.images import (
+    read_image as read_image,
+    read_mask as read_mask,
+)
 from seg_core.label_map import (
     IGNORE as IGNORE,
     LabelMap as LabelMap,
@@ -102,6 +106,8 @@ __all__ = [
     "overlay",
     "plot_confusion_matrix",
     "plot_running_metrics",
+    "read_image",
+    "read_mask",
     "read_model_info",
     "resolve_metadata",
     "sample_generator",

@@ -19,6 +19,7 @@ EXPORTS = {
             "UserError",
         ],
         "figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
+        "files.images": ["read_image", "read_mask"],
         "label_map": ["IGNORE", "LabelMap"],
         "metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
         "metrics.metric_store": ["MetricStore", "scores_from_confusion"],

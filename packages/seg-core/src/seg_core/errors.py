@@ -13,6 +13,8 @@ __all__ = [
     "ConfigError",
     "CorruptFileError",
     "DatasetNotFoundError",
+    "ImageNotFoundError",
+    "ImageTooLargeError",
     "InvalidArgumentError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
@@ -72,6 +74,17 @@ class DatasetNotFoundError(UserError, FileNotFoundError):
 
 class CorruptFileError(UserError, ValueError):
     """A file exists but cannot be read as what it should be."""
+
+
+class ImageTooLargeError(CorruptFileError):
+    """An image or a mask has more pixels than the limit allows; nothing of it was decoded."""
+
+
+class ImageNotFoundError(UserError, FileNotFoundError):
+    """There is no image or mask where one was named."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class WriteError(UserError, OSError):

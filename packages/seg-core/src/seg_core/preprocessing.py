@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.files.images import to_rgb
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -232,9 +233,7 @@ def pil_to_rgb(image: Image.Image) -> Image.Image:
             f"image has PIL mode {image.mode!r} (more than 8 bits per pixel); reduce it to 8 bits first, in the range "
             "that suits the data"
         )
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns of the direct way
-    return image.convert("RGB")
+    return to_rgb(image)
 
 
 def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_datasets.layout import Layout, Part
 from seg_datasets.official import Edition, OfficialDataset
@@ -85,5 +86,16 @@ class BDD100K(OfficialDataset):
         label_set: str | None = None,
         missing: str = "skip",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 from seg_core.conversion import label_map_between
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_datasets.files import check_choice
 from seg_datasets.layout import Layout, Part
@@ -111,6 +112,8 @@ class _AnyCityscapes(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_choice("annotations", annotations, ANNOTATIONS)
         self.edition = self.editions[annotations + self._ending]
@@ -121,7 +124,16 @@ class _AnyCityscapes(OfficialDataset):
                 f"{layout.dataset} has no split {split!r} with annotations={annotations!r}, but with "
                 f"annotations={having[0]!r}. Allowed with {annotations!r}: {', '.join(layout.parts)}"
             )
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
 
 
 class Cityscapes(_AnyCityscapes):
@@ -185,6 +197,8 @@ class CityscapesCategory(_AnyCityscapes):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_choice("rest", rest, tuple(REST))
         self._ending = REST[rest]
@@ -196,4 +210,6 @@ class CityscapesCategory(_AnyCityscapes):
             label_set=label_set,
             missing=missing,
             download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
         )

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
-from seg_datasets.files import open_picture, read_mask
+from seg_core.files.images import ids_of
+from seg_datasets.files import Reading, load_mask
 
 __all__ = ["UNKNOWN", "ColorReader"]
 
@@ -52,20 +53,17 @@ class ColorReader:
         self.colors = dict(colors)
         self.unknown = unknown
 
-    def __call__(self, path: Path) -> npt.NDArray[Any]:
-        """Returns the ids of a mask, uint8 (H, W).
+    def __call__(self, path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
+        """Returns the ids of a mask, uint8 (H, W); uint16 where an index mask has more than 8 bits.
 
         Raises:
-            CorruptFileError: if the file is no readable picture, or holds an unknown colour and that is an error.
+            CorruptFileError: if the file is not a readable mask, or holds an unknown color and that is an error.
             DatasetNotFoundError: if the file is gone.
         """
-        picture = open_picture(path, "mask")
-        if picture.mode == "L":
-            return np.array(picture)
-        if picture.mode == "P" and not self._has_class_palette(picture):
-            return np.array(picture)
-        if picture.mode not in ("RGB", "RGBA", "P"):
-            return read_mask(path)
+        mask = load_mask(path, reading)
+        picture = mask.image
+        if picture.mode not in ("RGB", "RGBA", "P") or (picture.mode == "P" and not self._has_class_palette(picture)):
+            return ids_of(mask)
         if picture.mode != "RGB":
             picture = picture.convert("RGBA").convert("RGB")  # the way of palettes with transparency
         ids = self._decode(picture)

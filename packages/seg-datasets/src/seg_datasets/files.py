@@ -1,28 +1,30 @@
-"""Files of data sets: pairing pictures with masks, and decoding them, with errors that name the file and the remedy."""
+"""Files of datasets: pairing images with masks, and reading them, with errors that name the file and the remedy."""
 
 import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torchvision import tv_tensors
 
 from seg_core.errors import (
     CorruptFileError,
     DatasetNotFoundError,
+    ImageNotFoundError,
     InvalidArgumentError,
     LabelOutOfRangeError,
     id_ranges,
     list_ids,
     nearest,
 )
+from seg_core.files import images
+from seg_core.files.images import MAX_PIXELS, Once, StoredMask
 from seg_core.label_map import LabelMap
 
 __all__ = [
@@ -30,13 +32,14 @@ __all__ = [
     "MASK_SUFFIXES",
     "MaskReader",
     "Pair",
+    "Reading",
     "check_choice",
     "check_root",
     "check_split",
     "describe_folder",
     "files_by_stem",
     "first_few",
-    "open_picture",
+    "load_mask",
     "read_image",
     "read_mask",
     "read_pair",
@@ -45,14 +48,34 @@ __all__ = [
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep ids as they are: no JPEG, no WebP
 
-MaskReader = Callable[[Path], npt.NDArray[Any]]
-"""Gives the raw ids (H, W) that a mask file holds."""
-
-_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_MASK_MODES = ("1", "L", "P", "I;16", "I;16B", "I;16L", "I")
-_EXIF_ORIENTATION = 0x0112
 _MOST_NAMED = 5
-_LARGEST = 180_000_000  # pixels; aerial pictures of iSAID have up to 13000x13000
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a dataset are read.
+
+    Attributes:
+        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says; `"stored"` takes the pixels as they lie
+            in the file.
+        max_pixels: largest width times height of an image or a mask.
+        once: what was warned about before; each process that loads data has a copy of its own.
+
+    Raises:
+        InvalidArgumentError: if one of them is not allowed.
+    """
+
+    orientation: str = "stored"
+    max_pixels: int = MAX_PIXELS
+    once: Once = field(default_factory=Once, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        images.check_orientation(self.orientation)
+        images.check_max_pixels(self.max_pixels)
+
+
+MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
+"""Returns the raw ids (H, W) that a mask file holds."""
 
 
 @dataclass(frozen=True)
@@ -162,71 +185,77 @@ def first_few(names: Iterable[str]) -> str:
     return ", ".join(listed[:_MOST_NAMED]) + more
 
 
-def read_image(path: Path) -> tv_tensors.Image:
-    """Returns a picture as uint8 (3, H, W), RGB.
-
-    Grey, palette and CMYK pictures are converted, transparency is dropped. An EXIF orientation is not applied: masks
-    have none, so both are taken as their pixels are stored.
+def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
+    """Returns an image as uint8 (3, H, W), RGB; see `seg_core.files.images.read_image`.
 
     Raises:
-        CorruptFileError: if the file is not a readable 8-bit picture.
+        CorruptFileError: if the file is not a readable 8-bit image, or has more pixels than allowed.
         DatasetNotFoundError: if the file is gone.
     """
-    picture = open_picture(path, "picture")
-    if picture.mode not in _EIGHT_BIT_MODES:
-        raise CorruptFileError(
-            f"picture {path} has pixels of mode {picture.mode!r}; 8-bit grey or colour is needed: convert the file"
-        )
-    if picture.mode in ("P", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # Pillow wants this step before a palette with transparency becomes RGB
-    pixels = np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
-    # (H, W, 3) seen as (3, H, W): no copy, and the layout that resizing is fastest on
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1))
+    return _load_image(path, reading or Reading())[0]
 
 
-def read_mask(path: Path) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Returns the ids that a mask file holds, (H, W): palette indices, grey values, or 16-bit values as they are.
+def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Returns the ids (H, W) that a mask file holds, as stored; see `seg_core.files.images.read_mask`.
 
     Raises:
-        CorruptFileError: if the file is not a readable picture of one channel.
+        CorruptFileError: if the file is not a readable mask, or has more pixels than allowed.
         DatasetNotFoundError: if the file is gone.
     """
-    picture = open_picture(path, "mask")
-    if picture.mode not in _MASK_MODES:
-        raise CorruptFileError(
-            f"mask {path} is a colour picture (mode {picture.mode!r}); a mask holds one class id per pixel: an index "
-            "PNG with 8 or 16 bits (grey or palette). Convert the colours to ids first"
-        )
-    ids = np.array(picture)
-    if picture.mode == "I" and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < 2**16:
-        raise CorruptFileError(
-            f"mask {path} holds 32-bit values from {ids.min()} to {ids.max()}; ids lie in 0 to 65535: convert the file"
-        )
-    return ids.astype(np.uint16, copy=False) if picture.mode.startswith("I") else ids.astype(np.uint8, copy=False)
+    reading = reading or Reading()
+    with _gone(path, "mask"):
+        return images.read_mask(path, max_pixels=reading.max_pixels, once=reading.once)
+
+
+def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
+    """Returns a mask decoded, for readers of colors; see `seg_core.files.images.load_mask`.
+
+    Raises:
+        CorruptFileError: if the file cannot be read, or has more pixels than allowed.
+        DatasetNotFoundError: if the file is gone.
+    """
+    with _gone(path, "mask"):
+        return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
 
 
 def read_pair(
-    pair: Pair, label_map: LabelMap, remedy: str, mask_reader: MaskReader | None = None
+    pair: Pair,
+    label_map: LabelMap,
+    remedy: str,
+    mask_reader: MaskReader | None = None,
+    reading: Reading | None = None,
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
-    """Returns picture uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
+    """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
+
+    An image that was turned by its orientation tag, beside a mask, is told by a warning, once per file: a mask has no
+    such tag, and may have been drawn on the image as it is stored.
 
     Args:
         pair: the two files.
         label_map: raw ids of the mask -> train ids.
         remedy: what a user should do about an id that `label_map` does not list, for the message.
-        mask_reader: gives the raw ids of a mask file; `read_mask` if None.
+        mask_reader: returns the raw ids of a mask file; `read_mask` if None.
+        reading: how files are read; None takes the defaults.
 
     Raises:
         CorruptFileError: if a file cannot be read or the two differ in size.
         LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
         DatasetNotFoundError: if a file is gone.
     """
-    image = read_image(pair.image)
+    reading = reading or Reading()
+    image, tag = _load_image(pair.image, reading)
     if pair.mask is None:
         return image, None
-    raw = (mask_reader or read_mask)(pair.mask)
+    raw = (mask_reader or read_mask)(pair.mask, reading)
     if raw.shape != image.shape[-2:]:
-        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:]))
+        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:], reading.orientation))
+    if tag != 1 and reading.orientation == "apply":
+        reading.once.warn(
+            f"orientation of {pair.image}",
+            f"image {pair.image} was turned by its orientation tag {tag}; its mask {pair.mask.name} has none. If the "
+            "mask was drawn on the image as it is stored, set orientation='stored'; else save the image upright, "
+            "without the tag",
+        )
     try:
         ids = label_map(raw)
     except LabelOutOfRangeError:
@@ -236,46 +265,25 @@ def read_pair(
     return image, tv_tensors.Mask(torch.from_numpy(ids))
 
 
+def _load_image(path: Path, reading: Reading) -> tuple[tv_tensors.Image, int]:
+    with _gone(path, "image"):
+        pixels, tag = images.load_image(path, max_pixels=reading.max_pixels, orientation=reading.orientation)
+    # (H, W, 3) seen as (3, H, W): no copy, and the layout that resizing is fastest on
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tag
+
+
+@contextlib.contextmanager
+def _gone(path: Path, noun: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageNotFoundError:
+        raise DatasetNotFoundError(f"{noun} {path} is gone since the folder was listed; was it moved?") from None
+
+
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def open_picture(path: Path, noun: str) -> Image.Image:
-    """Returns a decoded picture, in the mode of its file.
-
-    Raises:
-        CorruptFileError: if it cannot be decoded.
-        DatasetNotFoundError: if the file is gone.
-    """
-    try:
-        with _large_pictures_allowed(), Image.open(path) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise DatasetNotFoundError(f"{noun} {path} is gone since the folder was listed; was it moved?") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Pillow's decoders raise a dozen types for damaged files, struct.error, zlib.error and SyntaxError among them
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CorruptFileError(
-            f"{noun} {path} cannot be read: {reason or type(error).__name__}; replace the file, or remove it together "
-            "with its partner"
-        ) from error
-
-
-@contextlib.contextmanager
-def _large_pictures_allowed() -> Iterator[None]:
-    """Lets Pillow open official pictures without its warning; twice that size stays an error, against bombs."""
-    before = Image.MAX_IMAGE_PIXELS
-    if before is not None:
-        Image.MAX_IMAGE_PIXELS = max(before, _LARGEST)
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
@@ -286,16 +294,18 @@ def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remed
     return f"mask {path} holds ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
 
 
-def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int]) -> str:
+def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
     (mask_height, mask_width), (height, width) = mask_size, image_size
     message = (
-        f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its picture {pair.image.name} "
+        f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its image {pair.image.name} "
         f"{width}x{height}"
     )
-    with _large_pictures_allowed(), Image.open(pair.image) as picture:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    if orientation != 1:
-        return message + (
-            f"; the picture has EXIF orientation {orientation}, which is not applied: save it upright, without the tag"
-        )
-    return message + "; both must have the same size: was one of them resized or exchanged?"
+    tag = images.read_header(pair.image).orientation
+    if tag == 1:
+        return message + "; both must have the same size: was one of them resized or exchanged?"
+    done = "was applied" if orientation == "apply" else "was not applied"
+    other = "stored" if orientation == "apply" else "apply"
+    message += f"; the image has orientation tag {tag}, which {done} (orientation={orientation!r})"
+    if tag >= 5 and (mask_height, mask_width) == (width, height):
+        return message + f": set orientation={other!r}, or save the image upright, without the tag"
+    return message + "; neither way gives them the same size: was one of them resized or exchanged?"

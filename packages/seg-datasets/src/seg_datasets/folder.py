@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import IGNORE, LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.files import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     Pair,
+    Reading,
     check_root,
     check_split,
     describe_folder,
@@ -47,9 +49,9 @@ class FolderDataset(PairedDataset):
     depends on `seed` and on the names alone; files added later move few of the others.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 where the ids fit, else int32. Masks hold
-    one id per pixel (grey or palette PNG, 8 or 16 bits): the class ids of `metadata`, its ignore value, or whatever
-    `label_map` translates into these. Pictures and masks are taken as their pixels are stored: an EXIF orientation is
-    not applied, since masks have none. Test pictures without masks come with the mask None.
+    one id per pixel: gray values of 1 to 16 bits as they are stored, or palette indices. These are the class ids of
+    `metadata`, its ignore value, or whatever `label_map` translates into these. Test images without masks come with the
+    mask None.
 
     Args:
         root: the folder.
@@ -64,6 +66,10 @@ class FolderDataset(PairedDataset):
             config writes it, in which `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids
             that it does not list are an error.
         missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
+        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says, as viewers do, and warns of each that
+            has a mask, since masks have no such tag; `"stored"` takes the pixels as they lie in the file, for masks
+            that were made that way. A mask with such a tag is an error.
+        max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
 
     Attributes:
         metadata: names and colours of the classes.
@@ -72,7 +78,8 @@ class FolderDataset(PairedDataset):
     Raises:
         InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
         DatasetNotFoundError: if the files are not there, or a picture or mask lacks its partner.
-        CorruptFileError: when a sample is read, if a file is damaged, or picture and mask differ in size.
+        CorruptFileError: when a sample is read, if a file is damaged, too large, or of a kind that is not read, or
+            image and mask differ in size.
         LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
     """
 
@@ -89,17 +96,20 @@ class FolderDataset(PairedDataset):
         seed: int = 0,
         label_map: LabelMap | Mapping[Any, Any] | None = None,
         missing: str = "error",
+        orientation: str = "apply",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not isinstance(val_fraction, int | float) or not 0.0 < val_fraction < 1.0:
             raise InvalidArgumentError(f"val_fraction must lie between 0 and 1, got {val_fraction!r}; 0.2 is usual")
         if not isinstance(seed, int):
-            raise InvalidArgumentError(f"seed must be a whole number, got {seed!r}")
+            raise InvalidArgumentError(f"seed must be an integer, got {seed!r}")
+        reading = Reading(orientation, max_pixels)
         check_split(split, SPLITS, "FolderDataset")
         classes = resolve_metadata(metadata)
         to_train_ids = _settle_label_map(label_map, classes)
         self.root = check_root(root, "FolderDataset")
         pairs = _find_pairs(self.root, split, val_fraction, seed, check_missing(missing))
-        super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms)
+        super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, reading=reading)
 
 
 def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing: str) -> list[Pair]:

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_core.metadata import resolve_metadata
 from seg_datasets.color_masks import UNKNOWN, ColorReader
@@ -104,6 +105,17 @@ class iSAID(OfficialDataset):  # noqa: N801 (the name of the data set)
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.edition = replace(self.edition, mask_reader=ColorReader(COLORS, unknown_colors))
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

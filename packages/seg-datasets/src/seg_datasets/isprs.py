@@ -34,6 +34,7 @@ from dataclasses import replace
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_core.metadata import resolve_metadata
 from seg_datasets.color_masks import UNKNOWN, ColorReader
@@ -204,12 +205,23 @@ class Potsdam(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
         check_choice("bands", bands, BANDS, "Pictures of four bands (RGBIR) are not read")
         edition = self.editions[bands + ("-eroded" if eroded else "")]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
 
 
 class Vaihingen(OfficialDataset):
@@ -237,8 +249,19 @@ class Vaihingen(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
         edition = self.editions["eroded" if eroded else "full"]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

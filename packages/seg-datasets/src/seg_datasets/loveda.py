@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import IGNORE, LabelMap
 from seg_datasets.archives import Archive
 from seg_datasets.files import check_choice
@@ -96,8 +97,19 @@ class LoveDA(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if domain is not None:
             check_choice("domain", domain, ("rural", "urban"), "None takes both")
         self.edition = self.editions[domain or "all"]
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

@@ -27,6 +27,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import IGNORE, LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.files import check_choice, first_few
@@ -136,6 +137,8 @@ class MapillaryVistas(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_choice("version", version, tuple(self.editions))
         self.edition = self.editions[version]
@@ -144,7 +147,16 @@ class MapillaryVistas(OfficialDataset):
             config = next((path for path in found if path is not None), None)
             if config is not None:
                 self.edition = _configured(self.edition, config)
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
 
 
 def _configured(edition: Edition, path: Path) -> Edition:

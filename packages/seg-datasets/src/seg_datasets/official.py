@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from seg_core.conversion import label_map_between
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_core.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.archives import fetch_archives
-from seg_datasets.files import MaskReader, check_root
+from seg_datasets.files import MaskReader, Reading, check_root
 from seg_datasets.layout import Layout
 from seg_datasets.paired import PairedDataset
 
@@ -27,7 +28,7 @@ class Edition:
         layout: where the files lie.
         classes: the label set, or its name.
         label_map: raw ids of the masks -> ids of `classes`.
-        mask_reader: gives the raw ids of a mask file that is no index picture.
+        mask_reader: returns the raw ids of a mask file that is no index image.
     """
 
     layout: Layout
@@ -53,6 +54,9 @@ class OfficialDataset(PairedDataset):
             if None.
         missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
         download: whether to fetch and unpack the archives into `root` where the split is not there yet.
+        orientation: `"stored"` takes images as their pixels lie in the file, as the official masks were made; `"apply"`
+            turns them as their EXIF, XMP or TIFF tag says. A mask with such a tag is an error.
+        max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
 
     Attributes:
         metadata: names and colours of the classes.
@@ -64,7 +68,7 @@ class OfficialDataset(PairedDataset):
         UnknownNameError: if the classes cannot be converted to `label_set`.
         DatasetNotFoundError: if the files are not there, or a partner is missing.
         CorruptFileError, WriteError: if an archive cannot be fetched or unpacked; the first also when a sample is read,
-            if a file is damaged.
+            if a file is damaged, too large, or of a kind that is not read.
         LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
     """
 
@@ -84,7 +88,10 @@ class OfficialDataset(PairedDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
+        reading = Reading(orientation, max_pixels)
         layout, label_map = self.edition.layout, self.edition.label_map
         metadata, name = resolve_metadata(self.edition.classes), layout.split_name(split)
         if label_set is not None and label_set != metadata.name:
@@ -94,7 +101,7 @@ class OfficialDataset(PairedDataset):
             _download(layout, root, name)
         self.root = check_root(root, layout.dataset)
         pairs = layout.find(root, name, missing)
-        super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader)
+        super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader, reading)
 
     @classmethod
     def split_names(cls) -> tuple[str, ...]:

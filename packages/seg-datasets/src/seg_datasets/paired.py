@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from seg_core.label_map import LabelMap
 from seg_core.metadata import DatasetMetadata
-from seg_datasets.files import MaskReader, Pair, read_pair
+from seg_datasets.files import MaskReader, Pair, Reading, read_pair
 
 __all__ = ["PairedDataset"]
 
@@ -24,11 +24,12 @@ class PairedDataset(Dataset[Any]):
         remedy: what to do about a mask with other ids, for the message.
         transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
             RGB, and mask (H, W), uint8 where the ids fit, else int32, or None where there is no mask.
-        mask_reader: gives the raw ids of a mask file; `seg_datasets.files.read_mask` if None. Workers need a copy, so
+        mask_reader: returns the raw ids of a mask file; `seg_datasets.files.read_mask` if None. Workers need a copy, so
             it must be picklable.
+        reading: how files are read: orientation and largest size; None takes the defaults.
 
     Attributes:
-        metadata, split, transforms, label_map, mask_reader: as given.
+        metadata, split, transforms, label_map, mask_reader, reading: as given.
         root: folder of the dataset, which the digest of its files is relative to; None where a subclass sets none.
     """
 
@@ -43,6 +44,7 @@ class PairedDataset(Dataset[Any]):
         remedy: str,
         transforms: Callable[..., Any] | None,
         mask_reader: MaskReader | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.metadata = metadata
         self.split = split
@@ -51,6 +53,7 @@ class PairedDataset(Dataset[Any]):
         self._pairs = pairs
         self._remedy = remedy
         self.mask_reader = mask_reader
+        self.reading = reading or Reading()
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -59,10 +62,10 @@ class PairedDataset(Dataset[Any]):
         """Returns sample `index`: (image, mask), or what `transforms` makes of them.
 
         Raises:
-            CorruptFileError: if a file is damaged, or picture and mask differ in size.
+            CorruptFileError: if a file is damaged or too large, or image and mask differ in size.
             LabelOutOfRangeError: if the mask holds an id that the label map does not list.
         """
-        image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader)
+        image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader, self.reading)
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:

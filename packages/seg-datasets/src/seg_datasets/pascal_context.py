@@ -30,8 +30,9 @@ from typing import Any
 import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import IGNORE, LabelMap
-from seg_datasets.files import Pair, check_choice, read_mask
+from seg_datasets.files import Pair, Reading, check_choice, read_mask
 from seg_datasets.layout import Layout, Part
 from seg_datasets.mat_files import read_mat
 from seg_datasets.official import Edition, OfficialDataset
@@ -61,10 +62,10 @@ _FROM_RAW = LabelMap(
 )
 
 
-def _read_mask(path: Path) -> npt.NDArray[Any]:
+def _read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
     """Returns 0 for other and 1 to 59 for the classes, of either kind of mask."""
     if path.suffix != ".mat":
-        return read_mask(path)
+        return read_mask(path, reading)
     try:
         return _FROM_RAW(read_mat(path, "LabelMap"))
     except LabelOutOfRangeError as error:
@@ -150,6 +151,8 @@ class PascalContext(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         check_choice("background", background, tuple(EDITIONS), "The first gives 59 classes, the second 60")
         if background == "ignore" and label_set == "PascalContext60":
@@ -158,4 +161,13 @@ class PascalContext(OfficialDataset):
                 "background='class' and no label_set"
             )
         self.edition = EDITIONS[background]
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

@@ -25,8 +25,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_datasets.archives import Archive
+from seg_datasets.files import Reading
 from seg_datasets.layout import Layout, Part
 from seg_datasets.mat_files import read_mat
 from seg_datasets.official import Edition, OfficialDataset
@@ -45,7 +47,7 @@ NOVAL_LIST = "http://home.bharathh.info/pubs/codes/SBD/train_noval.txt"
 HOLDS_VOC_VAL = ("train", "val")  # splits
 
 
-def read_sbd_mask(path: Path) -> npt.NDArray[Any]:
+def read_sbd_mask(path: Path, _reading: Reading | None = None) -> npt.NDArray[Any]:
     """Returns the ids (H, W) of a file of the folder `cls`.
 
     Raises:
@@ -105,8 +107,19 @@ class SBD(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
         if self.split in HOLDS_VOC_VAL:
             warnings.warn(
                 f"SBD {self.split} holds pictures of VOC 2012's val: to test on that, train on SBD's train_noval or "

@@ -28,9 +28,10 @@ from typing import Any
 import numpy.typing as npt
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
 from seg_core.label_map import LabelMap
 from seg_datasets.archives import Archive
-from seg_datasets.files import Pair, check_root, read_mask
+from seg_datasets.files import Pair, Reading, check_root, read_mask
 from seg_datasets.layout import Layout, Part, read_listing
 from seg_datasets.official import Edition, OfficialDataset
 from seg_datasets.sbd import SBD, read_sbd_mask
@@ -135,8 +136,8 @@ class VOCLayout(Layout):
         return set() if path is None else read_listing(path)
 
 
-def _read_mask(path: Path) -> npt.NDArray[Any]:
-    return read_sbd_mask(path) if path.suffix == ".mat" else read_mask(path)
+def _read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
+    return read_sbd_mask(path) if path.suffix == ".mat" else read_mask(path, reading)
 
 
 LAYOUT = VOCLayout(
@@ -203,7 +204,18 @@ class VOC(OfficialDataset):
         label_set: str | None = None,
         missing: str = "error",
         download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if sbd_root is not None:
             self.edition = replace(self.edition, layout=replace(LAYOUT, sbd_root=sbd_root))
-        super().__init__(root, split, transforms, label_set=label_set, missing=missing, download=download)
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

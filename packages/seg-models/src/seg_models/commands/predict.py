@@ -106,6 +106,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-region", type=int, default=1, metavar="N", help="regions of fewer pixels become part of their neighbour"
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="largest width times height of an image that is decoded at once (default: 178000000)",
+    )
     parser.add_argument("--resume", action="store_true", help="leave out pictures whose results are there")
     parser.add_argument(
         "--shard",
@@ -150,6 +156,9 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     if arguments.scale is not None and not arguments.scale > 0:
         raise UsageError(f"--scale {arguments.scale} must be a factor above 0, such as 0.5")
+    if arguments.max_pixels is not None and arguments.max_pixels < 1:
+        raise UsageError(f"--max-pixels {arguments.max_pixels} must be an integer of at least 1, such as 500000000")
+    limit = {} if arguments.max_pixels is None else {"max_pixels": arguments.max_pixels}
     return {
         "tile": _tile(arguments.tile),
         "overlap": arguments.overlap,
@@ -158,6 +167,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
         "dtype": arguments.dtype,
         "threshold": arguments.threshold,
         "min_region": arguments.min_region,
+        **limit,
     }
 
 
@@ -375,8 +385,9 @@ class _Run:
     def _goes_by_windows(self, job: _Job, kind: str) -> bool:
         if Path(job.source).suffix.lower() in ARRAY_SUFFIXES:
             return True
-        windows = kind == "tiff" and self.predictor.tile is not None and not is_url(job.source)
-        return windows and _pixels(job.source) > _MOST_AT_ONCE
+        if kind != "tiff" or self.predictor.tile is None or is_url(job.source):
+            return False
+        return _is_for_windows(job.source, self.predictor.max_pixels)
 
     def _predict_by_windows(self, job: _Job) -> None:
         if job.labels.suffix != ".tif":
@@ -427,21 +438,17 @@ def _of_frame(job: _Job, number: int, ending: str) -> Path:
     return job.labels / f"{number:06d}{ending}"
 
 
-def _pixels(source: str) -> float:
-    """Returns the pixels of a picture file by its head; 0 where it has none that can be read."""
-    import warnings
-
-    from PIL import Image
+def _is_for_windows(source: str, max_pixels: int) -> bool:
+    """Returns whether an image file is large, by its header, and may be read window by window."""
+    from seg_core.files.images import read_header
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source) as picture:
-                return picture.width * picture.height
-    except Image.DecompressionBombError:
-        return float("inf")
-    except (OSError, SyntaxError, ValueError):
-        return 0  # what is wrong with it shows when it is read
+        header = read_header(source)
+    except UserError:
+        return False  # what is wrong with it shows when it is read
+    pixels = header.width * header.height
+    # what windows cannot have is read at once as long as it may be
+    return pixels > _MOST_AT_ONCE and (header.is_plain or pixels > max_pixels)
 
 
 def _pictures(count: int) -> str:

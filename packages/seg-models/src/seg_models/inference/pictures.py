@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from seg_core.download import fetch
-from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    InvalidArgumentError,
+    WriteError,
+)
+from seg_core.files.images import MAX_PIXELS, read_header, read_image
 from seg_core.preprocessing import as_rgb_tensor
 from seg_models.inference.sources import (
     PictureNotFoundError,
@@ -90,63 +96,57 @@ def find_pictures(source: Source | Iterable[Any]) -> Iterator[Picture]:
         )
 
 
-def load_picture(picture: Picture) -> Tensor:
-    """Returns a picture decoded and upright, uint8 or float32 (3, H, W), RGB.
+def load_picture(picture: Picture, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Returns an image decoded and upright, uint8 or float32 (3, H, W), RGB.
+
+    Args:
+        picture: the image.
+        max_pixels: largest width times height of a file.
 
     Raises:
         PictureNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be fetched or read.
-        InvalidArgumentError: if it is no picture of 8 bits.
+        CorruptFileError: if it cannot be fetched or read, is too large, or has more than 8 bits per channel.
+        InvalidArgumentError: if it is no image of 8 bits in memory.
     """
     content = picture.content
     try:
         if isinstance(content, str | os.PathLike):
-            content = read_picture(content)
+            content = read_picture(content, max_pixels)
         elif isinstance(content, Image.Image):
-            content = ImageOps.exif_transpose(content)
+            content = read_image(content)
         elif hasattr(content, "to_ndarray"):
             content = content.to_ndarray(format="rgb24")
         pixels = as_rgb_tensor(content)
     except InvalidArgumentError as error:
-        if picture.name is None:
+        if picture.name is None or picture.name in str(error):
             raise
         raise InvalidArgumentError(f"{picture.name}: {error}") from error
     return pixels if pixels.dtype == torch.uint8 else pixels.float()
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Returns a picture file, or that of an address, decoded and upright.
+def read_picture(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """Returns an image file, or that of a URL, decoded and upright, uint8 (H, W, 3).
 
     Raises:
         PictureNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be fetched or read as a picture.
+        CorruptFileError: if it cannot be fetched or read as an image, or has more than `max_pixels`.
     """
-    if is_url(path):
+    name = os.fspath(path)
+    try:
+        if not is_url(path):
+            return read_image(path, max_pixels=max_pixels)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                fetched = fetch(os.fspath(path), progress=False, folder=Path(folder), argument="the picture")
+                fetched = fetch(name, progress=False, folder=Path(folder), argument="the picture")
             except WriteError as error:
                 raise CorruptFileError(f"{path} cannot be fetched: {error}") from error
-            return _decode(fetched, os.fspath(path))
-    if not Path(path).is_file():
-        raise PictureNotFoundError(f"there is no picture {os.fspath(path)}; check the path")
-    return _decode(Path(path), os.fspath(path))
-
-
-def _decode(path: Path, name: str) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow's warning asks whether a large picture is an attack; what is far larger it refuses
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.load()
-                return ImageOps.exif_transpose(picture)
-    except Image.DecompressionBombError as error:
-        raise CorruptFileError(
-            f"{name} is too large to be decoded at once ({error}); predict it window by window: "
-            "Predictor.predict_to_file, or seg predict with --tile and --format tiff"
+            return read_image(fetched, max_pixels=max_pixels, name=name)
+    except ImageNotFoundError as error:
+        raise PictureNotFoundError(str(error)) from error
+    except ImageTooLargeError as error:
+        if is_url(path) or not read_header(path).is_plain:
+            raise
+        raise ImageTooLargeError(
+            f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
+            "tiff"
         ) from error
-    # Pillow raises SyntaxError for some damaged PNGs and plain errors of the decoders for other files
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = "it is empty" if not path.stat().st_size else str(error).replace(str(path), path.name)
-        raise CorruptFileError(f"{name} cannot be read as a picture: {reason}; replace it or leave it out") from error

@@ -28,6 +28,7 @@ from seg_core.errors import (
     UserError,
     is_out_of_memory,
 )
+from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.metadata import DatasetMetadata
 from seg_core.model_file import ModelInfo, load_model
 from seg_core.preprocessing import Preprocessing, as_rgb_tensor
@@ -99,6 +100,7 @@ class Predictor:
         logits: whether predictions have the logits of all classes; K float32 for each pixel.
         threshold: pixels whose class is less probable than this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbour. Needs the extra `geo`.
+        max_pixels: largest width times height of an image file that is decoded at once; `predict_to_file` has no limit.
 
     Raises:
         InvalidArgumentError: if the network does not say what is left out here, takes no RGB pictures, has another
@@ -126,6 +128,7 @@ class Predictor:
         logits: bool = False,
         threshold: float | None = None,
         min_region: int = 1,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.device = _usable_device(device)
         self.dtype = _usable_dtype(dtype, self.device)
@@ -140,6 +143,7 @@ class Predictor:
         self.batch_size = batch_size
         self.scores, self.logits = scores, logits
         self.threshold, self.min_region = threshold, min_region
+        self.max_pixels = check_max_pixels(max_pixels)
 
         network = load_network(model, weights)
         info = getattr(network, "model_info", None)
@@ -187,7 +191,7 @@ class Predictor:
         if not is_one_picture(source):
             return self.stream(source)
         (picture,) = find_pictures(source)
-        (prediction,) = self._predict([(picture, load_picture(picture))])
+        (prediction,) = self._predict([(picture, load_picture(picture, self.max_pixels))])
         return prediction
 
     def stream(
@@ -230,7 +234,8 @@ class Predictor:
         Args:
             source: path of a TIFF (tiled, best) or another format that GDAL reads, of a `.npy` file or a `.zarr` array;
                 or an array that is read by slices, as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or (C, H, W),
-                uint8 in 0 to 255 or float in 0 to 1. EXIF orientation is not looked at.
+                uint8 in 0 to 255 or float in 0 to 1. A file whose pixels would not be those of `__call__` (an
+                orientation tag, a palette, CMYK, fewer or more than 8 bits per channel, ...) is an error.
             target: of the label map, whole or not there: `.tif` (tiled, with the palette of the classes and the place
                 on earth of a GeoTIFF), or `.npy` (to be memory-mapped).
             on_progress: called with the share of the picture that is done, 0 to 1.
@@ -292,7 +297,7 @@ class Predictor:
         try:
             while True:
                 while len(waiting) < _READERS + self.batch_size and (picture := next(pictures, None)) is not None:
-                    waiting.append((picture, pool.submit(load_picture, picture)))
+                    waiting.append((picture, pool.submit(load_picture, picture, self.max_pixels)))
                 if not waiting:
                     return
                 picture, future = waiting.popleft()

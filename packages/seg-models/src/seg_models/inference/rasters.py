@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from seg_core.atomic import atomic_path
 from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDependencyError, WriteError
+from seg_core.files.images import Header, read_header
 from seg_core.metadata import DatasetMetadata
 from seg_models.inference.sources import PictureNotFoundError
 
@@ -40,6 +41,7 @@ Write = Callable[[int, int, npt.NDArray[Any]], None]
 _TIFF_BLOCK = 512  # pixels
 _CACHE_MIB = 64  # of GDAL, which would take a twentieth of the machine's memory
 _CHANNELS = (1, 3, 4)
+_FILE_CHANNELS = (1, 2, 3, 4)  # with two the second is alpha
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def open_raster(source: Any) -> Iterator[Raster]:
     Raises:
         PictureNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read.
-        InvalidArgumentError: if it has other channels or more than 8 bits.
+        InvalidArgumentError: if it has other channels or more than 8 bits, or windows of it would not be those of the
+            image read at once: an orientation tag, a palette, CMYK, fewer bits, ...
         MissingDependencyError: if what reads it is not installed.
     """
     if not isinstance(source, str | os.PathLike):
@@ -314,14 +317,13 @@ def _raster_of_npy(path: Path) -> Raster:
 
 def _raster_of_file(file: Any, path: Path) -> Raster:
     kinds = set(file.dtypes)
-    if file.count not in _CHANNELS or kinds != {"uint8"}:
+    if file.count not in _FILE_CHANNELS or kinds != {"uint8"}:
         raise InvalidArgumentError(
-            f"{path} has {file.count} channels of {', '.join(sorted(kinds))}; a picture has 1, 3 or 4 channels of "
-            "uint8: reduce it first, in the range that suits the data"
+            f"{path} has {file.count} channels of {', '.join(sorted(kinds))}; an image has 1 to 4 channels of uint8: "
+            "reduce it first, in the range that suits the data"
         )
-    if file.colorinterp[0].name == "palette":
-        raise InvalidArgumentError(f"{path} has a palette; convert it to RGB first")
-    rasterio, bands = import_rasterio(), list(range(1, min(file.count, 3) + 1))
+    _check_like_whole(file, path)
+    rasterio, bands = import_rasterio(), [1] if file.count < 3 else [1, 2, 3]  # without alpha
 
     def read(top: int, left: int, height: int, width: int) -> npt.NDArray[Any]:
         try:
@@ -332,6 +334,32 @@ def _raster_of_file(file: Any, path: Path) -> Raster:
         return pixels
 
     return Raster(file.height, file.width, read, _place_of(file))
+
+
+def _check_like_whole(file: Any, path: Path) -> None:
+    """Raises InvalidArgumentError if GDAL's samples are not the pixels that an image read at once has.
+
+    GDAL returns what is stored, or what it makes of it; `seg_core.files.images` what is meant.
+    """
+    try:
+        header: Header | None = read_header(path)
+    except CorruptFileError:
+        header = None  # a format that only GDAL reads
+    if header is not None and header.orientation != 1:
+        raise InvalidArgumentError(
+            f"{path} has orientation tag {header.orientation}; read window by window it is not turned: save it "
+            "upright, without the tag, first"
+        )
+    unlike = header.unlike if header is not None else ""
+    if file.colorinterp[0].name == "palette":
+        unlike = "a palette"
+    elif bits := file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS"):
+        unlike = unlike or f"{bits} bits per channel"
+    if unlike:
+        raise InvalidArgumentError(
+            f"{path} has {unlike}; read window by window it would have other pixels than read at once: convert it to "
+            "8-bit RGB, without JPEG, first"
+        )
 
 
 def _place_of(file: Any) -> Place | None:

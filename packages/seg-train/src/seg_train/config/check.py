@@ -51,7 +51,7 @@ _DATASET_GIVEN = {
     "transforms": "set data.transform",
 }
 # options of data sets that leave the classes as they are
-_WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata"}
+_WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata", "orientation", "max_pixels"}
 _LOSS_GIVEN = {
     "weight": "set criterion.class_weights",
     "ignore_index": "it comes from the data set",

@@ -1,0 +1,1 @@
+"""Files: how images and masks become pixels and ids."""
