@@ -291,6 +291,7 @@ CASES = (
     Case("rgb8_planes.tif", lambda: tiff(PIXELS, 8, 2, planes=True), PIXELS, COLOR, in_windows=True),
     Case("rgb8_tiles.tif", lambda: tiff(PIXELS, 8, 2, tile=16, deflate=True), PIXELS, COLOR, in_windows=True),
     Case("rgba8.tif", lambda: tiff(RGBA, 8, 2, extra=2), PIXELS, "alpha channel with", in_windows=True),
+    Case("rgb_premultiplied.tif", lambda: tiff(np.concatenate([PIXELS, OPAQUE], -1), 8, 2, extra=1), PIXELS, COLOR),
     Case("rgbx8.tif", lambda: tiff(RGBA, 8, 2, extra=0), PIXELS, COLOR, in_windows=True),
     Case("rgb16.tif", lambda: tiff(DEEP_PIXELS, 16, 2), DEEP, "has 3 channels of 16 bits"),
     Case("gray_alpha16.tif", lambda: tiff(DEEP_GRAY_ALPHA, 16, 1, extra=2), DEEP, "has 2 channels of 16 bits"),

@@ -135,6 +135,12 @@ def test_read_image_exif_that_cannot_be_parsed_counts_as_none(data):
     np.testing.assert_array_equal(read_image(png(PIXELS, 8, 2, before=chunk(b"eXIf", data))), PIXELS)
 
 
+def test_read_image_xmp_counts_where_exif_cannot_be_parsed():
+    xmp = chunk(b"iTXt", b"XML:com.adobe.xmp\x00\x00\x00\x00\x00" + XMP % 6)
+    data = png(PIXELS, 8, 2, before=chunk(b"eXIf", b"text that is no EXIF at all") + xmp)
+    np.testing.assert_array_equal(read_image(data), TURNED[6](PIXELS))
+
+
 def test_read_image_unknown_orientation_error_lists_both():
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'turn'"):
         read_image(png(PIXELS, 8, 2), orientation="turn")
@@ -304,6 +310,10 @@ def test_read_image_pil_image_in_memory_of_16_bits_is_an_error():
 def test_read_tiff_that_pillow_does_not_know_error_says_what_is_special():
     with pytest.raises(CorruptFileError, match="Pillow knows no TIFF of 3 channels of 8 bits with photometric interp"):
         read_image(tiff(PIXELS, 8, 1))
+    four = np.concatenate([PIXELS, PIXELS[..., :1]], -1)
+    with pytest.raises(CorruptFileError, match="has 4 channels in planes without compression, which is not read; conve"):
+        read_image(tiff(four, 8, 2, planes=True, extra=2))
+    np.testing.assert_array_equal(read_image(tiff(four, 8, 2, planes=True, extra=2, deflate=True)), PIXELS)
     five = np.concatenate([PIXELS, PIXELS[..., :2]], -1)
     with pytest.raises(CorruptFileError, match="has 5 channels, which is not read; convert"):
         read_image(tiff(five, 8, 2, extra=0))

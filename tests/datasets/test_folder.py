@@ -164,6 +164,27 @@ def test_val_fraction_out_of_range_error_names_it(flat, fraction):
         FolderDataset(flat, LABELS, val_fraction=fraction)
 
 
+def test_orientation_or_max_pixels_of_no_meaning_error_says_what_is_allowed(flat):
+    with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got None"):
+        FolderDataset(flat, LABELS, orientation=None)
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got '9'"):
+        FolderDataset(flat, LABELS, max_pixels="9")
+
+
+def test_turned_images_are_told_once_per_file_and_stored_ones_are_not(flat):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in (flat / "images").iterdir():
+        Image.new("RGB", (WIDTH, HEIGHT)).save(path, exif=exif)
+    dataset = FolderDataset(flat, LABELS)
+    assert FolderDataset(flat, LABELS, orientation="stored")[0][0].shape == (3, HEIGHT, WIDTH)
+    with pytest.warns(UserWarning, match="was turned by its orientation tag 3; .* set orientation='stored'") as told:
+        for _ in range(2):
+            for index in range(len(dataset)):
+                dataset[index]
+    assert len(told) == len(dataset)
+
+
 def test_seed_not_a_number_error_names_it(flat):
     with pytest.raises(InvalidArgumentError, match="seed must be an integer, got 'x'"):
         FolderDataset(flat, LABELS, seed="x")

@@ -293,3 +293,19 @@ def test_fake_wrong_names_say_what_there_is(tmp_path):
         fake("ADE20K", tmp_path / "a", images=3)
     with contextlib.suppress(FileNotFoundError):
         assert not any((tmp_path / "a").iterdir())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_orientation_and_max_pixels_are_options_of_every_dataset(tmp_path, name):
+    edition = next(iter(editions(name)))
+    root = fake(name, tmp_path / "data", edition=edition)
+    split = next(iter(editions(name)[edition].layout.parts))
+    with pytest.raises(CorruptFileError, match="has 32x24 = 768 pixels .* more than max_pixels=767"):
+        opened(name, edition, root, split, max_pixels=767)[0]
+    assert opened(name, edition, root, split, max_pixels=768)[0][0].shape == (3, 24, 32)
+    assert opened(name, edition, root, split).reading.orientation == "stored"
+    assert opened(name, edition, root, split, orientation="apply").reading.orientation == "apply"
+    with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
+        opened(name, edition, root, split, orientation="exif")
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1"):
+        opened(name, edition, root, split, max_pixels=0)

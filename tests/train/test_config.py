@@ -399,6 +399,11 @@ def test_warm_up_as_long_as_the_run_is_a_problem(tables):
         ({"name": "CityscapesClass", "root": "x", "params": {"label_set": "CityscapesCategory"}}, 19, "7 classes"),
         ({"name": "Unified", "params": {"label_set": "Aerial", "members": [{"name": "LoveDA"}]}}, 3, "7 classes"),
         ({"name": "MapillaryVistas", "root": "x"}, 3, "116 classes"),
+        (
+            {"name": "CamVid", "root": "x", "params": {"orientation": "apply", "max_pixels": 10**9}},
+            3,
+            "11 classes",
+        ),
     ],
 )
 def test_class_weights_are_counted_against_the_classes_that_the_options_give(tables, dataset, weights, words):

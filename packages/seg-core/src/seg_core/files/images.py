@@ -351,7 +351,7 @@ def read_header(source: str | os.PathLike[str]) -> Header:
     """
     path = Path(source)
     with _file_errors(str(path), "image"), path.open("rb") as file:
-        if TiffImagePlugin._accept(file.read(_PREFIX)):
+        if file.read(_PREFIX).startswith(tuple(TiffImagePlugin.PREFIXES)):
             tags = _tiff_tags(file)
             storage, tag = _tiff_storage(tags), tags.get(_ORIENTATION)
             if tag is None:
