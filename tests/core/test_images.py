@@ -185,6 +185,15 @@ def test_read_pillows_own_limit_is_neither_looked_at_nor_changed(kind, monkeypat
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
+def test_read_webp_beyond_pillows_own_limit_error_says_which_limit_it_is(monkeypatch):
+    data = saved(Image.new("L", (40, 30)), "WEBP")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # its plugin asks by itself
+    with pytest.raises(ImageTooLargeError, match="PIL.Image.MAX_IMAGE_PIXELS = 100, .* set it higher, or to None"):
+        read_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_image(data).shape == (30, 40, 3)
+
+
 def test_read_in_threads_with_other_users_of_pillow_is_safe(tmp_path, monkeypatch):
     """A limit that another thread relies on holds while this one reads what is larger."""
     large, small = saved(Image.new("L", (400, 300)), "TIFF"), saved(Image.new("L", (20, 20)), "PNG")
@@ -311,7 +320,7 @@ def test_read_tiff_that_pillow_does_not_know_error_says_what_is_special():
     with pytest.raises(CorruptFileError, match="Pillow knows no TIFF of 3 channels of 8 bits with photometric interp"):
         read_image(tiff(PIXELS, 8, 1))
     four = np.concatenate([PIXELS, PIXELS[..., :1]], -1)
-    with pytest.raises(CorruptFileError, match="has 4 channels in planes without compression, which is not read; conve"):
+    with pytest.raises(CorruptFileError, match="has 4 channels in planes without compression, which is not"):
         read_image(tiff(four, 8, 2, planes=True, extra=2))
     np.testing.assert_array_equal(read_image(tiff(four, 8, 2, planes=True, extra=2, deflate=True)), PIXELS)
     five = np.concatenate([PIXELS, PIXELS[..., :2]], -1)

@@ -206,7 +206,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
     else:
         raise InvalidArgumentError(
             f"image must be a PIL picture, a numpy array or a tensor, got {type(image).__name__}; "
-            "open a file with PIL.Image.open"
+            "read a file with seg_core.read_image"
         )
     if tensor.shape[-1] == 0 or tensor.shape[-2] == 0:
         raise InvalidArgumentError(f"image has no pixels: height {tensor.shape[-2]}, width {tensor.shape[-1]}")

@@ -419,6 +419,12 @@ def _file_errors(name: str, noun: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise ImageNotFoundError(f"there is no {noun} {name}; check the path") from error
+    except Image.DecompressionBombError as error:  # a plugin of Pillow asks by itself
+        raise ImageTooLargeError(
+            f"{noun} {name} has more pixels than Pillow's own limit in this process allows, "
+            f"PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}, which some code has lowered; set it higher, or to "
+            "None"
+        ) from error
     except _UnreadKind as error:
         raise CorruptFileError(f"{noun} {name} {error}") from error
     except Exception as error:
