@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seg_core.errors import UserError, WriteError
 
-__all__ = ["atomic_path", "remove_leftovers", "write_text"]
+__all__ = ["atomic_path", "is_leftover", "remove_leftovers", "write_text"]
 
 # as `atomic_path` names its temporary files
 _LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
@@ -61,12 +61,17 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def is_leftover(path: Path) -> bool:
+    """Returns whether a file has a name as `atomic_path` gives temporary ones."""
+    return bool(_LEFTOVER.fullmatch(path.name)) and path.is_file()
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Removes temporary files that a killed process left in `folder` and the folders within; returns their paths.
 
     Call it only where no other process is writing there.
     """
-    found = [path for path in Path(folder).rglob(".*") if _LEFTOVER.fullmatch(path.name) and path.is_file()]
+    found = [path for path in Path(folder).rglob(".*") if is_leftover(path)]
     for path in found:
         path.unlink(missing_ok=True)
     return found

@@ -10,13 +10,15 @@ checkpoints/           step_00000120.pt and those before it, last.pt, best.pt
 model.pt               model file of the last evaluation; model_ema.pt of the moving average, model_best.pt of the best
 plots/ confusion/ snapshots/
 nonfinite_loss.json    files of the batch that ended the run, where that happened
+.lock, .lock.json      held while a process uses the folder, and by whom
 """
 
+import contextlib
 import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,11 +28,12 @@ import numpy as np
 import tomli_w
 import torch
 
-from seg_core.atomic import atomic_path, remove_leftovers, write_text
+from seg_core.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_train.checkpoint import Checkpoints
 from seg_train.config.load import load_config
 from seg_train.config.schema import TrainConfig
+from seg_train.run_lock import LOCK_FILES, check_unlocked, locked
 
 __all__ = ["RunFolder", "describe_environment", "find_run", "new_run_path"]
 
@@ -51,6 +54,35 @@ class RunFolder:
         self.model = self.path / "model.pt"
         self.model_ema = self.path / "model_ema.pt"
         self.model_best = self.path / "model_best.pt"
+        self._last_seen = _identity(self.checkpoints.last)
+        self._was_claimed = False
+
+    @contextlib.contextmanager
+    def claim(self, *, new: bool) -> Iterator[None]:
+        """Keeps other processes from using the folder while the block runs.
+
+        Temporary files that a killed process left are removed.
+
+        Args:
+            new: whether a run starts in it, and does not resume one.
+
+        Raises:
+            RunLockedError: if another process uses it.
+            UsageError: if another one used it since this object was made, so that what was read is no longer so.
+            WriteError: if it cannot be written.
+        """
+        with locked(self.path):
+            if not self._was_claimed:
+                if new:
+                    self._check_empty()
+                elif self._last_seen != _identity(self.checkpoints.last):
+                    raise UsageError(
+                        f"another process has gone on with the run in {self.path} since its checkpoint was read; "
+                        f"resume it again: seg train --resume {self.path}"
+                    )
+            self._was_claimed = True
+            remove_leftovers(self.path)
+            yield
 
     def create(self, config: TrainConfig, environment: dict[str, Any]) -> None:
         """Makes the folder with the config and the environment in it.
@@ -61,11 +93,24 @@ class RunFolder:
         write_text(self.config, tomli_w.dumps(config.to_dict()))
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
+    def check_unused(self) -> None:
+        """Raises RunLockedError if another process uses the folder."""
+        check_unlocked(self.path)
+
     def check_free(self) -> None:
-        """Raises ConfigError if the folder is there and holds more than what a run killed at its very start leaves."""
-        if self.path.is_dir():
-            remove_leftovers(self.path)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        """Checks that a run may start in the folder; nothing is written.
+
+        Raises:
+            RunLockedError: if another process uses it.
+            ConfigError: if it is there and holds more than what a run killed at its very start leaves.
+        """
+        self.check_unused()
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self.path.exists() and (
+            not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())
+        ):
             raise ConfigError(
                 f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
                 "another by -s paths.run=NAME"
@@ -186,3 +231,16 @@ def describe_environment() -> dict[str, Any]:
 
 def _base_name(config: TrainConfig) -> str:
     return f"{config.model.name}-{config.data.dataset.name}".lower()
+
+
+def _is_unimportant(path: Path) -> bool:
+    return path.name in LOCK_FILES or is_leftover(path)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells one version of a file from another, or None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

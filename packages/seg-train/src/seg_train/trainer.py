@@ -18,7 +18,6 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
-from seg_core.atomic import remove_leftovers
 from seg_core.class_balance import class_weights, count_pixels
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.metadata import DatasetMetadata
@@ -99,6 +98,7 @@ class Trainer:
 
     Raises:
         ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings.
+        RunLockedError: if another run uses the folder.
         UsageError: if there is nothing to resume.
         CorruptFileError: if the checkpoint is damaged.
         UserError: if data set or network cannot be built.
@@ -126,6 +126,8 @@ class Trainer:
         self.accelerator = build_accelerator(config, precision)
         if not resume:
             self._settle_folder()
+        elif self.accelerator.is_main_process:
+            self.folder.check_unused()
         self.data = build_data(config, self.accelerator)
         self.length = RunLength.of(config, len(self.data.train_set))
         self.class_weights = self._settle_class_weights()
@@ -159,11 +161,17 @@ class Trainer:
             NonFiniteLossError: if the loss becomes infinite or NaN; the run folder lists the files of the batch.
             NotEnoughMemoryError: if memory is short; the message says what to lower.
             ProcessDiedError: if a process that reads samples, or another one of the run, is gone.
+            RunLockedError: if another run uses the folder.
             UserError: what goes wrong with data or files meanwhile.
         """
         if self.position.finished:
             self.progress.message(f"the run in {self.folder.path} is finished; nothing is left to do")
             return self._result()
+        is_main, is_new = self.accelerator.is_main_process, self._resumed is None and not self._starts_over
+        with self.folder.claim(new=is_new) if is_main else contextlib.nullcontext():
+            return self._run()
+
+    def _run(self) -> RunResult:
         self._clock = time.perf_counter() - self.position.seconds
         self._prepare_folder()
         self.progress.start(self.length.steps, self.position.step)
@@ -202,7 +210,6 @@ class Trainer:
     def _prepare_folder(self) -> None:
         environment = describe_environment()
         if self.accelerator.is_main_process:
-            remove_leftovers(self.folder.path)
             if self._resumed is None:
                 self.folder.create(self.config, environment)
                 self._keep_class_weights()
