@@ -33,7 +33,7 @@ def real_config(tables, tmp_path):
     """A config that another process understands: registered by installed packages."""
     tables["model"] = {"name": "enet"}
     tables["data"]["dataset"] = {"name": "Shapes", "params": {"length": 16, "size": [32, 48]}}
-    tables["data"]["transform"] = {"train": {"size": [32, 48]}, "val": {"size": [32, 48]}}
+    tables["data"]["transform"] = {"train": {"size": [32, 48]}}
     tables["trainer"] |= {"epochs": 12, "log_every_steps": 1, "checkpoint_every_steps": 3}
     path = tmp_path / "real.toml"
     path.write_text(tomli_w.dumps(tables))

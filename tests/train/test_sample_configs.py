@@ -80,7 +80,7 @@ def test_config_builds_and_trains_two_steps_on_an_invented_tree(name, tmp_path):
     tables["model"].pop("weights_backbone", None)  # a download
     tables["data"]["dataset"] |= invented(config.data.dataset.name, tmp_path)
     tables["data"]["transform"]["train"]["size"] = 64
-    tables["data"]["transform"]["val"] = {"size": 64}
+    tables["evaluation"]["resize"] = {"size": [64, 64]}
     tables["data"]["loader"] = {"batch_size": 2, "num_workers": 0}
     if "lr_scheduler" in tables:
         tables["lr_scheduler"]["warmup_steps"] = min(1, tables["lr_scheduler"].get("warmup_steps", 0))

@@ -4,8 +4,9 @@ import signal
 import pytest
 import torch
 
-from seg_core import SegmentationAugment, SegmentationTransform
+from seg_core import Preprocessing, SegmentationAugment, SegmentationTransform
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
+from seg_core.transforms.evaluation import EvaluationTransform
 from seg_train.samples import Loader, evaluation_plan, training_plan
 
 
@@ -130,7 +131,7 @@ def test_pictures_of_different_sizes_in_a_batch_say_what_to_set(stripes):
             image, mask = super().__getitem__(index)
             return image[:, : 10 + index], mask[: 10 + index]
 
-    with pytest.raises(InvalidArgumentError, match=r"different sizes \(10x24 and 11x24\) cannot share a batch; give"):
+    with pytest.raises(InvalidArgumentError, match=r"different sizes \(10x24 and 11x24\) cannot share a batch of"):
         read(Growing(), [[0, 1]])
 
 
@@ -143,3 +144,20 @@ def test_augmentation_of_a_sample_does_not_depend_on_its_batch(stripes):
     for place, index in enumerate(batch.indices):
         single, _ = augment(batch.images[place], batch.masks[place], generator=sample_generator(5, 0, index, 1))
         assert torch.equal(single, whole[place])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_evaluation_reads_images_of_unlike_size_one_by_one_and_those_alike_together(stripes, num_workers):
+    class Growing(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            height = 10 + index // 2
+            return image[:, :height], mask[:height]
+
+    loader = Loader(
+        Growing(), EvaluationTransform(Preprocessing(scale=0.5)), num_workers=num_workers, splits_unlike_sizes=True
+    )
+    batches = list(loader.read([[0, 1], [2, 3, 4], [5]]))
+    assert [batch.indices for batch in batches] == [[0, 1], [2], [3], [4], [5]]
+    assert [tuple(batch.images.shape[-2:]) for batch in batches] == [(5, 12), (6, 12), (6, 12), (6, 12), (6, 12)]
+    assert [batch.masks.shape[-2] for batch in batches] == [10, 11, 11, 12, 12]

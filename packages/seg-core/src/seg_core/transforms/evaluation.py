@@ -4,12 +4,16 @@ The one path for all of them: the image is resized as the preprocessing says and
 Logits are resized to the mask, or without one to the image, so that scores are those of the dataset's own masks.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
+
+if TYPE_CHECKING:
+    from torchvision import tv_tensors
 
 __all__ = ["EvaluationTransform"]
 
@@ -29,7 +33,7 @@ class EvaluationTransform:
 
     def __call__(
         self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    ) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
         """Returns the image at the size for the network, and the mask as it is.
 
         Args:
@@ -44,6 +48,9 @@ class EvaluationTransform:
         Raises:
             InvalidArgumentError: if it is no such image, its mask has another size, or it would become far too large.
         """
+        # only here: prediction needs none of torchvision, whose import takes seconds
+        from torchvision import tv_tensors
+
         del generator
         image = as_rgb_tensor(image)
         if image.shape[-2:] != mask.shape[-2:]:
