@@ -185,6 +185,20 @@ def test_lock_that_outlives_the_process_of_its_note_is_waited_for(holder):
     assert time.monotonic() - begin < 10
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_workers_that_a_killed_process_leaves_do_not_keep_its_lock(tmp_path):
+    forks = "    os.fork() and time.sleep(60)\n    time.sleep(3)\n    os._exit(0)\n"
+    code = HOLD.replace("    time.sleep(60)\n", forks).replace("import sys", "import os, sys")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    time.sleep(0.5)  # for the fork
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with locked(tmp_path):
+        pass
+
+
 def test_process_of_another_machine_is_believed(holder):
     _, folder = holder
     note = json.loads((folder / ".lock.json").read_text())
