@@ -230,8 +230,9 @@ def test_file_system_without_locks_is_told_and_used(tables, monkeypatch, error):
 
 def test_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="cannot lock the run folder .*file/run: Not a directory"), locked(
-        tmp_path / "file" / "run"
+    with (
+        pytest.raises(WriteError, match="cannot lock the run folder .*file/run: Not a directory"),
+        locked(tmp_path / "file" / "run"),
     ):
         pass
     monkeypatch.setattr(run_lock, "FileLock", raising(OSError(errno.EROFS, "Read-only file system")))

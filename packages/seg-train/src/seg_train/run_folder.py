@@ -108,9 +108,7 @@ class RunFolder:
         self._check_empty()
 
     def _check_empty(self) -> None:
-        if self.path.exists() and (
-            not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())
-        ):
+        if self.path.exists() and (not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())):
             raise ConfigError(
                 f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
                 "another by -s paths.run=NAME"

@@ -161,9 +161,9 @@ def _check_val_loss(evaluation: EvaluationSection, schedule: object, problems: l
     reason = 'evaluation.predictor = "labels" gives none' if evaluation.loss else "evaluation.loss = false"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
         problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs the val_loss, but {reason}')
-    if isinstance(schedule, ScheduleSection) and schedule.name == "ReduceLROnPlateau":
-        if schedule.params.get("monitor") == "loss":
-            problems.append(f'lr_scheduler.params.monitor = "loss": needs the val_loss, but {reason}')
+    watched = schedule.params.get("monitor") if isinstance(schedule, ScheduleSection) else None
+    if watched == "loss":
+        problems.append(f'lr_scheduler.params.monitor = "loss": needs the val_loss, but {reason}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:

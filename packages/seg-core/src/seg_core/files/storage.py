@@ -1,0 +1,275 @@
+"""How an image file stores its samples, told by its header: depth, channels, and what is special about it."""
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from PIL import Image, TiffImagePlugin
+
+__all__ = [
+    "COMPRESSION",
+    "HEIGHT",
+    "MAX_ID",
+    "ORIENTATION",
+    "PHOTOMETRIC",
+    "WIDTH",
+    "XMP",
+    "Storage",
+    "storage_of",
+    "tiff_storage",
+    "tiff_tags",
+]
+
+MAX_ID = 65535
+"""Largest id that a mask may hold."""
+
+_MASK_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
+_JPEG_COLORS = "JPEG's YCbCr colors, which decoders turn into slightly different RGB"
+_LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")  # of TIFF, in Pillow's words
+_IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+# tags of TIFF; ORIENTATION is EXIF's as well
+ORIENTATION = 274
+WIDTH, HEIGHT, _BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+_SAMPLES, _PLANAR, _EXTRA, _SAMPLE_FORMAT, XMP = 277, 284, 338, 339, 700
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOR_SPACES = {8: "CIELAB", 9: "ICCLab", 10: "ITULab", 32803: "raw sensor", 32844: "LogL", 32845: "LogLuv"}
+_OLD_JPEG, _JPEG = 6, 7
+_PLANES = 2
+_UNSIGNED, _FLOAT = 1, 3
+_PREMULTIPLIED = 1
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a file stores its samples.
+
+    Attributes:
+        format: of the file.
+        bits: of a sample.
+        channels: of a pixel.
+        flaw: of a kind that is not read: what is special about it, as "CIELAB colors".
+        unlike: see `seg_core.files.images.Header`.
+        inverted: whether Pillow returns the complement of gray samples.
+        is_float: whether samples are floats.
+        is_signed: whether samples have a sign.
+        is_scaled: whether Pillow stretches the values in a way that cannot be undone.
+        is_lossy: whether ids would not survive.
+    """
+
+    format: str
+    bits: int = 8
+    channels: int = 1
+    flaw: str = ""
+    unlike: str = ""
+    inverted: bool = False
+    is_float: bool = False
+    is_signed: bool = False
+    is_scaled: bool = False
+    is_lossy: bool = False
+
+    def image_problem(self, mode: str) -> str:
+        """Returns why this is no image that is read, and what to do; empty if it is one."""
+        if self.flaw:
+            return (
+                f"has {self.flaw}, which is not read; convert it to 8-bit RGB first, by gdal_translate or ImageMagick"
+            )
+        if self.bits > 8 or self.is_float:
+            kind = "floating-point samples of " if self.is_float else ""
+            return (
+                f"has {kind}{self.bits} bits per channel; 8-bit gray or color is needed: reduce it to 8 bits first, in "
+                "the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT)"
+            )
+        if self.is_signed:
+            return "has signed samples; 8-bit gray or color of 0 to 255 is needed: convert the file first"
+        if mode not in _IMAGE_MODES:
+            return f"has pixels of mode {mode!r}; 8-bit gray or color is needed: convert it to RGB first"
+        return ""
+
+    def mask_problem(self) -> str:
+        """Returns why this is no mask that is read, and what to do; empty if it may be one."""
+        if self.flaw:
+            return f"has {self.flaw}, which is not read; a mask holds one class id per pixel: save it as a gray PNG"
+        if self.is_float:
+            return (
+                f"has floating-point samples of {self.bits} bits; ids are integers from 0 to {MAX_ID}: convert the "
+                "file to a gray PNG with 8 or 16 bits"
+            )
+        if self.bits > 8 and self.channels > 1:
+            return (
+                f"has {self.channels} channels of {self.bits} bits; a mask holds one class id per pixel: save its ids "
+                "as a gray PNG with 8 or 16 bits"
+            )
+        if self.is_signed and self.bits == 8:
+            return f"has signed samples; ids are integers from 0 to {MAX_ID}: convert the file to a gray PNG"
+        if self.is_lossy:
+            return (
+                f"is compressed with loss ({self.format}), which does not keep ids; write masks as PNG, TIFF or BMP "
+                "from the original ids"
+            )
+        if self.is_scaled:
+            return "has a largest value that is neither 255 nor 65535, so that ids would be stretched; save it as PNG"
+        return ""
+
+
+def storage_of(picture: Image.Image) -> Storage:
+    """Returns how the file of an image stores it; of an image in memory its mode tells."""
+    kind = picture.format or ""
+    if kind == "TIFF" and hasattr(picture, "tag_v2"):
+        return tiff_storage(picture.tag_v2)
+    bits = {"1": 1, "I": 32, "F": 32}.get(picture.mode, 16 if picture.mode.startswith("I;") else 8)
+    rawmode, argument = _decoder_arguments(picture)
+    if found := re.search(r";(\d+)", rawmode):
+        bits = int(found[1])
+    elif rawmode == "1":
+        bits = 1
+    channels = len(picture.getbands())
+    unlike, flaw, is_scaled = "", "", False
+    if kind == "PPM" and isinstance(argument, int) and argument not in (0, 1):
+        bits = 8 if argument <= 255 else 16
+        is_scaled = argument not in (255, MAX_ID)
+        unlike = "" if argument == 255 else f"a largest value of {argument}"
+    elif kind == "JPEG2000":
+        bits = _jpeg2000_bits(picture)
+    elif kind == "BMP":
+        stored = _bmp_bits(picture)
+        if picture.mode in ("1", "L") and stored not in (bits, None):
+            # Pillow takes a gray palette for 1 or 8 bits per pixel, whatever the file has
+            flaw = f"{stored} bits per pixel with a gray palette of fewer colors"
+        if rawmode.startswith("BGR;"):
+            bits, unlike = 5, "5 bits per channel"
+    if picture.mode in ("P", "PA") or (kind in ("BMP", "GIF") and picture.mode in ("1", "L")):
+        unlike = "a palette"
+    elif picture.mode in ("CMYK", "YCbCr", "LAB"):
+        unlike = f"{picture.mode} colors"
+    elif kind == "JPEG" and channels == 3:
+        unlike = _JPEG_COLORS
+    elif bits != 8 and not unlike:
+        unlike = _per_channel(bits)
+    return Storage(
+        format=kind,
+        bits=bits,
+        channels=channels,
+        flaw=flaw,
+        unlike=unlike,
+        inverted=rawmode == "1;I",
+        is_float=picture.mode == "F",
+        is_scaled=is_scaled,
+        is_lossy=bool(kind) and kind not in _MASK_FORMATS,
+    )
+
+
+def _decoder_arguments(picture: Image.Image) -> tuple[str, Any]:
+    """Returns the raw mode that Pillow decodes a file from, and the argument behind it; nothing for what is decoded."""
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else None
+    if isinstance(arguments, str):
+        return arguments, None
+    if isinstance(arguments, tuple | list) and arguments and isinstance(arguments[0], str):
+        return arguments[0], arguments[1] if len(arguments) > 1 else None
+    return "", None
+
+
+def tiff_tags(file: IO[bytes]) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Returns the tags of the first image of a TIFF."""
+    file.seek(0)
+    head = file.read(8)
+    if 43 in head[2:4]:  # BigTIFF
+        head += file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def tiff_storage(tags: Mapping[int, Any]) -> Storage:
+    """Returns how a TIFF stores its image, by its tags."""
+    # a file without a photometric interpretation is what Pillow takes it for
+    photometric, compression = tags.get(PHOTOMETRIC, _WHITE_IS_ZERO), tags.get(COMPRESSION, 1)
+    depths, formats = _several(tags.get(_BITS, 1)), _several(tags.get(_SAMPLE_FORMAT, _UNSIGNED))
+    bits, channels = max(depths), tags.get(_SAMPLES, 1)
+    flaw = unlike = ""
+    if compression == _OLD_JPEG:
+        flaw = "JPEG compression of the old style"
+    elif photometric == _YCBCR and (compression != _JPEG or tags.get(_PLANAR, 1) == _PLANES):
+        flaw = "YCbCr colors without JPEG compression"
+    elif photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR):
+        flaw = f"{_COLOR_SPACES.get(photometric, f'photometric interpretation {photometric}')} colors"
+    elif channels > 4:
+        flaw = f"{channels} channels"
+    elif len(set(depths)) > 1:
+        flaw = f"channels of {', '.join(map(str, depths))} bits"
+    if flaw:
+        unlike = flaw
+    elif bits != 8:
+        unlike = _per_channel(bits)
+    elif photometric == _YCBCR:
+        unlike = _JPEG_COLORS
+    elif photometric in (_WHITE_IS_ZERO, _PALETTE, _CMYK):
+        unlike = {_WHITE_IS_ZERO: "white as zero", _PALETTE: "a palette", _CMYK: "CMYK colors"}[photometric]
+    elif _PREMULTIPLIED in _several(tags.get(_EXTRA, ())):
+        unlike = "colors that are multiplied by alpha"
+    if (
+        not flaw
+        and tags.get(_PLANAR, 1) == _PLANES
+        and compression == 1
+        and channels in (2, 4)
+        and photometric != _CMYK
+    ):
+        flaw = f"{channels} channels in planes without compression"  # which Pillow alone cannot read
+    return Storage(
+        format="TIFF",
+        bits=bits,
+        channels=channels,
+        flaw=flaw,
+        unlike=unlike,
+        inverted=photometric == _WHITE_IS_ZERO and bits <= 8,
+        is_float=_FLOAT in formats,
+        is_signed=any(kind not in (_UNSIGNED, _FLOAT) for kind in formats),
+        is_lossy=TiffImagePlugin.COMPRESSION_INFO.get(compression) in _LOSSY_COMPRESSIONS,
+    )
+
+
+def _per_channel(bits: int) -> str:
+    return f"{bits} bit{'' if bits == 1 else 's'} per channel"
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _jpeg2000_bits(picture: Image.Image) -> int:
+    """Returns the bits of a channel by the header, which Pillow does not tell; the largest where they differ."""
+    head = _head(picture, 512)
+    start = head.find(b"ihdr")
+    if start >= 0 and len(head) > start + 14 and head[start + 14] != 0xFF:
+        return (head[start + 14] & 0x7F) + 1
+    start = head.find(b"bpcc")
+    if start >= 4:
+        length = int.from_bytes(head[start - 4 : start], "big") - 8
+        return max(((depth & 0x7F) + 1 for depth in head[start + 4 : start + 4 + length]), default=8)
+    if head.startswith(b"\xff\x4f\xff\x51"):  # a codestream alone
+        channels = int.from_bytes(head[40:42], "big")
+        return max(((head[42 + 3 * number] & 0x7F) + 1 for number in range(channels)), default=8)
+    return 8
+
+
+def _bmp_bits(picture: Image.Image) -> int | None:
+    head = _head(picture, 30)
+    if len(head) < 30:
+        return None
+    return int(struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0])
+
+
+def _head(picture: Image.Image, length: int) -> bytes:
+    """Returns the first bytes of an image's file; none of one that is closed."""
+    file = getattr(picture, "fp", None)
+    if file is None:
+        return b""
+    place = file.tell()
+    file.seek(0)
+    head: bytes = file.read(length)
+    file.seek(place)
+    return head
