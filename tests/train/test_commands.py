@@ -133,7 +133,7 @@ def test_damaged_picture_ends_the_run_with_exit_code_one_and_tells_of_resume(con
     assert main(["train", config, "-s", "data.dataset.params.broken=3"]) == 1
     err = capsys.readouterr().err
     assert "seg: error: train/3.png is no picture; replace it" in err
-    assert f"once that is mended, go on with: seg train --resume {tmp_path / 'runs' / 'run'}" in err
+    assert f"fix this, then resume with: seg train --resume {tmp_path / 'runs' / 'run'}" in err
 
 
 def test_killed_run_resumed_equals_the_uninterrupted_one(real_config, tmp_path, capsys):

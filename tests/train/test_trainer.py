@@ -122,7 +122,8 @@ def test_run_learns_and_leaves_everything_in_the_run_folder(tables, tmp_path):
         "snapshots/epoch_0001.png",
         "snapshots/epoch_0008.png",
     }
-    assert not [name for name in found if "/." in name or name.startswith(".")], "temporary files are left"
+    hidden = [name for name in found if "/." in name or name.startswith(".")]
+    assert hidden == [".lock"], "the lock's file stays; no temporary files are left"
     assert load_config(result.run_dir / "config.toml") == load_config(tables, options)
     assert json.loads((result.run_dir / "environment.json").read_text())["packages"]["torch"]
 
@@ -430,7 +431,10 @@ def test_resume_with_other_settings_names_them(tables):
     run(tables)
     with pytest.raises(ConfigError) as caught:
         run(tables, "optimizer.params.lr=0.5", resume=True)
-    assert "was started with other settings: optimizer.params.lr (0.02 there, 0.5 here)" in str(caught.value)
+    message = str(caught.value)
+    assert " was started with other settings: optimizer.params.lr (there 0.02, here 0.5); resume it without" in message
+    assert "this change, or start a new run from its weights: seg train CONFIG --weights " in message
+    assert "What may change on resume: trainer.epochs or trainer.steps, the new total, and data.dataset.root" in message
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])

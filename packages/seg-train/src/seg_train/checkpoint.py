@@ -23,7 +23,9 @@ from seg_core.errors import CorruptFileError, WriteError
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
 _FORMAT = "seg-checkpoint"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
+# 2 has no list of training files, no class names, and a config in keys of its time
+_READ_VERSIONS = (2, 3)
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
@@ -126,9 +128,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CorruptFileError(f"{path} is damaged or no checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
-    if content["format_version"] != _FORMAT_VERSION:
+    if content["format_version"] not in _READ_VERSIONS:
         raise CorruptFileError(
-            f"{path} has format version {content['format_version']}, the installed seg-train reads {_FORMAT_VERSION}; "
+            f"{path} has format version {content['format_version']}, the installed seg-train reads "
+            f"{' and '.join(map(str, _READ_VERSIONS))}; "
             "resume it with the version of seg-train that wrote it"
         )
     return content

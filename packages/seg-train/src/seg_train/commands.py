@@ -11,6 +11,7 @@ from seg_core.command import Command
 from seg_core.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from seg_train.progress import Progress
     from seg_train.trainer import RunResult, Trainer
 
 __all__ = ["TRAIN"]
@@ -22,6 +23,8 @@ examples:
   seg train --resume runs/enet-camvid-20250101-120000    go on with that run
   seg train camvid.toml --resume                         go on with the newest run of this config
   seg train --resume runs/my-run/checkpoints/best.pt     go on from that checkpoint of a run
+  seg train --resume runs/my-run --epochs 300            continue that run until 300 epochs in all
+  seg train camvid.toml --weights runs/my-run            a new run from the weights of that run
   torchrun --nproc_per_node 4 -m seg_core.command train CONFIG
                                                          on four GPUs of this machine; or accelerate launch
 
@@ -38,6 +41,15 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN_DIR",
         help="go on with the run in this folder, or from this checkpoint of it; without either, in the one of CONFIG",
     )
+    parser.add_argument(
+        "--weights",
+        metavar="RUN|FILE",
+        help="start a new run of CONFIG from the weights of this run (model_best.pt, else model.pt) or model file",
+    )
+    parser.add_argument(
+        "--epochs", type=int, metavar="N", help="length of the run in epochs, those of a resumed run included"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="length of the run in steps, likewise")
     parser.add_argument(
         "--progress",
         default="auto",
@@ -66,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except UserError as error:
         print(f"seg: error: {error}", file=sys.stderr)
         if trainer.folder.checkpoints.last.is_file():
-            print(f"seg: once that is mended, go on with: seg train --resume {trainer.folder.path}", file=sys.stderr)
+            print(f"seg: fix this, then resume with: seg train --resume {trainer.folder.path}", file=sys.stderr)
         return error.exit_code
     if trainer.accelerator.is_main_process:
         _show(result)
@@ -80,6 +92,18 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
     from seg_train.trainer import Trainer
 
     progress = make_progress(arguments.progress)
+    if arguments.weights is not None and arguments.resume is not None:
+        raise UsageError(
+            f"--weights {arguments.weights} starts a new run, and --resume continues one that has its own weights; "
+            "leave one of them out"
+        )
+    length = {"epochs": arguments.epochs, "steps": arguments.steps}
+    if None not in length.values():
+        raise UsageError(
+            f"--epochs {arguments.epochs} and --steps {arguments.steps} both say how long the run is; give one of them"
+        )
+    keys = [override.partition("=")[0].strip() for override in arguments.set]
+    extend = any(length.values()) or "trainer.epochs" in keys or "trainer.steps" in keys
     if isinstance(arguments.resume, str):
         if arguments.config is not None:
             raise UsageError(
@@ -90,11 +114,29 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
         is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
         folder = RunFolder(path.parent.parent if is_checkpoint else path)
         resume = path if is_checkpoint else True
-        return Trainer(folder.load_config(arguments.set), folder.path, resume=resume, progress=progress)
+        config = folder.load_config(arguments.set, **length)
+        return Trainer(config, folder.path, resume=resume, extend=extend, progress=progress)
     if arguments.config is None:
         raise UsageError("name a CONFIG to start a run, or a run folder by --resume RUN_DIR; see seg train --help")
-    config = load_config(arguments.config, arguments.set)
-    return Trainer(config, resume=arguments.resume is True, progress=progress)
+    weights = _find_weights(arguments, progress)
+    config = load_config(arguments.config, arguments.set, weights=weights, **length)
+    return Trainer(config, resume=arguments.resume is True, extend=extend, progress=progress)
+
+
+def _find_weights(arguments: argparse.Namespace, progress: "Progress") -> str | None:
+    """Returns the model file that `--weights` names, and says what it replaces."""
+    from seg_train.config.load import load_config
+    from seg_train.run_folder import find_weights
+
+    if arguments.weights is None:
+        return None
+    path = find_weights(arguments.weights)
+    model = load_config(arguments.config, arguments.set, epochs=arguments.epochs, steps=arguments.steps).model
+    said = {"model.weights": model.weights, "model.weights_backbone": model.weights_backbone}
+    replaced = [f'{key} = "{value}"' for key, value in said.items() if value is not None]
+    instead = f" instead of the config's {' and '.join(replaced)}" if replaced else ""
+    progress.message(f"the run starts from the weights of {path}{instead}")
+    return str(path)
 
 
 def _show(result: "RunResult") -> None:

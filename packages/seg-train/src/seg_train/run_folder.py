@@ -1,7 +1,7 @@
 """The folder of a run: its name, what says how it was made, and which one a resumed run goes on in.
 
 <paths.output>/<name>/
-config.toml            the config as used
+config.toml            the config as used; `format` says of which version its keys are
 environment.json       versions and machine
 class_weights.json     counted once
 pixel_counts.npy       counted once, where samples are drawn by class
@@ -18,7 +18,8 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,11 +32,13 @@ import torch
 from seg_core.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_train.checkpoint import Checkpoints
+from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
+from seg_train.config.migrate import CONFIG_FORMAT
 from seg_train.config.schema import TrainConfig
 from seg_train.run_lock import LOCK_FILES, check_unlocked, locked
 
-__all__ = ["RunFolder", "describe_environment", "find_run", "new_run_path"]
+__all__ = ["RunFolder", "describe_environment", "find_run", "find_weights", "new_run_path"]
 
 
 class RunFolder:
@@ -90,8 +93,31 @@ class RunFolder:
         Raises:
             WriteError: if it cannot be written.
         """
-        write_text(self.config, tomli_w.dumps(config.to_dict()))
+        self._write_config(config.to_dict())
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def update_config(self, length: Mapping[str, Any]) -> None:
+        """Writes the config of a resumed run: in today's keys, with the length that the run has now.
+
+        Everything else stays as the run was started with it. The file is not touched where nothing has changed.
+
+        Args:
+            length: `epochs` or `steps` of the run.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        if not self.config.is_file():
+            return
+        former = self.config.read_bytes()
+        tables = read_tables(self.config, stored=True).values
+        kept = {k: v for k, v in tables.get("trainer", {}).items() if k not in ("epochs", "steps")}
+        tables["trainer"] = kept | dict(length)
+        if tomllib.loads(former.decode()) != {"format": CONFIG_FORMAT, **tables}:
+            self._write_config(tables)
+
+    def _write_config(self, tables: Mapping[str, Any]) -> None:
+        write_text(self.config, tomli_w.dumps({"format": CONFIG_FORMAT, **tables}))
 
     def check_unused(self) -> None:
         """Raises RunLockedError if another process uses the folder."""
@@ -114,8 +140,15 @@ class RunFolder:
                 "another by -s paths.run=NAME"
             )
 
-    def load_config(self, overrides: Sequence[str] = ()) -> TrainConfig:
-        """Returns the config that the run was started with, with `overrides` of keys that do not change what is learnt.
+    def load_config(
+        self, overrides: Sequence[str] = (), *, epochs: int | None = None, steps: int | None = None
+    ) -> TrainConfig:
+        """Returns the config that the run was started with, in today's keys.
+
+        Args:
+            overrides: of keys that do not change what is learnt, as `-s` takes them.
+            epochs: new length of the run, in epochs or steps.
+            steps: the same in steps; not together with `epochs`.
 
         Raises:
             UsageError: if this is no run folder.
@@ -123,7 +156,7 @@ class RunFolder:
         if not self.config.is_file():
             hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
             raise UsageError(f"{self.path} is no run folder (it has no config.toml){hint}: nothing to resume")
-        return load_config(self.config, overrides)
+        return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
 
     def read_class_weights(self) -> list[float] | None:
         """Returns the class weights counted before, or None.
@@ -164,6 +197,29 @@ class RunFolder:
         """Keeps the pixels of each class in each training picture, so that a resumed run need not count again."""
         with atomic_path(self.pixel_counts) as temporary:
             np.save(temporary, counts.numpy())
+
+
+def find_weights(path: str | os.PathLike[str]) -> Path:
+    """Returns the model file that a new run begins with: `path` itself, or of a run folder the best, else the last.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path.resolve()
+    if not path.is_dir():
+        raise UsageError(f"--weights {path}: there is no such run folder or model file; check the path")
+    folder = RunFolder(path)
+    for file in (folder.model_best, folder.model):
+        if file.is_file():
+            return file.resolve()
+    if not folder.config.is_file():
+        raise UsageError(f"--weights {path} is no run folder (it has no config.toml) and holds no model file")
+    raise UsageError(
+        f"--weights {path}: the run has no model file yet, model_best.pt and model.pt are written by its first "
+        "evaluation; resume it, or name a model file"
+    )
 
 
 def new_run_path(config: TrainConfig) -> Path:

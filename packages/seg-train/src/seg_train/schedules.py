@@ -22,11 +22,11 @@ from seg_core.errors import InvalidArgumentError, UserError, nearest
 from seg_core.registry import SCHEDULES, resolve_target
 from seg_train.config.schema import ScheduleSection
 
-__all__ = ["ChainedScheduler", "ReduceLROnPlateau", "Schedule", "SequentialLR", "build_schedule"]
+__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "ReduceLROnPlateau", "Schedule", "SequentialLR", "build_schedule"]
 
 # The argument of a schedule that is the length of the run, filled in where the config leaves it out. Others that have
 # a length too (the rise of LinearLR, the steps of StepLR) mean a part of the run.
-_LENGTH_ARGUMENTS = {
+LENGTH_ARGUMENTS = {
     "ChainedScheduler": "total_iters",
     "CosineAnnealingLR": "T_max",
     "OneCycleLR": "total_steps",
@@ -157,6 +157,11 @@ class Schedule:
     def watched_score(self) -> str | None:
         """The score that decides on the learning rate, such as `"miou"` or `"loss"`; None where none does."""
         return self.schedule.monitor if isinstance(self.schedule, ReduceLROnPlateau) else None
+
+    @property
+    def length(self) -> float:
+        """Steps or epochs that the schedule covers; infinite where it watches a score."""
+        return self._length
 
     def get_last_lr(self) -> list[float | Tensor]:
         """Returns the learning rate of each parameter group."""
@@ -378,8 +383,8 @@ def _filled_in(name: str, params: Mapping[str, Any], optimizer: torch.optim.Opti
     """Returns the schedule's arguments: those of the config, and what follows from the run."""
     arguments = {k: _functions(k, v) if k in _FUNCTION_ARGUMENTS else v for k, v in params.items()}
     # OneCycleLR may also be told its length as epochs times steps_per_epoch
-    if name in _LENGTH_ARGUMENTS and "epochs" not in arguments:
-        arguments.setdefault(_LENGTH_ARGUMENTS[name], length)
+    if name in LENGTH_ARGUMENTS and "epochs" not in arguments:
+        arguments.setdefault(LENGTH_ARGUMENTS[name], length)
     if name == "OneCycleLR":
         # a schedule built before on the same optimizer may have changed lr
         arguments.setdefault("max_lr", [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups])

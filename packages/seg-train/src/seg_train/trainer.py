@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import Tensor
 
 from seg_core.class_balance import class_weights, count_pixels
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
@@ -33,6 +32,22 @@ from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import SCORES, Monitor, default_monitor
 from seg_train.progress import Progress, StepState
+from seg_train.resume import (
+    Position,
+    adapt_position,
+    check_data,
+    check_settings,
+    check_val_transform,
+    describe_config,
+    describe_data,
+    describe_rates,
+    length_of,
+    replay_schedule,
+    restart_plateau,
+    set_groups,
+    stored_config,
+    why_scores_differ,
+)
 from seg_train.run_folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.running import RunningScores, StepWindow, memory_mib
 from seg_train.samples import Batch, PlannedSample, training_plan
@@ -42,31 +57,6 @@ from seg_train.validation import Outcome, Validation
 __all__ = ["RunResult", "Trainer"]
 
 _Counts = TypeVar("_Counts")
-
-
-@dataclass
-class _Position:
-    """How far a run has come.
-
-    Attributes:
-        step: optimizer steps made.
-        epoch: epochs finished.
-        batches: batches used of the running epoch.
-        evaluated: step of the last evaluation, or None.
-        seconds: time the run has taken, over all its processes' lives.
-        best: best value of the monitored score so far, or None.
-        stale: evaluations since then.
-        finished: whether the run is at its end.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batches: int = 0
-    evaluated: int | None = None
-    seconds: float = 0.0
-    best: float | None = None
-    stale: int = 0
-    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,11 +83,14 @@ class Trainer:
         config: of the run.
         run_dir: folder of the run; None takes the config's `[paths]`.
         resume: go on with the run in that folder, from its last checkpoint or the one whose path is given, instead of
-            starting one there. A run that was killed before its first checkpoint begins anew.
+            starting one there. A run that was killed before its first checkpoint begins anew. `trainer.epochs` or
+            `trainer.steps` may be another total than it had; what else influences learning must be the same.
+        extend: with `resume`, also continue a run that was stopped early (`evaluation.patience`) where the total is
+            the one that it had.
         progress: what shows how it goes; None shows nothing but warnings.
 
     Raises:
-        ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings.
+        ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings or data.
         RunLockedError: if another run uses the folder.
         UsageError: if there is nothing to resume.
         CorruptFileError: if the checkpoint is damaged.
@@ -110,12 +103,13 @@ class Trainer:
         run_dir: str | Path | None = None,
         *,
         resume: bool | str | Path = False,
+        extend: bool = False,
         progress: Progress | None = None,
     ) -> None:
         self.config = config
         self.progress = progress or Progress()
         self.folder = RunFolder(run_dir or (find_run(config) if resume else new_run_path(config)))
-        self.position = _Position()
+        self.position = Position()
         self.last_row: dict[str, Any] = {}
         self._resumed_from = self._checkpoint_to_resume(resume) if resume else None
         self._resumed: dict[str, Any] | None = None
@@ -130,6 +124,8 @@ class Trainer:
             self.folder.check_unused()
         self.data = build_data(config, self.accelerator)
         self.length = RunLength.of(config, len(self.data.train_set))
+        self._extend = extend
+        padded = self._check_data()
         self.class_weights = self._settle_class_weights()
         self.sampling = self._settle_sampling()
         self.parts, self.network, self.schedule = build_parts(
@@ -151,7 +147,7 @@ class Trainer:
         self._best_is_new = False
         self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if self._resumed is not None:
-            self._restore(self._resumed)
+            self._restore(self._resumed, padded)
 
     def run(self) -> RunResult:
         """Trains to the end and returns the scores of the last evaluation.
@@ -217,6 +213,8 @@ class Trainer:
             else:
                 assert self._resumed_from is not None
                 self.folder.checkpoints.go_on_from(self._resumed_from, self.position.step)
+                trainer = self.config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True)
+                self.folder.update_config(trainer)
             self.loggers.on_start(self.config.to_dict(), environment, self.data.metadata)
         if self._starts_over:
             self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and begins anew")
@@ -532,8 +530,9 @@ class Trainer:
             "last_row": self.last_row,
             "loggers": self.loggers.state(),
             "precision": precision_of(self.accelerator),
-            "config": self.config.influences(),
-            "digest": self.config.digest(),
+            **describe_config(self.config),
+            **self._data_description,
+            "protocol": self.validation.protocol.to_dict(),
             "versions": describe_environment()["packages"],
         }
         keep = self.config.trainer.keep_checkpoints
@@ -587,28 +586,69 @@ class Trainer:
             if before is not None:
                 advice = f"{before} is sound; go on from there with: seg train --resume {before}"
             raise CorruptFileError(f"{error}; {advice}") from error
-        if content["digest"] != self.config.digest():
-            here, there = self.config.influences(), content["config"]
-            changed = sorted(k for k in {*here, *there} if here.get(k) != there.get(k))
-            shown = ", ".join(f"{k} ({there.get(k)} there, {here.get(k)} here)" for k in changed)
-            raise ConfigError(
-                f"the run in {self.folder.path} was started with other settings: {shown}; resume it without the "
-                "change, or start a new run in another folder by -s paths.run=NAME"
-            )
+        check_settings(stored_config(content), self.config, self.folder.path)
         return content
 
-    def _restore(self, content: Mapping[str, Any]) -> None:
-        """Puts everything where the checkpoint was written; the random state last, since building draws from it."""
+    @functools.cached_property
+    def _data_description(self) -> dict[str, Any]:
+        return describe_data(self.data.train_set)
+
+    def _check_data(self) -> bool:
+        """Compares the data with that of the checkpoint; returns whether validation padded images then."""
+        if self._resumed is None:
+            return False
+        name, path = self.config.data.dataset.name, self.folder.path
+        check_data(self._resumed, self._data_description, name, path)
+        former = stored_config(self._resumed).val_transform
+        return former is not None and check_val_transform(former, self.data.val_set, path, self.progress)
+
+    def _restore_learning(self, content: Mapping[str, Any]) -> None:
+        """Loads weights, optimizer and learning-rate scheduler; the latter over the length that the run has now."""
+        position, num_samples = self.position, len(self.data.train_set)
+        steps_per_epoch = num_samples // self.config.data.loader.batch_size
+        former = length_of(stored_config(content), self.config, num_samples)
+        said = adapt_position(
+            position, former, self.length, steps_per_epoch, extend=self._extend, folder=self.folder.path
+        )
+        replayed = None
+        if said is not None and self.schedule is not None and former != self.length:
+            replayed = replay_schedule(self.schedule, content["schedule"]["steps"], position.epoch, steps_per_epoch)
         self.network.load_state(content)
+        rate = self._rate()
         if self.schedule is not None:
-            self.schedule.load_state_dict(content["schedule"])
+            if replayed is None:
+                self.schedule.load_state_dict(content["schedule"])
+            else:
+                set_groups(self.schedule, replayed)
+        if said is not None:
+            self.progress.message(said)
+            self.progress.message(
+                describe_rates(self.schedule, self.config, self.length, position.step, rate, self._rate())
+            )
+
+    def _restart_scores(self, content: Mapping[str, Any], padded: bool) -> None:
+        """Forgets the best score where scores were measured in another way before."""
+        if self.position.finished:
+            return
+        protocol = self.validation.protocol.to_dict()
+        reason = why_scores_differ(content, stored_config(content), padded, self.monitor.name, protocol)
+        if reason is not None:
+            self.position.best, self.position.stale = None, 0
+            self.progress.message(f"the best score starts anew, the next evaluation sets it: {reason}")
+        if restart_plateau(self.schedule, content, reason is not None):
+            self.progress.message("ReduceLROnPlateau forgets its best score too; the learning rate stays")
+
+    def _restore(self, content: Mapping[str, Any], padded: bool) -> None:
+        """Puts everything where the checkpoint was written; the random state last, since building draws from it."""
+        self.position = Position(**content["position"])
+        self._restore_learning(content)
         if self.accelerator.scaler is not None and content["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(content["scaler"])
-        self.position = _Position(**content["position"])
         self.last_row = content["last_row"]
         self._running.load_state(content["running"])
         self._window.load_state(content["window"])
         self.loggers.load_state(content["loggers"], self.position.step)
+        self._restart_scores(content, padded)
         states, rank = content["random"], self.accelerator.process_index
         if len(states) == self.accelerator.num_processes:
             set_random_state(states[rank])
@@ -639,10 +679,12 @@ class Trainer:
     def _seconds(self) -> float:
         return time.perf_counter() - self._clock
 
+    def _rate(self) -> float:
+        return float(self.parts.optimizer.param_groups[0]["lr"])
+
     def _rates(self) -> dict[str, float]:
-        lr = self.parts.optimizer.param_groups[0]["lr"]
         return {
-            "lr": float(lr) if isinstance(lr, Tensor) else lr,
+            "lr": self._rate(),
             "images_per_second": self._window.images_per_second(),
             "data_wait": self._window.data_wait(),
             "memory_mib": memory_mib(self.accelerator.device),

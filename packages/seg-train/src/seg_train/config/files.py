@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import ConfigError
+from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten
 
-__all__ = ["Tables", "read_tables"]
+__all__ = ["Tables", "read_tables", "with_format"]
 
 
 @dataclass
@@ -44,21 +45,36 @@ class Tables:
                 old[key] = value
 
 
-def read_tables(path: Path) -> Tables:
+def read_tables(path: Path, *, stored: bool = False) -> Tables:
     """Returns the tables of a config file over those of the files that it extends.
 
     `extends` at the top of a file names another one, or a list of them of which later ones go over earlier ones; paths
-    are relative to the file that names them.
+    are relative to the file that names them. `format` is what a run folder's config says of itself; one of an earlier
+    seg-train is turned into today's keys.
+
+    Args:
+        path: of the file.
+        stored: whether it is a run folder's, which is of format 1 where it does not say its format.
 
     Raises:
         ConfigError: if a file cannot be read or is no TOML, or files extend each other in a circle.
     """
     tables = Tables()
-    _add(tables, path, ())
+    _add(tables, path, (), stored)
     return tables
 
 
-def _add(tables: Tables, path: Path, by: tuple[Path, ...]) -> None:
+def with_format(values: dict[str, Any], where: str, *, stored: bool = False) -> dict[str, Any]:
+    """Returns the tables of one file in today's keys, without the key `format`.
+
+    Raises:
+        ConfigError: if a newer seg-train wrote it.
+    """
+    version = values.pop("format", 1 if stored else None)
+    return values if version is None else migrate(values, check_format(version, where)).tables
+
+
+def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False) -> None:
     if path.resolve() in [other.resolve() for other in by]:
         circle = " extends ".join(map(str, (*by, path)))
         raise ConfigError(f"configs extend each other in a circle: {circle}; take extends out of one of them")
@@ -69,7 +85,7 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...]) -> None:
         raise ConfigError(f"{path}: extends must be the path of a config, or a list of them, got {bases!r}")
     for base in bases:
         _add(tables, path.parent / base, (*by, path))
-    tables.update(values, str(path))
+    tables.update(with_format(values, str(path), stored=stored), str(path))
 
 
 def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ _EXTENDS = {
     "description": "config or configs that this one goes over, paths relative to this file",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
+_FORMAT = {"description": "of the keys in a run folder's config, written by seg train", "type": "integer"}
 
 
 class _Generator(GenerateJsonSchema):
@@ -32,7 +33,7 @@ def json_schema() -> dict[str, Any]:
     for section in (schema, *schema["$defs"].values()):
         section.pop("required", None)
         section["properties"] = {key: _as_toml(value) for key, value in section["properties"].items()}
-    schema["properties"] = {"extends": _EXTENDS, **schema["properties"]}
+    schema["properties"] = {"extends": _EXTENDS, "format": _FORMAT, **schema["properties"]}
     schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]
     schema["title"] = "Config of seg train"
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}

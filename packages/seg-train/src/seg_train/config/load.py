@@ -14,26 +14,47 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from seg_core.errors import ConfigError, nearest
 from seg_train.config.check import find_problems
-from seg_train.config.files import Tables, read_tables
-from seg_train.config.schema import TrainConfig, flatten
+from seg_train.config.files import Tables, read_tables, with_format
+from seg_train.config.migrate import former_key
+from seg_train.config.schema import TrainConfig, flatten, section_class
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
 _MISSING = object()
 
 
-def load_config(source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
+def load_config(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    weights: str | None = None,
+    stored: bool = False,
+) -> TrainConfig:
     """Returns the checked config of `source`; nothing of the run has been built then.
 
     Args:
         source: a TOML file, which may extend others (see `seg_train.config.files`), or the tables themselves.
         overrides: `"key.path=value"` each, as `-s` takes them: the value in TOML's syntax, a bare word is a string.
+        epochs: length of the run in place of what the config says, in epochs or steps.
+        steps: the same in steps; not together with `epochs`.
+        weights: to begin with, in place of the config's `model.weights` and `model.weights_backbone`.
+        stored: whether `source` is the config of a run folder, whose keys may be those of an earlier seg-train.
 
     Raises:
         ConfigError: if something is wrong; the message lists every problem with its full key, the value seen and what
             is allowed.
     """
-    return load_with_origins(source, overrides)[0]
+    name, tables = _read(source, stored)
+    problems = apply_overrides(tables.values, overrides)
+    if epochs is not None and steps is not None:
+        problems.append(f"the length of a run is given in epochs or in steps, got epochs={epochs} and steps={steps}")
+    elif epochs is not None or steps is not None:
+        _replace(tables.values, "trainer", {"epochs": epochs, "steps": steps})
+    if weights is not None:
+        _replace(tables.values, "model", {"weights": weights, "weights_backbone": None})
+    return _checked(name, tables.values, problems)
 
 
 def load_with_origins(
@@ -44,19 +65,38 @@ def load_with_origins(
     Raises:
         ConfigError: as `load_config` does.
     """
-    if isinstance(source, Mapping):
-        name, tables = "the config", Tables(copy.deepcopy(dict(source)))
-    else:
-        name, tables = str(source), read_tables(Path(source))
+    name, tables = _read(source)
     problems = apply_overrides(tables.values, overrides)
     for override in overrides:
         _set_origin(tables.origins, override)
-    config, found = _validate(tables.values)
-    problems += found
+    return _checked(name, tables.values, problems), tables.origins
+
+
+def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = False) -> tuple[str, Tables]:
+    """Returns what messages call the config, and its tables."""
+    if isinstance(source, Mapping):
+        name = "the config"
+        return name, Tables(with_format(copy.deepcopy(dict(source)), name, stored=stored))
+    return str(source), read_tables(Path(source), stored=stored)
+
+
+def _replace(tables: dict[str, Any], section: str, values: Mapping[str, Any]) -> None:
+    """Sets keys of a section; those whose value is None are left out of it."""
+    table = tables.setdefault(section, {})
+    if isinstance(table, dict):  # what else it is, is an error that the schema tells of
+        tables[section] = {k: v for k, v in table.items() if k not in values} | {
+            k: v for k, v in values.items() if v is not None
+        }
+
+
+def _checked(name: str, tables: dict[str, Any], problems: list[str]) -> TrainConfig:
+    """Returns the config, where there are no problems before and none are found."""
+    config, found = _validate(tables)
+    problems = problems + found
     if problems:
         _fail(name, problems)
     assert config is not None
-    return config, tables.origins
+    return config
 
 
 def _set_origin(origins: dict[str, str], override: str) -> None:
@@ -155,6 +195,9 @@ def _describe(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{key} is missing: it has no default"
     if error["type"] == "extra_forbidden":
+        former = former_key(key, error["input"])
+        if former is not None:
+            return f"{key}{_shown(error['input'])}: {former}"
         return f"{key}{_shown(error['input'])}: unknown key.{_suggestion(location)}"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
@@ -175,7 +218,7 @@ def _suggestion(location: list[str]) -> str:
     section: Any = TrainConfig
     for part in location[:-1]:
         if part in section.model_fields:  # others are names that the user gives, as those of outputs
-            section = _section_class(section.model_fields[part].annotation)
+            section = section_class(section.model_fields[part].annotation)
     prefix = ".".join([*location[:-1], ""])
     siblings = [prefix + name for name in section.model_fields]
     hint = nearest(".".join(location), siblings, limit=1)
@@ -183,11 +226,6 @@ def _suggestion(location: list[str]) -> str:
         elsewhere = [key for key in _all_keys(TrainConfig) if key.rpartition(".")[2] == location[-1]]
         hint = f" Did you mean {elsewhere[0]!r}?" if elsewhere else ""
     return hint or f" Allowed here: {', '.join(section.model_fields)}"
-
-
-def _section_class(annotation: Any) -> type[BaseModel]:
-    candidates = [annotation, *get_args(annotation)]
-    return next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
 
 
 def _all_keys(section: type[BaseModel], prefix: str = "") -> list[str]:

@@ -4,19 +4,26 @@ Names (of models, data sets, losses ...) are any strings here; whether they exis
 checked in `seg_train.config.check`.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
 __all__ = ["TrainConfig"]
 
 # Keys that change where, how fast or how often something happens but not what is learnt: a run may be resumed with
 # other values of these.
-_WITHOUT_INFLUENCE = (
+WITHOUT_INFLUENCE = (
     "data.dataset.root",
     "data.loader.num_workers",
     "evaluation.batch_size",
@@ -462,12 +469,46 @@ class TrainConfig(Section):
 
     def influences(self) -> dict[str, Any]:
         """Returns full key -> value of everything that changes what is learnt."""
-        flat = flatten(self.to_dict())
-        return {k: v for k, v in flat.items() if not any(k == w or k.startswith(w + ".") for w in _WITHOUT_INFLUENCE)}
+        return {k: v for k, v in flatten(self.to_dict()).items() if has_influence(k)}
 
-    def digest(self) -> str:
-        """Returns a hexadecimal digest of `influences()`: equal digests mean that one run can go on as the other."""
-        return hashlib.sha256(json.dumps(self.influences(), sort_keys=True).encode()).hexdigest()
+
+def has_influence(key: str) -> bool:
+    """Returns whether the value of a full key changes what is learnt."""
+    return not any(key == other or key.startswith(other + ".") for other in WITHOUT_INFLUENCE)
+
+
+def section_class(annotation: Any) -> type[BaseModel] | None:
+    """Returns the class of the section that a field of that type holds; None for a plain value."""
+    candidates = [annotation, *get_args(annotation)]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def has_section(tables: Mapping[str, Any], key: str) -> bool:
+    """Returns whether nested tables have the section of a full key; one that is not optional is always there."""
+    section: type[BaseModel] | None = TrainConfig
+    table: Any = tables
+    for part in key.split(".")[:-1]:
+        field = None if section is None else section.model_fields.get(part)
+        optional = field is None or field.default is None
+        table = table.get(part) if isinstance(table, Mapping) else None
+        if table is None and optional:
+            return False
+        section = None if field is None else section_class(field.annotation)
+    return True
+
+
+def default_of(key: str) -> Any:
+    """Returns the default of a full key as `TrainConfig.to_dict` has it; None where the schema says none."""
+    section: type[BaseModel] | None = TrainConfig
+    *path, last = key.split(".")
+    for part in path:
+        field = None if section is None else section.model_fields.get(part)
+        section = None if field is None else section_class(field.annotation)
+    field = None if section is None else section.model_fields.get(last)
+    if field is None or field.is_required() or section_class(field.annotation) is not None:
+        return None
+    default = field.get_default(call_default_factory=True)
+    return TypeAdapter(Any).dump_python(default, mode="json")
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
