@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
 from seg_core import InvalidArgumentError
+from seg_core.metrics.protocol import digest_of_dataset
 from seg_datasets import Shapes
 from seg_datasets.figures import FIGURES, PATTERNS
 from seg_datasets.scenes import KINDS, REACH
@@ -251,3 +252,10 @@ def test_linear_classifier_on_9x9_colour_patches_stays_under_060():
     score = mean_iou(truths, classifier.predict((held_out - mean) / std))
     # far above chance (it does find the families), far below what a network reaches
     assert 0.2 < score < 0.6
+
+
+def test_digest_is_of_what_decides_the_images():
+    first = digest_of_dataset(Shapes(split="val", length=5))
+    assert first == digest_of_dataset(Shapes(split="val", length=5))
+    others = [{"split": "train"}, {"length": 6}, {"seed": 1}, {"size": (64, 64)}]
+    assert first not in [digest_of_dataset(Shapes(**({"split": "val", "length": 5} | other))) for other in others]

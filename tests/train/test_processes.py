@@ -94,6 +94,7 @@ def test_matrix_of_two_processes_is_that_of_one(even, tmp_path):
         keys = [prefix + key for key in ("miou", "acc", "macc", "fwiou", "dice", "iou_per_class")]
         assert {k: one[-1][k] for k in keys} == {k: two[-1][k] for k in keys}
         assert 0 < one[-1][f"{prefix}acc"] < 1
+        assert one[-1][f"{prefix}val_loss"] == pytest.approx(two[-1][f"{prefix}val_loss"], rel=1e-6)
 
 
 def test_process_that_dies_ends_the_run_which_can_be_resumed(even, tmp_path):
