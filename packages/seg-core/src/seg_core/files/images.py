@@ -237,12 +237,12 @@ def load_image(
     """
     check_max_pixels(max_pixels)
     check_orientation(orientation)
-    with _opened(source, "image", name, max_pixels) as (picture, called):
-        storage = storage_of(picture)
-        if problem := storage.image_problem(picture.mode):
+    with _opened(source, "image", name, max_pixels) as (image, called):
+        storage = storage_of(image)
+        if problem := storage.image_problem(image.mode):
             text = f"image {called} {problem}"
             raise InvalidArgumentError(text) if isinstance(source, Image.Image) else CorruptFileError(text)
-        decoded, tag = _decode(picture, orientation)
+        decoded, tag = _decode(image, orientation)
         return np.array(to_rgb(decoded)), tag
 
 
@@ -281,11 +281,11 @@ def load_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None 
         As `read_mask`, except for what `ids_of` raises.
     """
     check_max_pixels(max_pixels)
-    with _opened(source, "mask", name, max_pixels) as (picture, called):
-        storage = storage_of(picture)
+    with _opened(source, "mask", name, max_pixels) as (image, called):
+        storage = storage_of(image)
         if problem := storage.mask_problem():
             raise CorruptFileError(f"mask {called} {problem}")
-        decoded, tag = _decode(picture, "check")
+        decoded, tag = _decode(image, "check")
         if tag != 1:
             raise CorruptFileError(
                 f"mask {called} has orientation tag {tag}; a mask must have none, or 1, since nothing says whether its "
@@ -353,13 +353,13 @@ def read_header(source: str | os.PathLike[str]) -> Header:
                 tag = _xmp_orientation(tags.get(XMP))
             return Header("TIFF", tags[WIDTH], tags[HEIGHT], tag if tag in _TURNS else 1, storage.unlike)
         file.seek(0)
-        picture = _identify(file, os.fspath(path), "image")
-        unlike = storage_of(picture).unlike
-        if picture.format == "PNG":  # a tag may stand behind the pixels
+        image = _identify(file, os.fspath(path), "image")
+        unlike = storage_of(image).unlike
+        if image.format == "PNG":  # a tag may stand behind the pixels
             tag = _orientation_tag(PngImagePlugin.PngImageFile(_without_pixels(file)))
         else:
-            tag = _orientation_tag(picture)
-        return Header(picture.format or "", picture.width, picture.height, tag, unlike)
+            tag = _orientation_tag(image)
+        return Header(image.format or "", image.width, image.height, tag, unlike)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -395,15 +395,15 @@ def _opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Ite
             called = name or getattr(source, "name", None) or "(in memory)"
             stack.enter_context(_file_errors(called, noun))
             file = io.BytesIO(source) if isinstance(source, bytes) else source
-        picture = _identify(file, path, noun)
-        if picture.width * picture.height > max_pixels:
-            pixels = picture.width * picture.height
+        image = _identify(file, path, noun)
+        if image.width * image.height > max_pixels:
+            pixels = image.width * image.height
             raise ImageTooLargeError(
-                f"{noun} {called} has {picture.width}x{picture.height} = {pixels} pixels (width x height), more than "
+                f"{noun} {called} has {image.width}x{image.height} = {pixels} pixels (width x height), more than "
                 f"max_pixels={max_pixels}; if the file is what you expect, raise the limit: max_pixels={pixels} of the "
                 f"dataset or the Predictor, --max-pixels {pixels} of seg predict"
             )
-        yield picture, called
+        yield image, called
 
 
 @contextlib.contextmanager
@@ -478,38 +478,38 @@ def _tiff_problem(file: IO[bytes], noun: str) -> str:
 # ---- orientation -----------------------------------------------------------------------------------------------------
 
 
-def _decode(picture: Image.Image, orientation: str) -> tuple[Image.Image, int]:
+def _decode(image: Image.Image, orientation: str) -> tuple[Image.Image, int]:
     """Decodes an image; returns it turned as `orientation` says (`"check"`: in any way), and its tag.
 
     Pillow turns TIFFs while it decodes them, and takes the tag away; of other formats it leaves that to others.
     """
-    is_tiff = picture.format == "TIFF" and getattr(picture, "tile", None)
+    is_tiff = image.format == "TIFF" and getattr(image, "tile", None)
     tag, seen = 1, None
     if is_tiff:
-        tag, seen = _orientation_tag(picture), picture.getexif().get(ORIENTATION)
-        _allow_size(picture)
+        tag, seen = _orientation_tag(image), image.getexif().get(ORIENTATION)
+        _allow_size(image)
         if tag >= 5:  # Pillow would map the file with height and width exchanged, and turn what that makes
-            picture.filename = ""  # type: ignore[attr-defined]
-    picture.load()
-    turned = is_tiff and seen in _TURNS and ORIENTATION not in picture.getexif()
+            image.filename = ""  # type: ignore[attr-defined]
+    image.load()
+    turned = is_tiff and seen in _TURNS and ORIENTATION not in image.getexif()
     if not is_tiff and orientation != "stored":
-        tag = _orientation_tag(picture)  # of a PNG it may stand behind the pixels
+        tag = _orientation_tag(image)  # of a PNG it may stand behind the pixels
     if tag != 1 and orientation == "apply" and not turned:
-        return picture.transpose(_TURNS[tag]), tag
+        return image.transpose(_TURNS[tag]), tag
     if tag != 1 and orientation == "stored" and turned:
-        return picture.transpose(_TURNS_BACK[tag]), tag
-    return picture, tag
+        return image.transpose(_TURNS_BACK[tag]), tag
+    return image, tag
 
 
-def _orientation_tag(picture: Image.Image) -> int:
+def _orientation_tag(image: Image.Image) -> int:
     """Returns 1 to 8, from EXIF (of a TIFF its own tag) or XMP."""
     try:
         # a PNG would be decoded to look for EXIF behind the pixels; who needs that has done so
-        tag = Image.Image.getexif(picture).get(ORIENTATION)
+        tag = Image.Image.getexif(image).get(ORIENTATION)
     except Exception:
         tag = None  # as in viewers, what cannot be parsed says nothing
     if tag is None:
-        tag = _xmp_orientation(picture.info.get("xmp") or picture.info.get("XML:com.adobe.xmp"))
+        tag = _xmp_orientation(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
     return tag if isinstance(tag, int) and tag in _TURNS else 1
 
 
@@ -534,11 +534,11 @@ def _without_pixels(file: IO[bytes]) -> io.BytesIO:
     return chunks
 
 
-def _allow_size(picture: Image.Image) -> None:
+def _allow_size(image: Image.Image) -> None:
     """Gives a TIFF its memory, where Pillow would first compare its size with the limit of the process."""
-    width, height = picture.tag_v2[WIDTH], picture.tag_v2[HEIGHT]  # type: ignore[attr-defined]
+    width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-        picture.im = Image.new(picture.mode, (width, height), None).im
+        image.im = Image.new(image.mode, (width, height), None).im
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------

@@ -114,36 +114,36 @@ class Storage:
         return ""
 
 
-def storage_of(picture: Image.Image) -> Storage:
+def storage_of(image: Image.Image) -> Storage:
     """Returns how the file of an image stores it; of an image in memory its mode tells."""
-    kind = picture.format or ""
-    if kind == "TIFF" and hasattr(picture, "tag_v2"):
-        return tiff_storage(picture.tag_v2)
-    bits = {"1": 1, "I": 32, "F": 32}.get(picture.mode, 16 if picture.mode.startswith("I;") else 8)
-    rawmode, argument = _decoder_arguments(picture)
+    kind = image.format or ""
+    if kind == "TIFF" and hasattr(image, "tag_v2"):
+        return tiff_storage(image.tag_v2)
+    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;") else 8)
+    rawmode, argument = _decoder_arguments(image)
     if found := re.search(r";(\d+)", rawmode):
         bits = int(found[1])
     elif rawmode == "1":
         bits = 1
-    channels = len(picture.getbands())
+    channels = len(image.getbands())
     unlike, flaw, is_scaled = "", "", False
     if kind == "PPM" and isinstance(argument, int) and argument not in (0, 1):
         bits = 8 if argument <= 255 else 16
         is_scaled = argument not in (255, MAX_ID)
         unlike = "" if argument == 255 else f"a largest value of {argument}"
     elif kind == "JPEG2000":
-        bits = _jpeg2000_bits(picture)
+        bits = _jpeg2000_bits(image)
     elif kind == "BMP":
-        stored = _bmp_bits(picture)
-        if picture.mode in ("1", "L") and stored not in (bits, None):
+        stored = _bmp_bits(image)
+        if image.mode in ("1", "L") and stored not in (bits, None):
             # Pillow takes a gray palette for 1 or 8 bits per pixel, whatever the file has
             flaw = f"{stored} bits per pixel with a gray palette of fewer colors"
         if rawmode.startswith("BGR;"):
             bits, unlike = 5, "5 bits per channel"
-    if picture.mode in ("P", "PA") or (kind in ("BMP", "GIF") and picture.mode in ("1", "L")):
+    if image.mode in ("P", "PA") or (kind in ("BMP", "GIF") and image.mode in ("1", "L")):
         unlike = "a palette"
-    elif picture.mode in ("CMYK", "YCbCr", "LAB"):
-        unlike = f"{picture.mode} colors"
+    elif image.mode in ("CMYK", "YCbCr", "LAB"):
+        unlike = f"{image.mode} colors"
     elif kind == "JPEG" and channels == 3:
         unlike = _JPEG_COLORS
     elif bits != 8 and not unlike:
@@ -155,15 +155,15 @@ def storage_of(picture: Image.Image) -> Storage:
         flaw=flaw,
         unlike=unlike,
         inverted=rawmode == "1;I",
-        is_float=picture.mode == "F",
+        is_float=image.mode == "F",
         is_scaled=is_scaled,
         is_lossy=bool(kind) and kind not in _MASK_FORMATS,
     )
 
 
-def _decoder_arguments(picture: Image.Image) -> tuple[str, Any]:
+def _decoder_arguments(image: Image.Image) -> tuple[str, Any]:
     """Returns the raw mode that Pillow decodes a file from, and the argument behind it; nothing for what is decoded."""
-    tiles = getattr(picture, "tile", None)
+    tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else None
     if isinstance(arguments, str):
         return arguments, None
@@ -240,9 +240,9 @@ def _several(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def _jpeg2000_bits(picture: Image.Image) -> int:
+def _jpeg2000_bits(image: Image.Image) -> int:
     """Returns the bits of a channel by the header, which Pillow does not tell; the largest where they differ."""
-    head = _head(picture, 512)
+    head = _head(image, 512)
     start = head.find(b"ihdr")
     if start >= 0 and len(head) > start + 14 and head[start + 14] != 0xFF:
         return (head[start + 14] & 0x7F) + 1
@@ -256,16 +256,16 @@ def _jpeg2000_bits(picture: Image.Image) -> int:
     return 8
 
 
-def _bmp_bits(picture: Image.Image) -> int | None:
-    head = _head(picture, 30)
+def _bmp_bits(image: Image.Image) -> int | None:
+    head = _head(image, 30)
     if len(head) < 30:
         return None
     return int(struct.unpack_from("<H", head, 24 if head[14] == 12 else 28)[0])
 
 
-def _head(picture: Image.Image, length: int) -> bytes:
+def _head(image: Image.Image, length: int) -> bytes:
     """Returns the first bytes of an image's file; none of one that is closed."""
-    file = getattr(picture, "fp", None)
+    file = getattr(image, "fp", None)
     if file is None:
         return b""
     place = file.tell()
