@@ -135,7 +135,7 @@ def test_trainer_eval_and_predict_count_the_same(way, batch_size, folder, weight
     expected = matrix_of_the_trainer(run)
     assert sum(map(sum, expected)) == sum(h * w - 3 for h, w in SIZES), "each pixel of the masks counts once"
     assert all(map(sum, zip(*expected, strict=True))), "each class is predicted"
-    assert matrix_of_eval(run, capsys, "-s", f"batch_size={batch_size}") == expected
+    assert matrix_of_eval(run, capsys) == expected
     assert matrix_of_predict(run, folder, tmp_path / "out", "--batch-size", str(batch_size), *arguments) == expected
 
 

@@ -72,7 +72,8 @@ keys of -s (KEY=VALUE, the value in TOML's syntax):
   predictor         another way of predicting; that of the run, or whole
   predictor_params  table of its options
   loss              whether to compute the loss too; true
-  batch_size        images at a time; 1. Those of unlike size are computed one by one
+  batch_size        images at a time; that of the run where it names the dataset too, else 1. Those of unlike size are
+                    computed one by one
   num_workers       reading processes; 2
   device            auto, cuda, mps or cpu; auto
   precision         fp32, bf16, or on a GPU fp16; fp32, or that of the run where MODEL is a run folder
@@ -141,7 +142,7 @@ class _Settings:
 
     root: str | None = None
     split: str | None = None
-    batch_size: int = 1
+    batch_size: int | None = None
     num_workers: int = 2
     device: str = "auto"
     precision: str | None = None
@@ -332,6 +333,8 @@ class _Target:
         root: its folder, or None.
         split: of the dataset.
         params: its other options.
+        batch_size: images at a time: a run's own repeats its scores to the last bit, since the size of a batch shows
+            in the last bits of logits.
     """
 
     model: str
@@ -341,6 +344,7 @@ class _Target:
     root: str | None
     split: str
     params: Mapping[str, Any]
+    batch_size: int
 
 
 def _find_target(model: str, weights: str | None, dataset: str | None, settings: _Settings) -> _Target:
@@ -353,6 +357,7 @@ def _find_target(model: str, weights: str | None, dataset: str | None, settings:
     """
     section = None
     run = None
+    batch_size = settings.batch_size or 1
     if Path(model).is_dir() and model not in MODELS:
         from seg_train.run_folder import RunFolder
 
@@ -366,7 +371,9 @@ def _find_target(model: str, weights: str | None, dataset: str | None, settings:
         print(f"seg: evaluating the last weights of the run, {folder.model}{beside}", file=sys.stderr)
         run, model = model, str(folder.model)
         if dataset is None:
-            section = folder.load_config().data.dataset
+            config = folder.load_config()
+            section = config.data.dataset
+            batch_size = settings.batch_size or config.evaluation.batch_size
     else:
         weights = _settle_weights(model, weights)
     if section is not None:
@@ -376,7 +383,7 @@ def _find_target(model: str, weights: str | None, dataset: str | None, settings:
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)
     params = settings.params or (section.params if section is not None else {})
-    return _Target(model, weights, run, dataset, root, split, params)
+    return _Target(model, weights, run, dataset, root, split, params, batch_size)
 
 
 def _open_dataset(name: str, settings: _Target) -> "SegmentationDataset":
@@ -563,7 +570,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("precision fp16 needs a GPU; set -s precision=bf16 or fp32")
     way = Way(options, dataset.metadata)
     network = network.to(device)
-    store = _evaluate(network, dataset, preprocessing, way, device, precision, settings)
+    store = _evaluate(network, dataset, preprocessing, way, device, precision, target.batch_size, settings)
 
     measured = EvaluationProtocol(
         dataset=dataset.metadata.name,
@@ -593,7 +600,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "shorter_side": preprocessing.shorter_side,
             **{key: plain[key] for key in ("tile", "overlap", "scales", "hflip", "predictor")},
             "predictor_params": options.params,
-            "batch_size": settings.batch_size,
+            "batch_size": target.batch_size,
             "device": device.type,
             "precision": precision,
         },
@@ -641,6 +648,7 @@ def _evaluate(
     way: "Way",
     device: "torch.device",
     precision: str,
+    batch_size: int,
     settings: _Settings,
 ) -> "MetricStore":
     """Returns the store with the results on all of `dataset`; progress goes to stderr.
@@ -685,7 +693,7 @@ def _evaluate(
         with torch.autocast(device.type, dtype=half, enabled=half is not None):
             evaluate_batches(
                 network,
-                loader.read(evaluation_plan(total, settings.batch_size)),
+                loader.read(evaluation_plan(total, batch_size)),
                 store,
                 way=way,
                 transform=transform,
