@@ -72,13 +72,13 @@ def _measure(
     from accelerate.utils import TorchDynamoPlugin
 
     import seg_models
-    from seg_core.augment import SegmentationAugment
+    from seg_core.transforms.augment import SegmentationAugment
     from seg_train.config.schema import OptimizerSection
-    from seg_train.engine import Parts, train_step
+    from seg_train.data.batches import Batch
     from seg_train.losses.cross_entropy import CrossEntropyLoss
     from seg_train.losses.deep_supervision import DeepSupervision
-    from seg_train.optimizers import build_optimizer
-    from seg_train.samples import Batch
+    from seg_train.optim.optimizers import build_optimizer
+    from seg_train.run.step import Parts, train_step
 
     AcceleratorState._reset_state(reset_partial_state=True)
     torch.cuda.empty_cache()

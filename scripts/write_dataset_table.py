@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from seg_core.catalog import DatasetEntry
-from seg_core.metadata import resolve_metadata
+from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.catalog import DATASETS
 
 ROOT = Path(__file__).resolve().parents[1]

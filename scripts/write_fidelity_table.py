@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "fidelity.md"
 
 
 def main() -> int:
-    fidelity, cases = _module("fidelity"), _module("test_fidelity")
+    fidelity, cases = _module("fidelity"), _module("pretrained/test_fidelity")
     rows = []
     for case in cases.CASES:
         model, spec = cases.open_case(case, fidelity)
@@ -47,7 +47,7 @@ _HEAD = [
 
 
 def _module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "models" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, ROOT / "tests" / "models" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -21,7 +21,7 @@ from seg_models import get_model_builder, list_models
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
-CONTRACT = "tests/models/test_contract.py::TestContract"
+CONTRACT = "tests/models/networks/test_contract.py::TestContract"
 # the promises, in the order of the table: test -> what it promises
 PROMISES = {
     "builds_without_network": "builds with nothing fetched; the outputs are those of the catalog",

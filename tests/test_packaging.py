@@ -69,8 +69,8 @@ def test_imports_run_along_the_arrows_only(package):
 
 
 def test_the_arrow_check_finds_a_sideways_import_in_a_function():
-    source = "def build():\n    from seg_models.networks import enet\n    import seg_datasets.camvid\n"
-    assert wrong_imports("seg_train", source) == {"seg_models.networks", "seg_datasets.camvid"}
+    source = "def build():\n    from seg_models.networks import enet\n    import seg_datasets.official.camvid\n"
+    assert wrong_imports("seg_train", source) == {"seg_models.networks", "seg_datasets.official.camvid"}
     assert not wrong_imports("seg_hub", "import seg_models, seg_core.registry")
 
 

@@ -1,6 +1,6 @@
 """Every door through which images and masks come in reads a file alike, or refuses it: the table of `image_files`.
 
-The reader itself is tested in tests/core/test_images.py.
+The reader itself is tested in tests/core/files/test_images.py.
 """
 
 import re
@@ -15,11 +15,11 @@ import seg_models
 from seg_core import CorruptFileError, DatasetMetadata, InvalidArgumentError, LabelMap, read_image, read_mask
 from seg_core.command import main
 from seg_core.errors import UserError
-from seg_core.preprocessing import Preprocessing
-from seg_datasets.color_masks import ColorReader
-from seg_datasets.files import Reading
-from seg_datasets.layout import Layout, Part
-from seg_datasets.official import Edition, OfficialDataset
+from seg_core.transforms.preprocessing import Preprocessing
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.pairs import Reading
 from tests.image_files import CASES, LOSSY, PIXELS, TURNED
 
 MANY = DatasetMetadata("many", tuple(f"class {number}" for number in range(300)), ignore_index=65535)
@@ -186,7 +186,7 @@ def test_images_in_the_command_are_predicted_or_skipped(network, two, tmp_path, 
 @BY_NAME
 def test_image_in_windows_is_as_the_reader_says_or_refused(case, tmp_path):
     pytest.importorskip("rasterio")
-    from seg_models.inference.rasters import open_raster
+    from seg_models.inference.large import open_raster
 
     path = case.save(tmp_path)
 

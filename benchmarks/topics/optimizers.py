@@ -33,7 +33,7 @@ def _make_inputs(quick: bool) -> _Shapes:
 
 def _ours(compiled: bool) -> _Make:
     def make(params: list[Tensor]) -> torch.optim.Optimizer:
-        from seg_train.padam import Padam
+        from seg_train.optim.padam import Padam
 
         return Padam(params, lr=0.1, partial=PARTIAL, compile=compiled)
 

@@ -60,15 +60,15 @@ def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Ca
         from accelerate.state import AcceleratorState
 
         import seg_models
-        from seg_core.augment import SegmentationAugment
-        from seg_train.building import fastest_precision
+        from seg_core.transforms.augment import SegmentationAugment
         from seg_train.config.schema import OptimizerSection
-        from seg_train.engine import Parts, train_step
+        from seg_train.data.batches import Batch
         from seg_train.losses.cross_entropy import CrossEntropyLoss
         from seg_train.losses.deep_supervision import DeepSupervision
-        from seg_train.networks import train_depthwise_in_full_precision
-        from seg_train.optimizers import build_optimizer
-        from seg_train.samples import Batch
+        from seg_train.optim.optimizers import build_optimizer
+        from seg_train.run.build import fastest_precision
+        from seg_train.run.model import train_depthwise_in_full_precision
+        from seg_train.run.step import Parts, train_step
 
         chosen = fastest_precision(torch.device("cpu")) if precision == "auto" else precision
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -96,7 +96,7 @@ def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Ca
 
 def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], Tensor]]:
     def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
-        from seg_core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalize
+        from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, normalize
 
         network = build()
         _settle(network)

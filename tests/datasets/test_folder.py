@@ -22,8 +22,8 @@ from seg_core import (
     UnknownNameError,
 )
 from seg_datasets import FolderDataset
-from seg_datasets.files import Pair
 from seg_datasets.folder import _part
+from seg_datasets.reading.pairs import Pair
 
 LABELS = {"labels": ["ground", "leaf", "stone"]}
 HEIGHT, WIDTH = 4, 6

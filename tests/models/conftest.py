@@ -33,9 +33,9 @@ def shades():
     """A network of three classes whose labels are known: 0 where a picture is dark, 2 where it is bright, else 1."""
     import torch
 
-    from seg_core.metadata import DatasetMetadata
-    from seg_core.model_file import BuildSpec, ModelInfo
-    from seg_core.preprocessing import Preprocessing
+    from seg_core.labels.metadata import DatasetMetadata
+    from seg_core.model_files.model_file import BuildSpec, ModelInfo
+    from seg_core.transforms.preprocessing import Preprocessing
 
     class Shades(torch.nn.Module):
         build_spec = BuildSpec("shades", "paper", {"num_classes": 3})

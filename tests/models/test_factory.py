@@ -4,9 +4,9 @@ import torch
 import seg_models
 from seg_core import registry
 from seg_core.errors import InvalidArgumentError, UnknownNameError
-from seg_core.metadata import DatasetMetadata
-from seg_core.preprocessing import Preprocessing
-from seg_core.weights import WeightsEnum
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.model_files.weights import WeightsEnum
+from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.catalog import BACKBONES, MODELS
 
 

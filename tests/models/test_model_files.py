@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import seg_models
-from seg_core import DatasetMetadata, Preprocessing, model_file
+from seg_core import DatasetMetadata, Preprocessing
 from seg_core.errors import CorruptFileError, UnknownNameError
-from seg_core.model_digest import digest_of
-from seg_core.model_file import load_model, read_model_info, save_model
-from seg_core.model_fit import check_description, check_tensors
+from seg_core.model_files import model_file
+from seg_core.model_files.digest import digest_of
+from seg_core.model_files.fit import check_description, check_tensors
+from seg_core.model_files.model_file import load_model, read_model_info, save_model
 from seg_core.registry import MODELS
 from seg_models.pretrained.checkpoint import read_checkpoint
 
@@ -21,7 +22,7 @@ def small(monkeypatch):
     from torch import nn
 
     from seg_core import BuildSpec
-    from seg_models.building import build_network
+    from seg_models.builders.build import build_network
 
     class Small(nn.Module):
         def __init__(self, num_classes, in_channels):
@@ -80,7 +81,7 @@ def test_compiled_network_is_read_again(tmp_path):
 
 def test_published_protocol_is_the_sentence(monkeypatch):
     """What was published has no table; the sentence is kept."""
-    from seg_models.building import _open_weights
+    from seg_models.builders.build import _open_weights
 
     enum = seg_models.get_model_weights("fcn_resnet50")
     monkeypatch.setattr(enum, "get_state_dict", lambda self, progress: {})

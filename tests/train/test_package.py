@@ -18,7 +18,7 @@ def test_import_brings_nothing_heavy():
 
 def test_training_needs_neither_models_nor_datasets_package():
     code = (
-        "import sys, seg_train.trainer, seg_train.commands, seg_train.evaluation; "
+        "import sys, seg_train.run.trainer, seg_train.commands.train, seg_train.run.evaluate; "
         "sys.exit(any(n.startswith(('seg_models', 'seg_datasets')) for n in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -18,10 +18,10 @@ from torch import nn
 
 from seg_core import BuildSpec
 from seg_core.catalog import DatasetEntry
+from seg_core.progress import QuietProgress
 from seg_core.registry import DATASETS, MODELS
 from seg_train import Trainer, load_config
-from seg_train.failures import ProcessDiedError
-from seg_train.progress import QuietProgress
+from seg_train.run.failures import ProcessDiedError
 
 
 def _conftest():
@@ -140,7 +140,7 @@ def kill(config, kills, seed):
 
 def _live(tables, writes):
     if writes is not None:
-        import seg_core.atomic
+        import seg_core.files.atomic
 
         left, sync = [writes], os.fsync
 
@@ -150,7 +150,7 @@ def _live(tables, writes):
                 os.kill(os.getpid(), signal.SIGKILL)  # the file is written, but does not have its name yet
             sync(descriptor)
 
-        seg_core.atomic.os.fsync = sync_or_die
+        seg_core.files.atomic.os.fsync = sync_or_die
     config = load_config(tables)
     folder = Path(config.paths.output) / config.paths.run
     Trainer(config, resume=(folder / "config.toml").is_file(), progress=QuietProgress()).run()

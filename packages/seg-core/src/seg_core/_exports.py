@@ -3,11 +3,11 @@
 EXPORTS = {
     name: f"seg_core.{module}:{name}"
     for module, names in {
-        "argmax": ["argmax_labels"],
-        "augment": ["SegmentationAugment"],
-        "class_balance": ["PixelCounts", "class_weights", "count_pixels"],
-        "conversion": ["label_map_between", "list_conversions"],
-        "drawing": ["colorize", "overlay"],
+        "metrics.argmax": ["argmax_labels"],
+        "transforms.augment": ["SegmentationAugment"],
+        "metrics.class_weights": ["PixelCounts", "class_weights", "count_pixels"],
+        "labels.conversion": ["label_map_between", "list_conversions"],
+        "plots.overlay": ["colorize", "overlay"],
         "errors": [
             "ConfigError",
             "CorruptFileError",
@@ -18,18 +18,18 @@ EXPORTS = {
             "UnknownNameError",
             "UserError",
         ],
-        "figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
+        "plots.figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
         "files.images": ["read_image", "read_mask"],
-        "label_map": ["IGNORE", "LabelMap"],
-        "metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
+        "labels.label_map": ["IGNORE", "LabelMap"],
+        "labels.metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
         "metrics.metric_store": ["MetricStore", "scores_from_confusion"],
         "metrics.protocol": ["EvaluationProtocol"],
-        "model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
-        "preprocessing": ["Preprocessing"],
+        "model_files.model_file": ["BuildSpec", "ModelInfo", "load_model", "read_model_info", "save_model"],
+        "transforms.preprocessing": ["Preprocessing"],
         "randomness": ["sample_generator", "seed"],
         "registry": ["Registry"],
         "transforms.crop": ["SegmentationTransform"],
-        "weights": ["Weights", "WeightsEnum"],
+        "model_files.weights": ["Weights", "WeightsEnum"],
     }.items()
     for name in names
 }

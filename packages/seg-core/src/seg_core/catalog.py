@@ -31,7 +31,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One published weights file, as data; `seg_core.weights` makes enum members from it.
+    """One published weights file, as data; `seg_core.model_files.weights` makes enum members from it.
 
     Attributes:
         url: where the file is.

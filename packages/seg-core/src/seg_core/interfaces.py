@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from seg_core.metadata import DatasetMetadata
+from seg_core.labels.metadata import DatasetMetadata
 
 __all__ = ["FeatureInfo", "JointTransform", "Network", "Predict", "SegmentationDataset"]
 

@@ -5,7 +5,7 @@ import inspect
 
 from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
-from seg_core.metadata import resolve_metadata
+from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 
 __all__ = ["DATASETS_COMMAND"]

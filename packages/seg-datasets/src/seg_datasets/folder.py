@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
-from seg_core.label_map import IGNORE, LabelMap
-from seg_core.metadata import DatasetMetadata, resolve_metadata
-from seg_datasets.files import (
+from seg_core.labels.label_map import IGNORE, LabelMap
+from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_datasets.reading.layout import check_missing, pair_by_key
+from seg_datasets.reading.paired import PairedDataset
+from seg_datasets.reading.pairs import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     Pair,
@@ -21,8 +23,6 @@ from seg_datasets.files import (
     files_by_stem,
     first_few,
 )
-from seg_datasets.layout import check_missing, pair_by_key
-from seg_datasets.paired import PairedDataset
 
 __all__ = ["FolderDataset"]
 

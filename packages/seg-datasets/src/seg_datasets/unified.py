@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
-from seg_core.conversion import label_map_between
 from seg_core.errors import InvalidArgumentError
-from seg_core.label_map import LabelMap
-from seg_core.metadata import DatasetMetadata, resolve_metadata
+from seg_core.labels.conversion import label_map_between
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.factory import get_dataset
 
 __all__ = ["Unified", "unify"]

@@ -5,7 +5,7 @@ from seg_models.catalog import MODELS
 EXPORTS = {
     name: f"{module}:{name}"
     for module, names in {
-        "seg_core.model_file": ["load_model", "save_model"],
+        "seg_core.model_files.model_file": ["load_model", "save_model"],
         "seg_models.factory": [
             "create",
             "get_backbone",

@@ -12,7 +12,7 @@ from seg_core.registry import BACKBONES, MODELS
 if TYPE_CHECKING:
     from torch import nn
 
-    from seg_core.weights import WeightsEnum
+    from seg_core.model_files.weights import WeightsEnum
     from seg_models.backbones.base import Backbone
 
 __all__ = [

@@ -32,7 +32,7 @@ LOSSES = {
 
 OPTIMIZERS = {
     **{
-        # all but SparseAdam and Muon, see `seg_train.optimizers.REFUSED`
+        # all but SparseAdam and Muon, see `seg_train.optim.optimizers.REFUSED`
         name: Entry(f"torch.optim:{name}", "torch.optim")
         for name in (
             "ASGD",
@@ -50,7 +50,7 @@ OPTIMIZERS = {
             "SGD",
         )
     },
-    "Padam": Entry("seg_train.padam:Padam", "Adam with a part of its denominator; learns at SGD's rates"),
+    "Padam": Entry("seg_train.optim.padam:Padam", "Adam with a part of its denominator; learns at SGD's rates"),
 }
 
 SCHEDULES = {
@@ -72,9 +72,9 @@ SCHEDULES = {
         )
     },
     # torch's too, in a form that a config can hold
-    "ChainedScheduler": Entry("seg_train.schedules:ChainedScheduler", "schedules whose factors multiply"),
-    "ReduceLROnPlateau": Entry("seg_train.schedules:ReduceLROnPlateau", "lower when a score no longer improves"),
-    "SequentialLR": Entry("seg_train.schedules:SequentialLR", "one schedule after the other"),
+    "ChainedScheduler": Entry("seg_train.optim.schedulers:ChainedScheduler", "schedules whose factors multiply"),
+    "ReduceLROnPlateau": Entry("seg_train.optim.schedulers:ReduceLROnPlateau", "lower when a score no longer improves"),
+    "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one schedule after the other"),
 }
 
 LOGGERS = {
@@ -84,7 +84,7 @@ LOGGERS = {
 }
 
 COMMANDS = {
-    "config": Entry("seg_train.config_commands:CONFIG", "begin, show and check configs"),
-    "eval": Entry("seg_train.eval_command:EVAL", "score a model on a data set"),
-    "train": Entry("seg_train.commands:TRAIN", "train a network from a config"),
+    "config": Entry("seg_train.commands.config:CONFIG", "begin, show and check configs"),
+    "eval": Entry("seg_train.commands.eval:EVAL", "score a model on a data set"),
+    "train": Entry("seg_train.commands.train:TRAIN", "train a network from a config"),
 }

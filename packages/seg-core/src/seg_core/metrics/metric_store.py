@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
-from seg_core.pair_counts import PairTable, as_bytes, count_bytes
+from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
 
 __all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
 

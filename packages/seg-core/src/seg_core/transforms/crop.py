@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
+from seg_core.transforms.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
 
 __all__ = ["SegmentationTransform"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
+from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
 
 if TYPE_CHECKING:
     from torchvision import tv_tensors

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, WriteError, nearest
-from seg_core.metadata import resolve_metadata
+from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.fake_colors import write_colors
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_mat import write_pascal_context, write_sbd
-from seg_datasets.layout import Layout, Part
-from seg_datasets.official import Edition, OfficialDataset
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
 
 __all__ = ["fake"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_datasets.color_masks import ColorReader
-from seg_datasets.official import Edition
+from seg_datasets.reading.base import Edition
+from seg_datasets.reading.color_masks import ColorReader
 
 __all__ = ["write_colors"]
 

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seg_core.metadata import resolve_metadata
-from seg_datasets.mapillary_vistas import CONFIGS, NOT_EVALUATED, MapillaryVistas
-from seg_datasets.official import Edition
+from seg_core.labels.metadata import resolve_metadata
+from seg_datasets.official.mapillary_vistas import CONFIGS, NOT_EVALUATED, MapillaryVistas
+from seg_datasets.reading.base import Edition
 
 __all__ = ["write_config"]
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import MissingDependencyError
-from seg_datasets.official import Edition
-from seg_datasets.pascal_context import RAW_LABELS
+from seg_datasets.official.pascal_context import RAW_LABELS
+from seg_datasets.reading.base import Edition
 
 __all__ = ["write_pascal_context", "write_sbd"]
 

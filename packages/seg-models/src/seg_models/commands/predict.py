@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from seg_core.command import Command
 from seg_core.errors import InvalidArgumentError, UsageError, UserError, WriteError
-from seg_models.inference.sources import (
+from seg_models.inference.inputs import (
     ARRAY_SUFFIXES,
     PictureNotFoundError,
     is_folder,
@@ -296,7 +296,7 @@ def _unfinished(jobs: list[_Job]) -> list[_Job]:
 
 def _check_dependencies(jobs: Sequence[_Job], arguments: argparse.Namespace) -> None:
     """Raises MissingDependencyError before anything is computed whose result could not be read or written."""
-    from seg_models.inference.rasters import import_rasterio
+    from seg_models.inference.large import import_rasterio
     from seg_models.inference.video import import_av
 
     if arguments.format != "png" or arguments.min_region > 1:
@@ -307,7 +307,7 @@ def _check_dependencies(jobs: Sequence[_Job], arguments: argparse.Namespace) -> 
 
 def _check_folder(out: Path) -> None:
     """Raises WriteError if nothing can be written to the folder of the results: better now than after a prediction."""
-    from seg_core.atomic import atomic_path
+    from seg_core.files.atomic import atomic_path
 
     with contextlib.suppress(_NothingIsWrong), atomic_path(out / "writable"):
         raise _NothingIsWrong

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
+from seg_core.metrics.argmax import argmax_labels
 
 __all__ = ["labels_from_logits"]
 

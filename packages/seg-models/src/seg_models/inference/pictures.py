@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from seg_core.download import fetch
 from seg_core.errors import (
     CorruptFileError,
     ImageNotFoundError,
@@ -21,9 +20,10 @@ from seg_core.errors import (
     InvalidArgumentError,
     WriteError,
 )
+from seg_core.files.download import fetch
 from seg_core.files.images import MAX_PIXELS, read_header, read_image
-from seg_core.preprocessing import as_rgb_tensor
-from seg_models.inference.sources import (
+from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_models.inference.inputs import (
     PictureNotFoundError,
     is_folder,
     is_pattern,

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_core.atomic import atomic_path
-from seg_core.drawing import colorize, overlay
 from seg_core.errors import InvalidArgumentError
-from seg_core.metadata import DatasetMetadata
+from seg_core.files.atomic import atomic_path
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.overlay import colorize, overlay
 
 __all__ = ["LABEL_SUFFIXES", "Prediction", "class_areas", "class_palette"]
 
@@ -125,7 +125,7 @@ def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
 
 
 def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    from seg_models.inference.rasters import read_place, tiff_writer
+    from seg_models.inference.large import read_place, tiff_writer
 
     labels = prediction.labels
     place = read_place(prediction.source, labels.shape)
@@ -134,7 +134,7 @@ def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:
 
 
 def _save_geojson(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    from seg_models.inference.rasters import polygons, read_place
+    from seg_models.inference.large import polygons, read_place
 
     place = read_place(prediction.source, prediction.labels.shape)
     features = polygons(prediction.labels, prediction.metadata, place)

@@ -19,9 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_core.argmax import argmax_labels
 from seg_core.catalog import ModelEntry
-from seg_core.drawing import picture_array
 from seg_core.errors import (
     InvalidArgumentError,
     NotEnoughMemoryError,
@@ -29,12 +27,14 @@ from seg_core.errors import (
     is_out_of_memory,
 )
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
-from seg_core.metadata import DatasetMetadata
-from seg_core.model_file import ModelInfo, load_model
-from seg_core.preprocessing import Preprocessing, as_rgb_tensor
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.argmax import argmax_labels
+from seg_core.model_files.model_file import ModelInfo, load_model
+from seg_core.plots.overlay import picture_array
 from seg_core.registry import MODELS
 from seg_core.transforms.evaluation import EvaluationTransform
-from seg_models.building import looks_like_path
+from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor
+from seg_models.builders.build import looks_like_path
 from seg_models.factory import get_model
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta
@@ -248,7 +248,7 @@ class Predictor:
             WriteError: if the label map cannot be written.
             MissingDependencyError: if what reads or writes it is not installed.
         """
-        from seg_models.inference.rasters import npy_writer, open_raster, tiff_writer
+        from seg_models.inference.large import npy_writer, open_raster, tiff_writer
 
         suffix = Path(target).suffix.lower()
         if suffix not in (".tif", ".tiff", ".npy"):
@@ -333,7 +333,7 @@ class Predictor:
             results = list(self._labels_alone(inputs, size) if self._is_direct() else self._all(inputs, size))
         for (picture, pixels), (labels, scores, logits) in zip(lot, results, strict=True):
             if self.min_region > 1:
-                from seg_models.inference.rasters import remove_small_regions
+                from seg_models.inference.large import remove_small_regions
 
                 labels = remove_small_regions(labels, self.min_region)
             yield Prediction(labels, self.metadata, picture_array(pixels), scores, logits, picture.name)

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
+from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt
 from seg_models.inference.scratch import Scratch, logits_into
 

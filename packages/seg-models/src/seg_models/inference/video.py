@@ -11,9 +11,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.atomic import atomic_path
 from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDependencyError
-from seg_models.inference.sources import VIDEO_SUFFIXES, PictureNotFoundError
+from seg_core.files.atomic import atomic_path
+from seg_models.inference.inputs import VIDEO_SUFFIXES, PictureNotFoundError
 
 __all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames"]
 

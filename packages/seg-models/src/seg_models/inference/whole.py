@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_core.argmax import argmax_labels
 from seg_core.errors import InvalidArgumentError
+from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt, last_resize
 from seg_models.inference.labels import labels_from_logits
 

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, PooledBatchNorm2d, resize
 from seg_models.networks.base import SegmentationNetwork, read_features
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["BiSeNet", "bisenet", "bisenet_resnet18", "bisenet_resnet50", "bisenet_xception"]
 

@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, FCNHead, SeparableConv, resize
 from seg_models.networks.base import SegmentationNetwork, feature_of_stride, read_features
 from seg_models.networks.deeplabv3 import ASPP, MULTI_GRID, RATES
 from seg_models.networks.mmsegmentation.presets import on_resnet
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = [
     "DeepLabV3Plus",

@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder
 from seg_models.layers import ConvNormAct, PReLU
 from seg_models.networks.base import SegmentationNetwork
-from seg_models.signatures import Common, builder
 
 __all__ = ["ENet", "enet"]
 

@@ -35,11 +35,11 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, FCNHead, resize
 from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.networks.mmsegmentation.presets import on_resnet
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["FCN", "fcn", "fcn_resnet18", "fcn_resnet34", "fcn_resnet50", "fcn_resnet101", "fcn_vgg16"]
 

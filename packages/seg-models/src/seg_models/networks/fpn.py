@@ -21,10 +21,10 @@ from typing import Any, Unpack, cast
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import resize
 from seg_models.networks.base import SegmentationNetwork, last_features, read_features
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["FPN", "fpn", "fpn_efficientnet_b0", "fpn_resnet34"]
 

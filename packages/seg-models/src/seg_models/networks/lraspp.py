@@ -26,10 +26,10 @@ from typing import Any, Unpack
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network, on_features
+from seg_models.builders.build import build_network, on_features
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork, feature_of_stride, read_features
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["LRASPP", "lraspp", "lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_small", "lraspp_resnet18"]
 

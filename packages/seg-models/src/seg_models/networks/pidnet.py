@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.ddrnet import (
@@ -40,7 +41,6 @@ from seg_models.networks.ddrnet import (
     Stem,
     basic_blocks,
 )
-from seg_models.signatures import Common, builder
 
 __all__ = ["PIDNet", "pidnet_l", "pidnet_m", "pidnet_s"]
 

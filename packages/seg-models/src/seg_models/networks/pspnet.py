@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network, on_features
+from seg_models.builders.build import build_network, on_features
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling
 from seg_models.networks.base import SegmentationNetwork, read_features
 from seg_models.networks.mmsegmentation.presets import on_resnet
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = ["PSPNet", "pspnet", "pspnet_resnet18", "pspnet_resnet50", "pspnet_resnet101"]
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork
-from seg_models.signatures import Common, builder
 
 __all__ = ["RegSeg", "regseg"]
 

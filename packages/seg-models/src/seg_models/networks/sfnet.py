@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone
-from seg_models.building import build_network, on_features
+from seg_models.builders.build import build_network, on_features
+from seg_models.builders.signatures import Common, builder, on_backbone
 from seg_models.layers import ConvNormAct, PyramidPooling, resize
 from seg_models.networks.base import SegmentationNetwork, last_features, read_features
-from seg_models.signatures import Common, builder, on_backbone
 
 __all__ = [
     "LEVELS",

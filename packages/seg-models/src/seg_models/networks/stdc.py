@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
-from seg_models.building import build_network
+from seg_models.builders.build import build_network
+from seg_models.builders.signatures import Common, builder, variant
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.bisenet import AttentionRefinement
-from seg_models.signatures import Common, builder, variant
 
 __all__ = ["STDC", "STDCNet", "stdc1", "stdc2"]
 

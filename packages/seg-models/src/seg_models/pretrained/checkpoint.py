@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
-from seg_core.inert_pickle import load_safely
-from seg_core.model_file import ModelInfo, is_model_file, parse_model_file
-from seg_core.weights import tensors_of
+from seg_core.model_files.foreign_pickle import load_safely
+from seg_core.model_files.model_file import ModelInfo, is_model_file, parse_model_file
+from seg_core.model_files.weights import tensors_of
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes
 

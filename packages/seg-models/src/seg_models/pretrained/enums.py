@@ -5,7 +5,7 @@ from typing import Any
 from seg_core import registry
 from seg_core.catalog import ModelEntry
 from seg_core.errors import UnknownNameError
-from seg_core.weights import WeightsEnum, make_weights_enum
+from seg_core.model_files.weights import WeightsEnum, make_weights_enum
 from seg_models.catalog import MODELS
 
 __all__ = sorted(entry.weights_enum for entry in MODELS.values() if entry.weights_enum is not None)

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from seg_core.catalog import ModelEntry
-from seg_core.download import read_manifest
 from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.files.download import read_manifest
 from seg_core.registry import MODELS
 from seg_models.pretrained.checkpoint import Checkpoint, Misfit, misfit
-from seg_models.pretrained.conversion import KeyTable, tables_for
+from seg_models.pretrained.key_table import KeyTable, tables_for
 
 __all__ = ["Settled", "recognise"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from seg_core.augment import SegmentationAugment
 from seg_core.catalog import DatasetEntry, Entry, ModelEntry
-from seg_core.class_balance import class_weights
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
-from seg_core.metadata import DatasetMetadata, resolve_metadata
+from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.metrics.class_weights import class_weights
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULES, Registry
+from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config.schema import (
     CriterionSection,
@@ -30,8 +30,8 @@ from seg_train.config.schema import (
     TrainerSection,
 )
 from seg_train.monitor import SCORES, Monitor
-from seg_train.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.schedules import Schedule, build_schedule
+from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
+from seg_train.optim.schedulers import Schedule, build_schedule
 
 __all__ = ["find_problems"]
 

@@ -209,7 +209,7 @@ class LoaderSection(Section):
 
 
 class SamplingSection(Section):
-    """Which samples make an epoch: each once, or drawn by class, see `seg_train.sampling`."""
+    """Which samples make an epoch: each once, or drawn by class, see `seg_train.data.rare_classes`."""
 
     rare_classes: bool = Field(default=False, description="draw pictures and windows by class, rare ones more often")
     temperature: Annotated[float, Field(gt=0)] = Field(

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seg_core.metadata import DatasetMetadata
+from seg_core.labels.metadata import DatasetMetadata
 
 __all__ = ["Logger", "Moment", "Snapshot"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from seg_core.errors import UserError
-from seg_core.metadata import DatasetMetadata
+from seg_core.labels.metadata import DatasetMetadata
 from seg_train.loggers.base import Logger, Moment, Snapshot
 
 __all__ = ["LoggerGroup"]

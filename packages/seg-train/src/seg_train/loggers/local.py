@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from seg_core.atomic import write_text
 from seg_core.errors import InvalidArgumentError, WriteError
-from seg_core.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
-from seg_core.metadata import DatasetMetadata
+from seg_core.files.atomic import write_text
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
 from seg_train.config.schema import flatten
 from seg_train.loggers.base import Logger, Moment, Snapshot
 

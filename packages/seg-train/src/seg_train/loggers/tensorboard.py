@@ -10,8 +10,8 @@ import tomli_w
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
-from seg_core.figures import draw_snapshots, plot_confusion_matrix
-from seg_core.metadata import DatasetMetadata
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix
 from seg_train.config.schema import flatten
 from seg_train.loggers.base import Logger, Moment, Snapshot
 from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step

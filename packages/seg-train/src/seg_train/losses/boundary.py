@@ -5,7 +5,7 @@ l2 + l3. l0 and l2 are cross entropies of the auxiliary and the final logits, l1
 `BoundaryAwareLoss`. `seg_train.losses.deep_supervision` joins them. STDC (Fan et al. 2021,
 https://arxiv.org/abs/2104.13188, section 3.3, equations 2 and 3) has `DetailLoss`, with a factor of 1.
 
-The targets are made from the masks, by `seg_train.targets`.
+The targets are made from the masks, by `seg_train.losses.targets`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_train.losses.checking import check_fraction, check_inputs, check_reduction
 from seg_train.losses.cross_entropy import CrossEntropyLoss, reduce_pixels
-from seg_train.targets import boundary_targets, detail_targets
+from seg_train.losses.targets import boundary_targets, detail_targets
 
 __all__ = ["BoundaryAwareLoss", "BoundaryLoss", "DetailLoss"]
 

@@ -2,7 +2,8 @@
 
 As `torch.nn.CrossEntropyLoss` with three differences: targets of any integer type are taken, logits in half precision
 are computed in float32, and a batch without a valid pixel gives a 0 that still has a graph instead of NaN. On a CPU
-large logits are computed in strips (`seg_train.losses.strips`), in less time and memory; elsewhere by torch's function.
+large logits are computed in strips (`seg_train.losses.cpu.strips`), in less time and memory; elsewhere by torch's
+function.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
-from seg_train.losses.strips import MANY, log_probabilities_by_strips, takes_strips, without_ignored
+from seg_train.losses.cpu.strips import MANY, log_probabilities_by_strips, takes_strips, without_ignored
 
 __all__ = [
     "CrossEntropyLoss",

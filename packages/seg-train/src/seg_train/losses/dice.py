@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.checking import check_inputs
-from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
+from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
 
 __all__ = ["DiceLoss"]
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.checking import WeightedLoss, check_inputs, class_ids
-from seg_train.losses.regions import reduce_classes, softmax_of_strip
-from seg_train.losses.strips import Strip, ids_of_strip, over_strips, takes_strips
+from seg_train.losses.cpu.regions import reduce_classes, softmax_of_strip
+from seg_train.losses.cpu.strips import Strip, ids_of_strip, over_strips, takes_strips
 
 __all__ = ["LovaszLoss"]
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
+from seg_train.losses.cpu.strips import log_probabilities
 from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
-from seg_train.losses.strips import log_probabilities
 
 __all__ = ["OhemCrossEntropyLoss"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss
+from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss
 
 __all__ = ["FocalTverskyLoss", "TverskyLoss"]
 

@@ -1,0 +1,1 @@
+"""Label sets: class names and colors, maps between ids, and conversions between label sets."""

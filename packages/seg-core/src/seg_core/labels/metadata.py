@@ -1,0 +1,299 @@
+"""What the ids of a data set mean: names, colours, the ignored value.
+
+The known label sets are plain JSON files in the folder `label_sets`, one file per set, with the fields of `to_dict`.
+"""
+
+import itertools
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
+
+__all__ = [
+    "DatasetMetadata",
+    "check_left_right_pairs",
+    "default_palette",
+    "list_label_sets",
+    "resolve_metadata",
+]
+
+_MAX_ID = 65535  # label maps are stored in 8 or 16 bits
+_LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """Names and colours of the classes of a data set. Class id i is `labels[i]`, drawn in `colors[i]`.
+
+    Attributes:
+        name: name of the label set.
+        labels: class names in the order of their ids, all different.
+        colors: one (red, green, blue), each 0 to 255, per class; `default_palette` where left out.
+        ignore_index: value of the pixels without a class, 0 to 65535, not a class id.
+        ignore_color: colour of those pixels.
+        licence: under what terms the data may be used.
+        citation: what to cite.
+        source: where the data come from.
+        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, such as arms: in a
+            mirrored picture they are exchanged.
+
+    Raises:
+        InvalidArgumentError: if a value is outside of what is allowed above.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...] = ()
+    ignore_index: int = 255
+    ignore_color: tuple[int, int, int] = (0, 0, 0)
+    licence: str = ""
+    citation: str = ""
+    source: str = ""
+    left_right_pairs: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("name", "licence", "citation", "source"):
+            value = getattr(self, key)
+            if not isinstance(value, str):
+                raise InvalidArgumentError(f"{key} must be a text, got {value!r}")
+        if not self.name.strip():
+            raise InvalidArgumentError("name must not be empty; give the label set a name")
+        labels = _check_labels(self.labels)
+        colors = _check_colors(self.colors, len(labels)) if len(self.colors) else default_palette(len(labels))
+        # the instance is frozen for everybody else; lists from JSON and TOML become tuples here
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "colors", colors)
+        object.__setattr__(self, "ignore_color", _check_color("ignore_color", self.ignore_color))
+        if not _is_integer(self.ignore_index) or not 0 <= self.ignore_index <= _MAX_ID:
+            raise InvalidArgumentError(
+                f"ignore_index must be an integer from 0 to {_MAX_ID}, got {self.ignore_index!r}"
+            )
+        if self.ignore_index < len(labels):
+            raise InvalidArgumentError(
+                f"ignore_index {self.ignore_index} is the id of class {labels[self.ignore_index]!r}; choose a value "
+                f"from {len(labels)} to {_MAX_ID}"
+            )
+        pairs = check_left_right_pairs(self.left_right_pairs)
+        if any(index >= len(labels) for pair in pairs for index in pair):
+            raise InvalidArgumentError(
+                f"left_right_pairs must hold class ids, 0 to {len(labels) - 1}, got {self.left_right_pairs!r}"
+            )
+        object.__setattr__(self, "left_right_pairs", pairs)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the ignored value not counted."""
+        return len(self.labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain texts, numbers and lists, fit for JSON and TOML."""
+        plain = asdict(self)
+        plain["labels"] = list(self.labels)
+        plain["colors"] = [list(color) for color in self.colors]
+        plain["ignore_color"] = list(self.ignore_color)
+        plain["left_right_pairs"] = [list(pair) for pair in self.left_right_pairs]
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
+        """Returns the metadata that `to_dict` gave, or that a user wrote: only `labels` must be there.
+
+        Without `name` the label set is called `"custom"`.
+
+        Raises:
+            InvalidArgumentError: if a key is unknown, `labels` is missing, or a value is not allowed.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                hint = nearest(str(key), known)
+                raise InvalidArgumentError(f"unknown key {key!r} in the metadata.{hint} Known: {', '.join(known)}")
+        if "labels" not in values:
+            raise InvalidArgumentError(
+                f"the metadata lack 'labels', the list of class names in the order of their ids; got {sorted(values)}"
+            )
+        return cls(**{"name": "custom", **values})
+
+
+def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | DatasetMetadata") -> DatasetMetadata:
+    """Returns the metadata that `source` stands for.
+
+    Args:
+        source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
+            `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned as they are. A file or
+            mapping may leave out the name (a file then lends its own) and the colours (see `default_palette`).
+
+    Raises:
+        UnknownNameError: if no label set has that name; the message names the nearest ones.
+        DatasetNotFoundError: if the file does not exist.
+        CorruptFileError: if the file is not readable TOML or JSON.
+        InvalidArgumentError: if the contents are not valid metadata, or `source` is of another type.
+    """
+    if isinstance(source, DatasetMetadata):
+        return source
+    if isinstance(source, Mapping):
+        return DatasetMetadata.from_dict(source)
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidArgumentError(
+            f"metadata must be a name, a path to a .toml or .json file, a mapping or DatasetMetadata, got {source!r}"
+        )
+    path = Path(source)
+    if isinstance(source, os.PathLike) or path.suffix.lower() in (".toml", ".json"):
+        return _from_file(path)
+    return _known_label_set(source)
+
+
+@cache
+def list_label_sets() -> tuple[str, ...]:
+    """Returns the names of the known label sets, sorted."""
+    names = (json.loads(file.read_text("utf-8"))["name"] for file in _label_set_files().values())
+    return tuple(sorted(names, key=str.lower))
+
+
+def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns one colour per class, all different, the first ones most. Palettes for fewer classes are its beginnings.
+
+    Each colour is the one of a coarse grid that lies farthest from those before it and from black, grey and white, by
+    the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap measure of seen difference.
+    """
+    colors = list(_spread_colors()[:num_classes])
+    taken = set(colors)
+    # nobody tells hundreds of colours apart; past the grid they only need to differ, as multiples of an odd number do
+    codes = (step * 0x9E3779B1 & 0xFFFFFF for step in itertools.count(1))
+    spare = ((code >> 16, code >> 8 & 255, code & 255) for code in codes)
+    while len(colors) < num_classes:
+        color = next(spare)
+        if color not in taken:
+            colors.append(color)
+    return tuple(colors)
+
+
+def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """Returns pairs of class ids as tuples.
+
+    Raises:
+        InvalidArgumentError: if they are not pairs of ids of at least 0, each id in one pair alone.
+    """
+    is_list = isinstance(pairs, Sequence) and not isinstance(pairs, str)
+    ids: list[object] = [index for pair in pairs if isinstance(pair, Sequence) for index in pair] if is_list else []
+    if (
+        not is_list
+        or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
+        or not all(isinstance(index, int) and _is_integer(index) and index >= 0 for index in ids)
+        or len(set(ids)) < len(ids)
+    ):
+        raise InvalidArgumentError(
+            "left_right_pairs must be pairs of class ids (left, right), each id in one pair alone, such as "
+            f"[[14, 15], [16, 17]], got {pairs!r}"
+        )
+    return tuple((left, right) for left, right in pairs)
+
+
+@cache
+def _spread_colors() -> tuple[tuple[int, int, int], ...]:
+    def distance(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
+        red = (a[0] + b[0]) / 512
+        return (2 + red) * (a[0] - b[0]) ** 2 + 4 * (a[1] - b[1]) ** 2 + (3 - red) * (a[2] - b[2]) ** 2
+
+    grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
+    nearest_taken = {color: min(distance(color, (grey, grey, grey)) for grey in (0, 128, 255)) for color in grid}
+    colors = []
+    while nearest_taken:
+        best = max(nearest_taken, key=lambda color: nearest_taken[color])
+        colors.append(best)
+        del nearest_taken[best]
+        for color, reach in nearest_taken.items():
+            nearest_taken[color] = min(reach, distance(color, best))
+    return tuple(colors)
+
+
+@cache
+def _known_label_set(name: str) -> DatasetMetadata:
+    # files bear the lower-case name; the name inside decides, so that a file system's own rules for case do not matter
+    file = _label_set_files().get(f"{name.lower()}.json")
+    if file is not None:
+        values = json.loads(file.read_text("utf-8"))
+        if values["name"] == name:
+            return DatasetMetadata.from_dict(values)
+    known = list_label_sets()
+    raise UnknownNameError(
+        f"unknown label set {name!r}.{nearest(name, known)} Known: {', '.join(known)}; for your own classes give a "
+        ".toml or .json file or a mapping with 'labels'"
+    )
+
+
+def _label_set_files() -> dict[str, Any]:
+    folder = resources.files("seg_core") / "labels" / "label_sets"
+    return {file.name: file for file in folder.iterdir() if file.name.endswith(".json")}
+
+
+def _from_file(path: Path) -> DatasetMetadata:
+    suffix = path.suffix.lower()
+    if suffix not in (".toml", ".json"):
+        raise InvalidArgumentError(f"metadata file {path} must end in .toml or .json")
+    try:
+        text = path.read_bytes().decode("utf-8")
+        values = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(f"metadata file {path} does not exist; check the path") from error
+    except OSError as error:
+        raise CorruptFileError(f"metadata file {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # also what tomllib, json and the decoder raise
+        raise CorruptFileError(f"metadata file {path} is not valid {suffix[1:].upper()}: {error}") from error
+    if not isinstance(values, Mapping):
+        raise InvalidArgumentError(
+            f"metadata file {path} must hold a table with 'labels', got a {type(values).__name__}"
+        )
+    try:
+        return DatasetMetadata.from_dict({"name": path.stem, **values})
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"metadata file {path}: {error}") from error
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(labels, str) or not isinstance(labels, Sequence) or not labels:
+        raise InvalidArgumentError(f"labels must be a list of at least one class name, got {labels!r}")
+    if len(labels) > _MAX_ID:
+        raise InvalidArgumentError(f"labels must be at most {_MAX_ID} names, got {len(labels)}")
+    seen: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or not label.strip():
+            raise InvalidArgumentError(f"labels[{index}] must be a name that is not empty, got {label!r}")
+        if label in seen:
+            raise InvalidArgumentError(
+                f"labels[{index}] {label!r} is also labels[{seen[label]}]; every class needs a name of its own"
+            )
+        seen[label] = index
+    return tuple(labels)
+
+
+def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, int, int], ...]:
+    if len(colors) != count:
+        raise InvalidArgumentError(
+            f"colors must hold one colour per class: {count} labels but {len(colors)} colors; leave colors out to "
+            "get a palette"
+        )
+    return tuple(_check_color(f"colors[{index}]", color) for index, color in enumerate(colors))
+
+
+def _check_color(what: str, color: Sequence[int]) -> tuple[int, int, int]:
+    if (
+        isinstance(color, str)
+        or not isinstance(color, Sequence)
+        or len(color) != 3
+        or not all(_is_integer(channel) and 0 <= channel <= 255 for channel in color)
+    ):
+        raise InvalidArgumentError(f"{what} must be three integers from 0 to 255 (red, green, blue), got {color!r}")
+    red, green, blue = color
+    return red, green, blue

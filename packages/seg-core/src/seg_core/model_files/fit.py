@@ -1,0 +1,236 @@
+"""Whether a network's tensors are those of its description: what is compared when a model file is written or read.
+
+The network of the description is built without storage (torch's device `meta`), so the comparison costs no memory,
+whatever numbers the description holds.
+"""
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from seg_core.catalog import ModelEntry
+from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.model_files.digest import encode, plain
+from seg_core.registry import MODELS
+
+if TYPE_CHECKING:
+    from seg_core.model_files.model_file import BuildSpec
+
+__all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
+
+# what decides how a network is filled and not how it is built; a file that named weights would have them fetched
+_WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
+_NOT_ARGUMENTS = (*_WEIGHTS_ARGUMENTS, "progress", "form")
+_SHOWN = 200  # characters of the arguments in messages
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What decides the tensors of a network; equal for equal builders and arguments."""
+
+    identity: int
+    form: str
+    key: bytes
+    builder: Callable[..., nn.Module] = field(compare=False)
+    arguments: Mapping[str, Any] = field(compare=False)
+
+
+def check_description(spec: "BuildSpec") -> None:
+    """Checks that a description names a form and arguments that its builder has; nothing is built.
+
+    Raises:
+        UnknownNameError: if no installed package brings the builder.
+        InvalidArgumentError: if it does not.
+    """
+    entry, builder = MODELS.entry(spec.builder), MODELS.get(spec.builder)
+    if isinstance(entry, ModelEntry) and spec.form not in entry.forms:
+        raise InvalidArgumentError(
+            f"form = {spec.form!r}: model {spec.builder!r} has no such form.{nearest(spec.form, entry.forms)} Known: "
+            + ", ".join(entry.forms)
+        )
+    parameters = inspect.signature(builder).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [name for name in parameters if name not in _NOT_ARGUMENTS]
+    for name, value in spec.arguments.items():
+        if name == "form" or (name in _WEIGHTS_ARGUMENTS and value is not None):
+            raise InvalidArgumentError(f"arguments hold {name} = {value!r}, which a model file must not decide")
+        if name not in parameters and not takes_all:
+            raise InvalidArgumentError(
+                f"arguments hold {name} = {value!r}: model {spec.builder!r} has no such argument."
+                f"{nearest(name, known)} Known: {', '.join(known)}"
+            )
+    lacking = [
+        p.name
+        for p in parameters.values()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        and p.name not in {*spec.arguments, "form"}
+    ]
+    if lacking:
+        raise InvalidArgumentError(f"arguments lack {', '.join(lacking)}, which model {spec.builder!r} needs")
+
+
+def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
+    """Compares names, shapes and kinds of number with those of the network that a description stands for.
+
+    Floating-point tensors may be of any precision. Neither the random state of the process nor its memory is touched.
+
+    Raises:
+        InvalidArgumentError: if the builder cannot build the network, or it has other tensors; the message names the
+            first.
+    """
+    builder = MODELS.get(spec.builder)
+    recipe = _Recipe(id(builder), spec.form, encode(plain(spec.arguments)), builder, spec.arguments)
+    expected = _expected_tensors(recipe)
+    built = f"as {spec.builder!r} is built with {_short(dict(spec.arguments))}"
+    for name, (shape, kind) in expected.items():
+        if name not in state:
+            raise InvalidArgumentError(f"it lacks the tensor {name!r} of shape {shape}, which is there {built}")
+        found = state[name]
+        if tuple(found.shape) != shape:
+            raise InvalidArgumentError(f"the tensor {name!r} has shape {tuple(found.shape)}, and {shape} {built}")
+        if _kind(found) != kind:
+            raise InvalidArgumentError(f"the tensor {name!r} holds {_kind(found)}, and {kind} {built}")
+    for name in state:
+        if name not in expected:
+            raise InvalidArgumentError(f"it has a tensor {name!r}, which is not there {built}")
+
+
+def build(spec: "BuildSpec") -> nn.Module:
+    """Builds the network of a description, with fresh parameters.
+
+    Raises:
+        InvalidArgumentError: if the builder cannot.
+    """
+    return _build(MODELS.get(spec.builder), spec.form, spec.arguments)
+
+
+@functools.lru_cache(maxsize=8)  # a run saves the same network again and again
+def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                network = _build(recipe.builder, recipe.form, recipe.arguments)
+        except InvalidArgumentError as error:
+            if isinstance(error.__cause__, UserError):
+                raise
+            # a builder that looks at the values of its tensors cannot do without them
+            network = _build(recipe.builder, recipe.form, recipe.arguments)
+    return {
+        name: (tuple(value.shape), _kind(value))
+        for name, value in network.state_dict().items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _build(builder: Callable[..., nn.Module], form: str, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        return builder(form=form, **arguments)
+    except UserError as error:
+        raise InvalidArgumentError(f"the installed packages cannot build it: {error}") from error
+    except Exception as error:  # whatever a builder raises for values that it does not expect
+        raise InvalidArgumentError(
+            f"the installed packages cannot build it with {_short(dict(arguments))}: {type(error).__name__}: {error}"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------------------- networks
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Returns the network inside of what compiles, averages or distributes it."""
+    inner = _inner(model)
+    while inner is not None:
+        model = getattr(model, inner)
+        inner = _inner(model)
+    return model
+
+
+def tensors_to_save(network: nn.Module) -> dict[str, Tensor]:
+    """Returns the state of a network as dense tensors on the CPU, under the names that its builder gives them.
+
+    Parts that are compiled or distributed by themselves lose the wrapper's part of the name.
+
+    Raises:
+        InvalidArgumentError: if a part of the state is no plain tensor with values of its own.
+    """
+    prefixes = {
+        f"{name}.{inner}." if name else f"{inner}.": f"{name}." if name else ""
+        for name, module in network.named_modules(remove_duplicate=False)
+        if (inner := _inner(module)) is not None
+    }
+    state: dict[str, Tensor] = {}
+    for full_name, value in network.state_dict().items():
+        name = full_name
+        for prefix in sorted(prefixes, key=len, reverse=True):  # the innermost wrapper first
+            if name.startswith(prefix):
+                name = prefixes[prefix] + name.removeprefix(prefix)
+        state[name] = _dense(name, value)
+    return state
+
+
+def advice(names: Mapping[str, Tensor]) -> str:
+    """Says what to do about the tensors of a network that is not as its builder made it."""
+    for name in names:
+        if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in names:
+            return "it is pruned: make that permanent by torch.nn.utils.prune.remove(module, name) before saving"
+        if ".parametrizations." in f".{name}":
+            return (
+                "it has parametrizations: make them permanent by "
+                "torch.nn.utils.parametrize.remove_parametrizations(module, name) before saving"
+            )
+        if name.endswith("_g") and f"{name.removesuffix('_g')}_v" in names:
+            return "it has weight norm: make that permanent by torch.nn.utils.remove_weight_norm(module) before saving"
+        if "lora_" in name:
+            return "it has adapters: merge them into its weights before saving (peft: model.merge_and_unload())"
+    return (
+        "it was changed after it was built: build it with the arguments that it has now (num_classes= for another "
+        "classifier), or register a builder of your own (seg_core.registry.MODELS.register) and set model.build_spec"
+    )
+
+
+def _inner(module: nn.Module) -> str | None:
+    """The attribute that holds the network, where a module is nothing but a wrapper."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # torch's compiler takes a second to import
+    if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
+        return "_orig_mod"
+    return "module" if isinstance(module, DistributedDataParallel | DataParallel | AveragedModel) else None
+
+
+def _dense(name: str, value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.is_quantized:
+        raise InvalidArgumentError(
+            f"the part {name!r} of the network's state is no plain tensor ({type(value).__name__}), as in quantized "
+            "networks; save the network before it is quantized"
+        )
+    if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
+        what = f"the tensor {name!r} is a {type(value).__name__}"
+        if type(value).__name__ == "DTensor":
+            raise InvalidArgumentError(
+                f"{what}, of which each process holds a share; gather it on all processes (value.full_tensor()), load "
+                "that into a network of its own, and save this"
+            )
+        raise InvalidArgumentError(f"{what}, which other installations may not know; save a network of plain tensors")
+    if value.is_meta or value.layout != torch.strided:
+        lacks = "has no values (device meta)" if value.is_meta else f"has layout {value.layout}"
+        raise InvalidArgumentError(f"the tensor {name!r} {lacks}; save a network of dense tensors with values")
+    dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    # a view would bring all of its storage into the file
+    return dense.clone() if dense.untyped_storage().nbytes() != dense.nbytes else dense
+
+
+def _kind(value: Tensor) -> str:
+    return "floats" if value.is_floating_point() else str(value.dtype)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

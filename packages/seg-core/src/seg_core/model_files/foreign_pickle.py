@@ -1,0 +1,310 @@
+"""Old checkpoints of others that hold pickled objects besides tensors, read without running any of them.
+
+A pickle is a program: it names functions and classes, and says what to call them with. Whoever wrote the file decides
+what runs on the machine that opens it. `torch.load(weights_only=True)` therefore refuses every name but those that
+tensors need, and that is how this toolkit reads files. Some published files name more: mmengine's of 2023 keep the
+buffers of their logger beside the weights. `load_inert` reads those, on the user's consent.
+
+What it holds against a hostile file:
+
+- A name is looked up in a short list, never imported. Every other one, `builtins.getattr` and `eval` included, becomes
+  an `Inert` object, which takes any call, argument, item, attribute and state, and does nothing.
+- What is on the list cannot be turned into a tool: tensors are rebuilt by functions of our own that ignore hooks and
+  metadata, state is dropped (the original could set attributes of the listed functions), and codes of `copyreg`, which
+  bypass the list, are refused.
+- TorchScript archives, which `torch.load` would hand to another interpreter, are refused; so are the tar files of
+  torch before 2017, whose unpacking follows links out of its folder.
+
+What it does not: a file may still be large or slow to read, crash torch's own reader of bytes if that has an error, or
+hold wrong weights. Only dense tensors come out; parameters come out as plain tensors.
+"""
+
+import contextlib
+import io
+import os
+import pickle
+import pickletools
+import tarfile
+import types
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO, Any, ClassVar, Never
+
+import torch
+from torch import Tensor
+
+from seg_core.errors import CorruptFileError
+
+__all__ = ["Inert", "consent", "foreign_parts", "is_consented", "load_inert", "load_safely"]
+
+_ENVIRONMENT = "SEG_OLD_CHECKPOINTS"
+_PARTS_SHOWN = 5
+_ZIP_MAGIC = b"PK\x03\x04"
+_LAST_PLAIN_PROTOCOL = 3  # torch.save writes 2; torch's reader of plain tensors knows no later operations
+_LEGACY_PICKLES = 4  # magic number, protocol, system, content; the bytes of the tensors follow
+
+_consent: ContextVar[bool] = ContextVar("seg_core.model_files.foreign_pickle.consent", default=False)
+
+
+@contextlib.contextmanager
+def consent() -> Iterator[None]:
+    """Lets files with pickled objects be read inside the block; `SEG_OLD_CHECKPOINTS=1` does so everywhere.
+
+    None of their code runs; see this module for what that protects from.
+    """
+    token = _consent.set(True)
+    try:
+        yield
+    finally:
+        _consent.reset(token)
+
+
+def is_consented() -> bool:
+    """Returns whether files with pickled objects may be read: inside `consent()`, or by `SEG_OLD_CHECKPOINTS=1`."""
+    return _consent.get() or os.environ.get(_ENVIRONMENT) == "1"
+
+
+def load_safely(path: str | os.PathLike[str]) -> object:
+    """Reads a file of `torch.save`, tensors on the CPU, without running any code in it.
+
+    A file that holds pickled objects besides tensors and plain containers is read on consent only, by `load_inert`.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        CorruptFileError: if it is damaged or of another kind, or holds pickled objects and there is no consent.
+    """
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        return content
+    except Exception as error:  # torch raises many types for files that are none of its own
+        if is_consented():
+            return load_inert(path)
+        parts = foreign_parts(path)
+        if not parts:
+            raise CorruptFileError(
+                f"{os.fspath(path)} cannot be read as a checkpoint: it is truncated, or no file of torch.save; write, "
+                "copy or fetch it again"
+            ) from error
+        more = f" and {len(parts) - _PARTS_SHOWN} more" if len(parts) > _PARTS_SHOWN else ""
+        raise CorruptFileError(
+            f"{os.fspath(path)} holds more than plain tensors, which could run code: {', '.join(parts[:_PARTS_SHOWN])}"
+            f"{more}. If you trust where it comes from, have its tensors read and nothing of the rest run: set "
+            f"{_ENVIRONMENT}=1, or load inside `with seg_core.model_files.foreign_pickle.consent():`"
+        ) from error
+
+
+def load_inert(path: str | os.PathLike[str]) -> object:
+    """Reads a file of `torch.save`, tensors on the CPU, with `Inert` objects for all but tensors and plain containers.
+
+    It asks for no consent; `load_safely` does.
+
+    Args:
+        path: of the file, in torch's zip format or the one before (of torch 1.5 and earlier).
+
+    Raises:
+        CorruptFileError: if it is damaged or of another kind.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            _refuse_other_formats(file)
+            # torch asks the module for its name, for `Unpickler` and for `load`
+            module = types.SimpleNamespace(__name__=__name__, Unpickler=_InertUnpickler, load=_load)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch looks for the source of pickled modules and finds none
+                content: object = torch.load(
+                    file, map_location="cpu", pickle_module=module, weights_only=False, mmap=False
+                )
+            return content
+    except CorruptFileError:
+        raise
+    except Exception as error:  # a damaged pickle can fail anywhere
+        raise CorruptFileError(
+            f"{os.fspath(path)} cannot be read as a checkpoint: it is truncated, or no file of torch.save "
+            f"({_first_line(error)}); write, copy or fetch it again"
+        ) from error
+
+
+def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
+    """Lists what a file of `torch.save` has besides tensors and plain containers, without unpickling it.
+
+    These are the functions and classes that it names, as `"numpy.ndarray"`; of a pickle of protocol 4 or later, whose
+    names cannot be told without running it, the protocol.
+
+    Args:
+        path: of the file; one that is damaged or of another kind has no parts.
+    """
+    found: dict[str, None] = {}
+    with contextlib.suppress(Exception), Path(path).open("rb") as file:
+        if _is_zip(file):
+            content = torch._C.PyTorchFileReader(file).get_record("data.pkl")
+            found |= dict.fromkeys(_parts(io.BytesIO(content)))
+        else:
+            for _ in range(_LEGACY_PICKLES):
+                found |= dict.fromkeys(_parts(file))
+    return list(found)
+
+
+class Inert:
+    """Stands for whatever a pickle names outside of the list: takes everything and does nothing.
+
+    Args:
+        name: what the pickle names, as `"module.name"`.
+    """
+
+    __slots__ = ("__name__",)
+
+    __name__: str
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "__name__", name)
+
+    def __call__(self, *_args: object, **_kwargs: object) -> "Inert":
+        """Returns another one, whatever the arguments are."""
+        return Inert(self.__name__)
+
+    def __getattr__(self, name: str) -> "Inert":
+        if name.startswith("__"):  # Python asks for these to find out what an object can do
+            raise AttributeError(name)
+        return Inert(f"{self.__name__}.{name}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def __iter__(self) -> Iterator[Never]:
+        return iter(())
+
+    def __repr__(self) -> str:
+        return f"Inert({self.__name__!r})"
+
+
+# The originals also take hooks, which are functions, and metadata.
+def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
+    return _view(storage, storage.dtype, offset, size, stride)
+
+
+def _rebuild_tensor_of_type(
+    storage: Any,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    _requires_grad: bool,
+    _hooks: object,
+    dtype: torch.dtype,
+    *_: object,
+) -> Tensor:
+    return _view(storage, dtype, offset, size, stride)
+
+
+def _view(storage: Any, dtype: torch.dtype, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    untyped = storage._untyped_storage
+    stored = untyped.nbytes()
+    tensor = torch.empty(0, dtype=dtype).set_(untyped, offset, size, stride)
+    if untyped.nbytes() != stored:  # torch makes it fit, with whatever the memory holds
+        raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} reaches beyond the stored numbers")
+    return tensor
+
+
+def _rebuild_parameter(data: Tensor, *_: object) -> Tensor:
+    return data
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_of_type,
+    ("torch.storage", "UntypedStorage"): torch.UntypedStorage,
+}
+
+
+def _look_up(module: str, name: str) -> Any:
+    if (module, name) in _ALLOWED:
+        return _ALLOWED[module, name]
+    if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
+        return dtype
+    return Inert(f"{module}.{name}")
+
+
+def _is_storage(module: str, name: str) -> bool:
+    """Whether torch itself replaces the name, as torch.FloatStorage, before it asks the unpickler."""
+    return module in ("torch", "torch.cuda") and name.endswith("Storage")
+
+
+def _drop_state(unpickler: Any) -> None:
+    unpickler.stack.pop()
+
+
+def _make(unpickler: Any) -> None:
+    arguments, make = unpickler.stack.pop(), unpickler.stack.pop()
+    unpickler.append(make(*arguments))
+
+
+def _make_with_keywords(unpickler: Any) -> None:
+    keywords, arguments, make = (unpickler.stack.pop() for _ in range(3))
+    unpickler.append(make(*arguments, **keywords))
+
+
+# The standard library's unpickler that is written in Python: the one in C lets nobody change what its operations do
+class _InertUnpickler(pickle._Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return _look_up(module, name)
+
+    def get_extension(self, code: int) -> Never:
+        raise pickle.UnpicklingError(f"it refers to code {code} of copyreg")
+
+    dispatch: ClassVar[dict[int, Any]] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BUILD[0]: _drop_state,
+        pickle.NEWOBJ[0]: _make,
+        pickle.NEWOBJ_EX[0]: _make_with_keywords,
+    }
+
+
+def _load(file: IO[bytes], **options: Any) -> Any:
+    return _InertUnpickler(file, **options).load()
+
+
+def _refuse_other_formats(file: IO[bytes]) -> None:
+    if _is_zip(file):
+        if "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
+            raise CorruptFileError(
+                f"{file.name} is a TorchScript archive, a program and no checkpoint; save model.state_dict() instead"
+            )
+    elif tarfile.is_tarfile(file):
+        raise CorruptFileError(
+            f"{file.name} is a tar archive, which torch wrote before 2017 and which is not read here; load it where "
+            "you trust it and save its state_dict anew"
+        )
+    file.seek(0)
+
+
+def _is_zip(file: IO[bytes]) -> bool:
+    file.seek(0)
+    magic = file.read(len(_ZIP_MAGIC))
+    file.seek(0)
+    return magic == _ZIP_MAGIC
+
+
+def _parts(pickled: IO[bytes]) -> Iterator[str]:
+    """Yields the foreign parts of the next pickle in the file."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            module, _, name = str(argument).partition(" ")
+            if isinstance(_look_up(module, name), Inert) and not _is_storage(module, name):
+                yield f"{module}.{name}"
+        elif opcode.name == "PROTO" and int(argument or 0) > _LAST_PLAIN_PROTOCOL:
+            yield f"pickle protocol {argument}"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

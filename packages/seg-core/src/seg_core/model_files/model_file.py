@@ -1,0 +1,442 @@
+"""The model file: what training leaves behind and inference reads.
+
+It says everything that a prediction needs: which builder made the network, its form and arguments, the label set with
+its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
+containers and tensors only, so it loads with `torch.load(weights_only=True)`.
+
+Format version 2 holds a digest over all of that (see `seg_core.model_files.digest`), which reading checks: torch checks
+neither the checksums of its archives nor their directories, so a damaged file may load with other numbers. Version 1
+has no digest, and one sentence as `protocol`. What is written is compared with the builder first, and what is read
+before anything is built.
+"""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seg_core.__about__ import __version__
+from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
+from seg_core.files.atomic import atomic_path
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.model_files.digest import digest_of, plain
+from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
+from seg_core.registry import MODELS
+from seg_core.transforms.preprocessing import Preprocessing
+
+__all__ = [
+    "BuildSpec",
+    "ModelInfo",
+    "is_model_file",
+    "load_model",
+    "parse_model_file",
+    "read_model_info",
+    "save_model",
+]
+
+_FORMAT = "seg-model"
+_FORMAT_VERSION = 2
+# keys by which a file is known even where damage has taken one of them
+_OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessing", "digest")
+_SHOWN = 80  # characters of a value in messages
+
+_told_of_no_digest = False
+
+
+@dataclass(frozen=True)
+class BuildSpec:
+    """How a network was built; every builder leaves one on its network as `model.build_spec`.
+
+    Attributes:
+        builder: catalog name.
+        form: name of the form.
+        arguments: the builder's other arguments, `num_classes` included, as plain values; nothing that names weights.
+    """
+
+    builder: str
+    form: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says about its network.
+
+    Attributes:
+        spec: how to build it.
+        metadata: names and colors of the classes.
+        preprocessing: from an image to the network's input.
+        metrics: scores, as `{"miou": 0.71}`.
+        protocol: how the scores were measured, as `EvaluationProtocol.to_dict` gives it; `{}` where that is not known.
+        protocol_text: the same in a sentence; `""` where nothing is known.
+        versions: of the packages that wrote the file.
+    """
+
+    spec: BuildSpec
+    metadata: DatasetMetadata
+    preprocessing: Preprocessing
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    protocol_text: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class MissingModelFileError(UserError, FileNotFoundError):
+    """There is no model file where one was named."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def save_model(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    metadata: DatasetMetadata,
+    preprocessing: Preprocessing,
+    metrics: Mapping[str, Any] | None = None,
+    protocol: EvaluationProtocol | Mapping[str, Any] | str | None = None,
+) -> None:
+    """Writes `model` as a self-describing file, whole or not at all.
+
+    What is written can be read: the names and shapes of the tensors are compared with those that the builder's network
+    has. For that it is built without storage, once for each network of a process (0.05 to 0.5 s). A network inside of
+    torch.compile, DistributedDataParallel, DataParallel or AveragedModel is saved without the wrapper; one that is
+    pruned, sharded, quantized, adapted, or has another classifier than it was built with is refused.
+
+    Tensors keep their number type in the file. `load_model` gives the values exactly, in float32, or in float64 where
+    the file holds some.
+
+    Args:
+        model: made by a registered builder (it carries `build_spec`); parameters may be on any device.
+        path: of the file; `.pt` is usual.
+        metadata: of the classes that the outputs are.
+        preprocessing: what images go through before the network.
+        metrics: scores of the model, plain numbers and lists.
+        protocol: how they were measured: an `EvaluationProtocol`, what its `to_dict` gives, or a sentence of your own.
+
+    Raises:
+        InvalidArgumentError: if the model was not made by a registered builder, or is no longer as its builder made it;
+            if its number of classes is not the metadata's; or if `metrics` or `protocol` are not plain.
+        WriteError: if the file cannot be written.
+    """
+    network = unwrap(model)
+    spec = _checked_spec(network, metadata)
+    state = tensors_to_save(network)
+    try:
+        check_tensors(spec, state)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"the network cannot be saved as model {spec.builder!r}, since the file could not be loaded: {error}; "
+            f"{advice(state)}"
+        ) from error
+    facts, text = _protocol(protocol)
+    content: dict[str, Any] = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "builder": spec.builder,
+        "form": spec.form,
+        "arguments": dict(spec.arguments),
+        "metadata": plain(metadata.to_dict()),
+        "preprocessing": plain(preprocessing.to_dict()),
+        "metrics": _plain_argument("metrics", dict(metrics or {})),
+        "protocol": facts,
+        "protocol_text": text,
+        "versions": _versions(),
+        "state_dict": state,
+    }
+    content["digest"] = digest_of(content)
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what torch's own writer raises on a full disk
+            raise WriteError(f"cannot write {path}: {error}; check the free space of its disk") from error
+
+
+def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelInfo:
+    """Returns what a model file says about its network, without building it.
+
+    Args:
+        path: of the file.
+        verify: whether to check the file's digest, see `load_model`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CorruptFileError: if it is damaged or no model file.
+    """
+    return _read(path, verify)[0]
+
+
+def load_model(
+    path: str | os.PathLike[str], map_location: str | torch.device = "cpu", verify: bool = True
+) -> nn.Module:
+    """Builds the network of a model file and returns it in eval mode, the file's `ModelInfo` as `model.model_info`.
+
+    The network computes in float32 (float64 where the file holds some), with exactly the values that were saved.
+
+    Args:
+        path: of the file.
+        map_location: device that the network is put on.
+        verify: whether to check the digest over description and tensors, so that a damaged file is an error and never a
+            network with other weights. It takes about as long as torch.load itself: 0.1 s for 130 MB. Files written
+            before there were digests are loaded without, which a warning tells once.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        CorruptFileError: if it is damaged, no model file, or does not fit the network that it names.
+        UnknownNameError: if no installed package brings its builder.
+    """
+    info, state = _read(path, verify)
+    MODELS.entry(info.spec.builder)
+    try:
+        check_description(info.spec)
+        check_tensors(info.spec, state)
+        model = build(info.spec)
+    except InvalidArgumentError as error:
+        raise CorruptFileError(
+            f"{path} does not fit {info.spec.builder} as built by the installed packages (the file was written with "
+            f"{dict(info.versions)}): {error}"
+        ) from error
+    wide = _widest(*state.values(), *model.state_dict().values())
+    if wide is not None and any(t.dtype != wide for t in model.state_dict().values() if t.is_floating_point()):
+        model = model.to(wide)
+    model.load_state_dict(state, strict=True)
+    model.model_info = info  # type: ignore[assignment]  # a plain attribute; nn.Module's stub knows tensors and modules
+    return model.to(map_location).eval()
+
+
+def is_model_file(content: object) -> bool:
+    """Returns whether what `torch.load` gave is of a model file, be it damaged or from another version."""
+    if not isinstance(content, dict):
+        return False
+    return content.get("format") == _FORMAT or sum(key in content for key in _OWN_KEYS) > 2
+
+
+def parse_model_file(
+    content: object, path: str | os.PathLike[str], verify: bool = True
+) -> tuple[ModelInfo, dict[str, Tensor]]:
+    """Returns description and tensors of what `torch.load` gave for a model file, checked.
+
+    Args:
+        content: as read.
+        path: of the file, for messages.
+        verify: whether to check the digest.
+
+    Raises:
+        CorruptFileError: if it is damaged, or of no model file.
+    """
+    global _told_of_no_digest
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CorruptFileError(
+            f"{path} is a PyTorch file but not a model file of this toolkit; training writes model.pt, "
+            "seg_core.save_model writes one from a network"
+        )
+    found = _take(path, content, "format_version", int, "an integer >= 1")
+    if found > _FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{path} has format version {found}, the installed seg-core {__version__} reads up to "
+            f"{_FORMAT_VERSION}; upgrade seg-core"
+        )
+    if found < 1:
+        raise _wrong(path, "format_version", found, "an integer >= 1")
+    state = _tensors(path, content)
+    if verify and (found > 1 or "digest" in content):
+        _verify(path, content)
+    elif verify and not _told_of_no_digest:
+        _told_of_no_digest = True
+        warnings.warn(
+            f"{path} has no digest, so damage to it would go unnoticed: it was written by an older seg-core. Load it "
+            "and save it again with save_model; this is told once",
+            stacklevel=4,
+        )
+    try:
+        return _describe(path, content, found), state
+    except RecursionError as error:
+        raise CorruptFileError(f"{path} is a damaged model file: its description holds itself") from error
+
+
+def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[str, Tensor]]:
+    if not Path(path).is_file():
+        raise MissingModelFileError(
+            f"there is no model file {path}; give the path of one that training wrote (model.pt)"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive or pickle can fail anywhere in torch's reader
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise CorruptFileError(
+            f"{path} cannot be read: it is truncated or no model file ({reason}); write or copy it again"
+        ) from error
+    return parse_model_file(content, path, verify)
+
+
+def _tensors(path: str | os.PathLike[str], content: dict[Any, Any]) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = _take(path, content, "state_dict", dict, "tensors by name")
+    size = Path(path).stat().st_size
+    for name, tensor in state.items():
+        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+            raise _wrong(path, f"state_dict[{name!r}]", type(tensor).__name__, "a dense tensor with a name")
+        if tensor.nbytes > size:  # before anything looks at its values: memory would be taken for them
+            raise _wrong(path, f"state_dict[{name!r}]", tuple(tensor.shape), "a tensor that the file has room for")
+    return state
+
+
+def _verify(path: str | os.PathLike[str], content: dict[Any, Any]) -> None:
+    written = _take(path, content, "digest", str, "a sha256 in hexadecimal digits")
+    try:
+        found = digest_of({key: value for key, value in content.items() if key != "digest"})
+    except Exception as error:  # what a damaged file may hold in place of plain values
+        raise CorruptFileError(f"{path} is damaged: {error}; write or copy it again") from error
+    if written != found:
+        raise CorruptFileError(
+            f"{path} is damaged: its content does not have the digest that was written into it; copy it again from "
+            "where it came, or pass verify=False to read it all the same"
+        )
+
+
+def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int) -> ModelInfo:
+    take = functools.partial(_take, path, content)
+    spec = BuildSpec(
+        take("builder", str, "the name of a model"),
+        take("form", str, "the name of a form"),
+        _plain_table(path, "arguments", take("arguments", dict, "a table of plain values")),
+    )
+    metadata = _made(path, "metadata", DatasetMetadata.from_dict, take("metadata", dict, "a table"))
+    num_classes = spec.arguments.get("num_classes")
+    if type(num_classes) is not int or num_classes != metadata.num_classes:
+        allowed = f"{metadata.num_classes}, the number of its metadata's classes"
+        raise _wrong(path, "arguments['num_classes']", num_classes, allowed)
+    versions = take("versions", dict, "versions by package")
+    if not all(type(name) is str and type(value) is str for name, value in versions.items()):
+        raise _wrong(path, "versions", versions, "versions by package")
+    if found == 1:
+        protocol, text = {}, take("protocol", str, "a sentence")
+    else:
+        protocol, text = take("protocol", dict, "a table"), take("protocol_text", str, "a sentence")
+    if protocol:
+        _made(path, "protocol", EvaluationProtocol.from_dict, protocol)
+    return ModelInfo(
+        spec=spec,
+        metadata=metadata,
+        preprocessing=_made(path, "preprocessing", Preprocessing.from_dict, take("preprocessing", dict, "a table")),
+        metrics=_plain_table(path, "metrics", take("metrics", dict, "a table of plain values")),
+        protocol=protocol,
+        protocol_text=text,
+        versions=versions,
+    )
+
+
+def _take(path: str | os.PathLike[str], content: dict[Any, Any], key: str, kind: type[Any], allowed: str) -> Any:
+    if key not in content:
+        raise CorruptFileError(f"{path} is a damaged model file: it lacks {key}, {allowed}; write or copy it again")
+    value = content[key]
+    if type(value) is not kind and not (kind is dict and isinstance(value, dict)):
+        raise _wrong(path, key, value, allowed)
+    return value
+
+
+def _plain_table(path: str | os.PathLike[str], key: str, table: dict[Any, Any]) -> dict[str, Any]:
+    for name, value in table.items():
+        if type(name) is not str:
+            raise _wrong(path, f"{key} has the key", name, "a name")
+        if not _is_plain(value):
+            raise _wrong(path, f"{key}[{name!r}]", value, "numbers, strings, lists and tables")
+    return table
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(_is_plain(inner) for pair in value.items() for inner in pair)
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _made(path: str | os.PathLike[str], key: str, make: Callable[[Mapping[str, Any]], Any], values: Any) -> Any:
+    try:
+        return make(values)
+    except UserError as error:
+        raise CorruptFileError(f"{path} is a damaged model file: {key}: {error}") from error
+    except Exception as error:  # types that nobody expects there
+        raise _wrong(path, key, values, f"what save_model writes ({type(error).__name__}: {error})") from error
+
+
+def _wrong(path: str | os.PathLike[str], key: str, value: object, allowed: str) -> CorruptFileError:
+    shown = repr(value)
+    shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    return CorruptFileError(f"{path} is a damaged model file: {key} = {shown}: must be {allowed}")
+
+
+def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
+    spec = getattr(network, "build_spec", None)
+    if not isinstance(spec, BuildSpec):
+        raise InvalidArgumentError(
+            f"model of type {type(network).__name__} carries no build_spec, so the file could not say how to build it "
+            "again; make it with a registered builder, or set "
+            "model.build_spec = seg_core.BuildSpec(builder, form, arguments)"
+        )
+    num_classes = spec.arguments.get("num_classes")
+    if num_classes != metadata.num_classes:
+        raise InvalidArgumentError(
+            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built with "
+            f"num_classes={num_classes}; pass the metadata that the model was trained on"
+        )
+    if spec.builder not in MODELS:
+        raise InvalidArgumentError(
+            f"model.build_spec names the builder {spec.builder!r}, which is not registered, so the file could not be "
+            f"loaded; register it by seg_core.registry.MODELS.register({spec.builder!r}, builder)"
+        )
+    spec = BuildSpec(spec.builder, spec.form, _plain_argument("model.build_spec.arguments", dict(spec.arguments)))
+    try:
+        check_description(spec)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"model.build_spec does not say how to build the model again: {error}") from error
+    return spec
+
+
+def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tuple[dict[str, Any], str]:
+    """The table and the sentence of a file."""
+    if given is None or isinstance(given, str):
+        return {}, given or ""
+    if isinstance(given, Mapping) and not given:
+        return {}, ""
+    protocol = given if isinstance(given, EvaluationProtocol) else EvaluationProtocol.from_dict(given)
+    try:
+        return protocol.to_dict(), str(protocol)
+    except (TypeError, ValueError, LookupError) as error:  # of a table whose inner values are of other types
+        raise InvalidArgumentError(f"protocol holds values of a wrong type ({error}): {given!r}") from error
+
+
+def _plain_argument(name: str, values: dict[Any, Any]) -> dict[str, Any]:
+    if wrong := [key for key in values if not isinstance(key, str)]:
+        raise InvalidArgumentError(f"{name} has the key {wrong[0]!r}; a model file holds tables with names as keys")
+    try:
+        found: dict[str, Any] = plain(values)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{name}{error}; a model file holds numbers, strings, lists and tables") from error
+    return found
+
+
+def _widest(*tensors: Tensor) -> torch.dtype | None:
+    """The floating-point type that holds all values of the tensors exactly, or None where they have none."""
+    # the types of one byte have no rules of their own in torch
+    kinds = {t.dtype if t.dtype.itemsize > 1 else torch.float32 for t in tensors if t.is_floating_point()}
+    return functools.reduce(torch.promote_types, kinds) if kinds else None
+
+
+def _versions() -> dict[str, str]:
+    found = {"torch": str(torch.__version__), "seg-core": __version__}
+    for package in ("seg-models", "seg-train", "torchvision"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,207 @@
+"""Published weights behind torchvision's interface, made from the rows of the catalog.
+
+The enums look and behave like torchvision's (`FCN_ResNet50_Weights.DEFAULT`, `.verify`, `.transforms()`, `.meta`,
+`.get_state_dict()`), but are our own class, so that third parties' models work the same and a wrong member name is a
+clear error.
+"""
+
+import functools
+import os
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, EnumMeta
+from typing import Any, Self, cast
+
+from torch import Tensor
+
+from seg_core.catalog import ModelEntry, WeightsEntry
+from seg_core.errors import CorruptFileError, UnknownNameError, nearest
+from seg_core.files.download import fetch
+from seg_core.labels.metadata import resolve_metadata
+from seg_core.model_files.foreign_pickle import load_safely
+from seg_core.transforms.preprocessing import Preprocessing
+
+__all__ = ["Weights", "WeightsEnum", "make_weights_enum", "tensors_of"]
+
+_NESTED = ("state_dict", "model", "model_state_dict")
+_OTHERS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One published weights file.
+
+    Attributes:
+        url: where the file is.
+        transforms: makes the preprocessing that the weights expect: `weights.transforms()(picture)`.
+        meta: what was published with it: `"categories"`, params, MACs, metrics with their protocol, source, licence.
+        hash: hexadecimal sha256, whole or its first digits.
+        verified: how far `hash` vouches for the file: `"sha256"`, `"prefix"` or `"first-use"`.
+        form: the form of the builder that the file needs.
+        dialect: whose parameter names the file holds.
+        aux: whether the file holds auxiliary heads.
+        label_set: name of the label set of the outputs.
+    """
+
+    url: str
+    transforms: Callable[[], Preprocessing]
+    meta: Mapping[str, Any]
+    hash: str
+    verified: str
+    form: str
+    dialect: str
+    aux: bool
+    label_set: str
+
+    @classmethod
+    def from_entry(cls, entry: WeightsEntry) -> Self:
+        """Makes the weights of a catalog row."""
+        meta = {**entry.meta, "categories": resolve_metadata(entry.label_set).labels}
+        return cls(
+            url=entry.url,
+            transforms=functools.partial(Preprocessing, mean=entry.mean, std=entry.std, **entry.resize),
+            meta=types.MappingProxyType(meta),
+            hash=entry.hash,
+            verified=entry.verified,
+            form=entry.form,
+            dialect=entry.dialect,
+            aux=entry.aux,
+            label_set=entry.label_set,
+        )
+
+
+class _WeightsEnumMeta(EnumMeta):
+    """Makes an unknown member name an error that lists the members."""
+
+    def __getitem__(cls, name: str) -> Any:
+        if name not in cls.__members__:
+            known = ", ".join(cls.__members__) or "none"
+            raise UnknownNameError(
+                f"{cls.__name__} has no member {name!r}.{nearest(name, cls.__members__)} Members: {known}"
+            )
+        return cls.__members__[name]
+
+
+class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
+    """The weights of one builder; made from the catalog by `make_weights_enum`. `DEFAULT` is the best of them."""
+
+    @classmethod
+    def verify(cls, obj: Any) -> Any:
+        """Returns the member that `obj` names: None, a member, a member's name, or `"EnumName.MEMBER"`.
+
+        Raises:
+            UnknownNameError: if there is no such member.
+            TypeError: if `obj` is of another type, or a member of another enum.
+        """
+        if obj is None or isinstance(obj, cls):
+            return obj
+        if isinstance(obj, str):
+            return cls[obj.removeprefix(cls.__name__ + ".")]
+        raise TypeError(
+            f"weights must be a member of {cls.__name__}, its name or None, got {obj!r} of type {type(obj).__name__}"
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return self._weights.url
+
+    @property
+    def transforms(self) -> Callable[[], Preprocessing]:
+        """Makes the preprocessing that the weights expect."""
+        return self._weights.transforms
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What was published with the file."""
+        return self._weights.meta
+
+    @property
+    def _weights(self) -> Weights:
+        weights: Weights = self.value
+        return weights
+
+    def get_state_dict(self, progress: bool = True) -> dict[str, Tensor]:
+        """Downloads the file (once; later from torch.hub's folder), checks it and returns its tensors by name.
+
+        The file takes its name in the folder only after it was checked as far as its entry says; see
+        `seg_core.files.download`.
+
+        Args:
+            progress: whether to show a bar.
+
+        Raises:
+            CorruptFileError: if the file is not the published one, is no checkpoint, or holds pickled objects besides
+                tensors and the user did not consent to those (see `seg_core.model_files.foreign_pickle`).
+            WriteError: if it cannot be fetched or stored.
+        """
+        path = fetch(self.url, self._weights.hash, progress)
+        return tensors_of(load_safely(path), os.fspath(path))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.{self.name}"
+
+    # Two members may hold equal values in different builders; the name is what makes a member.
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (type(self), self.name)
+
+
+def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[WeightsEnum]:
+    """Makes the weights enum of a builder from its catalog row.
+
+    Args:
+        name: of the enum, as `"FCN_ResNet50_Weights"`.
+        entry: the builder's row.
+        module: where the enum can be imported from, for pickling.
+    """
+    members = {member: Weights.from_entry(row) for member, row in entry.weights.items()}
+    if entry.default_weights is not None:
+        members["DEFAULT"] = members[entry.default_weights]  # an equal value makes DEFAULT an alias
+    # Enum's functional form: a call of the class makes a subclass, which type checkers know for literal calls alone
+    make = cast("Callable[..., type[WeightsEnum]]", WeightsEnum)
+    return make(name, members, module=module)
+
+
+def tensors_of(content: object, source: str) -> dict[str, Tensor]:
+    """Returns the tensors of a checkpoint by name.
+
+    They are the content itself, or lie in it under `"state_dict"` (mmsegmentation's files), `"model"` or
+    `"model_state_dict"`.
+
+    Args:
+        content: what the file holds.
+        source: the file, for messages.
+
+    Raises:
+        CorruptFileError: if there are none, or other values among them.
+    """
+    found, place = content, ""
+    if isinstance(content, Mapping):
+        for key in _NESTED:
+            if isinstance(content.get(key), Mapping):
+                found, place = content[key], f" under {key!r}"
+                break
+    if isinstance(found, Mapping) and _holds_tensors(found):
+        return dict(found)
+    if not isinstance(found, Mapping):
+        holds = f"an object of type {type(found).__name__}"
+    elif not found:
+        holds = f"an empty dict{place}"
+    else:
+        others = [f"{name!r} ({type(value).__name__})" for name, value in found.items() if not _is_tensor(name, value)]
+        more = f" and {len(others) - _OTHERS_SHOWN} more" if len(others) > _OTHERS_SHOWN else ""
+        holds = f"a dict{place} with {', '.join(others[:_OTHERS_SHOWN])}{more}"
+    keys = ", ".join(map(repr, _NESTED))
+    raise CorruptFileError(
+        f"{source} holds {holds}, and not tensors by name, as a plain dict or under one of {keys}; write the file with "
+        "torch.save(model.state_dict(), path)"
+    )
+
+
+def _holds_tensors(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(_is_tensor(name, value) for name, value in content.items())
+
+
+def _is_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor)

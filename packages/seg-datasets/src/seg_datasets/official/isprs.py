@@ -1,0 +1,267 @@
+"""The two data sets of the ISPRS 2D Semantic Labeling Contest: `Potsdam` and `Vaihingen`, seen from the air.
+
+Potsdam, a town: 38 tiles of 6000x6000 pixels, 5 cm each; 24 for training, 14 for testing. Vaihingen, a village: 33
+tiles of 1281 to 3816 pixels a side, 9 cm each; 16 for training, 17 for testing. Both splits have masks; mmsegmentation
+and others call the second one val, which is an alias here.
+
+Potsdam's pictures come as red, green, blue and as near infrared, red, green; those of four bands (4_Ortho_RGBIR) are
+not read. Vaihingen's are near infrared, red, green: the first channel of a sample is no red, and the mean and deviation
+of ordinary photographs are no more than a convention there.
+
+The masks are coded in six colours, the same in both. There are two sorts: the full ones, and those with eroded
+boundaries (noBoundary), in which a black border around every object is to be ignored. Results in papers often count on
+these, and often leave clutter out: say what yours do. In the full ones black stands for nothing. The mask of Potsdam's
+tile 4_12 is faulty: its colours are not exactly the six. By default Potsdam's unknown colours are warned about, with
+counts, and their pixels ignored; Vaihingen's are an error. Grey masks of these names are taken to hold the ids 0 to 5.
+
+Tiles are large: a random window of each in training, overlapping windows in evaluation. Vaihingen's pictures and full
+masks have the same names, so they must not be unpacked into one folder. The archive of its eroded masks has one more,
+of area9, without a picture; it is left out.
+
+Expected on disk: see `POTSDAM_TREE` and `VAIHINGEN_TREE`. Download, on request:
+https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx and .../2d-sem-label-vaihingen.aspx
+
+Licence: research, on request from ISPRS; Vaihingen was provided by the German Society for Photogrammetry, Remote
+Sensing and Geoinformation (DGPF). Nothing is downloaded here.
+
+Cite: F. Rottensteiner, G. Sohn, M. Gerke, J. D. Wegner, "ISPRS Semantic Labeling Contest", ISPRS 2014; Vaihingen also:
+M. Cramer, "The DGPF-Test on Digital Airborne Camera Evaluation", PFG 2/2010.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.metadata import resolve_metadata
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
+from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.pairs import check_choice
+
+__all__ = ["Potsdam", "Vaihingen"]
+
+SITE = "https://www.isprs.org/education/benchmarks/UrbanSemLab"
+POTSDAM_TREE = """\
+Potsdam/                                                            root (or a folder above it)
+  2_Ortho_RGB/top_potsdam_2_10_RGB.tif                              pictures for bands="RGB"
+  3_Ortho_IRRG/top_potsdam_2_10_IRRG.tif                            pictures for bands="IRRG"
+  5_Labels_all/top_potsdam_2_10_label.tif                           masks: a colour per class
+  5_Labels_all_noBoundary/top_potsdam_2_10_label_noBoundary.tif     masks for eroded=True: black is ignored
+label tifs may also lie in Potsdam/ itself, where some archives put them
+"""
+VAIHINGEN_TREE = """\
+Vaihingen/                                  root (or a folder above it)
+  top/top_mosaic_09cm_area1.tif             pictures: infrared, red, green
+  top_mosaic_09cm_area1.tif                 masks, same names: a colour per class
+  top_mosaic_09cm_area1_noBoundary.tif      masks for eroded=True: black is ignored
+masks may also lie in a folder of their archive's name, or, those of the training tiles, in gts_for_participants/
+"""
+POTSDAM_TILES = {
+    "train": (
+        *("2_10", "2_11", "2_12", "3_10", "3_11", "3_12", "4_10", "4_11", "4_12", "5_10", "5_11", "5_12"),
+        *("6_7", "6_8", "6_9", "6_10", "6_11", "6_12", "7_7", "7_8", "7_9", "7_10", "7_11", "7_12"),
+    ),
+    "test": (
+        *("2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15"),
+        *("5_13", "5_14", "5_15", "6_13", "6_14", "6_15", "7_13"),
+    ),
+}
+VAIHINGEN_TILES = {
+    split: tuple(f"area{number}" for number in numbers)
+    for split, numbers in {
+        "train": (1, 3, 5, 7, 11, 13, 15, 17, 21, 23, 26, 28, 30, 32, 34, 37),
+        "test": (2, 4, 6, 8, 10, 12, 14, 16, 20, 22, 24, 27, 29, 31, 33, 35, 38),
+    }.items()
+}
+BANDS = ("RGB", "IRRG")
+BORDER = 6
+"""The id of black in eroded masks."""
+
+_COLORS = dict(enumerate(resolve_metadata("Potsdam").colors))  # the same as Vaihingen's
+_POTSDAM_IMAGES = {"RGB": "2_Ortho_RGB", "IRRG": "3_Ortho_IRRG"}
+_POTSDAM_LABELS = {
+    False: ("5_Labels_all", "", "5_Labels_for_participants"),
+    True: ("5_Labels_all_noBoundary", "", "5_Labels_for_participants_no_Boundary"),
+}
+_VAIHINGEN_ARCHIVE = "ISPRS_semantic_labeling_Vaihingen"
+_VAIHINGEN_LABELS = {
+    False: ("", f"{_VAIHINGEN_ARCHIVE}_ground_truth_COMPLETE", "gts_for_participants"),
+    True: (
+        "",
+        f"{_VAIHINGEN_ARCHIVE}_ground_truth_eroded_COMPLETE",
+        f"{_VAIHINGEN_ARCHIVE}_ground_truth_eroded_for_participants",
+    ),
+}
+
+
+def _potsdam(bands: str, eroded: bool) -> Edition:
+    image = f"top_potsdam_*_{bands}.tif"
+    mask = f"top_potsdam_*_label{'_noBoundary' if eroded else ''}.tif"
+    return _edition(
+        "Potsdam",
+        tree=POTSDAM_TREE,
+        source=f"get {_POTSDAM_IMAGES[bands]}.zip and {_POTSDAM_LABELS[eroded][0]}.zip, on request, from "
+        f"{SITE}/2d-sem-label-potsdam.aspx",
+        tiles=POTSDAM_TILES,
+        images=(f"{_POTSDAM_IMAGES[bands]}/{image}", image),
+        masks=_in_folders(_POTSDAM_LABELS[eroded], mask),
+        eroded=eroded,
+        unknown_colors="warn",
+        prefixes=("", "Potsdam"),
+    )
+
+
+def _vaihingen(eroded: bool) -> Edition:
+    return _edition(
+        "Vaihingen",
+        tree=VAIHINGEN_TREE,
+        source=f"get {_VAIHINGEN_ARCHIVE}.zip and {_VAIHINGEN_LABELS[eroded][1]}.zip, on request, from "
+        f"{SITE}/2d-sem-label-vaihingen.aspx",
+        tiles=VAIHINGEN_TILES,
+        images=("top/top_mosaic_09cm_*.tif",),
+        masks=_in_folders(_VAIHINGEN_LABELS[eroded], f"top_mosaic_09cm_*{'_noBoundary' if eroded else ''}.tif"),
+        eroded=eroded,
+        unknown_colors="error",
+        prefixes=("", "Vaihingen", _VAIHINGEN_ARCHIVE),
+    )
+
+
+def _in_folders(folders: tuple[str, ...], name: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" if folder else name for folder in folders)
+
+
+def _edition(
+    dataset: str,
+    *,
+    tree: str,
+    source: str,
+    tiles: Mapping[str, tuple[str, ...]],
+    images: tuple[str, ...],
+    masks: tuple[str, ...],
+    eroded: bool,
+    unknown_colors: str,
+    prefixes: tuple[str, ...],
+) -> Edition:
+    return Edition(
+        layout=Layout(
+            dataset=dataset,
+            source=source,
+            tree=tree,
+            # the pictures of both splits lie in one folder: the lists of tiles decide
+            parts={split: Part(images, masks, keys=keys) for split, keys in tiles.items()},
+            examples=tiles,
+            aliases={"val": "test"},
+            prefixes=prefixes,
+        ),
+        classes=dataset,
+        label_map=LabelMap.identity(len(_COLORS), *((BORDER, UNKNOWN) if eroded else (UNKNOWN,))),
+        mask_reader=_reader(eroded, unknown_colors),
+    )
+
+
+def _reader(eroded: bool, unknown_colors: str) -> ColorReader:
+    return ColorReader({**_COLORS, BORDER: (0, 0, 0)} if eroded else _COLORS, unknown_colors)
+
+
+def _check_eroded(eroded: bool) -> None:
+    if not isinstance(eroded, bool):
+        raise InvalidArgumentError(
+            f"eroded must be False (full masks) or True (noBoundary masks, black ignored), got {eroded!r}"
+        )
+
+
+class Potsdam(OfficialDataset):
+    """Potsdam's tiles with six classes.
+
+    Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
+
+    Args:
+        bands: of the pictures, `"RGB"` or `"IRRG"` (near infrared, red, green).
+        eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
+        unknown_colors: what to do about colours that stand for no class: `"warn"`, which ignores their pixels and names
+            the file, the colours and how many pixels have them, or `"error"`.
+    """
+
+    editions = {  # noqa: RUF012
+        bands + ending: _potsdam(bands, eroded)
+        for bands in BANDS
+        for ending, eroded in (("", False), ("-eroded", True))
+    }
+    edition = editions["RGB"]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        bands: str = "RGB",
+        eroded: bool = False,
+        unknown_colors: str = "warn",
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        _check_eroded(eroded)
+        check_choice("bands", bands, BANDS, "Pictures of four bands (RGBIR) are not read")
+        edition = self.editions[bands + ("-eroded" if eroded else "")]
+        self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
+
+
+class Vaihingen(OfficialDataset):
+    """Vaihingen's tiles with six classes; the channels of its pictures are near infrared, red, green.
+
+    Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
+
+    Args:
+        eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
+        unknown_colors: what to do about colours that stand for no class: `"error"`, or `"warn"`, which ignores their
+            pixels and names the file, the colours and how many pixels have them.
+    """
+
+    editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012
+    edition = editions["full"]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        eroded: bool = False,
+        unknown_colors: str = "error",
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        _check_eroded(eroded)
+        edition = self.editions["eroded" if eroded else "full"]
+        self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

@@ -1,0 +1,79 @@
+"""LIP, Look Into Person: the parts of the body and of the clothes of one person, 20 classes.
+
+Small crops of people, of varying size: 30462 for training, 10000 for validation, 10000 for testing without masks. Some
+pictures are grey; they become RGB. Masks hold 0 to 19. The background, 0, is a class and counts in the mean; no value
+is ignored, so that 255 comes from padding alone.
+
+Left and right are the person's: whoever mirrors a picture must exchange the classes of `metadata.left_right_pairs`,
+arms, legs and shoes, as `SegmentationAugment` does when it is given them. The authors' mirrored masks are not needed.
+
+Expected on disk: see `TREE`. Download: https://lip.sysuhcp.com/overview.php
+
+Licence: non-commercial research and education. Nothing is downloaded here.
+
+Cite: K. Gong, X. Liang, D. Zhang, X. Shen, L. Lin, "Look into Person: Self-supervised Structure-sensitive Learning and
+a New Benchmark for Human Parsing", CVPR 2017.
+"""
+
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
+
+__all__ = ["LIP"]
+
+TREE = """\
+LIP/                                     root (or a folder above it)
+  train_images/1000_1234574.jpg
+  train_segmentations/1000_1234574.png   masks: 0..19 classes
+  val_images/100034_483681.jpg
+  val_segmentations/100034_483681.png
+  testing_images/....jpg                 no masks
+  train_id.txt, val_id.txt               optional: which files belong to a split
+the zips are nested: each folder and list may also lie below TrainVal_images/, TrainVal_parsing_annotations/ or
+Testing_images/, or those twice or, for the masks, three times
+"""
+
+_IMAGES, _MASKS, _TEST = "TrainVal_images", "TrainVal_parsing_annotations", "Testing_images"
+_NESTINGS = (
+    "",
+    _IMAGES,
+    f"{_IMAGES}/{_IMAGES}",
+    _MASKS,
+    f"{_MASKS}/{_MASKS}",
+    f"{_MASKS}/{_MASKS}/{_MASKS}",
+    _TEST,
+    f"{_TEST}/{_TEST}",
+)
+
+
+def _part(split: str) -> Part:
+    return Part(images=(f"{split}_images/*.jpg",), masks=(f"{split}_segmentations/*.png",), listing=f"{split}_id.txt")
+
+
+class LIP(OfficialDataset):
+    """LIP's people with 20 classes, the background among them; `metadata.left_right_pairs` says which are sides.
+
+    Where a split has a list (`train_id.txt`), the list decides which files belong to it, and each of them must be
+    there; otherwise it is all files of the folder. Arguments, attributes and errors are those of `OfficialDataset`.
+    Test pictures come with the mask None.
+    """
+
+    edition = Edition(
+        layout=Layout(
+            dataset="LIP",
+            source=(
+                "get TrainVal_images.zip and TrainVal_parsing_annotations.zip (test: Testing_images.zip) from "
+                "https://lip.sysuhcp.com/overview.php"
+            ),
+            tree=TREE,
+            parts={"train": _part("train"), "val": _part("val"), "test": Part(images=("testing_images/*.jpg",))},
+            examples={
+                "train": ("1000_1234574", "77_471474"),
+                "val": ("100034_483681",),
+                "test": ("100012_501646",),
+            },
+            prefixes=(*_NESTINGS, *(f"LIP/{nesting}".rstrip("/") for nesting in _NESTINGS)),
+        ),
+        classes="LIP",
+        label_map=LabelMap.identity(20),
+    )

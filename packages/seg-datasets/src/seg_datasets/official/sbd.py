@@ -1,0 +1,128 @@
+"""SBD, the Semantic Boundaries Dataset: more pictures of PASCAL VOC with masks of its classes.
+
+Pictures of VOC 2011, 8498 for training and 2857 for validation, with VOC's 20 kinds of objects and the background.
+`train_noval` has 5623 pictures, those outside of VOC 2012's val; its list is a download of its own.
+
+Train and val hold pictures of VOC 2012's val: a network that is trained on them and tested on VOC's val is tested on
+what it was taught. For that train on `train_noval`, or on VOC's `trainaug`.
+
+Masks are MATLAB files, which scipy reads (`pip install 'seg-datasets[mat]'`): a struct `GTcls` whose field
+`Segmentation` holds the ids 0 to 20. Unlike VOC's masks they have no border of 255 around the objects. The boundaries
+of each class in the same files, and the instances in `inst`, are not read here.
+
+Expected on disk: see `TREE`. Download: http://home.bharathh.info/pubs/codes/SBD/download.html
+
+Licence: for research; the pictures come from Flickr through PASCAL VOC 2011.
+
+Cite: B. Hariharan, P. Arbelaez, L. Bourdev, S. Maji, J. Malik, "Semantic Contours from Inverse Detectors", ICCV 2011.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.reading.archives import Archive
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.mat_files import read_mat
+from seg_datasets.reading.pairs import Reading
+
+__all__ = ["SBD", "read_sbd_mask"]
+
+TREE = """\
+benchmark_RELEASE/dataset/      root (or a folder above it)
+  img/2008_000002.jpg
+  cls/2008_000002.mat           masks: GTcls.Segmentation, 0 background, 1..20 the classes of VOC
+  train.txt, val.txt            which pictures belong to a split
+  train_noval.txt               a separate download: those outside of VOC 2012's val
+"""
+ARCHIVE = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
+NOVAL_LIST = "http://home.bharathh.info/pubs/codes/SBD/train_noval.txt"
+HOLDS_VOC_VAL = ("train", "val")  # splits
+
+
+def read_sbd_mask(path: Path, _reading: Reading | None = None) -> npt.NDArray[Any]:
+    """Returns the ids (H, W) of a file of the folder `cls`.
+
+    Raises:
+        MissingDependencyError: if scipy is not installed.
+        CorruptFileError: if the file is damaged.
+        DatasetNotFoundError: if the file is gone.
+    """
+    return read_mat(path, "GTcls", "Segmentation")
+
+
+def _part(split: str) -> Part:
+    return Part(images=("img/*.jpg",), masks=("cls/*.mat",), listing=f"{split}.txt", needs_listing=True)
+
+
+class SBD(OfficialDataset):
+    """SBD's pictures with the 21 classes of VOC; no pixel is ignored.
+
+    Opening train or val warns: both hold pictures of VOC 2012's val. Arguments, attributes and errors are those of
+    `OfficialDataset`; besides, reading a sample raises `MissingDependencyError` if scipy is not installed.
+    """
+
+    edition = Edition(
+        layout=Layout(
+            dataset="SBD",
+            source=f"get benchmark.tgz from {ARCHIVE} (train_noval: besides {NOVAL_LIST}, put beside train.txt)",
+            tree=TREE,
+            parts={split: _part(split) for split in ("train", "val", "train_noval")},
+            examples={
+                "train": ("2008_000002", "2008_000003"),
+                "val": ("2008_000033",),
+                "train_noval": ("2008_000002", "2008_000008"),
+            },
+            prefixes=("", "dataset", "benchmark_RELEASE/dataset"),
+            top="benchmark_RELEASE/dataset",
+            archives=(
+                Archive(ARCHIVE, "md5:82b4d87ceb2ed10f6038a1cba92111cb", provides="img"),
+                Archive(
+                    NOVAL_LIST,
+                    "md5:79bff800c5f0b1ec6b21080a3c066722",
+                    into="benchmark_RELEASE/dataset",
+                    splits=("train_noval",),
+                    provides="train_noval.txt",
+                ),
+            ),
+        ),
+        classes="SBD",
+        label_map=LabelMap.identity(21),
+        mask_reader=read_sbd_mask,
+    )
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
+        if self.split in HOLDS_VOC_VAL:
+            warnings.warn(
+                f"SBD {self.split} holds pictures of VOC 2012's val: to test on that, train on SBD's train_noval or "
+                "VOC's trainaug instead",
+                stacklevel=2,
+            )

@@ -1,0 +1,221 @@
+"""PASCAL VOC 2012, segmentation: objects of 20 kinds on a background, 1464 pictures for training, 1449 for validation.
+
+The ids follow the alphabet (aeroplane 1 to tvmonitor 20), not the groups that the web page shows. Masks are PNGs with a
+palette, whose indices are the ids; converted to colours or grey they are lost. 255, the border around every object and
+what was too hard to label, is ignored.
+
+`trainaug` is no official split but the one that most published results are trained on: 10582 pictures, VOC's train and
+those of SBD (Hariharan et al. 2011) without VOC's val. Pictures of train keep VOC's own masks, which have borders, the
+other 9118 have SBD's, which have none. mmsegmentation chooses likewise; older ports of DeepLab take every mask from
+SegmentationClassAug. Its files are made by others from SBD; with `sbd_root` the split is made here from the official
+downloads of both.
+
+Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test pictures: from the
+evaluation server, after registration; their masks are not public)
+
+Licence: annotations free for research; pictures under the terms of Flickr.
+
+Cite: M. Everingham, L. Van Gool, C. K. I. Williams, J. Winn, A. Zisserman, "The PASCAL Visual Object Classes (VOC)
+Challenge", IJCV 88(2), 2010.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.official.sbd import SBD, read_sbd_mask
+from seg_datasets.reading.archives import Archive
+from seg_datasets.reading.base import Edition, OfficialDataset
+from seg_datasets.reading.layout import Layout, Part, read_listing
+from seg_datasets.reading.pairs import Pair, Reading, check_root, read_mask
+
+__all__ = ["VOC"]
+
+TREE = """\
+VOCdevkit/VOC2012/                          root (or a folder above it)
+  JPEGImages/2007_000032.jpg
+  SegmentationClass/2007_000032.png         masks: 0 background, 1..20 objects, 255 ignored
+  ImageSets/Segmentation/train.txt, val.txt, trainval.txt
+  ImageSets/Segmentation/test.txt           comes with the test pictures; no masks
+for trainaug, unless sbd_root is given:
+  SegmentationClassAug/2008_000002.png      masks made from SBD
+  ImageSets/Segmentation/trainaug.txt       or aug.txt: the pictures that are not in train.txt
+"""
+SITE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"
+SOURCE = (
+    f"get VOCtrainval_11-May-2012.tar from {SITE}/ (test: the test pictures from http://host.robots.ox.ac.uk:8080/, "
+    "after registration)"
+)
+AUGMENTED_SOURCE = (
+    "give the folder of SBD as sbd_root, or make SegmentationClassAug and ImageSets/Segmentation/trainaug.txt from it "
+    "as mmsegmentation's tools/dataset_converters/voc_aug.py does"
+)
+PICTURES = ("JPEGImages/*.jpg",)
+LISTS = "ImageSets/Segmentation"
+
+
+def _part(split: str, masks: str = "SegmentationClass/*.png") -> Part:
+    return Part(images=PICTURES, masks=(masks,) if masks else (), listing=f"{LISTS}/{split}.txt", needs_listing=True)
+
+
+@dataclass(frozen=True)
+class VOCLayout(Layout):
+    """VOC's layout, in which the masks of trainaug come from two places.
+
+    Attributes:
+        sbd_root: folder of SBD with the masks that VOC lacks; None where SegmentationClassAug has them.
+    """
+
+    sbd_root: str | os.PathLike[str] | None = None
+
+    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> list[Pair]:
+        """Returns the files of a split, sorted by key; see `Layout`."""
+        if split != "trainaug":
+            return super().find(root, split, missing)
+        find = self._find_in_sbd if self.sbd_root is not None else self._find_in_aug
+        return sorted(find(root, missing), key=lambda pair: pair.image.name)
+
+    def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
+        """Returns what trainaug.txt lists, or train.txt and aug.txt together."""
+        names, train, extra = (self._names(root, name) for name in ("trainaug", "train", "aug"))
+        if not names:
+            if not (train and extra):
+                remedy = AUGMENTED_SOURCE if train else f"{SOURCE}; then {AUGMENTED_SOURCE}"
+                raise DatasetNotFoundError(
+                    f"VOC trainaug: no {LISTS}/trainaug.txt, nor aug.txt beside train.txt, in {root} or below it in "
+                    f"{', '.join(filter(None, self.prefixes))}. trainaug is no official split. Remedy: {remedy}"
+                )
+            names = train | extra
+        folders = [check_root(root, self.dataset) / prefix for prefix in self.prefixes]
+        own = names & train & {path.stem for folder in folders for path in folder.glob("SegmentationClass/*.png")}
+        return [
+            *self._find_named(root, own, ("SegmentationClass/*.png",), SOURCE, missing),
+            *self._find_named(root, names - own, ("SegmentationClassAug/*.png",), AUGMENTED_SOURCE, missing),
+        ]
+
+    def _find_in_sbd(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
+        """Returns VOC's train, and what SBD has besides without VOC's val."""
+        pairs, val = super().find(root, "train", missing), self._names(root, "val")
+        if not val:
+            raise DatasetNotFoundError(
+                f"VOC trainaug: no {LISTS}/val.txt in {root}, which says what must be left out of SBD. Remedy: {SOURCE}"
+            )
+        masks = self._sbd_masks(missing)
+        names = masks.keys() - val - {pair.image.stem for pair in pairs}
+        return pairs + [
+            Pair(found.image, masks[found.image.stem]) for found in self._find_named(root, names, (), SOURCE, missing)
+        ]
+
+    def _sbd_masks(self, missing: str) -> dict[str, Path]:
+        assert self.sbd_root is not None
+        sbd = replace(SBD.edition.layout, archives=())  # so that no message says that they will be downloaded
+        try:
+            pairs = [pair for split in ("train", "val") for pair in sbd.find(self.sbd_root, split, missing)]
+        except (DatasetNotFoundError, InvalidArgumentError) as error:
+            raise type(error)(f"VOC trainaug, sbd_root taken as the root of SBD: {error}") from None
+        return {pair.mask.stem: pair.mask for pair in pairs if pair.mask is not None}
+
+    def _find_named(
+        self, root: str | os.PathLike[str], names: set[str], masks: tuple[str, ...], source: str, missing: str
+    ) -> list[Pair]:
+        if not names:
+            return []
+        part = Part(PICTURES, masks, keys=tuple(names))
+        plain = Layout(self.dataset, source, self.tree, {"trainaug": part}, examples={}, prefixes=self.prefixes)
+        return plain.find(root, "trainaug", missing)
+
+    def _names(self, root: str | os.PathLike[str], split: str) -> set[str]:
+        path = self.locate(root, f"{LISTS}/{split}.txt")
+        return set() if path is None else read_listing(path)
+
+
+def _read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
+    return read_sbd_mask(path) if path.suffix == ".mat" else read_mask(path, reading)
+
+
+LAYOUT = VOCLayout(
+    dataset="VOC",
+    source=SOURCE,
+    tree=TREE,
+    parts={
+        "train": _part("train"),
+        "val": _part("val"),
+        "test": _part("test", masks=""),
+        "trainval": _part("trainval"),
+        "trainaug": _part("trainaug", masks="SegmentationClassAug/*.png"),
+    },
+    examples={
+        "train": ("2007_000032", "2007_000039"),
+        "val": ("2007_000033",),
+        "test": ("2008_000006",),
+        "trainval": ("2007_000032", "2007_000033", "2007_000039"),
+        # those of SBD's examples too, so that invented trees of both make a trainaug
+        "trainaug": ("2007_000032", "2007_000039", "2008_000002", "2008_000003", "2008_000033"),
+    },
+    prefixes=("", "VOC2012", "VOCdevkit/VOC2012"),
+    top="VOCdevkit/VOC2012",
+    archives=(
+        Archive(
+            f"{SITE}/VOCtrainval_11-May-2012.tar",
+            "md5:6cd6e144f989b92b3379bac3b3de84fd",
+            splits=("train", "val", "trainval", "trainaug"),
+            provides="JPEGImages",
+        ),
+    ),
+)
+
+
+class VOC(OfficialDataset):
+    """VOC 2012's pictures with 20 kinds of objects and the background; borders (255) are ignored.
+
+    The lists in `ImageSets/Segmentation` decide which pictures belong to a split. Test pictures come with the mask
+    None. `trainaug` joins VOC's train with the pictures of SBD outside of VOC's val: a picture of `train.txt` has VOC's
+    own mask where `SegmentationClass` has one, any other the mask in `SegmentationClassAug`, or SBD's.
+
+    Arguments, attributes and errors are those of `OfficialDataset`, and one more.
+
+    Args:
+        sbd_root: the folder of SBD (see `SBD`): trainaug is then made from its files, which scipy reads, and needs
+            neither `SegmentationClassAug` nor lists of others. The other splits do not look at it. `download` does not
+            fetch SBD; `SBD(sbd_root, download=True)` does.
+    """
+
+    edition = Edition(
+        layout=LAYOUT,
+        classes="VOC",
+        label_map=LabelMap.identity(21, 255),
+        mask_reader=_read_mask,
+    )
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        sbd_root: str | os.PathLike[str] | None = None,
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        if sbd_root is not None:
+            self.edition = replace(self.edition, layout=replace(LAYOUT, sbd_root=sbd_root))
+        super().__init__(
+            root,
+            split,
+            transforms,
+            label_set=label_set,
+            missing=missing,
+            download=download,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )

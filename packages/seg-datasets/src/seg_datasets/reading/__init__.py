@@ -1,0 +1,1 @@
+"""How the files of a dataset are found, paired and read."""

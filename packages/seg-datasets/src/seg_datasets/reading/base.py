@@ -1,0 +1,125 @@
+"""What the data sets in their official layouts share: a layout, a label map, a label set, and the arguments."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.conversion import label_map_between
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_datasets.reading.archives import fetch_archives
+from seg_datasets.reading.layout import Layout
+from seg_datasets.reading.paired import PairedDataset
+from seg_datasets.reading.pairs import MaskReader, Reading, check_root
+
+__all__ = ["Edition", "OfficialDataset"]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """One version of a data set: its files and what they mean.
+
+    Attributes:
+        layout: where the files lie.
+        classes: the label set, or its name.
+        label_map: raw ids of the masks -> ids of `classes`.
+        mask_reader: returns the raw ids of a mask file that is no index image.
+    """
+
+    layout: Layout
+    classes: str | DatasetMetadata
+    label_map: LabelMap
+    mask_reader: MaskReader | None = None
+
+
+class OfficialDataset(PairedDataset):
+    """A data set in its official layout.
+
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignored value. A split
+    without masks gives (image, None). Pictures and masks are paired by name and sorted.
+
+    A subclass has an `edition`; where options choose between several, it sets the instance's before it calls this
+    `__init__`, and lists all of them in `editions`.
+
+    Args:
+        root: the unpacked folder, or one above it.
+        split: `"train"`, `"val"`, `"test"`, or what the layout has besides; the official names are known too.
+        transforms: called as `transforms(image, mask)`; its result is the sample.
+        label_set: name of a label set that the classes are converted to (see `seg_core.labels.conversion`); the
+            dataset's own if None.
+        missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
+        download: whether to fetch and unpack the archives into `root` where the split is not there yet.
+        orientation: `"stored"` takes images as their pixels lie in the file, as the official masks were made; `"apply"`
+            turns them as their EXIF, XMP or TIFF tag says. A mask with such a tag is an error.
+        max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
+
+    Attributes:
+        metadata: names and colours of the classes.
+        split: as given, an alias resolved.
+        label_map: raw ids of the masks -> train ids of `metadata`.
+
+    Raises:
+        InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
+        UnknownNameError: if the classes cannot be converted to `label_set`.
+        DatasetNotFoundError: if the files are not there, or a partner is missing.
+        CorruptFileError, WriteError: if an archive cannot be fetched or unpacked; the first also when a sample is read,
+            if a file is damaged, too large, or of a kind that is not read.
+        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+    """
+
+    edition: Edition
+    editions: ClassVar[Mapping[str, Edition]] = MappingProxyType({})
+    remedy: ClassVar[str] = (
+        "the official masks hold nothing else: unpack the archive again, or read masks of another make with "
+        "FolderDataset"
+    )
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        transforms: Callable[..., Any] | None = None,
+        *,
+        label_set: str | None = None,
+        missing: str = "error",
+        download: bool = False,
+        orientation: str = "stored",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        reading = Reading(orientation, max_pixels)
+        layout, label_map = self.edition.layout, self.edition.label_map
+        metadata, name = resolve_metadata(self.edition.classes), layout.split_name(split)
+        if label_set is not None and label_set != metadata.name:
+            label_map = label_map.then(label_map_between(metadata, label_set))
+            metadata = resolve_metadata(label_set)
+        if download:
+            _download(layout, root, name)
+        self.root = check_root(root, layout.dataset)
+        pairs = layout.find(root, name, missing)
+        super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader, reading)
+
+    @classmethod
+    def split_names(cls) -> tuple[str, ...]:
+        """Returns every name that `split` may have in one edition or another, official aliases included."""
+        layouts = [edition.layout for edition in (cls.editions.values() or (cls.edition,))]
+        return tuple(dict.fromkeys(name for layout in layouts for name in (*layout.parts, *layout.aliases)))
+
+
+def _download(layout: Layout, root: str | os.PathLike[str], split: str) -> None:
+    if not isinstance(root, str | os.PathLike):
+        raise InvalidArgumentError(f"{layout.dataset}: root must be the path of a folder to download to, got {root!r}")
+    folder = Path(root).expanduser()
+    if not layout.archives:
+        raise InvalidArgumentError(
+            f"{layout.dataset} cannot be downloaded for you: {layout.source}, and give the unpacked folder as root "
+            "without download=True"
+        )
+    try:
+        layout.find(folder, split)
+    except DatasetNotFoundError:
+        fetch_archives(layout.archives, folder, split, prefixes=layout.prefixes)

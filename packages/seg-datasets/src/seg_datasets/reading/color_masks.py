@@ -1,0 +1,133 @@
+"""Masks that hold a colour per pixel, turned into ids by exact match."""
+
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.files.images import ids_of
+from seg_datasets.reading.pairs import Reading, load_mask
+
+__all__ = ["UNKNOWN", "ColorReader"]
+
+UNKNOWN = 254
+"""The id of pixels whose colour stands for nothing; a label map sends it to what is ignored."""
+
+ON_UNKNOWN = ("warn", "error")
+
+_BAND_HEIGHT = 256  # rows at once: the steps between stay in the cache, and official masks reach 13000x13000 pixels
+_MOST_NAMED = 5
+
+
+class ColorReader:
+    """Reads masks whose colours stand for classes, and index masks of the same ids.
+
+    Called with the path of a mask it returns ids uint8 (H, W). A colour counts only if all three channels are equal to
+    those of a class: blends at edges, as resizing and lossy formats leave them, are no class.
+
+    Grey pictures hold ids. So do palette pictures, unless the colours that they use are those of classes: programs that
+    make PNG files smaller turn a picture of few colours into one with a palette, in any order.
+
+    Args:
+        colors: id -> (red, green, blue); ids up to 253, colours all different.
+        unknown: what to do about other colours: `"warn"` names the file, the colours and how many pixels have them, and
+            gives these the id `UNKNOWN`; `"error"` raises.
+
+    Raises:
+        InvalidArgumentError: if `unknown` is something else.
+    """
+
+    def __init__(self, colors: Mapping[int, tuple[int, int, int]], unknown: str = "warn") -> None:
+        if unknown not in ON_UNKNOWN:
+            raise InvalidArgumentError(
+                f"unknown_colors must be 'warn' (ignore their pixels, with a warning) or 'error', got {unknown!r}"
+            )
+        assert all(0 <= index < UNKNOWN for index in colors), "the ids from 254 on are taken"
+        assert len(set(colors.values())) == len(colors), "two ids of one colour cannot be told apart"
+        self.colors = dict(colors)
+        self.unknown = unknown
+
+    def __call__(self, path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
+        """Returns the ids of a mask, uint8 (H, W); uint16 where an index mask has more than 8 bits.
+
+        Raises:
+            CorruptFileError: if the file is not a readable mask, or holds an unknown color and that is an error.
+            DatasetNotFoundError: if the file is gone.
+        """
+        mask = load_mask(path, reading)
+        picture = mask.image
+        if picture.mode not in ("RGB", "RGBA", "P") or (picture.mode == "P" and not self._has_class_palette(picture)):
+            return ids_of(mask)
+        if picture.mode != "RGB":
+            picture = picture.convert("RGBA").convert("RGB")  # the way of palettes with transparency
+        ids = self._decode(picture)
+        if ids.max(initial=0) == UNKNOWN:
+            self._complain(path, np.asarray(picture)[ids == UNKNOWN], ids.size)
+        return ids
+
+    def _has_class_palette(self, picture: Image.Image) -> bool:
+        """Returns whether the palette entries that a picture uses are colours of classes, all different."""
+        values = picture.getpalette() or []
+        entries = list(zip(values[::3], values[1::3], values[2::3], strict=True))
+        used = [index for index, count in enumerate(picture.histogram()) if count]
+        if used[-1] >= len(entries) or (len(entries) > 1 and len(set(entries)) == 1):
+            return False  # no palette worth the name: all black, where indices were written without one
+        colors = {entries[index] for index in used}
+        return len(colors) == len(used) and colors <= set(self.colors.values())
+
+    def _decode(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
+        """Returns the ids (H, W) of an RGB picture.
+
+        Per channel a table gives the place of a value among those that occur, so that the sum of the three, a byte,
+        tells the colours apart. Pillow's tables and sums are several times as fast as indexing in numpy.
+        """
+        ids = np.empty((picture.height, picture.width), np.uint8)
+        for top in range(0, picture.height, _BAND_HEIGHT):
+            bottom = min(top + _BAND_HEIGHT, picture.height)
+            places = picture.crop((0, top, picture.width, bottom)).point(self._channel_tables)
+            codes = places.convert("L", (1, 1, 1, 0))  # red + green + blue
+            ids[top:bottom] = np.asarray(codes.point(self._ids))
+        return ids
+
+    @cached_property
+    def _channel_tables(self) -> list[int]:
+        """For each channel and value the value's summand of a pixel's code; 0 where no class has the value."""
+        tables, weight = [], 1
+        for channel in range(3):
+            values = sorted({color[channel] for color in self.colors.values()})
+            table = [0] * 256
+            for place, value in enumerate(values, start=1):
+                table[value] = place * weight
+            tables += table
+            weight *= len(values) + 1
+        assert weight <= 256, "a code must fit into a byte: too many different channel values"
+        return tables
+
+    @cached_property
+    def _ids(self) -> list[int]:
+        """Id of each code."""
+        table = [UNKNOWN] * 256
+        for index, color in self.colors.items():
+            table[sum(self._channel_tables[256 * channel + value] for channel, value in enumerate(color))] = index
+        return table
+
+    def _complain(self, path: Path, pixels: npt.NDArray[np.uint8], size: int) -> None:
+        """Warns about or raises an error for the unknown colours `pixels` (N, 3) of a mask of `size` pixels."""
+        packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        found, counts = np.unique(packed, return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
+        named = ", ".join(
+            f"rgb {color >> 16},{color >> 8 & 255},{color & 255} ({count} pixel{'s' if count > 1 else ''})"
+            for color, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)
+        )
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        text = f"mask {path} has colours that stand for no class, in {len(pixels)} of {size} pixels: {named}{more}"
+        if self.unknown == "error":
+            raise CorruptFileError(f"{text}; restore the file, or ignore such pixels with unknown_colors='warn'")
+        warnings.warn(f"{text}; they are ignored", stacklevel=4)

@@ -1,0 +1,73 @@
+"""What data sets of pictures and masks in files share, once they have found their pairs."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.metadata import DatasetMetadata
+from seg_datasets.reading.pairs import MaskReader, Pair, Reading, read_pair
+
+__all__ = ["PairedDataset"]
+
+
+class PairedDataset(Dataset[Any]):
+    """Pictures with their masks, read when asked for.
+
+    Args:
+        pairs: the files, in the order of the samples.
+        metadata: names and colours of the classes.
+        split: which part of the data set this is.
+        label_map: raw ids of the masks -> train ids.
+        remedy: what to do about a mask with other ids, for the message.
+        transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
+            RGB, and mask (H, W), uint8 where the ids fit, else int32, or None where there is no mask.
+        mask_reader: returns the raw ids of a mask file; `seg_datasets.reading.pairs.read_mask` if None. Workers need a
+            copy, so it must be picklable.
+        reading: how files are read: orientation and largest size; None takes the defaults.
+
+    Attributes:
+        metadata, split, transforms, label_map, mask_reader, reading: as given.
+        root: folder of the dataset, which the digest of its files is relative to; None where a subclass sets none.
+    """
+
+    root: Path | None = None
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        metadata: DatasetMetadata,
+        split: str,
+        label_map: LabelMap,
+        remedy: str,
+        transforms: Callable[..., Any] | None,
+        mask_reader: MaskReader | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.metadata = metadata
+        self.split = split
+        self.transforms = transforms
+        self.label_map = label_map
+        self._pairs = pairs
+        self._remedy = remedy
+        self.mask_reader = mask_reader
+        self.reading = reading or Reading()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Any:
+        """Returns sample `index`: (image, mask), or what `transforms` makes of them.
+
+        Raises:
+            CorruptFileError: if a file is damaged or too large, or image and mask differ in size.
+            LabelOutOfRangeError: if the mask holds an id that the label map does not list.
+        """
+        image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader, self.reading)
+        return (image, mask) if self.transforms is None else self.transforms(image, mask)
+
+    def file_names(self, index: int) -> tuple[str, ...]:
+        """Returns the paths of picture and mask of sample `index`."""
+        return self._pairs[index].names()

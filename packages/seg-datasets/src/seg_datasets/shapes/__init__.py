@@ -1,0 +1,1 @@
+"""Shapes, a dataset that is drawn on the fly."""

@@ -1,0 +1,1 @@
+"""From a name and options to a network."""

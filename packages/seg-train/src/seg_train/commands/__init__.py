@@ -1,0 +1,1 @@
+"""The commands `seg train`, `seg eval` and `seg config`."""

@@ -1,0 +1,86 @@
+"""`seg config`: begins, shows and checks configs."""
+
+import argparse
+from pathlib import Path
+
+from seg_core.command import Command
+from seg_core.errors import ConfigError, WriteError
+
+__all__ = ["CONFIG"]
+
+_EPILOG = """\
+examples:
+  seg config init run.toml --model pidnet_s --data CityscapesClass
+  seg config check run.toml
+  seg config show run.toml -s optimizer.params.lr=0.002      all values, and where each is from
+  seg config schema > config.schema.json                     for editors that check TOML files
+"""
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = actions.add_parser("init", help="write a config to begin with")
+    init.add_argument("file", nargs="?", default="run.toml", metavar="FILE", help="where to; run.toml unless told")
+    init.add_argument("--model", default="enet", metavar="NAME", help="a name from `seg models`; enet unless told")
+    init.add_argument(
+        "--data", default="FolderDataset", metavar="NAME", help="a name from `seg datasets`; FolderDataset unless told"
+    )
+    for name, text in (
+        ("show", "print all values of a config, and where each is from"),
+        ("check", "look for mistakes; nothing is built"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("config", metavar="CONFIG", help="config of a run, a TOML file")
+        action.add_argument(
+            "-s",
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override a key of the config; may be repeated",
+        )
+    actions.add_parser("schema", help="print the JSON Schema of configs")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from seg_train.config.json_schema import json_schema
+    from seg_train.config.load import load_with_origins
+    from seg_train.config.show import as_toml
+
+    if arguments.action == "init":
+        _init(Path(arguments.file), arguments.model, arguments.data)
+    elif arguments.action == "schema":
+        import json
+
+        print(json.dumps(json_schema(), indent=2))
+    else:
+        try:
+            config, origins = load_with_origins(arguments.config, arguments.set)
+        except ConfigError as error:
+            if arguments.action == "show":
+                raise
+            print(error)
+            return 1
+        if arguments.action == "show":
+            print(as_toml(config.to_dict(), origins), end="")
+        else:
+            print(f"{arguments.config}: no mistakes found")
+    return 0
+
+
+def _init(path: Path, model: str, dataset: str) -> None:
+    from seg_core.files.atomic import write_text
+    from seg_train.config.show import starting_config
+
+    if path.exists():
+        raise WriteError(f"{path} is there already; give another name, so that nothing is lost")
+    write_text(path, starting_config(model, dataset, str(path)))
+    print(f"wrote {path}; look through it, then: seg config check {path}")
+
+
+CONFIG = Command(
+    configure=_configure,
+    run=_run,
+    description="Begins, shows and checks configs of `seg train`.",
+    epilog=_EPILOG,
+)

@@ -1,0 +1,168 @@
+"""Rare-class sampling: pictures and windows by class, so that a class of few pixels is seen as often as its rank asks.
+
+Source: L. Hoyer, D. Dai, L. Van Gool, "DAFormer: Improving Network Architectures and Training Strategies for
+Domain-Adaptive Semantic Segmentation", CVPR 2022, arXiv:2111.14887, section 3.2. For each sample a class c is drawn
+with the probability
+
+    P(c) = exp((1 - f_c) / T) / sum over c' of exp((1 - f_c') / T),
+
+f_c the share of the class among all pixels and T the temperature, then a picture that holds it, then windows until one
+shows enough of it.
+
+Differs from the paper:
+
+- f_c is the share among the pixels that have a class, as in the authors' code; ignored pixels count nowhere.
+- `min_pixels` stands for two numbers of the authors' code, 3000 pixels for a picture and half as many for its window. A
+  class that no picture holds so much of is drawn from all pictures that hold it.
+- If no window shows enough, the one that shows most is taken, not the last.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.interfaces import SegmentationDataset
+from seg_core.randomness import sample_seed
+from seg_train.data.batches import ClassWindow, PlannedSample, check_ids
+
+__all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
+
+
+def count_pixels_per_image(
+    dataset: SegmentationDataset, progress: Callable[[int, int], object] | None = None
+) -> Tensor:
+    """Returns the pixels of each class in each picture: int64 (pictures, K); ignored pixels count nowhere.
+
+    One picture at a time is in memory.
+
+    Args:
+        dataset: of pictures with masks.
+        progress: called with the number of pictures done and their total after each picture.
+
+    Raises:
+        InvalidArgumentError: if a sample has no mask.
+        LabelOutOfRangeError: if a mask holds an id that is neither a class nor the ignored value.
+    """
+    metadata = dataset.metadata
+    counts = torch.zeros((len(dataset), metadata.num_classes), dtype=torch.int64)
+    for index in range(len(dataset)):
+        mask = dataset[index][1]
+        if mask is None:
+            files = ", ".join(map(str, dataset.file_names(index)))
+            raise InvalidArgumentError(
+                f"sample {index} ({files}) has no mask; rare-class sampling needs a split that has masks"
+            )
+        check_ids(mask, dataset, index)
+        ids = mask.as_subclass(Tensor).cpu().numpy()
+        known = ids[ids != metadata.ignore_index]
+        counts[index] = torch.from_numpy(np.bincount(known, minlength=metadata.num_classes))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return counts
+
+
+def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:
+    """Returns the probability that a class is drawn, see the formula above: float64 (K,), sum 1.
+
+    Args:
+        pixels: integer (K,), pixels of each class. A class without any is never drawn.
+        temperature: above 0. The lower, the more the rare classes are preferred; infinity draws all alike.
+
+    Raises:
+        InvalidArgumentError: if `temperature` is not allowed, or no pixel has a class.
+    """
+    if not temperature > 0:
+        raise InvalidArgumentError(f"temperature must be above 0, got {temperature}")
+    total = int(pixels.sum())
+    if not total:
+        raise InvalidArgumentError("no pixel has a class, so there is nothing to draw classes by; check the masks")
+    shares = pixels.double() / total
+    return ((1 - shares) / temperature).masked_fill(pixels == 0, -math.inf).softmax(0)
+
+
+class RareClassSampling:
+    """Plans epochs in which each sample is drawn by a class.
+
+    Args:
+        counts: int64 (pictures, K), see `count_pixels_per_image`.
+        temperature: see `class_probabilities`.
+        min_pixels: of the class that a picture and a window should hold. Pictures that hold less are drawn only for a
+            class that none holds so much of. 0 asks nothing of the window.
+        attempts: windows to draw for a sample at most.
+
+    Attributes:
+        probabilities: float64 (K,), of drawing each class.
+
+    Warns:
+        UserWarning: if a class occurs in no picture; it is never drawn.
+
+    Raises:
+        InvalidArgumentError: if an argument is not allowed, or no pixel has a class.
+    """
+
+    def __init__(
+        self, counts: Tensor, *, temperature: float = 0.01, min_pixels: int = 1500, attempts: int = 10
+    ) -> None:
+        if counts.ndim != 2 or counts.is_floating_point() or bool((counts < 0).any()):
+            raise InvalidArgumentError(
+                f"counts must be pixels per picture and class, integers of at least 0, got {counts.dtype} of shape "
+                f"{tuple(counts.shape)}; see count_pixels_per_image"
+            )
+        if min_pixels < 0:
+            raise InvalidArgumentError(f"min_pixels must be at least 0, got {min_pixels}")
+        if attempts < 1:
+            raise InvalidArgumentError(f"attempts must be at least 1, got {attempts}")
+        pixels = counts.sum(0)
+        self.probabilities = class_probabilities(pixels, temperature)
+        self._length = len(counts)
+        self._pictures = [_holders(counts[:, class_id], min_pixels) for class_id in range(counts.shape[1])]
+        self._windows = [ClassWindow(class_id, min_pixels, attempts) for class_id in range(counts.shape[1])]
+        absent = (pixels == 0).nonzero().flatten().tolist()
+        if absent:
+            warnings.warn(
+                f"classes {', '.join(map(str, absent))} occur in no picture; rare-class sampling never draws them",
+                stacklevel=2,
+            )
+
+    def plan(
+        self, batch_size: int, seed: int, epoch: int, rank: int = 0, num_processes: int = 1
+    ) -> list[list[PlannedSample]]:
+        """Returns the batches of one epoch: as many as without rare-class sampling, drawn with replacement.
+
+        Args:
+            batch_size: samples of one step over all processes, a multiple of `num_processes`.
+            seed: of the run.
+            epoch: counted from 0.
+            rank: of this process, which gets its share of each batch.
+            num_processes: how many share a batch.
+        """
+        length = self._length - self._length % batch_size
+        generator = torch.Generator().manual_seed(sample_seed(seed, epoch))
+        # for each place one number that chooses the class, and one that chooses the picture
+        class_draws, picture_draws = torch.rand((2, length), dtype=torch.float64, generator=generator)
+        present = self.probabilities.nonzero().flatten()
+        bounds = self.probabilities[present].cumsum(0)
+        # the last bound may miss 1 by a rounding error
+        chosen = torch.searchsorted(bounds, class_draws, right=True).clamp_(max=len(present) - 1)
+        classes = present[chosen].tolist()
+        samples = [
+            PlannedSample(self._pictures[c][int(draw * len(self._pictures[c]))], place, self._windows[c])
+            for place, (c, draw) in enumerate(zip(classes, picture_draws.tolist(), strict=True))
+        ]
+        share = batch_size // num_processes
+        starts = range(rank * share, length, batch_size)
+        return [samples[start : start + share] for start in starts]
+
+
+def _holders(pixels: Tensor, min_pixels: int) -> list[int]:
+    """Returns the pictures with at least `min_pixels` of a class; where there is none, all that hold it."""
+    enough = pixels >= max(min_pixels, 1)
+    if not bool(enough.any()):
+        enough = pixels > 0
+    indices: list[int] = enough.nonzero().flatten().tolist()
+    return indices

@@ -1,0 +1,175 @@
+"""Checkpoints: everything a run needs to go on exactly where it was, written whole or not at all.
+
+They hold plain containers and tensors only, so `torch.load(weights_only=True)` reads them. The file is a zip archive
+with a checksum of each part; a damaged one is refused by name.
+"""
+
+import os
+import pickle
+import random
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from seg_core.errors import CorruptFileError, WriteError
+from seg_core.files.atomic import atomic_path
+
+__all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
+
+_FORMAT = "seg-checkpoint"
+_FORMAT_VERSION = 3
+# 2 has no list of training files, no class names, and a config in keys of its time
+_READ_VERSIONS = (2, 3)
+_STEP_FILE = re.compile(r"step_(\d+)\.pt")
+
+
+class Checkpoints:
+    """The checkpoints of a run: `step_00000120.pt` and those before it, `last.pt`, `best.pt`.
+
+    `last.pt` is another name of the newest one, and `best.pt` of the one with the best score, so they take no space
+    (but for file systems without hard links).
+
+    Args:
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last = folder / "last.pt"
+        self.best = folder / "best.pt"
+
+    def save(self, content: Mapping[str, Any], step: int, *, is_best: bool, keep: int) -> None:
+        """Writes a checkpoint; those of earlier steps than the `keep` last ones are removed once it is safe.
+
+        Raises:
+            WriteError: if it cannot be written; those before it are as they were.
+        """
+        path = self.folder / f"step_{step:08}.pt"
+        if is_best:
+            # before `last`, so that what the last one says of the best one is always true
+            save_checkpoint(self.best, content)
+            _link(self.best, path)
+        else:
+            save_checkpoint(path, content)
+        _link(path, self.last)
+        for old in self._by_step()[:-keep]:
+            old.unlink(missing_ok=True)
+
+    def sound_before(self, path: Path) -> Path | None:
+        """Returns the newest checkpoint other than `path` that can be read, or None."""
+        for candidate in [*reversed(self._by_step()), self.best]:
+            if not candidate.is_file() or (path.exists() and candidate.samefile(path)):
+                continue
+            try:
+                load_checkpoint(candidate)
+            except CorruptFileError:
+                continue
+            return candidate
+        return None
+
+    def go_on_from(self, path: Path, step: int) -> None:
+        """Makes `path` the last one.
+
+        Newer ones get `.superseded` behind their names, so that none is taken for it; where `path` was the last one
+        anyway, they are removed: the run was killed before they were.
+        """
+        is_last = self.last.exists() and self.last.samefile(path)
+        for other in self._by_step():
+            if int(_STEP_FILE.fullmatch(other.name)[1]) <= step or other.samefile(path):  # type: ignore[index]
+                continue
+            if is_last:
+                other.unlink()
+            else:
+                other.replace(other.with_name(f"{other.name}.superseded"))
+        if not is_last:
+            _link(path, self.last)
+
+    def _by_step(self) -> list[Path]:
+        found = [(m, p) for p in self.folder.glob("step_*.pt") if (m := _STEP_FILE.fullmatch(p.name))]
+        return [path for _, path in sorted(found, key=lambda item: int(item[0][1]))]
+
+
+def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes `content` atomically: a full disk or a killed process leaves the former file as it was.
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            torch.save({"format": _FORMAT, "format_version": _FORMAT_VERSION, **content}, temporary)
+        except RuntimeError as error:  # what torch's own writer raises on a full disk
+            raise WriteError(
+                f"cannot write {path}: {str(error).splitlines()[0]}; check the free space of its disk. The checkpoint "
+                "before it is untouched"
+            ) from error
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the content of a checkpoint, tensors on the CPU.
+
+    Raises:
+        CorruptFileError: if the file is damaged or no checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CorruptFileError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CorruptFileError(f"{path} is damaged or no checkpoint ({reason})") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
+    if content["format_version"] not in _READ_VERSIONS:
+        raise CorruptFileError(
+            f"{path} has format version {content['format_version']}, the installed seg-train reads "
+            f"{' and '.join(map(str, _READ_VERSIONS))}; "
+            "resume it with the version of seg-train that wrote it"
+        )
+    return content
+
+
+def get_random_state() -> dict[str, Any]:
+    """Returns the states of the default generators, as plain values: torch's on every device, numpy's, Python's."""
+    version, numbers, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what other libraries draw from
+    cuda = [state.cpu() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else []
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": cuda,
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), int(place), int(has_gauss), float(cached)],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Sets what `get_random_state` gave; devices that are no longer there are left out."""
+    torch.set_rng_state(state["cpu"])
+    for device, device_state in enumerate(state["cuda"]):
+        if device < torch.cuda.device_count():
+            torch.cuda.set_rng_state(device_state, device)
+    if state["mps"] is not None and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, place, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002
+
+
+def _link(path: Path, name: Path) -> None:
+    """Gives a file a second name, or where the file system has no such thing, copies it; whole or not at all."""
+    with atomic_path(name) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)

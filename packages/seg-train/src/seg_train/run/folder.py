@@ -1,0 +1,300 @@
+"""The folder of a run: its name, what says how it was made, and which one a resumed run goes on in.
+
+<paths.output>/<name>/
+config.toml            the config as used; `format` says of which version its keys are
+environment.json       versions and machine
+class_weights.json     counted once
+pixel_counts.npy       counted once, where samples are drawn by class
+metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
+checkpoints/           step_00000120.pt and those before it, last.pt, best.pt
+model.pt               model file of the last evaluation; model_ema.pt of the moving average, model_best.pt of the best
+plots/ confusion/ snapshots/
+nonfinite_loss.json    files of the batch that ended the run, where that happened
+.lock, .lock.json      held while a process uses the folder, and by whom
+"""
+
+import contextlib
+import json
+import os
+import platform
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+
+from seg_core.errors import ConfigError, CorruptFileError, UsageError
+from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
+from seg_train.config.files import read_tables
+from seg_train.config.load import load_config
+from seg_train.config.migrate import CONFIG_FORMAT
+from seg_train.config.schema import TrainConfig
+from seg_train.run.checkpoint import Checkpoints
+from seg_train.run.lock import LOCK_FILES, check_unlocked, locked
+
+__all__ = ["RunFolder", "describe_environment", "find_run", "find_weights", "new_run_path"]
+
+
+class RunFolder:
+    """The paths of one run.
+
+    Args:
+        path: of the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.class_weights = self.path / "class_weights.json"
+        self.pixel_counts = self.path / "pixel_counts.npy"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
+        self.model = self.path / "model.pt"
+        self.model_ema = self.path / "model_ema.pt"
+        self.model_best = self.path / "model_best.pt"
+        self._last_seen = _identity(self.checkpoints.last)
+        self._was_claimed = False
+
+    @contextlib.contextmanager
+    def claim(self, *, new: bool) -> Iterator[None]:
+        """Keeps other processes from using the folder while the block runs.
+
+        Temporary files that a killed process left are removed.
+
+        Args:
+            new: whether a run starts in it, and does not resume one.
+
+        Raises:
+            RunLockedError: if another process uses it.
+            UsageError: if another one used it since this object was made, so that what was read is no longer so.
+            WriteError: if it cannot be written.
+        """
+        with locked(self.path):
+            if not self._was_claimed:
+                if new:
+                    self._check_empty()
+                elif self._last_seen != _identity(self.checkpoints.last):
+                    raise UsageError(
+                        f"another process has gone on with the run in {self.path} since its checkpoint was read; "
+                        f"resume it again: seg train --resume {self.path}"
+                    )
+            self._was_claimed = True
+            remove_leftovers(self.path)
+            yield
+
+    def create(self, config: TrainConfig, environment: dict[str, Any]) -> None:
+        """Makes the folder with the config and the environment in it.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        self._write_config(config.to_dict())
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def update_config(self, length: Mapping[str, Any]) -> None:
+        """Writes the config of a resumed run: in today's keys, with the length that the run has now.
+
+        Everything else stays as the run was started with it. The file is not touched where nothing has changed.
+
+        Args:
+            length: `epochs` or `steps` of the run.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        if not self.config.is_file():
+            return
+        former = self.config.read_bytes()
+        tables = read_tables(self.config, stored=True).values
+        kept = {k: v for k, v in tables.get("trainer", {}).items() if k not in ("epochs", "steps")}
+        tables["trainer"] = kept | dict(length)
+        if tomllib.loads(former.decode()) != {"format": CONFIG_FORMAT, **tables}:
+            self._write_config(tables)
+
+    def _write_config(self, tables: Mapping[str, Any]) -> None:
+        write_text(self.config, tomli_w.dumps({"format": CONFIG_FORMAT, **tables}))
+
+    def check_unused(self) -> None:
+        """Raises RunLockedError if another process uses the folder."""
+        check_unlocked(self.path)
+
+    def check_free(self) -> None:
+        """Checks that a run may start in the folder; nothing is written.
+
+        Raises:
+            RunLockedError: if another process uses it.
+            ConfigError: if it is there and holds more than what a run killed at its very start leaves.
+        """
+        self.check_unused()
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        if self.path.exists() and (not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())):
+            raise ConfigError(
+                f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
+                "another by -s paths.run=NAME"
+            )
+
+    def load_config(
+        self, overrides: Sequence[str] = (), *, epochs: int | None = None, steps: int | None = None
+    ) -> TrainConfig:
+        """Returns the config that the run was started with, in today's keys.
+
+        Args:
+            overrides: of keys that do not change what is learnt, as `-s` takes them.
+            epochs: new length of the run, in epochs or steps.
+            steps: the same in steps; not together with `epochs`.
+
+        Raises:
+            UsageError: if this is no run folder.
+        """
+        if not self.config.is_file():
+            hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
+            raise UsageError(f"{self.path} is no run folder (it has no config.toml){hint}: nothing to resume")
+        return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
+
+    def read_class_weights(self) -> list[float] | None:
+        """Returns the class weights counted before, or None.
+
+        Raises:
+            CorruptFileError: if their file is damaged.
+        """
+        try:
+            return [float(w) for w in json.loads(self.class_weights.read_text(encoding="utf-8"))["weights"]]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self.class_weights} is damaged ({error}); delete it, the pixels are counted again then"
+            ) from error
+
+    def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
+        """Keeps the class weights, so that a resumed run need not count again."""
+        content = {"scheme": scheme, "labels": list(labels), "weights": weights}
+        write_text(self.class_weights, json.dumps(content, indent=2) + "\n")
+
+    def read_pixel_counts(self) -> torch.Tensor | None:
+        """Returns the pixels of each class in each training picture counted before, or None.
+
+        Raises:
+            CorruptFileError: if their file is damaged.
+        """
+        try:
+            return torch.from_numpy(np.load(self.pixel_counts, allow_pickle=False)).long()
+        except FileNotFoundError:
+            return None
+        except (ValueError, EOFError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self.pixel_counts} is damaged ({error}); delete it, the pixels are counted again then"
+            ) from error
+
+    def write_pixel_counts(self, counts: torch.Tensor) -> None:
+        """Keeps the pixels of each class in each training picture, so that a resumed run need not count again."""
+        with atomic_path(self.pixel_counts) as temporary:
+            np.save(temporary, counts.numpy())
+
+
+def find_weights(path: str | os.PathLike[str]) -> Path:
+    """Returns the model file that a new run begins with: `path` itself, or of a run folder the best, else the last.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path.resolve()
+    if not path.is_dir():
+        raise UsageError(f"--weights {path}: there is no such run folder or model file; check the path")
+    folder = RunFolder(path)
+    for file in (folder.model_best, folder.model):
+        if file.is_file():
+            return file.resolve()
+    if not folder.config.is_file():
+        raise UsageError(f"--weights {path} is no run folder (it has no config.toml) and holds no model file")
+    raise UsageError(
+        f"--weights {path}: the run has no model file yet, model_best.pt and model.pt are written by its first "
+        "evaluation; resume it, or name a model file"
+    )
+
+
+def new_run_path(config: TrainConfig) -> Path:
+    """Returns the folder for a new run: `paths.run`, or a free name from model, data set and time."""
+    output = Path(config.paths.output)
+    if config.paths.run is not None:
+        return output / config.paths.run
+    stem = f"{_base_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = [stem, *(f"{stem}-{count}" for count in range(2, 1000))]
+    return next(output / name for name in names if not (output / name).exists())
+
+
+def find_run(config: TrainConfig) -> Path:
+    """Returns the folder that a run of `config` is resumed in: `paths.run`, or the newest of its model and data set.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    output = Path(config.paths.output)
+    if config.paths.run is not None:
+        return output / config.paths.run
+    stem = _base_name(config)
+    runs = [p for p in output.glob(f"{stem}-*") if RunFolder(p).checkpoints.last.is_file()]
+    if not runs:
+        raise UsageError(
+            f"nothing to resume: there is no run {stem}-* with a checkpoint in {output}; start one without --resume, "
+            "or name its folder by --resume RUN_DIR"
+        )
+    return max(runs, key=lambda p: p.name)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions and machine as plain values."""
+    packages = {}
+    names = (
+        "seg-core",
+        "seg-models",
+        "seg-datasets",
+        "seg-train",
+        "torch",
+        "torchvision",
+        "numpy",
+        "accelerate",
+        "Pillow",
+    )
+    for name in names:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda_devices": devices,
+        "command": sys.argv,
+        "packages": packages,
+    }
+
+
+def _base_name(config: TrainConfig) -> str:
+    return f"{config.model.name}-{config.data.dataset.name}".lower()
+
+
+def _is_unimportant(path: Path) -> bool:
+    return path.name in LOCK_FILES or is_leftover(path)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells one version of a file from another, or None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

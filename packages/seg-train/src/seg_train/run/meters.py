@@ -1,0 +1,182 @@
+"""Sums of an epoch in progress, in a form that a checkpoint holds exactly."""
+
+import importlib.util
+import time
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from seg_core.metrics.metric_store import MetricStore, scores_from_confusion
+from seg_train.run.step import StepResult
+
+__all__ = ["RunningScores", "StepWindow", "memory_mib"]
+
+_Item = TypeVar("_Item")
+
+
+class RunningScores:
+    """Loss and confusion matrix of an epoch's training steps.
+
+    Nothing waits for a device before a sum is read.
+
+    Args:
+        num_classes: number of classes K.
+        ignore_index: value in masks that is left out.
+        accelerator: device and processes.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._store = MetricStore(num_classes, ignore_index=ignore_index)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begins an epoch."""
+        self._store.reset()
+        # what the checkpoint that a run was resumed from had counted before
+        self._carried = torch.zeros(self._store.num_classes, self._store.num_classes, dtype=torch.int64)
+        self._loss = torch.zeros((), device=self._accelerator.device)
+        self._samples = 0
+
+    def add(self, result: StepResult) -> None:
+        """Counts one step."""
+        samples = len(result.masks)
+        self._store.store_results(result.masks, result.labels)
+        # The loss of a step is the sum over the processes, of which each sees its own share of the samples.
+        self._loss += samples * self._accelerator.num_processes * result.loss
+        self._samples += samples
+
+    def summarize(self) -> dict[str, float]:
+        """Returns mean loss and mIoU of this process's samples."""
+        return self._scores(self._carried + self._store.confusion_matrix, self._loss, self._samples)
+
+    def summarize_all(self) -> dict[str, float]:
+        """Returns mean loss and mIoU of all processes' samples; every process must call it."""
+        state = self.state()
+        return self._scores(state["matrix"], state["loss"], state["samples"])
+
+    def state(self) -> dict[str, Any]:
+        """Returns the sums over all processes; every process must call it."""
+        device = self._accelerator.device
+        matrix = (self._carried + self._store.confusion_matrix).to(device)
+        samples = torch.tensor(self._samples, device=device)
+        sums = [self._accelerator.reduce(t.clone(), "sum").cpu() for t in (matrix, self._loss, samples)]
+        return {"matrix": sums[0], "loss": sums[1], "samples": int(sums[2])}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave. The main process carries it for all, so that nothing counts twice."""
+        self.reset()
+        if self._accelerator.is_main_process:
+            self._carried += state["matrix"]
+            self._loss += state["loss"].to(self._accelerator.device)
+            self._samples = state["samples"]
+
+    @staticmethod
+    def _scores(matrix: Tensor, loss: Tensor, samples: int) -> dict[str, float]:
+        mean = float(loss) / samples if samples else float("nan")
+        return {"loss": mean, "miou": scores_from_confusion(matrix)["miou"]}
+
+
+class StepWindow:
+    """Loss and speed over the steps since the last row of step metrics.
+
+    Args:
+        accelerator: device and processes.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._loss = torch.zeros((), device=accelerator.device)
+        self._steps = 0
+        self._speed = 0.0
+        self._wait_share = 0.0
+        self.start_clock()
+
+    def add(self, loss: Tensor, images: int) -> None:
+        """Counts one step: what this process adds to its loss, and its samples over all processes."""
+        self._loss += loss
+        self._steps += 1
+        self._images += images
+
+    def waiting(self, items: Iterable[_Item]) -> Generator[_Item, None, None]:
+        """Yields the items; the time until each of them is there counts as waiting for data."""
+        iterator = iter(items)
+        while True:
+            begin = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            self._waited += time.perf_counter() - begin
+            yield item
+            del item  # else two batches would be held while the next one is read
+
+    def mean_loss(self) -> float:
+        """Returns the mean over the steps; every process must call it."""
+        return float(self._accelerator.reduce(self._loss.clone(), "sum")) / max(self._steps, 1)
+
+    def images_per_second(self) -> float:
+        """Returns the speed since the clock was started, or before that where no step has been made since."""
+        self._measure()
+        return self._speed
+
+    def data_wait(self) -> float:
+        """Returns the share 0 to 1 of the time in which samples were waited for, measured as the speed is."""
+        self._measure()
+        return self._wait_share
+
+    def reset(self) -> None:
+        """Begins the next window."""
+        self.stop_clock()
+        self._loss.zero_()
+        self._steps = 0
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Measures speed from now on."""
+        self._images = 0
+        self._waited = 0.0
+        self._begin = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Keeps the speed so far; what follows (an evaluation) does not count in it."""
+        self._measure()
+        self._images = 0
+
+    def state(self) -> dict[str, Any]:
+        """Returns the sums; speed is measured anew in a resumed run. Every process must call it."""
+        return {"loss": self._accelerator.reduce(self._loss.clone(), "sum").cpu(), "steps": self._steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave. The main process carries the loss for all."""
+        if self._accelerator.is_main_process:
+            self._loss.copy_(state["loss"])
+        self._steps = state["steps"]
+
+    def _measure(self) -> None:
+        if self._images:
+            seconds = time.perf_counter() - self._begin
+            self._speed = self._images / seconds
+            self._wait_share = min(self._waited / seconds, 1.0)
+
+
+def memory_mib(device: torch.device) -> float:
+    """Returns the memory in use in MiB: the most that tensors took on a GPU so far, or what this process has now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory() / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 2**10
+    if importlib.util.find_spec("resource") is None:  # Windows
+        return float("nan")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,181 @@
+"""The way in which evaluations predict: a registered one with its options, with results at the size of the masks.
+
+Masks are never resized: where the network saw an image at another size, its logits are resized to the mask. The
+trainer, `seg eval` and `evaluate` come here, so that the same options give the same label maps.
+"""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.argmax import argmax_labels
+from seg_core.registry import PREDICTORS
+
+__all__ = ["Way", "WayOptions"]
+
+_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class WayOptions:
+    """How images are predicted, as configs, `-s` and protocols say it.
+
+    Attributes:
+        tile: (height, width) in pixels of the tiles, or None for whole images.
+        overlap: fraction of a tile that the next one overlaps; None takes 0.5.
+        scales: factors of test-time augmentation, or None.
+        hflip: whether mirrored images are predicted too.
+        predictor: registered way of predicting, where none of the above is set.
+        params: its arguments.
+    """
+
+    tile: tuple[int, int] | None = None
+    overlap: float | None = None
+    scales: tuple[float, ...] | None = None
+    hflip: bool = False
+    predictor: str = "whole"
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are predicted at several scales or mirrored."""
+        return self.scales is not None or self.hflip
+
+    def protocol(self) -> dict[str, Any]:
+        """Returns the fields of an `EvaluationProtocol` that say how images are predicted."""
+        name = "tiled" if self.tile is not None else "augmented" if self.augments else self.predictor
+        scales = self.scales
+        if self.augments and scales is None:
+            scales = (1.0,)
+        overlap = None
+        if self.tile is not None:
+            overlap = _OVERLAP if self.overlap is None else float(self.overlap)
+        return {
+            "tile": self.tile,
+            "overlap": overlap,
+            "scales": scales,
+            "hflip": self.hflip,
+            "predictor": name,
+            "predictor_params": dict(self.params),
+        }
+
+    @classmethod
+    def of_protocol(cls, protocol: Mapping[str, Any]) -> "WayOptions":
+        """Returns the options that `protocol` came from, with the same result."""
+        is_short = protocol.get("tile") is not None or protocol.get("scales") is not None or protocol.get("hflip")
+        tile, scales = protocol.get("tile"), protocol.get("scales")
+        return cls(
+            tile=None if tile is None else (tile[0], tile[1]),
+            overlap=protocol.get("overlap"),
+            scales=None if scales is None else tuple(scales),
+            hflip=bool(protocol.get("hflip")),
+            predictor="whole" if is_short else protocol.get("predictor", "whole"),
+            params={} if is_short else dict(protocol.get("predictor_params", {})),
+        )
+
+
+class Way:
+    """A way of predicting, ready to be used.
+
+    Args:
+        options: how images are predicted.
+        metadata: of the classes; its `left_right_pairs` change places in mirrored images.
+
+    Raises:
+        UnknownNameError: if there is no such way of predicting.
+    """
+
+    def __init__(self, options: WayOptions, metadata: DatasetMetadata) -> None:
+        pairs = metadata.left_right_pairs or ()
+        self.options = options
+        if options.tile is None and not options.augments:
+            way = PREDICTORS.get(options.predictor)
+            params = dict(options.params)
+            if "left_right_pairs" in inspect.signature(way).parameters:
+                params.setdefault("left_right_pairs", pairs)
+        else:
+            params = {}
+            if options.augments:
+                way = PREDICTORS.get("augmented")
+                scales = options.scales or (1.0,)
+                params = {"scales": scales, "hflip": options.hflip, "left_right_pairs": pairs}
+            if options.tile is not None:
+                inner = functools.partial(way, **params) if options.augments else None
+                way = PREDICTORS.get("tiled")
+                overlap = _OVERLAP if options.overlap is None else options.overlap
+                params = {"tile": options.tile, "overlap": overlap, "predict": inner}
+        taken = inspect.signature(way).parameters
+        self._takes_size = "size" in taken
+        self._gives_both = self._takes_size and "output" in taken
+        # tiles whose labels are taken row by row need no logits of the whole image
+        self._gives_labels = way is PREDICTORS.get("tiled") if "tiled" in PREDICTORS else False
+        self._predict = functools.partial(way, **params) if params else way
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, size: tuple[int, int], *, wants_logits: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns the labels at `size`, and the logits where they are wanted and there are some.
+
+        Args:
+            model: network in eval mode.
+            images: float (N, C, h, w), normalized, on the model's device.
+            size: (height, width) in pixels of the masks, or where there are none of the images as they came.
+            wants_logits: whether logits are needed; without them less memory is used.
+
+        Returns:
+            Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes.
+            Logits: float (N, K, H, W); None where they are not wanted or the way of predicting gives labels alone.
+
+        Raises:
+            InvalidArgumentError: if the way of predicting gives labels of another size, which cannot be resized.
+        """
+        if self._gives_both:
+            if wants_logits:
+                labels, logits = self._predict(model, images, size=size, output="both")
+                return labels, logits
+            return self._predict(model, images, size=size, output="labels"), None
+        same = tuple(images.shape[-2:]) == size
+        if self._takes_size:
+            result = self._predict(model, images, size=size)
+        elif self._gives_labels and same and not wants_logits:
+            result = self._predict(model, images, output="labels")
+        else:
+            result = self._predict(model, images)
+        if not result.is_floating_point():
+            if tuple(result.shape[-2:]) != size:
+                raise InvalidArgumentError(
+                    f"the way of predicting {self.options.predictor!r} gives labels of "
+                    f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
+                    "and labels cannot be resized; let it give logits or take a keyword `size`, or leave out resize"
+                )
+            return result, None
+        if tuple(result.shape[-2:]) != size:
+            result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
+        return argmax_labels(result), result if wants_logits else None
+
+    def gives_logits(self, model: nn.Module, in_channels: int = 3) -> bool:
+        """Returns whether there are logits to compute a loss from, tried on one small image.
+
+        The random state and the mode of `model` are left as they were.
+
+        Args:
+            model: on its device.
+            in_channels: channels of the images.
+        """
+        device = next(iter(model.parameters()), torch.zeros(())).device
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode(), torch.random.fork_rng(devices=[] if device.type == "cpu" else None):
+                image = torch.zeros(1, in_channels, 64, 64, device=device)
+                return self(model, image, (64, 64))[1] is not None
+        finally:
+            model.train(was_training)

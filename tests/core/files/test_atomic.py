@@ -1,0 +1,65 @@
+import os
+import stat
+
+import pytest
+
+from seg_core.errors import DatasetNotFoundError, WriteError
+from seg_core.files.atomic import atomic_path, write_text
+
+
+def test_write_text_makes_folders_and_leaves_only_the_file(tmp_path):
+    target = tmp_path / "a" / "b.txt"
+    write_text(target, "ü\n")
+    assert target.read_text(encoding="utf-8") == "ü\n"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_atomic_path_error_in_the_block_keeps_the_old_file(tmp_path):
+    target = tmp_path / "b.txt"
+    target.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_atomic_path_keeps_suffix_and_gives_ordinary_permissions(tmp_path):
+    plain = tmp_path / "plain"
+    plain.touch()
+    with atomic_path(tmp_path / "x.png") as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == tmp_path
+    assert stat.S_IMODE(os.stat(tmp_path / "x.png").st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_write_text_where_a_file_is_the_folder_raises_write_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"cannot write .*x.txt: .*; check the folder's permissions and free space"):
+        write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def test_atomic_path_lets_a_user_error_through(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="where"), atomic_path(tmp_path / "x"):
+        raise DatasetNotFoundError("where")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+def test_write_to_full_disk_raises_write_error(tmp_path):
+    # the temporary file is on a disk with space; a writer that meets a full one raises what /dev/full does
+    with (
+        pytest.raises(WriteError, match="No space left"),
+        atomic_path(tmp_path / "x"),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_text_replaces_the_file_in_one_step(tmp_path):
+    target = tmp_path / "x.txt"
+    target.write_text("old")
+    with target.open() as reader:  # whoever reads meanwhile sees the old file, never a half of the new one
+        write_text(target, "new")
+        assert reader.read() == "old"
+    assert target.read_text() == "new"

@@ -1,0 +1,123 @@
+import builtins
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, MissingDependencyError
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix, plot_running_metrics
+from seg_core.plots.overlay import colorize, overlay
+
+METADATA = DatasetMetadata(
+    "three",
+    ("road", "car", "a label whose name is much too long"),
+    ((9, 8, 7), (255, 0, 0), (0, 0, 255)),
+    ignore_color=(1, 2, 3),
+)
+
+
+@pytest.fixture
+def labels():
+    return np.array([[0, 1, 2], [255, 0, 1]], np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_colorize_gives_each_class_its_color(labels, dtype):
+    expected = np.array(
+        [[(9, 8, 7), (255, 0, 0), (0, 0, 255)], [(1, 2, 3), (9, 8, 7), (255, 0, 0)]],
+        np.uint8,
+    )
+    for given in (labels.astype(dtype), torch.from_numpy(labels.astype(dtype))):
+        colors = colorize(given, METADATA)
+        assert colors.dtype == np.uint8
+        assert np.array_equal(colors, expected)
+
+
+def test_colorize_large_ignore_index_and_many_classes_work():
+    metadata = DatasetMetadata("many", tuple(f"c{i}" for i in range(300)), ignore_index=65535, ignore_color=(5, 5, 5))
+    colors = colorize(np.array([[0, 299, 65535]], np.uint16), metadata)
+    assert [tuple(c) for c in colors[0].tolist()] == [metadata.colors[0], metadata.colors[299], (5, 5, 5)]
+
+
+@pytest.mark.parametrize("value", [3, 254, -1, 256])
+def test_colorize_id_out_of_range_is_told(value):
+    labels = np.zeros((2, 2), np.int32)
+    labels[0] = value
+    with pytest.raises(
+        LabelOutOfRangeError, match=rf"outside of three: {value} \(2 pixels\); allowed are 0 to 2 and 255"
+    ):
+        colorize(labels, METADATA)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 2)), np.zeros((1, 2, 2), np.uint8), torch.zeros(2, 2)])
+def test_colorize_not_an_integer_map_is_told(labels):
+    with pytest.raises(InvalidArgumentError, match=r"labels must be integers \(H, W\), got float|got uint8 of shape"):
+        colorize(labels, METADATA)
+
+
+@pytest.mark.smoke
+def test_overlay_mixes_colors_and_leaves_ignored_pixels(labels):
+    picture = np.full((2, 3, 3), 100, np.uint8)
+    before = picture.copy()
+    mixed = overlay(picture, labels, METADATA, alpha=0.25)
+    expected = np.round(75 + 0.25 * colorize(labels, METADATA).astype(float))
+    expected[1, 0] = 100
+    assert mixed.dtype == np.uint8
+    assert np.abs(mixed - expected).max() <= 1
+    assert mixed[1, 0].tolist() == [100, 100, 100]
+    assert np.array_equal(picture, before)
+    assert np.array_equal(overlay(picture, labels, METADATA, alpha=0), picture)
+    full = overlay(picture, labels, METADATA, alpha=1)
+    assert np.array_equal(full[labels != 255], colorize(labels, METADATA)[labels != 255])
+
+
+def test_overlay_takes_every_kind_of_picture(labels):
+    picture = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(picture).permute(2, 0, 1)
+    expected = overlay(picture, labels, METADATA)
+    for given in (Image.fromarray(picture), tensor, tensor / 255, picture / 255):
+        assert np.array_equal(overlay(given, torch.from_numpy(labels), METADATA), expected)
+
+
+def test_overlay_wrong_arguments_are_told(labels):
+    picture = np.zeros((3, 2, 3), np.uint8)
+    with pytest.raises(InvalidArgumentError, match="got image 3x2 and labels 2x3"):
+        overlay(picture, labels, METADATA)
+    with pytest.raises(InvalidArgumentError, match="alpha must lie in 0 to 1, got 2"):
+        overlay(picture, labels, METADATA, alpha=2)
+    with pytest.raises(InvalidArgumentError, match="one picture"):
+        overlay(torch.zeros(1, 3, 2, 3), labels, METADATA)
+
+
+def test_plots_without_matplotlib_name_the_extra(monkeypatch):
+    real_import = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.partition(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for draw in (
+        lambda: plot_confusion_matrix(np.eye(2), ("a", "b")),
+        lambda: plot_running_metrics({"loss": [(0, 1.0)]}),
+        lambda: draw_snapshots([], [], [], METADATA),
+    ):
+        with pytest.raises(MissingDependencyError, match=r"pip install 'seg-core\[plot\]'"):
+            draw()
+
+
+def test_colorize_and_overlay_need_no_matplotlib():
+    program = (
+        "import sys, numpy as np\n"
+        "from seg_core import DatasetMetadata, overlay\n"
+        "m = DatasetMetadata('m', ('a', 'b'))\n"
+        "overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8), m)\n"
+        "assert 'matplotlib' not in sys.modules and 'torchvision' not in sys.modules\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

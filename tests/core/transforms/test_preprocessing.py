@@ -1,0 +1,226 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as TF
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.transforms.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    as_rgb_tensor,
+    normalize,
+    resize_image,
+)
+
+
+def picture(height=40, width=60, seed=0):
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 0.5}, {"scale": 1.7}, {"shorter_side": 24}, {"shorter_side": 75}])
+def test_call_equals_torchvision_resize_and_normalize(options):
+    array = picture()
+    tensor = torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    result = Preprocessing(**options)(array)
+    resized = tensor
+    if "scale" in options:
+        resized = TF.resize(tensor, [round(40 * options["scale"]), round(60 * options["scale"])], antialias=True)
+    if "shorter_side" in options:
+        resized = TF.resize(tensor, [options["shorter_side"]], antialias=True)
+    expected = TF.normalize(TF.to_dtype(resized, torch.float32, scale=True), list(IMAGENET_MEAN), list(IMAGENET_STD))
+    assert result.dtype == torch.float32
+    assert result.shape == (1, *expected.shape)
+    # torch rounds differently by one level where a result lies half way, depending on its memory format
+    assert (result[0] - expected).abs().max() <= 1.01 / 255 / min(IMAGENET_STD)
+    assert (result[0] - expected).abs().mean() < 1e-3
+
+
+def test_call_resize_is_antialiased():
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 200
+    result = Preprocessing(mean=(0, 0, 0), std=(1, 1, 1), scale=0.25)(stripes)
+    assert torch.allclose(result[..., 2:-2], torch.tensor(100 / 255), atol=0.04)
+
+
+def test_call_any_kind_of_input_gives_the_same_result():
+    array = picture()
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    preprocessing = Preprocessing(shorter_side=30)
+    expected = preprocessing(Image.fromarray(array))
+    for image in (array, tensor, tensor.contiguous(), tensor[None].contiguous()):
+        assert torch.equal(preprocessing(image), expected)
+    for image in (array / 255, array.astype(np.float32) / 255, tensor.float() / 255, tensor.double() / 255):
+        # the integer kernel rounds after each of its two passes
+        assert torch.allclose(preprocessing(image), expected, atol=1.01 / 255 / min(IMAGENET_STD))
+    batch = torch.stack([tensor, tensor.flip(-1)])
+    assert torch.equal(preprocessing(batch)[:1], expected)
+    assert preprocessing(batch).shape == (2, 3, 30, 45)
+
+
+def test_call_input_is_not_changed_and_not_shared():
+    image = torch.rand(3, 8, 8)
+    before = image.clone()
+    Preprocessing()(image).zero_()
+    assert torch.equal(image, before)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr"])
+def test_as_rgb_tensor_pil_of_any_8_bit_mode_becomes_rgb(mode):
+    rgb = Image.fromarray(picture())
+    image = rgb.convert(mode)
+    tensor = as_rgb_tensor(image)
+    assert tensor.shape == (3, 40, 60)
+    assert tensor.dtype == torch.uint8
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), np.array(image.convert("RGB")))
+
+
+def test_as_rgb_tensor_transparent_palette_gives_the_palettes_colors():
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.info["transparency"] = b"\x00\xff"
+    assert as_rgb_tensor(image)[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_as_rgb_tensor_greyscale_and_alpha_arrays_become_rgb():
+    array = picture()
+    grey = array[..., 0]
+    for image in (grey, grey[:, :, None], torch.from_numpy(grey.copy())[None]):
+        assert torch.equal(as_rgb_tensor(image), torch.from_numpy(np.stack([grey] * 3)))
+    with_alpha = np.concatenate([array, array[..., :1]], axis=-1)
+    assert torch.equal(as_rgb_tensor(with_alpha), as_rgb_tensor(array))
+
+
+def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
+    array = picture()
+    array.setflags(write=False)
+    assert torch.equal(as_rgb_tensor(array[:, ::-1]), as_rgb_tensor(array).flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("picture.png", "image must be a PIL picture, a numpy array or a tensor, got str"),
+        (np.zeros((3, 8, 8), np.uint8), r"image array must be .* got shape \(3, 8, 8\)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "a batch is passed as a tensor"),
+        (torch.zeros(8, 8), r"image tensor must be .* got shape \(8, 8\)"),
+        (torch.zeros(2, 8, 8), r"got shape \(2, 8, 8\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8 in 0 to 255 or float in 0 to 1, got torch.int64"),
+        (np.zeros((8, 8, 3), np.int32), "uint8 in 0 to 255 or float in 0 to 1, got int32"),
+        (torch.full((3, 8, 8), 200.0), "float images must lie in 0 to 1, got values from 200 to 200"),
+        (torch.full((3, 8, 8), -2.0), "before they are normalised"),
+        (torch.zeros(3, 0, 8), "no pixels: height 0, width 8"),
+        (Image.new("I", (4, 4)), "PIL mode 'I' .* reduce it to 8 bits"),
+        (Image.new("F", (4, 4)), "PIL mode 'F'"),
+    ],
+)
+def test_call_wrong_image_is_told(image, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        Preprocessing()(image)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mean": (0.5, 0.5)}, r"mean must be three numbers, one per channel, got \(0.5, 0.5\)"),
+        ({"mean": 0.5}, "mean must be three numbers"),
+        ({"std": (0.5, 0.0, 0.5)}, "std must be three numbers above 0"),
+        ({"scale": 0}, "scale must be a factor above 0 or None, got 0"),
+        ({"scale": float("inf")}, "scale must be a factor"),
+        ({"shorter_side": 0}, "shorter_side must be pixels, an integer >= 1, or None, got 0"),
+        ({"shorter_side": 1.5}, "got 1.5"),
+        ({"scale": 0.5, "shorter_side": 3}, "exclude each other, got scale=0.5, shorter_side=3"),
+    ],
+)
+def test_init_wrong_argument_is_told(options, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        Preprocessing(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"mean": (0, 0.1, 0.2), "std": (1, 2, 3)}, {"scale": 0.5}, {"shorter_side": 520}]
+)
+def test_to_dict_through_json_gives_an_equal_object(options):
+    preprocessing = Preprocessing(**options)
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+
+
+def test_from_dict_unknown_key_names_the_nearest():
+    with pytest.raises(InvalidArgumentError, match="unknown key 'shorter_sid' .* Did you mean 'shorter_side'"):
+        Preprocessing.from_dict({"shorter_sid": 3})
+
+
+def test_size_of_follows_torchvision_for_every_size():
+    for height, width in ((360, 480), (481, 333), (7, 1000), (1, 1), (520, 521)):
+        for side in (1, 29, 180, 520):
+            expected = TF.resize(torch.empty(1, height, width, dtype=torch.uint8), [side]).shape[-2:]
+            assert Preprocessing(shorter_side=side).size_of(height, width) == tuple(expected)
+
+
+def test_size_of_tiny_scale_leaves_a_pixel():
+    assert Preprocessing(scale=0.01).size_of(10, 20) == (1, 1)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_normalize_uint8_equals_float_in_every_memory_format(channels_last):
+    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    expected = (images.double() / 255 - mean) / std
+    for given in (images, images.float() / 255):
+        before = given.clone()
+        result = normalize(given, IMAGENET_MEAN, IMAGENET_STD)
+        assert torch.allclose(result.double(), expected, atol=1e-6)
+        assert result.stride() == images.stride()
+        assert torch.equal(given, before)
+
+
+def test_resize_image_same_size_is_the_image():
+    image = torch.zeros(3, 4, 5, dtype=torch.uint8)
+    assert resize_image(image, (4, 5)) is image
+    assert resize_image(image, (2, 3)).shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"),
+    [
+        ({}, (45, 61)),
+        ({"scale": 0.5}, (22, 30)),
+        ({"shorter_side": 90}, (90, 122)),
+        ({"longer_side": 30}, (22, 30)),
+        ({"longer_side": 1}, (1, 1)),
+        ({"size": [7, 9]}, (7, 9)),
+    ],
+)
+def test_every_form_of_resize_gives_its_size_and_survives_a_dict(resize, size):
+    preprocessing = Preprocessing(scale=2.0).with_resize(resize)
+    assert preprocessing.size_of(45, 61) == size
+    assert preprocessing.resize == resize
+    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    assert preprocessing(torch.zeros(3, 45, 61, dtype=torch.uint8)).shape[-2:] == size
+
+
+def test_factor_of_one_is_no_resize():
+    assert Preprocessing(scale=1.0).resize == {}
+
+
+@pytest.mark.parametrize(
+    ("resize", "message"),
+    [
+        ({"scael": 0.5}, r"got \{'scael': 0.5\}. Did you mean 'scale'"),
+        ({"scale": 0.5, "size": [1, 2]}, "resize must be one of"),
+        ({"size": 5}, r"size must be \(height, width\) in pixels"),
+        ({"size": [5, 0]}, r"size must be \(height, width\) in pixels"),
+        ({"longer_side": 0}, "longer_side must be pixels, an integer >= 1"),
+        ({"scale": 0}, "scale must be a factor above 0"),
+    ],
+)
+def test_wrong_resize_is_refused(resize, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        Preprocessing().with_resize(resize)

@@ -1,0 +1,128 @@
+"""The catalog of published weights: every entry leads to a form, a table of names and a label set, without network."""
+
+import re
+
+import pytest
+import torch
+
+import seg_models
+from seg_core.labels.metadata import resolve_metadata
+from seg_models.catalog import MODELS
+from seg_models.pretrained.key_table import OWN, table_of
+from seg_models.published import WEIGHTS
+
+MEMBERS = [(model, member) for model, (_, members, _) in WEIGHTS.items() for member in members]
+
+
+def test_every_row_stands_under_a_model_and_its_enum():
+    assert {name for name, entry in MODELS.items() if entry.weights} == set(WEIGHTS)
+    enums = [enum for enum, _, _ in WEIGHTS.values()]
+    assert len(set(enums)) == len(enums)
+    assert {"FCN_ResNet50_Weights", "DeepLabV3_MobileNet_V3_Large_Weights", "PIDNet_S_Weights"} <= set(enums)
+    assert all(enum in dir(seg_models) for enum in enums)
+    urls = [entry.url for _, members, _ in WEIGHTS.values() for entry in members.values()]
+    assert len(set(urls)) == len(urls)
+
+
+@pytest.mark.parametrize(("model", "member"), MEMBERS)
+def test_member_resolves_without_network(model, member):
+    weights = seg_models.get_model_weights(model)[member]
+    assert seg_models.get_weight(str(weights)) is weights
+    entry = MODELS[model].weights[member]
+    assert entry.form in MODELS[model].forms
+    metadata = resolve_metadata(entry.label_set)
+    assert weights.meta["categories"] == metadata.labels
+    assert weights.url == entry.url
+    assert re.fullmatch(r"https://\S+\.pth", entry.url)
+    assert (entry.verified, bool(entry.hash)) in {("prefix", True), ("first-use", False)}
+    table = table_of(entry.dialect, model, entry.form)
+    assert (table is OWN) == (entry.dialect == "torchvision")
+    assert weights.transforms().mean == (0.485, 0.456, 0.406)
+    assert weights.meta["num_params"] > 0
+    assert 0.01 < weights.meta["time"] < 10
+    assert 2**24 < weights.meta["memory"] < 2**31
+    assert weights.meta["protocol"]
+    assert weights.meta["licence"]
+
+
+@pytest.mark.parametrize("model", WEIGHTS)
+def test_facts_of_the_default_are_those_of_its_network(model, fidelity):
+    weights = seg_models.get_model_weights(model).DEFAULT
+    entry = next(entry for entry in MODELS[model].weights.values() if entry.url == weights.url)
+    classes = resolve_metadata(entry.label_set).num_classes
+    options = {"num_classes": classes, "form": entry.form, **({"aux_loss": True} if entry.aux else {})}
+    assert fidelity.count(model, (512, 1024), **options) == (weights.meta["num_params"], weights.meta["macs"])
+
+
+def test_default_is_torchvisions_or_the_best_of_mmsegmentation_or_pixsegs():
+    for model, (_, members, default) in WEIGHTS.items():
+        chosen = members[default]
+        dialects = {entry.dialect for entry in members.values()}
+        assert chosen.dialect == min(dialects, key=["torchvision", "mmsegmentation", "pixseg"].index), model
+        scenes = [
+            e for e in members.values() if e.label_set in ("CityscapesClass", "ADE20K") and e.dialect == chosen.dialect
+        ]
+        if chosen.dialect == "mmsegmentation":
+            assert chosen.meta["metrics"].get("miou", 0) == max(e.meta["metrics"].get("miou", 0) for e in scenes)
+    assert WEIGHTS["fcn_resnet34"][2] == "VOC2012"
+    assert "CITYSCAPES_PIXSEG" in WEIGHTS["bisenet_resnet18"][1]
+
+
+def test_named_weights_are_converted_and_bring_their_classes(monkeypatch, expected, fidelity):
+    tensors = fidelity.tensors_of(expected("fidelity/mmsegmentation/ddrnet_23-slim.json"))
+    monkeypatch.setattr(seg_models.DDRNet23_Slim_Weights, "get_state_dict", lambda self, progress=True: tensors)
+    model = seg_models.ddrnet23_slim(weights="DEFAULT", aux_loss=True).eval()
+    assert model.initialised_anew == ()
+    assert model.model_info.metadata.name == "CityscapesClass"
+    assert model.model_info.metrics == {"miou": 0.7784, "miou_tta": 0.8015}
+    assert torch.equal(model.classifier[3].weight, tensors["decode_head.conv_seg.weight"])
+
+
+class TestClassNames:
+    @pytest.fixture(autouse=True)
+    def _weights(self, monkeypatch, expected, fidelity):
+        self.tensors = fidelity.tensors_of(expected("fidelity/mmsegmentation/ddrnet_23-slim.json"))
+        monkeypatch.setattr(seg_models.DDRNet23_Slim_Weights, "get_state_dict", lambda own, progress=True: self.tensors)
+
+    def test_rows_are_those_of_the_classes_of_that_name(self, caplog):
+        names = ["Car", "pavement", "zebra", "road"]
+        model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=names)
+        labels = resolve_metadata("CityscapesClass").labels
+        published = self.tensors["decode_head.conv_seg.weight"]
+        for row, label in ((0, "car"), (1, "sidewalk"), (3, "road")):
+            assert torch.equal(model.classifier[3].weight[row], published[labels.index(label)])
+        assert not any(torch.equal(model.classifier[3].weight[2], each) for each in published)
+        assert model.build_spec.arguments["num_classes"] == 4
+        assert model.model_info.metadata.labels == tuple(names)
+        assert model.initialised_anew == ("classifier.3.weight", "classifier.3.bias")
+        assert "has no classes for zebra: their rows are initialised anew" in caplog.text
+
+    def test_all_found_leave_nothing_anew(self):
+        labels = resolve_metadata("CityscapesClass").labels
+        model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=labels[::-1])
+        assert model.initialised_anew == ()
+        assert torch.equal(model.classifier[3].bias, self.tensors["decode_head.conv_seg.bias"].flip(0))
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"weights": "DEFAULT", "class_names": ["car", "car"]}, "class_names must be a list of names"),
+            ({"weights": "DEFAULT", "class_names": "car"}, "class_names must be a list of names"),
+            ({"weights": "DEFAULT", "class_names": ["car"], "num_classes": 2}, "num_classes=2 contradicts the 1"),
+            ({"class_names": ["car"]}, "class_names choose among the classes of weights, and weights is None"),
+        ],
+    )
+    def test_wrong_names_are_refused(self, options, words):
+        with pytest.raises(seg_models.builders.build.InvalidArgumentError, match=words):
+            seg_models.ddrnet23_slim(**options)
+
+    def test_file_without_classes_cannot_be_matched(self, tmp_path):
+        path = tmp_path / "plain.pth"
+        torch.save(self.tensors, path)
+        with pytest.raises(seg_models.builders.build.InvalidArgumentError, match="does not say what its classes are"):
+            seg_models.ddrnet23_slim(weights=path, class_names=["car"])
+
+
+def test_files_that_likely_hold_pickled_objects_say_so():
+    said = {model for model, (_, members, _) in WEIGHTS.items() for entry in members.values() if "note" in entry.meta}
+    assert said == {"ddrnet23_slim", "deeplabv3plus_resnet50", "pidnet_s", "pidnet_m", "pidnet_l"}

@@ -1,0 +1,212 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tomli_w
+import torch
+
+from seg_core.command import main
+from seg_core.model_files.model_file import load_model
+from seg_core.registry import DATASETS
+from seg_train.losses.cross_entropy import CrossEntropyLoss
+from seg_train.run.checkpoint import load_checkpoint
+from seg_train.run.evaluate import evaluate
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "configs"
+
+
+@pytest.fixture
+def config(tables, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(tomli_w.dumps(tables))
+    return str(path)
+
+
+@pytest.fixture
+def real_config(tables, tmp_path):
+    """A config that another process understands: registered by installed packages."""
+    tables["model"] = {"name": "enet"}
+    tables["data"]["dataset"] = {"name": "Shapes", "params": {"length": 16, "size": [32, 48]}}
+    tables["data"]["transform"] = {"train": {"size": [32, 48]}}
+    tables["trainer"] |= {"epochs": 12, "log_every_steps": 1, "checkpoint_every_steps": 3}
+    path = tmp_path / "real.toml"
+    path.write_text(tomli_w.dumps(tables))
+    return str(path)
+
+
+def command(*arguments):
+    code = "import torch, sys; torch.set_num_threads(1); from seg_core.command import main; sys.exit(main())"
+    return [sys.executable, "-W", "error::UserWarning", "-c", code, *map(str, arguments)]
+
+
+def start(*arguments):
+    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run_dir, step, process):
+    path = run_dir / "metrics.jsonl"
+    while process.poll() is None:
+        if path.exists() and f'"step": {step},' in path.read_text():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run ended first: {process.communicate()}")
+
+
+def without_times(path):
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    measured = ("seconds", "images_per_second", "data_wait", "memory_mib")
+    return [{k: v for k, v in row.items() if k not in measured} for row in found]
+
+
+@pytest.mark.smoke
+def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
+    assert main(["train", config, "-s", "trainer.epochs=8"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert re.fullmatch(r"mIoU 0\.\d\d|mIoU 1\.00", lines[-1])
+    assert lines[-2] == f"run folder: {tmp_path / 'runs' / 'run'}"
+    assert lines[0] == "IoU per class on val: last weights"
+    assert [line.split()[0] for line in lines[1:4]] == ["dark", "bright", "never"]
+    assert lines[3].split() == ["never", "absent"]
+    assert "epoch 8/8  train loss" in captured.err
+    assert "mIoU" in captured.err
+
+
+def test_train_prints_the_moving_average_beside_the_last_weights(config, capsys):
+    assert main(["train", config, "-s", "trainer.ema_decay=0.9", "--progress", "quiet"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0] == "IoU per class on val: last weights, moving average"
+    assert re.fullmatch(r"  dark +0\.\d{4} +0\.\d{4}", lines[1])
+    assert re.fullmatch(r"mIoU of the moving average \d\.\d\d", lines[-2])
+    assert re.fullmatch(r"mIoU \d\.\d\d", lines[-1])
+    assert captured.err == "", "quiet shows warnings alone"
+
+
+def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, capsys):
+    assert main(["train", config]) == 0
+    first = capsys.readouterr().out
+    assert main(["train", "--resume", str(tmp_path / "runs" / "run")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == first
+    assert "is finished; nothing is left to do" in captured.err
+    assert main(["train", config, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name a CONFIG to start a run, or a run folder by --resume RUN_DIR"),
+        (["nowhere.toml"], "there is no config file nowhere.toml"),
+        (["CONFIG", "-s", "trainer.epoch=1"], "Did you mean 'trainer.epochs'?"),
+        (["CONFIG", "--resume", "somewhere"], "goes on with the config saved in that folder, so CONFIG"),
+        (["--resume", "somewhere"], "somewhere is no run folder (it has no config.toml): nothing to resume"),
+        (["--resume", "CONFIG"], "it is a file, and --resume takes a run folder: nothing to resume"),
+        (["CONFIG", "--resume"], "nothing to resume: "),
+        (["CONFIG", "-s", "data.dataset.name=CamVid", "-s", "data.dataset.root=nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_writes_nothing(arguments, words, config, tmp_path, capsys):
+    code = main(["train", *(config if a == "CONFIG" else a for a in arguments)])
+    captured = capsys.readouterr()
+    assert code == (1 if "data.dataset.root=nowhere" in arguments else 2)
+    assert captured.err.startswith("seg: error: ")
+    assert words in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_explains_resume_and_overrides(capsys):
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "seg train --resume" in text
+    assert "as in -s trainer.epochs=20" in " ".join(text.split())
+
+
+def test_damaged_picture_ends_the_run_with_exit_code_one_and_tells_of_resume(config, tmp_path, capsys):
+    assert main(["train", config, "-s", "data.dataset.params.broken=3"]) == 1
+    err = capsys.readouterr().err
+    assert "seg: error: train/3.png is no picture; replace it" in err
+    assert f"fix this, then resume with: seg train --resume {tmp_path / 'runs' / 'run'}" in err
+
+
+def test_killed_run_resumed_equals_the_uninterrupted_one(real_config, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    assert main(["train", real_config, "-s", "paths.run=whole"]) == 0
+    process = start("train", real_config, "-s", "paths.run=killed")
+    wait_for_step(runs / "killed", 8, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    step = load_checkpoint(runs / "killed" / "checkpoints" / "last.pt")["position"]["step"]
+    assert 0 < step < 48
+    assert main(["train", "--resume", str(runs / "killed")]) == 0
+    whole, killed = (load_checkpoint(runs / n / "checkpoints" / "last.pt") for n in ("whole", "killed"))
+    for name, value in whole["model"].items():
+        assert torch.equal(value, killed["model"][name]), name
+    assert without_times(runs / "whole" / "metrics.jsonl") == without_times(runs / "killed" / "metrics.jsonl")
+
+
+def test_ctrl_c_saves_says_how_to_resume_and_exits_one(real_config, tmp_path):
+    process = start("train", real_config, "-s", "data.loader.num_workers=1", "-s", "trainer.epochs=500")
+    run_dir = tmp_path / "runs" / "run"
+    wait_for_step(run_dir, 2, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "stopping after this step and saving a checkpoint; Ctrl-C again stops at once" in err
+    assert re.search(
+        rf"seg: stopped after step \d+ of 2000 .*; go on with: seg train --resume {re.escape(str(run_dir))}\n", err
+    )
+    assert "Traceback" not in err
+    assert out == ""
+    step = load_checkpoint(run_dir / "checkpoints" / "last.pt")["position"]["step"]
+    assert step == max(row["step"] for row in without_times(run_dir / "metrics.jsonl"))
+
+
+def test_second_ctrl_c_stops_at_once():
+    from seg_train.run.interruption import Interruption
+
+    former = signal.getsignal(signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is former
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda p: p.stem)
+def test_example_configs_are_valid(path):
+    from seg_train import load_config
+
+    config = load_config(path)
+    assert config.trainer.steps or config.trainer.epochs
+
+
+def test_two_processes_train_one_run_and_show_it_once(real_config, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ("trainer.epochs=1", "trainer.device=cpu", "evaluation.batch_size=1", "paths.run=two")
+    overrides = [part for option in options for part in ("-s", option)]
+    done = subprocess.run(
+        [*launcher, "-m", "seg_core.command", "train", real_config, *overrides],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("IoU per class on val") == 1
+    assert done.stderr.count("epoch 1/1  train loss") == 1
+    epochs = [row for row in without_times(tmp_path / "runs" / "two" / "metrics.jsonl") if row["kind"] == "epoch"]
+    assert len(epochs) == 1
+    # both processes together scored the saved weights on the whole split
+    dataset = DATASETS.get("Shapes")(None, split="val", length=16, size=(32, 48))
+    model = load_model(tmp_path / "runs" / "two" / "model.pt")
+    scores = evaluate(model, dataset, criterion=CrossEntropyLoss()).summarize()
+    assert scores["loss"] == pytest.approx(epochs[0]["val_loss"], rel=1e-5)
+    assert scores["acc"] == pytest.approx(epochs[0]["acc"], abs=1e-3)

@@ -1,0 +1,101 @@
+"""The sample configs: each says where it comes from, and trains on an invented tree of its data set."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_datasets import fake
+from seg_train import Trainer, load_config
+
+FOLDER = Path(__file__).parents[3] / "examples" / "configs"
+RECIPES = {
+    "ade20k-segformer_b0": ("segformer_b0", "ADE20K"),
+    "ade20k-upernet_resnet50": ("upernet_resnet50", "ADE20K"),
+    "camvid-enet": ("enet", "CamVid"),
+    "cityscapes-bisenet_resnet18": ("bisenet_resnet18", "CityscapesClass"),
+    "cityscapes-deeplabv3plus_resnet50": ("deeplabv3plus_resnet50", "CityscapesClass"),
+    "cityscapes-enet": ("enet", "CityscapesClass"),
+    "cityscapes-pidnet_s": ("pidnet_s", "CityscapesClass"),
+    "cityscapes-pspnet_resnet50": ("pspnet_resnet50", "CityscapesClass"),
+    "cityscapes-sfnet_resnet18": ("sfnet_resnet18", "CityscapesClass"),
+    "folder-unet_resnet34": ("unet_resnet34", "FolderDataset"),
+    "voc-deeplabv3_resnet50": ("deeplabv3_resnet50", "VOC"),
+    "voc-fcn_resnet50": ("fcn_resnet50", "VOC"),
+}
+DEMO = "shapes-enet"
+FAKES = {"ADE20K": "ADE20K", "CamVid": "CamVid", "CityscapesClass": "Cityscapes", "VOC": "VOC"}
+
+
+def config_of(name):
+    return load_config(FOLDER / f"{name}.toml")
+
+
+def make_pictures(folder):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for index in range(10):
+        Image.fromarray(rng.integers(0, 256, (80, 96, 3), dtype=np.uint8)).save(folder / "images" / f"{index}.jpg")
+        Image.fromarray(rng.integers(0, 2, (80, 96), dtype=np.uint8)).save(folder / "masks" / f"{index}.png")
+
+
+def invented(dataset, folder):
+    """Writes an invented tree of a data set; returns what the config then says of it."""
+    if dataset == "FolderDataset":
+        make_pictures(folder / "own")
+        return {"root": str(folder / "own")}
+    root = fake(FAKES[dataset], folder / "data", size=(80, 96))
+    if dataset == "VOC":
+        return {"root": str(root), "params": {"sbd_root": str(fake("SBD", folder / "sbd", size=(80, 96)))}}
+    return {"root": str(root)}
+
+
+def test_every_config_is_one_of_the_recipes_or_the_demo():
+    assert {path.stem for path in FOLDER.glob("*.toml")} == {*RECIPES, DEMO}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_config_says_its_source_the_score_to_expect_and_how_to_run_it(name):
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    head = text.partition("\n\n")[0]
+    assert f"seg train examples/configs/{name}.toml" in head
+    if name == "folder-unet_resnet34":
+        assert "Expected: depends" in head
+    else:
+        assert re.search(r"0\.\d\d+ mIoU", head)
+    assert "Source: " in head
+    config = config_of(name)
+    assert (config.model.name, config.data.dataset.name) == RECIPES[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.filterwarnings("ignore:classes .* do not occur in the counts")
+def test_config_builds_and_trains_two_steps_on_an_invented_tree(name, tmp_path):
+    config = config_of(name)
+    tables = config.to_dict()
+    tables["model"].pop("weights_backbone", None)  # a download
+    tables["data"]["dataset"] |= invented(config.data.dataset.name, tmp_path)
+    tables["data"]["transform"]["train"]["size"] = 64
+    tables["evaluation"]["resize"] = {"size": [64, 64]}
+    tables["data"]["loader"] = {"batch_size": 2, "num_workers": 0}
+    if "lr_scheduler" in tables:
+        tables["lr_scheduler"]["warmup_steps"] = min(1, tables["lr_scheduler"].get("warmup_steps", 0))
+    tables["trainer"] |= {"steps": 2, "device": "cpu", "precision": "fp32", "snapshots": 0}
+    tables["trainer"].pop("epochs", None)
+    tables["paths"] = {"output": str(tmp_path / "runs"), "run": "run"}
+    tables["log"] = {"local": {"max_drawing_share": 0}}
+    result = Trainer(load_config(tables)).run()
+    assert result.scores["step"] == 2
+    assert result.scores["train_loss"] > 0
+    assert (result.run_dir / "model.pt").is_file()
+
+
+def test_bases_are_complete_but_for_the_network():
+    for path in (FOLDER / "base").glob("*.toml"):
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        assert "model" not in tables
+        assert tables["data"]["dataset"]["root"].startswith("data/")

@@ -1,0 +1,163 @@
+import os
+import signal
+
+import pytest
+import torch
+
+from seg_core import Preprocessing, SegmentationAugment, SegmentationTransform
+from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
+from seg_core.transforms.evaluation import EvaluationTransform
+from seg_train.data.batches import Loader, evaluation_plan, training_plan
+
+
+def read(dataset, plan, epoch=0, num_workers=0, transform=None, seed=5):
+    loader = Loader(dataset, transform or SegmentationTransform(), seed=seed, num_workers=num_workers)
+    return list(loader.read(plan, epoch))
+
+
+def test_training_plan_takes_each_sample_at_most_once_in_whole_batches():
+    plan = training_plan(11, 4, seed=1, epoch=0)
+    assert [len(batch) for batch in plan] == [4, 4]
+    assert len({i for batch in plan for i in batch}) == 8
+
+
+def test_training_plan_differs_by_epoch_and_seed_and_repeats():
+    assert training_plan(40, 4, 1, 0) == training_plan(40, 4, 1, 0)
+    assert training_plan(40, 4, 1, 0) != training_plan(40, 4, 1, 1)
+    assert training_plan(40, 4, 1, 0) != training_plan(40, 4, 2, 0)
+
+
+def test_training_plan_shares_of_processes_make_the_batches_of_one():
+    alone = training_plan(13, 6, 1, 2)
+    shares = [training_plan(13, 6, 1, 2, rank, 3) for rank in range(3)]
+    assert [[i for part in parts for i in part] for parts in zip(*shares, strict=True)] == alone
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_evaluation_plan_takes_each_sample_once_over_all_processes(processes):
+    plans = [evaluation_plan(10, 4, rank, processes) for rank in range(processes)]
+    assert sorted(i for plan in plans for batch in plan for i in batch) == list(range(10))
+    assert max(len(batch) for plan in plans for batch in plan) <= 4
+
+
+def test_read_gives_uint8_batches_with_their_indices(stripes):
+    (batch,) = read(stripes(), [[3, 1]], epoch=6)
+    assert batch.images.shape == (2, 3, 32, 24)
+    assert batch.images.dtype == batch.masks.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert type(batch.images) is torch.Tensor
+    assert (batch.indices, batch.places, batch.epoch) == ([3, 1], [3, 1], 6)
+    assert torch.equal(batch.images[1], stripes()[1][0].as_subclass(torch.Tensor))
+
+
+def test_samples_depend_neither_on_batches_nor_on_workers(stripes):
+    transform = SegmentationTransform(size=(16, 16), scale_range=(0.5, 2.0))
+    alone = read(stripes(), [[2], [7], [4]], 3, transform=transform)
+    together = read(stripes(), [[7, 4, 2]], 3, num_workers=2, transform=transform)[0]
+    for batch in alone:
+        place = together.indices.index(batch.indices[0])
+        assert torch.equal(batch.images[0], together.images[place])
+        assert torch.equal(batch.masks[0], together.masks[place])
+    other_epoch = read(stripes(), [[2]], 4, transform=transform)[0]
+    other_seed = read(stripes(), [[2]], 3, transform=transform, seed=6)[0]
+    assert not torch.equal(alone[0].images, other_epoch.images)
+    assert not torch.equal(alone[0].images, other_seed.images)
+
+
+def test_read_draws_nothing_from_the_default_generator(stripes):
+    transform = SegmentationTransform(size=(16, 16), scale_range=(0.5, 2.0))
+    before = torch.get_rng_state()
+    read(stripes(), [[0, 1]], num_workers=1, transform=transform)
+    read(stripes(), [[0, 1]], transform=transform)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_stay_from_plan_to_plan(stripes):
+    loader = Loader(stripes(), SegmentationTransform(), num_workers=1)
+    list(loader.read([[0]]))
+    pids = [w.pid for w in loader._loader._iterator._workers]
+    (batch,) = loader.read([[5, 6]], epoch=1)
+    assert [w.pid for w in loader._loader._iterator._workers] == pids
+    assert (batch.indices, batch.epoch) == ([5, 6], 1)
+
+
+def test_workers_leave_interrupts_to_the_main_process(stripes):
+    loader = Loader(stripes(), SegmentationTransform(), num_workers=1)
+    batches = loader.read([[i] for i in range(12)])
+    next(batches)
+    os.kill(loader._loader._iterator._workers[0].pid, signal.SIGINT)
+    assert len(list(batches)) == 11
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_unreadable_sample_is_one_sentence_also_from_a_worker(stripes, num_workers):
+    with pytest.raises(CorruptFileError) as caught:
+        read(stripes(broken=2), [[0, 1], [3, 2]], num_workers=num_workers)
+    assert str(caught.value) == "train/2.png is no picture; replace it"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_id_out_of_range_names_file_value_and_what_is_allowed(stripes, num_workers):
+    with pytest.raises(LabelOutOfRangeError) as caught:
+        read(stripes(wrong=1), [[0, 1]], num_workers=num_workers)
+    assert str(caught.value) == (
+        "the mask of train/1.png holds 7 (1 pixel); allowed are the 3 classes 0 to 2 of Stripes and the ignored value "
+        "255: correct the mask or the metadata"
+    )
+
+
+def test_negative_id_in_a_signed_mask_is_out_of_range(stripes):
+    class Signed(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return image, mask.to(torch.int32) - 1
+
+    with pytest.raises(LabelOutOfRangeError, match=r"holds -1 \(\d+ pixels\), 254 \(1 pixel\)"):
+        read(Signed(), [[0]])
+
+
+def test_sample_without_mask_names_the_split(stripes):
+    class Unlabelled(stripes):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[0], None
+
+    with pytest.raises(InvalidArgumentError, match="sample 0 of the test split of Stripes has no mask; choose a split"):
+        read(Unlabelled(split="test"), [[0]])
+
+
+def test_pictures_of_different_sizes_in_a_batch_say_what_to_set(stripes):
+    class Growing(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return image[:, : 10 + index], mask[: 10 + index]
+
+    with pytest.raises(InvalidArgumentError, match=r"different sizes \(10x24 and 11x24\) cannot share a batch of"):
+        read(Growing(), [[0, 1]])
+
+
+def test_augmentation_of_a_sample_does_not_depend_on_its_batch(stripes):
+    from seg_core import sample_generator
+
+    augment = SegmentationAugment(hflip=0.5)
+    (batch,) = read(stripes(), [list(range(8))])
+    whole, _ = augment(batch.images, batch.masks, generator=[sample_generator(5, 0, i, 1) for i in batch.indices])
+    for place, index in enumerate(batch.indices):
+        single, _ = augment(batch.images[place], batch.masks[place], generator=sample_generator(5, 0, index, 1))
+        assert torch.equal(single, whole[place])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_evaluation_reads_images_of_unlike_size_one_by_one_and_those_alike_together(stripes, num_workers):
+    class Growing(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            height = 10 + index // 2
+            return image[:, :height], mask[:height]
+
+    loader = Loader(
+        Growing(), EvaluationTransform(Preprocessing(scale=0.5)), num_workers=num_workers, splits_unlike_sizes=True
+    )
+    batches = list(loader.read([[0, 1], [2, 3, 4], [5]]))
+    assert [batch.indices for batch in batches] == [[0, 1], [2], [3], [4], [5]]
+    assert [tuple(batch.images.shape[-2:]) for batch in batches] == [(5, 12), (6, 12), (6, 12), (6, 12), (6, 12)]
+    assert [batch.masks.shape[-2] for batch in batches] == [10, 11, 11, 12, 12]

@@ -1,0 +1,453 @@
+"""What every loss of class logits promises, and that each is what its paper says: float64, by plain operations."""
+
+import math
+
+import pytest
+import torch
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
+from seg_train import (
+    CombinedLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    FocalTverskyLoss,
+    JaccardLoss,
+    LovaszLoss,
+    OhemCrossEntropyLoss,
+    TverskyLoss,
+)
+from seg_train.losses.cpu import strips
+
+K = 4
+WEIGHT = torch.tensor([0.5, 2.0, 0.25, 1.5, 3.0], dtype=torch.float64)
+
+
+@pytest.fixture(params=["strips", "torch"], autouse=True)
+def way(request, monkeypatch):
+    """Both ways to compute, whatever the size of the logits, and several strips for each thread."""
+    monkeypatch.setattr(strips, "_FEWEST", 0 if request.param == "strips" else math.inf)
+    monkeypatch.setattr(strips, "_STRIP", 40)
+    return request.param
+
+
+def sample(dtype=torch.float64, target_dtype=torch.int64):
+    """Logits of 5 classes and a target without class 4, a third of it ignored."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(2, K + 1, 5, 6, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, K, (2, 5, 6), generator=generator)
+    target[torch.rand(2, 5, 6, generator=generator) < 0.3] = 255
+    return logits.to(dtype), target.to(target_dtype)
+
+
+# ---- what the papers say: probabilities (M, K) and labels (M,) of the valid pixels -> value of the mean --------------
+
+
+def nll(p, y):
+    return -p[torch.arange(len(y)), y].log()
+
+
+def cross_entropy(p, y, w):
+    return (w[y] * nll(p, y)).sum() / w[y].sum()
+
+
+def smoothed_cross_entropy(p, y, w):
+    spread = -(w * p.log()).mean(1)  # over the classes, as torch spreads the target
+    return (0.8 * w[y] * nll(p, y) + 0.2 * spread).sum() / w[y].sum()
+
+
+def focal(p, y, w, gamma=2.0):
+    true = p[torch.arange(len(y)), y]
+    return (w[y] * -((1 - true) ** gamma) * true.log()).sum() / w[y].sum()
+
+
+def ohem(p, y, w, threshold, min_kept):
+    true = p[torch.arange(len(y)), y]
+    order = true.argsort()
+    kept = [i for rank, i in enumerate(order.tolist()) if rank < min_kept or true[i] < threshold]
+    return (w[y] * nll(p, y))[kept].sum() / len(kept)
+
+
+def mean_of_classes(losses, y, w):
+    present = [k for k in range(len(losses)) if (y == k).any()]
+    return sum(w[k] * losses[k] for k in present) / sum(w[k] for k in present)
+
+
+def dice(p, y, w):
+    g = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    return mean_of_classes(1 - 2 * (p * g).sum(0) / (p + g).sum(0), y, w)
+
+
+def generalised_dice(p, y, w):
+    g = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    v = torch.stack([w[k] / g[:, k].sum() ** 2 if g[:, k].any() else 0 * w[k] for k in range(p.shape[1])])
+    return 1 - 2 * (v * (p * g).sum(0)).sum() / (v * (p + g).sum(0)).sum()
+
+
+def jaccard(p, y, w):
+    g = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    return mean_of_classes(1 - (p * g).sum(0) / (p + g - p * g).sum(0), y, w)
+
+
+def tversky_of(p, y, alpha, beta):
+    g = torch.nn.functional.one_hot(y, p.shape[1]).double()
+    hit, false_alarm, miss = (p * g).sum(0), (p * (1 - g)).sum(0), ((1 - p) * g).sum(0)
+    return 1 - hit / (hit + alpha * false_alarm + beta * miss)
+
+
+def tversky(p, y, w):
+    return mean_of_classes(tversky_of(p, y, 0.3, 0.7), y, w)
+
+
+def focal_tversky(p, y, w):
+    return mean_of_classes(tversky_of(p, y, 0.3, 0.7) ** 0.75, y, w)
+
+
+def lovasz(p, y, w):
+    losses = []
+    for k in range(p.shape[1]):
+        g = (y == k).double()
+        errors, order = (g - p[:, k]).abs().sort(descending=True)
+        truth = g[order]
+        overlap, union = g.sum() - truth.cumsum(0), g.sum() + (1 - truth).cumsum(0)
+        curve = 1 - overlap / union
+        losses.append((errors * torch.cat([curve[:1], curve[1:] - curve[:-1]])).sum())
+    return mean_of_classes(losses, y, w)
+
+
+CASES = {
+    "cross entropy": (CrossEntropyLoss, {}, cross_entropy),
+    "smoothed cross entropy": (CrossEntropyLoss, {"label_smoothing": 0.2}, smoothed_cross_entropy),
+    "focal": (FocalLoss, {}, focal),
+    "focal, gamma 0.5": (FocalLoss, {"gamma": 0.5}, lambda p, y, w: focal(p, y, w, 0.5)),
+    "OHEM by threshold": (
+        OhemCrossEntropyLoss,
+        {"threshold": 0.3, "min_kept": 2},
+        lambda p, y, w: ohem(p, y, w, 0.3, 2),
+    ),
+    "OHEM by number": (
+        OhemCrossEntropyLoss,
+        {"threshold": 0.0, "min_kept": 9},
+        lambda p, y, w: ohem(p, y, w, 0.0, 9),
+    ),
+    "Dice": (DiceLoss, {}, dice),
+    "generalised Dice": (DiceLoss, {"generalized": True}, generalised_dice),
+    "Jaccard": (JaccardLoss, {}, jaccard),
+    "Tversky": (TverskyLoss, {}, tversky),
+    "focal Tversky": (FocalTverskyLoss, {}, focal_tversky),
+    "Lovasz": (LovaszLoss, {}, lovasz),
+    "combined": (
+        CombinedLoss,
+        {"losses": [{"name": "CrossEntropyLoss", "factor": 0.5}, {"name": "DiceLoss", "factor": 2}]},
+        lambda p, y, w: 0.5 * cross_entropy(p, y, w) + 2 * dice(p, y, w),
+    ),
+}
+BY_PIXEL = (
+    "cross entropy",
+    "smoothed cross entropy",
+    "focal",
+    "focal, gamma 0.5",
+    "OHEM by threshold",
+    "OHEM by number",
+)
+NOT_REDUCED = ("generalised Dice", "combined")
+
+
+def make(name, **options):
+    factory, own, _ = CASES[name]
+    return factory(**own, **options)
+
+
+def value_and_gradient(loss, logits, target):
+    logits = logits.detach().clone().requires_grad_()
+    value = loss(logits, target)
+    (gradient,) = torch.autograd.grad(value, logits)
+    return value.detach(), gradient
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient_equal_the_formula(name, weighted):
+    logits, target = sample()
+    logits.requires_grad_()
+    valid = target != 255
+    p, y = logits.movedim(1, -1)[valid].softmax(-1), target[valid]
+    expected = CASES[name][2](p, y, WEIGHT if weighted else torch.ones_like(WEIGHT))
+    (slope,) = torch.autograd.grad(expected, logits)
+    value, gradient = value_and_gradient(make(name, **({"weight": WEIGHT} if weighted else {})), logits, target)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradient, slope, rtol=1e-8, atol=1e-11)
+
+
+def test_class_weights_act():
+    logits, target = sample()
+    for name in CASES:
+        plain, weighted = make(name)(logits, target), make(name, weight=WEIGHT)(logits, target)
+        assert abs(float(plain - weighted)) > 1e-3, name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_passes_gradcheck(name):
+    logits, target = sample()
+    logits, target = logits[:, :, :3, :4].clone().requires_grad_(), target[:, :3, :4]
+    loss = make(name, weight=WEIGHT)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits)
+
+
+@pytest.mark.parametrize("there", [0.0, 50.0, math.inf, math.nan])
+@pytest.mark.parametrize("name", CASES)
+def test_ignored_pixels_change_neither_value_nor_gradient(name, there):
+    logits, target = sample()
+    ignored = (target == 255)[:, None].expand_as(logits)
+    value, gradient = value_and_gradient(make(name), logits, target)
+    other = logits.clone()
+    other[:, 1:3] = other[:, 1:3].where(~ignored[:, 1:3], there)
+    other_value, other_gradient = value_and_gradient(make(name), other, target)
+    torch.testing.assert_close(other_value, value, rtol=0, atol=0)
+    torch.testing.assert_close(other_gradient, gradient, rtol=0, atol=0)
+    assert not gradient[ignored].any()
+
+
+@pytest.mark.parametrize("there", [math.nan, math.inf])
+@pytest.mark.parametrize("name", CASES)
+def test_a_logit_that_is_no_number_shows_in_the_value(name, there):
+    logits, target = sample()
+    place = (target != 255).nonzero()[3]
+    logits[place[0], 2, place[1], place[2]] = there
+    assert make(name)(logits, target).isnan()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_without_pixels_are_those_of_points(name):
+    logits, target = sample()
+    points, ids = logits.movedim(1, -1).reshape(-1, K + 1), target.reshape(-1)
+    value, gradient = value_and_gradient(make(name), points, ids)
+    expected, slope = value_and_gradient(make(name), logits, target)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(gradient, slope.movedim(1, -1).reshape(-1, K + 1))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_valid_gives_0_with_a_graph(name):
+    logits, target = sample()
+    value, gradient = value_and_gradient(make(name, weight=WEIGHT), logits, torch.full_like(target, 255))
+    assert float(value) == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", CASES)
+def test_half_precision_is_computed_in_float32(name, dtype):
+    logits, target = sample(dtype)
+    expected, slope = value_and_gradient(make(name), logits.float(), target)
+    value, gradient = value_and_gradient(make(name), logits, target)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient.float(), slope.to(dtype).float(), rtol=1e-2, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        within, _ = value_and_gradient(make(name), logits.float(), target)
+    torch.testing.assert_close(within, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_arguments_stay_as_they_are(name):
+    logits, target = sample()
+    weight = WEIGHT.clone()
+    before = logits.clone(), target.clone()
+    loss = make(name, weight=weight)
+    expected = loss(logits, target)
+    assert torch.equal(logits, before[0])
+    assert torch.equal(target, before[1])
+    weight.fill_(7)  # what the caller does with it later changes nothing
+    assert torch.equal(loss(logits, target), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("name", CASES)
+def test_targets_of_any_integer_type_give_the_same(name, dtype):
+    logits, target = sample()
+    value, gradient = value_and_gradient(make(name), logits, target)
+    other, slope = value_and_gradient(make(name), logits, target.to(dtype))
+    assert torch.equal(other, value)
+    assert torch.equal(slope, gradient)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in NOT_REDUCED])
+def test_none_gives_parts_and_sum_their_sum(name):
+    logits, target = sample()
+    parts = make(name, weight=WEIGHT, reduction="none")(logits, target)
+    assert parts.shape == (target.shape if name in BY_PIXEL else (K + 1,))
+    if name in BY_PIXEL:
+        assert not parts[target == 255].any()
+    torch.testing.assert_close(make(name, weight=WEIGHT, reduction="sum")(logits, target), parts.sum())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_memory_layout_does_not_matter(name):
+    logits, target = sample()
+    value, gradient = value_and_gradient(make(name), logits, target)
+    last = logits.contiguous(memory_format=torch.channels_last)
+    apart = torch.stack([logits, logits], -1)[..., 0]
+    for other in (last, apart):
+        found, slope = value_and_gradient(make(name), other, target)
+        torch.testing.assert_close(found, value)
+        torch.testing.assert_close(slope, gradient)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_out_of_range_is_an_error(name):
+    logits, target = sample()
+    target[0, 0, 0] = 9
+    with pytest.raises(LabelOutOfRangeError, match=r"9.*allowed are the class ids 0 to 4"):
+        make(name)(logits, target)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shapes_and_types_that_do_not_fit_are_errors(name):
+    logits, target = sample()
+    with pytest.raises(InvalidArgumentError, match="must agree"):
+        make(name)(logits, target[:, 1:])
+    with pytest.raises(InvalidArgumentError, match="integer type"):
+        make(name)(logits, target.float())
+    with pytest.raises(InvalidArgumentError, match="weight has 2 entries but the logits have 5 classes"):
+        make(name, weight=[1.0, 2.0])(logits, target)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_loss_gives_the_same(name, way):
+    if way == "strips":
+        pytest.skip("compiled code takes no strips")
+    logits, target = sample(torch.float32)
+    value, gradient = value_and_gradient(make(name), logits, target)
+    torch._dynamo.reset()
+    found, slope = value_and_gradient(torch.compile(make(name), backend="aot_eager"), logits, target)
+    torch.testing.assert_close(found, value)
+    torch.testing.assert_close(slope, gradient)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_no_part_of_the_state_but_move_along(name):
+    loss = make(name, weight=WEIGHT)
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+    moved = loss.to("meta")
+    assert all(buffer.is_meta for buffer in moved.buffers())
+    assert list(moved.buffers())
+
+
+def test_focal_of_gamma_0_is_cross_entropy():
+    logits, target = sample()
+    for reduction in ("mean", "sum", "none"):
+        expected = CrossEntropyLoss(WEIGHT, reduction=reduction)(logits, target)
+        torch.testing.assert_close(FocalLoss(WEIGHT, gamma=0.0, reduction=reduction)(logits, target), expected)
+
+
+def test_tversky_with_halves_is_dice_and_with_ones_jaccard():
+    logits, target = sample()
+    torch.testing.assert_close(TverskyLoss(alpha=0.5, beta=0.5)(logits, target), DiceLoss()(logits, target))
+    torch.testing.assert_close(TverskyLoss(alpha=1, beta=1)(logits, target), JaccardLoss()(logits, target))
+
+
+def test_focal_tversky_with_gamma_1_is_tversky():
+    logits, target = sample()
+    torch.testing.assert_close(FocalTverskyLoss(gamma=1)(logits, target), TverskyLoss()(logits, target))
+
+
+def test_lovasz_per_image_is_the_mean_over_images_with_valid_pixels():
+    logits, target = sample()
+    each = [LovaszLoss()(logits[i : i + 1], target[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(LovaszLoss(per_image=True)(logits, target), sum(each) / 2)
+    target[1] = 255
+    torch.testing.assert_close(LovaszLoss(per_image=True)(logits, target), each[0])
+    assert LovaszLoss(per_image=True, reduction="none")(logits, target).shape == (2, 5)
+
+
+def test_lovasz_of_all_classes_counts_an_absent_one_by_its_largest_probability():
+    logits, target = sample()
+    valid = target != 255
+    highest = logits.softmax(1)[:, 4][valid].max()
+    parts = LovaszLoss(classes="all", reduction="none")(logits, target)
+    torch.testing.assert_close(parts[4], highest)
+    torch.testing.assert_close(LovaszLoss(classes="all")(logits, target), parts.mean())
+
+
+def test_lovasz_of_certain_logits_is_one_minus_the_mean_iou():
+    _, target = sample()
+    guess = torch.randint(0, K, target.shape, generator=torch.Generator().manual_seed(5))
+    logits = 200.0 * torch.nn.functional.one_hot(guess, K).movedim(-1, 1).double()
+    valid = target != 255
+    ious = [
+        ((guess == k) & (target == k) & valid).sum() / (((guess == k) | (target == k)) & valid).sum() for k in range(K)
+    ]
+    torch.testing.assert_close(LovaszLoss()(logits, target), (1 - sum(ious) / K).double())
+
+
+def test_ohem_takes_a_fraction_of_the_valid_pixels():
+    logits, target = sample()
+    kept = OhemCrossEntropyLoss(threshold=0.0, min_kept=0.25, reduction="none")(logits, target)
+    assert int((kept > 0).sum()) == math.ceil(0.25 * int((target != 255).sum()))
+    every = OhemCrossEntropyLoss(threshold=1.0, min_kept=0)(logits, target)
+    torch.testing.assert_close(every, CrossEntropyLoss()(logits, target))
+
+
+@pytest.mark.parametrize(
+    ("factory", "options", "message"),
+    [
+        (FocalLoss, {"gamma": -1}, "gamma must be a finite number of at least 0, got -1"),
+        (FocalLoss, {"reduction": "avg"}, "reduction must be one of mean, sum, none, got 'avg'"),
+        (OhemCrossEntropyLoss, {"threshold": 1.5}, "threshold must lie in 0 to 1, got 1.5"),
+        (OhemCrossEntropyLoss, {"min_kept": 1.5}, "min_kept must be a number of pixels"),
+        (LovaszLoss, {"classes": "some"}, "classes must be one of present, all, got 'some'"),
+        (TverskyLoss, {"alpha": -0.1}, "alpha must be a finite number of at least 0, got -0.1"),
+        (TverskyLoss, {"alpha": 0, "beta": 0}, "must not both be 0"),
+        (FocalTverskyLoss, {"gamma": 0.75}, "gamma must lie in 1 to 3, got 0.75"),
+        (DiceLoss, {"generalized": True, "reduction": "none"}, "reduction must be mean or sum"),
+        (JaccardLoss, {"smooth": -1}, "smooth must be"),
+        (DiceLoss, {"absent": "drop"}, "absent must be"),
+        (DiceLoss, {"weight": [1.0, -1.0]}, "weight must hold one finite number of at least 0 per class"),
+    ],
+)
+def test_arguments_out_of_range_are_errors(factory, options, message):
+    with pytest.raises(InvalidArgumentError, match=message):
+        factory(**options)
+
+
+# ---- other devices ---------------------------------------------------------------------------------------------------
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@cuda
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_gives_what_the_cpu_does(name, dtype):
+    logits, target = sample(dtype)
+    expected, slope = value_and_gradient(make(name, weight=WEIGHT), logits, target)
+    loss = make(name, weight=WEIGHT).cuda()
+    value, gradient = value_and_gradient(loss, logits.cuda(), target.cuda())
+    assert value.dtype == expected.dtype
+    exact = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
+    torch.testing.assert_close(value.cpu(), expected, **exact)
+    tolerance = {"rtol": 2e-2, "atol": 1e-5} if dtype == torch.bfloat16 else exact
+    torch.testing.assert_close(gradient.cpu(), slope, **tolerance)
+
+
+@cuda
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_with_nothing_valid_gives_0_with_a_graph(name):
+    logits, target = sample(torch.float32)
+    value, gradient = value_and_gradient(make(name), logits.cuda(), torch.full_like(target, 255).cuda())
+    assert float(value) == 0
+    assert not gradient.any()
+
+
+@cuda
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_compiled_gives_the_same(name):
+    logits, target = (tensor.cuda() for tensor in sample(torch.float32))
+    value, gradient = value_and_gradient(make(name), logits, target)
+    torch._dynamo.reset()
+    found, slope = value_and_gradient(torch.compile(make(name)), logits, target)
+    torch.testing.assert_close(found, value, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(slope, gradient, rtol=1e-4, atol=1e-6)
