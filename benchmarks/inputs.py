@@ -1,6 +1,6 @@
-"""Inputs that look like real ones, made from a seed: smooth pictures and logits, masks of large regions.
+"""Inputs that look like real ones, made from a seed: smooth images and logits, masks of large regions.
 
-White noise would be unfair to every method that profits from neighbours being alike, as they are in real pictures.
+White noise would be unfair to every method that profits from neighbors being alike, as they are in real images.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blocky_labels", "coarse_logits", "like_prediction", "picture", "smooth_logits"]
+__all__ = ["blocky_labels", "coarse_logits", "like_prediction", "make_image", "smooth_logits"]
 
 IGNORED = 255
 _REGION = 96  # pixels between the values of the coarse random fields; regions have about this size
@@ -58,15 +58,15 @@ def like_prediction(truth: Tensor, num_classes: int, wrong: float = 0.08, seed: 
     return torch.where(replaced, other, shifted)
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def make_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Returns something like a photograph: uint8 (H, W, 3), shaded regions with edges, texture and some noise."""
     generator = torch.Generator().manual_seed(seed)
     regions = blocky_labels(height, width, num_classes=24, ignored=0.0, seed=seed).long()
-    colours = torch.rand(24, 3, generator=generator)[regions].permute(2, 0, 1)[None]  # (1, 3, H, W)
+    colors = torch.rand(24, 3, generator=generator)[regions].permute(2, 0, 1)[None]  # (1, 3, H, W)
     light = _field(1, height, width, 256, generator)
     texture = _field(3, height, width, 4, generator)
     noise = torch.randn(1, 3, height, width, generator=generator)
-    values = 0.15 + 0.6 * colours + 0.08 * light + 0.03 * texture + 0.01 * noise
+    values = 0.15 + 0.6 * colors + 0.08 * light + 0.03 * texture + 0.01 * noise
     return values.mul(255).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
 
 

@@ -1,7 +1,7 @@
-"""Pictures larger than the memory: how far a process grows while it predicts one, beside the model that it has loaded.
+"""Images larger than the memory: how far a process grows while it predicts one, beside the model that it has loaded.
 
 python -m benchmarks.large            # 20000x20000 with ENet; sides, tiles and classes varied with a small network
-python -m benchmarks.large --quick    # small pictures, to try that everything runs
+python -m benchmarks.large --quick    # small images, to try that everything runs
 """
 
 import argparse
@@ -41,9 +41,9 @@ class _Blocks(nn.Module):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures what the command line asks for, each picture in a process of its own, prints it, and returns 0."""
+    """Measures what the command line asks for, each image in a process of its own, prints it, and returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small pictures, to try that everything runs")
+    parser.add_argument("--quick", action="store_true", help="small images, to try that everything runs")
     parser.add_argument("--child", metavar="JSON", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("network  classes  side   tile  from   to     seconds  extra MiB")
     with tempfile.TemporaryDirectory() as folder:
         for side in {*sides, large}:
-            _write_picture(Path(folder) / f"{side}.tif", side)
+            _write_image(Path(folder) / f"{side}.tif", side)
         np.save(Path(folder) / f"{large}.npy", np.zeros((large, large, 3), np.uint8))
         most = _report(folder, "enet", 19, large, 512, ".tif", ".tif")
         _report(folder, "blocks", 19, large, 512, ".npy", ".npy")
@@ -88,7 +88,7 @@ def _report(folder: str, network: str, classes: int, side: int, tile: int, sourc
     return float(mib)
 
 
-def _write_picture(path: Path, side: int) -> None:
+def _write_image(path: Path, side: int) -> None:
     """Writes a tiled TIFF of shades that change smoothly, band by band."""
     import rasterio
 
@@ -109,7 +109,7 @@ def _write_picture(path: Path, side: int) -> None:
 def _measure(
     folder: str, network: str, classes: int, side: int, tile: int, source: str, target: str
 ) -> tuple[float, float]:
-    """Returns seconds and MiB of one picture, after a small one has warmed up this process."""
+    """Returns seconds and MiB of one image, after a small one has warmed up this process."""
     from seg_core import DatasetMetadata, Preprocessing
     from seg_models import Predictor, get_model
 

@@ -81,7 +81,7 @@ def _rows(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _report_cost(lengths: Sequence[int], folder: Path) -> None:
-    """Trains one epoch on data sets of growing length; the first rows of each are left out, workers begin there."""
+    """Trains one epoch on datasets of growing length; the first rows of each are left out, workers begin there."""
     print("images      ms per image, median of rows    ratio to the first")
     first = None
     for length in lengths:

@@ -1,4 +1,4 @@
-"""The picture of a run: one bar per contender, ours, peers and bounds in colours of their own."""
+"""The image of a run: one bar per contender, ours, peers and bounds in colors of their own."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,8 @@ from benchmarks.report import CaseResult, as_number
 
 __all__ = ["plot_results"]
 
-# blue, orange and grey are told apart by colour-blind readers and in print
-_COLOURS = {"ours": "#0072B2", "peer": "#E69F00", "bound": "#999999"}
+# blue, orange and gray are told apart by color-blind readers and in print
+_COLORS = {"ours": "#0072B2", "peer": "#E69F00", "bound": "#999999"}
 _MEANINGS = {"ours": "ours", "peer": "peers", "bound": "bound: work that nothing can avoid"}
 _LARGE_RANGE = 20  # slowest over fastest; beyond it a linear axis hides the fast ones
 
@@ -28,7 +28,7 @@ def plot_results(path: Path, topic: str, results: Sequence[CaseResult], quick: b
     for panel, result in zip(panels, results, strict=True):
         _draw_case(panel, result)
     kinds = dict.fromkeys(c.kind for result in results for c in result.case.contenders)
-    handles = [Patch(color=_COLOURS[kind], label=_MEANINGS[kind]) for kind in _COLOURS if kind in kinds]
+    handles = [Patch(color=_COLORS[kind], label=_MEANINGS[kind]) for kind in _COLORS if kind in kinds]
     inputs = " (small inputs)" if quick else ""
     figure.suptitle(f"{topic}{inputs}: time of one call, shorter is better", fontsize=13)
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -42,7 +42,7 @@ def _draw_case(panel: Any, result: CaseResult) -> None:
     contenders = sorted(case.contenders, key=lambda contender: timing.median(contender.name))
     values = [1000 * timing.median(contender.name) for contender in contenders]
     rows = range(len(contenders))
-    panel.barh(rows, values, color=[_COLOURS[contender.kind] for contender in contenders], height=0.7)
+    panel.barh(rows, values, color=[_COLORS[contender.kind] for contender in contenders], height=0.7)
     for row, contender, value in zip(rows, contenders, values, strict=True):
         text = f" {as_number(value)} ms"
         if contender.name != first:

@@ -1,10 +1,10 @@
-"""Draws what the augmentation of a config does: a contact sheet of training pictures with their masks.
+"""Draws what the augmentation of a config does: a contact sheet of training images with their masks.
 
     python examples/augmentations.py examples/configs/camvid-enet.toml -s data.dataset.root=data/CamVid
 
-Each picture takes two rows, the image and its mask. The first column is what the transform gives, the others are draws
-of the augmentation, the normalisation undone; what comes from outside of the picture has the mean colour and, in the
-mask, the colour of ignored pixels.
+Each image takes two rows, the image and its mask. The first column is what the transform gives, the others are draws
+of the augmentation, the normalization undone; what comes from outside of the image has the mean color and, in the
+mask, the color of ignored pixels.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_datasets import get_dataset
 from seg_train import load_config
 
-GAP = 4  # pixels between pictures
+GAP = 4  # pixels between images
 
 
 def contact_sheet(
@@ -32,7 +32,7 @@ def contact_sheet(
     num_draws: int,
     seed: int = 0,
 ) -> Image.Image:
-    """Returns the sheet; the transform must give all pictures one size."""
+    """Returns the sheet; the transform must give all images one size."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (augment.mean, augment.std))
     rows: list[list[npt.NDArray[np.uint8]]] = []
     for index in indices:
@@ -58,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a config of seg train")
     parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for seg train")
-    parser.add_argument("--pictures", type=int, default=4, help="how many, spread over the data set (default: 4)")
-    parser.add_argument("--draws", type=int, default=5, help="of each picture (default: 5)")
+    parser.add_argument("--images", type=int, default=4, help="how many, spread over the dataset (default: 4)")
+    parser.add_argument("--draws", type=int, default=5, help="of each image (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("augmentations.png"), help="file (default: augmentations.png)")
     args = parser.parse_args()
 
@@ -68,12 +68,12 @@ def main() -> None:
     dataset = get_dataset(section.name, section.root, split=section.train_split, **section.params)
     metadata = dataset.metadata
     if data.transform.train.size is None:
-        parser.error(f"{args.config} sets no data.transform.train.size; a sheet needs pictures of one size")
+        parser.error(f"{args.config} sets no data.transform.train.size; a sheet needs images of one size")
     transform = SegmentationTransform(**data.transform.train.model_dump(), mask_fill=metadata.ignore_index)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=metadata.ignore_index, left_right_pairs=metadata.left_right_pairs
     )
-    indices = np.linspace(0, len(dataset) - 1, args.pictures).round().astype(int).tolist()
+    indices = np.linspace(0, len(dataset) - 1, args.images).round().astype(int).tolist()
     contact_sheet(dataset, transform, augment, indices, args.draws).save(args.out)
     print(args.out)
 

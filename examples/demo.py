@@ -1,4 +1,4 @@
-"""Trains ENet on the embedded data set Shapes, shows its scores, and predicts with the model file that training left.
+"""Trains ENet on the embedded dataset Shapes, shows its scores, and predicts with the model file that training left.
 
 `hatch run demo` runs it; one to two minutes on two CPU cores.
 """
@@ -17,8 +17,8 @@ from seg_core.command import main as seg
 CONFIG = Path(__file__).parent / "configs" / "shapes-enet.toml"
 
 
-def save_pictures(folder: Path, count: int) -> None:
-    """Writes held-out pictures as files, as a user would have them."""
+def save_images(folder: Path, count: int) -> None:
+    """Writes held-out images as files, as a user would have them."""
     folder.mkdir(parents=True)
     dataset = seg_datasets.get_dataset("Shapes", None, split="test")
     for index in range(count):
@@ -43,10 +43,10 @@ def main() -> None:
     overrides = [f"paths.output={args.output.as_posix()}", f"paths.run={run.name}", *args.set]
     step("train", str(CONFIG), *(part for override in overrides for part in ("-s", override)))
 
-    save_pictures(run / "pictures", count=4)
+    save_images(run / "images", count=4)
     step(
         "predict",
-        str(run / "pictures"),
+        str(run / "images"),
         "--model",
         str(run / "model.pt"),
         "--out",

@@ -1,4 +1,4 @@
-"""Writes the tables of data sets in README.md and packages/seg-datasets/README.md from the catalog."""
+"""Writes the tables of datasets in README.md and packages/seg-datasets/README.md from the catalog."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def with_table(text: str) -> str:
 
 
 def table() -> str:
-    rows = ["| data set | classes | what | splits | `download=True` |", "|---|---|---|---|---|"]
+    rows = ["| dataset | classes | what | splits | `download=True` |", "|---|---|---|---|---|"]
     for name, entry in sorted(DATASETS.items(), key=lambda item: item[0].lower()):
         splits = ", ".join(entry.splits)
         fetched = "yes" if entry.download else ""

@@ -24,7 +24,7 @@ def main() -> int:
         build = model.build_spec
         kept = all(error < allowed[dtype] for dtype, error in zip(("float32", "float64"), errors, strict=True))
         rows.append(
-            f"| {case} | `{build.builder}` | `{build.form}` | {errors[1]:.1e} | {errors[0]:.1e} | "
+            f"| {case} | `{build.builder}` | `{build.variant}` | {errors[1]:.1e} | {errors[0]:.1e} | "
             f"{allowed['float32']:.0e} | {'yes' if kept else 'NO'} |"
         )
         print(rows[-1], flush=True)
@@ -36,12 +36,12 @@ def main() -> int:
 _HEAD = [
     "# Fidelity\n",
     "Written by `hatch run fidelity`. Each row is a network that public checkpoints hold, measured on the original "
-    "code: names and shapes of its state dict, and values of its outputs for parameters and pictures made by rule "
+    "code: names and shapes of its state dict, and values of its outputs for parameters and images made by rule "
     "(`tests/models/fidelity.py`). Here a state dict under the original names goes through the converter into our "
-    "network, which must compute the same: the largest difference over all outputs and picture sizes, as a share of "
+    "network, which must compute the same: the largest difference over all outputs and image sizes, as a share of "
     "the output's standard deviation. In float64 1e-7 is allowed, in float32 what is written. The public files "
     "themselves were not opened.\n",
-    "| network | model | form | float64 | float32 | allowed | kept |",
+    "| network | model | variant | float64 | float32 | allowed | kept |",
     "|---|---|---|---|---|---|---|",
 ]
 

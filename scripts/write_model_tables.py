@@ -25,11 +25,11 @@ CONTRACT = "tests/models/networks/test_contract.py::TestContract"
 # the promises, in the order of the table: test -> what it promises
 PROMISES = {
     "builds_without_network": "builds with nothing fetched; the outputs are those of the catalog",
-    "any_size": "every output has the picture's height and width: even, odd, and from the smallest size on",
-    "batch_of_one_trains": "a training step on one picture of 64x64 and of 64x97",
+    "any_size": "every output has the image's height and width: even, odd, and from the smallest size on",
+    "batch_of_one_trains": "a training step on one image of 64x64 and of 64x97",
     "channels_and_classes": "1, 3 and 5 input channels; 1, 2 and 21 classes",
     "every_parameter_gets_a_gradient": "no trainable parameter is left out",
-    "eval_is_deterministic": "the same picture gives the same output, bit by bit",
+    "eval_is_deterministic": "the same image gives the same output, bit by bit",
     "forward_is_resized_logits": "`forward` is `forward_logits` resized as `upsampling` says, bit by bit",
     "compile_whole_graph": "`torch.compile(fullgraph=True)` traces it, and agrees",
     "export_any_size": "`torch.export` with dynamic height and width, from 65 on; agrees at an even and an odd size",
@@ -77,9 +77,9 @@ def page(results: Path) -> str:
         "a run of the contract. Each network's module says where it departs from its paper.\n",
         "## Networks\n",
         "Parameters at 21 classes, and multiply-accumulates (MACs) of convolutions and matrix products for one "
-        "3x512x1024 picture, both without auxiliary heads. All outputs but `out` come with `aux_loss=True`.\n",
+        "3x512x1024 image, both without auxiliary heads. All outputs but `out` come with `aux_loss=True`.\n",
         table(
-            ["model", "network", "backbone", "parameters", "MACs", "outputs", "forms"],
+            ["model", "network", "backbone", "parameters", "MACs", "outputs", "variants"],
             [facts(name) for name in list_models()],
             numbers=(3, 4),
         ),
@@ -89,7 +89,7 @@ def page(results: Path) -> str:
         + ", ".join(f"`{name}`" for name in BACKBONES)
         + ", and with `pip install seg-models[timm]` any of timm's that gives features, as `timm:convnext_tiny`.\n",
         "## Beside the published figures\n",
-        'Size is height x width of the picture. "Counted" is a count of the authors\' code, or of a transcription of '
+        'Size is height x width of the image. "Counted" is a count of the authors\' code, or of a transcription of '
         "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "
         "network's module says why:\n",
         *published(),
@@ -98,7 +98,7 @@ def page(results: Path) -> str:
         "\n".join(f"{number}. {text}" for number, text in enumerate(PROMISES.values(), 1)) + "\n",
         matrix(read_results(results)),
         "With a batch of one in train mode, and only then, a branch whose map is one pixel (pyramid pooling, image "
-        "pooling, attention) normalises with its running statistics: one value has no variance.\n",
+        "pooling, attention) normalizes with its running statistics: one value has no variance.\n",
     ]
     return "\n".join(parts)
 
@@ -106,9 +106,9 @@ def page(results: Path) -> str:
 def facts(name: str) -> list[str]:
     entry = MODELS.entry(name)
     assert isinstance(entry, ModelEntry)
-    outputs, forms = (", ".join(words) for words in (entry.outputs, entry.forms))
+    outputs, variants = (", ".join(words) for words in (entry.outputs, entry.variants))
     backbone = entry.backbone or "-"
-    return [f"`{name}`", entry.family, backbone, f"{entry.params:,}", f"{entry.macs / 1e9:.2f} G", outputs, forms]
+    return [f"`{name}`", entry.family, backbone, f"{entry.params:,}", f"{entry.macs / 1e9:.2f} G", outputs, variants]
 
 
 def published() -> list[str]:

@@ -69,7 +69,7 @@ def pytest_configure(config):
     import torch
     from hypothesis import HealthCheck, settings
 
-    # a busy machine is no failure: tests assert behaviour, never time
+    # a busy machine is no failure: tests assert behavior, never time
     settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("suite")
 

@@ -15,9 +15,9 @@ def draw(folder, config, *options):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_sheet_shows_each_picture_above_its_mask_and_its_draws_beside_it(tmp_path):
+def test_sheet_shows_each_image_above_its_mask_and_its_draws_beside_it(tmp_path):
     overrides = ["-s", "data.transform.train.size=[40, 50]", "-s", "data.augment={hflip=1, color_jitter=[0.3, 0, 0]}"]
-    options = ["--pictures=2", "--draws=3", "--out=sheet.png"]
+    options = ["--images=2", "--draws=3", "--out=sheet.png"]
     done = draw(tmp_path, EXAMPLES / "configs" / "shapes-enet.toml", *overrides, *options)
     assert (done.returncode, done.stdout) == (0, "sheet.png\n")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).astype(int)
@@ -38,4 +38,4 @@ def test_sheet_without_a_size_is_told(tmp_path):
     )
     done = draw(tmp_path, config)
     assert done.returncode == 2
-    assert "sets no data.transform.train.size; a sheet needs pictures of one size" in done.stderr
+    assert "sets no data.transform.train.size; a sheet needs images of one size" in done.stderr

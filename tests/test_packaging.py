@@ -107,7 +107,7 @@ def test_torch_only_names_bring_no_heavy_packages(statement):
     "statement",
     [
         "from seg_core.registry import *; [r.names() for r in (MODELS, BACKBONES, DATASETS, LOSSES, OPTIMIZERS, "
-        "SCHEDULES, LOGGERS, PREDICTORS, COMMANDS)]",
+        "SCHEDULERS, LOGGERS, PREDICTORS, COMMANDS)]",
         "from seg_core import resolve_metadata; resolve_metadata('CamVid')",
         "from seg_core.command import main; main([]); main(['models'])",
         "from seg_core.command import main; main(['datasets'])",

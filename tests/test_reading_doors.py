@@ -132,7 +132,7 @@ def test_mask_of_a_reader_of_colors_has_the_ids_or_is_refused(case, tmp_path):
     path = case.save(tmp_path)
     is_rgb = not isinstance(case.image, str) and case.name.startswith("rgb") and case.mask is not LOSSY
     if is_rgb:
-        refuses(lambda: read(path, Reading()), "colours that stand for no class")
+        refuses(lambda: read(path, Reading()), "colors that stand for no class")
     elif isinstance(case.mask, str):
         refuses(lambda: read(path, Reading()), case.mask)
     else:
@@ -163,8 +163,8 @@ def test_image_in_prediction_is_as_the_reader_says(case, network, two, tmp_path)
     prediction = predictor(path)
     np.testing.assert_array_equal(prediction.image, TURNED[case.orientation](case.image))
     assert prediction.labels.shape == prediction.image.shape[:2]
-    with Image.open(path) as picture:
-        np.testing.assert_array_equal(predictor(picture).image, prediction.image)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(predictor(image).image, prediction.image)
 
 
 def test_images_in_the_command_are_predicted_or_skipped(network, two, tmp_path, capsys):

@@ -31,7 +31,7 @@ EXAMPLES = [example for page in PAGES for example in find_examples(page)]
 
 
 def make_own_data(folder):
-    """What the README asks of a user's own folder: pictures, and masks of the same names that hold class ids."""
+    """What the README asks of a user's own folder: images, and masks of the same names that hold class ids."""
     rng = np.random.default_rng(0)
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
@@ -45,8 +45,8 @@ def workplace(tmp_path, monkeypatch):
     """A folder that holds what the pages speak of."""
     monkeypatch.chdir(tmp_path)
     make_own_data(tmp_path / "my_data")
-    (tmp_path / "pictures").mkdir()
-    for name in ("street.jpg", "pictures/a.png", "town.tif"):
+    (tmp_path / "images").mkdir()
+    for name in ("street.jpg", "images/a.png", "town.tif"):
         Image.new("RGB", (64, 48), "gray").save(tmp_path / name)
     metadata = resolve_metadata("Shapes")
     model = get_model("enet", num_classes=metadata.num_classes)

@@ -1,4 +1,4 @@
-"""From logits to labels: float32 logits of one large picture to uint8 class ids."""
+"""From logits to labels: float32 logits of one large image to uint8 class ids."""
 
 from collections.abc import Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""Counting a confusion matrix: the pixels of one large picture, 19 classes, some pixels ignored."""
+"""Counting a confusion matrix: the pixels of one large image, 19 classes, some pixels ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NUM_CLASSES = 19
 
 @dataclass(frozen=True)
 class Inputs:
-    """Truth and prediction of one picture: uint8 (1, H, W), class ids; the truth also holds 255."""
+    """Truth and prediction of one image: uint8 (1, H, W), class ids; the truth also holds 255."""
 
     truth: Tensor
     pred: Tensor
@@ -33,7 +33,7 @@ def _make_inputs(quick: bool) -> Inputs:
     return Inputs(truth[None], like_prediction(truth, NUM_CLASSES)[None])
 
 
-# -- ours: one store over the whole data set, so each answer comes from a fresh one
+# -- ours: one store over the whole dataset, so each answer comes from a fresh one
 
 
 def _ours(inputs: Inputs) -> Callable[[], None]:
@@ -134,7 +134,7 @@ def check_matrices(answers: Mapping[str, Any]) -> str:
 CASES = (
     Case(
         name="1024x2048",
-        work="add one picture of 1024x2048 pixels, 19 classes, 5 % of them ignored (255), to a confusion matrix",
+        work="add one image of 1024x2048 pixels, 19 classes, 5 % of them ignored (255), to a confusion matrix",
         make_inputs=_make_inputs,
         contenders=(
             Contender("ours uint8", _ours, "ours", "seg-core", _ours_answer),

@@ -1,4 +1,4 @@
-"""From the ids in mask files to train ids, and what a pair of picture and mask costs beside decoding its files."""
+"""From the ids in mask files to train ids, and what a pair of image and mask costs beside decoding its files."""
 
 import io
 import tempfile
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.inputs import blocky_labels, picture
+from benchmarks.inputs import blocky_labels, make_image
 
 __all__ = ["CASES"]
 
@@ -23,7 +23,7 @@ UNUSED = 254  # where a plain table has no id
 
 @dataclass(frozen=True)
 class Inputs:
-    """A mask of raw ids uint8 (H, W), what it and its picture are as files, and the data set's label map."""
+    """A mask of raw ids uint8 (H, W), what it and its image are as files, and the dataset's label map."""
 
     raw: Mask
     png: bytes
@@ -51,7 +51,7 @@ def _make_inputs(dataset: str, height: int, width: int) -> Callable[[bool], Inpu
         ids = np.array(sorted(label_map.mapping), np.uint8)
         size = (256, 384) if quick else (height, width)
         raw = ids[blocky_labels(*size, num_classes=len(ids), ignored=0.0).numpy()]
-        return Inputs(raw, _encoded(raw, "PNG"), _encoded(picture(*size), "JPEG"), label_map)
+        return Inputs(raw, _encoded(raw, "PNG"), _encoded(make_image(*size), "JPEG"), label_map)
 
     return make_inputs
 
@@ -143,7 +143,7 @@ def _make_pair(quick: bool) -> Path:
     image = root / "leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png"
     mask = root / "gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png"
     for path, pixels in (
-        (image, picture(height, width)),
+        (image, make_image(height, width)),
         (mask, blocky_labels(height, width, num_classes=34, ignored=0.0).numpy()),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def _decoded_answer(root: Path) -> Any:
 def _check_pair(answers: Mapping[str, Any]) -> str:
     (image, mask), (other_image, other_mask) = answers.values()
     if not (np.array_equal(image, other_image) and np.array_equal(mask, other_mask)):
-        raise DisagreementError("picture or mask differ from what the decoder and a plain table give")
+        raise DisagreementError("image or mask differ from what the decoder and a plain table give")
     return f"all {image.size} pixel values and {mask.size} ids equal"
 
 
@@ -192,7 +192,7 @@ CASES = (
     _remap("Mapillary", "MapillaryVistas", 2448, 3264),
     Case(
         name="pair",
-        work="Cityscapes picture and mask 1024x2048 from PNG files to uint8 tensors with train ids",
+        work="Cityscapes image and mask 1024x2048 from PNG files to uint8 tensors with train ids",
         make_inputs=_make_pair,
         contenders=(
             Contender("ours", _our_pair, "ours", "seg-datasets"),

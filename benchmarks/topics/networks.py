@@ -1,4 +1,4 @@
-"""Whole networks: one picture through ours and through those that the peers build for the same paper.
+"""Whole networks: one image through ours and through those that the peers build for the same paper.
 
 Beside torchvision, and SMP where a network comes from there, the structure is the same, tensor by tensor: all get equal
 weights, the logits are compared, and ours should be neither slower nor larger. Else SMP and pixseg read the papers in
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.inputs import picture
+from benchmarks.inputs import make_image
 
 __all__ = ["CASES", "fill_in_order"]
 
@@ -29,9 +29,9 @@ _LARGEST = 1.01  # our memory over torchvision's; what is below one hundredth is
 
 
 def _make_inputs(quick: bool) -> Tensor:
-    """Returns one normalised picture: float32 (1, 3, H, W), the channels outermost, as ToTensor gives it."""
+    """Returns one normalized image: float32 (1, 3, H, W), the channels outermost, as ToTensor gives it."""
     height, width = (64, 128) if quick else (512, 1024)
-    pixels = torch.from_numpy(picture(height, width)).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(make_image(height, width)).permute(2, 0, 1)[None].float()
     mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
     return ((pixels - mean) / std).contiguous()
 
@@ -164,7 +164,7 @@ def _same(
     """Returns a case beside the same structure of a peer; `options` make ours that."""
     return Case(
         name=name,
-        work="one picture of 512x1024 to logits of 21 classes at its size; the same structure, the same weights",
+        work="one image of 512x1024 to logits of 21 classes at its size; the same structure, the same weights",
         make_inputs=_make_inputs,
         contenders=(
             _contender("ours", _ours(name, **options), "seg-models", fill=True),
@@ -179,7 +179,7 @@ def _same(
 
 
 def _as_torchvision(name: str, rounds: int, quick: bool = False) -> Case:
-    return _same(name, "torchvision", _torchvision(name), "torchvision", rounds, quick, form="torchvision")
+    return _same(name, "torchvision", _torchvision(name), "torchvision", rounds, quick, variant="torchvision")
 
 
 def _as_smp(name: str, smp: str, rounds: int, quick: bool = False, **options: object) -> Case:
@@ -204,7 +204,7 @@ def _other(
         peers.append(_contender("pixseg", _pixseg(name), "pixseg", fill=False))
     return Case(
         name=name,
-        work="one picture of 512x1024 to logits of 21 classes at its size; each as its authors read the paper",
+        work="one image of 512x1024 to logits of 21 classes at its size; each as its authors read the paper",
         make_inputs=_make_inputs,
         contenders=(_contender("ours", _ours(name), "seg-models", fill=False), *peers),
         check=check_shapes,

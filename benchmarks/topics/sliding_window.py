@@ -1,4 +1,4 @@
-"""One large picture in windows side by side: what the joining costs beside the passes of the network."""
+"""One large image in windows side by side: what the joining costs beside the passes of the network."""
 
 import importlib
 import sys
@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.inputs import picture
+from benchmarks.inputs import make_image
 from benchmarks.topics.networks import fill_in_order
 
-__all__ = ["CASES", "Trivial", "normalised_picture", "pixseg_test_time"]
+__all__ = ["CASES", "Trivial", "normalized_image", "pixseg_test_time"]
 
 NUM_CLASSES = 19
 _TOLERANCE = 1e-5  # of the logits' standard deviation
@@ -50,9 +50,9 @@ class _Inputs(NamedTuple):
     overlap: float
 
 
-def normalised_picture(height: int, width: int) -> Tensor:
+def normalized_image(height: int, width: int) -> Tensor:
     """Returns float32 (1, 3, H, W), mean 0 and standard deviation 1 in each channel."""
-    pixels = torch.from_numpy(picture(height, width)).permute(2, 0, 1)[None].float()
+    pixels = torch.from_numpy(make_image(height, width)).permute(2, 0, 1)[None].float()
     mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
     return ((pixels - mean) / std).contiguous()
 
@@ -131,7 +131,7 @@ def _pixseg(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
         def work() -> Tensor:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Using a non-tuple sequence for multidimensional indexing")
-                # a picture for each window, 0 outside of it
+                # an image for each window, 0 outside of it
                 logits: Tensor = module.inference_with_sliding_window(network, inputs.images, inputs.window).sum(0)
             return logits
 
@@ -208,7 +208,7 @@ def check_logits(answers: Mapping[str, Tensor]) -> str:
 def _make_inputs(overlap: float) -> Callable[[bool], _Inputs]:
     def make_inputs(quick: bool) -> _Inputs:
         height, width = (256, 512) if quick else (1024, 2048)
-        return _Inputs(normalised_picture(height, width), (height // 2, width // 2), overlap)
+        return _Inputs(normalized_image(height, width), (height // 2, width // 2), overlap)
 
     return make_inputs
 
@@ -223,7 +223,7 @@ def _case(overlap: float, speed: float) -> Case:
     ]
     return Case(
         name=f"overlap {overlap:g}",
-        work="one picture of 1024x2048 to logits of 19 classes, windows of 512x1024, equal weights, a trivial network",
+        work="one image of 1024x2048 to logits of 19 classes, windows of 512x1024, equal weights, a trivial network",
         make_inputs=_make_inputs(overlap),
         contenders=tuple(contenders),
         check=check_logits,
@@ -233,7 +233,7 @@ def _case(overlap: float, speed: float) -> Case:
 
 _LRASPP = Case(
     name="lraspp",
-    work="one picture of 1024x2048 to logits of 19 classes, windows of 512x1024 that overlap by half, LRASPP",
+    work="one image of 1024x2048 to logits of 19 classes, windows of 512x1024 that overlap by half, LRASPP",
     make_inputs=_make_inputs(0.5),
     contenders=(
         Contender("ours", _ours(_lraspp), "ours", "seg-models"),

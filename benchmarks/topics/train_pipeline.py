@@ -1,7 +1,7 @@
-"""What happens to a training sample after decoding: rescale, crop, flip, colour, normalise, on one core.
+"""What happens to a training sample after decoding: rescale, crop, flip, color, normalize, on one core.
 
 Each call prepares one sample for every factor of one list, so that all contenders do equal work; where the window lies,
-whether it is flipped and how its colours change is drawn by each contender for itself.
+whether it is flipped and how its colors change is drawn by each contender for itself.
 """
 
 import os
@@ -15,36 +15,36 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.inputs import IGNORED, blocky_labels, picture
+from benchmarks.inputs import IGNORED, blocky_labels, make_image
 
 __all__ = ["CASES", "Inputs"]
 
 _Range = tuple[float, float]
-_Sample = tuple[Tensor, Tensor]  # float32 (3, h, w), normalised; int64 (h, w)
+_Sample = tuple[Tensor, Tensor]  # float32 (3, h, w), normalized; int64 (h, w)
 _Jitter = tuple[_Range, _Range, _Range, _Range]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_GREY = tuple(round(255 * value) for value in MEAN)
+_GRAY = tuple(round(255 * value) for value in MEAN)
 NUM_CLASSES = 19
 FACTORS = tuple(0.5 + 1.5 * (index + 0.5) / 12 for index in range(12))  # the middles of 12 equal parts of 0.5 to 2
 
 # the least and the greatest value of brightness, contrast, saturation and hue
 _PLAIN: _Jitter = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 _BRIGHTER: _Jitter = ((1.2, 1.2), *_PLAIN[1:])
-_COLOUR: _Jitter = ((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0.0, 0.0))
-_COLOUR_AND_HUE: _Jitter = (*_COLOUR[:3], (-0.1, 0.1))
+_COLOR: _Jitter = ((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0.0, 0.0))
+_COLOR_AND_HUE: _Jitter = (*_COLOR[:3], (-0.1, 0.1))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A decoded picture, uint8 (H, W, 3), its mask, uint8 (H, W), and the size of the window."""
+    """A decoded image, uint8 (H, W, 3), its mask, uint8 (H, W), and the size of the window."""
 
-    picture: np.ndarray
+    image: np.ndarray
     mask: np.ndarray
     window: tuple[int, int]
 
     def rescaled(self, factor: float) -> tuple[int, int]:
-        """Returns the size of the whole picture after the rescale."""
+        """Returns the size of the whole image after the rescale."""
         height, width = self.mask.shape
         return round(height * factor), round(width * factor)
 
@@ -72,16 +72,16 @@ _Pipeline = Callable[[Inputs, _Settings], Callable[[], _Sample]]
 def _make_inputs(quick: bool) -> Inputs:
     height, width = (256, 512) if quick else (1024, 2048)
     mask = blocky_labels(height, width, NUM_CLASSES)
-    return Inputs(picture(height, width), mask.numpy(), (height // 2, width // 2))
+    return Inputs(make_image(height, width), mask.numpy(), (height // 2, width // 2))
 
 
-# -- pipelines: each takes the form of picture that its users have after decoding
+# -- pipelines: each takes the form of image that its users have after decoding
 
 
 def _ours(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     import seg_core
 
-    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
     transform = seg_core.SegmentationTransform(inputs.window, scale_range=(settings.factor, settings.factor))
     moves: dict[str, Any] = {}
     if settings.geometry is not None:
@@ -96,7 +96,7 @@ def _torchvision(inputs: Inputs, settings: _Settings, from_pil: bool) -> Callabl
     from torchvision import tv_tensors
     from torchvision.transforms import v2
 
-    fill = {tv_tensors.Image: _GREY, tv_tensors.Mask: IGNORED}
+    fill = {tv_tensors.Image: _GRAY, tv_tensors.Mask: IGNORED}
     steps = [
         v2.Resize(inputs.rescaled(settings.factor), antialias=True),
         v2.RandomCrop(inputs.window),
@@ -112,7 +112,7 @@ def _torchvision(inputs: Inputs, settings: _Settings, from_pil: bool) -> Callabl
     types = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
     steps += [v2.ColorJitter(*settings.jitter), v2.ToImage(), v2.ToDtype(types, scale=True), v2.Normalize(MEAN, STD)]
     transform = v2.Compose(steps)
-    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
     # the channels are innermost, as in what torchvision's decoders return
     tensor, tensor_mask = v2.functional.to_image(image), tv_tensors.Mask(inputs.mask)
 
@@ -148,7 +148,7 @@ def _albumentations(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample
     )
 
     def work() -> _Sample:
-        result = transform(image=inputs.picture, mask=inputs.mask)
+        result = transform(image=inputs.image, mask=inputs.mask)
         return result["image"], result["mask"].long()
 
     return work
@@ -167,7 +167,7 @@ def _kornia(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
         data_keys=["input", "mask"],
     )
     # the channels stay innermost: its resize is a little faster then
-    image = torch.from_numpy(inputs.picture).permute(2, 0, 1)[None]
+    image = torch.from_numpy(inputs.image).permute(2, 0, 1)[None]
     mask = torch.from_numpy(inputs.mask)[None, None]
 
     def work() -> _Sample:
@@ -180,7 +180,7 @@ def _kornia(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
 def _pixseg(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     from pixseg.utils.transform import SegmentationAugment, SegmentationTransform
 
-    image, mask = Image.fromarray(inputs.picture), Image.fromarray(inputs.mask)
+    image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
     transform = SegmentationTransform(inputs.window)
     augment = SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, mask_fill=IGNORED)
 
@@ -192,7 +192,7 @@ def _pixseg(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     return work
 
 
-# -- agreement: nothing left to chance, and a window as large as the rescaled picture
+# -- agreement: nothing left to chance, and a window as large as the rescaled image
 
 _SURE = _Settings(factor=0.5, hflip=0.0, jitter=_PLAIN)
 _COMPARED = {"plain": _SURE, "brighter": replace(_SURE, jitter=_BRIGHTER)}
@@ -200,14 +200,14 @@ _TURNED = {"turned": replace(_SURE, geometry=_Geometry((10.0, 10.0), (0.8, 0.8),
 
 _REFERENCE = "torchvision PIL"
 _CROP_ONLY = "pixseg (crop only)"
-# mean absolute difference of images in 0 to 1: rounding to 8 bits, or another way to halve a picture
+# mean absolute difference of images in 0 to 1: rounding to 8 bits, or another way to halve an image
 _TOLERANCES = {"ours": 1 / 255, "torchvision tensor": 1 / 255}
 _OTHER_RESIZE = 8 / 255
 _LEAST_EQUAL_LABELS = 0.95  # some take the pixel at the corner, some the one in the middle
 
 
 def check_samples(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
-    """Returns the sentence of agreement with torchvision's antialiased resize from PIL pictures."""
+    """Returns the sentence of agreement with torchvision's antialiased resize from PIL images."""
     reference = _REFERENCE if _REFERENCE in answers else "torchvision tensor"
     texts = []
     for name, samples in answers.items():
@@ -260,7 +260,7 @@ def _contender(
 def _case(name: str, jitter: _Jitter, words: str, goals: tuple[Goal, ...]) -> Case:
     return Case(
         name=name,
-        work=f"1024x2048 pixels: rescale 0.5 to 2, crop 512x1024, flip, {words}, normalise; 12 samples a call",
+        work=f"1024x2048 pixels: rescale 0.5 to 2, crop 512x1024, flip, {words}, normalize; 12 samples a call",
         make_inputs=_make_inputs,
         contenders=(
             _contender("ours", _ours, jitter, "seg-core"),
@@ -282,8 +282,8 @@ _WILD = _Geometry(rotation=(-10.0, 10.0), zoom=(0.8, 1.25), perspective=0.3)
 
 CASES = (
     _case(
-        "colour",
-        _COLOUR,
+        "color",
+        _COLOR,
         "brightness, contrast and saturation 0.4",
         (
             Goal("ours", "torchvision PIL", speed=3),
@@ -292,8 +292,8 @@ CASES = (
         ),
     ),
     _case(
-        "colour and hue",
-        _COLOUR_AND_HUE,
+        "color and hue",
+        _COLOR_AND_HUE,
         "brightness, contrast and saturation 0.4, hue 0.1",
         (
             Goal("ours", "torchvision PIL", speed=3),
@@ -301,12 +301,12 @@ CASES = (
         ),
     ),
     Case(
-        name="colour and geometry",
-        work="as 'colour', and rotation by up to 10 degrees, zoom 0.8 to 1.25, perspective 0.3",
+        name="color and geometry",
+        work="as 'color', and rotation by up to 10 degrees, zoom 0.8 to 1.25, perspective 0.3",
         make_inputs=_make_inputs,
         contenders=(
-            _contender("ours", _ours, _COLOUR, "seg-core", _WILD),
-            _contender("torchvision tensor", _torchvision_tensor, _COLOUR, "torchvision", _WILD),
+            _contender("ours", _ours, _COLOR, "seg-core", _WILD),
+            _contender("torchvision tensor", _torchvision_tensor, _COLOR, "torchvision", _WILD),
         ),
         check=check_samples,
         threads=1,

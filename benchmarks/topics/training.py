@@ -1,9 +1,9 @@
-"""One training step, from bytes to new weights: 4 pictures of 256x256, SGD with momentum.
+"""One training step, from bytes to new weights: 4 images of 256x256, SGD with momentum.
 
 Beside ours stands torchvision's reference recipe for segmentation (references/segmentation/train.py), written anew: the
 network in the default layout and in float32, `cross_entropy` of torch with 255 ignored, SGD of torch, a polynomial
-schedule per step. Ours is what the trainer does where the config says nothing: channels last, the fused optimizer, and
-bf16 where the processor has it; it also normalises the pictures on its way, which the recipe does in its data loader.
+scheduler per step. Ours is what the trainer does where the config says nothing: channels last, the fused optimizer, and
+bf16 where the processor has it; it also normalizes the images on its way, which the recipe does in its data loader.
 
 ENet is no network of torchvision: there the recipe trains ours.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.inputs import picture
+from benchmarks.inputs import make_image
 from benchmarks.topics.networks import fill_in_order
 
 __all__ = ["CASES"]
@@ -38,7 +38,8 @@ class _Inputs(NamedTuple):
 
 def _make_inputs(quick: bool) -> _Inputs:
     size, count = (64, 2) if quick else (256, 4)
-    images = torch.stack([torch.from_numpy(picture(size, size, seed=seed)).permute(2, 0, 1) for seed in range(count)])
+    arrays = [make_image(size, size, seed=seed) for seed in range(count)]
+    images = torch.stack([torch.from_numpy(array).permute(2, 0, 1) for array in arrays])
     generator = torch.Generator().manual_seed(0)
     blocks = torch.randint(0, NUM_CLASSES, (count, 1, 8, 8), generator=generator).float()
     masks = F.interpolate(blocks, (size, size))[:, 0].to(torch.uint8)
@@ -54,7 +55,7 @@ def _settle(network: nn.Module) -> None:
             module.p = 0.0
 
 
-def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Callable[[], Tensor]]:
+def _ours(name: str, precision: str, variant: str | None) -> Callable[[_Inputs], Callable[[], Tensor]]:
     def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -75,7 +76,7 @@ def _ours(name: str, precision: str, form: str | None) -> Callable[[_Inputs], Ca
         accelerator = Accelerator(cpu=True, mixed_precision={"fp32": "no"}.get(chosen, chosen))
         # all accelerators of a process share a state; here two precisions stand beside each other
         accelerator.state = copy.copy(accelerator.state)
-        network = seg_models.get_model(name, num_classes=NUM_CLASSES, form=form)
+        network = seg_models.get_model(name, num_classes=NUM_CLASSES, variant=variant)
         _settle(network)
         network = network.to(memory_format=torch.channels_last)
         if chosen == "bf16":
@@ -104,7 +105,7 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
         images = normalize(inputs.images, IMAGENET_MEAN, IMAGENET_STD).contiguous()
         targets = inputs.masks.long()
         optimizer = torch.optim.SGD(network.parameters(), lr=_LR, momentum=_MOMENTUM, weight_decay=_DECAY)
-        schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=10**9, power=0.9)
+        scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=10**9, power=0.9)
 
         def work() -> Tensor:
             outputs = network(images)
@@ -113,7 +114,7 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            schedule.step()
+            scheduler.step()
             return loss.detach()
 
         return work
@@ -167,7 +168,12 @@ def check_losses(answers: Mapping[str, Tensor]) -> str:
 
 
 def _case(
-    name: str, build: Callable[[], nn.Module], form: str | None, speed: float, memory: float | None, quick: bool = False
+    name: str,
+    build: Callable[[], nn.Module],
+    variant: str | None,
+    speed: float,
+    memory: float | None,
+    quick: bool = False,
 ) -> Case:
     def contender(label: str, prepare: Callable[[_Inputs], Callable[[], Tensor]], distribution: str) -> Contender:
         kind = "ours" if label.startswith("ours") else "peer"
@@ -175,11 +181,11 @@ def _case(
 
     return Case(
         name=name,
-        work="one training step of 4 pictures of 256x256, SGD with momentum, 21 classes",
+        work="one training step of 4 images of 256x256, SGD with momentum, 21 classes",
         make_inputs=_make_inputs,
         contenders=(
-            contender("ours", _ours(name, "auto", form), "seg-train"),
-            contender("ours, fp32", _ours(name, "fp32", form), "seg-train"),
+            contender("ours", _ours(name, "auto", variant), "seg-train"),
+            contender("ours, fp32", _ours(name, "fp32", variant), "seg-train"),
             contender("torchvision's recipe", _recipe(build), "torchvision"),
         ),
         check=check_losses,

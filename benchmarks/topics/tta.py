@@ -1,4 +1,4 @@
-"""Test-time augmentation: five scales, each also mirrored, of one picture through a network that costs little."""
+"""Test-time augmentation: five scales, each also mirrored, of one image through a network that costs little."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
-from benchmarks.topics.sliding_window import Trivial, normalised_picture, pixseg_test_time
+from benchmarks.topics.sliding_window import Trivial, normalized_image, pixseg_test_time
 
 __all__ = ["CASES"]
 
@@ -17,7 +17,7 @@ _ONE_PASS = "ours, its largest pass alone"
 
 
 def _make_inputs(quick: bool) -> Tensor:
-    return normalised_picture(*((128, 256) if quick else (512, 1024)))
+    return normalized_image(*((128, 256) if quick else (512, 1024)))
 
 
 def _ours(scales: Sequence[float], hflip: bool) -> Callable[[Tensor], Callable[[], Tensor]]:
@@ -81,7 +81,7 @@ def _check(answers: Mapping[str, Tensor]) -> str:
 CASES = (
     Case(
         name="5 scales x flip",
-        work="one picture of 512x1024 to the mean probabilities of 19 classes over ten passes, a trivial network",
+        work="one image of 512x1024 to the mean probabilities of 19 classes over ten passes, a trivial network",
         make_inputs=_make_inputs,
         contenders=(
             Contender("ours", _ours(_SCALES, hflip=True), "ours", "seg-models"),

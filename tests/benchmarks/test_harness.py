@@ -16,7 +16,7 @@ from benchmarks import __main__ as command
 from benchmarks import machine, memory, timing
 from benchmarks.__main__ import main
 from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
-from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, picture, smooth_logits
+from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, make_image, smooth_logits
 from benchmarks.plot import plot_results
 from benchmarks.report import CaseResult, as_data, as_number, as_text, judge
 from benchmarks.timing import Timing, shuffled, time_case
@@ -257,7 +257,7 @@ def test_as_data_holds_the_figures_and_survives_json(toys):
 
 
 @pytest.mark.parametrize("slowest", [2.0, 500.0])
-def test_plot_results_is_a_readable_picture(toys, tmp_path, slowest):
+def test_plot_results_is_a_readable_image(toys, tmp_path, slowest):
     seconds = {"ours": [1.0], "peer": [slowest], "bound": [0.5]}
     path = tmp_path / "new" / "plot.png"
     plot_results(path, "toys", [result_of(toys.SMALL, seconds)] * 2, quick=True)
@@ -388,12 +388,12 @@ def test_like_prediction_agrees_but_near_borders_and_in_regions():
     assert 0.7 < float((pred == truth)[valid].float().mean()) < 0.95
 
 
-def test_smooth_logits_and_picture_have_neighbours_alike():
+def test_smooth_logits_and_image_have_neighbors_alike():
     logits = smooth_logits(5, 64, 96)
     assert logits.shape == (1, 5, 64, 96)
     assert float(logits.diff(dim=-1).abs().mean()) < 0.2 * float(logits.std())
     assert logits.equal(smooth_logits(5, 64, 96))
-    image = picture(64, 96)
+    image = make_image(64, 96)
     assert (image.shape, image.dtype) == ((64, 96, 3), np.uint8)
     assert np.abs(np.diff(image.astype(int), axis=1)).mean() < 0.5 * image.std()
 
@@ -478,7 +478,7 @@ def test_train_pipeline_ours_agrees_with_pillow_and_torchvision(case):
     samples = ours(case, inputs)["ours"]
     image, mask = samples["plain"]
     height, width = inputs.window
-    expected = np.asarray(Image.fromarray(inputs.picture).resize((width, height), Image.Resampling.BILINEAR)) / 255
+    expected = np.asarray(Image.fromarray(inputs.image).resize((width, height), Image.Resampling.BILINEAR)) / 255
     mean, std = (np.array(v)[:, None, None] for v in (train_pipeline.MEAN, train_pipeline.STD))
     assert np.abs(image.numpy() * std + mean - expected.transpose(2, 0, 1)).max() < 1.5 / 255
     assert np.array_equal(mask.numpy(), inputs.mask[1::2, 1::2])

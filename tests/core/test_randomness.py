@@ -45,8 +45,8 @@ def test_sample_generator_draws_depend_on_the_numbers_alone():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_sample_generator_neighbours_are_uncorrelated():
+def test_sample_generator_neighbors_are_uncorrelated():
     draws = torch.stack([torch.rand(2, generator=sample_generator(0, e, i)) for e in range(10) for i in range(200)])
     assert abs(float(draws.mean()) - 0.5) < 0.02
-    neighbours = np.corrcoef(draws[:-1, 0].numpy(), draws[1:, 0].numpy())[0, 1]
-    assert abs(neighbours) < 0.08
+    neighbors = np.corrcoef(draws[:-1, 0].numpy(), draws[1:, 0].numpy())[0, 1]
+    assert abs(neighbors) < 0.08

@@ -18,7 +18,7 @@ def test_datasets_alone_lists_every_name_with_classes_and_splits(capsys):
     assert any(line.startswith("FolderDataset") and " yours " in line for line in lines)
 
 
-def test_show_camvid_prints_classes_layout_licence_and_citation(capsys):
+def test_show_camvid_prints_classes_layout_license_and_citation(capsys):
     assert main(["datasets", "show", "CamVid"]) == 0
     out = capsys.readouterr().out
     for text in (
@@ -67,10 +67,10 @@ def test_fake_of_a_data_set_without_layout_is_an_error(capsys, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_download_of_what_is_there_tells_how_many_pictures(capsys, tmp_path):
+def test_download_of_what_is_there_tells_how_many_images(capsys, tmp_path):
     fake("ADE20K", tmp_path / "ade")
     assert main(["datasets", "download", "ADE20K", str(tmp_path / "ade"), "--split", "validation"]) == 0
-    assert "ADE20K val: 2 pictures" in capsys.readouterr().out
+    assert "ADE20K val: 2 images" in capsys.readouterr().out
 
 
 def test_download_of_what_is_not_public_says_how_to_get_it(capsys, tmp_path):
@@ -80,18 +80,18 @@ def test_download_of_what_is_not_public_says_how_to_get_it(capsys, tmp_path):
 
 def test_show_data_set_registered_by_hand_prints_its_docstring(capsys):
     class Mine:
-        """Pictures of my garden."""
+        """Images of my garden."""
 
     DATASETS.register("GardenOfTheTest", Mine)
     assert main(["datasets", "show", "GardenOfTheTest"]) == 0
-    assert "Pictures of my garden." in capsys.readouterr().out
+    assert "Images of my garden." in capsys.readouterr().out
     assert main(["datasets"]) == 0
     assert "GardenOfTheTest" in capsys.readouterr().out
 
 
 def test_show_unknown_name_exits_2_with_the_nearest(capsys):
     assert main(["datasets", "show", "CamVidd"]) == 2
-    assert "seg: error: unknown data set 'CamVidd'. Did you mean 'CamVid'?" in capsys.readouterr().err
+    assert "seg: error: unknown dataset 'CamVidd'. Did you mean 'CamVid'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["datasets", "--help"], ["datasets", "show", "--help"]])

@@ -1,4 +1,4 @@
-"""Names of data sets, and the torch-free part of the package."""
+"""Names of datasets, and the torch-free part of the package."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def test_get_dataset_folder_passes_options_on(tmp_path):
 
 
 def test_get_dataset_unknown_name_error_suggests_the_nearest():
-    with pytest.raises(UnknownNameError, match=r"unknown data set 'Camvid'. Did you mean 'CamVid'"):
+    with pytest.raises(UnknownNameError, match=r"unknown dataset 'Camvid'. Did you mean 'CamVid'"):
         get_dataset("Camvid", "somewhere")
 
 

@@ -116,12 +116,12 @@ def test_split_folders_test_without_masks_gives_none(tmp_path):
 
 
 def test_flat_folders_test_split_error_says_how_to_make_one(flat):
-    with pytest.raises(DatasetNotFoundError, match=r"has no test split.*put test pictures into .*test/images"):
+    with pytest.raises(DatasetNotFoundError, match=r"has no test split.*put test images into .*test/images"):
         FolderDataset(flat, LABELS, split="test")
 
 
-def test_flat_folders_one_picture_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="holds one picture, which cannot be divided"):
+def test_flat_folders_one_image_error_says_so(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="holds one image, which cannot be divided"):
         FolderDataset(write(tmp_path, ["only"]), LABELS)
 
 

@@ -1,4 +1,4 @@
-"""Several data sets as one."""
+"""Several datasets as one."""
 
 import pickle
 
@@ -98,12 +98,12 @@ def test_unify_class_without_way_error_says_what_can_join(tmp_path):
 
 def test_unified_wrong_members_error_says_what_they_are(street):
     for members in ([], {"name": "VOC"}, "VOC"):
-        with pytest.raises(InvalidArgumentError, match="members must be a list of data sets or of tables"):
+        with pytest.raises(InvalidArgumentError, match="members must be a list of datasets or of tables"):
             Unified(label_set="Street", members=members)
-    with pytest.raises(InvalidArgumentError, match="each of members needs the name of a data set, got {'root': 'x'}"):
+    with pytest.raises(InvalidArgumentError, match="each of members needs the name of a dataset, got {'root': 'x'}"):
         Unified(label_set="Street", members=[{"root": "x"}])
     with pytest.raises(InvalidArgumentError, match="each of members needs metadata"):
         unify("Street", [[1, 2]])
     joined = unify("Street", street)
-    with pytest.raises(IndexError, match=rf"index {len(joined)} is out of range for {len(joined)} pictures"):
+    with pytest.raises(IndexError, match=rf"index {len(joined)} is out of range for {len(joined)} images"):
         joined[len(joined)]

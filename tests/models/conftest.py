@@ -30,7 +30,7 @@ def expected():
 
 @pytest.fixture
 def shades():
-    """A network of three classes whose labels are known: 0 where a picture is dark, 2 where it is bright, else 1."""
+    """A network of three classes whose labels are known: 0 where an image is dark, 2 where it is bright, else 1."""
     import torch
 
     from seg_core.labels.metadata import DatasetMetadata

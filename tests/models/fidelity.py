@@ -1,4 +1,4 @@
-"""Parameters and pictures made by rule, so that two implementations of a network can be compared without a checkpoint.
+"""Parameters and images made by rule, so that two implementations of a network can be compared without a checkpoint.
 
 The numbers are a hash of a tensor's name and of the position in it. They must stay as they are: the files in
 tests/expected/fidelity hold what the original networks compute from them.
@@ -39,7 +39,7 @@ def tensor_by_rule(name, shape, gain):
     return torch.from_numpy(values.astype(np.float32)).reshape(shape)
 
 
-def picture_by_rule(height, width):
+def image_by_rule(height, width):
     """float32 (1, 3, height, width), about -2 to 2: two triangle waves and noise."""
 
     def wave(position, period):
@@ -76,7 +76,7 @@ def worst_error(model, spec, dtype):
     worst = 0.0
     for run in spec["runs"]:
         with torch.inference_mode():
-            outputs = model(picture_by_rule(*run["size"]).to(dtype))
+            outputs = model(image_by_rule(*run["size"]).to(dtype))
         assert set(outputs) == set(run["outputs"])
         for name, expected in run["outputs"].items():
             assert list(outputs[name].shape) == expected["shape"]
@@ -87,7 +87,7 @@ def worst_error(model, spec, dtype):
 
 
 def count_macs(model, in_channels=3, size=(512, 1024)):
-    """Multiply-accumulates of convolutions and matrix products for one picture; give it a model on "meta"."""
+    """Multiply-accumulates of convolutions and matrix products for one image; give it a model on "meta"."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, in_channels, *size, device="meta"))
     return counter.get_total_flops() // 2

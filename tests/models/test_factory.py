@@ -70,7 +70,7 @@ def test_create_takes_any_backbone(name, backbone):
         spec = model.build_spec
         images = torch.zeros(1, 3, 96, 128)
         assert model(images)["out"].shape == (1, 5, 96, 128)
-        again = seg_models.get_model(spec.builder, form=spec.form, **spec.arguments)
+        again = seg_models.get_model(spec.builder, variant=spec.variant, **spec.arguments)
     if spec.builder == name:
         assert spec.arguments["backbone"] == backbone
     assert list(again.state_dict()) == list(model.state_dict())

@@ -32,9 +32,9 @@ def small(monkeypatch):
         def forward(self, images):
             return {"out": self.conv(images)}
 
-    def small(*, weights=None, num_classes=None, form=None, in_channels=3):
+    def small(*, weights=None, num_classes=None, variant=None, in_channels=3):
         return build_network(
-            "small", Small, weights=weights, num_classes=num_classes, form=form, in_channels=in_channels
+            "small", Small, weights=weights, num_classes=num_classes, variant=variant, in_channels=in_channels
         )
 
     MODELS.register("small", small)
@@ -48,16 +48,16 @@ def save(path, network):
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    ("name", "variant"),
     [
-        pytest.param(name, form, marks=[pytest.mark.full] if number else [])
+        pytest.param(name, variant, marks=[pytest.mark.full] if number else [])
         for name in seg_models.list_models()
-        for number, form in enumerate(MODELS.entry(name).forms)
+        for number, variant in enumerate(MODELS.entry(name).variants)
     ],
 )
-def test_every_network_fits_its_own_description(name, form):
+def test_every_network_fits_its_own_description(name, variant):
     with torch.device("meta"):
-        network = seg_models.get_model(name, num_classes=2, form=form)
+        network = seg_models.get_model(name, num_classes=2, variant=variant)
     check_description(network.build_spec)
     check_tensors(network.build_spec, network.state_dict())
 
@@ -130,13 +130,13 @@ def test_damaged_model_file_is_no_weights(small, tmp_path):
         small(weights=path)
 
 
-def test_form_of_a_file_that_the_model_lacks_suggests_the_nearest(small, tmp_path):
+def test_variant_of_a_file_that_the_model_lacks_suggests_the_nearest(small, tmp_path):
     path = save(tmp_path / "model.pt", small(num_classes=2))
     content = torch.load(path, weights_only=True)
-    content["form"] = "papper"
+    content["variant"] = "papper"
     content["digest"] = digest_of({key: value for key, value in content.items() if key != "digest"})
     torch.save(content, path)
-    with pytest.raises(UnknownNameError, match="model 'small' has no form 'papper'. Did you mean 'paper'"):
+    with pytest.raises(UnknownNameError, match="model 'small' has no variant 'papper'. Did you mean 'paper'"):
         small(weights=path)
 
 
@@ -145,7 +145,7 @@ def test_file_without_a_digest_is_weights_as_before_and_told(small, tmp_path, mo
     path = save(tmp_path / "model.pt", network)
     content = torch.load(path, weights_only=True)
     del content["digest"], content["protocol_text"]
-    torch.save({**content, "format_version": 1, "protocol": "val"}, path)
+    torch.save({**content, "format_version": 1, "protocol": "val", "form": content.pop("variant")}, path)
     monkeypatch.setattr(model_file, "_told_of_no_digest", False)
     with pytest.warns(UserWarning, match="model.pt has no digest"):
         loaded = small(weights=path)

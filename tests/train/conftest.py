@@ -1,4 +1,4 @@
-"""A data set and a network so small that a run takes a moment; both know nothing of seg_datasets and seg_models."""
+"""A dataset and a network so small that a run takes a moment; both know nothing of seg_datasets and seg_models."""
 
 import importlib.util
 from pathlib import Path
@@ -33,7 +33,7 @@ class Stripes:
 
     def __getitem__(self, index):
         if index == self.broken:
-            raise CorruptFileError(f"{self.split}/{index}.png is no picture; replace it")
+            raise CorruptFileError(f"{self.split}/{index}.png is no image; replace it")
         rng = np.random.default_rng([index, len(self.split)])
         mask = np.repeat(rng.integers(0, 2, (8, 1)), 4, axis=0).repeat(24, axis=1).astype(np.uint8)
         image = (mask[None] * 150 + rng.integers(0, 60, (3, 32, 24))).astype(np.uint8)
@@ -68,13 +68,13 @@ def tiny_net(
     num_classes=2,
     aux_loss=None,
     weights_backbone=None,
-    form=None,
+    variant=None,
     width=4,
     boundary=False,
 ):
     model = TinyNet(num_classes, bool(aux_loss), width, boundary)
     arguments = {"num_classes": num_classes, "aux_loss": aux_loss, "width": width, "boundary": boundary}
-    model.build_spec = BuildSpec("tiny_net", form or "paper", arguments)
+    model.build_spec = BuildSpec("tiny_net", variant or "paper", arguments)
     return model
 
 

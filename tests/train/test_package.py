@@ -4,7 +4,7 @@ import sys
 import pytest
 
 import seg_train
-from seg_core.registry import LOSSES, OPTIMIZERS, SCHEDULES
+from seg_core.registry import LOSSES, OPTIMIZERS, SCHEDULERS
 from seg_train._exports import EXPORTS
 
 
@@ -30,7 +30,7 @@ def test_public_name_resolves(name):
     assert name in seg_train.__all__
 
 
-@pytest.mark.parametrize("registry", [LOSSES, OPTIMIZERS, SCHEDULES], ids=lambda r: r.noun)
+@pytest.mark.parametrize("registry", [LOSSES, OPTIMIZERS, SCHEDULERS], ids=lambda r: r.noun)
 def test_every_catalog_name_resolves(registry):
     own = [name for name in registry if registry.origin(name) == "seg-train"]
     assert own

@@ -49,9 +49,9 @@ class PlainNet(nn.Module):
         return outputs
 
 
-def plain_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weights_backbone=None, form=None):
+def plain_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weights_backbone=None, variant=None):
     model = PlainNet(num_classes, bool(aux_loss))
-    model.build_spec = BuildSpec("plain_net", form or "paper", {"num_classes": num_classes, "aux_loss": aux_loss})
+    model.build_spec = BuildSpec("plain_net", variant or "paper", {"num_classes": num_classes, "aux_loss": aux_loss})
     return model
 
 

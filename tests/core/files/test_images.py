@@ -111,8 +111,8 @@ def test_read_image_each_orientation_is_applied_or_left(kind, tag, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "tagged"), TURNED[tag](upright))
     np.testing.assert_array_equal(read_image(tmp_path / "tagged", orientation="stored"), upright)
     assert read_header(tmp_path / "tagged").orientation == tag
-    with Image.open(tmp_path / "tagged") as picture:
-        np.testing.assert_array_equal(read_image(picture), TURNED[tag](upright))
+    with Image.open(tmp_path / "tagged") as image:
+        np.testing.assert_array_equal(read_image(image), TURNED[tag](upright))
 
 
 @pytest.mark.parametrize("tag", range(2, 9))

@@ -10,7 +10,7 @@ from seg_core.labels.metadata import DatasetMetadata, default_palette, list_labe
 
 
 @pytest.mark.smoke
-def test_resolve_metadata_camvid_has_official_classes_and_colours():
+def test_resolve_metadata_camvid_has_official_classes_and_colors():
     metadata = resolve_metadata("CamVid")
     assert metadata.name == "CamVid"
     assert metadata.num_classes == 11
@@ -82,7 +82,7 @@ def test_label_sets_every_file_is_valid_and_bears_the_lower_case_name():
         assert file.name == values["name"].lower() + ".json"
         metadata = resolve_metadata(values["name"])
         assert metadata.to_dict() == values
-        assert metadata.licence
+        assert metadata.license
         names.add(metadata.name)
     assert set(list_label_sets()) == names
     assert {"CamVid", "LIP", "VOC"} <= names
@@ -178,7 +178,7 @@ def test_resolve_metadata_other_type_is_an_error():
         ({"labels": ["a"], "ignore_index": -1}, "ignore_index must be an integer from 0 to 65535, got -1"),
         ({"labels": ["a"], "ignore_index": 255.0}, "ignore_index must be an integer"),
         ({"labels": ["a"], "name": ""}, "name must not be empty"),
-        ({"labels": ["a"], "licence": 3}, "licence must be a text, got 3"),
+        ({"labels": ["a"], "license": 3}, "license must be a text, got 3"),
         (
             {"labels": ["a"], "ignore_idx": 3},
             r"unknown key 'ignore_idx' in the metadata\. Did you mean 'ignore_index'",

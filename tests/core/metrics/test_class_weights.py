@@ -9,7 +9,7 @@ from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownN
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.class_weights import PixelCounts, class_weights, count_pixels
 
-# CamVid train (367 pictures of 480x360) as published: pixels, pictures that hold the class, median-frequency weight
+# CamVid train (367 images of 480x360) as published: pixels, images that hold the class, median-frequency weight
 CAMVID = [
     (10682767, 366, 0.2793),
     (14750079, 365, 0.2017),
@@ -26,7 +26,7 @@ CAMVID = [
 
 
 class Masks:
-    """A data set of masks without pictures."""
+    """A dataset of masks without images."""
 
     def __init__(self, *masks, metadata=None):
         self.masks = masks
@@ -46,7 +46,7 @@ MASKS = (
 )
 
 
-def test_count_pixels_counts_classes_ignored_and_pictures():
+def test_count_pixels_counts_classes_ignored_and_images():
     counts = count_pixels(Masks(*MASKS), num_classes=4)
     assert counts.pixels.dtype == torch.int64
     assert counts.pixels.tolist() == [5, 3, 3, 0]
@@ -82,7 +82,7 @@ def test_count_pixels_wrong_value_names_sample_and_file():
 
 
 def test_count_pixels_without_masks_or_classes_says_what_to_do():
-    with pytest.raises(InvalidArgumentError, match="num_classes must be given, since the data set has no metadata"):
+    with pytest.raises(InvalidArgumentError, match="num_classes must be given, since the dataset has no metadata"):
         count_pixels(Masks(*MASKS))
     with pytest.raises(InvalidArgumentError, match="sample 0 has no mask; count a split that has masks"):
         count_pixels(Masks(None), num_classes=2)
@@ -115,7 +115,7 @@ def test_class_weights_enet_follows_the_formula():
 def test_class_weights_data_set_is_counted():
     metadata = DatasetMetadata("mine", ("a", "b", "c"))
     dataset = Masks(*MASKS, metadata=metadata)
-    # shares among the pixels of their pictures: 5/10, 3/10, 3/3
+    # shares among the pixels of their images: 5/10, 3/10, 3/3
     assert class_weights(dataset, "median_frequency").tolist() == pytest.approx([1.0, 5 / 3, 0.5])
     assert torch.equal(class_weights(dataset), class_weights([5, 3, 3]))
 
@@ -217,7 +217,7 @@ def test_class_weights_absent_class_weighs_as_the_rarest_and_warns(scheme):
     ("source", "scheme", "options", "error", "words"),
     [
         ([1, 2], "e_net", {}, UnknownNameError, r"unknown scheme 'e_net' .*Did you mean 'enet'\? Known: enet, median"),
-        ([1, 2], "median_frequency", {}, InvalidArgumentError, "needs the pixels of the pictures .* count_pixels"),
+        ([1, 2], "median_frequency", {}, InvalidArgumentError, "needs the pixels of the images .* count_pixels"),
         ([1, 2], "enet", {"C": 1.1}, InvalidArgumentError, r"no option 'C'\. Did you mean 'c'\? It has: c"),
         ([1, 2], "median_frequency", {"c": 1.1}, InvalidArgumentError, r"no option 'c'\. It has: none"),
         ([1, 2], "effective_number", {"beta": 1.0}, InvalidArgumentError, r"beta must lie in 0 to below 1.*, got 1\.0"),

@@ -328,7 +328,7 @@ def test_device_results_of_any_types_equal_those_of_the_cpu(truth_dtype, pred_dt
     assert torch.equal(here.confusion_matrix, there.confusion_matrix)
 
 
-def test_store_results_every_ignored_value_is_told_from_its_neighbours():
+def test_store_results_every_ignored_value_is_told_from_its_neighbors():
     for ignore_index in (-100, -2, -1, 3, 4, 254, 255, 256, 257, 1000, 65535):
         for offset in (-1, 1):
             value = ignore_index + offset

@@ -40,9 +40,9 @@ class Tiny(nn.Module):
         return {"out": self.conv(images)}
 
 
-def tiny(*, weights=None, num_classes=2, form=None, width=1):
+def tiny(*, weights=None, num_classes=2, variant=None, width=1):
     model = Tiny(num_classes, width)
-    model.build_spec = BuildSpec("tiny", form or "paper", {"num_classes": num_classes, "width": width})
+    model.build_spec = BuildSpec("tiny", variant or "paper", {"num_classes": num_classes, "width": width})
     return model
 
 
@@ -194,7 +194,7 @@ def test_builder_that_looks_at_its_values_is_built_with_them(tmp_path):
             super().__init__(*arguments)
             self.conv.bias.data += float(self.conv.weight.detach().numpy().max())
 
-    def looking(*, num_classes=2, form=None):
+    def looking(*, num_classes=2, variant=None):
         model = Looking(num_classes, 1)
         model.build_spec = BuildSpec("looking", "paper", {"num_classes": num_classes})
         return model
@@ -355,14 +355,14 @@ def test_state_that_is_no_tensor_is_refused(tmp_path):
         (BuildSpec("tiny", "paper", {"num_classes": 2, "weights": "DEFAULT"}), "hold weights = 'DEFAULT', which a"),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": {3}}), r"arguments\['width'\] is \{3\} of type set"),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": "x"}), "cannot build it with .*TypeError"),
-        (BuildSpec("two_forms", "thrid", {"num_classes": 2}), "has no such form. Did you mean 'third'"),
+        (BuildSpec("two_variants", "thrid", {"num_classes": 2}), "has no such variant. Did you mean 'third'"),
         (BuildSpec("needy", "paper", {"num_classes": 2}), "arguments lack backbone, which model 'needy' needs"),
     ],
 )
 def test_description_that_builds_no_such_network_is_refused(tmp_path, spec, words):
-    MODELS.register("two_forms", ModelEntry("nowhere:nothing", forms=("second", "third")))
-    MODELS._objects["two_forms"] = tiny
-    MODELS.register("needy", lambda backbone, *, num_classes, form: tiny())
+    MODELS.register("two_variants", ModelEntry("nowhere:nothing", variants=("second", "third")))
+    MODELS._objects["two_variants"] = tiny
+    MODELS.register("needy", lambda backbone, *, num_classes, variant: tiny())
     model = tiny(width=3)
     model.build_spec = spec
     with pytest.raises(InvalidArgumentError, match=words):
@@ -567,7 +567,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("format_version", 0, "format_version = 0: must be an integer >= 1"),
         ("builder", 3, "builder = 3: must be the name of a model"),
         ("builder", ["tiny"], r"builder = \['tiny'\]: must be the name of a model"),
-        ("form", {}, r"form = \{\}: must be the name of a form"),
+        ("variant", {}, r"variant = \{\}: must be the name of a variant"),
         ("arguments", [1], r"arguments = \[1\]: must be a table of plain values"),
         ("arguments", {2: 3}, "arguments has the key = 2: must be a name"),
         ("arguments", {"width": torch.zeros(2)}, r"arguments\['width'\] = tensor.*must be numbers, strings, lists"),
@@ -579,7 +579,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("arguments", {"num_classes": 2, "width": "3"}, "cannot build it with .*'width': '3'.*: TypeError"),
         ("arguments", {"num_classes": 2, "witdh": 3}, r"no such argument. Did you mean 'width'"),
         ("arguments", {"num_classes": 2, "weights": "a.pt"}, "arguments hold weights = 'a.pt', which a model"),
-        ("arguments", {"num_classes": 2, "form": "x"}, "arguments hold form = 'x', which a model file must"),
+        ("arguments", {"num_classes": 2, "variant": "x"}, "arguments hold variant = 'x', which a model file must"),
         ("metadata", "two", "metadata = 'two': must be a table"),
         ("metadata", {}, "metadata: the metadata lack 'labels'"),
         ("metadata", {"labels": ["a", "b"], "colors": 5}, "metadata = .*must be what save_model writes .TypeError"),
@@ -618,12 +618,12 @@ def test_wrong_description_is_named_before_anything_is_built(tmp_path, key, valu
         assert not built
 
 
-def test_form_that_the_model_lacks_is_an_error(tmp_path):
-    MODELS.register("two_forms", ModelEntry("nowhere:nothing", forms=("second", "third")))
-    MODELS._objects["two_forms"] = tiny
+def test_variant_that_the_model_lacks_is_an_error(tmp_path):
+    MODELS.register("two_variants", ModelEntry("nowhere:nothing", variants=("second", "third")))
+    MODELS._objects["two_variants"] = tiny
     path = save(tmp_path / "model.pt")
-    edit(path, builder="two_forms", form="thrid")
-    with pytest.raises(CorruptFileError, match=r"form = 'thrid': model 'two_forms' has no .*Did you mean 'third'"):
+    edit(path, builder="two_variants", variant="thrid")
+    with pytest.raises(CorruptFileError, match=r"variant = 'thrid': model 'two_variants' .*Did you mean 'third'"):
         load_model(path)
 
 

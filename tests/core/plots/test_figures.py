@@ -37,7 +37,7 @@ def test_draw_snapshots_shows_rows_and_the_classes_seen(labels):
     preds = torch.zeros(2, 2, 3, dtype=torch.uint8)
     figure = draw_snapshots(images, truths, preds, METADATA, titles=["first", "second"])
     assert len(figure.axes) == 6
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["picture", "truth", "prediction"]
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "truth", "prediction"]
     assert [figure.axes[i].get_xlabel() for i in (0, 3)] == ["first", "second"]
     assert np.array_equal(figure.axes[4].images[0].get_array(), colorize(labels, METADATA))
     assert np.array_equal(figure.axes[5].images[0].get_array(), colorize(preds[1], METADATA))
@@ -75,7 +75,7 @@ def test_draw_snapshots_wrong_arguments_are_told(labels):
         draw_snapshots([], [], [], METADATA)
     with pytest.raises(InvalidArgumentError, match="'titles': 2"):
         draw_snapshots([image], [labels], [labels], METADATA, titles=["a", "b"])
-    with pytest.raises(InvalidArgumentError, match="picture, truth and prediction 0 must have one size"):
+    with pytest.raises(InvalidArgumentError, match="image, truth and prediction 0 must have one size"):
         draw_snapshots([image], [labels], [labels.T], METADATA)
 
 

@@ -61,35 +61,35 @@ def test_colorize_not_an_integer_map_is_told(labels):
 
 @pytest.mark.smoke
 def test_overlay_mixes_colors_and_leaves_ignored_pixels(labels):
-    picture = np.full((2, 3, 3), 100, np.uint8)
-    before = picture.copy()
-    mixed = overlay(picture, labels, METADATA, alpha=0.25)
+    image = np.full((2, 3, 3), 100, np.uint8)
+    before = image.copy()
+    mixed = overlay(image, labels, METADATA, alpha=0.25)
     expected = np.round(75 + 0.25 * colorize(labels, METADATA).astype(float))
     expected[1, 0] = 100
     assert mixed.dtype == np.uint8
     assert np.abs(mixed - expected).max() <= 1
     assert mixed[1, 0].tolist() == [100, 100, 100]
-    assert np.array_equal(picture, before)
-    assert np.array_equal(overlay(picture, labels, METADATA, alpha=0), picture)
-    full = overlay(picture, labels, METADATA, alpha=1)
+    assert np.array_equal(image, before)
+    assert np.array_equal(overlay(image, labels, METADATA, alpha=0), image)
+    full = overlay(image, labels, METADATA, alpha=1)
     assert np.array_equal(full[labels != 255], colorize(labels, METADATA)[labels != 255])
 
 
-def test_overlay_takes_every_kind_of_picture(labels):
-    picture = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
-    tensor = torch.from_numpy(picture).permute(2, 0, 1)
-    expected = overlay(picture, labels, METADATA)
-    for given in (Image.fromarray(picture), tensor, tensor / 255, picture / 255):
+def test_overlay_takes_every_kind_of_image(labels):
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    expected = overlay(image, labels, METADATA)
+    for given in (Image.fromarray(image), tensor, tensor / 255, image / 255):
         assert np.array_equal(overlay(given, torch.from_numpy(labels), METADATA), expected)
 
 
 def test_overlay_wrong_arguments_are_told(labels):
-    picture = np.zeros((3, 2, 3), np.uint8)
+    image = np.zeros((3, 2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match="got image 3x2 and labels 2x3"):
-        overlay(picture, labels, METADATA)
+        overlay(image, labels, METADATA)
     with pytest.raises(InvalidArgumentError, match="alpha must lie in 0 to 1, got 2"):
-        overlay(picture, labels, METADATA, alpha=2)
-    with pytest.raises(InvalidArgumentError, match="one picture"):
+        overlay(image, labels, METADATA, alpha=2)
+    with pytest.raises(InvalidArgumentError, match="one image"):
         overlay(torch.zeros(1, 3, 2, 3), labels, METADATA)
 
 

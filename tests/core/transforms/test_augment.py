@@ -376,7 +376,7 @@ def test_call_image_and_mask_come_from_the_same_places(options):
     for seed in range(8):
         result, ids = augment(image, mask, generator=torch.Generator().manual_seed(seed))
         x, y = (ids - 1) % width, (ids - 1) // width
-        # at the picture's edge the image fades into the mean colour
+        # at the image's edge the image fades into the mean color
         inner = (ids > 0) & (x > 0) & (x < width - 1) & (y > 0) & (y < height - 1)
         seen += int(inner.sum())
         assert ((result[0] * width - x)[inner].abs() < 0.5 + 1e-3).all()
@@ -401,7 +401,7 @@ def test_call_mask_drawn_as_image_warps_alike():
         assert ((result[0] > 0.5).long() == warped).float().mean() > 0.985
 
 
-def test_call_outside_of_the_picture_is_the_mean_colour_and_the_fill():
+def test_call_outside_of_the_image_is_the_mean_color_and_the_fill():
     images = torch.full((4, 3, 30, 40), 255, dtype=torch.uint8)
     masks = torch.zeros(4, 30, 40, dtype=torch.uint8)
     for fill in (255, 7, 300):
@@ -436,7 +436,7 @@ def test_call_quarter_turn_is_exact_and_counter_clockwise():
 
 
 @pytest.mark.parametrize("perspective", [0.5, 1.0])
-def test_call_strong_perspective_and_tiny_pictures_stay_finite(perspective):
+def test_call_strong_perspective_and_tiny_images_stay_finite(perspective):
     augment = SegmentationAugment(**{**EVERYTHING, "perspective": perspective, "blur": 3})
     for height, width in ((1, 1), (1, 7), (2, 3), (30, 30)):
         images = torch.randint(0, 256, (60, 3, height, width), dtype=torch.uint8)
@@ -447,7 +447,7 @@ def test_call_strong_perspective_and_tiny_pictures_stay_finite(perspective):
 
 
 @pytest.mark.parametrize("warped", [False, True])
-def test_call_left_and_right_are_exchanged_where_a_picture_is_mirrored(warped):
+def test_call_left_and_right_are_exchanged_where_a_image_is_mirrored(warped):
     masks = torch.tensor([0, 14, 15, 16, 17, 255], dtype=torch.uint8).repeat(6, 1)[None]
     images = torch.zeros(1, 3, 6, 6)
     swapped = torch.tensor([0, 15, 14, 17, 16, 255]).repeat(6, 1)
@@ -484,7 +484,7 @@ def largest_gap(ours, theirs):
     return (shares[0] - shares[1]).abs().max()
 
 
-def some_picture(height=16, width=20):
+def some_image(height=16, width=20):
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     return torch.stack([0.2 + 0.5 * x, 0.3 + 0.4 * y, 0.25 + 0.3 * (x + y) / 2])  # no operation clips it
 
@@ -509,13 +509,13 @@ def some_picture(height=16, width=20):
 def test_call_distribution_is_that_of_torchvisions_operations(options, peer):
     torch.manual_seed(0)
     num_samples = 600
-    # torchvision moves corners by whole pixels; a finer picture makes little of that
-    picture = some_picture(80, 100) if "perspective" in options else some_picture()
-    height, width = picture.shape[-2:]
+    # torchvision moves corners by whole pixels; a finer image makes little of that
+    image = some_image(80, 100) if "perspective" in options else some_image()
+    height, width = image.shape[-2:]
     places = [(height // 2, width // 2), (height // 4, width // 5), (height - 2, width - 3)]
     augment = SegmentationAugment(**options, **IDENTITY)
-    ours = augment(picture.expand(num_samples, -1, -1, -1))[0]
-    theirs = torch.stack([peer(picture) for _ in range(num_samples)])
+    ours = augment(image.expand(num_samples, -1, -1, -1))[0]
+    theirs = torch.stack([peer(image) for _ in range(num_samples)])
     for y, x in places:
         for channel in range(3):
             samples = [r[:, channel, y, x].mul(2000).round() for r in (ours, theirs)]
@@ -535,8 +535,8 @@ def test_call_distribution_is_that_of_torchvisions_operations(options, peer):
     ids=["brightness", "contrast", "auto_contrast", "auto_contrast first"],
 )
 @pytest.mark.parametrize("floats", [False, True])
-def test_call_fixed_colour_agrees_with_torchvision(options, expected, floats):
-    image = (some_picture() * 255).round().to(torch.uint8)
+def test_call_fixed_color_agrees_with_torchvision(options, expected, floats):
+    image = (some_image() * 255).round().to(torch.uint8)
     given = image / 255 if floats else image
     result, _ = SegmentationAugment(**options)(given)
     mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
@@ -544,7 +544,7 @@ def test_call_fixed_colour_agrees_with_torchvision(options, expected, floats):
 
 
 def test_call_geometry_is_flips_then_perspective_then_zoom_and_rotation():
-    image = some_picture(60, 80)
+    image = some_image(60, 80)
     image[0, 10:20, 10:30] = 0.9
     mask = torch.arange(60 * 80).view(60, 80)
     steps = [{"hflip": 1}, {"perspective": 0.5}, {"rotation_range": (25, 25), "zoom_range": (0.8, 0.8)}]
@@ -576,7 +576,7 @@ def test_call_hue_turns_as_far_as_torchvisions():
     chroma = torch.tensor([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]) @ ours.view(-1, 3, 1)
     start = torch.tensor([[0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]) @ pixel.view(3, 1)
     turns = (torch.atan2(*start.flip(0)) - torch.atan2(chroma[:, 1], chroma[:, 0])).flatten() / (2 * math.pi)
-    turned = torch.tensor([(colorsys.rgb_to_hsv(*colour)[0] + 0.5) % 1 - 0.5 for colour in theirs])
+    turned = torch.tensor([(colorsys.rgb_to_hsv(*color)[0] + 0.5) % 1 - 0.5 for color in theirs])
     assert turns.abs().max() <= 0.1 + 1e-5
     assert largest_gap(turns, turned) < 1.95 * math.sqrt(2 / num_samples)
 

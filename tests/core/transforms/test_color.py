@@ -17,7 +17,7 @@ BOUNDS = {"low": [-10.0] * 3, "high": [10.0] * 3}
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
-def pictures(count=3, height=9, width=11):
+def make_images(count=3, height=9, width=11):
     """Values that no moderate change takes out of 0 to 1."""
     return 0.3 + 0.3 * torch.rand(count, 3, height, width, dtype=torch.float64)
 
@@ -38,14 +38,14 @@ def jittered(images, factors):
     ],
 )
 def test_jitter_matrices_each_operation_agrees_with_torchvision(place, factor, operation):
-    images = pictures()
+    images = make_images()
     factors = [factor if i == place else off for i, off in enumerate(OFF)]
     # torchvision writes the weight of red as 0.2989
     assert torch.allclose(jittered(images, factors), operation(images, factor), atol=2e-4)
 
 
 def test_jitter_matrices_all_at_once_equal_one_after_the_other_in_any_order():
-    images = pictures(1)
+    images = make_images(1)
     factors = (1.1, 0.8, 1.2, 0.05)
     result = jittered(images, factors)
     for order in itertools.permutations(range(4)):
@@ -55,7 +55,7 @@ def test_jitter_matrices_all_at_once_equal_one_after_the_other_in_any_order():
         assert torch.allclose(result, step, atol=1e-12)
 
 
-def test_jitter_matrices_hue_turns_red_to_green_to_blue_and_keeps_luma_and_grey():
+def test_jitter_matrices_hue_turns_red_to_green_to_blue_and_keeps_luma_and_gray():
     red = torch.tensor([0.6, 0.3, 0.3], dtype=torch.float64).view(1, 3, 1, 1)
     weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
     for turns, largest in ((0, 0), (1 / 3, 1), (-1 / 3, 2), (1 / 6, None), (0.5, None)):
@@ -64,16 +64,16 @@ def test_jitter_matrices_hue_turns_red_to_green_to_blue_and_keeps_luma_and_grey(
         assert largest is None or int(turned.argmax()) == largest
         # the way of torchvision's turn in HSV, though not its length
         expected = peer.adjust_hue(red.float(), turns).flatten()
-        chroma = [(colour - colour @ weights.to(colour)).to(torch.float64) for colour in (turned, expected)]
+        chroma = [(color - color @ weights.to(color)).to(torch.float64) for color in (turned, expected)]
         assert torch.cosine_similarity(*chroma, dim=0) > 0.9
-    grey = torch.full((1, 3, 1, 1), 0.4, dtype=torch.float64)
-    assert torch.allclose(jittered(grey, (1, 1, 1, 0.3)), grey, atol=1e-12)
+    gray = torch.full((1, 3, 1, 1), 0.4, dtype=torch.float64)
+    assert torch.allclose(jittered(gray, (1, 1, 1, 0.3)), gray, atol=1e-12)
     there_and_back = jittered(jittered(red, (1, 1, 1, 0.2)), (1, 1, 1, -0.2))
     assert torch.allclose(there_and_back, red, atol=1e-12)
 
 
 def test_jitter_matrices_samples_of_a_batch_are_their_own():
-    images = pictures(2)
+    images = make_images(2)
     factors = torch.tensor([[1.2, 0.9, 0.5, 0.1], OFF], dtype=torch.float64)
     p, q = jitter_matrices(factors)
     result = (p @ images.flatten(2) + q @ images.mean((-2, -1))[..., None]).view_as(images)
@@ -90,7 +90,7 @@ def test_channel_means_equal_brute_force(memory_format, height):
     assert torch.allclose(channel_means(images / 255), expected, atol=1e-6)
 
 
-def test_channel_means_of_a_large_white_picture_do_not_overflow():
+def test_channel_means_of_a_large_white_image_do_not_overflow():
     white = torch.full((1, 3, 1, 1), 255, dtype=torch.uint8).expand(-1, -1, 3000, 3000)
     assert torch.equal(channel_means(white.contiguous(memory_format=torch.channels_last)), torch.ones(1, 3))
 

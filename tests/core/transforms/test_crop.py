@@ -41,7 +41,7 @@ def test_call_without_mask_gives_none():
     assert mask is None
 
 
-def test_call_half_scale_is_exactly_the_half_size_picture():
+def test_call_half_scale_is_exactly_the_half_size_image():
     array, mask = sample(360, 480)
     transform = SegmentationTransform(size=(180, 240), scale_range=(0.5, 0.5))
     tensor = torch.from_numpy(array).permute(2, 0, 1)
@@ -53,7 +53,7 @@ def test_call_half_scale_is_exactly_the_half_size_picture():
         assert torch.equal(labels, nearest[0])
 
 
-def test_call_unit_scale_is_a_window_of_the_picture():
+def test_call_unit_scale_is_a_window_of_the_image():
     array, mask = sample()
     seen = set()
     for seed in range(60):
@@ -84,12 +84,12 @@ def test_call_mask_drawn_as_image_lands_at_the_same_place(scale, size):
     image = np.repeat((40 + 175 * mask)[:, :, None], 3, axis=2).astype(np.uint8)
     transform = SegmentationTransform(size, scale_range=scale, image_fill=(1, 2, 3))
     for seed in range(12):
-        picture, labels = transform(image, mask, generator=generator(seed))
-        assert picture.shape == (3, *size)
+        result, labels = transform(image, mask, generator=generator(seed))
+        assert result.shape == (3, *size)
         assert labels.shape == size
         filled = labels == 255
-        assert torch.equal(filled, (picture == torch.tensor([1, 2, 3])[:, None, None]).all(0))
-        inside = picture[0] > 127
+        assert torch.equal(filled, (result == torch.tensor([1, 2, 3])[:, None, None]).all(0))
+        inside = result[0] > 127
         wrong = (inside != (labels == 1)) & ~filled
         around = torch.nn.functional.unfold((labels == 1)[None, None].float(), 3, padding=1).view(9, *size)
         edge = (around.amax(0) > 0) & (around.amin(0) == 0)
@@ -97,20 +97,20 @@ def test_call_mask_drawn_as_image_lands_at_the_same_place(scale, size):
 
 
 @pytest.mark.parametrize("scale", [0.37, 0.5, 0.8, 1.0, 1.3, 2.0])
-def test_call_coordinates_agree_between_picture_and_mask(scale):
+def test_call_coordinates_agree_between_image_and_mask(scale):
     x = np.broadcast_to(np.arange(200, dtype=np.uint8), (150, 200))
     y = np.broadcast_to(np.arange(150, dtype=np.uint8)[:, None], (150, 200))
     image = np.stack([x, y, x], axis=-1)
     transform = SegmentationTransform((37, 41), scale_range=(scale, scale))
     for seed in range(10):
         for channel, coordinate in ((0, x), (1, y)):
-            picture, labels = transform(image, coordinate, generator=generator(seed))
-            assert (picture[channel].int() - labels.int()).abs().max() <= 1
+            result, labels = transform(image, coordinate, generator=generator(seed))
+            assert (result[channel].int() - labels.int()).abs().max() <= 1
             steps = labels.int().diff(dim=1 - channel).float()
             assert steps.mean() == pytest.approx(1 / scale, abs=0.06)
 
 
-def test_call_small_picture_lies_at_a_random_place_in_the_window():
+def test_call_small_image_lies_at_a_random_place_in_the_window():
     array, mask = sample(8, 8)
     transform = SegmentationTransform((20, 30), mask_fill=77, image_fill=(9, 8, 7))
     places = set()
@@ -244,11 +244,11 @@ def test_call_mask_keeps_its_integer_type(dtype):
 def test_call_pil_mask_of_any_mode_gives_the_same_window_as_its_array(dtype):
     array, mask = sample()
     mask = (mask > 2 if dtype is bool else mask).astype(dtype)
-    picture = Image.fromarray(mask)
+    image = Image.fromarray(mask)
     transform = SegmentationTransform((20, 30), scale_range=(0.7, 1.4))
     for seed in range(4):
         _, expected = transform(array, mask, generator=generator(seed))
-        _, labels = transform(array, picture, generator=generator(seed))
+        _, labels = transform(array, image, generator=generator(seed))
         assert torch.equal(labels.long(), expected.long())
 
 
@@ -263,14 +263,14 @@ def test_call_16_bit_pil_mask_keeps_large_ids():
 def test_call_arguments_are_not_changed_nor_kept(size):
     array, mask = sample()
     image, labels = torch.from_numpy(array.copy()).permute(2, 0, 1).contiguous(), torch.from_numpy(mask.copy())
-    picture, ids = SegmentationTransform(size)(image, labels)
-    picture.fill_(0)
+    result, ids = SegmentationTransform(size)(image, labels)
+    result.fill_(0)
     ids.fill_(0)
     assert np.array_equal(image.permute(1, 2, 0), array)
     assert np.array_equal(labels, mask)
 
 
-def test_call_tiny_pictures_and_scales_work():
+def test_call_tiny_images_and_scales_work():
     array = np.full((1, 1, 3), 50, np.uint8)
     image, labels = SegmentationTransform((3, 4), scale_range=(0.01, 0.01))(array, np.ones((1, 1), np.uint8))
     assert int((labels == 1).sum()) == 1
@@ -321,12 +321,12 @@ def test_init_wrong_argument_is_told(options, words):
         (
             np.zeros((8, 9, 3), np.uint8),
             Image.new("RGB", (9, 8)),
-            "one class id per pixel, got a PIL picture of mode 'RGB'",
+            "one class id per pixel, got a PIL image of mode 'RGB'",
         ),
         (np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9, 3), np.uint8), r"mask must be \(height, width\), got shape"),
-        (np.zeros((8, 9, 3), np.uint8), "mask.png", "mask must be a PIL picture, an array or a tensor, got str"),
-        (torch.zeros(2, 3, 8, 9, dtype=torch.uint8), None, r"one picture \(3, H, W\), got a tensor of shape"),
-        ("picture.png", None, "image must be a PIL picture, a numpy array or a tensor, got str"),
+        (np.zeros((8, 9, 3), np.uint8), "mask.png", "mask must be a PIL image, an array or a tensor, got str"),
+        (torch.zeros(2, 3, 8, 9, dtype=torch.uint8), None, r"one image \(3, H, W\), got a tensor of shape"),
+        ("image.png", None, "image must be a PIL image, a numpy array or a tensor, got str"),
         (np.zeros((8, 9, 3), np.int64), None, "uint8 in 0 to 255"),
         (np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9), np.int8), "mask_fill=255 does not fit .* choose at most 127"),
     ],

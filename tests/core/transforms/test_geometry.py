@@ -19,7 +19,7 @@ def rotation(degrees, zoom=1.0):
 
 
 def assert_close_inside(result, expected):
-    """The peers treat the picture's edge in their own way: what is 0 in one of the two is left out."""
+    """The peers treat the image's edge in their own way: what is 0 in one of the two is left out."""
     both = (result != 0).all(1) & (expected != 0).all(1)
     assert both.float().mean() > 0.2
     assert torch.allclose(result[:, :, both[0]], expected[:, :, both[0]], atol=2e-3)

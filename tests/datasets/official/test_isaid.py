@@ -1,4 +1,4 @@
-"""iSAID: colour masks, its three ways to lie on disk, 16 and 15 classes."""
+"""iSAID: color masks, its three ways to lie on disk, 16 and 15 classes."""
 
 import pickle
 
@@ -20,7 +20,7 @@ def write(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
-def picture(seed=0):
+def make_image(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 
 
@@ -29,10 +29,10 @@ def root(tmp_path):
     """The layout of the development kit, masks of instances included."""
     for split, names in (("train", ("P0002", "P0010")), ("val", ("P0003",)), ("test", ("P0006",))):
         for name in names:
-            write(tmp_path / split / "images" / f"{name}.png", picture())
+            write(tmp_path / split / "images" / f"{name}.png", make_image())
             if split != "test":
                 write(tmp_path / split / "images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
-                write(tmp_path / split / "images" / f"{name}_instance_id_RGB.png", picture(1))
+                write(tmp_path / split / "images" / f"{name}_instance_id_RGB.png", make_image(1))
     return tmp_path
 
 
@@ -40,7 +40,7 @@ def file_names(dataset):
     return [tuple(name.rsplit("/", 1)[-1] for name in dataset.file_names(i)) for i in range(len(dataset))]
 
 
-def test_files_of_the_development_kit_masks_are_no_pictures(root):
+def test_files_of_the_development_kit_masks_are_no_images(root):
     assert file_names(iSAID(root)) == [
         ("P0002.png", "P0002_instance_color_RGB.png"),
         ("P0010.png", "P0010_instance_color_RGB.png"),
@@ -51,7 +51,7 @@ def test_files_of_the_development_kit_masks_are_no_pictures(root):
 def test_item_colors_become_16_classes_with_the_background(root):
     dataset = iSAID(root)
     image, mask = dataset[0]
-    np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), picture())
+    np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), make_image())
     np.testing.assert_array_equal(mask.numpy(), IDS)
     assert dataset.metadata.labels[:2] == ("background", "ship")
 
@@ -68,9 +68,9 @@ def test_label_set_of_the_development_kit_ignores_the_background(root):
 
 def test_patches_of_the_development_kit_are_found_by_their_folder(tmp_path):
     for name in ("P0002_0_0_800_800", "P0002_0_600_800_1400"):
-        write(tmp_path / "iSAID_patches/train/images" / f"{name}.png", picture())
+        write(tmp_path / "iSAID_patches/train/images" / f"{name}.png", make_image())
         write(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
-        write(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_id_RGB.png", picture())
+        write(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_id_RGB.png", make_image())
     for root in (tmp_path, tmp_path / "iSAID_patches"):
         assert file_names(iSAID(root)) == [
             ("P0002_0_0_800_800.png", "P0002_0_0_800_800_instance_color_RGB.png"),
@@ -80,7 +80,7 @@ def test_patches_of_the_development_kit_are_found_by_their_folder(tmp_path):
 
 @pytest.mark.parametrize("with_palette", [False, True])
 def test_patches_of_mmsegmentation_hold_ids(tmp_path, with_palette):
-    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", picture())
+    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
     path = tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png"
     path.parent.mkdir(parents=True)
     ids = Image.fromarray(IDS)
@@ -93,7 +93,7 @@ def test_patches_of_mmsegmentation_hold_ids(tmp_path, with_palette):
 
 
 def test_patches_of_mmsegmentation_other_id_error_names_it(tmp_path):
-    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", picture())
+    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
     write(tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png", np.full((4, 6), 16, np.uint8))
     with pytest.raises(LabelOutOfRangeError, match=r"holds ids that are not allowed: 16 \(24 pixels\)"):
         iSAID(tmp_path)[0]
@@ -101,9 +101,9 @@ def test_patches_of_mmsegmentation_other_id_error_names_it(tmp_path):
 
 @pytest.mark.parametrize("images", ["train/images", "train/images/images"])
 def test_files_as_downloaded_are_found(tmp_path, images):
-    write(tmp_path / images / "P0000.png", picture())
+    write(tmp_path / images / "P0000.png", make_image())
     write(tmp_path / "train/Semantic_masks/images/P0000_instance_color_RGB.png", COLORS[IDS])
-    write(tmp_path / "train/Instance_masks/images/P0000_instance_id_RGB.png", picture())
+    write(tmp_path / "train/Instance_masks/images/P0000_instance_id_RGB.png", make_image())
     dataset = iSAID(tmp_path)
     assert file_names(dataset) == [("P0000.png", "P0000_instance_color_RGB.png")]
     np.testing.assert_array_equal(dataset[0][1].numpy(), IDS)

@@ -1,4 +1,4 @@
-"""Potsdam and Vaihingen: lists of tiles, colours, eroded masks, bands."""
+"""Potsdam and Vaihingen: lists of tiles, colors, eroded masks, bands."""
 
 import pickle
 import warnings
@@ -24,14 +24,14 @@ def write(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
-def picture(value):
+def image(value):
     return np.full((4, 6, 3), value, np.uint8)
 
 
 def make_potsdam(root, full="5_Labels_all", eroded="5_Labels_all_noBoundary"):
     for tile in (*POTSDAM_TILES["train"], *POTSDAM_TILES["test"]):
-        write(root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tif", picture(1))
-        write(root / "3_Ortho_IRRG" / f"top_potsdam_{tile}_IRRG.tif", picture(2))
+        write(root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tif", image(1))
+        write(root / "3_Ortho_IRRG" / f"top_potsdam_{tile}_IRRG.tif", image(2))
         (root / "2_Ortho_RGB" / f"top_potsdam_{tile}_RGB.tfw").touch()
         write(root / full / f"top_potsdam_{tile}_label.tif", COLORS[FULL])
         write(root / eroded / f"top_potsdam_{tile}_label_noBoundary.tif", COLORS[ERODED])
@@ -40,12 +40,12 @@ def make_potsdam(root, full="5_Labels_all", eroded="5_Labels_all_noBoundary"):
 
 def make_vaihingen(root, full="", eroded=""):
     for tile in (*VAIHINGEN_TILES["train"], *VAIHINGEN_TILES["test"]):
-        write(root / "top" / f"top_mosaic_09cm_{tile}.tif", picture(3))
+        write(root / "top" / f"top_mosaic_09cm_{tile}.tif", image(3))
         if full is not None:
             write(root / full / f"top_mosaic_09cm_{tile}.tif", COLORS[FULL])
         if eroded is not None:
             write(root / eroded / f"top_mosaic_09cm_{tile}_noBoundary.tif", COLORS[ERODED])
-    if eroded is not None:  # the one without a picture
+    if eroded is not None:  # the one without an image
         write(root / eroded / "top_mosaic_09cm_area9_noBoundary.tif", COLORS[ERODED])
     return root
 
@@ -61,7 +61,7 @@ def vaihingen(tmp_path_factory):
 
 
 def tiles(dataset, start):
-    """The tiles of a data set's pictures, once those of its masks are known to be the same."""
+    """The tiles of a dataset's images, once those of its masks are known to be the same."""
     found = [[name.rsplit(start, 1)[1].split(".")[0] for name in dataset.file_names(i)] for i in range(len(dataset))]
     for image, mask in found:
         assert image.removesuffix("_RGB").removesuffix("_IRRG") == mask.removesuffix("_noBoundary").removesuffix(
@@ -117,7 +117,7 @@ def test_item_eroded_black_is_ignored_without_a_warning(potsdam, vaihingen, data
     assert (mask == 255).any()
 
 
-def test_potsdam_bands_choose_the_pictures(potsdam):
+def test_potsdam_bands_choose_the_images(potsdam):
     assert (Potsdam(potsdam)[0][0] == 1).all()
     assert (Potsdam(potsdam, bands="IRRG")[0][0] == 2).all()
 
@@ -149,13 +149,13 @@ def test_vaihingen_masks_in_folders_of_their_own_are_found(tmp_path, full, erode
     np.testing.assert_array_equal(Vaihingen(root, "test", eroded=True)[16][1].numpy(), expected_mask(ERODED))
 
 
-def test_vaihingen_pictures_are_not_taken_for_masks(tmp_path):
+def test_vaihingen_images_are_not_taken_for_masks(tmp_path):
     root = make_vaihingen(tmp_path, full=None, eroded=None)
-    with pytest.raises(DatasetNotFoundError, match=r"pictures top/.* \(33 found\), masks .* \(0 found\)"):
+    with pytest.raises(DatasetNotFoundError, match=r"images top/.* \(33 found\), masks .* \(0 found\)"):
         Vaihingen(root)
 
 
-def test_vaihingen_area9_without_a_picture_is_left_out_silently(vaihingen):
+def test_vaihingen_area9_without_a_image_is_left_out_silently(vaihingen):
     assert (vaihingen / "top_mosaic_09cm_area9_noBoundary.tif").is_file()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -168,7 +168,7 @@ def test_tile_missing_error_names_it_or_it_is_left_out(tmp_path):
     root = make_potsdam(tmp_path)
     (root / "2_Ortho_RGB/top_potsdam_4_12_RGB.tif").unlink()
     (root / "5_Labels_all/top_potsdam_4_12_label.tif").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"24 pictures, 1 of which are not there: 4_12; .*missing='skip'"):
+    with pytest.raises(DatasetNotFoundError, match=r"24 images, 1 of which are not there: 4_12; .*missing='skip'"):
         Potsdam(root)
     with pytest.warns(UserWarning, match="1 of which are not there: 4_12; they are left out"):
         dataset = Potsdam(root, missing="skip")
@@ -176,10 +176,10 @@ def test_tile_missing_error_names_it_or_it_is_left_out(tmp_path):
     assert len(Potsdam(root, "test")) == 14
 
 
-def test_mask_missing_error_names_the_picture(tmp_path):
+def test_mask_missing_error_names_the_image(tmp_path):
     root = make_vaihingen(tmp_path)
     (root / "top_mosaic_09cm_area38.tif").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"pictures without a mask: 1 \(top_mosaic_09cm_area38.tif\)"):
+    with pytest.raises(DatasetNotFoundError, match=r"images without a mask: 1 \(top_mosaic_09cm_area38.tif\)"):
         Vaihingen(root, "test")
     assert len(Vaihingen(root, "train")) == 16
 
@@ -213,7 +213,7 @@ def test_potsdam_unknown_colors_error_raises(tmp_path):
 def test_vaihingen_unknown_colors_are_an_error_unless_warned_about(tmp_path):
     root = make_vaihingen(tmp_path)
     faulty(root, "top_mosaic_09cm_area1.tif")
-    with pytest.raises(CorruptFileError, match=r"top_mosaic_09cm_area1.tif has colours that stand for no class"):
+    with pytest.raises(CorruptFileError, match=r"top_mosaic_09cm_area1.tif has colors that stand for no class"):
         Vaihingen(root)[0]
     with pytest.warns(UserWarning, match="they are ignored"):
         _, mask = Vaihingen(root, unknown_colors="warn")[0]

@@ -1,4 +1,4 @@
-"""LIP on invented trees: nested zips, lists, grey pictures, and the sides that change places in a mirror."""
+"""LIP on invented trees: nested zips, lists, gray images, and the sides that change places in a mirror."""
 
 import numpy as np
 import pytest
@@ -69,13 +69,13 @@ def test_list_missing_uses_all_files(root):
 
 def test_list_names_missing_file_error_names_it(root):
     (root / "train_id.txt").write_text("\n".join([*KEYS, "36_454991"]))
-    with pytest.raises(DatasetNotFoundError, match=r"train_id.txt lists 3 pictures, 1 of which .*: 36_454991"):
+    with pytest.raises(DatasetNotFoundError, match=r"train_id.txt lists 3 images, 1 of which .*: 36_454991"):
         LIP(root)
 
 
-def test_picture_grey_becomes_rgb(root):
-    grey = Image.fromarray(np.arange(24 * 32, dtype=np.uint8).reshape(24, 32))
-    grey.save(root / f"train_images/{KEYS[0]}.jpg")
+def test_image_gray_becomes_rgb(root):
+    gray = Image.fromarray(np.arange(24 * 32, dtype=np.uint8).reshape(24, 32))
+    gray.save(root / f"train_images/{KEYS[0]}.jpg")
     image, mask = LIP(root)[0]
     assert image.shape == (3, *mask.shape)
     assert torch.equal(image[0], image[1])

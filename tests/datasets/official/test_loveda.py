@@ -65,7 +65,7 @@ def test_domain_none_reads_both_and_each_reads_its_own(root, split, official):
     assert names(LoveDA(root, official, domain="urban")) == urban
 
 
-def test_domain_masks_are_those_of_the_pictures(root):
+def test_domain_masks_are_those_of_the_images(root):
     dataset = LoveDA(root, domain="urban")
     assert dataset.file_names(0)[1] == str(root / "Train/Urban/masks_png/1366.png")
 
@@ -85,12 +85,12 @@ def test_domain_unknown_error_lists_the_allowed(root, domain, hint):
         LoveDA(root, domain=domain)
 
 
-def test_masks_without_pictures_error_or_are_left_out(root):
+def test_masks_without_images_error_or_are_left_out(root):
     for name in ("2", "3"):
         Image.fromarray(np.ones((4, 6), np.uint8)).save(root / f"Train/Rural/masks_png/{name}.png")
-    with pytest.raises(DatasetNotFoundError, match=r"masks without a picture: 2 \(2.png, 3.png\).*missing='skip'"):
+    with pytest.raises(DatasetNotFoundError, match=r"masks without an image: 2 \(2.png, 3.png\).*missing='skip'"):
         LoveDA(root)
-    with pytest.warns(UserWarning, match=r"masks without a picture: 2 \(2.png, 3.png\); these are left out"):
+    with pytest.warns(UserWarning, match=r"masks without an image: 2 \(2.png, 3.png\); these are left out"):
         dataset = LoveDA(root, missing="skip")
     assert len(dataset) == 3
 

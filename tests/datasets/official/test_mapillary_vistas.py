@@ -37,9 +37,9 @@ def edit(path, change):
 def write_mask(root, ids, version="v2.0"):
     path = root / f"training/{version}/labels/{KEY}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(np.resize(np.array(ids, np.uint8), (24, 32))).convert("P")
-    picture.putpalette([7, 8, 9] * 256)  # colours that say nothing
-    picture.save(path)
+    image = Image.fromarray(np.resize(np.array(ids, np.uint8), (24, 32))).convert("P")
+    image.putpalette([7, 8, 9] * 256)  # colors that say nothing
+    image.save(path)
 
 
 @pytest.mark.parametrize(("version", "num_ids", "num_classes"), [("v2.0", 124, 116), ("v1.2", 66, 65)])
@@ -171,7 +171,7 @@ def test_config_two_classes_of_one_name_error_names_both(tmp_path):
         MapillaryVistas(root)
 
 
-def test_versions_of_one_picture_give_masks_of_their_own(tmp_path):
+def test_versions_of_one_image_give_masks_of_their_own(tmp_path):
     root, _ = make_tree(tmp_path / "mv")
     shutil.copytree(root / "training/v2.0", root / "training/v1.2")
     write_mask(root, [90], "v2.0")

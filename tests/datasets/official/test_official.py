@@ -1,4 +1,4 @@
-"""Every data set of official layout on invented trees: all editions, all known ways to unpack, against the facts."""
+"""Every dataset of official layout on invented trees: all editions, all known ways to unpack, against the facts."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ EDITIONS = [(name, edition) for name in NAMES for edition in editions(name)]
 def opened(name, edition, root, split, **options):
     given = {} if edition in DEFAULTS else OPTIONS[edition]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "SBD .* holds pictures of VOC")
+        warnings.filterwarnings("ignore", "SBD .* holds images of VOC")
         return DATASETS.get(name)(root, split, **given, **options)
 
 
@@ -92,7 +92,7 @@ def test_tree_of_every_known_kind_is_read_whole(tmp_path, name, edition, way):
 
 
 @pytest.mark.parametrize("fact", sorted(FACTS))
-def test_classes_and_colours_are_the_official_ones(fact):
+def test_classes_and_colors_are_the_official_ones(fact):
     facts = FACTS[fact]
     edition = editions(facts["dataset"])[_edition(facts)]
     metadata = resolve_metadata(edition.classes)
@@ -100,7 +100,7 @@ def test_classes_and_colours_are_the_official_ones(fact):
     if facts["colors"] is not None:
         assert [list(color) for color in metadata.colors] == facts["colors"]
     assert metadata.ignore_index == 255
-    assert metadata.licence
+    assert metadata.license
     assert metadata.citation
     assert metadata.source
 
@@ -120,7 +120,7 @@ def test_raw_ids_become_the_official_train_ids(fact):
     expected = {int(raw): IGNORE if train == 255 else train for raw, train in facts["raw_to_train"].items()}
     assert {raw: mapping.get(raw) for raw in expected} == expected
     beyond = {raw: train for raw, train in mapping.items() if raw not in expected}
-    assert all(train is IGNORE for train in beyond.values())  # unknown colours
+    assert all(train is IGNORE for train in beyond.values())  # unknown colors
 
 
 @pytest.mark.parametrize("fact", sorted(FACTS))
@@ -139,8 +139,8 @@ def test_tree_holds_the_official_names_and_the_masks_read_as_the_facts_say(tmp_p
             continue
         index = next(i for i in range(len(dataset)) if dataset.file_names(i) == (str(root / image), str(root / mask)))
         if mask.endswith(".png") and facts["dataset"] != "iSAID":
-            with Image.open(root / mask) as picture:
-                raw = np.array(picture)  # of a palette picture the indices
+            with Image.open(root / mask) as opened_file:
+                raw = np.array(opened_file)  # of a palette image the indices
             np.testing.assert_array_equal(dataset[index][1].numpy(), train_ids[raw])
 
 

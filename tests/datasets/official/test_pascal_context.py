@@ -118,7 +118,7 @@ def test_lists_of_a_converter_count_before_vocs_own(root):
     assert [PascalContext(root).file_names(i)[0][-15:] for i in range(2)] == ["2008_000002.jpg", "2008_000003.jpg"]
 
 
-def test_download_error_says_where_pictures_and_masks_are(tmp_path):
+def test_download_error_says_where_images_and_masks_are(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"VOCtrainval_03-May-2010.tar.*cs.stanford.edu/~roozbeh"):
         PascalContext(tmp_path, download=True)
 

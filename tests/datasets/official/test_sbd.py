@@ -25,10 +25,10 @@ LISTS = {
 def make_tree(root):
     rng = np.random.default_rng(0)
     for name in {name for names in LISTS.values() for name in names}:
-        picture, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"
-        for path in (picture, mask):
+        image, mask = root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat"
+        for path in (image, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(picture)
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(image)
         write_sbd(mask, IDS, SBD.edition)
     for split, names in LISTS.items():
         (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
@@ -47,9 +47,9 @@ def test_item_mask_has_the_ids_of_the_file_none_ignored(root):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_split_with_pictures_of_voc_val_warns(root, split):
+def test_split_with_images_of_voc_val_warns(root, split):
     with pytest.warns(
-        UserWarning, match=rf"SBD {split} holds pictures of VOC 2012's val: .* SBD's train_noval"
+        UserWarning, match=rf"SBD {split} holds images of VOC 2012's val: .* SBD's train_noval"
     ) as caught:
         dataset = SBD(root, split=split)
     assert len(dataset) == len(LISTS[split])

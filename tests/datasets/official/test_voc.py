@@ -33,7 +33,7 @@ def official(root):
 
 @pytest.fixture
 def sbd_root(tmp_path, root):
-    """SBD with a picture of VOC's train, one of VOC's val, and one that only SBD has a mask of."""
+    """SBD with an image of VOC's train, one of VOC's val, and one that only SBD has a mask of."""
     folder = tmp_path / "benchmark_RELEASE" / "dataset"
     for name in ("img", "cls"):
         (folder / name).mkdir(parents=True)
@@ -50,8 +50,8 @@ def masks_of(dataset):
 
 
 def test_item_palette_mask_gives_indices_and_border_is_ignored(root):
-    with Image.open(root / "SegmentationClass" / f"{TRAIN[0]}.png") as picture:
-        assert picture.mode == "P"
+    with Image.open(root / "SegmentationClass" / f"{TRAIN[0]}.png") as image:
+        assert image.mode == "P"
     _, mask = VOC(root)[0]
     expected = torch.arange(24 * 32).reshape(24, 32) % 22  # the fake's masks hold 0 to 20 and 255 in turn
     expected[expected == 21] = 255
@@ -64,7 +64,7 @@ def test_labels_follow_the_alphabet(root):
     assert list(labels[1:]) == sorted(labels[1:])
 
 
-def test_list_decides_which_of_the_pictures_belong_to_the_split(root):
+def test_list_decides_which_of_the_images_belong_to_the_split(root):
     assert len(list((root / "JPEGImages").iterdir())) == 7
     assert len(VOC(root, split="train")) == 2
     assert len(VOC(root, split="trainval")) == 3
@@ -82,7 +82,7 @@ def test_test_split_without_its_list_error_says_where_to_get_it(root):
         VOC(root, split="test")
 
 
-def test_trainaug_takes_vocs_own_masks_for_pictures_of_train(root):
+def test_trainaug_takes_vocs_own_masks_for_images_of_train(root):
     for name in TRAIN:
         assert (root / "SegmentationClassAug" / f"{name}.png").is_file()
     assert masks_of(VOC(root, split="trainaug")) == [
@@ -98,7 +98,7 @@ def test_trainaug_without_its_list_joins_train_and_aug(root):
     assert [path.stem for path in masks_of(VOC(root, split="trainaug"))] == [*TRAIN, EXTRA]
 
 
-def test_trainaug_picture_of_train_without_own_mask_takes_the_other(root):
+def test_trainaug_image_of_train_without_own_mask_takes_the_other(root):
     (root / "SegmentationClass" / f"{TRAIN[1]}.png").unlink()
     folders = [path.parent.name for path in masks_of(VOC(root, split="trainaug"))]
     assert folders == ["SegmentationClass", *["SegmentationClassAug"] * 4]
@@ -187,7 +187,7 @@ def test_sbd_root_without_vocs_val_list_error_says_why_it_is_needed(official, sb
         VOC(official, split="trainaug", sbd_root=sbd_root)
 
 
-def test_sbd_root_picture_not_in_voc_error_names_it(official, sbd_root):
+def test_sbd_root_image_not_in_voc_error_names_it(official, sbd_root):
     (official / "JPEGImages" / f"{EXTRA}.jpg").unlink()
     with pytest.raises(DatasetNotFoundError, match=rf"1 of which are not there: {EXTRA}"):
         VOC(official, split="trainaug", sbd_root=sbd_root)

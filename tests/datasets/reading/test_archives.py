@@ -16,7 +16,7 @@ from seg_datasets import ADE20K, BDD100K, LoveDA
 from seg_datasets.doctor.fake import fake
 from seg_datasets.reading.archives import Archive, fetch_archives, unpack
 
-FILES = {"top/images/a.jpg": b"picture", "top/masks/a.png": b"mask" * 1000, "b.txt": b""}
+FILES = {"top/images/a.jpg": b"image", "top/masks/a.png": b"mask" * 1000, "b.txt": b""}
 
 
 def make_zip(path, files=FILES, links=()):

@@ -1,4 +1,4 @@
-"""Masks in colours: exact decoding, unknown colours, index masks."""
+"""Masks in colors: exact decoding, unknown colors, index masks."""
 
 import pickle
 import re
@@ -42,7 +42,7 @@ def test_reader_random_colors_equal_pixel_by_pixel_search(tmp_path, name):
     noise = rng.random((40, 50)) < 0.2
     pixels[noise] = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)[noise]
     path = write(tmp_path / "mask.png", pixels)
-    with pytest.warns(UserWarning, match="colours that stand for no class"):
+    with pytest.warns(UserWarning, match="colors that stand for no class"):
         ids = ColorReader(colors)(path)
     assert ids.dtype == np.uint8
     np.testing.assert_array_equal(ids, slow_ids(pixels, colors))
@@ -86,7 +86,7 @@ def test_reader_unknown_colors_warning_names_file_colors_and_counts(tmp_path):
     pixels[1, 0] = (255, 255, 255)
     path = write(tmp_path / "top_potsdam_4_12_label.tif", pixels)
     text = (
-        f"mask {path} has colours that stand for no class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
+        f"mask {path} has colors that stand for no class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
         "rgb 255,255,255 (1 pixel); they are ignored"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
@@ -129,7 +129,7 @@ def test_reader_transparency_is_dropped(tmp_path):
 
 INDEX_PALETTES = {
     "none": None,
-    "grey": [value for value in range(256) for _ in range(3)],
+    "gray": [value for value in range(256) for _ in range(3)],
     "black": [0] * 768,
     "classes": [channel for color in ISAID.values() for channel in color],
     "others": [*range(1, 49)],
@@ -140,10 +140,10 @@ INDEX_PALETTES = {
 @pytest.mark.parametrize("used", [range(16), [3], [0, 5]])
 def test_reader_index_masks_pass_through(tmp_path, palette, used):
     ids = np.resize(np.array(used, np.uint8), (6, 8))
-    picture = Image.fromarray(ids)
+    image = Image.fromarray(ids)
     if INDEX_PALETTES[palette]:
-        picture.putpalette(INDEX_PALETTES[palette])
-    picture.save(tmp_path / "mask.png")
+        image.putpalette(INDEX_PALETTES[palette])
+    image.save(tmp_path / "mask.png")
     with Image.open(tmp_path / "mask.png") as saved:
         assert saved.mode == ("P" if INDEX_PALETTES[palette] else "L")
     np.testing.assert_array_equal(ColorReader(ISAID, "error")(tmp_path / "mask.png"), ids)
@@ -157,25 +157,25 @@ def test_reader_index_mask_with_16_bits_passes_through(tmp_path):
 
 @pytest.mark.parametrize("transparent", [False, True])
 def test_reader_palette_of_class_colors_counts_the_colors(tmp_path, transparent):
-    # what a program that makes PNG files smaller leaves of a mask with three colours
-    picture = Image.new("P", (4, 2), 0)
-    picture.putpalette([channel for index in (14, 0, 9) for channel in ISAID[index]])
-    ImageDraw.Draw(picture).point([(0, 0), (1, 0)], 1)
-    ImageDraw.Draw(picture).point([(3, 1)], 2)
-    picture.save(tmp_path / "mask.png", **({"transparency": b"\xff\x00\x7f"} if transparent else {}))
+    # what a program that makes PNG files smaller leaves of a mask with three colors
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette([channel for index in (14, 0, 9) for channel in ISAID[index]])
+    ImageDraw.Draw(image).point([(0, 0), (1, 0)], 1)
+    ImageDraw.Draw(image).point([(3, 1)], 2)
+    image.save(tmp_path / "mask.png", **({"transparency": b"\xff\x00\x7f"} if transparent else {}))
     ids = ColorReader(ISAID, "error")(tmp_path / "mask.png")
     np.testing.assert_array_equal(ids, [[0, 0, 14, 14], [14, 14, 14, 9]])
 
 
 def test_reader_palette_of_one_class_color_counts_the_color(tmp_path):
-    picture = Image.new("P", (4, 2), 0)
-    picture.putpalette(ISAID[15])
-    picture.save(tmp_path / "mask.png")
+    image = Image.new("P", (4, 2), 0)
+    image.putpalette(ISAID[15])
+    image.save(tmp_path / "mask.png")
     assert (ColorReader(ISAID, "error")(tmp_path / "mask.png") == 15).all()
 
 
 def test_reader_damaged_file_error_names_it(tmp_path):
-    (tmp_path / "mask.png").write_bytes(b"no picture")
+    (tmp_path / "mask.png").write_bytes(b"no image")
     with pytest.raises(CorruptFileError, match="mask .*mask.png cannot be read"):
         ColorReader(ISAID)(tmp_path / "mask.png")
 
@@ -206,5 +206,5 @@ def test_write_colors_then_reader_gives_the_ids_back(tmp_path, name):
     write_colors(tmp_path / name, ids, edition)
     expected = np.where(ids == UNKNOWN, 0, ids)
     np.testing.assert_array_equal(edition.mask_reader(tmp_path / name), expected)
-    with Image.open(tmp_path / name) as picture:
-        assert picture.mode == ("L" if "ann_dir" in name else "RGB")
+    with Image.open(tmp_path / name) as image:
+        assert image.mode == ("L" if "ann_dir" in name else "RGB")

@@ -1,4 +1,4 @@
-"""Decoding of pictures and masks."""
+"""Decoding of images and masks."""
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ def test_read_image_other_8_bit_modes_become_rgb(tmp_path, mode):
 
 
 def test_read_image_palette_with_transparency_drops_it_without_warning(tmp_path):
-    picture = Image.fromarray(PIXELS).convert("P")
-    picture.save(tmp_path / "a.png", transparency=b"\x00\x80\xff")
+    image = Image.fromarray(PIXELS).convert("P")
+    image.save(tmp_path / "a.png", transparency=b"\x00\x80\xff")
     with Image.open(tmp_path / "a.png") as opened:
         expected = np.array(opened.convert("RGBA"))[..., :3]
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), expected)
@@ -141,7 +141,7 @@ def test_read_image_gone_since_listing_error_says_so(tmp_path):
         read_image(tmp_path / "a.png")
 
 
-def test_read_mask_colour_picture_error_says_what_a_mask_is(tmp_path):
+def test_read_mask_color_image_error_says_what_a_mask_is(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     with pytest.raises(CorruptFileError, match=r"a.png is a color image \(mode 'RGB'\); a mask holds one class id"):
         read_mask(tmp_path / "a.png")
@@ -185,8 +185,8 @@ def test_files_by_stem_upper_case_suffix_is_found_and_order_is_by_stem(tmp_path)
 def test_describe_folder_counts_matching_and_other_files(tmp_path):
     for name in ("a.png", "b.gif", "c.gif", "README"):
         (tmp_path / name).touch()
-    text = describe_folder(tmp_path, (".png",), "pictures")
-    assert text == f"{tmp_path}: 1 pictures, 3 other entries (.gif, no suffix)"
+    text = describe_folder(tmp_path, (".png",), "images")
+    assert text == f"{tmp_path}: 1 images, 3 other entries (.gif, no suffix)"
 
 
 def test_read_pair_more_than_max_pixels_is_an_error_of_image_and_mask(tmp_path):

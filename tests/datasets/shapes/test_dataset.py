@@ -1,4 +1,4 @@
-"""Shapes: reproducible, varied, and not a game of colours."""
+"""Shapes: reproducible, varied, and not a game of colors."""
 
 import hashlib
 import pickle
@@ -66,13 +66,13 @@ def test_index_negative_counts_from_the_end_and_beyond_raises():
     dataset = Shapes(length=5)
     assert torch.equal(dataset[-1][0], dataset[4][0])
     for index in (5, -6):
-        with pytest.raises(IndexError, match=f"index {index} is out of range for 5 pictures"):
+        with pytest.raises(IndexError, match=f"index {index} is out of range for 5 images"):
             dataset[index]
 
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 199), st.integers(0, 2**63 - 1), st.sampled_from(["train", "val", "test"]))
-def test_item_same_name_gives_the_same_picture_whatever_came_before(index, seed, split):
+def test_item_same_name_gives_the_same_image_whatever_came_before(index, seed, split):
     fresh, used = Shapes(split=split, seed=seed), Shapes(split=split, seed=seed)
     _ = used[(index * 7 + 3) % 200]
     assert digest(fresh, [index]) == digest(used, [index])
@@ -93,8 +93,8 @@ def test_item_other_process_gives_the_same_bytes():
     assert other == digest(Shapes(split="val", seed=5), (2, 0, 1))
 
 
-def test_item_known_pictures_stay_what_they_were():
-    # Results are quoted on these pictures: a new version of numpy or of this file must not change them. Pixels may
+def test_item_known_images_stay_what_they_were():
+    # Results are quoted on these images: a new version of numpy or of this file must not change them. Pixels may
     # differ by rounding between machines, hence counts with a little room and not a hash.
     mask = torch.stack([Shapes(split="val")[index][1] for index in range(4)])
     counts = np.bincount(mask.flatten().numpy(), minlength=256)[[*range(NUM_CLASSES), 255]]
@@ -103,7 +103,7 @@ def test_item_known_pictures_stay_what_they_were():
     np.testing.assert_allclose(means.numpy(), KNOWN_MEANS, atol=0.05)
 
 
-def test_splits_and_seeds_have_no_picture_in_common():
+def test_splits_and_seeds_have_no_image_in_common():
     digests = [
         digest(Shapes(split=split, seed=seed, size=(32, 32)), [index])
         for split in ("train", "val", "test")
@@ -138,7 +138,7 @@ def test_transforms_given_their_result_is_the_sample():
     assert Shapes(transforms=lambda image, mask: (mask, image))[0][0].ndim == 2
 
 
-def test_file_names_name_the_picture_for_messages():
+def test_file_names_name_the_image_for_messages():
     assert Shapes(split="val", seed=3).file_names(7) == ("Shapes(split='val', seed=3)[7]",)
 
 
@@ -150,7 +150,7 @@ def test_file_names_name_the_picture_for_messages():
         ({"size": (15, 20)}, r"size must be .* at least 16, got \(15, 20\)"),
         ({"size": 96}, r"size must be \(height, width\).*got 96"),
         ({"size": (96.0, 128)}, r"whole numbers of pixels"),
-        ({"length": 0}, r"length must be a whole number of pictures, at least 1, got 0"),
+        ({"length": 0}, r"length must be a whole number of images, at least 1, got 0"),
         ({"length": 2.5}, r"length must be .*, got 2.5"),
         ({"seed": "one"}, r"seed must be a whole number .*, got 'one'"),
         ({"seed": -1}, r"seed must be a whole number from 0 to 2\*\*63 - 1, got -1"),
@@ -180,8 +180,8 @@ def test_masks_outlines_are_ignored_on_both_sides(samples):
             assert not touching.any()
 
 
-def test_figures_overlap_and_leave_the_picture(samples):
-    # without overlap and cropping the pixels of a picture's figures would never fall far below their areas
+def test_figures_overlap_and_leave_the_image(samples):
+    # without overlap and cropping the pixels of an image's figures would never fall far below their areas
     at_edge = [bool((mask[0] % 255 > 0).any() or (mask[:, 0] % 255 > 0).any()) for _, mask in samples]
     assert 0.3 < np.mean(at_edge) < 1
     present = [len({*np.unique(mask.numpy())} - {0, 255}) for _, mask in samples]
@@ -189,7 +189,7 @@ def test_figures_overlap_and_leave_the_picture(samples):
     assert np.mean(present) > 3
 
 
-def test_images_noise_lies_on_every_pixel_and_pictures_differ(samples):
+def test_images_noise_lies_on_every_pixel_and_images_differ(samples):
     images = torch.stack([image for image, _ in samples]).float()
     steps = (images[..., 1:] - images[..., :-1]).abs().flatten(1).mean(1)
     assert steps.min() > 2
@@ -227,10 +227,10 @@ def patches(split, count):
         windows = np.lib.stride_tricks.sliding_window_view(image, (9, 9), axis=(1, 2)).transpose(1, 2, 0, 3, 4)[
             ::3, ::3
         ]
-        centres = mask[4:-4:3, 4:-4:3]
-        valid = centres != 255
+        centers = mask[4:-4:3, 4:-4:3]
+        valid = centers != 255
         features.append(windows[valid].reshape(-1, 3 * 9 * 9).astype(np.float32))
-        classes.append(centres[valid])
+        classes.append(centers[valid])
     return np.concatenate(features), np.concatenate(classes)
 
 
@@ -240,7 +240,7 @@ def mean_iou(truths, predictions):
     return np.mean(matrix.diagonal() / (matrix.sum(0) + matrix.sum(1) - matrix.diagonal()))
 
 
-def test_linear_classifier_on_9x9_colour_patches_stays_under_060():
+def test_linear_classifier_on_9x9_color_patches_stays_under_060():
     rng = np.random.default_rng(0)
     features, classes = patches("train", 80)
     chosen = np.concatenate([rng.choice(np.flatnonzero(classes == k), 800) for k in range(NUM_CLASSES)])

@@ -157,13 +157,13 @@ def test_other_channels_keep_the_weights_by_the_inflation_rule(name, in_channels
     assert all(torch.equal(tensor, state[prefix + k]) for k, tensor in rest.items())
 
 
-def test_inflation_keeps_the_response_to_grey_pictures():
+def test_inflation_keeps_the_response_to_gray_images():
     convolution = torch.nn.Conv2d(3, 4, 3, stride=2, padding=1)
-    grey = torch.randn(1, 1, 8, 8)
+    gray = torch.randn(1, 1, 8, 8)
     for in_channels in (1, 3, 6, 9):
         other = with_in_channels(convolution, in_channels, keep=True)
         torch.testing.assert_close(
-            other(grey.expand(-1, in_channels, -1, -1)), convolution(grey.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
+            other(gray.expand(-1, in_channels, -1, -1)), convolution(gray.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5
         )
 
 

@@ -1,4 +1,4 @@
-"""Forms, options, weights and numbers of classes, on small networks and files made here."""
+"""Variants, options, weights and numbers of classes, on small networks and files made here."""
 
 import copy
 import dataclasses
@@ -63,7 +63,7 @@ def test_weights_by_member_or_name_fill_the_network_and_set_its_classes(publishe
     model = seg_models.enet(weights=published.VOC if weights == "member" else weights, progress=False)
     assert same_output(model, voc_enet)
     assert model.build_spec.arguments["num_classes"] == 21
-    assert model.initialised_anew == ()
+    assert model.randomly_initialized == ()
     assert model.model_info.metadata == resolve_metadata("VOC")
     assert model.model_info.preprocessing == Preprocessing((0.5,) * 3, (0.25,) * 3, shorter_side=32)
     assert model.model_info.metrics == {"miou": 0.5}
@@ -78,8 +78,8 @@ def test_weights_member_pickles_and_copies_to_itself(published):
 
 def test_num_classes_other_than_the_weights_keeps_what_fits_and_names_the_rest(published, voc_enet, caplog):
     model = seg_models.enet(weights="VOC", num_classes=5, progress=False)
-    assert model.initialised_anew == ("classifier.weight", "classifier.bias")
-    assert "initialised anew: classifier.weight, classifier.bias" in caplog.text
+    assert model.randomly_initialized == ("classifier.weight", "classifier.bias")
+    assert "randomly initialized: classifier.weight, classifier.bias" in caplog.text
     assert not hasattr(model, "model_info") or model.model_info is None
     for name, tensor in model.state_dict().items():
         if not name.startswith("classifier"):
@@ -107,7 +107,7 @@ def test_plain_file_tells_the_number_of_classes(voc_enet, tmp_path):
     assert model.build_spec.arguments["num_classes"] == 21
     assert same_output(model, voc_enet)
     smaller = seg_models.enet(weights=tmp_path / "plain.pth", num_classes=4)
-    assert smaller.initialised_anew == ("classifier.weight", "classifier.bias")
+    assert smaller.randomly_initialized == ("classifier.weight", "classifier.bias")
 
 
 def test_model_file_as_weights_brings_its_metadata(tmp_path):
@@ -200,34 +200,34 @@ def test_auxiliary_heads_in_one_of_the_two_only_are_left_out_or_new(tmp_path, ca
     assert "auxiliary heads left out" in caplog.text
     torch.save(plain.state_dict(), tmp_path / "plain.pth")
     again = seg_models.fcn_resnet34(weights=tmp_path / "plain.pth", aux_loss=True)
-    assert all(name.startswith("aux_classifier.") for name in again.initialised_anew)
-    assert len(again.initialised_anew) == 8
+    assert all(name.startswith("aux_classifier.") for name in again.randomly_initialized)
+    assert len(again.randomly_initialized) == 8
 
 
-def test_form_unknown_suggests_the_nearest():
+def test_variant_unknown_suggests_the_nearest():
     with pytest.raises(
-        UnknownNameError, match=r"model 'fcn_resnet50' has no form 'torchvison'.*Did you mean 'torchvision'"
+        UnknownNameError, match=r"model 'fcn_resnet50' has no variant 'torchvison'.*Did you mean 'torchvision'"
     ):
-        seg_models.fcn_resnet50(form="torchvison")
-    with pytest.raises(UnknownNameError, match=r"model 'enet' has no form 'torchvision'.*Known: paper"):
-        seg_models.enet(form="torchvision")
+        seg_models.fcn_resnet50(variant="torchvison")
+    with pytest.raises(UnknownNameError, match=r"model 'enet' has no variant 'torchvision'.*Known: paper"):
+        seg_models.enet(variant="torchvision")
 
 
-def test_form_contradicted_by_an_option_is_refused():
-    words = "output_stride=16 contradicts form 'torchvision', which needs output_stride=8"
+def test_variant_contradicted_by_an_option_is_refused():
+    words = "output_stride=16 contradicts variant 'torchvision', which needs output_stride=8"
     with pytest.raises(InvalidArgumentError, match=words):
-        seg_models.fcn_resnet34(form="torchvision", output_stride=16)
-    assert seg_models.fcn_resnet34(form="torchvision", output_stride=8).build_spec.form == "torchvision"
+        seg_models.fcn_resnet34(variant="torchvision", output_stride=16)
+    assert seg_models.fcn_resnet34(variant="torchvision", output_stride=8).build_spec.variant == "torchvision"
     assert seg_models.fcn_resnet34(output_stride=16).backbone.feature_info[-1].stride == 16
 
 
-def test_form_contradicted_by_the_weights_is_refused(tmp_path):
-    model = seg_models.fcn_resnet34(num_classes=2, form="torchvision")
+def test_variant_contradicted_by_the_weights_is_refused(tmp_path):
+    model = seg_models.fcn_resnet34(num_classes=2, variant="torchvision")
     metadata = DatasetMetadata("two", ("sky", "ground"))
     seg_models.save_model(model, tmp_path / "model.pt", metadata=metadata, preprocessing=Preprocessing())
-    with pytest.raises(InvalidArgumentError, match=r"form='paper' contradicts the weights .*model.pt, which need form"):
-        seg_models.fcn_resnet34(weights=tmp_path / "model.pt", form="paper")
-    assert seg_models.fcn_resnet34(weights=tmp_path / "model.pt").build_spec.form == "torchvision"
+    with pytest.raises(InvalidArgumentError, match=r"variant='paper' contradicts the weights .*model.pt, which need v"):
+        seg_models.fcn_resnet34(weights=tmp_path / "model.pt", variant="paper")
+    assert seg_models.fcn_resnet34(weights=tmp_path / "model.pt").build_spec.variant == "torchvision"
 
 
 def test_option_that_a_network_lacks_is_refused():
@@ -256,13 +256,13 @@ def test_catalog_weights_rows_are_complete():
             weights = getattr(seg_models.get_model_weights(name), member)
             labels = resolve_metadata(row.label_set).labels
             assert weights.meta["categories"] == labels
-            assert {"num_params", "macs", "metrics", "protocol", "source", "licence", "data"} <= set(weights.meta)
-            assert row.form in entry.forms
+            assert {"num_params", "macs", "metrics", "protocol", "source", "license", "data"} <= set(weights.meta)
+            assert row.variant in entry.variants
             assert row.verified in ("sha256", "prefix", "first-use")
             assert (row.verified == "first-use") == (row.hash == "")
             with torch.device("meta"):
                 options = {"aux_loss": True} if row.aux else {}
-                model = seg_models.get_model(name, num_classes=len(labels), form=row.form, **options)
+                model = seg_models.get_model(name, num_classes=len(labels), variant=row.variant, **options)
             assert sum(p.numel() for p in model.parameters()) == weights.meta["num_params"]
             batch = weights.transforms()(torch.zeros(3, 40, 60, dtype=torch.uint8))
             assert batch.shape[:2] == (1, 3)

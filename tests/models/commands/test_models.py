@@ -21,12 +21,12 @@ def model_file(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for name in ("b.png", "a.jpg"):
         Image.fromarray(RNG.integers(0, 256, (20, 30, 3), np.uint8)).save(folder / name)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -38,43 +38,43 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_predict_folder_and_file_writes_one_png_each(pictures, model_file, tmp_path, capsys):
+def test_predict_folder_and_file_writes_one_png_each(images, model_file, tmp_path, capsys):
     Image.fromarray(RNG.integers(0, 256, (11, 13, 3), np.uint8)).save(tmp_path / "single.png")
     out = tmp_path / "out"
-    assert seg("predict", pictures, tmp_path / "single.png", "--model", model_file, "--out", out) == 0
+    assert seg("predict", images, tmp_path / "single.png", "--model", model_file, "--out", out) == 0
     assert names(out) == ["a.png", "b.png", "single.png"]
     with Image.open(out / "single.png") as saved:
         assert saved.size == (13, 11)
         assert saved.mode == "P"
         assert set(np.unique(saved)) <= {0, 1}
     streams = capsys.readouterr()
-    assert streams.out == f"3 pictures predicted; class ids as PNG in {out}\n"
-    assert re.search(r"3/3 pictures, [\d.]+ images/s\n$", streams.err)
+    assert streams.out == f"3 images predicted; class ids as PNG in {out}\n"
+    assert re.search(r"3/3 images, [\d.]+ images/s\n$", streams.err)
 
 
 @pytest.mark.smoke
-def test_predict_overlay_is_written_beside(pictures, model_file, tmp_path, capsys):
+def test_predict_overlay_is_written_beside(images, model_file, tmp_path, capsys):
     out = tmp_path / "out"
-    assert seg("predict", pictures / "b.png", "--model", model_file, "--out", out, "--overlay") == 0
+    assert seg("predict", images / "b.png", "--model", model_file, "--out", out, "--overlay") == 0
     assert names(out) == ["b.png", "b_overlay.jpg"]
-    assert "1 picture predicted; class ids as PNG, overlays as *_overlay.jpg in" in capsys.readouterr().out
+    assert "1 image predicted; class ids as PNG, overlays as *_overlay.jpg in" in capsys.readouterr().out
 
 
-def test_predict_bad_picture_is_reported_and_skipped(pictures, model_file, tmp_path, capsys):
-    (pictures / "aa.png").write_bytes(b"no picture")
+def test_predict_bad_image_is_reported_and_skipped(images, model_file, tmp_path, capsys):
+    (images / "aa.png").write_bytes(b"no image")
     out = tmp_path / "out"
-    assert seg("predict", pictures, "--model", model_file, "--out", out) == 1
+    assert seg("predict", images, "--model", model_file, "--out", out) == 1
     assert names(out) == ["a.png", "b.png"]
     streams = capsys.readouterr()
-    assert "2 pictures predicted" in streams.out
+    assert "2 images predicted" in streams.out
     assert re.search(r"seg: skipped: .*aa.png cannot be read", streams.err)
-    assert "seg: 1 picture of 3 could not be predicted, see above" in streams.err
+    assert "seg: 1 image of 3 could not be predicted, see above" in streams.err
     assert "Traceback" not in streams.err
 
 
-def test_predict_default_folder_is_said(pictures, model_file, tmp_path, monkeypatch, capsys):
+def test_predict_default_folder_is_said(images, model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert seg("predict", pictures / "b.png", "--model", model_file) == 0
+    assert seg("predict", images / "b.png", "--model", model_file) == 0
     assert names(tmp_path / "predictions") == ["b.png"]
     assert "in predictions" in capsys.readouterr().out
 
@@ -82,29 +82,29 @@ def test_predict_default_folder_is_said(pictures, model_file, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["gone.png", "--model", "model.pt"], "there is no picture or folder gone.png"),
-        (["empty", "--model", "model.pt"], "folder empty holds no pictures"),
+        (["gone.png", "--model", "model.pt"], "there is no image or folder gone.png"),
+        (["empty", "--model", "model.pt"], "folder empty holds no images"),
         (
-            ["pictures", "--model", "model.pt", "--out", "pictures"],
-            "b.png is one of the pictures and would be overwritten",
+            ["images", "--model", "model.pt", "--out", "images"],
+            "b.png is one of the images and would be overwritten",
         ),
-        (["pictures", "pictures2", "--model", "model.pt"], "would both be written to"),
-        (["pictures", "--model", "regseg"], "model 'regseg' has no published weights; give a model file"),
-        (["pictures", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'"),
+        (["images", "images2", "--model", "model.pt"], "would both be written to"),
+        (["images", "--model", "regseg"], "model 'regseg' has no published weights; give a model file"),
+        (["images", "--model", "ennet"], "unknown model 'ennet'. Did you mean 'enet'"),
         (
-            ["pictures", "--model", "model.pt", "--weights", "VOC"],
+            ["images", "--model", "model.pt", "--weights", "VOC"],
             "weights VOC cannot be used with model file model.pt",
         ),
-        (["pictures", "--model", "fcn_resnet50", "--weights", "VOC"], "FCN_ResNet50_Weights has no member 'VOC'"),
-        (["pictures"], "--model"),
+        (["images", "--model", "fcn_resnet50", "--weights", "VOC"], "FCN_ResNet50_Weights has no member 'VOC'"),
+        (["images"], "--model"),
     ],
 )
 def test_predict_wrong_usage_is_one_sentence_and_writes_nothing(
-    arguments, words, pictures, model_file, tmp_path, monkeypatch, capsys
+    arguments, words, images, model_file, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "pictures2").mkdir()
-    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "pictures2" / "b.png")
+    (tmp_path / "images2").mkdir()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "images2" / "b.png")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert seg("predict", *arguments) == 2
@@ -114,24 +114,24 @@ def test_predict_wrong_usage_is_one_sentence_and_writes_nothing(
 
 @pytest.mark.parametrize(("option", "value"), [("--model", "gone.pt"), ("--model", "cut.pt"), ("--device", "nonsense")])
 def test_predict_with_a_model_or_device_that_fails_ends_with_1(
-    option, value, pictures, model_file, tmp_path, monkeypatch, capsys
+    option, value, images, model_file, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cut.pt").write_bytes(model_file.read_bytes()[:-500])
     arguments = {"--model": "model.pt", option: value}
-    assert seg("predict", pictures, *[text for pair in arguments.items() for text in pair]) == 1
+    assert seg("predict", images, *[text for pair in arguments.items() for text in pair]) == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("seg: error: ")
     assert value in streams.err
     assert not (tmp_path / "predictions").exists()
 
 
-def test_predict_by_name_without_weights_says_which_it_takes(pictures, monkeypatch, capsys):
+def test_predict_by_name_without_weights_says_which_it_takes(images, monkeypatch, capsys):
     def no_download(self, progress=True):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(seg_models.FCN_ResNet50_Weights, "get_state_dict", no_download)
-    assert seg("predict", pictures, "--model", "fcn_resnet50") == 1
+    assert seg("predict", images, "--model", "fcn_resnet50") == 1
     assert "no weights named, taking FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1" in capsys.readouterr().err
 
 
@@ -164,7 +164,7 @@ def test_models_show_tells_facts_and_weights(capsys):
         "backbone  resnet50",
         "params    32,957,013 at 21 classes",
         "outputs   out, aux (all but out with aux_loss=True)",
-        "forms     paper, torchvision, mmsegmentation, mmsegmentation_769",
+        "variants  paper, torchvision, mmsegmentation, mmsegmentation_769",
         "COCO_WITH_VOC_LABELS_V1  (DEFAULT)",
         "miou 0.605",
         "https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth",
@@ -218,4 +218,4 @@ def test_models_show_tells_how_far_files_are_checked(capsys):
     shown = capsys.readouterr().out
     assert "checked   by the first digits of its sha256" in shown
     assert "checked   by what it was when first fetched here" in shown
-    assert "names of" not in shown.split("COCO_WITH_VOC_LABELS_V1")[1].split("CITYSCAPES")[0]
+    assert "key rules  torchvision" in shown.split("COCO_WITH_VOC_LABELS_V1")[1].split("CITYSCAPES")[0]

@@ -1,4 +1,4 @@
-"""`seg predict` beyond one folder of pictures: formats, shares, resumed runs, videos, what cannot be written."""
+"""`seg predict` beyond one folder of images: formats, shares, resumed runs, videos, what cannot be written."""
 
 import json
 import os
@@ -41,8 +41,8 @@ def model_file(tmp_path):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(5):
         Image.fromarray(RNG.integers(0, 256, (40, 60, 3), np.uint8)).save(folder / f"{number}.png")
@@ -77,47 +77,45 @@ def ids(path):
         (["--threshold", "0.503"], {"threshold": 0.503}),
     ],
 )
-def test_options_are_those_of_the_predictor(options, same, pictures, model_file, tmp_path):
+def test_options_are_those_of_the_predictor(options, same, images, model_file, tmp_path):
     out = tmp_path / "out"
-    assert seg("predict", pictures, "--model", model_file, "--out", out, "--device", "cpu", *options) == 0
+    assert seg("predict", images, "--model", model_file, "--out", out, "--device", "cpu", *options) == 0
     predictor = Predictor(model_file, device="cpu", **same)
-    for prediction in predictor(pictures):
+    for prediction in predictor(images):
         np.testing.assert_array_equal(ids(out / os.path.basename(prediction.source)), prediction.labels)
     if options and options[0] != "--batch-size":
-        plain = [p.labels for p in Predictor(model_file)(pictures)]
+        plain = [p.labels for p in Predictor(model_file)(images)]
         assert not all(np.array_equal(ids(out / f"{n}.png"), labels) for n, labels in enumerate(plain))
 
 
-def test_patterns_and_folders_name_each_picture_once(pictures, model_file, tmp_path, capsys):
+def test_patterns_and_folders_name_each_image_once(images, model_file, tmp_path, capsys):
     out = tmp_path / "out"
-    assert seg("predict", pictures, str(pictures / "[12].png"), "--model", model_file, "--out", out) == 0
+    assert seg("predict", images, str(images / "[12].png"), "--model", model_file, "--out", out) == 0
     assert names(out) == [f"{n}.png" for n in range(5)]
-    assert "5/5 pictures" in capsys.readouterr().err
+    assert "5/5 images" in capsys.readouterr().err
 
 
-def test_formats(pictures, model_file, tmp_path):
+def test_formats(images, model_file, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     for kind, ending in (("tiff", ".tif"), ("geojson", ".geojson")):
-        assert (
-            seg("predict", pictures / "0.png", "--model", model_file, "--out", tmp_path / kind, "--format", kind) == 0
-        )
+        assert seg("predict", images / "0.png", "--model", model_file, "--out", tmp_path / kind, "--format", kind) == 0
         assert names(tmp_path / kind) == [f"0{ending}"]
-    labels = Predictor(model_file)(pictures / "0.png").labels
+    labels = Predictor(model_file)(images / "0.png").labels
     np.testing.assert_array_equal(ids(tmp_path / "tiff" / "0.tif"), labels)
     features = json.loads((tmp_path / "geojson" / "0.geojson").read_text())["features"]
     shapes = [(f["geometry"], f["properties"]["class_id"]) for f in features]
     np.testing.assert_array_equal(rasterio.features.rasterize(shapes, labels.shape), labels)
 
 
-def test_large_pictures_go_by_windows(pictures, model_file, tmp_path, monkeypatch, capsys):
+def test_large_images_go_by_windows(images, model_file, tmp_path, monkeypatch, capsys):
     pytest.importorskip("rasterio")
-    np.save(tmp_path / "array.npy", np.asarray(Image.open(pictures / "1.png")))
+    np.save(tmp_path / "array.npy", np.asarray(Image.open(images / "1.png")))
     monkeypatch.setattr("seg_models.commands.predict._MOST_AT_ONCE", 1000)
     written = []
     monkeypatch.setattr(
         Predictor, "predict_to_file", spy(Predictor.predict_to_file, lambda source, target: written.append(source))
     )
-    sources, out = [pictures / "0.png", tmp_path / "array.npy"], tmp_path / "out"
+    sources, out = [images / "0.png", tmp_path / "array.npy"], tmp_path / "out"
     options = ["--model", model_file, "--out", out, "--overlay"]
     assert seg("predict", *sources, *options, "--tile", "32", "--format", "tiff") == 0
     assert written == list(map(str, sources))
@@ -129,18 +127,18 @@ def test_large_pictures_go_by_windows(pictures, model_file, tmp_path, monkeypatc
     assert names(out) == ["0.png", "0.tif", "0_overlay.jpg", "array.tif"]
 
 
-def test_max_pixels_raises_and_lowers_the_limit(pictures, model_file, tmp_path, monkeypatch, capsys):
+def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, monkeypatch, capsys):
     pytest.importorskip("rasterio")
     options = ["--model", model_file, "--out", tmp_path / "out"]
     size = 40 * 60
-    assert seg("predict", pictures / "1.png", *options, "--max-pixels", size - 1) == 1
+    assert seg("predict", images / "1.png", *options, "--max-pixels", size - 1) == 1
     assert f"1.png has 60x40 = {size} pixels" in capsys.readouterr().err
-    assert seg("predict", pictures / "1.png", *options, "--max-pixels", size) == 0
-    assert seg("predict", pictures / "1.png", *options, "--max-pixels", "0") == 2
+    assert seg("predict", images / "1.png", *options, "--max-pixels", size) == 0
+    assert seg("predict", images / "1.png", *options, "--max-pixels", "0") == 2
     assert "--max-pixels 0 must be an integer of at least 1" in capsys.readouterr().err
     # what windows cannot have is read at once, as far as the limit allows
     monkeypatch.setattr("seg_models.commands.predict._MOST_AT_ONCE", 1000)
-    Image.open(pictures / "1.png").convert("P").save(tmp_path / "palette.png")
+    Image.open(images / "1.png").convert("P").save(tmp_path / "palette.png")
     tiles = ["--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
@@ -158,14 +156,14 @@ def spy(function, note):
 # ---- resumed runs and shares -----------------------------------------------------------------------------------------
 
 
-def test_resume_leaves_out_what_is_done(pictures, model_file, tmp_path, capsys):
+def test_resume_leaves_out_what_is_done(images, model_file, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     for name in ("0.png", "1.png", "1_overlay.jpg"):
         (out / name).write_text("done before")
-    arguments = ["predict", pictures, "--model", model_file, "--out", out, "--overlay", "--resume"]
+    arguments = ["predict", images, "--model", model_file, "--out", out, "--overlay", "--resume"]
     assert seg(*arguments) == 0
-    assert "seg: 1 picture done before" in capsys.readouterr().err
+    assert "seg: 1 image done before" in capsys.readouterr().err
     assert (out / "1.png").read_text() == "done before"
     assert ids(out / "0.png").shape == (40, 60)  # its overlay was missing
     assert len(names(out)) == 10
@@ -173,28 +171,28 @@ def test_resume_leaves_out_what_is_done(pictures, model_file, tmp_path, capsys):
     assert "nothing is left to predict" in capsys.readouterr().out
 
 
-def test_shares_are_disjoint_and_cover_all(pictures, model_file, tmp_path, monkeypatch, capsys):
+def test_shares_are_disjoint_and_cover_all(images, model_file, tmp_path, monkeypatch, capsys):
     for share in range(1, 4):
-        assert seg("predict", pictures, "--model", model_file, "--out", tmp_path / "n", "--shard", f"{share}/3") == 0
+        assert seg("predict", images, "--model", model_file, "--out", tmp_path / "n", "--shard", f"{share}/3") == 0
     assert names(tmp_path / "n") == [f"{n}.png" for n in range(5)]
-    assert "share 3 of 3: 1 of 5 pictures" in capsys.readouterr().err
+    assert "share 3 of 3: 1 of 5 images" in capsys.readouterr().err
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     found = []
     for rank in "01":
         monkeypatch.setenv("RANK", rank)
-        assert seg("predict", pictures, "--model", model_file, "--out", tmp_path / rank) == 0
+        assert seg("predict", images, "--model", model_file, "--out", tmp_path / rank) == 0
         found.append(names(tmp_path / rank))
     assert found == [["0.png", "2.png", "4.png"], ["1.png", "3.png"]]
 
 
-def test_processes_of_a_launcher_share_a_list(pictures, model_file, tmp_path):
+def test_processes_of_a_launcher_share_a_list(images, model_file, tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    arguments = ["seg_core.command", "predict", pictures, "--model", model_file, "--out", tmp_path / "out"]
+    arguments = ["seg_core.command", "predict", images, "--model", model_file, "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, launcher + arguments)), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [
-        f"{count} pictures predicted; class ids as PNG in {tmp_path / 'out'}" for count in (2, 3)
+        f"{count} images predicted; class ids as PNG in {tmp_path / 'out'}" for count in (2, 3)
     ]
     assert names(tmp_path / "out") == [f"{n}.png" for n in range(5)]
 
@@ -209,16 +207,16 @@ def test_processes_of_a_launcher_share_a_list(pictures, model_file, tmp_path):
         (["--shard", "4/3"], "--shard 4/3 must be I/N"),
     ],
 )
-def test_option_that_is_wrong_is_named_before_anything_is_loaded(options, words, pictures, tmp_path, capsys):
-    assert seg("predict", pictures, "--model", "gone.pt", "--out", tmp_path / "out", *options) == 2
+def test_option_that_is_wrong_is_named_before_anything_is_loaded(options, words, images, tmp_path, capsys):
+    assert seg("predict", images, "--model", "gone.pt", "--out", tmp_path / "out", *options) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_environment_that_names_no_share_is_told(pictures, monkeypatch, capsys):
+def test_environment_that_names_no_share_is_told(images, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert seg("predict", pictures, "--model", "gone.pt") == 2
+    assert seg("predict", images, "--model", "gone.pt") == 2
     assert "RANK=3 and WORLD_SIZE=2 of the environment name no share" in capsys.readouterr().err
 
 
@@ -231,8 +229,8 @@ def clip(tmp_path):
     from seg_models.inference.video import VideoWriter
 
     with VideoWriter(tmp_path / "clip.mp4", Fraction(12)) as video:
-        for grey in (10, 90, 170, 250):
-            video.write(np.full((48, 64, 3), grey, np.uint8))
+        for gray in (10, 90, 170, 250):
+            video.write(np.full((48, 64, 3), gray, np.uint8))
     return tmp_path / "clip.mp4"
 
 
@@ -243,12 +241,12 @@ def test_video_gives_a_label_map_for_each_frame_and_a_video(clip, model_file, tm
     assert seg("predict", clip, "--model", model_file, "--out", out, "--overlay", "--batch-size", "3") == 0
     assert names(out) == ["clip", "clip_overlay.mp4"]
     assert names(out / "clip") == [f"{n:06d}.png" for n in range(4)]
-    assert "4 pictures predicted" in capsys.readouterr().out
+    assert "4 images predicted" in capsys.readouterr().out
     assert frame_rate(out / "clip_overlay.mp4") == 12
     frames = list(read_frames(out / "clip_overlay.mp4"))
     for prediction, frame, name in zip(Predictor(model_file)(clip), frames, names(out / "clip"), strict=True):
         np.testing.assert_array_equal(ids(out / "clip" / name), prediction.labels)
-        # the format halves the colours, which leaves their mean
+        # the format halves the colors, which leaves their mean
         np.testing.assert_allclose(frame.mean((0, 1)), prediction.overlay().mean((0, 1)), atol=6)
 
 
@@ -258,17 +256,17 @@ def test_resumed_video_predicts_the_frames_that_are_missing(clip, model_file, tm
     for name in ("000000.png", "000002.png"):
         (out / "clip" / name).write_text("done before")
     assert seg("predict", clip, "--model", model_file, "--out", out, "--resume") == 0
-    assert "2 pictures predicted" in capsys.readouterr().out
+    assert "2 images predicted" in capsys.readouterr().out
     assert names(out / "clip") == [f"{n:06d}.png" for n in range(4)]
     assert (out / "clip" / "000002.png").read_text() == "done before"
     expected = [p.labels for p in Predictor(model_file)(clip)]
     np.testing.assert_array_equal(ids(out / "clip" / "000003.png"), expected[3])
 
 
-def test_video_that_is_none_is_skipped(clip, pictures, model_file, tmp_path, capsys):
+def test_video_that_is_none_is_skipped(clip, images, model_file, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video")
     out = tmp_path / "out"
-    assert seg("predict", tmp_path / "text.mp4", pictures, "--model", model_file, "--out", out, "--overlay") == 1
+    assert seg("predict", tmp_path / "text.mp4", images, "--model", model_file, "--out", out, "--overlay") == 1
     assert "skipped: " in (err := capsys.readouterr().err)
     assert "text.mp4 cannot be read as a video" in err
     assert len(names(out)) == 10
@@ -277,46 +275,46 @@ def test_video_that_is_none_is_skipped(clip, pictures, model_file, tmp_path, cap
 # ---- what cannot be read or written ----------------------------------------------------------------------------------
 
 
-def test_each_bad_picture_is_told_and_the_good_ones_are_predicted(pictures, model_file, tmp_path, capsys):
-    (pictures / "text.jpg").write_text("no picture")
-    (pictures / "zero.png").touch()
-    Image.fromarray(np.full((9, 9), 999, np.uint16)).save(pictures / "deep.png")
-    (pictures / "cut.png").write_bytes((pictures / "0.png").read_bytes()[:4000])
-    for name, mode in (("grey.png", "L"), ("alpha.png", "RGBA"), ("ink.jpg", "CMYK")):
-        Image.fromarray(RNG.integers(0, 256, (20, 30, 3), np.uint8)).convert(mode).save(pictures / name)
-    Image.new("RGB", (1, 1)).save(pictures / "dot.png")
-    Image.new("RGB", (4000, 10)).save(pictures / "strip.png")
+def test_each_bad_image_is_told_and_the_good_ones_are_predicted(images, model_file, tmp_path, capsys):
+    (images / "text.jpg").write_text("no image")
+    (images / "zero.png").touch()
+    Image.fromarray(np.full((9, 9), 999, np.uint16)).save(images / "deep.png")
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:4000])
+    for name, mode in (("gray.png", "L"), ("alpha.png", "RGBA"), ("ink.jpg", "CMYK")):
+        Image.fromarray(RNG.integers(0, 256, (20, 30, 3), np.uint8)).convert(mode).save(images / name)
+    Image.new("RGB", (1, 1)).save(images / "dot.png")
+    Image.new("RGB", (4000, 10)).save(images / "strip.png")
     out = tmp_path / "out"
-    assert seg("predict", pictures, "--model", model_file, "--out", out, "--batch-size", "2") == 1
+    assert seg("predict", images, "--model", model_file, "--out", out, "--batch-size", "2") == 1
     streams = capsys.readouterr()
     for name in ("text.jpg", "zero.png", "deep.png", "cut.png"):
-        assert f"seg: skipped: image {pictures / name} " in streams.err
-    assert "seg: 4 pictures of 14 could not be predicted" in streams.err
+        assert f"seg: skipped: image {images / name} " in streams.err
+    assert "seg: 4 images of 14 could not be predicted" in streams.err
     assert names(out) == sorted(
-        [f"{n}.png" for n in range(5)] + ["alpha.png", "dot.png", "grey.png", "ink.png", "strip.png"]
+        [f"{n}.png" for n in range(5)] + ["alpha.png", "dot.png", "gray.png", "ink.png", "strip.png"]
     )
     assert ids(out / "dot.png").shape == (1, 1)
     assert ids(out / "strip.png").shape == (10, 4000)
 
 
-def test_folder_that_cannot_be_written_is_told_before_the_first_prediction(pictures, model_file, tmp_path, capsys):
+def test_folder_that_cannot_be_written_is_told_before_the_first_prediction(images, model_file, tmp_path, capsys):
     (tmp_path / "out").write_text("a file, no folder")
-    assert seg("predict", pictures, "--model", model_file, "--out", tmp_path / "out") == 1
+    assert seg("predict", images, "--model", model_file, "--out", tmp_path / "out") == 1
     streams = capsys.readouterr()
     assert streams.err.startswith("seg: error: cannot write ")
     assert "images/s" not in streams.err
     assert (tmp_path / "out").read_text() == "a file, no folder"
 
 
-def test_full_disk_ends_the_run_and_leaves_whole_files_only(pictures, model_file, tmp_path, capsys):
+def test_full_disk_ends_the_run_and_leaves_whole_files_only(images, model_file, tmp_path, capsys):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
         for number in range(40):
-            Image.fromarray(RNG.integers(0, 256, (100, 150, 3), np.uint8)).save(pictures / f"more{number}.png")
-        assert seg("predict", pictures, "--model", model_file, "--out", disk) == 1
+            Image.fromarray(RNG.integers(0, 256, (100, 150, 3), np.uint8)).save(images / f"more{number}.png")
+        assert seg("predict", images, "--model", model_file, "--out", disk) == 1
         assert "seg: error: cannot write " in capsys.readouterr().err
         found = names(disk)
         assert 0 < len(found) < 45
@@ -326,8 +324,8 @@ def test_full_disk_ends_the_run_and_leaves_whole_files_only(pictures, model_file
         subprocess.run(["umount", disk], check=True)
 
 
-def test_without_what_a_format_needs_nothing_is_started(pictures, model_file, tmp_path, monkeypatch, capsys):
+def test_without_what_a_format_needs_nothing_is_started(images, model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    assert seg("predict", pictures, "--model", model_file, "--out", tmp_path / "out", "--format", "tiff") == 1
+    assert seg("predict", images, "--model", model_file, "--out", tmp_path / "out", "--format", "tiff") == 1
     assert "pip install 'seg-models[geo]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -53,13 +53,13 @@ def test_variants_are_undone(hflip, vflip, turns):
     ],
 )
 def test_no_variant_is_predicted_twice(hflip, vflip, turns, count):
-    picture = torch.arange(12.0).view(1, 1, 3, 4)
+    original = torch.arange(12.0).view(1, 1, 3, 4)
     variants = list(_variants(hflip, vflip, turns))
-    changed = [_changed(picture, *variant) for variant in variants]
+    changed = [_changed(original, *variant) for variant in variants]
     assert len(variants) == count
     assert len({(c.shape, tuple(c.flatten().tolist())) for c in changed}) == count
     for variant, image in zip(variants, changed, strict=True):
-        assert torch.equal(_changed_back(image, *variant), picture)
+        assert torch.equal(_changed_back(image, *variant), original)
 
 
 def test_mean_is_that_of_probabilities_over_scales():
@@ -138,10 +138,10 @@ def test_network_by_its_own_resize_gives_what_its_forward_gives(name):
     """LRASPP ends with a bilinear resize, which is done in memory that is used again; ENet does not."""
     torch.manual_seed(0)
     model = seg_models.get_model(name, num_classes=4).eval()
-    picture = torch.randn(2, 3, 40, 56)
+    image = torch.randn(2, 3, 40, 56)
     options = {"scales": (0.75, 1.0, 1.5), "vflip": True, "left_right_pairs": [(0, 2)]}
-    found = predict_tta(model, picture, **options)
-    expected = predict_tta(model, picture, predict=lambda network, images: network(images)["out"], **options)
+    found = predict_tta(model, image, **options)
+    expected = predict_tta(model, image, predict=lambda network, images: network(images)["out"], **options)
     assert torch.equal(found, expected)
 
 

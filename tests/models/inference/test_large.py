@@ -1,4 +1,4 @@
-"""Pictures and label maps by windows: TIFF, .npy, zarr; polygons and small regions."""
+"""Images and label maps by windows: TIFF, .npy, zarr; polygons and small regions."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ METADATA = DatasetMetadata("three", ("dark", "middle", "bright"), ((0, 0, 200), 
 
 
 @pytest.fixture
-def picture():
+def image():
     """uint8 (70, 90, 3): shades that change smoothly."""
     y, x = np.mgrid[:70, :90]
     shade = 127 + 120 * np.sin(y / 11) * np.cos(x / 17)
     return np.repeat(shade.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
-def write_tiff(path, picture, **options):
-    bands = np.atleast_3d(picture).transpose(2, 0, 1)
+def write_tiff(path, image, **options):
+    bands = np.atleast_3d(image).transpose(2, 0, 1)
     shape = {"height": bands.shape[1], "width": bands.shape[2], "count": len(bands), "dtype": bands.dtype}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -48,23 +48,23 @@ PLACE = {"crs": "EPSG:32633", "transform": rasterio.Affine(0.5, 0, 400_000, 0, -
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("ending", [".tif", ".npy"])
-@pytest.mark.parametrize("kind", ["tiff", "npy", "zarr", "array", "planes", "grey"])
-def test_picture_by_windows_has_the_labels_of_the_picture_in_memory(kind, ending, shades, picture, tmp_path):
-    source = tmp_path / f"picture.{kind}"
+@pytest.mark.parametrize("kind", ["tiff", "npy", "zarr", "array", "planes", "gray"])
+def test_image_by_windows_has_the_labels_of_the_image_in_memory(kind, ending, shades, image, tmp_path):
+    source = tmp_path / f"image.{kind}"
     if kind == "tiff":
-        write_tiff(source, picture, tiled=True, blockxsize=32, blockysize=32)
+        write_tiff(source, image, tiled=True, blockxsize=32, blockysize=32)
     elif kind == "npy":
-        np.save(source, picture)
+        np.save(source, image)
     elif kind == "zarr":
         zarr = pytest.importorskip("zarr")
-        stored = zarr.open_array(str(source), mode="w", shape=picture.shape, chunks=(32, 32, 3), dtype="u1")
-        stored[:] = picture
+        stored = zarr.open_array(str(source), mode="w", shape=image.shape, chunks=(32, 32, 3), dtype="u1")
+        stored[:] = image
     else:
-        source = {"array": picture, "planes": picture.transpose(2, 0, 1), "grey": picture[:, :, 0]}[kind]
+        source = {"array": image, "planes": image.transpose(2, 0, 1), "gray": image[:, :, 0]}[kind]
     predictor = Predictor(shades, tile=(24, 40), batch_size=2)
     shares = []
     result = predictor.predict_to_file(source, tmp_path / f"labels{ending}", on_progress=shares.append)
-    expected = predictor(picture)
+    expected = predictor(image)
     labels = np.load(result.path) if ending == ".npy" else read_tiff(result.path)[0]
     np.testing.assert_array_equal(labels, expected.labels)
     assert labels.dtype == np.uint8
@@ -75,9 +75,9 @@ def test_picture_by_windows_has_the_labels_of_the_picture_in_memory(kind, ending
     assert shares[-1] == 1
 
 
-def test_tiff_of_labels_is_tiled_and_has_palette_and_place(shades, picture, tmp_path):
-    write_tiff(tmp_path / "picture.tif", picture, **PLACE)
-    Predictor(shades, tile=32).predict_to_file(tmp_path / "picture.tif", tmp_path / "labels.tif")
+def test_tiff_of_labels_is_tiled_and_has_palette_and_place(shades, image, tmp_path):
+    write_tiff(tmp_path / "image.tif", image, **PLACE)
+    Predictor(shades, tile=32).predict_to_file(tmp_path / "image.tif", tmp_path / "labels.tif")
     _, profile, colors = read_tiff(tmp_path / "labels.tif")
     assert profile["tiled"]
     assert profile["compress"] == "deflate"
@@ -86,21 +86,21 @@ def test_tiff_of_labels_is_tiled_and_has_palette_and_place(shades, picture, tmp_
     assert [colors[i][:3] for i in (0, 1, 2, 255)] == [(0, 0, 200), (0, 200, 0), (200, 0, 0), (0, 0, 0)]
     with Image.open(tmp_path / "labels.tif") as shown:
         assert shown.mode == "P"
-    prediction = Predictor(shades)(tmp_path / "picture.tif")
+    prediction = Predictor(shades)(tmp_path / "image.tif")
     prediction.save(tmp_path / "whole.tif")
     labels, whole, _ = read_tiff(tmp_path / "whole.tif")
     np.testing.assert_array_equal(labels, prediction.labels)
     assert (whole["crs"], whole["transform"]) == (profile["crs"], profile["transform"])
 
 
-def test_scale_of_the_preprocessing_holds_window_by_window(shades, picture, tmp_path):
+def test_scale_of_the_preprocessing_holds_window_by_window(shades, image, tmp_path):
     half = Preprocessing((0.5,) * 3, (0.5,) * 3, scale=0.5)
     seen = []
     shades.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     predictor = Predictor(shades, preprocessing=half, tile=16)
-    predictor.predict_to_file(picture, tmp_path / "labels.npy")
+    predictor.predict_to_file(image, tmp_path / "labels.npy")
     assert set(seen) == {(16, 16)}
-    labels, expected = np.load(tmp_path / "labels.npy"), Predictor(shades, preprocessing=half)(picture).labels
+    labels, expected = np.load(tmp_path / "labels.npy"), Predictor(shades, preprocessing=half)(image).labels
     assert (labels == expected).mean() > 0.98
 
 
@@ -116,9 +116,9 @@ def test_scale_of_the_preprocessing_holds_window_by_window(shades, picture, tmp_
         ({"tile": 16}, "labels.png", "target must end in .tif, .tiff or .npy"),
     ],
 )
-def test_options_that_need_the_whole_picture_are_refused(options, target, words, shades, picture, tmp_path):
+def test_options_that_need_the_whole_image_are_refused(options, target, words, shades, image, tmp_path):
     with pytest.raises(InvalidArgumentError, match=words):
-        Predictor(shades, **options).predict_to_file(picture, tmp_path / target)
+        Predictor(shades, **options).predict_to_file(image, tmp_path / target)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,7 +127,7 @@ def test_raster_that_is_none_is_told_and_nothing_is_written(shades, tmp_path):
     sources.mkdir()
     write_tiff(sources / "deep.tif", np.zeros((8, 8), np.uint16))
     write_tiff(sources / "five.tif", np.zeros((8, 8, 5), np.uint8))
-    (sources / "text.tif").write_text("no picture")
+    (sources / "text.tif").write_text("no image")
     (sources / "text.npy").write_text("no array")
     np.save(sources / "row.npy", np.zeros(7, np.uint8))
     np.save(sources / "int.npy", np.zeros((7, 7, 3), np.int64))
@@ -136,11 +136,11 @@ def test_raster_that_is_none_is_told_and_nothing_is_written(shades, tmp_path):
     for name, error, words in (
         ("deep.tif", InvalidArgumentError, "1 channels of uint16; an image has 1 to 4 channels of uint8"),
         ("five.tif", InvalidArgumentError, "5 channels"),
-        ("text.tif", CorruptFileError, "cannot be read as a picture"),
+        ("text.tif", CorruptFileError, "cannot be read as an image"),
         ("text.npy", CorruptFileError, "cannot be read as an array"),
         ("row.npy", InvalidArgumentError, r"got .* of shape \(7,\)"),
         ("int.npy", InvalidArgumentError, "image must be uint8 in 0 to 255 or float in 0 to 1, got int64"),
-        ("gone.tif", FileNotFoundError, "there is no picture"),
+        ("gone.tif", FileNotFoundError, "there is no image"),
         ("empty.zarr", CorruptFileError, "cannot be read as a zarr array"),
     ):
         if name.endswith("zarr"):
@@ -150,7 +150,7 @@ def test_raster_that_is_none_is_told_and_nothing_is_written(shades, tmp_path):
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 
-def test_run_that_breaks_off_leaves_no_file(shades, picture, tmp_path):
+def test_run_that_breaks_off_leaves_no_file(shades, image, tmp_path):
     calls = []
 
     def break_off(share):
@@ -161,7 +161,7 @@ def test_run_that_breaks_off_leaves_no_file(shades, picture, tmp_path):
     for name in ("labels.tif", "labels.npy"):
         calls.clear()
         with pytest.raises(KeyboardInterrupt):
-            Predictor(shades, tile=16).predict_to_file(picture, tmp_path / name, on_progress=break_off)
+            Predictor(shades, tile=16).predict_to_file(image, tmp_path / name, on_progress=break_off)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,9 +173,9 @@ def test_blocks_in_any_order_make_the_same_npy(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "labels.npy", mmap_mode="r"), labels)
 
 
-def test_window_of_a_raster_is_that_of_the_array(picture):
-    with open_raster(picture) as raster:
-        np.testing.assert_array_equal(raster.read(3, 5, 7, 9), picture[3:10, 5:14])
+def test_window_of_a_raster_is_that_of_the_array(image):
+    with open_raster(image) as raster:
+        np.testing.assert_array_equal(raster.read(3, 5, 7, 9), image[3:10, 5:14])
         assert raster.place is None
     with (
         pytest.raises(InvalidArgumentError, match=r"got Tensor of shape \(2, 3, 4, 4\)"),
@@ -187,7 +187,7 @@ def test_window_of_a_raster_is_that_of_the_array(picture):
 # ---- small regions and polygons --------------------------------------------------------------------------------------
 
 
-def test_small_regions_become_part_of_their_largest_neighbour():
+def test_small_regions_become_part_of_their_largest_neighbor():
     labels = np.zeros((8, 10), np.uint8)
     labels[:, 6:] = 1
     labels[2:4, 2:4] = 2  # 4 pixels
@@ -205,11 +205,11 @@ def test_small_regions_become_part_of_their_largest_neighbour():
 
 
 def test_predictor_removes_small_regions(shades):
-    picture = np.zeros((10, 10, 3), np.uint8)
-    picture[4:6, 4:6] = 255
-    assert Predictor(shades)(picture).areas == {"dark": 96, "bright": 4}
-    assert Predictor(shades, min_region=4)(picture).areas == {"dark": 96, "bright": 4}
-    assert Predictor(shades, min_region=5)(picture).areas == {"dark": 100}
+    image = np.zeros((10, 10, 3), np.uint8)
+    image[4:6, 4:6] = 255
+    assert Predictor(shades)(image).areas == {"dark": 96, "bright": 4}
+    assert Predictor(shades, min_region=4)(image).areas == {"dark": 96, "bright": 4}
+    assert Predictor(shades, min_region=5)(image).areas == {"dark": 100}
 
 
 def test_polygons_follow_the_pixels_with_holes_and_without_the_ignored():
@@ -231,8 +231,8 @@ def test_polygons_follow_the_pixels_with_holes_and_without_the_ignored():
     np.testing.assert_array_equal(drawn, labels)
 
 
-def test_geojson_is_in_pixels_or_for_a_geotiff_in_degrees(shades, picture, tmp_path):
-    write_tiff(tmp_path / "placed.tif", picture, **PLACE)
+def test_geojson_is_in_pixels_or_for_a_geotiff_in_degrees(shades, image, tmp_path):
+    write_tiff(tmp_path / "placed.tif", image, **PLACE)
     prediction = Predictor(shades)(tmp_path / "placed.tif")
     prediction.save(tmp_path / "placed.geojson")
     dataclasses.replace(prediction, source=None).save(tmp_path / "pixels.geojson")
@@ -295,8 +295,8 @@ def test_full_disk_is_told_and_leaves_nothing(shades, small_disk):
     assert list(small_disk.iterdir()) == []
 
 
-def test_source_that_breaks_off_is_named_and_not_the_target(shades, picture, tmp_path):
-    write_tiff(tmp_path / "cut.tif", picture, tiled=True, blockxsize=32, blockysize=32)
+def test_source_that_breaks_off_is_named_and_not_the_target(shades, image, tmp_path):
+    write_tiff(tmp_path / "cut.tif", image, tiled=True, blockxsize=32, blockysize=32)
     (tmp_path / "cut.tif").write_bytes((tmp_path / "cut.tif").read_bytes()[:-9000])
     for name in ("labels.tif", "labels.npy"):
         with pytest.raises(CorruptFileError, match=r"cut.tif cannot be read at row \d+"):

@@ -10,27 +10,26 @@ import torch
 from PIL import Image
 
 import seg_models
-from seg_core.errors import CorruptFileError, InvalidArgumentError, NotEnoughMemoryError
+from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, NotEnoughMemoryError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import MODELS
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models import Prediction, Predictor, predict_whole
-from seg_models.inference.inputs import PictureNotFoundError
 
 ROW = np.array([0, 100, 250, 10], np.uint8)
 LABELS = np.array([0, 1, 2, 0], np.uint8)
 
 
 def stripes(height=6):
-    """uint8 (height, 8, 3): four grey stripes of two columns."""
+    """uint8 (height, 8, 3): four gray stripes of two columns."""
     return np.repeat(np.broadcast_to(np.repeat(ROW, 2)[None, :, None], (height, 8, 3)), 1, axis=0).copy()
 
 
-def test_prediction_has_the_labels_of_the_picture_whatever_its_kind(shades, tmp_path):
+def test_prediction_has_the_labels_of_the_image_whatever_its_kind(shades, tmp_path):
     Image.fromarray(stripes()).save(tmp_path / "stripes.png")
     predictor = Predictor(shades)
-    for picture in (
+    for image in (
         stripes(),
         Image.fromarray(stripes()),
         torch.from_numpy(stripes()).permute(2, 0, 1),
@@ -39,7 +38,7 @@ def test_prediction_has_the_labels_of_the_picture_whatever_its_kind(shades, tmp_
         str(tmp_path / "stripes.png"),
         Image.fromarray(stripes()).convert("L"),
     ):
-        prediction = predictor(picture)
+        prediction = predictor(image)
         assert prediction.labels.dtype == np.uint8
         np.testing.assert_array_equal(prediction.labels, np.tile(np.repeat(LABELS, 2), (6, 1)))
         np.testing.assert_array_equal(prediction.image, stripes())
@@ -52,17 +51,17 @@ def test_prediction_is_upright_where_exif_says_so(shades, tmp_path):
     Image.fromarray(stripes()).save(tmp_path / "turned.png", exif=exif)
     expected = np.tile(np.repeat(LABELS, 2)[:, None], (1, 6))
     np.testing.assert_array_equal(Predictor(shades)(tmp_path / "turned.png").labels, expected)
-    with Image.open(tmp_path / "turned.png") as picture:
-        np.testing.assert_array_equal(Predictor(shades)(picture).labels, expected)
+    with Image.open(tmp_path / "turned.png") as image:
+        np.testing.assert_array_equal(Predictor(shades)(image).labels, expected)
 
 
 @pytest.mark.parametrize("preprocessing", [Preprocessing(scale=0.5), Preprocessing(shorter_side=13)])
-def test_prediction_has_the_pictures_own_size_where_the_network_sees_another(shades, preprocessing):
+def test_prediction_has_the_images_own_size_where_the_network_sees_another(shades, preprocessing):
     seen = []
     shades.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    picture = np.zeros((40, 64, 3), np.uint8)
-    picture[:, 32:] = 255
-    labels = Predictor(shades, preprocessing=preprocessing)(picture).labels
+    image = np.zeros((40, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    labels = Predictor(shades, preprocessing=preprocessing)(image).labels
     assert seen == [preprocessing.size_of(40, 64)]
     assert labels.shape == (40, 64)
     assert (labels[:, :28] == 0).all()
@@ -76,12 +75,12 @@ def test_predictor_takes_a_model_file(tmp_path):
     predictor = Predictor(tmp_path / "model.pt")
     assert predictor.metadata == metadata
     assert predictor.preprocessing.scale == 0.5
-    picture = np.random.default_rng(0).integers(0, 256, (35, 50, 3), np.uint8)
-    prediction = predictor(picture)
+    image = np.random.default_rng(0).integers(0, 256, (35, 50, 3), np.uint8)
+    prediction = predictor(image)
     assert prediction.labels.shape == (35, 50)
     model.eval()
     logits = torch.nn.functional.interpolate(
-        predict_whole(model, predictor.preprocessing(picture)), (35, 50), mode="bilinear", align_corners=False
+        predict_whole(model, predictor.preprocessing(image)), (35, 50), mode="bilinear", align_corners=False
     )
     np.testing.assert_array_equal(prediction.labels, logits.argmax(1)[0].numpy())
 
@@ -92,7 +91,7 @@ def test_predict_whole_gives_logits_without_a_graph(shades):
     assert not logits.requires_grad
 
 
-def test_prediction_saved_holds_ids_and_shows_colours(shades, tmp_path):
+def test_prediction_saved_holds_ids_and_shows_colors(shades, tmp_path):
     prediction = Predictor(shades)(stripes())
     prediction.save(tmp_path / "new" / "labels.png")
     with Image.open(tmp_path / "new" / "labels.png") as saved:
@@ -156,22 +155,22 @@ def test_predictor_with_unusable_device_is_one_clear_error(shades, device):
         Predictor(shades, device=device)
 
 
-def test_picture_that_is_corrupt_or_missing_is_named(shades, tmp_path):
+def test_image_that_is_corrupt_or_missing_is_named(shades, tmp_path):
     predictor = Predictor(shades)
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:4000])
     for name in ("text.png", "cut.png"):
         with pytest.raises(CorruptFileError, match=f"{name} cannot be read: .*; replace the file or leave it out"):
             predictor(tmp_path / name)
-    with pytest.raises(PictureNotFoundError, match=r"there is no image .*gone.png; check the path"):
+    with pytest.raises(ImageNotFoundError, match=r"there is no image .*gone.png; check the path"):
         predictor(tmp_path / "gone.png")
 
 
-def test_several_pictures_are_predicted_one_after_the_other(shades, tmp_path):
+def test_several_images_are_predicted_one_after_the_other(shades, tmp_path):
     for name, height in (("b.png", 6), ("a.png", 4), ("c.png", 6)):
         Image.fromarray(stripes(height)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     predictor = Predictor(shades, batch_size=2)
     sources = {
         "folder": tmp_path,
@@ -193,15 +192,15 @@ def test_several_pictures_are_predicted_one_after_the_other(shades, tmp_path):
     assert (first.source, second.source) == (None, None)
 
 
-def test_pictures_of_one_size_share_a_pass(shades):
+def test_images_of_one_size_share_a_pass(shades):
     seen = []
     shades.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape)))
-    pictures = [stripes(6), stripes(6), stripes(6), stripes(4), stripes(6)]
-    assert len(list(Predictor(shades, batch_size=2)(pictures))) == 5
+    images = [stripes(6), stripes(6), stripes(6), stripes(4), stripes(6)]
+    assert len(list(Predictor(shades, batch_size=2)(images))) == 5
     assert seen == [(2, 3, 6, 8), (1, 3, 6, 8), (1, 3, 4, 8), (1, 3, 6, 8)]
 
 
-def test_stream_reads_only_a_few_pictures_ahead(shades):
+def test_stream_reads_only_a_few_images_ahead(shades):
     read = []
 
     def camera():
@@ -216,9 +215,9 @@ def test_stream_reads_only_a_few_pictures_ahead(shades):
     predictions.close()
 
 
-def test_stream_reports_bad_pictures_and_goes_on(shades, tmp_path):
+def test_stream_reports_bad_images_and_goes_on(shades, tmp_path):
     Image.fromarray(stripes()).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_text("no picture")
+    (tmp_path / "b.png").write_text("no image")
     errors = []
     sources = [tmp_path / "a.png", tmp_path / "b.png", np.zeros((4, 4, 7), np.uint8), stripes()]
     predictor = Predictor(shades)
@@ -230,13 +229,13 @@ def test_stream_reports_bad_pictures_and_goes_on(shades, tmp_path):
 
 
 @pytest.mark.parametrize("source", [[3], 3, {"a": None}])
-def test_source_of_no_pictures_is_refused(source, shades):
-    with pytest.raises((InvalidArgumentError, FileNotFoundError), match="a source of pictures must be|no image a"):
+def test_source_of_no_images_is_refused(source, shades):
+    with pytest.raises((InvalidArgumentError, FileNotFoundError), match="a source of images must be|no image a"):
         list(Predictor(shades)(source))
 
 
-def test_folder_and_pattern_without_pictures_say_so(shades, tmp_path):
-    for source, words in ((tmp_path, "holds no pictures"), (str(tmp_path / "*.png"), "no file matches")):
+def test_folder_and_pattern_without_images_say_so(shades, tmp_path):
+    for source, words in ((tmp_path, "holds no images"), (str(tmp_path / "*.png"), "no file matches")):
         with pytest.raises(FileNotFoundError, match=words):
             list(Predictor(shades)(source))
 
@@ -244,16 +243,16 @@ def test_folder_and_pattern_without_pictures_say_so(shades, tmp_path):
 @pytest.mark.parametrize("tile", [None, 5])
 @pytest.mark.parametrize("scale", [None, 0.5])
 def test_scores_are_the_probability_of_the_label_and_logits_those_of_all(shades, tile, scale):
-    picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3, scale=scale)
     predictor = Predictor(shades, preprocessing=preprocessing, scores=True, logits=True, tile=tile)
-    prediction = predictor(picture)
-    inputs = preprocessing(picture)
+    prediction = predictor(image)
+    inputs = preprocessing(image)
     expected = torch.nn.functional.interpolate(shades(inputs)["out"], (12, 20), mode="bilinear", align_corners=False)
     np.testing.assert_allclose(prediction.logits, expected[0].numpy(), atol=1e-6)
     np.testing.assert_allclose(prediction.scores, expected.softmax(1).amax(1)[0].numpy(), atol=1e-6)
     np.testing.assert_array_equal(prediction.labels, prediction.logits.argmax(0))
-    without = Predictor(shades, preprocessing=preprocessing, tile=tile)(picture)
+    without = Predictor(shades, preprocessing=preprocessing, tile=tile)(image)
     assert (without.scores, without.logits) == (None, None)
     np.testing.assert_array_equal(without.labels, prediction.labels)
 
@@ -277,15 +276,15 @@ def test_ids_take_16_bits_where_the_ignored_one_needs_them(shades):
 
 
 def test_tta_is_that_of_predict_tta_and_swaps_left_and_right(shades):
-    picture = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     predictor = Predictor(shades, tta={"scales": (0.5, 1.0), "hflip": True}, logits=True)
-    expected = seg_models.predict_tta(shades, predictor.preprocessing(picture), (0.5, 1.0), hflip=True)
-    np.testing.assert_allclose(predictor(picture).logits, expected[0].numpy(), atol=1e-6)
-    assert not np.allclose(Predictor(shades, logits=True)(picture).logits, expected[0].numpy(), atol=1e-3)
+    expected = seg_models.predict_tta(shades, predictor.preprocessing(image), (0.5, 1.0), hflip=True)
+    np.testing.assert_allclose(predictor(image).logits, expected[0].numpy(), atol=1e-6)
+    assert not np.allclose(Predictor(shades, logits=True)(image).logits, expected[0].numpy(), atol=1e-3)
 
     pairs = dataclasses.replace(shades.model_info.metadata, left_right_pairs=((0, 2),))
-    swapped = Predictor(shades, metadata=pairs, tta=[1.0], logits=True)(picture).logits
-    given = seg_models.predict_tta(shades, predictor.preprocessing(picture), (1.0,), left_right_pairs=[(0, 2)])
+    swapped = Predictor(shades, metadata=pairs, tta=[1.0], logits=True)(image).logits
+    given = seg_models.predict_tta(shades, predictor.preprocessing(image), (1.0,), left_right_pairs=[(0, 2)])
     np.testing.assert_allclose(swapped, given[0].numpy(), atol=1e-6)
 
 
@@ -310,24 +309,24 @@ def test_tta_inside_tiles_sees_no_more_than_a_tile(shades):
 def test_bf16_computes_in_it_on_a_copy():
     model = seg_models.enet(num_classes=2)
     metadata = DatasetMetadata("two", ("sky", "ground"))
-    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     options = {"metadata": metadata, "preprocessing": Preprocessing()}
-    exact = Predictor(model, logits=True, **options)(picture)
+    exact = Predictor(model, logits=True, **options)(image)
     half = Predictor(model, dtype="bf16", logits=True, **options)
     assert next(half.model.parameters()).dtype == torch.bfloat16
     assert next(model.parameters()).dtype == torch.float32
-    rough = half(picture)
+    rough = half(image)
     assert rough.logits.dtype == np.float32
     difference = np.abs(rough.logits - exact.logits).mean()
     assert 0 < difference < 0.05 * np.abs(exact.logits).mean()
-    labels = Predictor(model, dtype=torch.bfloat16, tta=[1.0, 0.5], **options)(picture).labels
+    labels = Predictor(model, dtype=torch.bfloat16, tta=[1.0, 0.5], **options)(image).labels
     assert labels.shape == (64, 96)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batch_size": 0}, "batch_size must be a number of pictures from 1 on, got 0"),
+        ({"batch_size": 0}, "batch_size must be a number of images from 1 on, got 0"),
         ({"threshold": 1.5}, "threshold must be a probability, 0 to 1, or None, got 1.5"),
         ({"min_region": 0}, "min_region must be a number of pixels from 1 on, got 0"),
         ({"tile": 0}, "tile must be"),
@@ -366,9 +365,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_do(shades):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
 
     shades.register_forward_pre_hook(fail)
-    with pytest.raises(
-        NotEnoughMemoryError, match="not enough memory for the picture .*; predict in windows: tile=512"
-    ):
+    with pytest.raises(NotEnoughMemoryError, match="not enough memory for the image .*; predict in windows: tile=512"):
         Predictor(shades)(stripes())
     with pytest.raises(NotEnoughMemoryError, match=r"take a smaller tile \(now 4\), or lower batch_size \(now 2\)"):
         Predictor(shades, tile=4, batch_size=2)(stripes())
@@ -377,20 +374,20 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_do(shades):
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
 
-def test_picture_modes_of_8_bits_are_all_read(shades, tmp_path):
-    picture = Image.fromarray(stripes())
+def test_image_modes_of_8_bits_are_all_read(shades, tmp_path):
+    image = Image.fromarray(stripes())
     for mode, name in (("L", "l.png"), ("RGBA", "rgba.png"), ("LA", "la.png"), ("P", "p.png"), ("CMYK", "cmyk.jpg")):
-        picture.convert(mode).save(tmp_path / name, **({"quality": 100} if mode == "CMYK" else {}))
+        image.convert(mode).save(tmp_path / name, **({"quality": 100} if mode == "CMYK" else {}))
         labels = Predictor(shades)(tmp_path / name).labels
         np.testing.assert_array_equal(labels, np.tile(np.repeat(LABELS, 2), (6, 1)), err_msg=mode)
 
 
-def test_picture_of_16_bits_names_file_and_remedy(shades, tmp_path):
+def test_image_of_16_bits_names_file_and_remedy(shades, tmp_path):
     Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(CorruptFileError, match=r"image .*deep.png has 16 bits per channel; .*reduce it to 8 bits"):
         Predictor(shades)(tmp_path / "deep.png")
-    with Image.open(tmp_path / "deep.png") as picture, pytest.raises(InvalidArgumentError, match="has 16 bits per"):
-        Predictor(shades)(picture)
+    with Image.open(tmp_path / "deep.png") as image, pytest.raises(InvalidArgumentError, match="has 16 bits per"):
+        Predictor(shades)(image)
     with pytest.raises(InvalidArgumentError, match="has 16 bits per channel"):
         Predictor(shades)(Image.fromarray(np.full((4, 4), 1000, np.uint16)))
 
@@ -401,7 +398,7 @@ def test_empty_file_is_told_as_such(shades, tmp_path):
         Predictor(shades)(tmp_path / "empty.jpg")
 
 
-def test_picture_too_large_to_decode_says_how_to_predict_it(shades, tmp_path, monkeypatch):
+def test_image_too_large_to_decode_says_how_to_predict_it(shades, tmp_path, monkeypatch):
     for name in ("large.png", "large.jpg"):
         Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / name)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of others in the process
@@ -441,7 +438,7 @@ def test_strip_that_the_preprocessing_would_blow_up_is_refused(shades):
 
 @pytest.fixture
 def server(tmp_path):
-    """Serves pictures; /stalls.png sends half of one and then nothing."""
+    """Serves images; /stalls.png sends half of one and then nothing."""
     body = io.BytesIO()
     Image.fromarray(stripes()).save(body, "png")
 
@@ -475,7 +472,7 @@ def server(tmp_path):
     served.server_close()
 
 
-def test_picture_of_an_address_is_fetched_and_not_kept(shades, server, tmp_path, monkeypatch):
+def test_image_of_an_address_is_fetched_and_not_kept(shades, server, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     prediction = Predictor(shades)(f"{server}/stripes.png")
@@ -495,18 +492,18 @@ def test_address_that_stalls_or_has_nothing_is_one_clear_error(shades, server, t
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": 16}, {"tta": [0.5, 1.0]}, {"scores": True}])
-def test_picture_smaller_than_the_network_takes_is_filled_up(options):
+def test_image_smaller_than_the_network_takes_is_filled_up(options):
     name = "fcn_vgg16"
     assert MODELS.entry(name).min_size == 32
     torch.manual_seed(0)
     model = seg_models.get_model(name, num_classes=2)
     metadata = DatasetMetadata("two", ("sky", "ground"))
     predictor = Predictor(model, metadata=metadata, preprocessing=Preprocessing(), logits=True, **options)
-    picture = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
-    prediction = predictor(picture)
+    image = np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)
+    prediction = predictor(image)
     assert prediction.labels.shape == (20, 40)
     if not options:
-        pixels = torch.from_numpy(picture).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         images = EvaluationTransform(Preprocessing()).normalize(pixels, torch.device("cpu"))
         filled = torch.nn.functional.pad(images, (0, 0, 0, 12))
         with torch.inference_mode():

@@ -115,7 +115,7 @@ def test_nothing_is_kept_for_gradients():
 
 
 @pytest.mark.parametrize("output", ["logits", "labels"])
-def test_predict_tiled_asks_for_windows_of_the_picture_alone(output):
+def test_predict_tiled_asks_for_windows_of_the_image_alone(output):
     """Windows of the first pass are not predicted again, though the number of classes was learnt from it."""
     model = Local()
     predict_tiled(model, images(1, 40, 60), tile=20, output=output, batch_size=2)
@@ -125,17 +125,17 @@ def test_predict_tiled_asks_for_windows_of_the_picture_alone(output):
 # -- blocks
 
 
-def window_of(picture, calls=None):
+def window_of(image, calls=None):
     def read(top, left, height, width):
         if calls is not None:
             calls.append((top, left, height, width))
-        return picture[:, top : top + height, left : left + width]
+        return image[:, top : top + height, left : left + width]
 
     return read
 
 
 def put_together(blocks, num_classes, height, width, dtype=torch.float32):
-    """Returns the picture of the blocks, and how many of them each pixel is in."""
+    """Returns the image of the blocks, and how many of them each pixel is in."""
     logits, count = torch.full((num_classes, height, width), torch.nan, dtype=dtype), torch.zeros(height, width)
     for top, left, block in list(blocks):  # a list: blocks may be kept
         assert block.dtype == dtype
@@ -152,14 +152,14 @@ def put_together(blocks, num_classes, height, width, dtype=torch.float32):
 @pytest.mark.parametrize("size", [(50, 93), (16, 20), (9, 100), (64, 11), (17, 21)])
 def test_blocks_hold_every_pixel_once_and_are_bit_for_bit_those_of_one_group(size, blend, overlap, max_bytes):
     model = Local(reach=3)
-    (picture,) = images(1, *size)
+    (image,) = images(1, *size)
     calls = []
     found = tiled_blocks(
-        model.conv, window_of(picture, calls), size, (16, 20), overlap, blend, batch_size=1, max_bytes=max_bytes
+        model.conv, window_of(image, calls), size, (16, 20), overlap, blend, batch_size=1, max_bytes=max_bytes
     )
     logits, count = put_together(found, 4, *size)
     assert (count == 1).all()
-    assert torch.equal(logits, predict_tiled(model, picture[None], (16, 20), overlap, blend)[0])
+    assert torch.equal(logits, predict_tiled(model, image[None], (16, 20), overlap, blend)[0])
     for top, left, height, width in calls:
         assert (height, width) == (min(16, size[0]), min(20, size[1]))
         assert 0 <= top <= size[0] - height
@@ -169,50 +169,48 @@ def test_blocks_hold_every_pixel_once_and_are_bit_for_bit_those_of_one_group(siz
 @pytest.mark.parametrize("batch_size", [2, 3, 50])
 def test_blocks_of_several_windows_in_one_pass_differ_by_rounding(batch_size):
     model = Local(reach=3)
-    (picture,) = images(1, 50, 93)
+    (image,) = images(1, 50, 93)
     seen = []
 
     def predict(windows):
         seen.append(len(windows))
         return model.conv(windows)
 
-    found = tiled_blocks(predict, window_of(picture), (50, 93), 16, batch_size=batch_size, max_bytes=4 * 4 * 16 * 40)
+    found = tiled_blocks(predict, window_of(image), (50, 93), 16, batch_size=batch_size, max_bytes=4 * 4 * 16 * 40)
     logits, _ = put_together(found, 4, 50, 93)
-    torch.testing.assert_close(logits, predict_tiled(model, picture[None], 16)[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits, predict_tiled(model, image[None], 16)[0], rtol=1e-5, atol=1e-5)
     assert max(seen) == min(batch_size, 11)  # the first pass knows of no groups
 
 
 def test_windows_that_reach_into_two_groups_are_all_that_is_predicted_twice():
-    (picture,) = images(1, 16, 200)
+    (image,) = images(1, 16, 200)
     calls = []
     model = Local(reach=0)
     # windows begin at 0, 8, ..., 184; a group takes 40 pixels, so that it begins at every fifth one
-    list(
-        tiled_blocks(model.conv, window_of(picture, calls), (16, 200), 16, blend="constant", max_bytes=4 * 4 * 16 * 40)
-    )
+    list(tiled_blocks(model.conv, window_of(image, calls), (16, 200), 16, blend="constant", max_bytes=4 * 4 * 16 * 40))
     lefts = [left for _, left, _, _ in calls]
     assert lefts == [*range(0, 40, 8), *range(32, 80, 8), *range(72, 120, 8), *range(112, 160, 8), *range(152, 185, 8)]
 
 
 def test_no_window_without_overlap_is_predicted_twice():
-    (picture,) = images(1, 32, 96)
+    (image,) = images(1, 32, 96)
     calls = []
-    list(tiled_blocks(Local().conv, window_of(picture, calls), (32, 96), 16, overlap=0.0, max_bytes=1))
+    list(tiled_blocks(Local().conv, window_of(image, calls), (32, 96), 16, overlap=0.0, max_bytes=1))
     assert sorted(calls) == [(top, left, 16, 16) for top in (0, 16) for left in range(0, 96, 16)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_blocks_are_float32_but_for_float64(dtype):
     kept = torch.float64 if dtype == torch.float64 else torch.float32
-    picture = torch.rand(3, 40, 50).to(dtype)
-    logits, _ = put_together(tiled_blocks(lambda w: w, window_of(picture), (40, 50), 16), 3, 40, 50, kept)
-    torch.testing.assert_close(logits, picture.to(kept), rtol=1e-6, atol=1e-6)
+    image = torch.rand(3, 40, 50).to(dtype)
+    logits, _ = put_together(tiled_blocks(lambda w: w, window_of(image), (40, 50), 16), 3, 40, 50, kept)
+    torch.testing.assert_close(logits, image.to(kept), rtol=1e-6, atol=1e-6)
 
 
 def test_blocks_have_no_gradients_and_leave_the_mode_of_who_takes_them():
     model = Local()
-    (picture,) = images(1)
-    for _, _, block in tiled_blocks(model.conv, window_of(picture), (50, 70), 16):
+    (image,) = images(1)
+    for _, _, block in tiled_blocks(model.conv, window_of(image), (50, 70), 16):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
         assert not block.requires_grad
@@ -230,12 +228,12 @@ def test_what_predict_returns_is_left_alone():
 
 def test_blocks_are_of_bounded_size(monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 4 * 4 * 70 * 3)
-    (picture,) = images(1)
-    heights = [block.shape[1] for _, _, block in tiled_blocks(Local().conv, window_of(picture), (50, 70), 16)]
+    (image,) = images(1)
+    heights = [block.shape[1] for _, _, block in tiled_blocks(Local().conv, window_of(image), (50, 70), 16)]
     assert max(heights) == 3
     assert sum(heights) == 50
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
-    assert len(list(tiled_blocks(Local().conv, window_of(picture), (50, 70), 16))) == 50
+    assert len(list(tiled_blocks(Local().conv, window_of(image), (50, 70), 16))) == 50
 
 
 class Largest(TorchDispatchMode):
@@ -254,19 +252,19 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("output", ["blocks", "labels"])
-def test_memory_does_not_grow_with_the_picture(output, monkeypatch):
-    """The largest memory that appears is that of the sums, whatever the size of the picture."""
-    limit = 64 * 16 * 64 * 4  # classes, height of a window, width of the smallest picture, bytes
+def test_memory_does_not_grow_with_the_image(output, monkeypatch):
+    """The largest memory that appears is that of the sums, whatever the size of the image."""
+    limit = 64 * 16 * 64 * 4  # classes, height of a window, width of the smallest image, bytes
     monkeypatch.setattr(module, "_MAX_BYTES", limit)
     conv = nn.Conv2d(1, 64, 1)
     largest = []
     for height, width in [(64, 64), (400, 64), (64, 400), (200, 400)]:
-        picture = torch.zeros(1, height, width, dtype=torch.float16)  # smaller than the sums
+        image = torch.zeros(1, height, width, dtype=torch.float16)  # smaller than the sums
         with Largest() as watch:
             if output == "labels":
-                predict_tiled(lambda windows: {"out": conv(windows.float())}, picture[None], 16, output="labels")
+                predict_tiled(lambda windows: {"out": conv(windows.float())}, image[None], 16, output="labels")
             else:
-                read = window_of(picture)
+                read = window_of(image)
                 for _ in tiled_blocks(lambda w: conv(w.float()), read, (height, width), 16, max_bytes=limit):
                     pass
         largest.append(watch.bytes)
@@ -294,11 +292,11 @@ for height in (512, 4096):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count in other units")
-def test_memory_of_the_process_does_not_grow_with_the_picture():
+def test_memory_of_the_process_does_not_grow_with_the_image():
     """In a process of its own, by the system's figure of its largest size."""
     done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
     small, large = (int(line) / 1024 for line in done.stdout.split())
-    assert large - small < 16  # MiB; the logits of the large picture would be 128
+    assert large - small < 16  # MiB; the logits of the large image would be 128
 
 
 def test_a_network_that_gives_no_logits_of_the_windows_is_told():
@@ -310,9 +308,9 @@ def test_a_network_that_gives_no_logits_of_the_windows_is_told():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": (0, 5)}, "size must be the picture's"),
-        ({"size": (5, 5, 5)}, "size must be the picture's"),
-        ({"size": (5.0, 5)}, "size must be the picture's"),
+        ({"size": (0, 5)}, "size must be the image's"),
+        ({"size": (5, 5, 5)}, "size must be the image's"),
+        ({"size": (5.0, 5)}, "size must be the image's"),
         ({"max_bytes": 0}, "max_bytes must be a number of bytes from 1 on, got 0"),
         ({"max_bytes": 2.0**20}, "max_bytes must be"),
         ({"tile": (16, -1)}, "tile must be"),

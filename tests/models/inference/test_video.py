@@ -9,7 +9,7 @@ from seg_models import Predictor
 from seg_models.inference.video import VideoWriter, frame_rate, read_frames
 
 av = pytest.importorskip("av")
-GREYS = (10, 128, 250, 20, 130)
+GRAYS = (10, 128, 250, 20, 130)
 
 
 def write_video(path, frames, rate=10):
@@ -18,21 +18,21 @@ def write_video(path, frames, rate=10):
             video.write(frame)
 
 
-def plain(grey, height=48, width=64):
-    return np.full((height, width, 3), grey, np.uint8)
+def plain(gray, height=48, width=64):
+    return np.full((height, width, 3), gray, np.uint8)
 
 
 def test_frames_come_back_as_they_were_written(tmp_path):
-    write_video(tmp_path / "new" / "greys.mp4", map(plain, GREYS))
-    frames = list(read_frames(tmp_path / "new" / "greys.mp4"))
+    write_video(tmp_path / "new" / "grays.mp4", map(plain, GRAYS))
+    frames = list(read_frames(tmp_path / "new" / "grays.mp4"))
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 5
-    np.testing.assert_allclose([frame.mean() for frame in frames], GREYS, atol=3)
-    assert frame_rate(tmp_path / "new" / "greys.mp4") == 10
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["greys.mp4"]
+    np.testing.assert_allclose([frame.mean() for frame in frames], GRAYS, atol=3)
+    assert frame_rate(tmp_path / "new" / "grays.mp4") == 10
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["grays.mp4"]
 
 
 def test_frames_that_are_to_be_turned_are_upright(tmp_path):
-    """As phones do: the file holds the pictures lying, and how to turn them."""
+    """As phones do: the file holds the images lying, and how to turn them."""
     frame = plain(20)
     frame[:24] = 240
     write_video(tmp_path / "lying.mp4", [frame] * 3)
@@ -52,12 +52,12 @@ def test_frames_that_are_to_be_turned_are_upright(tmp_path):
 
 
 def test_video_is_predicted_frame_by_frame(shades, tmp_path):
-    write_video(tmp_path / "greys.mp4", map(plain, GREYS))
-    predictions = list(Predictor(shades, batch_size=2)(tmp_path / "greys.mp4"))
+    write_video(tmp_path / "grays.mp4", map(plain, GRAYS))
+    predictions = list(Predictor(shades, batch_size=2)(tmp_path / "grays.mp4"))
     assert [int(p.labels[0, 0]) for p in predictions] == [0, 1, 2, 0, 1]
     assert all(len(p.areas) == 1 for p in predictions)
-    assert predictions[3].source == f"{tmp_path / 'greys.mp4'}, frame 3"
-    with av.open(str(tmp_path / "greys.mp4")) as container:
+    assert predictions[3].source == f"{tmp_path / 'grays.mp4'}, frame 3"
+    with av.open(str(tmp_path / "grays.mp4")) as container:
         frames = list(Predictor(shades)(container.decode(video=0)))
     assert [int(p.labels[0, 0]) for p in frames] == [0, 1, 2, 0, 1]
 

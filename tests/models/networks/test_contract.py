@@ -46,7 +46,8 @@ DEFAULT = {
 CHANNELS = {"boundary": 1}
 # a bias before a batch norm, with nothing but a linear layer in between: training takes it out again
 WITHOUT_GRADIENT = {"bisenetv2": {"semantic.embedding.context.1.bias"}}
-STANDARD = ["weights", "progress", "num_classes", "class_names", "aux_loss", "weights_backbone", "in_channels", "form"]
+STANDARD = ["weights", "progress", "num_classes", "class_names", "aux_loss", "weights_backbone"]
+STANDARD += ["in_channels", "variant"]
 
 default_model = pytest.mark.parametrize("name", sorted(DEFAULT))
 every_model = pytest.mark.parametrize("name", NAMES)
@@ -83,7 +84,7 @@ class TestContract:
         model = built(name)
         assert isinstance(model, Network)
         assert tuple(model.upsampling) == MODELS[name].outputs
-        assert model.initialised_anew == ()
+        assert model.randomly_initialized == ()
 
     @pytest.mark.smoke
     def test_any_size(self, name, built):
@@ -190,7 +191,7 @@ class TestContract:
         else:
             pytest.importorskip("safetensors.torch").save_file(model.state_dict(), path)
         again = seg_models.get_model(name, weights=path, **with_aux(name)).eval()
-        assert again.initialised_anew == ()
+        assert again.randomly_initialized == ()
         assert again.build_spec == model.build_spec
         with torch.inference_mode():
             assert torch.equal(again(images)["out"], model(images)["out"])
@@ -225,9 +226,9 @@ def test_build_spec_builds_the_same_network_and_is_plain_data(name):
     with torch.device("meta"):
         model = seg_models.get_model(name, num_classes=3, **with_aux(name))
         spec = model.build_spec
-        again = seg_models.get_model(name, form=spec.form, **spec.arguments)
+        again = seg_models.get_model(name, variant=spec.variant, **spec.arguments)
     assert spec.builder == name
-    assert spec.form == MODELS[name].forms[0]
+    assert spec.variant == MODELS[name].variants[0]
     assert all(isinstance(value, int | float | str | bool | tuple) for value in spec.arguments.values())
     shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (again, model)]
     assert shapes[0] == shapes[1]
@@ -240,9 +241,9 @@ def test_catalog_facts_are_true(name, fidelity):
         model = seg_models.get_model(name, num_classes=21).eval()
     assert fidelity.count_parameters(model) == entry.params
     assert fidelity.count_macs(model) == entry.macs
-    for form in entry.forms:
+    for variant in entry.variants:
         with torch.device("meta"):
-            assert seg_models.get_model(name, form=form).build_spec.form == form
+            assert seg_models.get_model(name, variant=variant).build_spec.variant == variant
 
 
 @every_model

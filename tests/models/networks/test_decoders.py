@@ -13,7 +13,7 @@ def images():
     return torch.randn(1, 3, 64, 96)
 
 
-def randomised(model):
+def randomized(model):
     """Statistics of norms that are not those of a fresh one, so that each of them shows."""
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
@@ -23,8 +23,8 @@ def randomised(model):
     return model.eval()
 
 
-def test_unet_doubles_by_nearest_neighbour_and_joins_the_skip_behind(images):
-    model = randomised(seg_models.unet_resnet34(num_classes=3))
+def test_unet_doubles_by_nearest_neighbor_and_joins_the_skip_behind(images):
+    model = randomized(seg_models.unet_resnet34(num_classes=3))
     with torch.inference_mode():
         *finer, x = model.backbone(images).values()
         for block in model.blocks:
@@ -35,7 +35,7 @@ def test_unet_doubles_by_nearest_neighbour_and_joins_the_skip_behind(images):
 
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_fpn_sums_levels_doubled_step_by_step(images, align_corners):
-    model = randomised(seg_models.fpn_resnet34(num_classes=3, align_corners=align_corners))
+    model = randomized(seg_models.fpn_resnet34(num_classes=3, align_corners=align_corners))
     with torch.inference_mode():
         levels = list(model.backbone(images).values())
         merged, summed = None, 0
@@ -63,7 +63,7 @@ def test_fpn_aligns_corners_on_request_alone(images):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (65, 97), (33, 40)])
-def test_unet_on_features_from_stride_4_on_reaches_the_pictures_size(size):
+def test_unet_on_features_from_stride_4_on_reaches_the_images_size(size):
     model = seg_models.create("unet", backbone="mit_b0", num_classes=3).eval()
     shapes = []
     for block in model.blocks:

@@ -59,7 +59,7 @@ def test_parameters_round_to_the_papers():
     assert round(sum(p.numel() for p in enet(num_classes=20).parameters()) / 1e6, 2) == 0.37
 
 
-def test_size_that_is_no_multiple_of_8_equals_the_cropped_padded_picture():
+def test_size_that_is_no_multiple_of_8_equals_the_cropped_padded_image():
     model, images = enet(num_classes=2).eval(), torch.randn(1, 3, 21, 34)
     padded = torch.zeros(1, 3, 24, 40)
     padded[..., :21, :34] = images

@@ -13,7 +13,7 @@ from seg_models.pretrained.key_table import table_of
 from seg_models.pretrained.rules.pixseg import XCEPTION
 
 FOLDER = Path(__file__).parents[2] / "expected" / "fidelity"
-# file -> model and form, where they are not the file's name and "pixseg" or "torchvision"
+# file -> model and variant, where they are not the file's name and "pixseg" or "torchvision"
 MODEL = {
     "mmsegmentation/bisenetv1_r18-d32": ("bisenet_resnet18", "mmsegmentation"),
     "mmsegmentation/bisenetv1_r50-d32": ("bisenet_resnet50", "mmsegmentation"),
@@ -42,7 +42,7 @@ XCEPTION_FILE = "pixseg/xception"
 CASES = sorted(
     str(file.relative_to(FOLDER).with_suffix("")) for file in FOLDER.rglob("*.json") if file.stem != "xception"
 )
-# one of each network and form
+# one of each network and variant
 DEFAULT = {
     "mmsegmentation/bisenetv1_r18-d32",
     "mmsegmentation/bisenetv2",
@@ -98,7 +98,7 @@ every_case = pytest.mark.parametrize(
 
 
 def model_of(case):
-    """Name of the model, form, and whether it has auxiliary heads."""
+    """Name of the model, variant, and whether it has auxiliary heads."""
     project, file = case.split("/")
     if case in MODEL:
         return *MODEL[case], project == "mmsegmentation"
@@ -109,8 +109,8 @@ def model_of(case):
 
 
 def build(case, spec, aux=True):
-    name, form, has_aux = model_of(case)
-    options = {"num_classes": spec["num_classes"], "form": form}
+    name, variant, has_aux = model_of(case)
+    options = {"num_classes": spec["num_classes"], "variant": variant}
     if name == "fcn_mobilenet_v3_large":  # no row of its own
         return create("fcn", backbone="mobilenet_v3_large", **options)
     if aux and has_aux and len(MODELS.entry(name).outputs) > 1:
@@ -125,7 +125,7 @@ def open_case(case, fidelity):
     names = OUTPUTS.get(model.build_spec.builder.split("_")[0])
     for run in spec["runs"] if names and case.startswith("mmsegmentation") else ():
         run["outputs"] = dict(zip(names, run["outputs"].values(), strict=True))
-    table = table_of(case.split("/")[0], model.build_spec.builder, model.build_spec.form)
+    table = table_of(case.split("/")[0], model.build_spec.builder, model.build_spec.variant)
     model.load_state_dict(table.convert(fidelity.tensors_of(spec)), strict=True)
     return model.eval(), spec
 
@@ -148,20 +148,20 @@ def test_rule_gives_the_published_digests(fidelity):
     tensors = {
         "12448d03e4250974": fidelity.tensor_by_rule("backbone.conv1.weight", [64, 3, 7, 7], 1.0),
         "9691bfa98b940451": fidelity.tensor_by_rule("bn1.running_var", [64], 1.0),
-        "d2e740f7e82a0391": fidelity.picture_by_rule(64, 96),
-        "fa4f1dfc8d3170ac": fidelity.picture_by_rule(65, 97),
+        "d2e740f7e82a0391": fidelity.image_by_rule(64, 96),
+        "fa4f1dfc8d3170ac": fidelity.image_by_rule(65, 97),
     }
     for digest, tensor in tensors.items():
         assert hashlib.sha256(tensor.numpy().astype("<f4").tobytes()).hexdigest()[:16] == digest
 
 
-def test_every_form_but_our_own_is_that_of_a_published_network():
+def test_every_variant_but_our_own_is_that_of_a_published_network():
     shown = {model_of(case)[:2] for case in CASES}
-    families = {(MODELS.entry(name).family, form) for name, form in shown if name in MODELS} | {("FCN", "pixseg")}
+    families = {(MODELS.entry(name).family, variant) for name, variant in shown if name in MODELS} | {("FCN", "pixseg")}
     for name in MODELS:
         entry = MODELS.entry(name)
-        for form in entry.forms:
-            assert form == "paper" or (entry.family, form.removesuffix("_769")) in families
+        for variant in entry.variants:
+            assert variant == "paper" or (entry.family, variant.removesuffix("_769")) in families
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.startswith("torchvision")])
@@ -231,6 +231,6 @@ def test_page_has_every_published_network_and_all_are_kept():
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in page if "/" in row.split(" | ")[0]}
     assert set(CASES) <= set(rows), "the page is old: hatch run fidelity"
     for case in CASES:
-        name, form, _ = model_of(case)
-        assert f"| `{name}` | `{form}` |" in rows[case] or name == "fcn_mobilenet_v3_large"
+        name, variant, _ = model_of(case)
+        assert f"| `{name}` | `{variant}` |" in rows[case] or name == "fcn_mobilenet_v3_large"
         assert rows[case].endswith("| yes |")

@@ -1,4 +1,5 @@
-"""The catalog of published weights: every entry leads to a form, a table of names and a label set, without network."""
+"""The catalog of published weights: every entry leads to a variant, a table of names and a label set, without
+network."""
 
 import re
 
@@ -29,20 +30,20 @@ def test_member_resolves_without_network(model, member):
     weights = seg_models.get_model_weights(model)[member]
     assert seg_models.get_weight(str(weights)) is weights
     entry = MODELS[model].weights[member]
-    assert entry.form in MODELS[model].forms
+    assert entry.variant in MODELS[model].variants
     metadata = resolve_metadata(entry.label_set)
     assert weights.meta["categories"] == metadata.labels
     assert weights.url == entry.url
     assert re.fullmatch(r"https://\S+\.pth", entry.url)
     assert (entry.verified, bool(entry.hash)) in {("prefix", True), ("first-use", False)}
-    table = table_of(entry.dialect, model, entry.form)
-    assert (table is OWN) == (entry.dialect == "torchvision")
+    table = table_of(entry.key_rules, model, entry.variant)
+    assert (table is OWN) == (entry.key_rules == "torchvision")
     assert weights.transforms().mean == (0.485, 0.456, 0.406)
     assert weights.meta["num_params"] > 0
     assert 0.01 < weights.meta["time"] < 10
     assert 2**24 < weights.meta["memory"] < 2**31
     assert weights.meta["protocol"]
-    assert weights.meta["licence"]
+    assert weights.meta["license"]
 
 
 @pytest.mark.parametrize("model", WEIGHTS)
@@ -50,19 +51,21 @@ def test_facts_of_the_default_are_those_of_its_network(model, fidelity):
     weights = seg_models.get_model_weights(model).DEFAULT
     entry = next(entry for entry in MODELS[model].weights.values() if entry.url == weights.url)
     classes = resolve_metadata(entry.label_set).num_classes
-    options = {"num_classes": classes, "form": entry.form, **({"aux_loss": True} if entry.aux else {})}
+    options = {"num_classes": classes, "variant": entry.variant, **({"aux_loss": True} if entry.aux else {})}
     assert fidelity.count(model, (512, 1024), **options) == (weights.meta["num_params"], weights.meta["macs"])
 
 
 def test_default_is_torchvisions_or_the_best_of_mmsegmentation_or_pixsegs():
     for model, (_, members, default) in WEIGHTS.items():
         chosen = members[default]
-        dialects = {entry.dialect for entry in members.values()}
-        assert chosen.dialect == min(dialects, key=["torchvision", "mmsegmentation", "pixseg"].index), model
+        rules = {entry.key_rules for entry in members.values()}
+        assert chosen.key_rules == min(rules, key=["torchvision", "mmsegmentation", "pixseg"].index), model
         scenes = [
-            e for e in members.values() if e.label_set in ("CityscapesClass", "ADE20K") and e.dialect == chosen.dialect
+            e
+            for e in members.values()
+            if e.label_set in ("CityscapesClass", "ADE20K") and e.key_rules == chosen.key_rules
         ]
-        if chosen.dialect == "mmsegmentation":
+        if chosen.key_rules == "mmsegmentation":
             assert chosen.meta["metrics"].get("miou", 0) == max(e.meta["metrics"].get("miou", 0) for e in scenes)
     assert WEIGHTS["fcn_resnet34"][2] == "VOC2012"
     assert "CITYSCAPES_PIXSEG" in WEIGHTS["bisenet_resnet18"][1]
@@ -72,7 +75,7 @@ def test_named_weights_are_converted_and_bring_their_classes(monkeypatch, expect
     tensors = fidelity.tensors_of(expected("fidelity/mmsegmentation/ddrnet_23-slim.json"))
     monkeypatch.setattr(seg_models.DDRNet23_Slim_Weights, "get_state_dict", lambda self, progress=True: tensors)
     model = seg_models.ddrnet23_slim(weights="DEFAULT", aux_loss=True).eval()
-    assert model.initialised_anew == ()
+    assert model.randomly_initialized == ()
     assert model.model_info.metadata.name == "CityscapesClass"
     assert model.model_info.metrics == {"miou": 0.7784, "miou_tta": 0.8015}
     assert torch.equal(model.classifier[3].weight, tensors["decode_head.conv_seg.weight"])
@@ -94,13 +97,13 @@ class TestClassNames:
         assert not any(torch.equal(model.classifier[3].weight[2], each) for each in published)
         assert model.build_spec.arguments["num_classes"] == 4
         assert model.model_info.metadata.labels == tuple(names)
-        assert model.initialised_anew == ("classifier.3.weight", "classifier.3.bias")
-        assert "has no classes for zebra: their rows are initialised anew" in caplog.text
+        assert model.randomly_initialized == ("classifier.3.weight", "classifier.3.bias")
+        assert "has no classes for zebra: their rows are randomly initialized" in caplog.text
 
     def test_all_found_leave_nothing_anew(self):
         labels = resolve_metadata("CityscapesClass").labels
         model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=labels[::-1])
-        assert model.initialised_anew == ()
+        assert model.randomly_initialized == ()
         assert torch.equal(model.classifier[3].bias, self.tensors["decode_head.conv_seg.bias"].flip(0))
 
     @pytest.mark.parametrize(

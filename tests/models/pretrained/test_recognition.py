@@ -1,4 +1,4 @@
-"""Checkpoint files of others by path: whose names they hold and which form they are, told from the file alone."""
+"""Checkpoint files of others by path: whose names they hold and which variant they are, told from the file alone."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ import seg_models
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.registry import MODELS
 
-# file -> model, the form that is told, and the others that it could be
+# file -> model, the variant that is told, and the others that it could be
 FILES = {
     "mmsegmentation/fcn_r18-d8": ("fcn_resnet18", "mmsegmentation", ["mmsegmentation_769"]),
     "mmsegmentation/bisenetv1_r18-d32": ("bisenet_resnet18", "mmsegmentation", []),
@@ -49,13 +49,13 @@ def saved(expected, fidelity, tmp_path):
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_form_and_names_are_told_from_the_file(case, saved, fidelity, caplog):
+def test_variant_and_names_are_told_from_the_file(case, saved, fidelity, caplog):
     path, spec = saved(case)
-    name, form, others = FILES[case]
+    name, variant, others = FILES[case]
     model = seg_models.get_model(name, weights=path)
-    assert model.build_spec.form == form
+    assert model.build_spec.variant == variant
     assert model.build_spec.arguments["num_classes"] == spec["num_classes"]
-    assert model.initialised_anew == ()
+    assert model.randomly_initialized == ()
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == bool(others)
     assert all(repr(other) in warnings[0] for other in others)
@@ -65,10 +65,10 @@ def test_form_and_names_are_told_from_the_file(case, saved, fidelity, caplog):
     assert fidelity.worst_error(model.eval(), spec, torch.float32) < spec["tolerance"]["float32"]
 
 
-def test_form_that_is_said_decides(saved, caplog):
+def test_variant_that_is_said_decides(saved, caplog):
     path, _ = saved("pixseg/pspnet_resnet50-20250304")
-    model = seg_models.get_model("pspnet_resnet50", weights=path, form="pixseg_20250304")
-    assert model.build_spec.form == "pixseg_20250304"
+    model = seg_models.get_model("pspnet_resnet50", weights=path, variant="pixseg_20250304")
+    assert model.build_spec.variant == "pixseg_20250304"
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
@@ -77,7 +77,7 @@ def test_known_hash_decides(how, saved, monkeypatch, caplog):
     path, _ = saved("pixseg/pspnet_resnet50-20250304")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     entry = MODELS.entry("pspnet_resnet50")
-    member, weights = next((m, w) for m, w in entry.weights.items() if w.form == "pixseg_20250304")
+    member, weights = next((m, w) for m, w in entry.weights.items() if w.variant == "pixseg_20250304")
     if how == "published":
         weights = dataclasses.replace(weights, hash=digest, verified="sha256")
         known = types.SimpleNamespace(
@@ -88,45 +88,45 @@ def test_known_hash_decides(how, saved, monkeypatch, caplog):
         row = {"url": weights.url, "sha256": digest}
         monkeypatch.setattr("seg_models.pretrained.recognition.read_manifest", lambda: {path.name: row})
     model = seg_models.get_model("pspnet_resnet50", weights=path)
-    assert model.build_spec.form == "pixseg_20250304"
+    assert model.build_spec.variant == "pixseg_20250304"
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_safetensors_are_recognised_too(saved):
+def test_safetensors_are_recognized_too(saved):
     path, _ = saved("mmsegmentation/ddrnet_23-slim", "published.safetensors")
     model = seg_models.get_model("ddrnet23_slim", weights=path, aux_loss=True)
-    assert model.initialised_anew == ()
+    assert model.randomly_initialized == ()
     assert model.build_spec.arguments["num_classes"] == 19
 
 
 def test_auxiliary_heads_are_left_out_and_said_or_kept(saved, caplog):
     path, _ = saved("mmsegmentation/pidnet-s")
     caplog.set_level(logging.INFO)
-    assert seg_models.get_model("pidnet_s", weights=path).initialised_anew == ()
+    assert seg_models.get_model("pidnet_s", weights=path).randomly_initialized == ()
     assert "auxiliary heads left out; aux_loss=True keeps them" in caplog.text
     assert "holds the names of mmsegmentation" in caplog.text
     kept = seg_models.get_model("pidnet_s", weights=path, aux_loss=True)
-    assert kept.initialised_anew == ()
+    assert kept.randomly_initialized == ()
 
 
 def test_another_number_of_classes_keeps_what_fits(saved):
     path, _ = saved("mmsegmentation/stdc1")
     model = seg_models.get_model("stdc1", weights=path, num_classes=4)
-    assert model.initialised_anew == ("classifier.4.weight", "classifier.4.bias")
+    assert model.randomly_initialized == ("classifier.4.weight", "classifier.4.bias")
 
 
-def test_file_of_another_network_names_the_nearest_form_and_what_differs(saved):
+def test_file_of_another_network_names_the_nearest_variant_and_what_differs(saved):
     path, _ = saved("mmsegmentation/pidnet-s")
-    with pytest.raises(CorruptFileError, match="is not of this network .* Nearest is form 'mmsegmentation'") as caught:
+    with pytest.raises(CorruptFileError, match="is not of this .* Nearest is variant 'mmsegmentation'") as caught:
         seg_models.get_model("stdc1", weights=path)
     assert "it lacks" in str(caught.value)
     assert "it also holds" in str(caught.value)
 
 
-def test_option_that_contradicts_every_form_is_refused(saved):
+def test_option_that_contradicts_every_variant_is_refused(saved):
     path, _ = saved("pixseg/upernet_resnet18")
-    with pytest.raises(InvalidArgumentError, match="form 'pixseg' has no option 'align_corners'"):
-        seg_models.get_model("upernet_resnet18", weights=path, form="pixseg", align_corners=True)
+    with pytest.raises(InvalidArgumentError, match="variant 'pixseg' has no option 'align_corners'"):
+        seg_models.get_model("upernet_resnet18", weights=path, variant="pixseg", align_corners=True)
 
 
 @pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large", "fcn_resnet50"])
@@ -136,8 +136,8 @@ def test_file_of_torchvisions_own_code_gives_its_output(name, tmp_path):
     theirs = torchvision_models.get_model(name, weights=None, weights_backbone=None, num_classes=5).double().eval()
     path = tmp_path / "theirs.pth"
     torch.save(theirs.state_dict(), path)
-    model = seg_models.get_model(name, weights=path, form="torchvision").double().eval()
-    assert model.initialised_anew == ()
+    model = seg_models.get_model(name, weights=path, variant="torchvision").double().eval()
+    assert model.randomly_initialized == ()
     images = torch.randn(1, 3, 65, 97, dtype=torch.float64)
     with torch.inference_mode():
         assert torch.allclose(model(images)["out"], theirs(images)["out"], rtol=0, atol=1e-12)
@@ -151,4 +151,4 @@ def test_file_with_pickled_objects_is_read_on_consent(saved, monkeypatch, tmp_pa
     with pytest.raises(CorruptFileError, match="SEG_OLD_CHECKPOINTS=1"):
         seg_models.get_model("ddrnet23_slim", weights=path)
     monkeypatch.setenv("SEG_OLD_CHECKPOINTS", "1")
-    assert seg_models.get_model("ddrnet23_slim", weights=path).initialised_anew == ()
+    assert seg_models.get_model("ddrnet23_slim", weights=path).randomly_initialized == ()

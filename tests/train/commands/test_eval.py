@@ -22,13 +22,13 @@ HERE = ["-s", "num_workers=0", "-s", "device=cpu"]
 @pytest.fixture(autouse=True)
 def _eval_is_a_command():
     if "eval" not in COMMANDS:
-        COMMANDS.register("eval", Entry("seg_train.commands.eval:EVAL", "score a model on a data set"))
+        COMMANDS.register("eval", Entry("seg_train.commands.eval:EVAL", "score a model on a dataset"))
 
 
 @pytest.fixture(autouse=True)
 def _odd_names(stripes):
     class OddStripes(stripes):
-        """Pictures of 31x23, and of two sizes where `mixed`."""
+        """Images of 31x23, and of two sizes where `mixed`."""
 
         def __init__(self, root=None, split="train", mixed=False, metadata=None, broken=None):
             super().__init__(root, split, broken=broken)
@@ -139,10 +139,10 @@ def test_images_are_resized_as_the_models_preprocessing_does_and_masks_are_not(s
     assert found["protocol"]["resize"] == preprocessing.resize
 
 
-def test_scale_replaces_that_of_the_model_and_keeps_its_normalisation(save, capsys, stripes):
-    normalisation = {"mean": (0.3, 0.3, 0.3), "std": (0.2, 0.3, 0.4)}
-    small = scores_of(capsys, save(Preprocessing(scale=0.5, **normalisation)), "Stripes")
-    path = save(Preprocessing(shorter_side=5, **normalisation))
+def test_scale_replaces_that_of_the_model_and_keeps_its_normalization(save, capsys, stripes):
+    normalization = {"mean": (0.3, 0.3, 0.3), "std": (0.2, 0.3, 0.4)}
+    small = scores_of(capsys, save(Preprocessing(scale=0.5, **normalization)), "Stripes")
+    path = save(Preprocessing(shorter_side=5, **normalization))
     assert scores_of(capsys, path, "Stripes", "-s", "scale=0.5")["scores"] == small["scores"]
     whole = scores_of(capsys, path, "Stripes", "-s", "scale=1")
     assert whole["settings"]["scale"] == 1
@@ -246,7 +246,7 @@ def test_split_and_params_reach_the_data_set(save, capsys):
     assert found["settings"]["root"] == "somewhere/else"
 
 
-def test_progress_counts_pictures_on_stderr(save, capsys, monkeypatch):
+def test_progress_counts_images_on_stderr(save, capsys, monkeypatch):
     from seg_core import progress
 
     monkeypatch.setattr(progress.PlainProgress, "interval", 0.0)
@@ -327,7 +327,7 @@ def test_default_weights_are_named_in_the_json(given, capsys):
 
 
 def test_weights_that_leave_tensors_unfilled_are_an_error(capsys):
-    published(initialised_anew=("head.weight", "head.bias"))
+    published(randomly_initialized=("head.weight", "head.bias"))
     assert main(["eval", "tiny_published", "Stripes", *HERE]) == 1
     assert "do not fill 2 tensors of 'tiny_published', as head.weight" in capsys.readouterr().err
 
@@ -341,7 +341,7 @@ def test_other_number_of_classes_is_an_error(stripes, tmp_path, capsys):
     save_model(two, tmp_path / "two.pt", metadata=metadata, preprocessing=Preprocessing())
     assert main(["eval", str(tmp_path / "two.pt"), "Stripes", *HERE]) == 2
     captured = capsys.readouterr()
-    assert "has 2 classes (Pair), but the data set has 3 (Stripes)" in captured.err
+    assert "has 2 classes (Pair), but the dataset has 3 (Stripes)" in captured.err
     assert captured.out == ""
 
 
@@ -349,7 +349,7 @@ def test_other_names_of_classes_are_a_warning_that_names_the_first(save, capsys)
     path = save(metadata=DatasetMetadata("Others", ("dark", "light", "nowhere")))
     assert main(["eval", path, "Stripes", *HERE]) == 0
     captured = capsys.readouterr()
-    assert "seg: warning: class 1 is 'light' for the model (Others) and 'bright' in the data set" in captured.err
+    assert "seg: warning: class 1 is 'light' for the model (Others) and 'bright' in the dataset" in captured.err
     assert "nowhere" not in captured.err
     assert "bright" in captured.out
 
@@ -387,9 +387,9 @@ def test_other_names_of_classes_are_a_warning_that_names_the_first(save, capsys)
             "-s predictor_params.step: predictor 'whole' has no such option here. Options: none",
         ),
         ("predictor_params.model=3", "-s predictor_params.model: predictor 'whole' has no such option here."),
-        ("split=vall", "data set 'Stripes' has no split 'vall'. Did you mean 'val'? Splits: train, val"),
-        ("params.lenght=3", "-s params.lenght: data set 'Stripes' has no such option here. Did you mean 'length'?"),
-        ("params.split=val", "-s params.split: data set 'Stripes' has no such option here."),
+        ("split=vall", "dataset 'Stripes' has no split 'vall'. Did you mean 'val'? Splits: train, val"),
+        ("params.lenght=3", "-s params.lenght: dataset 'Stripes' has no such option here. Did you mean 'length'?"),
+        ("params.split=val", "-s params.split: dataset 'Stripes' has no such option here."),
     ],
 )
 def test_wrong_keys_are_one_sentence(save, capsys, key, words):
@@ -428,18 +428,18 @@ def test_missing_device_says_so(save, capsys):
         (["upernet", "Stripes", "--weights", "a.pth"], 2, "model 'upernet' needs a backbone"),
         (["MODEL", "Stripes", "--weights", "DEFAULT"], 2, "--weights DEFAULT cannot be used with model file"),
         (["FOLDER", "Stripes"], 2, "is a folder without a model.pt; give a run folder or the path of a model file"),
-        (["MODEL", "Strips"], 2, "unknown data set 'Strips'. Did you mean 'Stripes'"),
-        (["MODEL", "CamVid"], 2, "data set 'CamVid' reads files: name its folder by -s root=DIR"),
+        (["MODEL", "Strips"], 2, "unknown dataset 'Strips'. Did you mean 'Stripes'"),
+        (["MODEL", "CamVid"], 2, "dataset 'CamVid' reads files: name its folder by -s root=DIR"),
         (["MODEL", "CamVid", "-s", "root=nowhere"], 1, "nowhere"),
         (
             ["MODEL", "FolderDataset", "-s", "root=nowhere"],
             2,
-            "-s params.metadata is missing: data set 'FolderDataset'",
+            "-s params.metadata is missing: dataset 'FolderDataset'",
         ),
-        (["MODEL", "Empty"], 1, "the val split of 'Empty' has no pictures"),
-        (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no picture; replace it"),
+        (["MODEL", "Empty"], 1, "the val split of 'Empty' has no images"),
+        (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no image; replace it"),
         (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png holds 7 (1 pixel)"),
-        (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no picture"),
+        (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no image"),
         (["MODEL", "Stripes", "--json", "FOLDER"], 2, "must name a file, and that is a folder"),
         (["MODEL", "Stripes", "--json", "MODEL"], 2, "would overwrite the model; name another file"),
         (["MODEL"], 2, "name a DATASET to score on"),

@@ -129,10 +129,10 @@ def test_help_explains_resume_and_overrides(capsys):
     assert "as in -s trainer.epochs=20" in " ".join(text.split())
 
 
-def test_damaged_picture_ends_the_run_with_exit_code_one_and_tells_of_resume(config, tmp_path, capsys):
+def test_damaged_image_ends_the_run_with_exit_code_one_and_tells_of_resume(config, tmp_path, capsys):
     assert main(["train", config, "-s", "data.dataset.params.broken=3"]) == 1
     err = capsys.readouterr().err
-    assert "seg: error: train/3.png is no picture; replace it" in err
+    assert "seg: error: train/3.png is no image; replace it" in err
     assert f"fix this, then resume with: seg train --resume {tmp_path / 'runs' / 'run'}" in err
 
 

@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from seg_core.errors import ConfigError
-from seg_core.registry import MODELS, OPTIMIZERS, SCHEDULES
+from seg_core.registry import MODELS, OPTIMIZERS, SCHEDULERS
 from seg_train import TrainConfig, load_config
 
 
@@ -139,11 +139,11 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("paths.run=a/b", 'paths.run = "a/b": must be the name of one folder'),
         ("model.name=tiny_nett", "model.name = \"tiny_nett\": unknown model 'tiny_nett'. Did you mean 'tiny_net'?"),
         ("model.params.widht=3", "model.params.widht = 3: tiny_net has no such parameter. Did you mean 'width'?"),
-        ("model.params.num_classes=3", "model.params.num_classes = 3: not set here; it comes from the data set"),
+        ("model.params.num_classes=3", "model.params.num_classes = 3: not set here; it comes from the dataset"),
         ("model.name=upernet", 'model.params.backbone is missing: upernet stands on one; name it, as "resnet50"'),
         (
             "data.dataset.name=Stripe",
-            "data.dataset.name = \"Stripe\": unknown data set 'Stripe'. Did you mean",
+            "data.dataset.name = \"Stripe\": unknown dataset 'Stripe'. Did you mean",
         ),
         ("data.dataset.params.len=3", "data.dataset.params.len = 3: Stripes has no such parameter"),
         ("data.dataset.val_split=dev", 'data.dataset.val_split = "dev": Stripes has the splits train, val'),
@@ -158,7 +158,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("optimizer.name=Adamw", "optimizer.name = \"Adamw\": unknown optimizer 'Adamw'. Did you mean 'AdamW'"),
         ("optimizer.params.momentum=0.9", "optimizer.params.momentum = 0.9: AdamW has no such parameter"),
         ("optimizer.params.lr=-1", "optimizer.params: Invalid learning rate: -1"),
-        ("lr_scheduler.name=PolyLR", "lr_scheduler.name = \"PolyLR\": unknown LR schedule 'PolyLR'. Did you mean"),
+        ("lr_scheduler.name=PolyLR", "lr_scheduler.name = \"PolyLR\": unknown LR scheduler 'PolyLR'. Did you mean"),
         ("lr_scheduler.name=StepLR", "lr_scheduler.params: StepLR needs step_size; add to lr_scheduler.params"),
         ("lr_scheduler.params.gamma=3", "lr_scheduler.params.gamma = 3: PolynomialLR has no such parameter"),
         ("lr_scheduler.interval=batch", "lr_scheduler.interval = \"batch\": must be 'step' or 'epoch'"),
@@ -230,7 +230,7 @@ def test_ten_mistakes_are_ten_problems_at_once_and_nothing_is_built(tables, tmp_
         "  data.augment.hflip = 3: must be less than or equal to 1",
         "  criterion.class_weights = \"what\": unknown scheme 'what'",
         "  optimizer.params.learning_rate = 0.1: AdamW has no such parameter.",
-        "  lr_scheduler.name = \"Polynomial\": unknown LR schedule 'Polynomial'. Did you mean 'PolynomialLR'?",
+        "  lr_scheduler.name = \"Polynomial\": unknown LR scheduler 'Polynomial'. Did you mean 'PolynomialLR'?",
         "  trainer.seed = -1: must be greater than or equal to 0",
         "  paths.ouput = \"here\": unknown key. Did you mean 'paths.output'?",
         "  log.wnadb = \"wnadb\": unknown logger 'wnadb'",
@@ -272,17 +272,17 @@ def test_lbfgs_on_channels_last_weights_is_a_problem(tables):
     assert "trainer.channels_last = true: LBFGS" in problems_of(tables, ["optimizer={name = 'LBFGS'}"])
 
 
-@pytest.mark.parametrize("name", SCHEDULES.names())
-def test_every_schedule_is_accepted(tables, name):
+@pytest.mark.parametrize("name", SCHEDULERS.names())
+def test_every_scheduler_is_accepted(tables, name):
     needed = {
-        "ChainedScheduler": {"schedules": [{"name": "PolynomialLR"}]},
+        "ChainedScheduler": {"schedulers": [{"name": "PolynomialLR"}]},
         "CosineAnnealingWarmRestarts": {"T_0": 3},
         "CyclicLR": {"base_lr": 0.1, "max_lr": 0.2},
         "ExponentialLR": {"gamma": 0.9},
         "LambdaLR": {"lr_lambda": "math:cos"},
         "MultiStepLR": {"milestones": [2, 4]},
         "MultiplicativeLR": {"lr_lambda": "math:cos"},
-        "SequentialLR": {"schedules": [{"name": "ConstantLR"}, {"name": "PolynomialLR"}], "milestones": [3]},
+        "SequentialLR": {"schedulers": [{"name": "ConstantLR"}, {"name": "PolynomialLR"}], "milestones": [3]},
         "StepLR": {"step_size": 2},
     }
     tables["lr_scheduler"] = {"name": name, "params": needed.get(name, {})}

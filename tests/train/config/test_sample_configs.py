@@ -1,4 +1,4 @@
-"""The sample configs: each says where it comes from, and trains on an invented tree of its data set."""
+"""The sample configs: each says where it comes from, and trains on an invented tree of its dataset."""
 
 import re
 import tomllib
@@ -34,7 +34,7 @@ def config_of(name):
     return load_config(FOLDER / f"{name}.toml")
 
 
-def make_pictures(folder):
+def make_images(folder):
     rng = np.random.default_rng(0)
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
@@ -44,9 +44,9 @@ def make_pictures(folder):
 
 
 def invented(dataset, folder):
-    """Writes an invented tree of a data set; returns what the config then says of it."""
+    """Writes an invented tree of a dataset; returns what the config then says of it."""
     if dataset == "FolderDataset":
-        make_pictures(folder / "own")
+        make_images(folder / "own")
         return {"root": str(folder / "own")}
     root = fake(FAKES[dataset], folder / "data", size=(80, 96))
     if dataset == "VOC":

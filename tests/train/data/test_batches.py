@@ -93,7 +93,7 @@ def test_workers_leave_interrupts_to_the_main_process(stripes):
 def test_unreadable_sample_is_one_sentence_also_from_a_worker(stripes, num_workers):
     with pytest.raises(CorruptFileError) as caught:
         read(stripes(broken=2), [[0, 1], [3, 2]], num_workers=num_workers)
-    assert str(caught.value) == "train/2.png is no picture; replace it"
+    assert str(caught.value) == "train/2.png is no image; replace it"
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -125,7 +125,7 @@ def test_sample_without_mask_names_the_split(stripes):
         read(Unlabelled(split="test"), [[0]])
 
 
-def test_pictures_of_different_sizes_in_a_batch_say_what_to_set(stripes):
+def test_images_of_different_sizes_in_a_batch_say_what_to_set(stripes):
     class Growing(stripes):
         def __getitem__(self, index):
             image, mask = super().__getitem__(index)

@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 class Streets:
-    """Ground, a road across every other picture, a small sign in every fifth, and a strip that is ignored."""
+    """Ground, a road across every other image, a small sign in every fifth, and a strip that is ignored."""
 
     metadata = DatasetMetadata("Streets", ("ground", "road", "sign", "never"))
 
@@ -46,7 +46,7 @@ class Streets:
         mask[:, :3] = 255
         if index == self.wrong:
             mask[5, 5:8] = 9
-        # each picture carries its own number, so that a batch tells what it was made of
+        # each image carries its own number, so that a batch tells what it was made of
         image = np.full((3, HEIGHT, WIDTH), index, np.uint8) + rng.integers(0, 2, (3, HEIGHT, WIDTH), dtype=np.uint8)
         image = tv_tensors.Image(torch.from_numpy(image))
         return image, tv_tensors.Mask(torch.from_numpy(mask).to(self.dtype)) if self.masks else None
@@ -58,7 +58,7 @@ def counts():
 
 
 def make(counts, **options):
-    with pytest.warns(UserWarning, match="classes 3 occur in no picture; rare-class sampling never draws them"):
+    with pytest.warns(UserWarning, match="classes 3 occur in no image; rare-class sampling never draws them"):
         return RareClassSampling(counts, **{"min_pixels": 20, **options})
 
 
@@ -112,11 +112,11 @@ def test_counting_a_wrong_id_names_file_and_value():
 
 
 def test_counting_hands_on_what_the_data_set_raises(stripes):
-    with pytest.raises(CorruptFileError, match="train/2.png is no picture"):
+    with pytest.raises(CorruptFileError, match="train/2.png is no image"):
         count_pixels_per_image(stripes(broken=2))
 
 
-# ---- which class and picture -----------------------------------------------------------------------------------------
+# ---- which class and image -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
@@ -147,15 +147,15 @@ def test_classes_are_drawn_as_often_as_their_probability_says(counts):
     assert len(samples) == 6000
     assert bool(((drawn - expected).abs() <= bound).all()), (drawn, expected)
     assert 0.1 < float(sampling.probabilities[:3].min()) < float(sampling.probabilities.max()) < 0.6
-    # each picture that holds the sign equally often
+    # each image that holds the sign equally often
     signs = [s.index for s in samples if s.window.class_id == SIGN]
-    per_picture = torch.bincount(torch.tensor(signs), minlength=30)[::5]
+    per_image = torch.bincount(torch.tensor(signs), minlength=30)[::5]
     share = len(signs) / 6
-    assert sum(per_picture.tolist()) == len(signs)
-    assert bool(((per_picture - share).abs() <= 5 * share**0.5).all()), per_picture
+    assert sum(per_image.tolist()) == len(signs)
+    assert bool(((per_image - share).abs() <= 5 * share**0.5).all()), per_image
 
 
-def test_pictures_hold_enough_of_the_class_that_they_were_drawn_for(counts):
+def test_images_hold_enough_of_the_class_that_they_were_drawn_for(counts):
     counts = counts.clone()
     counts[:, SIGN] = torch.tensor([0, 3, 19, 20, 25] * 6)
     samples = [s for epoch in range(20) for batch in make(counts).plan(5, 1, epoch) for s in batch]
@@ -163,7 +163,7 @@ def test_pictures_hold_enough_of_the_class_that_they_were_drawn_for(counts):
     assert all(counts[s.index, s.window.class_id] >= 20 for s in samples)
 
 
-def test_class_that_no_picture_holds_enough_of_is_drawn_from_all_that_hold_it(counts):
+def test_class_that_no_image_holds_enough_of_is_drawn_from_all_that_hold_it(counts):
     sampling = make(counts, min_pixels=1000)
     samples = [s for epoch in range(20) for batch in sampling.plan(5, 1, epoch) for s in batch]
     assert {s.index for s in samples if s.window.class_id == SIGN} == set(range(0, 30, 5))
@@ -176,7 +176,7 @@ def test_class_that_occurs_nowhere_is_never_drawn(counts):
     assert float(sampling.probabilities[NEVER]) == 0
 
 
-def test_pictures_without_any_class_are_never_drawn(counts):
+def test_images_without_any_class_are_never_drawn(counts):
     counts = counts.clone()
     counts[3] = 0
     sampling = make(counts, temperature=1.0, min_pixels=0)
@@ -258,7 +258,7 @@ def test_sample_that_asks_nothing_gets_the_window_of_its_place(counts):
         assert torch.equal(batch.images[place], expected[0])
 
 
-def test_a_picture_drawn_twice_gets_two_windows():
+def test_a_image_drawn_twice_gets_two_windows():
     window = ClassWindow(GROUND, 1, 10)
     (batch,) = read([[PlannedSample(4, 0, window), PlannedSample(4, 1, window)]])
     assert (batch.indices, batch.places) == ([4, 4], [0, 1])
@@ -283,7 +283,7 @@ def test_shares_of_processes_are_the_samples_of_one(counts):
         assert batch.places == first.places + second.places
 
 
-def test_whole_pictures_are_taken_as_they_are(counts):
+def test_whole_images_are_taken_as_they_are(counts):
     batches = read(make(counts, min_pixels=3000).plan(5, 1, 0), transform=SegmentationTransform())
     for batch in batches:
         for index, mask in zip(batch.indices, batch.masks, strict=True):
@@ -319,7 +319,7 @@ def test_augmentation_draws_by_place(counts):
     assert seen == [sample_seed(7, 2, place, 1) for place in range(10, 15)]
 
 
-@pytest.mark.filterwarnings("ignore:classes 2 occur in no picture")
+@pytest.mark.filterwarnings("ignore:classes 2 occur in no image")
 def test_run_with_rare_classes_goes_on_within_an_epoch(tables):
     tables["data"]["sampling"] = {"rare_classes": True, "min_pixels": 30}
     tables["data"]["transform"]["train"]["size"] = [16, 16]
@@ -357,9 +357,9 @@ def test_run_with_rare_classes_goes_on_within_an_epoch(tables):
         ({"min_pixels": -1}, "min_pixels must be at least 0, got -1"),
         ({"attempts": 0}, "attempts must be at least 1, got 0"),
         ({"counts": torch.zeros((3, 4), dtype=torch.int64)}, "no pixel has a class, so there is nothing to draw"),
-        ({"counts": torch.ones(4, dtype=torch.int64)}, r"counts must be pixels per picture and class, .* shape \(4,\)"),
-        ({"counts": torch.ones((3, 4))}, "counts must be pixels per picture and class, .* got torch.float32"),
-        ({"counts": -torch.ones((3, 4), dtype=torch.int64)}, "counts must be pixels per picture and class"),
+        ({"counts": torch.ones(4, dtype=torch.int64)}, r"counts must be pixels per image and class, .* shape \(4,\)"),
+        ({"counts": torch.ones((3, 4))}, "counts must be pixels per image and class, .* got torch.float32"),
+        ({"counts": -torch.ones((3, 4), dtype=torch.int64)}, "counts must be pixels per image and class"),
     ],
 )
 def test_wrong_arguments_are_told(counts, options, message):
@@ -370,4 +370,4 @@ def test_wrong_arguments_are_told(counts, options, message):
 def test_unreadable_sample_is_one_sentence_from_a_worker_too(stripes):
     with pytest.raises(CorruptFileError) as caught:
         read([[PlannedSample(2, 0, ClassWindow(0, 1, 3))]], num_workers=1, dataset=stripes(broken=2))
-    assert str(caught.value) == "train/2.png is no picture; replace it"
+    assert str(caught.value) == "train/2.png is no image; replace it"

@@ -42,9 +42,9 @@ def test_run_is_in_the_event_files(tables, tmp_path):
     assert [event.step for event in found.Scalars("val/miou")] == [3, 6]
     assert found.Scalars("val/miou")[-1].value == pytest.approx(result.scores["miou"])
     assert {"confusion/last", "confusion/ema", "snapshots/last/val_0", "snapshots/ema/val_11"} <= set(tags["images"])
-    picture = found.Images("confusion/last")[0]
-    assert picture.width > 100
-    assert picture.encoded_image_string.startswith(b"\x89PNG")
+    image = found.Images("confusion/last")[0]
+    assert image.width > 100
+    assert image.encoded_image_string.startswith(b"\x89PNG")
     texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"]}
     assert 'name = "tiny_net"' in texts["config/text_summary"]
     assert '"torch"' in texts["environment/text_summary"]
@@ -105,15 +105,15 @@ def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):
         TensorBoardLogger(tmp_path)
 
 
-def test_matrix_of_many_classes_is_a_picture_one_can_read(tmp_path):
+def test_matrix_of_many_classes_is_a_image_one_can_read(tmp_path):
     metadata = DatasetMetadata("Many", tuple(f"class {i}" for i in range(19)))
     logger = TensorBoardLogger(tmp_path)
     logger.on_start({}, {}, metadata)
     logger.on_confusion_matrix(Moment(3, 30), torch.from_numpy(np.random.default_rng(0).integers(0, 9, (19, 19))))
     logger.close()
-    picture = read(tmp_path).Images("confusion/last")[0]
-    assert picture.step == 30
-    assert min(picture.width, picture.height) > 500
+    image = read(tmp_path).Images("confusion/last")[0]
+    assert image.step == 30
+    assert min(image.width, image.height) > 500
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------

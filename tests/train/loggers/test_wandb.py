@@ -87,7 +87,7 @@ def runs(run_dir):
     return [record.run for record in records(run_dir) if record.WhichOneof("record_type") == "run"]
 
 
-def test_offline_run_holds_config_rows_pictures_and_results(tables, tmp_path):
+def test_offline_run_holds_config_rows_images_and_results(tables, tmp_path):
     tables["log"]["wandb"] = {"mode": "offline", "project": "roads", "tags": ["first"]}
     result = Trainer(load_config(tables, ["trainer.ema_decay=0.9"])).run()
     run = runs(result.run_dir)[0]
@@ -103,9 +103,9 @@ def test_offline_run_holds_config_rows_pictures_and_results(tables, tmp_path):
     assert evaluations[-1]["val_ema/miou"] == result.scores["ema_miou"]
     assert evaluations[-1]["val/iou/bright"] == result.scores["iou_per_class"]["bright"]
     for tag in ("confusion/last", "confusion/ema", "snapshots/last/val_0", "snapshots/ema/val_11"):
-        pictures = [row[f"{tag}/path"] for row in rows if f"{tag}/path" in row]
-        assert len(pictures) == 2, tag
-        path = next(path for path in result.run_dir.rglob("files") if path.is_dir()) / pictures[0]
+        images = [row[f"{tag}/path"] for row in rows if f"{tag}/path" in row]
+        assert len(images) == 2, tag
+        path = next(path for path in result.run_dir.rglob("files") if path.is_dir()) / images[0]
         assert path.read_bytes().startswith(b"\x89PNG")
     summary = {}
     for record in records(result.run_dir):
@@ -114,7 +114,7 @@ def test_offline_run_holds_config_rows_pictures_and_results(tables, tmp_path):
     assert json.loads(summary["val/miou"]) == result.scores["miou"]
 
 
-def test_pictures_need_no_pyplot(tmp_path, monkeypatch):
+def test_images_need_no_pyplot(tmp_path, monkeypatch):
     # as in a run of its own; here another test may have imported it
     monkeypatch.delattr("matplotlib.pyplot", raising=False)
     logger = WandbLogger(tmp_path, mode="offline")
@@ -128,8 +128,8 @@ def test_pictures_need_no_pyplot(tmp_path, monkeypatch):
         logger.close()
     sizes = {}
     for path in tmp_path.rglob("*.png"):
-        with Image.open(path) as picture:
-            sizes[path.parent.name] = picture.size
+        with Image.open(path) as image:
+            sizes[path.parent.name] = image.size
     assert set(sizes) == {"confusion", "ema"}
     assert min(min(size) for size in sizes.values()) > 100
 

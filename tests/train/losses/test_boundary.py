@@ -49,8 +49,8 @@ def details_by_hand(target):
                 for i in range(x - 1, x + 2)
                 if (j, i) != (y, x) and 0 <= j < height and 0 <= i < width and target[image, j, i] != 255
             ]
-            centre = int(target[image, y, x])
-            if centre != 255 and around and len(around) * centre > sum(around):
+            center = int(target[image, y, x])
+            if center != 255 and around and len(around) * center > sum(around):
                 votes[image, row, column] += weight
         found[image, row, column] = votes[image, row, column] > 0.1 + 1e-9
     return found

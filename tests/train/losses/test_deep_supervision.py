@@ -226,7 +226,7 @@ def test_compiled_gives_the_same():
 
 @pytest.mark.parametrize(
     ("builder", "options", "loss"),
-    [(pidnet_s, {}, BoundaryLoss()), (stdc1, {}, DetailLoss()), (stdc1, {"form": "mmsegmentation"}, DetailLoss())],
+    [(pidnet_s, {}, BoundaryLoss()), (stdc1, {}, DetailLoss()), (stdc1, {"variant": "mmsegmentation"}, DetailLoss())],
 )
 def test_network_with_boundaries_learns_from_every_output(builder, options, loss):
     network = builder(num_classes=4, aux_loss=True, **options)

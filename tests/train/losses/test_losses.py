@@ -78,7 +78,7 @@ def dice(p, y, w):
     return mean_of_classes(1 - 2 * (p * g).sum(0) / (p + g).sum(0), y, w)
 
 
-def generalised_dice(p, y, w):
+def generalized_dice(p, y, w):
     g = torch.nn.functional.one_hot(y, p.shape[1]).double()
     v = torch.stack([w[k] / g[:, k].sum() ** 2 if g[:, k].any() else 0 * w[k] for k in range(p.shape[1])])
     return 1 - 2 * (v * (p * g).sum(0)).sum() / (v * (p + g).sum(0)).sum()
@@ -131,7 +131,7 @@ CASES = {
         lambda p, y, w: ohem(p, y, w, 0.0, 9),
     ),
     "Dice": (DiceLoss, {}, dice),
-    "generalised Dice": (DiceLoss, {"generalized": True}, generalised_dice),
+    "generalized Dice": (DiceLoss, {"generalized": True}, generalized_dice),
     "Jaccard": (JaccardLoss, {}, jaccard),
     "Tversky": (TverskyLoss, {}, tversky),
     "focal Tversky": (FocalTverskyLoss, {}, focal_tversky),
@@ -150,7 +150,7 @@ BY_PIXEL = (
     "OHEM by threshold",
     "OHEM by number",
 )
-NOT_REDUCED = ("generalised Dice", "combined")
+NOT_REDUCED = ("generalized Dice", "combined")
 
 
 def make(name, **options):

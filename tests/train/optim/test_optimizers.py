@@ -156,15 +156,15 @@ def test_groups_for_lbfgs_are_an_error(keys, model):
 
 
 @pytest.mark.parametrize("name", ["Padam", "LBFGS"])
-def test_optimizer_prepared_by_accelerate_trains_with_a_schedule(name, model):
+def test_optimizer_prepared_by_accelerate_trains_with_a_scheduler(name, model):
     accelerator = Accelerator(cpu=True)
     optimizer = build_optimizer(section(name), model)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     lr = optimizer.param_groups[0]["lr"]
     prepared = accelerator.prepare_optimizer(optimizer)
     assert needs_closure(prepared) == (name == "LBFGS")
     losses = train(model, prepared, steps=4)
-    schedule.step()
+    scheduler.step()
     assert losses[-1] < losses[0]
     assert prepared.param_groups[0]["lr"] == pytest.approx(0.5 * lr)
 

@@ -296,15 +296,15 @@ def test_closure_gives_its_loss_and_runs_with_gradients():
     assert (param**2).sum() < before
 
 
-def test_learning_rate_of_a_schedule_is_used():
+def test_learning_rate_of_a_scheduler_is_used():
     params, expected = parameters(), parameters()
     optimizer = Padam(params, lr=0.4)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     reference = Padam(expected, lr=0.4)
     for step in range(3):
         set_gradients(params, step)
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         reference.param_groups[0]["lr"] = 0.4 * 0.5**step
         set_gradients(expected, step)
         reference.step()

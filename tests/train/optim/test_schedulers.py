@@ -7,8 +7,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
-from seg_train.config.schema import ScheduleSection
-from seg_train.optim.schedulers import ReduceLROnPlateau, Schedule, build_schedule
+from seg_train.config.schema import SchedulerSection
+from seg_train.optim.schedulers import ReduceLROnPlateau, Scheduler, build_scheduler
 
 STEPS = 40
 
@@ -33,7 +33,7 @@ class Slope:
 
 slope = Slope(0.3)
 
-# What a config says of each schedule, and what one writes with torch alone.
+# What a config says of each scheduler, and what one writes with torch alone.
 STEP = {"name": "StepLR", "params": {"step_size": 3}}
 POWERS = {"name": "ExponentialLR", "params": {"gamma": 0.95}}
 CASES = {
@@ -62,7 +62,7 @@ CASES = {
     ),
     "OneCycleLR": ({}, lambda o: lr_scheduler.OneCycleLR(o, [0.1, 0.02], STEPS)),
     "SequentialLR": (
-        {"schedules": [STEP, {"name": "CosineAnnealingLR"}, {"name": "PolynomialLR"}], "milestones": [9, 20]},
+        {"schedulers": [STEP, {"name": "CosineAnnealingLR"}, {"name": "PolynomialLR"}], "milestones": [9, 20]},
         lambda o: lr_scheduler.SequentialLR(
             o,
             [
@@ -74,7 +74,7 @@ CASES = {
         ),
     ),
     "ChainedScheduler": (
-        {"schedules": [{"name": "PolynomialLR"}, POWERS]},
+        {"schedulers": [{"name": "PolynomialLR"}, POWERS]},
         lambda o: lr_scheduler.ChainedScheduler(
             [lr_scheduler.PolynomialLR(o, STEPS), lr_scheduler.ExponentialLR(o, 0.95)]
         ),
@@ -103,37 +103,37 @@ def scores(step):
     return {"miou": random.Random(step).random(), "loss": 1 / (step + 1)}
 
 
-def advance(optimizer, schedule, step, steps_per_epoch=1):
+def advance(optimizer, scheduler, step, steps_per_epoch=1):
     """One step as the trainer makes it."""
     optimizer.step()
-    schedule.step()
+    scheduler.step()
     if (step + 1) % steps_per_epoch == 0:
-        schedule.end_epoch(scores(step))
+        scheduler.end_epoch(scores(step))
 
 
-def curve(optimizer, schedule, steps, steps_per_epoch=1, start=0):
+def curve(optimizer, scheduler, steps, steps_per_epoch=1, start=0):
     """The learning rate of the first group at each step."""
     found = []
     for step in range(start, steps):
         found.append(optimizer.param_groups[0]["lr"])
-        advance(optimizer, schedule, step, steps_per_epoch)
+        advance(optimizer, scheduler, step, steps_per_epoch)
     return found
 
 
 @pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
 @pytest.mark.parametrize("name", [n for n in lr_scheduler.__all__ if n != "LRScheduler"])
-def test_every_schedule_of_torch_by_name_equals_its_own_object(name):
+def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
     params, make = CASES[name]
     ours, theirs = make_optimizer(), make_optimizer()
-    schedule = build_schedule(ScheduleSection(name=name, params=params), ours, STEPS)
+    scheduler = build_scheduler(SchedulerSection(name=name, params=params), ours, STEPS)
     expected = make(theirs)
     seen = []
     for step in range(STEPS - 1):
         assert settings(ours) == settings(theirs), step
-        assert schedule.get_last_lr() == rates(ours)
+        assert scheduler.get_last_lr() == rates(ours)
         seen.append(rates(ours)[0])
-        advance(ours, schedule, step)
+        advance(ours, scheduler, step)
         theirs.step()
         expected.step(*([scores(step)["miou"]] if name == "ReduceLROnPlateau" else []))
     assert len(set(seen)) > 1
@@ -141,88 +141,88 @@ def test_every_schedule_of_torch_by_name_equals_its_own_object(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_resume_gives_the_rates_of_a_run_without_a_break(name):
-    section = ScheduleSection(name=name, params=CASES[name][0])
+    section = SchedulerSection(name=name, params=CASES[name][0])
     optimizer = make_optimizer()
-    whole = curve(optimizer, build_schedule(section, optimizer, STEPS), STEPS)
+    whole = curve(optimizer, build_scheduler(section, optimizer, STEPS), STEPS)
     for stop in (0, 1, 9, 23):
         first = make_optimizer()
-        schedule = build_schedule(section, first, STEPS)
-        curve(first, schedule, stop)
+        scheduler = build_scheduler(section, first, STEPS)
+        curve(first, scheduler, stop)
         file = io.BytesIO()
-        torch.save([first.state_dict(), schedule.state_dict()], file)
+        torch.save([first.state_dict(), scheduler.state_dict()], file)
         file.seek(0)
         optimizer_state, state = torch.load(file, weights_only=True)
         second = make_optimizer()
-        schedule = build_schedule(section, second, STEPS)
+        scheduler = build_scheduler(section, second, STEPS)
         second.load_state_dict(optimizer_state)
-        schedule.load_state_dict(state)
-        assert curve(second, schedule, STEPS, start=stop) == whole[stop:], stop
+        scheduler.load_state_dict(state)
+        assert curve(second, scheduler, STEPS, start=stop) == whole[stop:], stop
 
 
 def test_load_state_dict_leaves_its_argument_as_it_is():
     optimizer = make_optimizer()
-    schedule = build_schedule(ScheduleSection(name="CyclicLR", params=CASES["CyclicLR"][0]), optimizer, STEPS)
-    state = schedule.state_dict()
-    keys = set(state["schedule"])
-    schedule.load_state_dict(state)
-    schedule.load_state_dict(state)
-    assert set(state["schedule"]) == keys
+    scheduler = build_scheduler(SchedulerSection(name="CyclicLR", params=CASES["CyclicLR"][0]), optimizer, STEPS)
+    state = scheduler.state_dict()
+    keys = set(state["scheduler"])
+    scheduler.load_state_dict(state)
+    scheduler.load_state_dict(state)
+    assert set(state["scheduler"]) == keys
 
 
 @pytest.mark.smoke
 def test_polynomial_per_step_is_that_of_the_papers():
     optimizer = make_optimizer()
-    schedule = build_schedule(ScheduleSection(name="PolynomialLR", params={"power": 0.9}), optimizer, 200)
+    scheduler = build_scheduler(SchedulerSection(name="PolynomialLR", params={"power": 0.9}), optimizer, 200)
     expected = [0.1 * (1 - step / 200) ** 0.9 for step in range(200)]
-    assert curve(optimizer, schedule, 200) == pytest.approx(expected, rel=1e-9)
+    assert curve(optimizer, scheduler, 200) == pytest.approx(expected, rel=1e-9)
     assert optimizer.param_groups[0]["lr"] > 0, "after the last step it stays"
 
 
 @pytest.mark.smoke
-def test_warm_up_before_a_schedule_by_steps_leaves_it_the_rest_of_the_run():
+def test_warm_up_before_a_scheduler_by_steps_leaves_it_the_rest_of_the_run():
     optimizer = make_optimizer()
-    section = ScheduleSection(name="PolynomialLR", params={"power": 0.9}, warmup_steps=15, warmup_factor=0.01)
-    schedule = build_schedule(section, optimizer, 100)
+    section = SchedulerSection(name="PolynomialLR", params={"power": 0.9}, warmup_steps=15, warmup_factor=0.01)
+    scheduler = build_scheduler(section, optimizer, 100)
     rising = [0.1 * (0.01 + 0.99 * step / 15) for step in range(15)]
     falling = [0.1 * (1 - step / 85) ** 0.9 for step in range(85)]
-    assert curve(optimizer, schedule, 100) == pytest.approx(rising + falling, rel=1e-9)
+    assert curve(optimizer, scheduler, 100) == pytest.approx(rising + falling, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["PolynomialLR", "StepLR", "CosineAnnealingLR", "ExponentialLR", "OneCycleLR"])
-def test_warm_up_equals_torch_sequence_of_linear_and_schedule(name):
+def test_warm_up_equals_torch_sequence_of_linear_and_scheduler(name):
     from_torch, ours = make_optimizer(), make_optimizer()
     params = {"step_size": 7} if name == "StepLR" else {"gamma": 0.9} if name == "ExponentialLR" else {}
     linear = {"name": "LinearLR", "params": {"start_factor": 0.2, "total_iters": 10}}
-    both = {"schedules": [linear, {"name": name, "params": params}], "milestones": [10]}
-    sequence = build_schedule(ScheduleSection(name="SequentialLR", params=both), from_torch, STEPS)
-    section = ScheduleSection(name=name, params=params, warmup_steps=10, warmup_factor=0.2)
-    schedule = build_schedule(section, ours, STEPS)
-    assert curve(ours, schedule, STEPS) == pytest.approx(curve(from_torch, sequence, STEPS), rel=1e-9)
+    both = {"schedulers": [linear, {"name": name, "params": params}], "milestones": [10]}
+    sequence = build_scheduler(SchedulerSection(name="SequentialLR", params=both), from_torch, STEPS)
+    section = SchedulerSection(name=name, params=params, warmup_steps=10, warmup_factor=0.2)
+    scheduler = build_scheduler(section, ours, STEPS)
+    assert curve(ours, scheduler, STEPS) == pytest.approx(curve(from_torch, sequence, STEPS), rel=1e-9)
 
 
-def test_warm_up_is_a_factor_on_a_schedule_by_epochs():
+def test_warm_up_is_a_factor_on_a_scheduler_by_epochs():
     optimizer = make_optimizer()
     # 4 steps per epoch: the warm-up ends within the third epoch
-    schedule = Schedule(
+    scheduler = Scheduler(
         lr_scheduler.ExponentialLR(optimizer, 0.5), 5, interval="epoch", warmup_steps=10, warmup_factor=0.5
     )
     expected = [0.1 * 0.5 ** (step // 4) * min(1, 0.5 + 0.5 * step / 10) for step in range(20)]
-    found = curve(optimizer, schedule, 20, steps_per_epoch=4)
+    found = curve(optimizer, scheduler, 20, steps_per_epoch=4)
     assert found == pytest.approx(expected, rel=1e-12)
     assert found[10:] == [0.1 * 0.5 ** (step // 4) for step in range(10, 20)], "exact once the warm-up is over"
 
 
 def test_warm_up_with_a_watched_score_counts_the_epochs_of_the_whole_run():
     optimizer = make_optimizer()
-    section = ScheduleSection(name="ReduceLROnPlateau", params={"monitor": "loss", "patience": 0, "factor": 0.5})
-    schedule = Schedule(build_schedule(section, optimizer, 8).schedule, 8, warmup_steps=4, warmup_factor=0.5)
+    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss", "patience": 0, "factor": 0.5})
+    scheduler = Scheduler(build_scheduler(section, optimizer, 8).scheduler, 8, warmup_steps=4, warmup_factor=0.5)
     found = []
     for step in range(8):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         if step % 2:  # the first epoch sets the mark, no later one improves on it
-            schedule.end_epoch({"loss": 1.0})
+            scheduler.end_epoch({"loss": 1.0})
     assert found == pytest.approx([0.05, 0.0625, 0.075, 0.0875, 0.05, 0.05, 0.025, 0.025], rel=1e-9)
 
 
@@ -232,95 +232,95 @@ def test_resume_within_and_after_the_warm_up(interval, stop):
     def start():
         optimizer = make_optimizer()
         main = lr_scheduler.PolynomialLR(optimizer, 12, 0.9)
-        return optimizer, Schedule(main, 12, interval=interval, warmup_steps=10, warmup_factor=0.1)
+        return optimizer, Scheduler(main, 12, interval=interval, warmup_steps=10, warmup_factor=0.1)
 
     whole = curve(*start(), 24, 2)
-    optimizer, schedule = start()
-    curve(optimizer, schedule, stop, 2)
+    optimizer, scheduler = start()
+    curve(optimizer, scheduler, stop, 2)
     resumed, again = start()
     resumed.load_state_dict(optimizer.state_dict())
-    again.load_state_dict(schedule.state_dict())
+    again.load_state_dict(scheduler.state_dict())
     assert curve(resumed, again, 24, 2, start=stop) == whole[stop:]
 
 
 def test_warm_up_keeps_a_rate_that_is_a_tensor():
     rate = torch.tensor(0.1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    schedule = Schedule(lr_scheduler.ExponentialLR(optimizer, 0.5), 10, warmup_steps=2, warmup_factor=0.5)
+    scheduler = Scheduler(lr_scheduler.ExponentialLR(optimizer, 0.5), 10, warmup_steps=2, warmup_factor=0.5)
     held = optimizer.param_groups[0]["lr"]
     found = []
     for _ in range(4):
         found.append(float(held))
         optimizer.step()
-        schedule.step()
+        scheduler.step()
     assert found == pytest.approx([0.05, 0.075, 0.1, 0.05])
 
 
 @pytest.mark.parametrize(("monitor", "better"), [("miou", 1), ("dice", 1), ("loss", -1)])
 def test_plateau_knows_which_way_a_score_gets_better(monitor, better):
     optimizer = make_optimizer()
-    section = ScheduleSection(name="ReduceLROnPlateau", params={"monitor": monitor, "patience": 0})
-    schedule = build_schedule(section, optimizer, 100)
+    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": monitor, "patience": 0})
+    scheduler = build_scheduler(section, optimizer, 100)
     for epoch in range(4):
-        schedule.end_epoch({monitor: 5 + better * epoch})
+        scheduler.end_epoch({monitor: 5 + better * epoch})
     assert optimizer.param_groups[0]["lr"] == 0.1
-    schedule.end_epoch({monitor: 5 + better * 2})
+    scheduler.end_epoch({monitor: 5 + better * 2})
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
 def test_plateau_counts_epochs_whatever_the_interval():
     optimizer = make_optimizer()
-    section = ScheduleSection(name="ReduceLROnPlateau", interval="step", params={"patience": 1, "mode": "max"})
-    schedule = build_schedule(section, optimizer, 3)
+    section = SchedulerSection(name="ReduceLROnPlateau", interval="step", params={"patience": 1, "mode": "max"})
+    scheduler = build_scheduler(section, optimizer, 3)
     for _ in range(20):
         optimizer.step()
-        schedule.step()
+        scheduler.step()
     assert optimizer.param_groups[0]["lr"] == 0.1
     for _ in range(3):
-        schedule.end_epoch({"miou": 0.2})
+        scheduler.end_epoch({"miou": 0.2})
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
 
 
-def test_schedule_by_epochs_ignores_steps_and_stops_at_the_last():
+def test_scheduler_by_epochs_ignores_steps_and_stops_at_the_last():
     optimizer = make_optimizer()
-    section = ScheduleSection(name="StepLR", interval="epoch", params={"step_size": 1, "gamma": 0.5})
-    schedule = build_schedule(section, optimizer, 3)
-    assert curve(optimizer, schedule, 9, steps_per_epoch=3) == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
+    section = SchedulerSection(name="StepLR", interval="epoch", params={"step_size": 1, "gamma": 0.5})
+    scheduler = build_scheduler(section, optimizer, 3)
+    assert curve(optimizer, scheduler, 9, steps_per_epoch=3) == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
     assert optimizer.param_groups[0]["lr"] == 0.025
 
 
 def test_function_object_is_saved_with_what_it_holds(monkeypatch):
-    section = ScheduleSection(name="LambdaLR", params={"lr_lambda": f"{__name__}:slope"})
-    state = build_schedule(section, make_optimizer(), STEPS).state_dict()
+    section = SchedulerSection(name="LambdaLR", params={"lr_lambda": f"{__name__}:slope"})
+    state = build_scheduler(section, make_optimizer(), STEPS).state_dict()
     monkeypatch.setattr(slope, "slope", 99.0)
     optimizer = make_optimizer()
-    schedule = build_schedule(section, optimizer, STEPS)
-    schedule.load_state_dict(state)
-    advance(optimizer, schedule, 0)
+    scheduler = build_scheduler(section, optimizer, STEPS)
+    scheduler.load_state_dict(state)
+    advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 1.3)
 
 
 def test_function_written_in_c_is_taken_and_saved():
     optimizer = make_optimizer()
-    schedule = build_schedule(ScheduleSection(name="LambdaLR", params={"lr_lambda": "math:exp"}), optimizer, STEPS)
-    advance(optimizer, schedule, 0)
+    scheduler = build_scheduler(SchedulerSection(name="LambdaLR", params={"lr_lambda": "math:exp"}), optimizer, STEPS)
+    advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * math.e)
-    assert schedule.state_dict()["schedule"]["lr_lambdas"] == [None, None]
+    assert scheduler.state_dict()["scheduler"]["lr_lambdas"] == [None, None]
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
 def test_chain_takes_a_sequence():
     ours, theirs = make_optimizer(), make_optimizer()
-    sequence = {"name": "SequentialLR", "params": {"schedules": [STEP, {"name": "PolynomialLR"}], "milestones": [10]}}
-    schedule = build_schedule(
-        ScheduleSection(name="ChainedScheduler", params={"schedules": [sequence, POWERS]}), ours, STEPS
+    sequence = {"name": "SequentialLR", "params": {"schedulers": [STEP, {"name": "PolynomialLR"}], "milestones": [10]}}
+    scheduler = build_scheduler(
+        SchedulerSection(name="ChainedScheduler", params={"schedulers": [sequence, POWERS]}), ours, STEPS
     )
     parts = [lr_scheduler.StepLR(theirs, 3), lr_scheduler.PolynomialLR(theirs, STEPS - 10)]
     chain = [lr_scheduler.SequentialLR(theirs, parts, [10]), lr_scheduler.ExponentialLR(theirs, 0.95)]
     expected = lr_scheduler.ChainedScheduler(chain)
     for step in range(STEPS - 1):
         assert settings(ours) == settings(theirs), step
-        advance(ours, schedule, step)
+        advance(ours, scheduler, step)
         theirs.step()
         expected.step()
 
@@ -331,38 +331,38 @@ def test_chain_takes_a_sequence():
         ("StepLR", {}, "StepLR needs step_size; add to lr_scheduler.params"),
         ("StepLR", {"step_sise": 3, "step_size": 3}, "StepLR has no argument 'step_sise'. Did you mean 'step_size'?"),
         ("StepLR", {"step_size": 3, "last_epoch": 3}, "StepLR has no argument 'last_epoch'. It has: step_size, gamma"),
-        ("SequentialLR", {}, "SequentialLR needs schedules, milestones; add"),
-        ("SequentialLR", {"schedules": [], "milestones": []}, "schedules must be a list of at least one table such as"),
-        ("ChainedScheduler", {"schedules": ["StepLR"]}, "schedules must be a list of at least one table"),
-        ("ChainedScheduler", {"schedules": [{"nam": "StepLR"}]}, r"schedules\[0\] must hold a name and, where needed"),
-        ("ChainedScheduler", {"schedules": [POWERS, {"name": "StepLR"}]}, r"schedules\[1\]: StepLR needs step_size"),
+        ("SequentialLR", {}, "SequentialLR needs schedulers, milestones; add"),
+        ("SequentialLR", {"schedulers": [], "milestones": []}, "schedulers must be a list of at least one table"),
+        ("ChainedScheduler", {"schedulers": ["StepLR"]}, "schedulers must be a list of at least one table"),
+        ("ChainedScheduler", {"schedulers": [{"nam": "StepLR"}]}, r"schedulers\[0\] must hold a name and"),
+        ("ChainedScheduler", {"schedulers": [POWERS, {"name": "StepLR"}]}, r"schedulers\[1\]: StepLR needs step_size"),
         (
             "ChainedScheduler",
-            {"schedules": [{"name": "ExponentialLR", "params": {"gama": 1, "gamma": 1}}]},
-            r"schedules\[0\]: ExponentialLR has no argument 'gama'. Did you mean 'gamma'\?",
+            {"schedulers": [{"name": "ExponentialLR", "params": {"gama": 1, "gamma": 1}}]},
+            r"schedulers\[0\]: ExponentialLR has no argument 'gama'. Did you mean 'gamma'\?",
         ),
         (
             "ChainedScheduler",
-            {"schedules": [{"name": "LinearLR", "params": {"start_factor": 7.0}}]},
-            r"schedules\[0\], LinearLR: Starting multiplicative factor",
+            {"schedulers": [{"name": "LinearLR", "params": {"start_factor": 7.0}}]},
+            r"schedulers\[0\], LinearLR: Starting multiplicative factor",
         ),
         (
             "ChainedScheduler",
-            {"schedules": [STEP, {"name": "ReduceLROnPlateau"}]},
-            r"schedules\[1\]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone",
+            {"schedulers": [STEP, {"name": "ReduceLROnPlateau"}]},
+            r"schedulers\[1\]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone",
         ),
         (
             "SequentialLR",
-            {"schedules": [STEP, {"name": "ChainedScheduler", "params": {"schedules": [STEP]}}], "milestones": [3]},
-            r"schedules\[1\]: ChainedScheduler cannot be one of a SequentialLR; name its parts here instead",
+            {"schedulers": [STEP, {"name": "ChainedScheduler", "params": {"schedulers": [STEP]}}], "milestones": [3]},
+            r"schedulers\[1\]: ChainedScheduler cannot be one of a SequentialLR; name its parts here instead",
         ),
         (
             "SequentialLR",
-            {"schedules": [STEP, STEP], "milestones": [3, 4]},
-            r"milestones must be 1 ascending ints above 0, one fewer than the 2 schedules, got \[3, 4\]",
+            {"schedulers": [STEP, STEP], "milestones": [3, 4]},
+            r"milestones must be 1 ascending ints above 0, one fewer than the 2 schedulers, got \[3, 4\]",
         ),
-        ("SequentialLR", {"schedules": [STEP] * 3, "milestones": [5, 5]}, "milestones must be 2 ascending ints"),
-        ("SequentialLR", {"schedules": [STEP] * 2, "milestones": 5}, "milestones must be 1 ascending ints"),
+        ("SequentialLR", {"schedulers": [STEP] * 3, "milestones": [5, 5]}, "milestones must be 2 ascending ints"),
+        ("SequentialLR", {"schedulers": [STEP] * 2, "milestones": 5}, "milestones must be 1 ascending ints"),
         ("LambdaLR", {"lr_lambda": "half"}, "lr_lambda = 'half' cannot be imported .* write 'package.module:function'"),
         ("LambdaLR", {"lr_lambda": "no.such:f"}, "lr_lambda = 'no.such:f' cannot be imported .No module named 'no'"),
         ("LambdaLR", {"lr_lambda": "math:f"}, "lr_lambda = 'math:f' cannot be imported .*has no attribute 'f'"),
@@ -374,29 +374,29 @@ def test_chain_takes_a_sequence():
 )
 def test_wrong_arguments_are_told(name, params, message):
     with pytest.raises(InvalidArgumentError, match=message):
-        build_schedule(ScheduleSection(name=name, params=params), make_optimizer(), STEPS)
+        build_scheduler(SchedulerSection(name=name, params=params), make_optimizer(), STEPS)
 
 
 def test_unknown_names_suggest_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown LR schedule 'PolyLR'"):
-        build_schedule(ScheduleSection(name="PolyLR"), make_optimizer(), STEPS)
-    params = {"schedules": [STEP, {"name": "StepLr"}]}
-    with pytest.raises(UnknownNameError, match=r"schedules\[1\]: unknown LR schedule 'StepLr'. Did you mean 'StepLR'"):
-        build_schedule(ScheduleSection(name="ChainedScheduler", params=params), make_optimizer(), STEPS)
+    with pytest.raises(UnknownNameError, match="unknown LR scheduler 'PolyLR'"):
+        build_scheduler(SchedulerSection(name="PolyLR"), make_optimizer(), STEPS)
+    params = {"schedulers": [STEP, {"name": "StepLr"}]}
+    with pytest.raises(UnknownNameError, match=r"schedulers\[1\]: unknown LR scheduler 'StepLr'. Did you mean"):
+        build_scheduler(SchedulerSection(name="ChainedScheduler", params=params), make_optimizer(), STEPS)
 
 
 def test_watched_score_that_is_not_measured_is_an_error():
-    schedule = build_schedule(
-        ScheduleSection(name="ReduceLROnPlateau", params={"monitor": "loss"}), make_optimizer(), STEPS
+    scheduler = build_scheduler(
+        SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss"}), make_optimizer(), STEPS
     )
     with pytest.raises(InvalidArgumentError, match="monitor='loss', which this evaluation does not measure; .* miou"):
-        schedule.end_epoch({"miou": 0.3})
+        scheduler.end_epoch({"miou": 0.3})
 
 
 def test_warm_up_as_long_as_the_run_is_an_error():
-    section = ScheduleSection(name="PolynomialLR", warmup_steps=STEPS)
+    section = SchedulerSection(name="PolynomialLR", warmup_steps=STEPS)
     with pytest.raises(InvalidArgumentError, match="warmup_steps must be fewer than the 40 steps of the run, got 40"):
-        build_schedule(section, make_optimizer(), STEPS)
+        build_scheduler(section, make_optimizer(), STEPS)
 
 
 @pytest.mark.parametrize(
@@ -408,12 +408,12 @@ def test_warm_up_as_long_as_the_run_is_an_error():
         ({"warmup_factor": 1.5}, "warmup_factor must be above 0 and at most 1, got 1.5"),
     ],
 )
-def test_schedule_checks_its_arguments(options, message):
+def test_scheduler_checks_its_arguments(options, message):
     with pytest.raises(InvalidArgumentError, match=message):
-        Schedule(lr_scheduler.StepLR(make_optimizer(), 3), 10, **options)
+        Scheduler(lr_scheduler.StepLR(make_optimizer(), 3), 10, **options)
 
 
-def test_schedule_refuses_a_plateau_that_watches_nothing():
+def test_scheduler_refuses_a_plateau_that_watches_nothing():
     with pytest.raises(InvalidArgumentError, match="does not say which score it watches"):
-        Schedule(lr_scheduler.ReduceLROnPlateau(make_optimizer()), 10)
+        Scheduler(lr_scheduler.ReduceLROnPlateau(make_optimizer()), 10)
     assert ReduceLROnPlateau(make_optimizer()).monitor == "miou"

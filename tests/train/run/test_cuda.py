@@ -74,7 +74,7 @@ def test_resumed_run_ends_as_if_it_had_not_been_killed(gpu_tables, tmp_path, pre
     assert resumed.position.step == 4, "the checkpoint before the step that was not written"
     resumed.run()
     found = [load_checkpoint(tmp_path / "runs" / run / "checkpoints" / "last.pt") for run in ("whole", "killed")]
-    for key in ("model", "average", "optimizer", "schedule", "scaler", "random"):
+    for key in ("model", "average", "optimizer", "scheduler", "scaler", "random"):
         assert same(found[0][key], found[1][key]), key
     assert whole.scores["miou"] == found[1]["last_row"]["miou"]
 

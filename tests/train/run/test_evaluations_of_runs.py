@@ -198,7 +198,7 @@ def test_patience_is_counted_over_a_resumed_run(tables):
 
 
 def test_plateau_waits_for_evaluations(tables):
-    """Epochs without an evaluation tell a schedule that watches a score nothing."""
+    """Epochs without an evaluation tell a scheduler that watches a score nothing."""
     plateau = "lr_scheduler={name = 'ReduceLROnPlateau', params = {monitor = 'acc', patience = 0, threshold = 9.0}}"
     result = run(tables, plateau, "trainer.epochs=6", "evaluation.every_epochs=2")
     assert [row["lr"] for row in rows(result)] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])

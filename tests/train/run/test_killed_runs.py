@@ -66,7 +66,7 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     found = [load_checkpoint(folder / "checkpoints" / "last.pt") for folder in (whole, killed)]
-    for key in ("model", "average", "optimizer", "schedule", "random"):
+    for key in ("model", "average", "optimizer", "scheduler", "random"):
         assert same(found[0][key], found[1][key]), key
     assert rows(whole) == rows(killed)
     for name in ("model.pt", "model_ema.pt", "model_best.pt"):
@@ -79,7 +79,7 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
 
 
 def files(folder):
-    """All but pictures, of which a run draws as many as there is time for."""
+    """All but images, of which a run draws as many as there is time for."""
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     return {name for name in found if not name.startswith(("plots", "confusion", "snapshots"))}
 

@@ -34,7 +34,7 @@ def test_200_steps_on_shapes_bring_every_loss_well_under_its_start(name):
     losses_of = {"boundary": BoundaryLoss()}
     criterion, augment = CrossEntropyLoss(), SegmentationAugment(hflip=0.5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=STEPS)
     batches = itertools.islice(DataLoader(data, BATCH, shuffle=True, drop_last=True), STEPS)
     history = []
     for images, masks in batches:
@@ -43,7 +43,7 @@ def test_200_steps_on_shapes_bring_every_loss_well_under_its_start(name):
         optimizer.zero_grad()
         sum(loss * (1 if key == "out" else AUX_WEIGHT) for key, loss in losses.items()).backward()
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         history.append({key: loss.item() for key, loss in losses.items()})
     assert len(history) == STEPS
     for key in history[0]:

@@ -60,7 +60,7 @@ def test_old_run_resumes_and_learns_what_it_would_have(name, old_run, capsys):
     # another machine rounds in another way
     assert [row["train_loss"] for row in found] == pytest.approx(expected, rel=1e-3)
     content = load_checkpoint(folder / "checkpoints" / "last.pt")
-    assert content["format_version"] == 3
+    assert content["format_version"] == 4
     assert content["train_files"]["count"] == 8
     assert load_config(folder / "config.toml") == RunFolder(folder).load_config(), "a plain config of today"
     assert main(["train", "--resume", str(folder)]) == 0
@@ -113,8 +113,8 @@ def test_evaluations_in_a_row_without_a_better_score_start_anew_too(old_run):
 @pytest.mark.parametrize(
     ("name", "monitor", "forgets"), [("scaled", "acc", True), ("plain", "loss", True), ("plain", "acc", False)]
 )
-def test_schedule_that_watches_a_score_forgets_the_former_best(name, monitor, forgets, old_run):
-    """The fixtures have no such schedule, so their checkpoints get one."""
+def test_scheduler_that_watches_a_score_forgets_the_former_best(name, monitor, forgets, old_run):
+    """The fixtures have no such scheduler, so their checkpoints get one."""
     folder = old_run(name)
     text = (folder / "config.toml").read_text()
     head, _, tail = text.partition("[lr_scheduler]")
@@ -126,16 +126,16 @@ def test_schedule_that_watches_a_score_forgets_the_former_best(name, monitor, fo
     content = load_checkpoint(path)
     kept = {k: v for k, v in content["config"].items() if not k.startswith("lr_scheduler.")}
     new = {k: v for k, v in config.influences().items() if k.startswith("lr_scheduler.")}
-    schedule = Trainer(config, folder.with_name("unused")).schedule
-    schedule.schedule.best, schedule.schedule.num_bad_epochs = 0.4, 3
-    save_checkpoint(path, content | {"config": kept | new, "schedule": schedule.state_dict()})
+    scheduler = Trainer(config, folder.with_name("unused")).scheduler
+    scheduler.scheduler.best, scheduler.scheduler.num_bad_epochs = 0.4, 3
+    save_checkpoint(path, content | {"config": kept | new, "scheduler": scheduler.state_dict()})
     said = []
 
     class Said(Progress):
         def message(self, text):
             said.append(text)
 
-    plateau = Trainer(config, folder, resume=True, progress=Said()).schedule.schedule
+    plateau = Trainer(config, folder, resume=True, progress=Said()).scheduler.scheduler
     if forgets:
         assert (plateau.best, plateau.num_bad_epochs) == (float("inf") if monitor == "loss" else float("-inf"), 0)
         assert said[-1] == "ReduceLROnPlateau forgets its best score too; the learning rate stays"
@@ -185,7 +185,7 @@ def test_finished_old_run_is_finished_and_can_be_extended(old_run, capsys):
     assert [row["epoch"] for row in epochs(folder)] == [1, 2, 3, 4, 5, 6]
     config = tomllib.loads((folder / "config.toml").read_text())
     assert config["trainer"]["epochs"] == 6
-    assert config["format"] == 2
+    assert config["format"] == 3
     assert "val" not in config["data"]["transform"]
 
 

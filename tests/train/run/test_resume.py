@@ -13,11 +13,11 @@ from seg_core.command import main
 from seg_core.errors import ConfigError
 from seg_core.progress import Progress
 from seg_train import Trainer, load_config
-from seg_train.config.schema import ScheduleSection
-from seg_train.optim.schedulers import build_schedule
+from seg_train.config.schema import SchedulerSection
+from seg_train.optim.schedulers import build_scheduler
 from seg_train.run.build import RunLength
 from seg_train.run.checkpoint import load_checkpoint, save_checkpoint
-from seg_train.run.resume import Position, adapt_position, describe_rates, replay_schedule, set_groups
+from seg_train.run.resume import Position, adapt_position, describe_rates, replay_scheduler, set_groups
 from tests.train.run.test_trainer import rows, run_until, weights_of
 
 LENGTH = RunLength(20, 5)  # 4 steps in each epoch
@@ -27,9 +27,10 @@ def halve(step):
     return 0.5**step
 
 
-# ---- the schedule ----------------------------------------------------------------------------------------------------
+# ---- the scheduler
+# ----------------------------------------------------------------------------------------------------
 
-SCHEDULES = {
+SCHEDULERS = {
     "polynomial": {"name": "PolynomialLR", "params": {"power": 0.9}},
     "cosine": {"name": "CosineAnnealingLR", "params": {"eta_min": 0.001}},
     "one_cycle": {"name": "OneCycleLR", "params": {"pct_start": 0.3}},
@@ -42,79 +43,79 @@ SCHEDULES = {
     "epochs_and_warm_up": {"name": "StepLR", "params": {"step_size": 1}, "interval": "epoch", "warmup_steps": 18},
     "sequence": {
         "name": "SequentialLR",
-        "params": {"schedules": [{"name": "LinearLR"}, {"name": "PolynomialLR"}], "milestones": [7]},
+        "params": {"schedulers": [{"name": "LinearLR"}, {"name": "PolynomialLR"}], "milestones": [7]},
     },
     "chain": {
         "name": "ChainedScheduler",
-        "params": {"schedules": [{"name": "PolynomialLR"}, {"name": "ExponentialLR", "params": {"gamma": 0.9}}]},
+        "params": {"schedulers": [{"name": "PolynomialLR"}, {"name": "ExponentialLR", "params": {"gamma": 0.9}}]},
     },
 }
 
 
 def optimizer_with(section, total):
-    """A fresh optimizer of two groups and its schedule."""
+    """A fresh optimizer of two groups and its scheduler."""
     layer = nn.Linear(2, 1)
     groups = [{"params": [layer.weight]}, {"params": [layer.bias], "lr": 0.02}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     layer(torch.ones(1, 2)).sum().backward()
-    return optimizer, build_schedule(section, optimizer, total)
+    return optimizer, build_scheduler(section, optimizer, total)
 
 
-def advance(optimizer, schedule, steps, done=0):
+def advance(optimizer, scheduler, steps, done=0):
     """Makes steps, with the ends of epochs of 4; returns the settings of each of them."""
     found = []
     for step in range(done, steps):
         found.append([{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups])
         optimizer.step()
-        schedule.step()
+        scheduler.step()
         if (step + 1) % 4 == 0:
-            schedule.end_epoch(None)
+            scheduler.end_epoch(None)
     return found
 
 
 @pytest.mark.parametrize("done", [1, 4, 13, 20])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedule_over_another_length_stands_where_a_new_run_would_have_come(name, done):
-    section = ScheduleSection.model_validate(SCHEDULES[name])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_scheduler_over_another_length_stands_where_a_new_run_would_have_come(name, done):
+    section = SchedulerSection.model_validate(SCHEDULERS[name])
     by_epoch = section.interval == "epoch"
     former, now = (5, 9) if by_epoch else (20, 36)
-    optimizer, schedule = optimizer_with(section, former)
-    advance(optimizer, schedule, done)
-    state = schedule.state_dict(), optimizer.state_dict()
+    optimizer, scheduler = optimizer_with(section, former)
+    advance(optimizer, scheduler, done)
+    state = scheduler.state_dict(), optimizer.state_dict()
     expected = advance(*optimizer_with(section, now), 36)[done:]
 
-    optimizer, schedule = optimizer_with(section, now)
-    groups = replay_schedule(schedule, state[0]["steps"], done // 4, 4)
+    optimizer, scheduler = optimizer_with(section, now)
+    groups = replay_scheduler(scheduler, state[0]["steps"], done // 4, 4)
     optimizer.load_state_dict(state[1])
-    set_groups(schedule, groups)
-    assert advance(optimizer, schedule, 36, done) == expected
+    set_groups(scheduler, groups)
+    assert advance(optimizer, scheduler, 36, done) == expected
 
 
 def test_learning_rate_in_a_tensor_stays_that_tensor():
-    section = ScheduleSection(name="PolynomialLR")
+    section = SchedulerSection(name="PolynomialLR")
     layer = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=torch.tensor(0.1))
-    schedule = build_schedule(section, optimizer, 10)
-    groups = replay_schedule(schedule, 5, 0, 100)
+    scheduler = build_scheduler(section, optimizer, 10)
+    groups = replay_scheduler(scheduler, 5, 0, 100)
     held = optimizer.param_groups[0]["lr"]
     held.fill_(7.0)
-    set_groups(schedule, groups)
+    set_groups(scheduler, groups)
     assert optimizer.param_groups[0]["lr"] is held
     assert held.item() == pytest.approx(0.05)
 
 
-def test_schedule_whose_own_length_ends_before_the_run_is_an_error():
-    section = ScheduleSection(name="OneCycleLR", params={"total_steps": 20})
-    _, schedule = optimizer_with(section, 36)
+def test_scheduler_whose_own_length_ends_before_the_run_is_an_error():
+    section = SchedulerSection(name="OneCycleLR", params={"total_steps": 20})
+    _, scheduler = optimizer_with(section, 36)
     with pytest.raises(
         ConfigError, match=r"OneCycleLR ends after 20 .* and cannot be extended to 36; that takes a run"
     ):
-        replay_schedule(schedule, 20, 5, 4)
+        replay_scheduler(scheduler, 20, 5, 4)
 
 
-def test_schedule_that_watches_a_score_is_not_replayed():
-    _, schedule = optimizer_with(ScheduleSection(name="ReduceLROnPlateau"), 36)
-    assert replay_schedule(schedule, 20, 5, 4) is None
+def test_scheduler_that_watches_a_score_is_not_replayed():
+    _, scheduler = optimizer_with(SchedulerSection(name="ReduceLROnPlateau"), 36)
+    assert replay_scheduler(scheduler, 20, 5, 4) is None
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,8 @@ def test_what_the_learning_rate_does_is_said_with_figures(tables, section, lengt
     tables["trainer"] = {**tables["trainer"], "epochs": None} | length
     tables["lr_scheduler"] = section
     config = load_config(tables)
-    schedule = None if section is None else optimizer_with(config.lr_scheduler, 36)[1]
-    assert words in describe_rates(schedule, config, RunLength(36, 9), 20, 0.2, 0.1)
+    scheduler = None if section is None else optimizer_with(config.lr_scheduler, 36)[1]
+    assert words in describe_rates(scheduler, config, RunLength(36, 9), 20, 0.2, 0.1)
 
 
 # ---- the position ----------------------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ EVERY = "trainer.log_every_steps=1"
 @pytest.mark.parametrize("name", ["polynomial", "one_cycle", "epochs", "sequence"])
 @pytest.mark.parametrize("stopped", [None, 4])
 def test_extended_run_has_the_learning_rates_of_a_new_run_of_that_length(tables, name, stopped):
-    tables["lr_scheduler"] = SCHEDULES[name]
+    tables["lr_scheduler"] = SCHEDULERS[name]
     if name == "sequence":
         tables["lr_scheduler"]["params"]["milestones"] = [2]
     whole = Trainer(load_config(tables, [EVERY, "trainer.epochs=5", "paths.run=whole"])).run()
@@ -258,9 +259,9 @@ def test_extended_run_has_the_learning_rates_of_a_new_run_of_that_length(tables,
 
 
 def test_run_without_influence_of_its_length_is_the_same_extended_or_not(tables):
-    """Without a schedule and with one by fixed steps an extended run is a longer run, to the last bit."""
-    for number, schedule in enumerate((None, SCHEDULES["step"])):
-        tables["lr_scheduler"] = schedule
+    """Without a scheduler and with one by fixed steps an extended run is a longer run, to the last bit."""
+    for number, scheduler in enumerate((None, SCHEDULERS["step"])):
+        tables["lr_scheduler"] = scheduler
         runs = [[f"paths.run={kind}-{number}", EVERY] for kind in ("whole", "extended")]
         whole = Trainer(load_config(tables, [*runs[0], "trainer.epochs=4"])).run()
         Trainer(load_config(tables, runs[1])).run()
@@ -396,14 +397,14 @@ def test_key_that_a_checkpoint_does_not_have_counts_as_its_default(tables):
     )
     assert words in str(caught.value)
     # a key of which nothing is known is a difference, one without influence is none
-    save_checkpoint(path, content | {"config": flat | {"trainer.magic": 3, "log.local.colour": 1}})
+    save_checkpoint(path, content | {"config": flat | {"trainer.magic": 3, "log.local.color": 1}})
     with pytest.raises(
         ConfigError, match=r"settings: trainer\.magic \(there 3, here not set\); resume it without this"
     ):
         Trainer(load_config(tables), resume=True)
 
 
-def test_schedule_that_is_added_or_taken_away_is_a_difference(tables):
+def test_scheduler_that_is_added_or_taken_away_is_a_difference(tables):
     run_until(tables, 2)
     with pytest.raises(ConfigError, match=r'lr_scheduler\.name \(there "PolynomialLR", here not set\)'):
         Trainer(load_config(tables | {"lr_scheduler": None}), resume=True)

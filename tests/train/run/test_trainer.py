@@ -178,8 +178,8 @@ def test_scores_are_those_of_evaluate_on_the_saved_model(tables, stripes):
 
 def test_best_model_is_that_of_the_best_epoch(tables):
     # a learning rate that grows until it destroys the network: the best epoch is not the last
-    schedule = "lr_scheduler={name = 'ExponentialLR', params = {gamma = 30.0}, interval = 'epoch'}"
-    result = run(tables, "trainer.epochs=5", schedule, "optimizer.name=SGD", "optimizer.params.lr=0.05")
+    scheduler = "lr_scheduler={name = 'ExponentialLR', params = {gamma = 30.0}, interval = 'epoch'}"
+    result = run(tables, "trainer.epochs=5", scheduler, "optimizer.name=SGD", "optimizer.params.lr=0.05")
     scores = [row["miou"] for row in rows(result, "epoch")]
     assert max(scores) > scores[-1]
     best = read_model_info(result.run_dir / "model_best.pt")
@@ -273,7 +273,7 @@ def test_steps_end_a_run_within_an_epoch(tables):
     assert [(row["epoch"], row["step"]) for row in rows(result, "epoch")] == [(1, 3), (2, 4)]
 
 
-def test_polynomial_schedule_spans_the_run(tables):
+def test_polynomial_scheduler_spans_the_run(tables):
     result = run(tables, "trainer.log_every_steps=1", "trainer.epochs=4")
     rates = [row["lr"] for row in rows(result, "step")]
     assert rates == pytest.approx([0.02 * (1 - step / 12) for step in [*range(1, 12), 11]])
@@ -286,15 +286,15 @@ def test_one_cycle_takes_its_peak_from_the_optimizer(tables):
     assert rates[-1] < 1e-3
 
 
-def test_epoch_schedule_changes_once_per_epoch(tables):
-    schedule = "lr_scheduler={name = 'StepLR', params = {step_size = 1, gamma = 0.5}, interval = 'epoch'}"
-    result = run(tables, schedule, "trainer.epochs=3", "trainer.log_every_steps=1")
+def test_epoch_scheduler_changes_once_per_epoch(tables):
+    scheduler = "lr_scheduler={name = 'StepLR', params = {step_size = 1, gamma = 0.5}, interval = 'epoch'}"
+    result = run(tables, scheduler, "trainer.epochs=3", "trainer.log_every_steps=1")
     assert [row["lr"] for row in rows(result, "step")] == [0.02] * 3 + [0.01] * 3 + [0.005] * 3
 
 
-def test_warm_up_rises_by_steps_and_leaves_the_rest_to_the_schedule(tables):
-    schedule = "lr_scheduler={name = 'PolynomialLR', warmup_steps = 2, warmup_factor = 0.5}"
-    result = run(tables, schedule, "trainer.log_every_steps=1")
+def test_warm_up_rises_by_steps_and_leaves_the_rest_to_the_scheduler(tables):
+    scheduler = "lr_scheduler={name = 'PolynomialLR', warmup_steps = 2, warmup_factor = 0.5}"
+    result = run(tables, scheduler, "trainer.log_every_steps=1")
     # after each of 6 steps: 0.02 is reached with the second, then a straight line down over the last four
     expected = [0.015, 0.02, 0.015, 0.01, 0.005]
     assert [row["lr"] for row in rows(result, "step")][:5] == pytest.approx(expected)
@@ -399,7 +399,7 @@ def test_nothing_is_written_before_run(tables, tmp_path):
 
 
 def test_failing_build_leaves_no_folder(tables, tmp_path):
-    with pytest.raises(Exception, match="is no picture"), warnings.catch_warnings():
+    with pytest.raises(Exception, match="is no image"), warnings.catch_warnings():
         run(tables, "data.dataset.params.broken=2", "criterion.class_weights=enet")
     assert not (tmp_path / "runs").exists()
 
@@ -493,7 +493,7 @@ def test_batch_larger_than_the_split_says_what_to_lower(tables):
 
 
 def test_unreadable_sample_ends_the_run_with_one_sentence(tables):
-    with pytest.raises(CorruptFileError, match="train/2.png is no picture; replace it"):
+    with pytest.raises(CorruptFileError, match="train/2.png is no image; replace it"):
         run(tables, "data.dataset.params.broken=2", "data.loader.num_workers=1")
 
 

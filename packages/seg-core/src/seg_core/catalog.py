@@ -41,11 +41,11 @@ class WeightsEntry:
         label_set: name of the label set (see `seg_core.resolve_metadata`) whose classes the outputs are.
         mean: per channel, of RGB in [0, 1].
         std: per channel, of RGB in [0, 1].
-        resize: how pictures are sized before the network, see `seg_core.Preprocessing`.
-        form: the form of the builder that the file needs.
-        dialect: whose parameter names the file holds.
+        resize: how images are sized before the network, see `seg_core.Preprocessing`.
+        variant: the variant of the builder that the file needs.
+        key_rules: whose parameter names the file holds.
         aux: whether the file holds auxiliary heads.
-        meta: params, macs, metrics with their protocol, source, licence and more, as published.
+        meta: params, macs, metrics with their protocol, source, license and more, as published.
     """
 
     url: str
@@ -55,8 +55,8 @@ class WeightsEntry:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     resize: Mapping[str, Any] = field(default_factory=_frozen)
-    form: str = "paper"
-    dialect: str = "seg"
+    variant: str = "paper"
+    key_rules: str = "seg"
     aux: bool = False
     meta: Mapping[str, Any] = field(default_factory=_frozen)
 
@@ -68,13 +68,13 @@ class ModelEntry(Entry):
     Attributes:
         family: the paper's name of the network, as in `"FCN"`.
         backbone: catalog name of the backbone, or None where the network has none.
-        params: trainable parameters at 21 classes, default form, without auxiliary heads.
-        macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 picture, same form.
+        params: trainable parameters at 21 classes, default variant, without auxiliary heads.
+        macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 image, same variant.
         min_size: smallest height and width in pixels that `forward` takes.
         any_backbone: whether this is a network on any backbone: its builder takes the backbone's name first, and facts
             that depend on the backbone are empty. Such a row is no model of its own, so lists leave it out.
         outputs: keys of the result with `aux_loss=True`.
-        forms: names of the forms the builder knows, the default first.
+        variants: names of the variants the builder knows, the default first.
         weights_enum: public name of the weights enum, or None where there are no weights.
         weights: member name -> entry.
         default_weights: the member that `DEFAULT` is.
@@ -87,7 +87,7 @@ class ModelEntry(Entry):
     min_size: int = 1
     any_backbone: bool = False
     outputs: tuple[str, ...] = ("out",)
-    forms: tuple[str, ...] = ("paper",)
+    variants: tuple[str, ...] = ("paper",)
     weights_enum: str | None = None
     weights: Mapping[str, WeightsEntry] = field(default_factory=_frozen)
     default_weights: str | None = None
@@ -95,12 +95,12 @@ class ModelEntry(Entry):
 
 @dataclass(frozen=True)
 class DatasetEntry(Entry):
-    """A data set class.
+    """A dataset class.
 
     Attributes:
         label_set: name for `seg_core.resolve_metadata`, or None where the user brings the metadata.
         splits: names of the splits.
-        needs_root: whether the data set reads files of the user's.
+        needs_root: whether the dataset reads files of the user's.
         download: whether its archives are public, so that it takes `download=True`.
     """
 

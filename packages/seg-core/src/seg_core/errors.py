@@ -65,7 +65,7 @@ class LabelOutOfRangeError(InvalidArgumentError):
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
-    """A data set is not where it was looked for, or a part of it is missing."""
+    """A dataset is not where it was looked for, or a part of it is missing."""
 
     # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ class FeatureInfo:
     Attributes:
         name: its key in the backbone's result.
         channels: its number of channels.
-        stride: pixels of the picture per feature, in height and width.
+        stride: pixels of the image per feature, in height and width.
     """
 
     name: str
@@ -37,20 +37,20 @@ class Network(Protocol):
         """Returns the outputs before the final resize.
 
         Args:
-            images: float (N, C, H, W), normalised RGB.
+            images: float (N, C, H, W), normalized RGB.
         """
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Returns `"out"`: logits (N, K, H, W) at the input's size, and auxiliary outputs where the network has them.
 
         Args:
-            images: float (N, C, H, W), normalised RGB.
+            images: float (N, C, H, W), normalized RGB.
         """
 
 
 @runtime_checkable
 class SegmentationDataset(Protocol):
-    """Pictures with their masks."""
+    """Images with their masks."""
 
     metadata: DatasetMetadata
 
@@ -64,7 +64,7 @@ class SegmentationDataset(Protocol):
 
 
 class JointTransform(Protocol):
-    """A transform of a picture and its mask together."""
+    """A transform of an image and its mask together."""
 
     def __call__(
         self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None

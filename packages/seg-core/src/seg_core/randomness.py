@@ -32,7 +32,7 @@ def sample_seed(run_seed: int, *key: int) -> int:
     """Returns a 64-bit seed that depends on the run's seed and every number of `key`, and on their order.
 
     Each number goes through the finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
-    generators", OOPSLA 2014), so that neighbouring epochs and indices give unrelated seeds.
+    generators", OOPSLA 2014), so that neighboring epochs and indices give unrelated seeds.
     """
     state = run_seed & _MASK
     for number in key:
@@ -52,7 +52,7 @@ def sample_generator(run_seed: int, epoch: int, index: int, stream: int = 0) -> 
     Args:
         run_seed: the run's seed.
         epoch: counted from 0.
-        index: position in the data set.
+        index: position in the dataset.
         stream: 0 for the transform, 1 for the augmentation: two steps that draw independently for one sample.
     """
     generator = torch.Generator()

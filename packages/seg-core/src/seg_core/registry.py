@@ -1,4 +1,4 @@
-"""Names to things: models, data sets, losses and the rest, of every installed package, imported on use.
+"""Names to things: models, datasets, losses and the rest, of every installed package, imported on use.
 
 A package announces a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
 Installing the package is enough to be found; importing what a name stands for waits until the name is used.
@@ -22,7 +22,7 @@ __all__ = [
     "MODELS",
     "OPTIMIZERS",
     "PREDICTORS",
-    "SCHEDULES",
+    "SCHEDULERS",
     "Registry",
     "resolve_target",
 ]
@@ -47,11 +47,14 @@ class Registry:
         noun: what the names stand for, for messages (`"model"`).
         group: entry point group whose catalogs are read on first use; None for a registry that only `register` and
             `add_table` fill.
+        former_group: entry point group that was read before; a package that still uses it is named where a name is
+            unknown.
     """
 
-    def __init__(self, noun: str, group: str | None = None) -> None:
+    def __init__(self, noun: str, group: str | None = None, former_group: str | None = None) -> None:
         self.noun = noun
         self.group = group
+        self.former_group = former_group
         self._entries: dict[str, Entry] = {}
         self._objects: dict[str, Any] = {}
         self._origins: dict[str, str] = {}
@@ -127,7 +130,7 @@ class Registry:
         if name not in self._entries:
             hint = nearest(name, self._entries)
             known = ", ".join(sorted(self._entries)) or "none (is the package that brings them installed?)"
-            raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}")
+            raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}{self._former_users()}")
         return self._entries[name]
 
     def get(self, name: str) -> Any:
@@ -165,6 +168,17 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self.noun!r}, {len(self)} names)"
 
+    def _former_users(self) -> str:
+        """Returns a sentence on packages whose tables are not read, since they use the former group; else ""."""
+        points = entry_points(group=self.former_group) if self.former_group else ()
+        packages = sorted({point.dist.name if point.dist is not None else point.name for point in points})
+        if not packages:
+            return ""
+        return (
+            f". Not read: the table of {', '.join(packages)} in the entry point group {self.former_group!r}, which is "
+            f"{self.group!r} now; update the package or rename the group in its pyproject.toml"
+        )
+
     def _discover(self) -> None:
         if self._discovered:
             return
@@ -190,10 +204,10 @@ class Registry:
 
 MODELS = Registry("model", "seg_core.models")
 BACKBONES = Registry("backbone", "seg_core.backbones")
-DATASETS = Registry("data set", "seg_core.datasets")
+DATASETS = Registry("dataset", "seg_core.datasets")
 LOSSES = Registry("loss", "seg_core.losses")
 OPTIMIZERS = Registry("optimizer", "seg_core.optimizers")
-SCHEDULES = Registry("LR schedule", "seg_core.schedules")
+SCHEDULERS = Registry("LR scheduler", "seg_core.schedulers", former_group="seg_core.schedules")
 LOGGERS = Registry("logger", "seg_core.loggers")
 PREDICTORS = Registry("way of predicting", "seg_core.predictors")
 COMMANDS = Registry("command", "seg_core.commands")

@@ -1,4 +1,4 @@
-"""Semantic segmentation data sets in their official layouts, for PyTorch.
+"""Semantic segmentation datasets in their official layouts, for PyTorch.
 
 Nothing heavy is imported before a name that needs it is used.
 """

@@ -1,4 +1,4 @@
-"""`seg datasets`: the data sets of the installed packages, what one expects on disk, and invented ones to try."""
+"""`seg datasets`: the datasets of the installed packages, what one expects on disk, and invented ones to try."""
 
 import argparse
 import inspect
@@ -13,18 +13,18 @@ __all__ = ["DATASETS_COMMAND"]
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    show = actions.add_parser("show", help="show one data set: classes, splits, expected layout, licence, citation")
+    show = actions.add_parser("show", help="show one dataset: classes, splits, expected layout, license, citation")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download = actions.add_parser("download", help="fetch and unpack a data set whose archives are public")
+    download = actions.add_parser("download", help="fetch and unpack a dataset whose archives are public")
     download.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download.add_argument("folder", metavar="DIR", help="where the archives and the data set go")
+    download.add_argument("folder", metavar="DIR", help="where the archives and the dataset go")
     download.add_argument("--split", default="train", help="what to fetch, as far as archives tell splits apart")
-    fake = actions.add_parser("fake", help="write a tiny invented data set with the official names and folders")
+    fake = actions.add_parser("fake", help="write a tiny invented dataset with the official names and folders")
     fake.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
     fake.add_argument("folder", metavar="DIR", help="where to write; empty or not there yet")
-    fake.add_argument("--edition", help="which version of the data set, as v1.2; the first unless told")
+    fake.add_argument("--edition", help="which version of the dataset, as v1.2; the first unless told")
     fake.add_argument(
-        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="of the pictures, in pixels"
+        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="of the images, in pixels"
     )
 
 
@@ -38,7 +38,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from seg_datasets.factory import get_dataset
 
         dataset = get_dataset(arguments.name, arguments.folder, split=arguments.split, download=True)
-        print(f"{arguments.name} {dataset.split}: {len(dataset)} pictures in {arguments.folder}")
+        print(f"{arguments.name} {dataset.split}: {len(dataset)} images in {arguments.folder}")
     else:
         print(_details(arguments.name) if arguments.action == "show" else _listing())
     return 0
@@ -54,7 +54,7 @@ def _listing() -> str:
             rows.append((name, "?", "?", entry.summary))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(f"{t:<{w}}" for t, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
-    return "\n".join([*lines, "", "`seg datasets show NAME` prints classes, expected layout, licence and citation."])
+    return "\n".join([*lines, "", "`seg datasets show NAME` prints classes, expected layout, license and citation."])
 
 
 def _num_classes(entry: DatasetEntry) -> str:
@@ -72,7 +72,7 @@ def _details(name: str) -> str:
             metadata = resolve_metadata(entry.label_set)
             for title, text in (
                 ("source", metadata.source),
-                ("licence", metadata.licence),
+                ("license", metadata.license),
                 ("cite", metadata.citation),
             ):
                 if text:
@@ -97,7 +97,7 @@ def _details(name: str) -> str:
 DATASETS_COMMAND = Command(
     configure=_configure,
     run=_run,
-    description="Lists the data sets of the installed packages; `show NAME` describes one.",
+    description="Lists the datasets of the installed packages; `show NAME` describes one.",
     epilog=(
         "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
         "  seg datasets fake Cityscapes /tmp/cityscapes"

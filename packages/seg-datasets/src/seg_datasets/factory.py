@@ -1,4 +1,4 @@
-"""Data sets by name: those of every installed package, built with the arguments they share."""
+"""Datasets by name: those of every installed package, built with the arguments they share."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ DATASETS.add_table("seg-datasets", catalog.DATASETS)
 
 
 def list_datasets() -> list[str]:
-    """Returns the names of all data sets of the installed packages, sorted; none of them is imported."""
+    """Returns the names of all datasets of the installed packages, sorted; none of them is imported."""
     return DATASETS.names()
 
 
@@ -27,25 +27,25 @@ def get_dataset(
     transforms: Any = None,
     **options: Any,
 ) -> Any:
-    """Returns the data set `name`: a torch `Dataset` of (image, mask) pairs with `.metadata` and `.split`.
+    """Returns the dataset `name`: a torch `Dataset` of (image, mask) pairs with `.metadata` and `.split`.
 
     Args:
         name: a name from `list_datasets()`.
-        root: the data set's folder; None for data sets that need no files.
-        split: `"train"`, `"val"`, `"test"`, or one of the data set's own.
+        root: the dataset's folder; None for datasets that need no files.
+        split: `"train"`, `"val"`, `"test"`, or one of the dataset's own.
         transforms: called as `transforms(image, mask)`, with image uint8 (3, H, W) and mask (H, W); its result is the
             sample.
-        **options: the data set's own options, as in `get_dataset("FolderDataset", root, metadata="mine.toml")`.
+        **options: the dataset's own options, as in `get_dataset("FolderDataset", root, metadata="mine.toml")`.
 
     Raises:
-        UnknownNameError: if there is no such data set; the message names the nearest ones.
-        InvalidArgumentError: if the data set needs a root and none is given, or does not know the split or an option.
+        UnknownNameError: if there is no such dataset; the message names the nearest ones.
+        InvalidArgumentError: if the dataset needs a root and none is given, or does not know the split or an option.
         DatasetNotFoundError: if the files are not where they are expected.
     """
     entry = DATASETS.entry(name)
     if root is None and isinstance(entry, DatasetEntry) and entry.needs_root:
         raise InvalidArgumentError(
-            f"data set {name!r} reads files: root must be its folder, got None; `seg datasets show {name}` prints the "
+            f"dataset {name!r} reads files: root must be its folder, got None; `seg datasets show {name}` prints the "
             "layout expected there"
         )
     dataset_class = DATASETS.get(name)
@@ -53,5 +53,5 @@ def get_dataset(
         inspect.signature(dataset_class).bind(root=root, split=split, transforms=transforms, **options)
     except TypeError as error:
         known = list(inspect.signature(dataset_class).parameters)
-        raise InvalidArgumentError(f"data set {name!r}: {error}; its options are {', '.join(known)}") from error
+        raise InvalidArgumentError(f"dataset {name!r}: {error}; its options are {', '.join(known)}") from error
     return dataset_class(root=root, split=split, transforms=transforms, **options)

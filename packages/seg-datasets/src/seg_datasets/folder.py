@@ -1,4 +1,4 @@
-"""Anyone's own data: pictures and index masks in folders."""
+"""Anyone's own data: images and index masks in folders."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ root/                               root/
   train/masks/a.png                   masks/a.png
   val/images/, val/masks/           of which a seeded fraction is val, the rest train
   test/images/, test/masks/ (masks optional)
-pictures: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
+images: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
 """
 
 
@@ -42,7 +42,7 @@ _REMEDY = "correct the mask or the labels of metadata, or translate the ids with
 
 
 class FolderDataset(PairedDataset):
-    """Pictures and index masks from folders, paired by name.
+    """Images and index masks from folders, paired by name.
 
     With `root/train/images` (or `val`, `test`) every split is read from its own folders. Otherwise the files of
     `root/images` and `root/masks` are divided: `val_fraction` of them are val, the rest train. Which file falls where
@@ -65,19 +65,19 @@ class FolderDataset(PairedDataset):
         label_map: raw ids of the masks -> train ids, for masks that hold other ids: a `LabelMap`, or a table as a
             config writes it, in which `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids
             that it does not list are an error.
-        missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
+        missing: what becomes of an image or mask without its partner: `"error"`, or `"skip"` with a warning.
         orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says, as viewers do, and warns of each that
             has a mask, since masks have no such tag; `"stored"` takes the pixels as they lie in the file, for masks
             that were made that way. A mask with such a tag is an error.
         max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
 
     Attributes:
-        metadata: names and colours of the classes.
+        metadata: names and colors of the classes.
         split: as given.
 
     Raises:
         InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
-        DatasetNotFoundError: if the files are not there, or a picture or mask lacks its partner.
+        DatasetNotFoundError: if the files are not there, or an image or mask lacks its partner.
         CorruptFileError: when a sample is read, if a file is damaged, too large, or of a kind that is not read, or
             image and mask differ in size.
         LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
@@ -120,9 +120,9 @@ def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing:
     without_masks = split == "test" and has_split_folders and not masks
     if not images or not (masks or without_masks):
         raise DatasetNotFoundError(
-            f"FolderDataset {split}: found {describe_folder(folder / 'images', IMAGE_SUFFIXES, 'pictures')}; "
+            f"FolderDataset {split}: found {describe_folder(folder / 'images', IMAGE_SUFFIXES, 'images')}; "
             f"{describe_folder(folder / 'masks', MASK_SUFFIXES, 'masks')}. Expected {root}/{split}/images and "
-            f"{root}/{split}/masks, or {root}/images and {root}/masks, with pictures ({_kinds(IMAGE_SUFFIXES)}) and "
+            f"{root}/{split}/masks, or {root}/images and {root}/masks, with images ({_kinds(IMAGE_SUFFIXES)}) and "
             f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) of the same names"
         )
     where = f"FolderDataset {split} in {folder}"
@@ -133,12 +133,12 @@ def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing:
 def _part(pairs: list[Pair], root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
     if split == "test":
         raise DatasetNotFoundError(
-            f"{root} has no test split: {root}/images is divided into train and val; put test pictures into "
+            f"{root} has no test split: {root}/images is divided into train and val; put test images into "
             f"{root}/test/images and the others into {root}/train and {root}/val"
         )
     if len(pairs) < 2:
         raise DatasetNotFoundError(
-            f"{root}/images holds one picture, which cannot be divided into train and val; add more"
+            f"{root}/images holds one image, which cannot be divided into train and val; add more"
         )
 
     # ranked by a hash of the name: independent of numpy's and Python's generators, and stable when files are added

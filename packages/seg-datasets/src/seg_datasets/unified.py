@@ -1,4 +1,4 @@
-"""Several data sets of like nature as one, under one label set.
+"""Several datasets of like nature as one, under one label set.
 
 Which class becomes which is data, not code: the conversions of seg_core, such as those to `Street` (Cityscapes,
 BDD100K, Mapillary Vistas) and `Aerial` (LoveDA, Potsdam, Vaihingen). `seg_core.list_conversions("Street")` tells what
@@ -26,7 +26,7 @@ LAYOUT = "what each of the members expects in its own root"
 
 
 class Unified(Dataset[Any]):
-    """The samples of several data sets, one after the other, with the classes of one label set.
+    """The samples of several datasets, one after the other, with the classes of one label set.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignored value.
     Classes that have no counterpart there are ignored.
@@ -36,13 +36,13 @@ class Unified(Dataset[Any]):
         split: `"train"`, `"val"`, `"test"`, or what the members have besides; each reads its own.
         transforms: called as `transforms(image, mask)`; its result is the sample.
         label_set: name of the label set, as `"Street"` or `"Aerial"`.
-        members: data sets, or tables of what `get_dataset` takes, as in
+        members: datasets, or tables of what `get_dataset` takes, as in
             `{"name": "BDD100K", "root": "data/bdd100k", "missing": "error"}`; a table may name a split of its own.
 
     Attributes:
-        metadata: names and colours of the classes of `label_set`.
+        metadata: names and colors of the classes of `label_set`.
         split: as given.
-        members: the data sets.
+        members: the datasets.
 
     Raises:
         InvalidArgumentError: if there are no members, a table lacks the name, or a member has no metadata.
@@ -63,7 +63,7 @@ class Unified(Dataset[Any]):
     ) -> None:
         if isinstance(members, Mapping | str) or not members:
             raise InvalidArgumentError(
-                'members must be a list of data sets or of tables such as {"name": "BDD100K", "root": "data/bdd100k"}, '
+                'members must be a list of datasets or of tables such as {"name": "BDD100K", "root": "data/bdd100k"}, '
                 f"got {members!r}"
             )
         self.metadata = resolve_metadata(label_set)
@@ -92,7 +92,7 @@ class Unified(Dataset[Any]):
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of picture and mask of sample `index`."""
+        """Returns the paths of image and mask of sample `index`."""
         member, place = self._find(index)
         return tuple(self.members[member].file_names(place))
 
@@ -100,7 +100,7 @@ class Unified(Dataset[Any]):
         """Returns which member a sample belongs to, and its index there."""
         length = len(self)
         if not -length <= index < length:
-            raise IndexError(f"index {index} is out of range for {length} pictures")
+            raise IndexError(f"index {index} is out of range for {length} images")
         index %= length
         member = bisect.bisect_right(self._ends, index)
         return member, index - (self._ends[member - 1] if member else 0)
@@ -109,16 +109,16 @@ class Unified(Dataset[Any]):
 def unify(
     label_set: str | DatasetMetadata, datasets: Sequence[Any], transforms: Callable[..., Any] | None = None
 ) -> Unified:
-    """Returns data sets joined under one label set, see `Unified`.
+    """Returns datasets joined under one label set, see `Unified`.
 
     Args:
         label_set: name of the label set, as `"Street"` or `"Aerial"`.
-        datasets: the data sets; their own transforms, if any, come before.
+        datasets: the datasets; their own transforms, if any, come before.
         transforms: called as `transforms(image, mask)`; its result is the sample.
 
     Raises:
-        InvalidArgumentError: if there are no data sets, or one has no metadata.
-        UnknownNameError: if there is no such label set, or a data set's classes cannot be converted to it.
+        InvalidArgumentError: if there are no datasets, or one has no metadata.
+        UnknownNameError: if there is no such label set, or a dataset's classes cannot be converted to it.
     """
     split = getattr(datasets[0], "split", "train") if datasets else "train"
     return Unified(None, split, transforms, label_set=label_set, members=datasets)
@@ -129,7 +129,7 @@ def _opened(member: Any, root: str | os.PathLike[str] | None, split: str) -> Any
         options = dict(member)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise InvalidArgumentError(f"each of members needs the name of a data set, got {dict(member)!r}")
+            raise InvalidArgumentError(f"each of members needs the name of a dataset, got {dict(member)!r}")
         own = options.pop("root", None)
         if root is not None and own is not None:
             own = Path(root) / own

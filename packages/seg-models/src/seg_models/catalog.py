@@ -67,7 +67,7 @@ def _network(
     return rows
 
 
-# of networks on a ResNet; files trained on crops of 769x769 have a form of their own
+# of networks on a ResNet; files trained on crops of 769x769 have a variant of their own
 _MMSEGMENTATION = ("mmsegmentation", "mmsegmentation_769")
 
 MODELS: dict[str, ModelEntry] = {
@@ -77,7 +77,7 @@ MODELS: dict[str, ModelEntry] = {
         family="ENet",
         params=366_148,
         macs=4_159_045_632,
-        forms=("paper", "pixseg"),
+        variants=("paper", "pixseg"),
     ),
     **_network(
         "fcn",
@@ -87,23 +87,23 @@ MODELS: dict[str, ModelEntry] = {
             "resnet18": {
                 "params": 11_769_301,
                 "macs": 101_113_135_104,
-                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", *_MMSEGMENTATION),
             },
             "resnet34": (21_877_461, 185_670_303_744),
             "resnet50": {
                 "params": 32_957_013,
                 "macs": 276_735_983_616,
-                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", *_MMSEGMENTATION),
             },
             "resnet101": {
                 "params": 51_949_141,
                 "macs": 431_891_677_184,
-                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", *_MMSEGMENTATION),
             },
-            "vgg16": {"params": 134_362_751, "macs": 221_670_014_976, "min_size": 32, "forms": ("paper", "pixseg")},
+            "vgg16": {"params": 134_362_751, "macs": 221_670_014_976, "min_size": 32, "variants": ("paper", "pixseg")},
         },
         outputs=("out", "aux"),
-        forms=("paper", "torchvision", "pixseg"),
+        variants=("paper", "torchvision", "pixseg"),
     ),
     **_network(
         "deeplabv3",
@@ -113,31 +113,31 @@ MODELS: dict[str, ModelEntry] = {
             "resnet18": {
                 "params": 15_313_749,
                 "macs": 129_052_573_696,
-                "forms": ("paper", "torchvision", "pixseg", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", "pixseg", *_MMSEGMENTATION),
             },
             "resnet50": {
                 "params": 39_048_533,
                 "macs": 322_326_495_232,
-                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", *_MMSEGMENTATION),
             },
             "resnet101": {
                 "params": 58_040_661,
                 "macs": 477_482_188_800,
-                "forms": ("paper", "torchvision", *_MMSEGMENTATION),
+                "variants": ("paper", "torchvision", *_MMSEGMENTATION),
             },
             "mobilenet_v3_large": (10_435_141, 18_442_223_488),
         },
         outputs=("out", "aux"),
-        forms=("paper", "torchvision"),
+        variants=("paper", "torchvision"),
     ),
     **_network(
         "deeplabv3plus",
         "DeepLabV3+",
         "atrous spatial pyramid pooling and a decoder",
         {
-            "resnet18": {"params": 16_608_181, "macs": 82_577_588_224, "forms": ("paper", *_MMSEGMENTATION)},
-            "resnet50": {"params": 40_352_181, "macs": 138_446_110_720, "forms": ("paper", *_MMSEGMENTATION)},
-            "resnet101": {"params": 59_344_309, "macs": 177_235_034_112, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet18": {"params": 16_608_181, "macs": 82_577_588_224, "variants": ("paper", *_MMSEGMENTATION)},
+            "resnet50": {"params": 40_352_181, "macs": 138_446_110_720, "variants": ("paper", *_MMSEGMENTATION)},
+            "resnet101": {"params": 59_344_309, "macs": 177_235_034_112, "variants": ("paper", *_MMSEGMENTATION)},
             "mobilenet_v3_large": (4_720_373, 11_481_382_784),
             "xception": {"backbone": "xception65", "params": 41_055_413, "macs": 102_568_116_224},
         },
@@ -151,20 +151,20 @@ MODELS: dict[str, ModelEntry] = {
             "mobilenet_v3_large": {
                 "params": 3_221_538,
                 "macs": 3_947_700_096,
-                "forms": ("paper", "torchvision", "mmsegmentation"),
+                "variants": ("paper", "torchvision", "mmsegmentation"),
             },
             "mobilenet_v3_small": {
                 "params": 1_077_954,
                 "macs": 1_268_932_608,
-                "forms": ("paper", "torchvision", "mmsegmentation"),
+                "variants": ("paper", "torchvision", "mmsegmentation"),
             },
             "resnet18": {
                 "params": 11_313_258,
                 "macs": 32_013_090_816,
-                "forms": ("paper", "torchvision", "pixseg"),
+                "variants": ("paper", "torchvision", "pixseg"),
             },
         },
-        forms=("paper", "torchvision"),
+        variants=("paper", "torchvision"),
     ),
     **_network(
         "pspnet",
@@ -174,14 +174,14 @@ MODELS: dict[str, ModelEntry] = {
             "resnet18": {
                 "params": 12_622_293,
                 "macs": 105_948_250_112,
-                "forms": ("paper", *_MMSEGMENTATION, "mmsegmentation_plain", "mmsegmentation_plain_769"),
+                "variants": ("paper", *_MMSEGMENTATION, "mmsegmentation_plain", "mmsegmentation_plain_769"),
             },
             "resnet50": {
                 "params": 46_592_597,
                 "macs": 354_097_823_744,
-                "forms": ("paper", "pixseg", "pixseg_20250222", "pixseg_20250304", *_MMSEGMENTATION),
+                "variants": ("paper", "pixseg", "pixseg_20250222", "pixseg_20250304", *_MMSEGMENTATION),
             },
-            "resnet101": {"params": 65_584_725, "macs": 509_253_517_312, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet101": {"params": 65_584_725, "macs": 509_253_517_312, "variants": ("paper", *_MMSEGMENTATION)},
         },
         outputs=("out", "aux"),
     ),
@@ -190,12 +190,16 @@ MODELS: dict[str, ModelEntry] = {
         "UPerNet",
         "feature pyramid with pyramid pooling",
         {
-            "resnet18": {"params": 40_789_077, "macs": 437_940_387_840, "forms": ("paper", "pixseg", "mmsegmentation")},
-            "resnet50": {"params": 64_032_341, "macs": 470_997_270_528, "forms": ("paper", *_MMSEGMENTATION)},
+            "resnet18": {
+                "params": 40_789_077,
+                "macs": 437_940_387_840,
+                "variants": ("paper", "pixseg", "mmsegmentation"),
+            },
+            "resnet50": {"params": 64_032_341, "macs": 470_997_270_528, "variants": ("paper", *_MMSEGMENTATION)},
             "resnet101": {
                 "params": 83_024_469,
                 "macs": 509_786_193_920,
-                "forms": ("paper", "pixseg", *_MMSEGMENTATION),
+                "variants": ("paper", "pixseg", *_MMSEGMENTATION),
             },
         },
         outputs=("out", "aux"),
@@ -208,14 +212,14 @@ MODELS: dict[str, ModelEntry] = {
             "resnet18": {
                 "params": 12_894_293,
                 "macs": 25_932_038_144,
-                "forms": ("paper", "pixseg", "pixseg_20250304", "mmsegmentation"),
+                "variants": ("paper", "pixseg", "pixseg_20250304", "mmsegmentation"),
             },
             "resnet50": {
                 "params": 28_076_629,
                 "macs": 52_406_681_600,
-                "forms": ("paper", "pixseg", "mmsegmentation"),
+                "variants": ("paper", "pixseg", "mmsegmentation"),
             },
-            "xception": {"params": 25_034_557, "macs": 56_992_923_648, "forms": ("paper", "pixseg")},
+            "xception": {"params": 25_034_557, "macs": 56_992_923_648, "variants": ("paper", "pixseg")},
         },
         outputs=("out", "aux", "aux_16x"),
     ),
@@ -224,9 +228,9 @@ MODELS: dict[str, ModelEntry] = {
         "SFNet",
         "feature pyramid aligned by semantic flow",
         {
-            "resnet18": {"params": 12_721_493, "macs": 45_786_726_400, "forms": ("paper", "pixseg")},
+            "resnet18": {"params": 12_721_493, "macs": 45_786_726_400, "variants": ("paper", "pixseg")},
             "resnet50": (31_201_877, 151_705_878_528),
-            "resnet101": {"params": 50_194_005, "macs": 190_494_801_920, "forms": ("paper", "pixseg")},
+            "resnet101": {"params": 50_194_005, "macs": 190_494_801_920, "variants": ("paper", "pixseg")},
         },
         outputs=("out", "aux", "aux_8x", "aux_16x"),
     ),
@@ -238,10 +242,10 @@ MODELS: dict[str, ModelEntry] = {
             "resnet18": {
                 "params": 11_931_641,
                 "macs": 29_532_356_608,
-                "forms": ("paper", "pixseg", "pixseg_fam_pooling"),
+                "variants": ("paper", "pixseg", "pixseg_fam_pooling"),
             },
             "resnet50": (27_983_737, 86_044_180_480),
-            "resnet101": {"params": 46_975_865, "macs": 124_833_103_872, "forms": ("paper", "pixseg")},
+            "resnet101": {"params": 46_975_865, "macs": 124_833_103_872, "variants": ("paper", "pixseg")},
         },
         outputs=("out", "aux"),
     ),
@@ -252,7 +256,7 @@ MODELS: dict[str, ModelEntry] = {
         params=1_138_053,
         macs=1_679_663_104,
         outputs=("out", "aux", "aux_32x"),
-        forms=("paper", "mmsegmentation"),
+        variants=("paper", "mmsegmentation"),
     ),
     "bisenetv2": ModelEntry(
         "seg_models.networks.bisenetv2:bisenetv2",
@@ -269,7 +273,7 @@ MODELS: dict[str, ModelEntry] = {
         params=8_275_616,
         macs=16_867_328_000,
         outputs=("out", "aux", "aux_16x", "boundary"),
-        forms=("paper", "mmsegmentation"),
+        variants=("paper", "mmsegmentation"),
     ),
     "stdc2": ModelEntry(
         "seg_models.networks.stdc:stdc2",
@@ -278,7 +282,7 @@ MODELS: dict[str, ModelEntry] = {
         params=12_306_080,
         macs=23_460_773_888,
         outputs=("out", "aux", "aux_16x", "boundary"),
-        forms=("paper", "mmsegmentation"),
+        variants=("paper", "mmsegmentation"),
     ),
     "ddrnet23_slim": ModelEntry(
         "seg_models.networks.ddrnet:ddrnet23_slim",
@@ -324,13 +328,13 @@ MODELS: dict[str, ModelEntry] = {
             "b4": {"backbone": "mit_b4", "params": 64_009_173, "macs": 204_867_108_864},
             "b5": {"backbone": "mit_b5", "params": 84_609_493, "macs": 240_041_066_496},
         },
-        forms=("paper", "mmsegmentation"),
+        variants=("paper", "mmsegmentation"),
         min_size=29,
     ),
     **_network(
         "unet",
         "U-Net",
-        "decoder with skips to the picture's size",
+        "decoder with skips to the image's size",
         {"resnet34": (24_439_269, 64_021_856_256), "efficientnet_b0": (5_837_601, 24_564_158_976)},
     ),
     **_network(
@@ -354,11 +358,11 @@ for _model, (_enum, _members, _default) in WEIGHTS.items():
 PREDICTORS: dict[str, Entry] = {
     "augmented": Entry("seg_models.inference.augmented:predict_tta", "the mean over scales, flips and turns"),
     "labels": Entry("seg_models.inference.whole:predict_labels", "labels alone, without logits of full size"),
-    "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping windows, for large pictures"),
-    "whole": Entry("seg_models.inference.whole:predict_whole", "each picture in one pass"),
+    "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping windows, for large images"),
+    "whole": Entry("seg_models.inference.whole:predict_whole", "each image in one pass"),
 }
 
 COMMANDS: dict[str, Entry] = {
     "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
-    "predict": Entry("seg_models.commands.predict:PREDICT", "predict label maps of pictures"),
+    "predict": Entry("seg_models.commands.predict:PREDICT", "predict label maps of images"),
 }

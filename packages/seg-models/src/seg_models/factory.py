@@ -55,7 +55,7 @@ def get_model(name: str, **options: Any) -> "nn.Module":
     Args:
         name: one of `list_models()`; or a network's own name with `backbone`, as `"upernet"`.
         options: the builder's arguments: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`,
-            `form` and those of the network; see the builder's documentation.
+            `variant` and those of the network; see the builder's documentation.
 
     Raises:
         UnknownNameError: if there is no such model.
@@ -166,7 +166,7 @@ def get_backbone(
             None for fresh parameters.
         progress: whether a download shows a bar.
         in_channels: channels of the images. For other than 3 the weights' first convolution is inflated: one channel
-            takes the sum over the colours, n channels the colours in turn, times 3 / n.
+            takes the sum over the colors, n channels the colors in turn, times 3 / n.
         output_stride: pixels per feature of the last stages: 8, 16 or 32; strides beyond it become dilation.
         options: of this backbone, as `stem="deep"` for ResNets.
 

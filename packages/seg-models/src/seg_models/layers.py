@@ -79,7 +79,7 @@ class SeparableConv(nn.Sequential):
 
 
 class PooledBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm for features pooled to one pixel: with a batch of one it normalises with its running statistics.
+    """Batch norm for features pooled to one pixel: with a batch of one it normalizes with its running statistics.
 
     A single value per channel has no variance to train with. Any other batch, size and mode is `nn.BatchNorm2d`.
     """
@@ -114,7 +114,7 @@ class FCNHead(nn.Sequential):
 class PyramidPooling(nn.ModuleList):
     """The branches of PSPNet's pyramid (its figure 3): means of regions, reduced by a 1x1 convolution.
 
-    With a batch of one in train mode, the branch whose map is 1x1 normalises with its running statistics.
+    With a batch of one in train mode, the branch whose map is 1x1 normalizes with its running statistics.
 
     Args:
         in_channels: of the features.
@@ -182,7 +182,7 @@ def resize(features: Tensor, like: Tensor, mode: str = "bilinear", align_corners
         features: float (N, C, h, w).
         like: (N, any, H, W).
         mode: `"bilinear"` or `"nearest"`.
-        align_corners: whether the corners' centres stay; for bilinear.
+        align_corners: whether the corners' centers stay; for bilinear.
     """
     if mode == "nearest":
         return F.interpolate(features, size=like.shape[-2:], mode=mode)
@@ -193,7 +193,7 @@ class PReLU(nn.PReLU):
     """PReLU with a slope per channel: `max(x, 0) + slope * min(x, 0)`, quicker to train on a CPU than `torch.nn.PReLU`.
 
     torch's CPU kernels for a slope per channel are slow, above all backward: half of a training step of ENet. A few
-    vectorised passes over the whole tensor take a third of that. Elsewhere (inference, other devices, compiled or
+    vectorized passes over the whole tensor take a third of that. Elsewhere (inference, other devices, compiled or
     exported programs) this is `torch.nn.PReLU`.
     """
 

@@ -1,6 +1,6 @@
 """The published weights, as data: which files there are for which model. No torch here.
 
-One row a file stands in `published.json`; what follows from a row's data set and origin is added here.
+One row a file stands in `published.json`; what follows from a row's dataset and origin is added here.
 """
 
 import json
@@ -19,13 +19,13 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # "time" in seconds and "memory" in bytes beyond the network's own, without auxiliary heads
-_MEASURED = "one 3x512x1024 picture, no auxiliary heads, float32, two cores of an AMD EPYC"
+_MEASURED = "one 3x512x1024 image, no auxiliary heads, float32, two cores of an AMD EPYC"
 
 # mmsegmentation's files since its version 1 hold objects of mmengine besides the tensors
 _AFTER_2022 = re.compile(r"openmmlab\.com/.*_202[3-9]\d{4}_")
 _PICKLED = "the file likely holds pickled objects, and is then read where SEG_OLD_CHECKPOINTS=1 consents"
 
-# data set -> label set, name of the member, size of the pictures, how it was scored
+# dataset -> label set, name of the member, size of the images, how it was scored
 _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     "ADE20K": ("ADE20K", "ADE20K", {"shorter_side": 512}, "val, shorter side 512"),
     "COCO with VOC labels": (
@@ -36,9 +36,9 @@ _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     ),
     "COCO-Stuff 10k": ("COCOStuff", "COCO_STUFF_10K", {"shorter_side": 512}, "test, shorter side 512"),
     "COCO-Stuff 164k": ("COCOStuff", "COCO_STUFF", {"shorter_side": 512}, "val, shorter side 512"),
-    "Cityscapes": ("CityscapesClass", "CITYSCAPES", {}, "val, pictures as they are"),
-    "Cityscapes with background": ("CityscapesBackground", "CITYSCAPES", {}, "val, pictures as they are"),
-    "LoveDA": ("LoveDA", "LOVEDA", {}, "val, pictures as they are"),
+    "Cityscapes": ("CityscapesClass", "CITYSCAPES", {}, "val, images as they are"),
+    "Cityscapes with background": ("CityscapesBackground", "CITYSCAPES", {}, "val, images as they are"),
+    "LoveDA": ("LoveDA", "LOVEDA", {}, "val, images as they are"),
     "Mapillary Vistas v1.2": ("MapillaryVistas_v1.2", "MAPILLARY_VISTAS", {}, "val"),
     "Pascal Context": ("PascalContext60", "PASCAL_CONTEXT_60", {}, "val, longer side 520"),
     "Pascal Context 59": ("PascalContext", "PASCAL_CONTEXT", {}, "val, longer side 520"),
@@ -49,7 +49,7 @@ _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     "Vaihingen": ("Vaihingen", "VAIHINGEN", {}, "val tiles of 512x512"),
     "iSAID": ("iSAID", "ISAID", {}, "val tiles of 896x896"),
 }
-# origin -> where it is said, licence of the code and the files
+# origin -> where it is said, license of the code and the files
 _ORIGINS = {
     "mmsegmentation": (
         "https://github.com/open-mmlab/mmsegmentation/blob/v1.2.2/docs/en/model_zoo.md",
@@ -101,7 +101,7 @@ def _enum_name(model: str) -> str:
 
 def _entry(row: Mapping[str, Any]) -> WeightsEntry:
     label_set, _, resize, how = _DATA[row["data"]]
-    source, licence = _ORIGINS[row["origin"].partition("_")[0]]
+    source, terms = _ORIGINS[row["origin"].partition("_")[0]]
     window = f", windows of {row['window']}x{row['window']}" if "window" in row else ""
     metrics = {key: row[key] for key in ("miou", "miou_tta", "acc") if key in row}
     tta = "; miou_tta with several scales and flips" if "miou_tta" in row else ""
@@ -114,8 +114,8 @@ def _entry(row: Mapping[str, Any]) -> WeightsEntry:
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
         resize=resize,
-        form=row["form"],
-        dialect=row["origin"].partition("_")[0],
+        variant=row["variant"],
+        key_rules=row["origin"].partition("_")[0],
         aux=row["aux"],
         meta={
             "data": row["data"],
@@ -127,14 +127,14 @@ def _entry(row: Mapping[str, Any]) -> WeightsEntry:
             "metrics": metrics,
             "protocol": protocol if metrics else "no score published",
             "source": source,
-            "licence": licence,
+            "license": terms,
             **({"note": _PICKLED} if _AFTER_2022.search(row["url"]) else {}),
         },
     )
 
 
 def _members(rows: list[dict[str, Any]]) -> dict[str, WeightsEntry]:
-    """Member -> entry: named after the data set, and where there are several for one after the origin too."""
+    """Member -> entry: named after the dataset, and where there are several for one after the origin too."""
     plain = [_DATA[row["data"]][1] for row in rows]
     return {
         name if plain.count(name) == 1 else f"{name}_{row['origin'].upper()}": _entry(row)

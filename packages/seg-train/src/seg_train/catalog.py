@@ -1,8 +1,8 @@
-"""What seg-train brings, by name: losses, optimizers, LR schedules, loggers and the command. No torch in here."""
+"""What seg-train brings, by name: losses, optimizers, LR schedulers, loggers and the command. No torch in here."""
 
 from seg_core.catalog import Entry
 
-__all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULES"]
+__all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULERS"]
 
 LOSSES = {
     "BoundaryLoss": Entry(
@@ -14,7 +14,7 @@ LOSSES = {
     ),
     "DetailLoss": Entry("seg_train.losses.boundary:DetailLoss", "cross entropy and Dice on details, as in STDC"),
     "DiceLoss": Entry(
-        "seg_train.losses.dice:DiceLoss", "overlap of predicted and true areas, per class or generalised"
+        "seg_train.losses.dice:DiceLoss", "overlap of predicted and true areas, per class or generalized"
     ),
     "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that pays less for pixels that are easy"),
     "FocalTverskyLoss": Entry(
@@ -53,7 +53,7 @@ OPTIMIZERS = {
     "Padam": Entry("seg_train.optim.padam:Padam", "Adam with a part of its denominator; learns at SGD's rates"),
 }
 
-SCHEDULES = {
+SCHEDULERS = {
     **{
         name: Entry(f"torch.optim.lr_scheduler:{name}", "torch.optim.lr_scheduler")
         for name in (
@@ -72,19 +72,19 @@ SCHEDULES = {
         )
     },
     # torch's too, in a form that a config can hold
-    "ChainedScheduler": Entry("seg_train.optim.schedulers:ChainedScheduler", "schedules whose factors multiply"),
+    "ChainedScheduler": Entry("seg_train.optim.schedulers:ChainedScheduler", "schedulers whose factors multiply"),
     "ReduceLROnPlateau": Entry("seg_train.optim.schedulers:ReduceLROnPlateau", "lower when a score no longer improves"),
-    "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one schedule after the other"),
+    "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one scheduler after the other"),
 }
 
 LOGGERS = {
-    "tensorboard": Entry("seg_train.loggers.tensorboard:TensorBoardLogger", "scalars, pictures, hparams"),
+    "tensorboard": Entry("seg_train.loggers.tensorboard:TensorBoardLogger", "scalars, images, hparams"),
     "wandb": Entry("seg_train.loggers.wandb:WandbLogger", "Weights & Biases, online or offline"),
     "local": Entry("seg_train.loggers.local:LocalLogger", "files in the run folder: metrics, plots, snapshots"),
 }
 
 COMMANDS = {
     "config": Entry("seg_train.commands.config:CONFIG", "begin, show and check configs"),
-    "eval": Entry("seg_train.commands.eval:EVAL", "score a model on a data set"),
+    "eval": Entry("seg_train.commands.eval:EVAL", "score a model on a dataset"),
     "train": Entry("seg_train.commands.train:TRAIN", "train a network from a config"),
 }

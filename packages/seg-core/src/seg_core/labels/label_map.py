@@ -151,7 +151,7 @@ class LabelMap:
         return LabelMap(mapping, ignore_index=other._ignore_index, unlisted=self._unlisted)
 
     def inverse(self, ignored_as: int | None = None) -> "LabelMap":
-        """Returns the map from train ids back to raw ids, as for writing results in a data set's own ids.
+        """Returns the map from train ids back to raw ids, as for writing results in a dataset's own ids.
 
         Args:
             ignored_as: raw id that ignored pixels get; by default the lowest raw id that this map ignores, or

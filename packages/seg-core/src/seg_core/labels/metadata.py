@@ -1,4 +1,4 @@
-"""What the ids of a data set mean: names, colours, the ignored value.
+"""What the ids of a dataset mean: names, colors, the ignored value.
 
 The known label sets are plain JSON files in the folder `label_sets`, one file per set, with the fields of `to_dict`.
 """
@@ -30,19 +30,19 @@ _LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """Names and colours of the classes of a data set. Class id i is `labels[i]`, drawn in `colors[i]`.
+    """Names and colors of the classes of a dataset. Class id i is `labels[i]`, drawn in `colors[i]`.
 
     Attributes:
         name: name of the label set.
         labels: class names in the order of their ids, all different.
         colors: one (red, green, blue), each 0 to 255, per class; `default_palette` where left out.
         ignore_index: value of the pixels without a class, 0 to 65535, not a class id.
-        ignore_color: colour of those pixels.
-        licence: under what terms the data may be used.
+        ignore_color: color of those pixels.
+        license: under what terms the data may be used.
         citation: what to cite.
         source: where the data come from.
         left_right_pairs: pairs of class ids that stand for the left and the right of one thing, such as arms: in a
-            mirrored picture they are exchanged.
+            mirrored image they are exchanged.
 
     Raises:
         InvalidArgumentError: if a value is outside of what is allowed above.
@@ -53,13 +53,13 @@ class DatasetMetadata:
     colors: tuple[tuple[int, int, int], ...] = ()
     ignore_index: int = 255
     ignore_color: tuple[int, int, int] = (0, 0, 0)
-    licence: str = ""
+    license: str = ""
     citation: str = ""
     source: str = ""
     left_right_pairs: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for key in ("name", "licence", "citation", "source"):
+        for key in ("name", "license", "citation", "source"):
             value = getattr(self, key)
             if not isinstance(value, str):
                 raise InvalidArgumentError(f"{key} must be a text, got {value!r}")
@@ -128,7 +128,7 @@ def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | Datas
     Args:
         source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
             `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned as they are. A file or
-            mapping may leave out the name (a file then lends its own) and the colours (see `default_palette`).
+            mapping may leave out the name (a file then lends its own) and the colors (see `default_palette`).
 
     Raises:
         UnknownNameError: if no label set has that name; the message names the nearest ones.
@@ -158,14 +158,14 @@ def list_label_sets() -> tuple[str, ...]:
 
 
 def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns one colour per class, all different, the first ones most. Palettes for fewer classes are its beginnings.
+    """Returns one color per class, all different, the first ones most. Palettes for fewer classes are its beginnings.
 
-    Each colour is the one of a coarse grid that lies farthest from those before it and from black, grey and white, by
+    Each color is the one of a coarse grid that lies farthest from those before it and from black, gray and white, by
     the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap measure of seen difference.
     """
     colors = list(_spread_colors()[:num_classes])
     taken = set(colors)
-    # nobody tells hundreds of colours apart; past the grid they only need to differ, as multiples of an odd number do
+    # nobody tells hundreds of colors apart; past the grid they only need to differ, as multiples of an odd number do
     codes = (step * 0x9E3779B1 & 0xFFFFFF for step in itertools.count(1))
     spare = ((code >> 16, code >> 8 & 255, code & 255) for code in codes)
     while len(colors) < num_classes:
@@ -203,7 +203,7 @@ def _spread_colors() -> tuple[tuple[int, int, int], ...]:
         return (2 + red) * (a[0] - b[0]) ** 2 + 4 * (a[1] - b[1]) ** 2 + (3 - red) * (a[2] - b[2]) ** 2
 
     grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
-    nearest_taken = {color: min(distance(color, (grey, grey, grey)) for grey in (0, 128, 255)) for color in grid}
+    nearest_taken = {color: min(distance(color, (gray, gray, gray)) for gray in (0, 128, 255)) for color in grid}
     colors = []
     while nearest_taken:
         best = max(nearest_taken, key=lambda color: nearest_taken[color])
@@ -281,7 +281,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, int, int], ...]:
     if len(colors) != count:
         raise InvalidArgumentError(
-            f"colors must hold one colour per class: {count} labels but {len(colors)} colors; leave colors out to "
+            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out to "
             "get a palette"
         )
     return tuple(_check_color(f"colors[{index}]", color) for index, color in enumerate(colors))

@@ -16,7 +16,7 @@ def argmax_labels(logits: Tensor) -> Tensor:
     """Returns the class with the largest logit, for each pixel; of equal ones the first, as `torch.argmax`.
 
     On a CPU it needs less than 1 MiB beside the result; logits in channels_last memory take torch's own reduction,
-    which is fast there, and 12 bytes for each pixel of one picture. A pixel with a NaN among its logits gets some
+    which is fast there, and 12 bytes for each pixel of one image. A pixel with a NaN among its logits gets some
     class; test for NaN before where it matters.
 
     Args:

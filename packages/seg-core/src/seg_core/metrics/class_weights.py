@@ -1,4 +1,4 @@
-"""How often each class occurs in a data set, and the weights that even it out in a loss."""
+"""How often each class occurs in a dataset, and the weights that even it out in a loss."""
 
 import inspect
 import numbers
@@ -23,9 +23,9 @@ class PixelCounts:
 
     Attributes:
         pixels: int64 (K,), pixels of each class.
-        image_pixels: int64 (K,), all pixels, ignored ones too, of the pictures that hold the class.
+        image_pixels: int64 (K,), all pixels, ignored ones too, of the images that hold the class.
         ignored: pixels without a class.
-        num_images: number of pictures.
+        num_images: number of images.
     """
 
     pixels: Tensor
@@ -40,14 +40,14 @@ def count_pixels(
     ignore_index: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> PixelCounts:
-    """Counts the pixels of each class in the masks of a data set, as the data set gives them.
+    """Counts the pixels of each class in the masks of a dataset, as the dataset gives them.
 
     Args:
         dataset: has a length, and gives `(image, mask)` for each index; masks are integer (H, W), class ids or
             `ignore_index`.
         num_classes: number of classes K; by default that of `dataset.metadata`.
         ignore_index: value of the pixels without a class; by default that of `dataset.metadata`, or 255.
-        progress: called with the number of pictures done and their total after each picture.
+        progress: called with the number of images done and their total after each image.
 
     Raises:
         InvalidArgumentError: if the number of classes is not known, or a sample has no mask.
@@ -56,7 +56,7 @@ def count_pixels(
     metadata = getattr(dataset, "metadata", None)
     if num_classes is None:
         if metadata is None:
-            raise InvalidArgumentError("num_classes must be given, since the data set has no metadata that tell it")
+            raise InvalidArgumentError("num_classes must be given, since the dataset has no metadata that tell it")
         num_classes = metadata.num_classes
     if ignore_index is None:
         ignore_index = 255 if metadata is None else metadata.ignore_index
@@ -90,7 +90,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
 
     - `"enet"`: 1 / ln(c + p), option `c=1.02` (A. Paszke et al., ENet, 2016, arXiv:1606.02147). A class that does not
       occur gets 1 / ln(c), the bound of the others.
-    - `"median_frequency"`: median(f) / f, with f the share of the class among all pixels of the pictures that hold it
+    - `"median_frequency"`: median(f) / f, with f the share of the class among all pixels of the images that hold it
       (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). Absent classes are left out of the median.
     - `"inverse"`: 1 / p (G. King, L. Zeng, Logistic regression in rare events data, 2001; "balanced" in scikit-learn).
     - `"inverse_sqrt"`: 1 / sqrt(p) (D. Mahajan et al., 2018, arXiv:1805.00932, there for drawing samples).
@@ -104,7 +104,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     Except under `"enet"`, a class that does not occur gets the largest weight of the others.
 
     Args:
-        source: a data set (see `count_pixels`, whose defaults hold), the result of `count_pixels`, or plain numbers of
+        source: a dataset (see `count_pixels`, whose defaults hold), the result of `count_pixels`, or plain numbers of
             pixels per class (not enough for `"median_frequency"`).
         scheme: name of the scheme.
         **options: of the scheme, as named above.
@@ -158,8 +158,8 @@ def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tenso
 def _median_frequency(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:
     if image_pixels is None:
         raise InvalidArgumentError(
-            "scheme 'median_frequency' needs the pixels of the pictures that hold each class, which plain counts do "
-            "not tell; give the data set or the result of count_pixels"
+            "scheme 'median_frequency' needs the pixels of the images that hold each class, which plain counts do "
+            "not tell; give the dataset or the result of count_pixels"
         )
     present = pixels > 0
     frequency = pixels[present] / image_pixels[present]

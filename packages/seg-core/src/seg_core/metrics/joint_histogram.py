@@ -15,8 +15,8 @@ __all__ = ["PairTable", "as_bytes", "count_bytes"]
 # Elements that an operation handles in the calling thread, and that stay in its cache. Larger operations wait for a
 # pool of threads each, which on a busy machine takes up to a hundred times longer than the counting.
 _STRIP = 32768
-# Neighbouring pixels mostly have the same values, and to add to one number time and again means to wait for it each
-# time. So neighbours are counted in copies of the table, one after the other, which are added up at the end.
+# Neighboring pixels mostly have the same values, and to add to one number time and again means to wait for it each
+# time. So neighbors are counted in copies of the table, one after the other, which are added up at the end.
 _COPIES = 8
 
 

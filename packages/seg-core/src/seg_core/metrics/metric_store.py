@@ -1,4 +1,4 @@
-"""Scores of a segmentation: one confusion matrix over the whole data set, and what follows from it."""
+"""Scores of a segmentation: one confusion matrix over the whole dataset, and what follows from it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[st
 
 
 class MetricStore:
-    """Collects label maps and measures over a data set and sums them up.
+    """Collects label maps and measures over a dataset and sums them up.
 
     Args:
         num_classes: number of classes K.
@@ -208,7 +208,7 @@ class MetricStore:
     def reduce(self) -> None:
         """Adds up the stores of all processes of `torch.distributed`; afterwards each process holds the total.
 
-        Every process must call it. Without an initialised process group it does nothing. Calls may be repeated and
+        Every process must call it. Without an initialized process group it does nothing. Calls may be repeated and
         results stored in between: each sample counts once.
 
         Raises:

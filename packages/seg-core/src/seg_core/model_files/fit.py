@@ -28,7 +28,7 @@ __all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_
 
 # what decides how a network is filled and not how it is built; a file that named weights would have them fetched
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
-_NOT_ARGUMENTS = (*_WEIGHTS_ARGUMENTS, "progress", "form")
+_NOT_ARGUMENTS = (*_WEIGHTS_ARGUMENTS, "progress", "variant")
 _SHOWN = 200  # characters of the arguments in messages
 
 
@@ -37,30 +37,30 @@ class _Recipe:
     """What decides the tensors of a network; equal for equal builders and arguments."""
 
     identity: int
-    form: str
+    variant: str
     key: bytes
     builder: Callable[..., nn.Module] = field(compare=False)
     arguments: Mapping[str, Any] = field(compare=False)
 
 
 def check_description(spec: "BuildSpec") -> None:
-    """Checks that a description names a form and arguments that its builder has; nothing is built.
+    """Checks that a description names a variant and arguments that its builder has; nothing is built.
 
     Raises:
         UnknownNameError: if no installed package brings the builder.
         InvalidArgumentError: if it does not.
     """
     entry, builder = MODELS.entry(spec.builder), MODELS.get(spec.builder)
-    if isinstance(entry, ModelEntry) and spec.form not in entry.forms:
+    if isinstance(entry, ModelEntry) and spec.variant not in entry.variants:
         raise InvalidArgumentError(
-            f"form = {spec.form!r}: model {spec.builder!r} has no such form.{nearest(spec.form, entry.forms)} Known: "
-            + ", ".join(entry.forms)
+            f"variant = {spec.variant!r}: model {spec.builder!r} has no such variant."
+            f"{nearest(spec.variant, entry.variants)} Known: " + ", ".join(entry.variants)
         )
     parameters = inspect.signature(builder).parameters
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = [name for name in parameters if name not in _NOT_ARGUMENTS]
     for name, value in spec.arguments.items():
-        if name == "form" or (name in _WEIGHTS_ARGUMENTS and value is not None):
+        if name == "variant" or (name in _WEIGHTS_ARGUMENTS and value is not None):
             raise InvalidArgumentError(f"arguments hold {name} = {value!r}, which a model file must not decide")
         if name not in parameters and not takes_all:
             raise InvalidArgumentError(
@@ -72,7 +72,7 @@ def check_description(spec: "BuildSpec") -> None:
         for p in parameters.values()
         if p.default is p.empty
         and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        and p.name not in {*spec.arguments, "form"}
+        and p.name not in {*spec.arguments, "variant"}
     ]
     if lacking:
         raise InvalidArgumentError(f"arguments lack {', '.join(lacking)}, which model {spec.builder!r} needs")
@@ -88,7 +88,7 @@ def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
             first.
     """
     builder = MODELS.get(spec.builder)
-    recipe = _Recipe(id(builder), spec.form, encode(plain(spec.arguments)), builder, spec.arguments)
+    recipe = _Recipe(id(builder), spec.variant, encode(plain(spec.arguments)), builder, spec.arguments)
     expected = _expected_tensors(recipe)
     built = f"as {spec.builder!r} is built with {_short(dict(spec.arguments))}"
     for name, (shape, kind) in expected.items():
@@ -110,7 +110,7 @@ def build(spec: "BuildSpec") -> nn.Module:
     Raises:
         InvalidArgumentError: if the builder cannot.
     """
-    return _build(MODELS.get(spec.builder), spec.form, spec.arguments)
+    return _build(MODELS.get(spec.builder), spec.variant, spec.arguments)
 
 
 @functools.lru_cache(maxsize=8)  # a run saves the same network again and again
@@ -118,12 +118,12 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                network = _build(recipe.builder, recipe.form, recipe.arguments)
+                network = _build(recipe.builder, recipe.variant, recipe.arguments)
         except InvalidArgumentError as error:
             if isinstance(error.__cause__, UserError):
                 raise
             # a builder that looks at the values of its tensors cannot do without them
-            network = _build(recipe.builder, recipe.form, recipe.arguments)
+            network = _build(recipe.builder, recipe.variant, recipe.arguments)
     return {
         name: (tuple(value.shape), _kind(value))
         for name, value in network.state_dict().items()
@@ -131,9 +131,9 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
     }
 
 
-def _build(builder: Callable[..., nn.Module], form: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _build(builder: Callable[..., nn.Module], variant: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
-        return builder(form=form, **arguments)
+        return builder(variant=variant, **arguments)
     except UserError as error:
         raise InvalidArgumentError(f"the installed packages cannot build it: {error}") from error
     except Exception as error:  # whatever a builder raises for values that it does not expect

@@ -1,7 +1,7 @@
 """The model file: what training leaves behind and inference reads.
 
-It says everything that a prediction needs: which builder made the network, its form and arguments, the label set with
-its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
+It says everything that a prediction needs: which builder made the network, its variant and arguments, the label set
+with its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
 containers and tensors only, so it loads with `torch.load(weights_only=True)`.
 
 Format version 2 holds a digest over all of that (see `seg_core.model_files.digest`), which reading checks: torch checks
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _FORMAT = "seg-model"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 say "form" and "licence" where 3 says "variant" and "license"
 # keys by which a file is known even where damage has taken one of them
 _OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessing", "digest")
 _SHOWN = 80  # characters of a value in messages
@@ -57,12 +57,12 @@ class BuildSpec:
 
     Attributes:
         builder: catalog name.
-        form: name of the form.
+        variant: name of the variant.
         arguments: the builder's other arguments, `num_classes` included, as plain values; nothing that names weights.
     """
 
     builder: str
-    form: str
+    variant: str
     arguments: Mapping[str, Any]
 
 
@@ -143,7 +143,7 @@ def save_model(
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
         "builder": spec.builder,
-        "form": spec.form,
+        "variant": spec.variant,
         "arguments": dict(spec.arguments),
         "metadata": plain(metadata.to_dict()),
         "preprocessing": plain(preprocessing.to_dict()),
@@ -306,10 +306,13 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
     take = functools.partial(_take, path, content)
     spec = BuildSpec(
         take("builder", str, "the name of a model"),
-        take("form", str, "the name of a form"),
+        take("variant" if found > 2 else "form", str, "the name of a variant"),
         _plain_table(path, "arguments", take("arguments", dict, "a table of plain values")),
     )
-    metadata = _made(path, "metadata", DatasetMetadata.from_dict, take("metadata", dict, "a table"))
+    facts = take("metadata", dict, "a table")
+    if found < 3 and "licence" in facts:
+        facts = {"license" if key == "licence" else key: value for key, value in facts.items()}
+    metadata = _made(path, "metadata", DatasetMetadata.from_dict, facts)
     num_classes = spec.arguments.get("num_classes")
     if type(num_classes) is not int or num_classes != metadata.num_classes:
         allowed = f"{metadata.num_classes}, the number of its metadata's classes"
@@ -381,7 +384,7 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
         raise InvalidArgumentError(
             f"model of type {type(network).__name__} carries no build_spec, so the file could not say how to build it "
             "again; make it with a registered builder, or set "
-            "model.build_spec = seg_core.BuildSpec(builder, form, arguments)"
+            "model.build_spec = seg_core.BuildSpec(builder, variant, arguments)"
         )
     num_classes = spec.arguments.get("num_classes")
     if num_classes != metadata.num_classes:
@@ -394,7 +397,7 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
             f"model.build_spec names the builder {spec.builder!r}, which is not registered, so the file could not be "
             f"loaded; register it by seg_core.registry.MODELS.register({spec.builder!r}, builder)"
         )
-    spec = BuildSpec(spec.builder, spec.form, _plain_argument("model.build_spec.arguments", dict(spec.arguments)))
+    spec = BuildSpec(spec.builder, spec.variant, _plain_argument("model.build_spec.arguments", dict(spec.arguments)))
     try:
         check_description(spec)
     except InvalidArgumentError as error:

@@ -34,12 +34,12 @@ class Weights:
 
     Attributes:
         url: where the file is.
-        transforms: makes the preprocessing that the weights expect: `weights.transforms()(picture)`.
-        meta: what was published with it: `"categories"`, params, MACs, metrics with their protocol, source, licence.
+        transforms: makes the preprocessing that the weights expect: `weights.transforms()(image)`.
+        meta: what was published with it: `"categories"`, params, MACs, metrics with their protocol, source, license.
         hash: hexadecimal sha256, whole or its first digits.
         verified: how far `hash` vouches for the file: `"sha256"`, `"prefix"` or `"first-use"`.
-        form: the form of the builder that the file needs.
-        dialect: whose parameter names the file holds.
+        variant: the variant of the builder that the file needs.
+        key_rules: whose parameter names the file holds.
         aux: whether the file holds auxiliary heads.
         label_set: name of the label set of the outputs.
     """
@@ -49,8 +49,8 @@ class Weights:
     meta: Mapping[str, Any]
     hash: str
     verified: str
-    form: str
-    dialect: str
+    variant: str
+    key_rules: str
     aux: bool
     label_set: str
 
@@ -64,8 +64,8 @@ class Weights:
             meta=types.MappingProxyType(meta),
             hash=entry.hash,
             verified=entry.verified,
-            form=entry.form,
-            dialect=entry.dialect,
+            variant=entry.variant,
+            key_rules=entry.key_rules,
             aux=entry.aux,
             label_set=entry.label_set,
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.overlay import Labels, Picture, colorize, label_ids, picture_array
+from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,24 +37,24 @@ _SCORES = ("iou", "acc", "dice", "f1", "precision", "recall", "score")
 
 
 def draw_snapshots(
-    images: Sequence[Picture] | Tensor,
+    images: Sequence[ImageLike] | Tensor,
     truths: Sequence[Labels] | Tensor,
     preds: Sequence[Labels] | Tensor,
     metadata: DatasetMetadata,
     titles: Sequence[str] | None = None,
 ) -> "Figure":
-    """Returns a figure with one row per picture: picture, truth, prediction; below, the colours of the classes seen.
+    """Returns a figure with one row per image: image, truth, prediction; below, the colors of the classes seen.
 
     Args:
-        images: pictures as in `overlay`, not normalised; they may differ in size.
+        images: images as in `overlay`, not normalized; they may differ in size.
         truths: their (H, W) class ids.
         preds: predicted class ids, of the same sizes.
-        metadata: gives names and colours.
-        titles: one short text per picture, set under it.
+        metadata: gives names and colors.
+        titles: one short text per image, set under it.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
-        InvalidArgumentError: if there is no picture, or numbers or sizes differ.
+        InvalidArgumentError: if there is no image, or numbers or sizes differ.
     """
     figure_class = _figure_class()
     from matplotlib.patches import Patch
@@ -66,11 +66,11 @@ def draw_snapshots(
         raise InvalidArgumentError(f"there must be as many of each and at least one, got {counts}")
     rows = []
     for index, (image, truth, pred) in enumerate(zip(images, truths, preds, strict=True)):
-        row = [picture_array(image), colorize(truth, metadata), colorize(pred, metadata)]
+        row = [image_array(image), colorize(truth, metadata), colorize(pred, metadata)]
         sizes = [part.shape[:2] for part in row]
         if len(set(sizes)) != 1:
             raise InvalidArgumentError(
-                f"picture, truth and prediction {index} must have one size, got (height, width) {sizes}"
+                f"image, truth and prediction {index} must have one size, got (height, width) {sizes}"
             )
         rows.append(row)
     seen = sorted(
@@ -80,7 +80,7 @@ def draw_snapshots(
     if any(bool((label_ids(labels) == metadata.ignore_index).any()) for labels in (*truths, *preds)):
         patches.append(Patch(facecolor=_unit(metadata.ignore_color), label="ignored"))
 
-    # cells of one width; tall pictures make narrow ones, so that a row is never higher than 4 inches
+    # cells of one width; tall images make narrow ones, so that a row is never higher than 4 inches
     aspects = [row[0].shape[0] / row[0].shape[1] for row in rows]
     cell = min(3.4, 4 / max(aspects))
     width = max(3 * cell + 0.3, 5.0)
@@ -90,14 +90,14 @@ def draw_snapshots(
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=aspects)
     for index, row in enumerate(rows):
         for column, (axis, part) in enumerate(zip(axes[index], row, strict=True)):
-            # colours of classes are never mixed; pictures are smoothed as matplotlib sees fit
+            # colors of classes are never mixed; images are smoothed as matplotlib sees fit
             axis.imshow(part, interpolation=None if column == 0 else "nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
                 spine.set_color("0.8")
             if index == 0:
-                axis.set_title(("picture", "truth", "prediction")[column], fontsize=10)
+                axis.set_title(("image", "truth", "prediction")[column], fontsize=10)
         if titles is not None:
             axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2)
     for patch in patches:
@@ -123,7 +123,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
         matrix: (K, K) pixel counts, `matrix[truth, prediction]`.
         labels: K class names.
         normalize: show each row as percent of its pixels (the diagonal is the accuracy of the class); otherwise counts,
-            coloured by their logarithm. A row without pixels is hatched.
+            colored by their logarithm. A row without pixels is hatched.
 
     Raises:
         InvalidArgumentError: if the matrix is not (K, K) or holds a negative or infinite number.
@@ -186,7 +186,7 @@ def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -
     Args:
         history: name of a metric -> its (step, value) pairs. A name is `<where>/<metric>` (`train/loss`, `val/miou`),
             `<where>/<metric>/<class>`, which has a panel for each such metric, or just a metric. One metric has one
-            colour; `train` is dashed, what is neither that nor `val` dotted. An undefined value leaves a gap.
+            color; `train` is dashed, what is neither that nor `val` dotted. An undefined value leaves a gap.
 
     Raises:
         InvalidArgumentError: if there is not a single value.

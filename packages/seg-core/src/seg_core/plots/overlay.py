@@ -1,4 +1,4 @@
-"""Label maps as colours, alone and laid over their pictures. Figures are `seg_core.plots.figures`'."""
+"""Label maps as colors, alone and laid over their images. Figures are `seg_core.plots.figures`'."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import as_rgb_tensor
 
-__all__ = ["Labels", "Picture", "colorize", "label_ids", "overlay", "picture_array"]
+__all__ = ["ImageLike", "Labels", "colorize", "image_array", "label_ids", "overlay"]
 
-Picture = Image.Image | npt.NDArray[Any] | Tensor
+ImageLike = Image.Image | npt.NDArray[Any] | Tensor
 Labels = npt.NDArray[Any] | Tensor
 
 
 def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]:
-    """Returns a label map in the colours of its classes.
+    """Returns a label map in the colors of its classes.
 
     Args:
         labels: (H, W) class ids of any integer type; `ignore_index` for pixels without a class.
-        metadata: gives the colours; ignored pixels get its `ignore_color`.
+        metadata: gives the colors; ignored pixels get its `ignore_color`.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -39,14 +39,14 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
     return table.take(ids, axis=0)
 
 
-def overlay(image: Picture, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-    """Returns a picture with its classes laid over it in colour; ignored pixels show the picture alone.
+def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
+    """Returns an image with its classes laid over it in color; ignored pixels show the image alone.
 
     Args:
-        image: PIL picture, array (H, W, 3) or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
+        image: PIL image, array (H, W, 3) or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
         labels: (H, W) class ids, as in `colorize`.
-        metadata: gives the colours.
-        alpha: weight of the colours, 0 (picture alone) to 1 (colours alone).
+        metadata: gives the colors.
+        alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -57,30 +57,30 @@ def overlay(image: Picture, labels: Labels, metadata: DatasetMetadata, alpha: fl
     """
     if not 0 <= alpha <= 1:
         raise InvalidArgumentError(f"alpha must lie in 0 to 1, got {alpha!r}")
-    picture = picture_array(image)
+    pixels = image_array(image)
     colors = colorize(labels, metadata)
-    if picture.shape != colors.shape:
+    if pixels.shape != colors.shape:
         raise InvalidArgumentError(
-            f"image and labels must have one size, got image {picture.shape[0]}x{picture.shape[1]} and labels "
+            f"image and labels must have one size, got image {pixels.shape[0]}x{pixels.shape[1]} and labels "
             f"{colors.shape[0]}x{colors.shape[1]} (height x width)"
         )
-    # 8-bit fixed point: a float picture would take four times the memory
+    # 8-bit fixed point: a float image would take four times the memory
     weight = round(alpha * 256)
-    mixed = (picture.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight + 128) >> 8
+    mixed = (pixels.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight + 128) >> 8
     ignored = label_ids(labels) == metadata.ignore_index
     result: npt.NDArray[np.uint8] = mixed.astype(np.uint8)
-    result[ignored] = picture[ignored]
+    result[ignored] = pixels[ignored]
     return result
 
 
-def picture_array(image: Picture) -> npt.NDArray[np.uint8]:
-    """Returns a picture as uint8 (H, W, 3)."""
-    picture = as_rgb_tensor(image)
-    if picture.ndim != 3:
-        raise InvalidArgumentError(f"an image must be one picture (3, H, W), got shape {tuple(picture.shape)}")
-    if picture.dtype != torch.uint8:
-        picture = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    array: npt.NDArray[np.uint8] = picture.permute(1, 2, 0).cpu().numpy()
+def image_array(image: ImageLike) -> npt.NDArray[np.uint8]:
+    """Returns an image as uint8 (H, W, 3)."""
+    pixels = as_rgb_tensor(image)
+    if pixels.ndim != 3:
+        raise InvalidArgumentError(f"an image must be one image (3, H, W), got shape {tuple(pixels.shape)}")
+    if pixels.dtype != torch.uint8:
+        pixels = pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    array: npt.NDArray[np.uint8] = pixels.permute(1, 2, 0).cpu().numpy()
     return array
 
 

@@ -1,6 +1,6 @@
-"""The augmentation of a training sample or batch: what changes looks, then the normalisation.
+"""The augmentation of a training sample or batch: what changes looks, then the normalization.
 
-Geometry is one warp (`seg_core.transforms.geometry`), colour is one matrix (`seg_core.transforms.color`).
+Geometry is one warp (`seg_core.transforms.geometry`), color is one matrix (`seg_core.transforms.color`).
 """
 
 import inspect
@@ -32,17 +32,17 @@ _NUM_DRAWS = 18
 _NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
 _BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian lies beyond
-_LEAST_SIGMA = 1e-3  # pixels; leaves the picture as it is
+_LEAST_SIGMA = 1e-3  # pixels; leaves the image as it is
 
 
 class SegmentationAugment:
-    """Changes the looks of a picture and its mask, then normalises; with all defaults it only normalises.
+    """Changes the looks of an image and its mask, then normalizes; with all defaults it only normalizes.
 
-    In this order: automatic contrast, colour jitter, normalisation; flips, perspective, zoom and rotation; blur. Image
+    In this order: automatic contrast, color jitter, normalization; flips, perspective, zoom and rotation; blur. Image
     and mask get the same geometry, all of it in one warp: the image is interpolated bilinearly, the mask takes the
-    nearest pixel. What comes from outside of the picture is the mean colour (0 after normalisation) and `mask_fill`.
-    Flips alone move whole pixels and are exact. All colour is one matrix per picture; values are clipped to the range
-    of a picture once, after all of it, where torchvision's operations clip after each.
+    nearest pixel. What comes from outside of the image is the mean color (0 after normalization) and `mask_fill`.
+    Flips alone move whole pixels and are exact. All color is one matrix per image; values are clipped to the range
+    of an image once, after all of it, where torchvision's operations clip after each.
 
     Each sample has its own draw, and always the same number of draws, whatever the batch and the settings: with the
     same generators a batch equals its samples one by one (bit for bit on a CPU). All draws are made on the CPU, all
@@ -51,22 +51,22 @@ class SegmentationAugment:
     Args:
         hflip: probability (0 to 1) of exchanging left and right.
         vflip: probability (0 to 1) of exchanging top and bottom.
-        rotation_range: least and greatest angle in degrees, counter-clockwise, around the middle of the picture.
-        zoom_range: least and greatest factor; above 1 shows less of the picture, larger, below 1 surrounds it. Zooming
+        rotation_range: least and greatest angle in degrees, counter-clockwise, around the middle of the image.
+        zoom_range: least and greatest factor; above 1 shows less of the image, larger, below 1 surrounds it. Zooming
             out does not antialias; `scale_range` of `SegmentationTransform` does.
         perspective: distortion from 0 to 1: each corner moves inwards by up to this fraction of half the sides, as in
             torchvision's `RandomPerspective`.
         blur: standard deviation of a Gaussian blur in pixels: the greatest one (from 0), or least and greatest.
         color_jitter: brightness, contrast, saturation and, where wanted, hue, as arguments of torchvision's
             `ColorJitter`: a number d stands for factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of
-            the colour circle (at most 0.5); a pair is the least and the greatest value themselves. Hue turns in YIQ,
+            the color circle (at most 0.5); a pair is the least and the greatest value themselves. Hue turns in YIQ,
             where that is linear and keeps the luma; torchvision turns it in HSV.
-        auto_contrast: probability (0 to 1) of stretching each channel to the full range, before all other colour.
-        mask_fill: id of mask pixels from outside of the picture; the ignored value as a rule.
+        auto_contrast: probability (0 to 1) of stretching each channel to the full range, before all other color.
+        mask_fill: id of mask pixels from outside of the image; the ignored value as a rule.
         mean: per channel (red, green, blue), of values in 0 to 1.
         std: per channel, of values in 0 to 1.
         left_right_pairs: pairs of class ids that stand for the left and the right of one thing, and are exchanged where
-            a picture is mirrored (one flip, not both); `left_right_pairs` of the data set's metadata.
+            an image is mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -131,7 +131,7 @@ class SegmentationAugment:
                 of one per sample; torch's default one if None.
 
         Returns:
-            Images: float32 of the shape, device and memory format of `images`, normalised.
+            Images: float32 of the shape, device and memory format of `images`, normalized.
             Masks: int64 (H, W) or (N, H, W), or None.
 
         Raises:
@@ -180,7 +180,7 @@ class SegmentationAugment:
         return torch.where(mirrored.to(masks.device)[:, None, None], exchanged, masks)
 
     def _matrices(self, draws: Tensor, images: Tensor, across: Tensor, down: Tensor) -> Tensor:
-        """Returns float64 (N, 3, 3), the way of each pixel of the picture, see `seg_core.transforms.geometry`."""
+        """Returns float64 (N, 3, 3), the way of each pixel of the image, see `seg_core.transforms.geometry`."""
         matrices = flip_matrices(across, down)
         if self.perspective:
             shifts = self.perspective * draws[:, _CORNERS].view(-1, 4, 2)
@@ -189,7 +189,7 @@ class SegmentationAugment:
         return rotation_matrices(degrees, zoom) @ matrices
 
     def _recolor(self, images: Tensor, draws: Tensor, out: Tensor) -> None:
-        """Writes normalised `images` into `out`, with their contrast stretched and their colours jittered."""
+        """Writes normalized `images` into `out`, with their contrast stretched and their colors jittered."""
         stretched = draws[:, _CONTRAST_STRETCH] < self.auto_contrast
         if not self._jitters and not stretched.any():
             normalize(images, self.mean, self.std, out=out)
@@ -278,7 +278,7 @@ def _checked_images(images: Tensor) -> Tensor:
     """Returns images as a plain batch (N, 3, H, W), uint8 or float32, contiguous in either memory format."""
     if not isinstance(images, Tensor):
         raise InvalidArgumentError(
-            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform makes one of a picture"
+            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform makes one of an image"
         )
     if images.ndim not in (3, 4) or images.shape[-3] != 3:
         raise InvalidArgumentError(f"images must be (3, H, W) or (N, 3, H, W), got shape {tuple(images.shape)}")

@@ -1,4 +1,4 @@
-"""Changes of colour that are affine: any sequence of them is one matrix and one offset for each picture."""
+"""Changes of color that are affine: any sequence of them is one matrix and one offset for each image."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["apply_affine_color", "channel_means", "channel_stretch", "color_matrices", "jitter_matrices"]
 
-# RGB to YIQ, the colour space of NTSC television: luma, a pixel's grey value, with the weights of ITU-R BT.601, and two
+# RGB to YIQ, the color space of NTSC television: luma, a pixel's gray value, with the weights of ITU-R BT.601, and two
 # components of chroma, in whose plane hue is an angle
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _TO_RGB = np.linalg.inv(_TO_YIQ)
@@ -21,12 +21,12 @@ _STRIP = 32768 // _ROW * _ROW  # numbers that stay in the cache
 
 
 def color_matrices(images: Tensor, factors: Tensor, stretched: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns matrix and offset of what becomes of the colours of each picture, its contrast stretched, then jittered.
+    """Returns matrix and offset of what becomes of the colors of each image, its contrast stretched, then jittered.
 
     Args:
-        images: uint8 or float (N, 3, H, W), looked at for their mean colours and the ends of their channels.
+        images: uint8 or float (N, 3, H, W), looked at for their mean colors and the ends of their channels.
         factors: float64 (N, 4), on the CPU, as in `jitter_matrices`.
-        stretched: bool (N,), on the CPU: which pictures' channels are brought to the full range first.
+        stretched: bool (N,), on the CPU: which images' channels are brought to the full range first.
 
     Returns:
         float32 (N, 3, 3) and (N, 3), on the device of `images`, for values in 0 to 1.
@@ -44,15 +44,15 @@ def color_matrices(images: Tensor, factors: Tensor, stretched: Tensor) -> tuple[
 
 
 def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns P and Q of the change of each picture: a pixel x becomes P x + Q m, with m the picture's mean colour.
+    """Returns P and Q of the change of each image: a pixel x becomes P x + Q m, with m the image's mean color.
 
-    The mean enters by contrast, which spreads colours around the mean grey value. In YIQ, brightness scales all of a
-    colour, contrast scales it around the mean luma, saturation scales its chroma, and hue turns the chroma: the order
+    The mean enters by contrast, which spreads colors around the mean gray value. In YIQ, brightness scales all of a
+    color, contrast scales it around the mean luma, saturation scales its chroma, and hue turns the chroma: the order
     of the four makes no difference.
 
     Args:
         factors: float64 (N, 4): factors of brightness, contrast and saturation, each 1 for no change, and hue in turns
-            of the colour circle, from red to green to blue to red, 0 for no change.
+            of the color circle, from red to green to blue to red, 0 for no change.
 
     Returns:
         Both float64 (N, 3, 3).
@@ -78,7 +78,7 @@ def channel_means(images: Tensor) -> Tensor:
     def total(values: Tensor, axis: int) -> Tensor:
         if values.device.type != "cpu":
             return values.sum(axis, dtype=torch.int64)
-        # torch would make a copy of the picture in the wider type first
+        # torch would make a copy of the image in the wider type first
         return torch.from_numpy(values.numpy().sum(axis, dtype=np.int64 if values.dtype == torch.int32 else np.int32))
 
     return _over_pixels(images, total).float() / (255 * images.shape[-2] * images.shape[-1])

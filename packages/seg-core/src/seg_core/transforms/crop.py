@@ -1,4 +1,4 @@
-"""The joint transform of a training sample: type and size, leaving the picture looking like itself."""
+"""The joint transform of a training sample: type and size, leaving the image looking like itself."""
 
 import math
 from collections.abc import Sequence
@@ -22,19 +22,19 @@ _NUM_DRAWS = 3
 
 
 class SegmentationTransform:
-    """Gives a picture and its mask their type and, where asked, one size.
+    """Gives an image and its mask their type and, where asked, one size.
 
-    Without `size` only the type is set, as evaluation needs it; nothing is drawn. With `size` the picture is rescaled
+    Without `size` only the type is set, as evaluation needs it; nothing is drawn. With `size` the image is rescaled
     by a random factor and a random window of that size is taken. The window is chosen first, in whole source pixels,
-    so that only what survives is resized: the picture bilinearly and antialiased, the mask by the nearest pixel of the
-    same window. A side of the rescaled picture that is shorter than the window lies at a random place in it, the rest
+    so that only what survives is resized: the image bilinearly and antialiased, the mask by the nearest pixel of the
+    same window. A side of the rescaled image that is shorter than the window lies at a random place in it, the rest
     is filled.
 
     Args:
-        size: side of a square or (height, width), in pixels; None keeps each picture's size.
-        mask_fill: id of mask pixels outside of the picture; the ignored value as a rule.
+        size: side of a square or (height, width), in pixels; None keeps each image's size.
+        mask_fill: id of mask pixels outside of the image; the ignored value as a rule.
         scale_range: smallest and largest factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
-        image_fill: colour (red, green, blue) in 0 to 255 outside of the picture; the default is ImageNet's mean.
+        image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -84,12 +84,12 @@ class SegmentationTransform:
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
-        """Returns the transformed picture and mask.
+        """Returns the transformed image and mask.
 
         Args:
-            image: PIL picture of any 8-bit mode, array (H, W), (H, W, 3) or (H, W, 4), or tensor (3, H, W); uint8 in
+            image: PIL image of any 8-bit mode, array (H, W), (H, W, 3) or (H, W, 4), or tensor (3, H, W); uint8 in
                 0 to 255 or float in 0 to 1.
-            mask: class ids of any integer type: PIL (a palette picture gives its indices), array or tensor (H, W) or
+            mask: class ids of any integer type: PIL (a palette image gives its indices), array or tensor (H, W) or
                 (1, H, W); None where there is none.
             generator: the only source of what is drawn (three numbers in each call with `size`), on the CPU; torch's
                 default one if None.
@@ -99,9 +99,9 @@ class SegmentationTransform:
             Mask: (h, w) in the integer type of `mask` (bool becomes uint8), or None.
 
         Raises:
-            InvalidArgumentError: if picture or mask is not of the kind above, or their sizes differ.
+            InvalidArgumentError: if image or mask is not of the kind above, or their sizes differ.
         """
-        height, width = _picture_size(image)
+        height, width = _image_size(image)
         if mask is not None:
             mask = _checked_mask(mask)
             mask_height, mask_width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
@@ -111,18 +111,18 @@ class SegmentationTransform:
                     f"{mask_height}x{mask_width} (height x width)"
                 )
         rows, columns = self._draw_window(height, width, generator)
-        picture = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
-        picture = resize_image(picture, (rows[3], columns[3]))
+        pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
+        pixels = resize_image(pixels, (rows[3], columns[3]))
         if self.size is not None:
-            picture = _place(picture, self.size, rows, columns, self.image_fill)
-        return tv_tensors.Image(picture), None if mask is None else self._mask_window(mask, rows, columns)
+            pixels = _place(pixels, self.size, rows, columns, self.image_fill)
+        return tv_tensors.Image(pixels), None if mask is None else self._mask_window(mask, rows, columns)
 
     def transform_mask(
         self, mask: Image.Image | np.ndarray[Any, Any] | Tensor, *, generator: torch.Generator | None = None
     ) -> tv_tensors.Mask:
-        """Returns the mask that a call with its picture and an equal generator gives, at a fraction of the work.
+        """Returns the mask that a call with its image and an equal generator gives, at a fraction of the work.
 
-        So a window can be looked at before the picture is resized.
+        So a window can be looked at before the image is resized.
 
         Args:
             mask: as for a call.
@@ -177,7 +177,7 @@ def _span(length: int, window: int, factor: float, position: float) -> _Span:
     """Returns which source pixels of one axis survive, and which pixels of the window they fill.
 
     Args:
-        length: pixels of the picture.
+        length: pixels of the image.
         window: pixels of the window.
         factor: of the rescale.
         position: 0 to below 1, from the first possible place to the last.
@@ -189,7 +189,7 @@ def _span(length: int, window: int, factor: float, position: float) -> _Span:
     return int(position * (length - source + 1)), source, 0, window
 
 
-def _picture_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:
+def _image_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:
     """Returns (height, width); what is wrong with an image of another kind is `as_rgb_tensor`'s to say."""
     if isinstance(image, Image.Image):
         return image.height, image.width
@@ -198,7 +198,7 @@ def _picture_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[i
     if isinstance(image, Tensor) and image.ndim == 3:
         return image.shape[1], image.shape[2]
     if isinstance(image, Tensor):
-        raise InvalidArgumentError(f"image must be one picture (3, H, W), got a tensor of shape {tuple(image.shape)}")
+        raise InvalidArgumentError(f"image must be one image (3, H, W), got a tensor of shape {tuple(image.shape)}")
     shape = as_rgb_tensor(image).shape
     return shape[-2], shape[-1]
 
@@ -218,10 +218,10 @@ def _crop(
     return image[:, top : top + height, left : left + width]
 
 
-def _uint8(picture: Tensor) -> Tensor:
-    if picture.dtype == torch.uint8:
-        return picture
-    return picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+def _uint8(image: Tensor) -> Tensor:
+    if image.dtype == torch.uint8:
+        return image
+    return image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image | Tensor:
@@ -229,8 +229,8 @@ def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Im
     if isinstance(mask, Image.Image):
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
             raise InvalidArgumentError(
-                f"mask must hold one class id per pixel, got a PIL picture of mode {mask.mode!r}; convert its "
-                "colours to ids first"
+                f"mask must hold one class id per pixel, got a PIL image of mode {mask.mode!r}; convert its "
+                "colors to ids first"
             )
         return mask
     if isinstance(mask, np.ndarray):
@@ -242,7 +242,7 @@ def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Im
         if tensor.is_floating_point() or tensor.is_complex():
             raise InvalidArgumentError(f"mask must have an integer type, got {tensor.dtype}; convert it first")
     else:
-        raise InvalidArgumentError(f"mask must be a PIL picture, an array or a tensor, got {type(mask).__name__}")
+        raise InvalidArgumentError(f"mask must be a PIL image, an array or a tensor, got {type(mask).__name__}")
     if tensor.ndim == 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 2:
@@ -251,7 +251,7 @@ def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Im
 
 
 def _crop_mask(mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns the surviving part as an integer tensor (h, w); cropped first, as the picture is."""
+    """Returns the surviving part as an integer tensor (h, w); cropped first, as the image is."""
     (top, height, _, _), (left, width, _, _) = rows, columns
     if isinstance(mask, Image.Image):
         if (width, height) != mask.size:
@@ -281,7 +281,7 @@ def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
 
 
 def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
-    """Returns the surviving pixel that holds the centre of each destination pixel, in exact integer arithmetic."""
+    """Returns the surviving pixel that holds the center of each destination pixel, in exact integer arithmetic."""
     _, source, _, destination = span
     indices: np.ndarray[Any, Any] = (2 * np.arange(destination) + 1) * source // (2 * destination)
     return indices
@@ -291,7 +291,7 @@ def _place(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fil
     """Returns `part` (..., h, w) at its place in a window of `size`, filled with one number per channel elsewhere."""
     if part.shape[-2:] == size:
         resized = (rows[1], columns[1]) != (rows[3], columns[3])
-        return part if resized else part.clone()  # not a view of the caller's picture
+        return part if resized else part.clone()  # not a view of the caller's image
     if part.ndim == 3 and part.stride(0) == 1:  # channels innermost, as they come
         window = part.new_empty((*size, 3)).permute(2, 0, 1)
     else:

@@ -1,6 +1,6 @@
-"""Changes of place: flips, perspective, zoom and rotation as one matrix for each picture, and the warp that applies it.
+"""Changes of place: flips, perspective, zoom and rotation as one matrix for each image, and the warp that applies it.
 
-Coordinates are in pixels from the middle of the picture, x to the right and y down; a pixel is a square of side 1.
+Coordinates are in pixels from the middle of the image, x to the right and y down; a pixel is a square of side 1.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["flip_matrices", "perspective_matrices", "rotation_matrices", "warp"]
 
-# Beyond the horizon of a perspective the divisor would be zero or less; far outside of the picture is what is meant.
+# Beyond the horizon of a perspective the divisor would be zero or less; far outside of the image is what is meant.
 _LEAST_DIVISOR = 1e-3
 
 
@@ -35,16 +35,16 @@ def rotation_matrices(degrees: Tensor, zoom: Tensor) -> Tensor:
 
 
 def perspective_matrices(shifts: Tensor, height: int, width: int) -> Tensor:
-    """Returns float64 (N, 3, 3) that move the corners of the picture inwards.
+    """Returns float64 (N, 3, 3) that move the corners of the image inwards.
 
     A square is mapped to four given corners in closed form (P. Heckbert: "Fundamentals of texture mapping and image
     warping", 1989, section 2.2.3).
 
     Args:
         shifts: float64 (N, 4, 2): how far the top left, top right, bottom right and bottom left corner move, along x
-            and y, as fraction of half the side; 1 would be the middle of the picture.
-        height: of the picture, in pixels.
-        width: of the picture, in pixels.
+            and y, as fraction of half the side; 1 would be the middle of the image.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
     """
     half = shifts.new_tensor([width / 2, height / 2])
     corners = shifts.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
@@ -66,7 +66,7 @@ def perspective_matrices(shifts: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int) -> tuple[Tensor, Tensor | None]:
-    """Returns images and masks moved by `matrices`; pixels from outside of the picture are 0 and `mask_fill`.
+    """Returns images and masks moved by `matrices`; pixels from outside of the image are 0 and `mask_fill`.
 
     Images are interpolated bilinearly, masks take the nearest pixel of the same place.
 
@@ -96,7 +96,7 @@ def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.devic
     It counts as `torch.nn.functional.grid_sample` does: -1 to 1 from edge to edge.
 
     Args:
-        inverse: float64 (N, 3, 3), on the CPU, from places in the result to places in the picture.
+        inverse: float64 (N, 3, 3), on the CPU, from places in the result to places in the image.
         height: of both, in pixels.
         width: of both, in pixels.
         device: of the result.

@@ -1,4 +1,4 @@
-"""What a network expects of its input: picture size and normalisation, the part of the transforms that weights hold."""
+"""What a network expects of its input: image size and normalization, the part of the transforms that weights hold."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ __all__ = [
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Interpolation may overshoot 0 to 1 a little; pictures in 0 to 255 or already normalised leave it by far.
+# Interpolation may overshoot 0 to 1 a little; images in 0 to 255 or already normalized leave it by far.
 _OVERSHOOT = 0.5
 
 
@@ -115,14 +115,14 @@ class Preprocessing:
         """Returns a batch that a network takes.
 
         Args:
-            image: one picture (PIL of any 8-bit mode; array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensor
+            image: one image (PIL of any 8-bit mode; array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensor
                 (3, H, W)) or a batch (tensor (N, 3, H, W)). uint8 in 0 to 255 or float in 0 to 1.
 
         Returns:
-            float32 (N, 3, h, w), normalised RGB, on the picture's device.
+            float32 (N, 3, h, w), normalized RGB, on the image's device.
 
         Raises:
-            InvalidArgumentError: if it is not such a picture.
+            InvalidArgumentError: if it is not such an image.
         """
         images = as_rgb_tensor(image)
         if images.ndim == 3:
@@ -132,7 +132,7 @@ class Preprocessing:
         return normalize(images, self.mean, self.std)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the (height, width) that the network gets for a picture of this size."""
+        """Returns the (height, width) that the network gets for an image of this size."""
         if self.size is not None:
             return self.size
         if self.scale is not None:
@@ -167,18 +167,18 @@ class Preprocessing:
 
 
 def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-    """Returns a picture as RGB tensor: greyscale is repeated, alpha is dropped, a palette is looked up.
+    """Returns an image as RGB tensor: grayscale is repeated, alpha is dropped, a palette is looked up.
 
     Args:
         image: as in `Preprocessing`. Tensors may have 1, 3 or 4 channels too, and any leading batch axis.
 
     Returns:
-        uint8 (3, H, W) or (N, 3, H, W) in 0 to 255, or float32 of the same shape in 0 to 1. Pictures and arrays keep
+        uint8 (3, H, W) or (N, 3, H, W) in 0 to 255, or float32 of the same shape in 0 to 1. Images and arrays keep
         their memory order (channels innermost), which is torch's fast layout for resizing. A tensor or an array that
         already is what is returned shares its memory.
 
     Raises:
-        InvalidArgumentError: if type, shape, number type or range are not those of a picture.
+        InvalidArgumentError: if type, shape, number type or range are not those of an image.
     """
     if isinstance(image, Image.Image):
         # np.array, not asarray: torch needs memory that may be written to
@@ -205,7 +205,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
             )
     else:
         raise InvalidArgumentError(
-            f"image must be a PIL picture, a numpy array or a tensor, got {type(image).__name__}; "
+            f"image must be a PIL image, a numpy array or a tensor, got {type(image).__name__}; "
             "read a file with seg_core.read_image"
         )
     if tensor.shape[-1] == 0 or tensor.shape[-2] == 0:
@@ -221,7 +221,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
 
 
 def pil_to_rgb(image: Image.Image) -> Image.Image:
-    """Returns a PIL picture in mode RGB.
+    """Returns a PIL image in mode RGB.
 
     Raises:
         InvalidArgumentError: if it has more than 8 bits per channel: PIL would clip it.
@@ -296,7 +296,7 @@ def check_unit_range(images: Tensor) -> None:
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise InvalidArgumentError(
             f"float images must lie in 0 to 1, got values from {low:.4g} to {high:.4g}; pass uint8 for 0 to 255, and "
-            "pass pictures before they are normalised"
+            "pass images before they are normalized"
         )
 
 

@@ -1,1 +1,1 @@
-"""Looking after data sets: invented trees of every layout."""
+"""Looking after datasets: invented trees of every layout."""

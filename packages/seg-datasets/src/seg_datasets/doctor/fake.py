@@ -1,4 +1,4 @@
-"""Tiny invented data sets with the exact official names, to try code and configs before the real files are there."""
+"""Tiny invented datasets with the exact official names, to try code and configs before the real files are there."""
 
 import os
 from collections.abc import Callable
@@ -33,23 +33,23 @@ def fake(
     masks: int = 0,
     size: tuple[int, int] = (24, 32),
 ) -> Path:
-    """Writes a data set of a few invented pictures in its official layout and returns the folder.
+    """Writes a dataset of a few invented images in its official layout and returns the folder.
 
-    Names, folders, file formats and lists are the official ones; pictures are noise, and every mask holds every raw id
+    Names, folders, file formats and lists are the official ones; images are noise, and every mask holds every raw id
     that the official masks may hold, in the order of the ids, row by row.
 
     Args:
-        name: a data set of official layout, one of `list_datasets()` but `FolderDataset` and `Shapes`.
+        name: a dataset of official layout, one of `list_datasets()` but `FolderDataset` and `Shapes`.
         folder: where to write; it must be empty or not there yet.
-        edition: which of the data set's versions, as `"v1.2"`; the first if None.
+        edition: which of the dataset's versions, as `"v1.2"`; the first if None.
         prefix: folder below `folder` that the tree is put into, one of the layout's `prefixes`; the one that the
             official archive makes if None.
-        images: which of the ways in which pictures are known to lie, from 0.
+        images: which of the ways in which images are known to lie, from 0.
         masks: the same for the masks.
-        size: (height, width) of the pictures.
+        size: (height, width) of the images.
 
     Raises:
-        UnknownNameError: if there is no such data set.
+        UnknownNameError: if there is no such dataset.
         InvalidArgumentError: if it has no official layout, or no such edition, prefix or way.
         WriteError: if `folder` holds something, or cannot be written to.
     """
@@ -64,12 +64,12 @@ def fake(
         most = max(len(getattr(part, argument)) for part in layout.parts.values()) - 1
         if not 0 <= choice <= most:
             raise InvalidArgumentError(f"{argument} must be from 0 to {most}, got {choice}")
-    write_mask = _WRITERS.get(name, _write_grey)
+    write_mask = _WRITERS.get(name, _write_gray)
     rng = np.random.default_rng(0)
     for split, part in layout.parts.items():
         for key in layout.examples.get(split, ()):
             pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-            _write_picture(below / _path(part.images, images, key), pixels)
+            _write_image(below / _path(part.images, images, key), pixels)
             if part.masks:
                 mask_path = below / _path(part.masks, masks, key)
                 mask_path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def fake(
 def _edition(name: str, edition: str | None) -> tuple[Edition, Layout]:
     dataset_class = DATASETS.get(name)
     if not (isinstance(dataset_class, type) and issubclass(dataset_class, OfficialDataset)):
-        raise InvalidArgumentError(f"data set {name!r} has no official layout to invent files for")
+        raise InvalidArgumentError(f"dataset {name!r} has no official layout to invent files for")
     editions = dataset_class.editions or {"": dataset_class.edition}
     if edition is None:
         edition = next(iter(editions))
@@ -110,7 +110,7 @@ def _all_ids(edition: Edition, size: tuple[int, int]) -> Ids:
     return np.resize(ids, size)
 
 
-def _write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
@@ -123,19 +123,19 @@ def _write_listing(below: Path, layout: Layout, split: str, part: Part) -> None:
     path.write_text("".join(f"{key.rsplit('/', 1)[-1]}\n" for key in layout.examples[split]), encoding="utf-8")
 
 
-def _write_grey(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers take it
+def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers take it
     Image.fromarray(ids.astype(np.uint8)).save(path)
 
 
 def _write_palette(path: Path, ids: Ids, edition: Edition) -> None:
-    picture = Image.fromarray(ids.astype(np.uint8)).convert("P")
+    image = Image.fromarray(ids.astype(np.uint8)).convert("P")
     colors = resolve_metadata(edition.classes).colors
     palette = np.zeros((256, 3), np.uint8)
     for raw, train in edition.label_map.mapping.items():
         if isinstance(train, int):
             palette[raw] = colors[train]
-    picture.putpalette(palette.tobytes())
-    picture.save(path)
+    image.putpalette(palette.tobytes())
+    image.save(path)
 
 
 _WRITERS: dict[str, Callable[[Path, Ids, Edition], None]] = {

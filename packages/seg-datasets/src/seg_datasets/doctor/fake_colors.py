@@ -1,4 +1,4 @@
-"""Masks in colours, for invented trees of the data sets that have such."""
+"""Masks in colors, for invented trees of the datasets that have such."""
 
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ __all__ = ["write_colors"]
 
 
 def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition) -> None:
-    """Writes a mask (H, W) of raw ids in the colours that the edition's masks have.
+    """Writes a mask (H, W) of raw ids in the colors that the edition's masks have.
 
-    Ids that no colour stands for become the first one that has a colour. Below a folder `ann_dir`, where mmsegmentation
-    keeps the masks it converted, the picture holds the ids themselves.
+    Ids that no color stands for become the first one that has a color. Below a folder `ann_dir`, where mmsegmentation
+    keeps the masks it converted, the image holds the ids themselves.
 
     Args:
         path: the file; its suffix decides between PNG and TIFF.
         ids: raw ids.
-        edition: its mask reader knows the colours.
+        edition: its mask reader knows the colors.
     """
     reader = edition.mask_reader
-    assert isinstance(reader, ColorReader), "only editions with colour masks have such files"
+    assert isinstance(reader, ColorReader), "only editions with color masks have such files"
     ids = np.where(np.isin(ids, list(reader.colors)), ids, min(reader.colors))
     if "ann_dir" in path.parts:
         Image.fromarray(ids.astype(np.uint8)).save(path)

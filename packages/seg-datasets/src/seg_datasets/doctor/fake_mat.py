@@ -53,7 +53,7 @@ def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noq
 
 
 def _boundary(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns the pixels whose right or lower neighbour lies on the other side."""
+    """Returns the pixels whose right or lower neighbor lies on the other side."""
     edge = np.zeros_like(inside)
     edge[:, :-1] |= inside[:, :-1] != inside[:, 1:]
     edge[:-1] |= inside[:-1] != inside[1:]

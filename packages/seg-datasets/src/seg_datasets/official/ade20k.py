@@ -1,15 +1,15 @@
 """ADE20K, MIT Scene Parsing Benchmark: SceneParse150 (ADEChallengeData2016).
 
-Everyday scenes, indoors and outdoors, with 150 classes: 20210 pictures for training, 2000 for validation, and test
-pictures without masks. Sizes vary from about 100 to over 2000 pixels on the shorter side; some pictures are grey.
+Everyday scenes, indoors and outdoors, with 150 classes: 20210 images for training, 2000 for validation, and test
+images without masks. Sizes vary from about 100 to over 2000 pixels on the shorter side; some images are gray.
 
 Masks hold 0 for everything outside of the 150 classes, which training and evaluation leave out, and 1 to 150 for the
 classes. Here these become 255 and 0 to 149: 0 is no background class. The full ADE20K release, with masks coded in
-colours, is another product.
+colors, is another product.
 
 Expected on disk: see `TREE`. Download: http://sceneparsing.csail.mit.edu/
 
-Licence: pictures for non-commercial research and education; annotations BSD-3.
+License: images for non-commercial research and education; annotations BSD-3.
 
 Cite: B. Zhou, H. Zhao, X. Puig, S. Fidler, A. Barriuso, A. Torralba, "Scene Parsing through ADE20K Dataset", CVPR 2017.
 """
@@ -27,7 +27,7 @@ ADEChallengeData2016/                              root (or a folder above it)
   annotations/training/ADE_train_00000001.png      masks: 1..150 classes, 0 ignored
   images/validation/ADE_val_00000001.jpg
   annotations/validation/ADE_val_00000001.png
-release_test/testing/ADE_test_00000001.jpg         test pictures, beside it or inside; no masks
+release_test/testing/ADE_test_00000001.jpg         test images, beside it or inside; no masks
 """
 SITE = "http://data.csail.mit.edu/places/ADEchallenge"
 
@@ -35,7 +35,7 @@ SITE = "http://data.csail.mit.edu/places/ADEchallenge"
 class ADE20K(OfficialDataset):
     """ADE20K's scenes with 150 classes; what is none of them (0 on disk) becomes the ignored value 255.
 
-    Arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
     """
 
     edition = Edition(

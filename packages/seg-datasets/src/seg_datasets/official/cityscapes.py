@@ -1,8 +1,8 @@
 """Cityscapes: streets of 50 cities in and around Germany, from a driving car, 2048x1024 pixels.
 
-Finely annotated: 2975 pictures for training, 500 for validation, 1525 for testing; the test masks in the archive are
-dummies and are not read. Coarsely annotated (much of each picture is left unlabelled): the same training and validation
-pictures and 19998 more, the split `train_extra`, one of which (troisdorf_000000_000073) is said to be damaged.
+Finely annotated: 2975 images for training, 500 for validation, 1525 for testing; the test masks in the archive are
+dummies and are not read. Coarsely annotated (much of each image is left unlabelled): the same training and validation
+images and 19998 more, the split `train_extra`, one of which (troisdorf_000000_000073) is said to be damaged.
 
 Only masks `*_labelIds.png` are read. Of their 34 ids `Cityscapes` makes 34 classes, `CityscapesClass` the 19 that the
 benchmark evaluates, `CityscapesCategory` the categories of these. Masks `*_labelTrainIds.png`, which a script of the
@@ -12,7 +12,7 @@ gives them back.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.cityscapes-dataset.com/downloads/
 
-Licence: own terms, non-commercial research; no redistribution. Nothing is downloaded here.
+License: own terms, non-commercial research; no redistribution. Nothing is downloaded here.
 
 Cite: M. Cordts, M. Omran, S. Ramos, T. Rehfeld, M. Enzweiler, R. Benenson, U. Franke, S. Roth, B. Schiele, "The
 Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
@@ -39,7 +39,7 @@ cityscapes/                                                     root (or a folde
   leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
   gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png  masks: ids 0..33
   leftImg8bit/val/frankfurt/..., gtFine/val/frankfurt/...
-  leftImg8bit/test/berlin/...                                   test pictures; masks are not read
+  leftImg8bit/test/berlin/...                                   test images; masks are not read
   leftImg8bit/train_extra/augsburg/...                          annotations="coarse" only
   gtCoarse/train/aachen/aachen_000000_000019_gtCoarse_labelIds.png
   gtCoarse/val/..., gtCoarse/train_extra/...
@@ -139,7 +139,7 @@ class _AnyCityscapes(OfficialDataset):
 class Cityscapes(_AnyCityscapes):
     """Cityscapes with all 34 ids of its masks as classes, also those that the benchmark leaves out.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
@@ -154,7 +154,7 @@ class Cityscapes(_AnyCityscapes):
 class CityscapesClass(_AnyCityscapes):
     """Cityscapes with the 19 classes of its benchmark; the other 15 ids become the ignored value 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
@@ -171,7 +171,7 @@ class CityscapesCategory(_AnyCityscapes):
 
     The pixels that the official evaluation of categories leaves out are the rest: void, and all ids that are no class
     of the benchmark, though they have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan,
-    trailer). Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask
+    trailer). Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask
     None.
 
     Args:

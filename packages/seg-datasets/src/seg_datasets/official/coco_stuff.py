@@ -1,9 +1,9 @@
-"""COCO-Stuff: everyday scenes, 80 kinds of things and 91 of stuff: 118287 pictures for training, 5000 for validation.
+"""COCO-Stuff: everyday scenes, 80 kinds of things and 91 of stuff: 118287 images for training, 5000 for validation.
 
-These are COCO 2017's pictures with the "stuffthingmaps", one PNG per picture. A mask holds the number of a class in
+These are COCO 2017's images with the "stuffthingmaps", one PNG per image. A mask holds the number of a class in
 `labels.txt` minus one, 0 to 181, and 255 where nothing is labelled, which is ignored. Eleven of the values never occur,
 since COCO dropped their classes (hat, shoe, plate, ...): the 171 others become 0 to 170 here, and one of the eleven in
-a mask is an error. Some pictures are grey.
+a mask is an error. Some images are gray.
 
 `label_set="COCOStuff27"` gives the 27 supercategories (12 of things, then 15 of stuff), in the order of the papers on
 segmentation without labels; those test on a selection of val. `label_set="VOC"` gives the 20 kinds of objects that VOC
@@ -13,7 +13,7 @@ The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat f
 
 Expected on disk: see `TREE`. Download: https://github.com/nightrome/cocostuff
 
-Licence: annotations CC BY 4.0; pictures under the terms of Flickr.
+License: annotations CC BY 4.0; images under the terms of Flickr.
 
 Cite: H. Caesar, J. Uijlings, V. Ferrari, "COCO-Stuff: Thing and Stuff Classes in Context", CVPR 2018.
 """
@@ -34,7 +34,7 @@ root                                          (or a folder above it)
 """
 NUM_RAW = 182
 HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # values of classes that COCO dropped; no mask holds them
-PICTURES = "http://images.cocodataset.org/zips"
+IMAGES = "http://images.cocodataset.org/zips"
 MASKS = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip"
 
 
@@ -60,7 +60,7 @@ class COCOStuff(OfficialDataset):
         layout=Layout(
             dataset="COCOStuff",
             source=(
-                f"get train2017.zip and val2017.zip from {PICTURES}/ and unpack them in images/, and {MASKS} in "
+                f"get train2017.zip and val2017.zip from {IMAGES}/ and unpack them in images/, and {MASKS} in "
                 "annotations/"
             ),
             tree=TREE,
@@ -69,8 +69,8 @@ class COCOStuff(OfficialDataset):
             aliases={"train2017": "train", "val2017": "val"},
             prefixes=("", "dataset", "coco_stuff164k"),
             archives=(
-                Archive(f"{PICTURES}/train2017.zip", into="images", splits=("train",)),
-                Archive(f"{PICTURES}/val2017.zip", into="images", splits=("val",)),
+                Archive(f"{IMAGES}/train2017.zip", into="images", splits=("train",)),
+                Archive(f"{IMAGES}/val2017.zip", into="images", splits=("val",)),
                 Archive(MASKS, into="annotations"),
             ),
         ),

@@ -1,22 +1,22 @@
-"""iSAID: objects in aerial pictures, 15 classes and the background, on the pictures of DOTA-v1.0.
+"""iSAID: objects in aerial images, 15 classes and the background, on the images of DOTA-v1.0.
 
-1411 pictures for training, 458 for validation, 937 for testing without masks, from about 800 to 13000 pixels a side.
-The masks are coded in colours, some of which differ by little: never shrink them or make JPEGs of them before they are
-decoded. A colour that stands for no class is an error unless `unknown_colors="warn"`.
+1411 images for training, 458 for validation, 937 for testing without masks, from about 800 to 13000 pixels a side.
+The masks are coded in colors, some of which differ by little: never shrink them or make JPEGs of them before they are
+decoded. A color that stands for no class is an error unless `unknown_colors="warn"`.
 
-Whole pictures are read as well as patches of them; which they are is up to the folder. The largest take seconds and
+Whole images are read as well as patches of them; which they are is up to the folder. The largest take seconds and
 more than a gigabyte to decode, so cut them into patches before training. The authors' development kit cuts windows of
 800x800 pixels named as P0002_0_0_800_800.png, with the mask P0002_0_0_800_800_instance_color_RGB.png beside it.
 mmsegmentation's converter cuts windows of 896x896 into img_dir and ann_dir; its masks hold the ids 0 to 15 in place of
-colours, though they are named alike. The masks of instances, *_instance_id_RGB.png, are not read.
+colors, though they are named alike. The masks of instances, *_instance_id_RGB.png, are not read.
 
 Two ways to count are in use, so say which: `iSAID` has 16 classes, the first of which is the background; with
 `label_set="iSAID15"` the background is ignored and the 15 classes of the development kit remain.
 
 Expected on disk: see `TREE`. Download: https://captain-whu.github.io/iSAID/ (masks), and
-https://captain-whu.github.io/DOTA/dataset.html (pictures).
+https://captain-whu.github.io/DOTA/dataset.html (images).
 
-Licence: academic use only; pictures under the terms of Google Earth and others. Nothing is downloaded here.
+License: academic use only; images under the terms of Google Earth and others. Nothing is downloaded here.
 
 Cite: S. Waqas Zamir, A. Arora, A. Gupta, S. Khan, G. Sun, F. Shahbaz Khan, F. Zhu, L. Shao, G.-S. Xia, X. Bai, "iSAID:
 A Large-scale Dataset for Instance Segmentation in Aerial Images", CVPR Workshops 2019; G.-S. Xia et al., "DOTA: A
@@ -40,11 +40,11 @@ __all__ = ["iSAID"]
 TREE = """\
 iSAID/                                           root (or a folder above it), as the development kit has it
   train/images/P0002.png
-  train/images/P0002_instance_color_RGB.png      masks: a colour per class, black is background
+  train/images/P0002_instance_color_RGB.png      masks: a color per class, black is background
   val/images/P0003.png, val/images/P0003_instance_color_RGB.png
   test/images/P0006.png                          no masks
 patches of the development kit lie in iSAID_patches/ in the same way
-or as downloaded: the masks in train/Semantic_masks/images/, the pictures in train/images/ or train/images/images/
+or as downloaded: the masks in train/Semantic_masks/images/, the images in train/images/ or train/images/images/
 or as mmsegmentation cuts it:
   img_dir/train/P0000_0_896_0_896.png
   ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png    masks: ids 0..15
@@ -68,21 +68,21 @@ def _part(split: str) -> Part:
     )
 
 
-class iSAID(OfficialDataset):  # noqa: N801 (the name of the data set)
-    """iSAID's aerial pictures with 16 classes, of which the first is the background.
+class iSAID(OfficialDataset):  # noqa: N801 (the name of the dataset)
+    """iSAID's aerial images with 16 classes, of which the first is the background.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
 
     Args:
-        unknown_colors: what to do about colours that stand for no class: `"error"`, or `"warn"`, which ignores their
-            pixels and names the file, the colours and how many pixels have them.
+        unknown_colors: what to do about colors that stand for no class: `"error"`, or `"warn"`, which ignores their
+            pixels and names the file, the colors and how many pixels have them.
     """
 
     edition = Edition(
         layout=Layout(
             dataset="iSAID",
             source=(
-                "get Semantic_masks from https://captain-whu.github.io/iSAID/ and the pictures of DOTA-v1.0 from "
+                "get Semantic_masks from https://captain-whu.github.io/iSAID/ and the images of DOTA-v1.0 from "
                 "https://captain-whu.github.io/DOTA/dataset.html"
             ),
             tree=TREE,

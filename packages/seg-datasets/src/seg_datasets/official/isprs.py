@@ -1,27 +1,27 @@
-"""The two data sets of the ISPRS 2D Semantic Labeling Contest: `Potsdam` and `Vaihingen`, seen from the air.
+"""The two datasets of the ISPRS 2D Semantic Labeling Contest: `Potsdam` and `Vaihingen`, seen from the air.
 
 Potsdam, a town: 38 tiles of 6000x6000 pixels, 5 cm each; 24 for training, 14 for testing. Vaihingen, a village: 33
 tiles of 1281 to 3816 pixels a side, 9 cm each; 16 for training, 17 for testing. Both splits have masks; mmsegmentation
 and others call the second one val, which is an alias here.
 
-Potsdam's pictures come as red, green, blue and as near infrared, red, green; those of four bands (4_Ortho_RGBIR) are
+Potsdam's images come as red, green, blue and as near infrared, red, green; those of four bands (4_Ortho_RGBIR) are
 not read. Vaihingen's are near infrared, red, green: the first channel of a sample is no red, and the mean and deviation
 of ordinary photographs are no more than a convention there.
 
-The masks are coded in six colours, the same in both. There are two sorts: the full ones, and those with eroded
+The masks are coded in six colors, the same in both. There are two sorts: the full ones, and those with eroded
 boundaries (noBoundary), in which a black border around every object is to be ignored. Results in papers often count on
 these, and often leave clutter out: say what yours do. In the full ones black stands for nothing. The mask of Potsdam's
-tile 4_12 is faulty: its colours are not exactly the six. By default Potsdam's unknown colours are warned about, with
-counts, and their pixels ignored; Vaihingen's are an error. Grey masks of these names are taken to hold the ids 0 to 5.
+tile 4_12 is faulty: its colors are not exactly the six. By default Potsdam's unknown colors are warned about, with
+counts, and their pixels ignored; Vaihingen's are an error. Gray masks of these names are taken to hold the ids 0 to 5.
 
-Tiles are large: a random window of each in training, overlapping windows in evaluation. Vaihingen's pictures and full
+Tiles are large: a random window of each in training, overlapping windows in evaluation. Vaihingen's images and full
 masks have the same names, so they must not be unpacked into one folder. The archive of its eroded masks has one more,
-of area9, without a picture; it is left out.
+of area9, without an image; it is left out.
 
 Expected on disk: see `POTSDAM_TREE` and `VAIHINGEN_TREE`. Download, on request:
 https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx and .../2d-sem-label-vaihingen.aspx
 
-Licence: research, on request from ISPRS; Vaihingen was provided by the German Society for Photogrammetry, Remote
+License: research, on request from ISPRS; Vaihingen was provided by the German Society for Photogrammetry, Remote
 Sensing and Geoinformation (DGPF). Nothing is downloaded here.
 
 Cite: F. Rottensteiner, G. Sohn, M. Gerke, J. D. Wegner, "ISPRS Semantic Labeling Contest", ISPRS 2014; Vaihingen also:
@@ -47,16 +47,16 @@ __all__ = ["Potsdam", "Vaihingen"]
 SITE = "https://www.isprs.org/education/benchmarks/UrbanSemLab"
 POTSDAM_TREE = """\
 Potsdam/                                                            root (or a folder above it)
-  2_Ortho_RGB/top_potsdam_2_10_RGB.tif                              pictures for bands="RGB"
-  3_Ortho_IRRG/top_potsdam_2_10_IRRG.tif                            pictures for bands="IRRG"
-  5_Labels_all/top_potsdam_2_10_label.tif                           masks: a colour per class
+  2_Ortho_RGB/top_potsdam_2_10_RGB.tif                              images for bands="RGB"
+  3_Ortho_IRRG/top_potsdam_2_10_IRRG.tif                            images for bands="IRRG"
+  5_Labels_all/top_potsdam_2_10_label.tif                           masks: a color per class
   5_Labels_all_noBoundary/top_potsdam_2_10_label_noBoundary.tif     masks for eroded=True: black is ignored
 label tifs may also lie in Potsdam/ itself, where some archives put them
 """
 VAIHINGEN_TREE = """\
 Vaihingen/                                  root (or a folder above it)
-  top/top_mosaic_09cm_area1.tif             pictures: infrared, red, green
-  top_mosaic_09cm_area1.tif                 masks, same names: a colour per class
+  top/top_mosaic_09cm_area1.tif             images: infrared, red, green
+  top_mosaic_09cm_area1.tif                 masks, same names: a color per class
   top_mosaic_09cm_area1_noBoundary.tif      masks for eroded=True: black is ignored
 masks may also lie in a folder of their archive's name, or, those of the training tiles, in gts_for_participants/
 """
@@ -151,7 +151,7 @@ def _edition(
             dataset=dataset,
             source=source,
             tree=tree,
-            # the pictures of both splits lie in one folder: the lists of tiles decide
+            # the images of both splits lie in one folder: the lists of tiles decide
             parts={split: Part(images, masks, keys=keys) for split, keys in tiles.items()},
             examples=tiles,
             aliases={"val": "test"},
@@ -180,10 +180,10 @@ class Potsdam(OfficialDataset):
     Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        bands: of the pictures, `"RGB"` or `"IRRG"` (near infrared, red, green).
+        bands: of the images, `"RGB"` or `"IRRG"` (near infrared, red, green).
         eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
-        unknown_colors: what to do about colours that stand for no class: `"warn"`, which ignores their pixels and names
-            the file, the colours and how many pixels have them, or `"error"`.
+        unknown_colors: what to do about colors that stand for no class: `"warn"`, which ignores their pixels and names
+            the file, the colors and how many pixels have them, or `"error"`.
     """
 
     editions = {  # noqa: RUF012
@@ -209,7 +209,7 @@ class Potsdam(OfficialDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
-        check_choice("bands", bands, BANDS, "Pictures of four bands (RGBIR) are not read")
+        check_choice("bands", bands, BANDS, "Images of four bands (RGBIR) are not read")
         edition = self.editions[bands + ("-eroded" if eroded else "")]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
         super().__init__(
@@ -225,14 +225,14 @@ class Potsdam(OfficialDataset):
 
 
 class Vaihingen(OfficialDataset):
-    """Vaihingen's tiles with six classes; the channels of its pictures are near infrared, red, green.
+    """Vaihingen's tiles with six classes; the channels of its images are near infrared, red, green.
 
     Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
         eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
-        unknown_colors: what to do about colours that stand for no class: `"error"`, or `"warn"`, which ignores their
-            pixels and names the file, the colours and how many pixels have them.
+        unknown_colors: what to do about colors that stand for no class: `"error"`, or `"warn"`, which ignores their
+            pixels and names the file, the colors and how many pixels have them.
     """
 
     editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012

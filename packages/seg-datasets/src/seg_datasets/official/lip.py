@@ -1,15 +1,15 @@
 """LIP, Look Into Person: the parts of the body and of the clothes of one person, 20 classes.
 
 Small crops of people, of varying size: 30462 for training, 10000 for validation, 10000 for testing without masks. Some
-pictures are grey; they become RGB. Masks hold 0 to 19. The background, 0, is a class and counts in the mean; no value
+images are gray; they become RGB. Masks hold 0 to 19. The background, 0, is a class and counts in the mean; no value
 is ignored, so that 255 comes from padding alone.
 
-Left and right are the person's: whoever mirrors a picture must exchange the classes of `metadata.left_right_pairs`,
+Left and right are the person's: whoever mirrors an image must exchange the classes of `metadata.left_right_pairs`,
 arms, legs and shoes, as `SegmentationAugment` does when it is given them. The authors' mirrored masks are not needed.
 
 Expected on disk: see `TREE`. Download: https://lip.sysuhcp.com/overview.php
 
-Licence: non-commercial research and education. Nothing is downloaded here.
+License: non-commercial research and education. Nothing is downloaded here.
 
 Cite: K. Gong, X. Liang, D. Zhang, X. Shen, L. Lin, "Look into Person: Self-supervised Structure-sensitive Learning and
 a New Benchmark for Human Parsing", CVPR 2017.
@@ -55,7 +55,7 @@ class LIP(OfficialDataset):
 
     Where a split has a list (`train_id.txt`), the list decides which files belong to it, and each of them must be
     there; otherwise it is all files of the folder. Arguments, attributes and errors are those of `OfficialDataset`.
-    Test pictures come with the mask None.
+    Test images come with the mask None.
     """
 
     edition = Edition(

@@ -1,6 +1,6 @@
 """LoveDA: land cover from the air, in towns and in the country, with seven classes.
 
-5987 pictures of 1024x1024 pixels, 0.3 m each, of three Chinese cities: 2522 for training, 1669 for validation, 1796 for
+5987 images of 1024x1024 pixels, 0.3 m each, of three Chinese cities: 2522 for training, 1669 for validation, 1796 for
 testing, whose masks are on the evaluation server only. The country (Rural) and the towns (Urban) look so different that
 they serve as two domains; each can be read alone.
 
@@ -9,7 +9,7 @@ class that counts. The server wants predictions from 0 to 6.
 
 Expected on disk: see `TREE`. Download: https://zenodo.org/records/5706578
 
-Licence: CC BY-NC-SA 4.0, academic use only; pictures under the terms of Google Earth.
+License: CC BY-NC-SA 4.0, academic use only; images under the terms of Google Earth.
 
 Cite: J. Wang, Z. Zheng, A. Ma, X. Lu, Y. Zhong, "LoveDA: A Remote Sensing Land-Cover Dataset for Domain Adaptive
 Semantic Segmentation", NeurIPS Datasets and Benchmarks 2021.
@@ -78,7 +78,7 @@ def _edition(folder: str) -> Edition:
 class LoveDA(OfficialDataset):
     """LoveDA's land cover with seven classes; pixels without data (0 on disk) become the ignored value 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
 
     Args:
         domain: `"rural"` or `"urban"`; None for both.

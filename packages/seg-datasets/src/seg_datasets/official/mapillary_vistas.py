@@ -1,17 +1,17 @@
 """Mapillary Vistas, research edition: streets all over the world.
 
-18000 pictures for training, 2000 for validation, 5000 for testing without masks, of up to about 22 megapixels: decoding
-takes most of the time, so cut or shrink early. The masks are palette pictures whose indices are the ids; several
-classes of v2.0 share a colour, so colours cannot be turned back.
+18000 images for training, 2000 for validation, 5000 for testing without masks, of up to about 22 megapixels: decoding
+takes most of the time, so cut or shrink early. The masks are palette images whose indices are the ids; several
+classes of v2.0 share a color, so colors cannot be turned back.
 
-The same pictures have two annotations, with other ids and other classes: v2.0 with 124 ids, of which 116 are classes,
+The same images have two annotations, with other ids and other classes: v2.0 with 124 ids, of which 116 are classes,
 and v1.2 with 66 ids, of which 65 are. Masks, classes and config belong together: the option `version` chooses all of
-them. The config beside the pictures is the authority on names, colours and what is evaluated; where it says something
+them. The config beside the images is the authority on names, colors and what is evaluated; where it says something
 else than the label set that is built in, it is followed, with a warning.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.mapillary.com/dataset/vistas
 
-Licence: Mapillary Vistas Dataset Research Use License: research, no commercial use. Nothing is downloaded here.
+License: Mapillary Vistas Dataset Research Use License: research, no commercial use. Nothing is downloaded here.
 
 Cite: G. Neuhold, T. Ollmann, S. Rota Bulo, P. Kontschieder, "The Mapillary Vistas Dataset for Semantic Understanding of
 Street Scenes", ICCV 2017.
@@ -39,7 +39,7 @@ __all__ = ["CONFIGS", "NOT_EVALUATED", "MapillaryVistas"]
 SITE = "https://www.mapillary.com/dataset/vistas"
 TREE = """\
 <any name>/                                           root
-  config_v2.0.json, config_v1.2.json                  names, colours, what is evaluated
+  config_v2.0.json, config_v1.2.json                  names, colors, what is evaluated
   training/images/__CRyFzoDOXn6unQ6a3DnQ.jpg
   training/v2.0/labels/__CRyFzoDOXn6unQ6a3DnQ.png     masks of v2.0: 0..123
   training/v1.2/labels/__CRyFzoDOXn6unQ6a3DnQ.png     masks of v1.2: 0..65
@@ -112,7 +112,7 @@ def _edition(version: str, classes: str) -> Edition:
 class MapillaryVistas(OfficialDataset):
     """Mapillary's street scenes with 116 classes (v2.0) or 65 (v1.2); ids that are not evaluated become 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test pictures come with the mask None.
+    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
 
     Args:
         version: of the annotations, `"v2.0"` or `"v1.2"`.

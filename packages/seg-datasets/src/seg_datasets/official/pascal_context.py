@@ -1,4 +1,4 @@
-"""PASCAL-Context: VOC 2010's pictures with every pixel labelled, 4998 for training, 5105 for validation.
+"""PASCAL-Context: VOC 2010's images with every pixel labelled, 4998 for training, 5105 for validation.
 
 Of 459 labels the 59 that occur most are the classes. Two tasks are in use, with different scores: 59 classes, all other
 pixels ignored (`background="ignore"`), or 60, the other pixels being a class (`background="class"`).
@@ -14,7 +14,7 @@ files with the 459 labels, which are translated here and need scipy (`pip instal
 
 Expected on disk: see `TREE`. Download: https://cs.stanford.edu/~roozbeh/pascal-context/
 
-Licence: as PASCAL VOC, for research.
+License: as PASCAL VOC, for research.
 
 Cite: R. Mottaghi, X. Chen, X. Liu, N.-G. Cho, S.-W. Lee, S. Fidler, R. Urtasun, A. Yuille, "The Role of Context for
 Object Detection and Semantic Segmentation in the Wild", CVPR 2014.
@@ -45,7 +45,7 @@ VOCdevkit/VOC2010/                           root (or a folder above it)
   SegmentationClassContext/2008_000002.png   masks of a converter: 0 other, 1..59 classes
   trainval/2008_000002.mat                   or the site's label maps: LabelMap, 459 labels
   ImageSets/SegmentationContext/train.txt, val.txt   written by the converter; or VOC's own
-  ImageSets/Main/train.txt, val.txt                  which name the same pictures
+  ImageSets/Main/train.txt, val.txt                  which name the same images
 """
 # fmt: off
 RAW_LABELS = (
@@ -99,7 +99,7 @@ def _part(split: str) -> Part:
 LAYOUT = ContextLayout(
     dataset="PascalContext",
     source=(
-        "get the pictures, http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar, and the masks: "
+        "get the images, http://host.robots.ox.ac.uk/pascal/VOC/voc2010/VOCtrainval_03-May-2010.tar, and the masks: "
         "trainval.tar.gz from https://cs.stanford.edu/~roozbeh/pascal-context/, unpacked in VOC2010, or PNGs made by "
         "mmsegmentation's tools/dataset_converters/pascal_context.py"
     ),

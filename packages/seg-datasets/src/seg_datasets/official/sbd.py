@@ -1,9 +1,9 @@
-"""SBD, the Semantic Boundaries Dataset: more pictures of PASCAL VOC with masks of its classes.
+"""SBD, the Semantic Boundaries Dataset: more images of PASCAL VOC with masks of its classes.
 
-Pictures of VOC 2011, 8498 for training and 2857 for validation, with VOC's 20 kinds of objects and the background.
-`train_noval` has 5623 pictures, those outside of VOC 2012's val; its list is a download of its own.
+Images of VOC 2011, 8498 for training and 2857 for validation, with VOC's 20 kinds of objects and the background.
+`train_noval` has 5623 images, those outside of VOC 2012's val; its list is a download of its own.
 
-Train and val hold pictures of VOC 2012's val: a network that is trained on them and tested on VOC's val is tested on
+Train and val hold images of VOC 2012's val: a network that is trained on them and tested on VOC's val is tested on
 what it was taught. For that train on `train_noval`, or on VOC's `trainaug`.
 
 Masks are MATLAB files, which scipy reads (`pip install 'seg-datasets[mat]'`): a struct `GTcls` whose field
@@ -12,7 +12,7 @@ of each class in the same files, and the instances in `inst`, are not read here.
 
 Expected on disk: see `TREE`. Download: http://home.bharathh.info/pubs/codes/SBD/download.html
 
-Licence: for research; the pictures come from Flickr through PASCAL VOC 2011.
+License: for research; the images come from Flickr through PASCAL VOC 2011.
 
 Cite: B. Hariharan, P. Arbelaez, L. Bourdev, S. Maji, J. Malik, "Semantic Contours from Inverse Detectors", ICCV 2011.
 """
@@ -39,7 +39,7 @@ TREE = """\
 benchmark_RELEASE/dataset/      root (or a folder above it)
   img/2008_000002.jpg
   cls/2008_000002.mat           masks: GTcls.Segmentation, 0 background, 1..20 the classes of VOC
-  train.txt, val.txt            which pictures belong to a split
+  train.txt, val.txt            which images belong to a split
   train_noval.txt               a separate download: those outside of VOC 2012's val
 """
 ARCHIVE = "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz"
@@ -63,9 +63,9 @@ def _part(split: str) -> Part:
 
 
 class SBD(OfficialDataset):
-    """SBD's pictures with the 21 classes of VOC; no pixel is ignored.
+    """SBD's images with the 21 classes of VOC; no pixel is ignored.
 
-    Opening train or val warns: both hold pictures of VOC 2012's val. Arguments, attributes and errors are those of
+    Opening train or val warns: both hold images of VOC 2012's val. Arguments, attributes and errors are those of
     `OfficialDataset`; besides, reading a sample raises `MissingDependencyError` if scipy is not installed.
     """
 
@@ -122,7 +122,7 @@ class SBD(OfficialDataset):
         )
         if self.split in HOLDS_VOC_VAL:
             warnings.warn(
-                f"SBD {self.split} holds pictures of VOC 2012's val: to test on that, train on SBD's train_noval or "
+                f"SBD {self.split} holds images of VOC 2012's val: to test on that, train on SBD's train_noval or "
                 "VOC's trainaug instead",
                 stacklevel=2,
             )

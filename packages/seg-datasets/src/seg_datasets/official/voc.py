@@ -1,19 +1,19 @@
-"""PASCAL VOC 2012, segmentation: objects of 20 kinds on a background, 1464 pictures for training, 1449 for validation.
+"""PASCAL VOC 2012, segmentation: objects of 20 kinds on a background, 1464 images for training, 1449 for validation.
 
 The ids follow the alphabet (aeroplane 1 to tvmonitor 20), not the groups that the web page shows. Masks are PNGs with a
-palette, whose indices are the ids; converted to colours or grey they are lost. 255, the border around every object and
+palette, whose indices are the ids; converted to colors or gray they are lost. 255, the border around every object and
 what was too hard to label, is ignored.
 
-`trainaug` is no official split but the one that most published results are trained on: 10582 pictures, VOC's train and
-those of SBD (Hariharan et al. 2011) without VOC's val. Pictures of train keep VOC's own masks, which have borders, the
+`trainaug` is no official split but the one that most published results are trained on: 10582 images, VOC's train and
+those of SBD (Hariharan et al. 2011) without VOC's val. Images of train keep VOC's own masks, which have borders, the
 other 9118 have SBD's, which have none. mmsegmentation chooses likewise; older ports of DeepLab take every mask from
 SegmentationClassAug. Its files are made by others from SBD; with `sbd_root` the split is made here from the official
 downloads of both.
 
-Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test pictures: from the
+Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test images: from the
 evaluation server, after registration; their masks are not public)
 
-Licence: annotations free for research; pictures under the terms of Flickr.
+License: annotations free for research; images under the terms of Flickr.
 
 Cite: M. Everingham, L. Van Gool, C. K. I. Williams, J. Winn, A. Zisserman, "The PASCAL Visual Object Classes (VOC)
 Challenge", IJCV 88(2), 2010.
@@ -43,26 +43,26 @@ VOCdevkit/VOC2012/                          root (or a folder above it)
   JPEGImages/2007_000032.jpg
   SegmentationClass/2007_000032.png         masks: 0 background, 1..20 objects, 255 ignored
   ImageSets/Segmentation/train.txt, val.txt, trainval.txt
-  ImageSets/Segmentation/test.txt           comes with the test pictures; no masks
+  ImageSets/Segmentation/test.txt           comes with the test images; no masks
 for trainaug, unless sbd_root is given:
   SegmentationClassAug/2008_000002.png      masks made from SBD
-  ImageSets/Segmentation/trainaug.txt       or aug.txt: the pictures that are not in train.txt
+  ImageSets/Segmentation/trainaug.txt       or aug.txt: the images that are not in train.txt
 """
 SITE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012"
 SOURCE = (
-    f"get VOCtrainval_11-May-2012.tar from {SITE}/ (test: the test pictures from http://host.robots.ox.ac.uk:8080/, "
+    f"get VOCtrainval_11-May-2012.tar from {SITE}/ (test: the test images from http://host.robots.ox.ac.uk:8080/, "
     "after registration)"
 )
 AUGMENTED_SOURCE = (
     "give the folder of SBD as sbd_root, or make SegmentationClassAug and ImageSets/Segmentation/trainaug.txt from it "
     "as mmsegmentation's tools/dataset_converters/voc_aug.py does"
 )
-PICTURES = ("JPEGImages/*.jpg",)
+IMAGES = ("JPEGImages/*.jpg",)
 LISTS = "ImageSets/Segmentation"
 
 
 def _part(split: str, masks: str = "SegmentationClass/*.png") -> Part:
-    return Part(images=PICTURES, masks=(masks,) if masks else (), listing=f"{LISTS}/{split}.txt", needs_listing=True)
+    return Part(images=IMAGES, masks=(masks,) if masks else (), listing=f"{LISTS}/{split}.txt", needs_listing=True)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class VOCLayout(Layout):
     ) -> list[Pair]:
         if not names:
             return []
-        part = Part(PICTURES, masks, keys=tuple(names))
+        part = Part(IMAGES, masks, keys=tuple(names))
         plain = Layout(self.dataset, source, self.tree, {"trainaug": part}, examples={}, prefixes=self.prefixes)
         return plain.find(root, "trainaug", missing)
 
@@ -173,10 +173,10 @@ LAYOUT = VOCLayout(
 
 
 class VOC(OfficialDataset):
-    """VOC 2012's pictures with 20 kinds of objects and the background; borders (255) are ignored.
+    """VOC 2012's images with 20 kinds of objects and the background; borders (255) are ignored.
 
-    The lists in `ImageSets/Segmentation` decide which pictures belong to a split. Test pictures come with the mask
-    None. `trainaug` joins VOC's train with the pictures of SBD outside of VOC's val: a picture of `train.txt` has VOC's
+    The lists in `ImageSets/Segmentation` decide which images belong to a split. Test images come with the mask
+    None. `trainaug` joins VOC's train with the images of SBD outside of VOC's val: an image of `train.txt` has VOC's
     own mask where `SegmentationClass` has one, any other the mask in `SegmentationClassAug`, or SBD's.
 
     Arguments, attributes and errors are those of `OfficialDataset`, and one more.

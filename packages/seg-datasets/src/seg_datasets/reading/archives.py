@@ -1,4 +1,4 @@
-"""Public archives of data sets: fetched, checked and unpacked, so that nothing leaves the folder or is half there."""
+"""Public archives of datasets: fetched, checked and unpacked, so that nothing leaves the folder or is half there."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ def fetch_archives(
     """Downloads and unpacks what a split needs and is not there yet; the archives themselves stay in `root`.
 
     Args:
-        archives: of the data set.
+        archives: of the dataset.
         root: where they and what they hold go.
         split: what is wanted.
         progress: whether to show on stderr how far it is.

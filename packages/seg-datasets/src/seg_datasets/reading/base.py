@@ -1,4 +1,4 @@
-"""What the data sets in their official layouts share: a layout, a label map, a label set, and the arguments."""
+"""What the datasets in their official layouts share: a layout, a label map, a label set, and the arguments."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ __all__ = ["Edition", "OfficialDataset"]
 
 @dataclass(frozen=True)
 class Edition:
-    """One version of a data set: its files and what they mean.
+    """One version of a dataset: its files and what they mean.
 
     Attributes:
         layout: where the files lie.
@@ -38,10 +38,10 @@ class Edition:
 
 
 class OfficialDataset(PairedDataset):
-    """A data set in its official layout.
+    """A dataset in its official layout.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignored value. A split
-    without masks gives (image, None). Pictures and masks are paired by name and sorted.
+    without masks gives (image, None). Images and masks are paired by name and sorted.
 
     A subclass has an `edition`; where options choose between several, it sets the instance's before it calls this
     `__init__`, and lists all of them in `editions`.
@@ -52,14 +52,14 @@ class OfficialDataset(PairedDataset):
         transforms: called as `transforms(image, mask)`; its result is the sample.
         label_set: name of a label set that the classes are converted to (see `seg_core.labels.conversion`); the
             dataset's own if None.
-        missing: what becomes of a picture or mask without its partner: `"error"`, or `"skip"` with a warning.
+        missing: what becomes of an image or mask without its partner: `"error"`, or `"skip"` with a warning.
         download: whether to fetch and unpack the archives into `root` where the split is not there yet.
         orientation: `"stored"` takes images as their pixels lie in the file, as the official masks were made; `"apply"`
             turns them as their EXIF, XMP or TIFF tag says. A mask with such a tag is an error.
         max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
 
     Attributes:
-        metadata: names and colours of the classes.
+        metadata: names and colors of the classes.
         split: as given, an alias resolved.
         label_map: raw ids of the masks -> train ids of `metadata`.
 

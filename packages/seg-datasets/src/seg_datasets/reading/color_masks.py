@@ -1,4 +1,4 @@
-"""Masks that hold a colour per pixel, turned into ids by exact match."""
+"""Masks that hold a color per pixel, turned into ids by exact match."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from seg_datasets.reading.pairs import Reading, load_mask
 __all__ = ["UNKNOWN", "ColorReader"]
 
 UNKNOWN = 254
-"""The id of pixels whose colour stands for nothing; a label map sends it to what is ignored."""
+"""The id of pixels whose color stands for nothing; a label map sends it to what is ignored."""
 
 ON_UNKNOWN = ("warn", "error")
 
@@ -26,17 +26,17 @@ _MOST_NAMED = 5
 
 
 class ColorReader:
-    """Reads masks whose colours stand for classes, and index masks of the same ids.
+    """Reads masks whose colors stand for classes, and index masks of the same ids.
 
-    Called with the path of a mask it returns ids uint8 (H, W). A colour counts only if all three channels are equal to
+    Called with the path of a mask it returns ids uint8 (H, W). A color counts only if all three channels are equal to
     those of a class: blends at edges, as resizing and lossy formats leave them, are no class.
 
-    Grey pictures hold ids. So do palette pictures, unless the colours that they use are those of classes: programs that
-    make PNG files smaller turn a picture of few colours into one with a palette, in any order.
+    Gray images hold ids. So do palette images, unless the colors that they use are those of classes: programs that
+    make PNG files smaller turn an image of few colors into one with a palette, in any order.
 
     Args:
-        colors: id -> (red, green, blue); ids up to 253, colours all different.
-        unknown: what to do about other colours: `"warn"` names the file, the colours and how many pixels have them, and
+        colors: id -> (red, green, blue); ids up to 253, colors all different.
+        unknown: what to do about other colors: `"warn"` names the file, the colors and how many pixels have them, and
             gives these the id `UNKNOWN`; `"error"` raises.
 
     Raises:
@@ -49,7 +49,7 @@ class ColorReader:
                 f"unknown_colors must be 'warn' (ignore their pixels, with a warning) or 'error', got {unknown!r}"
             )
         assert all(0 <= index < UNKNOWN for index in colors), "the ids from 254 on are taken"
-        assert len(set(colors.values())) == len(colors), "two ids of one colour cannot be told apart"
+        assert len(set(colors.values())) == len(colors), "two ids of one color cannot be told apart"
         self.colors = dict(colors)
         self.unknown = unknown
 
@@ -61,36 +61,36 @@ class ColorReader:
             DatasetNotFoundError: if the file is gone.
         """
         mask = load_mask(path, reading)
-        picture = mask.image
-        if picture.mode not in ("RGB", "RGBA", "P") or (picture.mode == "P" and not self._has_class_palette(picture)):
+        image = mask.image
+        if image.mode not in ("RGB", "RGBA", "P") or (image.mode == "P" and not self._has_class_palette(image)):
             return ids_of(mask)
-        if picture.mode != "RGB":
-            picture = picture.convert("RGBA").convert("RGB")  # the way of palettes with transparency
-        ids = self._decode(picture)
+        if image.mode != "RGB":
+            image = image.convert("RGBA").convert("RGB")  # the way of palettes with transparency
+        ids = self._decode(image)
         if ids.max(initial=0) == UNKNOWN:
-            self._complain(path, np.asarray(picture)[ids == UNKNOWN], ids.size)
+            self._complain(path, np.asarray(image)[ids == UNKNOWN], ids.size)
         return ids
 
-    def _has_class_palette(self, picture: Image.Image) -> bool:
-        """Returns whether the palette entries that a picture uses are colours of classes, all different."""
-        values = picture.getpalette() or []
+    def _has_class_palette(self, image: Image.Image) -> bool:
+        """Returns whether the palette entries that an image uses are colors of classes, all different."""
+        values = image.getpalette() or []
         entries = list(zip(values[::3], values[1::3], values[2::3], strict=True))
-        used = [index for index, count in enumerate(picture.histogram()) if count]
+        used = [index for index, count in enumerate(image.histogram()) if count]
         if used[-1] >= len(entries) or (len(entries) > 1 and len(set(entries)) == 1):
             return False  # no palette worth the name: all black, where indices were written without one
         colors = {entries[index] for index in used}
         return len(colors) == len(used) and colors <= set(self.colors.values())
 
-    def _decode(self, picture: Image.Image) -> npt.NDArray[np.uint8]:
-        """Returns the ids (H, W) of an RGB picture.
+    def _decode(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Returns the ids (H, W) of an RGB image.
 
         Per channel a table gives the place of a value among those that occur, so that the sum of the three, a byte,
-        tells the colours apart. Pillow's tables and sums are several times as fast as indexing in numpy.
+        tells the colors apart. Pillow's tables and sums are several times as fast as indexing in numpy.
         """
-        ids = np.empty((picture.height, picture.width), np.uint8)
-        for top in range(0, picture.height, _BAND_HEIGHT):
-            bottom = min(top + _BAND_HEIGHT, picture.height)
-            places = picture.crop((0, top, picture.width, bottom)).point(self._channel_tables)
+        ids = np.empty((image.height, image.width), np.uint8)
+        for top in range(0, image.height, _BAND_HEIGHT):
+            bottom = min(top + _BAND_HEIGHT, image.height)
+            places = image.crop((0, top, image.width, bottom)).point(self._channel_tables)
             codes = places.convert("L", (1, 1, 1, 0))  # red + green + blue
             ids[top:bottom] = np.asarray(codes.point(self._ids))
         return ids
@@ -118,7 +118,7 @@ class ColorReader:
         return table
 
     def _complain(self, path: Path, pixels: npt.NDArray[np.uint8], size: int) -> None:
-        """Warns about or raises an error for the unknown colours `pixels` (N, 3) of a mask of `size` pixels."""
+        """Warns about or raises an error for the unknown colors `pixels` (N, 3) of a mask of `size` pixels."""
         packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
         found, counts = np.unique(packed, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
@@ -127,7 +127,7 @@ class ColorReader:
             for color, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)
         )
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        text = f"mask {path} has colours that stand for no class, in {len(pixels)} of {size} pixels: {named}{more}"
+        text = f"mask {path} has colors that stand for no class, in {len(pixels)} of {size} pixels: {named}{more}"
         if self.unknown == "error":
             raise CorruptFileError(f"{text}; restore the file, or ignore such pixels with unknown_colors='warn'")
         warnings.warn(f"{text}; they are ignored", stacklevel=4)

@@ -21,16 +21,16 @@ MISSING = ("error", "skip")
 class Part:
     """Where the files of one split lie.
 
-    A pattern is a path below the data set's folder, such as `leftImg8bit/train/*/*_leftImg8bit.png`. Each `*` stands
-    for some characters of one name. What the stars match, joined by `/`, is the key of a file: a picture and the mask
+    A pattern is a path below the dataset's folder, such as `leftImg8bit/train/*/*_leftImg8bit.png`. Each `*` stands
+    for some characters of one name. What the stars match, joined by `/`, is the key of a file: an image and the mask
     with the same key belong together. Of several patterns the first that any file fits counts.
 
     Attributes:
-        images: patterns of the pictures.
+        images: patterns of the images.
         masks: patterns of the masks; empty where the split has none.
         listing: path of a text file with one name per line that decides which files belong to the split.
         keys: the keys that belong to the split, where no file on disk says so; all where empty.
-        exclude: endings of names that are no pictures although the pattern fits.
+        exclude: endings of names that are no images although the pattern fits.
         needs_listing: whether the split does not exist without its listing.
         held_back: whether the split may come without masks.
     """
@@ -46,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on disk.
+    """How a dataset lies on disk.
 
     Attributes:
         dataset: its name.
@@ -57,7 +57,7 @@ class Layout:
         aliases: other names of splits -> split.
         prefixes: folders below the root that are tried in turn, for whatever one unpacks archives into.
         top: the one of `prefixes` that the archives themselves make.
-        archives: what `download=True` fetches; empty where the licence or a registration stands before it.
+        archives: what `download=True` fetches; empty where the license or a registration stands before it.
     """
 
     dataset: str
@@ -92,9 +92,9 @@ class Layout:
         """Returns the files of a split, sorted by key.
 
         Args:
-            root: the data set's folder, or one above it.
+            root: the dataset's folder, or one above it.
             split: one of `parts`.
-            missing: what becomes of a picture or mask without its partner: `"error"` or `"skip"`, with a warning.
+            missing: what becomes of an image or mask without its partner: `"error"` or `"skip"`, with a warning.
 
         Raises:
             InvalidArgumentError: if `missing` is something else.
@@ -155,7 +155,7 @@ class Layout:
             return
         what = f"{listing} lists" if listing else "the split has"
         text = (
-            f"{self.dataset} {split}: {what} {len(wanted)} pictures, {len(lacking)} of which are not there: "
+            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(lacking)} of which are not there: "
             f"{first_few(lacking)}"
         )
         if missing == "error":
@@ -164,7 +164,7 @@ class Layout:
 
     def _not_found(self, folder: Path, split: str, num_images: int, num_masks: int) -> str:
         part = self.parts[split]
-        expected = f"pictures {' or '.join(part.images)} ({num_images} found)"
+        expected = f"images {' or '.join(part.images)} ({num_images} found)"
         if part.masks:
             expected += f", masks {' or '.join(part.masks)} ({num_masks} found)"
         if part.listing and (part.needs_listing or self._listing(folder, part)):
@@ -199,17 +199,17 @@ def check_missing(missing: str) -> str:
 def pair_by_key(
     images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str, missing: str, advice: str
 ) -> list[Pair]:
-    """Returns pictures with the masks of the same key, sorted by key.
+    """Returns images with the masks of the same key, sorted by key.
 
     Args:
-        images: key -> picture.
+        images: key -> image.
         masks: key -> mask; None where there are no masks at all (a test split).
         where: what is being paired, for messages.
         missing: `"error"` or `"skip"`.
         advice: what to do about missing partners, for the message.
 
     Raises:
-        DatasetNotFoundError: if a picture has no mask or a mask no picture, unless they are to be skipped; the message
+        DatasetNotFoundError: if an image has no mask or a mask no image, unless they are to be skipped; the message
             names the first few.
     """
     if masks is None:
@@ -220,12 +220,12 @@ def pair_by_key(
         parts = [
             f"{noun} without {partner}: {len(lonely)} ({first_few(files[key].name for key in lonely)})"
             for lonely, noun, partner, files in (
-                (lonely_images, "pictures", "a mask", images),
-                (lonely_masks, "masks", "a picture", masks),
+                (lonely_images, "images", "a mask", images),
+                (lonely_masks, "masks", "an image", masks),
             )
             if lonely
         ]
-        text = f"{where}: {len(images)} pictures and {len(masks)} masks do not pair; {', '.join(parts)}"
+        text = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
         if missing == "error":
             raise DatasetNotFoundError(f"{text}. They belong together by name: add or remove the files named, {advice}")
         warnings.warn(f"{text}; these are left out", stacklevel=5)
@@ -235,7 +235,7 @@ def pair_by_key(
 def read_listing(path: Path) -> set[str]:
     """Returns the names in a list of files, without folders and suffix.
 
-    A line holds a name (`2007_000032`) or the paths of a picture and its mask, often those of somebody else's machine
+    A line holds a name (`2007_000032`) or the paths of an image and its mask, often those of somebody else's machine
     (`/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`), so that of the first only the name counts.
 
     Raises:
@@ -243,7 +243,7 @@ def read_listing(path: Path) -> set[str]:
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     names = (re.split(r"[\\/]", line.split()[0])[-1] for line in lines if line.strip())
-    # a name may hold dots of its own: only what looks like a picture's suffix is one
+    # a name may hold dots of its own: only what looks like an image's suffix is one
     stems = {re.sub(r"\.(png|jpe?g|tiff?|bmp|mat)$", "", name, flags=re.IGNORECASE) for name in names}
     if not stems:
         raise CorruptFileError(f"{path} lists no files; restore it from the archive it came with")

@@ -1,4 +1,4 @@
-"""What data sets of pictures and masks in files share, once they have found their pairs."""
+"""What datasets of images and masks in files share, once they have found their pairs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ __all__ = ["PairedDataset"]
 
 
 class PairedDataset(Dataset[Any]):
-    """Pictures with their masks, read when asked for.
+    """Images with their masks, read when asked for.
 
     Args:
         pairs: the files, in the order of the samples.
-        metadata: names and colours of the classes.
-        split: which part of the data set this is.
+        metadata: names and colors of the classes.
+        split: which part of the dataset this is.
         label_map: raw ids of the masks -> train ids.
         remedy: what to do about a mask with other ids, for the message.
         transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
@@ -69,5 +69,5 @@ class PairedDataset(Dataset[Any]):
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of picture and mask of sample `index`."""
+        """Returns the paths of image and mask of sample `index`."""
         return self._pairs[index].names()

@@ -80,7 +80,7 @@ MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and its mask on disk; a test picture may come without."""
+    """An image and its mask on disk; a test image may come without."""
 
     image: Path
     mask: Path | None
@@ -166,7 +166,7 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
 
 
 def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
-    """Returns what `folder` holds, for messages: `"/data/x: 0 pictures, 12 other files (.gif)"`."""
+    """Returns what `folder` holds, for messages: `"/data/x: 0 images, 12 other files (.gif)"`."""
     if not folder.is_dir():
         return f"{folder}: no such folder"
     others = Counter(Path(name).suffix.lower() or "no suffix" for name in _names(folder))

@@ -1,17 +1,17 @@
-"""Shapes, the embedded data set: figures on textured grounds, drawn when they are asked for.
+"""Shapes, the embedded dataset: figures on textured grounds, drawn when they are asked for.
 
 It exists to try things out: no download, no files, and a small network learns it from scratch in a minute or two on two
-CPU cores. Yet it is a segmentation task and not a game of colours:
+CPU cores. Yet it is a segmentation task and not a game of colors:
 
-- Eight figures come in four families of two. A family shares its hues, so that colour gives the family at best; within
+- Eight figures come in four families of two. A family shares its hues, so that color gives the family at best; within
   a family one figure is plain and the other patterned in a lighter and a darker shade of the same tone. Both have the
-  same colour on average: whoever tells them apart must look at texture and outline.
-- Figures lie over each other and over the edge of the picture, in any place, size, direction and brightness. The ground
-  has clouds and patterns of its own in duller colours of any hue; noise of varying strength lies over everything.
+  same color on average: whoever tells them apart must look at texture and outline.
+- Figures lie over each other and over the edge of the image, in any place, size, direction and brightness. The ground
+  has clouds and patterns of its own in duller colors of any hue; noise of varying strength lies over everything.
 - As in VOC, outlines carry no class: a border of about two pixels is ignored (255).
 
-A picture depends on (seed, split, index, size) alone: not on the order of access, the process, or the number of
-workers. The splits are streams of their own, so no picture of one appears in another.
+An image depends on (seed, split, index, size) alone: not on the order of access, the process, or the number of
+workers. The splits are streams of their own, so no image of one appears in another.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,16 +42,16 @@ class Shapes(Dataset[Any]):
     outlines.
 
     Args:
-        root: None; here only because every data set has it.
+        root: None; here only because every dataset has it.
         split: `"train"`, `"val"` or `"test"`.
         transforms: called as `transforms(image, mask)`; its result is the sample.
-        size: (height, width) of the pictures, in pixels, each at least 16.
-        length: number of pictures; 4800 for train and 200 for val and test where left out. A longer data set begins
-            with the pictures of a shorter one.
-        seed: another seed gives other pictures; 0 to 2**63 - 1.
+        size: (height, width) of the images, in pixels, each at least 16.
+        length: number of images; 4800 for train and 200 for val and test where left out. A longer dataset begins
+            with the images of a shorter one.
+        seed: another seed gives other images; 0 to 2**63 - 1.
 
     Attributes:
-        metadata: names and colours of the classes.
+        metadata: names and colors of the classes.
         split: as given.
 
     Raises:
@@ -78,7 +78,7 @@ class Shapes(Dataset[Any]):
         self.size = _check_size(size)
         self.length = LENGTHS[split] if length is None else length
         if not isinstance(self.length, int) or self.length < 1:
-            raise InvalidArgumentError(f"length must be a whole number of pictures, at least 1, got {length!r}")
+            raise InvalidArgumentError(f"length must be a whole number of images, at least 1, got {length!r}")
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise InvalidArgumentError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
         self.seed = seed
@@ -89,7 +89,7 @@ class Shapes(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         """Returns sample `index`: (image, mask), or what `transforms` makes of them."""
         if not -self.length <= index < self.length:
-            raise IndexError(f"index {index} is out of range for {self.length} pictures")
+            raise IndexError(f"index {index} is out of range for {self.length} images")
         stream = SPLITS.index(self.split)
         pixels, ids = draw_scene(self.size, seed=self.seed, stream=stream, index=index % self.length)
         image, mask = tv_tensors.Image(torch.from_numpy(pixels)), tv_tensors.Mask(torch.from_numpy(ids))

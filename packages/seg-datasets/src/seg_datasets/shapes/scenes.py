@@ -1,4 +1,4 @@
-"""The pictures of `Shapes`: how one is composed and drawn. numpy only."""
+"""The images of `Shapes`: how one is composed and drawn. numpy only."""
 
 import colorsys
 import math
@@ -35,9 +35,9 @@ KINDS = (
     Kind("crescent", "plain", 0.78),
     Kind("bar", "stripes", 0.78),
 )
-_NUM_FIGURES = (4, 7)  # fewest and most per picture
+_NUM_FIGURES = (4, 7)  # fewest and most per image
 _RADIUS = (0.20, 0.34)  # of the shorter side
-REACH = 1.15  # radii: how far a figure extends from its centre
+REACH = 1.15  # radii: how far a figure extends from its center
 _PERIOD = (0.05, 0.08)  # of a figure's pattern, of the shorter side
 _BORDER = 1.0  # pixels on each side of an outline that are ignored
 _DRAWS = 16  # random numbers per ground and per figure: more than are used, so that a new trait moves nothing else
@@ -46,16 +46,16 @@ _DRAWS = 16  # random numbers per ground and per figure: more than are used, so 
 def draw_scene(
     size: tuple[int, int], *, seed: int, stream: int, index: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Returns a picture uint8 (3, H, W), RGB, and its ids uint8 (H, W): 0 to 8, and 255 along the outlines.
+    """Returns an image uint8 (3, H, W), RGB, and its ids uint8 (H, W): 0 to 8, and 255 along the outlines.
 
     Args:
         size: (height, width) in pixels.
-        seed: 0 to 2**64 - 1, as the next two; together the name of the picture.
+        seed: 0 to 2**64 - 1, as the next two; together the name of the image.
         stream: one per split.
-        index: one per picture.
+        index: one per image.
     """
     height, width = size
-    # a counter-based generator: key and counter are the picture's name, and every name has numbers of its own
+    # a counter-based generator: key and counter are the image's name, and every name has numbers of its own
     rng = np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, 0, index]))
     # plain Python numbers: numpy 1 and 2 then agree that the pixels stay float32
     traits = rng.random(_DRAWS).tolist()

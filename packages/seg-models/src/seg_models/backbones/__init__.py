@@ -1,1 +1,1 @@
-"""Backbones: the features of a picture, in order from fine to coarse."""
+"""Backbones: the features of an image, in order from fine to coarse."""

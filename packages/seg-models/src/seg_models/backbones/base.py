@@ -66,7 +66,7 @@ class Backbone(nn.Module, ABC):
         """Returns the features by name, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             Name -> float (N, channels, H / stride, W / stride); whether a fraction rounds up or down is the backbone's.
@@ -242,7 +242,7 @@ def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) ->
     """Returns a first convolution for images of another number of channels.
 
     Inflation rule, that of timm: for one channel the kernels of red, green and blue are added up; for n channels the
-    i-th takes the kernels of colour i mod 3, times 3 / n, so that the response keeps its size.
+    i-th takes the kernels of color i mod 3, times 3 / n, so that the response keeps its size.
 
     Args:
         convolution: for 3 channels.
@@ -268,8 +268,8 @@ def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) ->
         if in_channels == 1:
             other.weight.copy_(kernels.sum(1, keepdim=True))
         else:
-            colours = torch.arange(in_channels, device=kernels.device) % 3
-            other.weight.copy_(kernels[:, colours] * (3 / in_channels))
+            colors = torch.arange(in_channels, device=kernels.device) % 3
+            other.weight.copy_(kernels[:, colors] * (3 / in_channels))
         if other.bias is not None and convolution.bias is not None:
             other.bias.copy_(convolution.bias)
     logger.info("the first convolution was inflated from 3 to %d channels", in_channels)

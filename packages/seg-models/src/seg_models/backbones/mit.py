@@ -113,7 +113,7 @@ class Block(nn.Module):
         channels: of the features.
         heads: of the attention.
         reduction: of the attention.
-        drop: probability that a picture of a training batch takes the shortcut alone.
+        drop: probability that an image of a training batch takes the shortcut alone.
     """
 
     def __init__(self, channels: int, heads: int, reduction: int, drop: float) -> None:
@@ -161,13 +161,13 @@ class MixTransformer(Backbone):
         self.feature_info = tuple(
             FeatureInfo(f"stage{number}", *facts) for number, facts in enumerate(zip(channels, strides, strict=True), 1)
         )
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Returns the features of each stage, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W) of sides from 29 on, normalised RGB where C is 3.
+            images: float (N, C, H, W) of sides from 29 on, normalized RGB where C is 3.
 
         Returns:
             `"stage1"` to `"stage4"`, float (N, channels, H / stride, W / stride), sizes rounded up.
@@ -181,7 +181,7 @@ class MixTransformer(Backbone):
         return features
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """As the authors: linear layers from a truncated normal of 0.02, convolutions by their fan out; biases are 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

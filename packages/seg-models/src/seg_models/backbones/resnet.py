@@ -62,7 +62,7 @@ class ResNet(Backbone):
         """Returns the features of the stem and of each stage, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"stem"`, of stride 2, and `"layer1"` to `"layer4"`, float (N, channels, H / stride, W / stride), sizes

@@ -31,7 +31,7 @@ from seg_models.pretrained.rules.pixseg import XCEPTION
 
 __all__ = ["AlignedXception", "Xception", "xception", "xception65"]
 
-# converted from the weights of Keras: epsilon 1e-3, TensorFlow's padding and pictures in [-1, 1] there, and none of it
+# converted from the weights of Keras: epsilon 1e-3, TensorFlow's padding and images in [-1, 1] there, and none of it
 # here; pixseg trained its networks from them as they are
 IMAGENET = "https://github.com/CyrusCKF/pixseg/releases/download/xception/xception_imagenet.pth"
 MEMBERS = ("IMAGENET1K_PIXSEG", "DEFAULT")

@@ -1,7 +1,8 @@
 """The steps that all builders share.
 
 A builder is a short function in a network's file. It hands `build_network` a function that makes the bare network, and
-what the user asked for; settling the form, the options, the weights and the number of classes, and loading, stand here.
+what the user asked for; settling the variant, the options, the weights and the number of classes, and loading, stand
+here.
 """
 
 import functools
@@ -24,7 +25,7 @@ from seg_models.factory import get_backbone
 from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
 from seg_models.pretrained.enums import enum_of_model
 from seg_models.pretrained.key_table import table_of
-from seg_models.pretrained.recognition import Settled, recognise
+from seg_models.pretrained.recognition import Settled, recognize
 
 __all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path", "on_features"]
 
@@ -44,7 +45,7 @@ def build_network(
     aux_loss: bool | None = None,
     weights_backbone: object = None,
     in_channels: int = 3,
-    form: str | None = None,
+    variant: str | None = None,
     backbone: str | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -52,7 +53,8 @@ def build_network(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     other_makes: Mapping[str, str | Callable[..., nn.Module]] | None = None,
 ) -> NetworkT:
-    """Does what every builder does: settles form, options, weights and number of classes, makes the network, loads it.
+    """Does what every builder does: settles variant, options, weights and number of classes, makes the network, loads
+    it.
 
     Args:
         name: of the model in the catalog; with a backbone, of the row for any backbone. Where the catalog has a row
@@ -69,25 +71,25 @@ def build_network(
         aux_loss: whether there are auxiliary outputs; None is False.
         weights_backbone: what the user named for the backbone. Cannot be combined with `weights`.
         in_channels: of the images.
-        form: name of a form, or None for the one that the weights need, or else the model's first.
+        variant: name of a variant, or None for the one that the weights need, or else the model's first.
         backbone: name of the backbone, where the network has one.
         backbone_options: more options of its builder; plain values.
         options: the network's own options as the user gave them, None where not said; plain values.
-        defaults: what an option is where neither the user nor the form says it.
-        presets: form -> option -> the value that the form needs; `"backbone_options"` is one of them, and holds those
-            that the backbone needs.
-        other_makes: form that is another network -> what makes that, called as `make` is but with no `options`; a
+        defaults: what an option is where neither the user nor the variant says it.
+        presets: variant -> option -> the value that the variant needs; `"backbone_options"` is one of them, and holds
+            those that the backbone needs.
+        other_makes: variant that is another network -> what makes that, called as `make` is but with no `options`; a
             string names it as `"module:function"`, imported on use.
 
     Returns:
         The network in train mode, as torch makes it. `network.build_spec` says how to build it again. With `weights`,
-        `network.initialised_anew` is a tuple with the names of the tensors that the checkpoint could not fill, since it
-        has another number of classes or lacks auxiliary heads; they are also logged as a warning. Where the checkpoint
-        says what its classes and its preprocessing are, and the number of classes is its own, `network.model_info`
-        holds it, as after `load_model`.
+        `network.randomly_initialized` is a tuple with the names of the tensors that the checkpoint could not fill,
+        since it has another number of classes or lacks auxiliary heads; they are also logged as a warning. Where the
+        checkpoint says what its classes and its preprocessing are, and the number of classes is its own,
+        `network.model_info` holds it, as after `load_model`.
 
     Raises:
-        UnknownNameError: if the weights or the form do not exist.
+        UnknownNameError: if the weights or the variant do not exist.
         InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
         CorruptFileError: if the checkpoint is damaged or of another network.
     """
@@ -131,41 +133,41 @@ def build_network(
             backbone, weights=weights_backbone, progress=progress, in_channels=in_channels, **own, **settled
         )
 
-    def settle(form: str) -> Settled:
-        """Returns what the network of a form is made of."""
-        preset = dict((presets or {}).get(form, {}))
-        of_backbone = _settle_backbone_options(form, backbone_options or {}, preset.pop("backbone_options", {}))
+    def settle(variant: str) -> Settled:
+        """Returns what the network of a variant is made of."""
+        preset = dict((presets or {}).get(variant, {}))
+        of_backbone = _settle_backbone_options(variant, backbone_options or {}, preset.pop("backbone_options", {}))
         own: dict[str, Any] = {"aux_loss": bool(aux_loss)} if len(entry.outputs) > 1 else {}
-        make_form: Callable[..., nn.Module] = make
-        other = (other_makes or {}).get(form)
+        make_variant: Callable[..., nn.Module] = make
+        other = (other_makes or {}).get(variant)
         if other is not None:
-            make_form = _other_make(other)
-            _refuse_options(form, options or {})
+            make_variant = _other_make(other)
+            _refuse_options(variant, options or {})
         else:
-            own |= _settle_options(form, options or {}, defaults or {}, preset)
+            own |= _settle_options(variant, options or {}, defaults or {}, preset)
         if backbone is None:
-            make_form = functools.partial(make_form, in_channels=in_channels, **own)
+            make_variant = functools.partial(make_variant, in_channels=in_channels, **own)
         else:
-            make_form = functools.partial(make_form, functools.partial(make_backbone, of_backbone), **own)
+            make_variant = functools.partial(make_variant, functools.partial(make_backbone, of_backbone), **own)
         arguments = {"in_channels": in_channels, **own, **particular}
         if of_backbone:
             arguments["backbone_options"] = of_backbone
-        network = None if other is None else form
-        return Settled(lambda classes: make_form(num_classes=classes), arguments, network)
+        network = None if other is None else variant
+        return Settled(lambda classes: make_variant(num_classes=classes), arguments, network)
 
     checkpoint = None if weights is None else _open_weights(name, weights, progress)
-    if checkpoint is not None and checkpoint.form is None:
-        _check_form(name, entry, form)
-        checkpoint = recognise(checkpoint, name, entry.forms if form is None else (form,), settle)
-    form = _settle_form(name, entry, form, checkpoint)
-    settled = settle(form)
+    if checkpoint is not None and checkpoint.variant is None:
+        _check_variant(name, entry, variant)
+        checkpoint = recognize(checkpoint, name, entry.variants if variant is None else (variant,), settle)
+    variant = _settle_variant(name, entry, variant, checkpoint)
+    settled = settle(variant)
     if num_classes is None:
         num_classes = checkpoint.count_classes(settled.make) if checkpoint is not None else DEFAULT_NUM_CLASSES
     network: NetworkT = settled.make(num_classes)  # type: ignore[assignment]  # the builder says what it is
     # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
     if checkpoint is not None:
-        network.initialised_anew = load_checkpoint(network, checkpoint, settled.make, class_names)  # type: ignore[assignment]
-    network.build_spec = spec = BuildSpec(name, form, {"num_classes": num_classes, **settled.arguments})  # type: ignore[assignment]
+        network.randomly_initialized = load_checkpoint(network, checkpoint, settled.make, class_names)  # type: ignore[assignment]
+    network.build_spec = spec = BuildSpec(name, variant, {"num_classes": num_classes, **settled.arguments})  # type: ignore[assignment]
     if checkpoint is not None and checkpoint.info is not None:
         if class_names is not None:
             metadata = DatasetMetadata("custom", tuple(class_names))
@@ -210,26 +212,26 @@ def _count_names(class_names: Sequence[str], num_classes: int | None, weights: o
 
 
 def _settle_options(
-    form: str, options: Mapping[str, Any], defaults: Mapping[str, Any], preset: Mapping[str, Any]
+    variant: str, options: Mapping[str, Any], defaults: Mapping[str, Any], preset: Mapping[str, Any]
 ) -> dict[str, Any]:
     settled = {}
     for name, value in options.items():
         needed = preset.get(name)
         if value is not None and needed is not None and value != needed:
             raise InvalidArgumentError(
-                f"{name}={value!r} contradicts form {form!r}, which needs {name}={needed!r}; leave out {name}, or "
-                "choose another form"
+                f"{name}={value!r} contradicts variant {variant!r}, which needs {name}={needed!r}; leave out {name}, "
+                "or choose another variant"
             )
         settled[name] = next((v for v in (value, needed, defaults[name]) if v is not None), None)
     return settled
 
 
-def _settle_backbone_options(form: str, options: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
+def _settle_backbone_options(variant: str, options: Mapping[str, Any], preset: Mapping[str, Any]) -> dict[str, Any]:
     for name, needed in preset.items():
         if options.get(name, needed) != needed:
             raise InvalidArgumentError(
-                f"backbone_options holds {name}={options[name]!r}, which contradicts form {form!r}: it needs "
-                f"{name}={needed!r}; leave out {name}, or choose another form"
+                f"backbone_options holds {name}={options[name]!r}, which contradicts variant {variant!r}: it needs "
+                f"{name}={needed!r}; leave out {name}, or choose another variant"
             )
     return {**preset, **options}
 
@@ -239,10 +241,12 @@ def _other_make(target: str | Callable[..., nn.Module]) -> Callable[..., Any]:
     return make
 
 
-def _refuse_options(form: str, options: Mapping[str, Any]) -> None:
+def _refuse_options(variant: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if value is not None:
-            raise InvalidArgumentError(f"form {form!r} has no option {name!r}, got {name}={value!r}; leave it out")
+            raise InvalidArgumentError(
+                f"variant {variant!r} has no option {name!r}, got {name}={value!r}; leave it out"
+            )
 
 
 def _entry(name: str) -> ModelEntry:
@@ -263,13 +267,14 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
     member: WeightsEnum = enum_of_model(name).verify(weights)
     published: Weights = member.value
     metadata = resolve_metadata(published.label_set)
+    table = table_of(published.key_rules, name, published.variant)
     return Checkpoint(
         source=str(member),
-        tensors=table_of(published.dialect, name, published.form).convert(member.get_state_dict(progress=progress)),
-        form=published.form,
+        tensors=table.convert(member.get_state_dict(progress=progress)),
+        variant=published.variant,
         num_classes=metadata.num_classes,
         info=ModelInfo(
-            spec=BuildSpec(name, published.form, {}),
+            spec=BuildSpec(name, published.variant, {}),
             metadata=metadata,
             preprocessing=published.transforms(),
             metrics=published.meta.get("metrics", {}),
@@ -284,21 +289,22 @@ def looks_like_path(text: str) -> bool:
     return path.is_file() or path.name != text or path.suffix in (".pt", ".pth", ".safetensors")
 
 
-def _check_form(name: str, entry: ModelEntry, form: str | None) -> None:
-    if form is not None and form not in entry.forms:
+def _check_variant(name: str, entry: ModelEntry, variant: str | None) -> None:
+    if variant is not None and variant not in entry.variants:
         raise UnknownNameError(
-            f"model {name!r} has no form {form!r}.{nearest(form, entry.forms)} Known: {', '.join(entry.forms)}"
+            f"model {name!r} has no variant {variant!r}.{nearest(variant, entry.variants)} Known: "
+            f"{', '.join(entry.variants)}"
         )
 
 
-def _settle_form(name: str, entry: ModelEntry, form: str | None, checkpoint: Checkpoint | None) -> str:
-    _check_form(name, entry, form)
-    if checkpoint is None or checkpoint.form is None:
-        return form or entry.forms[0]
-    _check_form(name, entry, checkpoint.form)
-    if form not in (None, checkpoint.form):
+def _settle_variant(name: str, entry: ModelEntry, variant: str | None, checkpoint: Checkpoint | None) -> str:
+    _check_variant(name, entry, variant)
+    if checkpoint is None or checkpoint.variant is None:
+        return variant or entry.variants[0]
+    _check_variant(name, entry, checkpoint.variant)
+    if variant not in (None, checkpoint.variant):
         raise InvalidArgumentError(
-            f"form={form!r} contradicts the weights {checkpoint.source}, which need form {checkpoint.form!r}; leave "
-            "out form="
+            f"variant={variant!r} contradicts the weights {checkpoint.source}, which need variant "
+            f"{checkpoint.variant!r}; leave out variant="
         )
-    return checkpoint.form
+    return checkpoint.variant

@@ -24,7 +24,7 @@ class Common(TypedDict, total=False):
     aux_loss: bool | None
     weights_backbone: object
     in_channels: int
-    form: str | None
+    variant: str | None
 
 
 # keyword -> default and description
@@ -47,12 +47,12 @@ _COMMON = {
         "        parameters; for a backbone of timm the tag of its weights.",
     ),
     "in_channels": (3, "channels of the images; ImageNet weights are inflated to other than 3."),
-    "form": (None, "name of a form of the network, see the catalog; None is that of the weights, or the first."),
+    "variant": (None, "name of a variant of the network, see the catalog; None is that of the weights, or the first."),
 }
 
 _RAISES = """\
 Raises:
-    UnknownNameError: if the weights, the backbone or the form do not exist.
+    UnknownNameError: if the weights, the backbone or the variant do not exist.
     InvalidArgumentError: if an option has a value outside of what is allowed or contradicts another.
     CorruptFileError: if the checkpoint is damaged or of another network.
     WriteError: if weights cannot be fetched.

@@ -25,13 +25,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", metavar="NETWORK", help="only models of this network, as PSPNet")
     parser.add_argument("--backbone", metavar="NAME", help="only models on this backbone, as resnet18")
     parser.add_argument(
-        "--data", metavar="NAME", help="only models with weights for this data set or label set, as Cityscapes"
+        "--data", metavar="NAME", help="only models with weights for this dataset or label set, as Cityscapes"
     )
     parser.add_argument(
         "--max-params", metavar="MILLIONS", type=float, help="only models with so many million parameters at most"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    show = actions.add_parser("show", help="show one model: facts, outputs, forms, weights")
+    show = actions.add_parser("show", help="show one model: facts, outputs, variants, weights")
     show.add_argument("name", metavar="NAME", help="a name from `seg models`")
 
 
@@ -88,7 +88,7 @@ def _rows(names: list[str]) -> list[tuple[str, ...]]:
 def _foot() -> str:
     networks = [name for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False)]
     return (
-        "params at 21 classes, MACs of one 3x512x1024 picture, both without auxiliary heads.\n"
+        "params at 21 classes, MACs of one 3x512x1024 image, both without auxiliary heads.\n"
         f"On any backbone, with create(NETWORK, backbone=NAME): {', '.join(networks)}.\n"
         "`seg models show NAME` prints more."
     )
@@ -132,12 +132,12 @@ def _details(name: str) -> str:
         facts += [
             ("backbone", entry.backbone or "none"),
             ("params", f"{entry.params:,} at 21 classes, without auxiliary heads"),
-            ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 picture"),
+            ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 image"),
             ("smallest", f"{entry.min_size}x{entry.min_size} pixels"),
         ]
     facts += [
         ("outputs", ", ".join(entry.outputs) + (" (all but out with aux_loss=True)" if len(entry.outputs) > 1 else "")),
-        ("forms", ", ".join(entry.forms)),
+        ("variants", ", ".join(entry.variants)),
         ("built by", entry.target),
         ("package", MODELS.origin(name)),
     ]
@@ -153,11 +153,12 @@ def _details(name: str) -> str:
             ("scores", scores),
             ("protocol", weights.meta.get("protocol", "")),
             ("size", _size(weights)),
-            ("form", weights.form + ("" if weights.dialect == weights.form else f", names of {weights.dialect}")),
+            ("variant", weights.variant),
+            ("key rules", weights.key_rules),
             ("checked", _CHECKED[weights.verified]),
             ("note", weights.meta.get("note", "")),
             ("source", weights.meta.get("source", "")),
-            ("licence", weights.meta.get("licence", "")),
+            ("license", weights.meta.get("license", "")),
             ("file", weights.url),
         ):
             if text:

@@ -1,4 +1,4 @@
-"""`seg predict`: label maps of pictures and videos, from a model file or published weights."""
+"""`seg predict`: label maps of images and videos, from a model file or published weights."""
 
 import argparse
 import contextlib
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from seg_core.command import Command
-from seg_core.errors import InvalidArgumentError, UsageError, UserError, WriteError
+from seg_core.errors import ImageNotFoundError, InvalidArgumentError, UsageError, UserError, WriteError
 from seg_models.inference.inputs import (
     ARRAY_SUFFIXES,
-    PictureNotFoundError,
     is_folder,
     is_pattern,
     is_url,
     is_video,
-    list_pictures,
+    list_image_files,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["PREDICT"]
 
 _ENDINGS = {"png": ".png", "tiff": ".tif", "geojson": ".geojson"}
-# Pictures of more pixels are read and written window by window, where windows are asked for.
+# Images of more pixels are read and written window by window, where windows are asked for.
 _MOST_AT_ONCE = 2**26
 _LINE_EVERY = 30.0  # seconds, where the progress is no terminal
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?")
@@ -41,12 +40,12 @@ _FLIPS = ("hflip", "vflip", "turns")
 
 @dataclass(frozen=True)
 class _Job:
-    """One picture or video and where its results go.
+    """One image or video and where its results go.
 
     Attributes:
         source: path or address.
         labels: file of the label map; of a video the folder of those of its frames.
-        overlay: picture or video with the classes laid over it, or None.
+        overlay: image or video with the classes laid over it, or None.
     """
 
     source: str
@@ -60,7 +59,7 @@ class _Job:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGES", help="pictures, folders, patterns ('*.jpg'), addresses or videos"
+        "images", nargs="+", metavar="IMAGES", help="images, folders, patterns ('*.jpg'), addresses or videos"
     )
     parser.add_argument("--model", required=True, metavar="FILE|NAME", help="a model file, or a name from `seg models`")
     parser.add_argument(
@@ -79,7 +78,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         default="png",
         help="of the label maps: PNG or tiled TIFF whose values are the class ids, or polygons (default: %(default)s)",
     )
-    parser.add_argument("--overlay", action="store_true", help="also write each picture with its classes laid over it")
+    parser.add_argument("--overlay", action="store_true", help="also write each image with its classes laid over it")
     parser.add_argument("--tile", metavar="N|HxW", help="predict in windows of that size in pixels, as 512 or 512x1024")
     parser.add_argument(
         "--overlap", type=float, default=0.5, metavar="S", help="share of a window (default: %(default)s)"
@@ -93,10 +92,10 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "(alone: 0.5,0.75,1,1.25,1.5,hflip)",
     )
     parser.add_argument(
-        "--scale", type=float, metavar="F", help="factor of the pictures' size for the network (default: the model's)"
+        "--scale", type=float, metavar="F", help="factor of the images' size for the network (default: the model's)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="pictures or windows in a pass (default: %(default)s)"
+        "--batch-size", type=int, default=1, metavar="N", help="images or windows in a pass (default: %(default)s)"
     )
     parser.add_argument(
         "--device", default="auto", metavar="D", help="where to compute, as cuda (default: %(default)s)"
@@ -104,7 +103,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="number type to compute in")
     parser.add_argument("--threshold", type=float, metavar="P", help="ignore pixels whose class is less probable")
     parser.add_argument(
-        "--min-region", type=int, default=1, metavar="N", help="regions of fewer pixels become part of their neighbour"
+        "--min-region", type=int, default=1, metavar="N", help="regions of fewer pixels become part of their neighbor"
     )
     parser.add_argument(
         "--max-pixels",
@@ -112,7 +111,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="largest width times height of an image that is decoded at once (default: 178000000)",
     )
-    parser.add_argument("--resume", action="store_true", help="leave out pictures whose results are there")
+    parser.add_argument("--resume", action="store_true", help="leave out images whose results are there")
     parser.add_argument(
         "--shard",
         metavar="I/N",
@@ -139,9 +138,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if progress.done:
         kind = {"png": "class ids as PNG", "tiff": "class ids as TIFF", "geojson": "polygons"}[arguments.format]
         extra = ", overlays as *_overlay.jpg" if arguments.overlay else ""
-        print(f"{_pictures(progress.done)} predicted; {kind}{extra} in {arguments.out}")
+        print(f"{_images(progress.done)} predicted; {kind}{extra} in {arguments.out}")
     if progress.failed:
-        print(f"seg: {_pictures(progress.failed)} of {len(jobs)} could not be predicted, see above", file=sys.stderr)
+        print(f"seg: {_images(progress.failed)} of {len(jobs)} could not be predicted, see above", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
@@ -226,7 +225,7 @@ def _share(text: str | None) -> tuple[int, int]:
 
 
 def _plan(sources: Sequence[str], out: Path, ending: str, overlay: bool) -> list[_Job]:
-    """Finds the pictures and where their results go; nothing is read or written yet."""
+    """Finds the images and where their results go; nothing is read or written yet."""
     found = list(dict.fromkeys(source for named in sources for source in _found(named)))
     inputs = {Path(source).resolve() for source in found if not is_url(source)}
     taken: dict[Path, str] = {}
@@ -236,7 +235,7 @@ def _plan(sources: Sequence[str], out: Path, ending: str, overlay: bool) -> list
         for target in job.targets:
             if target.resolve() in inputs:
                 raise UsageError(
-                    f"{target} is one of the pictures and would be overwritten; choose another folder with --out"
+                    f"{target} is one of the images and would be overwritten; choose another folder with --out"
                 )
             if target in taken and (is_url(source) or not _same_file(taken[target], source)):
                 raise UsageError(
@@ -250,18 +249,18 @@ def _plan(sources: Sequence[str], out: Path, ending: str, overlay: bool) -> list
 
 
 def _found(source: str) -> Iterator[str]:
-    """Yields the pictures that a user names: one, or those of a folder or a pattern."""
+    """Yields the images that a user names: one, or those of a folder or a pattern."""
     if is_url(source):
         yield source
     elif is_folder(source) or is_pattern(source):
         try:
-            yield from map(str, list_pictures(source))
-        except PictureNotFoundError as error:
+            yield from map(str, list_image_files(source))
+        except ImageNotFoundError as error:
             raise UsageError(str(error)) from error
     elif Path(source).exists():
         yield source
     else:
-        raise UsageError(f"there is no picture or folder {source} (current folder: {Path.cwd()}); check the path")
+        raise UsageError(f"there is no image or folder {source} (current folder: {Path.cwd()}); check the path")
 
 
 def _same_file(first: str, second: str) -> bool:
@@ -271,7 +270,7 @@ def _same_file(first: str, second: str) -> bool:
 def _job(source: str, out: Path, ending: str, overlay: bool) -> _Job:
     stem = Path(unquote(urlparse(source).path)).stem if is_url(source) else Path(source).stem
     if not stem:
-        raise UsageError(f"address {source} ends in no name for the results; fetch the picture and name the file")
+        raise UsageError(f"address {source} ends in no name for the results; fetch the image and name the file")
     if is_video(source):
         return _Job(source, out / stem, out / f"{stem}_overlay.mp4" if overlay else None)
     return _Job(source, out / f"{stem}{ending}", out / f"{stem}_overlay.jpg" if overlay else None)
@@ -282,7 +281,7 @@ def _share_of(jobs: list[_Job], share: tuple[int, int]) -> list[_Job]:
     if count == 1:
         return jobs
     own = jobs[rank::count]
-    print(f"seg: share {rank + 1} of {count}: {len(own)} of {_pictures(len(jobs))}", file=sys.stderr)
+    print(f"seg: share {rank + 1} of {count}: {len(own)} of {_images(len(jobs))}", file=sys.stderr)
     return own
 
 
@@ -290,7 +289,7 @@ def _unfinished(jobs: list[_Job]) -> list[_Job]:
     """Leaves out the jobs whose results are there; of a video only its frames tell, one by one."""
     left = [job for job in jobs if is_video(job.source) or not all(target.is_file() for target in job.targets)]
     if len(left) < len(jobs):
-        print(f"seg: {_pictures(len(jobs) - len(left))} done before", file=sys.stderr)
+        print(f"seg: {_images(len(jobs) - len(left))} done before", file=sys.stderr)
     return left
 
 
@@ -355,17 +354,17 @@ class _Run:
         self.progress = progress
 
     def predict(self, jobs: Sequence[_Job], kind: str, resume: bool) -> None:
-        """Predicts all jobs: pictures that fit into the memory first, batch by batch."""
-        pictures: dict[str, _Job] = {}
+        """Predicts all jobs: images that fit into the memory first, batch by batch."""
+        images: dict[str, _Job] = {}
         rest: list[_Job] = []
         for job in jobs:
             if is_video(job.source) or self._goes_by_windows(job, kind):
                 rest.append(job)
             else:
-                pictures[job.source] = job
-        for prediction in self.predictor.stream(list(pictures), on_error=self._report):
+                images[job.source] = job
+        for prediction in self.predictor.stream(list(images), on_error=self._report):
             assert prediction.source is not None
-            self._save(prediction, pictures[prediction.source])
+            self._save(prediction, images[prediction.source])
         for job in rest:
             if is_video(job.source):
                 self._predict_video(job, _ENDINGS[kind], resume)
@@ -451,16 +450,16 @@ def _is_for_windows(source: str, max_pixels: int) -> bool:
     return pixels > _MOST_AT_ONCE and (header.is_plain or pixels > max_pixels)
 
 
-def _pictures(count: int) -> str:
-    return f"{count} picture" + ("" if count == 1 else "s")
+def _images(count: int) -> str:
+    return f"{count} image" + ("" if count == 1 else "s")
 
 
 class _Progress:
     """One line on stderr that is written over on a terminal, and written now and then elsewhere.
 
     Args:
-        total: pictures to predict.
-        open_end: whether videos are among them, whose frames count as pictures and are not counted before.
+        total: images to predict.
+        open_end: whether videos are among them, whose frames count as images and are not counted before.
     """
 
     def __init__(self, total: int, open_end: bool) -> None:
@@ -472,18 +471,18 @@ class _Progress:
         self._live = sys.stderr.isatty()
 
     def advance(self) -> None:
-        """Counts one predicted picture."""
+        """Counts one predicted image."""
         self.done += 1
         self._part = 0.0
         self._show()
 
     def part(self, share: float) -> None:
-        """Shows how far a picture is that takes long, 0 to 1."""
+        """Shows how far an image is that takes long, 0 to 1."""
         self._part = share
         self._show()
 
     def report(self, problem: str) -> None:
-        """Counts one picture that failed and says why."""
+        """Counts one image that failed and says why."""
         self.failed += 1
         self.say(f"skipped: {problem}")
 
@@ -506,7 +505,7 @@ class _Progress:
     def _line(self) -> str:
         rate = (self.done + self._part) / max(time.perf_counter() - self._start, 1e-9)
         part = f" and {self._part:.0%} of the next" if self._part else ""
-        return f"{self.done + self.failed}{self._total} pictures{part}, {rate:.{1 if rate >= 0.1 else 3}f} images/s"
+        return f"{self.done + self.failed}{self._total} images{part}, {rate:.{1 if rate >= 0.1 else 3}f} images/s"
 
     @staticmethod
     def _write(text: str) -> None:
@@ -518,13 +517,13 @@ PREDICT = Command(
     configure=_configure,
     run=_run,
     description=(
-        "Predicts label maps of pictures: of the pictures' own size, with class ids as values. Of a video there is one "
+        "Predicts label maps of images: of the images' own size, with class ids as values. Of a video there is one "
         "for each frame."
     ),
     epilog=(
         "examples:\n"
         "  seg predict street.jpg --model runs/camvid/model.pt --overlay\n"
-        "  seg predict 'pictures/*.jpg' --model fcn_resnet50 --weights DEFAULT --out labels --resume\n"
+        "  seg predict 'images/*.jpg' --model fcn_resnet50 --weights DEFAULT --out labels --resume\n"
         "  seg predict drive.mp4 --model runs/camvid/model.pt --overlay --batch-size 4\n"
         "  seg predict town.tif --model runs/aerial/model.pt --tile 512 --format tiff"
     ),

@@ -1,1 +1,1 @@
-"""From pictures to labels with a trained network."""
+"""From images to labels with a trained network."""

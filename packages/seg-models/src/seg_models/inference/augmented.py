@@ -36,13 +36,13 @@ def predict_tta(
 
     Args:
         model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalised RGB where C is 3, on the model's device.
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
         scales: factors of height and width; the images are resized bilinearly, antialiased where they shrink, and their
             logits back, bilinearly.
         hflip: whether each is also predicted mirrored left to right.
         vflip: whether each is also predicted upside down.
         quarter_turns: whether each is also predicted turned by 90, 180 and 270 degrees.
-        left_right_pairs: class ids that change places in a mirrored picture, as left and right arm; None takes those of
+        left_right_pairs: class ids that change places in a mirrored image, as left and right arm; None takes those of
             the model's metadata, where it has some.
         predict: way of predicting each of them, with logits as its result; tiled, say.
 
@@ -57,7 +57,7 @@ def predict_tta(
         raise InvalidArgumentError(f"scales must hold at least one factor above 0, got {scales!r}")
     if images.ndim != 4 or not images.is_floating_point():
         raise InvalidArgumentError(
-            f"images must be float (N, C, H, W), normalised, got {images.dtype} {tuple(images.shape)}"
+            f"images must be float (N, C, H, W), normalized, got {images.dtype} {tuple(images.shape)}"
         )
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
     model = adapt(model)

@@ -1,35 +1,26 @@
-"""Where pictures come from, told by name alone; importing it is fast, so that a command line is checked at once."""
+"""Where images come from, told by name alone; importing it is fast, so that a command line is checked at once."""
 
 import glob
 import os
 from pathlib import Path
 
-from seg_core.errors import UserError
+from seg_core.errors import ImageNotFoundError
 
 __all__ = [
     "ARRAY_SUFFIXES",
-    "PICTURE_SUFFIXES",
+    "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "PictureNotFoundError",
     "is_folder",
     "is_pattern",
     "is_url",
     "is_video",
-    "list_pictures",
+    "list_image_files",
 ]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif", ".jp2")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif", ".jp2")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 # arrays that are read window by window
 ARRAY_SUFFIXES = (".npy", ".zarr")
-
-
-class PictureNotFoundError(UserError, FileNotFoundError):
-    """There is no picture, or no video, where one was named."""
-
-    # FileNotFoundError would format its arguments in its own way
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def is_url(source: object) -> bool:
@@ -38,7 +29,7 @@ def is_url(source: object) -> bool:
 
 
 def is_folder(source: str | os.PathLike[str]) -> bool:
-    """Returns whether `source` is a folder of pictures; an array of zarr, which is a folder too, is none."""
+    """Returns whether `source` is a folder of images; an array of zarr, which is a folder too, is none."""
     return Path(source).is_dir() and Path(source).suffix.lower() not in ARRAY_SUFFIXES
 
 
@@ -52,22 +43,22 @@ def is_pattern(source: str | os.PathLike[str]) -> bool:
     return glob.has_magic(os.fspath(source)) and not Path(source).exists()
 
 
-def list_pictures(source: str | os.PathLike[str]) -> list[Path]:
-    """Returns the pictures of a folder (not of the folders within), or the files of a pattern, sorted.
+def list_image_files(source: str | os.PathLike[str]) -> list[Path]:
+    """Returns the images of a folder (not of the folders within), or the files of a pattern, sorted.
 
     Raises:
-        PictureNotFoundError: if there are none.
+        ImageNotFoundError: if there are none.
     """
     if is_folder(source):
         paths = sorted(Path(source).iterdir())
-        found = [p for p in paths if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+        found = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not found:
-            raise PictureNotFoundError(
-                f"folder {os.fspath(source)} holds no pictures ({', '.join(PICTURE_SUFFIXES)}); name another one"
+            raise ImageNotFoundError(
+                f"folder {os.fspath(source)} holds no images ({', '.join(IMAGE_SUFFIXES)}); name another one"
             )
         return found
     matches = glob.glob(os.fspath(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     found = sorted(path for path in map(Path, matches) if path.is_file())
     if not found:
-        raise PictureNotFoundError(f"no file matches {os.fspath(source)!r}; check the pattern")
+        raise ImageNotFoundError(f"no file matches {os.fspath(source)!r}; check the pattern")
     return found

@@ -28,7 +28,7 @@ _MOST_BORDERS = 0.5
 class _Axis:
     """Where the pixels of one axis lie between the samples of the logits.
 
-    Cell c lies between the samples c - 1 and c; the first and the last one are half a cell at the picture's edge, where
+    Cell c lies between the samples c - 1 and c; the first and the last one are half a cell at the image's edge, where
     both are the same sample.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Pictures and label maps that are read and written window by window, so that they may be larger than the memory.
+"""Images and label maps that are read and written window by window, so that they may be larger than the memory.
 
 Tiled TIFF, and what GDAL reads besides, needs rasterio, the extra `geo`; so do polygons and the removal of small
 regions. Arrays of zarr need the extra `zarr`.
@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDependencyError, WriteError
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    InvalidArgumentError,
+    MissingDependencyError,
+    WriteError,
+)
 from seg_core.files.atomic import atomic_path
 from seg_core.files.images import Header, read_header
 from seg_core.labels.metadata import DatasetMetadata
-from seg_models.inference.inputs import PictureNotFoundError
 
 __all__ = [
     "Place",
@@ -46,7 +51,7 @@ _FILE_CHANNELS = (1, 2, 3, 4)  # with two the second is alpha
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture lies on earth.
+    """Where an image lies on earth.
 
     Attributes:
         crs: rasterio's coordinate reference system.
@@ -59,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Raster:
-    """A picture that is read window by window.
+    """An image that is read window by window.
 
     Attributes:
         height: in pixels.
@@ -76,14 +81,14 @@ class Raster:
 
 @contextlib.contextmanager
 def open_raster(source: Any) -> Iterator[Raster]:
-    """Opens a picture to be read window by window.
+    """Opens an image to be read window by window.
 
     Args:
         source: path of a TIFF (or of what else GDAL reads), of a `.npy` file or of a zarr array; or an array, in memory
             or mapped. Arrays are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels.
 
     Raises:
-        PictureNotFoundError: if there is no such file.
+        ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read.
         InvalidArgumentError: if it has other channels or more than 8 bits, or windows of it would not be those of the
             image read at once: an orientation tag, a palette, CMYK, fewer bits, ...
@@ -94,7 +99,7 @@ def open_raster(source: Any) -> Iterator[Raster]:
         return
     path = Path(source)
     if not path.exists():
-        raise PictureNotFoundError(f"there is no picture {path}; check the path")
+        raise ImageNotFoundError(f"there is no image {path}; check the path")
     if path.suffix.lower() == ".npy":
         yield _raster_of_npy(path)
     elif path.suffix.lower() == ".zarr":
@@ -105,10 +110,10 @@ def open_raster(source: Any) -> Iterator[Raster]:
 
 
 def read_place(source: str | None, shape: tuple[int, ...]) -> Place | None:
-    """Returns where the picture of a label map lies, or None where its file does not say.
+    """Returns where the image of a label map lies, or None where its file does not say.
 
     Args:
-        source: path or address of the picture.
+        source: path or address of the image.
         shape: (H, W) of the label map; of another size the place would be wrong.
     """
     if source is None or Path(source).suffix.lower() not in (".tif", ".tiff") or not Path(source).is_file():
@@ -231,7 +236,7 @@ def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.
 
 
 def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArray[Any]:
-    """Returns a label map whose small regions have the id of their largest neighbour (GDAL's sieve filter).
+    """Returns a label map whose small regions have the id of their largest neighbor (GDAL's sieve filter).
 
     A region is what hangs together by the sides of its pixels; one of ignored pixels counts as others do.
 
@@ -295,8 +300,7 @@ def _raster_of_array(array: Any, name: str) -> Raster:
             shape[1], shape[2], lambda t, le, h, w: np.asarray(array[:, t : t + h, le : le + w]).transpose(1, 2, 0)
         )
     raise InvalidArgumentError(
-        f"a picture must be an array (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, got {name} of shape "
-        f"{shape}"
+        f"an image must be an array (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, got {name} of shape {shape}"
     )
 
 
@@ -386,13 +390,13 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             file = stack.enter_context(rasterio.open(path))
         except rasterio.errors.RasterioError as error:
-            raise CorruptFileError(f"{path} cannot be read as a picture: {error}; replace it") from error
+            raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
         yield file
 
 
 @contextlib.contextmanager
 def _quiet(rasterio: ModuleType) -> Iterator[None]:
-    """Keeps GDAL's cache small, and rasterio silent about pictures that lie nowhere on earth."""
+    """Keeps GDAL's cache small, and rasterio silent about images that lie nowhere on earth."""
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield

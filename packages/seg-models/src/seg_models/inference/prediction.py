@@ -1,4 +1,4 @@
-"""What a prediction of one picture is, and how it is shown and kept."""
+"""What a prediction of one image is, and how it is shown and kept."""
 
 import functools
 import json
@@ -24,16 +24,16 @@ _PALETTE_SIZE = 256
 
 @dataclass(frozen=True)
 class Prediction:
-    """The label map of one picture.
+    """The label map of one image.
 
     Attributes:
-        labels: uint8 (H, W), class ids; uint16 where ids do not fit. The picture's own size, upright. Pixels that a
+        labels: uint8 (H, W), class ids; uint16 where ids do not fit. The image's own size, upright. Pixels that a
             threshold left without a class have the metadata's `ignore_index`.
-        metadata: names and colours of the classes.
-        image: uint8 (H, W, 3), RGB, the picture, upright.
+        metadata: names and colors of the classes.
+        image: uint8 (H, W, 3), RGB, the image, upright.
         scores: float32 (H, W), probability of the likeliest class, 0 to 1; None where it was not asked for.
         logits: float32 (K, H, W); None where they were not asked for.
-        source: path or address of the picture; None for one in memory.
+        source: path or address of the image; None for one in memory.
     """
 
     labels: npt.NDArray[Any]
@@ -44,14 +44,14 @@ class Prediction:
     source: str | None = None
 
     def colorize(self) -> npt.NDArray[np.uint8]:
-        """Returns the label map in the colours of its classes, uint8 (H, W, 3)."""
+        """Returns the label map in the colors of its classes, uint8 (H, W, 3)."""
         return colorize(self.labels, self.metadata)
 
     def overlay(self, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Returns the picture with its classes laid over it, uint8 (H, W, 3).
+        """Returns the image with its classes laid over it, uint8 (H, W, 3).
 
         Args:
-            alpha: weight of the colours, 0 (picture alone) to 1 (colours alone).
+            alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
         """
         return overlay(self.image, self.labels, self.metadata, alpha)
 
@@ -64,11 +64,11 @@ class Prediction:
         """Writes the label map, whole or not at all; the suffix chooses the format.
 
         - `.png`: the values are the class ids. Up to 256 ids it has the palette of the classes, so viewers show
-          colours; with more it is 16-bit grey.
+          colors; with more it is 16-bit gray.
         - `.tif`, `.tiff`: the same as tiled TIFF, which keeps the place on earth of a GeoTIFF that was predicted.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
-          corner of the picture; for a GeoTIFF longitude and latitude (WGS 84).
+          corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
 
         Raises:
             InvalidArgumentError: if `path` ends in something else: formats that lose detail would change the ids.
@@ -83,7 +83,7 @@ class Prediction:
         write(self, path)
 
     def save_overlay(self, path: str | os.PathLike[str], alpha: float = 0.5) -> None:
-        """Writes the picture with its classes laid over it, whole or not at all; the suffix chooses the format.
+        """Writes the image with its classes laid over it, whole or not at all; the suffix chooses the format.
 
         Raises:
             InvalidArgumentError: if Pillow knows no format of that suffix.
@@ -91,9 +91,9 @@ class Prediction:
         """
         if Path(path).suffix.lower() not in Image.registered_extensions():
             raise InvalidArgumentError(f"path must end in .png, .jpg or the like, got {os.fspath(path)!r}")
-        picture = Image.fromarray(self.overlay(alpha))
+        image = Image.fromarray(self.overlay(alpha))
         with atomic_path(path) as temporary:
-            picture.save(temporary, quality=92)  # formats without loss ignore it
+            image.save(temporary, quality=92)  # formats without loss ignore it
 
 
 def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dict[str, int]:
@@ -109,7 +109,7 @@ def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dic
 
 
 def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
-    """Returns the colours (red, green, blue) of the ids 0 to 255."""
+    """Returns the colors (red, green, blue) of the ids 0 to 255."""
     colors = [*metadata.colors, *[(0, 0, 0)] * (_PALETTE_SIZE - metadata.num_classes)]
     if metadata.ignore_index < _PALETTE_SIZE:
         colors[metadata.ignore_index] = metadata.ignore_color
@@ -117,11 +117,11 @@ def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
 
 
 def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    picture = Image.fromarray(prediction.labels)
+    image = Image.fromarray(prediction.labels)
     if prediction.labels.dtype == np.uint8:
-        picture.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
+        image.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
     with atomic_path(path) as temporary:
-        picture.save(temporary)
+        image.save(temporary)
 
 
 def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""From pictures to label maps, at the pictures' own size."""
+"""From images to label maps, at the images' own size."""
 
 import contextlib
 import copy
@@ -30,7 +30,7 @@ from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.model_files.model_file import ModelInfo, load_model
-from seg_core.plots.overlay import picture_array
+from seg_core.plots.overlay import image_array
 from seg_core.registry import MODELS
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor
@@ -38,7 +38,7 @@ from seg_models.builders.build import looks_like_path
 from seg_models.factory import get_model
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta
-from seg_models.inference.pictures import Picture, Source, find_pictures, is_one_picture, load_picture
+from seg_models.inference.images import InputImage, Source, find_inputs, is_one_image, load_input
 from seg_models.inference.prediction import Prediction, class_areas
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, tiled_blocks
@@ -49,7 +49,7 @@ __all__ = ["FilePrediction", "Predictor", "load_network"]
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Threads that decode pictures while the network computes; Pillow does that without the interpreter.
+# Threads that decode images while the network computes; Pillow does that without the interpreter.
 _READERS = 2
 _SCORE_STRIP = 2**20  # elements
 
@@ -70,13 +70,13 @@ class FilePrediction:
 
 
 class Predictor:
-    """Predicts label maps of pictures with one network.
+    """Predicts label maps of images with one network.
 
     Example:
         ```python
         predictor = Predictor("runs/shapes/model.pt")
         predictor("street.jpg").save("street_labels.png")
-        for prediction in predictor("pictures/"):  # a folder, a pattern, a video, a list, a generator
+        for prediction in predictor("images/"):  # a folder, a pattern, a video, a list, a generator
             print(prediction.source, prediction.areas)
         ```
 
@@ -84,26 +84,26 @@ class Predictor:
         model: a network (it is put in eval mode and on `device`), the path of a model file, or the name of a model.
         weights: with a model's name: member of its weights enum, the member's name or a checkpoint file; None takes
             `"DEFAULT"`, and logs that as a warning.
-        metadata: names and colours of the classes; None takes what the network's weights or file say.
-        preprocessing: from a picture to the network's input; None takes what the network's weights or file say.
+        metadata: names and colors of the classes; None takes what the network's weights or file say.
+        preprocessing: from an image to the network's input; None takes what the network's weights or file say.
         device: where to compute; `"auto"` is a GPU where there is one.
         dtype: number type of the network's weights and of what it computes, `"fp32"`, `"bf16"`, `"fp16"` or torch's;
             None leaves them as they are. A network that is given is copied for that.
-        tile: (height, width) in pixels, or one number, of the windows that pictures are predicted in, as the network
+        tile: (height, width) in pixels, or one number, of the windows that images are predicted in, as the network
             sees them (after `preprocessing`); None predicts them whole.
         overlap: share 0 to below 1 of a window that overlaps the next one.
         blend: how overlapping windows are joined: `"hann"` or `"constant"`, see `predict_tiled`.
         tta: test-time augmentation: True is `predict_tta`'s own, a sequence of scales or a dict of its arguments says
             which; inside tiles it goes window by window. None or False is none.
-        batch_size: pictures of one size in one pass through the network, and windows where there are tiles.
+        batch_size: images of one size in one pass through the network, and windows where there are tiles.
         scores: whether predictions have the probability of the class of each pixel.
         logits: whether predictions have the logits of all classes; K float32 for each pixel.
         threshold: pixels whose class is less probable than this, 0 to 1, get the metadata's `ignore_index`.
-        min_region: regions of fewer pixels get the class of their largest neighbour. Needs the extra `geo`.
+        min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
         max_pixels: largest width times height of an image file that is decoded at once; `predict_to_file` has no limit.
 
     Raises:
-        InvalidArgumentError: if the network does not say what is left out here, takes no RGB pictures, has another
+        InvalidArgumentError: if the network does not say what is left out here, takes no RGB images, has another
             number of classes than the metadata, there is no such device, or another argument is out of range.
         UnknownNameError: if there is no model or there are no weights of that name.
         FileNotFoundError: if there is no such model file.
@@ -134,7 +134,7 @@ class Predictor:
         self.dtype = _usable_dtype(dtype, self.device)
         self._tta = _tta_options(tta)
         if type(batch_size) is not int or batch_size < 1:
-            raise InvalidArgumentError(f"batch_size must be a number of pictures from 1 on, got {batch_size!r}")
+            raise InvalidArgumentError(f"batch_size must be a number of images from 1 on, got {batch_size!r}")
         if threshold is not None and not 0 <= threshold <= 1:
             raise InvalidArgumentError(f"threshold must be a probability, 0 to 1, or None, got {threshold!r}")
         if type(min_region) is not int or min_region < 1:
@@ -161,7 +161,7 @@ class Predictor:
         if threshold is not None:
             largest = max(largest, self.metadata.ignore_index)
         self._id_dtype = np.uint8 if largest < 256 else np.uint16
-        if tile is not None:  # what is wrong with the options shows now, not with the first picture
+        if tile is not None:  # what is wrong with the options shows now, not with the first image
             self._tiles(torch.zeros(1, 1, 1))
 
     @overload
@@ -171,11 +171,11 @@ class Predictor:
     def __call__(self, source: Any) -> Any: ...
 
     def __call__(self, source: Any) -> Any:
-        """Predicts one picture, or yields the predictions of several, as `stream` does.
+        """Predicts one image, or yields the predictions of several, as `stream` does.
 
         Args:
-            source: one picture: path, address (http, https), PIL picture, array (H, W, 3) or (H, W), tensor (3, H, W),
-                frame of PyAV; uint8 in 0 to 255 or float in 0 to 1. A file and a PIL picture are turned upright by
+            source: one image: path, address (http, https), PIL image, array (H, W, 3) or (H, W), tensor (3, H, W),
+                frame of PyAV; uint8 in 0 to 255 or float in 0 to 1. A file and a PIL image are turned upright by
                 their EXIF orientation. Or several: a folder, a pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
                 iterable of any of these.
 
@@ -184,40 +184,40 @@ class Predictor:
 
         Raises:
             FileNotFoundError: if there is no such file.
-            CorruptFileError: if it cannot be read as a picture, or fetched.
-            InvalidArgumentError: if it is no picture.
-            NotEnoughMemoryError: if the picture is too large for the memory.
+            CorruptFileError: if it cannot be read as an image, or fetched.
+            InvalidArgumentError: if it is no image.
+            NotEnoughMemoryError: if the image is too large for the memory.
         """
-        if not is_one_picture(source):
+        if not is_one_image(source):
             return self.stream(source)
-        (picture,) = find_pictures(source)
-        (prediction,) = self._predict([(picture, load_picture(picture, self.max_pixels))])
+        (image,) = find_inputs(source)
+        (prediction,) = self._predict([(image, load_input(image, self.max_pixels))])
         return prediction
 
     def stream(
         self, source: Any, *, on_error: Callable[[str | None, UserError], None] | None = None
     ) -> Iterator[Prediction]:
-        """Yields the predictions of pictures one after the other, in their order.
+        """Yields the predictions of images one after the other, in their order.
 
-        A few pictures are decoded ahead while the network computes. `batch_size` pictures of one size in a row share a
+        A few images are decoded ahead while the network computes. `batch_size` images of one size in a row share a
         pass.
 
         Args:
-            source: one or several pictures, as in `__call__`; those of a folder and a pattern in the order of their
+            source: one or several images, as in `__call__`; those of a folder and a pattern in the order of their
                 names.
-            on_error: called with the name (None for a picture in memory) and the error of a picture that cannot be
+            on_error: called with the name (None for an image in memory) and the error of an image that cannot be
                 read or predicted, which is left out. If None the error is raised.
 
         Raises:
-            UserError: as in `__call__`, where `on_error` is None; and where a folder or a pattern has no pictures or a
+            UserError: as in `__call__`, where `on_error` is None; and where a folder or a pattern has no images or a
                 video breaks off.
         """
-        lot: list[tuple[Picture, Tensor]] = []
-        for picture, pixels in self._read_ahead(find_pictures(source), on_error):
+        lot: list[tuple[InputImage, Tensor]] = []
+        for image, pixels in self._read_ahead(find_inputs(source), on_error):
             if lot and (pixels.shape != lot[0][1].shape or pixels.dtype != lot[0][1].dtype):
                 yield from self._predict_or_report(lot, on_error)
                 lot = []
-            lot.append((picture, pixels))
+            lot.append((image, pixels))
             if len(lot) == self.batch_size:
                 yield from self._predict_or_report(lot, on_error)
                 lot = []
@@ -227,9 +227,9 @@ class Predictor:
     def predict_to_file(
         self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
     ) -> FilePrediction:
-        """Predicts a picture of any size window by window, and writes the label map as it grows.
+        """Predicts an image of any size window by window, and writes the label map as it grows.
 
-        Neither picture nor label map is held: the memory depends on the tile and the number of classes alone.
+        Neither image nor label map is held: the memory depends on the tile and the number of classes alone.
 
         Args:
             source: path of a TIFF (tiled, best) or another format that GDAL reads, of a `.npy` file or a `.zarr` array;
@@ -238,12 +238,12 @@ class Predictor:
                 orientation tag, a palette, CMYK, fewer or more than 8 bits per channel, ...) is an error.
             target: of the label map, whole or not there: `.tif` (tiled, with the palette of the classes and the place
                 on earth of a GeoTIFF), or `.npy` (to be memory-mapped).
-            on_progress: called with the share of the picture that is done, 0 to 1.
+            on_progress: called with the share of the image that is done, 0 to 1.
 
         Raises:
-            InvalidArgumentError: if there is no `tile`, the predictor has an option that needs the whole picture, the
-                picture has another type, or `target` ends in something else.
-            FileNotFoundError: if there is no such picture.
+            InvalidArgumentError: if there is no `tile`, the predictor has an option that needs the whole image, the
+                image has another type, or `target` ends in something else.
+            FileNotFoundError: if there is no such image.
             CorruptFileError: if it cannot be read.
             WriteError: if the label map cannot be written.
             MissingDependencyError: if what reads or writes it is not installed.
@@ -286,57 +286,57 @@ class Predictor:
                         on_progress(done / (size[0] * size[1]))
         return FilePrediction(Path(target), size, class_areas(counts, self.metadata))
 
-    # ---- pictures ----------------------------------------------------------------------------------------------------
+    # ---- images ----------------------------------------------------------------------------------------------------
 
     def _read_ahead(
-        self, pictures: Iterator[Picture], on_error: Callable[[str | None, UserError], None] | None
-    ) -> Iterator[tuple[Picture, Tensor]]:
-        """Yields pictures with their pixels; the next ones are decoded meanwhile."""
-        waiting: deque[tuple[Picture, Future[Tensor]]] = deque()
+        self, images: Iterator[InputImage], on_error: Callable[[str | None, UserError], None] | None
+    ) -> Iterator[tuple[InputImage, Tensor]]:
+        """Yields images with their pixels; the next ones are decoded meanwhile."""
+        waiting: deque[tuple[InputImage, Future[Tensor]]] = deque()
         pool = ThreadPoolExecutor(_READERS)
         try:
             while True:
-                while len(waiting) < _READERS + self.batch_size and (picture := next(pictures, None)) is not None:
-                    waiting.append((picture, pool.submit(load_picture, picture, self.max_pixels)))
+                while len(waiting) < _READERS + self.batch_size and (image := next(images, None)) is not None:
+                    waiting.append((image, pool.submit(load_input, image, self.max_pixels)))
                 if not waiting:
                     return
-                picture, future = waiting.popleft()
+                image, future = waiting.popleft()
                 try:
                     pixels = future.result()
                 except UserError as error:
                     if on_error is None:
                         raise
-                    on_error(picture.name, error)
+                    on_error(image.name, error)
                     continue
-                yield picture, pixels
+                yield image, pixels
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _predict_or_report(
-        self, lot: Sequence[tuple[Picture, Tensor]], on_error: Callable[[str | None, UserError], None] | None
+        self, lot: Sequence[tuple[InputImage, Tensor]], on_error: Callable[[str | None, UserError], None] | None
     ) -> Iterator[Prediction]:
         try:
             predictions = list(self._predict(lot))
         except UserError as error:
             if on_error is None:
                 raise
-            for picture, _ in lot:
-                on_error(picture.name, error)
+            for image, _ in lot:
+                on_error(image.name, error)
             return
         yield from predictions
 
-    def _predict(self, lot: Sequence[tuple[Picture, Tensor]]) -> Iterator[Prediction]:
-        """Yields the predictions of pictures of one size and type."""
+    def _predict(self, lot: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
+        """Yields the predictions of images of one size and type."""
         with torch.inference_mode(), _memory_advice(self):
             inputs = self._prepare(torch.stack([pixels for _, pixels in lot]))
             size = (lot[0][1].shape[-2], lot[0][1].shape[-1])
             results = list(self._labels_alone(inputs, size) if self._is_direct() else self._all(inputs, size))
-        for (picture, pixels), (labels, scores, logits) in zip(lot, results, strict=True):
+        for (image, pixels), (labels, scores, logits) in zip(lot, results, strict=True):
             if self.min_region > 1:
                 from seg_models.inference.large import remove_small_regions
 
                 labels = remove_small_regions(labels, self.min_region)
-            yield Prediction(labels, self.metadata, picture_array(pixels), scores, logits, picture.name)
+            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Returns images (N, 3, H, W) as the network takes them, on its device."""
@@ -428,7 +428,7 @@ class Predictor:
             )
 
     def _source_tile(self) -> int | tuple[int, ...]:
-        """Returns the size of a window in pixels of the picture, of which the network sees a window of `tile`."""
+        """Returns the size of a window in pixels of the image, of which the network sees a window of `tile`."""
         assert self.tile is not None
         factor = self.preprocessing.scale
         if factor is None:
@@ -500,7 +500,7 @@ def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
         )
     if spec.arguments.get("in_channels", 3) != 3:
         raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB pictures; "
+            f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB images; "
             "call the model itself"
         )
 
@@ -595,5 +595,5 @@ def _memory_advice(predictor: Predictor) -> Iterator[None]:
             advice.append('set dtype="bf16"')
         reason = str(error).partition("\n")[0]
         raise NotEnoughMemoryError(
-            f"there is not enough memory for the picture ({reason}); {', or '.join(advice)}"
+            f"there is not enough memory for the image ({reason}); {', or '.join(advice)}"
         ) from error

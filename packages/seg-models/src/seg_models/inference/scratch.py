@@ -45,7 +45,7 @@ def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 
     Args:
         scratch: memory; what is in it is lost.
         model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalised RGB where C is 3, on the model's device.
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
         room: pixels of the largest images that are to come.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Prediction of large pictures in overlapping windows, of whose sums a band of limited size is held."""
+"""Prediction of large images in overlapping windows, of whose sums a band of limited size is held."""
 
 import functools
 import math
@@ -49,7 +49,7 @@ def predict_tiled(
 
     Args:
         model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalised RGB where C is 3, on the model's device. Smaller ones than a window are
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device. Smaller ones than a window are
             predicted whole.
         tile: (height, width) of a window in pixels, or one number for a square; at least the network's `min_size`.
         overlap: share 0 to below 1 of a window that overlaps the next one.
@@ -71,7 +71,7 @@ def predict_tiled(
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(Output))}, got {output!r}")
     if images.ndim != 4 or not images.is_floating_point():
         raise InvalidArgumentError(
-            f"images must be float (N, C, H, W), normalised, got {images.dtype} {tuple(images.shape)}"
+            f"images must be float (N, C, H, W), normalized, got {images.dtype} {tuple(images.shape)}"
         )
     if not len(images):
         raise InvalidArgumentError("images must hold at least one image, got none")
@@ -115,11 +115,11 @@ def tiled_blocks(
     batch_size: int = 1,
     max_bytes: int = _MAX_BYTES,
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yields the logits of a picture of any size block by block, as `predict_tiled` computes them.
+    """Yields the logits of an image of any size block by block, as `predict_tiled` computes them.
 
-    The picture is read window by window, so it need not be in memory. What is held are the sums of one row of windows:
-    K x tile height x picture width. Where those are more than `max_bytes`, the picture is gone through in groups of
-    neighbouring columns, each from top to bottom. Windows that reach into two groups are predicted in both, so every
+    The image is read window by window, so it need not be in memory. What is held are the sums of one row of windows:
+    K x tile height x image width. Where those are more than `max_bytes`, the image is gone through in groups of
+    neighboring columns, each from top to bottom. Windows that reach into two groups are predicted in both, so every
     pixel gets all its windows, in the same order, and the groups do not show in the result (beyond what the number of
     windows in one pass changes in the network's rounding). Beside the sums, which take `max_bytes` or as much as one
     window of logits if that is more, there are the windows and logits of one pass, and one block.
@@ -127,9 +127,9 @@ def tiled_blocks(
     Args:
         predict: takes windows (n, C, h, w), gives their logits, float (n, K, h, w); n is at most `batch_size`. It runs
             without gradients.
-        read: takes top, left, height and width of a window, all inside the picture, and returns it: (C, height, width).
+        read: takes top, left, height and width of a window, all inside the image, and returns it: (C, height, width).
             It is called once for each window that is predicted, and never for more than a tile.
-        size: height and width of the picture in pixels. One smaller than a window is predicted whole.
+        size: height and width of the image in pixels. One smaller than a window is predicted whole.
         tile: (height, width) of a window in pixels, or one number for a square.
         overlap: share 0 to below 1 of a window that overlaps the next one.
         blend: how overlapping windows are joined, as in `predict_tiled`.
@@ -146,7 +146,7 @@ def tiled_blocks(
     """
     window = _check_options(tile, overlap, blend, batch_size)
     if len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
-        raise InvalidArgumentError(f"size must be the picture's (height, width) in pixels above 0, got {size!r}")
+        raise InvalidArgumentError(f"size must be the image's (height, width) in pixels above 0, got {size!r}")
     if type(max_bytes) is not int or max_bytes < 1:
         raise InvalidArgumentError(f"max_bytes must be a number of bytes from 1 on, got {max_bytes!r}")
     plan = _Plan.of((size[0], size[1]), window, overlap, blend)
@@ -170,10 +170,10 @@ def window_starts(length: int, size: int, overlap: float) -> list[int]:
 
 @dataclass(frozen=True)
 class _Span:
-    """Neighbouring pixels of one axis that a window treats alike.
+    """Neighboring pixels of one axis that a window treats alike.
 
     Attributes:
-        first: their first pixel in the picture.
+        first: their first pixel in the image.
         end: the pixel after their last.
         added: whether an earlier window of this axis has been there.
         weights: float64 (end - first,), above 0; those of all windows add up to 1 at each pixel.
@@ -195,7 +195,7 @@ class _Axis:
     """The windows along one axis.
 
     Attributes:
-        length: pixels of the picture.
+        length: pixels of the image.
         size: pixels of a window.
         starts: first pixel of each window.
         spans: for each window the pixels where it has a weight, in order: at most one span that was reached before and
@@ -260,7 +260,7 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Where the windows of a picture are, and what they count."""
+    """Where the windows of an image are, and what they count."""
 
     rows: _Axis
     columns: _Axis
@@ -299,7 +299,7 @@ def _finished(
         read: as in `tiled_blocks`.
         plan: the windows.
         batch_size: windows in one pass.
-        place: takes logits (n, K, h, w) and returns where the sums stand, (K, H, W), for the whole picture; or the
+        place: takes logits (n, K, h, w) and returns where the sums stand, (K, H, W), for the whole image; or the
             most bytes that a band of them may take.
     """
     rows, columns = plan.rows, plan.columns
@@ -359,12 +359,12 @@ def _add_pass(
 ) -> None:
     """Adds the weighted logits (n, K, h, w) of windows of one row to the sums (K, depth, w).
 
-    Row y of the picture stands at row `y % depth` of the sums, column x at column `x - left`. Where no window has been
+    Row y of the image stands at row `y % depth` of the sums, column x at column `x - left`. Where no window has been
     before, what stands there is overwritten.
 
     Args:
         band: the sums.
-        left: column of the picture where they begin.
+        left: column of the image where they begin.
         logits: of at least as many windows as `across` has; the first ones are taken.
         plan: the windows.
         row: which one of `plan.rows`.

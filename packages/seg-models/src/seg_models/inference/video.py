@@ -11,18 +11,18 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDependencyError
+from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
-from seg_models.inference.inputs import VIDEO_SUFFIXES, PictureNotFoundError
+from seg_models.inference.inputs import VIDEO_SUFFIXES
 
 __all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames"]
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yields the frames of a video's first picture stream, upright, uint8 (H, W, 3), RGB.
+    """Yields the frames of a video's first image stream, upright, uint8 (H, W, 3), RGB.
 
     Raises:
-        PictureNotFoundError: if there is no such file.
+        ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read as a video, or breaks off.
         MissingDependencyError: if PyAV is not installed.
     """
@@ -43,7 +43,7 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
     """Returns the frames per second of a video; 25 where it does not say.
 
     Raises:
-        PictureNotFoundError: if there is no such file.
+        ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read as a video.
         MissingDependencyError: if PyAV is not installed.
     """
@@ -56,7 +56,7 @@ class VideoWriter:
     """Writes frames as a video in H.264, or in MPEG-4 where PyAV has no encoder for that; whole or not at all.
 
     It is a context manager: the video has its name once the block ends without an error. The first frame sets the size;
-    an odd last row or column is left out, since the format halves the colours.
+    an odd last row or column is left out, since the format halves the colors.
 
     Args:
         path: of the video; the suffix chooses the container, .mp4 say.
@@ -100,8 +100,8 @@ class VideoWriter:
                 f"frames of a video must have one size, got {frame.shape[0]}x{frame.shape[1]} after "
                 f"{self._stream.height}x{self._stream.width} (height x width)"
             )
-        picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
-        self._container.mux(self._stream.encode(picture))
+        image = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+        self._container.mux(self._stream.encode(image))
 
     def __exit__(self, *error: Any) -> bool | None:
         if error[0] is None and self._stream is not None:
@@ -129,7 +129,7 @@ def import_av() -> ModuleType:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
     if not Path(path).is_file():
-        raise PictureNotFoundError(f"there is no video {os.fspath(path)}; check the path")
+        raise ImageNotFoundError(f"there is no video {os.fspath(path)}; check the path")
     try:
         container = av.open(os.fspath(path))
     except (av.FFmpegError, OSError) as error:
@@ -138,7 +138,7 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
         ) from error
     with container:
         if not container.streams.video:
-            raise CorruptFileError(f"{os.fspath(path)} has no pictures, only sound; leave it out")
+            raise CorruptFileError(f"{os.fspath(path)} has no images, only sound; leave it out")
         container.streams.video[0].thread_type = "AUTO"
         yield container
 

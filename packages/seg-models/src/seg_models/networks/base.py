@@ -80,13 +80,13 @@ class SegmentationNetwork(nn.Module, ABC):
         upsampling: output name -> (mode, align_corners) of the resize that `forward` ends with, or None where
             `forward_logits` already gives the input's size.
         build_spec: how to build this network again; builders set it and model files keep it.
-        initialised_anew: names of the tensors that the named weights did not fill.
+        randomly_initialized: names of the tensors that the named weights did not fill.
         model_info: classes and preprocessing of the named weights, where they are known and still hold.
     """
 
     upsampling: Mapping[str, tuple[str, bool] | None]
     build_spec: BuildSpec
-    initialised_anew: tuple[str, ...] = ()
+    randomly_initialized: tuple[str, ...] = ()
     model_info: ModelInfo | None = None
 
     @abstractmethod
@@ -94,7 +94,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """Returns the outputs before the final resize.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             Output name -> float (N, K, h, w), logits; `"out"` is first.
@@ -104,7 +104,7 @@ class SegmentationNetwork(nn.Module, ABC):
         """Returns the outputs at input size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             Output name -> float (N, K, H, W), logits; `"out"` is first.

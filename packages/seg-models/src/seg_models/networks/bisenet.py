@@ -3,7 +3,7 @@
 Changqian Yu, Jingbo Wang, Chao Peng, Changxin Gao, Gang Yu, Nong Sang, 2018. https://arxiv.org/abs/1808.00897
 The authors' code: https://github.com/yu-changqian/TorchSeg
 
-The paper's table 4 has 49.0 M parameters and 10.8 G operations for a 640x360 picture on ResNet-18. The first cannot be
+The paper's table 4 has 49.0 M parameters and 10.8 G operations for a 640x360 image on ResNet-18. The first cannot be
 a count (the authors' code has 12.9 M, https://github.com/yu-changqian/TorchSeg/issues/30 reads it as megabytes); the
 second is near the 11.6 G multiply-accumulates of that code.
 
@@ -13,10 +13,10 @@ Differs from the paper:
   context path is as wide as on ResNet-18.
 - upsampling does not align corners; the authors' code does
 - the auxiliary heads have 256 channels, the head 64, as in the authors' code on ResNet-18
-- with a batch of one in train mode the branches pooled to one pixel normalise with their running statistics
+- with a batch of one in train mode the branches pooled to one pixel normalize with their running statistics
 
-Forms "pixseg" and "pixseg_20250304" have another fusion and other heads: `seg_models.networks.pixseg.bisenet`. Form
-"mmsegmentation" is wider on ResNet-50 besides: `seg_models.networks.mmsegmentation.bisenet`.
+Variants "pixseg" and "pixseg_20250304" have another fusion and other heads: `seg_models.networks.pixseg.bisenet`.
+Variant "mmsegmentation" is wider on ResNet-50 besides: `seg_models.networks.mmsegmentation.bisenet`.
 """
 
 import functools
@@ -70,7 +70,7 @@ class AttentionRefinement(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """A backbone, its mean over the picture, and two attention refinement modules (figure 2a).
+    """A backbone, its mean over the image, and two attention refinement modules (figure 2a).
 
     Args:
         backbone: gives ordered features from fine to coarse; the last two are used.
@@ -171,7 +171,7 @@ class BiSeNet(SegmentationNetwork):
         """Returns logits at stride 8, those of `"aux_16x"` at 16.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"` and `"aux_16x"`: float (N, K, h, w).

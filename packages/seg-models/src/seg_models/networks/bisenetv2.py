@@ -2,9 +2,9 @@
 
 Changqian Yu, Changxin Gao, Jingbo Wang, Gang Yu, Chunhua Shen, Nong Sang, 2020. https://arxiv.org/abs/2004.02147
 No code of the authors is known here; widely used: https://github.com/CoinCheung/BiSeNet, which mmsegmentation follows.
-The structure is that of mmsegmentation, the initialisation the paper's.
+The structure is that of mmsegmentation, the initialization the paper's.
 
-For a 512x1024 picture 24.6 G multiply-accumulates at 19 classes, of which 9.8 G are the head's (paper, table 3: 21.15 G
+For a 512x1024 image 24.6 G multiply-accumulates at 19 classes, of which 9.8 G are the head's (paper, table 3: 21.15 G
 in all). The paper does not say how wide the head is; it has 1024 channels in both codes, and 664 would give its number.
 
 Differs from the paper:
@@ -14,7 +14,7 @@ Differs from the paper:
 - dropout of 0.1 before all logits, as in both codes
 - the booster's heads have two 3x3 convolutions, of 16, 64, 256 and 1024 channels from fine to coarse, as in
   mmsegmentation; the paper has one, of a width it does not give
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 """
 
 from typing import Unpack
@@ -101,7 +101,7 @@ class GatherExpansion(nn.Module):
 
 
 class ContextEmbedding(nn.Module):
-    """Adds what the mean over the picture says (figure 4b): (N, 128, h, w) to the same shape.
+    """Adds what the mean over the image says (figure 4b): (N, 128, h, w) to the same shape.
 
     In training the second batch norm takes out again what the bias of the first adds, so that bias gets no gradient.
     """
@@ -199,7 +199,7 @@ class BiSeNetV2(SegmentationNetwork):
         """Returns logits at stride 8, those of the auxiliary outputs at 4, 8, 16 and 32.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`, `"aux_32x"`: float (N, K, h, w).

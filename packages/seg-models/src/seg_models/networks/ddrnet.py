@@ -3,15 +3,15 @@
 Yuanduo Hong, Huihui Pan, Weichao Sun, Yisong Jia, 2021. https://arxiv.org/abs/2101.06085
 The authors' code: https://github.com/ydhongHIT/DDRNet
 
-DDRNet-23-slim has 5.70 M parameters at 19 classes, and for a 1024x2048 picture 36.3 G multiply-accumulates (paper:
+DDRNet-23-slim has 5.70 M parameters at 19 classes, and for a 1024x2048 image 36.3 G multiply-accumulates (paper:
 5.7 M, 36.3 G). The structure is the authors', and mmsegmentation's.
 
 Differs from the paper:
-- any picture size: context is resized to the size of the spatial features; the authors' code fails where a side is not
+- any image size: context is resized to the size of the spatial features; the authors' code fails where a side is not
   a multiple of 8
 - the convolutions of the stem have no bias, since batch norm follows each; in the authors' code two have one
-- with a batch of one in train mode what is pooled to one pixel normalises with its running statistics, and so do the
-  bottlenecks at 1/64 of a picture so small
+- with a batch of one in train mode what is pooled to one pixel normalizes with its running statistics, and so do the
+  bottlenecks at 1/64 of an image so small
 """
 
 from collections.abc import Sequence
@@ -276,7 +276,7 @@ class DDRNet(SegmentationNetwork):
         """Returns logits at stride 8.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, H/8, W/8), sizes rounded up.

@@ -2,26 +2,27 @@
 
 Liang-Chieh Chen, George Papandreou, Florian Schroff, Hartwig Adam, 2017. https://arxiv.org/abs/1706.05587
 The authors' code: https://github.com/tensorflow/models/tree/master/research/deeplab
-Form "torchvision" is https://github.com/pytorch/vision
+Variant "torchvision" is https://github.com/pytorch/vision
 
 Differs from the paper:
 - output stride 8 by default, with which the paper's best figures are evaluated; it trains at 16, which is an option
 - the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' stem of 64, 64 and
-  128 channels is 7.1 G of the 10.0 G multiply-accumulates that ResNet-101 has less here for a 513x513 picture at output
+  128 channels is 7.1 G of the 10.0 G multiply-accumulates that ResNet-101 has less here for a 513x513 image at output
   stride 16 (DeepLabV3+ paper, table 3: 81.02 B); the rest is not explained.
 - MobileNetV3 and other backbones without residual stages have no multi-grid; MobileNetV3 has output stride 16
 - dropout of 0.1 before the logits, as in the authors' code
 - upsampling does not align corners unless `align_corners=True`; the authors' code does
-- with a batch of one in train mode the image pooling normalises with its running statistics
+- with a batch of one in train mode the image pooling normalizes with its running statistics
 - auxiliary logits from the third stage (on MobileNetV3 from stride 8), as in torchvision
 
-Form "torchvision" has a 3x3 convolution before the logits and dropout of 0.5 in the pyramid, rates 12, 24, 36 whatever
-the output stride, and no multi-grid. Form "pixseg" is the same at output stride 32, https://github.com/CyrusCKF/PixSeg
+Variant "torchvision" has a 3x3 convolution before the logits and dropout of 0.5 in the pyramid, rates 12, 24, 36
+whatever the output stride, and no multi-grid. Variant "pixseg" is the same at output stride 32,
+https://github.com/CyrusCKF/PixSeg
 
-Form "mmsegmentation" (on ResNets, https://github.com/open-mmlab/mmsegmentation) has the deep stem, a head a quarter as
-wide as the coarsest features, whose branches, the image pooling first, a 3x3 convolution joins, rates 12, 24, 36, and
-no multi-grid. Form "mmsegmentation_769" aligns the corners of the upsampling besides. Dropout is as in the paper form;
-mmsegmentation's takes whole channels.
+Variant "mmsegmentation" (on ResNets, https://github.com/open-mmlab/mmsegmentation) has the deep stem, a head a quarter
+as wide as the coarsest features, whose branches, the image pooling first, a 3x3 convolution joins, rates 12, 24, 36,
+and no multi-grid. Variant "mmsegmentation_769" aligns the corners of the upsampling besides. Dropout is as in the paper
+variant; mmsegmentation's takes whole channels.
 """
 
 import functools
@@ -58,7 +59,7 @@ MMSEGMENTATION = on_resnet(output_stride=8, atrous_rates=RATES[8], multi_grid=Fa
 
 
 class ImagePooling(nn.Sequential):
-    """The mean over the picture, as features of the same size."""
+    """The mean over the image, as features of the same size."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(
@@ -153,7 +154,7 @@ class DeepLabV3(SegmentationNetwork):
         """Returns logits at the features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
@@ -221,7 +222,7 @@ def deeplabv3(
         scaled_head: whether the pyramid is as in mmsegmentation: a quarter as wide as the coarsest features rather than
             256 channels, its branches, the pooled one first, joined by a 3x3 convolution rather than 1x1; None is
             False.
-        align_corners: whether the upsampling keeps the corners' centres in place; None is False.
+        align_corners: whether the upsampling keeps the corners' centers in place; None is False.
         backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
     """
     resnet, mobilenet = backbone.startswith("resnet"), backbone.startswith("mobilenet")

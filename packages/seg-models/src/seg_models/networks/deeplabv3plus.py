@@ -3,7 +3,7 @@
 Liang-Chieh Chen, Yukun Zhu, George Papandreou, Florian Schroff, Hartwig Adam, 2018. https://arxiv.org/abs/1802.02611
 The authors' code: https://github.com/tensorflow/models/tree/master/research/deeplab
 
-The separable form on Xception has 41.1 M parameters and 54.0 G multiply-accumulates for a 513x513 picture at output
+The separable form on Xception has 41.1 M parameters and 54.0 G multiply-accumulates for a 513x513 image at output
 stride 16 (paper, table 5: 54.17 B).
 
 Differs from the paper:
@@ -12,16 +12,16 @@ Differs from the paper:
 - dropout of 0.1 before the decoder, as in the authors' code
 - upsampling does not align corners unless `align_corners=True`; the authors' code does
 - the stem of the ResNets is torchvision's 7x7 convolution, for its ImageNet weights. The authors' stem of 64, 64 and
-  128 channels is 7.1 G of the 8.5 G multiply-accumulates that ResNet-101 has less here for a 513x513 picture (paper,
+  128 channels is 7.1 G of the 8.5 G multiply-accumulates that ResNet-101 has less here for a 513x513 image (paper,
   table 3: 101.28 B); the rest is not explained.
-- with a batch of one in train mode the image pooling normalises with its running statistics
+- with a batch of one in train mode the image pooling normalizes with its running statistics
 - auxiliary logits from the features before the coarsest, which the paper does not have
 
-Form "mmsegmentation" (on ResNets, https://github.com/open-mmlab/mmsegmentation) has the deep stem, output stride 8
+Variant "mmsegmentation" (on ResNets, https://github.com/open-mmlab/mmsegmentation) has the deep stem, output stride 8
 without multi-grid, and a separable head a quarter as wide as the coarsest features, whose branches, the image pooling
-first, a plain 3x3 convolution joins; the fine features are reduced to 3/16 of their channels: 48, on ResNet-18 12. Form
-"mmsegmentation_769" aligns the corners of every resize besides. Dropout is as in the paper form; mmsegmentation's comes
-after the decoder and takes whole channels.
+first, a plain 3x3 convolution joins; the fine features are reduced to 3/16 of their channels: 48, on ResNet-18 12.
+Variant "mmsegmentation_769" aligns the corners of every resize besides. Dropout is as in the paper variant;
+mmsegmentation's comes after the decoder and takes whole channels.
 """
 
 from collections.abc import Callable, Mapping
@@ -119,7 +119,7 @@ class DeepLabV3Plus(SegmentationNetwork):
         """Returns logits at stride 4.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H/4, W/4) and, with an auxiliary head, `"aux"`: at its features' size.
@@ -165,7 +165,7 @@ def deeplabv3plus(
         scaled_head: whether the head is as in mmsegmentation: a quarter as wide as the coarsest features rather than
             256 channels, the branches of the pyramid, the pooled one first, joined by a 3x3 convolution rather than
             1x1, the fine features reduced to 3/16 of their channels rather than 48; None is False.
-        align_corners: whether every resize keeps the corners' centres in place; None is False.
+        align_corners: whether every resize keeps the corners' centers in place; None is False.
         backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
     """
     resnet = backbone.startswith("resnet")

@@ -3,18 +3,18 @@
 Adam Paszke, Abhishek Chaurasia, Sangpil Kim, Eugenio Culurciello, 2016. https://arxiv.org/abs/1606.02147
 The authors' code: https://github.com/e-lab/ENet-training
 
-Parameters: 0.366 M at 20 classes (paper: 0.37 M). For a 640x360 picture 1.82 G multiply-accumulates in convolutions, or
+Parameters: 0.366 M at 20 classes (paper: 0.37 M). For a 640x360 image 1.82 G multiply-accumulates in convolutions, or
 3.64 G operations (paper: 3.83 G, which counts all operations).
 
 Differs from the paper:
-- any picture size: what is not a multiple of 8 is padded with zeros below and to the right, and the result is cropped
+- any image size: what is not a multiple of 8 is padded with zeros below and to the right, and the result is cropped
 - no convolution but the last has a bias (in the paper: no projection), since each is followed by batch norm
 - the paper puts batch norm and PReLU between convolutions; here they also stand between the two of an asymmetric pair,
   and batch norm follows the convolution that ends a branch, as in the authors' code
 - the last convolution is 3x3; the paper gives no size, the authors' code has 2x2
 - that code has ReLU and no dropout in the decoder; here, as the text says, PReLU and dropout are everywhere
 
-Form "pixseg" is another network: `seg_models.networks.pixseg.enet`.
+Variant "pixseg" is another network: `seg_models.networks.pixseg.enet`.
 """
 
 from typing import Unpack
@@ -73,10 +73,10 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features: a strided convolution beside the pooled picture (figure 2a).
+    """Half-size features: a strided convolution beside the pooled image (figure 2a).
 
     Attributes:
-        out_channels: filters and picture channels together.
+        out_channels: filters and image channels together.
     """
 
     def __init__(self, in_channels: int, num_filters: int) -> None:
@@ -176,7 +176,7 @@ class ENet(SegmentationNetwork):
 
     Args:
         num_classes: of the logits.
-        in_channels: of the images, at most 51: the pooled picture is among the first features.
+        in_channels: of the images, at most 51: the pooled image is among the first features.
 
     Raises:
         InvalidArgumentError: if there are more channels.
@@ -204,7 +204,7 @@ class ENet(SegmentationNetwork):
         """Returns logits, at the images' size already.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H, W).

@@ -3,16 +3,16 @@
 Rudra P K Poudel, Stephan Liwicki, Roberto Cipolla, 2019. https://arxiv.org/abs/1902.04502
 No code of the authors is known here; widely used: https://github.com/Tramac/Fast-SCNN-pytorch
 
-Parameters: 1.138 M at 19 classes, and the paper's 1.11 M without the 23,680 of batch norms. Form "mmsegmentation" has
-a 3x3 convolution after the pyramid pooling, which is 262,144 parameters more, and no dilation in the fusion.
+Parameters: 1.138 M at 19 classes, and the paper's 1.11 M without the 23,680 of batch norms. Variant "mmsegmentation"
+has a 3x3 convolution after the pyramid pooling, which is 262,144 parameters more, and no dilation in the fusion.
 
 Differs from the paper:
-- any picture size: the coarse features are resized to the size of the fine ones, not by a factor of 4
+- any image size: the coarse features are resized to the size of the fine ones, not by a factor of 4
 - batch norm also follows convolutions that no non-linearity follows, as in mmsegmentation
 - a 1x1 convolution joins the pyramid's branches with what they pooled; the paper names pyramid pooling and no more
 - dropout of 0.1 before the logits, and auxiliary heads of 32 channels, as in mmsegmentation; the paper gives neither
   the rate nor the heads' structure
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 """
 
 from typing import Unpack
@@ -149,7 +149,7 @@ class FastSCNN(SegmentationNetwork):
         """Returns logits at stride 8, those of `"aux_32x"` at 32.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"` and `"aux_32x"`: float (N, K, h, w).

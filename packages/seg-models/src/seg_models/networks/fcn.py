@@ -7,22 +7,22 @@ The structure on residual networks is torchvision's: https://github.com/pytorch/
 `fcn_vgg16` is the paper's FCN-8s, 134.4 M parameters at 21 classes (paper, table 1: 134 M); `skips=1` and `skips=0` are
 FCN-16s and FCN-32s.
 
-Form "mmsegmentation" (on ResNets) has the deep stem and a head of three 3x3 convolutions with batch norm, a quarter as
-wide as the features; the third is on the features and the result of the second. Form "mmsegmentation_769" aligns the
-corners of the upsampling besides. https://github.com/open-mmlab/mmsegmentation
+Variant "mmsegmentation" (on ResNets) has the deep stem and a head of three 3x3 convolutions with batch norm, a quarter
+as wide as the features; the third is on the features and the result of the second. Variant "mmsegmentation_769" aligns
+the corners of the upsampling besides. https://github.com/open-mmlab/mmsegmentation
 
-Form "pixseg" is torchvision's structure at output stride 32, on VGG without the layers of the former classifier.
+Variant "pixseg" is torchvision's structure at output stride 32, on VGG without the layers of the former classifier.
 https://github.com/CyrusCKF/PixSeg
 
 Differs from the paper:
-- any picture size: the first convolution is not padded by 100 pixels, and the 7x7 of the former classifier is padded
+- any image size: the first convolution is not padded by 100 pixels, and the 7x7 of the former classifier is padded
   so that the size stays; what the authors' code crops is resized here
 - upsampling is bilinear interpolation. The paper's is a transposed convolution that starts as that; the last of them,
   and in the authors' code all of them, are not learned.
 - the scores of finer features start as other convolutions do, not from zero
 - on other backbones than VGG: `skips=0`, dilation to output stride 8 in place of skips, and a head of a 3x3 and a 1x1
   convolution with batch norm and dropout, which is torchvision's structure. The paper has no residual networks, so
-  forms "paper" and "torchvision" are one structure there; the latter fixes the options.
+  variants "paper" and "torchvision" are one structure there; the latter fixes the options.
 - auxiliary logits from the features before the coarsest, as in torchvision
 """
 
@@ -108,7 +108,7 @@ class FCN(SegmentationNetwork):
         """Returns logits at the features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8 or with
@@ -179,7 +179,7 @@ def fcn(
             2 for VGG, else 0.
         concat_head: whether the coarsest features' head is mmsegmentation's of three 3x3 convolutions, the last of them
             on the features and the result of the others; None is False.
-        align_corners: whether every resize keeps the corners' centres in place; None is False.
+        align_corners: whether every resize keeps the corners' centers in place; None is False.
         backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
     """
     vgg = backbone in ("vgg16", "vgg16_bn")

@@ -72,7 +72,7 @@ class FPN(SegmentationNetwork):
         """Returns logits at the finest features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), 1/4 of H and W on most backbones.
@@ -111,7 +111,7 @@ def fpn(
 
     Args:
         backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        align_corners: whether bilinear resizes keep the corners' centres in place, as in segmentation-models-pytorch;
+        align_corners: whether bilinear resizes keep the corners' centers in place, as in segmentation-models-pytorch;
             None is False.
         backbone_options: more options of the backbone's builder.
     """

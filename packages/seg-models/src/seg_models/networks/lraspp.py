@@ -4,18 +4,18 @@ Andrew Howard, Mark Sandler, Grace Chu, et al., 2019. https://arxiv.org/abs/1905
 The structure is torchvision's: https://github.com/pytorch/vision
 
 Differs from the paper:
-- the gate pools the whole map; the paper pools windows of 49x49 with strides of 16 and 20, which at its picture size of
-  1024x2048 is nearly that, and fails on small pictures
+- the gate pools the whole map; the paper pools windows of 49x49 with strides of 16 and 20, which at its image size of
+  1024x2048 is nearly that, and fails on small images
 - the last stage of MobileNetV3 has all of its channels, as ImageNet weights need; the paper's final networks have half
   (its RF2): `backbone_options={"reduced_tail": True}`
 - the fine features are those of the block that reaches stride 8, as in torchvision
 - `lraspp_resnet18` puts the head on a ResNet, which the paper does not have; output stride 16 as with MobileNetV3
 - no auxiliary head, as in the paper
 
-Form "pixseg" of `lraspp_resnet18` is not dilated: fine features of stride 16, coarse ones of stride 32.
+Variant "pixseg" of `lraspp_resnet18` is not dilated: fine features of stride 16, coarse ones of stride 32.
 https://github.com/CyrusCKF/PixSeg
 
-Form "mmsegmentation" on MobileNetV3 pads as TensorFlow does, has the paper's windows, and gives logits of stride 2:
+Variant "mmsegmentation" on MobileNetV3 pads as TensorFlow does, has the paper's windows, and gives logits of stride 2:
 `seg_models.networks.mmsegmentation.lraspp`.
 """
 
@@ -39,7 +39,7 @@ PRESETS = {"torchvision": {"output_stride": 16}}
 
 
 class LRASPPHead(nn.Module):
-    """Logits of coarse features, gated by their mean over the picture, plus those of fine ones (figure 10).
+    """Logits of coarse features, gated by their mean over the image, plus those of fine ones (figure 10).
 
     Args:
         low_channels: of the fine features.
@@ -84,7 +84,7 @@ class LRASPP(SegmentationNetwork):
         """Returns logits at the fine features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), 1/8 of H and W unless said otherwise.

@@ -3,7 +3,7 @@
 Jiacong Xu, Zixiang Xiong, Shankar P. Bhattacharyya, 2022. https://arxiv.org/abs/2206.02066
 The authors' code: https://github.com/XuJiacong/PIDNet
 
-Parameters at 19 classes and multiply-accumulates for a 1024x2048 picture: PIDNet-S has 7.63 M and 47.2 G (paper: 7.6 M,
+Parameters at 19 classes and multiply-accumulates for a 1024x2048 image: PIDNet-S has 7.63 M and 47.2 G (paper: 7.6 M,
 47.6 G), L 36.9 M and 274.9 G (paper: 36.9 M, 275.8 G). M has 28.5 M and 177.3 G, as in the authors' code; the paper's
 34.4 M and 197.4 G are not that network's. Four blocks in place of three at 1/16 and at 1/32, as L has, would give
 34.4 M and 196.7 G, but the authors' code and its README have three.
@@ -15,8 +15,8 @@ Differs from the paper:
 - the auxiliary heads read features before their ReLU, as in mmsegmentation; in the authors' code a ReLU in place has
   changed them by then
 - the convolutions of the stem have no bias, since batch norm follows each; in the authors' code two have one
-- with a batch of one in train mode what is pooled to one pixel normalises with its running statistics, and so do the
-  bottlenecks at 1/64 of a picture so small
+- with a batch of one in train mode what is pooled to one pixel normalizes with its running statistics, and so do the
+  bottlenecks at 1/64 of an image so small
 """
 
 import functools
@@ -160,7 +160,7 @@ class PIDNet(SegmentationNetwork):
         """Returns logits at stride 8.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"`: float (N, K, H/8, W/8), sizes rounded up; and `"boundary"`:

@@ -9,11 +9,11 @@ Differs from the paper:
 - upsampling does not align corners unless `align_corners=True`; the authors' code does
 - the head is a quarter as wide as the coarsest features: 512 channels on ResNet-50 and -101 as in the authors' code,
   128 on ResNet-18, which the paper does not have
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 
-Form "mmsegmentation" has the deep stem, "mmsegmentation_plain" (on ResNet-18) the plain one; with "_769" after either
-every resize aligns corners. https://github.com/open-mmlab/mmsegmentation
-Forms "pixseg", "pixseg_20250222" and "pixseg_20250304" have other heads: `seg_models.networks.pixseg.pspnet`.
+Variant "mmsegmentation" has the deep stem, "mmsegmentation_plain" (on ResNet-18) the plain one; with "_769" after
+either every resize aligns corners. https://github.com/open-mmlab/mmsegmentation
+Variants "pixseg", "pixseg_20250222" and "pixseg_20250304" have other heads: `seg_models.networks.pixseg.pspnet`.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class PSPNet(SegmentationNetwork):
         """Returns logits at the features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, h, w), 1/8 of H and W at output stride 8.
@@ -90,7 +90,7 @@ def pspnet(
     Args:
         backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
         output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 8.
-        align_corners: whether every resize keeps the corners' centres in place; None is False.
+        align_corners: whether every resize keeps the corners' centers in place; None is False.
         backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
     """
     return build_network(

@@ -4,7 +4,7 @@ Roland Gao, 2021. https://arxiv.org/abs/2111.09957
 The authors' code: https://github.com/RolandGao/RegSeg
 
 The network is the code's `exp48_decoder26`, the one that the paper calls RegSeg. At 19 classes it has 38.4 G
-multiply-accumulates for a 1024x2048 picture; fvcore, which the authors use, counts norms, resizes and poolings too.
+multiply-accumulates for a 1024x2048 image; fvcore, which the authors use, counts norms, resizes and poolings too.
 
 Differs from the paper:
 - in nothing that was found; where the paper is silent it is the authors' code
@@ -150,7 +150,7 @@ class RegSeg(SegmentationNetwork):
         """Returns logits at stride 4.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H/4, W/4), sizes rounded up.

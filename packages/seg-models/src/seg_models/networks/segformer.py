@@ -6,7 +6,7 @@ The authors' code: https://github.com/NVlabs/SegFormer
 Differs from the paper:
 - the backbone's norms, as in `seg_models.backbones.mit`
 - the levels are concatenated from fine to coarse, as in mmsegmentation; from coarse to fine in the authors' code
-- in form "mmsegmentation" the levels are reduced to 256 channels for every size, with batch norm and ReLU
+- in variant "mmsegmentation" the levels are reduced to 256 channels for every size, with batch norm and ReLU
 """
 
 from collections.abc import Callable, Mapping
@@ -66,7 +66,7 @@ class SegFormer(SegmentationNetwork):
         """Returns logits at the finest features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), 1/4 of H and W on MiT.

@@ -10,9 +10,9 @@ Differs from the paper:
   15.0 G on ResNet-18, 123,776 and 14.2 G on ResNet-50 and -101. Their last two stages also dilate by 2 and 4, and keep
   the stride.
 - widths as in the authors' code: 128 on backbones with up to 512 channels, else 256
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 
-Form "pixseg" is another network: `seg_models.networks.pixseg.sfnet`.
+Variant "pixseg" is another network: `seg_models.networks.pixseg.sfnet`.
 """
 
 from collections.abc import Callable, Mapping
@@ -172,7 +172,7 @@ class SFNet(SegmentationNetwork):
         """Returns logits at stride 4, those of the auxiliary outputs at 4, 8 and 16.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`: float (N, K, h, w).

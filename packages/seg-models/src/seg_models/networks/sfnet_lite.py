@@ -10,9 +10,9 @@ Differs from the paper:
   and 15.0 G multiply-accumulates at 512x1024.
 - the authors' code has this head on ResNet-18 and STDC; on ResNet-50 and -101 it is here 256 channels wide, as SFNet
 - deep supervision of the aligned features, as in SFNet; the authors' code makes its head and does not use it
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 
-Forms "pixseg" and "pixseg_fam_pooling" are other networks: `seg_models.networks.pixseg.sfnet_lite`.
+Variants "pixseg" and "pixseg_fam_pooling" are other networks: `seg_models.networks.pixseg.sfnet_lite`.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,7 +101,7 @@ class SFNetLite(SegmentationNetwork):
         """Returns logits at stride 4.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with an auxiliary head, `"aux"`: float (N, K, H/4, W/4).

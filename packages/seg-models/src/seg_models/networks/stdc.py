@@ -4,7 +4,7 @@ Mingyuan Fan, Shenqi Lai, Junshi Huang, Xiaoming Wei, Zhenhua Chai, Junfeng Luo,
 https://arxiv.org/abs/2104.13188
 The authors' code: https://github.com/MichaelFan01/STDC-Seg
 
-With their stage 6 for classification the backbones have 8.44 M and 12.47 M parameters. Form
+With their stage 6 for classification the backbones have 8.44 M and 12.47 M parameters. Variant
 "mmsegmentation" has two channels of `"boundary"`, for no boundary and for boundary; in its heads a bias of the
 logits, and dropout before them; its resize of `"aux"` and `"aux_16x"` does not align corners.
 
@@ -14,7 +14,7 @@ Differs from the paper:
 - the auxiliary heads on the context at 1/8 and 1/16 are those of the authors' code; the paper does not name them
 - no stage 6, which only classification needs
 - the detail head gives logits alone; what they are to equal is made from masks in training
-- with a batch of one in train mode the branches pooled to one pixel normalise with their running statistics
+- with a batch of one in train mode the branches pooled to one pixel normalize with their running statistics
 """
 
 import functools
@@ -101,7 +101,7 @@ class STDCNet(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """BiSeNet's: the mean over the picture and two attention refinement modules (figure 4a)."""
+    """BiSeNet's: the mean over the image and two attention refinement modules (figure 4a)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class STDC(SegmentationNetwork):
             `"aux_16x"`; and the detail head on the features of stage 3, at 1/8, whose logits are `"boundary"`.
         boundary_channels: of the detail head, 1 or 2.
         fcn_heads: whether logits have a bias, and dropout before them.
-        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centres in place.
+        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centers in place.
 
     Raises:
         InvalidArgumentError: if `boundary_channels` is neither 1 nor 2.
@@ -197,11 +197,11 @@ class STDC(SegmentationNetwork):
         """Returns logits at stride 8, those of `"aux_16x"` at 16.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"` and, with auxiliary heads, `"aux"` and `"aux_16x"`: float (N, K, h, w); and `"boundary"`: float
-            (N, 1, h, w), or (N, 2, h, w) in form "mmsegmentation".
+            (N, 1, h, w), or (N, 2, h, w) in variant "mmsegmentation".
         """
         fine, before, coarsest = self.backbone(images)
         context, middle = self.context_path(fine, before, coarsest)
@@ -228,7 +228,7 @@ def _stdc(
         size: the builder's name.
         boundary_channels: of `"boundary"`: 1, or 2 for logits of no boundary and of boundary; None is 1.
         fcn_heads: whether logits have a bias, and dropout before them; None is False.
-        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centres; None is True.
+        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centers; None is True.
     """
     return build_network(
         size,

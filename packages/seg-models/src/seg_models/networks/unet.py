@@ -7,9 +7,9 @@ On ResNet-34, and on its `tu-efficientnet_b0`, parameters and multiply-accumulat
 `efficientnet-b0` reads the stem's 32 channels at 1/2, and keeps 412,160 parameters that it never uses.
 
 Differs from the paper:
-- the encoder is any backbone; the decoder ends with 16 channels at the picture's size, and halves them up to 256 from
+- the encoder is any backbone; the decoder ends with 16 channels at the image's size, and halves them up to 256 from
   there on
-- features are upsampled by nearest neighbour; the paper has transposed 2x2 convolutions
+- features are upsampled by nearest neighbor; the paper has transposed 2x2 convolutions
 - convolutions are padded, and have batch norm
 - the logits' convolution is 3x3; the paper's is 1x1
 """
@@ -29,7 +29,7 @@ from seg_models.networks.base import SegmentationNetwork, read_features
 
 __all__ = ["UNet", "unet", "unet_efficientnet_b0", "unet_resnet34"]
 
-WIDTH = 16  # at the picture's size
+WIDTH = 16  # at the image's size
 
 
 class DecoderBlock(nn.Sequential):
@@ -52,7 +52,7 @@ class UNet(SegmentationNetwork):
         finest, *_, coarsest = levels = backbone.feature_info
         self.features = read_features(backbone, *levels)
         self.backbone = backbone
-        # from the finest features to the picture's size there are no features to join
+        # from the finest features to the image's size there are no features to join
         self.strides = [2**power for power in reversed(range(finest.stride.bit_length() - 1))]
         skips = [info.channels for info in reversed(levels[:-1])] + [0] * len(self.strides)
         widths = [WIDTH * 2**power for power in reversed(range(len(skips)))]
@@ -67,7 +67,7 @@ class UNet(SegmentationNetwork):
         """Returns logits, at the images' size already.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H, W).

@@ -12,11 +12,11 @@ Differs from the paper:
   which takes 1.0 G more at 512x512
 - dropout of 0.1 before the logits, and auxiliary logits of 256 channels from the features before the coarsest, as in
   mmsegmentation
-- with a batch of one in train mode the branch pooled to one pixel normalises with its running statistics
+- with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 
-Form "mmsegmentation" has the deep stem; in "mmsegmentation_769" every resize aligns corners besides.
+Variant "mmsegmentation" has the deep stem; in "mmsegmentation_769" every resize aligns corners besides.
 https://github.com/open-mmlab/mmsegmentation
-Form "pixseg" is another network: `seg_models.networks.pixseg.upernet`.
+Variant "pixseg" is another network: `seg_models.networks.pixseg.upernet`.
 """
 
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ class UPerNet(SegmentationNetwork):
         """Returns logits at the finest features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), 1/4 of H and W on ResNets, and, with an auxiliary head, `"aux"`: 1/16.
@@ -113,7 +113,7 @@ def upernet(
     Args:
         backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
         output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 32.
-        align_corners: whether every resize keeps the corners' centres in place; None is False.
+        align_corners: whether every resize keeps the corners' centers in place; None is False.
         backbone_options: more options of the backbone's builder, as `{"stem": "deep"}` for ResNets.
     """
     return build_network(

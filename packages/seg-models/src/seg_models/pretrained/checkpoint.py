@@ -30,7 +30,7 @@ class Checkpoint:
     Attributes:
         source: the file or the weights member, for messages.
         tensors: parameter or buffer name -> tensor.
-        form: the form that the file says it needs, or None where it says nothing.
+        variant: the variant that the file says it needs, or None where it says nothing.
         builder: the builder that the file says it was made by, or None.
         num_classes: of the logits, or None where the file says nothing.
         info: its classes, preprocessing and scores, or None where the file says nothing.
@@ -38,7 +38,7 @@ class Checkpoint:
 
     source: str
     tensors: Mapping[str, Tensor]
-    form: str | None = None
+    variant: str | None = None
     builder: str | None = None
     num_classes: int | None = None
     info: ModelInfo | None = None
@@ -91,7 +91,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     content = load_safely(path)
     if is_model_file(content):
         info, state = parse_model_file(content, path)
-        return Checkpoint(name, state, info.spec.form, info.spec.builder, info.metadata.num_classes, info)
+        return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
     return Checkpoint(name, tensors_of(content, name))
 
 
@@ -193,7 +193,7 @@ def load_checkpoint(
     """
     if found := misfit(make, checkpoint.tensors):
         raise CorruptFileError(
-            f"{checkpoint.source} is not of this network with these options: {found}. Choose the model, form and "
+            f"{checkpoint.source} is not of this network with these options: {found}. Choose the model, variant and "
             "options that the checkpoint was made with"
         )
     own, given = network.state_dict(), checkpoint.tensors
@@ -206,7 +206,7 @@ def load_checkpoint(
         logger.info("%s: auxiliary heads left out; aux_loss=True keeps them", checkpoint.source)
     fresh = tuple(name for name in own if name not in fitting or name in partly)
     if fresh:
-        logger.warning("%s does not fill these tensors, initialised anew: %s", checkpoint.source, ", ".join(fresh))
+        logger.warning("%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(fresh))
     return fresh
 
 
@@ -222,7 +222,7 @@ def _by_class(
     for name, axis in per_class.items():
         if axis.rows is None:
             raise InvalidArgumentError(
-                f"class_names cannot be matched: {name} of this form depends on the number of classes, and not class "
+                f"class_names cannot be matched: {name} here depends on the number of classes, and not class "
                 "by class; give num_classes= instead"
             )
     matches = matching_classes(class_names, checkpoint.info.metadata.labels)
@@ -235,7 +235,7 @@ def _by_class(
     unmatched = [name for index, name in enumerate(class_names) if index not in matches]
     if unmatched:
         logger.warning(
-            "%s has no classes for %s: their rows are initialised anew", checkpoint.source, ", ".join(unmatched)
+            "%s has no classes for %s: their rows are randomly initialized", checkpoint.source, ", ".join(unmatched)
         )
     return tensors, tuple(per_class) if unmatched else ()
 

@@ -1,7 +1,7 @@
-"""Foreign names of parameters into ours: the machinery; the tables of rules stand in `dialects`.
+"""Foreign names of parameters into ours: the machinery; the tables themselves stand in `rules`.
 
-A dialect is whose names a checkpoint holds. `"seg"` are our own, which are also torchvision's where a form is named
-after it. Networks know nothing of other names: tensors are renamed before they are loaded.
+Key rules say whose parameter names a checkpoint holds. `"seg"` are our own, which are also torchvision's where a
+variant is named after it. Networks know nothing of other names: tensors are renamed before they are loaded.
 """
 
 import re
@@ -21,21 +21,21 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class KeyTable:
-    """How one dialect names the parameters of one network.
+    """How the checkpoints of one project name the parameters of one network.
 
     Attributes:
-        dialect: whose names they are.
+        key_rules: the project whose names they are.
         family: of the models that the table is for, as in the catalog.
-        forms: those that files with these names hold.
+        variants: those that files with these names hold.
         rules: pattern and replacement of `re.sub`, applied to every name in this order. A name that becomes empty is
             left out.
         prepare: what else changes, before the names do: splits and reshapes tensors.
         models: shell patterns of the names of those of the family that the table is for.
     """
 
-    dialect: str
+    key_rules: str
     family: str
-    forms: tuple[str, ...]
+    variants: tuple[str, ...]
     rules: Sequence[tuple[str, str]] = ()
     prepare: Callable[[Tensors], Tensors] | None = None
     models: tuple[str, ...] = ("*",)
@@ -44,7 +44,7 @@ class KeyTable:
         """Returns the tensors under our names.
 
         Args:
-            tensors: name in the dialect -> tensor.
+            tensors: the project's name -> tensor.
         """
         if self.prepare is not None:
             tensors = self.prepare(tensors)
@@ -53,7 +53,7 @@ class KeyTable:
         return converted
 
     def rename(self, name: str) -> str:
-        """Returns our name for one of the dialect, or nothing where the tensor is left out."""
+        """Returns our name for one of the project's, or nothing where the tensor is left out."""
         for pattern, replacement in self.rules:
             name = re.sub(pattern, replacement, name)
         return name
@@ -62,8 +62,8 @@ class KeyTable:
 OWN = KeyTable("seg", "*", ("*",))
 
 
-def tables_for(model: str, form: str) -> list[KeyTable]:
-    """Returns the tables whose files may hold a model's form, our own names first."""
+def tables_for(model: str, variant: str) -> list[KeyTable]:
+    """Returns the tables whose files may hold a model's variant, our own names first."""
     from seg_models.pretrained.rules import TABLES
 
     entry = MODELS.entry(model)
@@ -73,20 +73,22 @@ def tables_for(model: str, form: str) -> list[KeyTable]:
         *(
             table
             for table in TABLES
-            if table.family == family and form in table.forms and any(fnmatch(model, each) for each in table.models)
+            if table.family == family
+            and variant in table.variants
+            and any(fnmatch(model, each) for each in table.models)
         ),
     ]
 
 
-def table_of(dialect: str, model: str, form: str) -> KeyTable:
-    """Returns the table of a dialect for a model's form.
+def table_of(key_rules: str, model: str, variant: str) -> KeyTable:
+    """Returns the key table of a project for a model's variant.
 
     Raises:
         LookupError: if there is none, which is a mistake in the catalog.
     """
-    if dialect in ("seg", "torchvision"):  # the forms of that name bear torchvision's own names
+    if key_rules in ("seg", "torchvision"):  # the variants of that name bear torchvision's own names
         return OWN
-    for table in tables_for(model, form):
-        if table.dialect == dialect:
+    for table in tables_for(model, variant):
+        if table.key_rules == key_rules:
             return table
-    raise LookupError(f"no names of dialect {dialect!r} are known for form {form!r} of {model!r}")
+    raise LookupError(f"no key rules {key_rules!r} are known for variant {variant!r} of {model!r}")

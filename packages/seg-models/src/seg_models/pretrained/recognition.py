@@ -1,4 +1,4 @@
-"""Which form of a model a checkpoint holds, and under whose names: told from its names and shapes."""
+"""Which variant of a model a checkpoint holds, and under whose names: told from its names and shapes."""
 
 import hashlib
 import logging
@@ -16,19 +16,19 @@ from seg_core.registry import MODELS
 from seg_models.pretrained.checkpoint import Checkpoint, Misfit, misfit
 from seg_models.pretrained.key_table import KeyTable, tables_for
 
-__all__ = ["Settled", "recognise"]
+__all__ = ["Settled", "recognize"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What a form of a model is made of.
+    """What a variant of a model is made of.
 
     Attributes:
         make: makes the network for a number of classes.
         arguments: of its build spec, but for the number of classes.
-        network: the form, where that is another network than the model's own; None where it is that.
+        network: the variant, where that is another network than the model's own; None where it is that.
     """
 
     make: Callable[[int], nn.Module]
@@ -38,47 +38,48 @@ class Settled:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A checkpoint read as one form of the model, under one dialect's names."""
+    """A checkpoint read as one variant of the model, under one project's names."""
 
-    form: str
+    variant: str
     table: KeyTable
     checkpoint: Checkpoint
     misfit: Misfit
     settled: Settled
 
 
-def recognise(
+def recognize(
     checkpoint: Checkpoint,
     model: str,
-    forms: Iterable[str],
+    variants: Iterable[str],
     settle: Callable[[str], Settled],
 ) -> Checkpoint:
-    """Returns the checkpoint with its form, and its tensors under our names.
+    """Returns the checkpoint with its variant, and its tensors under our names.
 
-    Where several forms have these names and shapes, a known hash of the file decides; else the first is taken, with a
-    warning if they compute different things.
+    Where several variants have these names and shapes, a known hash of the file decides; else the first is taken, with
+    a warning if they compute different things.
 
     Args:
-        checkpoint: of unknown form.
+        checkpoint: of unknown variant.
         model: name of the model in the catalog.
-        forms: those that it may have, the preferred first.
-        settle: form -> what it is made of. Forms that it refuses, since an option contradicts them, are passed over.
+        variants: those that it may have, the preferred first.
+        settle: variant -> what it is made of. Variants that it refuses, since an option contradicts them, are passed
+            over.
 
     Raises:
         CorruptFileError: if the file holds none of them; the message names the nearest and what differs.
-        InvalidArgumentError: if every form contradicts an option.
+        InvalidArgumentError: if every variant contradicts an option.
     """
     readings: list[_Reading] = []
     refused: InvalidArgumentError | None = None
-    for form in forms:
+    for variant in variants:
         try:
-            settled = settle(form)
+            settled = settle(variant)
         except InvalidArgumentError as error:
             refused = error
             continue
-        for table in tables_for(model, form):
-            converted = replace(checkpoint, tensors=table.convert(checkpoint.tensors), form=form)
-            readings.append(_Reading(form, table, converted, misfit(settled.make, converted.tensors), settled))
+        for table in tables_for(model, variant):
+            converted = replace(checkpoint, tensors=table.convert(checkpoint.tensors), variant=variant)
+            readings.append(_Reading(variant, table, converted, misfit(settled.make, converted.tensors), settled))
             if not readings[-1].misfit:
                 break
     if not readings:
@@ -87,26 +88,26 @@ def recognise(
     fitting = [reading for reading in readings if not reading.misfit]
     if not fitting:
         nearest = min(readings, key=lambda reading: reading.misfit.count)
-        names = "" if nearest.table.dialect == "seg" else f" under {nearest.table.dialect}'s names"
-        hint = f"Nearest is form {nearest.form!r}{names}. " if len(readings) > 1 else ""
+        names = "" if nearest.table.key_rules == "seg" else f" under {nearest.table.key_rules}'s names"
+        hint = f"Nearest is variant {nearest.variant!r}{names}. " if len(readings) > 1 else ""
         raise CorruptFileError(
             f"{checkpoint.source} is not of this network with these options: {nearest.misfit}. {hint}Choose the "
-            "model, form and options that the checkpoint was made with"
+            "model, variant and options that the checkpoint was made with"
         )
     chosen, *others = fitting
-    known = _known_form(checkpoint.source, model) if others else None
-    chosen = next((reading for reading in fitting if reading.form == known), chosen)
-    unlike = [r.form for r in fitting if r.form != chosen.form and _differ(r.settled, chosen.settled)]
+    known = _known_variant(checkpoint.source, model) if others else None
+    chosen = next((reading for reading in fitting if reading.variant == known), chosen)
+    unlike = [r.variant for r in fitting if r.variant != chosen.variant and _differ(r.settled, chosen.settled)]
     if unlike and known is None:
         logger.warning(
-            "%s may be of form %s of %s: names and shapes are the same. %r is taken; say it with form=",
+            "%s may be of variant %s of %s: names and shapes are the same. %r is taken; say it with variant=",
             checkpoint.source,
-            " or ".join(repr(form) for form in [chosen.form, *unlike]),
+            " or ".join(repr(variant) for variant in [chosen.variant, *unlike]),
             model,
-            chosen.form,
+            chosen.variant,
         )
-    if chosen.table.dialect != "seg":
-        logger.info("%s holds the names of %s", checkpoint.source, chosen.table.dialect)
+    if chosen.table.key_rules != "seg":
+        logger.info("%s holds the names of %s", checkpoint.source, chosen.table.key_rules)
     return chosen.checkpoint
 
 
@@ -114,12 +115,12 @@ def _differ(one: Settled, other: Settled) -> bool:
     return (one.network, one.arguments) != (other.network, other.arguments)
 
 
-def _known_form(path: str, model: str) -> str | None:
-    """The form that the catalog has for a file of this hash, published or seen at its first use."""
+def _known_variant(path: str, model: str) -> str | None:
+    """The variant that the catalog has for a file of this hash, published or seen at its first use."""
     entry = MODELS.entry(model)
     published = entry.weights.values() if isinstance(entry, ModelEntry) else ()
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     used = {row["url"] for row in read_manifest().values() if row["sha256"] == digest}
-    vouched = (w.form for w in published if (w.hash and digest.startswith(w.hash)) or w.url in used)
+    vouched = (w.variant for w in published if (w.hash and digest.startswith(w.hash)) or w.url in used)
     return next(vouched, None)

@@ -1,4 +1,4 @@
-"""`seg eval`: the scores of a model on a data set, as the trainer's evaluation computes them.
+"""`seg eval`: the scores of a model on a dataset, as the trainer's evaluation computes them.
 
 `--json` writes one object. Its keys stay; others may come:
 
@@ -387,18 +387,18 @@ def _find_target(model: str, weights: str | None, dataset: str | None, settings:
 
 
 def _open_dataset(name: str, settings: _Target) -> "SegmentationDataset":
-    """Opens the split of the data set.
+    """Opens the split of the dataset.
 
     Raises:
-        UnknownNameError: if there is no such data set.
+        UnknownNameError: if there is no such dataset.
         UsageError: if it wants a root, or does not know the split or an option.
         InvalidArgumentError: if the split is empty.
-        UserError: what the data set raises, for a missing folder say.
+        UserError: what the dataset raises, for a missing folder say.
     """
     entry = DATASETS.entry(name)
     if isinstance(entry, DatasetEntry) and entry.needs_root and settings.root is None:
         raise UsageError(
-            f"data set {name!r} reads files: name its folder by -s root=DIR; `seg datasets show {name}` prints the "
+            f"dataset {name!r} reads files: name its folder by -s root=DIR; `seg datasets show {name}` prints the "
             "layout expected there"
         )
     kind = DATASETS.get(name)
@@ -407,13 +407,13 @@ def _open_dataset(name: str, settings: _Target) -> "SegmentationDataset":
         names = getattr(kind, "split_names", lambda: entry.splits)()
         if names and settings.split not in names:
             raise UsageError(
-                f"data set {name!r} has no split {settings.split!r}.{nearest(settings.split, names)} "
+                f"dataset {name!r} has no split {settings.split!r}.{nearest(settings.split, names)} "
                 f"Splits: {', '.join(names)}; set one by -s split=NAME"
             )
-    _check_options("params", f"data set {name!r}", kind, settings.params, ("root", "split", "transforms"))
+    _check_options("params", f"dataset {name!r}", kind, settings.params, ("root", "split", "transforms"))
     dataset: SegmentationDataset = kind(settings.root, split=settings.split, **settings.params)
     if not len(dataset):
-        raise InvalidArgumentError(f"the {settings.split} split of {name!r} has no pictures; choose another split")
+        raise InvalidArgumentError(f"the {settings.split} split of {name!r} has no images; choose another split")
     return dataset
 
 
@@ -459,7 +459,7 @@ def _load(model: str, weights: str | None) -> "nn.Module":
     """Loads a model file, or builds the network of a name with weights.
 
     Raises:
-        InvalidArgumentError: if the weights leave a part of the network unfilled, or it takes no RGB pictures.
+        InvalidArgumentError: if the weights leave a part of the network unfilled, or it takes no RGB images.
         UserError: what the builder or the file's reader raise.
     """
     if weights is None:
@@ -468,7 +468,7 @@ def _load(model: str, weights: str | None) -> "nn.Module":
         network = load_model(model)
     else:
         network = MODELS.get(model)(weights=weights)
-        unfilled = getattr(network, "initialised_anew", ())
+        unfilled = getattr(network, "randomly_initialized", ())
         if unfilled:
             raise InvalidArgumentError(
                 f"--weights {weights} do not fill {len(unfilled)} tensors of {model!r}, as {unfilled[0]}, so scores "
@@ -477,7 +477,7 @@ def _load(model: str, weights: str | None) -> "nn.Module":
     channels = _built_with(network, "in_channels", 3)
     if channels != 3:
         raise InvalidArgumentError(
-            f"model {model!r} takes {channels} channels, and data sets give RGB pictures; evaluate it by a loop of "
+            f"model {model!r} takes {channels} channels, and datasets give RGB images; evaluate it by a loop of "
             "your own"
         )
     return network
@@ -511,7 +511,7 @@ def _settle_preprocessing(
     if count not in (None, metadata.num_classes):
         trained_on = "" if info is None else f" ({info.metadata.name})"
         raise UsageError(
-            f"model {model!r} has {count} classes{trained_on}, but the data set has {metadata.num_classes} "
+            f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
             f"({metadata.name}); score it on data with the classes that it was trained on"
         )
     if info is None:
@@ -526,7 +526,7 @@ def _settle_preprocessing(
         for index, (ours, theirs) in enumerate(pairs):
             if ours != theirs:
                 _warn(
-                    f"class {index} is {ours!r} for the model ({info.metadata.name}) and {theirs!r} in the data set "
+                    f"class {index} is {ours!r} for the model ({info.metadata.name}) and {theirs!r} in the dataset "
                     f"({metadata.name}); the scores compare classes by their numbers"
                 )
                 break
@@ -804,6 +804,6 @@ def _number(value: float | None, otherwise: str) -> str:
 EVAL = Command(
     configure=_configure,
     run=_run,
-    description="Scores a model on a data set as the trainer's evaluation does: progress on stderr, scores on stdout.",
+    description="Scores a model on a dataset as the trainer's evaluation does: progress on stderr, scores on stdout.",
     epilog=_EPILOG,
 )

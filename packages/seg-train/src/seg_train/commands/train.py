@@ -18,7 +18,7 @@ __all__ = ["TRAIN"]
 
 _EPILOG = """\
 examples:
-  seg train camvid.toml                                  a new run in runs/<model>-<data set>-<time>/
+  seg train camvid.toml                                  a new run in runs/<model>-<dataset>-<time>/
   seg train camvid.toml -s optimizer.params.lr=0.002     the same with another learning rate
   seg train --resume runs/enet-camvid-20250101-120000    go on with that run
   seg train camvid.toml --resume                         go on with the newest run of this config

@@ -1,7 +1,7 @@
 """Checks what a config names: that the names exist, and that what is given for them fits.
 
-Signatures of builders, data sets, losses, optimizers, schedules and loggers are read, and an optimizer and a schedule
-are tried on one number; no network, data set or run is made.
+Signatures of builders, datasets, losses, optimizers, schedulers and loggers are read, and an optimizer and a scheduler
+are tried on one number; no network, dataset or run is made.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from seg_core.catalog import DatasetEntry, Entry, ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.metrics.class_weights import class_weights
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULES, Registry
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config.schema import (
@@ -26,39 +26,39 @@ from seg_train.config.schema import (
     EvaluationSection,
     ModelSection,
     OptimizerSection,
-    ScheduleSection,
+    SchedulerSection,
     TrainerSection,
 )
 from seg_train.monitor import SCORES, Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import Schedule, build_schedule
+from seg_train.optim.schedulers import Scheduler, build_scheduler
 
 __all__ = ["find_problems"]
 
 # What the trainer itself hands to a builder: such a key in `params` would contradict it.
 _MODEL_GIVEN = {
-    "num_classes": "it comes from the data set",
+    "num_classes": "it comes from the dataset",
     "weights": "set model.weights",
     "weights_backbone": "set model.weights_backbone",
     "aux_loss": "set model.aux_loss",
-    "form": "set model.form",
+    "variant": "set model.variant",
     "progress": "the trainer sets it",
-    "in_channels": "pictures have 3",
+    "in_channels": "images have 3",
 }
 _DATASET_GIVEN = {
     "root": "set data.dataset.root",
     "split": "set data.dataset.train_split and data.dataset.val_split",
     "transforms": "set data.transform",
 }
-# options of data sets that leave the classes as they are
+# options of datasets that leave the classes as they are
 _WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata", "orientation", "max_pixels"}
 _LOSS_GIVEN = {
     "weight": "set criterion.class_weights",
-    "ignore_index": "it comes from the data set",
+    "ignore_index": "it comes from the dataset",
     "reduction": "the trainer needs the mean",
 }
 _OPTIMIZER_GIVEN = {"params": "they are the network's"}
-_SCHEDULE_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
+_SCHEDULER_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
 _LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
 _PREDICTOR_GIVEN = {
     "model": "it is the one that is trained",
@@ -153,7 +153,7 @@ def _check_evaluation(
             problems.append(str(error))
 
 
-def _check_val_loss(evaluation: EvaluationSection, schedule: object, problems: list[str]) -> None:
+def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: list[str]) -> None:
     """What watches the val_loss where the config says that it is not computed."""
     labels_alone = evaluation.predictor == "labels"
     if evaluation.loss and not labels_alone:
@@ -161,7 +161,7 @@ def _check_val_loss(evaluation: EvaluationSection, schedule: object, problems: l
     reason = 'evaluation.predictor = "labels" gives none' if evaluation.loss else "evaluation.loss = false"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
         problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs the val_loss, but {reason}')
-    watched = schedule.params.get("monitor") if isinstance(schedule, ScheduleSection) else None
+    watched = scheduler.params.get("monitor") if isinstance(scheduler, SchedulerSection) else None
     if watched == "loss":
         problems.append(f'lr_scheduler.params.monitor = "loss": needs the val_loss, but {reason}')
 
@@ -181,7 +181,7 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
-    """Returns the metadata where it is known before the data set is opened."""
+    """Returns the metadata where it is known before the dataset is opened."""
     train = data.transform.train
     try:
         SegmentationTransform(size=train.size, scale_range=train.scale_range)
@@ -228,7 +228,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
 
 
 def _label_set(section: DatasetSection, entry: Entry) -> Any:
-    """Returns what `resolve_metadata` takes for the classes of a data set; None where only the data set knows."""
+    """Returns what `resolve_metadata` takes for the classes of a dataset; None where only the dataset knows."""
     for own in ("label_set", "metadata"):
         if section.params.get(own) is not None:
             return section.params[own]
@@ -245,8 +245,8 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
     entry = MODELS.entry(model.name)
     if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in model.params:
         problems.append(f'model.params.backbone is missing: {model.name} stands on one; name it, as "resnet50"')
-    if isinstance(entry, ModelEntry) and model.form is not None and model.form not in entry.forms:
-        problems.append(f'model.form = "{model.form}": {model.name} has the forms {", ".join(entry.forms)}')
+    if isinstance(entry, ModelEntry) and model.variant is not None and model.variant not in entry.variants:
+        problems.append(f'model.variant = "{model.variant}": {model.name} has the variants {", ".join(entry.variants)}')
 
 
 def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
@@ -330,8 +330,8 @@ class _Trial(torch.nn.Module):
         self.head = torch.nn.Conv2d(1, 1, 1)
 
 
-def _check_learning(optimizer: OptimizerSection, schedule: object, trainer: object, problems: list[str]) -> None:
-    """Tries the optimizer and the schedule on a few numbers, since only they know what values they take."""
+def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: object, problems: list[str]) -> None:
+    """Tries the optimizer and the scheduler on a few numbers, since only they know what values they take."""
     found = len(problems)
     if optimizer.name in REFUSED:
         problems.append(
@@ -349,23 +349,23 @@ def _check_learning(optimizer: OptimizerSection, schedule: object, trainer: obje
         except Exception as error:  # optimizers raise whatever their arithmetic meets
             problems.append(f"optimizer.params: {_reason(error)}")
             tried = None
-    if not isinstance(schedule, ScheduleSection):
+    if not isinstance(scheduler, SchedulerSection):
         return
     found = len(problems)
-    factory = _known(SCHEDULES, "lr_scheduler.name", schedule.name, problems)
+    factory = _known(SCHEDULERS, "lr_scheduler.name", scheduler.name, problems)
     if factory is not None:
-        _check_params("lr_scheduler.params", schedule.name, factory, schedule.params, _SCHEDULE_GIVEN, problems)
+        _check_params("lr_scheduler.params", scheduler.name, factory, scheduler.params, _SCHEDULER_GIVEN, problems)
     if found == len(problems):
-        # where the optimizer is wrong itself, one that every schedule takes
+        # where the optimizer is wrong itself, one that every scheduler takes
         tried = tried or torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
         steps = trainer.steps if isinstance(trainer, TrainerSection) else None
-        if steps is not None and schedule.warmup_steps >= steps:
+        if steps is not None and scheduler.warmup_steps >= steps:
             problems.append(
-                f"lr_scheduler.warmup_steps = {schedule.warmup_steps}: must be fewer than trainer.steps = {steps}"
+                f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
         try:
-            _advance(build_schedule(schedule, tried, total=schedule.warmup_steps + 100))
-        except Exception as error:  # so do schedules, and some at their first step only
+            _advance(build_scheduler(scheduler, tried, total=scheduler.warmup_steps + 100))
+        except Exception as error:  # so do schedulers, and some at their first step only
             problems.append(f"lr_scheduler.params: {_reason(error)}")
 
 
@@ -379,15 +379,15 @@ def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
         optimizer.step()
 
 
-def _advance(schedule: Schedule) -> None:
+def _advance(scheduler: Scheduler) -> None:
     """Goes a few steps and epochs on."""
     with warnings.catch_warnings():
-        # the schedule may stand on another optimizer than the one that made a step
+        # the scheduler may stand on another optimizer than the one that made a step
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        for _ in range(schedule.warmup_steps + 2):
-            schedule.step()
+        for _ in range(scheduler.warmup_steps + 2):
+            scheduler.step()
         plain = dict.fromkeys(("loss", "val_loss", *SCORES), 0.5)
-        schedule.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
+        scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
 
 
 def _reason(error: Exception) -> str:

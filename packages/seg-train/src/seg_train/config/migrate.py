@@ -92,6 +92,8 @@ def _val_transform_to_evaluation(config: Migrated) -> Migrated:
 _CHANGES = (
     # 1 to 2: one path of evaluation
     _Change(renames={"data.loader.eval_batch_size": "evaluation.batch_size"}, rewrite=_val_transform_to_evaluation),
+    # 2 to 3: the field's words
+    _Change(renames={"model.form": "model.variant", "lr_scheduler.params.schedules": "lr_scheduler.params.schedulers"}),
 )
 CONFIG_FORMAT = 1 + len(_CHANGES)
 

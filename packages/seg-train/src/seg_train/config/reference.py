@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from seg_train.catalog import LOGGERS, LOSSES, OPTIMIZERS, SCHEDULES
+from seg_train.catalog import LOGGERS, LOSSES, OPTIMIZERS, SCHEDULERS
 from seg_train.config.json_schema import json_schema
 from seg_train.config.schema import TrainConfig
 
@@ -39,7 +39,7 @@ taplo) complete and check a file that begins with `#:schema PATH/TO/config.schem
 `"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
 """
 # section -> what its `name` may be, of this package
-_NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULES}
+_NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}
 
 _LOGGERS = """\
 ## `[log.NAME]`

@@ -1,6 +1,6 @@
 """What a config may hold: one class per section of the TOML file, every key with its meaning and default.
 
-Names (of models, data sets, losses ...) are any strings here; whether they exist, and whether their `params` fit, is
+Names (of models, datasets, losses ...) are any strings here; whether they exist, and whether their `params` fit, is
 checked in `seg_train.config.check`.
 """
 
@@ -160,10 +160,10 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """The network, as `seg_models.get_model` builds it; `num_classes` comes from the data set."""
+    """The network, as `seg_models.get_model` builds it; `num_classes` comes from the dataset."""
 
     name: str = Field(description="builder, see `seg models`")
-    form: str | None = Field(default=None, description="form of the builder; its default where left out")
+    variant: str | None = Field(default=None, description="preset of the builder; its default where left out")
     weights: str | None = Field(
         default=None, description='of the whole network: a member of its weights, "DEFAULT", or a checkpoint file'
     )
@@ -175,14 +175,14 @@ class ModelSection(Section):
 
 
 class DatasetSection(Section):
-    """The pictures and masks."""
+    """The images and masks."""
 
-    name: str = Field(description="data set, see `seg datasets`")
-    root: str | None = Field(default=None, description="folder of the data set; `Shapes` has none")
+    name: str = Field(description="dataset, see `seg datasets`")
+    root: str | None = Field(default=None, description="folder of the dataset; `Shapes` has none")
     train_split: str = Field(default="train", description="split to learn from")
     val_split: str = Field(default="val", description="split to evaluate on")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="other options of the data set, such as `metadata` of one's own data"
+        default_factory=dict, description="other options of the dataset, such as `metadata` of one's own data"
     )
 
 
@@ -211,12 +211,12 @@ class LoaderSection(Section):
 class SamplingSection(Section):
     """Which samples make an epoch: each once, or drawn by class, see `seg_train.data.rare_classes`."""
 
-    rare_classes: bool = Field(default=False, description="draw pictures and windows by class, rare ones more often")
+    rare_classes: bool = Field(default=False, description="draw images and windows by class, rare ones more often")
     temperature: Annotated[float, Field(gt=0)] = Field(
         default=0.01, description="the lower, the more often rare classes are drawn"
     )
     min_pixels: Annotated[int, Field(ge=0)] = Field(
-        default=1500, description="pixels of the class that a picture and its window should hold"
+        default=1500, description="pixels of the class that an image and its window should hold"
     )
     attempts: Positive = Field(default=10, description="windows to draw for a sample at most")
 
@@ -289,11 +289,11 @@ class OptimizerSection(Section):
     )
 
 
-class ScheduleSection(Section):
+class SchedulerSection(Section):
     """The learning rate over time; without this section it stays as it is."""
 
-    name: str = Field(description="schedule of torch.optim.lr_scheduler")
-    interval: Literal["step", "epoch"] = Field(default="step", description="what the schedule counts")
+    name: str = Field(description="scheduler of torch.optim.lr_scheduler")
+    interval: Literal["step", "epoch"] = Field(default="step", description="what the scheduler counts")
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         default=0, description="steps over which the learning rate first rises in a straight line"
     )
@@ -345,7 +345,7 @@ class TrainerSection(Section):
     checkpoint_every_steps: Positive | None = Field(default=None, description="checkpoints within epochs too")
     keep_checkpoints: Positive = Field(default=2, description="how many of the last checkpoints are kept")
     log_every_steps: Positive = Field(default=10, description="steps that one row of step metrics covers")
-    snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val pictures to draw after each evaluation")
+    snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val images to draw after each evaluation")
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainerSection":
@@ -443,7 +443,7 @@ class PathsSection(Section):
 
     output: str = Field(default="runs", description="folder of all runs")
     run: Annotated[str, AfterValidator(_as_folder_name)] | None = Field(
-        default=None, description="folder of this run; model-data set-time where left out"
+        default=None, description="folder of this run; model-dataset-time where left out"
     )
 
 
@@ -454,7 +454,7 @@ class TrainConfig(Section):
     data: DataSection
     criterion: CriterionSection = CriterionSection()
     optimizer: OptimizerSection = OptimizerSection()
-    lr_scheduler: ScheduleSection | None = None
+    lr_scheduler: SchedulerSection | None = None
     trainer: TrainerSection
     evaluation: EvaluationSection = EvaluationSection()
     paths: PathsSection = PathsSection()

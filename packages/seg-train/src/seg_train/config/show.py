@@ -27,15 +27,15 @@ def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
 
 
 def starting_config(model: str, dataset: str, name: str) -> str:
-    """Returns a config with comments for a network and a data set, TOML.
+    """Returns a config with comments for a network and a dataset, TOML.
 
     Args:
         model: a network's name.
-        dataset: a data set's name.
+        dataset: a dataset's name.
         name: of the file, for the comments.
 
     Raises:
-        UnknownNameError: if there is no such network or data set.
+        UnknownNameError: if there is no such network or dataset.
     """
     network, data = MODELS.entry(model), DATASETS.entry(dataset)
     lines = [
@@ -57,7 +57,7 @@ def starting_config(model: str, dataset: str, name: str) -> str:
         others = tuple(output for output in network.outputs[1:] if not output.startswith("aux"))
     lines += ["", "[data.dataset]", f"name = {_value(dataset)}"]
     if not isinstance(data, DatasetEntry) or data.needs_root:
-        lines.append(f"root = {_value('data/' + dataset.lower())} # folder of the unpacked data set")
+        lines.append(f"root = {_value('data/' + dataset.lower())} # folder of the unpacked dataset")
     if isinstance(data, DatasetEntry):
         if data.splits and "val" not in data.splits:
             lines.append(f"val_split = {_value(data.splits[-1])}")

@@ -1,4 +1,4 @@
-"""From samples of a data set to batches: order, transform, workers, and errors told in one sentence.
+"""From samples of a dataset to batches: order, transform, workers, and errors told in one sentence.
 
 Every batch is planned before it is read, and what is drawn for a sample depends on the run's seed, the epoch and its
 index alone, or its place in the epoch where a sample may come more than once. So neither the number of workers nor the
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     Attributes:
         images: uint8 (N, 3, H, W) in 0 to 255, channels innermost in memory; in evaluations resized for the network.
         masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size.
-        indices: position of each sample in the data set.
+        indices: position of each sample in the dataset.
         epoch: counted from 0.
         places: number of each sample that its random choices depend on, see `PlannedSample`.
     """
@@ -60,7 +60,7 @@ class PlannedSample:
     """A sample that is to be read; in a plan a plain index stands for one that is drawn by its index.
 
     Attributes:
-        index: position in the data set.
+        index: position in the dataset.
         place: what its random choices depend on beside seed and epoch: the index, or where a sample may come more than
             once in an epoch, its place there.
         window: what its window should show, or None for any window.
@@ -77,7 +77,7 @@ def training_plan(
     """Returns the batches of one epoch, as indices: shuffled anew in each epoch, whole batches only.
 
     Args:
-        length: of the data set.
+        length: of the dataset.
         batch_size: samples of one step over all processes, a multiple of `num_processes`.
         seed: of the run.
         epoch: counted from 0.
@@ -97,10 +97,10 @@ def evaluation_plan(length: int, batch_size: int, rank: int = 0, num_processes: 
 
 
 class Loader:
-    """Reads planned batches of a data set.
+    """Reads planned batches of a dataset.
 
     Args:
-        dataset: of pictures with masks.
+        dataset: of images with masks.
         transform: gives each sample its size.
         seed: of the run.
         num_workers: reading processes; they stay alive from plan to plan. 0 reads in this process.
@@ -140,7 +140,7 @@ class Loader:
             epoch: counted from 0.
 
         Raises:
-            UserError: what went wrong with a sample, also in a worker: a damaged picture, an id out of range.
+            UserError: what went wrong with a sample, also in a worker: a damaged image, an id out of range.
         """
         self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
         for item in self._loader:
@@ -220,7 +220,7 @@ class _Samples(Dataset[Any]):
 
 
 def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
-    """Checks that a mask holds nothing but the data set's class ids and ignored value.
+    """Checks that a mask holds nothing but the dataset's class ids and ignored value.
 
     Args:
         mask: (H, W) of any integer type.

@@ -1,4 +1,4 @@
-"""Rare-class sampling: pictures and windows by class, so that a class of few pixels is seen as often as its rank asks.
+"""Rare-class sampling: images and windows by class, so that a class of few pixels is seen as often as its rank asks.
 
 Source: L. Hoyer, D. Dai, L. Van Gool, "DAFormer: Improving Network Architectures and Training Strategies for
 Domain-Adaptive Semantic Segmentation", CVPR 2022, arXiv:2111.14887, section 3.2. For each sample a class c is drawn
@@ -6,14 +6,14 @@ with the probability
 
     P(c) = exp((1 - f_c) / T) / sum over c' of exp((1 - f_c') / T),
 
-f_c the share of the class among all pixels and T the temperature, then a picture that holds it, then windows until one
+f_c the share of the class among all pixels and T the temperature, then an image that holds it, then windows until one
 shows enough of it.
 
 Differs from the paper:
 
 - f_c is the share among the pixels that have a class, as in the authors' code; ignored pixels count nowhere.
-- `min_pixels` stands for two numbers of the authors' code, 3000 pixels for a picture and half as many for its window. A
-  class that no picture holds so much of is drawn from all pictures that hold it.
+- `min_pixels` stands for two numbers of the authors' code, 3000 pixels for an image and half as many for its window. A
+  class that no image holds so much of is drawn from all images that hold it.
 - If no window shows enough, the one that shows most is taken, not the last.
 """
 
@@ -36,13 +36,13 @@ __all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
 def count_pixels_per_image(
     dataset: SegmentationDataset, progress: Callable[[int, int], object] | None = None
 ) -> Tensor:
-    """Returns the pixels of each class in each picture: int64 (pictures, K); ignored pixels count nowhere.
+    """Returns the pixels of each class in each image: int64 (images, K); ignored pixels count nowhere.
 
-    One picture at a time is in memory.
+    One image at a time is in memory.
 
     Args:
-        dataset: of pictures with masks.
-        progress: called with the number of pictures done and their total after each picture.
+        dataset: of images with masks.
+        progress: called with the number of images done and their total after each image.
 
     Raises:
         InvalidArgumentError: if a sample has no mask.
@@ -89,9 +89,9 @@ class RareClassSampling:
     """Plans epochs in which each sample is drawn by a class.
 
     Args:
-        counts: int64 (pictures, K), see `count_pixels_per_image`.
+        counts: int64 (images, K), see `count_pixels_per_image`.
         temperature: see `class_probabilities`.
-        min_pixels: of the class that a picture and a window should hold. Pictures that hold less are drawn only for a
+        min_pixels: of the class that an image and a window should hold. Images that hold less are drawn only for a
             class that none holds so much of. 0 asks nothing of the window.
         attempts: windows to draw for a sample at most.
 
@@ -99,7 +99,7 @@ class RareClassSampling:
         probabilities: float64 (K,), of drawing each class.
 
     Warns:
-        UserWarning: if a class occurs in no picture; it is never drawn.
+        UserWarning: if a class occurs in no image; it is never drawn.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed, or no pixel has a class.
@@ -110,7 +110,7 @@ class RareClassSampling:
     ) -> None:
         if counts.ndim != 2 or counts.is_floating_point() or bool((counts < 0).any()):
             raise InvalidArgumentError(
-                f"counts must be pixels per picture and class, integers of at least 0, got {counts.dtype} of shape "
+                f"counts must be pixels per image and class, integers of at least 0, got {counts.dtype} of shape "
                 f"{tuple(counts.shape)}; see count_pixels_per_image"
             )
         if min_pixels < 0:
@@ -120,12 +120,12 @@ class RareClassSampling:
         pixels = counts.sum(0)
         self.probabilities = class_probabilities(pixels, temperature)
         self._length = len(counts)
-        self._pictures = [_holders(counts[:, class_id], min_pixels) for class_id in range(counts.shape[1])]
+        self._images = [_holders(counts[:, class_id], min_pixels) for class_id in range(counts.shape[1])]
         self._windows = [ClassWindow(class_id, min_pixels, attempts) for class_id in range(counts.shape[1])]
         absent = (pixels == 0).nonzero().flatten().tolist()
         if absent:
             warnings.warn(
-                f"classes {', '.join(map(str, absent))} occur in no picture; rare-class sampling never draws them",
+                f"classes {', '.join(map(str, absent))} occur in no image; rare-class sampling never draws them",
                 stacklevel=2,
             )
 
@@ -143,16 +143,16 @@ class RareClassSampling:
         """
         length = self._length - self._length % batch_size
         generator = torch.Generator().manual_seed(sample_seed(seed, epoch))
-        # for each place one number that chooses the class, and one that chooses the picture
-        class_draws, picture_draws = torch.rand((2, length), dtype=torch.float64, generator=generator)
+        # for each place one number that chooses the class, and one that chooses the image
+        class_draws, image_draws = torch.rand((2, length), dtype=torch.float64, generator=generator)
         present = self.probabilities.nonzero().flatten()
         bounds = self.probabilities[present].cumsum(0)
         # the last bound may miss 1 by a rounding error
         chosen = torch.searchsorted(bounds, class_draws, right=True).clamp_(max=len(present) - 1)
         classes = present[chosen].tolist()
         samples = [
-            PlannedSample(self._pictures[c][int(draw * len(self._pictures[c]))], place, self._windows[c])
-            for place, (c, draw) in enumerate(zip(classes, picture_draws.tolist(), strict=True))
+            PlannedSample(self._images[c][int(draw * len(self._images[c]))], place, self._windows[c])
+            for place, (c, draw) in enumerate(zip(classes, image_draws.tolist(), strict=True))
         ]
         share = batch_size // num_processes
         starts = range(rank * share, length, batch_size)
@@ -160,7 +160,7 @@ class RareClassSampling:
 
 
 def _holders(pixels: Tensor, min_pixels: int) -> list[int]:
-    """Returns the pictures with at least `min_pixels` of a class; where there is none, all that hold it."""
+    """Returns the images with at least `min_pixels` of a class; where there is none, all that hold it."""
     enough = pixels >= max(min_pixels, 1)
     if not bool(enough.any()):
         enough = pixels > 0

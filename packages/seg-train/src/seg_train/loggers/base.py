@@ -43,12 +43,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One of the fixed val pictures as the network sees it now.
+    """One of the fixed val images as the network sees it now.
 
     Attributes:
         index: position in the val split.
         image: uint8 (3, H, W), RGB, before augmentation.
-        truth: (H, W), class ids in the data set's integer type.
+        truth: (H, W), class ids in the dataset's integer type.
         prediction: uint8 or uint16 (H, W), class ids.
     """
 
@@ -79,7 +79,7 @@ class Logger:
         Args:
             config: of the run, as nested tables.
             environment: versions and machine.
-            metadata: names and colours of the classes.
+            metadata: names and colors of the classes.
         """
 
     def on_step(self, row: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ class Logger:
         """Called after each evaluation with the matrix of val: int64 (K, K), rows truth."""
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Called after each evaluation with the fixed pictures."""
+        """Called after each evaluation with the fixed images."""
 
     def on_checkpoint(self, path: Path) -> None:
         """Called after each checkpoint."""

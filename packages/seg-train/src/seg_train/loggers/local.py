@@ -41,7 +41,7 @@ class LocalLogger(Logger):
     the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, on a full disk say,
     are kept and written with the next ones.
 
-    Pictures are drawn after evaluations, and only as long as drawing took at most a given share of the run's time so
+    Images are drawn after evaluations, and only as long as drawing took at most a given share of the run's time so
     far; the first and the last evaluation are always drawn. Rows are never left out.
 
     Args:
@@ -98,7 +98,7 @@ class LocalLogger(Logger):
         )
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Draws the pictures where there is time for it."""
+        """Draws the images where there is time for it."""
         assert self._metadata is not None
         metadata, path = self._metadata, self.run_dir / "snapshots" / f"{moment.name}.png"
 

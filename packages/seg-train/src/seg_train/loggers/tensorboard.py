@@ -1,4 +1,4 @@
-"""TensorBoard: curves, pictures, hyper-parameters, in the folder `tensorboard` of the run."""
+"""TensorBoard: curves, images, hyper-parameters, in the folder `tensorboard` of the run."""
 
 import importlib.util
 import json
@@ -77,14 +77,14 @@ class TensorBoardLogger(Logger):
         self._add_scalars(scalars_of_epoch(row), row["step"])
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Adds a picture of the matrix."""
+        """Adds an image of the matrix."""
         if self.images:
             assert self._metadata is not None
             figure = plot_confusion_matrix(matrix, self._metadata.labels)
             self._open.add_figure(f"confusion/{moment.weights}", figure, moment.step, close=False)
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Adds a picture of each snapshot: picture, truth and prediction."""
+        """Adds an image of each snapshot: image, truth and prediction."""
         if not self.images:
             return
         assert self._metadata is not None

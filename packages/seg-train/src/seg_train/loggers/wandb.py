@@ -1,4 +1,4 @@
-"""Weights & Biases: the run with its config, curves, pictures and results."""
+"""Weights & Biases: the run with its config, curves, images and results."""
 
 import importlib.util
 import io
@@ -121,14 +121,14 @@ class WandbLogger(Logger):
         self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_epoch(row))})
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Logs a picture of the matrix."""
+        """Logs an image of the matrix."""
         if self.images:
             assert self._metadata is not None
             figure = plot_confusion_matrix(matrix, self._metadata.labels)
             self._log_figures(moment, {f"confusion/{moment.weights}": figure})
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Logs a picture of each snapshot: picture, truth and prediction."""
+        """Logs an image of each snapshot: image, truth and prediction."""
         if self.images:
             assert self._metadata is not None
             figures = {
@@ -160,12 +160,12 @@ class WandbLogger(Logger):
     def _log_figures(self, moment: Moment, figures: Mapping[str, Any]) -> None:
         import wandb
 
-        pictures = {tag: wandb.Image(_drawn(figure)) for tag, figure in figures.items()}
-        self._run.log({"step": moment.step, **pictures})
+        images = {tag: wandb.Image(_drawn(figure)) for tag, figure in figures.items()}
+        self._run.log({"step": moment.step, **images})
 
 
 def _drawn(figure: Any) -> Image.Image:
-    """Returns a matplotlib figure as a picture: W&B takes figures only where pyplot happens to be imported."""
+    """Returns a matplotlib figure as an image: W&B takes figures only where pyplot happens to be imported."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     return Image.open(file)

@@ -28,12 +28,12 @@ class DiceLoss(RegionLoss):
         ignore_index: target value that counts neither in the loss nor in the gradient.
         reduction: over classes, never over pixels or images. `"mean"` (sum of the weighted losses divided by the sum of
             the weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of
-            each class, (K,), 0 for those that do not count. The generalised loss is one number: there is no `"none"`.
+            each class, (K,), 0 for those that do not count. The generalized loss is one number: there is no `"none"`.
         smooth: number of at least 0, in pixels, added to both parts of each fraction.
         absent: what becomes of classes that the target of the batch does not have. `"skip"` leaves them out: without
             `smooth` their score is 0 whatever is predicted, so they would add a constant and take weight from the
             others. `"count"` takes them as any other class; with `smooth` that pushes their probabilities down. In the
-            generalised loss their v_k is infinite: it is 0, or with `"count"` the largest of the others, as in the
+            generalized loss their v_k is infinite: it is 0, or with `"count"` the largest of the others, as in the
             authors' code.
         squared: whether predicted_k sums up the squares of the probabilities.
         generalized: whether the classes are weighted by their areas and have one score.
@@ -55,7 +55,7 @@ class DiceLoss(RegionLoss):
         super().__init__(weight, ignore_index, reduction, smooth, absent)
         if generalized and reduction == "none":
             raise InvalidArgumentError(
-                "reduction must be mean or sum where generalized=True, got 'none'; the generalised loss is one number"
+                "reduction must be mean or sum where generalized=True, got 'none'; the generalized loss is one number"
             )
         self.squared = squared
         self.generalized = generalized

@@ -16,7 +16,7 @@ DETAIL_THRESHOLD = 1
 def boundary_targets(masks: Tensor, width: int = 4, ignore_index: int = 255) -> Tensor:
     """Returns where classes meet, as PIDNet learns it (https://arxiv.org/abs/2206.02066, section 3.4).
 
-    Where a class meets ignored pixels or the picture's edge there is no boundary. The authors' code finds edges by
+    Where a class meets ignored pixels or the image's edge there is no boundary. The authors' code finds edges by
     Canny's detector, ignored pixels being a class there, and dilates them to 4x4 pixels.
 
     Args:
@@ -46,7 +46,7 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
 
     They are where the Laplacian of the class ids is positive: pixels whose id exceeds the mean of those around them. It
     is taken at strides 1, 2 and 4, and joined as in the authors' code, with weights 0.6, 0.3, 0.1 above 0.1. Ignored
-    pixels, and those outside of the picture, are left out of the mean; in that code they are 255 and 0. Where outlines
+    pixels, and those outside of the image, are left out of the mean; in that code they are 255 and 0. Where outlines
     are ignored, as in VOC, classes do not touch and there are next to no details; `boundary_targets` reach across.
 
     Args:
@@ -69,8 +69,8 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
         with torch.autocast(masks.device.type, enabled=False):
             around = F.conv2d(valid.float(), ring, stride=stride, padding=1)
             total = F.conv2d(labels.where(valid, 0), ring, stride=stride, padding=1)
-        centre = (..., slice(None, None, stride), slice(None, None, stride))
-        above = (labels[centre] * around > total) & valid[centre]
+        center = (..., slice(None, None, stride), slice(None, None, stride))
+        above = (labels[center] * around > total) & valid[center]
         enlarged = above.repeat_interleave(stride, -2).repeat_interleave(stride, -1)
         votes += tenths * enlarged[..., :height, :width]
     return _with_ignored(votes > DETAIL_THRESHOLD, valid, masks, ignore_index)

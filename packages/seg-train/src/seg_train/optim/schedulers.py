@@ -1,7 +1,8 @@
-"""Makes the LR schedule that a config names, fills in what follows from the run's length, and puts a warm-up before it.
+"""Makes the LR scheduler that a config names, fills in what follows from the run's length, and puts a warm-up before
+it.
 
-The schedules are torch's. Those of them that take functions, other schedules or a score to watch are given here in a
-form that a config can hold: a function as `"package.module:function"`, a schedule as a table `{name, params}`, a score
+The schedulers are torch's. Those of them that take functions, other schedulers or a score to watch are given here in a
+form that a config can hold: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score
 by its name.
 """
 
@@ -19,12 +20,12 @@ from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from seg_core.errors import InvalidArgumentError, UserError, nearest
-from seg_core.registry import SCHEDULES, resolve_target
-from seg_train.config.schema import ScheduleSection
+from seg_core.registry import SCHEDULERS, resolve_target
+from seg_train.config.schema import SchedulerSection
 
-__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "ReduceLROnPlateau", "Schedule", "SequentialLR", "build_schedule"]
+__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "ReduceLROnPlateau", "Scheduler", "SequentialLR", "build_scheduler"]
 
-# The argument of a schedule that is the length of the run, filled in where the config leaves it out. Others that have
+# The argument of a scheduler that is the length of the run, filled in where the config leaves it out. Others that have
 # a length too (the rise of LinearLR, the steps of StepLR) mean a part of the run.
 LENGTH_ARGUMENTS = {
     "ChainedScheduler": "total_iters",
@@ -40,8 +41,8 @@ _GIVEN = ("optimizer", "last_epoch")
 _SCORES = ("miou", "acc", "macc", "fwiou", "dice", "loss")
 
 
-def build_schedule(section: ScheduleSection, optimizer: torch.optim.Optimizer, total: int) -> "Schedule":
-    """Returns the schedule, its warm-up included.
+def build_scheduler(section: SchedulerSection, optimizer: torch.optim.Optimizer, total: int) -> "Scheduler":
+    """Returns the scheduler, its warm-up included.
 
     Args:
         section: name, arguments, interval and warm-up.
@@ -49,9 +50,9 @@ def build_schedule(section: ScheduleSection, optimizer: torch.optim.Optimizer, t
         total: length of the run in steps or epochs, as `section.interval` counts.
 
     Raises:
-        UnknownNameError: if there is no schedule of that name.
+        UnknownNameError: if there is no scheduler of that name.
         InvalidArgumentError: if an argument is missing or not allowed, or the warm-up is as long as the run.
-        ValueError: what the schedule itself raises for a value out of range.
+        ValueError: what the scheduler itself raises for a value out of range.
     """
     length = total
     if section.interval == "step" and section.warmup_steps:
@@ -61,7 +62,7 @@ def build_schedule(section: ScheduleSection, optimizer: torch.optim.Optimizer, t
                 "the warm-up or train longer"
             )
         length = total - section.warmup_steps
-    return Schedule(
+    return Scheduler(
         _make(section.name, section.params, optimizer, length),
         length,
         interval=section.interval,
@@ -70,21 +71,21 @@ def build_schedule(section: ScheduleSection, optimizer: torch.optim.Optimizer, t
     )
 
 
-class Schedule:
-    """A schedule of torch with a warm-up before it; the trainer tells it of each step and of each epoch.
+class Scheduler:
+    """A scheduler of torch with a warm-up before it; the trainer tells it of each step and of each epoch.
 
-    In the warm-up the learning rate rises in a straight line, from `warmup_factor` times what the schedule begins with
+    In the warm-up the learning rate rises in a straight line, from `warmup_factor` times what the scheduler begins with
     at the first optimizer step to that itself at step number `warmup_steps`, counted from 0.
 
-    A schedule that counts steps starts once the warm-up is over; its length, milestones and periods count from there,
+    A scheduler that counts steps starts once the warm-up is over; its length, milestones and periods count from there,
     and what follows from the run's length covers the rest of the run (as in the recipe of SegFormer: E. Xie et al.,
-    2021, arXiv:2105.15203, 1500 steps of warm-up, then polynomial to the end). A schedule that counts epochs, or
+    2021, arXiv:2105.15203, 1500 steps of warm-up, then polynomial to the end). A scheduler that counts epochs, or
     watches a score, counts those of the whole run; the warm-up, still by steps, is a factor on top of it.
 
     Args:
-        schedule: of torch, or with its interface, just built.
-        length: steps or epochs that `schedule` covers; it is not advanced past the last.
-        interval: what `schedule` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` counts epochs in any case.
+        scheduler: of torch, or with its interface, just built.
+        length: steps or epochs that `scheduler` covers; it is not advanced past the last.
+        interval: what `scheduler` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` counts epochs in any case.
         warmup_steps: optimizer steps of the warm-up, 0 for none.
         warmup_factor: above 0, at most 1.
 
@@ -94,7 +95,7 @@ class Schedule:
 
     def __init__(
         self,
-        schedule: LRScheduler,
+        scheduler: LRScheduler,
         length: int,
         *,
         interval: str = "step",
@@ -107,21 +108,21 @@ class Schedule:
             raise InvalidArgumentError(f"warmup_steps must be at least 0, got {warmup_steps}")
         if not 0 < warmup_factor <= 1:
             raise InvalidArgumentError(f"warmup_factor must be above 0 and at most 1, got {warmup_factor}")
-        watching = isinstance(schedule, ReduceLROnPlateau)
-        if isinstance(schedule, lr_scheduler.ReduceLROnPlateau) and not watching:
+        watching = isinstance(scheduler, ReduceLROnPlateau)
+        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and not watching:
             raise InvalidArgumentError(
                 "torch's own ReduceLROnPlateau does not say which score it watches; give "
                 "seg_train.optim.schedulers.ReduceLROnPlateau"
             )
-        self.schedule = schedule
-        self.optimizer = schedule.optimizer
+        self.scheduler = scheduler
+        self.optimizer = scheduler.optimizer
         self.warmup_steps = warmup_steps
         self.warmup_factor = warmup_factor
         self._by_epoch = watching or interval == "epoch"
         self._length = math.inf if watching else length
         self._steps = 0
         self._advanced = 0
-        # what the schedule has set, while the warm-up shows less
+        # what the scheduler has set, while the warm-up shows less
         self._rates = self._current()
         self._warm_up()
 
@@ -137,16 +138,16 @@ class Schedule:
         """Goes on by one where epochs are counted; call it after each epoch, on every process alike.
 
         Args:
-            scores: of the evaluation at its end, the same on all processes; None where there was none: a schedule that
+            scores: of the evaluation at its end, the same on all processes; None where there was none: a scheduler that
                 watches a score then stays as it is.
 
         Raises:
-            InvalidArgumentError: if the score that the schedule watches is not among them.
+            InvalidArgumentError: if the score that the scheduler watches is not among them.
         """
-        if not self._by_epoch or (scores is None and isinstance(self.schedule, ReduceLROnPlateau)):
+        if not self._by_epoch or (scores is None and isinstance(self.scheduler, ReduceLROnPlateau)):
             return
         warming = self._steps < self.warmup_steps
-        if warming:  # the schedule goes on from its own value
+        if warming:  # the scheduler goes on from its own value
             self._set(self._rates)
         self._advance(scores)
         if warming:
@@ -156,11 +157,11 @@ class Schedule:
     @property
     def watched_score(self) -> str | None:
         """The score that decides on the learning rate, such as `"miou"` or `"loss"`; None where none does."""
-        return self.schedule.monitor if isinstance(self.schedule, ReduceLROnPlateau) else None
+        return self.scheduler.monitor if isinstance(self.scheduler, ReduceLROnPlateau) else None
 
     @property
     def length(self) -> float:
-        """Steps or epochs that the schedule covers; infinite where it watches a score."""
+        """Steps or epochs that the scheduler covers; infinite where it watches a score."""
         return self._length
 
     def get_last_lr(self) -> list[float | Tensor]:
@@ -173,7 +174,7 @@ class Schedule:
             "steps": self._steps,
             "advanced": self._advanced,
             "rates": list(self._rates),
-            "schedule": self.schedule.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -181,24 +182,24 @@ class Schedule:
         self._steps = state["steps"]
         self._advanced = state["advanced"]
         self._rates = list(state["rates"])
-        # a copy, since some schedules take parts out of what they load
-        self.schedule.load_state_dict(copy.deepcopy(state["schedule"]))
+        # a copy, since some schedulers take parts out of what they load
+        self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"] if "scheduler" in state else state["schedule"]))
 
     def _advance(self, scores: Mapping[str, Any] | None = None) -> None:
         self._advanced += 1
         # After the last step there is no next learning rate; OneCycleLR refuses to give one.
         if self._advanced >= self._length:
             return
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            self.schedule.step(self.schedule.watched(scores or {}))
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(self.scheduler.watched(scores or {}))
         else:
-            self.schedule.step()
+            self.scheduler.step()
 
     def _warm_up(self) -> None:
         if not self.warmup_steps:
             return
         done = self._steps / self.warmup_steps
-        # at its end exactly what the schedule has set
+        # at its end exactly what the scheduler has set
         factor = 1.0 if done >= 1 else self.warmup_factor + (1 - self.warmup_factor) * done
         self._set([rate * factor for rate in self._rates])
 
@@ -215,45 +216,45 @@ class Schedule:
 
 
 class SequentialLR(lr_scheduler.SequentialLR):
-    """One schedule after the other: torch's class of the same name, from tables.
+    """One scheduler after the other: torch's class of the same name, from tables.
 
     Args:
         optimizer: whose learning rate they set.
-        schedules: one table per schedule: its `name` and, where it needs any, its `params`; no other sequence or chain.
-        milestones: step or epoch at which each but the first begins, ascending.
-        total_iters: length of the whole; what follows from the run's length is the length of a schedule's own part.
+        schedulers: one table per scheduler: its `name` and, where it needs any, its `params`; no other sequence or
+        chain. milestones: step or epoch at which each but the first begins, ascending.
+        total_iters: length of the whole; what follows from the run's length is the length of a scheduler's own part.
 
     Raises:
         InvalidArgumentError: if a table or a milestone is not allowed; the message says which.
-        UnknownNameError: if there is no schedule of a name.
+        UnknownNameError: if there is no scheduler of a name.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        schedules: Sequence[Mapping[str, Any]],
+        schedulers: Sequence[Mapping[str, Any]],
         milestones: Sequence[int],
         total_iters: int,
     ) -> None:
-        _check_tables(schedules)
+        _check_tables(schedulers)
         ascending = isinstance(milestones, Sequence) and all(
             isinstance(milestone, int) and milestone > before
             for before, milestone in zip([0, *milestones], milestones, strict=False)
         )
-        if not ascending or len(milestones) != len(schedules) - 1:
+        if not ascending or len(milestones) != len(schedulers) - 1:
             raise InvalidArgumentError(
-                f"milestones must be {len(schedules) - 1} ascending ints above 0, one fewer than the {len(schedules)} "
-                f"schedules, got {milestones}"
+                f"milestones must be {len(schedulers) - 1} ascending ints above 0, one fewer than the "
+                f"{len(schedulers)} schedulers, got {milestones}"
             )
         edges = [0, *milestones, total_iters]
-        # a milestone after the end of the run leaves nothing to a schedule, which never begins
+        # a milestone after the end of the run leaves nothing to a scheduler, which never begins
         lengths = [max(1, end - start) for start, end in itertools.pairwise(edges)]
-        made = _make_all(schedules, optimizer, lengths)
-        for place, schedule in enumerate(made):
+        made = _make_all(schedulers, optimizer, lengths)
+        for place, scheduler in enumerate(made):
             # torch's class would fail at the milestone, in the midst of a run
-            if isinstance(schedule, lr_scheduler.SequentialLR | lr_scheduler.ChainedScheduler):
+            if isinstance(scheduler, lr_scheduler.SequentialLR | lr_scheduler.ChainedScheduler):
                 raise InvalidArgumentError(
-                    f"schedules[{place}]: {schedules[place]['name']} cannot be one of a SequentialLR; name its parts "
+                    f"schedulers[{place}]: {schedulers[place]['name']} cannot be one of a SequentialLR; name its parts "
                     "here instead"
                 )
         super().__init__(optimizer, made, list(milestones))
@@ -270,23 +271,23 @@ class SequentialLR(lr_scheduler.SequentialLR):
 
 
 class ChainedScheduler(lr_scheduler.ChainedScheduler):
-    """Schedules whose factors multiply: torch's class of the same name, from tables.
+    """Schedulers whose factors multiply: torch's class of the same name, from tables.
 
     Args:
         optimizer: whose learning rate they set.
-        schedules: one table per schedule: its `name` and, where it needs any, its `params`.
+        schedulers: one table per scheduler: its `name` and, where it needs any, its `params`.
         total_iters: length of each of them that has one and is not told it.
 
     Raises:
         InvalidArgumentError: if a table is not allowed; the message says which.
-        UnknownNameError: if there is no schedule of a name.
+        UnknownNameError: if there is no scheduler of a name.
     """
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, schedules: Sequence[Mapping[str, Any]], total_iters: int
+        self, optimizer: torch.optim.Optimizer, schedulers: Sequence[Mapping[str, Any]], total_iters: int
     ) -> None:
-        _check_tables(schedules)
-        super().__init__(_make_all(schedules, optimizer, [total_iters] * len(schedules)))
+        _check_tables(schedulers)
+        super().__init__(_make_all(schedulers, optimizer, [total_iters] * len(schedulers)))
 
 
 class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
@@ -361,8 +362,8 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
 
 
 def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> LRScheduler:
-    """Returns the schedule `name` over `length` steps or epochs."""
-    factory = SCHEDULES.get(name)
+    """Returns the scheduler `name` over `length` steps or epochs."""
+    factory = SCHEDULERS.get(name)
     arguments = _filled_in(name, params, optimizer, length)
     taken = inspect.signature(factory).parameters
     named = {n: p for n, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and n not in _GIVEN}
@@ -375,18 +376,18 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
                 raise InvalidArgumentError(
                     f"{name} has no argument {argument!r}.{nearest(argument, named)} It has: {', '.join(named)}"
                 )
-    schedule: LRScheduler = factory(optimizer, **arguments)
-    return schedule
+    scheduler: LRScheduler = factory(optimizer, **arguments)
+    return scheduler
 
 
 def _filled_in(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> dict[str, Any]:
-    """Returns the schedule's arguments: those of the config, and what follows from the run."""
+    """Returns the scheduler's arguments: those of the config, and what follows from the run."""
     arguments = {k: _functions(k, v) if k in _FUNCTION_ARGUMENTS else v for k, v in params.items()}
     # OneCycleLR may also be told its length as epochs times steps_per_epoch
     if name in LENGTH_ARGUMENTS and "epochs" not in arguments:
         arguments.setdefault(LENGTH_ARGUMENTS[name], length)
     if name == "OneCycleLR":
-        # a schedule built before on the same optimizer may have changed lr
+        # a scheduler built before on the same optimizer may have changed lr
         arguments.setdefault("max_lr", [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups])
     return arguments
 
@@ -408,36 +409,36 @@ def _functions(argument: str, value: Any) -> Any:
     return function if hasattr(function, "__dict__") else lambda step: function(step)
 
 
-def _check_tables(schedules: Any) -> None:
-    if not isinstance(schedules, Sequence) or not schedules or not all(isinstance(t, Mapping) for t in schedules):
+def _check_tables(schedulers: Any) -> None:
+    if not isinstance(schedulers, Sequence) or not schedulers or not all(isinstance(t, Mapping) for t in schedulers):
         raise InvalidArgumentError(
-            "schedules must be a list of at least one table such as {name = 'StepLR', params = {step_size = 5}}, got "
-            f"{schedules!r}"
+            "schedulers must be a list of at least one table such as {name = 'StepLR', params = {step_size = 5}}, got "
+            f"{schedulers!r}"
         )
-    for place, table in enumerate(schedules):
+    for place, table in enumerate(schedulers):
         unknown = [key for key in table if key not in ("name", "params")]
         if unknown or not isinstance(table.get("name"), str) or not isinstance(table.get("params", {}), Mapping):
             raise InvalidArgumentError(
-                f"schedules[{place}] must hold a name and, where needed, a table params, got {dict(table)}"
+                f"schedulers[{place}] must hold a name and, where needed, a table params, got {dict(table)}"
             )
 
 
 def _make_all(
     tables: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer, lengths: Sequence[int]
 ) -> list[LRScheduler]:
-    """Returns the schedules of `tables`, in order; errors name the place."""
+    """Returns the schedulers of `tables`, in order; errors name the place."""
     made = []
     for place, (table, length) in enumerate(zip(tables, lengths, strict=True)):
         try:
-            schedule = _make(table["name"], table.get("params", {}), optimizer, length)
+            scheduler = _make(table["name"], table.get("params", {}), optimizer, length)
         except UserError as error:
-            raise type(error)(f"schedules[{place}]: {error}") from error
+            raise type(error)(f"schedulers[{place}]: {error}") from error
         except (ValueError, TypeError, ZeroDivisionError) as error:
-            raise InvalidArgumentError(f"schedules[{place}], {table['name']}: {error}") from error
-        if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
+            raise InvalidArgumentError(f"schedulers[{place}], {table['name']}: {error}") from error
+        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
             raise InvalidArgumentError(
-                f"schedules[{place}]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone, "
+                f"schedulers[{place}]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone, "
                 "with warmup_steps where a warm-up is wanted"
             )
-        made.append(schedule)
+        made.append(scheduler)
     return made

@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: accelerator, data, network with loss, optimizer and schedule, loggers."""
+"""From a config to the parts of a run: accelerator, data, network with loss, optimizer and scheduler, loggers."""
 
 import atexit
 import inspect
@@ -28,7 +28,7 @@ from seg_train.data.batches import Loader
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
-from seg_train.optim.schedulers import Schedule, build_schedule
+from seg_train.optim.schedulers import Scheduler, build_scheduler
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.run.step import Parts
 
@@ -49,8 +49,8 @@ class RunData:
     """The samples of a run.
 
     Attributes:
-        train_set: data set to learn from.
-        val_set: data set to evaluate on.
+        train_set: dataset to learn from.
+        val_set: dataset to evaluate on.
         train_loader: reads the former, transformed.
         val_loader: reads the latter, resized for the network; nothing is random.
         augment: changes looks, then normalizes.
@@ -71,7 +71,7 @@ class RunData:
 
     @property
     def metadata(self) -> DatasetMetadata:
-        """Names and colours of the classes."""
+        """Names and colors of the classes."""
         return self.train_set.metadata
 
 
@@ -159,11 +159,11 @@ def precision_of(accelerator: Accelerator) -> str:
 
 
 def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
-    """Opens the data sets and makes what reads and changes their samples.
+    """Opens the datasets and makes what reads and changes their samples.
 
     Raises:
         ConfigError: if a split is smaller than a batch, or a batch cannot be shared by the processes.
-        UserError: what the data sets raise, a missing folder say.
+        UserError: what the datasets raise, a missing folder say.
     """
     data, loader = config.data, config.data.loader
     processes = accelerator.num_processes
@@ -215,8 +215,8 @@ def build_parts(
     length: RunLength,
     class_weights: list[float] | None,
     accelerator: Accelerator,
-) -> tuple[Parts, RunNetwork, Schedule | None]:
-    """Makes the network, its loss, optimizer and schedule, and seeds what the training draws.
+) -> tuple[Parts, RunNetwork, Scheduler | None]:
+    """Makes the network, its loss, optimizer and scheduler, and seeds what the training draws.
 
     Raises:
         UserError: what the builder or the loss raise.
@@ -228,7 +228,7 @@ def build_parts(
         num_classes=data.metadata.num_classes,
         aux_loss=config.model.aux_loss,
         weights_backbone=config.model.weights_backbone,
-        form=config.model.form,
+        variant=config.model.variant,
         **config.model.params,
     )
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
@@ -242,11 +242,11 @@ def build_parts(
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(config.optimizer, model)
     # Before accelerate wraps the optimizer: with a gradient scaler it puts back the method `step` that it found, and a
-    # schedule of torch warns where that is not the one that counts for it.
-    schedule: Schedule | None = None
+    # scheduler of torch warns where that is not the one that counts for it.
+    scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
-        schedule = build_schedule(config.lr_scheduler, optimizer, total)
+        scheduler = build_scheduler(config.lr_scheduler, optimizer, total)
     prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
         model=network.prepared,
@@ -258,9 +258,9 @@ def build_parts(
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
     )
-    # What dropout draws must not depend on how many numbers the network's initialisation took.
+    # What dropout draws must not depend on how many numbers the network's initialization took.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
-    return parts, network, schedule
+    return parts, network, scheduler
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:

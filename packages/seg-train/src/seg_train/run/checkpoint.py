@@ -23,9 +23,10 @@ from seg_core.files.atomic import atomic_path
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
 _FORMAT = "seg-checkpoint"
-_FORMAT_VERSION = 3
-# 2 has no list of training files, no class names, and a config in keys of its time
-_READ_VERSIONS = (2, 3)
+_FORMAT_VERSION = 4
+# 2 has no list of training files, no class names, and a config in keys of its time; 2 and 3 call the scheduler
+# "schedule"
+_READ_VERSIONS = (2, 3, 4)
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
@@ -131,9 +132,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if content["format_version"] not in _READ_VERSIONS:
         raise CorruptFileError(
             f"{path} has format version {content['format_version']}, the installed seg-train reads "
-            f"{' and '.join(map(str, _READ_VERSIONS))}; "
+            f"{', '.join(map(str, _READ_VERSIONS))}; "
             "resume it with the version of seg-train that wrote it"
         )
+    if "schedule" in content:
+        content["scheduler"] = content.pop("schedule")
     return content
 
 

@@ -62,7 +62,7 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
             raise ProcessDiedError(
                 f"a process that reads samples {how}; where that is for want of memory, lower data.loader.num_workers "
                 f"(now {config.data.loader.num_workers}) or data.loader.batch_size (now "
-                f"{config.data.loader.batch_size}); num_workers = 0 shows what a data set of your own does wrong"
+                f"{config.data.loader.batch_size}); num_workers = 0 shows what a dataset of your own does wrong"
             ) from error
         if is_out_of_memory(RuntimeError(text)):
             raise NotEnoughMemoryError(_memory_advice(config, during, text)) from error

@@ -179,7 +179,7 @@ class RunFolder:
         write_text(self.class_weights, json.dumps(content, indent=2) + "\n")
 
     def read_pixel_counts(self) -> torch.Tensor | None:
-        """Returns the pixels of each class in each training picture counted before, or None.
+        """Returns the pixels of each class in each training image counted before, or None.
 
         Raises:
             CorruptFileError: if their file is damaged.
@@ -194,7 +194,7 @@ class RunFolder:
             ) from error
 
     def write_pixel_counts(self, counts: torch.Tensor) -> None:
-        """Keeps the pixels of each class in each training picture, so that a resumed run need not count again."""
+        """Keeps the pixels of each class in each training image, so that a resumed run need not count again."""
         with atomic_path(self.pixel_counts) as temporary:
             np.save(temporary, counts.numpy())
 
@@ -223,7 +223,7 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
 
 
 def new_run_path(config: TrainConfig) -> Path:
-    """Returns the folder for a new run: `paths.run`, or a free name from model, data set and time."""
+    """Returns the folder for a new run: `paths.run`, or a free name from model, dataset and time."""
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run
@@ -233,7 +233,7 @@ def new_run_path(config: TrainConfig) -> Path:
 
 
 def find_run(config: TrainConfig) -> Path:
-    """Returns the folder that a run of `config` is resumed in: `paths.run`, or the newest of its model and data set.
+    """Returns the folder that a run of `config` is resumed in: `paths.run`, or the newest of its model and dataset.
 
     Raises:
         UsageError: if there is none.

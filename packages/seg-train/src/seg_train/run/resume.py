@@ -17,7 +17,7 @@ from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.progress import Progress
 from seg_train.config.migrate import CONFIG_FORMAT, FormerValTransform, Migrated, migrate, unflatten
 from seg_train.config.schema import WITHOUT_INFLUENCE, TrainConfig, default_of, flatten, has_influence, has_section
-from seg_train.optim.schedulers import LENGTH_ARGUMENTS, ReduceLROnPlateau, Schedule
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS, ReduceLROnPlateau, Scheduler
 from seg_train.run.build import RunLength
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "describe_data",
     "describe_rates",
     "length_of",
-    "replay_schedule",
+    "replay_scheduler",
     "restart_plateau",
     "set_groups",
     "stored_config",
@@ -228,15 +228,15 @@ def why_scores_differ(
     return f"validation is another one ({shown})"
 
 
-def restart_plateau(schedule: Schedule | None, content: Mapping[str, Any], differ: bool) -> bool:
+def restart_plateau(scheduler: Scheduler | None, content: Mapping[str, Any], differ: bool) -> bool:
     """Makes a scheduler that watches a score forget the best one and the epochs since; returns whether it did.
 
     Args:
-        schedule: the run's learning-rate scheduler.
+        scheduler: the run's learning-rate scheduler.
         content: of the checkpoint.
         differ: whether scores do not compare with those before; val_loss does not with that of former versions.
     """
-    plateau = None if schedule is None else schedule.schedule
+    plateau = None if scheduler is None else scheduler.scheduler
     if not isinstance(plateau, ReduceLROnPlateau):
         return False
     if not differ and (content["format_version"] >= 3 or plateau.monitor != "loss"):
@@ -310,14 +310,16 @@ def adapt_position(
     return said
 
 
-def replay_schedule(schedule: Schedule, steps: int, epochs: int, steps_per_epoch: int) -> list[dict[str, Any]] | None:
+def replay_scheduler(
+    scheduler: Scheduler, steps: int, epochs: int, steps_per_epoch: int
+) -> list[dict[str, Any]] | None:
     """Advances a new learning-rate scheduler to where a run is, and returns the settings of each parameter group.
 
     A scheduler over another length is then where it would be, had the run been started with that length: most of
     torch's compute each learning rate from the one before.
 
     Args:
-        schedule: just built, over the new length.
+        scheduler: just built, over the new length.
         steps: counted by the scheduler of the checkpoint.
         epochs: finished.
         steps_per_epoch: of whole epochs.
@@ -328,33 +330,33 @@ def replay_schedule(schedule: Schedule, steps: int, epochs: int, steps_per_epoch
     Raises:
         ConfigError: if the scheduler ends before the run.
     """
-    last = schedule.schedule
+    last = scheduler.scheduler
     if isinstance(last, ReduceLROnPlateau):
         return None
-    if isinstance(last, lr_scheduler.OneCycleLR) and last.total_steps < schedule.length:
+    if isinstance(last, lr_scheduler.OneCycleLR) and last.total_steps < scheduler.length:
         raise ConfigError(
             f"OneCycleLR ends after {last.total_steps} (lr_scheduler.params) and cannot be extended to "
-            f"{schedule.length:g}; that takes a run whose config leaves total_steps out"
+            f"{scheduler.length:g}; that takes a run whose config leaves total_steps out"
         )
     with warnings.catch_warnings():
         # the steps of the optimizer were made by another process
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for _ in range(epochs):
             for _ in range(min(steps_per_epoch, steps)):
-                schedule.step()
+                scheduler.step()
             steps -= min(steps_per_epoch, steps)
-            schedule.end_epoch(None)
+            scheduler.end_epoch(None)
         for _ in range(steps):
-            schedule.step()
+            scheduler.step()
     return [
         {key: v.clone() if isinstance(v, Tensor) else v for key, v in group.items() if key != "params"}
-        for group in schedule.optimizer.param_groups
+        for group in scheduler.optimizer.param_groups
     ]
 
 
-def set_groups(schedule: Schedule, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Puts what `replay_schedule` gave over what the optimizer has loaded."""
-    for group, values in zip(schedule.optimizer.param_groups, groups, strict=True):
+def set_groups(scheduler: Scheduler, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Puts what `replay_scheduler` gave over what the optimizer has loaded."""
+    for group, values in zip(scheduler.optimizer.param_groups, groups, strict=True):
         for key, value in values.items():
             if isinstance(group.get(key), Tensor):  # a compiled or captured step holds that very tensor
                 group[key].fill_(value) if not isinstance(value, Tensor) else group[key].copy_(value)
@@ -363,22 +365,22 @@ def set_groups(schedule: Schedule, groups: Sequence[Mapping[str, Any]]) -> None:
 
 
 def describe_rates(
-    schedule: Schedule | None, config: TrainConfig, now: RunLength, step: int, former_rate: float, rate: float
+    scheduler: Scheduler | None, config: TrainConfig, now: RunLength, step: int, former_rate: float, rate: float
 ) -> str:
     """Returns what the learning rate does in a run whose length has changed, with figures.
 
     Args:
-        schedule: the run's learning-rate scheduler, over the new length.
+        scheduler: the run's learning-rate scheduler, over the new length.
         config: of the run.
         now: its length.
         step: steps made.
         former_rate: learning rate that the checkpoint has.
         rate: that of the next step.
     """
-    if schedule is None or config.lr_scheduler is None:
+    if scheduler is None or config.lr_scheduler is None:
         return f"the learning rate stays {rate:.6g}: the run has no learning-rate scheduler"
     name = config.lr_scheduler.name
-    if isinstance(schedule.schedule, ReduceLROnPlateau):
+    if isinstance(scheduler.scheduler, ReduceLROnPlateau):
         return f"the learning rate stays {rate:.6g} until {name} lowers it; it keeps its own state"
     argument = LENGTH_ARGUMENTS.get(name)
     if argument is None or argument in config.lr_scheduler.params:

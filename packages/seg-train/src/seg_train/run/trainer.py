@@ -45,7 +45,7 @@ from seg_train.run.resume import (
     describe_data,
     describe_rates,
     length_of,
-    replay_schedule,
+    replay_scheduler,
     restart_plateau,
     set_groups,
     stored_config,
@@ -65,7 +65,7 @@ class RunResult:
 
     Attributes:
         run_dir: folder with everything about the run.
-        metadata: names and colours of the classes.
+        metadata: names and colors of the classes.
         scores: row of the last evaluation: the last weights on val, and with the prefix `ema_` their average.
     """
 
@@ -94,7 +94,7 @@ class Trainer:
         RunLockedError: if another run uses the folder.
         UsageError: if there is nothing to resume.
         CorruptFileError: if the checkpoint is damaged.
-        UserError: if data set or network cannot be built.
+        UserError: if dataset or network cannot be built.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Trainer:
         padded = self._check_data()
         self.class_weights = self._settle_class_weights()
         self.sampling = self._settle_sampling()
-        self.parts, self.network, self.schedule = build_parts(
+        self.parts, self.network, self.scheduler = build_parts(
             config, self.data, self.length, self.class_weights, self.accelerator
         )
         has_average = config.trainer.ema_decay is not None
@@ -227,7 +227,7 @@ class Trainer:
         wanted = self.config.criterion.class_weights
         if not isinstance(wanted, str):
             metadata = self.data.metadata
-            if len(wanted) != metadata.num_classes:  # where only the data set knew its classes
+            if len(wanted) != metadata.num_classes:  # where only the dataset knew its classes
                 raise ConfigError(
                     f"criterion.class_weights has {len(wanted)} numbers but {metadata.name} has "
                     f"{metadata.num_classes} classes"
@@ -296,9 +296,9 @@ class Trainer:
     def _count_step(self, result: StepResult, batch: Batch) -> None:
         self.position.step += 1
         self.position.batches += 1
-        # where half precision overflowed, accelerate has left the step out, and torch wants no schedule ahead of it
-        if self.schedule is not None and not self.accelerator.optimizer_step_was_skipped:
-            self.schedule.step()
+        # where half precision overflowed, accelerate has left the step out, and torch wants no scheduler ahead of it
+        if self.scheduler is not None and not self.accelerator.optimizer_step_was_skipped:
+            self.scheduler.step()
         self.network.after_step()
         self._guard.add(result.loss, self.position.step, batch)
         if self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu":
@@ -491,10 +491,10 @@ class Trainer:
             self._tell(row)
             self.loggers.on_epoch(row)
             self._running.reset()
-        if self.schedule is not None:
+        if self.scheduler is not None:
             last = self.last_row
             has_scores = last.get("epoch") == position.epoch + 1
-            self.schedule.end_epoch(_watchable(last) if has_scores else None)
+            self.scheduler.end_epoch(_watchable(last) if has_scores else None)
         position.epoch += 1
         position.batches = 0
         position.finished |= position.step >= self.length.steps
@@ -524,7 +524,7 @@ class Trainer:
         scaler = self.accelerator.scaler
         content = {
             **states,
-            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "position": asdict(self.position),
             "last_row": self.last_row,
@@ -611,19 +611,19 @@ class Trainer:
             position, former, self.length, steps_per_epoch, extend=self._extend, folder=self.folder.path
         )
         replayed = None
-        if said is not None and self.schedule is not None and former != self.length:
-            replayed = replay_schedule(self.schedule, content["schedule"]["steps"], position.epoch, steps_per_epoch)
+        if said is not None and self.scheduler is not None and former != self.length:
+            replayed = replay_scheduler(self.scheduler, content["scheduler"]["steps"], position.epoch, steps_per_epoch)
         self.network.load_state(content)
         rate = self._rate()
-        if self.schedule is not None:
+        if self.scheduler is not None:
             if replayed is None:
-                self.schedule.load_state_dict(content["schedule"])
+                self.scheduler.load_state_dict(content["scheduler"])
             else:
-                set_groups(self.schedule, replayed)
+                set_groups(self.scheduler, replayed)
         if said is not None:
             self.progress.message(said)
             self.progress.message(
-                describe_rates(self.schedule, self.config, self.length, position.step, rate, self._rate())
+                describe_rates(self.scheduler, self.config, self.length, position.step, rate, self._rate())
             )
 
     def _restart_scores(self, content: Mapping[str, Any], padded: bool) -> None:
@@ -635,7 +635,7 @@ class Trainer:
         if reason is not None:
             self.position.best, self.position.stale = None, 0
             self.progress.message(f"the best score starts anew, the next evaluation sets it: {reason}")
-        if restart_plateau(self.schedule, content, reason is not None):
+        if restart_plateau(self.scheduler, content, reason is not None):
             self.progress.message("ReduceLROnPlateau forgets its best score too; the learning rate stays")
 
     def _restore(self, content: Mapping[str, Any], padded: bool) -> None:
@@ -663,7 +663,7 @@ class Trainer:
         needed = []
         if self.monitor.name.endswith("val_loss"):
             needed.append(f'evaluation.monitor = "{self.monitor.name}"')
-        if self.schedule is not None and self.schedule.watched_score == "loss":
+        if self.scheduler is not None and self.scheduler.watched_score == "loss":
             needed.append('lr_scheduler.params.monitor = "loss"')
         if needed and not self.validation.measures_loss(self.network.network):
             reason = f"the way of predicting {self.validation.way.options.predictor!r} gives labels and no logits"

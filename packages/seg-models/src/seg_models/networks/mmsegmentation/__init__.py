@@ -1,1 +1,1 @@
-"""Forms of networks behind the public checkpoints of mmsegmentation."""
+"""Variants of networks behind the public checkpoints of mmsegmentation."""

@@ -2,15 +2,15 @@
 
 Its public checkpoints `bisenetv1_r18-d32...` and `bisenetv1_r50-d32...` hold it, all with auxiliary heads.
 
-Differs from the paper's form:
-- upsampling of the context takes the nearest neighbour
+Differs from the paper's variant:
+- upsampling of the context takes the nearest neighbor
 - the weights of the fusion come from one 1x1 convolution with batch norm and ReLU, so that none is below a half
 - every width follows the backbone: as many channels in the context as the backbone has at 1/8, which is 128 on
   ResNet-18 and 512 on ResNet-50; half of it in the spatial path, twice as many in fusion and head, half in the
   auxiliary heads
 - dropout of 0.1 before all logits
 
-In a batch of one in train mode the branches pooled to one pixel normalise with their running statistics; there they
+In a batch of one in train mode the branches pooled to one pixel normalize with their running statistics; there they
 fail.
 """
 

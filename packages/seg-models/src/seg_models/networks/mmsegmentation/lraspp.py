@@ -2,7 +2,7 @@
 
 Its public checkpoints `lraspp_m-v3-d8...` (large) and `lraspp_m-v3s-d8...` (small) hold it.
 
-Differs from the paper's form:
+Differs from the paper's variant:
 - convolutions of stride 2 pad as TensorFlow does: so much that a size is halved and rounded up, and what is uneven of
   it to the right and below. The blocks, their sizes and the epsilon of 1e-3 are torchvision's, and so is the momentum
   of their norms, 0.01, where mmsegmentation has 0.1.
@@ -120,8 +120,8 @@ def _window_matrices(side: int, step: int, like: Tensor) -> tuple[Tensor, Tensor
     position = torch.arange(side, device=like.device)
     start = number.unsqueeze(1) * step
     means = ((position >= start) & (position < start + window)).to(like.dtype) / window
-    centre = ((position + 0.5) * (count / side) - 0.5).clamp(0, count - 1).unsqueeze(1)
-    weights = (1 - (centre - number).abs()).clamp(min=0)
+    center = ((position + 0.5) * (count / side) - 0.5).clamp(0, count - 1).unsqueeze(1)
+    weights = (1 - (center - number).abs()).clamp(min=0)
     return means, weights.to(like.dtype)
 
 
@@ -174,7 +174,7 @@ class LRASPP(SegmentationNetwork):
         """Returns logits at stride 2.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H/2, W/2).

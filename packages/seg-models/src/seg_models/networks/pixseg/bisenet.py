@@ -1,20 +1,20 @@
 """BiSeNet as in pixseg, which was semantic_segmentation_toolkit before. https://github.com/CyrusCKF/PixSeg
 
-Form "pixseg" is that of version 0.8.2, whose release has the files bisenet_*-cityscapes-512x1024 and
+Variant "pixseg" is that of version 0.8.2, whose release has the files bisenet_*-cityscapes-512x1024 and
 bisenet_resnet18-sbd-500x500, and of the older bisenet_resnet18-cityscapes-512x1024-20250305:
 - the weights of the fusion go through 64 channels, and their convolutions have a bias
 - a head gives more logits than its features have positions: 8 x 8 or 16 x 16 a position, as channels that are then
-  shuffled in space. At sizes that the stride does not divide these are more than the picture has, and are resized.
+  shuffled in space. At sizes that the stride does not divide these are more than the image has, and are resized.
 - as many channels in the head as the features have
-- one auxiliary output, `"aux"`: the sum of the logits on the context at 1/8 and at 1/16, at the picture's size
+- one auxiliary output, `"aux"`: the sum of the logits on the context at 1/8 and at 1/16, at the image's size
 - ResNet-50 is dilated, so that all of its context is at 1/8
 
-Form "pixseg_20250304" is that of the file bisenet_resnet18-cityscapes-512x1024-20250304:
+Variant "pixseg_20250304" is that of the file bisenet_resnet18-cityscapes-512x1024-20250304:
 - the weights of the fusion have a bias
 - the heads are torchvision's FCN head, a quarter as wide as the features
-- one auxiliary output, `"aux"`: the logits on the context at 1/16, at the picture's size
+- one auxiliary output, `"aux"`: the logits on the context at 1/16, at the image's size
 
-All else is as in the paper's form; in both, upsampling does not align corners.
+All else is as in the paper's variant; in both, upsampling does not align corners.
 """
 
 from collections.abc import Callable
@@ -76,7 +76,7 @@ class BiSeNet(SegmentationNetwork):
         """Returns logits, the auxiliary ones at the images' size already.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), and, with auxiliary heads, `"aux"`: float (N, K, H, W).
@@ -94,7 +94,7 @@ class BiSeNet(SegmentationNetwork):
 def make(
     make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool = False
 ) -> BiSeNet:
-    """Joins backbone and heads of form "pixseg"."""
+    """Joins backbone and heads of variant "pixseg"."""
     return BiSeNet(
         make_backbone(),
         FeatureFusion(hidden=WIDTH // 2, bias=True),
@@ -108,7 +108,7 @@ def make(
 def make_20250304(
     make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool = False
 ) -> BiSeNet:
-    """Joins backbone and heads of form "pixseg_20250304"."""
+    """Joins backbone and heads of variant "pixseg_20250304"."""
     return BiSeNet(
         make_backbone(),
         FeatureFusion(bias=True),

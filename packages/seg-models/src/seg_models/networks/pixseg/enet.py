@@ -1,16 +1,16 @@
 """ENet as in pixseg, which was semantic_segmentation_toolkit before. https://github.com/CyrusCKF/PixSeg
 
-Form "pixseg" is that of version 0.8.2, whose release has the file enet-cityscapes-512x1024, and of the older
-enet-cityscapes-512x1024-20250304. It differs from the paper's form:
+Variant "pixseg" is that of version 0.8.2, whose release has the file enet-cityscapes-512x1024, and of the older
+enet-cityscapes-512x1024-20250304. It differs from the paper's variant:
 - each PReLU has one slope for all channels
 - a bottleneck works at a quarter of the channels that it takes, so that downsampling is narrower and upsampling wider;
   no batch norm comes at its end, and dropout is 0.01 everywhere
 - upsampling has a 2x2 transposed convolution
 - the first convolution has a bias, the last has none
-- the picture is not padded. Sizes of features are rounded up once, then down twice: an odd row or column has no part in
+- the image is not padded. Sizes of features are rounded up once, then down twice: an odd row or column has no part in
   the pooled features, and is zero after upsampling, before the next batch norm.
 
-Pictures of less than 7 pixels a side, on which the source fails, are padded with zeros on the way.
+Images of less than 7 pixels a side, on which the source fails, are padded with zeros on the way.
 """
 
 import functools
@@ -50,10 +50,10 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features, rounded up: a strided convolution beside the pooled picture.
+    """Half-size features, rounded up: a strided convolution beside the pooled image.
 
     Attributes:
-        out_channels: filters and picture channels together.
+        out_channels: filters and image channels together.
     """
 
     def __init__(self, in_channels: int, num_filters: int) -> None:
@@ -154,7 +154,7 @@ class ENet(SegmentationNetwork):
 
     Args:
         num_classes: of the logits.
-        in_channels: of the images, at most 51: the pooled picture is among the first features.
+        in_channels: of the images, at most 51: the pooled image is among the first features.
 
     Raises:
         InvalidArgumentError: if there are more channels.
@@ -182,7 +182,7 @@ class ENet(SegmentationNetwork):
         """Returns logits, at the images' size already.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, H, W).

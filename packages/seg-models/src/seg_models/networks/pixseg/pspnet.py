@@ -1,11 +1,11 @@
-"""PSPNet as pixseg built it, in three forms. https://github.com/CyrusCKF/PixSeg
+"""PSPNet as pixseg built it, in three variants. https://github.com/CyrusCKF/PixSeg
 
-Form "pixseg" is of version 0.8.2, whose release has the file pspnet_resnet50-cityscapes-512x1024. There the features
+Variant "pixseg" is of version 0.8.2, whose release has the file pspnet_resnet50-cityscapes-512x1024. There the features
 and the pyramid's branches are reduced at once to as many channels as there are classes, with batch norm and ReLU, and
 torchvision's FCN head maps those to logits through a quarter as many.
 
 The others are of its history, under the name semantic_segmentation_toolkit. There the head is twice as wide as in the
-paper's form, 1024 channels on ResNet-50:
+paper's variant, 1024 channels on ResNet-50:
 
 - "pixseg_20250222", of the files of that date (VOC), of 20250226 and 20250301 (Cityscapes), leaves the backbone
   undilated: output stride 32
@@ -49,7 +49,7 @@ class PyramidContext(nn.Module):
 
 
 def make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool) -> PSPNet:
-    """Makes form "pixseg"."""
+    """Makes variant "pixseg"."""
     backbone = make_backbone(output_stride=8)
     network = PSPNet(backbone, num_classes, aux_loss)
     network.bottleneck = ConvNormAct(_joined(backbone), num_classes, 1)
@@ -59,12 +59,12 @@ def make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: 
 
 
 def make_undilated(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool) -> PSPNet:
-    """Makes form "pixseg_20250222"."""
+    """Makes variant "pixseg_20250222"."""
     return _make_wide(make_backbone(output_stride=32), num_classes, aux_loss)
 
 
 def make_dilated(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool) -> PSPNet:
-    """Makes form "pixseg_20250304"."""
+    """Makes variant "pixseg_20250304"."""
     return _make_wide(make_backbone(output_stride=8), num_classes, aux_loss)
 
 

@@ -1,16 +1,16 @@
-"""SFNet as pixseg 0.8.2 built it: form "pixseg". https://github.com/CyrusCKF/PixSeg
+"""SFNet as pixseg 0.8.2 built it: variant "pixseg". https://github.com/CyrusCKF/PixSeg
 
 Its release has the files sfnet_resnet18-cityscapes-512x1024, sfnet_resnet18-sbd-500x500 and
 sfnet_resnet101-cityscapes-512x1024.
 
-Differs from the paper's form (`seg_models.networks.sfnet`):
+Differs from the paper's variant (`seg_models.networks.sfnet`):
 - 128 channels on every backbone
 - the pyramid's branches have a ReLU, are resized without aligned corners, and stand behind the features; dropout of
   single values, not of whole channels, after them
 - the lateral convolutions have no bias
 - the last resize does not align corners; the others do
 
-The source has no auxiliary heads; here they are those of the paper's form.
+The source has no auxiliary heads; here they are those of the paper's variant.
 """
 
 import functools
@@ -30,7 +30,7 @@ lateral = functools.partial(ConvNormAct, kernel_size=1)
 
 
 def make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool) -> SFNet:
-    """Makes form "pixseg"."""
+    """Makes variant "pixseg"."""
     return SFNet(
         make_backbone(),
         num_classes,

@@ -1,16 +1,16 @@
-"""SFNet-Lite as pixseg 0.8.2 built it, in two forms. https://github.com/CyrusCKF/PixSeg
+"""SFNet-Lite as pixseg 0.8.2 built it, in two variants. https://github.com/CyrusCKF/PixSeg
 
-Form "pixseg" is that of the files sfnet_lite_resnet18-cityscapes-512x1024, sfnet_lite_resnet18-sbd-500x500 and
-sfnet_lite_resnet101-cityscapes-512x1024 of its release. Form "pixseg_fam_pooling" is the source's option
+Variant "pixseg" is that of the files sfnet_lite_resnet18-cityscapes-512x1024, sfnet_lite_resnet18-sbd-500x500 and
+sfnet_lite_resnet101-cityscapes-512x1024 of its release. Variant "pixseg_fam_pooling" is the source's option
 `fam_pooling=True`, of which no file is published.
 
-Differs from the paper's form (`seg_models.networks.sfnet_lite`):
+Differs from the paper's variant (`seg_models.networks.sfnet_lite`):
 - as SFNet does, see `seg_models.networks.pixseg.sfnet`
 - the gate is the share of the fine features; the paper's is that of the coarse ones
-- the gate is told from all the channels that the flows are told from. In form "pixseg_fam_pooling" from their mean and
-  maximum, as in the paper, but there the fine features are pooled before they are reduced.
+- the gate is told from all the channels that the flows are told from. In variant "pixseg_fam_pooling" from their mean
+  and maximum, as in the paper, but there the fine features are pooled before they are reduced.
 
-The source has no auxiliary head; here it is that of the paper's form.
+The source has no auxiliary head; here it is that of the paper's variant.
 """
 
 import functools
@@ -58,7 +58,7 @@ class GatedAlignment(GatedDualFlowAlignment):
 def make(
     make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool, pooled: bool = False
 ) -> SFNetLite:
-    """Makes form "pixseg"."""
+    """Makes variant "pixseg"."""
     return SFNetLite(
         make_backbone(),
         num_classes,
@@ -71,5 +71,5 @@ def make(
     )
 
 
-# form "pixseg_fam_pooling"
+# variant "pixseg_fam_pooling"
 make_pooled = functools.partial(make, pooled=True)

@@ -1,16 +1,16 @@
-"""UPerNet as pixseg 0.8.2 built it: form "pixseg". https://github.com/CyrusCKF/PixSeg
+"""UPerNet as pixseg 0.8.2 built it: variant "pixseg". https://github.com/CyrusCKF/PixSeg
 
 Its release has the files upernet_resnet18-cityscapes-512x1024, upernet_resnet18-sbd-500x500 and
 upernet_resnet101-cityscapes-512x1024.
 
-Differs from the paper's form (`seg_models.networks.upernet`):
+Differs from the paper's variant (`seg_models.networks.upernet`):
 - 128 channels
 - the coarsest level has a 3x3 convolution before the fusion too, and the levels are joined from coarse to fine
 - the fusion, with its batch norm and ReLU, gives the logits, so they are never negative; no dropout before them but
   after the pyramid
 - the resize of the levels before the fusion aligns corners; the others do not
 
-The source has no auxiliary head; here it is that of the paper's form.
+The source has no auxiliary head; here it is that of the paper's variant.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ class UPerNet(SegmentationNetwork):
         """Returns logits at the finest features' size.
 
         Args:
-            images: float (N, C, H, W), normalised RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB where C is 3.
 
         Returns:
             `"out"`: float (N, K, h, w), not negative, 1/4 of H and W on ResNets, and, with an auxiliary head, `"aux"`:
@@ -79,5 +79,5 @@ class UPerNet(SegmentationNetwork):
 
 
 def make(make_backbone: Callable[..., Backbone], *, num_classes: int, aux_loss: bool) -> UPerNet:
-    """Makes form "pixseg"."""
+    """Makes variant "pixseg"."""
     return UPerNet(make_backbone(), num_classes, aux_loss)

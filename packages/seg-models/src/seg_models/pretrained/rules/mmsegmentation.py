@@ -329,9 +329,9 @@ FAMILIES = {
 }
 
 
-def _table(family: str, forms: tuple[str, ...], rules: Rules, *models: str) -> KeyTable:
+def _table(family: str, variants: tuple[str, ...], rules: Rules, *models: str) -> KeyTable:
     prepare = split_and_flatten if family == "SegFormer" else None
-    return KeyTable("mmsegmentation", family, forms, rules, prepare, models or ("*",))
+    return KeyTable("mmsegmentation", family, variants, rules, prepare, models or ("*",))
 
 
 TABLES: tuple[KeyTable, ...] = (

@@ -1,6 +1,6 @@
 """Names of pixseg 0.8.2 and of its history. https://github.com/CyrusCKF/PixSeg
 
-Form "pixseg" is also that of the files enet-...-20250304 and bisenet_resnet18-...-20250305: the same networks.
+Variant "pixseg" is also that of the files enet-...-20250304 and bisenet_resnet18-...-20250305: the same networks.
 """
 
 from seg_models.pretrained.key_table import KeyTable

@@ -1,4 +1,4 @@
-"""Pictures from wherever people keep them: files, folders, patterns, addresses, videos, and memory."""
+"""Images from wherever people keep them: files, folders, patterns, addresses, videos, and memory."""
 
 import os
 import tempfile
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from seg_core.errors import (
     CorruptFileError,
-    ImageNotFoundError,
     ImageTooLargeError,
     InvalidArgumentError,
     WriteError,
@@ -24,36 +23,35 @@ from seg_core.files.download import fetch
 from seg_core.files.images import MAX_PIXELS, read_header, read_image
 from seg_core.transforms.preprocessing import as_rgb_tensor
 from seg_models.inference.inputs import (
-    PictureNotFoundError,
     is_folder,
     is_pattern,
     is_url,
     is_video,
-    list_pictures,
+    list_image_files,
 )
 from seg_models.inference.video import read_frames
 
-__all__ = ["Picture", "Source", "find_pictures", "is_one_picture", "load_picture", "read_picture"]
+__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input", "read_input_file"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""One picture, or something that holds several: a folder, a pattern, a video, a batch."""
+"""One image, or something that holds several: a folder, a pattern, a video, a batch."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture that is not decoded yet.
+class InputImage:
+    """One image that is not decoded yet.
 
     Attributes:
-        name: its path or address; of a video, with the number of the frame; None for a picture in memory.
-        content: path, address, PIL picture, array, tensor, or a frame of PyAV.
+        name: its path or address; of a video, with the number of the frame; None for an image in memory.
+        content: path, address, PIL image, array, tensor, or a frame of PyAV.
     """
 
     name: str | None
     content: Any
 
 
-def is_one_picture(source: object) -> bool:
-    """Returns whether `source` is one picture; else it holds several, or none."""
+def is_one_image(source: object) -> bool:
+    """Returns whether `source` is one image; else it holds several, or none."""
     if isinstance(source, str | os.PathLike):
         return is_url(source) or not (is_folder(source) or is_video(source) or is_pattern(source))
     if isinstance(source, np.ndarray | Tensor):
@@ -61,74 +59,74 @@ def is_one_picture(source: object) -> bool:
     return isinstance(source, Image.Image) or hasattr(source, "to_ndarray")
 
 
-def find_pictures(source: Source | Iterable[Any]) -> Iterator[Picture]:
-    """Yields the pictures of `source`, in its order, without decoding them; those of folders and patterns by name.
+def find_inputs(source: Source | Iterable[Any]) -> Iterator[InputImage]:
+    """Yields the images of `source`, in its order, without decoding them; those of folders and patterns by name.
 
     Args:
         source: as in `Predictor.stream`.
 
     Raises:
-        PictureNotFoundError: if a folder or a pattern has none.
-        InvalidArgumentError: if it is nothing that holds pictures.
+        ImageNotFoundError: if a folder or a pattern has none.
+        InvalidArgumentError: if it is nothing that holds images.
         CorruptFileError: if a video cannot be read.
     """
     if isinstance(source, str | os.PathLike):
-        if is_one_picture(source):
-            yield Picture(os.fspath(source), source)
+        if is_one_image(source):
+            yield InputImage(os.fspath(source), source)
         elif is_video(source):
             for number, frame in enumerate(read_frames(source)):
-                yield Picture(f"{os.fspath(source)}, frame {number}", frame)
+                yield InputImage(f"{os.fspath(source)}, frame {number}", frame)
         else:
-            for path in list_pictures(source):
-                yield from find_pictures(path)
-    elif is_one_picture(source):
-        yield Picture(getattr(source, "filename", None) or None, source)
+            for path in list_image_files(source):
+                yield from find_inputs(path)
+    elif is_one_image(source):
+        yield InputImage(getattr(source, "filename", None) or None, source)
     elif isinstance(source, np.ndarray | Tensor):
         for one in source:
-            yield Picture(None, one)
+            yield InputImage(None, one)
     elif isinstance(source, Iterable):
         for item in source:
-            yield from find_pictures(item)
+            yield from find_inputs(item)
     else:
         raise InvalidArgumentError(
-            f"a source of pictures must be a path, an address, a PIL picture, an array, a tensor, or an iterable of "
+            f"a source of images must be a path, an address, a PIL image, an array, a tensor, or an iterable of "
             f"them, got {type(source).__name__}"
         )
 
 
-def load_picture(picture: Picture, max_pixels: int = MAX_PIXELS) -> Tensor:
+def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Returns an image decoded and upright, uint8 or float32 (3, H, W), RGB.
 
     Args:
-        picture: the image.
+        image: the image.
         max_pixels: largest width times height of a file.
 
     Raises:
-        PictureNotFoundError: if there is no such file.
+        ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be fetched or read, is too large, or has more than 8 bits per channel.
         InvalidArgumentError: if it is no image of 8 bits in memory.
     """
-    content = picture.content
+    content = image.content
     try:
         if isinstance(content, str | os.PathLike):
-            content = read_picture(content, max_pixels)
+            content = read_input_file(content, max_pixels)
         elif isinstance(content, Image.Image):
             content = read_image(content)
         elif hasattr(content, "to_ndarray"):
             content = content.to_ndarray(format="rgb24")
         pixels = as_rgb_tensor(content)
     except InvalidArgumentError as error:
-        if picture.name is None or picture.name in str(error):
+        if image.name is None or image.name in str(error):
             raise
-        raise InvalidArgumentError(f"{picture.name}: {error}") from error
+        raise InvalidArgumentError(f"{image.name}: {error}") from error
     return pixels if pixels.dtype == torch.uint8 else pixels.float()
 
 
-def read_picture(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def read_input_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Returns an image file, or that of a URL, decoded and upright, uint8 (H, W, 3).
 
     Raises:
-        PictureNotFoundError: if there is no such file.
+        ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be fetched or read as an image, or has more than `max_pixels`.
     """
     name = os.fspath(path)
@@ -137,12 +135,10 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> 
             return read_image(path, max_pixels=max_pixels)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                fetched = fetch(name, progress=False, folder=Path(folder), argument="the picture")
+                fetched = fetch(name, progress=False, folder=Path(folder), argument="the image")
             except WriteError as error:
                 raise CorruptFileError(f"{path} cannot be fetched: {error}") from error
             return read_image(fetched, max_pixels=max_pixels, name=name)
-    except ImageNotFoundError as error:
-        raise PictureNotFoundError(str(error)) from error
     except ImageTooLargeError as error:
         if is_url(path) or not read_header(path).is_plain:
             raise
