@@ -19,7 +19,7 @@ from seg_core.transforms.preprocessing import Preprocessing
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.layout import Layout, Part
-from seg_datasets.reading.pairs import Reading
+from seg_datasets.reading.samples import Reading
 from tests.image_files import CASES, LOSSY, PIXELS, TURNED
 
 MANY = DatasetMetadata("many", tuple(f"class {number}" for number in range(300)), ignore_index=65535)

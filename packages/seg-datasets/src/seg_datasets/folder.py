@@ -10,19 +10,18 @@ from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
-from seg_datasets.reading.layout import check_missing, pair_by_key
+from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
     Pair,
-    Reading,
-    check_root,
-    check_split,
     describe_folder,
     files_by_stem,
     first_few,
+    pair_by_key,
 )
+from seg_datasets.reading.samples import Reading
 
 __all__ = ["FolderDataset"]
 

@@ -37,10 +37,10 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import resolve_metadata
+from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
 from seg_datasets.reading.layout import Layout, Part
-from seg_datasets.reading.pairs import check_choice
 
 __all__ = ["Potsdam", "Vaihingen"]
 

@@ -22,9 +22,9 @@ from typing import Any
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_datasets.reading.archives import Archive
+from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, Part
-from seg_datasets.reading.pairs import check_choice
 
 __all__ = ["LoveDA"]
 

@@ -30,9 +30,10 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, Part
-from seg_datasets.reading.pairs import check_choice, first_few
+from seg_datasets.reading.pairs import first_few
 
 __all__ = ["CONFIGS", "NOT_EVALUATED", "MapillaryVistas"]
 

@@ -32,10 +32,12 @@ import numpy.typing as npt
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
+from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, Part
 from seg_datasets.reading.mat_files import read_mat
-from seg_datasets.reading.pairs import Pair, Reading, check_choice, read_mask
+from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.samples import Reading, read_mask
 
 __all__ = ["RAW_LABELS", "PascalContext"]
 

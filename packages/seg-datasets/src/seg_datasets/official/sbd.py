@@ -31,7 +31,7 @@ from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, Part
 from seg_datasets.reading.mat_files import read_mat
-from seg_datasets.reading.pairs import Reading
+from seg_datasets.reading.samples import Reading
 
 __all__ = ["SBD", "read_sbd_mask"]
 

@@ -32,9 +32,11 @@ from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.official.sbd import SBD, read_sbd_mask
 from seg_datasets.reading.archives import Archive
+from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, Part, read_listing
-from seg_datasets.reading.pairs import Pair, Reading, check_root, read_mask
+from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.samples import Reading, read_mask
 
 __all__ = ["VOC"]
 

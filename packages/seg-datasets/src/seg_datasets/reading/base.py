@@ -13,9 +13,10 @@ from seg_core.labels.conversion import label_map_between
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.reading.archives import fetch_archives
+from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import MaskReader, Reading, check_root
+from seg_datasets.reading.samples import MaskReader, Reading
 
 __all__ = ["Edition", "OfficialDataset"]
 

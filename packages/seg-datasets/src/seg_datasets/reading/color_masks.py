@@ -12,7 +12,7 @@ from PIL import Image
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import ids_of
-from seg_datasets.reading.pairs import Reading, load_mask
+from seg_datasets.reading.samples import Reading, load_mask
 
 __all__ = ["UNKNOWN", "ColorReader"]
 

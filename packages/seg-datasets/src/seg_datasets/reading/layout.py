@@ -9,12 +9,10 @@ from pathlib import Path
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, nearest
 from seg_datasets.reading.archives import Archive
-from seg_datasets.reading.pairs import Pair, check_root, first_few
+from seg_datasets.reading.arguments import check_missing, check_root
+from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
 
-__all__ = ["MISSING", "Layout", "Part", "check_missing", "pair_by_key", "read_listing"]
-
-MISSING = ("error", "skip")
-"""What may become of a file without its partner."""
+__all__ = ["Layout", "Part", "read_listing"]
 
 
 @dataclass(frozen=True)
@@ -181,55 +179,6 @@ class Layout:
             + f" for {expected}; {holds}. Remedy: {self.source}, and give the unpacked folder as root.{download} "
             f"`seg datasets show {self.dataset}` prints the whole tree"
         )
-
-
-def check_missing(missing: str) -> str:
-    """Returns `missing` if it is allowed.
-
-    Raises:
-        InvalidArgumentError: if it is not.
-    """
-    if missing not in MISSING:
-        raise InvalidArgumentError(
-            f"missing must be 'error' or 'skip' (leave files without a partner out, with a warning), got {missing!r}"
-        )
-    return missing
-
-
-def pair_by_key(
-    images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str, missing: str, advice: str
-) -> list[Pair]:
-    """Returns images with the masks of the same key, sorted by key.
-
-    Args:
-        images: key -> image.
-        masks: key -> mask; None where there are no masks at all (a test split).
-        where: what is being paired, for messages.
-        missing: `"error"` or `"skip"`.
-        advice: what to do about missing partners, for the message.
-
-    Raises:
-        DatasetNotFoundError: if an image has no mask or a mask no image, unless they are to be skipped; the message
-            names the first few.
-    """
-    if masks is None:
-        return [Pair(images[key], None) for key in sorted(images)]
-    lonely_images = sorted(images.keys() - masks.keys())
-    lonely_masks = sorted(masks.keys() - images.keys())
-    if lonely_images or lonely_masks:
-        parts = [
-            f"{noun} without {partner}: {len(lonely)} ({first_few(files[key].name for key in lonely)})"
-            for lonely, noun, partner, files in (
-                (lonely_images, "images", "a mask", images),
-                (lonely_masks, "masks", "an image", masks),
-            )
-            if lonely
-        ]
-        text = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
-        if missing == "error":
-            raise DatasetNotFoundError(f"{text}. They belong together by name: add or remove the files named, {advice}")
-        warnings.warn(f"{text}; these are left out", stacklevel=5)
-    return [Pair(images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
 
 
 def read_listing(path: Path) -> set[str]:

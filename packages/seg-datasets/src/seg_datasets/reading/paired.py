@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
-from seg_datasets.reading.pairs import MaskReader, Pair, Reading, read_pair
+from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.samples import MaskReader, Reading, read_pair
 
 __all__ = ["PairedDataset"]
 
@@ -24,8 +25,8 @@ class PairedDataset(Dataset[Any]):
         remedy: what to do about a mask with other ids, for the message.
         transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
             RGB, and mask (H, W), uint8 where the ids fit, else int32, or None where there is no mask.
-        mask_reader: returns the raw ids of a mask file; `seg_datasets.reading.pairs.read_mask` if None. Workers need a
-            copy, so it must be picklable.
+        mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
+            need a copy, so it must be picklable.
         reading: how files are read: orientation and largest size; None takes the defaults.
 
     Attributes:

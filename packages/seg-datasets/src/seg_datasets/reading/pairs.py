@@ -1,81 +1,19 @@
-"""Files of datasets: pairing images with masks, and reading them, with errors that name the file and the remedy."""
+"""Pairing image and mask files by name."""
 
-import contextlib
-import os
+import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torchvision import tv_tensors
+from seg_core.errors import DatasetNotFoundError
 
-from seg_core.errors import (
-    CorruptFileError,
-    DatasetNotFoundError,
-    ImageNotFoundError,
-    InvalidArgumentError,
-    LabelOutOfRangeError,
-    id_ranges,
-    list_ids,
-    nearest,
-)
-from seg_core.files import images
-from seg_core.files.images import MAX_PIXELS, Once, StoredMask
-from seg_core.labels.label_map import LabelMap
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "MASK_SUFFIXES",
-    "MaskReader",
-    "Pair",
-    "Reading",
-    "check_choice",
-    "check_root",
-    "check_split",
-    "describe_folder",
-    "files_by_stem",
-    "first_few",
-    "load_mask",
-    "read_image",
-    "read_mask",
-    "read_pair",
-]
+__all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep ids as they are: no JPEG, no WebP
 
 _MOST_NAMED = 5
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the files of a dataset are read.
-
-    Attributes:
-        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says; `"stored"` takes the pixels as they lie
-            in the file.
-        max_pixels: largest width times height of an image or a mask.
-        once: what was warned about before; each process that loads data has a copy of its own.
-
-    Raises:
-        InvalidArgumentError: if one of them is not allowed.
-    """
-
-    orientation: str = "stored"
-    max_pixels: int = MAX_PIXELS
-    once: Once = field(default_factory=Once, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        images.check_orientation(self.orientation)
-        images.check_max_pixels(self.max_pixels)
-
-
-MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
-"""Returns the raw ids (H, W) that a mask file holds."""
 
 
 @dataclass(frozen=True)
@@ -90,57 +28,40 @@ class Pair:
         return (str(self.image),) if self.mask is None else (str(self.image), str(self.mask))
 
 
-def check_root(root: str | os.PathLike[str], dataset: str) -> Path:
-    """Returns `root` as a path, `~` expanded.
-
-    Raises:
-        InvalidArgumentError: if it is not a path.
-        DatasetNotFoundError: if there is no such folder.
-    """
-    if not isinstance(root, str | os.PathLike):
-        raise InvalidArgumentError(
-            f"{dataset}: root must be the path of a folder, got {root!r}; `seg datasets show {dataset}` prints what is "
-            "expected there"
-        )
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise DatasetNotFoundError(
-            f"{dataset}: root {path} {what} (current folder: {Path.cwd()}); `seg datasets show {dataset}` prints what "
-            "is expected there"
-        )
-    return path
-
-
-def check_choice(name: str, value: object, allowed: Sequence[str], note: str = "") -> None:
-    """Checks that an argument has one of a few values.
+def pair_by_key(
+    images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str, missing: str, advice: str
+) -> list[Pair]:
+    """Returns images with the masks of the same key, sorted by key.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        allowed: the values.
-        note: a sentence for the end of the message.
+        images: key -> image.
+        masks: key -> mask; None where there are no masks at all (a test split).
+        where: what is being paired, for messages.
+        missing: `"error"` or `"skip"`.
+        advice: what to do about missing partners, for the message.
 
     Raises:
-        InvalidArgumentError: if it is none of them.
+        DatasetNotFoundError: if an image has no mask or a mask no image, unless they are to be skipped; the message
+            names the first few.
     """
-    if isinstance(value, str) and value in allowed:
-        return
-    hint = nearest(value, allowed) if isinstance(value, str) else ""
-    shown = " or ".join(map(repr, allowed))
-    raise InvalidArgumentError(f"{name} must be {shown}, got {value!r}.{hint}{note and ' '}{note}")
-
-
-def check_split(split: str, allowed: Sequence[str], dataset: str) -> str:
-    """Returns `split` if it is one of `allowed`.
-
-    Raises:
-        InvalidArgumentError: if it is not.
-    """
-    if split not in allowed:
-        hint = nearest(split, allowed) if isinstance(split, str) else ""
-        raise InvalidArgumentError(f"{dataset} has no split {split!r}.{hint} Allowed: {', '.join(allowed)}")
-    return split
+    if masks is None:
+        return [Pair(images[key], None) for key in sorted(images)]
+    lonely_images = sorted(images.keys() - masks.keys())
+    lonely_masks = sorted(masks.keys() - images.keys())
+    if lonely_images or lonely_masks:
+        parts = [
+            f"{noun} without {partner}: {len(lonely)} ({first_few(files[key].name for key in lonely)})"
+            for lonely, noun, partner, files in (
+                (lonely_images, "images", "a mask", images),
+                (lonely_masks, "masks", "an image", masks),
+            )
+            if lonely
+        ]
+        text = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
+        if missing == "error":
+            raise DatasetNotFoundError(f"{text}. They belong together by name: add or remove the files named, {advice}")
+        warnings.warn(f"{text}; these are left out", stacklevel=5)
+    return [Pair(images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
 
 
 def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
@@ -185,127 +106,7 @@ def first_few(names: Iterable[str]) -> str:
     return ", ".join(listed[:_MOST_NAMED]) + more
 
 
-def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
-    """Returns an image as uint8 (3, H, W), RGB; see `seg_core.files.images.read_image`.
-
-    Raises:
-        CorruptFileError: if the file is not a readable 8-bit image, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
-    """
-    return _load_image(path, reading or Reading())[0]
-
-
-def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Returns the ids (H, W) that a mask file holds, as stored; see `seg_core.files.images.read_mask`.
-
-    Raises:
-        CorruptFileError: if the file is not a readable mask, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
-    """
-    reading = reading or Reading()
-    with _gone(path, "mask"):
-        return images.read_mask(path, max_pixels=reading.max_pixels, once=reading.once)
-
-
-def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
-    """Returns a mask decoded, for readers of colors; see `seg_core.files.images.load_mask`.
-
-    Raises:
-        CorruptFileError: if the file cannot be read, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
-    """
-    with _gone(path, "mask"):
-        return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
-
-
-def read_pair(
-    pair: Pair,
-    label_map: LabelMap,
-    remedy: str,
-    mask_reader: MaskReader | None = None,
-    reading: Reading | None = None,
-) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
-    """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
-
-    An image that was turned by its orientation tag, beside a mask, is told by a warning, once per file: a mask has no
-    such tag, and may have been drawn on the image as it is stored.
-
-    Args:
-        pair: the two files.
-        label_map: raw ids of the mask -> train ids.
-        remedy: what a user should do about an id that `label_map` does not list, for the message.
-        mask_reader: returns the raw ids of a mask file; `read_mask` if None.
-        reading: how files are read; None takes the defaults.
-
-    Raises:
-        CorruptFileError: if a file cannot be read or the two differ in size.
-        LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
-        DatasetNotFoundError: if a file is gone.
-    """
-    reading = reading or Reading()
-    image, tag = _load_image(pair.image, reading)
-    if pair.mask is None:
-        return image, None
-    raw = (mask_reader or read_mask)(pair.mask, reading)
-    if raw.shape != image.shape[-2:]:
-        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:], reading.orientation))
-    if tag != 1 and reading.orientation == "apply":
-        reading.once.warn(
-            f"orientation of {pair.image}",
-            f"image {pair.image} was turned by its orientation tag {tag}; its mask {pair.mask.name} has none. If the "
-            "mask was drawn on the image as it is stored, set orientation='stored'; else save the image upright, "
-            "without the tag",
-        )
-    try:
-        ids = label_map(raw)
-    except LabelOutOfRangeError:
-        raise LabelOutOfRangeError(_range_message(pair.mask, raw, label_map, remedy)) from None
-    if ids.dtype != np.uint8:
-        ids = ids.astype(np.int32)  # torch's uint16 lacks most operations
-    return image, tv_tensors.Mask(torch.from_numpy(ids))
-
-
-def _load_image(path: Path, reading: Reading) -> tuple[tv_tensors.Image, int]:
-    with _gone(path, "image"):
-        pixels, tag = images.load_image(path, max_pixels=reading.max_pixels, orientation=reading.orientation)
-    # (H, W, 3) seen as (3, H, W): no copy, and the layout that resizing is fastest on
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tag
-
-
-@contextlib.contextmanager
-def _gone(path: Path, noun: str) -> Iterator[None]:
-    try:
-        yield
-    except ImageNotFoundError:
-        raise DatasetNotFoundError(f"{noun} {path} is gone since the folder was listed; was it moved?") from None
-
-
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
-    ids, counts = np.unique(raw, return_counts=True)
-    listed = np.isin(ids, list(label_map.mapping))
-    wrong = list_ids(ids[~listed], counts[~listed])
-    allowed = id_ranges(label_map.mapping)
-    return f"mask {path} holds ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
-
-
-def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
-    (mask_height, mask_width), (height, width) = mask_size, image_size
-    message = (
-        f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its image {pair.image.name} "
-        f"{width}x{height}"
-    )
-    tag = images.read_header(pair.image).orientation
-    if tag == 1:
-        return message + "; both must have the same size: was one of them resized or exchanged?"
-    done = "was applied" if orientation == "apply" else "was not applied"
-    other = "stored" if orientation == "apply" else "apply"
-    message += f"; the image has orientation tag {tag}, which {done} (orientation={orientation!r})"
-    if tag >= 5 and (mask_height, mask_width) == (width, height):
-        return message + f": set orientation={other!r}, or save the image upright, without the tag"
-    return message + "; neither way gives them the same size: was one of them resized or exchanged?"

@@ -24,7 +24,7 @@ from torchvision import tv_tensors
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import resolve_metadata
-from seg_datasets.reading.pairs import check_split
+from seg_datasets.reading.arguments import check_split
 from seg_datasets.shapes.scenes import draw_scene
 
 __all__ = ["Shapes"]

@@ -1,0 +1,174 @@
+"""Reading the image and the mask of a pair, with errors that name the file and the remedy."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torchvision import tv_tensors
+
+from seg_core.errors import (
+    CorruptFileError,
+    DatasetNotFoundError,
+    ImageNotFoundError,
+    LabelOutOfRangeError,
+    id_ranges,
+    list_ids,
+)
+from seg_core.files import images
+from seg_core.files.images import MAX_PIXELS, Once, StoredMask
+from seg_core.labels.label_map import LabelMap
+from seg_datasets.reading.pairs import Pair
+
+__all__ = ["MaskReader", "Reading", "load_mask", "read_image", "read_mask", "read_pair"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a dataset are read.
+
+    Attributes:
+        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says; `"stored"` takes the pixels as they lie
+            in the file.
+        max_pixels: largest width times height of an image or a mask.
+        once: what was warned about before; each process that loads data has a copy of its own.
+
+    Raises:
+        InvalidArgumentError: if one of them is not allowed.
+    """
+
+    orientation: str = "stored"
+    max_pixels: int = MAX_PIXELS
+    once: Once = field(default_factory=Once, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        images.check_orientation(self.orientation)
+        images.check_max_pixels(self.max_pixels)
+
+
+MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
+"""Returns the raw ids (H, W) that a mask file holds."""
+
+
+def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
+    """Returns an image as uint8 (3, H, W), RGB; see `seg_core.files.images.read_image`.
+
+    Raises:
+        CorruptFileError: if the file is not a readable 8-bit image, or has more pixels than allowed.
+        DatasetNotFoundError: if the file is gone.
+    """
+    return _load_image(path, reading or Reading())[0]
+
+
+def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Returns the ids (H, W) that a mask file holds, as stored; see `seg_core.files.images.read_mask`.
+
+    Raises:
+        CorruptFileError: if the file is not a readable mask, or has more pixels than allowed.
+        DatasetNotFoundError: if the file is gone.
+    """
+    reading = reading or Reading()
+    with _gone(path, "mask"):
+        return images.read_mask(path, max_pixels=reading.max_pixels, once=reading.once)
+
+
+def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
+    """Returns a mask decoded, for readers of colors; see `seg_core.files.images.load_mask`.
+
+    Raises:
+        CorruptFileError: if the file cannot be read, or has more pixels than allowed.
+        DatasetNotFoundError: if the file is gone.
+    """
+    with _gone(path, "mask"):
+        return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
+
+
+def read_pair(
+    pair: Pair,
+    label_map: LabelMap,
+    remedy: str,
+    mask_reader: MaskReader | None = None,
+    reading: Reading | None = None,
+) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
+    """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
+
+    An image that was turned by its orientation tag, beside a mask, is told by a warning, once per file: a mask has no
+    such tag, and may have been drawn on the image as it is stored.
+
+    Args:
+        pair: the two files.
+        label_map: raw ids of the mask -> train ids.
+        remedy: what a user should do about an id that `label_map` does not list, for the message.
+        mask_reader: returns the raw ids of a mask file; `read_mask` if None.
+        reading: how files are read; None takes the defaults.
+
+    Raises:
+        CorruptFileError: if a file cannot be read or the two differ in size.
+        LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
+        DatasetNotFoundError: if a file is gone.
+    """
+    reading = reading or Reading()
+    image, tag = _load_image(pair.image, reading)
+    if pair.mask is None:
+        return image, None
+    raw = (mask_reader or read_mask)(pair.mask, reading)
+    if raw.shape != image.shape[-2:]:
+        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:], reading.orientation))
+    if tag != 1 and reading.orientation == "apply":
+        reading.once.warn(
+            f"orientation of {pair.image}",
+            f"image {pair.image} was turned by its orientation tag {tag}; its mask {pair.mask.name} has none. If the "
+            "mask was drawn on the image as it is stored, set orientation='stored'; else save the image upright, "
+            "without the tag",
+        )
+    try:
+        ids = label_map(raw)
+    except LabelOutOfRangeError:
+        raise LabelOutOfRangeError(_range_message(pair.mask, raw, label_map, remedy)) from None
+    if ids.dtype != np.uint8:
+        ids = ids.astype(np.int32)  # torch's uint16 lacks most operations
+    return image, tv_tensors.Mask(torch.from_numpy(ids))
+
+
+def _load_image(path: Path, reading: Reading) -> tuple[tv_tensors.Image, int]:
+    with _gone(path, "image"):
+        pixels, tag = images.load_image(path, max_pixels=reading.max_pixels, orientation=reading.orientation)
+    # (H, W, 3) seen as (3, H, W): no copy, and the layout that resizing is fastest on
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tag
+
+
+@contextlib.contextmanager
+def _gone(path: Path, noun: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageNotFoundError:
+        raise DatasetNotFoundError(f"{noun} {path} is gone since the folder was listed; was it moved?") from None
+
+
+def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
+    ids, counts = np.unique(raw, return_counts=True)
+    listed = np.isin(ids, list(label_map.mapping))
+    wrong = list_ids(ids[~listed], counts[~listed])
+    allowed = id_ranges(label_map.mapping)
+    return f"mask {path} holds ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
+
+
+def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
+    (mask_height, mask_width), (height, width) = mask_size, image_size
+    message = (
+        f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its image {pair.image.name} "
+        f"{width}x{height}"
+    )
+    tag = images.read_header(pair.image).orientation
+    if tag == 1:
+        return message + "; both must have the same size: was one of them resized or exchanged?"
+    done = "was applied" if orientation == "apply" else "was not applied"
+    other = "stored" if orientation == "apply" else "apply"
+    message += f"; the image has orientation tag {tag}, which {done} (orientation={orientation!r})"
+    if tag >= 5 and (mask_height, mask_width) == (width, height):
+        return message + f": set orientation={other!r}, or save the image upright, without the tag"
+    return message + "; neither way gives them the same size: was one of them resized or exchanged?"
