@@ -18,7 +18,7 @@ from seg_core.errors import UserError
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import ColorReader
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 from seg_datasets.reading.samples import Reading
 from tests.image_files import CASES, LOSSY, PIXELS, TURNED
 
@@ -27,7 +27,7 @@ BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 FOLDER_MASKS = (".png", ".bmp", ".tif")
 FOLDER_IMAGES = (*FOLDER_MASKS, ".jpg", ".webp")
 
-pytestmark = pytest.mark.filterwarnings("ignore:mask .* is an RGB image", "ignore:image .* was turned by its orient")
+pytestmark = pytest.mark.filterwarnings("ignore:mask .* is an RGB image", "ignore:image .* because of its orientation")
 
 
 class Official(OfficialDataset):
@@ -38,7 +38,7 @@ class Official(OfficialDataset):
             dataset="Official",
             source="",
             tree="",
-            parts={"train": Part(images=("images/*.*",), masks=("masks/*.*",))},
+            splits={"train": SplitFiles(images=("images/*.*",), masks=("masks/*.*",))},
             examples={},
         ),
         classes=MANY,
@@ -132,7 +132,7 @@ def test_mask_of_a_reader_of_colors_has_the_ids_or_is_refused(case, tmp_path):
     path = case.save(tmp_path)
     is_rgb = not isinstance(case.image, str) and case.name.startswith("rgb") and case.mask is not LOSSY
     if is_rgb:
-        refuses(lambda: read(path, Reading()), "colors that stand for no class")
+        refuses(lambda: read(path, Reading()), "colors that are no class")
     elif isinstance(case.mask, str):
         refuses(lambda: read(path, Reading()), case.mask)
     else:

@@ -7,7 +7,7 @@ from seg_core.registry import DATASETS
 from seg_datasets import MapillaryVistas, catalog, fake
 
 
-def test_datasets_alone_lists_every_name_with_classes_and_splits(capsys):
+def test_datasets_without_action_lists_names_classes_and_splits(capsys):
     assert main(["datasets"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, entry in catalog.DATASETS.items():
@@ -21,7 +21,7 @@ def test_datasets_alone_lists_every_name_with_classes_and_splits(capsys):
 def test_show_camvid_prints_classes_layout_license_and_citation(capsys):
     assert main(["datasets", "show", "CamVid"]) == 0
     out = capsys.readouterr().out
-    for text in (
+    for expected in (
         "train, val, test",
         "10  Bicyclist",
         "rgb 0,128,192",
@@ -30,55 +30,55 @@ def test_show_camvid_prints_classes_layout_license_and_citation(capsys):
         "Brostow",
         "255 is",
     ):
-        assert text in out
+        assert expected in out
 
 
 def test_show_folder_dataset_prints_both_layouts(capsys):
     assert main(["datasets", "show", "FolderDataset"]) == 0
     out = capsys.readouterr().out
     assert "train/images/a.jpg" in out
-    assert "the argument metadata" in out
+    assert "yours, given as metadata" in out
 
 
 def test_show_shapes_says_that_there_are_no_files(capsys):
     assert main(["datasets", "show", "Shapes"]) == 0
-    assert "drawn when asked for" in capsys.readouterr().out
+    assert "drawn on access" in capsys.readouterr().out
 
 
-def test_show_unified_says_whose_classes_it_has(capsys):
+def test_show_unified_says_which_classes_it_has(capsys):
     assert main(["datasets", "show", "Unified"]) == 0
-    assert "the argument label_set" in capsys.readouterr().out
+    assert "given as label_set" in capsys.readouterr().out
 
 
-def test_fake_writes_a_data_set_that_reads_and_fills_no_folder_twice(capsys, tmp_path):
+def test_fake_writes_a_dataset_once_that_can_be_read(capsys, tmp_path):
     folder = tmp_path / "vistas"
     arguments = ["datasets", "fake", "MapillaryVistas", str(folder), "--edition", "v1.2", "--size", "20", "30"]
     assert main(arguments) == 0
-    assert f"wrote an invented MapillaryVistas to {folder}" in capsys.readouterr().out
+    assert f"wrote a fake MapillaryVistas to {folder}" in capsys.readouterr().out
     image, mask = MapillaryVistas(folder, version="v1.2")[0]
     assert (image.shape, mask.shape) == ((3, 20, 30), (20, 30))
     assert main(arguments) == 1
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_fake_of_a_data_set_without_layout_is_an_error(capsys, tmp_path):
+def test_fake_of_a_dataset_without_layout_is_an_error(capsys, tmp_path):
     assert main(["datasets", "fake", "Shapes", str(tmp_path / "a")]) == 1
     assert "no official layout" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
 
-def test_download_of_what_is_there_tells_how_many_images(capsys, tmp_path):
+def test_download_of_complete_dataset_prints_the_number_of_images(capsys, tmp_path):
     fake("ADE20K", tmp_path / "ade")
     assert main(["datasets", "download", "ADE20K", str(tmp_path / "ade"), "--split", "validation"]) == 0
     assert "ADE20K val: 2 images" in capsys.readouterr().out
 
 
-def test_download_of_what_is_not_public_says_how_to_get_it(capsys, tmp_path):
+def test_download_without_public_archives_says_how_to_get_them(capsys, tmp_path):
     assert main(["datasets", "download", "Cityscapes", str(tmp_path)]) == 1
     assert "cityscapes-dataset.com" in capsys.readouterr().err
 
 
-def test_show_data_set_registered_by_hand_prints_its_docstring(capsys):
+def test_show_dataset_registered_by_hand_prints_its_docstring(capsys):
     class Mine:
         """Images of my garden."""
 
@@ -89,7 +89,7 @@ def test_show_data_set_registered_by_hand_prints_its_docstring(capsys):
     assert "GardenOfTheTest" in capsys.readouterr().out
 
 
-def test_show_unknown_name_exits_2_with_the_nearest(capsys):
+def test_show_unknown_name_exits_2_with_a_suggestion(capsys):
     assert main(["datasets", "show", "CamVidd"]) == 2
     assert "seg: error: unknown dataset 'CamVidd'. Did you mean 'CamVid'?" in capsys.readouterr().err
 

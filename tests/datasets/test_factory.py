@@ -1,4 +1,4 @@
-"""Names of datasets, and the torch-free part of the package."""
+"""Datasets by name, and imports without torch."""
 
 import subprocess
 import sys
@@ -12,14 +12,14 @@ from seg_core.registry import DATASETS
 from seg_datasets import catalog, get_dataset, list_datasets
 
 
-def test_list_datasets_holds_the_catalog_sorted():
+def test_list_datasets_has_the_catalog_sorted():
     names = list_datasets()
     assert set(catalog.DATASETS) <= set(names)
     assert names == sorted(names)
 
 
 @pytest.mark.parametrize("name", sorted(catalog.DATASETS))
-def test_catalog_entry_names_an_existing_class_of_that_name(name):
+def test_catalog_entry_points_to_the_class_of_that_name(name):
     entry = catalog.DATASETS[name]
     assert DATASETS.get(name).__name__ == name
     assert getattr(seg_datasets, name) is DATASETS.get(name)
@@ -42,12 +42,12 @@ def test_get_dataset_folder_passes_options_on(tmp_path):
     assert len(dataset) == 2
 
 
-def test_get_dataset_unknown_name_error_suggests_the_nearest():
+def test_get_dataset_unknown_name_error_suggests_a_similar_one():
     with pytest.raises(UnknownNameError, match=r"unknown dataset 'Camvid'. Did you mean 'CamVid'"):
         get_dataset("Camvid", "somewhere")
 
 
-def test_get_dataset_without_root_error_says_that_it_is_needed():
+def test_get_dataset_without_root_error_asks_for_it():
     with pytest.raises(
         InvalidArgumentError, match=r"'CamVid' reads files: root must be its folder, got None; `seg datasets"
     ):
@@ -66,7 +66,7 @@ def test_get_dataset_missing_option_error_names_it(tmp_path):
         get_dataset("FolderDataset", tmp_path)
 
 
-def test_import_package_and_list_names_brings_no_torch():
+def test_import_and_list_names_without_torch():
     code = (
         "import sys, seg_datasets, seg_datasets.catalog, seg_datasets.commands\n"
         "from seg_core.command import main\n"

@@ -1,4 +1,4 @@
-"""FolderDataset on tiny invented folders."""
+"""FolderDataset on tiny folders."""
 
 import pickle
 import re
@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch.utils.data import DataLoader
 
 from seg_core import (
     IGNORE,
@@ -22,8 +21,9 @@ from seg_core import (
     UnknownNameError,
 )
 from seg_datasets import FolderDataset
-from seg_datasets.folder import _part
+from seg_datasets.folder import _train_or_val
 from seg_datasets.reading.pairs import Pair
+from tests.datasets.trees import samples_from_workers
 
 LABELS = {"labels": ["ground", "leaf", "stone"]}
 HEIGHT, WIDTH = 4, 6
@@ -56,7 +56,7 @@ def test_flat_folders_train_and_val_are_disjoint_complete_and_sorted(flat):
     assert train == sorted(train)
 
 
-def test_flat_folders_same_seed_gives_same_split_other_seeds_others(flat):
+def test_flat_folders_split_depends_on_the_seed(flat):
     def val(seed):
         return tuple(stems_of(FolderDataset(flat, LABELS, split="val", seed=seed)))
 
@@ -69,7 +69,7 @@ def test_flat_folders_known_names_give_the_known_split(flat):
     assert stems_of(FolderDataset(flat, LABELS, split="val", val_fraction=0.3)) == KNOWN_VAL
 
 
-def test_flat_folders_file_added_moves_few_others(flat):
+def test_flat_folders_added_file_moves_few_others(flat):
     before = set(stems_of(FolderDataset(flat, LABELS, split="val")))
     write(flat, [*(f"p{number:02}" for number in range(10)), "new"])
     after = set(stems_of(FolderDataset(flat, LABELS, split="val")))
@@ -82,9 +82,9 @@ def test_flat_folders_file_added_moves_few_others(flat):
     st.floats(0.001, 0.999),
     st.integers(0, 10**6),
 )
-def test_part_any_names_both_sides_hold_a_file_and_nothing_is_lost(stems, fraction, seed):
+def test_flat_folders_any_names_train_and_val_are_not_empty_and_complete(stems, fraction, seed):
     pairs = [Pair(Path(f"{stem}.png"), None) for stem in sorted(stems)]
-    train, val = (_part(pairs, Path("root"), split, fraction, seed) for split in ("train", "val"))
+    train, val = (_train_or_val(pairs, Path("root"), split, fraction, seed) for split in ("train", "val"))
     assert train
     assert val
     assert sorted(train + val, key=lambda pair: pair.image) == sorted(pairs, key=lambda pair: pair.image)
@@ -100,7 +100,7 @@ def test_split_folders_each_split_reads_its_own(tmp_path):
     assert val.file_names(0) == (str(tmp_path / "val/images/c.webp"), str(tmp_path / "val/masks/c.png"))
 
 
-def test_split_folders_missing_split_is_not_cut_from_the_flat_ones(flat):
+def test_split_folders_missing_split_is_not_taken_from_the_flat_ones(flat):
     write(flat / "train", ["a", "b"])
     with pytest.raises(DatasetNotFoundError, match=r"val/images: no such folder"):
         FolderDataset(flat, LABELS, split="val")
@@ -121,11 +121,11 @@ def test_flat_folders_test_split_error_says_how_to_make_one(flat):
 
 
 def test_flat_folders_one_image_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="holds one image, which cannot be divided"):
+    with pytest.raises(DatasetNotFoundError, match="holds one image, which cannot be split"):
         FolderDataset(write(tmp_path, ["only"]), LABELS)
 
 
-def test_folders_missing_error_says_where_and_what(tmp_path):
+def test_folders_missing_error_says_what_is_expected(tmp_path):
     with pytest.raises(DatasetNotFoundError) as caught:
         FolderDataset(tmp_path, LABELS)
     message = str(caught.value)
@@ -145,7 +145,7 @@ def test_masks_as_jpeg_error_says_that_lossy_formats_destroy_ids(flat):
         FolderDataset(flat, LABELS)
 
 
-def test_many_lonely_files_error_names_the_first_five(flat):
+def test_many_files_without_partner_error_names_the_first_five(flat):
     for number in range(7):
         (flat / "masks" / f"p{number:02}.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=r"without a mask: 7 \(p00.png, p01.png, .*p04.png and 2 more\)"):
@@ -153,54 +153,54 @@ def test_many_lonely_files_error_names_the_first_five(flat):
 
 
 def test_hidden_files_are_left_out(flat):
-    (flat / "images" / "._p00.png").write_bytes(b"made by a Mac")
+    (flat / "images" / "._p00.png").write_bytes(b"made by macOS")
     (flat / "images" / "Thumbs.db").write_bytes(b"made by Windows")
     assert len(FolderDataset(flat, LABELS)) == 8
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan"), "half"])
 def test_val_fraction_out_of_range_error_names_it(flat, fraction):
-    with pytest.raises(InvalidArgumentError, match=r"val_fraction must lie between 0 and 1, got"):
+    with pytest.raises(InvalidArgumentError, match=r"val_fraction must be between 0 and 1, got"):
         FolderDataset(flat, LABELS, val_fraction=fraction)
 
 
-def test_orientation_or_max_pixels_of_no_meaning_error_says_what_is_allowed(flat):
+def test_orientation_or_max_pixels_not_allowed_error_says_what_is(flat):
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got None"):
         FolderDataset(flat, LABELS, orientation=None)
     with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got '9'"):
         FolderDataset(flat, LABELS, max_pixels="9")
 
 
-def test_turned_images_are_told_once_per_file_and_stored_ones_are_not(flat):
+def test_rotated_images_warn_once_per_file_and_stored_ones_do_not(flat):
     exif = Image.Exif()
     exif[0x0112] = 3
     for path in (flat / "images").iterdir():
         Image.new("RGB", (WIDTH, HEIGHT)).save(path, exif=exif)
     dataset = FolderDataset(flat, LABELS)
     assert FolderDataset(flat, LABELS, orientation="stored")[0][0].shape == (3, HEIGHT, WIDTH)
-    with pytest.warns(UserWarning, match="was turned by its orientation tag 3; .* set orientation='stored'") as told:
+    with pytest.warns(UserWarning, match="because of its orientation tag 3; .* set orientation='stored'") as caught:
         for _ in range(2):
             for index in range(len(dataset)):
                 dataset[index]
-    assert len(told) == len(dataset)
+    assert len(caught) == len(dataset)
 
 
-def test_seed_not_a_number_error_names_it(flat):
+def test_seed_not_an_integer_error_names_it(flat):
     with pytest.raises(InvalidArgumentError, match="seed must be an integer, got 'x'"):
         FolderDataset(flat, LABELS, seed="x")
 
 
-def test_split_unknown_error_lists_the_allowed(flat):
+def test_split_unknown_error_suggests_a_similar_one(flat):
     with pytest.raises(InvalidArgumentError, match=r"FolderDataset has no split 'trian'. Did you mean 'train'"):
         FolderDataset(flat, LABELS, split="trian")
 
 
-def test_metadata_unknown_name_error_comes_through(flat):
+def test_metadata_unknown_name_error_suggests_a_similar_one(flat):
     with pytest.raises(UnknownNameError, match="CamVid"):
         FolderDataset(flat, "CamVit")
 
 
-def test_item_ignored_value_of_the_metadata_is_kept(tmp_path):
+def test_item_ignore_value_of_the_metadata_is_kept(tmp_path):
     ids = np.array([[0, 1, 2, 7]], np.uint8).repeat(HEIGHT, 0).repeat(2, 1)[:, :WIDTH]
     ids[0, 0] = 7
     write(tmp_path, ["a", "b"], ids=ids)
@@ -244,21 +244,19 @@ def test_item_id_out_of_range_error_names_file_ids_counts_and_remedy(tmp_path):
 
 def test_loader_two_workers_id_out_of_range_reaches_the_user(tmp_path):
     dataset = FolderDataset(write(tmp_path, ["a", "b", "c"], ids=np.full((HEIGHT, WIDTH), 9, np.uint8)), LABELS)
-    batches = iter(DataLoader(dataset, num_workers=2))
-    with pytest.raises(LabelOutOfRangeError, match=r"9 \(24 pixels\)"):
-        list(batches)
-    batches._shutdown_workers()  # left to the garbage collector, torch waits five seconds for each worker
+    with samples_from_workers(dataset) as samples, pytest.raises(LabelOutOfRangeError, match=r"9 \(24 pixels\)"):
+        list(samples)
 
 
 @pytest.mark.parametrize("label_map", [LabelMap({10: 0, 20: 2, 30: IGNORE}), {"10": 0, "20": 2, "30": "ignore"}])
-def test_label_map_given_translates_raw_ids(tmp_path, label_map):
+def test_label_map_converts_raw_ids(tmp_path, label_map):
     ids = np.array([[10, 20, 30]], np.uint8).repeat(HEIGHT, 0).repeat(2, 1)
     dataset = FolderDataset(write(tmp_path, ["a", "b"], ids=ids), LABELS, label_map=label_map)
     assert torch.unique(dataset[0][1]).tolist() == [0, 2, 255]
 
 
-def test_label_map_other_ignored_value_error_names_both(flat):
-    with pytest.raises(InvalidArgumentError, match=r"label_map writes 254 .* 'custom' say 255"):
+def test_label_map_other_ignore_value_error_names_both(flat):
+    with pytest.raises(InvalidArgumentError, match=r"ignore_index 254, but .* 'custom' have 255"):
         FolderDataset(flat, LABELS, label_map=LabelMap({0: 0}, ignore_index=254))
 
 

@@ -1,4 +1,4 @@
-"""BDD100K on invented trees: partners that old archives lack, two layouts, and the folders that must not be read."""
+"""BDD100K on fake trees: files without a partner, two layouts, and folders that must not be read."""
 
 import warnings
 
@@ -10,6 +10,7 @@ from seg_core.errors import DatasetNotFoundError, LabelOutOfRangeError
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake import fake
 from seg_datasets.official.bdd100k import BDD100K
+from tests.datasets.trees import save
 
 KEYS = ("0004a4c0-d4dff0ad", "00054602-3bf57337")
 
@@ -19,9 +20,8 @@ def root(tmp_path):
     return fake("BDD100K", tmp_path / "bdd") / "bdd100k"
 
 
-def write_gray(path, value, size=(24, 32)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(size, value, np.uint8)).save(path)
+def write_gray(path, value):
+    save(path, np.full((24, 32), value, np.uint8))
 
 
 def test_partner_missing_by_default_is_left_out_with_a_warning(root):
@@ -34,13 +34,13 @@ def test_partner_missing_by_default_is_left_out_with_a_warning(root):
     assert all(KEYS[1] in name for name in dataset.file_names(0))
 
 
-def test_partner_missing_strict_raises(root):
+def test_partner_missing_error_names_the_file(root):
     (root / f"labels/sem_seg/masks/train/{KEYS[0]}.png").unlink()
     with pytest.raises(DatasetNotFoundError, match=f"images without a mask: 1 .{KEYS[0]}.jpg"):
         BDD100K(root, missing="error")
 
 
-def test_partners_all_there_no_warning(root):
+def test_partners_complete_no_warning(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(BDD100K(root)) == 2
@@ -55,7 +55,7 @@ def test_mask_train_ids_stay_and_255_is_ignored(root):
     assert dataset.metadata.labels[13] == "car"
 
 
-def test_mask_id_of_the_longer_list_error_names_it(root):
+def test_mask_id_of_the_41_ids_error_names_it(root):
     write_gray(root / f"labels/sem_seg/masks/train/{KEYS[0]}.png", 40)
     with pytest.raises(LabelOutOfRangeError, match=r"40 \(768 pixels\). Allowed: 0-18, 255"):
         BDD100K(root)[0]
@@ -75,7 +75,7 @@ def test_colormaps_alone_are_no_masks(root):
         BDD100K(root)
 
 
-def test_images_of_the_100k_set_are_not_taken(root):
+def test_images_of_the_100k_set_are_not_read(root):
     (root / "images/10k").rename(root / "images/100k")
     with pytest.raises(DatasetNotFoundError, match=r"images images/10k/train/\*.jpg .*\(0 found\)"):
         BDD100K(root)
@@ -92,7 +92,7 @@ def test_layout_of_2018_reads_the_train_ids_only(tmp_path):
     assert dataset[1][1].unique().numel() == 20
 
 
-def test_zips_unpacked_in_folders_of_their_own_name_are_paired(root):
+def test_zips_unpacked_in_folders_named_like_them_are_paired(root):
     above = root.parent
     for part, zip_name in (("images", "bdd100k_images_10k"), ("labels", "bdd100k_sem_seg_labels_trainval")):
         (above / zip_name / "bdd100k").mkdir(parents=True)

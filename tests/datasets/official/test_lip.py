@@ -1,4 +1,4 @@
-"""LIP on invented trees: nested zips, lists, gray images, and the sides that change places in a mirror."""
+"""LIP on fake trees: nested zips, lists, gray images, and classes that a horizontal flip swaps."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_image_gray_becomes_rgb(root):
     assert torch.equal(image[0], image[2])
 
 
-def test_mask_255_error_no_value_is_ignored_on_disk(root):
+def test_mask_255_is_an_error_since_no_value_is_ignored_on_disk(root):
     ids = np.zeros((24, 32), np.uint8)
     ids[0, :2] = 255
     Image.fromarray(ids).save(root / f"train_segmentations/{KEYS[0]}.png")
@@ -96,14 +96,14 @@ def test_mask_background_is_a_class(root):
     assert dataset[0][1].unique().tolist() == list(range(20))
 
 
-def test_mirror_with_the_pairs_of_the_metadata_exchanges_sides(root):
+def test_horizontal_flip_with_the_pairs_of_the_metadata_swaps_left_and_right(root):
     dataset = LIP(root)
     image, mask = dataset[0]
     pairs = dataset.metadata.left_right_pairs
-    _, mirrored = SegmentationAugment(hflip=1.0, left_right_pairs=pairs)(image, mask)
-    exchanged = torch.arange(20)
-    exchanged[torch.tensor([14, 15, 16, 17, 18, 19])] = torch.tensor([15, 14, 17, 16, 19, 18])
-    assert torch.equal(mirrored, exchanged[mask.long()].flip(-1))
+    _, flipped = SegmentationAugment(hflip=1.0, left_right_pairs=pairs)(image, mask)
+    swapped = torch.arange(20)
+    swapped[torch.tensor([14, 15, 16, 17, 18, 19])] = torch.tensor([15, 14, 17, 16, 19, 18])
+    assert torch.equal(flipped, swapped[mask.long()].flip(-1))
     assert [[dataset.metadata.labels[i].split("-") for i in pair] for pair in pairs] == [
         [["Left", part], ["Right", part]] for part in ("arm", "leg", "shoe")
     ]

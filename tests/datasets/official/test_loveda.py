@@ -3,7 +3,6 @@
 import hashlib
 import re
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 
 from seg_core import DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError
 from seg_datasets.official.loveda import LoveDA
+from tests.datasets.trees import with_archives_at
 
 FILES = {
     "Train/Rural": ("0", "1"),
@@ -65,12 +65,12 @@ def test_domain_none_reads_both_and_each_reads_its_own(root, split, official):
     assert names(LoveDA(root, official, domain="urban")) == urban
 
 
-def test_domain_masks_are_those_of_the_images(root):
+def test_domain_masks_belong_to_the_images(root):
     dataset = LoveDA(root, domain="urban")
     assert dataset.file_names(0)[1] == str(root / "Train/Urban/masks_png/1366.png")
 
 
-def test_domain_alone_on_disk_is_enough(root):
+def test_domain_of_which_nothing_is_on_disk_is_an_error_only_if_asked_for(root):
     (root / "Train/Rural").rename(root / "elsewhere")
     assert names(LoveDA(root)) == ["Train/Urban/images_png/1366.png"]
     with pytest.raises(DatasetNotFoundError, match=r"Train/Rural/images_png/\*\.png \(0 found\)"):
@@ -80,12 +80,12 @@ def test_domain_alone_on_disk_is_enough(root):
 @pytest.mark.parametrize("domain, hint", [("Rural", "Did you mean 'rural'"), ("", ""), (1, "")])
 def test_domain_unknown_error_lists_the_allowed(root, domain, hint):
     with pytest.raises(
-        InvalidArgumentError, match=rf"domain must be 'rural' or 'urban', got .*{hint}.* None takes both"
+        InvalidArgumentError, match=rf"domain must be 'rural' or 'urban', got .*{hint}.* None gives both"
     ):
         LoveDA(root, domain=domain)
 
 
-def test_masks_without_images_error_or_are_left_out(root):
+def test_masks_without_images_are_an_error_or_left_out(root):
     for name in ("2", "3"):
         Image.fromarray(np.ones((4, 6), np.uint8)).save(root / f"Train/Rural/masks_png/{name}.png")
     with pytest.raises(DatasetNotFoundError, match=r"masks without an image: 2 \(2.png, 3.png\).*missing='skip'"):
@@ -101,24 +101,20 @@ def test_test_split_has_no_masks(root):
     assert mask is None
 
 
-def test_archives_each_split_has_one_with_its_md5():
+def test_archives_one_per_split_with_md5():
     for edition in LoveDA.editions.values():
         assert [archive.splits for archive in edition.layout.archives] == [("train",), ("val",), ("test",)]
         assert all(re.fullmatch(r"md5:[0-9a-f]{32}", archive.digest) for archive in edition.layout.archives)
 
 
-def test_download_fetches_the_archive_of_the_split_alone(root, tmp_path_factory, serve, monkeypatch):
+def test_download_fetches_only_the_archive_of_the_split(root, tmp_path_factory, serve, monkeypatch):
     site, folder = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("download")
     with zipfile.ZipFile(site / "Val.zip", "w") as archive:
         for file in (root / "Val").rglob("*.png"):
             archive.write(file, file.relative_to(root))
     digest = "md5:" + hashlib.md5((site / "Val.zip").read_bytes()).hexdigest()
-    address, edition = serve(site), LoveDA.editions["urban"]
-    # the others are not on this site: asking for them would fail
-    archives = tuple(
-        replace(a, url=f"{address}/{a.url.rsplit('/', 1)[-1]}", digest=digest) for a in edition.layout.archives
-    )
-    edition = replace(edition, layout=replace(edition.layout, archives=archives))
+    # the server has no other archive: a request for one would fail
+    edition = with_archives_at(LoveDA.editions["urban"], serve(site), digest=digest)
     monkeypatch.setattr(LoveDA, "editions", {"urban": edition})
     dataset = LoveDA(folder, "val", domain="urban", download=True)
     assert names(dataset) == ["Val/Urban/images_png/3514.png", "Val/Urban/images_png/3515.png"]

@@ -1,4 +1,4 @@
-"""Mapillary Vistas on invented trees: two versions, two packages, and configs that differ or are damaged."""
+"""Mapillary Vistas on fake trees: two versions, two packages, and configs that differ or are damaged."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ def write_mask(root, ids, version="v2.0"):
     path = root / f"training/{version}/labels/{KEY}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.resize(np.array(ids, np.uint8), (24, 32))).convert("P")
-    image.putpalette([7, 8, 9] * 256)  # colors that say nothing
+    image.putpalette([7, 8, 9] * 256)  # meaningless colors
     image.save(path)
 
 
@@ -68,11 +68,11 @@ def test_config_of_the_other_version_is_not_read(tmp_path):
     assert MapillaryVistas(root).metadata.num_classes == 116
     (root / "config_v1.2.json").unlink()
     config.write_text("not read")
-    with pytest.raises(CorruptFileError, match=r"config.json is no valid JSON"):
+    with pytest.raises(CorruptFileError, match=r"config.json is not valid JSON"):
         MapillaryVistas(root, version="v1.2")
 
 
-def test_config_other_name_is_followed_and_named(tmp_path):
+def test_config_with_another_class_name_is_used_with_a_warning(tmp_path):
     root, config = make_tree(tmp_path / "mv")
     edit(config, lambda labels: labels[58].update(readable="Lane Marking (only) - Text"))
     with pytest.warns(UserWarning, match=r"config_v2.0.json is not the known config .*: id 58 is .*Text' .*- Test'"):
@@ -84,17 +84,17 @@ def test_config_other_name_is_followed_and_named(tmp_path):
     assert MapillaryVistas.edition.classes == "MapillaryVistas"
 
 
-def test_config_other_color_is_followed_under_the_same_name(tmp_path):
+def test_config_with_another_color_keeps_the_name_of_the_label_set(tmp_path):
     root, config = make_tree(tmp_path / "mv")
     edit(config, lambda labels: labels[3].update(color=[1, 2, 3]))
     with pytest.warns(
-        UserWarning, match=r"id 3 is 'Concrete Block' \(rgb 1,2,3\) instead of .*\(rgb 250,170,32\); what"
+        UserWarning, match=r"id 3 is 'Concrete Block' \(rgb 1,2,3\) instead of .*\(rgb 250,170,32\); its"
     ):
         metadata = MapillaryVistas(root).metadata
     assert (metadata.name, metadata.colors[2]) == ("MapillaryVistas", (1, 2, 3))
 
 
-def test_config_evaluates_other_ids_masks_follow(tmp_path):
+def test_config_that_evaluates_other_ids_changes_the_masks(tmp_path):
     root, config = make_tree(tmp_path / "mv")
 
     def change(labels):
@@ -123,7 +123,7 @@ def test_config_fewer_labels_warns_and_their_ids_become_errors(tmp_path):
 def test_config_differs_in_many_ids_warning_names_a_few(tmp_path):
     root, config = make_tree(tmp_path / "mv")
     edit(config, lambda labels: labels.reverse())
-    with pytest.warns(UserWarning, match="and 119 more; what it says is used") as caught:
+    with pytest.warns(UserWarning, match="and 119 more; its classes are used") as caught:
         MapillaryVistas(root)
     assert caught[0].filename == __file__
 
@@ -143,8 +143,8 @@ def test_config_of_the_older_package_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("{", "is no valid JSON: "),
-        ("\xff", "is no valid JSON: "),
+        ("{", "is not valid JSON: "),
+        ("\xff", "is not valid JSON: "),
         ("[]", "has no list 'labels'"),
         ('{"label": []}', "has no list 'labels'"),
         ('{"labels": []}', "has no list 'labels' of at least one label"),
@@ -164,14 +164,14 @@ def test_config_damaged_error_names_it_and_the_remedy(text, match, tmp_path):
     assert str(caught.value).endswith("restore the file from the package, or remove it to use the built-in classes")
 
 
-def test_config_two_classes_of_one_name_error_names_both(tmp_path):
+def test_config_two_classes_with_the_same_name_error_names_both(tmp_path):
     root, config = make_tree(tmp_path / "mv")
     edit(config, lambda labels: labels[1].update(readable="Bird"))
     with pytest.raises(CorruptFileError, match=r"config_v2.0.json are damaged: labels\[1\] 'Bird' is also labels\[0\]"):
         MapillaryVistas(root)
 
 
-def test_versions_of_one_image_give_masks_of_their_own(tmp_path):
+def test_versions_of_one_image_have_different_masks(tmp_path):
     root, _ = make_tree(tmp_path / "mv")
     shutil.copytree(root / "training/v2.0", root / "training/v1.2")
     write_mask(root, [90], "v2.0")
@@ -188,7 +188,7 @@ def test_mask_of_v2_ids_that_are_not_evaluated_are_ignored(tmp_path):
     assert MapillaryVistas(root)[0][1].unique().tolist() == [255]
 
 
-def test_mask_of_v1_unlabeled_is_ignored_as_255(tmp_path):
+def test_mask_of_v1_unlabeled_becomes_255(tmp_path):
     root, _ = make_tree(tmp_path / "mv", "v1.2")
     write_mask(root, [64, 65], "v1.2")
     assert MapillaryVistas(root, version="v1.2")[0][1][0, :2].tolist() == [64, 255]
@@ -216,17 +216,17 @@ def test_split_official_name_is_an_alias(alias, split, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["v2", 2.0, None])
-def test_version_unknown_error_says_what_is_allowed(value, tmp_path):
+def test_version_unknown_error_lists_the_allowed(value, tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"version must be 'v2.0' or 'v1.2', got"):
         MapillaryVistas(tmp_path, version=value)
 
 
-def test_download_is_refused_before_the_folder_is_looked_at(tmp_path):
+def test_download_error_comes_before_the_folder_is_read(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"MapillaryVistas cannot be downloaded .*mapillary.com"):
         MapillaryVistas(tmp_path / "new", download=True)
 
 
-def test_pickle_with_a_config_of_its_own_gives_the_same_samples(tmp_path):
+def test_pickle_with_another_config_gives_the_same_samples(tmp_path):
     root, config = make_tree(tmp_path / "mv", "v1.2")
     edit(config, lambda labels: labels[7].update(evaluate=False))
     with pytest.warns(UserWarning, match="id 7 is not evaluated"):

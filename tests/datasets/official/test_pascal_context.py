@@ -1,3 +1,5 @@
+"""PASCAL-Context: 59 and 60 classes, masks from a converter and label maps of the site, lists."""
+
 import pickle
 import shutil
 
@@ -24,7 +26,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def label_maps(root):
-    """The same masks as the site publishes them."""
+    """The same masks as label maps of the site."""
     (root / "trainval").mkdir(exist_ok=True)
     for path in (root / "SegmentationClassContext").iterdir():
         write_pascal_context(root / "trainval" / f"{path.stem}.mat", IDS, PascalContext.edition)
@@ -44,7 +46,7 @@ def test_background_class_has_60_classes_and_ignores_nothing(root):
     assert torch.equal(dataset[0][1].long(), torch.from_numpy(IDS))
 
 
-def test_background_unknown_error_says_what_each_means(root):
+def test_background_unknown_error_explains_both(root):
     with pytest.raises(InvalidArgumentError, match=r"'ignore' or 'class', got 'clas'. Did .* first gives 59 classes"):
         PascalContext(root, background="clas")
     with pytest.raises(InvalidArgumentError, match=r"got None"):
@@ -58,13 +60,13 @@ def test_label_set_59_of_the_60_is_the_59_class_task(root):
     assert torch.equal(dataset[0][1], plain[0][1])
 
 
-def test_label_set_60_of_the_59_error_says_which_option_gives_it(root):
+def test_label_set_60_of_the_59_error_names_the_option(root):
     with pytest.raises(InvalidArgumentError, match="give background='class'"):
         PascalContext(root, label_set="PascalContext60")
 
 
 @pytest.mark.parametrize("background", ["ignore", "class"])
-def test_label_maps_give_what_the_converters_masks_give(root, background, request):
+def test_label_maps_equal_the_masks_of_a_converter(root, background, request):
     converted = PascalContext(root, background=background)[0][1]
     request.getfixturevalue("label_maps")
     dataset = PascalContext(root, background=background)
@@ -94,7 +96,7 @@ def test_label_map_with_other_numbers_error_names_file_and_numbers(label_maps):
     raw = np.full((HEIGHT, WIDTH), 2, np.uint16)
     raw[0, :3] = 460
     savemat(label_maps / "trainval" / f"{NAME}.mat", {"LabelMap": raw})
-    with pytest.raises(CorruptFileError, match=rf"{NAME}.mat is no label map .*460 \(3 pixels\).*0-459"):
+    with pytest.raises(CorruptFileError, match=rf"{NAME}.mat is not a label map .*460 \(3 pixels\).*0-459"):
         PascalContext(label_maps)[0]
 
 
@@ -106,19 +108,19 @@ def test_converted_mask_with_60_error_says_what_is_allowed(root):
         PascalContext(root)[0]
 
 
-def test_lists_of_no_converter_are_vocs_own(label_maps):
+def test_lists_without_those_of_a_converter_are_vocs_own(label_maps):
     shutil.move(label_maps / "ImageSets" / "SegmentationContext", label_maps / "ImageSets" / "Main")
     assert len(PascalContext(label_maps, split="train")) == 2
     assert len(PascalContext(label_maps, split="val")) == 1
 
 
-def test_lists_of_a_converter_count_before_vocs_own(root):
+def test_lists_of_a_converter_take_precedence_over_vocs_own(root):
     (root / "ImageSets" / "Main").mkdir()
     (root / "ImageSets" / "Main" / "train.txt").write_text("2008_000008\n")
     assert [PascalContext(root).file_names(i)[0][-15:] for i in range(2)] == ["2008_000002.jpg", "2008_000003.jpg"]
 
 
-def test_download_error_says_where_images_and_masks_are(tmp_path):
+def test_download_error_says_where_to_get_images_and_masks(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"VOCtrainval_03-May-2010.tar.*cs.stanford.edu/~roozbeh"):
         PascalContext(tmp_path, download=True)
 

@@ -1,4 +1,5 @@
-import dataclasses
+"""SBD: .mat masks, lists, the warning about VOC's val, download."""
+
 import pickle
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from seg_core.errors import CorruptFileError, DatasetNotFoundError, LabelOutOfRa
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake_mat import write_sbd
 from seg_datasets.official.sbd import SBD, read_sbd_mask
+from tests.datasets.trees import with_archives_at
 
 HEIGHT, WIDTH = 6, 7
 IDS = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 21
@@ -40,7 +42,7 @@ def root(tmp_path):
     return make_tree(tmp_path / "benchmark_RELEASE" / "dataset")
 
 
-def test_item_mask_has_the_ids_of_the_file_none_ignored(root):
+def test_item_mask_has_the_ids_of_the_file_and_ignores_none(root):
     _, mask = SBD(root, split="train_noval")[0]
     assert mask.dtype == torch.uint8
     assert torch.equal(mask, torch.from_numpy(IDS.astype(np.uint8)))
@@ -49,7 +51,7 @@ def test_item_mask_has_the_ids_of_the_file_none_ignored(root):
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_split_with_images_of_voc_val_warns(root, split):
     with pytest.warns(
-        UserWarning, match=rf"SBD {split} holds images of VOC 2012's val: .* SBD's train_noval"
+        UserWarning, match=rf"SBD {split} contains images of VOC 2012's val: .* SBD's train_noval"
     ) as caught:
         dataset = SBD(root, split=split)
     assert len(dataset) == len(LISTS[split])
@@ -65,7 +67,7 @@ def test_split_train_noval_does_not_warn(root):  # warnings are errors here
 
 def test_train_noval_without_its_list_error_says_where_to_get_it(root):
     (root / "train_noval.txt").unlink()
-    pattern = r"train_noval.txt \(not found\).*http://home.bharathh.info/pubs/codes/SBD/train_noval.txt, put beside"
+    pattern = r"train_noval.txt \(not found\).*http://home.bharathh.info/pubs/codes/SBD/train_noval.txt, into the fold"
     with pytest.raises(DatasetNotFoundError, match=pattern):
         SBD(root, split="train_noval")
 
@@ -111,24 +113,18 @@ def test_reader_is_pickled_by_name():
     assert pickle.loads(pickle.dumps(SBD.edition.mask_reader)) is read_sbd_mask
 
 
-def test_download_puts_the_list_beside_those_of_the_archive(tmp_path, serve):
+def test_download_puts_the_list_into_the_folder_of_the_others(tmp_path, serve):
     source = make_tree(tmp_path / "made" / "benchmark_RELEASE" / "dataset")
     web = tmp_path / "web"
     web.mkdir()
     (source / "train_noval.txt").rename(web / "train_noval.txt")
     with tarfile.open(web / "benchmark.tgz", "w:gz") as archive:
         archive.add(source.parent, "benchmark_RELEASE")
-    address = serve(web)
-    layout = SBD.edition.layout
-    archives = tuple(
-        dataclasses.replace(archive, url=f"{address}/{archive.url.rsplit('/', 1)[-1]}", digest="")
-        for archive in layout.archives
-    )
 
     class Local(SBD):
-        edition = dataclasses.replace(SBD.edition, layout=dataclasses.replace(layout, archives=archives))
+        edition = with_archives_at(SBD.edition, serve(web), digest="")
 
     dataset = Local(tmp_path / "data", split="train_noval", download=True)
     assert len(dataset) == 2
-    beside = tmp_path / "data" / "benchmark_RELEASE" / "dataset"
-    assert {"train.txt", "train_noval.txt"} <= {path.name for path in beside.iterdir()}
+    folder = tmp_path / "data" / "benchmark_RELEASE" / "dataset"
+    assert {"train.txt", "train_noval.txt"} <= {path.name for path in folder.iterdir()}

@@ -1,3 +1,5 @@
+"""VOC: palette masks, lists, and trainaug from files or from SBD."""
+
 import pickle
 import shutil
 from pathlib import Path
@@ -15,7 +17,7 @@ from seg_datasets.official.voc import VOC
 
 LISTS = "ImageSets/Segmentation"
 TRAIN, EXTRA, VAL = ("2007_000032", "2007_000039"), "2008_000002", "2007_000033"
-OTHERS = ("2008_000003", "2008_000033")  # of trainaug too
+OTHERS = ("2008_000003", "2008_000033")  # also in trainaug
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def official(root):
-    """What VOC's own archive holds, and nothing of trainaug."""
+    """The files of VOC's own archive, without those of trainaug."""
     shutil.rmtree(root / "SegmentationClassAug")
     (root / LISTS / "trainaug.txt").unlink()
     return root
@@ -33,7 +35,7 @@ def official(root):
 
 @pytest.fixture
 def sbd_root(tmp_path, root):
-    """SBD with an image of VOC's train, one of VOC's val, and one that only SBD has a mask of."""
+    """SBD with an image of VOC's train, one of VOC's val, and one for which only SBD has a mask."""
     folder = tmp_path / "benchmark_RELEASE" / "dataset"
     for name in ("img", "cls"):
         (folder / name).mkdir(parents=True)
@@ -53,12 +55,12 @@ def test_item_palette_mask_gives_indices_and_border_is_ignored(root):
     with Image.open(root / "SegmentationClass" / f"{TRAIN[0]}.png") as image:
         assert image.mode == "P"
     _, mask = VOC(root)[0]
-    expected = torch.arange(24 * 32).reshape(24, 32) % 22  # the fake's masks hold 0 to 20 and 255 in turn
+    expected = torch.arange(24 * 32).reshape(24, 32) % 22  # fake masks repeat 0 to 20 and 255
     expected[expected == 21] = 255
     assert torch.equal(mask.long(), expected)
 
 
-def test_labels_follow_the_alphabet(root):
+def test_labels_are_in_alphabetical_order(root):
     labels = VOC(root).metadata.labels
     assert labels[0] == "background"
     assert list(labels[1:]) == sorted(labels[1:])
@@ -82,7 +84,7 @@ def test_test_split_without_its_list_error_says_where_to_get_it(root):
         VOC(root, split="test")
 
 
-def test_trainaug_takes_vocs_own_masks_for_images_of_train(root):
+def test_trainaug_uses_vocs_own_masks_for_images_of_train(root):
     for name in TRAIN:
         assert (root / "SegmentationClassAug" / f"{name}.png").is_file()
     assert masks_of(VOC(root, split="trainaug")) == [
@@ -98,29 +100,29 @@ def test_trainaug_without_its_list_joins_train_and_aug(root):
     assert [path.stem for path in masks_of(VOC(root, split="trainaug"))] == [*TRAIN, EXTRA]
 
 
-def test_trainaug_image_of_train_without_own_mask_takes_the_other(root):
+def test_trainaug_image_of_train_without_own_mask_uses_the_other(root):
     (root / "SegmentationClass" / f"{TRAIN[1]}.png").unlink()
     folders = [path.parent.name for path in masks_of(VOC(root, split="trainaug"))]
     assert folders == ["SegmentationClass", *["SegmentationClassAug"] * 4]
 
 
-def test_trainaug_of_invented_voc_and_sbd_reads(tmp_path):
+def test_trainaug_from_fake_voc_and_sbd_is_read(tmp_path):
     voc, sbd = fake("VOC", tmp_path / "voc"), fake("SBD", tmp_path / "sbd")
     dataset = VOC(voc, split="trainaug", sbd_root=sbd)
     assert [path.suffix for path in masks_of(dataset)] == [".png", ".png", ".mat", ".mat", ".mat"]
     assert all(dataset[i][1].shape == (24, 32) for i in range(5))
 
 
-def test_trainaug_list_alone_takes_all_masks_from_the_other_folder(root):
+def test_trainaug_without_other_lists_takes_all_masks_from_the_other_folder(root):
     shutil.rmtree(root / "SegmentationClass")
     for split in ("train", "val", "trainval"):
         (root / LISTS / f"{split}.txt").unlink()
     assert {path.parent.name for path in masks_of(VOC(root, split="trainaug"))} == {"SegmentationClassAug"}
 
 
-def test_trainaug_without_lists_error_says_what_it_is_and_how_to_get_it(official):
+def test_trainaug_without_lists_error_says_how_to_get_it(official):
     pattern = (
-        r"no ImageSets/Segmentation/trainaug.txt, nor aug.txt .*no official split.* SBD as sbd_root, or .*voc_aug.py"
+        r"neither ImageSets/Segmentation/trainaug.txt nor .*not an official split.* SBD as sbd_root, or .*voc_aug.py"
     )
     with pytest.raises(DatasetNotFoundError, match=pattern):
         VOC(official, split="trainaug")
@@ -132,7 +134,7 @@ def test_trainaug_without_its_masks_error_names_their_folder(root):
         VOC(root, split="trainaug")
 
 
-def test_trainaug_one_mask_missing_error_names_it_and_skip_leaves_it_out(root):
+def test_trainaug_one_mask_missing_is_an_error_or_left_out(root):
     (root / LISTS / "trainaug.txt").write_text("".join(f"{name}\n" for name in (*TRAIN, EXTRA, "2008_000006")))
     with pytest.raises(DatasetNotFoundError, match=r"\(2008_000006.jpg\)"):
         VOC(root, split="trainaug")
@@ -148,7 +150,7 @@ def test_trainaug_list_empty_error_says_so(root):
 
 
 def test_sbd_root_trainaug_is_train_and_sbd_without_val(official, sbd_root):
-    dataset = VOC(official, split="trainaug", sbd_root=sbd_root)  # warnings are errors here: it gives none
+    dataset = VOC(official, split="trainaug", sbd_root=sbd_root)  # no warning: warnings are errors here
     assert masks_of(dataset) == [
         official / "SegmentationClass" / f"{TRAIN[0]}.png",
         official / "SegmentationClass" / f"{TRAIN[1]}.png",
@@ -159,12 +161,12 @@ def test_sbd_root_trainaug_is_train_and_sbd_without_val(official, sbd_root):
     assert dataset[2][1].unique().tolist() == [3]
 
 
-def test_sbd_root_given_as_text_counts_before_files_of_others(root, sbd_root):
+def test_sbd_root_as_string_takes_precedence_over_segmentation_class_aug(root, sbd_root):
     dataset = VOC(str(root), split="trainaug", sbd_root=str(sbd_root))
     assert masks_of(dataset)[2].suffix == ".mat"
 
 
-def test_sbd_root_other_splits_do_not_look_at_it(official, tmp_path):
+def test_sbd_root_is_not_read_for_other_splits(official, tmp_path):
     assert len(VOC(official, split="val", sbd_root=tmp_path / "nowhere")) == 1
 
 
@@ -183,13 +185,13 @@ def test_sbd_root_of_another_type_error_names_the_argument(official):
 
 def test_sbd_root_without_vocs_val_list_error_says_why_it_is_needed(official, sbd_root):
     (official / LISTS / "val.txt").unlink()
-    with pytest.raises(DatasetNotFoundError, match=r"no ImageSets/Segmentation/val.txt .*left out of SBD"):
+    with pytest.raises(DatasetNotFoundError, match=r"no ImageSets/Segmentation/val.txt .*exclude from SBD"):
         VOC(official, split="trainaug", sbd_root=sbd_root)
 
 
 def test_sbd_root_image_not_in_voc_error_names_it(official, sbd_root):
     (official / "JPEGImages" / f"{EXTRA}.jpg").unlink()
-    with pytest.raises(DatasetNotFoundError, match=rf"1 of which are not there: {EXTRA}"):
+    with pytest.raises(DatasetNotFoundError, match=rf"1 of which are missing: {EXTRA}"):
         VOC(official, split="trainaug", sbd_root=sbd_root)
 
 
@@ -198,7 +200,7 @@ def test_pickle_dataset_with_sbd_root_gives_the_same_samples(official, sbd_root)
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[2][1], dataset[2][1])
 
 
-def test_trainaug_without_voc_error_says_where_to_get_that_too(tmp_path):
+def test_trainaug_without_voc_error_says_where_to_get_both(tmp_path):
     with pytest.raises(
         DatasetNotFoundError, match=r"get VOCtrainval_11-May-2012.tar .*; then give the folder of SBD as sbd_root"
     ):

@@ -1,6 +1,5 @@
-"""Archives: what is unpacked where, what is refused, and downloads from a server on this machine."""
+"""Archives: unpacking, refused members, and downloads from a server on this machine."""
 
-import dataclasses
 import hashlib
 import http.server
 import io
@@ -15,6 +14,7 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_datasets import ADE20K, BDD100K, LoveDA
 from seg_datasets.doctor.fake import fake
 from seg_datasets.reading.archives import Archive, fetch_archives, unpack
+from tests.datasets.trees import with_archives
 
 FILES = {"top/images/a.jpg": b"image", "top/masks/a.png": b"mask" * 1000, "b.txt": b""}
 
@@ -54,13 +54,13 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tgz"])
-def test_unpack_gives_every_member_and_leaves_nothing_else(tmp_path, name):
+def test_unpack_writes_every_member_and_nothing_else(tmp_path, name):
     make = make_zip if name.endswith("zip") else make_tar
     unpack(make(tmp_path / name), tmp_path / "out", progress=False)
     assert contents(tmp_path / "out") == FILES
 
 
-def test_unpack_into_a_folder_with_files_replaces_those_of_the_same_name_and_keeps_the_others(tmp_path):
+def test_unpack_into_a_folder_with_files_replaces_only_those_with_the_same_name(tmp_path):
     for name in ("top/images/a.jpg", "top/images/mine.jpg"):
         (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / name).write_bytes(b"old")
@@ -82,7 +82,7 @@ def test_unpack_into_a_folder_with_files_replaces_those_of_the_same_name_and_kee
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_unpack_member_outside_is_refused_before_anything_is_written(tmp_path, make, name, words):
     path = make(tmp_path / "a", {"first.txt": b"x", name: b"evil"})
-    with pytest.raises(CorruptFileError, match=rf"holds the member .*evil.txt', .*{words}; nothing was unpacked"):
+    with pytest.raises(CorruptFileError, match=rf"has the member .*evil.txt', .*{words}; nothing was unpacked"):
         unpack(path, tmp_path / "deep" / "out", progress=False)
     assert [p.name for p in tmp_path.rglob("*")] == ["a", "deep", "out"] or contents(tmp_path).keys() == {"a"}
 
@@ -108,21 +108,21 @@ def test_unpack_damaged_archive_error_names_it_and_leaves_nothing(tmp_path, name
     content = bytearray(path.read_bytes())
     content = content[: len(content) // 2] if name != "a.zip" else content
     if name == "a.zip":
-        content[60:70] = bytes(10)  # inside of the compressed data: the checksum fails
+        content[60:70] = bytes(10)  # inside the compressed data: the checksum fails
     path.write_bytes(content)
     with pytest.raises(CorruptFileError, match=rf"{name} cannot be unpacked: .*; delete it and download it again"):
         unpack(path, tmp_path / "out", progress=False)
     assert contents(tmp_path / "out") == {}
 
 
-def test_unpack_without_space_error_says_how_much_is_needed(tmp_path, monkeypatch):
+def test_unpack_disk_full_error_says_how_much_is_needed(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100})())
-    with pytest.raises(WriteError, match=r"needs 0.0 GB unpacked, .* has 0.0 GB free; make room"):
+    with pytest.raises(WriteError, match=r"needs 0.0 GB unpacked, .* has 0.0 GB free; free some space"):
         unpack(make_zip(tmp_path / "a.zip"), tmp_path / "out", progress=False)
     assert contents(tmp_path / "out") == {}
 
 
-def test_unpack_progress_reaches_the_whole(tmp_path, capsys):
+def test_unpack_progress_reaches_100_percent(tmp_path, capsys):
     unpack(make_zip(tmp_path / "a.zip"), tmp_path / "out")
     err = capsys.readouterr().err
     assert f"unpacking {tmp_path / 'a.zip'} into {tmp_path / 'out'}" in err
@@ -133,7 +133,7 @@ def test_unpack_progress_reaches_the_whole(tmp_path, capsys):
 
 
 def zipped(folder, path):
-    """Zips an invented tree, as its authors would serve it."""
+    """Zips a fake tree, as its authors would serve it."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder))
@@ -142,7 +142,7 @@ def zipped(folder, path):
 
 @pytest.fixture
 def served_loveda(tmp_path, serve, monkeypatch):
-    """LoveDA with its archives on a server of this machine, md5 and all."""
+    """LoveDA with its archives, md5 included, on a server on this machine."""
     tree = fake("LoveDA", tmp_path / "tree")
     site = tmp_path / "site"
     site.mkdir()
@@ -154,22 +154,13 @@ def served_loveda(tmp_path, serve, monkeypatch):
         path = zipped(tmp_path / split, site / f"{split}.zip")
         digest = "md5:" + hashlib.md5(path.read_bytes()).hexdigest()
         archives.append(Archive(f"{url}/{split}.zip", digest, splits=(split.lower(),)))
-    for name in ("edition", "editions"):
-        value = getattr(LoveDA, name)
-        changed = (
-            {key: _with_archives(edition, archives) for key, edition in value.items()}
-            if name == "editions"
-            else _with_archives(value, archives)
-        )
-        monkeypatch.setattr(LoveDA, name, changed)
+    monkeypatch.setattr(
+        LoveDA, "editions", {key: with_archives(edition, archives) for key, edition in LoveDA.editions.items()}
+    )
     return site
 
 
-def _with_archives(edition, archives):
-    return dataclasses.replace(edition, layout=dataclasses.replace(edition.layout, archives=tuple(archives)))
-
-
-def test_download_fetches_unpacks_and_reads_only_what_the_split_needs(served_loveda, tmp_path):
+def test_download_fetches_and_unpacks_only_the_archive_of_the_split(served_loveda, tmp_path):
     root = tmp_path / "data" / "loveda"
     dataset = LoveDA(root, "val", download=True)
     image, mask = dataset[0]
@@ -182,7 +173,7 @@ def test_download_fetches_unpacks_and_reads_only_what_the_split_needs(served_lov
     assert json.loads((root / ".seg-unpacked.json").read_text()) == {"Val.zip": (root / "Val.zip").stat().st_size}
 
 
-def test_download_again_asks_nobody(served_loveda, tmp_path):
+def test_download_again_needs_no_server(served_loveda, tmp_path):
     root = tmp_path / "data"
     LoveDA(root, "train", download=True)
     for path in served_loveda.iterdir():
@@ -190,7 +181,7 @@ def test_download_again_asks_nobody(served_loveda, tmp_path):
     assert len(LoveDA(root, "train", download=True)) > 0
 
 
-def test_download_unpacked_by_hand_asks_nobody(served_loveda, tmp_path):
+def test_download_unpacked_by_hand_needs_no_server(served_loveda, tmp_path):
     root = fake("LoveDA", tmp_path / "by-hand")
     for path in served_loveda.iterdir():
         path.unlink()
@@ -206,21 +197,21 @@ def test_download_wrong_hash_unpacks_nothing(served_loveda, tmp_path):
     assert not (tmp_path / "data" / "Train").exists()
 
 
-def test_download_server_gone_error_says_what_to_do(served_loveda, tmp_path):
+def test_download_file_not_on_server_error_says_what_to_do(served_loveda, tmp_path):
     (served_loveda / "Train.zip").unlink()
     with pytest.raises(WriteError, match=r"cannot fetch http.*Train.zip: .*status 404.*fetch the file by hand"):
         LoveDA(tmp_path / "data", "train", download=True)
 
 
-def test_download_of_what_is_not_public_error_says_how_to_get_it(tmp_path):
+def test_download_without_public_archives_error_says_how_to_get_them(tmp_path):
     with pytest.raises(
         InvalidArgumentError,
-        match=r"BDD100K cannot be downloaded for you: get .*, and give the unpacked folder as root",
+        match=r"BDD100K cannot be downloaded automatically: get .*, and give the unpacked folder as root",
     ):
         BDD100K(tmp_path, download=True)
 
 
-def test_download_broken_off_goes_on_where_it_was(tmp_path):
+def test_download_interrupted_is_resumed(tmp_path):
     body = make_zip(tmp_path / "a.zip", {"top/a.bin": bytes(range(256)) * 2000}).read_bytes()
     ranges = []
 
@@ -229,16 +220,16 @@ def test_download_broken_off_goes_on_where_it_was(tmp_path):
             pass
 
         def do_GET(self):
-            asked = self.headers.get("Range")
-            ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-            self.send_response(206 if asked else 200)
+            requested = self.headers.get("Range")
+            ranges.append(requested)
+            start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested else 0
+            self.send_response(206 if requested else 200)
             self.send_header("ETag", '"one"')
             self.send_header("Content-Length", str(len(body) - start))
-            if asked:
+            if requested:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
             self.end_headers()
-            self.wfile.write(body[start:] if asked else body[: len(body) // 2])
+            self.wfile.write(body[start:] if requested else body[: len(body) // 2])
             self.close_connection = True
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -258,7 +249,7 @@ def test_download_broken_off_goes_on_where_it_was(tmp_path):
     assert (tmp_path / "out" / "deep" / "top" / "a.bin").read_bytes() == bytes(range(256)) * 2000
 
 
-def test_archives_are_those_of_the_official_addresses():
+def test_archives_have_the_official_urls():
     (train_val, test) = ADE20K.edition.layout.archives
     assert train_val.url == "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip"
     assert (train_val.splits, test.splits) == (("train", "val"), ("test",))

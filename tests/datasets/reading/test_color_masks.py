@@ -1,4 +1,4 @@
-"""Masks in colors: exact decoding, unknown colors, index masks."""
+"""Color masks: exact decoding, unknown colors, index masks."""
 
 import pickle
 import re
@@ -19,7 +19,7 @@ PALETTES = {"iSAID": ISAID, "ISPRS": ISPRS}
 
 
 def slow_ids(pixels, colors):
-    """One pixel after the other."""
+    """Looks up one pixel after the other."""
     by_color = {color: index for index, color in colors.items()}
     rows = [[by_color.get(tuple(int(value) for value in pixel), UNKNOWN) for pixel in row] for row in pixels]
     return np.array(rows, np.uint8)
@@ -31,18 +31,18 @@ def write(path, pixels):
 
 
 @pytest.mark.parametrize("name", PALETTES)
-def test_reader_random_colors_equal_pixel_by_pixel_search(tmp_path, name):
+def test_reader_random_colors_match_pixel_by_pixel_lookup(tmp_path, name):
     colors = PALETTES[name]
     rng = np.random.default_rng(0)
     table = np.array(list(colors.values()), np.uint8)
     pixels = table[rng.integers(0, len(table), (40, 50))]
-    # some with one channel of another class, some of no class at all
+    # some colors with one channel of another class, some random ones
     mixed = rng.random((40, 50, 3)) < 0.1
     pixels[mixed] = table[rng.integers(0, len(table), (40, 50))][mixed]
     noise = rng.random((40, 50)) < 0.2
     pixels[noise] = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)[noise]
     path = write(tmp_path / "mask.png", pixels)
-    with pytest.warns(UserWarning, match="colors that stand for no class"):
+    with pytest.warns(UserWarning, match="colors that are no class"):
         ids = ColorReader(colors)(path)
     assert ids.dtype == np.uint8
     np.testing.assert_array_equal(ids, slow_ids(pixels, colors))
@@ -70,7 +70,7 @@ def test_reader_colors_off_by_one_are_unknown(tmp_path, name):
     assert (ids == UNKNOWN).all()
 
 
-def test_reader_every_combination_of_channel_values_is_told_apart(tmp_path):
+def test_reader_every_combination_of_channel_values_is_distinguished(tmp_path):
     values = [sorted({color[channel] for color in ISAID.values()} | {1, 254}) for channel in range(3)]
     pixels = np.array(np.meshgrid(*values)).reshape(3, -1).T.astype(np.uint8)[None]
     path = write(tmp_path / "mask.png", pixels)
@@ -85,16 +85,16 @@ def test_reader_unknown_colors_warning_names_file_colors_and_counts(tmp_path):
     pixels[0, :3] = (1, 2, 3)
     pixels[1, 0] = (255, 255, 255)
     path = write(tmp_path / "top_potsdam_4_12_label.tif", pixels)
-    text = (
-        f"mask {path} has colors that stand for no class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
+    message = (
+        f"mask {path} has colors that are no class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
         "rgb 255,255,255 (1 pixel); they are ignored"
     )
-    with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
         ids = ColorReader(ISAID)(path)
     assert (ids == UNKNOWN).sum() == 4
 
 
-def test_reader_many_unknown_colors_names_the_most_frequent(tmp_path):
+def test_reader_many_unknown_colors_warning_names_the_most_frequent(tmp_path):
     pixels = np.zeros((9, 9, 3), np.uint8)
     for number in range(8):
         pixels[number, : number + 1] = (200, 0, number)
@@ -118,7 +118,7 @@ def test_reader_unknown_argument_error_lists_both():
         ColorReader(ISAID, "ignore")
 
 
-def test_reader_transparency_is_dropped(tmp_path):
+def test_reader_transparency_is_ignored(tmp_path):
     table = np.array(list(ISAID.values()), np.uint8)
     expected = np.arange(32, dtype=np.uint8).reshape(4, 8) % 16
     alpha = np.full((4, 8, 1), 128, np.uint8)
@@ -138,7 +138,7 @@ INDEX_PALETTES = {
 
 @pytest.mark.parametrize("palette", INDEX_PALETTES)
 @pytest.mark.parametrize("used", [range(16), [3], [0, 5]])
-def test_reader_index_masks_pass_through(tmp_path, palette, used):
+def test_reader_index_masks_are_read_as_ids(tmp_path, palette, used):
     ids = np.resize(np.array(used, np.uint8), (6, 8))
     image = Image.fromarray(ids)
     if INDEX_PALETTES[palette]:
@@ -149,15 +149,15 @@ def test_reader_index_masks_pass_through(tmp_path, palette, used):
     np.testing.assert_array_equal(ColorReader(ISAID, "error")(tmp_path / "mask.png"), ids)
 
 
-def test_reader_index_mask_with_16_bits_passes_through(tmp_path):
+def test_reader_index_mask_with_16_bits_is_read_as_ids(tmp_path):
     ids = np.arange(48, dtype=np.uint16).reshape(6, 8) % 16
     path = write(tmp_path / "mask.png", ids)
     np.testing.assert_array_equal(ColorReader(ISAID, "error")(path), ids)
 
 
 @pytest.mark.parametrize("transparent", [False, True])
-def test_reader_palette_of_class_colors_counts_the_colors(tmp_path, transparent):
-    # what a program that makes PNG files smaller leaves of a mask with three colors
+def test_reader_palette_of_class_colors_is_read_by_color(tmp_path, transparent):
+    # a mask with three colors after a program that compresses PNG files
     image = Image.new("P", (4, 2), 0)
     image.putpalette([channel for index in (14, 0, 9) for channel in ISAID[index]])
     ImageDraw.Draw(image).point([(0, 0), (1, 0)], 1)
@@ -167,7 +167,7 @@ def test_reader_palette_of_class_colors_counts_the_colors(tmp_path, transparent)
     np.testing.assert_array_equal(ids, [[0, 0, 14, 14], [14, 14, 14, 9]])
 
 
-def test_reader_palette_of_one_class_color_counts_the_color(tmp_path):
+def test_reader_palette_of_one_class_color_is_read_by_color(tmp_path):
     image = Image.new("P", (4, 2), 0)
     image.putpalette(ISAID[15])
     image.save(tmp_path / "mask.png")
@@ -180,8 +180,8 @@ def test_reader_damaged_file_error_names_it(tmp_path):
         ColorReader(ISAID)(tmp_path / "mask.png")
 
 
-def test_reader_file_gone_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="mask .*mask.png is gone"):
+def test_reader_file_missing_error_names_it(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="mask .*mask.png no longer exists"):
         ColorReader(ISAID)(tmp_path / "mask.png")
 
 
@@ -198,8 +198,8 @@ def test_pickle_reader_used_or_not_reads_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.tif", "ann_dir/mask.png"])
-def test_write_colors_then_reader_gives_the_ids_back(tmp_path, name):
-    layout = Layout(dataset="x", source="", tree="", parts={}, examples={})
+def test_write_colors_then_reader_returns_the_ids(tmp_path, name):
+    layout = Layout(dataset="x", source="", tree="", splits={}, examples={})
     edition = Edition(layout, "iSAID", LabelMap.identity(16, UNKNOWN), ColorReader(ISAID, "error"))
     ids = np.resize(np.array([*range(16), UNKNOWN]), (5, 7))
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,3 +1,5 @@
+"""Masks in MATLAB files: what is read, and damaged files."""
+
 import re
 import sys
 
@@ -33,7 +35,7 @@ def test_read_mat_variable_with_large_ids_keeps_them(path):
     assert ids.dtype == np.uint16
 
 
-def test_read_mat_double_of_whole_numbers_gives_ids(path):
+def test_read_mat_doubles_with_integer_values_give_ids(path):
     savemat(path, {"LabelMap": IDS.astype(float)})
     ids = read_mat(path, "LabelMap")
     np.testing.assert_array_equal(ids, IDS)
@@ -41,7 +43,7 @@ def test_read_mat_double_of_whole_numbers_gives_ids(path):
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, 65536.0, np.nan])
-def test_read_mat_number_that_is_no_id_error_names_the_file(path, value):
+def test_read_mat_value_that_is_no_id_error_names_the_file(path, value):
     values = IDS.astype(float)
     values[2, 3] = value
     savemat(path, {"LabelMap": values})
@@ -50,20 +52,18 @@ def test_read_mat_number_that_is_no_id_error_names_the_file(path, value):
 
 
 @pytest.mark.parametrize(
-    "value", [np.zeros((2, 3, 3), np.uint8), np.zeros((0, 3), np.uint8), "a text", np.array([["x"]], dtype=object)]
+    "value", [np.zeros((2, 3, 3), np.uint8), np.zeros((0, 3), np.uint8), "a string", np.array([["x"]], dtype=object)]
 )
-def test_read_mat_variable_is_no_mask_error_says_what_it_is(path, value):
+def test_read_mat_variable_that_is_no_mask_error_describes_it(path, value):
     savemat(path, {"LabelMap": value})
-    with pytest.raises(
-        CorruptFileError, match=r"it holds .* of shape .* where ids \(H, W\) should be; replace the file"
-    ):
+    with pytest.raises(CorruptFileError, match=r"it holds .* of shape .*, expected ids \(H, W\); replace the file"):
         read_mat(path, "LabelMap")
 
 
 @pytest.mark.parametrize(
     "variables", [{"GTinst": {"Segmentation": IDS}}, {"GTcls": {"Categories": IDS}}, {"GTcls": IDS}]
 )
-def test_read_mat_struct_is_another_error_names_file_and_field(path, variables):
+def test_read_mat_other_variables_error_names_file_and_field(path, variables):
     savemat(path, variables)
     with pytest.raises(CorruptFileError, match=rf"{re.escape(str(path))} .* no GTcls.Segmentation in it"):
         read_mat(path, "GTcls", "Segmentation")
@@ -79,10 +79,10 @@ def test_read_mat_file_of_another_kind_error_names_it(path, contents):
         read_mat(path, "GTcls", "Segmentation")
 
 
-def test_read_mat_file_cut_off_error_says_so(path):
+def test_read_mat_file_truncated_error_says_so(path):
     write_sbd(path, IDS, SBD.edition)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(CorruptFileError, match="it is cut off"):
+    with pytest.raises(CorruptFileError, match="it is truncated"):
         read_mat(path, "GTcls", "Segmentation")
 
 
@@ -98,12 +98,12 @@ def test_read_mat_byte_changed_anywhere_is_an_error_or_harmless(path):
         except CorruptFileError as error:
             assert str(path) in str(error)
             outcomes.add("error")
-            assert place >= 124  # before lies only text
+            assert place >= 124  # only descriptive text before
     assert outcomes == {"harmless", "error"}
 
 
-def test_read_mat_file_gone_error_names_it(path):
-    with pytest.raises(DatasetNotFoundError, match=rf"mask {re.escape(str(path))} is gone"):
+def test_read_mat_file_missing_error_names_it(path):
+    with pytest.raises(DatasetNotFoundError, match=rf"mask {re.escape(str(path))} no longer exists"):
         read_mat(path, "GTcls", "Segmentation")
 
 
@@ -113,7 +113,7 @@ def test_read_mat_without_scipy_error_says_what_to_install(path, monkeypatch):
         read_mat(path, "GTcls", "Segmentation")
 
 
-def test_write_sbd_is_read_back_as_officially(path):
+def test_write_sbd_has_the_official_structure(path):
     ids = np.zeros((5, 6), np.uint8)
     ids[1:3, 2:4] = 15
     write_sbd(path, ids, SBD.edition)
@@ -131,9 +131,9 @@ def test_write_sbd_is_read_back_as_officially(path):
     assert not any(boundary.any() for k, boundary in enumerate(boundaries) if k != 14)
 
 
-def test_write_pascal_context_mat_holds_the_numbers_of_all_labels(path):
+def test_write_pascal_context_mat_holds_the_459_labels(path):
     write_pascal_context(path, np.array([[0, 1, 2, 59]]), PascalContext.edition)
-    assert loadmat(path)["LabelMap"].tolist() == [[1, 2, 9, 458]]  # 1 is none of the 59
+    assert loadmat(path)["LabelMap"].tolist() == [[1, 2, 9, 458]]  # 1 is not among the 59
 
 
 @pytest.mark.parametrize("write", [write_sbd, write_pascal_context])

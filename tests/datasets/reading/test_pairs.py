@@ -12,5 +12,5 @@ def test_files_by_stem_upper_case_suffix_is_found_and_order_is_by_stem(tmp_path)
 def test_describe_folder_counts_matching_and_other_files(tmp_path):
     for name in ("a.png", "b.gif", "c.gif", "README"):
         (tmp_path / name).touch()
-    text = describe_folder(tmp_path, (".png",), "images")
-    assert text == f"{tmp_path}: 1 images, 3 other entries (.gif, no suffix)"
+    description = describe_folder(tmp_path, (".png",), "images")
+    assert description == f"{tmp_path}: 1 images, 3 other entries (.gif, no suffix)"

@@ -1,4 +1,4 @@
-"""Decoding of images and masks."""
+"""Reading of images, masks and pairs."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_read_image_other_8_bit_modes_become_rgb(tmp_path, mode):
     assert image.dtype == torch.uint8
 
 
-def test_read_image_palette_with_transparency_drops_it_without_warning(tmp_path):
+def test_read_image_palette_with_transparency_is_read_without_warning(tmp_path):
     image = Image.fromarray(PIXELS).convert("P")
     image.save(tmp_path / "a.png", transparency=b"\x00\x80\xff")
     with Image.open(tmp_path / "a.png") as opened:
@@ -43,7 +43,7 @@ def test_read_image_palette_with_transparency_drops_it_without_warning(tmp_path)
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0).numpy(), expected)
 
 
-def test_read_image_is_writable_and_own_memory(tmp_path):
+def test_read_image_is_writable_and_owns_its_memory(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
     image.zero_()
@@ -64,29 +64,29 @@ def tagged(path, orientation, size=(5, 7)):
 
 
 @pytest.mark.parametrize(("reading", "shape"), [(None, (3, 5, 7)), (Reading("apply"), (3, 7, 5))])
-def test_read_image_orientation_is_applied_on_demand(tmp_path, reading, shape):
+def test_read_image_orientation_is_applied_if_asked_for(tmp_path, reading, shape):
     assert read_image(tagged(tmp_path / "a.jpg", 6), reading).shape == shape
 
 
-def test_reading_wrong_argument_error_says_what_is_allowed():
+def test_reading_argument_not_allowed_error_says_what_is():
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
         Reading("exif")
     with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got 0"):
         Reading("apply", 0)
 
 
-def test_read_pair_turned_image_beside_a_mask_is_told_once_per_file(tmp_path):
+def test_read_pair_rotated_image_with_a_mask_warns_once_per_file(tmp_path):
     pairs = []
     for name in ("a", "b"):
         Image.new("L", (5, 7)).save(tmp_path / f"{name}.png")
         pairs.append(Pair(tagged(tmp_path / f"{name}.jpg", 6), tmp_path / f"{name}.png"))
     reading = Reading("apply")
-    with pytest.warns(UserWarning, match=r"was turned by its orientation tag 6; its mask .*png has none") as told:
+    with pytest.warns(UserWarning, match=r"because of its orientation tag 6; its mask .*png has no tag") as caught:
         for pair in (*pairs, *pairs):
             assert read_pair(pair, LabelMap({0: 0}), "", reading=reading)[0].shape == (3, 7, 5)
-    assert [str(warning.message).split()[1] for warning in told] == [str(pair.image) for pair in pairs]
-    assert "set orientation='stored'" in str(told[0].message)
-    # nothing to tell: as stored, or without a mask
+    assert [str(warning.message).split()[1] for warning in caught] == [str(pair.image) for pair in pairs]
+    assert "set orientation='stored'" in str(caught[0].message)
+    # no warning for images as stored, or without a mask
     Image.new("L", (7, 5)).save(tmp_path / "a.png")
     assert read_pair(pairs[0], LabelMap({0: 0}), "")[0].shape == (3, 5, 7)
     assert read_pair(Pair(pairs[0].image, None), LabelMap({0: 0}), "", reading=Reading("apply"))[1] is None
@@ -100,7 +100,7 @@ def test_read_pair_sizes_differ_error_names_both_sizes(tmp_path):
 
 
 @pytest.mark.parametrize(("orientation", "other", "done"), [("apply", "stored", ""), ("stored", "apply", "not ")])
-def test_read_pair_sizes_differ_by_orientation_error_says_so_and_the_advice_works(tmp_path, orientation, other, done):
+def test_read_pair_sizes_differ_by_orientation_error_gives_advice_that_works(tmp_path, orientation, other, done):
     pair = Pair(tagged(tmp_path / "a.jpg", 6), tmp_path / "a.png")
     Image.new("L", (7, 5) if orientation == "apply" else (5, 7)).save(tmp_path / "a.png")
     pattern = rf"a.png has \dx\d pixels .* a.jpg \dx\d; the image has orientation tag 6, which was {done}applied"
@@ -111,19 +111,19 @@ def test_read_pair_sizes_differ_by_orientation_error_says_so_and_the_advice_work
     read_pair(pair, LabelMap({0: 0}), "", reading=reading)
 
 
-def test_read_pair_sizes_differ_either_way_error_names_the_orientation(tmp_path):
+def test_read_pair_sizes_differ_with_and_without_orientation_error_names_the_tag(tmp_path):
     pair = Pair(tagged(tmp_path / "a.jpg", 3), tmp_path / "a.png")
     Image.new("L", (5, 7)).save(tmp_path / "a.png")
-    with pytest.raises(CorruptFileError, match="orientation tag 3, which was applied .* neither way gives them the sa"):
+    with pytest.raises(CorruptFileError, match="orientation tag 3, which was applied .* sizes differ with and w"):
         read_pair(pair, LabelMap({0: 0}), "", reading=Reading("apply"))
 
 
 @pytest.mark.parametrize(("read", "noun"), [(read_image, "image"), (read_mask, "mask")])
-@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "html", "empty"])
 def test_read_damaged_file_error_names_it_and_the_remedy(tmp_path, read, noun, damage):
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(path)
-    contents = {"truncated": path.read_bytes()[:900], "text": b"<html>404</html>", "empty": b""}[damage]
+    contents = {"truncated": path.read_bytes()[:900], "html": b"<html>404</html>", "empty": b""}[damage]
     path.write_bytes(contents)
     with pytest.raises(CorruptFileError, match=rf"{noun} .*a.png cannot be read: .*; replace the file"):
         read(path)
@@ -137,8 +137,8 @@ def test_read_truncated_jpeg_error_names_it(tmp_path):
         read_image(path)
 
 
-def test_read_image_gone_since_listing_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match=r"image .*a.png is gone since the folder was listed"):
+def test_read_image_missing_error_names_it(tmp_path):
+    with pytest.raises(DatasetNotFoundError, match=r"image .*a.png no longer exists; was it moved"):
         read_image(tmp_path / "a.png")
 
 

@@ -1,6 +1,6 @@
 """Semantic segmentation datasets in their official layouts, for PyTorch.
 
-Nothing heavy is imported before a name that needs it is used.
+Heavy modules are imported when a name that needs them is first used.
 """
 
 from seg_core.lazy import attach

@@ -1,4 +1,4 @@
-"""The public names of seg_datasets and where each lives; the dataset classes come from the catalog."""
+"""The public names of seg_datasets and their modules; the dataset classes come from the catalog."""
 
 from seg_datasets.catalog import DATASETS
 

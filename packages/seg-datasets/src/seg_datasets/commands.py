@@ -1,4 +1,4 @@
-"""`seg datasets`: the datasets of the installed packages, what one expects on disk, and invented ones to try."""
+"""`seg datasets`: lists the datasets of the installed packages, shows, downloads and fakes one."""
 
 import argparse
 import inspect
@@ -15,16 +15,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one dataset: classes, splits, expected layout, license, citation")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download = actions.add_parser("download", help="fetch and unpack a dataset whose archives are public")
+    download = actions.add_parser("download", help="download and unpack a dataset with public archives")
     download.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download.add_argument("folder", metavar="DIR", help="where the archives and the dataset go")
-    download.add_argument("--split", default="train", help="what to fetch, as far as archives tell splits apart")
-    fake = actions.add_parser("fake", help="write a tiny invented dataset with the official names and folders")
+    download.add_argument("folder", metavar="DIR", help="folder for the archives and the dataset")
+    download.add_argument("--split", default="train", help="the split to download, if it has its own archive")
+    fake = actions.add_parser("fake", help="write a tiny fake dataset with the official names and folders")
     fake.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    fake.add_argument("folder", metavar="DIR", help="where to write; empty or not there yet")
-    fake.add_argument("--edition", help="which version of the dataset, as v1.2; the first unless told")
+    fake.add_argument("folder", metavar="DIR", help="folder to write to; empty or new")
+    fake.add_argument("--edition", help="version of the dataset, such as v1.2; default: the first")
     fake.add_argument(
-        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="of the images, in pixels"
+        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="size of the images in pixels"
     )
 
 
@@ -33,7 +33,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from seg_datasets.doctor.fake import fake
 
         folder = fake(arguments.name, arguments.folder, edition=arguments.edition, size=tuple(arguments.size))
-        print(f"wrote an invented {arguments.name} to {folder}")
+        print(f"wrote a fake {arguments.name} to {folder}")
     elif arguments.action == "download":
         from seg_datasets.factory import get_dataset
 
@@ -53,8 +53,13 @@ def _listing() -> str:
         else:
             rows.append((name, "?", "?", entry.summary))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = ["  ".join([*(f"{t:<{w}}" for t, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows]
-    return "\n".join([*lines, "", "`seg datasets show NAME` prints classes, expected layout, license and citation."])
+    lines = [
+        "  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
+        for row in rows
+    ]
+    return "\n".join(
+        [*lines, "", "`seg datasets show NAME` prints the classes, expected layout, license and citation of one."]
+    )
 
 
 def _num_classes(entry: DatasetEntry) -> str:
@@ -67,24 +72,24 @@ def _details(name: str) -> str:
     if isinstance(entry, DatasetEntry):
         lines += [f"splits    {', '.join(entry.splits)}"]
         if entry.download:
-            lines += [f"download  public: seg datasets download {name} DIR"]
+            lines += [f"download  seg datasets download {name} DIR"]
         if entry.label_set is not None:
             metadata = resolve_metadata(entry.label_set)
-            for title, text in (
+            for title, value in (
                 ("source", metadata.source),
                 ("license", metadata.license),
                 ("cite", metadata.citation),
             ):
-                if text:
-                    lines.append(f"{title:<9} {text}")
+                if value:
+                    lines.append(f"{title:<9} {value}")
             width = max(map(len, metadata.labels))
-            lines += ["", f"classes ({metadata.num_classes}; {metadata.ignore_index} is ignored)"]
+            lines += ["", f"classes ({metadata.num_classes}; {metadata.ignore_index} is the ignore value)"]
             for index, (label, color) in enumerate(zip(metadata.labels, metadata.colors, strict=True)):
                 lines.append(f"  {index:>3}  {label:<{width}}  rgb {','.join(map(str, color))}")
         elif "metadata" in inspect.signature(DATASETS.get(name)).parameters:
-            lines.append("classes   yours: the argument metadata")
+            lines.append("classes   yours, given as metadata")
         else:
-            lines.append("classes   those of the label set that you choose: the argument label_set")
+            lines.append("classes   those of the label set given as label_set")
     dataset_class = DATASETS.get(name)
     edition = getattr(dataset_class, "edition", None)
     layout = edition.layout.tree if edition is not None else getattr(dataset_class, "layout", None)

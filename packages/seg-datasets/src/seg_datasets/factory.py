@@ -1,4 +1,4 @@
-"""Datasets by name: those of every installed package, built with the arguments they share."""
+"""Creates datasets by name, from every installed package."""
 
 import inspect
 import os
@@ -11,12 +11,12 @@ from seg_datasets import catalog
 
 __all__ = ["get_dataset", "list_datasets"]
 
-DATASETS.names()  # what is installed comes first; without installed metadata (a source tree) the table is added here
+DATASETS.names()  # installed packages come first; without installed metadata (a source tree) the table is added here
 DATASETS.add_table("seg-datasets", catalog.DATASETS)
 
 
 def list_datasets() -> list[str]:
-    """Returns the names of all datasets of the installed packages, sorted; none of them is imported."""
+    """Returns the names of all datasets of the installed packages, sorted, without importing them."""
     return DATASETS.names()
 
 
@@ -32,21 +32,21 @@ def get_dataset(
     Args:
         name: a name from `list_datasets()`.
         root: the dataset's folder; None for datasets that need no files.
-        split: `"train"`, `"val"`, `"test"`, or one of the dataset's own.
+        split: `"train"`, `"val"`, `"test"` or another split of the dataset.
         transforms: called as `transforms(image, mask)`, with image uint8 (3, H, W) and mask (H, W); its result is the
             sample.
-        **options: the dataset's own options, as in `get_dataset("FolderDataset", root, metadata="mine.toml")`.
+        **options: options of the dataset, as in `get_dataset("FolderDataset", root, metadata="mine.toml")`.
 
     Raises:
-        UnknownNameError: if there is no such dataset; the message names the nearest ones.
-        InvalidArgumentError: if the dataset needs a root and none is given, or does not know the split or an option.
-        DatasetNotFoundError: if the files are not where they are expected.
+        UnknownNameError: if there is no such dataset; the message suggests similar names.
+        InvalidArgumentError: if the dataset needs a root and none is given, or has no such split or option.
+        DatasetNotFoundError: if the files are not found.
     """
     entry = DATASETS.entry(name)
     if root is None and isinstance(entry, DatasetEntry) and entry.needs_root:
         raise InvalidArgumentError(
             f"dataset {name!r} reads files: root must be its folder, got None; `seg datasets show {name}` prints the "
-            "layout expected there"
+            "expected layout"
         )
     dataset_class = DATASETS.get(name)
     try:

@@ -1,4 +1,4 @@
-"""Anyone's own data: images and index masks in folders."""
+"""Your own data: images and index masks in folders."""
 
 import hashlib
 import os
@@ -31,54 +31,54 @@ either one folder per split         or one folder for all
 root/                               root/
   train/images/a.jpg                  images/a.jpg
   train/masks/a.png                   masks/a.png
-  val/images/, val/masks/           of which a seeded fraction is val, the rest train
+  val/images/, val/masks/           a seeded fraction of them is val, the rest train
   test/images/, test/masks/ (masks optional)
 images: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
 """
 
 
-_REMEDY = "correct the mask or the labels of metadata, or translate the ids with label_map"
+_REMEDY = "correct the mask or the labels of metadata, or convert the ids with label_map"
 
 
 class FolderDataset(PairedDataset):
     """Images and index masks from folders, paired by name.
 
-    With `root/train/images` (or `val`, `test`) every split is read from its own folders. Otherwise the files of
-    `root/images` and `root/masks` are divided: `val_fraction` of them are val, the rest train. Which file falls where
-    depends on `seed` and on the names alone; files added later move few of the others.
+    If there is a folder `root/train/images` (or `val`, `test`), every split is read from its own folders. Otherwise the
+    files of `root/images` and `root/masks` are split: a fraction `val_fraction` is val, the rest train. The split
+    depends only on `seed` and the names; adding files moves few of the others.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 where the ids fit, else int32. Masks hold
-    one id per pixel: gray values of 1 to 16 bits as they are stored, or palette indices. These are the class ids of
-    `metadata`, its ignore value, or whatever `label_map` translates into these. Test images without masks come with the
-    mask None.
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 if the ids fit, else int32. Masks hold one
+    id per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value, or
+    other ids that `label_map` converts. Test images without masks have the mask None.
 
     Args:
         root: the folder.
-        metadata: the classes: `DatasetMetadata`, the name of a known label set, a mapping with `labels`, or a path to a
-            .toml or .json file.
-        split: `"train"`, `"val"` or `"test"` (with a folder of its own only).
+        metadata: the classes: `DatasetMetadata`, the name of a known label set, a mapping with `labels`, or the path of
+            a .toml or .json file.
+        split: `"train"`, `"val"` or `"test"` (only if it has its own folder).
         transforms: called as `transforms(image, mask)`; its result is the sample.
-        val_fraction: share of the files for val where the split has no folder of its own; above 0 and below 1. At least
-            one file goes to each side.
-        seed: decides which files these are.
-        label_map: raw ids of the masks -> train ids, for masks that hold other ids: a `LabelMap`, or a table as a
-            config writes it, in which `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids
-            that it does not list are an error.
-        missing: what becomes of an image or mask without its partner: `"error"`, or `"skip"` with a warning.
-        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says, as viewers do, and warns of each that
-            has a mask, since masks have no such tag; `"stored"` takes the pixels as they lie in the file, for masks
-            that were made that way. A mask with such a tag is an error.
-        max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
+        val_fraction: fraction of the files for val if the splits have no folders; above 0 and below 1. Train and val
+            get at least one file each.
+        seed: decides which files are val.
+        label_map: raw ids of the masks -> train ids, for masks with other ids: a `LabelMap`, or a table as in a config,
+            where `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids that it does not list
+            are an error.
+        missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
+            warning.
+        orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag, as viewers
+            do, with a warning if the image has a mask, since masks have no such tag; `"stored"` ignores the tag, for
+            masks that were drawn on the images as stored. A mask with such a tag is an error.
+        max_pixels: maximum width times height of an image or a mask; a larger file is an error before it is decoded.
 
     Attributes:
         metadata: names and colors of the classes.
         split: as given.
 
     Raises:
-        InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
-        DatasetNotFoundError: if the files are not there, or an image or mask lacks its partner.
-        CorruptFileError: when a sample is read, if a file is damaged, too large, or of a kind that is not read, or
-            image and mask differ in size.
+        InvalidArgumentError: if there is no such split, or an argument has a value that is not allowed.
+        DatasetNotFoundError: if files are not found, or an image or mask has no partner.
+        CorruptFileError: when a sample is read, if a file is damaged, too large or of an unsupported kind, or image and
+            mask differ in size.
         LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
     """
 
@@ -99,13 +99,13 @@ class FolderDataset(PairedDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not isinstance(val_fraction, int | float) or not 0.0 < val_fraction < 1.0:
-            raise InvalidArgumentError(f"val_fraction must lie between 0 and 1, got {val_fraction!r}; 0.2 is usual")
+            raise InvalidArgumentError(f"val_fraction must be between 0 and 1, got {val_fraction!r}; 0.2 is common")
         if not isinstance(seed, int):
             raise InvalidArgumentError(f"seed must be an integer, got {seed!r}")
         reading = Reading(orientation, max_pixels)
         check_split(split, SPLITS, "FolderDataset")
         classes = resolve_metadata(metadata)
-        to_train_ids = _settle_label_map(label_map, classes)
+        to_train_ids = _resolve_label_map(label_map, classes)
         self.root = check_root(root, "FolderDataset")
         pairs = _find_pairs(self.root, split, val_fraction, seed, check_missing(missing))
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, reading=reading)
@@ -122,25 +122,23 @@ def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing:
             f"FolderDataset {split}: found {describe_folder(folder / 'images', IMAGE_SUFFIXES, 'images')}; "
             f"{describe_folder(folder / 'masks', MASK_SUFFIXES, 'masks')}. Expected {root}/{split}/images and "
             f"{root}/{split}/masks, or {root}/images and {root}/masks, with images ({_kinds(IMAGE_SUFFIXES)}) and "
-            f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) of the same names"
+            f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) with the same names"
         )
     where = f"FolderDataset {split} in {folder}"
     pairs = pair_by_key(images, None if without_masks else masks, where, missing, "or give missing='skip'")
-    return pairs if has_split_folders else _part(pairs, root, split, val_fraction, seed)
+    return pairs if has_split_folders else _train_or_val(pairs, root, split, val_fraction, seed)
 
 
-def _part(pairs: list[Pair], root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
+def _train_or_val(pairs: list[Pair], root: Path, split: str, val_fraction: float, seed: int) -> list[Pair]:
     if split == "test":
         raise DatasetNotFoundError(
-            f"{root} has no test split: {root}/images is divided into train and val; put test images into "
+            f"{root} has no test split: {root}/images is split into train and val; put test images into "
             f"{root}/test/images and the others into {root}/train and {root}/val"
         )
     if len(pairs) < 2:
-        raise DatasetNotFoundError(
-            f"{root}/images holds one image, which cannot be divided into train and val; add more"
-        )
+        raise DatasetNotFoundError(f"{root}/images holds one image, which cannot be split into train and val; add more")
 
-    # ranked by a hash of the name: independent of numpy's and Python's generators, and stable when files are added
+    # ranked by a hash of the name: independent of numpy's and Python's generators, and stable if files are added
     def rank(pair: Pair) -> bytes:
         return hashlib.sha256(f"{seed}/{pair.image.stem}".encode()).digest()
 
@@ -149,7 +147,7 @@ def _part(pairs: list[Pair], root: Path, split: str, val_fraction: float, seed: 
     return [pair for pair in pairs if (pair in held_out) == (split == "val")]
 
 
-def _settle_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata: DatasetMetadata) -> LabelMap:
+def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata: DatasetMetadata) -> LabelMap:
     ignore_index, count = metadata.ignore_index, metadata.num_classes
     if label_map is None:
         return LabelMap.identity(count, ignore_index, ignore_index=ignore_index)
@@ -160,20 +158,20 @@ def _settle_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata: 
         label_map = LabelMap(table, ignore_index=ignore_index)
     if label_map.ignore_index != ignore_index:
         raise InvalidArgumentError(
-            f"label_map writes {label_map.ignore_index} for what it ignores, the metadata {metadata.name!r} say "
+            f"label_map has ignore_index {label_map.ignore_index}, but the metadata {metadata.name!r} have "
             f"{ignore_index}; give both the same ignore_index"
         )
     beyond = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
     if beyond:
         raise InvalidArgumentError(
-            f"label_map gives the train ids {first_few(map(str, beyond))}, but the metadata {metadata.name!r} have "
+            f"label_map has the train ids {first_few(map(str, beyond))}, but the metadata {metadata.name!r} have "
             f"{count} classes, 0 to {count - 1}; map to these or to IGNORE"
         )
     return label_map
 
 
 def _raw_id(key: Any) -> Any:
-    # the keys of a TOML or JSON table are texts
+    # the keys of a TOML or JSON table are strings
     return int(key) if isinstance(key, str) and key.isdecimal() else key
 
 

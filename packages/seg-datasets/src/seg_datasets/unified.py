@@ -1,8 +1,8 @@
-"""Several datasets of like nature as one, under one label set.
+"""Several similar datasets joined into one, with one label set.
 
-Which class becomes which is data, not code: the conversions of seg_core, such as those to `Street` (Cityscapes,
-BDD100K, Mapillary Vistas) and `Aerial` (LoveDA, Potsdam, Vaihingen). `seg_core.list_conversions("Street")` tells what
-can join.
+Classes are converted by the label set conversions of seg_core, which are data, such as those to `Street` (Cityscapes,
+BDD100K, Mapillary Vistas) and `Aerial` (LoveDA, Potsdam, Vaihingen). `seg_core.list_conversions("Street")` lists the
+label sets that can be joined.
 """
 
 import bisect
@@ -22,22 +22,22 @@ from seg_datasets.factory import get_dataset
 
 __all__ = ["Unified", "unify"]
 
-LAYOUT = "what each of the members expects in its own root"
+LAYOUT = "the layout of each member, in the root of the member"
 
 
 class Unified(Dataset[Any]):
-    """The samples of several datasets, one after the other, with the classes of one label set.
+    """The samples of several datasets, one dataset after the other, with the classes of one label set.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignored value.
-    Classes that have no counterpart there are ignored.
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignore value.
+    Classes without a counterpart in it are ignored.
 
     Args:
-        root: folder that the members' roots are relative to; None for the current one.
-        split: `"train"`, `"val"`, `"test"`, or what the members have besides; each reads its own.
+        root: folder that the members' roots are relative to; None for the current folder.
+        split: `"train"`, `"val"`, `"test"` or another split that all members have.
         transforms: called as `transforms(image, mask)`; its result is the sample.
-        label_set: name of the label set, as `"Street"` or `"Aerial"`.
-        members: datasets, or tables of what `get_dataset` takes, as in
-            `{"name": "BDD100K", "root": "data/bdd100k", "missing": "error"}`; a table may name a split of its own.
+        label_set: name of the label set, such as `"Street"` or `"Aerial"`.
+        members: datasets, or tables of arguments of `get_dataset`, such as
+            `{"name": "BDD100K", "root": "data/bdd100k", "missing": "error"}`; a table may have its own `split`.
 
     Attributes:
         metadata: names and colors of the classes of `label_set`.
@@ -45,9 +45,9 @@ class Unified(Dataset[Any]):
         members: the datasets.
 
     Raises:
-        InvalidArgumentError: if there are no members, a table lacks the name, or a member has no metadata.
+        InvalidArgumentError: if there are no members, a table has no name, or a member has no metadata.
         UnknownNameError: if there is no such label set, or a member's classes cannot be converted to it.
-        DatasetNotFoundError: if a member's files are not where they are expected.
+        DatasetNotFoundError: if a member's files are not found.
     """
 
     layout: ClassVar[str] = LAYOUT
@@ -79,25 +79,25 @@ class Unified(Dataset[Any]):
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Any:
-        """Returns sample `index`: (image, mask), or what `transforms` makes of them.
+        """Returns sample `index`: (image, mask), or the result of `transforms`.
 
         Raises:
             IndexError: if there is no such sample.
             CorruptFileError, LabelOutOfRangeError: as the member raises them.
         """
-        member, place = self._find(index)
-        image, mask = self.members[member][place]
+        member, own_index = self._find(index)
+        image, mask = self.members[member][own_index]
         if mask is not None:
             mask = self._label_maps[member](mask)
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:
         """Returns the paths of image and mask of sample `index`."""
-        member, place = self._find(index)
-        return tuple(self.members[member].file_names(place))
+        member, own_index = self._find(index)
+        return tuple(self.members[member].file_names(own_index))
 
     def _find(self, index: int) -> tuple[int, int]:
-        """Returns which member a sample belongs to, and its index there."""
+        """Returns the number of the member that has sample `index`, and the sample's index in it."""
         length = len(self)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of range for {length} images")
@@ -109,11 +109,11 @@ class Unified(Dataset[Any]):
 def unify(
     label_set: str | DatasetMetadata, datasets: Sequence[Any], transforms: Callable[..., Any] | None = None
 ) -> Unified:
-    """Returns datasets joined under one label set, see `Unified`.
+    """Joins datasets under one label set; see `Unified`.
 
     Args:
-        label_set: name of the label set, as `"Street"` or `"Aerial"`.
-        datasets: the datasets; their own transforms, if any, come before.
+        label_set: name of the label set, such as `"Street"` or `"Aerial"`.
+        datasets: the datasets; their own transforms, if any, are applied first.
         transforms: called as `transforms(image, mask)`; its result is the sample.
 
     Raises:
@@ -129,11 +129,11 @@ def _opened(member: Any, root: str | os.PathLike[str] | None, split: str) -> Any
         options = dict(member)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise InvalidArgumentError(f"each of members needs the name of a dataset, got {dict(member)!r}")
+            raise InvalidArgumentError(f"each table in members needs the name of a dataset, got {dict(member)!r}")
         own = options.pop("root", None)
         if root is not None and own is not None:
             own = Path(root) / own
         return get_dataset(name, own, **{"split": split, **options})
     if not isinstance(getattr(member, "metadata", None), DatasetMetadata):
-        raise InvalidArgumentError(f"each of members needs metadata that tell its classes, got {member!r}")
+        raise InvalidArgumentError(f"each dataset in members needs metadata with its classes, got {member!r}")
     return member

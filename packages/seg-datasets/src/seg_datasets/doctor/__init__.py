@@ -1,1 +1,1 @@
-"""Looking after datasets: invented trees of every layout."""
+"""Tools for datasets: fake datasets in every official layout."""

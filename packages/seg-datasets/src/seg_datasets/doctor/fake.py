@@ -1,4 +1,4 @@
-"""Tiny invented datasets with the exact official names, to try code and configs before the real files are there."""
+"""Writes tiny fake datasets with the official names, to try code and configs before the real files are there."""
 
 import os
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from seg_datasets.doctor.fake_colors import write_colors
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_mat import write_pascal_context, write_sbd
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["fake"]
 
@@ -33,48 +33,48 @@ def fake(
     masks: int = 0,
     size: tuple[int, int] = (24, 32),
 ) -> Path:
-    """Writes a dataset of a few invented images in its official layout and returns the folder.
+    """Writes a fake dataset of a few images in the official layout and returns the folder.
 
-    Names, folders, file formats and lists are the official ones; images are noise, and every mask holds every raw id
-    that the official masks may hold, in the order of the ids, row by row.
+    Names, folders, file formats and lists are the official ones. Images are noise. Every mask holds all raw ids that
+    the official masks may hold, in ascending order, row by row.
 
     Args:
-        name: a dataset of official layout, one of `list_datasets()` but `FolderDataset` and `Shapes`.
-        folder: where to write; it must be empty or not there yet.
-        edition: which of the dataset's versions, as `"v1.2"`; the first if None.
-        prefix: folder below `folder` that the tree is put into, one of the layout's `prefixes`; the one that the
-            official archive makes if None.
-        images: which of the ways in which images are known to lie, from 0.
-        masks: the same for the masks.
-        size: (height, width) of the images.
+        name: a dataset with an official layout, so not `FolderDataset`, `Shapes` or `Unified`.
+        folder: where to write; it must be empty or not exist yet.
+        edition: the version of the dataset, such as `"v1.2"`; None for the first.
+        prefix: folder below `folder` for the tree, one of the layout's `prefixes`; None for the one that the official
+            archive creates.
+        images: index of the known folder layout of the images, from 0.
+        masks: index of the known folder layout of the masks, from 0.
+        size: (height, width) of the images, in pixels.
 
     Raises:
         UnknownNameError: if there is no such dataset.
-        InvalidArgumentError: if it has no official layout, or no such edition, prefix or way.
-        WriteError: if `folder` holds something, or cannot be written to.
+        InvalidArgumentError: if the dataset has no official layout, or no such edition, prefix or folder layout.
+        WriteError: if `folder` is not empty, or cannot be written to.
     """
     chosen, layout = _edition(name, edition)
     root = Path(folder).expanduser()
     if root.exists() and any(root.iterdir()):
-        raise WriteError(f"{root} is not empty; give a folder that is empty or not there, so that nothing is mixed up")
+        raise WriteError(f"{root} is not empty; give an empty folder or a new one, so that no files are mixed")
     if prefix is not None and prefix not in layout.prefixes:
         raise InvalidArgumentError(f"prefix must be one of {', '.join(map(repr, layout.prefixes))}, got {prefix!r}")
     below = root / (layout.top if prefix is None else prefix)
     for argument, choice in (("images", images), ("masks", masks)):
-        most = max(len(getattr(part, argument)) for part in layout.parts.values()) - 1
-        if not 0 <= choice <= most:
-            raise InvalidArgumentError(f"{argument} must be from 0 to {most}, got {choice}")
+        last = max(len(getattr(files, argument)) for files in layout.splits.values()) - 1
+        if not 0 <= choice <= last:
+            raise InvalidArgumentError(f"{argument} must be from 0 to {last}, got {choice}")
     write_mask = _WRITERS.get(name, _write_gray)
     rng = np.random.default_rng(0)
-    for split, part in layout.parts.items():
+    for split, files in layout.splits.items():
         for key in layout.examples.get(split, ()):
             pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-            _write_image(below / _path(part.images, images, key), pixels)
-            if part.masks:
-                mask_path = below / _path(part.masks, masks, key)
+            _write_image(below / _path(files.images, images, key), pixels)
+            if files.masks:
+                mask_path = below / _path(files.masks, masks, key)
                 mask_path.parent.mkdir(parents=True, exist_ok=True)
                 write_mask(mask_path, _all_ids(chosen, size), chosen)
-        _write_listing(below, layout, split, part)
+        _write_listing(below, layout, split, files)
     for extra in _EXTRAS.get(name, ()):
         extra(below, chosen)
     return root
@@ -83,7 +83,7 @@ def fake(
 def _edition(name: str, edition: str | None) -> tuple[Edition, Layout]:
     dataset_class = DATASETS.get(name)
     if not (isinstance(dataset_class, type) and issubclass(dataset_class, OfficialDataset)):
-        raise InvalidArgumentError(f"dataset {name!r} has no official layout to invent files for")
+        raise InvalidArgumentError(f"dataset {name!r} has no official layout, so there is nothing to fake")
     editions = dataset_class.editions or {"": dataset_class.edition}
     if edition is None:
         edition = next(iter(editions))
@@ -95,17 +95,17 @@ def _edition(name: str, edition: str | None) -> tuple[Edition, Layout]:
 
 
 def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
-    path = patterns[min(choice, len(patterns) - 1)]  # splits are not known in the same number of ways
+    path = patterns[min(choice, len(patterns) - 1)]  # some splits have fewer patterns than others
     stars = path.count("*")
-    parts = key.split("/")
-    # a pattern with fewer stars leaves the first parts of the key, the folders, out
-    for part in parts[len(parts) - stars :]:
-        path = path.replace("*", part, 1)
+    names = key.split("/")
+    # a pattern with fewer stars leaves out the first names of the key, the folders
+    for name in names[len(names) - stars :]:
+        path = path.replace("*", name, 1)
     return path
 
 
 def _all_ids(edition: Edition, size: tuple[int, int]) -> Ids:
-    """Returns (H, W): the raw ids of the label map in turn."""
+    """Returns a mask (H, W) that repeats the raw ids of the label map in ascending order."""
     ids = np.array(sorted(edition.label_map.mapping))
     return np.resize(ids, size)
 
@@ -115,15 +115,15 @@ def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def _write_listing(below: Path, layout: Layout, split: str, part: Part) -> None:
-    if part.listing is None or split not in layout.examples:
+def _write_listing(below: Path, layout: Layout, split: str, files: SplitFiles) -> None:
+    if files.listing is None or split not in layout.examples:
         return
-    path = below / part.listing
+    path = below / files.listing
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{key.rsplit('/', 1)[-1]}\n" for key in layout.examples[split]), encoding="utf-8")
 
 
-def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers take it
+def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
     Image.fromarray(ids.astype(np.uint8)).save(path)
 
 

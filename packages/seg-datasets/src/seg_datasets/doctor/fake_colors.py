@@ -1,4 +1,4 @@
-"""Masks in colors, for invented trees of the datasets that have such."""
+"""Fake color masks."""
 
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ __all__ = ["write_colors"]
 
 
 def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition) -> None:
-    """Writes a mask (H, W) of raw ids in the colors that the edition's masks have.
+    """Writes a mask (H, W) of raw ids in the colors of the edition's masks.
 
-    Ids that no color stands for become the first one that has a color. Below a folder `ann_dir`, where mmsegmentation
-    keeps the masks it converted, the image holds the ids themselves.
+    Ids without a color are replaced by the lowest id with a color. In a folder `ann_dir`, where mmsegmentation puts the
+    masks that it converted, the image holds the ids themselves.
 
     Args:
-        path: the file; its suffix decides between PNG and TIFF.
+        path: the file; its suffix selects PNG or TIFF.
         ids: raw ids.
-        edition: its mask reader knows the colors.
+        edition: an edition whose mask reader is a `ColorReader`.
     """
     reader = edition.mask_reader
-    assert isinstance(reader, ColorReader), "only editions with color masks have such files"
+    assert isinstance(reader, ColorReader), "only editions with color masks are written here"
     ids = np.where(np.isin(ids, list(reader.colors)), ids, min(reader.colors))
     if "ann_dir" in path.parts:
         Image.fromarray(ids.astype(np.uint8)).save(path)

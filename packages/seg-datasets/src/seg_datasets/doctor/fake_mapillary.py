@@ -1,4 +1,4 @@
-"""The config that comes with Mapillary Vistas, for invented trees of it."""
+"""A fake of the config that comes with Mapillary Vistas."""
 
 import json
 from pathlib import Path
@@ -14,8 +14,8 @@ __all__ = ["write_config"]
 def write_config(folder: Path, edition: Edition) -> None:
     """Writes the config of a version into `folder`.
 
-    It has all raw ids and all keys of the official one. `name` repeats the readable name and `instances` is false
-    throughout: neither is read.
+    It has all raw ids and all keys of the official one. `name` repeats the readable name and `instances` is always
+    false: neither is read.
     """
     version = next(name for name, known in MapillaryVistas.editions.items() if known.classes == edition.classes)
     metadata = resolve_metadata(edition.classes)

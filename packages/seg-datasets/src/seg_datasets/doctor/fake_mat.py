@@ -1,4 +1,4 @@
-"""Invented masks in MATLAB files, as SBD and PASCAL-Context publish theirs."""
+"""Fake masks in MATLAB files, in the formats of SBD and PASCAL-Context."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ __all__ = ["write_pascal_context", "write_sbd"]
 Ids = npt.NDArray[np.integer[Any]]
 
 _NUM_OBJECTS = 20
-_OTHER = 1  # one of the 459 labels that stand for no class
+_OTHER = 1  # one of the 459 labels that are no class
 
 
-def write_sbd(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers take it
-    """Writes a mask in the form of SBD's folder `cls`: ids, and for each kind of object where it ends.
+def write_sbd(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
+    """Writes a mask in the format of SBD's folder `cls`: ids, and the boundaries of each class.
 
     Raises:
         MissingDependencyError: if scipy is not installed.
@@ -38,8 +38,8 @@ def write_sbd(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 -
     savemat(path, {"GTcls": struct}, do_compression=True)
 
 
-def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers take it
-    """Writes a mask of ids 0 to 59: a label map with the 459 labels where the name ends in .mat, else an index PNG.
+def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
+    """Writes a mask of ids 0 to 59: a label map with the 459 labels if the name ends in .mat, else an index PNG.
 
     Raises:
         MissingDependencyError: if the name ends in .mat and scipy is not installed.
@@ -53,7 +53,7 @@ def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noq
 
 
 def _boundary(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns the pixels whose right or lower neighbor lies on the other side."""
+    """Returns the pixels whose right or lower neighbor is on the other side."""
     edge = np.zeros_like(inside)
     edge[:, :-1] |= inside[:, :-1] != inside[:, 1:]
     edge[:-1] |= inside[:-1] != inside[1:]
@@ -65,5 +65,5 @@ def _scipy() -> tuple[Any, Any]:
         from scipy import sparse
         from scipy.io import savemat
     except ImportError as error:
-        raise MissingDependencyError("masks in MATLAB files need scipy: pip install 'seg-datasets[mat]'") from error
+        raise MissingDependencyError("MATLAB files need scipy: pip install 'seg-datasets[mat]'") from error
     return savemat, sparse

@@ -1,1 +1,1 @@
-"""The official datasets, one a file."""
+"""The official datasets, one per file."""

@@ -1,11 +1,10 @@
 """ADE20K, MIT Scene Parsing Benchmark: SceneParse150 (ADEChallengeData2016).
 
-Everyday scenes, indoors and outdoors, with 150 classes: 20210 images for training, 2000 for validation, and test
-images without masks. Sizes vary from about 100 to over 2000 pixels on the shorter side; some images are gray.
+Indoor and outdoor scenes with 150 classes: 20210 training images, 2000 validation images, and test images without
+masks. The shorter side is from about 100 to over 2000 pixels; some images are gray.
 
-Masks hold 0 for everything outside of the 150 classes, which training and evaluation leave out, and 1 to 150 for the
-classes. Here these become 255 and 0 to 149: 0 is no background class. The full ADE20K release, with masks coded in
-colors, is another product.
+Masks hold 1 to 150 for the classes and 0 for everything else, which training and evaluation ignore. Here they become
+0 to 149 and 255: 0 is not a background class. The full ADE20K release, with color masks, is not read.
 
 Expected on disk: see `TREE`. Download: http://sceneparsing.csail.mit.edu/
 
@@ -17,7 +16,7 @@ Cite: B. Zhou, H. Zhao, X. Puig, S. Fidler, A. Barriuso, A. Torralba, "Scene Par
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["ADE20K"]
 
@@ -27,15 +26,15 @@ ADEChallengeData2016/                              root (or a folder above it)
   annotations/training/ADE_train_00000001.png      masks: 1..150 classes, 0 ignored
   images/validation/ADE_val_00000001.jpg
   annotations/validation/ADE_val_00000001.png
-release_test/testing/ADE_test_00000001.jpg         test images, beside it or inside; no masks
+release_test/testing/ADE_test_00000001.jpg         test images, next to it or inside; no masks
 """
 SITE = "http://data.csail.mit.edu/places/ADEchallenge"
 
 
 class ADE20K(OfficialDataset):
-    """ADE20K's scenes with 150 classes; what is none of them (0 on disk) becomes the ignored value 255.
+    """ADE20K's scenes with 150 classes; pixels of no class (0 on disk) become the ignore value 255.
 
-    Arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
     """
 
     edition = Edition(
@@ -43,10 +42,10 @@ class ADE20K(OfficialDataset):
             dataset="ADE20K",
             source=f"get ADEChallengeData2016.zip (test: release_test.zip) from {SITE}/",
             tree=TREE,
-            parts={
-                "train": Part(images=("images/training/*.jpg",), masks=("annotations/training/*.png",)),
-                "val": Part(images=("images/validation/*.jpg",), masks=("annotations/validation/*.png",)),
-                "test": Part(images=("release_test/testing/*.jpg", "testing/*.jpg", "images/testing/*.jpg")),
+            splits={
+                "train": SplitFiles(images=("images/training/*.jpg",), masks=("annotations/training/*.png",)),
+                "val": SplitFiles(images=("images/validation/*.jpg",), masks=("annotations/validation/*.png",)),
+                "test": SplitFiles(images=("release_test/testing/*.jpg", "testing/*.jpg", "images/testing/*.jpg")),
             },
             examples={
                 "train": ("ADE_train_00000001", "ADE_train_00000970"),

@@ -1,12 +1,12 @@
-"""BDD100K, semantic segmentation of its 10K images: streets of the United States, from a driving car.
+"""BDD100K, the semantic segmentation of its 10K images: US street scenes from a driving car.
 
-7000 images for training, 1000 for validation, 2000 for testing without masks, all 1280x720. The images are those
-of `images/10k`; `images/100k` is another set, without these masks. The masks hold the train ids of Cityscapes already:
-0 to 18, and 255 for what is none of the 19 classes. The list of 41 ids belongs to the polygons and panoptic masks. The
-folders `colormaps` and `color_labels` are for display and are not read.
+7000 training images, 1000 validation images and 2000 test images without masks, all 1280x720. The images are those
+of `images/10k`; `images/100k` is another set, without these masks. The masks already hold the train ids of Cityscapes:
+0 to 18, and 255 for pixels of none of the 19 classes. The list of 41 ids belongs to the polygons and panoptic masks.
+The folders `colormaps` and `color_labels` are for display and are not read.
 
-Archives from before the middle of 2021 hold a few images without a mask and masks without an image (four of each for
-training, two of each for validation). They are left out, with a warning; `missing="error"` is strict.
+Archives from before mid-2021 have a few images without a mask and masks without an image (four of each for training,
+two of each for validation). They are left out with a warning; `missing="error"` raises instead.
 
 Expected on disk: see `TREE`. Download, after registration: https://bdd-data.berkeley.edu/
 
@@ -23,7 +23,7 @@ from typing import Any
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["BDD100K"]
 
@@ -34,7 +34,7 @@ bdd100k/                                             root (or a folder above it)
   images/10k/val/7d06fefd-f7be05a6.jpg
   labels/sem_seg/masks/val/7d06fefd-f7be05a6.png
   images/10k/test/....jpg                            no masks
-the layout of 2018 is read too:
+the layout of 2018 works too:
   seg/images/train/0004a4c0-d4dff0ad.jpg
   seg/labels/train/0004a4c0-d4dff0ad_train_id.png
 """
@@ -44,18 +44,18 @@ _IMAGE_ZIPS = ("bdd100k_images_10k", "10k_images_train", "10k_images_val", "10k_
 _LABEL_ZIP = "bdd100k_sem_seg_labels_trainval"
 
 
-def _part(split: str) -> Part:
-    return Part(
+def _split_files(split: str) -> SplitFiles:
+    return SplitFiles(
         images=(f"images/10k/{split}/*.jpg", f"seg/images/{split}/*.jpg"),
         masks=() if split == "test" else (f"labels/sem_seg/masks/{split}/*.png", f"seg/labels/{split}/*_train_id.png"),
     )
 
 
 class BDD100K(OfficialDataset):
-    """BDD100K's 10K images with the 19 classes of Cityscapes; unknown pixels are the ignored value 255.
+    """BDD100K's 10K images with the 19 classes of Cityscapes; unknown pixels have the ignore value 255.
 
-    Images and masks without a partner are left out, with a warning, unless `missing="error"`. Arguments, attributes
-    and errors are otherwise those of `OfficialDataset`. Test images come with the mask None.
+    Images and masks without a partner are left out with a warning, unless `missing="error"`. Otherwise arguments,
+    attributes and errors are those of `OfficialDataset`. Test images have the mask None.
     """
 
     edition = Edition(
@@ -63,13 +63,13 @@ class BDD100K(OfficialDataset):
             dataset="BDD100K",
             source="get '10K Images' and 'Segmentation' from https://bdd-data.berkeley.edu/ (after registration)",
             tree=TREE,
-            parts={split: _part(split) for split in ("train", "val", "test")},
+            splits={split: _split_files(split) for split in ("train", "val", "test")},
             examples={
                 "train": ("0004a4c0-d4dff0ad", "00054602-3bf57337"),
                 "val": ("7d06fefd-f7be05a6",),
                 "test": ("ac6d4f42-7b2f9a10",),
             },
-            # each zip makes a folder bdd100k
+            # each zip creates a folder bdd100k
             prefixes=("", "bdd100k", *(f"{name}/bdd100k" for name in (*_IMAGE_ZIPS, _LABEL_ZIP))),
             top="bdd100k",
         ),

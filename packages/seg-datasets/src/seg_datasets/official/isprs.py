@@ -1,22 +1,22 @@
-"""The two datasets of the ISPRS 2D Semantic Labeling Contest: `Potsdam` and `Vaihingen`, seen from the air.
+"""The two datasets of the ISPRS 2D Semantic Labeling Contest: `Potsdam` and `Vaihingen`, aerial images.
 
-Potsdam, a town: 38 tiles of 6000x6000 pixels, 5 cm each; 24 for training, 14 for testing. Vaihingen, a village: 33
-tiles of 1281 to 3816 pixels a side, 9 cm each; 16 for training, 17 for testing. Both splits have masks; mmsegmentation
-and others call the second one val, which is an alias here.
+Potsdam, a town: 38 tiles of 6000x6000 pixels of 5 cm; 24 for training, 14 for testing. Vaihingen, a village: 33 tiles
+with sides of 1281 to 3816 pixels of 9 cm; 16 for training, 17 for testing. Both splits have masks; mmsegmentation and
+others call the second one val, which is an alias here.
 
-Potsdam's images come as red, green, blue and as near infrared, red, green; those of four bands (4_Ortho_RGBIR) are
-not read. Vaihingen's are near infrared, red, green: the first channel of a sample is no red, and the mean and deviation
-of ordinary photographs are no more than a convention there.
+Potsdam's images come as red, green, blue and as near infrared, red, green; those with four bands (4_Ortho_RGBIR) are
+not read. Vaihingen's are near infrared, red, green: the first channel of a sample is not red, so normalizing with the
+mean and standard deviation of ordinary photographs is only a convention.
 
-The masks are coded in six colors, the same in both. There are two sorts: the full ones, and those with eroded
-boundaries (noBoundary), in which a black border around every object is to be ignored. Results in papers often count on
-these, and often leave clutter out: say what yours do. In the full ones black stands for nothing. The mask of Potsdam's
-tile 4_12 is faulty: its colors are not exactly the six. By default Potsdam's unknown colors are warned about, with
-counts, and their pixels ignored; Vaihingen's are an error. Gray masks of these names are taken to hold the ids 0 to 5.
+The masks of both are coded in the same six colors. There are full masks, and masks with eroded boundaries (noBoundary),
+where a black border around every object is ignored. Papers often evaluate on the eroded masks and often leave out
+clutter: report what you do. In the full masks black is no class. The mask of Potsdam's tile 4_12 is faulty: its colors
+are not exactly the six. By default Potsdam's unknown colors give a warning with counts and their pixels are ignored;
+Vaihingen's are an error. Gray masks with these names are expected to hold the ids 0 to 5.
 
-Tiles are large: a random window of each in training, overlapping windows in evaluation. Vaihingen's images and full
-masks have the same names, so they must not be unpacked into one folder. The archive of its eroded masks has one more,
-of area9, without an image; it is left out.
+Tiles are large: train on random crops and evaluate with a sliding window. Vaihingen's images and full masks have the
+same names, so they must not be unpacked into one folder. The archive of its eroded masks has one more mask, of area9,
+which has no image and is left out.
 
 Expected on disk: see `POTSDAM_TREE` and `VAIHINGEN_TREE`. Download, on request:
 https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx and .../2d-sem-label-vaihingen.aspx
@@ -40,7 +40,7 @@ from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["Potsdam", "Vaihingen"]
 
@@ -51,14 +51,14 @@ Potsdam/                                                            root (or a f
   3_Ortho_IRRG/top_potsdam_2_10_IRRG.tif                            images for bands="IRRG"
   5_Labels_all/top_potsdam_2_10_label.tif                           masks: a color per class
   5_Labels_all_noBoundary/top_potsdam_2_10_label_noBoundary.tif     masks for eroded=True: black is ignored
-label tifs may also lie in Potsdam/ itself, where some archives put them
+label tifs may also be in Potsdam/ itself, where some archives put them
 """
 VAIHINGEN_TREE = """\
 Vaihingen/                                  root (or a folder above it)
   top/top_mosaic_09cm_area1.tif             images: infrared, red, green
   top_mosaic_09cm_area1.tif                 masks, same names: a color per class
   top_mosaic_09cm_area1_noBoundary.tif      masks for eroded=True: black is ignored
-masks may also lie in a folder of their archive's name, or, those of the training tiles, in gts_for_participants/
+masks may also be in a folder named like their archive, or, for the training tiles, in gts_for_participants/
 """
 POTSDAM_TILES = {
     "train": (
@@ -151,8 +151,8 @@ def _edition(
             dataset=dataset,
             source=source,
             tree=tree,
-            # the images of both splits lie in one folder: the lists of tiles decide
-            parts={split: Part(images, masks, keys=keys) for split, keys in tiles.items()},
+            # the images of both splits are in one folder: the lists of tiles tell them apart
+            splits={split: SplitFiles(images, masks, keys=keys) for split, keys in tiles.items()},
             examples=tiles,
             aliases={"val": "test"},
             prefixes=prefixes,
@@ -177,13 +177,13 @@ def _check_eroded(eroded: bool) -> None:
 class Potsdam(OfficialDataset):
     """Potsdam's tiles with six classes.
 
-    Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
+    Every tile of the split must exist. Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        bands: of the images, `"RGB"` or `"IRRG"` (near infrared, red, green).
-        eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
-        unknown_colors: what to do about colors that stand for no class: `"warn"`, which ignores their pixels and names
-            the file, the colors and how many pixels have them, or `"error"`.
+        bands: bands of the images, `"RGB"` or `"IRRG"` (near infrared, red, green).
+        eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
+        unknown_colors: what to do with colors that are no class: `"warn"` ignores their pixels with a warning that
+            names the file, the colors and their pixel counts, `"error"` raises.
     """
 
     editions = {  # noqa: RUF012
@@ -209,7 +209,7 @@ class Potsdam(OfficialDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
-        check_choice("bands", bands, BANDS, "Images of four bands (RGBIR) are not read")
+        check_choice("bands", bands, BANDS, "Images with four bands (RGBIR) are not read")
         edition = self.editions[bands + ("-eroded" if eroded else "")]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
         super().__init__(
@@ -227,12 +227,12 @@ class Potsdam(OfficialDataset):
 class Vaihingen(OfficialDataset):
     """Vaihingen's tiles with six classes; the channels of its images are near infrared, red, green.
 
-    Every tile of the split must be there. Further arguments, attributes and errors are those of `OfficialDataset`.
+    Every tile of the split must exist. Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        eroded: whether to read the masks with eroded boundaries, which are ignored, in place of the full ones.
-        unknown_colors: what to do about colors that stand for no class: `"error"`, or `"warn"`, which ignores their
-            pixels and names the file, the colors and how many pixels have them.
+        eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
+        unknown_colors: what to do with colors that are no class: `"error"` raises, `"warn"` ignores their pixels with a
+            warning that names the file, the colors and their pixel counts.
     """
 
     editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012

@@ -1,11 +1,11 @@
-"""LIP, Look Into Person: the parts of the body and of the clothes of one person, 20 classes.
+"""LIP, Look Into Person: body parts and clothes of one person per image, 20 classes.
 
-Small crops of people, of varying size: 30462 for training, 10000 for validation, 10000 for testing without masks. Some
-images are gray; they become RGB. Masks hold 0 to 19. The background, 0, is a class and counts in the mean; no value
-is ignored, so that 255 comes from padding alone.
+Small crops of people, of varying size: 30462 training images, 10000 validation images and 10000 test images without
+masks. Some images are gray; they are converted to RGB. Masks hold 0 to 19. The background, 0, is a class and counts in
+the mean. No value is ignored, so 255 comes only from padding.
 
-Left and right are the person's: whoever mirrors an image must exchange the classes of `metadata.left_right_pairs`,
-arms, legs and shoes, as `SegmentationAugment` does when it is given them. The authors' mirrored masks are not needed.
+Left and right are the person's own: a horizontal flip must swap the classes of `metadata.left_right_pairs` (arms, legs
+and shoes), which `SegmentationAugment(left_right_pairs=...)` does. The authors' flipped masks are not needed.
 
 Expected on disk: see `TREE`. Download: https://lip.sysuhcp.com/overview.php
 
@@ -17,7 +17,7 @@ a New Benchmark for Human Parsing", CVPR 2017.
 
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["LIP"]
 
@@ -29,7 +29,7 @@ LIP/                                     root (or a folder above it)
   val_segmentations/100034_483681.png
   testing_images/....jpg                 no masks
   train_id.txt, val_id.txt               optional: which files belong to a split
-the zips are nested: each folder and list may also lie below TrainVal_images/, TrainVal_parsing_annotations/ or
+the zips are nested: each folder and list may also be below TrainVal_images/, TrainVal_parsing_annotations/ or
 Testing_images/, or those twice or, for the masks, three times
 """
 
@@ -46,16 +46,18 @@ _NESTINGS = (
 )
 
 
-def _part(split: str) -> Part:
-    return Part(images=(f"{split}_images/*.jpg",), masks=(f"{split}_segmentations/*.png",), listing=f"{split}_id.txt")
+def _split_files(split: str) -> SplitFiles:
+    return SplitFiles(
+        images=(f"{split}_images/*.jpg",), masks=(f"{split}_segmentations/*.png",), listing=f"{split}_id.txt"
+    )
 
 
 class LIP(OfficialDataset):
-    """LIP's people with 20 classes, the background among them; `metadata.left_right_pairs` says which are sides.
+    """LIP's people with 20 classes including the background; `metadata.left_right_pairs` lists those to swap in a flip.
 
-    Where a split has a list (`train_id.txt`), the list decides which files belong to it, and each of them must be
-    there; otherwise it is all files of the folder. Arguments, attributes and errors are those of `OfficialDataset`.
-    Test images come with the mask None.
+    If a split has a list (`train_id.txt`), it has the listed files, and each of them must exist; otherwise it has all
+    files of the folder. Arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask
+    None.
     """
 
     edition = Edition(
@@ -66,7 +68,11 @@ class LIP(OfficialDataset):
                 "https://lip.sysuhcp.com/overview.php"
             ),
             tree=TREE,
-            parts={"train": _part("train"), "val": _part("val"), "test": Part(images=("testing_images/*.jpg",))},
+            splits={
+                "train": _split_files("train"),
+                "val": _split_files("val"),
+                "test": SplitFiles(images=("testing_images/*.jpg",)),
+            },
             examples={
                 "train": ("1000_1234574", "77_471474"),
                 "val": ("100034_483681",),

@@ -1,11 +1,11 @@
-"""LoveDA: land cover from the air, in towns and in the country, with seven classes.
+"""LoveDA: urban and rural land cover in aerial images, seven classes.
 
-5987 images of 1024x1024 pixels, 0.3 m each, of three Chinese cities: 2522 for training, 1669 for validation, 1796 for
-testing, whose masks are on the evaluation server only. The country (Rural) and the towns (Urban) look so different that
-they serve as two domains; each can be read alone.
+5987 images of 1024x1024 pixels of 0.3 m, of three Chinese cities: 2522 for training, 1669 for validation, and 1796 for
+testing, whose masks are only on the evaluation server. The rural and the urban images look so different that they serve
+as two domains; each can be read alone.
 
-Masks hold 1 to 7 for the classes and 0 where there are no data. Here these become 0 to 6 and 255; the background is a
-class that counts. The server wants predictions from 0 to 6.
+Masks hold 1 to 7 for the classes and 0 for pixels without data. Here these become 0 to 6 and 255; the background is a
+class and counts in the mean. The server expects predictions from 0 to 6.
 
 Expected on disk: see `TREE`. Download: https://zenodo.org/records/5706578
 
@@ -24,7 +24,7 @@ from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["LoveDA"]
 
@@ -56,10 +56,10 @@ def _edition(folder: str) -> Edition:
             dataset="LoveDA",
             source=f"get Train.zip, Val.zip and Test.zip from {SITE}/",
             tree=TREE,
-            parts={
-                "train": Part((f"Train/{folder}/images_png/*.png",), (f"Train/{folder}/masks_png/*.png",)),
-                "val": Part((f"Val/{folder}/images_png/*.png",), (f"Val/{folder}/masks_png/*.png",)),
-                "test": Part((f"Test/{folder}/images_png/*.png",)),
+            splits={
+                "train": SplitFiles((f"Train/{folder}/images_png/*.png",), (f"Train/{folder}/masks_png/*.png",)),
+                "val": SplitFiles((f"Val/{folder}/images_png/*.png",), (f"Val/{folder}/masks_png/*.png",)),
+                "test": SplitFiles((f"Test/{folder}/images_png/*.png",)),
             },
             examples={split: examples(keys) for split, keys in _EXAMPLES.items()},
             aliases={"Train": "train", "Val": "val", "Test": "test"},
@@ -76,9 +76,9 @@ def _edition(folder: str) -> Edition:
 
 
 class LoveDA(OfficialDataset):
-    """LoveDA's land cover with seven classes; pixels without data (0 on disk) become the ignored value 255.
+    """LoveDA's land cover with seven classes; pixels without data (0 on disk) become the ignore value 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
         domain: `"rural"` or `"urban"`; None for both.
@@ -101,7 +101,7 @@ class LoveDA(OfficialDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if domain is not None:
-            check_choice("domain", domain, ("rural", "urban"), "None takes both")
+            check_choice("domain", domain, ("rural", "urban"), "None gives both")
         self.edition = self.editions[domain or "all"]
         super().__init__(
             root,

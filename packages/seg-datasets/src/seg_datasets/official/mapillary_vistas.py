@@ -1,13 +1,13 @@
-"""Mapillary Vistas, research edition: streets all over the world.
+"""Mapillary Vistas, research edition: street scenes from all over the world.
 
-18000 images for training, 2000 for validation, 5000 for testing without masks, of up to about 22 megapixels: decoding
-takes most of the time, so cut or shrink early. The masks are palette images whose indices are the ids; several
-classes of v2.0 share a color, so colors cannot be turned back.
+18000 training images, 2000 validation images and 5000 test images without masks, of up to about 22 megapixels: decoding
+takes most of the time, so crop or resize the files before training. The masks are palette images whose indices are the
+ids; several classes of v2.0 share a color, so ids cannot be recovered from colors.
 
-The same images have two annotations, with other ids and other classes: v2.0 with 124 ids, of which 116 are classes,
-and v1.2 with 66 ids, of which 65 are. Masks, classes and config belong together: the option `version` chooses all of
-them. The config beside the images is the authority on names, colors and what is evaluated; where it says something
-else than the label set that is built in, it is followed, with a warning.
+The same images have two annotations with different ids and classes: v2.0 with 124 ids, 116 of them classes, and v1.2
+with 66 ids, 65 of them classes. The option `version` selects masks, classes and config together. The config in the
+dataset's folder decides on names, colors and what is evaluated: if it differs from the built-in label set, it is used,
+with a warning.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.mapillary.com/dataset/vistas
 
@@ -32,7 +32,7 @@ from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 from seg_datasets.reading.pairs import first_few
 
 __all__ = ["CONFIGS", "NOT_EVALUATED", "MapillaryVistas"]
@@ -51,7 +51,7 @@ the older package, v1.1, holds the masks of v1.2 in training/labels/ and validat
 CONFIGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"v2.0": ("config_v2.0.json",), "v1.2": ("config_v1.2.json", "config.json")}
 )
-"""Version -> names that its config may have."""
+"""Version -> possible names of its config."""
 
 NOT_EVALUATED: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
@@ -68,15 +68,15 @@ NOT_EVALUATED: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "v1.2": {65: "Unlabeled"},
     }
 )
-"""Version -> raw ids that are no classes, and their names."""
+"""Version -> raw ids that are no classes -> their names."""
 
 _FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
-_KEYS = ("readable", "evaluate", "color")  # of a label in a config; it has others besides
+_KEYS = ("readable", "evaluate", "color")  # of a label in a config; it has others too
 _RESTORE = "restore the file from the package, or remove it to use the built-in classes"
 
 
 def _label_map(num_ids: int, ignored: Collection[int]) -> LabelMap:
-    """Returns the map that gives the ids that are not ignored the train ids from 0 on."""
+    """Returns the label map that numbers the ids that are not ignored from 0."""
     evaluated = [raw for raw in range(num_ids) if raw not in ignored]
     return LabelMap({**dict.fromkeys(ignored, IGNORE), **{raw: train for train, raw in enumerate(evaluated)}})
 
@@ -93,8 +93,8 @@ def _edition(version: str, classes: str) -> Edition:
             dataset="MapillaryVistas",
             source=f"get the package from {SITE} (after registration)",
             tree=TREE,
-            parts={
-                split: Part(images=(f"{folder}/images/*.jpg",), masks=masks.get(split, ()))
+            splits={
+                split: SplitFiles(images=(f"{folder}/images/*.jpg",), masks=masks.get(split, ()))
                 for split, folder in _FOLDERS.items()
             },
             examples={
@@ -113,13 +113,13 @@ def _edition(version: str, classes: str) -> Edition:
 class MapillaryVistas(OfficialDataset):
     """Mapillary's street scenes with 116 classes (v2.0) or 65 (v1.2); ids that are not evaluated become 255.
 
-    Further arguments, attributes and errors are those of `OfficialDataset`. Test images come with the mask None.
+    Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
-        version: of the annotations, `"v2.0"` or `"v1.2"`.
+        version: version of the annotations, `"v2.0"` or `"v1.2"`.
 
     Raises:
-        CorruptFileError: if there is a config and it is damaged.
+        CorruptFileError: if the config exists and is damaged.
     """
 
     editions: ClassVar[Mapping[str, Edition]] = {
@@ -143,7 +143,7 @@ class MapillaryVistas(OfficialDataset):
     ) -> None:
         check_choice("version", version, tuple(self.editions))
         self.edition = self.editions[version]
-        if not download:  # which is refused anyway, and should be before the folder is looked at
+        if not download:  # there is no download: the base class says so before it looks at the folder
             found = (self.edition.layout.locate(root, name) for name in CONFIGS[version])
             config = next((path for path in found if path is not None), None)
             if config is not None:
@@ -161,7 +161,7 @@ class MapillaryVistas(OfficialDataset):
 
 
 def _configured(edition: Edition, path: Path) -> Edition:
-    """Returns the edition with the classes that a config has; warns where they are others.
+    """Returns the edition with the classes of a config; warns if they differ from the known ones.
 
     Raises:
         CorruptFileError: if the config is damaged.
@@ -187,11 +187,11 @@ def _configured(edition: Edition, path: Path) -> Edition:
     if not differences:
         return edition
     warnings.warn(
-        f"{path} is not the known config of {known.name}: {first_few(differences)}; what it says is used",
+        f"{path} is not the known config of {known.name}: {first_few(differences)}; its classes are used",
         stacklevel=3,
     )
     if metadata.labels != known.labels:
-        metadata = replace(metadata, name=f"{known.name}_config")  # other classes are another label set
+        metadata = replace(metadata, name=f"{known.name}_config")  # other classes make another label set
     return replace(edition, classes=metadata, label_map=label_map)
 
 
@@ -201,8 +201,8 @@ def _read_labels(path: Path) -> list[dict[str, Any]]:
         config = json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise CorruptFileError(f"{path} cannot be read: {error.strerror or error}; {_RESTORE}") from error
-    except ValueError as error:  # also what json and the decoder raise
-        raise CorruptFileError(f"{path} is no valid JSON: {error}; {_RESTORE}") from error
+    except ValueError as error:  # from json and from decoding
+        raise CorruptFileError(f"{path} is not valid JSON: {error}; {_RESTORE}") from error
     labels = config.get("labels") if isinstance(config, dict) else None
     if not isinstance(labels, list) or not labels:
         raise CorruptFileError(f"{path} has no list 'labels' of at least one label; {_RESTORE}")
@@ -218,7 +218,7 @@ def _read_labels(path: Path) -> list[dict[str, Any]]:
 
 
 def _meanings(metadata: DatasetMetadata, label_map: LabelMap) -> dict[int, str]:
-    """Returns what each raw id stands for, in words."""
+    """Returns raw id -> class name and color, for messages."""
     return {
         raw: f"{metadata.labels[train]!r} (rgb {','.join(map(str, metadata.colors[train]))})"
         if isinstance(train, int)

@@ -1,16 +1,16 @@
-"""PASCAL-Context: VOC 2010's images with every pixel labelled, 4998 for training, 5105 for validation.
+"""PASCAL-Context: VOC 2010's images with every pixel labeled, 4998 training images and 5105 validation images.
 
-Of 459 labels the 59 that occur most are the classes. Two tasks are in use, with different scores: 59 classes, all other
-pixels ignored (`background="ignore"`), or 60, the other pixels being a class (`background="class"`).
+The classes are the 59 most frequent of 459 labels. There are two tasks, with different scores: 59 classes with all
+other pixels ignored (`background="ignore"`), or 60 classes, where the other pixels are a class (`background="class"`).
 
-Two orders of the classes are in use too. Here the classes are in the order of the 459 labels, which is the alphabet's:
-the order of the masks that mmsegmentation's converter and the Detail API make. The other one, of the site's
-`59_labels.txt` and of FCN, has VOC's 20 classes first and calls some of them differently (diningtable, clothes,
-bedcloth). Masks numbered in it hold the same values from 0 to 59 and no program can tell them apart: read with this
-class they would give wrong names without an error.
+There are also two orders of the classes. Here the classes are in the order of the 459 labels, which is alphabetical:
+the order of the masks written by mmsegmentation's converter and the Detail API. The other order, of the site's
+`59_labels.txt` and of FCN, has VOC's 20 classes first and other names for some of them (diningtable, clothes,
+bedcloth). Masks in that order hold the same values from 0 to 59 and cannot be told apart from these: this class would
+read them with wrong names and without an error.
 
-Masks are read as either make: PNGs that a converter has written (0 other, 1 to 59), or the label maps of the site, .mat
-files with the 459 labels, which are translated here and need scipy (`pip install 'seg-datasets[mat]'`).
+Two kinds of masks are read: PNGs written by a converter (0 other, 1 to 59 classes), or the label maps of the site, .mat
+files with the 459 labels, which are converted here and need scipy (`pip install 'seg-datasets[mat]'`).
 
 Expected on disk: see `TREE`. Download: https://cs.stanford.edu/~roozbeh/pascal-context/
 
@@ -34,7 +34,7 @@ from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part
+from seg_datasets.reading.layout import Layout, SplitFiles
 from seg_datasets.reading.mat_files import read_mat
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.samples import Reading, read_mask
@@ -44,10 +44,10 @@ __all__ = ["RAW_LABELS", "PascalContext"]
 TREE = """\
 VOCdevkit/VOC2010/                           root (or a folder above it)
   JPEGImages/2008_000002.jpg
-  SegmentationClassContext/2008_000002.png   masks of a converter: 0 other, 1..59 classes
+  SegmentationClassContext/2008_000002.png   masks from a converter: 0 other, 1..59 classes
   trainval/2008_000002.mat                   or the site's label maps: LabelMap, 459 labels
   ImageSets/SegmentationContext/train.txt, val.txt   written by the converter; or VOC's own
-  ImageSets/Main/train.txt, val.txt                  which name the same images
+  ImageSets/Main/train.txt, val.txt                  with the same images
 """
 # fmt: off
 RAW_LABELS = (
@@ -55,7 +55,7 @@ RAW_LABELS = (
     162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308, 324, 326, 347, 349, 354, 355, 360, 366, 368, 397,
     415, 416, 420, 424, 427, 440, 445, 454, 458,
 )
-"""Of the 459 labels those of the classes 1 to 59, in their order."""
+"""The numbers, among the 459 labels, of the classes 1 to 59, in this order."""
 # fmt: on
 NUM_RAW_LABELS = 459
 
@@ -65,32 +65,32 @@ _FROM_RAW = LabelMap(
 
 
 def _read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
-    """Returns 0 for other and 1 to 59 for the classes, of either kind of mask."""
+    """Reads a mask of either kind; returns 0 for other and 1 to 59 for the classes."""
     if path.suffix != ".mat":
         return read_mask(path, reading)
     try:
         return _FROM_RAW(read_mat(path, "LabelMap"))
     except LabelOutOfRangeError as error:
         raise CorruptFileError(
-            f"mask {path} is no label map of PASCAL-Context: {error}; restore it from trainval.tar.gz"
+            f"mask {path} is not a label map of PASCAL-Context: {error}; restore it from trainval.tar.gz"
         ) from None
 
 
 @dataclass(frozen=True)
 class ContextLayout(Layout):
-    """A layout whose splits are listed by VOC itself where no converter has written lists."""
+    """A layout that falls back to VOC's own lists if no converter has written lists."""
 
     def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> list[Pair]:
         """Returns the files of a split, sorted by key; see `Layout`."""
-        part, own = self.parts[split], f"ImageSets/Main/{split}.txt"
-        if part.listing and not self.locate(root, part.listing) and self.locate(root, own):
-            with_own = replace(self, parts={split: replace(part, listing=own)})
+        files, own = self.splits[split], f"ImageSets/Main/{split}.txt"
+        if files.listing and not self.locate(root, files.listing) and self.locate(root, own):
+            with_own = replace(self, splits={split: replace(files, listing=own)})
             return super(ContextLayout, with_own).find(root, split, missing)
         return super().find(root, split, missing)
 
 
-def _part(split: str) -> Part:
-    return Part(
+def _split_files(split: str) -> SplitFiles:
+    return SplitFiles(
         images=("JPEGImages/*.jpg",),
         masks=("SegmentationClassContext/*.png", "trainval/*.mat"),
         listing=f"ImageSets/SegmentationContext/{split}.txt",
@@ -106,7 +106,7 @@ LAYOUT = ContextLayout(
         "mmsegmentation's tools/dataset_converters/pascal_context.py"
     ),
     tree=TREE,
-    parts={split: _part(split) for split in ("train", "val")},
+    splits={split: _split_files(split) for split in ("train", "val")},
     examples={"train": ("2008_000002", "2008_000003"), "val": ("2008_000008",)},
     prefixes=("", "VOC2010", "VOCdevkit/VOC2010"),
     top="VOCdevkit/VOC2010",
@@ -130,14 +130,14 @@ EDITIONS = MappingProxyType(
 
 
 class PascalContext(OfficialDataset):
-    """PASCAL-Context's scenes with 59 classes, or 60 with the background; say which whenever you report a score.
+    """PASCAL-Context's scenes with 59 classes, or 60 with the background; report which with every score.
 
-    Masks are PNGs made by a converter, or the .mat label maps of the site. Masks numbered with VOC's classes first must
-    not be read with it (see the module). Arguments, attributes and errors are those of `OfficialDataset`, and one more.
+    Masks are PNGs written by a converter, or the .mat label maps of the site. Masks with VOC's classes first must not
+    be read with it (see the module). Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        background: what becomes of the pixels of none of the 59 classes: `"ignore"`, the 59-class task, or `"class"`,
-            the 60-class task, where they are class 0.
+        background: what to do with pixels of none of the 59 classes: `"ignore"` them (the 59-class task), or make them
+            a `"class"`, class 0 (the 60-class task).
     """
 
     edition = EDITIONS["ignore"]
@@ -159,7 +159,7 @@ class PascalContext(OfficialDataset):
         check_choice("background", background, tuple(EDITIONS), "The first gives 59 classes, the second 60")
         if background == "ignore" and label_set == "PascalContext60":
             raise InvalidArgumentError(
-                "label_set 'PascalContext60' has a class background, whose pixels background='ignore' leaves out; give "
+                "label_set 'PascalContext60' has the class background, which background='ignore' ignores; give "
                 "background='class' and no label_set"
             )
         self.edition = EDITIONS[background]

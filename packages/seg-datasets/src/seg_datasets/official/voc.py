@@ -1,14 +1,14 @@
-"""PASCAL VOC 2012, segmentation: objects of 20 kinds on a background, 1464 images for training, 1449 for validation.
+"""PASCAL VOC 2012, segmentation: 20 object classes and background, 1464 training images and 1449 validation images.
 
-The ids follow the alphabet (aeroplane 1 to tvmonitor 20), not the groups that the web page shows. Masks are PNGs with a
-palette, whose indices are the ids; converted to colors or gray they are lost. 255, the border around every object and
-what was too hard to label, is ignored.
+The ids are in alphabetical order (aeroplane 1 to tvmonitor 20), not in the order of the groups on the web page. Masks
+are PNGs with a palette, whose indices are the ids; converting them to RGB or gray loses the ids. 255, the border around
+every object and regions too hard to label, is ignored.
 
-`trainaug` is no official split but the one that most published results are trained on: 10582 images, VOC's train and
-those of SBD (Hariharan et al. 2011) without VOC's val. Images of train keep VOC's own masks, which have borders, the
-other 9118 have SBD's, which have none. mmsegmentation chooses likewise; older ports of DeepLab take every mask from
-SegmentationClassAug. Its files are made by others from SBD; with `sbd_root` the split is made here from the official
-downloads of both.
+`trainaug` is not an official split, but most published results are trained on it: 10582 images, VOC's train and the
+images of SBD (Hariharan et al. 2011) that are not in VOC's val. Images of train keep VOC's own masks, which have
+borders; the other 9118 have SBD's, which have none. mmsegmentation does the same; older ports of DeepLab take every
+mask from SegmentationClassAug. The files of that folder were made from SBD by others; with `sbd_root` the split is made
+from the official downloads of both.
 
 Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test images: from the
 evaluation server, after registration; their masks are not public)
@@ -34,7 +34,7 @@ from seg_datasets.official.sbd import SBD, read_sbd_mask
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, Part, read_listing
+from seg_datasets.reading.layout import Layout, SplitFiles, read_listing
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.samples import Reading, read_mask
 
@@ -63,16 +63,18 @@ IMAGES = ("JPEGImages/*.jpg",)
 LISTS = "ImageSets/Segmentation"
 
 
-def _part(split: str, masks: str = "SegmentationClass/*.png") -> Part:
-    return Part(images=IMAGES, masks=(masks,) if masks else (), listing=f"{LISTS}/{split}.txt", needs_listing=True)
+def _split_files(split: str, masks: str = "SegmentationClass/*.png") -> SplitFiles:
+    return SplitFiles(
+        images=IMAGES, masks=(masks,) if masks else (), listing=f"{LISTS}/{split}.txt", needs_listing=True
+    )
 
 
 @dataclass(frozen=True)
 class VOCLayout(Layout):
-    """VOC's layout, in which the masks of trainaug come from two places.
+    """VOC's layout, in which the masks of trainaug come from two folders.
 
     Attributes:
-        sbd_root: folder of SBD with the masks that VOC lacks; None where SegmentationClassAug has them.
+        sbd_root: folder of SBD with the masks that VOC does not have; None to use SegmentationClassAug.
     """
 
     sbd_root: str | os.PathLike[str] | None = None
@@ -85,14 +87,15 @@ class VOCLayout(Layout):
         return sorted(find(root, missing), key=lambda pair: pair.image.name)
 
     def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
-        """Returns what trainaug.txt lists, or train.txt and aug.txt together."""
+        """Returns the files listed in trainaug.txt, or in train.txt and aug.txt together."""
         names, train, extra = (self._names(root, name) for name in ("trainaug", "train", "aug"))
         if not names:
             if not (train and extra):
                 remedy = AUGMENTED_SOURCE if train else f"{SOURCE}; then {AUGMENTED_SOURCE}"
                 raise DatasetNotFoundError(
-                    f"VOC trainaug: no {LISTS}/trainaug.txt, nor aug.txt beside train.txt, in {root} or below it in "
-                    f"{', '.join(filter(None, self.prefixes))}. trainaug is no official split. Remedy: {remedy}"
+                    f"VOC trainaug: found neither {LISTS}/trainaug.txt nor train.txt with aug.txt in {root} or below "
+                    f"it in {', '.join(filter(None, self.prefixes))}. trainaug is not an official split. To fix this, "
+                    f"{remedy}"
                 )
             names = train | extra
         folders = [check_root(root, self.dataset) / prefix for prefix in self.prefixes]
@@ -103,11 +106,12 @@ class VOCLayout(Layout):
         ]
 
     def _find_in_sbd(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
-        """Returns VOC's train, and what SBD has besides without VOC's val."""
+        """Returns VOC's train, and the images of SBD that are neither in it nor in VOC's val."""
         pairs, val = super().find(root, "train", missing), self._names(root, "val")
         if not val:
             raise DatasetNotFoundError(
-                f"VOC trainaug: no {LISTS}/val.txt in {root}, which says what must be left out of SBD. Remedy: {SOURCE}"
+                f"VOC trainaug: no {LISTS}/val.txt in {root}, which lists the images to exclude from SBD. To fix this, "
+                f"{SOURCE}"
             )
         masks = self._sbd_masks(missing)
         names = masks.keys() - val - {pair.image.stem for pair in pairs}
@@ -117,11 +121,11 @@ class VOCLayout(Layout):
 
     def _sbd_masks(self, missing: str) -> dict[str, Path]:
         assert self.sbd_root is not None
-        sbd = replace(SBD.edition.layout, archives=())  # so that no message says that they will be downloaded
+        sbd = replace(SBD.edition.layout, archives=())  # so that no message suggests download=True
         try:
             pairs = [pair for split in ("train", "val") for pair in sbd.find(self.sbd_root, split, missing)]
         except (DatasetNotFoundError, InvalidArgumentError) as error:
-            raise type(error)(f"VOC trainaug, sbd_root taken as the root of SBD: {error}") from None
+            raise type(error)(f"VOC trainaug, with sbd_root as the root of SBD: {error}") from None
         return {pair.mask.stem: pair.mask for pair in pairs if pair.mask is not None}
 
     def _find_named(
@@ -129,8 +133,8 @@ class VOCLayout(Layout):
     ) -> list[Pair]:
         if not names:
             return []
-        part = Part(IMAGES, masks, keys=tuple(names))
-        plain = Layout(self.dataset, source, self.tree, {"trainaug": part}, examples={}, prefixes=self.prefixes)
+        files = SplitFiles(IMAGES, masks, keys=tuple(names))
+        plain = Layout(self.dataset, source, self.tree, {"trainaug": files}, examples={}, prefixes=self.prefixes)
         return plain.find(root, "trainaug", missing)
 
     def _names(self, root: str | os.PathLike[str], split: str) -> set[str]:
@@ -146,19 +150,19 @@ LAYOUT = VOCLayout(
     dataset="VOC",
     source=SOURCE,
     tree=TREE,
-    parts={
-        "train": _part("train"),
-        "val": _part("val"),
-        "test": _part("test", masks=""),
-        "trainval": _part("trainval"),
-        "trainaug": _part("trainaug", masks="SegmentationClassAug/*.png"),
+    splits={
+        "train": _split_files("train"),
+        "val": _split_files("val"),
+        "test": _split_files("test", masks=""),
+        "trainval": _split_files("trainval"),
+        "trainaug": _split_files("trainaug", masks="SegmentationClassAug/*.png"),
     },
     examples={
         "train": ("2007_000032", "2007_000039"),
         "val": ("2007_000033",),
         "test": ("2008_000006",),
         "trainval": ("2007_000032", "2007_000033", "2007_000039"),
-        # those of SBD's examples too, so that invented trees of both make a trainaug
+        # includes SBD's examples, so that fake datasets of both make a trainaug
         "trainaug": ("2007_000032", "2007_000039", "2008_000002", "2008_000003", "2008_000033"),
     },
     prefixes=("", "VOC2012", "VOCdevkit/VOC2012"),
@@ -175,18 +179,18 @@ LAYOUT = VOCLayout(
 
 
 class VOC(OfficialDataset):
-    """VOC 2012's images with 20 kinds of objects and the background; borders (255) are ignored.
+    """VOC 2012's images with 20 object classes and the background; borders (255) are ignored.
 
-    The lists in `ImageSets/Segmentation` decide which images belong to a split. Test images come with the mask
-    None. `trainaug` joins VOC's train with the images of SBD outside of VOC's val: an image of `train.txt` has VOC's
-    own mask where `SegmentationClass` has one, any other the mask in `SegmentationClassAug`, or SBD's.
+    The lists in `ImageSets/Segmentation` decide which images belong to a split. Test images have the mask None.
+    `trainaug` joins VOC's train with the images of SBD that are not in VOC's val: images of `train.txt` have VOC's own
+    mask if `SegmentationClass` has one, all others the mask in `SegmentationClassAug` or SBD.
 
-    Arguments, attributes and errors are those of `OfficialDataset`, and one more.
+    Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        sbd_root: the folder of SBD (see `SBD`): trainaug is then made from its files, which scipy reads, and needs
-            neither `SegmentationClassAug` nor lists of others. The other splits do not look at it. `download` does not
-            fetch SBD; `SBD(sbd_root, download=True)` does.
+        sbd_root: the folder of SBD (see `SBD`), to make trainaug from its files. This needs scipy, but neither
+            `SegmentationClassAug` nor its lists. Other splits ignore it. `download` does not download SBD;
+            `SBD(sbd_root, download=True)` does.
     """
 
     edition = Edition(

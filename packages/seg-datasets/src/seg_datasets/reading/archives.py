@@ -1,4 +1,4 @@
-"""Public archives of datasets: fetched, checked and unpacked, so that nothing leaves the folder or is half there."""
+"""Downloads, checks and unpacks public archives: no member can leave the folder, and nothing is left half unpacked."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from seg_core.files.download import fetch, locked
 
 __all__ = ["Archive", "fetch_archives", "unpack"]
 
-_DONE = ".seg-unpacked.json"  # which archives lie unpacked beside it
+_DONE = ".seg-unpacked.json"  # lists the archives that were unpacked into its folder
 _BLOCK = 1 << 20
 
 
@@ -28,13 +28,13 @@ class Archive:
     """A public archive.
 
     Attributes:
-        url: where it is; a file that is no archive, as a list of names, is put where it belongs as it is.
-        digest: `"md5:"` and its published md5, or the sha256; empty where none was published: then the size that the
-            server says is checked, and the sha256 of the first download ever after.
+        url: its URL; a file that is no archive, such as a list of names, is copied.
+        digest: `"md5:"` and the published md5, or the sha256; empty if none was published: then the size that the
+            server reports is checked, and later downloads are compared with the sha256 of the first.
         into: folder below the root that it is unpacked into.
-        splits: the splits that need it; all where empty.
-        provides: what it holds, below one of the layout's prefixes; where that is there already, as after unpacking by
-            hand, the archive is not fetched. Empty: only what was unpacked here counts.
+        splits: the splits that need it; empty for all.
+        provides: a file or folder in it. If that exists below one of the layout's prefixes, for example because the
+            archive was unpacked by hand, the archive is not downloaded. Empty: always download unless unpacked here.
     """
 
     url: str
@@ -47,19 +47,19 @@ class Archive:
 def fetch_archives(
     archives: tuple[Archive, ...], root: Path, split: str, progress: bool = True, prefixes: tuple[str, ...] = ("",)
 ) -> None:
-    """Downloads and unpacks what a split needs and is not there yet; the archives themselves stay in `root`.
+    """Downloads and unpacks the archives that a split needs and that are not there yet; archives are kept in `root`.
 
     Args:
-        archives: of the dataset.
-        root: where they and what they hold go.
-        split: what is wanted.
-        progress: whether to show on stderr how far it is.
-        prefixes: folders below `root` in which what archives provide may lie.
+        archives: the archives of the dataset.
+        root: folder for the archives and their content.
+        split: name of the split.
+        progress: whether to show progress on stderr.
+        prefixes: folders below `root` to look in for what archives provide.
 
     Raises:
-        CorruptFileError: if an archive is not the published one, is damaged, or holds a member that would leave the
+        CorruptFileError: if an archive is not the published one, is damaged, or has a member that would leave the
             folder.
-        WriteError: if an archive cannot be fetched or unpacked; what came of it is kept for the next try.
+        WriteError: if an archive cannot be downloaded or unpacked; a partial download is resumed by the next try.
     """
     for archive in archives:
         if archive.splits and split not in archive.splits:
@@ -71,7 +71,7 @@ def fetch_archives(
         if by_hand or name in _unpacked(root):
             continue
         path = fetch(archive.url, archive.digest, progress, folder=root, argument="root= of the unpacked folder")
-        # several processes of one run ask at once: one unpacks, the others wait
+        # the processes of one run call this at the same time: one unpacks, the others wait
         with locked(root / _DONE, f"another process is unpacking {path}; waiting for it", watch=False):
             if name in _unpacked(root):
                 continue
@@ -81,20 +81,20 @@ def fetch_archives(
 
 
 def unpack(path: Path, folder: Path, progress: bool = True) -> None:
-    """Unpacks a zip or tar archive into a folder: all of it, or nothing.
+    """Unpacks a zip or tar archive into a folder, completely or not at all.
 
-    Every member must be a plain file or a folder with a relative path that stays inside. Members are written to a
-    temporary folder first and moved when all of them are there; files of the same name are replaced. A file that is no
-    archive is copied.
+    Every member must be a regular file or a folder, with a relative path that stays in `folder`. Members are first
+    written to a temporary folder and moved when all of them are complete; existing files are replaced. A `.txt` file
+    is copied.
 
     Args:
         path: the archive.
-        folder: where to; it is made if it is not there.
-        progress: whether to show on stderr how far it is.
+        folder: where to unpack it; created if it does not exist.
+        progress: whether to show progress on stderr.
 
     Raises:
         CorruptFileError: if the archive is damaged, or a member is a link, a device, or would leave the folder.
-        WriteError: if there is too little space, or the folder cannot be written to.
+        WriteError: if there is too little disk space, or the folder cannot be written to.
     """
     with _folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,14 +123,14 @@ def unpack(path: Path, folder: Path, progress: bool = True) -> None:
 
 @dataclass(frozen=True)
 class _Member:
-    """One entry of an archive, of either kind.
+    """One member of a zip or tar archive.
 
     Attributes:
-        name: as the archive has it.
-        size: bytes unpacked.
-        is_folder: whether it is one.
-        problem: why it must not be unpacked, or nothing.
-        open: opens what it holds.
+        name: its name in the archive.
+        size: unpacked size in bytes.
+        is_folder: whether it is a folder.
+        problem: why it must not be unpacked; empty if it may.
+        open: opens its content.
     """
 
     name: str
@@ -146,15 +146,15 @@ def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
             problem = member.problem or _escape(member.name)
             if problem:
                 raise CorruptFileError(
-                    f"{path} holds the member {member.name!r}, {problem}; nothing was unpacked. The published archive "
-                    "holds no such thing: get it from its official page"
+                    f"{path} has the member {member.name!r}, {problem}; nothing was unpacked. The published archive "
+                    "has no such member: get it from its official page"
                 )
         total = sum(member.size for member in members)
         free = shutil.disk_usage(folder).free
         if total > free:
             raise WriteError(
-                f"{path} needs {total / 1e9:.1f} GB unpacked, {folder.parent} has {free / 1e9:.1f} GB free; make room, "
-                "or give a root elsewhere"
+                f"{path} needs {total / 1e9:.1f} GB unpacked, {folder.parent} has {free / 1e9:.1f} GB free; free "
+                "some space, or give a root on another disk"
             )
         written, shown = 0, 0
         for member in members:
@@ -183,23 +183,23 @@ def _members(path: Path) -> Iterator[list[_Member]]:
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was not made on Unix
     problem = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link or a device"
     return _Member(info.filename, info.file_size, info.is_dir(), problem, lambda: archive.open(info))
 
 
 def _tar_member(tape: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    def open_it() -> IO[bytes]:
+    def open_member() -> IO[bytes]:
         file = tape.extractfile(info)
-        assert file is not None  # a plain file, as `problem` made sure
+        assert file is not None  # a regular file, as `problem` ensures
         return file
 
     problem = "" if info.isfile() or info.isdir() else "a link or a device"
-    return _Member(info.name, info.size, info.isdir(), problem, open_it)
+    return _Member(info.name, info.size, info.isdir(), problem, open_member)
 
 
 def _escape(name: str) -> str:
-    """Returns how a member's name would leave the folder, or nothing."""
+    """Returns why a member's name would leave the folder; empty if it would not."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
         return "an absolute path"
@@ -214,7 +214,7 @@ def _unpacked(root: Path) -> dict[str, int]:
         return {}
     except (OSError, ValueError) as error:
         raise CorruptFileError(
-            f"{root / _DONE} cannot be read: {error}; delete it: the archives are then unpacked once more"
+            f"{root / _DONE} cannot be read: {error}; delete it: the archives are then unpacked again"
         ) from error
     return dict(done)
 

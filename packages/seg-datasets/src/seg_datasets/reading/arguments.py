@@ -1,4 +1,4 @@
-"""Checks of the arguments that the datasets share."""
+"""Checks of the arguments that all datasets share."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, nearest
 __all__ = ["MISSING", "check_choice", "check_missing", "check_root", "check_split"]
 
 MISSING = ("error", "skip")
-"""What may become of a file without its partner."""
+"""What to do with an image or mask without its partner: raise an error, or leave it out with a warning."""
 
 
 def check_root(root: str | os.PathLike[str], dataset: str) -> Path:
@@ -35,16 +35,16 @@ def check_root(root: str | os.PathLike[str], dataset: str) -> Path:
 
 
 def check_choice(name: str, value: object, allowed: Sequence[str], note: str = "") -> None:
-    """Checks that an argument has one of a few values.
+    """Checks that an argument has one of the allowed values.
 
     Args:
-        name: of the argument.
-        value: what was given.
-        allowed: the values.
+        name: name of the argument.
+        value: its value.
+        allowed: the allowed values.
         note: a sentence for the end of the message.
 
     Raises:
-        InvalidArgumentError: if it is none of them.
+        InvalidArgumentError: if the value is none of them.
     """
     if isinstance(value, str) and value in allowed:
         return

@@ -1,6 +1,7 @@
-"""What the datasets in their official layouts share: a layout, a label map, a label set, and the arguments."""
+"""The base class of the official datasets: layout, label map, label set and the shared arguments."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,13 @@ __all__ = ["Edition", "OfficialDataset"]
 
 @dataclass(frozen=True)
 class Edition:
-    """One version of a dataset: its files and what they mean.
+    """One version of a dataset: where its files are and what their ids mean.
 
     Attributes:
-        layout: where the files lie.
+        layout: where the files are.
         classes: the label set, or its name.
         label_map: raw ids of the masks -> ids of `classes`.
-        mask_reader: returns the raw ids of a mask file that is no index image.
+        mask_reader: reads masks that are not index images; see `PairedDataset`.
     """
 
     layout: Layout
@@ -41,42 +42,44 @@ class Edition:
 class OfficialDataset(PairedDataset):
     """A dataset in its official layout.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignored value. A split
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignore value. A split
     without masks gives (image, None). Images and masks are paired by name and sorted.
 
-    A subclass has an `edition`; where options choose between several, it sets the instance's before it calls this
-    `__init__`, and lists all of them in `editions`.
+    A subclass defines `edition`. If its options choose between several, it lists them all in `editions` and sets
+    `self.edition` before it calls this `__init__`.
 
     Args:
-        root: the unpacked folder, or one above it.
-        split: `"train"`, `"val"`, `"test"`, or what the layout has besides; the official names are known too.
+        root: the unpacked folder, or a folder above it.
+        split: `"train"`, `"val"`, `"test"` or another split of the layout; the official names work too.
         transforms: called as `transforms(image, mask)`; its result is the sample.
-        label_set: name of a label set that the classes are converted to (see `seg_core.labels.conversion`); the
-            dataset's own if None.
-        missing: what becomes of an image or mask without its partner: `"error"`, or `"skip"` with a warning.
-        download: whether to fetch and unpack the archives into `root` where the split is not there yet.
-        orientation: `"stored"` takes images as their pixels lie in the file, as the official masks were made; `"apply"`
-            turns them as their EXIF, XMP or TIFF tag says. A mask with such a tag is an error.
-        max_pixels: largest width times height of an image or a mask; what is larger is an error before it is decoded.
+        label_set: name of the label set to convert the classes to (see `seg_core.labels.conversion`); None keeps the
+            dataset's own.
+        missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
+            warning.
+        download: whether to download and unpack the archives into `root` if the split is not there yet.
+        orientation: `"stored"` ignores the EXIF, XMP or TIFF orientation tag of images, as the official masks do;
+            `"apply"` rotates and flips images according to it. A mask with such a tag is an error.
+        max_pixels: maximum width times height of an image or a mask; a larger file is an error before it is decoded.
 
     Attributes:
         metadata: names and colors of the classes.
-        split: as given, an alias resolved.
+        split: name of the split, aliases resolved.
         label_map: raw ids of the masks -> train ids of `metadata`.
 
     Raises:
-        InvalidArgumentError: if there is no such split, or an argument is outside of what is allowed.
+        InvalidArgumentError: if there is no such split, or an argument has a value that is not allowed.
         UnknownNameError: if the classes cannot be converted to `label_set`.
-        DatasetNotFoundError: if the files are not there, or a partner is missing.
-        CorruptFileError, WriteError: if an archive cannot be fetched or unpacked; the first also when a sample is read,
-            if a file is damaged, too large, or of a kind that is not read.
+        DatasetNotFoundError: if files are not found, or an image or mask has no partner.
+        CorruptFileError: if a downloaded archive is damaged; when a sample is read, if a file is damaged, too large or
+            of an unsupported kind.
+        WriteError: if an archive cannot be downloaded or unpacked.
         LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
     """
 
     edition: Edition
     editions: ClassVar[Mapping[str, Edition]] = MappingProxyType({})
     remedy: ClassVar[str] = (
-        "the official masks hold nothing else: unpack the archive again, or read masks of another make with "
+        "the official masks hold no other ids: unpack the archive again, or read masks from another source with "
         "FolderDataset"
     )
 
@@ -103,12 +106,14 @@ class OfficialDataset(PairedDataset):
         self.root = check_root(root, layout.dataset)
         pairs = layout.find(root, name, missing)
         super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader, reading)
+        if layout.splits[name].warning:
+            warnings.warn(layout.splits[name].warning, stacklevel=2)
 
     @classmethod
     def split_names(cls) -> tuple[str, ...]:
-        """Returns every name that `split` may have in one edition or another, official aliases included."""
+        """Returns every name that `split` accepts in any edition, official aliases included."""
         layouts = [edition.layout for edition in (cls.editions.values() or (cls.edition,))]
-        return tuple(dict.fromkeys(name for layout in layouts for name in (*layout.parts, *layout.aliases)))
+        return tuple(dict.fromkeys(name for layout in layouts for name in (*layout.splits, *layout.aliases)))
 
 
 def _download(layout: Layout, root: str | os.PathLike[str], split: str) -> None:
@@ -117,8 +122,8 @@ def _download(layout: Layout, root: str | os.PathLike[str], split: str) -> None:
     folder = Path(root).expanduser()
     if not layout.archives:
         raise InvalidArgumentError(
-            f"{layout.dataset} cannot be downloaded for you: {layout.source}, and give the unpacked folder as root "
-            "without download=True"
+            f"{layout.dataset} cannot be downloaded automatically: {layout.source}, and give the unpacked folder as "
+            "root, without download=True"
         )
     try:
         layout.find(folder, split)

@@ -1,4 +1,4 @@
-"""Masks that hold a color per pixel, turned into ids by exact match."""
+"""Masks that store a color per pixel, decoded to ids by exact match."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ from seg_datasets.reading.samples import Reading, load_mask
 __all__ = ["UNKNOWN", "ColorReader"]
 
 UNKNOWN = 254
-"""The id of pixels whose color stands for nothing; a label map sends it to what is ignored."""
+"""The id of pixels whose color is no class; a label map maps it to the ignore value."""
 
 ON_UNKNOWN = ("warn", "error")
 
-_BAND_HEIGHT = 256  # rows at once: the steps between stay in the cache, and official masks reach 13000x13000 pixels
+_BAND_HEIGHT = 256  # rows per step, so that intermediate results stay in the cache; masks reach 13000x13000 pixels
 _MOST_NAMED = 5
 
 
 class ColorReader:
-    """Reads masks whose colors stand for classes, and index masks of the same ids.
+    """Reads masks whose colors stand for classes, and index masks with the same ids.
 
-    Called with the path of a mask it returns ids uint8 (H, W). A color counts only if all three channels are equal to
-    those of a class: blends at edges, as resizing and lossy formats leave them, are no class.
+    Called with the path of a mask it returns ids uint8 (H, W). A color must match a class in all three channels: the
+    blended colors that resizing and lossy formats leave at edges are no class.
 
     Gray images hold ids. So do palette images, unless the colors that they use are those of classes: programs that
-    make PNG files smaller turn an image of few colors into one with a palette, in any order.
+    compress PNG files replace few colors by a palette, in any order.
 
     Args:
-        colors: id -> (red, green, blue); ids up to 253, colors all different.
-        unknown: what to do about other colors: `"warn"` names the file, the colors and how many pixels have them, and
-            gives these the id `UNKNOWN`; `"error"` raises.
+        colors: id -> (red, green, blue); ids up to 253, all colors different.
+        unknown: what to do with other colors: `"warn"` sets their pixels to the id `UNKNOWN`, with a warning that names
+            the file, the colors and their pixel counts; `"error"` raises.
 
     Raises:
-        InvalidArgumentError: if `unknown` is something else.
+        InvalidArgumentError: if `unknown` has another value.
     """
 
     def __init__(self, colors: Mapping[int, tuple[int, int, int]], unknown: str = "warn") -> None:
@@ -48,27 +48,27 @@ class ColorReader:
             raise InvalidArgumentError(
                 f"unknown_colors must be 'warn' (ignore their pixels, with a warning) or 'error', got {unknown!r}"
             )
-        assert all(0 <= index < UNKNOWN for index in colors), "the ids from 254 on are taken"
-        assert len(set(colors.values())) == len(colors), "two ids of one color cannot be told apart"
+        assert all(0 <= index < UNKNOWN for index in colors), "ids from 254 up are reserved"
+        assert len(set(colors.values())) == len(colors), "two ids with the same color cannot be distinguished"
         self.colors = dict(colors)
         self.unknown = unknown
 
     def __call__(self, path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
-        """Returns the ids of a mask, uint8 (H, W); uint16 where an index mask has more than 8 bits.
+        """Returns the ids of a mask, uint8 (H, W); uint16 if an index mask has more than 8 bits.
 
         Raises:
-            CorruptFileError: if the file is not a readable mask, or holds an unknown color and that is an error.
-            DatasetNotFoundError: if the file is gone.
+            CorruptFileError: if the file is not a readable mask, or holds an unknown color and `unknown` is `"error"`.
+            DatasetNotFoundError: if the file no longer exists.
         """
         mask = load_mask(path, reading)
         image = mask.image
         if image.mode not in ("RGB", "RGBA", "P") or (image.mode == "P" and not self._has_class_palette(image)):
             return ids_of(mask)
         if image.mode != "RGB":
-            image = image.convert("RGBA").convert("RGB")  # the way of palettes with transparency
+            image = image.convert("RGBA").convert("RGB")  # also right for palettes with transparency
         ids = self._decode(image)
         if ids.max(initial=0) == UNKNOWN:
-            self._complain(path, np.asarray(image)[ids == UNKNOWN], ids.size)
+            self._report_unknown(path, np.asarray(image)[ids == UNKNOWN], ids.size)
         return ids
 
     def _has_class_palette(self, image: Image.Image) -> bool:
@@ -77,33 +77,33 @@ class ColorReader:
         entries = list(zip(values[::3], values[1::3], values[2::3], strict=True))
         used = [index for index, count in enumerate(image.histogram()) if count]
         if used[-1] >= len(entries) or (len(entries) > 1 and len(set(entries)) == 1):
-            return False  # no palette worth the name: all black, where indices were written without one
+            return False  # not a real palette: all entries equal, as when indices were written without one
         colors = {entries[index] for index in used}
         return len(colors) == len(used) and colors <= set(self.colors.values())
 
     def _decode(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Returns the ids (H, W) of an RGB image.
 
-        Per channel a table gives the place of a value among those that occur, so that the sum of the three, a byte,
-        tells the colors apart. Pillow's tables and sums are several times as fast as indexing in numpy.
+        A table per channel maps each value to a number so that the sum over the channels, which fits into a byte,
+        differs between all class colors. Pillow's lookup tables and sums are several times faster than numpy indexing.
         """
         ids = np.empty((image.height, image.width), np.uint8)
         for top in range(0, image.height, _BAND_HEIGHT):
             bottom = min(top + _BAND_HEIGHT, image.height)
-            places = image.crop((0, top, image.width, bottom)).point(self._channel_tables)
-            codes = places.convert("L", (1, 1, 1, 0))  # red + green + blue
+            summands = image.crop((0, top, image.width, bottom)).point(self._channel_tables)
+            codes = summands.convert("L", (1, 1, 1, 0))  # red + green + blue
             ids[top:bottom] = np.asarray(codes.point(self._ids))
         return ids
 
     @cached_property
     def _channel_tables(self) -> list[int]:
-        """For each channel and value the value's summand of a pixel's code; 0 where no class has the value."""
+        """The summand of each channel value in a pixel's code; 0 if no class has the value."""
         tables, weight = [], 1
         for channel in range(3):
             values = sorted({color[channel] for color in self.colors.values()})
             table = [0] * 256
-            for place, value in enumerate(values, start=1):
-                table[value] = place * weight
+            for rank, value in enumerate(values, start=1):
+                table[value] = rank * weight
             tables += table
             weight *= len(values) + 1
         assert weight <= 256, "a code must fit into a byte: too many different channel values"
@@ -111,14 +111,14 @@ class ColorReader:
 
     @cached_property
     def _ids(self) -> list[int]:
-        """Id of each code."""
+        """The id of each code."""
         table = [UNKNOWN] * 256
         for index, color in self.colors.items():
             table[sum(self._channel_tables[256 * channel + value] for channel, value in enumerate(color))] = index
         return table
 
-    def _complain(self, path: Path, pixels: npt.NDArray[np.uint8], size: int) -> None:
-        """Warns about or raises an error for the unknown colors `pixels` (N, 3) of a mask of `size` pixels."""
+    def _report_unknown(self, path: Path, pixels: npt.NDArray[np.uint8], size: int) -> None:
+        """Warns or raises an error about the unknown colors `pixels` (N, 3) of a mask with `size` pixels."""
         packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
         found, counts = np.unique(packed, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:_MOST_NAMED]
@@ -127,7 +127,7 @@ class ColorReader:
             for color, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)
         )
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        text = f"mask {path} has colors that stand for no class, in {len(pixels)} of {size} pixels: {named}{more}"
+        message = f"mask {path} has colors that are no class, in {len(pixels)} of {size} pixels: {named}{more}"
         if self.unknown == "error":
-            raise CorruptFileError(f"{text}; restore the file, or ignore such pixels with unknown_colors='warn'")
-        warnings.warn(f"{text}; they are ignored", stacklevel=4)
+            raise CorruptFileError(f"{message}; restore the file, or ignore such pixels with unknown_colors='warn'")
+        warnings.warn(f"{message}; they are ignored", stacklevel=4)

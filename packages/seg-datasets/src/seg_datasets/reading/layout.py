@@ -1,4 +1,4 @@
-"""Official folder trees as data: where the files of a split lie, how they are found and paired, what is missing."""
+"""Official folder trees as data: where the files of a split are, and how they are found and paired."""
 
 import os
 import re
@@ -12,25 +12,26 @@ from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_missing, check_root
 from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
 
-__all__ = ["Layout", "Part", "read_listing"]
+__all__ = ["Layout", "SplitFiles", "read_listing"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """Where the files of one split lie.
+class SplitFiles:
+    """Where the files of one split are.
 
-    A pattern is a path below the dataset's folder, such as `leftImg8bit/train/*/*_leftImg8bit.png`. Each `*` stands
-    for some characters of one name. What the stars match, joined by `/`, is the key of a file: an image and the mask
-    with the same key belong together. Of several patterns the first that any file fits counts.
+    A glob pattern is a path below the dataset's folder, such as `leftImg8bit/train/*/*_leftImg8bit.png`. Each `*`
+    matches one or more characters of one name. The matched characters, joined by `/`, are the key of a file: an image
+    and the mask with the same key belong together. Of several patterns the first that matches any file is used.
 
     Attributes:
-        images: patterns of the images.
-        masks: patterns of the masks; empty where the split has none.
-        listing: path of a text file with one name per line that decides which files belong to the split.
-        keys: the keys that belong to the split, where no file on disk says so; all where empty.
-        exclude: endings of names that are no images although the pattern fits.
-        needs_listing: whether the split does not exist without its listing.
-        held_back: whether the split may come without masks.
+        images: glob patterns of the images.
+        masks: glob patterns of the masks; empty if the split has none.
+        listing: path of a `.txt` file with one name per line that decides which files belong to the split.
+        keys: the keys that belong to the split, if no file on disk lists them; empty for all.
+        exclude: endings of names that match a pattern of `images` but are no images.
+        needs_listing: whether the split requires its listing.
+        masks_optional: whether the split may come without masks.
+        warning: what to warn about when the split is opened, if anything.
     """
 
     images: tuple[str, ...]
@@ -39,29 +40,30 @@ class Part:
     keys: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     needs_listing: bool = False
-    held_back: bool = False
+    masks_optional: bool = False
+    warning: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a dataset lies on disk.
+    """The layout of a dataset on disk.
 
     Attributes:
         dataset: its name.
-        source: where to get it and how, for messages: `"get A.zip from https://..."`.
-        tree: the folders and files, for people.
-        parts: split -> where its files lie; the order is the one in which splits are listed.
-        examples: split -> keys of some of its files, official names.
-        aliases: other names of splits -> split.
-        prefixes: folders below the root that are tried in turn, for whatever one unpacks archives into.
-        top: the one of `prefixes` that the archives themselves make.
-        archives: what `download=True` fetches; empty where the license or a registration stands before it.
+        source: where and how to get it, for messages: `"get A.zip from https://..."`.
+        tree: the folders and files, as text for people.
+        splits: split -> where its files are; splits are listed in this order.
+        examples: split -> keys of some of its files, with the official names.
+        aliases: other name of a split -> split.
+        prefixes: folders below the root that are tried in order, for the folders that archives are unpacked into.
+        top: the one of `prefixes` that the official archives create.
+        archives: what `download=True` downloads; empty if the license or a registration does not allow it.
     """
 
     dataset: str
     source: str
     tree: str
-    parts: Mapping[str, Part]
+    splits: Mapping[str, SplitFiles]
     examples: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, str] = field(default_factory=dict)
     prefixes: tuple[str, ...] = ("",)
@@ -69,20 +71,20 @@ class Layout:
     archives: tuple[Archive, ...] = ()
 
     def split_name(self, split: str) -> str:
-        """Returns the split that `split` names, itself or by an alias.
+        """Returns the name of a split, aliases resolved.
 
         Raises:
-            InvalidArgumentError: if there is none.
+            InvalidArgumentError: if there is no such split.
         """
         if isinstance(split, str):
             name = self.aliases.get(split, split)
-            if name in self.parts:
+            if name in self.splits:
                 return name
-        known = [*self.aliases, *self.parts]
+        known = [*self.aliases, *self.splits]
         hint = nearest(split, known) if isinstance(split, str) else ""
         aliases = ", ".join(f"{alias} for {name}" for alias, name in self.aliases.items())
         raise InvalidArgumentError(
-            f"{self.dataset} has no split {split!r}.{hint} Allowed: {', '.join(self.parts)}"
+            f"{self.dataset} has no split {split!r}.{hint} Allowed: {', '.join(self.splits)}"
             + (f"; also {aliases}" if aliases else "")
         )
 
@@ -90,46 +92,46 @@ class Layout:
         """Returns the files of a split, sorted by key.
 
         Args:
-            root: the dataset's folder, or one above it.
-            split: one of `parts`.
-            missing: what becomes of an image or mask without its partner: `"error"` or `"skip"`, with a warning.
+            root: the dataset's folder, or a folder above it.
+            split: one of `splits`.
+            missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out
+                with a warning.
 
         Raises:
-            InvalidArgumentError: if `missing` is something else.
-            DatasetNotFoundError: if there is no such folder, the split has no files, or a partner is missing.
+            InvalidArgumentError: if `missing` has another value.
+            DatasetNotFoundError: if there is no such folder, the split has no files, or an image or mask has no
+                partner.
             CorruptFileError: if the listing is empty.
         """
         check_missing(missing)
-        part, folder = self.parts[split], check_root(root, self.dataset)
-        images, masks = (
-            self._files(folder, part.images, part.keys, part.exclude),
-            self._files(folder, part.masks, part.keys),
-        )
-        without_masks = not part.masks or (part.held_back and not masks)
-        listing = self._listing(folder, part)
-        if not images or not (masks or without_masks) or (part.needs_listing and listing is None):
+        files, folder = self.splits[split], check_root(root, self.dataset)
+        images = self._files(folder, files.images, files.keys, files.exclude)
+        masks = self._files(folder, files.masks, files.keys)
+        without_masks = not files.masks or (files.masks_optional and not masks)
+        listing = self._listing(folder, files)
+        if not images or not (masks or without_masks) or (files.needs_listing and listing is None):
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         wanted = None if listing is None else read_listing(listing)
-        if part.keys:
-            wanted = set(part.keys)
+        if files.keys:
+            wanted = set(files.keys)
         if wanted is not None:
             images = {key: path for key, path in images.items() if _name(key) in wanted}
             masks = {key: path for key, path in masks.items() if _name(key) in wanted}
             self._check_listed(wanted, images, split, listing, missing)
         where = f"{self.dataset} {split} in {folder}"
-        advice = f"leave them out with missing='skip', or {self.source} once more"
+        advice = f"leave them out with missing='skip', or {self.source} again"
         pairs = pair_by_key(images, None if without_masks else masks, where, missing, advice)
         if not pairs:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         return pairs
 
     def locate(self, root: str | os.PathLike[str], name: str) -> Path | None:
-        """Returns the file `name` below the first of `prefixes` that has it, or None."""
+        """Returns the file `name` in the first of `prefixes` that has it, or None."""
         folder = check_root(root, self.dataset)
         return next((path for prefix in self.prefixes if (path := folder / prefix / name).is_file()), None)
 
-    def _listing(self, folder: Path, part: Part) -> Path | None:
-        return None if part.listing is None else self.locate(folder, part.listing)
+    def _listing(self, folder: Path, files: SplitFiles) -> Path | None:
+        return None if files.listing is None else self.locate(folder, files.listing)
 
     def _files(
         self, folder: Path, patterns: tuple[str, ...], keys: tuple[str, ...], exclude: tuple[str, ...] = ()
@@ -141,7 +143,7 @@ class Layout:
                 found = _matches(folder / prefix, pattern, exclude)
                 if any(_name(key) in wanted for key in found) if wanted else found:
                     return found
-                # only other files fit, as those with an addition to the name; another pattern may do better
+                # only unwanted files match, as `*_noBoundary.tif` does for `*.tif`; another pattern may match better
                 others = others or found
         return others
 
@@ -152,47 +154,47 @@ class Layout:
         if not lacking:
             return
         what = f"{listing} lists" if listing else "the split has"
-        text = (
-            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(lacking)} of which are not there: "
+        message = (
+            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(lacking)} of which are missing: "
             f"{first_few(lacking)}"
         )
         if missing == "error":
-            raise DatasetNotFoundError(f"{text}; leave them out with missing='skip', or {self.source} once more")
-        warnings.warn(f"{text}; they are left out", stacklevel=5)
+            raise DatasetNotFoundError(f"{message}; leave them out with missing='skip', or {self.source} again")
+        warnings.warn(f"{message}; they are left out", stacklevel=5)
 
     def _not_found(self, folder: Path, split: str, num_images: int, num_masks: int) -> str:
-        part = self.parts[split]
-        expected = f"images {' or '.join(part.images)} ({num_images} found)"
-        if part.masks:
-            expected += f", masks {' or '.join(part.masks)} ({num_masks} found)"
-        if part.listing and (part.needs_listing or self._listing(folder, part)):
-            found = "found" if self._listing(folder, part) else "not found"
-            expected += f", the list {part.listing} ({found})"
+        files = self.splits[split]
+        expected = f"images {' or '.join(files.images)} ({num_images} found)"
+        if files.masks:
+            expected += f", masks {' or '.join(files.masks)} ({num_masks} found)"
+        if files.listing and (files.needs_listing or self._listing(folder, files)):
+            found = "found" if self._listing(folder, files) else "not found"
+            expected += f", the list {files.listing} ({found})"
         below = [prefix for prefix in self.prefixes if prefix]
         entries = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        holds = f"it holds {first_few(entries)}" if entries else "it is empty"
-        served = any(not archive.splits or split in archive.splits for archive in self.archives)
-        download = " download=True does all of that." if served else ""
+        content = f"it contains {first_few(entries)}" if entries else "it is empty"
+        downloadable = any(not archive.splits or split in archive.splits for archive in self.archives)
+        download = " download=True does all of this." if downloadable else ""
         return (
             f"{self.dataset} {split}: looked in {folder}"
             + (f" and below it in {first_few(below)}" if below else "")
-            + f" for {expected}; {holds}. Remedy: {self.source}, and give the unpacked folder as root.{download} "
-            f"`seg datasets show {self.dataset}` prints the whole tree"
+            + f" for {expected}; {content}. To fix this, {self.source}, and give the unpacked folder as root."
+            f"{download} `seg datasets show {self.dataset}` prints the whole tree"
         )
 
 
 def read_listing(path: Path) -> set[str]:
     """Returns the names in a list of files, without folders and suffix.
 
-    A line holds a name (`2007_000032`) or the paths of an image and its mask, often those of somebody else's machine
-    (`/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`), so that of the first only the name counts.
+    A line holds a name (`2007_000032`) or the paths of an image and its mask, often from somebody else's machine
+    (`/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`). So only the file name of the first path is used.
 
     Raises:
-        CorruptFileError: if it lists nothing.
+        CorruptFileError: if the list is empty.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     names = (re.split(r"[\\/]", line.split()[0])[-1] for line in lines if line.strip())
-    # a name may hold dots of its own: only what looks like an image's suffix is one
+    # names may contain dots, so only known suffixes are removed
     stems = {re.sub(r"\.(png|jpe?g|tiff?|bmp|mat)$", "", name, flags=re.IGNORECASE) for name in names}
     if not stems:
         raise CorruptFileError(f"{path} lists no files; restore it from the archive it came with")
@@ -200,7 +202,7 @@ def read_listing(path: Path) -> set[str]:
 
 
 def _name(key: str) -> str:
-    """Returns the part of a key that lists and splits know: the file's, without the folders'."""
+    """Returns the last element of a key, from the file name; lists and `SplitFiles.keys` have no folders."""
     return key.rsplit("/", 1)[-1]
 
 
@@ -211,36 +213,36 @@ def _matches(folder: Path, pattern: str, exclude: tuple[str, ...]) -> dict[str, 
             continue
         if key in found:
             raise DatasetNotFoundError(
-                f"{found[key]} and {path.name} beside it both fit {pattern}, which pairs files by name; remove or "
-                "rename one of them"
+                f"{found[key]} and {path.name} in the same folder both match {pattern}, which pairs files by name; "
+                "remove or rename one of them"
             )
         found[key] = path
     return dict(sorted(found.items()))
 
 
-def _walk(folder: Path, steps: tuple[str, ...], parts: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
-    """Yields the files that fit the rest of a pattern, with the keys that its stars give."""
-    # the longest beginning without a star is one step
+def _walk(folder: Path, steps: tuple[str, ...], matched: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+    """Yields the files that match the rest of a glob pattern, with their keys."""
+    # the leading folders without a star are one step
     literal = 0
     while literal < len(steps) - 1 and "*" not in steps[literal]:
         literal += 1
     folder = folder.joinpath(*steps[:literal])
-    fits = _matcher(steps[literal])
+    matches = _matcher(steps[literal])
     is_last = literal == len(steps) - 1
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() == is_last)
     for name in names:
-        match = fits(name)
+        match = matches(name)
         if match is None:
             continue
         if is_last:
-            yield folder / name, "/".join((*parts, *match.groups()))
+            yield folder / name, "/".join((*matched, *match.groups()))
         else:
-            yield from _walk(folder / name, steps[literal + 1 :], (*parts, *match.groups()))
+            yield from _walk(folder / name, steps[literal + 1 :], (*matched, *match.groups()))
 
 
 def _matcher(step: str) -> Callable[[str], re.Match[str] | None]:
     expression = "(.+)".join(map(re.escape, step.split("*")))
-    return re.compile(expression, re.IGNORECASE).fullmatch  # suffixes come in capitals too
+    return re.compile(expression, re.IGNORECASE).fullmatch  # suffixes may be in upper case

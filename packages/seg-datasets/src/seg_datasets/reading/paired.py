@@ -1,4 +1,4 @@
-"""What datasets of images and masks in files share, once they have found their pairs."""
+"""The base class of all datasets that read pairs of image and mask files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,23 +15,23 @@ __all__ = ["PairedDataset"]
 
 
 class PairedDataset(Dataset[Any]):
-    """Images with their masks, read when asked for.
+    """Images and masks from pairs of files, read on access.
 
     Args:
         pairs: the files, in the order of the samples.
         metadata: names and colors of the classes.
-        split: which part of the dataset this is.
+        split: name of the split.
         label_map: raw ids of the masks -> train ids.
-        remedy: what to do about a mask with other ids, for the message.
-        transforms: called as `transforms(image, mask)`; its result is the sample. None leaves image uint8 (3, H, W),
-            RGB, and mask (H, W), uint8 where the ids fit, else int32, or None where there is no mask.
+        remedy: what to do about a mask with other ids, for the error message.
+        transforms: called as `transforms(image, mask)`; its result is the sample. With None the sample is the image,
+            uint8 (3, H, W), RGB, and the mask (H, W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
             need a copy, so it must be picklable.
-        reading: how files are read: orientation and largest size; None takes the defaults.
+        reading: how files are read: orientation and maximum size; None uses the defaults.
 
     Attributes:
         metadata, split, transforms, label_map, mask_reader, reading: as given.
-        root: folder of the dataset, which the digest of its files is relative to; None where a subclass sets none.
+        root: folder of the dataset; the digest of its files uses paths relative to it. None if a subclass sets none.
     """
 
     root: Path | None = None
@@ -60,7 +60,7 @@ class PairedDataset(Dataset[Any]):
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Any:
-        """Returns sample `index`: (image, mask), or what `transforms` makes of them.
+        """Returns sample `index`: (image, mask), or the result of `transforms`.
 
         Raises:
             CorruptFileError: if a file is damaged or too large, or image and mask differ in size.

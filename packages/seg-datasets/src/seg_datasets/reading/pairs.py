@@ -18,30 +18,30 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its mask on disk; a test image may come without."""
+    """An image file and its mask file; None if the image has no mask, as in a test split."""
 
     image: Path
     mask: Path | None
 
     def names(self) -> tuple[str, ...]:
-        """Returns the paths as texts."""
+        """Returns the paths as strings."""
         return (str(self.image),) if self.mask is None else (str(self.image), str(self.mask))
 
 
 def pair_by_key(
     images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str, missing: str, advice: str
 ) -> list[Pair]:
-    """Returns images with the masks of the same key, sorted by key.
+    """Pairs images and masks with the same key; returns them sorted by key.
 
     Args:
         images: key -> image.
-        masks: key -> mask; None where there are no masks at all (a test split).
-        where: what is being paired, for messages.
+        masks: key -> mask; None if there are no masks at all (a test split).
+        where: dataset, split and folder, for messages.
         missing: `"error"` or `"skip"`.
         advice: what to do about missing partners, for the message.
 
     Raises:
-        DatasetNotFoundError: if an image has no mask or a mask no image, unless they are to be skipped; the message
+        DatasetNotFoundError: if `missing` is `"error"` and an image has no mask or a mask has no image; the message
             names the first few.
     """
     if masks is None:
@@ -57,20 +57,20 @@ def pair_by_key(
             )
             if lonely
         ]
-        text = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
+        message = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
         if missing == "error":
-            raise DatasetNotFoundError(f"{text}. They belong together by name: add or remove the files named, {advice}")
-        warnings.warn(f"{text}; these are left out", stacklevel=5)
+            raise DatasetNotFoundError(f"{message}. Files are paired by name: add or remove the files listed, {advice}")
+        warnings.warn(f"{message}; these are left out", stacklevel=5)
     return [Pair(images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
 
 
 def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """Returns stem -> file for the files of `folder` with one of `suffixes` (any case), sorted by stem.
+    """Returns stem -> file for the files in `folder` with one of `suffixes` (upper or lower case), sorted by stem.
 
-    Hidden files are left out. A folder that does not exist holds nothing.
+    Hidden files are left out. The result is empty if the folder does not exist.
 
     Raises:
-        DatasetNotFoundError: if two files share a stem, as a.png and a.jpg do: which one belongs to the mask?
+        DatasetNotFoundError: if two files share a stem, as a.png and a.jpg do: it is unclear which one has the mask.
     """
     found: dict[str, Path] = {}
     for name in _names(folder):
@@ -80,27 +80,27 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
         if path.stem in found:
             raise DatasetNotFoundError(
                 f"{folder} holds both {found[path.stem].name} and {name}: files are paired by their name without the "
-                "suffix, which must be unique; remove or rename one of them"
+                "suffix, so it must be unique; remove or rename one of them"
             )
         found[path.stem] = path
     return dict(sorted(found.items()))
 
 
 def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
-    """Returns what `folder` holds, for messages: `"/data/x: 0 images, 12 other files (.gif)"`."""
+    """Describes the content of `folder` for messages: `"/data/x: 0 images, 12 other entries (.gif)"`."""
     if not folder.is_dir():
         return f"{folder}: no such folder"
     others = Counter(Path(name).suffix.lower() or "no suffix" for name in _names(folder))
     matching = sum(others.pop(suffix, 0) for suffix in suffixes)
-    text = f"{folder}: {matching} {noun}"
+    description = f"{folder}: {matching} {noun}"
     if others:
         kinds = ", ".join(kind for kind, _ in others.most_common(3))
-        text += f", {others.total()} other entries ({kinds})"
-    return text
+        description += f", {others.total()} other entries ({kinds})"
+    return description
 
 
 def first_few(names: Iterable[str]) -> str:
-    """Returns names for a message: the first five, and how many more there are."""
+    """Returns the first five names and the number of the others, for messages."""
     listed = list(names)
     more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
     return ", ".join(listed[:_MOST_NAMED]) + more

@@ -1,4 +1,4 @@
-"""Reading the image and the mask of a pair, with errors that name the file and the remedy."""
+"""Reads the image and the mask of a pair; errors name the file and say what to do."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +32,13 @@ class Reading:
     """How the files of a dataset are read.
 
     Attributes:
-        orientation: `"apply"` turns images as their EXIF, XMP or TIFF tag says; `"stored"` takes the pixels as they lie
-            in the file.
-        max_pixels: largest width times height of an image or a mask.
-        once: what was warned about before; each process that loads data has a copy of its own.
+        orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag;
+            `"stored"` ignores the tag.
+        max_pixels: maximum width times height of an image or a mask.
+        once: the warnings given so far; each worker process has its own copy.
 
     Raises:
-        InvalidArgumentError: if one of them is not allowed.
+        InvalidArgumentError: if `orientation` or `max_pixels` has a value that is not allowed.
     """
 
     orientation: str = "stored"
@@ -51,7 +51,7 @@ class Reading:
 
 
 MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
-"""Returns the raw ids (H, W) that a mask file holds."""
+"""Reads a mask file and returns its raw ids (H, W)."""
 
 
 def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
@@ -59,17 +59,17 @@ def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
 
     Raises:
         CorruptFileError: if the file is not a readable 8-bit image, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
+        DatasetNotFoundError: if the file no longer exists.
     """
     return _load_image(path, reading or Reading())[0]
 
 
 def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Returns the ids (H, W) that a mask file holds, as stored; see `seg_core.files.images.read_mask`.
+    """Returns the ids (H, W) stored in a mask file; see `seg_core.files.images.read_mask`.
 
     Raises:
         CorruptFileError: if the file is not a readable mask, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
+        DatasetNotFoundError: if the file no longer exists.
     """
     reading = reading or Reading()
     with _gone(path, "mask"):
@@ -77,11 +77,11 @@ def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint
 
 
 def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
-    """Returns a mask decoded, for readers of colors; see `seg_core.files.images.load_mask`.
+    """Returns the decoded mask file, for masks that store colors; see `seg_core.files.images.load_mask`.
 
     Raises:
         CorruptFileError: if the file cannot be read, or has more pixels than allowed.
-        DatasetNotFoundError: if the file is gone.
+        DatasetNotFoundError: if the file no longer exists.
     """
     with _gone(path, "mask"):
         return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
@@ -96,20 +96,20 @@ def read_pair(
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
     """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
 
-    An image that was turned by its orientation tag, beside a mask, is told by a warning, once per file: a mask has no
-    such tag, and may have been drawn on the image as it is stored.
+    If an image with a mask was rotated or flipped because of its orientation tag, a warning says so, once per file: the
+    mask has no such tag, and may have been drawn on the image as stored.
 
     Args:
         pair: the two files.
         label_map: raw ids of the mask -> train ids.
-        remedy: what a user should do about an id that `label_map` does not list, for the message.
-        mask_reader: returns the raw ids of a mask file; `read_mask` if None.
-        reading: how files are read; None takes the defaults.
+        remedy: what to do about an id that `label_map` does not list, for the message.
+        mask_reader: returns the raw ids of a mask file; None uses `read_mask`.
+        reading: how files are read; None uses the defaults.
 
     Raises:
         CorruptFileError: if a file cannot be read or the two differ in size.
         LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
-        DatasetNotFoundError: if a file is gone.
+        DatasetNotFoundError: if a file no longer exists.
     """
     reading = reading or Reading()
     image, tag = _load_image(pair.image, reading)
@@ -121,9 +121,9 @@ def read_pair(
     if tag != 1 and reading.orientation == "apply":
         reading.once.warn(
             f"orientation of {pair.image}",
-            f"image {pair.image} was turned by its orientation tag {tag}; its mask {pair.mask.name} has none. If the "
-            "mask was drawn on the image as it is stored, set orientation='stored'; else save the image upright, "
-            "without the tag",
+            f"image {pair.image} was rotated or flipped because of its orientation tag {tag}; its mask "
+            f"{pair.mask.name} has no tag. If the mask was drawn on the image as stored, set orientation='stored'; "
+            "otherwise save the image upright, without the tag",
         )
     try:
         ids = label_map(raw)
@@ -137,7 +137,7 @@ def read_pair(
 def _load_image(path: Path, reading: Reading) -> tuple[tv_tensors.Image, int]:
     with _gone(path, "image"):
         pixels, tag = images.load_image(path, max_pixels=reading.max_pixels, orientation=reading.orientation)
-    # (H, W, 3) seen as (3, H, W): no copy, and the layout that resizing is fastest on
+    # a (3, H, W) view of (H, W, 3): no copy, and resizing is fastest on this memory layout
     return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tag
 
 
@@ -146,7 +146,9 @@ def _gone(path: Path, noun: str) -> Iterator[None]:
     try:
         yield
     except ImageNotFoundError:
-        raise DatasetNotFoundError(f"{noun} {path} is gone since the folder was listed; was it moved?") from None
+        raise DatasetNotFoundError(
+            f"{noun} {path} no longer exists; was it moved after the folder was listed?"
+        ) from None
 
 
 def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
@@ -165,10 +167,10 @@ def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int
     )
     tag = images.read_header(pair.image).orientation
     if tag == 1:
-        return message + "; both must have the same size: was one of them resized or exchanged?"
+        return message + "; both must have the same size: was one of them resized or replaced?"
     done = "was applied" if orientation == "apply" else "was not applied"
     other = "stored" if orientation == "apply" else "apply"
     message += f"; the image has orientation tag {tag}, which {done} (orientation={orientation!r})"
     if tag >= 5 and (mask_height, mask_width) == (width, height):
         return message + f": set orientation={other!r}, or save the image upright, without the tag"
-    return message + "; neither way gives them the same size: was one of them resized or exchanged?"
+    return message + "; their sizes differ with and without it: was one of them resized or replaced?"

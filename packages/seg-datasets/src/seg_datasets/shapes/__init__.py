@@ -1,1 +1,1 @@
-"""Shapes, a dataset that is drawn on the fly."""
+"""Shapes, a synthetic dataset that is drawn on the fly."""

@@ -1,17 +1,17 @@
-"""Shapes, the embedded dataset: figures on textured grounds, drawn when they are asked for.
+"""Shapes, the built-in dataset: figures on textured backgrounds, drawn on access.
 
-It exists to try things out: no download, no files, and a small network learns it from scratch in a minute or two on two
-CPU cores. Yet it is a segmentation task and not a game of colors:
+It is for trying things out: no download, no files, and a small network learns it from scratch in a minute or two on two
+CPU cores. Color alone does not solve it:
 
-- Eight figures come in four families of two. A family shares its hues, so that color gives the family at best; within
-  a family one figure is plain and the other patterned in a lighter and a darker shade of the same tone. Both have the
-  same color on average: whoever tells them apart must look at texture and outline.
-- Figures lie over each other and over the edge of the image, in any place, size, direction and brightness. The ground
-  has clouds and patterns of its own in duller colors of any hue; noise of varying strength lies over everything.
-- As in VOC, outlines carry no class: a border of about two pixels is ignored (255).
+- Eight figures form four families of two. The figures of a family have the same hues, so color gives the family at
+  best. One of them is plain, the other patterned in a lighter and a darker shade of the same tone. Both have the same
+  mean color, so only texture and outline distinguish them.
+- Figures overlap each other and the edge of the image, at any position, size, angle and brightness. The background
+  has clouds and patterns in duller colors of any hue. Noise of varying strength covers everything.
+- As in VOC, outlines have no class: a border of about two pixels is ignored (255).
 
-An image depends on (seed, split, index, size) alone: not on the order of access, the process, or the number of
-workers. The splits are streams of their own, so no image of one appears in another.
+An image depends only on (seed, split, index, size), not on the order of access, the process, or the number of workers.
+The splits use separate random streams, so no image appears in two of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,31 +31,31 @@ __all__ = ["Shapes"]
 
 SPLITS = ("train", "val", "test")
 LENGTHS: Mapping[str, int] = MappingProxyType({"train": 4800, "val": 200, "test": 200})
-MIN_SIDE = 16  # pixels; below, figures are smaller than their ignored border
-LAYOUT = "drawn when asked for; root is None"
+MIN_SIDE = 16  # pixels; in smaller images the figures are smaller than their ignored border
+LAYOUT = "no files: images are drawn on access; root is None"
 
 
 class Shapes(Dataset[Any]):
-    """Drawn figures on textured grounds: background and eight classes, no files.
+    """Figures on textured backgrounds, drawn on access: background and eight classes, no files.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), ids 0 (background) to 8 and 255 along the
     outlines.
 
     Args:
-        root: None; here only because every dataset has it.
+        root: must be None; only here because every dataset has this argument.
         split: `"train"`, `"val"` or `"test"`.
         transforms: called as `transforms(image, mask)`; its result is the sample.
         size: (height, width) of the images, in pixels, each at least 16.
-        length: number of images; 4800 for train and 200 for val and test where left out. A longer dataset begins
-            with the images of a shorter one.
-        seed: another seed gives other images; 0 to 2**63 - 1.
+        length: number of images; None gives 4800 for train and 200 for val and test. A longer dataset starts with the
+            images of a shorter one.
+        seed: 0 to 2**63 - 1; another seed gives other images.
 
     Attributes:
         metadata: names and colors of the classes.
         split: as given.
 
     Raises:
-        InvalidArgumentError: if an argument is outside of what is allowed.
+        InvalidArgumentError: if an argument has a value that is not allowed.
     """
 
     layout: ClassVar[str] = LAYOUT
@@ -71,23 +71,23 @@ class Shapes(Dataset[Any]):
         seed: int = 0,
     ) -> None:
         if root is not None:
-            raise InvalidArgumentError(f"Shapes reads no files: root must be None, got {root!r}; leave it out")
+            raise InvalidArgumentError(f"Shapes reads no files: root must be None, got {root!r}; remove it")
         self.metadata = resolve_metadata("Shapes")
         self.split = check_split(split, SPLITS, "Shapes")
         self.transforms = transforms
         self.size = _check_size(size)
         self.length = LENGTHS[split] if length is None else length
         if not isinstance(self.length, int) or self.length < 1:
-            raise InvalidArgumentError(f"length must be a whole number of images, at least 1, got {length!r}")
+            raise InvalidArgumentError(f"length must be an integer of at least 1, got {length!r}")
         if not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise InvalidArgumentError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+            raise InvalidArgumentError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
         self.seed = seed
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> Any:
-        """Returns sample `index`: (image, mask), or what `transforms` makes of them."""
+        """Returns sample `index`: (image, mask), or the result of `transforms`."""
         if not -self.length <= index < self.length:
             raise IndexError(f"index {index} is out of range for {self.length} images")
         stream = SPLITS.index(self.split)
@@ -97,11 +97,11 @@ class Shapes(Dataset[Any]):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What decides the images beside their number: the digest of a dataset without files is made of it."""
+        """What determines the images besides their number; a dataset without files is hashed by it."""
         return {"split": self.split, "size": list(self.size), "seed": self.seed}
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns a name for messages; there is no file."""
+        """Returns a name for messages, since there is no file."""
         return (f"Shapes(split={self.split!r}, seed={self.seed})[{index}]",)
 
 
@@ -109,6 +109,6 @@ def _check_size(size: Sequence[int]) -> tuple[int, int]:
     sides = tuple(size) if isinstance(size, Sequence) else ()
     if len(sides) != 2 or not all(isinstance(side, int) and side >= MIN_SIDE for side in sides):
         raise InvalidArgumentError(
-            f"size must be (height, width), whole numbers of pixels and each at least {MIN_SIDE}, got {size!r}"
+            f"size must be (height, width), integers of at least {MIN_SIDE} (pixels), got {size!r}"
         )
     return sides[0], sides[1]

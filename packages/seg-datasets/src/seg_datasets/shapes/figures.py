@@ -3,8 +3,8 @@
 A figure is a signed distance in units of its radius: negative inside, zero on the outline, positive outside. The
 distances are built from half-planes and circles (after Inigo Quilez, "2D distance functions",
 https://iquilezles.org/articles/distfunctions2d), exact along the straight and round parts and a little short around
-outer corners. A pattern tells which of two tones a point has. Only sums, products, roots and comparisons are used,
-which every machine rounds alike.
+outer corners. A pattern decides which of two tones a point has. Only sums, products, roots and comparisons are used,
+because every machine rounds these in the same way.
 """
 
 import math
@@ -47,7 +47,7 @@ def _triangle(u: Field, v: Field) -> Field:
 
 
 def _star(u: Field, v: Field) -> Field:
-    # the plane is mirrored onto one tenth of it, where the outline of a five-pointed star is one straight line
+    # mirrored onto one tenth of the plane, where the outline of a five-pointed star is one straight line
     x, y = np.abs(u), v
     for side in (_COS36, -_COS36):
         over = 2.0 * np.maximum(x * side - y * _SIN36, 0.0)
@@ -93,7 +93,7 @@ FIGURES: Mapping[str, Callable[[Field, Field], Field]] = MappingProxyType(
         "bar": _bar,
     }
 )
-"""Name -> signed distance of the points (u, v), all in radii of the figure. None reaches further than 1.15 radii."""
+"""Name -> signed distance of the points (u, v), all in radii of the figure. All figures stay within 1.15 radii."""
 
 
 def _wave(t: Field) -> Field:

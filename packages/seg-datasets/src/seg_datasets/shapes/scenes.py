@@ -1,4 +1,4 @@
-"""The images of `Shapes`: how one is composed and drawn. numpy only."""
+"""Composes and draws the images of `Shapes`, with numpy only."""
 
 import colorsys
 import math
@@ -17,7 +17,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class Kind:
-    """What all figures of a class have in common; `hue` is the middle of the family's hues, in turns."""
+    """The look of the figures of a class; `hue` is the middle of the family's hues, 0 to 1."""
 
     figure: str
     pattern: str
@@ -35,12 +35,12 @@ KINDS = (
     Kind("crescent", "plain", 0.78),
     Kind("bar", "stripes", 0.78),
 )
-_NUM_FIGURES = (4, 7)  # fewest and most per image
-_RADIUS = (0.20, 0.34)  # of the shorter side
+_NUM_FIGURES = (4, 7)  # minimum and maximum per image
+_RADIUS = (0.20, 0.34)  # fraction of the shorter side
 REACH = 1.15  # radii: how far a figure extends from its center
-_PERIOD = (0.05, 0.08)  # of a figure's pattern, of the shorter side
+_PERIOD = (0.05, 0.08)  # of a figure's pattern, fraction of the shorter side
 _BORDER = 1.0  # pixels on each side of an outline that are ignored
-_DRAWS = 16  # random numbers per ground and per figure: more than are used, so that a new trait moves nothing else
+_DRAWS = 16  # random numbers per background and per figure: more than needed, so that a new trait changes no other
 
 
 def draw_scene(
@@ -50,16 +50,16 @@ def draw_scene(
 
     Args:
         size: (height, width) in pixels.
-        seed: 0 to 2**64 - 1, as the next two; together the name of the image.
+        seed: 0 to 2**64 - 1, like the next two; the three together identify the image.
         stream: one per split.
         index: one per image.
     """
     height, width = size
-    # a counter-based generator: key and counter are the image's name, and every name has numbers of its own
+    # a counter-based generator: key and counter identify the image, and each image has its own random numbers
     rng = np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, 0, index]))
-    # plain Python numbers: numpy 1 and 2 then agree that the pixels stay float32
+    # plain Python numbers keep the pixels float32 in numpy 1 and 2 alike
     traits = rng.random(_DRAWS).tolist()
-    canvas = _draw_ground(size, traits, rng)
+    canvas = _draw_background(size, traits, rng)
     ids = np.zeros(size, np.uint8)
     fewest, most = _NUM_FIGURES
     for figure in rng.random((fewest + int(traits[0] * (most - fewest + 1)), _DRAWS)).tolist():
@@ -69,14 +69,14 @@ def draw_scene(
     return np.clip(canvas, 0, 255).astype(np.uint8), ids
 
 
-def _draw_ground(size: tuple[int, int], traits: list[float], rng: np.random.Generator) -> Field:
+def _draw_background(size: tuple[int, int], traits: list[float], rng: np.random.Generator) -> Field:
     """Returns float32 (3, H, W), 0 to 255: two dull tones mixed by clouds and a faint pattern."""
     height, width = size
     first = _tone(traits[2], _between((0.1, 0.5), traits[3]), _between((0.25, 0.85), traits[4]))
     second = _tone(traits[5], _between((0.1, 0.5), traits[6]), _between((0.25, 0.85), traits[7]))
     share = 0.55 * _clouds(size, (4, 5), rng) + 0.2 * _clouds(size, (13, 17), rng)
     period = min(size) * _between((0.08, 0.20), traits[8])
-    u, v = _turned(np.arange(height), np.arange(width), math.pi * traits[9], 1 / period)
+    u, v = _rotated(np.arange(height), np.arange(width), math.pi * traits[9], 1 / period)
     pattern = PATTERNS[list(PATTERNS)[int(traits[10] * len(PATTERNS))]]
     share += pattern(u, v) * np.float32(_between((0.08, 0.25), traits[11]))
     return first + (second - first) * share
@@ -93,9 +93,9 @@ def _draw_figure(canvas: Field, ids: npt.NDArray[np.uint8], traits: list[float])
     reach = REACH * radius + _BORDER + 1
     left, right = max(0, math.floor(x - reach)), min(width, math.ceil(x + reach) + 1)
     top, bottom = max(0, math.floor(y - reach)), min(height, math.ceil(y + reach) + 1)
-    # all that follows is (h, w), the box around the figure
+    # everything below is (h, w), the box around the figure
     rows, columns = np.arange(top, bottom) - y, np.arange(left, right) - x
-    u, v = _turned(rows, columns, 2 * math.pi * traits[4], 1 / radius)
+    u, v = _rotated(rows, columns, 2 * math.pi * traits[4], 1 / radius)
     distance = FIGURES[kind.figure](u, v) * np.float32(radius)  # pixels
 
     period = shorter * _between(_PERIOD, traits[5]) / radius  # radii
@@ -111,7 +111,7 @@ def _draw_figure(canvas: Field, ids: npt.NDArray[np.uint8], traits: list[float])
     shade = 1 + np.float32(contrast) * (2 * pattern - 1)
     # light from the upper left
     shade = shade * (1 - np.float32(0.12 / radius) * (rows[:, None] + columns).astype(np.float32))
-    coverage = np.clip(0.5 - distance, 0, 1)  # of each pixel by the figure, for smooth outlines
+    coverage = np.clip(0.5 - distance, 0, 1)  # fraction of each pixel inside the figure, for smooth outlines
     box = canvas[:, top:bottom, left:right]
     box += (tone * shade - box) * coverage
 
@@ -120,8 +120,8 @@ def _draw_figure(canvas: Field, ids: npt.NDArray[np.uint8], traits: list[float])
     labels[distance < -_BORDER] = class_id
 
 
-def _turned(rows: npt.NDArray[Any], columns: npt.NDArray[Any], angle: float, scale: float) -> tuple[Field, Field]:
-    """Returns float32 coordinates (h, w) of a grid, turned by `angle` (radians) and scaled."""
+def _rotated(rows: npt.NDArray[Any], columns: npt.NDArray[Any], angle: float, scale: float) -> tuple[Field, Field]:
+    """Returns float32 coordinates (h, w) of a grid, rotated by `angle` (radians) and scaled."""
     y, x = rows.astype(np.float32)[:, None], columns.astype(np.float32)[None, :]
     cos, sin = np.float32(scale * math.cos(angle)), np.float32(scale * math.sin(angle))
     return cos * x + sin * y, cos * y - sin * x
@@ -137,7 +137,7 @@ def _clouds(size: tuple[int, int], cells: tuple[int, int], rng: np.random.Genera
 
 
 def _knots(length: int, count: int) -> tuple[npt.NDArray[np.intp], Field]:
-    """Returns for `length` pixels the lower of the two grid points around each, and how near the upper one is."""
+    """Returns for each of `length` pixels the lower of its two grid points and the weight of the upper one."""
     position = np.arange(length) * ((count - 1) / length)
     lower = position.astype(np.intp)
     t = (position - lower).astype(np.float32)
