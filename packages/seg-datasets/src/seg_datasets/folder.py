@@ -161,10 +161,10 @@ def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata:
             f"label_map has ignore_index {label_map.ignore_index}, but the metadata {metadata.name!r} have "
             f"{ignore_index}; give both the same ignore_index"
         )
-    beyond = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
-    if beyond:
+    too_large = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
+    if too_large:
         raise InvalidArgumentError(
-            f"label_map has the train ids {first_few(map(str, beyond))}, but the metadata {metadata.name!r} have "
+            f"label_map has the train ids {first_few(map(str, too_large))}, but the metadata {metadata.name!r} have "
             f"{count} classes, 0 to {count - 1}; map to these or to IGNORE"
         )
     return label_map

@@ -207,9 +207,9 @@ def _read_labels(path: Path) -> list[dict[str, Any]]:
     if not isinstance(labels, list) or not labels:
         raise CorruptFileError(f"{path} has no list 'labels' of at least one label; {_RESTORE}")
     for raw, label in enumerate(labels):
-        lacking = [key for key in _KEYS if not isinstance(label, dict) or key not in label]
-        if lacking:
-            raise CorruptFileError(f"label {raw} of {path} lacks {', '.join(map(repr, lacking))}; {_RESTORE}")
+        absent = [key for key in _KEYS if not isinstance(label, dict) or key not in label]
+        if absent:
+            raise CorruptFileError(f"label {raw} of {path} lacks {', '.join(map(repr, absent))}; {_RESTORE}")
         if not isinstance(label["evaluate"], bool):
             raise CorruptFileError(
                 f"label {raw} of {path}: 'evaluate' must be true or false, got {label['evaluate']!r}; {_RESTORE}"

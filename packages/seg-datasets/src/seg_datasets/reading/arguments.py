@@ -21,15 +21,15 @@ def check_root(root: str | os.PathLike[str], dataset: str) -> Path:
     """
     if not isinstance(root, str | os.PathLike):
         raise InvalidArgumentError(
-            f"{dataset}: root must be the path of a folder, got {root!r}; `seg datasets show {dataset}` prints what is "
-            "expected there"
+            f"{dataset}: root must be the path of a folder, got {root!r}; `seg datasets show {dataset}` prints the "
+            "expected layout"
         )
     path = Path(root).expanduser()
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise DatasetNotFoundError(
-            f"{dataset}: root {path} {what} (current folder: {Path.cwd()}); `seg datasets show {dataset}` prints what "
-            "is expected there"
+            f"{dataset}: root {path} {what} (current folder: {Path.cwd()}); `seg datasets show {dataset}` prints the "
+            "expected layout"
         )
     return path
 

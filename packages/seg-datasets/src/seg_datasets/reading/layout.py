@@ -150,13 +150,13 @@ class Layout:
     def _check_listed(
         self, wanted: set[str], images: Mapping[str, Path], split: str, listing: Path | None, missing: str
     ) -> None:
-        lacking = sorted(wanted - {_name(key) for key in images})
-        if not lacking:
+        absent = sorted(wanted - {_name(key) for key in images})
+        if not absent:
             return
         what = f"{listing} lists" if listing else "the split has"
         message = (
-            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(lacking)} of which are missing: "
-            f"{first_few(lacking)}"
+            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(absent)} of which are missing: "
+            f"{first_few(absent)}"
         )
         if missing == "error":
             raise DatasetNotFoundError(f"{message}; leave them out with missing='skip', or {self.source} again")

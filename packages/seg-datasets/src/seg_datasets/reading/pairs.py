@@ -11,7 +11,7 @@ from seg_core.errors import DatasetNotFoundError
 __all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # formats that keep ids as they are: no JPEG, no WebP
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
 
 _MOST_NAMED = 5
 
@@ -46,16 +46,16 @@ def pair_by_key(
     """
     if masks is None:
         return [Pair(images[key], None) for key in sorted(images)]
-    lonely_images = sorted(images.keys() - masks.keys())
-    lonely_masks = sorted(masks.keys() - images.keys())
-    if lonely_images or lonely_masks:
+    unpaired_images = sorted(images.keys() - masks.keys())
+    unpaired_masks = sorted(masks.keys() - images.keys())
+    if unpaired_images or unpaired_masks:
         parts = [
-            f"{noun} without {partner}: {len(lonely)} ({first_few(files[key].name for key in lonely)})"
-            for lonely, noun, partner, files in (
-                (lonely_images, "images", "a mask", images),
-                (lonely_masks, "masks", "an image", masks),
+            f"{noun} without {partner}: {len(unpaired)} ({first_few(files[key].name for key in unpaired)})"
+            for unpaired, noun, partner, files in (
+                (unpaired_images, "images", "a mask", images),
+                (unpaired_masks, "masks", "an image", masks),
             )
-            if lonely
+            if unpaired
         ]
         message = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
         if missing == "error":
