@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from seg_core.command import Command
 from seg_core.errors import ImageNotFoundError, InvalidArgumentError, UsageError, UserError, WriteError
-from seg_models.inference.inputs import (
+from seg_models.inference.input_paths import (
     ARRAY_SUFFIXES,
     is_folder,
     is_pattern,

@@ -1,64 +1,148 @@
-"""Where images come from, told by name alone; importing it is fast, so that a command line is checked at once."""
+"""Images from wherever people keep them: files, folders, patterns, addresses, videos, and memory."""
 
-import glob
 import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from seg_core.errors import ImageNotFoundError
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
 
-__all__ = [
-    "ARRAY_SUFFIXES",
-    "IMAGE_SUFFIXES",
-    "VIDEO_SUFFIXES",
-    "is_folder",
-    "is_pattern",
-    "is_url",
-    "is_video",
-    "list_image_files",
-]
+from seg_core.errors import (
+    CorruptFileError,
+    ImageTooLargeError,
+    InvalidArgumentError,
+    WriteError,
+)
+from seg_core.files.download import fetch
+from seg_core.files.images import MAX_PIXELS, read_header, read_image
+from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_models.inference.input_paths import (
+    is_folder,
+    is_pattern,
+    is_url,
+    is_video,
+    list_image_files,
+)
+from seg_models.inference.video import read_frames
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif", ".jp2")
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-# arrays that are read window by window
-ARRAY_SUFFIXES = (".npy", ".zarr")
+__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input", "read_input_file"]
 
-
-def is_url(source: object) -> bool:
-    """Returns whether `source` is an address of the web."""
-    return isinstance(source, str) and source.lower().startswith(("http://", "https://"))
-
-
-def is_folder(source: str | os.PathLike[str]) -> bool:
-    """Returns whether `source` is a folder of images; an array of zarr, which is a folder too, is none."""
-    return Path(source).is_dir() and Path(source).suffix.lower() not in ARRAY_SUFFIXES
-
-
-def is_video(source: str | os.PathLike[str]) -> bool:
-    """Returns whether `source` has the suffix of a video."""
-    return Path(source).suffix.lower() in VIDEO_SUFFIXES and not is_pattern(source)
+Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+"""One image, or something that holds several: a folder, a pattern, a video, a batch."""
 
 
-def is_pattern(source: str | os.PathLike[str]) -> bool:
-    """Returns whether `source` is a pattern such as `"*.jpg"`, and no file of that name."""
-    return glob.has_magic(os.fspath(source)) and not Path(source).exists()
+@dataclass(frozen=True)
+class InputImage:
+    """One image that is not decoded yet.
+
+    Attributes:
+        name: its path or address; of a video, with the number of the frame; None for an image in memory.
+        content: path, address, PIL image, array, tensor, or a frame of PyAV.
+    """
+
+    name: str | None
+    content: Any
 
 
-def list_image_files(source: str | os.PathLike[str]) -> list[Path]:
-    """Returns the images of a folder (not of the folders within), or the files of a pattern, sorted.
+def is_one_image(source: object) -> bool:
+    """Returns whether `source` is one image; else it holds several, or none."""
+    if isinstance(source, str | os.PathLike):
+        return is_url(source) or not (is_folder(source) or is_video(source) or is_pattern(source))
+    if isinstance(source, np.ndarray | Tensor):
+        return source.ndim <= 3
+    return isinstance(source, Image.Image) or hasattr(source, "to_ndarray")
+
+
+def find_inputs(source: Source | Iterable[Any]) -> Iterator[InputImage]:
+    """Yields the images of `source`, in its order, without decoding them; those of folders and patterns by name.
+
+    Args:
+        source: as in `Predictor.stream`.
 
     Raises:
-        ImageNotFoundError: if there are none.
+        ImageNotFoundError: if a folder or a pattern has none.
+        InvalidArgumentError: if it is nothing that holds images.
+        CorruptFileError: if a video cannot be read.
     """
-    if is_folder(source):
-        paths = sorted(Path(source).iterdir())
-        found = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-        if not found:
-            raise ImageNotFoundError(
-                f"folder {os.fspath(source)} holds no images ({', '.join(IMAGE_SUFFIXES)}); name another one"
-            )
-        return found
-    matches = glob.glob(os.fspath(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    found = sorted(path for path in map(Path, matches) if path.is_file())
-    if not found:
-        raise ImageNotFoundError(f"no file matches {os.fspath(source)!r}; check the pattern")
-    return found
+    if isinstance(source, str | os.PathLike):
+        if is_one_image(source):
+            yield InputImage(os.fspath(source), source)
+        elif is_video(source):
+            for number, frame in enumerate(read_frames(source)):
+                yield InputImage(f"{os.fspath(source)}, frame {number}", frame)
+        else:
+            for path in list_image_files(source):
+                yield from find_inputs(path)
+    elif is_one_image(source):
+        yield InputImage(getattr(source, "filename", None) or None, source)
+    elif isinstance(source, np.ndarray | Tensor):
+        for one in source:
+            yield InputImage(None, one)
+    elif isinstance(source, Iterable):
+        for item in source:
+            yield from find_inputs(item)
+    else:
+        raise InvalidArgumentError(
+            f"a source of images must be a path, an address, a PIL image, an array, a tensor, or an iterable of "
+            f"them, got {type(source).__name__}"
+        )
+
+
+def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Returns an image decoded and upright, uint8 or float32 (3, H, W), RGB.
+
+    Args:
+        image: the image.
+        max_pixels: largest width times height of a file.
+
+    Raises:
+        ImageNotFoundError: if there is no such file.
+        CorruptFileError: if it cannot be fetched or read, is too large, or has more than 8 bits per channel.
+        InvalidArgumentError: if it is no image of 8 bits in memory.
+    """
+    content = image.content
+    try:
+        if isinstance(content, str | os.PathLike):
+            content = read_input_file(content, max_pixels)
+        elif isinstance(content, Image.Image):
+            content = read_image(content)
+        elif hasattr(content, "to_ndarray"):
+            content = content.to_ndarray(format="rgb24")
+        pixels = as_rgb_tensor(content)
+    except InvalidArgumentError as error:
+        if image.name is None or image.name in str(error):
+            raise
+        raise InvalidArgumentError(f"{image.name}: {error}") from error
+    return pixels if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def read_input_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """Returns an image file, or that of a URL, decoded and upright, uint8 (H, W, 3).
+
+    Raises:
+        ImageNotFoundError: if there is no such file.
+        CorruptFileError: if it cannot be fetched or read as an image, or has more than `max_pixels`.
+    """
+    name = os.fspath(path)
+    try:
+        if not is_url(path):
+            return read_image(path, max_pixels=max_pixels)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                fetched = fetch(name, progress=False, folder=Path(folder), argument="the image")
+            except WriteError as error:
+                raise CorruptFileError(f"{path} cannot be fetched: {error}") from error
+            return read_image(fetched, max_pixels=max_pixels, name=name)
+    except ImageTooLargeError as error:
+        if is_url(path) or not read_header(path).is_plain:
+            raise
+        raise ImageTooLargeError(
+            f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
+            "tiff"
+        ) from error

@@ -38,7 +38,7 @@ from seg_models.builders.build import looks_like_path
 from seg_models.factory import get_model
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta
-from seg_models.inference.images import InputImage, Source, find_inputs, is_one_image, load_input
+from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input
 from seg_models.inference.prediction import Prediction, class_areas
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, tiled_blocks

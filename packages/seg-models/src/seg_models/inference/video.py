@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
-from seg_models.inference.inputs import VIDEO_SUFFIXES
+from seg_models.inference.input_paths import VIDEO_SUFFIXES
 
 __all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames"]
 
