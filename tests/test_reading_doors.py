@@ -186,7 +186,7 @@ def test_images_in_the_command_are_predicted_or_skipped(network, two, tmp_path, 
 @BY_NAME
 def test_image_in_windows_is_as_the_reader_says_or_refused(case, tmp_path):
     pytest.importorskip("rasterio")
-    from seg_models.inference.large import open_raster
+    from seg_core.files.rasters import open_raster
 
     path = case.save(tmp_path)
 

@@ -295,7 +295,7 @@ def _unfinished(jobs: list[_Job]) -> list[_Job]:
 
 def _check_dependencies(jobs: Sequence[_Job], arguments: argparse.Namespace) -> None:
     """Raises MissingDependencyError before anything is computed whose result could not be read or written."""
-    from seg_models.inference.large import import_rasterio
+    from seg_core.files.rasters import import_rasterio
     from seg_models.inference.video import import_av
 
     if arguments.format != "png" or arguments.min_region > 1:

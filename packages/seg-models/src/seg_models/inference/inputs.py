@@ -1,8 +1,10 @@
-"""Images from wherever people keep them: files, folders, patterns, addresses, videos, and memory."""
+"""Input images from files, folders, glob patterns, URLs, videos and memory: found, decoded, and read ahead."""
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from seg_core.errors import (
     CorruptFileError,
     ImageTooLargeError,
     InvalidArgumentError,
+    UserError,
     WriteError,
 )
 from seg_core.files.download import fetch
@@ -31,10 +34,13 @@ from seg_models.inference.input_paths import (
 )
 from seg_models.inference.video import read_frames
 
-__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input", "read_input_file"]
+__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input", "read_ahead", "read_input_file"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
-"""One image, or something that holds several: a folder, a pattern, a video, a batch."""
+"""One image, or several: a folder, a glob pattern, a video, a batch."""
+
+# Threads that decode images while the network computes; Pillow decodes without holding the interpreter's lock.
+_READERS = 2
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class InputImage:
     """One image that is not decoded yet.
 
     Attributes:
-        name: its path or address; of a video, with the number of the frame; None for an image in memory.
-        content: path, address, PIL image, array, tensor, or a frame of PyAV.
+        name: its path or URL; for a frame of a video, the path and the frame's number; None for an image in memory.
+        content: path, URL, PIL image, array, tensor, or a frame of PyAV.
     """
 
     name: str | None
@@ -51,7 +57,7 @@ class InputImage:
 
 
 def is_one_image(source: object) -> bool:
-    """Returns whether `source` is one image; else it holds several, or none."""
+    """Returns whether `source` is one image; if not, it holds several or is not a source of images."""
     if isinstance(source, str | os.PathLike):
         return is_url(source) or not (is_folder(source) or is_video(source) or is_pattern(source))
     if isinstance(source, np.ndarray | Tensor):
@@ -60,14 +66,14 @@ def is_one_image(source: object) -> bool:
 
 
 def find_inputs(source: Source | Iterable[Any]) -> Iterator[InputImage]:
-    """Yields the images of `source`, in its order, without decoding them; those of folders and patterns by name.
+    """Yields the images of `source` in order, without decoding them; folders and glob patterns are sorted by name.
 
     Args:
         source: as in `Predictor.stream`.
 
     Raises:
-        ImageNotFoundError: if a folder or a pattern has none.
-        InvalidArgumentError: if it is nothing that holds images.
+        ImageNotFoundError: if a folder has no images, or no file matches a glob pattern.
+        InvalidArgumentError: if it is not a source of images.
         CorruptFileError: if a video cannot be read.
     """
     if isinstance(source, str | os.PathLike):
@@ -89,9 +95,45 @@ def find_inputs(source: Source | Iterable[Any]) -> Iterator[InputImage]:
             yield from find_inputs(item)
     else:
         raise InvalidArgumentError(
-            f"a source of images must be a path, an address, a PIL image, an array, a tensor, or an iterable of "
-            f"them, got {type(source).__name__}"
+            f"a source of images must be a path, a URL, a PIL image, an array, a tensor, or an iterable of them, got "
+            f"{type(source).__name__}"
         )
+
+
+def read_ahead(
+    images: Iterator[InputImage],
+    count: int,
+    max_pixels: int,
+    on_error: Callable[[str | None, UserError], None] | None,
+) -> Iterator[tuple[InputImage, Tensor]]:
+    """Yields images with their pixels, in order, while threads decode the next ones.
+
+    Args:
+        images: as `find_inputs` yields them.
+        count: images that are decoded ahead, besides one for each thread.
+        max_pixels: maximum width times height of an image file.
+        on_error: called with the name and the error of an image that cannot be read, which is then skipped. If None
+            the error is raised.
+    """
+    waiting: deque[tuple[InputImage, Future[Tensor]]] = deque()
+    pool = ThreadPoolExecutor(_READERS)
+    try:
+        while True:
+            while len(waiting) < _READERS + count and (image := next(images, None)) is not None:
+                waiting.append((image, pool.submit(load_input, image, max_pixels)))
+            if not waiting:
+                return
+            image, future = waiting.popleft()
+            try:
+                pixels = future.result()
+            except UserError as error:
+                if on_error is None:
+                    raise
+                on_error(image.name, error)
+                continue
+            yield image, pixels
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
@@ -99,12 +141,12 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
 
     Args:
         image: the image.
-        max_pixels: largest width times height of a file.
+        max_pixels: maximum width times height of a file.
 
     Raises:
         ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be fetched or read, is too large, or has more than 8 bits per channel.
-        InvalidArgumentError: if it is no image of 8 bits in memory.
+        CorruptFileError: if it cannot be downloaded or read, is too large, or has more than 8 bits per channel.
+        InvalidArgumentError: if it is in memory and is not an image of 8 bits per channel.
     """
     content = image.content
     try:
@@ -123,11 +165,11 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
 
 
 def read_input_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """Returns an image file, or that of a URL, decoded and upright, uint8 (H, W, 3).
+    """Returns the image of a path or URL, decoded and upright, uint8 (H, W, 3).
 
     Raises:
         ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be fetched or read as an image, or has more than `max_pixels`.
+        CorruptFileError: if it cannot be downloaded or read as an image, or has more than `max_pixels`.
     """
     name = os.fspath(path)
     try:
@@ -137,7 +179,7 @@ def read_input_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
             try:
                 fetched = fetch(name, progress=False, folder=Path(folder), argument="the image")
             except WriteError as error:
-                raise CorruptFileError(f"{path} cannot be fetched: {error}") from error
+                raise CorruptFileError(f"{path} cannot be downloaded: {error}") from error
             return read_image(fetched, max_pixels=max_pixels, name=name)
     except ImageTooLargeError as error:
         if is_url(path) or not read_header(path).is_plain:
