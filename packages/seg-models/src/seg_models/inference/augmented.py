@@ -1,6 +1,5 @@
 """Test-time augmentation: the mean prediction over resized, flipped and rotated copies of an image."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_models.inference.adapted import adapt
@@ -54,7 +54,7 @@ def predict_tta(
         InvalidArgumentError: if an argument is out of range, or `predict` returns labels.
     """
     factors = tuple(scales)
-    if not factors or not all(isinstance(f, int | float) and 0 < f < math.inf for f in factors):
+    if not factors or not all(is_number(f) and f > 0 for f in factors):
         raise InvalidArgumentError(f"scales must hold at least one factor above 0, got {scales!r}")
     if images.ndim != 4 or not images.is_floating_point():
         raise InvalidArgumentError(
@@ -176,6 +176,6 @@ def tta_options(tta: bool | Sequence[float] | Mapping[str, Any] | None) -> dict[
         if name not in known:
             raise InvalidArgumentError(f"tta has no option {name!r}; it has {', '.join(known)}")
     scales = options.get("scales", (1.0,))
-    if not scales or not all(isinstance(s, int | float) and 0 < s < math.inf for s in scales):
+    if not scales or not all(is_number(s) and s > 0 for s in scales):
         raise InvalidArgumentError(f"tta must have scales above 0, got {scales!r}")
     return options

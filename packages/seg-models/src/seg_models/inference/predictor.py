@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -14,23 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_core.catalog import ModelEntry
-from seg_core.errors import (
-    InvalidArgumentError,
-    NotEnoughMemoryError,
-    UserError,
-    is_out_of_memory,
-)
+from seg_core.checks import check_integer
+from seg_core.device import out_of_memory, resolve_device
+from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
-from seg_core.model_files.model_file import ModelInfo, load_model
+from seg_core.model_files.load_network import load_network
+from seg_core.model_files.model_file import ModelInfo
 from seg_core.plots.overlay import image_array
-from seg_core.registry import MODELS
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
-from seg_models.builders.build import looks_like_path
-from seg_models.factory import get_model
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
@@ -41,9 +34,7 @@ from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
-__all__ = ["Predictor", "load_network"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Predictor"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SCORE_STRIP = 2**20  # elements
@@ -61,7 +52,8 @@ class Predictor:
         ```
 
     Args:
-        model: a network (it is put in eval mode and moved to `device`), the path of a model file, or a model's name.
+        model: a network (it is put in eval mode and moved to `device`), the path of a model file, a run folder (its
+            last weights are used), or a model's name.
         weights: for a model's name: member of its weights enum, the member's name or a checkpoint file; None takes
             `"DEFAULT"` and logs that as a warning.
         metadata: names and colors of the classes; None takes those of the network's weights or model file.
@@ -111,19 +103,16 @@ class Predictor:
         min_region: int = 1,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.device = _usable_device(device)
+        self.device = resolve_device(device)
         self.dtype = _usable_dtype(dtype, self.device)
         self._tta = tta_options(tta)
-        if type(batch_size) is not int or batch_size < 1:
-            raise InvalidArgumentError(f"batch_size must be an integer >= 1, got {batch_size!r}")
+        self.batch_size = check_integer("batch_size", batch_size)
+        self.min_region = check_integer("min_region", min_region)
         if threshold is not None and not 0 <= threshold <= 1:
             raise InvalidArgumentError(f"threshold must be a probability from 0 to 1, or None, got {threshold!r}")
-        if type(min_region) is not int or min_region < 1:
-            raise InvalidArgumentError(f"min_region must be an integer >= 1, got {min_region!r}")
         self.tile, self.overlap, self.blend = tile, overlap, blend
-        self.batch_size = batch_size
         self.scores, self.logits = scores, logits
-        self.threshold, self.min_region = threshold, min_region
+        self.threshold = threshold
         self.max_pixels = check_max_pixels(max_pixels)
 
         network = load_network(model, weights)
@@ -375,44 +364,6 @@ class Predictor:
         return tuple(max(1, round(length / factor)) for length in tile)
 
 
-def load_network(
-    model: nn.Module | str | os.PathLike[str], weights: Any = None, say: Callable[[str], None] = logger.warning
-) -> nn.Module:
-    """Returns the network that a user names.
-
-    Args:
-        model: a network, the path of a model file, or a model's name.
-        weights: for a model's name; None takes `"DEFAULT"`.
-        say: called with a sentence that names the default weights if these are taken.
-
-    Raises:
-        InvalidArgumentError: if weights are given for a network or a model file, or a named model has none.
-        UnknownNameError: if there is no model or weights member of that name.
-        FileNotFoundError: if there is no such model file.
-        CorruptFileError: if the model file is damaged.
-    """
-    if isinstance(model, nn.Module):
-        if weights is not None:
-            raise InvalidArgumentError(f"weights={weights!r} cannot be used with a network, which holds its own")
-        return model
-    name = os.fspath(model)
-    if isinstance(model, os.PathLike) or looks_like_path(name):
-        if weights is not None:
-            raise InvalidArgumentError(
-                f"weights {weights} cannot be used with model file {name}, which holds its own; leave it out"
-            )
-        return load_model(name)
-    entry = MODELS.entry(name)
-    if weights is None:
-        if not isinstance(entry, ModelEntry) or entry.default_weights is None:
-            raise InvalidArgumentError(
-                f"model {name!r} has no published weights; give a model file (training writes model.pt), or weights"
-            )
-        weights = "DEFAULT"
-        say(f"no weights named, taking {entry.weights_enum}.{entry.default_weights}")
-    return get_model(name, weights=weights)
-
-
 def _from_info(info: ModelInfo | None, name: str) -> Any:
     if info is None:
         raise InvalidArgumentError(
@@ -435,21 +386,6 @@ def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
             f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB images; "
             "call the model itself"
         )
-
-
-def _usable_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-        return torch.device(next(name for name, there in available.items() if there))
-    try:
-        return torch.empty(0, device=device).device
-    except (
-        RuntimeError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:  # what torch raises depends on how it was built
-        reason = str(error).partition("\n")[0]
-        raise InvalidArgumentError(f"device {str(device)!r} cannot be used: {reason}; 'cpu' always can") from error
 
 
 def _usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
@@ -484,18 +420,15 @@ def _memory_advice(predictor: Predictor) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
-        advice = []
+        remedies = []
         if predictor.tile is None:
-            advice.append("predict tile by tile, such as tile=512")
+            remedies.append("predict tile by tile, such as tile=512")
         else:
-            advice.append(f"use a smaller tile (now {predictor.tile})")
+            remedies.append(f"use a smaller tile (now {predictor.tile})")
         if predictor.batch_size > 1:
-            advice.append(f"lower batch_size (now {predictor.batch_size})")
+            remedies.append(f"lower batch_size (now {predictor.batch_size})")
         if predictor.logits:
-            advice.append("remove logits=True")
+            remedies.append("remove logits=True")
         if predictor.dtype is None:
-            advice.append('set dtype="bf16"')
-        reason = str(error).partition("\n")[0]
-        raise NotEnoughMemoryError(
-            f"there is not enough memory for the image ({reason}); {', or '.join(advice)}"
-        ) from error
+            remedies.append('set dtype="bf16"')
+        raise out_of_memory("prediction", remedies, error) from error

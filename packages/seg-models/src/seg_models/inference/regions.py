@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.checks import check_integer
 from seg_core.files.rasters import GeoReference, import_rasterio
 from seg_core.labels.metadata import DatasetMetadata
 
@@ -26,9 +26,7 @@ def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArr
         InvalidArgumentError: if `min_pixels` is below 1.
         MissingDependencyError: if rasterio is not installed.
     """
-    if type(min_pixels) is not int or min_pixels < 1:
-        raise InvalidArgumentError(f"min_pixels must be an integer >= 1, got {min_pixels!r}")
-    if min_pixels == 1:
+    if check_integer("min_pixels", min_pixels) == 1:
         return labels
     sieved: npt.NDArray[Any] = import_rasterio().features.sieve(labels, min_pixels, connectivity=4)
     return sieved

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from seg_core.checks import check_integer, is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_core.metrics.argmax import argmax_labels
@@ -146,10 +147,9 @@ def tiled_blocks(
         InvalidArgumentError: if an argument is out of range, or if `predict` does not return the logits of the tiles.
     """
     tile_size = _check_options(tile, overlap, blend, batch_size)
-    if len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
+    if len(size) != 2 or not all(is_integer(value, 1) for value in size):
         raise InvalidArgumentError(f"size must be the image's (height, width) in pixels above 0, got {size!r}")
-    if type(max_bytes) is not int or max_bytes < 1:
-        raise InvalidArgumentError(f"max_bytes must be an integer >= 1, got {max_bytes!r}")
+    check_integer("max_bytes", max_bytes)
     plan = TilePlan.of((size[0], size[1]), tile_size, overlap, blend)
     return _blocks(predict, read, plan, batch_size, max_bytes)
 
@@ -276,12 +276,11 @@ def _crop(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor
 def _check_options(tile: int | Sequence[int], overlap: float, blend: Blend, batch_size: int) -> tuple[int, int]:
     """Returns (height, width) of a tile; raises InvalidArgumentError if an option is out of range."""
     values = (tile, tile) if isinstance(tile, int) else tuple(tile)
-    if len(values) != 2 or not all(type(value) is int and value > 0 for value in values):
+    if len(values) != 2 or not all(is_integer(value, 1) for value in values):
         raise InvalidArgumentError(f"tile must be (height, width) in pixels above 0, or one integer, got {tile!r}")
     if not 0 <= overlap < 1:
         raise InvalidArgumentError(f"overlap must be a fraction from 0 to below 1, got {overlap!r}")
     if blend not in get_args(Blend):
         raise InvalidArgumentError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
-    if type(batch_size) is not int or batch_size < 1:
-        raise InvalidArgumentError(f"batch_size must be an integer >= 1, got {batch_size!r}")
+    check_integer("batch_size", batch_size)
     return values[0], values[1]
