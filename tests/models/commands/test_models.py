@@ -38,7 +38,7 @@ def test_models_show_prints_facts_and_weights(capsys):
     for text in (
         "backbone  resnet50",
         "params    32,957,013 at 21 classes",
-        "outputs   out, aux (the auxiliary ones with aux_loss=True)",
+        "outputs   out, aux (auxiliary ones with aux_loss=True)",
         "variants  paper, torchvision, mmsegmentation, mmsegmentation_769",
         "COCO_WITH_VOC_LABELS_V1  (DEFAULT)",
         "miou 0.605",

@@ -104,9 +104,7 @@ def _details(name: str) -> str:
         return "\n".join([*lines, f"built by  {entry.target}"])
     facts = [("network", entry.family)]
     if entry.any_backbone:
-        facts.append(
-            ("backbone", f'any: create("{name}", backbone="resnet50"), or "timm:" and a name of timm')
-        )
+        facts.append(("backbone", f'any: create("{name}", backbone="resnet50"), or "timm:" and a name of timm'))
     else:
         facts += [
             ("backbone", entry.backbone or "none"),
@@ -115,7 +113,7 @@ def _details(name: str) -> str:
             ("min size", f"{entry.min_size}x{entry.min_size} pixels"),
         ]
     facts += [
-        ("outputs", ", ".join(entry.outputs) + (" (the auxiliary ones with aux_loss=True)" if len(entry.outputs) > 1 else "")),
+        ("outputs", ", ".join(entry.outputs) + (" (auxiliary ones with aux_loss=True)" if entry.outputs[1:] else "")),
         ("variants", ", ".join(entry.variants)),
         ("built by", entry.target),
         ("package", MODELS.origin(name)),
