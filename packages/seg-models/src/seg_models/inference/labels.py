@@ -51,17 +51,17 @@ class _Axis:
 
     @classmethod
     def of(cls, samples: int, pixels: int, align_corners: bool, device: torch.device) -> "_Axis":
-        place = torch.arange(pixels, dtype=torch.float64)
+        position = torch.arange(pixels, dtype=torch.float64)
         if align_corners:
-            place *= (samples - 1) / max(pixels - 1, 1)
+            position *= (samples - 1) / max(pixels - 1, 1)
         else:
-            place = (place + 0.5) * (samples / pixels) - 0.5
-        first = place.floor()
+            position = (position + 0.5) * (samples / pixels) - 0.5
+        first = position.floor()
         cell = first.long() + 1
         count = torch.bincount(cell, minlength=samples + 1)
         ends = torch.arange(samples + 1)
         low, high = (ends - 1).clamp(min=0), ends.clamp(max=samples - 1)
-        tensors = (cell, (place - first).float(), low, high, count.cumsum(0) - count, count)
+        tensors = (cell, (position - first).float(), low, high, count.cumsum(0) - count, count)
         cell, weight, low, high, start, count = (tensor.to(device) for tensor in tensors)
         return cls(cell, weight, low, high, start, count, align_corners)
 

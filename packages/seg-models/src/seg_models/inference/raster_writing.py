@@ -42,7 +42,7 @@ def tiff_writer(
     metadata: DatasetMetadata,
     geo_reference: GeoReference | None = None,
 ) -> Iterator[Write]:
-    """Gives a function that writes blocks of a label map into a tiled, compressed TIFF, atomically.
+    """Creates a tiled, compressed TIFF atomically; yields a function that writes blocks of a label map into it.
 
     8-bit ids have the palette of the classes. The metadata's `ignore_index` is the file's nodata value, which GIS
     programs do not show.
@@ -115,7 +115,7 @@ def _count_ids(path: Path, length: int) -> npt.NDArray[np.int64]:
 
 @contextlib.contextmanager
 def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Write]:
-    """Gives a function that writes blocks of a label map into a `.npy` file, atomically.
+    """Creates a `.npy` file atomically; yields a function that writes blocks of a label map into it.
 
     The file is written, not memory-mapped: on a full disk a write to a memory map would kill the process.
 
