@@ -225,7 +225,7 @@ def test_class_weights_absent_class_weighs_as_the_rarest_and_warns(scheme):
         ([1, 2], "effective_number", {"beta": math.nan}, InvalidArgumentError, "beta must lie in 0 to below 1"),
         ([1, 2], "inverse", {"beta": 0.9}, InvalidArgumentError, r"no parameter 'beta'\. Allowed: none"),
         ([1, 2], "enet", {"c": 1.0}, InvalidArgumentError, "c must be greater than 1"),
-        ([1, -2], "enet", {}, InvalidArgumentError, r"counts must be numbers of pixels, at least 0, got \[1.0, -2.0\]"),
+        ([1, -2], "enet", {}, InvalidArgumentError, r"counts must be numbers of pixels >= 0, got \[1.0, -2.0\]"),
         ([1, math.nan], "enet", {}, InvalidArgumentError, "counts must be numbers of pixels"),
         ([0, 0], "enet", {}, InvalidArgumentError, "no pixel has a class"),
     ],

@@ -70,7 +70,7 @@ def test_read_image_orientation_is_applied_on_demand(tmp_path, reading, shape):
 def test_reading_wrong_argument_error_says_what_is_allowed():
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
         Reading("exif")
-    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got 0"):
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer >= 1 .*, got 0"):
         Reading("apply", 0)
 
 

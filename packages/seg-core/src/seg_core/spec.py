@@ -75,17 +75,17 @@ def check_params(
     """Checks the params of a target, see `param_problems`.
 
     Raises:
-        InvalidArgumentError: if something is wrong; the message tells the first problem.
+        InvalidArgumentError: if something is wrong; the message is the first problem.
     """
     if found := param_problems(name, target, params, given, key=key, complete=complete):
         raise InvalidArgumentError(found[0])
 
 
 def build_named(registry: Registry, name: str, params: Mapping[str, Any], *args: Any, **given: Any) -> Any:
-    """Returns what a registered name makes of params.
+    """Looks up a name, checks its params, and returns the object that they make.
 
     Args:
-        registry: that knows the name.
+        registry: with the name.
         name: of a function or class.
         params: its arguments as the user set them.
         *args: its first arguments, which the user cannot set.

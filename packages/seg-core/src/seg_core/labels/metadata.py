@@ -1,6 +1,6 @@
-"""What the ids of a dataset mean: names, colors, the ignored value.
+"""The classes of a dataset: names, colors, the ignored value.
 
-The known label sets are plain JSON files in the folder `label_sets`, one file per set, with the fields of `to_dict`.
+The known label sets are JSON files in the folder `label_sets`, one per set, with the fields of `to_dict`.
 """
 
 import json
@@ -34,17 +34,17 @@ class DatasetMetadata:
     Attributes:
         name: name of the label set.
         labels: class names in the order of their ids, all different.
-        colors: one (red, green, blue), each 0 to 255, per class; `default_palette` where left out.
+        colors: one (red, green, blue), each 0 to 255, per class; by default `default_palette`.
         ignore_index: value of the pixels without a class, 0 to 65535, not a class id.
         ignore_color: color of those pixels.
-        license: under what terms the data may be used.
+        license: terms under which the data may be used.
         citation: what to cite.
         source: where the data come from.
-        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, such as arms: in a
-            mirrored image they are exchanged.
+        left_right_pairs: pairs of class ids for the left and the right of one thing, such as arms; swapped in a
+            mirrored image.
 
     Raises:
-        InvalidArgumentError: if a value is outside of what is allowed above.
+        InvalidArgumentError: if a value is not as described above.
     """
 
     name: str
@@ -61,7 +61,7 @@ class DatasetMetadata:
         for key in ("name", "license", "citation", "source"):
             value = getattr(self, key)
             if not isinstance(value, str):
-                raise InvalidArgumentError(f"{key} must be a text, got {value!r}")
+                raise InvalidArgumentError(f"{key} must be a string, got {value!r}")
         if not self.name.strip():
             raise InvalidArgumentError("name must not be empty; give the label set a name")
         labels = _check_labels(self.labels)
@@ -88,11 +88,11 @@ class DatasetMetadata:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, the ignored value not counted."""
+        """Number of classes, without the ignored value."""
         return len(self.labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain texts, numbers and lists, fit for JSON and TOML."""
+        """Returns the fields as plain strings, numbers and lists, for JSON and TOML."""
         plain = asdict(self)
         plain["labels"] = list(self.labels)
         plain["colors"] = [list(color) for color in self.colors]
@@ -102,7 +102,7 @@ class DatasetMetadata:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
-        """Returns the metadata that `to_dict` gave, or that a user wrote: only `labels` must be there.
+        """Returns metadata from what `to_dict` gave or a user wrote; only `labels` is required.
 
         Without `name` the label set is called `"custom"`.
 
@@ -116,7 +116,7 @@ class DatasetMetadata:
                 raise InvalidArgumentError(f"unknown key {key!r} in the metadata.{hint} Known: {', '.join(known)}")
         if "labels" not in values:
             raise InvalidArgumentError(
-                f"the metadata lack 'labels', the list of class names in the order of their ids; got {sorted(values)}"
+                f"the metadata have no 'labels', the class names in the order of their ids; got {sorted(values)}"
             )
         return cls(**{"name": "custom", **values})
 
@@ -126,8 +126,8 @@ def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | Datas
 
     Args:
         source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
-            `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned as they are. A file or
-            mapping may leave out the name (a file then lends its own) and the colors (see `default_palette`).
+            `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned unchanged. A file or
+            mapping may leave out the name (for a file its stem is used) and the colors (see `default_palette`).
 
     Raises:
         UnknownNameError: if no label set has that name; the message names the nearest ones.
@@ -160,7 +160,7 @@ def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, i
     """Returns pairs of class ids as tuples.
 
     Raises:
-        InvalidArgumentError: if they are not pairs of ids of at least 0, each id in one pair alone.
+        InvalidArgumentError: if they are not pairs of ids >= 0, each id in only one pair.
     """
     is_list = isinstance(pairs, Sequence) and not isinstance(pairs, str)
     ids: list[object] = [index for pair in pairs if isinstance(pair, Sequence) for index in pair] if is_list else []
@@ -171,7 +171,7 @@ def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, i
         or len(set(ids)) < len(ids)
     ):
         raise InvalidArgumentError(
-            "left_right_pairs must be pairs of class ids (left, right), each id in one pair alone, such as "
+            "left_right_pairs must be pairs of class ids (left, right), each id in only one pair, such as "
             f"[[14, 15], [16, 17]], got {pairs!r}"
         )
     return tuple((left, right) for left, right in pairs)
@@ -179,7 +179,7 @@ def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, i
 
 @cache
 def _known_label_set(name: str) -> DatasetMetadata:
-    # files bear the lower-case name; the name inside decides, so that a file system's own rules for case do not matter
+    # files have the lower-case name; the name inside decides, so that the file system's rules for case do not matter
     file = _label_set_files().get(f"{name.lower()}.json")
     if file is not None:
         values = json.loads(file.read_text("utf-8"))
@@ -231,7 +231,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
             raise InvalidArgumentError(f"labels[{index}] must be a name that is not empty, got {label!r}")
         if label in seen:
             raise InvalidArgumentError(
-                f"labels[{index}] {label!r} is also labels[{seen[label]}]; every class needs a name of its own"
+                f"labels[{index}] {label!r} is also labels[{seen[label]}]; class names must be unique"
             )
         seen[label] = index
     return tuple(labels)
@@ -240,7 +240,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, int, int], ...]:
     if len(colors) != count:
         raise InvalidArgumentError(
-            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out to "
-            "get a palette"
+            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out for "
+            "the default palette"
         )
     return tuple(check_color(f"colors[{index}]", color) for index, color in enumerate(colors))

@@ -16,14 +16,15 @@ _LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
 
 
 def default_palette(num_classes: int) -> tuple[Color, ...]:
-    """Returns one color per class, all different, the first ones most. A palette for fewer classes is its beginning.
+    """Returns one distinct color per class, the most distinct ones first; palettes of all lengths start the same.
 
     Each color is the one of a coarse grid that lies farthest from those before it and from black, gray and white, by
-    the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap measure of seen difference.
+    the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap approximation of perception.
     """
     colors = list(_spread_colors()[:num_classes])
     taken = set(colors)
-    # nobody tells hundreds of colors apart; past the grid they only need to differ, as multiples of an odd number do
+    # nobody can distinguish hundreds of colors; beyond the grid they only need to differ, as multiples of an odd number
+    # do
     codes = (step * 0x9E3779B1 & 0xFFFFFF for step in itertools.count(1))
     spare = ((code >> 16, code >> 8 & 255, code & 255) for code in codes)
     while len(colors) < num_classes:

@@ -1,4 +1,4 @@
-"""How a network was built: what a model file needs to build it again."""
+"""How a network was built, so that a model file can build it again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
