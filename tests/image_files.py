@@ -1,6 +1,6 @@
-"""Files of images and masks of every kind, written sample by sample, with what every door must make of them.
+"""Image and mask files of every kind, written sample by sample, with the pixels or the error that reading must give.
 
-Pillow cannot write some of these, and would write others as it reads them. `CASES` is the table.
+Pillow cannot write some of these, and would write others the way it reads them. `CASES` is the table.
 """
 
 import io
@@ -30,11 +30,11 @@ TURNED = {
     7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
     8: lambda a: np.rot90(a),
 }
-"""What viewers make of an orientation tag."""
+"""How viewers turn an image by its orientation tag."""
 
 
 def ids(bits: int) -> np.ndarray:
-    """Returns ids (H, W) of so many bits, the smallest and the largest among them; of 16 bits none above 299."""
+    """Returns ids (H, W) of `bits` bits, including the smallest and the largest; with 16 bits at most 299."""
     most = 299 if bits > 8 else 2**bits - 1
     values = np.random.default_rng(bits).integers(0, most + 1, (HEIGHT, WIDTH))
     values[0, :2] = 0, most
@@ -203,15 +203,15 @@ def bmp_of_4_bits() -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A file and what it is.
+    """A file and the expected result of reading it.
 
     Attributes:
         name: with the suffix.
         write: returns the contents.
-        image: the pixels (H, W, 3) as stored, or a pattern of the message of the error.
-        mask: the ids (H, W), or a pattern.
+        image: the pixels (H, W, 3) as stored, or a regular expression for the error message.
+        mask: the ids (H, W), or a regular expression.
         orientation: tag of the file.
-        in_windows: whether GDAL reads the same pixels; else it must be refused there.
+        by_tiles: whether GDAL reads the same pixels; otherwise reading by tiles must be refused.
     """
 
     name: str
@@ -219,7 +219,7 @@ class Case:
     image: np.ndarray | str
     mask: np.ndarray | str
     orientation: int = 1
-    in_windows: bool = False
+    by_tiles: bool = False
 
     def save(self, folder: Path) -> Path:
         path = folder / self.name
@@ -230,7 +230,7 @@ class Case:
 DEEP = "has 16 bits per channel; 8-bit gray or color is needed: reduce it to 8 bits first"
 COLOR = "is a color image"
 TAGGED = "has orientation tag {}; a mask must have none, or 1"
-LOSSY = "is compressed with loss"
+LOSSY = "has lossy compression"
 SHORT = ids(16)
 DEEP_PIXELS = (PIXELS.astype(np.uint16) << 8) + 7
 DEEP_GRAY_ALPHA = np.stack([SHORT, SHORT], -1)
@@ -247,15 +247,15 @@ CASES = (
     Case("gray1.png", lambda: png(ids(1), 1, 0), gray(ids(1), 255), ids(1)),
     Case("gray2.png", lambda: png(ids(2), 2, 0), gray(ids(2), 85), ids(2)),
     Case("gray4.png", lambda: png(ids(4), 4, 0), gray(ids(4), 17), ids(4)),
-    Case("gray8.png", lambda: png(ids(8), 8, 0), gray(ids(8)), ids(8), in_windows=True),
+    Case("gray8.png", lambda: png(ids(8), 8, 0), gray(ids(8)), ids(8), by_tiles=True),
     Case("gray16.png", lambda: png(SHORT, 16, 0), DEEP, SHORT),
-    Case("gray_alpha8.png", lambda: png(GRAY_ALPHA, 8, 4), gray(PIXELS[..., 0]), "alpha channel with", in_windows=True),
+    Case("gray_alpha8.png", lambda: png(GRAY_ALPHA, 8, 4), gray(PIXELS[..., 0]), "alpha channel with", by_tiles=True),
     Case("gray_alpha16.png", lambda: png(DEEP_GRAY_ALPHA, 16, 4), DEEP, "has 4 channels of 16 bits"),
-    Case("rgb8.png", lambda: png(PIXELS, 8, 2), PIXELS, COLOR, in_windows=True),
-    Case("rgb_equal.png", lambda: png(EQUAL, 8, 2), EQUAL, ids(4), in_windows=True),
+    Case("rgb8.png", lambda: png(PIXELS, 8, 2), PIXELS, COLOR, by_tiles=True),
+    Case("rgb_equal.png", lambda: png(EQUAL, 8, 2), EQUAL, ids(4), by_tiles=True),
     Case("rgb16.png", lambda: png(DEEP_PIXELS, 16, 2), DEEP, "has 3 channels of 16 bits"),
-    Case("rgba8.png", lambda: png(RGBA, 8, 6), PIXELS, "alpha channel with", in_windows=True),
-    Case("rgba_opaque_equal.png", lambda: png(RGBA_IDS, 8, 6), EQUAL, ids(4), in_windows=True),
+    Case("rgba8.png", lambda: png(RGBA, 8, 6), PIXELS, "alpha channel with", by_tiles=True),
+    Case("rgba_opaque_equal.png", lambda: png(RGBA_IDS, 8, 6), EQUAL, ids(4), by_tiles=True),
     Case("rgba16.png", lambda: png(np.concatenate([DEEP_PIXELS, DEEP_PIXELS[..., :1]], -1), 16, 6), DEEP, "4 channels"),
     *(
         Case(
@@ -271,7 +271,7 @@ CASES = (
     Case("tag6_behind.png", lambda: png(ids(8), 8, 0, after=SIX), gray(ids(8)), TAGGED.format(6), 6),
     # JPEG and WebP
     Case("rgb.jpg", jpeg, decoded(jpeg()), LOSSY),
-    Case("gray.jpg", lambda: jpeg(mode="L"), decoded(jpeg(mode="L")), LOSSY, in_windows=True),
+    Case("gray.jpg", lambda: jpeg(mode="L"), decoded(jpeg(mode="L")), LOSSY, by_tiles=True),
     Case("cmyk.jpg", lambda: jpeg(mode="CMYK"), decoded(jpeg(mode="CMYK")), LOSSY),
     Case("tag8.jpg", lambda: jpeg(8), decoded(jpeg()), LOSSY, 8),
     Case("tag5.webp", lambda: saved(Image.fromarray(PIXELS), "WEBP", lossless=True, exif=exif(5)), PIXELS, LOSSY, 5),
@@ -279,7 +279,7 @@ CASES = (
     Case("gray1.tif", lambda: tiff(ids(1), 1, 1), gray(ids(1), 255), ids(1)),
     Case("gray2.tif", lambda: tiff(ids(2), 2, 1), gray(ids(2), 85), ids(2)),
     Case("gray4.tif", lambda: tiff(ids(4), 4, 1, deflate=True), gray(ids(4), 17), ids(4)),
-    Case("gray8.tif", lambda: tiff(ids(8), 8, 1, order=">"), gray(ids(8)), ids(8), in_windows=True),
+    Case("gray8.tif", lambda: tiff(ids(8), 8, 1, order=">"), gray(ids(8)), ids(8), by_tiles=True),
     Case("gray16.tif", lambda: tiff(SHORT, 16, 1), DEEP, SHORT),
     Case("gray16_big_endian.tif", lambda: tiff(SHORT, 16, 1, order=">", deflate=True), DEEP, SHORT),
     Case("white_is_zero1.tif", lambda: tiff(ids(1), 1, 0), gray(1 - ids(1), 255), ids(1)),
@@ -287,12 +287,12 @@ CASES = (
     Case("white_is_zero8.tif", lambda: tiff(ids(8), 8, 0, deflate=True), gray(255 - ids(8)), ids(8)),
     Case("palette8.tif", lambda: tiff(ids(8), 8, 3, palette=PALETTE), PALETTE[ids(8)], ids(8)),
     Case("palette4.tif", lambda: tiff(ids(4), 4, 3, palette=PALETTE), PALETTE[ids(4)], ids(4)),
-    Case("rgb8.tif", lambda: tiff(PIXELS, 8, 2), PIXELS, COLOR, in_windows=True),
-    Case("rgb8_planes.tif", lambda: tiff(PIXELS, 8, 2, planes=True), PIXELS, COLOR, in_windows=True),
-    Case("rgb8_tiles.tif", lambda: tiff(PIXELS, 8, 2, tile=16, deflate=True), PIXELS, COLOR, in_windows=True),
-    Case("rgba8.tif", lambda: tiff(RGBA, 8, 2, extra=2), PIXELS, "alpha channel with", in_windows=True),
+    Case("rgb8.tif", lambda: tiff(PIXELS, 8, 2), PIXELS, COLOR, by_tiles=True),
+    Case("rgb8_planes.tif", lambda: tiff(PIXELS, 8, 2, planes=True), PIXELS, COLOR, by_tiles=True),
+    Case("rgb8_tiles.tif", lambda: tiff(PIXELS, 8, 2, tile=16, deflate=True), PIXELS, COLOR, by_tiles=True),
+    Case("rgba8.tif", lambda: tiff(RGBA, 8, 2, extra=2), PIXELS, "alpha channel with", by_tiles=True),
     Case("rgb_premultiplied.tif", lambda: tiff(np.concatenate([PIXELS, OPAQUE], -1), 8, 2, extra=1), PIXELS, COLOR),
-    Case("rgbx8.tif", lambda: tiff(RGBA, 8, 2, extra=0), PIXELS, COLOR, in_windows=True),
+    Case("rgbx8.tif", lambda: tiff(RGBA, 8, 2, extra=0), PIXELS, COLOR, by_tiles=True),
     Case("rgb16.tif", lambda: tiff(DEEP_PIXELS, 16, 2), DEEP, "has 3 channels of 16 bits"),
     Case("gray_alpha16.tif", lambda: tiff(DEEP_GRAY_ALPHA, 16, 1, extra=2), DEEP, "has 2 channels of 16 bits"),
     Case("cmyk8.tif", lambda: tiff(CMYK, 8, 5), 255 - PIXELS, COLOR),
@@ -305,19 +305,19 @@ CASES = (
     Case("tag3.tif", lambda: tiff(PIXELS, 8, 2, orientation=3, deflate=True), PIXELS, TAGGED.format(3), 3),
     Case("tag6.tif", lambda: tiff(ids(8), 8, 1, orientation=6), gray(ids(8)), TAGGED.format(6), 6),
     # others
-    Case("rgb.bmp", lambda: saved(Image.fromarray(PIXELS), "BMP"), PIXELS, COLOR, in_windows=True),
+    Case("rgb.bmp", lambda: saved(Image.fromarray(PIXELS), "BMP"), PIXELS, COLOR, by_tiles=True),
     Case("gray1.bmp", lambda: saved(Image.fromarray(ids(1) > 0), "BMP"), gray(ids(1), 255), ids(1)),
     Case("gray8.bmp", lambda: saved(Image.fromarray(ids(8)), "BMP"), gray(ids(8)), ids(8)),
     Case("palette4.bmp", bmp_of_4_bits, PALETTE[ids(4)], ids(4)),
     Case("palette8.bmp", lambda: saved(paletted(ids(8)), "BMP"), PALETTE[ids(8)], ids(8)),
     Case("palette.gif", lambda: saved(paletted(ids(8)), "GIF", optimize=False), PALETTE[ids(8)], ids(8)),
-    Case("rgb.ppm", lambda: saved(Image.fromarray(PIXELS), "PPM"), PIXELS, COLOR, in_windows=True),
+    Case("rgb.ppm", lambda: saved(Image.fromarray(PIXELS), "PPM"), PIXELS, COLOR, by_tiles=True),
     Case(
         "rgb16.ppm",
         lambda: b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + packed(DEEP_PIXELS.reshape(HEIGHT, -1), 16),
         DEEP,
         "has 3 channels of 16 bits",
     ),
-    Case("rgb.jp2", lambda: saved(Image.fromarray(PIXELS), "JPEG2000"), PIXELS, LOSSY, in_windows=True),
+    Case("rgb.jp2", lambda: saved(Image.fromarray(PIXELS), "JPEG2000"), PIXELS, LOSSY, by_tiles=True),
 )
 """Kinds x depths x orientations x formats."""

@@ -1,4 +1,4 @@
-"""Every door through which images and masks come in reads a file alike, or refuses it: the table of `image_files`.
+"""All ways to read images and masks read a file identically or refuse it: the table of `image_files`.
 
 The reader itself is tested in tests/core/files/test_images.py.
 """
@@ -53,14 +53,14 @@ def dataset(kind, folder, **options):
 
 
 def in_datasets(suffixes):
-    """Every case, in FolderDataset where it takes the suffix, and in an official dataset."""
+    """Every case in an official dataset, and in FolderDataset if it takes the suffix."""
     pairs = [(case, kind) for case in CASES for kind in ("folder", "official")]
     taken = [(c, kind) for c, kind in pairs if kind == "official" or c.name.endswith(suffixes)]
     return pytest.mark.parametrize(("case", "kind"), taken, ids=[f"{case.name}-{kind}" for case, kind in taken])
 
 
 def lay(case, kind, root, *, as_mask, partner):
-    """Puts a file and an array, its partner, into the folders of a dataset; returns the root."""
+    """Writes a file, and an array as its image or mask, into the folders of a dataset; returns the root."""
     root = root / "train" if kind == "official" else root
     folders = [root / part if kind == "official" else root / "train" / part for part in ("images", "masks")]
     for folder in folders:
@@ -73,10 +73,10 @@ def lay(case, kind, root, *, as_mask, partner):
 
 
 def refuses(read, pattern):
-    """Returns whether a door raises an error of ours with the words of the table."""
-    with pytest.raises(UserError, match=pattern) as told:
+    """Checks that reading raises one of our errors with the words of the table."""
+    with pytest.raises(UserError, match=pattern) as raised:
         read()
-    assert isinstance(told.value, CorruptFileError | InvalidArgumentError)
+    assert isinstance(raised.value, CorruptFileError | InvalidArgumentError)
 
 
 def rgb(tensor):
@@ -127,7 +127,7 @@ def test_mask_in_a_dataset_is_as_the_reader_says(case, kind, tmp_path):
 
 @BY_NAME
 def test_mask_of_a_reader_of_colors_has_the_ids_or_is_refused(case, tmp_path):
-    """Its own rule is for colors: those of this table stand for no class."""
+    """Colors of this table belong to no class, so color masks are refused."""
     read = ColorReader({0: (1, 2, 3)}, "error")
     path = case.save(tmp_path)
     is_rgb = not isinstance(case.image, str) and case.name.startswith("rgb") and case.mask is not LOSSY
@@ -174,31 +174,31 @@ def test_images_in_the_command_are_predicted_or_skipped(network, two, tmp_path, 
         (tmp_path / "in" / f"{case.name}{Path(case.name).suffix}").write_bytes(case.write())  # results by the stem
     options = ["--model", str(tmp_path / "model.pt"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     assert main(["predict", str(tmp_path / "in"), *options]) == 1
-    told = capsys.readouterr().err
+    shown = capsys.readouterr().err
     for case in CASES:
         if isinstance(case.image, str):
-            assert re.search(f"seg: skipped: image .*/{re.escape(case.name)}\\.[a-z0-9]+ .*{case.image}", told)
+            assert re.search(f"seg: skipped: image .*/{re.escape(case.name)}\\.[a-z0-9]+ .*{case.image}", shown)
             continue
         with Image.open(tmp_path / "out" / f"{case.name}.png") as labels:
             assert labels.size[::-1] == TURNED[case.orientation](PIXELS).shape[:2]
 
 
 @BY_NAME
-def test_image_in_windows_is_as_the_reader_says_or_refused(case, tmp_path):
+def test_image_read_by_tiles_equals_the_reader_or_is_refused(case, tmp_path):
     pytest.importorskip("rasterio")
-    from seg_models.inference.large import open_raster
+    from seg_core.files.rasters import open_raster
 
     path = case.save(tmp_path)
 
-    def windows():
+    def read_tiles():
         with open_raster(path) as raster:
             assert (raster.height, raster.width) == PIXELS.shape[:2]
             top = raster.read(0, 0, 2, raster.width)
             return np.concatenate([top, raster.read(2, 0, raster.height - 2, raster.width)])
 
-    if case.in_windows:
-        np.testing.assert_array_equal(np.broadcast_to(windows(), PIXELS.shape), case.image)
+    if case.by_tiles:
+        np.testing.assert_array_equal(np.broadcast_to(read_tiles(), PIXELS.shape), case.image)
         return
     advice = "upright" if case.orientation != 1 else "convert it|reduce it"
     with pytest.raises((InvalidArgumentError, CorruptFileError), match=f"{re.escape(case.name)} .*({advice})"):
-        windows()
+        read_tiles()

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "config":
         raise ConfigError("optimizer.params.lrr: unknown key")
     if args.what == "bug":
-        raise ZeroDivisionError("ours to mend")
+        raise ZeroDivisionError("a bug of ours")
     if args.what == "interrupt":
         raise KeyboardInterrupt
     print("done")

@@ -37,7 +37,7 @@ def test_get_unknown_name_suggests_nearest_and_lists():
 
 
 def test_get_unknown_name_in_empty_registry_hints_at_installation():
-    with pytest.raises(UnknownNameError, match="is the package that brings them installed"):
+    with pytest.raises(UnknownNameError, match="is the package that has them installed"):
         make_registry().get("enet")
 
 

@@ -167,7 +167,7 @@ def test_val_fraction_out_of_range_error_names_it(flat, fraction):
 def test_orientation_or_max_pixels_not_allowed_error_says_what_is(flat):
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got None"):
         FolderDataset(flat, LABELS, orientation=None)
-    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got '9'"):
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer >= 1 .*, got '9'"):
         FolderDataset(flat, LABELS, max_pixels="9")
 
 

@@ -120,9 +120,9 @@ def test_damaged_model_file_is_no_weights(small, tmp_path):
     content = torch.load(path, weights_only=True)
     content["state_dict"]["conv.bias"] += 1
     torch.save(content, path)
-    with pytest.raises(CorruptFileError, match="model.pt is damaged: its content does not have the digest"):
+    with pytest.raises(CorruptFileError, match="model.pt is damaged: its content does not match its digest"):
         small(weights=path)
-    with pytest.raises(CorruptFileError, match="does not have the digest"):
+    with pytest.raises(CorruptFileError, match="does not match its digest"):
         seg_models.Predictor(path)
     del content["format"]
     torch.save(content, path)

@@ -13,8 +13,9 @@ from email.utils import formatdate
 import pytest
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
-from seg_core.files import download
+from seg_core.files import download, locks
 from seg_core.files.download import fetch, read_manifest, stored_path
+from seg_core.files.locks import locked
 
 DATA = bytes(range(256)) * 400  # 100 kB
 OTHER = DATA[::-1]
@@ -22,7 +23,7 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
 class Site:
-    """A server that answers as its attributes say, and remembers the headers of the requests."""
+    """A server that answers according to its attributes, and records the headers of requests."""
 
     def __init__(self):
         self.data = DATA
@@ -115,7 +116,7 @@ def names(folder):
 
 
 def break_off(site, after=30_000):
-    """Leaves the beginning of the file in the folder."""
+    """Leaves a partial file in the folder."""
     site.stop_after = after
     with pytest.raises(WriteError):
         fetch(site.url, progress=False)
@@ -144,7 +145,7 @@ def test_fetch_chunked_answer_without_length_is_taken(site):
 
 def test_fetch_answer_without_any_end_is_taken_where_a_hash_was_published(site, folder):
     site.length = False
-    with pytest.raises(CorruptFileError, match="got an answer that says no size"):
+    with pytest.raises(CorruptFileError, match="got an answer without a size"):
         fetch(site.url, progress=False)
     assert names(folder) == []
     assert fetch(site.url, DIGEST[:8], progress=False).read_bytes() == DATA
@@ -162,7 +163,7 @@ def test_stored_path_unquotes_the_name_and_stays_in_the_folder(folder):
 
 @pytest.mark.parametrize("url", ["https://example.org", "https://example.org/a/..", "https://a.org/seg-manifest.json"])
 def test_stored_path_url_without_file_name_raises(url):
-    with pytest.raises(InvalidArgumentError, match="ends in no name for a file"):
+    with pytest.raises(InvalidArgumentError, match="has no file name at its end"):
         stored_path(url)
 
 
@@ -174,9 +175,9 @@ def test_fetch_failure_says_url_expected_got_place_and_what_to_do_by_hand(site, 
     with pytest.raises(WriteError) as caught:
         fetch(site.url, progress=False)
     assert str(caught.value) == (
-        f"cannot fetch {site.url}: expected 102400 bytes, got 100 bytes. Try again: what came is kept, and continued "
-        f"where the server can. The file goes to {folder / 'net.pth'}: fetch the file by hand and put it there under "
-        "that name, or give its path as weights="
+        f"cannot fetch {site.url}: expected 102400 bytes, got 100 bytes. Try again: the part received is kept, and "
+        f"resumed if the server can. The file belongs at {folder / 'net.pth'}: download it by hand to that path, or "
+        "give another path as weights="
     )
 
 
@@ -208,7 +209,7 @@ def test_fetch_wrong_hash_leaves_nothing_behind(site, folder):
 def test_fetch_web_page_is_refused_and_throws_away_what_was_there(site, folder, kind, data):
     break_off(site)
     site.headers, site.data = {"ETag": '"2"', "Content-Type": kind}, data
-    with pytest.raises(CorruptFileError, match=r"got a web page.*put it there under that name"):
+    with pytest.raises(CorruptFileError, match=r"got a web page.*download it by hand to that path"):
         fetch(site.url, progress=False)
     assert names(folder) == []
 
@@ -224,7 +225,7 @@ def test_fetch_empty_answer_is_refused(site, folder):
 def test_fetch_http_error_is_refused(site, folder, status):
     site.status = status
     with pytest.raises(
-        WriteError, match=f"expected the file, status 200, got status {status} .*give its path as weights="
+        WriteError, match=f"expected the file, status 200, got status {status} .*give another path as weights="
     ):
         fetch(site.url, progress=False)
     assert names(folder) == []
@@ -246,7 +247,7 @@ def test_fetch_nobody_there_says_so():
 def test_fetch_silent_server_is_given_up_and_what_came_is_kept(site, folder, monkeypatch):
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
     site.stop_after, site.stall = 30_000, True
-    with pytest.raises(WriteError, match="expected 102400 bytes, got 30000 bytes, then silence for 0.2 s. Try again"):
+    with pytest.raises(WriteError, match="expected 102400 bytes, got 30000 bytes, then nothing received for 0.2 s"):
         fetch(site.url, progress=False)
     assert (folder / "net.pth.part").read_bytes() == DATA[:30_000]
     site.stop_after, site.stall = None, False
@@ -256,7 +257,7 @@ def test_fetch_silent_server_is_given_up_and_what_came_is_kept(site, folder, mon
 def test_fetch_server_that_never_answers_is_given_up(site, monkeypatch):
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
     site.before.clear()
-    with pytest.raises(WriteError, match="got no answer: silence for 0.2 s"):
+    with pytest.raises(WriteError, match="got no answer: nothing received for 0.2 s"):
         fetch(site.url, progress=False)
 
 
@@ -369,14 +370,14 @@ def test_fetch_wrong_beginning_is_found_by_the_hash(site, folder):
 # without network ------------------------------------------------------------------------------------------------------
 
 
-def test_fetch_offline_makes_no_request_and_says_where_the_file_goes(site, folder, monkeypatch):
+def test_fetch_offline_makes_no_request_and_says_where_the_file_belongs(site, folder, monkeypatch):
     monkeypatch.setenv("SEG_OFFLINE", "1")
     with pytest.raises(WriteError) as caught:
         fetch(site.url, DIGEST, progress=False)
     message = str(caught.value)
     assert "SEG_OFFLINE" in message
     assert site.url in message
-    assert f"The file goes to {folder / 'net.pth'}: fetch the file by hand and put it there under that name" in message
+    assert f"The file belongs at {folder / 'net.pth'}: download it by hand to that path" in message
     assert not site.requests
 
 
@@ -434,7 +435,7 @@ def test_fetch_stored_file_changed_after_first_use_is_refused(site, folder):
 def test_fetch_published_file_changed_after_first_use_is_refused_until_the_row_is_deleted(site, folder):
     fetch(site.url, progress=False).unlink()
     site.data = OTHER
-    with pytest.raises(CorruptFileError, match="as at first use on .*It was thrown away"):
+    with pytest.raises(CorruptFileError, match="as at first use on .*It was deleted"):
         fetch(site.url, progress=False)
     assert names(folder) == ["seg-manifest.json"]
     (folder / "seg-manifest.json").unlink()
@@ -470,7 +471,7 @@ def test_fetch_unverified_file_of_another_url_with_this_name_is_refused(site):
 def test_fetch_with_damaged_manifest_says_so(site, folder, text):
     folder.mkdir(parents=True)
     (folder / "seg-manifest.json").write_text(text)
-    with pytest.raises(CorruptFileError, match="seg-manifest.json cannot be read: .*mend it, or delete it"):
+    with pytest.raises(CorruptFileError, match="seg-manifest.json cannot be read: .*repair or delete it"):
         fetch(site.url, progress=False)
 
 
@@ -480,14 +481,14 @@ def test_fetch_from_a_folder_that_others_look_after_warns_where_nothing_was_publ
     folder.mkdir(parents=True)
     (folder / "net.pth").write_bytes(DATA)
 
-    def write_text(path, text):
+    def write_json(path, value, **options):
         raise WriteError("read-only")
 
-    monkeypatch.setattr(download, "write_text", write_text)
+    monkeypatch.setattr(download, "write_json", write_json)
     assert fetch(site.url, DIGEST[:8], progress=False).is_file()
     assert not caplog.records
     assert fetch(site.url, progress=False).is_file()
-    assert "a later change of" in caplog.text
+    assert "later changes of" in caplog.text
 
 
 # many at once ---------------------------------------------------------------------------------------------------------
@@ -527,7 +528,7 @@ def test_fetch_beside_a_process_that_is_stuck_writes_to_a_name_of_its_own(site, 
     folder.mkdir(parents=True)
     part = folder / "net.pth.part"
     part.write_bytes(b"of the other process")
-    with download.locked(part) as held:
+    with locked(part) as held:
         assert held
         monkeypatch.setattr(download, "READ_TIMEOUT", 0.1)
         assert fetch(site.url, progress=False).read_bytes() == DATA
@@ -542,14 +543,14 @@ def test_fetch_where_the_file_system_has_no_locks_writes_to_a_name_of_its_own(si
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: pytest.fail("nobody to wait for"))
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: pytest.fail("nobody to wait for"))
     folder.mkdir(parents=True)
     (folder / "net.pth.part").write_bytes(b"of another process")
     assert fetch(site.url, progress=False).read_bytes() == DATA
     assert names(folder) == ["net.pth", "net.pth.part", "seg-manifest.json"]
 
 
-def test_lock_whose_file_the_last_holder_removed_is_taken_anew(tmp_path, monkeypatch):
+def test_lock_whose_file_the_last_holder_removed_is_taken_again(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     real, lock, calls = fcntl.flock, tmp_path / "net.pth.part.lock", []
 
@@ -575,8 +576,12 @@ def test_manifest_written_by_many_at_once_has_every_row(site):
 
 def test_fetch_after_a_killed_process_continues(site, folder):
     site.stop_after, site.stall = 30_000, True
-    code = "import sys; from seg_core.files.download import fetch; fetch(sys.argv[1], progress=False)"
-    with subprocess.Popen([sys.executable, "-c", code, site.url]) as process:
+    # with a folder, so that the process need not import torch
+    code = (
+        "import sys; from pathlib import Path; from seg_core.files.download import fetch; "
+        "fetch(sys.argv[1], progress=False, folder=Path(sys.argv[2]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, site.url, str(folder)]) as process:
         while not (folder / "net.pth.part").is_file() or (folder / "net.pth.part").stat().st_size < 8192:
             assert process.poll() is None
             time.sleep(0.01)

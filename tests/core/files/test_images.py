@@ -12,7 +12,7 @@ from PIL import Image
 
 from seg_core import CorruptFileError, InvalidArgumentError, read_image, read_mask
 from seg_core.errors import ImageNotFoundError, ImageTooLargeError
-from seg_core.files import images
+from seg_core.files import opening
 from seg_core.files.images import Once, load_image, read_header
 from tests.image_files import CASES, PIXELS, TURNED, chunk, exif, gray, ids, png, saved, tiff
 
@@ -78,7 +78,7 @@ def test_read_mask_every_kind_is_right_or_refused(case, tmp_path):
 def test_read_header_has_size_and_orientation_of_every_kind(case, tmp_path):
     header = read_header(case.save(tmp_path))
     assert (header.height, header.width, header.orientation) == (*PIXELS.shape[:2], case.orientation)
-    assert header.is_plain == case.in_windows or "16" in case.name or "32" in case.name or "int8" in case.name
+    assert header.is_plain == case.by_tiles or "16" in case.name or "32" in case.name or "int8" in case.name
 
 
 # ---- orientation -----------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_read_a_bomb_by_the_default_limit_is_an_error():
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "all"])
 def test_read_max_pixels_of_no_meaning_is_an_error(wrong):
-    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got"):
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer >= 1 .*, got"):
         read_image(png(PIXELS, 8, 2), max_pixels=wrong)
 
 
@@ -188,14 +188,14 @@ def test_read_pillows_own_limit_is_neither_looked_at_nor_changed(kind, monkeypat
 def test_read_webp_beyond_pillows_own_limit_error_says_which_limit_it_is(monkeypatch):
     data = saved(Image.new("L", (40, 30)), "WEBP")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # its plugin asks by itself
-    with pytest.raises(ImageTooLargeError, match="PIL.Image.MAX_IMAGE_PIXELS = 100, .* set it higher, or to None"):
+    with pytest.raises(ImageTooLargeError, match="PIL.Image.MAX_IMAGE_PIXELS = 100, .* raise it, or set it to None"):
         read_image(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert read_image(data).shape == (30, 40, 3)
 
 
 def test_read_in_threads_with_other_users_of_pillow_is_safe(tmp_path, monkeypatch):
-    """A limit that another thread relies on holds while this one reads what is larger."""
+    """The limit that another thread relies on still holds while this one reads a larger image."""
     large, small = saved(Image.new("L", (400, 300)), "TIFF"), saved(Image.new("L", (20, 20)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     problems, stop = [], threading.Event()
@@ -221,15 +221,15 @@ def test_read_in_threads_with_other_users_of_pillow_is_safe(tmp_path, monkeypatc
 # ---- masks -----------------------------------------------------------------------------------------------------------
 
 
-def test_read_mask_rgb_with_equal_channels_is_told_once(tmp_path):
+def test_read_mask_rgb_with_equal_channels_warns_once(tmp_path):
     once = Once()
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(png(gray(ids(4)), 8, 2))
-    with pytest.warns(UserWarning, match=r"mask .*a.png is an RGB image whose three channels are equal") as told:
+    with pytest.warns(UserWarning, match=r"mask .*a.png is an RGB image whose three channels are equal") as caught:
         for name in ("a.png", "b.png"):
             np.testing.assert_array_equal(read_mask(tmp_path / name, once=once), ids(4))
-    assert len(told) == 1
-    pickle.loads(pickle.dumps(once)).warn("RGB mask", "workers know what was told before")
+    assert len(caught) == 1
+    pickle.loads(pickle.dumps(once)).warn("RGB mask", "workers know earlier warnings")
 
 
 def test_read_mask_rgb_with_one_other_pixel_is_a_color_image():
@@ -259,7 +259,7 @@ def test_read_mask_32_bit_values_that_are_no_ids_error_names_the_range(low, high
 @pytest.mark.parametrize("maxval", [20, 1000])
 def test_read_mask_pgm_that_would_be_stretched_is_an_error(maxval):
     data = b"P5 3 1 %d\n" % maxval + (b"\x00\x01\x02" if maxval < 256 else b"\x00\x00\x00\x01\x00\x02")
-    with pytest.raises(CorruptFileError, match="ids would be stretched"):
+    with pytest.raises(CorruptFileError, match="ids would be rescaled"):
         mask_of(data)
 
 
@@ -300,9 +300,9 @@ def test_read_truncated_file_error_names_it(kind, tmp_path):
 
 @pytest.mark.parametrize("read", [read_image, mask_of, read_header])
 def test_read_missing_file_error_names_it(read, tmp_path):
-    with pytest.raises(ImageNotFoundError, match=r"there is no (image|mask) .*a.png; check the path") as told:
+    with pytest.raises(ImageNotFoundError, match=r"there is no (image|mask) .*a.png; check the path") as caught:
         read(tmp_path / "a.png")
-    assert isinstance(told.value, FileNotFoundError)
+    assert isinstance(caught.value, FileNotFoundError)
 
 
 def test_read_image_name_is_what_messages_say(tmp_path):
@@ -324,9 +324,9 @@ def test_read_tiff_that_pillow_does_not_know_error_says_what_is_special():
         read_image(tiff(four, 8, 2, planes=True, extra=2))
     np.testing.assert_array_equal(read_image(tiff(four, 8, 2, planes=True, extra=2, deflate=True)), PIXELS)
     five = np.concatenate([PIXELS, PIXELS[..., :2]], -1)
-    with pytest.raises(CorruptFileError, match="has 5 channels, which is not read; convert"):
+    with pytest.raises(CorruptFileError, match="has 5 channels, which is not supported; convert"):
         read_image(tiff(five, 8, 2, extra=0))
 
 
 def test_formats_are_those_of_the_plugins():
-    assert all(name in Image.OPEN for name in images._FORMATS)
+    assert all(name in Image.OPEN for name in opening._FORMATS)

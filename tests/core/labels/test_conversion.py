@@ -1,4 +1,4 @@
-"""From the classes of one label set to those of another."""
+"""Conversions between label sets."""
 
 import json
 from importlib import resources

@@ -6,7 +6,8 @@ from importlib import resources
 import pytest
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError
-from seg_core.labels.metadata import DatasetMetadata, default_palette, list_label_sets, resolve_metadata
+from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
+from seg_core.labels.palette import default_palette
 
 
 @pytest.mark.smoke
@@ -60,8 +61,8 @@ def test_metadata_left_right_pairs_survive_the_round_trip_and_older_files_have_n
     ("pairs", "words"),
     [
         ([[0, 2]], r"left_right_pairs must hold class ids, 0 to 1, got \[\[0, 2\]\]"),
-        ([[0, 0]], "each id in one pair alone"),
-        ([[0, 1], [1, 0]], "each id in one pair alone"),
+        ([[0, 0]], "each id in only one pair"),
+        ([[0, 1], [1, 0]], "each id in only one pair"),
         ([0, 1], r"must be pairs of class ids \(left, right\), .* got \[0, 1\]"),
         ([[0, 1, 1]], "must be pairs of class ids"),
         ([[0, -1]], "must be pairs of class ids"),
@@ -164,7 +165,7 @@ def test_resolve_metadata_other_type_is_an_error():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({}, "the metadata lack 'labels'"),
+        ({}, "the metadata have no 'labels'"),
         ({"labels": []}, "labels must be a list of at least one class name"),
         ({"labels": "road"}, "labels must be a list of at least one class name, got 'road'"),
         ({"labels": ["a", " "]}, r"labels\[1\] must be a name that is not empty"),
@@ -178,7 +179,7 @@ def test_resolve_metadata_other_type_is_an_error():
         ({"labels": ["a"], "ignore_index": -1}, "ignore_index must be an integer from 0 to 65535, got -1"),
         ({"labels": ["a"], "ignore_index": 255.0}, "ignore_index must be an integer"),
         ({"labels": ["a"], "name": ""}, "name must not be empty"),
-        ({"labels": ["a"], "license": 3}, "license must be a text, got 3"),
+        ({"labels": ["a"], "license": 3}, "license must be a string, got 3"),
         (
             {"labels": ["a"], "ignore_idx": 3},
             r"unknown key 'ignore_idx' in the metadata\. Did you mean 'ignore_index'",
@@ -206,7 +207,7 @@ def test_default_palette_is_distinct_stable_and_never_black():
     assert closest(150) > 30
 
 
-def test_import_metadata_brings_neither_torch_nor_numpy():
+def test_import_metadata_imports_neither_torch_nor_numpy():
     code = "import sys, seg_core; seg_core.resolve_metadata('VOC'); print({'torch', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -96,7 +96,7 @@ def test_scores_from_confusion_two_classes_by_hand():
     assert all(type(scores[key]) is float for key in ("acc", "macc", "miou", "fwiou", "dice"))
 
 
-# class 0 right, class 1 neither in truth nor predicted, class 2 not in truth but predicted once
+# class 0 right, class 1 neither in the ground truth nor predicted, class 2 not in the ground truth but predicted once
 ABSENT = [[3, 0, 1], [0, 0, 0], [0, 0, 0]]
 
 
@@ -292,7 +292,7 @@ def test_merge_partial_stores_give_the_whole(pairs):
     assert repr(whole.summarize()) == repr(parts.summarize())
 
 
-def test_merge_unlike_stores_are_an_error():
+def test_merge_different_stores_is_an_error():
     store = MetricStore(3)
     with pytest.raises(InvalidArgumentError, match="num_classes=3, ignore_index=255, the other 4, 255"):
         store.merge(MetricStore(4))
@@ -301,7 +301,7 @@ def test_merge_unlike_stores_are_an_error():
 
 
 def store_as_on_a_device(store, truth, pred):
-    """Stores results as those of a device are, for which the CPU stands in."""
+    """Stores results by the path for other devices, on the CPU."""
     store._count_on_device(truth.reshape(-1), pred.reshape(-1))
 
 
@@ -328,7 +328,7 @@ def test_device_results_of_any_types_equal_those_of_the_cpu(truth_dtype, pred_dt
     assert torch.equal(here.confusion_matrix, there.confusion_matrix)
 
 
-def test_store_results_every_ignored_value_is_told_from_its_neighbors():
+def test_store_results_every_ignored_value_is_distinguished_from_its_neighbors():
     for ignore_index in (-100, -2, -1, 3, 4, 254, 255, 256, 257, 1000, 65535):
         for offset in (-1, 1):
             value = ignore_index + offset
@@ -366,7 +366,7 @@ def test_device_results_are_counted_once_when_read():
             r"truths hold 7 \(1 pixel\), 9 \(1 pixel\); allowed are the class ids 0 to 2 and ignore_index 255",
         ),
         ([0, 0, 0, 255], [0, 0, -1, 255], r"preds hold -1 \(1 pixel\), 255 \(1 pixel\); allowed"),
-        # what lies far out is not told apart
+        # values far out share one bin
         ([0, -5, 300, -7], [0] * 4, r"truths hold -2 or less \(2 pixels\), 257 or more \(1 pixel\)"),
         ([0, 2**32 + 1], [0, 0], r"truths hold 257 or more \(1 pixel\)"),
     ],

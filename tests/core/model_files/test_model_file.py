@@ -58,7 +58,7 @@ def save(path, model=None, **options):
 
 
 def edit(path, **changes):
-    """Writes other values into a file, with the digest that belongs to them; None takes a key out."""
+    """Changes values in a file and updates its digest; None removes a key."""
     content = torch.load(path, weights_only=True)
     content.update(changes)
     content = {k: v for k, v in content.items() if v is not None}
@@ -260,7 +260,7 @@ def test_sharded_network_is_refused(tmp_path, process_group):
 
     model = tiny(width=3)
     fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-    with pytest.raises(InvalidArgumentError, match="'conv.weight' is a DTensor, of which each process holds a share; "):
+    with pytest.raises(InvalidArgumentError, match="'conv.weight' is a DTensor, of which each process holds a part; "):
         save(tmp_path / "model.pt", model)
 
 
@@ -312,13 +312,13 @@ def of_another_class(model):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (pruned, "cannot be saved as model 'tiny'.*lacks the tensor 'conv.weight'.*torch.nn.utils.prune.remove"),
-        (weight_normed, "lacks the tensor 'conv.weight'.*torch.nn.utils.parametrize.remove_parametrizations"),
-        (weight_normed_as_before, "lacks the tensor 'conv.weight'.*torch.nn.utils.remove_weight_norm"),
+        (pruned, "cannot be saved as model 'tiny'.*has no tensor 'conv.weight'.*torch.nn.utils.prune.remove"),
+        (weight_normed, "has no tensor 'conv.weight'.*torch.nn.utils.parametrize.remove_parametrizations"),
+        (weight_normed_as_before, "has no tensor 'conv.weight'.*torch.nn.utils.remove_weight_norm"),
         (reheaded, r"'conv.weight' has shape \(5, 3, 3, 3\), and \(2, 3, 3, 3\) as 'tiny' .*num_classes="),
         (adapted, "it has a tensor 'conv.lora_a', which is not there as 'tiny' is built.*merge them into its weights"),
         (longer, "it has a tensor 'more.weight', which is not there .*it was changed after it was built"),
-        (shorter, r"it lacks the tensor 'conv.bias' of shape \(2,\), which is there as 'tiny' is built"),
+        (shorter, r"it has no tensor 'conv.bias' of shape \(2,\), which is there as 'tiny' is built"),
         (integers, "'conv.weight' holds torch.int8, and floats as 'tiny' is built"),
         (without_values, r"'conv.weight' has no values \(device meta\); save a network of dense tensors"),
         (of_another_class, "'special' is a Special, which other installations may not know"),
@@ -343,7 +343,7 @@ def test_state_that_is_no_tensor_is_refused(tmp_path):
 
     model = tiny(width=3)
     model.conv = Packed(3, 2, 3)
-    with pytest.raises(InvalidArgumentError, match=r"'conv._extra_state' .* no plain tensor \(dict\), as in quantized"):
+    with pytest.raises(InvalidArgumentError, match=r"'conv._extra_state' .* not a plain tensor \(dict\), as in"):
         save(tmp_path / "model.pt", model)
 
 
@@ -351,12 +351,15 @@ def test_state_that_is_no_tensor_is_refused(tmp_path):
     ("spec", "words"),
     [
         (BuildSpec("tinny", "paper", {"num_classes": 2}), r"'tinny', which is not .*MODELS.register\('tinny'"),
-        (BuildSpec("tiny", "paper", {"num_classes": 2, "witdh": 3}), "no such argument. Did you mean 'width'"),
-        (BuildSpec("tiny", "paper", {"num_classes": 2, "weights": "DEFAULT"}), "hold weights = 'DEFAULT', which a"),
+        (BuildSpec("tiny", "paper", {"num_classes": 2, "witdh": 3}), "no such parameter. Did you mean 'width'"),
+        (
+            BuildSpec("tiny", "paper", {"num_classes": 2, "weights": "DEFAULT"}),
+            "arguments.weights = DEFAULT: not set",
+        ),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": {3}}), r"arguments\['width'\] is \{3\} of type set"),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": "x"}), "cannot build it with .*TypeError"),
         (BuildSpec("two_variants", "thrid", {"num_classes": 2}), "has no such variant. Did you mean 'third'"),
-        (BuildSpec("needy", "paper", {"num_classes": 2}), "arguments lack backbone, which model 'needy' needs"),
+        (BuildSpec("needy", "paper", {"num_classes": 2}), "arguments.backbone is missing: model 'needy' has no"),
     ],
 )
 def test_description_that_builds_no_such_network_is_refused(tmp_path, spec, words):
@@ -426,7 +429,7 @@ def test_flipped_byte_is_an_error_or_changes_nothing(tmp_path):
     assert unharmed > 300, "the archive has bytes that nothing depends on"
 
 
-def test_damage_to_a_weight_is_told_and_can_be_overridden(tmp_path):
+def test_damage_to_a_weight_raises_and_can_be_overridden(tmp_path):
     path = save(tmp_path / "model.pt")
     data = path.read_bytes()
     numbers = load_model(path).conv.weight.detach().numpy().tobytes()
@@ -443,11 +446,11 @@ def test_damage_to_a_weight_is_told_and_can_be_overridden(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"digest": None}, "it lacks digest, a sha256"),
+        ({"digest": None}, "it has no digest, a sha256"),
         ({"digest": 5}, "digest = 5: must be a sha256 in hexadecimal digits"),
-        ({"digest": "0" * 64}, "does not have the digest"),
-        ({"digest": "0" * 64, "format_version": 1, "protocol": ""}, "does not have the digest"),
-        ({"digest": "0" * 64, "metrics": {"miou": torch.float32}}, "is damaged: dtype is no plain value"),
+        ({"digest": "0" * 64}, "does not match its digest"),
+        ({"digest": "0" * 64, "format_version": 1, "protocol": ""}, "does not match its digest"),
+        ({"digest": "0" * 64, "metrics": {"miou": torch.float32}}, "is damaged: dtype is not a plain value"),
     ],
 )
 def test_digest_that_is_not_that_of_the_content_is_damage(tmp_path, changes, words):
@@ -492,11 +495,11 @@ def test_digest_tells_types_names_order_and_shapes_apart():
     assert len({encode(value) for value in values}) == len(values)
     strided = torch.arange(6.0).reshape(2, 3)
     assert encode(strided.T.contiguous().T) == encode(strided)
-    with pytest.raises(TypeError, match="set is no plain value"):
+    with pytest.raises(TypeError, match="set is not a plain value"):
         digest_of({"a": {1}})
 
 
-def test_file_of_version_1_loads_as_before_and_is_told_once(monkeypatch):
+def test_file_of_version_1_loads_as_before_and_warns_once(monkeypatch):
     monkeypatch.setattr(model_file, "_told_of_no_digest", False)
     with pytest.warns(UserWarning, match="model_file_version_1.pt has no digest, so damage to it would go unnoticed"):
         model = load_model(VERSION_1)
@@ -560,8 +563,8 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("preprocessing", None, "it lacks preprocessing, a table"),
-        ("state_dict", None, "it lacks state_dict, tensors by name"),
+        ("preprocessing", None, "it has no preprocessing, a table"),
+        ("state_dict", None, "it has no state_dict, tensors by name"),
         ("format_version", "2", "format_version = '2': must be an integer >= 1"),
         ("format_version", True, "format_version = True: must be an integer >= 1"),
         ("format_version", 0, "format_version = 0: must be an integer >= 1"),
@@ -577,18 +580,18 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("arguments", {"num_classes": 2, "width": 10**6}, r"'conv.weight' has shape \(2, 3, 3, 3\), and \(2, 3, 10000"),
         ("arguments", {"num_classes": 2, "width": 10**18}, "the installed packages cannot build it"),
         ("arguments", {"num_classes": 2, "width": "3"}, "cannot build it with .*'width': '3'.*: TypeError"),
-        ("arguments", {"num_classes": 2, "witdh": 3}, r"no such argument. Did you mean 'width'"),
-        ("arguments", {"num_classes": 2, "weights": "a.pt"}, "arguments hold weights = 'a.pt', which a model"),
-        ("arguments", {"num_classes": 2, "variant": "x"}, "arguments hold variant = 'x', which a model file must"),
+        ("arguments", {"num_classes": 2, "witdh": 3}, r"no such parameter. Did you mean 'width'"),
+        ("arguments", {"num_classes": 2, "weights": "a.pt"}, "arguments.weights = a.pt: not set here; a model"),
+        ("arguments", {"num_classes": 2, "variant": "x"}, "arguments.variant = x: not set here; a model file has"),
         ("metadata", "two", "metadata = 'two': must be a table"),
-        ("metadata", {}, "metadata: the metadata lack 'labels'"),
+        ("metadata", {}, "metadata: the metadata have no 'labels'"),
         ("metadata", {"labels": ["a", "b"], "colors": 5}, "metadata = .*must be what save_model writes .TypeError"),
         ("metadata", {"labels": ["a"]}, r"arguments\['num_classes'\] = 2: must be 1"),
         ("preprocessing", {"scael": 1}, "preprocessing: unknown key 'scael'"),
         ("preprocessing", {"scale": "x"}, "preprocessing: scale must be a factor above 0 or None, got 'x'"),
         ("metrics", 0.5, "metrics = 0.5: must be a table of plain values"),
         ("metrics", {"miou": torch.float32}, r"metrics\['miou'\] = torch.float32: must be numbers"),
-        ("metrics", {"miou": HOLDS_ITSELF}, "its description holds itself"),
+        ("metrics", {"miou": HOLDS_ITSELF}, "its description contains itself"),
         ("protocol", "val", "protocol = 'val': must be a table"),
         ("protocol", {"datset": 1}, "protocol: unknown key 'datset' of a protocol. Did you mean 'dataset'"),
         ("protocol_text", 1, "protocol_text = 1: must be a sentence"),
@@ -598,7 +601,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("state_dict", {"conv.weight": 1}, r"state_dict\['conv.weight'\] = 'int': must be a dense tensor with a name"),
         ("state_dict", {1: torch.zeros(1)}, r"state_dict\[1\] = 'Tensor': must be a dense tensor with a name"),
         ("state_dict", WIDE, r"state_dict\['conv.weight'\] = \(2, 3, 30000, 30000\): must be a tensor that the"),
-        ("state_dict", {}, "does not fit tiny as built by the installed packages .*lacks the tensor 'conv.weight'"),
+        ("state_dict", {}, "does not fit tiny as built by the installed packages .*has no tensor 'conv.weight'"),
     ],
 )
 def test_wrong_description_is_named_before_anything_is_built(tmp_path, key, value, words):

@@ -114,7 +114,7 @@ def test_get_state_dict_stored_file_changed_after_first_use_is_refused(served, m
 
 def test_get_state_dict_wrong_prefix_leaves_nothing_behind(served, module, tmp_path):
     _, url = served
-    with pytest.raises(CorruptFileError, match="expected a sha256 that begins with 00000000, got .* was thrown away"):
+    with pytest.raises(CorruptFileError, match="expected a sha256 that begins with 00000000, got .* was deleted"):
         serve_enum(url, "00000000", "prefix").DEFAULT.get_state_dict(progress=False)
     assert not list((tmp_path / "home" / "hub" / "checkpoints").iterdir())
 
@@ -150,7 +150,7 @@ def test_get_state_dict_offline_says_where_the_file_goes(served, module, monkeyp
     monkeypatch.setenv("SEG_OFFLINE", "1")
     place = tmp_path / "home" / "hub" / "checkpoints" / "net.pth"
     with pytest.raises(
-        WriteError, match=f"cannot fetch {url}: .*SEG_OFFLINE.*The file goes to {place}: fetch the file"
+        WriteError, match=f"cannot fetch {url}: .*SEG_OFFLINE.*The file belongs at {place}: download it"
     ):
         serve_enum(url).DEFAULT.get_state_dict(progress=False)
 

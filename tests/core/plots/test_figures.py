@@ -37,7 +37,7 @@ def test_draw_snapshots_shows_rows_and_the_classes_seen(labels):
     preds = torch.zeros(2, 2, 3, dtype=torch.uint8)
     figure = draw_snapshots(images, truths, preds, METADATA, titles=["first", "second"])
     assert len(figure.axes) == 6
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "truth", "prediction"]
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "ground truth", "prediction"]
     assert [figure.axes[i].get_xlabel() for i in (0, 3)] == ["first", "second"]
     assert np.array_equal(figure.axes[4].images[0].get_array(), colorize(labels, METADATA))
     assert np.array_equal(figure.axes[5].images[0].get_array(), colorize(preds[1], METADATA))
@@ -69,13 +69,16 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
 
 def test_draw_snapshots_wrong_arguments_are_told(labels):
     image = np.zeros((2, 3, 3), np.uint8)
-    with pytest.raises(InvalidArgumentError, match="as many of each and at least one, got .*'images': 1, 'truths': 2"):
+    with pytest.raises(
+        InvalidArgumentError,
+        match="the same length, at least 1, got .*'images': 1, 'truths': 2",
+    ):
         draw_snapshots([image], [labels, labels], [labels], METADATA)
     with pytest.raises(InvalidArgumentError, match="at least one, got .*'images': 0"):
         draw_snapshots([], [], [], METADATA)
     with pytest.raises(InvalidArgumentError, match="'titles': 2"):
         draw_snapshots([image], [labels], [labels], METADATA, titles=["a", "b"])
-    with pytest.raises(InvalidArgumentError, match="image, truth and prediction 0 must have one size"):
+    with pytest.raises(InvalidArgumentError, match="image, ground truth and prediction 0 must have one size"):
         draw_snapshots([image], [labels], [labels.T], METADATA)
 
 
@@ -92,7 +95,7 @@ def test_plot_confusion_matrix_shows_percent_of_each_row(matrix):
     axis = figure.axes[0]
     shown = axis.images[0].get_array()
     assert np.allclose(shown.filled(0), [[90, 10, 0], [0, 0, 0], [0.05, 0.05, 99.9]])
-    assert axis.get_ylabel() == "truth"
+    assert axis.get_ylabel() == "ground truth"
     assert axis.get_xlabel() == "prediction"
     assert cell_texts(figure) == {(0, 0): "90", (1, 0): "10", (0, 2): "0", (1, 2): "0", (2, 2): "100"}
     hatched = [patch for patch in axis.patches if patch.get_hatch()]
@@ -120,7 +123,7 @@ def test_plot_confusion_matrix_many_classes_have_no_numbers():
         (np.full((3, 3), np.nan), "undefined number"),
     ],
 )
-def test_plot_confusion_matrix_wrong_matrix_is_told(matrix, words):
+def test_plot_confusion_matrix_wrong_matrix_raises(matrix, words):
     with pytest.raises(InvalidArgumentError, match=words):
         plot_confusion_matrix(matrix, ("a", "b", "c"))
 
@@ -168,7 +171,7 @@ def test_plot_running_metrics_many_curves_stay_beside_their_legend():
     assert axis.get_window_extent().width > 150
 
 
-def test_plot_running_metrics_without_values_is_told():
+def test_plot_running_metrics_without_values_raises():
     with pytest.raises(InvalidArgumentError, match="history holds no values, got metrics"):
         plot_running_metrics({"loss": []})
 
@@ -184,13 +187,13 @@ def test_exhibit_figure_writes_the_file_and_nothing_else(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", ["figure", "figure.doc"])
-def test_exhibit_figure_unknown_format_is_told(tmp_path, name):
+def test_exhibit_figure_unknown_format_raises(tmp_path, name):
     with pytest.raises(InvalidArgumentError, match=r"save_to must end in a known format, got .*; known: .*png"):
         exhibit_figure(plot_running_metrics({"loss": [(0, 1.0)]}), save_to=tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_exhibit_figure_folder_that_cannot_be_made_is_told(tmp_path):
+def test_exhibit_figure_folder_that_cannot_be_made_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write"):
         exhibit_figure(plot_running_metrics({"loss": [(0, 1.0)]}), save_to=tmp_path / "file" / "figure.png")
@@ -220,10 +223,13 @@ def test_exhibit_figure_show_gives_the_figure_a_window_and_closes_it(monkeypatch
     assert not plt.get_fignums()
 
 
-def test_figures_leave_pyplot_alone():
+def test_overlay_needs_no_matplotlib_and_figures_leave_pyplot_alone():
     program = (
         "import sys, numpy as np\n"
-        "from seg_core import plot_confusion_matrix\n"
+        "from seg_core import DatasetMetadata, overlay, plot_confusion_matrix\n"
+        "m = DatasetMetadata('m', ('a', 'b'))\n"
+        "overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8), m)\n"
+        "assert 'matplotlib' not in sys.modules and 'torchvision' not in sys.modules\n"
         "plot_confusion_matrix(np.eye(2), ('a', 'b'))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -234,12 +234,12 @@ def test_call_empty_batch_stays_empty():
         ({"std": (1, 1, 0)}, "std must be three numbers above 0"),
         ({"auto_contrast": 2}, "auto_contrast must be a probability in 0 to 1, got 2"),
         ({"perspective": -0.5}, "perspective must be a distortion in 0 to 1, got -0.5"),
-        ({"rotation_range": 10}, r"rotation_range must be \(least, greatest\) in degrees, got 10"),
+        ({"rotation_range": 10}, r"rotation_range must be \(minimum, maximum\) in degrees, got 10"),
         ({"rotation_range": (10, -10)}, r"rotation_range must be .* got \(10, -10\)"),
         ({"rotation_range": (0, math.inf)}, "rotation_range must be"),
-        ({"zoom_range": (0, 1)}, r"zoom_range must be \(least, greatest\) in factors from 0.01 to 100, got \(0, 1\)"),
+        ({"zoom_range": (0, 1)}, r"zoom_range must be \(minimum, maximum\) in factors from 0.01 to 100, got \(0, 1\)"),
         ({"zoom_range": "ab"}, "zoom_range must be"),
-        ({"blur": -1}, r"blur must be \(least, greatest\) in pixels, or one number of at least 0, got -1"),
+        ({"blur": -1}, r"blur must be \(minimum, maximum\) in pixels, or one number of at least 0, got -1"),
         ({"blur": (1, 2, 3)}, r"blur must be .* got \(1, 2, 3\)"),
         ({"color_jitter": 0.4}, "color_jitter must be three or four items, .* got 0.4"),
         ({"color_jitter": (0.1, 0.1)}, "color_jitter must be three or four items"),
@@ -248,12 +248,12 @@ def test_call_empty_batch_stays_empty():
         ({"color_jitter": (0, 0, None)}, "color_jitter: saturation must be .* got None"),
         ({"color_jitter": (0, 0, 0, 0.6)}, "color_jitter: hue must be .* turns from -0.5 to 0.5, .* got 0.6"),
         ({"color_jitter": (0, 0, 0, (-0.6, 0))}, "color_jitter: hue must be"),
-        ({"mask_fill": -1}, "mask_fill must be an id, an int of at least 0, got -1"),
-        ({"left_right_pairs": [(1, 2), (2, 3)]}, "left_right_pairs must be pairs .* each id in one pair alone"),
+        ({"mask_fill": -1}, "mask_fill must be an integer >= 0, got -1"),
+        ({"left_right_pairs": [(1, 2), (2, 3)]}, "left_right_pairs must be pairs .* each id in only one pair"),
         ({"left_right_pairs": (14, 15)}, r"left_right_pairs must be pairs of class ids .* got \(14, 15\)"),
     ],
 )
-def test_init_wrong_argument_is_told(options, words):
+def test_init_wrong_argument_raises(options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         SegmentationAugment(**options)
 
@@ -276,17 +276,17 @@ def test_init_wrong_argument_is_told(options, words):
         ),
     ],
 )
-def test_call_wrong_sample_is_told(images, masks, words):
+def test_call_wrong_sample_raises(images, masks, words):
     with pytest.raises(InvalidArgumentError, match=words):
         SegmentationAugment()(images, masks)
 
 
-def test_call_wrong_number_of_generators_is_told():
+def test_call_wrong_number_of_generators_raises():
     with pytest.raises(InvalidArgumentError, match="one for all samples or one per sample, got 3 for 2"):
         SegmentationAugment()(torch.zeros(2, 3, 4, 4), generator=generators(3))
 
 
-def test_call_generator_of_another_device_is_told():
+def test_call_generator_of_another_device_raises():
     class OnDevice:
         device = torch.device("cuda")
 
@@ -351,7 +351,7 @@ def test_call_draws_are_independent_within_a_batch():
 
 
 def coordinate_sample(height, width):
-    """An image whose red is x and green is y, and a mask that has an id of its own for each pixel."""
+    """An image whose red is x and green is y, and a mask with a different id per pixel."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([x / width, y / height, torch.zeros_like(x)])
     return image, y * width + x + 1
@@ -477,7 +477,7 @@ def test_call_only_mirrored_samples_of_a_batch_exchange_left_and_right(monkeypat
 
 
 def largest_gap(ours, theirs):
-    """Kolmogorov and Smirnov's statistic of two samples: the largest distance of their distribution functions."""
+    """Kolmogorov and Smirnov's statistic of two samples: the largest distance between their distribution functions."""
     ours, theirs = torch.as_tensor(ours).sort().values, torch.as_tensor(theirs).sort().values
     both = torch.cat([ours, theirs])
     shares = [torch.searchsorted(sample, both, right=True) / len(sample) for sample in (ours, theirs)]

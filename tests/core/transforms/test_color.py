@@ -18,7 +18,7 @@ FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
 def make_images(count=3, height=9, width=11):
-    """Values that no moderate change takes out of 0 to 1."""
+    """Values that stay in 0 to 1 under moderate changes."""
     return 0.3 + 0.3 * torch.rand(count, 3, height, width, dtype=torch.float64)
 
 

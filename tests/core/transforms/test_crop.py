@@ -53,7 +53,7 @@ def test_call_half_scale_is_exactly_the_half_size_image():
         assert torch.equal(labels, nearest[0])
 
 
-def test_call_unit_scale_is_a_window_of_the_image():
+def test_call_unit_scale_is_a_crop_of_the_image():
     array, mask = sample()
     seen = set()
     for seed in range(60):
@@ -110,7 +110,7 @@ def test_call_coordinates_agree_between_image_and_mask(scale):
             assert steps.mean() == pytest.approx(1 / scale, abs=0.06)
 
 
-def test_call_small_image_lies_at_a_random_place_in_the_window():
+def test_call_small_image_is_padded_at_a_random_offset():
     array, mask = sample(8, 8)
     transform = SegmentationTransform((20, 30), mask_fill=77, image_fill=(9, 8, 7))
     places = set()
@@ -210,9 +210,9 @@ def test_call_pil_image_of_any_mode_becomes_rgb(mode):
     expected = np.array(converted.convert("RGB"))
     image, _ = SegmentationTransform()(converted)
     assert np.array_equal(image.permute(1, 2, 0), expected)
-    window, _ = SegmentationTransform(20)(converted, generator=generator())
+    crop, _ = SegmentationTransform(20)(converted, generator=generator())
     same, _ = SegmentationTransform(20)(expected, generator=generator())
-    assert torch.equal(window, same)
+    assert torch.equal(crop, same)
 
 
 def test_call_palette_mask_keeps_its_indices():
@@ -241,7 +241,7 @@ def test_call_mask_keeps_its_integer_type(dtype):
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.dtype(">u2"), np.int32])
-def test_call_pil_mask_of_any_mode_gives_the_same_window_as_its_array(dtype):
+def test_call_pil_mask_of_any_mode_gives_the_same_crop_as_its_array(dtype):
     array, mask = sample()
     mask = (mask > 2 if dtype is bool else mask).astype(dtype)
     image = Image.fromarray(mask)
@@ -288,7 +288,7 @@ def test_init_size_as_pair_is_height_and_width(size):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 0}, r"size must be an int or \(height, width\), in pixels, each at least 1, got 0"),
+        ({"size": 0}, r"size must be an integer >= 1 or \(height, width\) of such, in pixels, got 0"),
         ({"size": (3,)}, r"got \(3,\)"),
         ({"size": (3, 4, 5)}, r"got \(3, 4, 5\)"),
         ({"size": 2.5}, "got 2.5"),
@@ -300,14 +300,14 @@ def test_init_size_as_pair_is_height_and_width(size):
         ({"size": 8, "scale_range": (0, 1)}, "0 < smallest"),
         ({"size": 8, "scale_range": (1, float("inf"))}, "scale_range must be"),
         ({"scale_range": (0.5, 1)}, r"scale_range needs size, got scale_range=\(0.5, 1.0\) with size=None"),
-        ({"mask_fill": -1}, "mask_fill must be an id, an int of at least 0, got -1"),
+        ({"mask_fill": -1}, "mask_fill must be an integer >= 0, got -1"),
         ({"mask_fill": 2.0}, "mask_fill must be"),
-        ({"image_fill": (1, 2)}, r"image_fill must be three ints in 0 to 255, got \(1, 2\)"),
+        ({"image_fill": (1, 2)}, r"image_fill must be three integers in 0 to 255, got \(1, 2\)"),
         ({"image_fill": (1, 2, 256)}, "image_fill must be"),
         ({"image_fill": 3}, "image_fill must be"),
     ],
 )
-def test_init_wrong_argument_is_told(options, words):
+def test_init_wrong_argument_raises(options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         SegmentationTransform(**options)
 
@@ -331,12 +331,12 @@ def test_init_wrong_argument_is_told(options, words):
         (np.zeros((8, 9, 3), np.uint8), np.zeros((8, 9), np.int8), "mask_fill=255 does not fit .* choose at most 127"),
     ],
 )
-def test_call_wrong_sample_is_told(image, mask, words):
+def test_call_wrong_sample_raises(image, mask, words):
     with pytest.raises(InvalidArgumentError, match=words):
         SegmentationTransform(8)(image, mask)
 
 
-def test_call_generator_of_another_device_is_told():
+def test_call_generator_of_another_device_raises():
     class OnDevice:
         device = torch.device("cuda")
 

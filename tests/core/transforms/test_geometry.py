@@ -19,7 +19,7 @@ def rotation(degrees, zoom=1.0):
 
 
 def assert_close_inside(result, expected):
-    """The peers treat the image's edge in their own way: what is 0 in one of the two is left out."""
+    """Other libraries treat the border differently, so pixels that are 0 in either result are left out."""
     both = (result != 0).all(1) & (expected != 0).all(1)
     assert both.float().mean() > 0.2
     assert torch.allclose(result[:, :, both[0]], expected[:, :, both[0]], atol=2e-3)
@@ -75,7 +75,7 @@ def test_warp_flips_and_identity_give_the_same_pixels(across, down, axes):
     assert torch.equal(ids, mask)
 
 
-def test_warp_samples_of_a_batch_go_their_own_ways():
+def test_warp_transforms_each_sample_of_a_batch_by_its_own_matrix():
     images, masks = torch.rand(3, 3, 20, 20), torch.randint(1, 9, (3, 20, 20), dtype=torch.uint8)
     matrices = torch.cat([rotation(0), rotation(30), perspective_matrices(torch.full((1, 4, 2), 0.2).double(), 20, 20)])
     together = warp(images, masks, matrices, mask_fill=0)

@@ -119,7 +119,7 @@ def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
         (Image.new("F", (4, 4)), "PIL mode 'F'"),
     ],
 )
-def test_call_wrong_image_is_told(image, words):
+def test_call_wrong_image_raises(image, words):
     with pytest.raises(InvalidArgumentError, match=words):
         Preprocessing()(image)
 
@@ -137,7 +137,7 @@ def test_call_wrong_image_is_told(image, words):
         ({"scale": 0.5, "shorter_side": 3}, "exclude each other, got scale=0.5, shorter_side=3"),
     ],
 )
-def test_init_wrong_argument_is_told(options, words):
+def test_init_wrong_argument_raises(options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         Preprocessing(**options)
 

@@ -309,5 +309,5 @@ def test_orientation_and_max_pixels_are_options_of_every_dataset(fake_tree, name
     assert opened(name, edition, root, split, orientation="apply").reading.orientation == "apply"
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
         opened(name, edition, root, split, orientation="exif")
-    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1"):
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer >= 1"):
         opened(name, edition, root, split, max_pixels=0)

@@ -71,7 +71,7 @@ def test_read_image_orientation_is_applied_if_asked_for(tmp_path, reading, shape
 def test_reading_argument_not_allowed_error_says_what_is():
     with pytest.raises(InvalidArgumentError, match="orientation must be 'apply' .* or 'stored' .*, got 'exif'"):
         Reading("exif")
-    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer of at least 1 .*, got 0"):
+    with pytest.raises(InvalidArgumentError, match="max_pixels must be an integer >= 1 .*, got 0"):
         Reading("apply", 0)
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: each variant is undone, and the mean is that of probabilities."""
+"""Test-time augmentation: each copy is transformed back, and probabilities are averaged."""
 
 import pytest
 import torch
@@ -8,13 +8,12 @@ from torch.nn import functional as F
 import seg_models
 from seg_core.errors import InvalidArgumentError
 from seg_models import predict_tta
-from seg_models.inference.augmented import _changed, _changed_back, _variants
-from seg_models.inference.scratch import Scratch
+from seg_models.inference.augmented import _augment, _copies, _undo
 from seg_models.inference.tiled import predict_tiled
 
 
 class PerPixel(nn.Module):
-    """The same wherever a pixel is: no flip and no turn changes what it says."""
+    """A 1x1 convolution: flips and rotations of the image flip and rotate the logits."""
 
     def __init__(self, num_classes=4):
         super().__init__()
@@ -34,7 +33,7 @@ def images(height=20, width=28):
 @pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("vflip", [False, True])
 @pytest.mark.parametrize("hflip", [False, True])
-def test_variants_are_undone(hflip, vflip, turns):
+def test_copies_are_transformed_back(hflip, vflip, turns):
     model = PerPixel()
     found = predict_tta(model, images(), scales=(1.0,), hflip=hflip, vflip=vflip, quarter_turns=turns)
     with torch.inference_mode():
@@ -52,17 +51,17 @@ def test_variants_are_undone(hflip, vflip, turns):
         (True, True, True, 8),
     ],
 )
-def test_no_variant_is_predicted_twice(hflip, vflip, turns, count):
+def test_no_copy_is_predicted_twice(hflip, vflip, turns, count):
     original = torch.arange(12.0).view(1, 1, 3, 4)
-    variants = list(_variants(hflip, vflip, turns))
-    changed = [_changed(original, *variant) for variant in variants]
-    assert len(variants) == count
-    assert len({(c.shape, tuple(c.flatten().tolist())) for c in changed}) == count
-    for variant, image in zip(variants, changed, strict=True):
-        assert torch.equal(_changed_back(image, *variant), original)
+    copies = list(_copies(hflip, vflip, turns))
+    augmented = [_augment(original, *copy) for copy in copies]
+    assert len(copies) == count
+    assert len({(image.shape, tuple(image.flatten().tolist())) for image in augmented}) == count
+    for copy, image in zip(copies, augmented, strict=True):
+        assert torch.equal(_undo(image, *copy), original)
 
 
-def test_mean_is_that_of_probabilities_over_scales():
+def test_result_is_the_mean_probability_over_scales():
     model = PerPixel()
     found = predict_tta(model, images(), scales=(0.5, 1.5), hflip=False)
     total = torch.zeros(2, 4, 20, 28)
@@ -76,8 +75,8 @@ def test_mean_is_that_of_probabilities_over_scales():
     assert model.seen == [(10, 14), (30, 42)]
 
 
-def test_classes_of_a_side_change_places_in_mirrored_images():
-    """A network that calls the left half class 0 and the right half class 1, in mirrored images as well."""
+def test_left_right_pairs_are_swapped_in_mirrored_images():
+    """With a network that predicts class 0 in the left half and class 1 in the right half, of mirrored images too."""
 
     class Halves(nn.Module):
         def forward(self, images):
@@ -93,7 +92,7 @@ def test_classes_of_a_side_change_places_in_mirrored_images():
     assert (predict_tta(Halves(), images(), scales=(1.0,), hflip=True) - plain).abs().max() > 1
 
 
-def test_pairs_come_from_the_metadata_of_the_model(monkeypatch):
+def test_left_right_pairs_default_to_the_metadata_of_the_model():
     from seg_core import DatasetMetadata
 
     class Info:
@@ -108,7 +107,7 @@ def test_pairs_come_from_the_metadata_of_the_model(monkeypatch):
     torch.testing.assert_close(mirrored.exp(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_works_within_tiles_and_tiles_within_it():
+def test_predict_tiled_predicts_each_copy():
     import functools
 
     model = PerPixel()
@@ -125,17 +124,17 @@ def test_works_within_tiles_and_tiles_within_it():
         ({"scales": ()}, "scales must hold at least one factor above 0"),
         ({"scales": (1.0, -1.0)}, "scales must hold"),
         ({"left_right_pairs": [(0, 9)]}, "left_right_pairs must hold class ids 0 to 3, got"),
-        ({"predict": lambda model, images: images[:, 0].long()}, "predict must give logits"),
+        ({"predict": lambda model, images: images[:, 0].long()}, "predict must return logits"),
     ],
 )
-def test_wrong_arguments_are_told(options, words):
+def test_wrong_arguments_are_errors(options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         predict_tta(PerPixel(), images(), **options)
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "enet"])
-def test_network_by_its_own_resize_gives_what_its_forward_gives(name):
-    """LRASPP ends with a bilinear resize, which is done in memory that is used again; ENet does not."""
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_small", "enet"])
+def test_resize_in_scratch_memory_equals_forward(name):
+    """LRASPP ends with a bilinear resize, which is computed in reused memory; ENet does not."""
     torch.manual_seed(0)
     model = seg_models.get_model(name, num_classes=4).eval()
     image = torch.randn(2, 3, 40, 56)
@@ -143,18 +142,3 @@ def test_network_by_its_own_resize_gives_what_its_forward_gives(name):
     found = predict_tta(model, image, **options)
     expected = predict_tta(model, image, predict=lambda network, images: network(images)["out"], **options)
     assert torch.equal(found, expected)
-
-
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_memory_of_a_resize_is_used_again(align_corners):
-    scratch = Scratch()
-    places = set()
-    for size in ((24, 30), (6, 50), (1, 1)):
-        logits = torch.randn(2, 3, 7, 9)
-        found = scratch.resize(logits, size, align_corners, room=24 * 30)
-        places.add(found.data_ptr())
-        expected = F.interpolate(logits, size, mode="bilinear", align_corners=align_corners)
-        assert torch.equal(found, expected)
-    assert len(places) == 1
-    half = scratch.resize(torch.randn(1, 2, 4, 4, dtype=torch.float64), (8, 8))
-    assert (half.dtype, half.shape) == (torch.float64, (1, 2, 8, 8))

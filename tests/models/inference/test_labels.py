@@ -1,4 +1,4 @@
-"""Labels from logits of low resolution, beside interpolation and argmax by torch."""
+"""Labels from low-resolution logits, compared with torch's interpolation and argmax."""
 
 import importlib
 
@@ -14,7 +14,7 @@ from seg_models import labels_from_logits, predict_labels
 
 
 def blocky(count, classes, height, width, seed=0):
-    """Logits with regions, as networks give them."""
+    """Logits with large regions of one class, similar to those of networks."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, classes, max(height // 6, 2), max(width // 6, 2), generator=generator)
     noise = 0.05 * torch.randn(count, classes, height, width, generator=generator)
@@ -26,7 +26,7 @@ def reference(logits, size, align_corners):
 
 
 def assert_same(labels, full):
-    """Equal but where the class taken is within rounding of the largest."""
+    """Equal, except where two classes are within rounding of each other."""
     assert labels.dtype == (torch.uint8 if full.shape[1] <= 256 else torch.uint16)
     taken = full.gather(1, labels.long()[:, None])[:, 0]
     assert float((full.max(1).values - taken).max()) <= 1e-5
@@ -42,14 +42,14 @@ SIZES = [
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("low", "size"), SIZES)
-def test_labels_are_those_of_interpolation_and_argmax(low, size, align_corners):
+def test_labels_equal_interpolation_and_argmax(low, size, align_corners):
     logits = blocky(2, 7, *low)
     labels = labels_from_logits(logits, size, align_corners=align_corners)
     assert_same(labels, reference(logits, size, align_corners))
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_noise_has_no_regions_and_gives_the_same(align_corners):
+def test_noise_without_regions_gives_the_same(align_corners):
     logits = torch.randn(1, 5, 20, 24, generator=torch.Generator().manual_seed(1))
     labels = labels_from_logits(logits, (160, 192), align_corners=align_corners)
     assert_same(labels, reference(logits, (160, 192), align_corners))
@@ -73,7 +73,7 @@ def test_channels_last_logits():
     assert torch.equal(found, labels_from_logits(logits, (90, 128)))
 
 
-def test_only_borders_are_computed(monkeypatch):
+def test_only_borders_are_interpolated(monkeypatch):
     logits = torch.zeros(1, 3, 16, 16)
     logits[:, 1, :, 8:] = 1.0
     computed = []
@@ -87,8 +87,8 @@ def test_only_borders_are_computed(monkeypatch):
     assert 0 < sum(computed) < 0.2 * 3 * 128 * 128
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "enet"])
-def test_predictor_gives_the_labels_of_the_network(name):
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_small", "enet"])
+def test_predict_labels_equals_the_argmax_of_the_network(name):
     torch.manual_seed(0)
     model = seg_models.get_model(name, num_classes=5).eval()
     images = torch.rand(2, 3, 75, 98)
@@ -100,17 +100,17 @@ def test_predictor_gives_the_labels_of_the_network(name):
     assert PREDICTORS.get("labels") is predict_labels
 
 
-def test_predictor_takes_networks_of_ones_own():
-    class Own(nn.Module):
+def test_predict_labels_takes_any_network():
+    class Custom(nn.Module):
         def forward(self, images):
             return {"out": images}
 
     images = torch.rand(1, 3, 9, 11)
-    assert torch.equal(predict_labels(Own(), images).long(), images.argmax(1))
+    assert torch.equal(predict_labels(Custom(), images).long(), images.argmax(1))
 
 
 @pytest.mark.parametrize(
-    ("logits", "size", "said"),
+    ("logits", "size", "words"),
     [
         (torch.zeros(3, 4, 4), (8, 8), r"\(N, K, h, w\).* got torch.float32 \(3, 4, 4\)"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.int64), (8, 8), "floating point"),
@@ -118,6 +118,6 @@ def test_predictor_takes_networks_of_ones_own():
         (torch.zeros(1, 3, 4, 4), (0, 8), r"at least 1 pixel, got \(0, 8\)"),
     ],
 )
-def test_what_cannot_be_upsampled_is_an_error(logits, size, said):
-    with pytest.raises(InvalidArgumentError, match=said):
+def test_wrong_arguments_are_errors(logits, size, words):
+    with pytest.raises(InvalidArgumentError, match=words):
         labels_from_logits(logits, size)

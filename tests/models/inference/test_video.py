@@ -1,3 +1,5 @@
+"""Reading, predicting and writing videos."""
+
 import sys
 from fractions import Fraction
 
@@ -22,7 +24,7 @@ def plain(gray, height=48, width=64):
     return np.full((height, width, 3), gray, np.uint8)
 
 
-def test_frames_come_back_as_they_were_written(tmp_path):
+def test_frames_are_read_as_they_were_written(tmp_path):
     write_video(tmp_path / "new" / "grays.mp4", map(plain, GRAYS))
     frames = list(read_frames(tmp_path / "new" / "grays.mp4"))
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 5
@@ -31,22 +33,22 @@ def test_frames_come_back_as_they_were_written(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["grays.mp4"]
 
 
-def test_frames_that_are_to_be_turned_are_upright(tmp_path):
-    """As phones do: the file holds the images lying, and how to turn them."""
+def test_rotated_video_is_read_upright(tmp_path):
+    """As phones write them: the file holds the frames unrotated, and a rotation."""
     frame = plain(20)
     frame[:24] = 240
-    write_video(tmp_path / "lying.mp4", [frame] * 3)
-    data = (tmp_path / "lying.mp4").read_bytes()
-    # the matrix of the track header: from the identity to a turn by 90 degrees
+    write_video(tmp_path / "unrotated.mp4", [frame] * 3)
+    data = (tmp_path / "unrotated.mp4").read_bytes()
+    # the matrix of the track header: from the identity to a rotation by 90 degrees
     one, minus, zero = (n.to_bytes(4, "big", signed=True) for n in (0x10000, -0x10000, 0))
     w = (0x40000000).to_bytes(4, "big")
     identity = b"".join([one, zero, zero, zero, one, zero, zero, zero, w])
-    turned = b"".join([zero, one, zero, minus, zero, zero, zero, zero, w])
+    rotated = b"".join([zero, one, zero, minus, zero, zero, zero, zero, w])
     at = data.index(identity, data.index(b"tkhd"))
-    (tmp_path / "turned.mp4").write_bytes(data[:at] + turned + data[at + len(identity) :])
-    upright = next(read_frames(tmp_path / "turned.mp4"))
+    (tmp_path / "rotated.mp4").write_bytes(data[:at] + rotated + data[at + len(identity) :])
+    upright = next(read_frames(tmp_path / "rotated.mp4"))
     assert upright.shape == (64, 48, 3)
-    # turned clockwise, what was above is on the right
+    # rotated clockwise, the upper half is on the right
     np.testing.assert_allclose(upright[:, 28:].mean(), 240, atol=4)
     np.testing.assert_allclose(upright[:, :20].mean(), 20, atol=4)
 
@@ -62,12 +64,12 @@ def test_video_is_predicted_frame_by_frame(shades, tmp_path):
     assert [int(p.labels[0, 0]) for p in frames] == [0, 1, 2, 0, 1]
 
 
-def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
+def test_odd_size_loses_its_last_row_and_column(tmp_path):
     write_video(tmp_path / "odd.mp4", [plain(100, 49, 65)])
     assert next(read_frames(tmp_path / "odd.mp4")).shape == (48, 64, 3)
 
 
-def test_video_that_is_none_is_told(tmp_path):
+def test_file_that_is_no_video_is_an_error(tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty.mp4").touch()
     for name in ("text.mp4", "empty.mp4"):
@@ -77,7 +79,7 @@ def test_video_that_is_none_is_told(tmp_path):
         list(read_frames(tmp_path / "gone.mp4"))
 
 
-def test_writing_that_breaks_off_leaves_no_file(tmp_path):
+def test_failed_writing_leaves_no_file(tmp_path):
     with pytest.raises(InvalidArgumentError, match="frames of a video must have one size, got 20x64 after 48x64"):
         write_video(tmp_path / "sizes.mp4", [plain(1), plain(1, 20)])
     with pytest.raises(ZeroDivisionError), VideoWriter(tmp_path / "broken.mp4", Fraction(5)) as video:
@@ -88,7 +90,7 @@ def test_writing_that_breaks_off_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_pyav_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "clip.mp4").touch()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"videos need PyAV: pip install 'seg-models\[video\]'"):

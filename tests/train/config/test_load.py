@@ -111,7 +111,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("trainer.channels_last=1", "trainer.channels_last = 1: must be a valid boolean"),
         ("data.augment.hflip=2", "data.augment.hflip = 2: must be less than or equal to 1"),
         ("data.augment.zoom_range=2", "data.augment.zoom_range = 2: must be two numbers, the lower one first"),
-        ("data.augment.zoom_range=[0, 1]", "data.augment: zoom_range must be (least, greatest) in factors from 0.01"),
+        ("data.augment.zoom_range=[0, 1]", "data.augment: zoom_range must be (minimum, maximum) in factors from 0.01"),
         ("data.augment.blur=[1, 2, 3]", "data.augment.blur = [1, 2, 3]: must be a number, or two, the lower one first"),
         ("data.augment.color_jitter=0.4", "must be brightness, contrast, saturation and, where wanted, hue, such as"),
         ("data.augment.color_jitter=[0, 0, 0, 1]", "data.augment: color_jitter: hue must be"),

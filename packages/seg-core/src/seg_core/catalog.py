@@ -1,7 +1,7 @@
-"""Rows of the catalogs: what is known of a name without importing what it names.
+"""Rows of the catalogs: facts about a name that need no import of its target.
 
-A catalog is a dict from name to `Entry` (or just to its target string). It lives in a package's `catalog.py`, imports
-no torch, and is announced by one entry point of the package. Listing names is therefore instant.
+A catalog is a dict from name to `Entry` (or just to its target string) in a package's `catalog.py`. It imports no torch
+and is announced by one entry point of the package, so listing names is instant.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["DatasetEntry", "Entry", "ModelEntry", "WeightsEntry"]
+__all__ = ["SPLITS", "DatasetEntry", "Entry", "ModelEntry", "WeightsEntry"]
+
+SPLITS = ("train", "val", "test")
+"""The usual splits of a dataset; some datasets have official extras."""
 
 
 def _frozen() -> Mapping[str, Any]:
@@ -34,16 +37,16 @@ class WeightsEntry:
     """One published weights file, as data; `seg_core.model_files.weights` makes enum members from it.
 
     Attributes:
-        url: where the file is.
-        hash: hexadecimal sha256 of the file, whole or its first digits; empty where none was published.
-        verified: how far `hash` vouches for the file: `"sha256"` (whole digest), `"prefix"` (published first digits) or
-            `"first-use"` (no published digest: recorded when the file is first fetched, compared ever after).
+        url: of the file.
+        hash: hexadecimal sha256 of the file, whole or its first digits; empty if none was published.
+        verified: how far `hash` verifies the file: `"sha256"` (whole digest), `"prefix"` (published first digits) or
+            `"first-use"` (no published digest: recorded at the first download and compared on every later use).
         label_set: name of the label set (see `seg_core.resolve_metadata`) whose classes the outputs are.
         mean: per channel, of RGB in [0, 1].
         std: per channel, of RGB in [0, 1].
-        resize: how images are sized before the network, see `seg_core.Preprocessing`.
+        resize: of images before the network, see `seg_core.Preprocessing`.
         variant: the variant of the builder that the file needs.
-        key_rules: whose parameter names the file holds.
+        key_rules: name of the rules by which the file's parameter names are read.
         aux: whether the file holds auxiliary heads.
         meta: params, macs, metrics with their protocol, source, license and more, as published.
     """
@@ -67,17 +70,17 @@ class ModelEntry(Entry):
 
     Attributes:
         family: the paper's name of the network, as in `"FCN"`.
-        backbone: catalog name of the backbone, or None where the network has none.
+        backbone: catalog name of the backbone, or None if the network has none.
         params: trainable parameters at 21 classes, default variant, without auxiliary heads.
         macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 image, same variant.
         min_size: smallest height and width in pixels that `forward` takes.
         any_backbone: whether this is a network on any backbone: its builder takes the backbone's name first, and facts
-            that depend on the backbone are empty. Such a row is no model of its own, so lists leave it out.
+            that depend on the backbone are empty. Such a row is not a model itself, so lists leave it out.
         outputs: keys of the result with `aux_loss=True`.
         variants: names of the variants the builder knows, the default first.
-        weights_enum: public name of the weights enum, or None where there are no weights.
+        weights_enum: public name of the weights enum, or None if there are no weights.
         weights: member name -> entry.
-        default_weights: the member that `DEFAULT` is.
+        default_weights: name of the member that `DEFAULT` stands for.
     """
 
     family: str = ""
@@ -98,13 +101,13 @@ class DatasetEntry(Entry):
     """A dataset class.
 
     Attributes:
-        label_set: name for `seg_core.resolve_metadata`, or None where the user brings the metadata.
+        label_set: name for `seg_core.resolve_metadata`, or None if the user gives the metadata.
         splits: names of the splits.
-        needs_root: whether the dataset reads files of the user's.
+        needs_root: whether the dataset reads files from a folder.
         download: whether its archives are public, so that it takes `download=True`.
     """
 
     label_set: str | None = None
-    splits: tuple[str, ...] = ("train", "val", "test")
+    splits: tuple[str, ...] = SPLITS
     needs_root: bool = True
     download: bool = False

@@ -1,4 +1,4 @@
-"""The `seg` command: finds the subcommands of every installed package and runs one.
+"""The `seg` command: finds the subcommands of all installed packages and runs one.
 
 A package announces its subcommands by an entry point in the group `seg_core.commands` whose value is a catalog: name ->
 `Entry` with the target of a `Command` and a one-line summary. Only the subcommand that is run is imported.
@@ -28,7 +28,7 @@ class Command:
         run: does the work, given the parsed arguments, and returns the exit code. Results go to stdout; progress and
             warnings go to stderr. A `UserError` it raises is shown as one sentence.
         description: what `--help` says above the arguments.
-        epilog: what `--help` says below them; examples, say.
+        epilog: what `--help` says below them, such as examples.
     """
 
     configure: Callable[[argparse.ArgumentParser], None]
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("seg: interrupted", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # `seg models | head` closes our stdout early; what was asked for has been shown. The descriptor is replaced so
+        # `seg models | head` closes our stdout early, which is no failure. The descriptor is replaced so
         # that the interpreter's own flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -78,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
     command.configure(parser)
     try:
         namespace = parser.parse_args(rest)
-    except SystemExit as stop:  # argparse ends the process; a caller of main() wants the code
+    except SystemExit as stop:  # argparse would end the process; main() returns the code
         return stop.code if isinstance(stop.code, int) else 2
     code: int = command.run(namespace)
     sys.stdout.flush()
@@ -94,7 +94,7 @@ def _overview() -> str:
         lines += [f"  {n:<{width}}  {COMMANDS.entry(n).summary}  ({COMMANDS.origin(n)})" for n in names]
     else:
         lines += [
-            "No commands are installed: `pip install seg-models` brings seg predict, `pip install seg-train` seg train."
+            "No commands are installed: `pip install seg-models` adds seg predict, `pip install seg-train` seg train."
         ]
     lines += ["", "`seg COMMAND --help` explains one command; `seg --version` prints the version."]
     return "\n".join(lines)

@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 
-# what torch's allocators say
+# words of the allocators of torch and numpy
 _NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|Unable to allocate|Cannot allocate memory", re.IGNORECASE
 )
 
 
 class UserError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and correct."""
 
     exit_code = 1
 
@@ -65,7 +65,7 @@ class LabelOutOfRangeError(InvalidArgumentError):
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
-    """A dataset is not where it was looked for, or a part of it is missing."""
+    """A dataset is not where it was expected, or a part of it is missing."""
 
     # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
     def __str__(self) -> str:
@@ -77,11 +77,11 @@ class CorruptFileError(UserError, ValueError):
 
 
 class ImageTooLargeError(CorruptFileError):
-    """An image or a mask has more pixels than the limit allows; nothing of it was decoded."""
+    """An image or a mask has more pixels than the limit allows; it was not decoded."""
 
 
 class ImageNotFoundError(UserError, FileNotFoundError):
-    """There is no image or mask where one was named."""
+    """An image or a mask does not exist."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
@@ -102,16 +102,16 @@ class MissingDependencyError(UserError, ImportError):
 
 
 class NotEnoughMemoryError(UserError):
-    """The memory of the device or of the machine is used up."""
+    """The device or the machine is out of memory."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error of Python or of torch says that there is no memory left."""
+    """Returns whether an error of Python or torch means out of memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
 def id_ranges(ids: Iterable[int]) -> str:
-    """Writes ids in short: `0-10, 255`."""
+    """Returns ids in short: `0-10, 255`."""
     runs: list[list[int]] = []
     for number in sorted(ids):
         if runs and number == runs[-1][1] + 1:
@@ -122,14 +122,14 @@ def id_ranges(ids: Iterable[int]) -> str:
 
 
 def list_ids(ids: Iterable[int | str], counts: Iterable[int], limit: int = 5) -> str:
-    """Writes ids with the pixels that have them: `7 (1 pixel), 9 (20 pixels) and 3 more ids`."""
+    """Returns ids with their numbers of pixels: `7 (1 pixel), 9 (20 pixels) and 3 more ids`."""
     texts = [f"{i} ({n} pixel{'' if n == 1 else 's'})" for i, n in zip(ids, counts, strict=True)]
     more = f" and {len(texts) - limit} more ids" if len(texts) > limit else ""
     return ", ".join(texts[:limit]) + more
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """Returns " Did you mean 'a' or 'b'?" for the known names closest to `name`, or "" where none is close.
+    """Returns " Did you mean 'a' or 'b'?" for the known names closest to `name`, or "" if none is close.
 
     The comparison ignores upper and lower case.
     """

@@ -1,4 +1,4 @@
-"""What the parts of the toolkit expect of each other: protocols, so that no base class needs to be inherited."""
+"""Protocols between the parts of the toolkit, so that no base class needs to be inherited."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Network(Protocol):
         """
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns `"out"`: logits (N, K, H, W) at the input's size, and auxiliary outputs where the network has them.
+        """Returns `"out"`: logits (N, K, H, W) at the input's size, and auxiliary outputs if the network has them.
 
         Args:
             images: float (N, C, H, W), normalized RGB.

@@ -1,23 +1,38 @@
-"""Shows how a run goes: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Progress and tables of every command: bars and rich tables on a terminal, plain lines elsewhere.
+
+Progress goes to stderr, tables to stdout.
+"""
 
 import importlib.util
 import os
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from seg_core.errors import UsageError
 
-__all__ = ["PROGRESS_MODES", "BarProgress", "PlainProgress", "Progress", "QuietProgress", "StepState", "make_progress"]
+__all__ = [
+    "PROGRESS_MODES",
+    "BarProgress",
+    "PlainProgress",
+    "Progress",
+    "QuietProgress",
+    "StatusLine",
+    "StepState",
+    "make_progress",
+    "print_table",
+    "table",
+]
 
 PROGRESS_MODES = ("auto", "bar", "plain", "quiet")
 
 
 @dataclass(frozen=True)
 class StepState:
-    """What is shown of a step.
+    """The state of a training run after a step.
 
     Attributes:
         step: optimizer steps made.
@@ -26,7 +41,7 @@ class StepState:
         loss: mean of the epoch so far.
         miou: of the epoch so far, 0 to 1.
         images_per_second: over all processes.
-        data_wait: share 0 to 1 of the time in which samples were waited for.
+        data_wait: fraction 0 to 1 of the time spent waiting for samples.
         memory_mib: in use.
     """
 
@@ -47,10 +62,10 @@ class StepState:
 
 
 class Progress:
-    """Base of the ways to show progress; this one shows nothing.
+    """Base of the kinds of progress; this one shows nothing.
 
     Attributes:
-        interval: seconds between two updates, so that reading scores off a device costs little.
+        interval: seconds between two updates, long enough that reading scores from a device costs little.
     """
 
     interval = float("inf")
@@ -67,19 +82,19 @@ class Progress:
         return True
 
     def start(self, total_steps: int, done_steps: int) -> None:
-        """Begins; `done_steps` were made before this process."""
+        """Begins; `done_steps` were done before this process."""
 
     def step(self, state: StepState) -> None:
-        """Shows how the training stands."""
+        """Shows the state of the training."""
 
     def part(self, what: str, done: int, total: int) -> None:
-        """Shows how far work without steps has come: an evaluation, say. It is over when `done` is `total`."""
+        """Shows the progress of work without steps, such as an evaluation; it is over when `done` is `total`."""
 
     def message(self, text: str) -> None:
-        """Shows a line that stays: the result of an epoch, say."""
+        """Shows a line that stays, such as the result of an epoch."""
 
     def warn(self, text: str) -> None:
-        """Shows what went wrong but does not end the run."""
+        """Shows a problem that does not end the run."""
         warnings.warn(text, stacklevel=3)
 
     def close(self) -> None:
@@ -87,7 +102,7 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """Lines of text: one every ten seconds at most, and the messages."""
+    """Plain lines: at most one every ten seconds, and the messages."""
 
     interval = 10.0
 
@@ -96,7 +111,7 @@ class PlainProgress(Progress):
         self._stream = stream or sys.stderr
 
     def start(self, total_steps: int, done_steps: int) -> None:
-        """Remembers when and where the run began, for the remaining time."""
+        """Remembers when and at which step the run began, for the remaining time."""
         self._total, self._done, self._begin = total_steps, done_steps, time.monotonic()
 
     def step(self, state: StepState) -> None:
@@ -108,7 +123,7 @@ class PlainProgress(Progress):
         )
 
     def part(self, what: str, done: int, total: int) -> None:
-        """Prints one line where it is time to."""
+        """Prints one line if it is due."""
         if self.due():
             self.message(f"{what} {done}/{total}")
 
@@ -122,7 +137,7 @@ class PlainProgress(Progress):
 
 
 class QuietProgress(Progress):
-    """Warnings alone, as plain lines."""
+    """Only warnings, as plain lines."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
@@ -134,7 +149,7 @@ class QuietProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar with how the training stands and remaining time, drawn by rich; parts have a bar of their own meanwhile."""
+    """A bar with the state of the training and the remaining time, by rich; work without steps has its own bar."""
 
     interval = 0.5
 
@@ -168,7 +183,7 @@ class BarProgress(Progress):
         )
 
     def part(self, what: str, done: int, total: int) -> None:
-        """Moves the part's own bar, which is gone once the part is over."""
+        """Moves the bar of this work, and removes it when the work is over."""
         if self._part is None:
             self._part = self._bar.add_task(what, total=total, state="")
             self._bar.start()
@@ -191,12 +206,12 @@ class BarProgress(Progress):
 
 
 def make_progress(mode: str = "auto") -> Progress:
-    """Returns what shows a run: by default a bar where stderr is a terminal and rich is installed, else plain lines.
+    """Returns the progress of a run: by default a bar if stderr is a terminal and rich is installed, else plain lines.
 
-    Of several processes under a launcher, which numbers them in `RANK`, the first alone shows something.
+    Of several processes under a launcher, only the one with `RANK` 0 shows anything.
 
     Args:
-        mode: `"auto"`, `"bar"`, `"plain"`, or `"quiet"`: warnings alone.
+        mode: `"auto"`, `"bar"`, `"plain"`, or `"quiet"` (only warnings).
 
     Raises:
         UsageError: if there is no such mode.
@@ -207,9 +222,9 @@ def make_progress(mode: str = "auto") -> Progress:
         return Progress()
     if mode == "quiet":
         return QuietProgress()
-    has_rich = importlib.util.find_spec("rich") is not None
+    has_rich = _has_rich()
     if mode == "bar" and not has_rich:
-        raise UsageError("progress bar needs rich: pip install rich, or take plain")
+        raise UsageError("progress bar needs rich: pip install rich, or use plain")
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty() and has_rich):
         return BarProgress()
     return PlainProgress()
@@ -219,3 +234,111 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# ---- one line --------------------------------------------------------------------------------------------------------
+
+
+class StatusLine:
+    """Shows the state of simple work in one line: rewritten on a terminal, printed now and then elsewhere.
+
+    Args:
+        interval: seconds between two lines without a terminal; with 0 every change is printed.
+        stream: stderr if None.
+
+    Attributes:
+        live: whether the stream is a terminal.
+    """
+
+    def __init__(self, interval: float = 0.0, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._next = time.monotonic() + interval
+        self._shown = ""
+        self.live = self._stream.isatty()
+
+    def show(self, text: str) -> None:
+        """Shows the state, if it has changed and is due."""
+        now = time.monotonic()
+        if text == self._shown or (not self.live and now < self._next):
+            return
+        self._next = now + self._interval
+        self._write(text)
+
+    def message(self, text: str) -> None:
+        """Prints a line that stays, above the state."""
+        self._write(text, ends=True)
+
+    def close(self, text: str | None = None) -> None:
+        """Ends the line, with `text` as the last state if it is given."""
+        if text is not None:
+            self._write(text, ends=True)
+        elif self.live and self._shown:
+            print(file=self._stream)
+        self._shown = ""
+
+    def _write(self, text: str, ends: bool = False) -> None:
+        # on a terminal the rest of a longer line must be overwritten
+        before = f"\r{text:<{len(self._shown)}}" if self.live else text
+        self._shown = "" if ends else text
+        print(before, end="\n" if ends or not self.live else "", file=self._stream, flush=True)
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
+    """Returns a table as plain text, its columns two spaces apart.
+
+    >>> print(table(["class", "IoU"], [["road", "0.9812"], ["sky", "absent"]]))
+    class     IoU
+    road   0.9812
+    sky    absent
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row.
+        align: `"l"` (left) or `"r"` (right) per column; by default the first column is left-aligned and the others are
+            right-aligned.
+    """
+    align = align or _default_align(header)
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if side == "l" else f"{cell:>{width}}"
+            for cell, width, side in zip(line, widths, align, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> None:
+    """Prints a table to stdout: with rich if stdout is a terminal and rich is installed, else as plain text.
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row, shown literally (rich would interpret brackets).
+        align: as for `table`.
+    """
+    if not (sys.stdout.isatty() and _has_rich()):
+        print(table(header, rows, align))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False)
+    for place, (title, side) in enumerate(zip(header, align or _default_align(header), strict=True)):
+        shown.add_column(Text(title), justify="left" if side == "l" else "right", no_wrap=place == 0)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    Console().print(shown)
+
+
+def _default_align(header: Sequence[str]) -> str:
+    return "l" + "r" * (len(header) - 1)
+
+
+def _has_rich() -> bool:
+    return importlib.util.find_spec("rich") is not None

@@ -31,7 +31,7 @@ def seed(value: int) -> None:
 def sample_seed(run_seed: int, *key: int) -> int:
     """Returns a 64-bit seed that depends on the run's seed and every number of `key`, and on their order.
 
-    Each number goes through the finaliser of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
+    Each number goes through the finalizer of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number
     generators", OOPSLA 2014), so that neighboring epochs and indices give unrelated seeds.
     """
     state = run_seed & _MASK
@@ -46,8 +46,8 @@ def sample_seed(run_seed: int, *key: int) -> int:
 def sample_generator(run_seed: int, epoch: int, index: int, stream: int = 0) -> torch.Generator:
     """Returns the generator of sample `index` in `epoch`.
 
-    What is drawn for a sample depends on these four numbers alone: not on workers, on the order of samples, on the
-    batch, nor on where a run was resumed.
+    The draws of a sample depend on these four numbers alone: not on workers, the order of samples, the batch, or where
+    a run was resumed.
 
     Args:
         run_seed: the run's seed.

@@ -1,7 +1,7 @@
-"""Names to things: models, datasets, losses and the rest, of every installed package, imported on use.
+"""Registries: models, datasets, losses and more of every installed package by name, imported on use.
 
 A package announces a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
-Installing the package is enough to be found; importing what a name stands for waits until the name is used.
+An installed package is found without further steps; the target of a name is imported when the name is used.
 """
 
 import importlib
@@ -17,6 +17,7 @@ __all__ = [
     "BACKBONES",
     "COMMANDS",
     "DATASETS",
+    "LOADERS",
     "LOGGERS",
     "LOSSES",
     "MODELS",
@@ -32,7 +33,7 @@ def resolve_target(target: str) -> Any:
     """Imports `"package.module:attribute"` and returns the attribute.
 
     Raises:
-        InvalidArgumentError: if `target` has another form.
+        InvalidArgumentError: if `target` does not have this form.
     """
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
@@ -44,11 +45,10 @@ class Registry:
     """The names of one kind of thing.
 
     Args:
-        noun: what the names stand for, for messages (`"model"`).
+        noun: what a name stands for, for messages (`"model"`).
         group: entry point group whose catalogs are read on first use; None for a registry that only `register` and
             `add_table` fill.
-        former_group: entry point group that was read before; a package that still uses it is named where a name is
-            unknown.
+        former_group: earlier name of the group; a package that still uses it is mentioned when a name is unknown.
     """
 
     def __init__(self, noun: str, group: str | None = None, former_group: str | None = None) -> None:
@@ -63,10 +63,10 @@ class Registry:
         self._discovered = group is None
 
     def add_table(self, package: str, table: Mapping[str, Entry | str]) -> None:
-        """Adds a package's catalog. A package already added is left as it is.
+        """Adds a package's catalog, once.
 
-        Call it where there is no installed metadata to find (torch.hub); otherwise the entry point does it. A name that
-        another package claimed before stays in the list and is an error, naming both, once it is used.
+        Only needed without installed metadata (torch.hub); otherwise the entry point does it. A name that another
+        package has claimed before stays in the list; using it is an error that names both packages.
         """
         if package in self._tables:
             return
@@ -114,7 +114,7 @@ class Registry:
         return value
 
     def entry(self, name: str) -> Entry:
-        """Returns what the catalog knows of `name`, without importing it.
+        """Returns the catalog's entry of `name`, without importing its target.
 
         Raises:
             UnknownNameError: if there is no such name; the message names the nearest ones.
@@ -129,12 +129,12 @@ class Registry:
             )
         if name not in self._entries:
             hint = nearest(name, self._entries)
-            known = ", ".join(sorted(self._entries)) or "none (is the package that brings them installed?)"
+            known = ", ".join(sorted(self._entries)) or "none (is the package that has them installed?)"
             raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}{self._former_users()}")
         return self._entries[name]
 
     def get(self, name: str) -> Any:
-        """Imports and returns what `name` stands for.
+        """Imports and returns the target of `name`.
 
         Raises:
             UnknownNameError: if there is no such name.
@@ -146,7 +146,7 @@ class Registry:
         return self._objects[name]
 
     def origin(self, name: str) -> str:
-        """Returns the package that brought `name`."""
+        """Returns the package that `name` comes from."""
         self.entry(name)
         return self._origins[name]
 
@@ -169,7 +169,7 @@ class Registry:
         return f"Registry({self.noun!r}, {len(self)} names)"
 
     def _former_users(self) -> str:
-        """Returns a sentence on packages whose tables are not read, since they use the former group; else ""."""
+        """Returns a sentence on packages whose tables are not read because they use the former group, or ""."""
         points = entry_points(group=self.former_group) if self.former_group else ()
         packages = sorted({point.dist.name if point.dist is not None else point.name for point in points})
         if not packages:
@@ -187,7 +187,7 @@ class Registry:
             package = point.dist.name if point.dist is not None else point.name
             try:
                 self.add_table(package, self._load(point))
-            except Exception as error:  # a third party's table must not break everybody's list
+            except Exception as error:  # a third party's table must not break the list for everyone
                 warnings.warn(
                     f"the {self.noun} table of package {package!r} ({point.value}) cannot be read and is left out: "
                     f"{type(error).__name__}: {error}",
@@ -210,4 +210,6 @@ OPTIMIZERS = Registry("optimizer", "seg_core.optimizers")
 SCHEDULERS = Registry("LR scheduler", "seg_core.schedulers", former_group="seg_core.schedules")
 LOGGERS = Registry("logger", "seg_core.loggers")
 PREDICTORS = Registry("way of predicting", "seg_core.predictors")
+# suffix of an exported file, as ".onnx" -> function that loads it from its path
+LOADERS = Registry("loader", "seg_core.loaders")
 COMMANDS = Registry("command", "seg_core.commands")

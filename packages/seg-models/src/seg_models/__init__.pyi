@@ -17,11 +17,9 @@ from seg_models.factory import (
 )
 from seg_models.inference.augmented import predict_tta as predict_tta
 from seg_models.inference.labels import labels_from_logits as labels_from_logits
+from seg_models.inference.large import FilePrediction as FilePrediction
 from seg_models.inference.prediction import Prediction as Prediction
-from seg_models.inference.predictor import (
-    FilePrediction as FilePrediction,
-    Predictor as Predictor,
-)
+from seg_models.inference.predictor import Predictor as Predictor
 from seg_models.inference.tiled import (
     predict_tiled as predict_tiled,
     tiled_blocks as tiled_blocks,

@@ -18,8 +18,9 @@ EXPORTS = {
         ],
         "seg_models.inference.augmented": ["predict_tta"],
         "seg_models.inference.labels": ["labels_from_logits"],
+        "seg_models.inference.large": ["FilePrediction"],
         "seg_models.inference.prediction": ["Prediction"],
-        "seg_models.inference.predictor": ["FilePrediction", "Predictor"],
+        "seg_models.inference.predictor": ["Predictor"],
         "seg_models.inference.tiled": ["predict_tiled", "tiled_blocks"],
         "seg_models.inference.whole": ["predict_labels", "predict_whole"],
     }.items()

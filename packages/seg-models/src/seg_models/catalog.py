@@ -356,13 +356,13 @@ for _model, (_enum, _members, _default) in WEIGHTS.items():
     MODELS[_model] = replace(MODELS[_model], weights_enum=_enum, weights=_members, default_weights=_default)
 
 PREDICTORS: dict[str, Entry] = {
-    "augmented": Entry("seg_models.inference.augmented:predict_tta", "the mean over scales, flips and turns"),
-    "labels": Entry("seg_models.inference.whole:predict_labels", "labels alone, without logits of full size"),
-    "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping windows, for large images"),
+    "augmented": Entry("seg_models.inference.augmented:predict_tta", "mean over scaled and flipped copies (TTA)"),
+    "labels": Entry("seg_models.inference.whole:predict_labels", "labels only, without logits at full size"),
+    "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping tiles (sliding window), for large images"),
     "whole": Entry("seg_models.inference.whole:predict_whole", "each image in one pass"),
 }
 
 COMMANDS: dict[str, Entry] = {
     "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
-    "predict": Entry("seg_models.commands.predict:PREDICT", "predict label maps of images"),
+    "predict": Entry("seg_models.commands.predict.command:PREDICT", "predict label maps of images and videos"),
 }

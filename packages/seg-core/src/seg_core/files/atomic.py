@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written to a temporary name in the same folder, then renamed."""
+"""Atomic writing: to a temporary file in the same folder, which is then renamed."""
 
 import contextlib
 import os
@@ -17,10 +17,10 @@ _LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what is written there becomes `path` when the block ends without error.
+    """Yields a temporary path beside `path`; the file written there becomes `path` if the block ends without error.
 
-    The temporary file is synced to the disk before the rename, so that a machine that loses power keeps the old file or
-    the new one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are made.
+    The temporary file is synced to the disk before the rename, so that a loss of power leaves the old file or the new
+    one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are made.
 
     Raises:
         WriteError: if the folder or the file cannot be written, or the disk is full.
@@ -35,7 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner may read; results have the permissions of any new file
+        # mkstemp makes files that only their owner can read; results get the usual permissions of new files
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -62,14 +62,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Returns whether a file has a name as `atomic_path` gives temporary ones."""
+    """Returns whether a file has a name like the temporary ones of `atomic_path`."""
     return bool(_LEFTOVER.fullmatch(path.name)) and path.is_file()
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
     """Removes temporary files that a killed process left in `folder` and the folders within; returns their paths.
 
-    Call it only where no other process is writing there.
+    Call it only when no other process writes there.
     """
     found = [path for path in Path(folder).rglob(".*") if is_leftover(path)]
     for path in found:

@@ -1,16 +1,14 @@
-"""Published files, fetched once into a folder: checked before they take their name, and every time after.
+"""Downloads published files once into a folder; each file is checked before it gets its name, and on every use.
 
-A file is written to `<name>.part` and renamed when it is whole and has the published hash. What a broken connection
-leaves there is continued the next time, if the server says that the file is still the same one. `seg-manifest.json`
-beside the files keeps the full hash of each that was ever used; where nothing was published to compare with, the hash
-of the first use is what later uses are compared with.
+A file is written to `<name>.part` and renamed when it is complete and has the published hash. A partial file is resumed
+the next time, if the server confirms that its file has not changed. `seg-manifest.json` beside the files holds the full
+hash of each file that was ever used; if no hash was published, later uses are compared with that of the first use.
 
 Weights go to torch.hub's folder, which `TORCH_HOME` moves. With `SEG_OFFLINE=1` no request is made.
 """
 
 import contextlib
 import datetime
-import errno
 import hashlib
 import http.client
 import json
@@ -19,7 +17,6 @@ import os
 import re
 import secrets
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
@@ -29,23 +26,22 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
 
-import torch
-
 from seg_core.__about__ import __version__
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
-from seg_core.files.atomic import write_text
+from seg_core.files.json_text import write_json
+from seg_core.files.locks import locked, size_of
+from seg_core.progress import StatusLine
 
-__all__ = ["ManifestRow", "fetch", "is_offline", "locked", "read_manifest", "stored_path"]
+__all__ = ["READ_TIMEOUT", "ManifestRow", "fetch", "is_offline", "read_manifest", "stored_path"]
 
 READ_TIMEOUT = 30.0
-"""Seconds that a server may be silent."""
+"""Seconds to wait for a server that sends nothing."""
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _MANIFEST = "seg-manifest.json"
-_LINE_BYTES = 100_000_000  # a line of progress for each, where the whole is unknown
-_POLL = 0.02  # seconds
+_LINE_BYTES = 100_000_000  # one line of progress for each, if the total is unknown
 _DIGITS_SHOWN = 16
 _MD5 = "md5:"
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -53,7 +49,7 @@ _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
 
 class ManifestRow(TypedDict):
-    """What the manifest says about a file: where it came from, its full hash and size, the day of its first use."""
+    """Entry of the manifest: URL, full hash and size of a file, and the day of its first use."""
 
     url: str
     sha256: str
@@ -64,30 +60,30 @@ class ManifestRow(TypedDict):
 def fetch(
     url: str, digest: str = "", progress: bool = True, folder: Path | None = None, argument: str = "weights="
 ) -> Path:
-    """Returns the file of `url` in a folder; it is downloaded if it is not there, and checked in any case.
+    """Returns the file of `url` in a folder; it is downloaded if needed, and always checked.
 
     Two processes may fetch the same file at once: one downloads, the other waits for it.
 
     Args:
-        url: of the file; its last part is the file's name.
-        digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty where none was
-            published, then the sha256 of the first use counts.
-        progress: whether to show on stderr how far the download is.
+        url: of the file; its last component is the file's name.
+        digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty if none was
+            published: then the sha256 of the first use counts.
+        progress: whether to show progress on stderr.
         folder: where the file goes; torch.hub's folder for checkpoints if None.
-        argument: where a user can give the path of a file fetched by hand, for messages.
+        argument: with which a user can name a file that was downloaded by hand, for messages.
 
     Raises:
         CorruptFileError: if the file is not the published one.
-        WriteError: if it cannot be fetched or stored; what came of it is kept for the next try.
+        WriteError: if it cannot be downloaded or stored; a partial file is kept for the next try.
     """
     path = stored_path(url, folder)
     target = _Target(url, path, *_expectation(path, url, digest, argument), argument)
     with _disk_errors(target):
         if not path.is_file():
             if is_offline():
-                raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids to ask"))
+                raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids requests"))
             with _turn(target, progress) as part:
-                if not path.is_file():  # another process may have fetched it meanwhile
+                if not path.is_file():  # another process may have downloaded it meanwhile
                     _download(target, part, progress)
         found, sha256 = _digest_of(path, target.digest)
     if not found.startswith(target.digest):
@@ -97,9 +93,9 @@ def fetch(
         )
     try:
         _record(path, url, sha256)
-    except WriteError as error:  # a folder that others look after can still be used
+    except WriteError as error:  # a read-only folder can still be used
         if not digest:
-            logger.warning("a later change of %s would not be noticed: %s", path, error)
+            logger.warning("later changes of %s would go unnoticed: %s", path, error)
     return path
 
 
@@ -107,11 +103,11 @@ def stored_path(url: str, folder: Path | None = None) -> Path:
     """Returns where the file of `url` is, or would be, in `folder` (torch.hub's for checkpoints if None).
 
     Raises:
-        InvalidArgumentError: if the url ends in no file name.
+        InvalidArgumentError: if the URL has no file name at its end.
     """
     name = Path(unquote(urlparse(url).path)).name
     if name in ("", "..", _MANIFEST):
-        raise InvalidArgumentError(f"url {url!r} ends in no name for a file; give the address of a file")
+        raise InvalidArgumentError(f"url {url!r} has no file name at its end; give the URL of a file")
     return (folder or _hub_folder()) / name
 
 
@@ -121,10 +117,10 @@ def is_offline() -> bool:
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
-    """Returns what is known about the files of a folder that were used so far, by name; torch.hub's folder if None.
+    """Returns the manifest of a folder: the files that were used so far, by name; torch.hub's folder if None.
 
     Raises:
-        CorruptFileError: if the manifest was damaged.
+        CorruptFileError: if the manifest is damaged.
     """
     path = (folder or _hub_folder()) / _MANIFEST
     try:
@@ -136,26 +132,28 @@ def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
     else:
-        reason = "a row's url, sha256 or first_used is no text"
+        reason = "a row's url, sha256 or first_used is not a string"
     raise CorruptFileError(
-        f"{path} cannot be read: {reason}; mend it, or delete it: the files are then compared from their next use on"
+        f"{path} cannot be read: {reason}; repair or delete it: then each file is compared from its next use on"
     )
 
 
 def _hub_folder() -> Path:
+    import torch  # only here: a download into another folder needs none of it
+
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 @dataclass(frozen=True)
 class _Target:
-    """What is fetched.
+    """A file to download.
 
     Attributes:
         url: of the file.
         path: where it goes.
-        digest: first digits of its sha256, or `md5:` and its md5, or nothing.
+        digest: first digits of its sha256, or `md5:` and its md5, or "".
         expected: the same in words.
-        argument: where a user can give the path of a file, for messages.
+        argument: as for `fetch`.
     """
 
     url: str
@@ -165,17 +163,17 @@ class _Target:
     argument: str
 
     def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
-        """Returns the message of a failure: what was got instead of what, and what the user can do."""
+        """Returns the message of a failure: what was expected, what was received, and what the user can do."""
         return (
-            f"cannot fetch {self.url}: expected {expected or self.expected}, got {got}. {then}The file goes to "
-            f"{self.path}: fetch the file by hand and put it there under that name, or give its path as {self.argument}"
+            f"cannot fetch {self.url}: expected {expected or self.expected}, got {got}. {then}The file belongs at "
+            f"{self.path}: download it by hand to that path, or give another path as {self.argument}"
         )
 
 
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
-    """Returns the digits that the file's hash begins with, and what is expected in words."""
+    """Returns the first digits of the file's hash, and the same in words."""
     row = read_manifest(path.parent).get(path.name)
-    if digest.startswith(_MD5):  # the manifest knows nothing of it, and the published one counts
+    if digest.startswith(_MD5):  # the manifest holds no md5
         return digest, _hash_words(digest)
     if row is not None and row["sha256"].startswith(digest) and (row["url"] == url or digest):
         known = f" (as at first use on {row['first_used']}; delete its row in {_MANIFEST} to accept another file)"
@@ -192,7 +190,7 @@ def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str,
 
 
 class _Notes(TypedDict):
-    """What is known about the file that a `.part` is the beginning of; kept beside it."""
+    """What is known about the file that a `.part` belongs to; kept beside it."""
 
     url: str
     validator: str
@@ -217,12 +215,12 @@ def _download(target: _Target, part: Path, progress: bool) -> None:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """What a server sends.
+    """Answer of a server.
 
     Attributes:
         answer: to read from.
-        start: how much of the file is there already and is not sent again.
-        total: bytes of the whole file, or None where the server does not say.
+        start: bytes that are already there and are not sent again.
+        total: bytes of the whole file, or None if the server does not say.
     """
 
     answer: Any
@@ -231,12 +229,12 @@ class _Delivery:
 
 
 def _request(target: _Target, part: Path) -> _Delivery:
-    """Asks for the rest of the file if a part of it is there, else for the whole."""
+    """Requests the rest of the file if its beginning is there, else all of it."""
     notes = _read_notes(part)
-    size = _size(part)
+    size = size_of(part)
     answer = None
     if size and notes is not None and notes["url"] == target.url and notes["validator"]:
-        # a server that has another file by now sends the whole of it, or should
+        # a server whose file has changed should send all of it
         answer = _ask(target, {"Range": f"bytes={size}-", "If-Range": notes["validator"]})
         if answer is not None and answer.status == http.HTTPStatus.PARTIAL_CONTENT:
             sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
@@ -252,7 +250,7 @@ def _request(target: _Target, part: Path) -> _Delivery:
 
 
 def _ask(target: _Target, headers: dict[str, str]) -> Any:
-    """Returns the answer, or None where the server has no such range."""
+    """Returns the answer, or None if the server has no such range."""
     request = Request(target.url, headers={"User-Agent": f"seg-core/{__version__}", **headers})
     try:
         answer = urlopen(request, timeout=READ_TIMEOUT)
@@ -278,11 +276,11 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
     if kind in _HTML_TYPES:
         raise CorruptFileError(target.failure(f"a web page ({kind})"))
     if total is None and not target.digest and not getattr(answer, "chunked", False):
-        raise CorruptFileError(target.failure("an answer that says no size, so that nothing tells when it is whole"))
+        raise CorruptFileError(target.failure("an answer without a size, which cannot be checked for completeness"))
     with part.open("ab" if received else "wb") as file, _Progress(total, progress) as shown:
         if not received:
             notes = _Notes(url=target.url, validator=_validator(answer.headers), total=total)
-            write_text(_notes_path(part), json.dumps(notes))
+            write_json(_notes_path(part), notes)
         while block := _read(target, answer, received, total):
             file.write(block)
             received += len(block)
@@ -301,7 +299,7 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
 
 def _read(target: _Target, answer: Any, received: int, total: int | None) -> bytes:
     try:
-        block: bytes = answer.read1(_BLOCK)  # what is there: a read of more would lose it when the server stalls
+        block: bytes = answer.read1(_BLOCK)  # what has arrived: a larger read would lose it if the server stalls
         return block
     except (OSError, http.client.HTTPException) as error:
         raise WriteError(_broken_off(target, f"{received} bytes, then {_words(error)}", total)) from error
@@ -309,18 +307,18 @@ def _read(target: _Target, answer: Any, received: int, total: int | None) -> byt
 
 def _broken_off(target: _Target, got: str, total: int | None) -> str:
     expected = "the whole file" if total is None else f"{total} bytes"
-    return target.failure(got, expected, "Try again: what came is kept, and continued where the server can. ")
+    return target.failure(got, expected, "Try again: the part received is kept, and resumed if the server can. ")
 
 
 def _check(target: _Target, part: Path) -> None:
     found, _ = _digest_of(part, target.digest)
     if not found.startswith(target.digest):
-        then = "It was thrown away; try again, and report it if it stays so. "
+        then = "It was deleted; try again, and report it if this persists. "
         raise CorruptFileError(target.failure(_hash_words(found), then=then))
 
 
 def _validator(headers: Message) -> str:
-    """What tells one version of the file from another, or nothing. A weak ETag does not promise equal bytes."""
+    """Returns what identifies a version of the file, or "". A weak ETag does not promise equal bytes."""
     tag = str(headers.get("ETag", ""))
     return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
 
@@ -343,72 +341,66 @@ def _is_html(path: Path) -> bool:
 
 
 def _words(error: object) -> str:
-    return f"silence for {READ_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
+    return f"nothing received for {READ_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
 
 
 class _Progress:
-    """Shows on stderr how much has come: a line that changes in a terminal, else a line for every tenth.
+    """Shows on stderr how much was received: a bar in a terminal, else a line for every tenth.
 
     Args:
-        total: bytes of the whole file, or None where the server does not say.
+        total: bytes of the whole file, or None if the server does not say.
         enabled: whether to show anything.
     """
 
     def __init__(self, total: int | None, enabled: bool) -> None:
         self._total = total
-        self._enabled = enabled
-        self._terminal = sys.stderr.isatty()
-        self._shown = ""
+        self._line = StatusLine() if enabled else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._terminal and self._shown:
-            print(file=sys.stderr)
+        if self._line is not None:
+            self._line.close()
 
     def show(self, received: int) -> None:
         """Shows the state, if it has changed by a visible step."""
-        if not self._enabled:
+        if self._line is None:
             return
+        live = self._line.live
         if self._total:
             percent = 100 * received // self._total
-            if not self._terminal:
-                percent -= percent % 10
-            bar = f"[{'#' * (percent // 5):20}] " if self._terminal else ""
-            text = f"  {bar}{percent:3} % of {self._total / 1e6:.1f} MB"
+            percent -= 0 if live else percent % 10
+            bar = f"[{'#' * (percent // 5):20}] " if live else ""
+            self._line.show(f"  {bar}{percent:3} % of {self._total / 1e6:.1f} MB")
         else:
-            step = _LINE_BYTES if not self._terminal else _LINE_BYTES // 100
-            text = f"  {received // step * step / 1e6:.0f} MB"
-        if text != self._shown:
-            self._shown = text
-            before, after = ("\r", "") if self._terminal else ("", "\n")
-            print(before + text, end=after, file=sys.stderr, flush=True)
+            step = _LINE_BYTES // 100 if live else _LINE_BYTES
+            self._line.show(f"  {received // step * step / 1e6:.0f} MB")
 
 
-# ----------------------------------------------------------------------------------------------------- files and locks
+# -------------------------------------------------------------------------------------------------------------- files
 
 
 def _record(path: Path, url: str, digest: str) -> None:
-    """Writes the row of a file into the manifest, unless it says so already."""
+    """Writes the row of a file into the manifest, unless it is there already."""
     row = read_manifest(path.parent).get(path.name)
     if row is not None and row["sha256"] == digest:
         return
     manifest = path.with_name(_MANIFEST)
-    with locked(manifest):
-        rows = read_manifest(path.parent)  # with the rows that others wrote meanwhile
+    with locked(manifest, give_up_after=2 * READ_TIMEOUT):
+        rows = read_manifest(path.parent)  # with the rows that other processes wrote meanwhile
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         rows[path.name] = ManifestRow(url=url, sha256=digest, bytes=path.stat().st_size, first_used=today)
-        write_text(manifest, json.dumps(rows, indent=2, sort_keys=True) + "\n")
+        write_json(manifest, rows, sort_keys=True)
 
 
 @contextlib.contextmanager
 def _turn(target: _Target, progress: bool) -> Iterator[Path]:
-    """Yields the name to write to, once no other process writes to it."""
+    """Waits until no other process downloads the file, and yields the path to write to."""
     part = target.path.with_name(target.path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"another process is downloading {target.url}; waiting for it" if progress else ""
-    with locked(part, waiting) as held:
+    with locked(part, waiting, 2 * READ_TIMEOUT) as held:
         if held:
             yield part
             return
@@ -418,65 +410,6 @@ def _turn(target: _Target, progress: bool) -> Iterator[Path]:
         finally:
             own.unlink(missing_ok=True)
             _notes_path(own).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path, waiting: str = "", watch: bool = True) -> Iterator[bool]:
-    """Waits until no other process works on `path` and keeps others waiting for the block; yields whether it could.
-
-    Args:
-        path: of the file; the lock is a file beside it, gone with its process.
-        waiting: what to say on stderr when there is something to wait for.
-        watch: whether to give up when `path` has not grown for twice the time that a server may be silent, since
-            whoever works on it is stuck; not for work that does not show there.
-    """
-    lock = path.with_name(path.name + ".lock")
-    handle = None
-    with contextlib.suppress(OSError):  # a file system without locks, or a folder that nothing can be written to
-        size, since = -1, time.monotonic()
-        while (handle := _try_lock(lock)) is None:
-            if waiting:
-                print(waiting, file=sys.stderr)
-                waiting = ""
-            found = _size(path)
-            if found != size:
-                size, since = found, time.monotonic()
-            elif watch and time.monotonic() - since > 2 * READ_TIMEOUT:
-                break
-            time.sleep(_POLL)
-    try:
-        yield handle is not None
-    finally:
-        if handle is not None:
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                lock.unlink()
-            os.close(handle)
-
-
-def _try_lock(lock: Path) -> int | None:
-    """Returns the open lock file, or None while another process has it."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # its last holder may have removed the file meanwhile, then it keeps nobody out
-        if os.path.samestat(os.fstat(handle), lock.stat()):
-            return handle
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            os.close(handle)
-            lock.unlink(missing_ok=True)
-            raise
-    os.close(handle)
-    return None
 
 
 @contextlib.contextmanager
@@ -495,13 +428,6 @@ def _hash_words(digest: str) -> str:
     if digest.startswith(_MD5):
         return f"the md5 {digest.removeprefix(_MD5)}"
     return f"a sha256 that begins with {digest[:_DIGITS_SHOWN]}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _digest_of(path: Path, like: str) -> tuple[str, str]:

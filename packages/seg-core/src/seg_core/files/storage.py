@@ -1,4 +1,4 @@
-"""How an image file stores its samples, told by its header: depth, channels, and what is special about it."""
+"""How an image file stores its samples, by its header: bit depth, channels, and what is unusual about it."""
 
 import re
 import struct
@@ -50,13 +50,13 @@ class Storage:
         format: of the file.
         bits: of a sample.
         channels: of a pixel.
-        flaw: of a kind that is not read: what is special about it, as "CIELAB colors".
+        flaw: why the kind is not supported, such as "CIELAB colors"; empty if it is.
         unlike: see `seg_core.files.images.Header`.
         inverted: whether Pillow returns the complement of gray samples.
         is_float: whether samples are floats.
         is_signed: whether samples have a sign.
-        is_scaled: whether Pillow stretches the values in a way that cannot be undone.
-        is_lossy: whether ids would not survive.
+        is_scaled: whether Pillow rescales the values in a way that cannot be undone.
+        is_lossy: whether the compression changes values, so that ids would be lost.
     """
 
     format: str
@@ -71,11 +71,9 @@ class Storage:
     is_lossy: bool = False
 
     def image_problem(self, mode: str) -> str:
-        """Returns why this is no image that is read, and what to do; empty if it is one."""
+        """Returns why this is no image that can be read and what to do, or "" if it can."""
         if self.flaw:
-            return (
-                f"has {self.flaw}, which is not read; convert it to 8-bit RGB first, by gdal_translate or ImageMagick"
-            )
+            return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
         if self.bits > 8 or self.is_float:
             kind = "floating-point samples of " if self.is_float else ""
             return (
@@ -89,9 +87,11 @@ class Storage:
         return ""
 
     def mask_problem(self) -> str:
-        """Returns why this is no mask that is read, and what to do; empty if it may be one."""
+        """Returns why this is no mask that can be read and what to do, or "" if it can."""
         if self.flaw:
-            return f"has {self.flaw}, which is not read; a mask holds one class id per pixel: save it as a gray PNG"
+            return (
+                f"has {self.flaw}, which is not supported; a mask holds one class id per pixel: save it as a gray PNG"
+            )
         if self.is_float:
             return (
                 f"has floating-point samples of {self.bits} bits; ids are integers from 0 to {MAX_ID}: convert the "
@@ -106,16 +106,16 @@ class Storage:
             return f"has signed samples; ids are integers from 0 to {MAX_ID}: convert the file to a gray PNG"
         if self.is_lossy:
             return (
-                f"is compressed with loss ({self.format}), which does not keep ids; write masks as PNG, TIFF or BMP "
+                f"has lossy compression ({self.format}), which changes ids; write masks as PNG, TIFF or BMP "
                 "from the original ids"
             )
         if self.is_scaled:
-            return "has a largest value that is neither 255 nor 65535, so that ids would be stretched; save it as PNG"
+            return "has a largest value that is neither 255 nor 65535, so that ids would be rescaled; save it as PNG"
         return ""
 
 
 def storage_of(image: Image.Image) -> Storage:
-    """Returns how the file of an image stores it; of an image in memory its mode tells."""
+    """Returns how the file of an image stores it; for an image in memory, by its mode."""
     kind = image.format or ""
     if kind == "TIFF" and hasattr(image, "tag_v2"):
         return tiff_storage(image.tag_v2)
@@ -136,7 +136,7 @@ def storage_of(image: Image.Image) -> Storage:
     elif kind == "BMP":
         stored = _bmp_bits(image)
         if image.mode in ("1", "L") and stored not in (bits, None):
-            # Pillow takes a gray palette for 1 or 8 bits per pixel, whatever the file has
+            # with a gray palette Pillow assumes 1 or 8 bits per pixel, whatever the file has
             flaw = f"{stored} bits per pixel with a gray palette of fewer colors"
         if rawmode.startswith("BGR;"):
             bits, unlike = 5, "5 bits per channel"
@@ -162,7 +162,7 @@ def storage_of(image: Image.Image) -> Storage:
 
 
 def _decoder_arguments(image: Image.Image) -> tuple[str, Any]:
-    """Returns the raw mode that Pillow decodes a file from, and the argument behind it; nothing for what is decoded."""
+    """Returns the raw mode that Pillow decodes a file from, and the argument after it; "" and None once decoded."""
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else None
     if isinstance(arguments, str):
@@ -186,7 +186,7 @@ def tiff_tags(file: IO[bytes]) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     """Returns how a TIFF stores its image, by its tags."""
-    # a file without a photometric interpretation is what Pillow takes it for
+    # without a photometric interpretation, Pillow's default counts
     photometric, compression = tags.get(PHOTOMETRIC, _WHITE_IS_ZERO), tags.get(COMPRESSION, 1)
     depths, formats = _several(tags.get(_BITS, 1)), _several(tags.get(_SAMPLE_FORMAT, _UNSIGNED))
     bits, channels = max(depths), tags.get(_SAMPLES, 1)
@@ -218,7 +218,7 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         and channels in (2, 4)
         and photometric != _CMYK
     ):
-        flaw = f"{channels} channels in planes without compression"  # which Pillow alone cannot read
+        flaw = f"{channels} channels in planes without compression"  # which Pillow cannot read without libtiff
     return Storage(
         format="TIFF",
         bits=bits,
@@ -241,7 +241,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def _jpeg2000_bits(image: Image.Image) -> int:
-    """Returns the bits of a channel by the header, which Pillow does not tell; the largest where they differ."""
+    """Returns the bits of a channel by the header, which Pillow does not expose; the maximum if they differ."""
     head = _head(image, 512)
     start = head.find(b"ihdr")
     if start >= 0 and len(head) > start + 14 and head[start + 14] != 0xFF:
@@ -264,7 +264,7 @@ def _bmp_bits(image: Image.Image) -> int | None:
 
 
 def _head(image: Image.Image, length: int) -> bytes:
-    """Returns the first bytes of an image's file; none of one that is closed."""
+    """Returns the first bytes of an image's file, or b"" if it is closed."""
     file = getattr(image, "fp", None)
     if file is None:
         return b""

@@ -25,7 +25,7 @@ def label_map_between(source: str | DatasetMetadata, target: str | DatasetMetada
 
     Args:
         source: a label set or its name.
-        target: likewise.
+        target: the same for the result.
 
     Raises:
         UnknownNameError: if there is no such label set, or no conversion between the two is known; the message lists

@@ -1,4 +1,4 @@
-"""From the ids in mask files to the ids that a network is trained on, as one lookup table."""
+"""Maps the ids in mask files to the ids that a network is trained on, by one lookup table."""
 
 import operator
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE", "LabelMap"]
 
 _MAX_ID = 65535  # mask files hold 8 or 16 bits
-_STRIP = 1 << 15  # pairs of pixels that are looked up at a time
+_STRIP = 1 << 15  # pairs of pixels per lookup
 
 
 class _Ignore(Enum):
@@ -29,21 +29,21 @@ class _Ignore(Enum):
 
 
 IGNORE: Final = _Ignore.IGNORE
-"""What a raw id maps to when its pixels have no class."""
+"""Target of a raw id whose pixels have no class."""
 
 
 class LabelMap:
     """Maps raw ids to train ids or to `IGNORE`.
 
     Called on a mask of raw ids it returns the mask of train ids: an array for an array, a tensor (of the same class and
-    on the same device) for a tensor, of the same shape, with `ignore_index` where the map says `IGNORE`. The result has
-    the smallest type that holds its values: uint8 wherever there are less than 256 of them, else uint16 for arrays and
-    int32 for tensors (torch's uint16 lacks most operations). The mask itself is not changed.
+    on the same device) for a tensor, of the same shape, with `ignore_index` where the map has `IGNORE`. The result has
+    the smallest type that holds its values: uint8 if all are below 256, else uint16 for arrays and
+    int32 for tensors (torch's uint16 lacks most operations). The mask is not changed.
 
     Args:
         mapping: raw id -> train id or `IGNORE`; ids are integers from 0 to 65535, several raw ids may share a train id.
-        ignore_index: what ignored pixels are in the result, 0 to 65535, not one of the train ids.
-        unlisted: what becomes of raw ids that the mapping does not list: `"error"` or `"ignore"`.
+        ignore_index: value of ignored pixels in the result, 0 to 65535, not one of the train ids.
+        unlisted: treatment of raw ids that the mapping does not list: `"error"` or `"ignore"`.
 
     Raises:
         InvalidArgumentError: if an id is out of range, or a train id equals `ignore_index`.
@@ -96,12 +96,12 @@ class LabelMap:
 
     @property
     def ignore_index(self) -> int:
-        """What ignored pixels are in the result."""
+        """Value of ignored pixels in the result."""
         return self._ignore_index
 
     @property
     def unlisted(self) -> str:
-        """What becomes of raw ids that the mapping does not list: `"error"` or `"ignore"`."""
+        """Treatment of raw ids that the mapping does not list: `"error"` or `"ignore"`."""
         return self._unlisted
 
     @overload
@@ -118,7 +118,7 @@ class LabelMap:
         """
         if isinstance(mask, np.ndarray):
             return self._map_array(mask)
-        # a tensor, told without importing torch: whoever has one has imported it
+        # a tensor, recognized without importing torch: whoever has one has imported it
         if hasattr(mask, "detach") and hasattr(mask, "as_subclass"):
             import torch
 

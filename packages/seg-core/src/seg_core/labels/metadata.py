@@ -1,9 +1,8 @@
-"""What the ids of a dataset mean: names, colors, the ignored value.
+"""The classes of a dataset: names, colors, the ignored value.
 
-The known label sets are plain JSON files in the folder `label_sets`, one file per set, with the fields of `to_dict`.
+The known label sets are JSON files in the folder `label_sets`, one per set, with the fields of `to_dict`.
 """
 
-import itertools
 import json
 import os
 import tomllib
@@ -14,18 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
+from seg_core.labels.palette import check_color, default_palette
 
 __all__ = [
     "DatasetMetadata",
     "check_left_right_pairs",
-    "default_palette",
     "list_label_sets",
     "resolve_metadata",
 ]
 
 _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
-_LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,17 @@ class DatasetMetadata:
     Attributes:
         name: name of the label set.
         labels: class names in the order of their ids, all different.
-        colors: one (red, green, blue), each 0 to 255, per class; `default_palette` where left out.
+        colors: one (red, green, blue), each 0 to 255, per class; by default `default_palette`.
         ignore_index: value of the pixels without a class, 0 to 65535, not a class id.
         ignore_color: color of those pixels.
-        license: under what terms the data may be used.
+        license: terms under which the data may be used.
         citation: what to cite.
         source: where the data come from.
-        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, such as arms: in a
-            mirrored image they are exchanged.
+        left_right_pairs: pairs of class ids for the left and the right of one thing, such as arms; swapped in a
+            mirrored image.
 
     Raises:
-        InvalidArgumentError: if a value is outside of what is allowed above.
+        InvalidArgumentError: if a value is not as described above.
     """
 
     name: str
@@ -62,7 +61,7 @@ class DatasetMetadata:
         for key in ("name", "license", "citation", "source"):
             value = getattr(self, key)
             if not isinstance(value, str):
-                raise InvalidArgumentError(f"{key} must be a text, got {value!r}")
+                raise InvalidArgumentError(f"{key} must be a string, got {value!r}")
         if not self.name.strip():
             raise InvalidArgumentError("name must not be empty; give the label set a name")
         labels = _check_labels(self.labels)
@@ -70,8 +69,8 @@ class DatasetMetadata:
         # the instance is frozen for everybody else; lists from JSON and TOML become tuples here
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "colors", colors)
-        object.__setattr__(self, "ignore_color", _check_color("ignore_color", self.ignore_color))
-        if not _is_integer(self.ignore_index) or not 0 <= self.ignore_index <= _MAX_ID:
+        object.__setattr__(self, "ignore_color", check_color("ignore_color", self.ignore_color))
+        if not is_integer(self.ignore_index) or not 0 <= self.ignore_index <= _MAX_ID:
             raise InvalidArgumentError(
                 f"ignore_index must be an integer from 0 to {_MAX_ID}, got {self.ignore_index!r}"
             )
@@ -89,11 +88,11 @@ class DatasetMetadata:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, the ignored value not counted."""
+        """Number of classes, without the ignored value."""
         return len(self.labels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain texts, numbers and lists, fit for JSON and TOML."""
+        """Returns the fields as plain strings, numbers and lists, for JSON and TOML."""
         plain = asdict(self)
         plain["labels"] = list(self.labels)
         plain["colors"] = [list(color) for color in self.colors]
@@ -103,7 +102,7 @@ class DatasetMetadata:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
-        """Returns the metadata that `to_dict` gave, or that a user wrote: only `labels` must be there.
+        """Returns metadata from what `to_dict` gave or a user wrote; only `labels` is required.
 
         Without `name` the label set is called `"custom"`.
 
@@ -117,7 +116,7 @@ class DatasetMetadata:
                 raise InvalidArgumentError(f"unknown key {key!r} in the metadata.{hint} Known: {', '.join(known)}")
         if "labels" not in values:
             raise InvalidArgumentError(
-                f"the metadata lack 'labels', the list of class names in the order of their ids; got {sorted(values)}"
+                f"the metadata have no 'labels', the class names in the order of their ids; got {sorted(values)}"
             )
         return cls(**{"name": "custom", **values})
 
@@ -127,8 +126,8 @@ def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | Datas
 
     Args:
         source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
-            `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned as they are. A file or
-            mapping may leave out the name (a file then lends its own) and the colors (see `default_palette`).
+            `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned unchanged. A file or
+            mapping may leave out the name (for a file its stem is used) and the colors (see `default_palette`).
 
     Raises:
         UnknownNameError: if no label set has that name; the message names the nearest ones.
@@ -157,66 +156,30 @@ def list_label_sets() -> tuple[str, ...]:
     return tuple(sorted(names, key=str.lower))
 
 
-def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns one color per class, all different, the first ones most. Palettes for fewer classes are its beginnings.
-
-    Each color is the one of a coarse grid that lies farthest from those before it and from black, gray and white, by
-    the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap measure of seen difference.
-    """
-    colors = list(_spread_colors()[:num_classes])
-    taken = set(colors)
-    # nobody tells hundreds of colors apart; past the grid they only need to differ, as multiples of an odd number do
-    codes = (step * 0x9E3779B1 & 0xFFFFFF for step in itertools.count(1))
-    spare = ((code >> 16, code >> 8 & 255, code & 255) for code in codes)
-    while len(colors) < num_classes:
-        color = next(spare)
-        if color not in taken:
-            colors.append(color)
-    return tuple(colors)
-
-
 def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     """Returns pairs of class ids as tuples.
 
     Raises:
-        InvalidArgumentError: if they are not pairs of ids of at least 0, each id in one pair alone.
+        InvalidArgumentError: if they are not pairs of ids >= 0, each id in only one pair.
     """
     is_list = isinstance(pairs, Sequence) and not isinstance(pairs, str)
     ids: list[object] = [index for pair in pairs if isinstance(pair, Sequence) for index in pair] if is_list else []
     if (
         not is_list
         or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
-        or not all(isinstance(index, int) and _is_integer(index) and index >= 0 for index in ids)
+        or not all(is_integer(index, 0) for index in ids)
         or len(set(ids)) < len(ids)
     ):
         raise InvalidArgumentError(
-            "left_right_pairs must be pairs of class ids (left, right), each id in one pair alone, such as "
+            "left_right_pairs must be pairs of class ids (left, right), each id in only one pair, such as "
             f"[[14, 15], [16, 17]], got {pairs!r}"
         )
     return tuple((left, right) for left, right in pairs)
 
 
 @cache
-def _spread_colors() -> tuple[tuple[int, int, int], ...]:
-    def distance(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
-        red = (a[0] + b[0]) / 512
-        return (2 + red) * (a[0] - b[0]) ** 2 + 4 * (a[1] - b[1]) ** 2 + (3 - red) * (a[2] - b[2]) ** 2
-
-    grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
-    nearest_taken = {color: min(distance(color, (gray, gray, gray)) for gray in (0, 128, 255)) for color in grid}
-    colors = []
-    while nearest_taken:
-        best = max(nearest_taken, key=lambda color: nearest_taken[color])
-        colors.append(best)
-        del nearest_taken[best]
-        for color, reach in nearest_taken.items():
-            nearest_taken[color] = min(reach, distance(color, best))
-    return tuple(colors)
-
-
-@cache
 def _known_label_set(name: str) -> DatasetMetadata:
-    # files bear the lower-case name; the name inside decides, so that a file system's own rules for case do not matter
+    # files have the lower-case name; the name inside decides, so that the file system's rules for case do not matter
     file = _label_set_files().get(f"{name.lower()}.json")
     if file is not None:
         values = json.loads(file.read_text("utf-8"))
@@ -257,10 +220,6 @@ def _from_file(path: Path) -> DatasetMetadata:
         raise InvalidArgumentError(f"metadata file {path}: {error}") from error
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(labels, str) or not isinstance(labels, Sequence) or not labels:
         raise InvalidArgumentError(f"labels must be a list of at least one class name, got {labels!r}")
@@ -272,7 +231,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
             raise InvalidArgumentError(f"labels[{index}] must be a name that is not empty, got {label!r}")
         if label in seen:
             raise InvalidArgumentError(
-                f"labels[{index}] {label!r} is also labels[{seen[label]}]; every class needs a name of its own"
+                f"labels[{index}] {label!r} is also labels[{seen[label]}]; class names must be unique"
             )
         seen[label] = index
     return tuple(labels)
@@ -281,19 +240,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, int, int], ...]:
     if len(colors) != count:
         raise InvalidArgumentError(
-            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out to "
-            "get a palette"
+            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out for "
+            "the default palette"
         )
-    return tuple(_check_color(f"colors[{index}]", color) for index, color in enumerate(colors))
-
-
-def _check_color(what: str, color: Sequence[int]) -> tuple[int, int, int]:
-    if (
-        isinstance(color, str)
-        or not isinstance(color, Sequence)
-        or len(color) != 3
-        or not all(_is_integer(channel) and 0 <= channel <= 255 for channel in color)
-    ):
-        raise InvalidArgumentError(f"{what} must be three integers from 0 to 255 (red, green, blue), got {color!r}")
-    red, green, blue = color
-    return red, green, blue
+    return tuple(check_color(f"colors[{index}]", color) for index, color in enumerate(colors))

@@ -1,4 +1,4 @@
-"""From logits to label maps, several times faster than `torch.argmax` on a CPU and without its int64 result."""
+"""Argmax over classes, several times faster than `torch.argmax` on a CPU and without its int64 result."""
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ _STRIP = 32768
 
 @torch.no_grad()
 def argmax_labels(logits: Tensor) -> Tensor:
-    """Returns the class with the largest logit, for each pixel; of equal ones the first, as `torch.argmax`.
+    """Returns the class with the largest logit per pixel, the first of equal ones, as `torch.argmax` does.
 
-    On a CPU it needs less than 1 MiB beside the result; logits in channels_last memory take torch's own reduction,
-    which is fast there, and 12 bytes for each pixel of one image. A pixel with a NaN among its logits gets some
-    class; test for NaN before where it matters.
+    On a CPU it needs less than 1 MiB besides the result. For logits in channels_last memory torch's own reduction is
+    used, which is fast there and needs 12 bytes per pixel of one image. A pixel with a NaN among its logits gets an
+    arbitrary class; check for NaN first if it matters.
 
     Args:
         logits: floating point (N, C, H, W) or (C, H, W), any memory format, any device; 1 to 65536 classes C.
@@ -39,7 +39,7 @@ def argmax_labels(logits: Tensor) -> Tensor:
         return logits.argmax(-3).to(dtype)
     images = logits if logits.ndim == 4 else logits[None]
     labels = torch.empty(images.shape[0], *images.shape[2:], dtype=dtype)  # (N, H, W)
-    # the classes of a pixel lie side by side in channels_last memory; elsewhere those of one class do
+    # in channels_last memory the logits of a pixel are adjacent, otherwise those of a class
     by_pixel = images.stride(1) < images.stride(3)
     for image, target in zip(images, labels, strict=True):
         if by_pixel:

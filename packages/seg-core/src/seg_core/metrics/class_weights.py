@@ -1,6 +1,5 @@
-"""How often each class occurs in a dataset, and the weights that even it out in a loss."""
+"""Pixel counts per class of a dataset, and the class weights that balance them in a loss."""
 
-import inspect
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,17 +12,18 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.spec import check_params
 
 __all__ = ["PixelCounts", "class_weights", "count_pixels"]
 
 
 @dataclass(frozen=True, eq=False)
 class PixelCounts:
-    """What `count_pixels` found, for K classes.
+    """Result of `count_pixels`, for K classes.
 
     Attributes:
         pixels: int64 (K,), pixels of each class.
-        image_pixels: int64 (K,), all pixels, ignored ones too, of the images that hold the class.
+        image_pixels: int64 (K,), all pixels, including ignored ones, of the images that contain the class.
         ignored: pixels without a class.
         num_images: number of images.
     """
@@ -40,10 +40,10 @@ def count_pixels(
     ignore_index: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> PixelCounts:
-    """Counts the pixels of each class in the masks of a dataset, as the dataset gives them.
+    """Counts the pixels of each class in the masks of a dataset.
 
     Args:
-        dataset: has a length, and gives `(image, mask)` for each index; masks are integer (H, W), class ids or
+        dataset: has a length and returns `(image, mask)` for each index; masks are integer (H, W), class ids or
             `ignore_index`.
         num_classes: number of classes K; by default that of `dataset.metadata`.
         ignore_index: value of the pixels without a class; by default that of `dataset.metadata`, or 255.
@@ -56,7 +56,7 @@ def count_pixels(
     metadata = getattr(dataset, "metadata", None)
     if num_classes is None:
         if metadata is None:
-            raise InvalidArgumentError("num_classes must be given, since the dataset has no metadata that tell it")
+            raise InvalidArgumentError("num_classes must be given, since the dataset has no metadata")
         num_classes = metadata.num_classes
     if ignore_index is None:
         ignore_index = 255 if metadata is None else metadata.ignore_index
@@ -86,26 +86,26 @@ def count_pixels(
 def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     """Returns one weight per class for a loss: float32 (K,), large for rare classes.
 
-    Schemes, with p the share of the class among the pixels that have one:
+    Schemes, with p the fraction of the class among the pixels that have one:
 
     - `"enet"`: 1 / ln(c + p), option `c=1.02` (A. Paszke et al., ENet, 2016, arXiv:1606.02147). A class that does not
-      occur gets 1 / ln(c), the bound of the others.
-    - `"median_frequency"`: median(f) / f, with f the share of the class among all pixels of the images that hold it
-      (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). Absent classes are left out of the median.
+      occur gets 1 / ln(c), the limit for p = 0.
+    - `"median_frequency"`: median(f) / f, with f the fraction of the class in the images that contain it, ignored
+      pixels included (D. Eigen, R. Fergus, 2015, arXiv:1411.4734). Absent classes are left out of the median.
     - `"inverse"`: 1 / p (G. King, L. Zeng, Logistic regression in rare events data, 2001; "balanced" in scikit-learn).
     - `"inverse_sqrt"`: 1 / sqrt(p) (D. Mahajan et al., 2018, arXiv:1805.00932, there for drawing samples).
     - `"inverse_log"`: ln(1 + 1 / p), smoothed inverse document frequency of text retrieval; the mildest of the three.
     - `"effective_number"`: (1 - beta) / (1 - beta^n) for n pixels of the class, option `beta` in 0 to below 1 (Y. Cui
       et al., 2019, arXiv:1901.05555). By default it is the paper's (N - 1) / N with N the pixels of all classes. Far
-      below that, at 0.9999 say, all classes of many pixels weigh the same.
+      below that, such as 0.9999, all classes with many pixels get the same weight.
 
     The three inverse schemes are scaled so that the weights have a mean of 1 over the pixels, `"inverse"` then is
     1 / (p * number of classes that occur); those of `"effective_number"` so that their sum is K, as in the paper.
     Except under `"enet"`, a class that does not occur gets the largest weight of the others.
 
     Args:
-        source: a dataset (see `count_pixels`, whose defaults hold), the result of `count_pixels`, or plain numbers of
-            pixels per class (not enough for `"median_frequency"`).
+        source: a dataset (counted by `count_pixels` with its defaults), the result of `count_pixels`, or plain numbers
+            of pixels per class (not enough for `"median_frequency"`).
         scheme: name of the scheme.
         **options: of the scheme, as named above.
 
@@ -121,13 +121,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
         hint = nearest(scheme, _SCHEMES)
         raise UnknownNameError(f"unknown scheme {scheme!r} for class weights.{hint} Known: {', '.join(_SCHEMES)}")
     formula = _SCHEMES[scheme]
-    known = list(inspect.signature(formula).parameters)[2:]
-    for option in options:
-        if option not in known:
-            hint = nearest(option, known)
-            raise InvalidArgumentError(
-                f"scheme {scheme!r} has no option {option!r}.{hint} It has: {', '.join(known) or 'none'}"
-            )
+    check_params(f"scheme {scheme!r}", formula, options, given=("pixels", "image_pixels"))
     if isinstance(source, PixelCounts):
         pixels, image_pixels = source.pixels, source.image_pixels
     elif _is_plain_counts(source):
@@ -137,7 +131,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
         pixels, image_pixels = counts.pixels, counts.image_pixels
     pixels = pixels.detach().cpu().double()
     if not bool((pixels >= 0).all()) or not bool(pixels.isfinite().all()):
-        raise InvalidArgumentError(f"counts must be numbers of pixels, at least 0, got {pixels.tolist()}")
+        raise InvalidArgumentError(f"counts must be numbers of pixels >= 0, got {pixels.tolist()}")
     if not pixels.sum():
         raise InvalidArgumentError("no pixel has a class, so there is nothing to derive class weights from")
     absent = (pixels == 0).nonzero().flatten().tolist()
@@ -159,7 +153,7 @@ def _median_frequency(pixels: Tensor, image_pixels: Tensor | None) -> Tensor:
     if image_pixels is None:
         raise InvalidArgumentError(
             "scheme 'median_frequency' needs the pixels of the images that hold each class, which plain counts do "
-            "not tell; give the dataset or the result of count_pixels"
+            "not include; give the dataset or the result of count_pixels"
         )
     present = pixels > 0
     frequency = pixels[present] / image_pixels[present]
@@ -186,7 +180,7 @@ def _effective_number(
 ) -> Tensor:
     if beta is not None and not 0 <= beta < 1:
         raise InvalidArgumentError(f"beta must lie in 0 to below 1, or be None for (N - 1) / N, got {beta}")
-    # 1 - beta is kept apart from beta, which near 1 has few digits left for it
+    # 1 - beta is computed separately: near 1 a float has few digits left for it
     rest = min(1.0, 1 / float(pixels.sum())) if beta is None else 1.0 - beta
     present = pixels > 0
     decay = torch.log1p(torch.tensor(-rest, dtype=torch.float64))  # ln(beta)
@@ -195,7 +189,7 @@ def _effective_number(
 
 
 def _with_mean_of_one(pixels: Tensor, formula: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns weights of the classes' shares, scaled so that their mean over the pixels is 1."""
+    """Returns the weights that `formula` gives for class fractions, scaled to a mean of 1 over the pixels."""
     present = pixels > 0
     share = pixels[present] / pixels.sum()
     weights = formula(share)

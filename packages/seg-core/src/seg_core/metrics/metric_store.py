@@ -1,4 +1,4 @@
-"""Scores of a segmentation: one confusion matrix over the whole dataset, and what follows from it."""
+"""Scores of a segmentation from one confusion matrix over the whole dataset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,31 +12,33 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
+from seg_core.metrics.names import PER_CLASS, SCORE_NAMES
 
 __all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
 
 AbsentPolicy = Literal["skip", "zero", "one", "nan"]
 
 _LARGEST_BYTE = 255
-_SCORES = ("acc", "macc", "miou", "fwiou", "dice", "acc_per_class", "iou_per_class", "dice_per_class", "absent")
+_SCORES = (*SCORE_NAMES, *PER_CLASS, "absent")
 
 
 def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[str, Any]:
-    """Returns the scores that follow from a confusion matrix, as floats from 0 to 1 (nan where nothing was counted).
+    """Returns the scores of a confusion matrix, as floats from 0 to 1 (nan if nothing was counted).
 
     With TP, FP and FN the true positive, false positive and false negative pixels of a class:
 
-    - `acc`: share of the pixels that are right.
+    - `acc`: fraction of the pixels that are correct.
     - `acc_per_class`: TP / (TP + FN); `macc` is its mean over the classes.
-    - `iou_per_class`: TP / (TP + FP + FN); `miou` is its mean, `fwiou` its mean weighted by the pixels in truth.
+    - `iou_per_class`: TP / (TP + FP + FN); `miou` is its mean, `fwiou` its mean weighted by ground-truth pixels.
     - `dice_per_class`: 2 TP / (2 TP + FP + FN); `dice` is its mean.
     - `absent`: the policy, as given.
 
     Args:
-        matrix: array, tensor or nested list (K, K) of counts, rows are truth, columns are predictions.
-        absent: what becomes of a class whose denominator is zero (in IoU and Dice: neither in truth nor predicted; in
-            accuracy: not in truth). `"skip"`: nan, and left out of the mean; `"zero"` and `"one"`: that value, also in
-            the mean; `"nan"`: nan, and so is the mean. All but the first are there to reproduce the scores of others.
+        matrix: array, tensor or nested list (K, K) of counts, rows are ground truth, columns are predictions.
+        absent: rule for a class whose denominator is zero (IoU and Dice: neither in the ground truth nor predicted;
+            accuracy: not in the ground truth). `"skip"`: nan, and left out of the mean; `"zero"` and `"one"`: that
+            value, also in the mean; `"nan"`: nan, and so is the mean. All but the first exist to reproduce the scores
+            of other projects.
 
     Raises:
         InvalidArgumentError: if the matrix is not square, holds negative or undefined values, or the policy is unknown.
@@ -71,12 +73,12 @@ def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[st
 
 
 class MetricStore:
-    """Collects label maps and measures over a dataset and sums them up.
+    """Accumulates label maps and measures over a dataset.
 
     Args:
         num_classes: number of classes K.
-        ignore_index: value in truths whose pixels are left out, not a class id.
-        absent: what becomes of absent classes in the means, see `scores_from_confusion`.
+        ignore_index: value in the ground truth whose pixels are not counted, not a class id.
+        absent: rule for absent classes, see `scores_from_confusion`.
 
     Example:
         >>> store = MetricStore(num_classes=2)
@@ -94,7 +96,7 @@ class MetricStore:
         if 0 <= ignore_index < num_classes:
             raise InvalidArgumentError(
                 f"ignore_index {ignore_index} is a class id (0 to {num_classes - 1}); map the ids with a LabelMap, so "
-                "that ignored pixels get a value of their own"
+                "that ignored pixels get another value"
             )
         if absent not in get_args(AbsentPolicy):
             raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentPolicy))}, got {absent!r}")
@@ -104,25 +106,25 @@ class MetricStore:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything that was stored."""
-        # what `reduce` has summed over the processes is kept apart, so that no call counts a sample twice
+        """Removes everything that was stored."""
+        # totals from `reduce` are kept apart, so that repeated calls count no sample twice
         self._own = _Totals.empty(self.num_classes)
         self._shared = _Totals.empty(self.num_classes)
         self._on_devices: dict[torch.device, tuple[PairTable, Tensor]] = {}
 
     def store_results(self, truths: Tensor | npt.NDArray[Any], preds: Tensor | npt.NDArray[Any]) -> None:
-        """Counts the pixels of one batch, on the device of `preds`; nothing waits for a device other than the CPU.
+        """Counts the pixels of one batch on the device of `preds`, without waiting for a device other than the CPU.
 
         Fastest with uint8 on both sides. The inputs are not changed.
 
         Args:
-            truths: integer (N, H, W) or any shape, class ids or `ignore_index`.
-            preds: integer of the same shape, class ids. They must be class ids under ignored truths as well.
+            truths: ground truth, integer (N, H, W) or any shape, class ids or `ignore_index`.
+            preds: predictions, integer of the same shape, class ids, also where the ground truth is ignored.
 
         Raises:
-            LabelOutOfRangeError: if a side holds any other value; nothing of the batch is counted. For tensors on
-                another device than the CPU the error comes when the results are read, each time until `reset`.
-            InvalidArgumentError: if the shapes differ or a side does not hold integers.
+            LabelOutOfRangeError: if either holds any other value; nothing of the batch is counted. For tensors on
+                another device than the CPU it is raised when the results are read, each time until `reset`.
+            InvalidArgumentError: if the shapes differ or either does not hold integers.
         """
         truth, pred = _as_integers("truths", truths), _as_integers("preds", preds)
         if truth.shape != pred.shape:
@@ -142,7 +144,7 @@ class MetricStore:
         """Adds values to running means, such as the loss of a batch.
 
         Args:
-            n: weight of the values, as a rule the number of samples in the batch.
+            n: weight of the values, usually the number of samples in the batch.
             measures: name -> number or tensor with one element; tensors stay on their device until they are read.
 
         Raises:
@@ -163,7 +165,7 @@ class MetricStore:
 
     @property
     def confusion_matrix(self) -> Tensor:
-        """The pixels counted so far: int64 (K, K) on the CPU, rows are truth, columns are predictions; a copy.
+        """The pixels counted so far: int64 (K, K) on the CPU, rows are ground truth, columns are predictions; a copy.
 
         Raises:
             LabelOutOfRangeError: if results stored from a device held values out of range.
@@ -188,7 +190,7 @@ class MetricStore:
         return {**scores_from_confusion(totals.matrix, self.absent), **means}
 
     def merge(self, other: "MetricStore") -> None:
-        """Adds what `other` has counted; `other` stays as it is.
+        """Adds the counts of `other`, which is not changed.
 
         Raises:
             InvalidArgumentError: if the two differ in `num_classes` or `ignore_index`, or are one and the same.
@@ -212,7 +214,7 @@ class MetricStore:
         results stored in between: each sample counts once.
 
         Raises:
-            LabelOutOfRangeError: on every process, if one of them stored results from a device with values out of
+            LabelOutOfRangeError: in every process, if one of them stored results from a device with values out of
                 range.
         """
         if not (dist.is_available() and dist.is_initialized()):
@@ -221,8 +223,8 @@ class MetricStore:
         try:
             self._collect()
         except LabelOutOfRangeError as caught:
-            error = str(caught)  # raised below on all processes, so that none waits for this one
-        # objects, not tensors: measures may have other names elsewhere, and any backend takes them
+            error = str(caught)  # raised below in all processes, so that none waits for this one
+        # objects, not tensors: the names of measures may differ between processes, and any backend takes objects
         gathered: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(gathered, (error, self._own.matrix, self._own.sums, self._own.weights))
         for rank, (message, *_) in enumerate(gathered):
@@ -238,7 +240,7 @@ class MetricStore:
         Raises:
             LabelOutOfRangeError: if one holds values out of range.
         """
-        # with another ignored value, a truth of 255 would be wrong
+        # with another ignored value, 255 in the ground truth would be an error
         if self.ignore_index == _LARGEST_BYTE and self.num_classes < _LARGEST_BYTE:
             truth_bytes, pred_bytes = as_bytes(truth), as_bytes(pred)
             if truth_bytes is not None and pred_bytes is not None:
@@ -261,8 +263,8 @@ class MetricStore:
         table.add_to(self._on_devices[truth.device][1], truth, pred)
 
     def _out_of_range(self, truth: Tensor, pred: Tensor) -> LabelOutOfRangeError:
-        """Returns the error that names the wrong values of the first side that has some, and counts their pixels."""
-        truth, pred = truth.long(), pred.long()  # compared with a number beyond its range, uint8 would wrap around
+        """Returns the error that names the wrong values of the first argument that has some, with their pixels."""
+        truth, pred = truth.long(), pred.long()  # in a comparison with a larger number, uint8 would wrap around
         side, wrong = "truths", truth[_is_wrong(truth, self.num_classes) & (truth != self.ignore_index)]
         if not wrong.numel():
             side, wrong = "preds", pred[_is_wrong(pred, self.num_classes)]
@@ -270,7 +272,7 @@ class MetricStore:
         return _range_error(side, list_ids(values, counts), self.num_classes, self.ignore_index)
 
     def _collect(self) -> None:
-        """Brings the counts of other devices to the CPU."""
+        """Moves the counts of other devices to the CPU."""
         for device, (table, on_device) in list(self._on_devices.items()):
             counts = on_device.cpu()
             for side, wrong in table.wrong_values(counts).items():
@@ -279,13 +281,13 @@ class MetricStore:
                     raise _range_error(side, seen, self.num_classes, self.ignore_index)
             self._own.matrix += table.matrix(counts)
             del self._on_devices[device]
-        # measures on devices become numbers at the same moment
+        # measures on devices become numbers at the same time
         self._own.sums = {name: float(value) for name, value in self._own.sums.items()}
 
 
 @dataclass
 class _Totals:
-    """What adds up: the matrix, and for each measure its weighted sum and the sum of the weights."""
+    """The sums: the matrix, and for each measure its weighted sum and the sum of the weights."""
 
     matrix: Tensor  # int64 (K, K), on the CPU
     sums: dict[str, Any] = field(default_factory=dict)
@@ -320,12 +322,12 @@ def _range_error(side: str, seen: str, num_classes: int, ignore_index: int) -> L
 
 
 def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
-    """Returns `labels` as a plain tensor of an integer type that torch can calculate with, shared where possible."""
+    """Returns `labels` as a plain tensor of an integer type with arithmetic in torch, sharing memory if possible."""
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind not in "uib":
             raise InvalidArgumentError(f"{side} must hold integers, got an array of {labels.dtype}")
         native = labels.dtype.newbyteorder("=")
-        # torch shares no memory that is read-only (as PIL's) or runs backwards
+        # torch cannot share read-only memory (such as PIL's) or negative strides
         shareable = labels.flags.writeable and labels.flags.c_contiguous and labels.dtype == native
         tensor = torch.from_numpy(labels if shareable else np.array(labels, dtype=native, order="C"))
     elif isinstance(labels, Tensor):
@@ -338,7 +340,7 @@ def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
         raise InvalidArgumentError(f"{side} must be a tensor or a numpy array, got {type(labels).__name__}")
     if tensor.dtype == torch.bool:
         return tensor.to(torch.uint8)
-    # torch has next to no arithmetic for the wide unsigned types
+    # torch has almost no arithmetic for the wide unsigned types
     return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
 
 

@@ -1,7 +1,7 @@
-"""How scores were measured: the evaluation protocol that stands beside every score.
+"""The evaluation protocol that is stored with every score.
 
-Scores compare only where the protocol is the same: the same images, at the same size, predicted in the same way, with
-the same rule for classes that do not occur.
+Scores are comparable only under the same protocol: the same images, at the same size, predicted in the same way, with
+the same rule for absent classes.
 """
 
 import hashlib
@@ -24,26 +24,26 @@ __all__ = ["EvaluationProtocol", "digest_of_dataset", "digest_of_files"]
 class EvaluationProtocol:
     """What was scored, and how.
 
-    It is plain data: `to_dict` gives what JSON and model files hold, `str` one sentence.
+    It is plain data: `to_dict` gives a table for JSON and model files, `str` one sentence.
 
     Attributes:
         dataset: name of the dataset's classes, as `"CamVid"`.
         split: of the dataset.
-        digest: of the list of images, see `digest_of_dataset`; `""` where it is not known.
+        digest: of the list of images, see `digest_of_dataset`; `""` if unknown.
         num_images: images scored.
         classes: names of the classes, in the order of their ids.
         resize: what happens to an image before the network: `{}` (nothing), `{"scale": 0.5}`, `{"shorter_side": 512}`,
             `{"longer_side": 1024}` or `{"size": [512, 1024]}` (height, width); lengths in pixels. Masks are never
             resized: logits are resized to the mask.
-        tile: (height, width) in pixels of the tiles that images are predicted in; None where they are predicted whole.
+        tile: (height, width) in pixels of the tiles that images are predicted in; None if they are predicted whole.
         overlap: fraction 0 to below 1 of a tile that the next one overlaps; None without tiles.
-        scales: factors of test-time augmentation; None where there is none.
-        hflip: whether mirrored images are predicted too.
-        absent: rule for classes that do not occur, see `seg_core.scores_from_confusion`.
+        scales: factors of test-time augmentation; None without it.
+        hflip: whether horizontally flipped images are predicted too.
+        absent: rule for absent classes, see `seg_core.scores_from_confusion`.
         level: what one score is computed from: `"dataset"` is the confusion matrix of all images together.
         precision: `"fp32"`, `"bf16"` or `"fp16"`, of the network's arithmetic.
-        predictor: registered way of predicting, as `"whole"`.
-        predictor_params: its arguments, where they are not said by `tile`, `overlap`, `scales` and `hflip`.
+        predictor: registered way of predicting, such as `"whole"`.
+        predictor_params: its arguments that are not in `tile`, `overlap`, `scales` and `hflip`.
 
     Raises:
         InvalidArgumentError: if a value has a type that is not allowed.
@@ -81,7 +81,7 @@ class EvaluationProtocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EvaluationProtocol":
-        """Returns the protocol whose `to_dict` gave `values`; a missing key takes its default.
+        """Returns the protocol from what `to_dict` gave; a missing key takes its default.
 
         Raises:
             InvalidArgumentError: if a key is unknown, one without a default is missing, or a value is not allowed.
@@ -139,9 +139,9 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
 def digest_of_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]) -> str:
     """Returns a digest of a list of files: hexadecimal sha256 of their sorted paths relative to `root`.
 
-    Paths have `/` as separator and are in Unicode's form NFC, one per line, so that a dataset that was moved or copied
-    to another system keeps its digest. Files outside of `root` (of a second dataset that joins it) are taken relative
-    to the folder that they share. The content of the files does not matter.
+    Paths have `/` as separator, are normalized to Unicode NFC, and stand one per line, so that a dataset keeps its
+    digest when it is moved or copied to another system. Files outside of `root` (of a second dataset joined to it)
+    are taken relative to their common folder. The content of the files does not matter.
 
     Args:
         paths: absolute, or relative to the current folder.
@@ -160,10 +160,11 @@ def digest_of_files(paths: Iterable[str | os.PathLike[str]], root: str | os.Path
 
 
 def digest_of_dataset(dataset: SegmentationDataset) -> str:
-    """Returns a digest of the list of images of a dataset, the same for moved data; see `digest_of_files`.
+    """Returns a digest of the list of images of a dataset, which moving the data does not change.
 
-    Of a dataset with files these are the first of `file_names` of each sample, relative to `dataset.root` (without that
-    attribute to their common folder). Of one without files it is that of its name, its `params` and its length.
+    For a dataset with files it is `digest_of_files` of the first of `file_names` of each sample, relative to
+    `dataset.root` (without that attribute, to their common folder). For one without files it is a digest of its name,
+    its `params` and its length.
 
     Args:
         dataset: one split.

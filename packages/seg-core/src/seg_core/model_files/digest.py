@@ -15,9 +15,9 @@ __all__ = ["digest_of", "encode", "plain"]
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Returns the hexadecimal sha256 of plain values and dense tensors on the CPU, in the order they have.
+    """Returns the hexadecimal sha256 of plain values and dense tensors on the CPU; their order matters.
 
-    Tensors count with dtype, shape and bytes; those in contiguous memory are not copied.
+    Tensors enter with dtype, shape and bytes; contiguous ones are not copied.
 
     Raises:
         TypeError: if it holds anything else.
@@ -28,7 +28,7 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """Returns the bytes that a value's digest is taken of; equal for equal values alone."""
+    """Returns the bytes that the digest of a value is computed from; only equal values have equal bytes."""
     parts: list[Any] = []
     _encode(value, parts.append)
     return b"".join(parts)
@@ -59,13 +59,13 @@ def _encode(value: Any, write: Callable[[Any], object]) -> None:
         dense = value.detach().resolve_conj().resolve_neg().contiguous()
         write(dense.reshape(-1).view(torch.uint8).numpy())
     else:
-        raise TypeError(f"{type(value).__name__} is no plain value")
+        raise TypeError(f"{type(value).__name__} is not a plain value")
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as Python's own numbers, strings, lists, tuples and dicts, which every reader of a file knows.
+    """Returns a value as Python's own numbers, strings, lists, tuples and dicts, which every reader of a file can load.
 
-    Numbers and arrays of numpy and torch become numbers and lists.
+    Scalars and arrays of numpy and torch become numbers and lists.
 
     Raises:
         TypeError: if it holds anything else; the message says where.

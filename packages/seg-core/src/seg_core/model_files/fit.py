@@ -1,15 +1,14 @@
-"""Whether a network's tensors are those of its description: what is compared when a model file is written or read.
+"""Compares a network's tensors with its description when a model file is written or read.
 
-The network of the description is built without storage (torch's device `meta`), so the comparison costs no memory,
+The network of the description is built without storage (torch's device `meta`), so the comparison needs no memory,
 whatever numbers the description holds.
 """
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +17,26 @@ from torch.optim.swa_utils import AveragedModel
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
 from seg_core.registry import MODELS
-
-if TYPE_CHECKING:
-    from seg_core.model_files.model_file import BuildSpec
+from seg_core.spec import check_params
 
 __all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
 
-# what decides how a network is filled and not how it is built; a file that named weights would have them fetched
+# arguments that fill a network rather than build it; a file that named weights would trigger a download
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
-_NOT_ARGUMENTS = (*_WEIGHTS_ARGUMENTS, "progress", "variant")
+_NOT_ARGUMENTS = {
+    **dict.fromkeys(_WEIGHTS_ARGUMENTS, "a model file holds its own weights"),
+    "progress": "it does not describe the network",
+    "variant": "a model file has a field for it",
+}
 _SHOWN = 200  # characters of the arguments in messages
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What decides the tensors of a network; equal for equal builders and arguments."""
+    """Everything that determines the tensors of a network; equal for equal builders and arguments."""
 
     identity: int
     variant: str
@@ -43,12 +45,12 @@ class _Recipe:
     arguments: Mapping[str, Any] = field(compare=False)
 
 
-def check_description(spec: "BuildSpec") -> None:
+def check_description(spec: BuildSpec) -> None:
     """Checks that a description names a variant and arguments that its builder has; nothing is built.
 
     Raises:
-        UnknownNameError: if no installed package brings the builder.
-        InvalidArgumentError: if it does not.
+        UnknownNameError: if no installed package has the builder.
+        InvalidArgumentError: if the builder has no such variant or arguments.
     """
     entry, builder = MODELS.entry(spec.builder), MODELS.get(spec.builder)
     if isinstance(entry, ModelEntry) and spec.variant not in entry.variants:
@@ -56,32 +58,18 @@ def check_description(spec: "BuildSpec") -> None:
             f"variant = {spec.variant!r}: model {spec.builder!r} has no such variant."
             f"{nearest(spec.variant, entry.variants)} Known: " + ", ".join(entry.variants)
         )
-    parameters = inspect.signature(builder).parameters
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = [name for name in parameters if name not in _NOT_ARGUMENTS]
-    for name, value in spec.arguments.items():
-        if name == "variant" or (name in _WEIGHTS_ARGUMENTS and value is not None):
-            raise InvalidArgumentError(f"arguments hold {name} = {value!r}, which a model file must not decide")
-        if name not in parameters and not takes_all:
-            raise InvalidArgumentError(
-                f"arguments hold {name} = {value!r}: model {spec.builder!r} has no such argument."
-                f"{nearest(name, known)} Known: {', '.join(known)}"
-            )
-    lacking = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty
-        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        and p.name not in {*spec.arguments, "variant"}
-    ]
-    if lacking:
-        raise InvalidArgumentError(f"arguments lack {', '.join(lacking)}, which model {spec.builder!r} needs")
+    arguments = {
+        name: value
+        for name, value in spec.arguments.items()
+        if name != "progress" and not (name in _WEIGHTS_ARGUMENTS and value is None)
+    }
+    check_params(f"model {spec.builder!r}", builder, arguments, _NOT_ARGUMENTS, key="arguments")
 
 
-def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
-    """Compares names, shapes and kinds of number with those of the network that a description stands for.
+def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
+    """Compares names, shapes and number types with those of the network of a description.
 
-    Floating-point tensors may be of any precision. Neither the random state of the process nor its memory is touched.
+    Floating-point tensors may have any precision. The random state of the process is not changed.
 
     Raises:
         InvalidArgumentError: if the builder cannot build the network, or it has other tensors; the message names the
@@ -93,7 +81,7 @@ def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
     built = f"as {spec.builder!r} is built with {_short(dict(spec.arguments))}"
     for name, (shape, kind) in expected.items():
         if name not in state:
-            raise InvalidArgumentError(f"it lacks the tensor {name!r} of shape {shape}, which is there {built}")
+            raise InvalidArgumentError(f"it has no tensor {name!r} of shape {shape}, which is there {built}")
         found = state[name]
         if tuple(found.shape) != shape:
             raise InvalidArgumentError(f"the tensor {name!r} has shape {tuple(found.shape)}, and {shape} {built}")
@@ -104,7 +92,7 @@ def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
             raise InvalidArgumentError(f"it has a tensor {name!r}, which is not there {built}")
 
 
-def build(spec: "BuildSpec") -> nn.Module:
+def build(spec: BuildSpec) -> nn.Module:
     """Builds the network of a description, with fresh parameters.
 
     Raises:
@@ -113,7 +101,7 @@ def build(spec: "BuildSpec") -> nn.Module:
     return _build(MODELS.get(spec.builder), spec.variant, spec.arguments)
 
 
-@functools.lru_cache(maxsize=8)  # a run saves the same network again and again
+@functools.lru_cache(maxsize=8)  # a run saves the same network many times
 def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]:
     with torch.random.fork_rng(devices=[]):
         try:
@@ -122,7 +110,7 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
         except InvalidArgumentError as error:
             if isinstance(error.__cause__, UserError):
                 raise
-            # a builder that looks at the values of its tensors cannot do without them
+            # a builder that reads the values of its tensors needs real ones
             network = _build(recipe.builder, recipe.variant, recipe.arguments)
     return {
         name: (tuple(value.shape), _kind(value))
@@ -136,7 +124,7 @@ def _build(builder: Callable[..., nn.Module], variant: str, arguments: Mapping[s
         return builder(variant=variant, **arguments)
     except UserError as error:
         raise InvalidArgumentError(f"the installed packages cannot build it: {error}") from error
-    except Exception as error:  # whatever a builder raises for values that it does not expect
+    except Exception as error:  # any error that a builder raises for unexpected values
         raise InvalidArgumentError(
             f"the installed packages cannot build it with {_short(dict(arguments))}: {type(error).__name__}: {error}"
         ) from error
@@ -146,7 +134,7 @@ def _build(builder: Callable[..., nn.Module], variant: str, arguments: Mapping[s
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Returns the network inside of what compiles, averages or distributes it."""
+    """Returns the network inside of wrappers that compile, average or distribute it."""
     inner = _inner(model)
     while inner is not None:
         model = getattr(model, inner)
@@ -155,12 +143,12 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def tensors_to_save(network: nn.Module) -> dict[str, Tensor]:
-    """Returns the state of a network as dense tensors on the CPU, under the names that its builder gives them.
+    """Returns the state of a network as dense tensors on the CPU, under the names of its builder.
 
-    Parts that are compiled or distributed by themselves lose the wrapper's part of the name.
+    The prefixes of submodules that are compiled or distributed separately are removed.
 
     Raises:
-        InvalidArgumentError: if a part of the state is no plain tensor with values of its own.
+        InvalidArgumentError: if an entry of the state is not a plain tensor with values.
     """
     prefixes = {
         f"{name}.{inner}." if name else f"{inner}.": f"{name}." if name else ""
@@ -178,7 +166,7 @@ def tensors_to_save(network: nn.Module) -> dict[str, Tensor]:
 
 
 def advice(names: Mapping[str, Tensor]) -> str:
-    """Says what to do about the tensors of a network that is not as its builder made it."""
+    """Returns what to do about a network whose tensors are not those of its builder."""
     for name in names:
         if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in names:
             return "it is pruned: make that permanent by torch.nn.utils.prune.remove(module, name) before saving"
@@ -193,12 +181,12 @@ def advice(names: Mapping[str, Tensor]) -> str:
             return "it has adapters: merge them into its weights before saving (peft: model.merge_and_unload())"
     return (
         "it was changed after it was built: build it with the arguments that it has now (num_classes= for another "
-        "classifier), or register a builder of your own (seg_core.registry.MODELS.register) and set model.build_spec"
+        "classifier), or register your own builder (seg_core.registry.MODELS.register) and set model.build_spec"
     )
 
 
 def _inner(module: nn.Module) -> str | None:
-    """The attribute that holds the network, where a module is nothing but a wrapper."""
+    """Returns the attribute that holds the network if a module is only a wrapper, else None."""
     dynamo = sys.modules.get("torch._dynamo.eval_frame")  # torch's compiler takes a second to import
     if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
         return "_orig_mod"
@@ -208,22 +196,22 @@ def _inner(module: nn.Module) -> str | None:
 def _dense(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.is_quantized:
         raise InvalidArgumentError(
-            f"the part {name!r} of the network's state is no plain tensor ({type(value).__name__}), as in quantized "
+            f"{name!r} of the network's state is not a plain tensor ({type(value).__name__}), as in quantized "
             "networks; save the network before it is quantized"
         )
     if type(value) not in (Tensor, nn.Parameter, nn.Buffer):
         what = f"the tensor {name!r} is a {type(value).__name__}"
         if type(value).__name__ == "DTensor":
             raise InvalidArgumentError(
-                f"{what}, of which each process holds a share; gather it on all processes (value.full_tensor()), load "
-                "that into a network of its own, and save this"
+                f"{what}, of which each process holds a part; gather it on all processes (value.full_tensor()), load "
+                "that into a separate network, and save that network"
             )
-        raise InvalidArgumentError(f"{what}, which other installations may not know; save a network of plain tensors")
+        raise InvalidArgumentError(f"{what}, which other installations may not have; save a network of plain tensors")
     if value.is_meta or value.layout != torch.strided:
         lacks = "has no values (device meta)" if value.is_meta else f"has layout {value.layout}"
         raise InvalidArgumentError(f"the tensor {name!r} {lacks}; save a network of dense tensors with values")
     dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    # a view would bring all of its storage into the file
+    # the file would hold all of a view's storage
     return dense.clone() if dense.untyped_storage().nbytes() != dense.nbytes else dense
 
 

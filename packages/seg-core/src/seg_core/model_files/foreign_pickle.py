@@ -1,22 +1,22 @@
-"""Old checkpoints of others that hold pickled objects besides tensors, read without running any of them.
+"""Reads other projects' checkpoints that hold pickled objects besides tensors, without running any of their code.
 
-A pickle is a program: it names functions and classes, and says what to call them with. Whoever wrote the file decides
-what runs on the machine that opens it. `torch.load(weights_only=True)` therefore refuses every name but those that
-tensors need, and that is how this toolkit reads files. Some published files name more: mmengine's of 2023 keep the
-buffers of their logger beside the weights. `load_inert` reads those, on the user's consent.
+A pickle is a program: it names functions and classes and calls them, so the author of a file decides what runs on the
+machine that opens it. `torch.load(weights_only=True)` therefore refuses all names but those that tensors need, and that
+is how this toolkit reads files. Some published files name more: mmengine's of 2023 hold the buffers of their logger
+besides the weights. `load_inert` reads those, with the user's consent.
 
-What it holds against a hostile file:
+Protection against a hostile file:
 
-- A name is looked up in a short list, never imported. Every other one, `builtins.getattr` and `eval` included, becomes
-  an `Inert` object, which takes any call, argument, item, attribute and state, and does nothing.
-- What is on the list cannot be turned into a tool: tensors are rebuilt by functions of our own that ignore hooks and
-  metadata, state is dropped (the original could set attributes of the listed functions), and codes of `copyreg`, which
-  bypass the list, are refused.
-- TorchScript archives, which `torch.load` would hand to another interpreter, are refused; so are the tar files of
+- A name is looked up in a short list, never imported. Every other name, including `builtins.getattr` and `eval`,
+  becomes an `Inert` object, which accepts any call, argument, item, attribute and state, and does nothing.
+- The names on the list cannot be misused: tensors are rebuilt by our own functions that ignore hooks and metadata,
+  state is dropped (the original could set attributes of the listed functions), and codes of `copyreg`, which bypass
+  the list, are refused.
+- TorchScript archives, which `torch.load` would pass to another interpreter, are refused; so are the tar files of
   torch before 2017, whose unpacking follows links out of its folder.
 
-What it does not: a file may still be large or slow to read, crash torch's own reader of bytes if that has an error, or
-hold wrong weights. Only dense tensors come out; parameters come out as plain tensors.
+No protection: a file may still be large or slow to read, crash torch's own reader of bytes if that has an error, or
+hold wrong weights. Only dense tensors are returned, parameters as plain tensors.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ __all__ = ["Inert", "consent", "foreign_parts", "is_consented", "load_inert", "l
 _ENVIRONMENT = "SEG_OLD_CHECKPOINTS"
 _PARTS_SHOWN = 5
 _ZIP_MAGIC = b"PK\x03\x04"
-_LAST_PLAIN_PROTOCOL = 3  # torch.save writes 2; torch's reader of plain tensors knows no later operations
+_LAST_PLAIN_PROTOCOL = 3  # torch.save writes 2; torch's reader of plain tensors supports no later operations
 _LEGACY_PICKLES = 4  # magic number, protocol, system, content; the bytes of the tensors follow
 
 _consent: ContextVar[bool] = ContextVar("seg_core.model_files.foreign_pickle.consent", default=False)
@@ -51,9 +51,9 @@ _consent: ContextVar[bool] = ContextVar("seg_core.model_files.foreign_pickle.con
 
 @contextlib.contextmanager
 def consent() -> Iterator[None]:
-    """Lets files with pickled objects be read inside the block; `SEG_OLD_CHECKPOINTS=1` does so everywhere.
+    """Allows reading files with pickled objects inside the block; `SEG_OLD_CHECKPOINTS=1` allows it everywhere.
 
-    None of their code runs; see this module for what that protects from.
+    None of their code runs; see this module for the protection.
     """
     token = _consent.set(True)
     try:
@@ -70,7 +70,7 @@ def is_consented() -> bool:
 def load_safely(path: str | os.PathLike[str]) -> object:
     """Reads a file of `torch.save`, tensors on the CPU, without running any code in it.
 
-    A file that holds pickled objects besides tensors and plain containers is read on consent only, by `load_inert`.
+    A file that holds pickled objects besides tensors and plain containers is only read with consent, by `load_inert`.
 
     Args:
         path: of the file.
@@ -81,7 +81,7 @@ def load_safely(path: str | os.PathLike[str]) -> object:
     try:
         content: object = torch.load(path, map_location="cpu", weights_only=True)
         return content
-    except Exception as error:  # torch raises many types for files that are none of its own
+    except Exception as error:  # torch raises many types for files in other formats
         if is_consented():
             return load_inert(path)
         parts = foreign_parts(path)
@@ -93,7 +93,7 @@ def load_safely(path: str | os.PathLike[str]) -> object:
         more = f" and {len(parts) - _PARTS_SHOWN} more" if len(parts) > _PARTS_SHOWN else ""
         raise CorruptFileError(
             f"{os.fspath(path)} holds more than plain tensors, which could run code: {', '.join(parts[:_PARTS_SHOWN])}"
-            f"{more}. If you trust where it comes from, have its tensors read and nothing of the rest run: set "
+            f"{more}. If you trust its source, allow its tensors to be read without running anything else: set "
             f"{_ENVIRONMENT}=1, or load inside `with seg_core.model_files.foreign_pickle.consent():`"
         ) from error
 
@@ -101,10 +101,10 @@ def load_safely(path: str | os.PathLike[str]) -> object:
 def load_inert(path: str | os.PathLike[str]) -> object:
     """Reads a file of `torch.save`, tensors on the CPU, with `Inert` objects for all but tensors and plain containers.
 
-    It asks for no consent; `load_safely` does.
+    It does not check consent; `load_safely` does.
 
     Args:
-        path: of the file, in torch's zip format or the one before (of torch 1.5 and earlier).
+        path: of the file, in torch's zip format or the earlier one (of torch 1.5 and before).
 
     Raises:
         CorruptFileError: if it is damaged or of another kind.
@@ -112,17 +112,17 @@ def load_inert(path: str | os.PathLike[str]) -> object:
     try:
         with Path(path).open("rb") as file:
             _refuse_other_formats(file)
-            # torch asks the module for its name, for `Unpickler` and for `load`
+            # torch uses the module's name, `Unpickler` and `load`
             module = types.SimpleNamespace(__name__=__name__, Unpickler=_InertUnpickler, load=_load)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch looks for the source of pickled modules and finds none
+                warnings.simplefilter("ignore")  # torch warns that it finds no source of pickled modules
                 content: object = torch.load(
                     file, map_location="cpu", pickle_module=module, weights_only=False, mmap=False
                 )
             return content
     except CorruptFileError:
         raise
-    except Exception as error:  # a damaged pickle can fail anywhere
+    except Exception as error:  # a damaged pickle can raise anything
         raise CorruptFileError(
             f"{os.fspath(path)} cannot be read as a checkpoint: it is truncated, or no file of torch.save "
             f"({_first_line(error)}); write, copy or fetch it again"
@@ -130,13 +130,13 @@ def load_inert(path: str | os.PathLike[str]) -> object:
 
 
 def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
-    """Lists what a file of `torch.save` has besides tensors and plain containers, without unpickling it.
+    """Lists what a file of `torch.save` holds besides tensors and plain containers, without unpickling it.
 
-    These are the functions and classes that it names, as `"numpy.ndarray"`; of a pickle of protocol 4 or later, whose
-    names cannot be told without running it, the protocol.
+    These are the functions and classes that it names, such as `"numpy.ndarray"`; for a pickle of protocol 4 or later,
+    whose names cannot be found without running it, the protocol.
 
     Args:
-        path: of the file; one that is damaged or of another kind has no parts.
+        path: of the file; a damaged file or one of another kind has no parts.
     """
     found: dict[str, None] = {}
     with contextlib.suppress(Exception), Path(path).open("rb") as file:
@@ -150,7 +150,7 @@ def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
 
 
 class Inert:
-    """Stands for whatever a pickle names outside of the list: takes everything and does nothing.
+    """Replaces every name in a pickle that is not on the list: accepts everything and does nothing.
 
     Args:
         name: what the pickle names, as `"module.name"`.
@@ -168,7 +168,7 @@ class Inert:
         return Inert(self.__name__)
 
     def __getattr__(self, name: str) -> "Inert":
-        if name.startswith("__"):  # Python asks for these to find out what an object can do
+        if name.startswith("__"):  # Python uses these to find out what an object supports
             raise AttributeError(name)
         return Inert(f"{self.__name__}.{name}")
 
@@ -207,8 +207,8 @@ def _view(storage: Any, dtype: torch.dtype, offset: int, size: tuple[int, ...], 
     untyped = storage._untyped_storage
     stored = untyped.nbytes()
     tensor = torch.empty(0, dtype=dtype).set_(untyped, offset, size, stride)
-    if untyped.nbytes() != stored:  # torch makes it fit, with whatever the memory holds
-        raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} reaches beyond the stored numbers")
+    if untyped.nbytes() != stored:  # torch enlarges it, with uninitialized memory
+        raise pickle.UnpicklingError(f"a tensor of size {tuple(size)} is larger than its storage")
     return tensor
 
 
@@ -236,7 +236,7 @@ def _look_up(module: str, name: str) -> Any:
 
 
 def _is_storage(module: str, name: str) -> bool:
-    """Whether torch itself replaces the name, as torch.FloatStorage, before it asks the unpickler."""
+    """Returns whether torch itself replaces the name, such as torch.FloatStorage, before it asks the unpickler."""
     return module in ("torch", "torch.cuda") and name.endswith("Storage")
 
 
@@ -254,7 +254,7 @@ def _make_with_keywords(unpickler: Any) -> None:
     unpickler.append(make(*arguments, **keywords))
 
 
-# The standard library's unpickler that is written in Python: the one in C lets nobody change what its operations do
+# The standard library's unpickler in Python: the operations of the one in C cannot be overridden
 class _InertUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return _look_up(module, name)
@@ -278,12 +278,12 @@ def _refuse_other_formats(file: IO[bytes]) -> None:
     if _is_zip(file):
         if "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
             raise CorruptFileError(
-                f"{file.name} is a TorchScript archive, a program and no checkpoint; save model.state_dict() instead"
+                f"{file.name} is a TorchScript archive, a program and not a checkpoint; save model.state_dict() instead"
             )
     elif tarfile.is_tarfile(file):
         raise CorruptFileError(
-            f"{file.name} is a tar archive, which torch wrote before 2017 and which is not read here; load it where "
-            "you trust it and save its state_dict anew"
+            f"{file.name} is a tar archive, which torch wrote before 2017 and which is not supported; if you trust it, "
+            "load it with torch and save its state_dict again"
         )
     file.seek(0)
 

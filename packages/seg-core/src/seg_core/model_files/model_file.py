@@ -1,13 +1,13 @@
-"""The model file: what training leaves behind and inference reads.
+"""The model file: written by training, read by inference.
 
-It says everything that a prediction needs: which builder made the network, its variant and arguments, the label set
-with its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
+It holds everything that a prediction needs: the builder of the network with variant and arguments, the label set with
+its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
 containers and tensors only, so it loads with `torch.load(weights_only=True)`.
 
-Format version 2 holds a digest over all of that (see `seg_core.model_files.digest`), which reading checks: torch checks
-neither the checksums of its archives nor their directories, so a damaged file may load with other numbers. Version 1
-has no digest, and one sentence as `protocol`. What is written is compared with the builder first, and what is read
-before anything is built.
+Since format version 2 it holds a digest over all of that (see `seg_core.model_files.digest`), which is checked on
+reading: torch checks neither the checksums of its archives nor their directories, so a damaged file may load with other
+numbers. Version 1 has no digest, and one sentence as `protocol`. Tensors and description are compared with the builder
+before a file is written, and before anything is built from one.
 """
 
 import functools
@@ -15,7 +15,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, W
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
+from seg_core.versions import installed_versions
 
 __all__ = [
-    "BuildSpec",
     "ModelInfo",
     "is_model_file",
     "load_model",
@@ -44,39 +44,24 @@ __all__ = [
 
 _FORMAT = "seg-model"
 _FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 say "form" and "licence" where 3 says "variant" and "license"
-# keys by which a file is known even where damage has taken one of them
+# keys by which a model file is recognized even if one of them is damaged
 _OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessing", "digest")
 _SHOWN = 80  # characters of a value in messages
 
-_told_of_no_digest = False
-
-
-@dataclass(frozen=True)
-class BuildSpec:
-    """How a network was built; every builder leaves one on its network as `model.build_spec`.
-
-    Attributes:
-        builder: catalog name.
-        variant: name of the variant.
-        arguments: the builder's other arguments, `num_classes` included, as plain values; nothing that names weights.
-    """
-
-    builder: str
-    variant: str
-    arguments: Mapping[str, Any]
+_warned_of_no_digest = False
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says about its network.
+    """The description in a model file.
 
     Attributes:
-        spec: how to build it.
+        spec: how to build the network.
         metadata: names and colors of the classes.
         preprocessing: from an image to the network's input.
         metrics: scores, as `{"miou": 0.71}`.
-        protocol: how the scores were measured, as `EvaluationProtocol.to_dict` gives it; `{}` where that is not known.
-        protocol_text: the same in a sentence; `""` where nothing is known.
+        protocol: how the scores were measured, as `EvaluationProtocol.to_dict` gives it; `{}` if unknown.
+        protocol_text: the same in a sentence; `""` if unknown.
         versions: of the packages that wrote the file.
     """
 
@@ -90,7 +75,7 @@ class ModelInfo:
 
 
 class MissingModelFileError(UserError, FileNotFoundError):
-    """There is no model file where one was named."""
+    """A model file does not exist."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -105,27 +90,27 @@ def save_model(
     metrics: Mapping[str, Any] | None = None,
     protocol: EvaluationProtocol | Mapping[str, Any] | str | None = None,
 ) -> None:
-    """Writes `model` as a self-describing file, whole or not at all.
+    """Writes `model` as a self-describing file, atomically.
 
-    What is written can be read: the names and shapes of the tensors are compared with those that the builder's network
-    has. For that it is built without storage, once for each network of a process (0.05 to 0.5 s). A network inside of
-    torch.compile, DistributedDataParallel, DataParallel or AveragedModel is saved without the wrapper; one that is
-    pruned, sharded, quantized, adapted, or has another classifier than it was built with is refused.
+    The file can always be read back: names and shapes of the tensors are compared with those of the builder's network.
+    For that it is built without storage, once per network and process (0.05 to 0.5 s). A network inside of
+    torch.compile, DistributedDataParallel, DataParallel or AveragedModel is saved without the wrapper; a network that
+    is pruned, sharded, quantized, adapted, or has another classifier than it was built with is refused.
 
-    Tensors keep their number type in the file. `load_model` gives the values exactly, in float32, or in float64 where
-    the file holds some.
+    Tensors keep their number type in the file. `load_model` restores the values exactly, in float32, or in float64 if
+    the file holds any.
 
     Args:
         model: made by a registered builder (it carries `build_spec`); parameters may be on any device.
         path: of the file; `.pt` is usual.
         metadata: of the classes that the outputs are.
-        preprocessing: what images go through before the network.
+        preprocessing: of images before the network.
         metrics: scores of the model, plain numbers and lists.
-        protocol: how they were measured: an `EvaluationProtocol`, what its `to_dict` gives, or a sentence of your own.
+        protocol: how they were measured: an `EvaluationProtocol`, its `to_dict()`, or any sentence.
 
     Raises:
-        InvalidArgumentError: if the model was not made by a registered builder, or is no longer as its builder made it;
-            if its number of classes is not the metadata's; or if `metrics` or `protocol` are not plain.
+        InvalidArgumentError: if the model was not made by a registered builder, or was changed since; if its number of
+            classes differs from the metadata's; or if `metrics` or `protocol` hold other than plain values.
         WriteError: if the file cannot be written.
     """
     network = unwrap(model)
@@ -150,19 +135,19 @@ def save_model(
         "metrics": _plain_argument("metrics", dict(metrics or {})),
         "protocol": facts,
         "protocol_text": text,
-        "versions": _versions(),
+        "versions": installed_versions("torch", "seg-core", "seg-models", "seg-train", "torchvision"),
         "state_dict": state,
     }
     content["digest"] = digest_of(content)
     with atomic_path(path) as temporary:
         try:
             torch.save(content, temporary)
-        except RuntimeError as error:  # what torch's own writer raises on a full disk
+        except RuntimeError as error:  # raised by torch's writer on a full disk
             raise WriteError(f"cannot write {path}: {error}; check the free space of its disk") from error
 
 
 def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelInfo:
-    """Returns what a model file says about its network, without building it.
+    """Returns the description in a model file, without building its network.
 
     Args:
         path: of the file.
@@ -180,19 +165,19 @@ def load_model(
 ) -> nn.Module:
     """Builds the network of a model file and returns it in eval mode, the file's `ModelInfo` as `model.model_info`.
 
-    The network computes in float32 (float64 where the file holds some), with exactly the values that were saved.
+    The network computes in float32 (float64 if the file holds any), with exactly the values that were saved.
 
     Args:
         path: of the file.
         map_location: device that the network is put on.
         verify: whether to check the digest over description and tensors, so that a damaged file is an error and never a
-            network with other weights. It takes about as long as torch.load itself: 0.1 s for 130 MB. Files written
-            before there were digests are loaded without, which a warning tells once.
+            network with wrong weights. It takes about as long as torch.load: 0.1 s for 130 MB. Older files without a
+            digest are loaded with a warning, given once.
 
     Raises:
         FileNotFoundError: if there is no such file.
         CorruptFileError: if it is damaged, no model file, or does not fit the network that it names.
-        UnknownNameError: if no installed package brings its builder.
+        UnknownNameError: if no installed package has its builder.
     """
     info, state = _read(path, verify)
     MODELS.entry(info.spec.builder)
@@ -214,7 +199,7 @@ def load_model(
 
 
 def is_model_file(content: object) -> bool:
-    """Returns whether what `torch.load` gave is of a model file, be it damaged or from another version."""
+    """Returns whether `content`, read by `torch.load`, is from a model file, even a damaged or newer one."""
     if not isinstance(content, dict):
         return False
     return content.get("format") == _FORMAT or sum(key in content for key in _OWN_KEYS) > 2
@@ -223,7 +208,7 @@ def is_model_file(content: object) -> bool:
 def parse_model_file(
     content: object, path: str | os.PathLike[str], verify: bool = True
 ) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """Returns description and tensors of what `torch.load` gave for a model file, checked.
+    """Returns description and tensors from what `torch.load` read from a model file, checked.
 
     Args:
         content: as read.
@@ -231,9 +216,9 @@ def parse_model_file(
         verify: whether to check the digest.
 
     Raises:
-        CorruptFileError: if it is damaged, or of no model file.
+        CorruptFileError: if it is damaged, or not from a model file.
     """
-    global _told_of_no_digest
+    global _warned_of_no_digest
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(
             f"{path} is a PyTorch file but not a model file of this toolkit; training writes model.pt, "
@@ -250,17 +235,17 @@ def parse_model_file(
     state = _tensors(path, content)
     if verify and (found > 1 or "digest" in content):
         _verify(path, content)
-    elif verify and not _told_of_no_digest:
-        _told_of_no_digest = True
+    elif verify and not _warned_of_no_digest:
+        _warned_of_no_digest = True
         warnings.warn(
             f"{path} has no digest, so damage to it would go unnoticed: it was written by an older seg-core. Load it "
-            "and save it again with save_model; this is told once",
+            "and save it again with save_model; this warning is given once",
             stacklevel=4,
         )
     try:
         return _describe(path, content, found), state
     except RecursionError as error:
-        raise CorruptFileError(f"{path} is a damaged model file: its description holds itself") from error
+        raise CorruptFileError(f"{path} is a damaged model file: its description contains itself") from error
 
 
 def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[str, Tensor]]:
@@ -270,7 +255,7 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive or pickle can fail anywhere in torch's reader
+    except Exception as error:  # a damaged archive or pickle can raise anything in torch's reader
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise CorruptFileError(
             f"{path} cannot be read: it is truncated or no model file ({reason}); write or copy it again"
@@ -284,8 +269,8 @@ def _tensors(path: str | os.PathLike[str], content: dict[Any, Any]) -> dict[str,
     for name, tensor in state.items():
         if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
             raise _wrong(path, f"state_dict[{name!r}]", type(tensor).__name__, "a dense tensor with a name")
-        if tensor.nbytes > size:  # before anything looks at its values: memory would be taken for them
-            raise _wrong(path, f"state_dict[{name!r}]", tuple(tensor.shape), "a tensor that the file has room for")
+        if tensor.nbytes > size:  # before its values are read, which would allocate memory
+            raise _wrong(path, f"state_dict[{name!r}]", tuple(tensor.shape), "a tensor that fits into the file")
     return state
 
 
@@ -293,12 +278,12 @@ def _verify(path: str | os.PathLike[str], content: dict[Any, Any]) -> None:
     written = _take(path, content, "digest", str, "a sha256 in hexadecimal digits")
     try:
         found = digest_of({key: value for key, value in content.items() if key != "digest"})
-    except Exception as error:  # what a damaged file may hold in place of plain values
+    except Exception as error:  # other than plain values in a damaged file
         raise CorruptFileError(f"{path} is damaged: {error}; write or copy it again") from error
     if written != found:
         raise CorruptFileError(
-            f"{path} is damaged: its content does not have the digest that was written into it; copy it again from "
-            "where it came, or pass verify=False to read it all the same"
+            f"{path} is damaged: its content does not match its digest; copy it again from its source, or pass "
+            "verify=False to read it anyway"
         )
 
 
@@ -339,7 +324,7 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
 
 def _take(path: str | os.PathLike[str], content: dict[Any, Any], key: str, kind: type[Any], allowed: str) -> Any:
     if key not in content:
-        raise CorruptFileError(f"{path} is a damaged model file: it lacks {key}, {allowed}; write or copy it again")
+        raise CorruptFileError(f"{path} is a damaged model file: it has no {key}, {allowed}; write or copy it again")
     value = content[key]
     if type(value) is not kind and not (kind is dict and isinstance(value, dict)):
         raise _wrong(path, key, value, allowed)
@@ -368,7 +353,7 @@ def _made(path: str | os.PathLike[str], key: str, make: Callable[[Mapping[str, A
         return make(values)
     except UserError as error:
         raise CorruptFileError(f"{path} is a damaged model file: {key}: {error}") from error
-    except Exception as error:  # types that nobody expects there
+    except Exception as error:  # unexpected types
         raise _wrong(path, key, values, f"what save_model writes ({type(error).__name__}: {error})") from error
 
 
@@ -406,7 +391,7 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
 
 
 def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tuple[dict[str, Any], str]:
-    """The table and the sentence of a file."""
+    """Returns the table and the sentence for a file."""
     if given is None or isinstance(given, str):
         return {}, given or ""
     if isinstance(given, Mapping) and not given:
@@ -414,7 +399,7 @@ def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tup
     protocol = given if isinstance(given, EvaluationProtocol) else EvaluationProtocol.from_dict(given)
     try:
         return protocol.to_dict(), str(protocol)
-    except (TypeError, ValueError, LookupError) as error:  # of a table whose inner values are of other types
+    except (TypeError, ValueError, LookupError) as error:  # a table whose inner values have other types
         raise InvalidArgumentError(f"protocol holds values of a wrong type ({error}): {given!r}") from error
 
 
@@ -429,17 +414,7 @@ def _plain_argument(name: str, values: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _widest(*tensors: Tensor) -> torch.dtype | None:
-    """The floating-point type that holds all values of the tensors exactly, or None where they have none."""
-    # the types of one byte have no rules of their own in torch
+    """Returns the floating-point type that holds all values of the tensors exactly, or None without floats."""
+    # torch has no promotion rules for the one-byte types
     kinds = {t.dtype if t.dtype.itemsize > 1 else torch.float32 for t in tensors if t.is_floating_point()}
     return functools.reduce(torch.promote_types, kinds) if kinds else None
-
-
-def _versions() -> dict[str, str]:
-    found = {"torch": str(torch.__version__), "seg-core": __version__}
-    for package in ("seg-models", "seg-train", "torchvision"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

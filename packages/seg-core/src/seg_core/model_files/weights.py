@@ -1,6 +1,6 @@
-"""Published weights behind torchvision's interface, made from the rows of the catalog.
+"""Published weights with torchvision's interface, made from the rows of the catalog.
 
-The enums look and behave like torchvision's (`FCN_ResNet50_Weights.DEFAULT`, `.verify`, `.transforms()`, `.meta`,
+The enums behave like torchvision's (`FCN_ResNet50_Weights.DEFAULT`, `.verify`, `.transforms()`, `.meta`,
 `.get_state_dict()`), but are our own class, so that third parties' models work the same and a wrong member name is a
 clear error.
 """
@@ -33,13 +33,13 @@ class Weights:
     """One published weights file.
 
     Attributes:
-        url: where the file is.
-        transforms: makes the preprocessing that the weights expect: `weights.transforms()(image)`.
-        meta: what was published with it: `"categories"`, params, MACs, metrics with their protocol, source, license.
+        url: of the file.
+        transforms: returns the preprocessing that the weights expect: `weights.transforms()(image)`.
+        meta: published facts: `"categories"`, params, MACs, metrics with their protocol, source, license.
         hash: hexadecimal sha256, whole or its first digits.
-        verified: how far `hash` vouches for the file: `"sha256"`, `"prefix"` or `"first-use"`.
+        verified: how far `hash` verifies the file: `"sha256"`, `"prefix"` or `"first-use"`.
         variant: the variant of the builder that the file needs.
-        key_rules: whose parameter names the file holds.
+        key_rules: name of the rules by which the file's parameter names are read.
         aux: whether the file holds auxiliary heads.
         label_set: name of the label set of the outputs.
     """
@@ -56,7 +56,7 @@ class Weights:
 
     @classmethod
     def from_entry(cls, entry: WeightsEntry) -> Self:
-        """Makes the weights of a catalog row."""
+        """Returns the weights of a catalog row."""
         meta = {**entry.meta, "categories": resolve_metadata(entry.label_set).labels}
         return cls(
             url=entry.url,
@@ -72,7 +72,7 @@ class Weights:
 
 
 class _WeightsEnumMeta(EnumMeta):
-    """Makes an unknown member name an error that lists the members."""
+    """Raises an error that lists the members for an unknown member name."""
 
     def __getitem__(cls, name: str) -> Any:
         if name not in cls.__members__:
@@ -104,17 +104,17 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
 
     @property
     def url(self) -> str:
-        """Where the file is."""
+        """URL of the file."""
         return self._weights.url
 
     @property
     def transforms(self) -> Callable[[], Preprocessing]:
-        """Makes the preprocessing that the weights expect."""
+        """Returns the preprocessing that the weights expect."""
         return self._weights.transforms
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """What was published with the file."""
+        """Facts that were published with the file."""
         return self._weights.meta
 
     @property
@@ -123,18 +123,17 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
         return weights
 
     def get_state_dict(self, progress: bool = True) -> dict[str, Tensor]:
-        """Downloads the file (once; later from torch.hub's folder), checks it and returns its tensors by name.
+        """Downloads the file (once, into torch.hub's folder), checks it and returns its tensors by name.
 
-        The file takes its name in the folder only after it was checked as far as its entry says; see
-        `seg_core.files.download`.
+        The file gets its name in the folder only after the check; see `seg_core.files.download`.
 
         Args:
             progress: whether to show a bar.
 
         Raises:
             CorruptFileError: if the file is not the published one, is no checkpoint, or holds pickled objects besides
-                tensors and the user did not consent to those (see `seg_core.model_files.foreign_pickle`).
-            WriteError: if it cannot be fetched or stored.
+                tensors without the user's consent (see `seg_core.model_files.foreign_pickle`).
+            WriteError: if it cannot be downloaded or stored.
         """
         path = fetch(self.url, self._weights.hash, progress)
         return tensors_of(load_safely(path), os.fspath(path))
@@ -142,23 +141,23 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
     def __repr__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
 
-    # Two members may hold equal values in different builders; the name is what makes a member.
+    # Members of different builders may have equal values; the name identifies a member.
     def __reduce_ex__(self, protocol: Any) -> Any:
         return getattr, (type(self), self.name)
 
 
 def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[WeightsEnum]:
-    """Makes the weights enum of a builder from its catalog row.
+    """Returns the weights enum of a builder, made from its catalog row.
 
     Args:
         name: of the enum, as `"FCN_ResNet50_Weights"`.
         entry: the builder's row.
-        module: where the enum can be imported from, for pickling.
+        module: from which the enum can be imported, for pickling.
     """
     members = {member: Weights.from_entry(row) for member, row in entry.weights.items()}
     if entry.default_weights is not None:
         members["DEFAULT"] = members[entry.default_weights]  # an equal value makes DEFAULT an alias
-    # Enum's functional form: a call of the class makes a subclass, which type checkers know for literal calls alone
+    # Enum's functional form: a call of the class makes a subclass, which type checkers only know for literal calls
     make = cast("Callable[..., type[WeightsEnum]]", WeightsEnum)
     return make(name, members, module=module)
 
@@ -166,7 +165,7 @@ def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[Weights
 def tensors_of(content: object, source: str) -> dict[str, Tensor]:
     """Returns the tensors of a checkpoint by name.
 
-    They are the content itself, or lie in it under `"state_dict"` (mmsegmentation's files), `"model"` or
+    They are the content itself, or are under `"state_dict"` (mmsegmentation's files), `"model"` or
     `"model_state_dict"`.
 
     Args:

@@ -1,6 +1,6 @@
 """The figures of a run: snapshots, confusion matrix, curves.
 
-They are matplotlib's own `Figure` objects, made without pyplot: nothing global changes and nothing needs closing.
+They are matplotlib's own `Figure` objects, made without pyplot: no global state changes and nothing needs closing.
 matplotlib is an extra (`pip install 'seg-core[plot]'`).
 """
 
@@ -28,10 +28,10 @@ __all__ = ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_ru
 
 _DPI = 120
 _MAX_NAME = 28  # characters of a class name
-_MAX_NUMBERED_CLASSES = 25  # above, numbers in the cells of a confusion matrix would not be readable
+_MAX_NUMBERED_CLASSES = 25  # above that, numbers in the cells of a confusion matrix are not readable
 _LEGEND_ROW = 0.2  # inches
 _LEGEND_LETTER = 0.078  # inches, at the legend's font size
-# of curves, by where they were measured; others, as those of a moving average on val, are dotted
+# line styles of curves, by where they were measured; others, such as those of the EMA, are dotted
 _LINES = {"train": "--", "val": "-", "": "-"}
 _SCORES = ("iou", "acc", "dice", "f1", "precision", "recall", "score")
 
@@ -43,14 +43,14 @@ def draw_snapshots(
     metadata: DatasetMetadata,
     titles: Sequence[str] | None = None,
 ) -> "Figure":
-    """Returns a figure with one row per image: image, truth, prediction; below, the colors of the classes seen.
+    """Returns a figure with one row per image: image, ground truth, prediction; below, a legend of the classes seen.
 
     Args:
         images: images as in `overlay`, not normalized; they may differ in size.
-        truths: their (H, W) class ids.
+        truths: ground truth, (H, W) class ids each.
         preds: predicted class ids, of the same sizes.
         metadata: gives names and colors.
-        titles: one short text per image, set under it.
+        titles: one short string per image, shown under it.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
@@ -63,14 +63,14 @@ def draw_snapshots(
     if titles is not None:
         counts["titles"] = len(titles)
     if len(set(counts.values())) != 1 or not len(images):
-        raise InvalidArgumentError(f"there must be as many of each and at least one, got {counts}")
+        raise InvalidArgumentError(f"all arguments must have the same length, at least 1, got {counts}")
     rows = []
     for index, (image, truth, pred) in enumerate(zip(images, truths, preds, strict=True)):
         row = [image_array(image), colorize(truth, metadata), colorize(pred, metadata)]
         sizes = [part.shape[:2] for part in row]
         if len(set(sizes)) != 1:
             raise InvalidArgumentError(
-                f"image, truth and prediction {index} must have one size, got (height, width) {sizes}"
+                f"image, ground truth and prediction {index} must have one size, got (height, width) {sizes}"
             )
         rows.append(row)
     seen = sorted(
@@ -97,7 +97,7 @@ def draw_snapshots(
             for spine in axis.spines.values():
                 spine.set_color("0.8")
             if index == 0:
-                axis.set_title(("image", "truth", "prediction")[column], fontsize=10)
+                axis.set_title(("image", "ground truth", "prediction")[column], fontsize=10)
         if titles is not None:
             axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2)
     for patch in patches:
@@ -117,13 +117,13 @@ def draw_snapshots(
 
 
 def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str], normalize: bool = True) -> "Figure":
-    """Returns a figure of a confusion matrix: rows are the truth, columns the prediction.
+    """Returns a figure of a confusion matrix: rows are the ground truth, columns the prediction.
 
     Args:
         matrix: (K, K) pixel counts, `matrix[truth, prediction]`.
         labels: K class names.
-        normalize: show each row as percent of its pixels (the diagonal is the accuracy of the class); otherwise counts,
-            colored by their logarithm. A row without pixels is hatched.
+        normalize: whether to show each row in percent of its pixels (the diagonal is the accuracy of the class), or
+            counts, colored by their logarithm. A row without pixels is hatched.
 
     Raises:
         InvalidArgumentError: if the matrix is not (K, K) or holds a negative or infinite number.
@@ -163,7 +163,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     axis.set_yticks(range(num_classes), names, fontsize=font)
     axis.tick_params(length=2 if numbered else 1, width=0.5, pad=2)
     axis.set_xlabel("prediction")
-    axis.set_ylabel("truth")
+    axis.set_ylabel("ground truth")
     axis.set_xticks(np.arange(num_classes + 1) - 0.5, minor=True)
     axis.set_yticks(np.arange(num_classes + 1) - 0.5, minor=True)
     axis.grid(which="minor", color="0.9", linewidth=0.5 if numbered else 0.2)
@@ -181,15 +181,15 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
 
 
 def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -> "Figure":
-    """Returns a figure with the curves of a run: losses, scores (0 to 1) and everything else in panels of their own.
+    """Returns a figure with the curves of a run: losses, scores (0 to 1) and everything else in separate panels.
 
     Args:
         history: name of a metric -> its (step, value) pairs. A name is `<where>/<metric>` (`train/loss`, `val/miou`),
-            `<where>/<metric>/<class>`, which has a panel for each such metric, or just a metric. One metric has one
-            color; `train` is dashed, what is neither that nor `val` dotted. An undefined value leaves a gap.
+            `<where>/<metric>/<class>` (a panel per metric), or just a metric. Each metric has one color; `train` is
+            dashed, anything but `train` and `val` is dotted. An undefined value leaves a gap.
 
     Raises:
-        InvalidArgumentError: if there is not a single value.
+        InvalidArgumentError: if there are no values.
     """
     figure_class = _figure_class()
     panels: dict[str, list[str]] = {}
@@ -219,8 +219,8 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
 
     Args:
         figure: any matplotlib figure.
-        show: open it in a window (or the notebook) and wait until it is closed.
-        save_to: the file, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are made.
+        show: whether to open it in a window (or the notebook) and wait until it is closed.
+        save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are made.
 
     Raises:
         InvalidArgumentError: if matplotlib cannot write the format.
@@ -237,7 +237,7 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
     if show:
         _show(figure)
     pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:  # what pyplot shows stays alive until closed
+    if pyplot is not None:  # pyplot keeps its figures until they are closed
         pyplot.close(figure)
 
 
@@ -250,7 +250,7 @@ def _figure_class() -> "type[Figure]":
 
 
 def _show(figure: "Figure") -> None:
-    """Shows a figure; one that pyplot does not know is lent the window of one that it does."""
+    """Shows a figure; one made without pyplot is put into the window of a new figure of pyplot."""
     import matplotlib.pyplot as plt
 
     if figure.canvas.manager is None:
@@ -274,7 +274,7 @@ def _legend_layout(names: Iterable[str], width: float) -> tuple[int, float]:
     names = list(names)
     column = max(map(len, names), default=1) * _LEGEND_LETTER + 0.42
     rows = math.ceil(len(names) / max(1, int(width / column)))
-    return math.ceil(len(names) / rows), rows * _LEGEND_ROW  # rows of about one length
+    return math.ceil(len(names) / rows), rows * _LEGEND_ROW  # rows of about equal length
 
 
 def _abbreviated(count: float) -> str:
@@ -334,7 +334,7 @@ def _draw_curves(axis: "Axes", curves: Mapping[str, Sequence[tuple[float, float]
         axis.spines[side].set_visible(False)
     if len(curves) <= 8:
         axis.legend(fontsize=7, frameon=False)
-    else:  # beside the panel: inside, it would hide the curves
+    else:  # beside the panel, since inside it would hide the curves
         axis.legend(
             fontsize=6,
             frameon=False,

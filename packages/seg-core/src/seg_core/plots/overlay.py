@@ -1,4 +1,4 @@
-"""Label maps as colors, alone and laid over their images. Figures are `seg_core.plots.figures`'."""
+"""Label maps as colors, alone and blended over their images. Figures are in `seg_core.plots.figures`."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
 
 
 def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-    """Returns an image with its classes laid over it in color; ignored pixels show the image alone.
+    """Returns an image with the colors of its classes blended over it; ignored pixels show the image alone.
 
     Args:
         image: PIL image, array (H, W, 3) or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.

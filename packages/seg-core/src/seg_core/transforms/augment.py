@@ -1,9 +1,8 @@
-"""The augmentation of a training sample or batch: what changes looks, then the normalization.
+"""Augmentation of a training sample or batch, followed by normalization.
 
 Geometry is one warp (`seg_core.transforms.geometry`), color is one matrix (`seg_core.transforms.color`).
 """
 
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -12,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_core.checks import check_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import check_left_right_pairs
+from seg_core.spec import parameters_of
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
 from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, check_unit_range, normalize, three_numbers
@@ -22,8 +23,8 @@ __all__ = ["SegmentationAugment"]
 
 _Generators = torch.Generator | Sequence[torch.Generator] | None
 _Range = tuple[float, float]
-# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end: a generator per sample
-# then still gives what it gave before.
+# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end, so that the generator
+# of a sample still gives the same draws.
 _HFLIP, _VFLIP, _ROTATION, _ZOOM, _BLUR, _CONTRAST_STRETCH = range(6)
 _CORNERS = slice(6, 14)
 _JITTER = slice(14, 18)
@@ -32,41 +33,41 @@ _NUM_DRAWS = 18
 _NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
 _BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian lies beyond
-_LEAST_SIGMA = 1e-3  # pixels; leaves the image as it is
+_MIN_SIGMA = 1e-3  # pixels; leaves the image unchanged
 
 
 class SegmentationAugment:
-    """Changes the looks of an image and its mask, then normalizes; with all defaults it only normalizes.
+    """Augments an image and its mask, then normalizes; with all defaults it only normalizes.
 
-    In this order: automatic contrast, color jitter, normalization; flips, perspective, zoom and rotation; blur. Image
-    and mask get the same geometry, all of it in one warp: the image is interpolated bilinearly, the mask takes the
-    nearest pixel. What comes from outside of the image is the mean color (0 after normalization) and `mask_fill`.
-    Flips alone move whole pixels and are exact. All color is one matrix per image; values are clipped to the range
-    of an image once, after all of it, where torchvision's operations clip after each.
+    The order is: automatic contrast, color jitter, normalization; flips, perspective, zoom and rotation; blur. Image
+    and mask get the same geometry in one warp: the image by bilinear interpolation, the mask by the nearest pixel.
+    Pixels from outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips without other
+    geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the range of an
+    image once at the end, where torchvision's operations clip after each step.
 
-    Each sample has its own draw, and always the same number of draws, whatever the batch and the settings: with the
-    same generators a batch equals its samples one by one (bit for bit on a CPU). All draws are made on the CPU, all
-    work is done on the device of the images.
+    Each sample has its own draws, always the same number whatever the batch and the settings: with the same generators
+    a batch equals its samples one by one (bit for bit on a CPU). Draws are made on the CPU, all other work on the
+    device of the images.
 
     Args:
-        hflip: probability (0 to 1) of exchanging left and right.
-        vflip: probability (0 to 1) of exchanging top and bottom.
-        rotation_range: least and greatest angle in degrees, counter-clockwise, around the middle of the image.
-        zoom_range: least and greatest factor; above 1 shows less of the image, larger, below 1 surrounds it. Zooming
-            out does not antialias; `scale_range` of `SegmentationTransform` does.
+        hflip: probability (0 to 1) of a horizontal flip.
+        vflip: probability (0 to 1) of a vertical flip.
+        rotation_range: minimum and maximum angle in degrees, counter-clockwise, around the center of the image.
+        zoom_range: minimum and maximum factor; above 1 zooms in, below 1 out, which pads the image. Zooming out does
+            not antialias; `scale_range` of `SegmentationTransform` does.
         perspective: distortion from 0 to 1: each corner moves inwards by up to this fraction of half the sides, as in
             torchvision's `RandomPerspective`.
-        blur: standard deviation of a Gaussian blur in pixels: the greatest one (from 0), or least and greatest.
-        color_jitter: brightness, contrast, saturation and, where wanted, hue, as arguments of torchvision's
-            `ColorJitter`: a number d stands for factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of
-            the color circle (at most 0.5); a pair is the least and the greatest value themselves. Hue turns in YIQ,
-            where that is linear and keeps the luma; torchvision turns it in HSV.
-        auto_contrast: probability (0 to 1) of stretching each channel to the full range, before all other color.
-        mask_fill: id of mask pixels from outside of the image; the ignored value as a rule.
+        blur: standard deviation of a Gaussian blur in pixels: the maximum (the minimum is 0), or minimum and maximum.
+        color_jitter: brightness, contrast, saturation and optionally hue, as arguments of torchvision's `ColorJitter`:
+            a number d stands for factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of the color
+            circle (at most 0.5); a pair is minimum and maximum. Hue rotates in YIQ, where that is linear and keeps the
+            luma; torchvision rotates it in HSV.
+        auto_contrast: probability (0 to 1) of stretching each channel to the full range, before the color jitter.
+        mask_fill: id of mask pixels from outside of the image, usually the ignored value.
         mean: per channel (red, green, blue), of values in 0 to 1.
         std: per channel, of values in 0 to 1.
-        left_right_pairs: pairs of class ids that stand for the left and the right of one thing, and are exchanged where
-            an image is mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
+        left_right_pairs: pairs of class ids for the left and the right of one thing, which are swapped if an image is
+            mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -97,15 +98,15 @@ class SegmentationAugment:
         self.hflip = _checked_fraction("hflip", hflip, "a probability")
         self.vflip = _checked_fraction("vflip", vflip, "a probability")
         self.rotation_range = _checked_range("rotation_range", rotation_range, "degrees")
-        self.zoom_range = _checked_range("zoom_range", zoom_range, "factors from 0.01 to 100", least=0.01, most=100)
+        self.zoom_range = _checked_range(
+            "zoom_range", zoom_range, "factors from 0.01 to 100", minimum=0.01, maximum=100
+        )
         self.perspective = _checked_fraction("perspective", perspective, "a distortion")
-        deviations = (0.0, blur) if _is_number(blur) else blur
-        self.blur = _checked_range("blur", deviations, "pixels, or one number of at least 0", given=blur, least=0)
+        deviations = (0.0, blur) if is_number(blur) else blur
+        self.blur = _checked_range("blur", deviations, "pixels, or one number of at least 0", given=blur, minimum=0)
         self.color_jitter = _checked_jitter(color_jitter)
         self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
-        if isinstance(mask_fill, bool) or not isinstance(mask_fill, int) or mask_fill < 0:
-            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
-        self.mask_fill = mask_fill
+        self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
         self.mean = three_numbers("mean", mean)
         self.std = three_numbers("std", std, positive=True)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
@@ -121,14 +122,14 @@ class SegmentationAugment:
     def __call__(
         self, images: Tensor, masks: Tensor | None = None, *, generator: _Generators = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns images and masks as networks and losses take them. The arguments are not changed.
+        """Returns images and masks for networks and losses. The arguments are not changed.
 
         Args:
             images: (3, H, W) or (N, 3, H, W), RGB; uint8 in 0 to 255 or float in 0 to 1.
             masks: class ids of any integer type, (H, W) or (1, H, W) for one sample, (N, H, W) or (N, 1, H, W) for a
-                batch; None where there are none.
-            generator: the only source of what is drawn, on the CPU: one for all samples in their order, or a sequence
-                of one per sample; torch's default one if None.
+                batch; None without masks.
+            generator: the only source of randomness, on the CPU: one for all samples in their order, or a sequence of
+                one per sample; torch's default one if None.
 
         Returns:
             Images: float32 of the shape, device and memory format of `images`, normalized.
@@ -151,14 +152,14 @@ class SegmentationAugment:
         return result, ids
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={getattr(self, name)}" for name in inspect.signature(type(self)).parameters)
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in parameters_of(type(self)))
         return f"SegmentationAugment({settings})"
 
     def _augment(self, images: Tensor, masks: Tensor | None, draws: Tensor, out: Tensor) -> Tensor | None:
-        """Writes the augmented images into `out` and returns the masks that belong to them."""
+        """Writes the augmented images into `out` and returns their masks."""
         across, down = draws[:, _HFLIP] < self.hflip, draws[:, _VFLIP] < self.vflip
         if masks is not None:
-            masks = self._exchange_sides(masks, across ^ down)
+            masks = self._swap_sides(masks, across ^ down)
         if not self._warps:
             images = _flip(images, across, down)
             masks = None if masks is None else _flip(masks, across, down)
@@ -170,17 +171,17 @@ class SegmentationAugment:
             out.copy_(self._blurred(out, draws))
         return masks
 
-    def _exchange_sides(self, masks: Tensor, mirrored: Tensor) -> Tensor:
-        """Returns `masks` with the classes of each pair exchanged in the samples where `mirrored` (N,) is true."""
+    def _swap_sides(self, masks: Tensor, mirrored: Tensor) -> Tensor:
+        """Returns `masks` with the classes of each pair swapped in the samples where `mirrored` (N,) is true."""
         if not self.left_right_pairs or not mirrored.any():
             return masks
-        exchanged = masks.clone()
+        swapped = masks.clone()
         for left, right in self.left_right_pairs:
-            exchanged.masked_fill_(masks == left, right).masked_fill_(masks == right, left)
-        return torch.where(mirrored.to(masks.device)[:, None, None], exchanged, masks)
+            swapped.masked_fill_(masks == left, right).masked_fill_(masks == right, left)
+        return torch.where(mirrored.to(masks.device)[:, None, None], swapped, masks)
 
     def _matrices(self, draws: Tensor, images: Tensor, across: Tensor, down: Tensor) -> Tensor:
-        """Returns float64 (N, 3, 3), the way of each pixel of the image, see `seg_core.transforms.geometry`."""
+        """Returns float64 (N, 3, 3), one homography per sample, see `seg_core.transforms.geometry`."""
         matrices = flip_matrices(across, down)
         if self.perspective:
             shifts = self.perspective * draws[:, _CORNERS].view(-1, 4, 2)
@@ -189,13 +190,13 @@ class SegmentationAugment:
         return rotation_matrices(degrees, zoom) @ matrices
 
     def _recolor(self, images: Tensor, draws: Tensor, out: Tensor) -> None:
-        """Writes normalized `images` into `out`, with their contrast stretched and their colors jittered."""
+        """Writes `images` into `out` after contrast stretch, color jitter and normalization."""
         stretched = draws[:, _CONTRAST_STRETCH] < self.auto_contrast
         if not self._jitters and not stretched.any():
             normalize(images, self.mean, self.std, out=out)
             return
-        least, greatest = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
-        factors = least + (greatest - least) * draws[:, _JITTER]
+        low, high = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
+        factors = low + (high - low) * draws[:, _JITTER]
         matrix, offset = color_matrices(images, factors, stretched)
         mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
         matrix, offset = matrix / std[:, None], (offset - mean) / std
@@ -209,11 +210,11 @@ class SegmentationAugment:
         )
 
     def _blurred(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Returns float32 `images` (N, 3, H, W) blurred by a Gaussian of each sample's own width, edges mirrored."""
+        """Returns float32 `images` (N, 3, H, W) blurred by a Gaussian per sample, with mirrored borders."""
         count, _, height, width = images.shape
-        sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_LEAST_SIGMA)
+        sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_MIN_SIGMA)
         reach = math.ceil(_BLUR_REACH * self.blur[1])
-        down, across = min(reach, height - 1), min(reach, width - 1)  # what mirroring can provide
+        down, across = min(reach, height - 1), min(reach, width - 1)  # the most that mirroring can provide
         planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(
             1, 3 * count, height + 2 * down, -1
         )
@@ -228,9 +229,9 @@ class SegmentationAugment:
 
 
 def _parts(batch: Tensor) -> Iterator[slice]:
-    """Yields what is worked on at once: on a CPU each sample alone.
+    """Yields the samples to process at once: on a CPU one by one.
 
-    There each comes out the same whatever the batch, and what is at work is small enough for the cache.
+    There each sample gives the same result whatever the batch, and fits into the cache.
     """
     if batch.device.type != "cpu":
         yield slice(0, len(batch))
@@ -257,13 +258,13 @@ def _draw(num_samples: int, generator: _Generators) -> Tensor:
 
 
 def _between(limits: _Range, draws: Tensor) -> Tensor:
-    """Returns draws in 0 to 1 spread evenly over `limits`."""
+    """Returns draws in 0 to 1 scaled to `limits`."""
     low, high = limits
     return low + (high - low) * draws
 
 
 def _flip(batch: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    """Returns `batch` (N, ..., H, W) with left and right, top and bottom exchanged where (N,) are true."""
+    """Returns `batch` (N, ..., H, W), flipped left-right where `across` (N,) and top-bottom where `down` (N,)."""
     flips = [[-1] * h + [-2] * v for h, v in zip(across.tolist(), down.tolist(), strict=True)]
     if not any(flips):
         return batch
@@ -278,7 +279,7 @@ def _checked_images(images: Tensor) -> Tensor:
     """Returns images as a plain batch (N, 3, H, W), uint8 or float32, contiguous in either memory format."""
     if not isinstance(images, Tensor):
         raise InvalidArgumentError(
-            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform makes one of an image"
+            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform converts images"
         )
     if images.ndim not in (3, 4) or images.shape[-3] != 3:
         raise InvalidArgumentError(f"images must be (3, H, W) or (N, 3, H, W), got shape {tuple(images.shape)}")
@@ -289,7 +290,7 @@ def _checked_images(images: Tensor) -> Tensor:
     elif plain.dtype != torch.uint8:
         raise InvalidArgumentError(f"images must be uint8 in 0 to 255 or float in 0 to 1, got {plain.dtype}")
     plain = plain if plain.ndim == 4 else plain[None]
-    # cut-outs become dense; samples of a batch with the channels innermost have them innermost too
+    # slices become dense; samples of a channels_last batch stay channels_last
     return plain.contiguous(memory_format=torch.channels_last if plain.stride(1) == 1 else torch.contiguous_format)
 
 
@@ -297,7 +298,7 @@ def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
     """Returns masks as a plain batch (N, H, W), uint8 or int64."""
     if not isinstance(masks, Tensor):
         raise InvalidArgumentError(
-            f"masks must be a tensor, got {type(masks).__name__}; SegmentationTransform makes one of a mask"
+            f"masks must be a tensor, got {type(masks).__name__}; SegmentationTransform converts masks"
         )
     if masks.is_floating_point() or masks.is_complex():
         raise InvalidArgumentError(f"masks must have an integer type, got {masks.dtype}; convert them first")
@@ -307,28 +308,24 @@ def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
             f"masks must be {(*leading, *size)} for images of shape {tuple(images.shape)}, got {tuple(masks.shape)}"
         )
     plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), *size)
-    # uint8 stays small until the end; few kernels know the wider unsigned types
+    # uint8 stays small until the end; few kernels support the wider unsigned types
     return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _checked_fraction(name: str, value: Any, what: str) -> float:
-    if not _is_number(value) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise InvalidArgumentError(f"{name} must be {what} in 0 to 1, got {value!r}")
     return float(value)
 
 
 def _checked_range(
-    name: str, value: Any, what: str, given: Any = None, least: float = -math.inf, most: float = math.inf
+    name: str, value: Any, what: str, given: Any = None, minimum: float = -math.inf, maximum: float = math.inf
 ) -> _Range:
-    """Returns `value` as the least and the greatest number; `given` is what the user wrote in its place."""
+    """Returns `value` as minimum and maximum; `given` is the argument as the user wrote it."""
     pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if len(pair) != 2 or not all(_is_number(v) for v in pair) or not least <= pair[0] <= pair[1] <= most:
+    if len(pair) != 2 or not all(is_number(v) for v in pair) or not minimum <= pair[0] <= pair[1] <= maximum:
         raise InvalidArgumentError(
-            f"{name} must be (least, greatest) in {what}, got {value if given is None else given!r}"
+            f"{name} must be (minimum, maximum) in {what}, got {value if given is None else given!r}"
         )
     return float(pair[0]), float(pair[1])
 
@@ -341,11 +338,11 @@ def _checked_jitter(value: Any) -> tuple[_Range, _Range, _Range, _Range]:
         )
     limits: list[_Range] = []
     for name, item in zip(("brightness", "contrast", "saturation"), items, strict=False):
-        pair = (max(0.0, 1 - item), 1 + item) if _is_number(item) and item >= 0 else item
+        pair = (max(0.0, 1 - item), 1 + item) if is_number(item) and item >= 0 else item
         what = "factors of at least 0, or one number of at least 0"
-        limits.append(_checked_range(f"color_jitter: {name}", pair, what, given=item, least=0))
+        limits.append(_checked_range(f"color_jitter: {name}", pair, what, given=item, minimum=0))
     hue = items[3] if len(items) == 4 else 0.0
-    turns = (0.0 - hue, hue) if _is_number(hue) and hue >= 0 else hue
+    turns = (0.0 - hue, hue) if is_number(hue) and hue >= 0 else hue
     what = "turns from -0.5 to 0.5, or one number from 0 to 0.5"
-    limits.append(_checked_range("color_jitter: hue", turns, what, given=hue, least=-0.5, most=0.5))
+    limits.append(_checked_range("color_jitter: hue", turns, what, given=hue, minimum=-0.5, maximum=0.5))
     return limits[0], limits[1], limits[2], limits[3]

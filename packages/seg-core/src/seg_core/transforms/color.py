@@ -1,4 +1,4 @@
-"""Changes of color that are affine: any sequence of them is one matrix and one offset for each image."""
+"""Affine color augmentation: any sequence of operations is one matrix and one offset per image."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,41 +14,41 @@ __all__ = ["apply_affine_color", "channel_means", "channel_stretch", "color_matr
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _TO_RGB = np.linalg.inv(_TO_YIQ)
 
-# A product with so many pixels side by side is faster than one of three columns.
+# A matrix product over this many pixels side by side is faster than one with three columns.
 _PIXELS_AT_ONCE = 4
-_ROW = 768  # numbers, whole pixels: long enough to add a vector to each row, short enough to write that vector out
-_STRIP = 32768 // _ROW * _ROW  # numbers that stay in the cache
+_ROW = 768  # numbers, a multiple of 3: long enough for fast additions per row, short enough to repeat the offset
+_STRIP = 32768 // _ROW * _ROW  # numbers that fit into the cache
 
 
 def color_matrices(images: Tensor, factors: Tensor, stretched: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns matrix and offset of what becomes of the colors of each image, its contrast stretched, then jittered.
+    """Returns the matrix and offset per image for contrast stretch followed by color jitter.
 
     Args:
-        images: uint8 or float (N, 3, H, W), looked at for their mean colors and the ends of their channels.
+        images: uint8 or float (N, 3, H, W), read for their mean colors and the range of each channel.
         factors: float64 (N, 4), on the CPU, as in `jitter_matrices`.
-        stretched: bool (N,), on the CPU: which images' channels are brought to the full range first.
+        stretched: bool (N,), on the CPU: images whose channels are first stretched to the full range.
 
     Returns:
         float32 (N, 3, 3) and (N, 3), on the device of `images`, for values in 0 to 1.
     """
     on_pixel, on_mean = (m.to(images.device, torch.float32) for m in jitter_matrices(factors))
-    # contrast alone looks at the mean
-    looks_at_mean = bool((factors[:, 1] != 1).any())
-    mean = channel_means(images) if looks_at_mean else torch.zeros(len(images), 3, device=images.device)
+    # only contrast uses the mean
+    uses_mean = bool((factors[:, 1] != 1).any())
+    mean = channel_means(images) if uses_mean else torch.zeros(len(images), 3, device=images.device)
     if not stretched.any():
         return on_pixel, _times(on_mean, mean)
     scale, shift = channel_stretch(images)
-    left_alone = ~stretched.to(images.device)[:, None]
-    scale, shift = scale.masked_fill(left_alone, 1), shift.masked_fill(left_alone, 0)
+    unstretched = ~stretched.to(images.device)[:, None]
+    scale, shift = scale.masked_fill(unstretched, 1), shift.masked_fill(unstretched, 0)
     return on_pixel * scale[:, None], _times(on_pixel, shift) + _times(on_mean, scale * mean + shift)
 
 
 def jitter_matrices(factors: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns P and Q of the change of each image: a pixel x becomes P x + Q m, with m the image's mean color.
+    """Returns P and Q per image: a pixel x becomes P x + Q m, with m the image's mean color.
 
-    The mean enters by contrast, which spreads colors around the mean gray value. In YIQ, brightness scales all of a
-    color, contrast scales it around the mean luma, saturation scales its chroma, and hue turns the chroma: the order
-    of the four makes no difference.
+    The mean enters through contrast, which scales colors around the mean gray value. In YIQ, brightness scales all
+    components, contrast scales around the mean luma, saturation scales chroma, and hue rotates chroma: their order
+    makes no difference.
 
     Args:
         factors: float64 (N, 4): factors of brightness, contrast and saturation, each 1 for no change, and hue in turns
@@ -78,14 +78,14 @@ def channel_means(images: Tensor) -> Tensor:
     def total(values: Tensor, axis: int) -> Tensor:
         if values.device.type != "cpu":
             return values.sum(axis, dtype=torch.int64)
-        # torch would make a copy of the image in the wider type first
+        # torch would first copy the image in the wider type
         return torch.from_numpy(values.numpy().sum(axis, dtype=np.int64 if values.dtype == torch.int32 else np.int32))
 
     return _over_pixels(images, total).float() / (255 * images.shape[-2] * images.shape[-1])
 
 
 def channel_stretch(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns scale and offset that bring the darkest value of each channel to 0 and the brightest to 1.
+    """Returns scale and offset that map the minimum of each channel to 0 and the maximum to 1.
 
     Args:
         images: uint8 or float (N, 3, H, W).
@@ -104,7 +104,7 @@ def channel_stretch(images: Tensor) -> tuple[Tensor, Tensor]:
 def apply_affine_color(
     images: Tensor, matrix: Tensor, offset: Tensor, low: Sequence[float], high: Sequence[float], out: Tensor
 ) -> None:
-    """Writes `matrix` times each pixel plus `offset`, kept within `low` and `high`, into `out`.
+    """Writes `matrix` times each pixel plus `offset`, clamped to `low` and `high`, into `out`.
 
     Args:
         images: uint8, of values in 0 to 255, or float32 (N, 3, H, W), contiguous in either memory format.
@@ -129,14 +129,14 @@ def apply_affine_color(
 
 
 def _apply_at_once(images: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
-    """Does the work for (N, 3, H, W), in few steps."""
+    """`apply_affine_color` for (N, 3, H, W), in few operations."""
     low, high = bounds[..., None]
     pixels = torch.baddbmm(offset[..., None], matrix, images.float().flatten(2))
     out.copy_(pixels.clamp_(low, high).view(images.shape))
 
 
 def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
-    """Does the work for (P, 3): several pixels side by side, times a matrix with that of one pixel on its diagonal."""
+    """`apply_affine_color` for (P, 3): several pixels per row, times a block-diagonal matrix."""
     wide_matrix = torch.kron(torch.eye(_PIXELS_AT_ONCE), matrix.mT.contiguous())
     offsets, lows, highs = (v.repeat(_ROW // 3) for v in (offset, *bounds))
     whole = pixels.numel() // _ROW * _ROW
@@ -154,7 +154,7 @@ def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tens
 
 
 def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor, out: Tensor) -> None:
-    """Does the work for (3, P)."""
+    """`apply_affine_color` for (3, P)."""
     columns = min(_STRIP // 3, planes.shape[1])
     limits = list(zip(*bounds.tolist(), strict=True))
     buffers = torch.empty(2, 3, columns)
@@ -172,8 +172,8 @@ def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 
 def _over_pixels(images: Tensor, reduce: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Returns (N, 3): `images` (N, 3, H, W) reduced along their columns first, which is fast in any memory format."""
+    """Returns (N, 3): `images` (N, 3, H, W) reduced over rows first, which is fast in either memory format."""
     innermost = images.permute(0, 2, 3, 1)
-    if innermost.is_contiguous():  # down whole rows: along three channels it would be slow
+    if innermost.is_contiguous():  # whole rows at once: a loop over three channels would be slow
         return reduce(reduce(innermost.flatten(2), 1).view(len(images), -1, 3), 1)
     return reduce(reduce(images, -2), -1)

@@ -1,6 +1,5 @@
-"""The joint transform of a training sample: type and size, leaving the image looking like itself."""
+"""The joint transform of a training sample: tensor type and a random crop; colors stay unchanged."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -10,29 +9,29 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 
+from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.transforms.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
 
 __all__ = ["SegmentationTransform"]
 
-# One axis of a window: source start and length, then destination start and length, all in whole pixels.
+# One axis of a crop: source start and length, then destination start and length, in pixels.
 _Span = tuple[int, int, int, int]
 # factor of the rescale, position along the height, position along the width
 _NUM_DRAWS = 3
 
 
 class SegmentationTransform:
-    """Gives an image and its mask their type and, where asked, one size.
+    """Converts an image and its mask to tensors and, with `size`, takes a random crop.
 
-    Without `size` only the type is set, as evaluation needs it; nothing is drawn. With `size` the image is rescaled
-    by a random factor and a random window of that size is taken. The window is chosen first, in whole source pixels,
-    so that only what survives is resized: the image bilinearly and antialiased, the mask by the nearest pixel of the
-    same window. A side of the rescaled image that is shorter than the window lies at a random place in it, the rest
-    is filled.
+    Without `size` only the type changes, and nothing is random. With `size` the image is rescaled by a random factor,
+    and a random crop of that size is taken. The crop is chosen first, in source pixels, so that only the pixels inside
+    are resized: the image by antialiased bilinear interpolation, the mask by the nearest pixel of the same crop. If a
+    side of the rescaled image is shorter than the crop, the image is placed at random in it and the rest is padded.
 
     Args:
         size: side of a square or (height, width), in pixels; None keeps each image's size.
-        mask_fill: id of mask pixels outside of the image; the ignored value as a rule.
+        mask_fill: id of mask pixels outside of the image, usually the ignored value.
         scale_range: smallest and largest factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
         image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean.
 
@@ -51,14 +50,12 @@ class SegmentationTransform:
         self.scale_range = _checked_scale_range(scale_range)
         if self.scale_range is not None and self.size is None:
             raise InvalidArgumentError(
-                f"scale_range needs size, got scale_range={self.scale_range} with size=None; give the window's size"
+                f"scale_range needs size, got scale_range={self.scale_range} with size=None; give the size of the crop"
             )
-        if not _is_int(mask_fill) or mask_fill < 0:
-            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
-        self.mask_fill = mask_fill
+        self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
         fill = tuple(image_fill) if isinstance(image_fill, Sequence) else ()
-        if len(fill) != 3 or not all(_is_int(v) and 0 <= v <= 255 for v in fill):
-            raise InvalidArgumentError(f"image_fill must be three ints in 0 to 255, got {image_fill!r}")
+        if len(fill) != 3 or not all(is_integer(v, 0) and v <= 255 for v in fill):
+            raise InvalidArgumentError(f"image_fill must be three integers in 0 to 255, got {image_fill!r}")
         self.image_fill = fill
 
     @overload
@@ -90,9 +87,9 @@ class SegmentationTransform:
             image: PIL image of any 8-bit mode, array (H, W), (H, W, 3) or (H, W, 4), or tensor (3, H, W); uint8 in
                 0 to 255 or float in 0 to 1.
             mask: class ids of any integer type: PIL (a palette image gives its indices), array or tensor (H, W) or
-                (1, H, W); None where there is none.
-            generator: the only source of what is drawn (three numbers in each call with `size`), on the CPU; torch's
-                default one if None.
+                (1, H, W); None without a mask.
+            generator: the only source of randomness (three numbers per call with `size`), on the CPU; torch's default
+                one if None.
 
         Returns:
             Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost.
@@ -110,19 +107,19 @@ class SegmentationTransform:
                     f"image and mask must have one size, got image {height}x{width} and mask "
                     f"{mask_height}x{mask_width} (height x width)"
                 )
-        rows, columns = self._draw_window(height, width, generator)
+        rows, columns = self._draw_crop(height, width, generator)
         pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
         pixels = resize_image(pixels, (rows[3], columns[3]))
         if self.size is not None:
-            pixels = _place(pixels, self.size, rows, columns, self.image_fill)
-        return tv_tensors.Image(pixels), None if mask is None else self._mask_window(mask, rows, columns)
+            pixels = _pad(pixels, self.size, rows, columns, self.image_fill)
+        return tv_tensors.Image(pixels), None if mask is None else self._crop_of_mask(mask, rows, columns)
 
     def transform_mask(
         self, mask: Image.Image | np.ndarray[Any, Any] | Tensor, *, generator: torch.Generator | None = None
     ) -> tv_tensors.Mask:
-        """Returns the mask that a call with its image and an equal generator gives, at a fraction of the work.
+        """Returns the mask that a call with its image and an equal generator gives, at a fraction of the cost.
 
-        So a window can be looked at before the image is resized.
+        This allows a look at a crop before the image is resized.
 
         Args:
             mask: as for a call.
@@ -133,7 +130,7 @@ class SegmentationTransform:
         """
         mask = _checked_mask(mask)
         height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
-        return self._mask_window(mask, *self._draw_window(height, width, generator))
+        return self._crop_of_mask(mask, *self._draw_crop(height, width, generator))
 
     def __repr__(self) -> str:
         return (
@@ -141,21 +138,21 @@ class SegmentationTransform:
             f"image_fill={self.image_fill})"
         )
 
-    def _draw_window(self, height: int, width: int, generator: torch.Generator | None) -> tuple[_Span, _Span]:
-        """Returns the rows and the columns of the window; without `size` all of them, and nothing is drawn."""
+    def _draw_crop(self, height: int, width: int, generator: torch.Generator | None) -> tuple[_Span, _Span]:
+        """Returns the rows and the columns of the crop; without `size` all of them, and nothing is drawn."""
         if self.size is None:
             return (0, height, 0, height), (0, width, 0, width)
         factor, y, x = self._draw(generator)
         return _span(height, self.size[0], factor, y), _span(width, self.size[1], factor, x)
 
-    def _mask_window(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> tv_tensors.Mask:
+    def _crop_of_mask(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> tv_tensors.Mask:
         tensor = _nearest(_crop_mask(mask, rows, columns), rows, columns)
         if self.size is not None:
             tensor = self._place_mask(tensor, self.size, rows, columns)
         return tv_tensors.Mask(tensor)
 
     def _draw(self, generator: torch.Generator | None) -> tuple[float, float, float]:
-        """Returns the factor and the two positions in 0 to 1; always as many draws, whatever the settings."""
+        """Returns the factor and the two positions in 0 to 1; the number of draws never depends on the settings."""
         if generator is not None and generator.device.type != "cpu":
             raise InvalidArgumentError(f"generator must be on the CPU, got one on {generator.device}")
         u, y, x = torch.rand(_NUM_DRAWS, generator=generator).tolist()
@@ -164,33 +161,33 @@ class SegmentationTransform:
 
     def _place_mask(self, mask: Tensor, size: tuple[int, int], rows: _Span, columns: _Span) -> Tensor:
         largest = int(torch.iinfo(mask.dtype).max)
-        # said of every mask, not only of those that happen to be filled: a run must not fail late and by chance
+        # checked for every mask, not only those that are padded: a run must not fail late and by chance
         if self.mask_fill > largest:
             raise InvalidArgumentError(
                 f"mask_fill={self.mask_fill} does not fit into a mask of type {mask.dtype}; choose at most {largest} "
                 "or pass masks of a wider type"
             )
-        return _place(mask, size, rows, columns, (self.mask_fill,))
+        return _pad(mask, size, rows, columns, (self.mask_fill,))
 
 
-def _span(length: int, window: int, factor: float, position: float) -> _Span:
-    """Returns which source pixels of one axis survive, and which pixels of the window they fill.
+def _span(length: int, size: int, factor: float, position: float) -> _Span:
+    """Returns which source pixels of one axis the crop takes, and which of its pixels they fill.
 
     Args:
         length: pixels of the image.
-        window: pixels of the window.
+        size: pixels of the crop.
         factor: of the rescale.
-        position: 0 to below 1, from the first possible place to the last.
+        position: 0 to below 1, from the first possible offset to the last.
     """
     rescaled = max(1, round(length * factor))
-    if rescaled < window:  # the whole axis survives, somewhere in the window
-        return 0, length, int(position * (window - rescaled + 1)), rescaled
-    source = min(length, max(1, round(window * length / rescaled)))
-    return int(position * (length - source + 1)), source, 0, window
+    if rescaled < size:  # all of the axis, somewhere in the crop
+        return 0, length, int(position * (size - rescaled + 1)), rescaled
+    source = min(length, max(1, round(size * length / rescaled)))
+    return int(position * (length - source + 1)), source, 0, size
 
 
 def _image_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:
-    """Returns (height, width); what is wrong with an image of another kind is `as_rgb_tensor`'s to say."""
+    """Returns (height, width); `as_rgb_tensor` raises for an image of another kind."""
     if isinstance(image, Image.Image):
         return image.height, image.width
     if isinstance(image, np.ndarray) and image.ndim in (2, 3):
@@ -206,7 +203,7 @@ def _image_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int
 def _crop(
     image: Image.Image | np.ndarray[Any, Any] | Tensor, rows: _Span, columns: _Span
 ) -> Image.Image | np.ndarray[Any, Any] | Tensor:
-    """Returns the surviving part; cropped before the conversion to a tensor, which then costs only that part."""
+    """Returns the source pixels of the crop; cropped before the conversion to a tensor, which is then cheaper."""
     (top, height, _, _), (left, width, _, _) = rows, columns
     if isinstance(image, Image.Image):
         if (width, height) == image.size:
@@ -225,7 +222,7 @@ def _uint8(image: Tensor) -> Tensor:
 
 
 def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image | Tensor:
-    """Returns a PIL mask as it is and any other as an integer tensor (H, W) in its own type."""
+    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of its own type."""
     if isinstance(mask, Image.Image):
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
             raise InvalidArgumentError(
@@ -251,7 +248,7 @@ def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Im
 
 
 def _crop_mask(mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns the surviving part as an integer tensor (h, w); cropped first, as the image is."""
+    """Returns the source pixels of the crop as an integer tensor (h, w); cropped first, as the image is."""
     (top, height, _, _), (left, width, _, _) = rows, columns
     if isinstance(mask, Image.Image):
         if (width, height) != mask.size:
@@ -270,10 +267,10 @@ def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns for each pixel of the window's filled part the nearest one of `part`, the surviving source pixels."""
+    """Returns `part`, the source pixels of the crop, resized to the pixels that they fill, by the nearest pixel."""
     if rows[1] == rows[3] and columns[1] == columns[3]:
         return part
-    if part.device.type == "cpu":  # numpy takes rows and columns several times faster than torch
+    if part.device.type == "cpu":  # numpy indexes rows and columns several times faster than torch
         taken = part.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
         return torch.from_numpy(taken)
     y, x = (torch.from_numpy(_nearest_indices(span)).to(part.device) for span in (rows, columns))
@@ -281,32 +278,32 @@ def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
 
 
 def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
-    """Returns the surviving pixel that holds the center of each destination pixel, in exact integer arithmetic."""
+    """Returns the source pixel that holds the center of each destination pixel, in exact integer arithmetic."""
     _, source, _, destination = span
     indices: np.ndarray[Any, Any] = (2 * np.arange(destination) + 1) * source // (2 * destination)
     return indices
 
 
-def _place(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fill: Sequence[int]) -> Tensor:
-    """Returns `part` (..., h, w) at its place in a window of `size`, filled with one number per channel elsewhere."""
+def _pad(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fill: Sequence[int]) -> Tensor:
+    """Returns `part` (..., h, w) padded to `size` with one number per channel."""
     if part.shape[-2:] == size:
         resized = (rows[1], columns[1]) != (rows[3], columns[3])
         return part if resized else part.clone()  # not a view of the caller's image
-    if part.ndim == 3 and part.stride(0) == 1:  # channels innermost, as they come
-        window = part.new_empty((*size, 3)).permute(2, 0, 1)
+    if part.ndim == 3 and part.stride(0) == 1:  # channels innermost, as read
+        padded = part.new_empty((*size, 3)).permute(2, 0, 1)
     else:
-        window = part.new_empty((*part.shape[:-2], *size))
-    window.copy_(torch.tensor(fill).reshape(-1, *[1] * (part.ndim - 1)))
-    window[..., rows[2] : rows[2] + rows[3], columns[2] : columns[2] + columns[3]] = part
-    return window
+        padded = part.new_empty((*part.shape[:-2], *size))
+    padded.copy_(torch.tensor(fill).reshape(-1, *[1] * (part.ndim - 1)))
+    padded[..., rows[2] : rows[2] + rows[3], columns[2] : columns[2] + columns[3]] = part
+    return padded
 
 
 def _checked_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if _is_int(size) else tuple(size) if isinstance(size, Sequence) else ()
-    if len(pair) != 2 or not all(_is_int(v) and v >= 1 for v in pair):
-        raise InvalidArgumentError(f"size must be an int or (height, width), in pixels, each at least 1, got {size!r}")
+    pair = (size, size) if is_integer(size) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or not all(is_integer(v, 1) for v in pair):
+        raise InvalidArgumentError(f"size must be an integer >= 1 or (height, width) of such, in pixels, got {size!r}")
     return pair[0], pair[1]
 
 
@@ -314,13 +311,9 @@ def _checked_scale_range(scale_range: Any) -> tuple[float, float] | None:
     if scale_range is None:
         return None
     pair = tuple(scale_range) if isinstance(scale_range, Sequence) else ()
-    numbers = len(pair) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
-    if not numbers or not 0 < pair[0] <= pair[1] < math.inf:
+    numbers = len(pair) == 2 and all(map(is_number, pair))
+    if not numbers or not 0 < pair[0] <= pair[1]:
         raise InvalidArgumentError(
             f"scale_range must be (smallest, largest) factor with 0 < smallest <= largest, got {scale_range!r}"
         )
     return float(pair[0]), float(pair[1])
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

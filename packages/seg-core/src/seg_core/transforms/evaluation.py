@@ -1,7 +1,7 @@
-"""What an image goes through before the network when nothing is learnt: in validation, `seg eval` and prediction.
+"""The path from an image to the network's input in validation, `seg eval` and prediction.
 
-The one path for all of them: the image is resized as the preprocessing says and normalized; its mask stays as it is.
-Logits are resized to the mask, or without one to the image, so that scores are those of the dataset's own masks.
+The image is resized as the preprocessing says and normalized; its mask is not changed. Logits are resized to the mask,
+or to the image if there is none, so that scores refer to the dataset's own masks.
 """
 
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationTransform"]
 
-# A resize that enlarges an image beyond this many pixels was not made for such an image.
+# A resize that enlarges an image beyond this many pixels was not meant for such an image.
 _MOST_ENLARGED = 2**26
 
 
 class EvaluationTransform:
-    """Turns images into the network's input; a `JointTransform` in which nothing is random.
+    """Turns images into the network's input; a `JointTransform` without randomness.
 
     Args:
         preprocessing: resize and normalization.
@@ -34,21 +34,21 @@ class EvaluationTransform:
     def __call__(
         self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
     ) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
-        """Returns the image at the size for the network, and the mask as it is.
+        """Returns the image at the size for the network, and the mask unchanged.
 
         Args:
             image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
             mask: class ids (H, W) of any integer type.
-            generator: draws nothing; every joint transform takes one.
+            generator: not used; every joint transform takes one.
 
         Returns:
             Image: (3, h, w), uint8 in 0 to 255 (rounded) or float32 in 0 to 1, not normalized.
             Mask: (H, W), unchanged.
 
         Raises:
-            InvalidArgumentError: if it is no such image, its mask has another size, or it would become far too large.
+            InvalidArgumentError: if it is no such image, its mask has another size, or the result would be too large.
         """
-        # only here: prediction needs none of torchvision, whose import takes seconds
+        # only here: prediction does not need torchvision, whose import takes seconds
         from torchvision import tv_tensors
 
         del generator
@@ -70,7 +70,7 @@ class EvaluationTransform:
             The same type and number of axes, (..., 3, h, w).
 
         Raises:
-            InvalidArgumentError: if they would become far too large.
+            InvalidArgumentError: if the result would be too large.
         """
         height, width = images.shape[-2:]
         size = self.preprocessing.size_of(height, width)
@@ -86,11 +86,11 @@ class EvaluationTransform:
 
         Args:
             images: uint8 in 0 to 255 or float32 in 0 to 1, (N, 3, h, w), resized.
-            device: where the network is; uint8 images are moved before they become four times as large.
+            device: of the network; uint8 images are moved first, since as floats they are four times as large.
 
         Returns:
-            float32 (N, 3, h, w) on `device`, normalized RGB, channels innermost in memory: the layout that convolutions
-            are fastest in, and the same for every caller, since the layout shows in the last bits of the result.
+            float32 (N, 3, h, w) on `device`, normalized RGB, in channels_last memory: fastest for convolutions, and the
+            same for every caller, since the layout changes the last bits of the result.
         """
         images = images.to(device, non_blocking=True)
         result = torch.empty(images.shape, dtype=torch.float32, device=device, memory_format=torch.channels_last)

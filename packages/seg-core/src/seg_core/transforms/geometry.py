@@ -1,4 +1,6 @@
-"""Changes of place: flips, perspective, zoom and rotation as one matrix for each image, and the warp that applies it.
+"""Geometric augmentation: flips, perspective, zoom and rotation composed into one homography per image.
+
+`warp` applies it to images and masks in a single resampling.
 
 Coordinates are in pixels from the middle of the image, x to the right and y down; a pixel is a square of side 1.
 """
@@ -11,12 +13,12 @@ from torch import Tensor
 
 __all__ = ["flip_matrices", "perspective_matrices", "rotation_matrices", "warp"]
 
-# Beyond the horizon of a perspective the divisor would be zero or less; far outside of the image is what is meant.
-_LEAST_DIVISOR = 1e-3
+# Beyond the horizon of a perspective the divisor would be zero or negative; such pixels lie far outside of the image.
+_MIN_DIVISOR = 1e-3
 
 
 def flip_matrices(across: Tensor, down: Tensor) -> Tensor:
-    """Returns float64 (N, 3, 3) that exchange left and right, top and bottom where `across`, `down` (N,) are true."""
+    """Returns float64 (N, 3, 3) that flip left-right where `across` (N,) and top-bottom where `down` (N,) is true."""
     matrices = torch.eye(3, dtype=torch.float64).repeat(len(across), 1, 1)
     matrices[:, 0, 0] -= 2.0 * across
     matrices[:, 1, 1] -= 2.0 * down
@@ -66,14 +68,14 @@ def perspective_matrices(shifts: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int) -> tuple[Tensor, Tensor | None]:
-    """Returns images and masks moved by `matrices`; pixels from outside of the image are 0 and `mask_fill`.
+    """Returns images and masks transformed by `matrices`; pixels from outside of the image are 0 and `mask_fill`.
 
-    Images are interpolated bilinearly, masks take the nearest pixel of the same place.
+    Images are interpolated bilinearly, masks by the nearest pixel.
 
     Args:
         images: float32 (N, 3, H, W).
         masks: uint8 or int64 (N, H, W).
-        matrices: float64 (N, 3, 3), on the CPU, from places in `images` to places in the result.
+        matrices: float64 (N, 3, 3), on the CPU, from coordinates in `images` to those in the result.
         mask_fill: a value that the type of `masks` holds.
 
     Returns:
@@ -84,19 +86,19 @@ def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if masks is None:
         return moved, None
-    # float32 holds every id (at most 65535) exactly; what comes from outside is 0, which then becomes the fill
+    # float32 holds every id (at most 65535) exactly; pixels from outside are 0, which then becomes the fill
     from_fill = masks[:, None].float().sub_(mask_fill)
     taken = F.grid_sample(from_fill, grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return moved, taken.add_(mask_fill)[:, 0].to(masks.dtype)
 
 
 def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.device) -> Tensor:
-    """Returns float32 (N, H, W, 2), where each pixel of the result comes from, on `device`.
+    """Returns float32 (N, H, W, 2): the source coordinates of each pixel of the result, on `device`.
 
-    It counts as `torch.nn.functional.grid_sample` does: -1 to 1 from edge to edge.
+    They are those of `torch.nn.functional.grid_sample`: -1 to 1 from edge to edge.
 
     Args:
-        inverse: float64 (N, 3, 3), on the CPU, from places in the result to places in the image.
+        inverse: float64 (N, 3, 3), on the CPU, from coordinates in the result to those in the image.
         height: of both, in pixels.
         width: of both, in pixels.
         device: of the result.
@@ -105,11 +107,11 @@ def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.devic
     m = (inverse * to_unit[:, None]).to(device, torch.float32)[..., None, None]  # (N, 3, 3, 1, 1)
     x = torch.arange(width, dtype=torch.float32, device=device) - (width - 1) / 2
     y = (torch.arange(height, dtype=torch.float32, device=device) - (height - 1) / 2)[:, None]
-    # a plane for each of x and y: pairs side by side would take twice the time to write
+    # x and y in planes of their own: writing interleaved pairs takes twice as long
     grid = torch.empty(len(inverse), 2, height, width, device=device)
     for axis in (0, 1):
         torch.add(m[:, axis, 0] * x + m[:, axis, 2], m[:, axis, 1] * y, out=grid[:, axis])
-    if inverse[:, 2, :2].any():  # a perspective; the last row of all else is 0, 0, 1
+    if inverse[:, 2, :2].any():  # a perspective; otherwise the last row is 0, 0, 1
         divisor = torch.add(m[:, 2, 0] * x + m[:, 2, 2], m[:, 2, 1] * y)
-        grid /= divisor.clamp_(min=_LEAST_DIVISOR)[:, None]
+        grid /= divisor.clamp_(min=_MIN_DIVISOR)[:, None]
     return grid.permute(0, 2, 3, 1)

@@ -1,6 +1,5 @@
-"""What a network expects of its input: image size and normalization, the part of the transforms that weights hold."""
+"""Preprocessing of a network's input: image size and normalization, as weights and model files hold it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.files.images import to_rgb
 
@@ -30,7 +30,7 @@ __all__ = [
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Interpolation may overshoot 0 to 1 a little; images in 0 to 255 or already normalized leave it by far.
+# Interpolation may overshoot 0 to 1 slightly; images in 0 to 255 or already normalized exceed it by far.
 _OVERSHOOT = 0.5
 
 
@@ -41,8 +41,8 @@ RESIZE_FORMS = ("scale", "shorter_side", "longer_side", "size")
 class Preprocessing:
     """Turns images into what a network was trained on: an antialiased bilinear resize, then normalization.
 
-    It is plain data, so weights entries and model files hold it. At most one of the four forms of resize may be given;
-    without one each image keeps its size.
+    It is plain data, so that weights entries and model files can hold it. At most one of the four resize options may be
+    given; without one each image keeps its size.
 
     Attributes:
         mean: per channel (red, green, blue), of values in 0 to 1.
@@ -54,7 +54,7 @@ class Preprocessing:
         size: (height, width) in pixels that every image gets, whatever its aspect ratio.
 
     Raises:
-        InvalidArgumentError: if a value is not allowed, or more than one form of resize is given.
+        InvalidArgumentError: if a value is not allowed, or more than one resize option is given.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -73,14 +73,15 @@ class Preprocessing:
                 f"{' and '.join(given)} exclude each other, got "
                 f"{', '.join(f'{form}={value!r}' for form, value in given.items())}; give one of them"
             )
-        if self.scale is not None and not (_is_number(self.scale) and 0 < self.scale < math.inf):
+        if self.scale is not None and not (is_number(self.scale) and self.scale > 0):
             raise InvalidArgumentError(f"scale must be a factor above 0 or None, got {self.scale!r}")
         for name in ("shorter_side", "longer_side"):
             side = getattr(self, name)
-            if side is not None and not _is_length(side):
+            if side is not None and not is_integer(side, 1):
                 raise InvalidArgumentError(f"{name} must be pixels, an integer >= 1, or None, got {side!r}")
         if self.size is not None:
-            if not (isinstance(self.size, list | tuple) and len(self.size) == 2 and all(map(_is_length, self.size))):
+            is_pair = isinstance(self.size, list | tuple) and len(self.size) == 2
+            if not (is_pair and all(is_integer(side, 1) for side in self.size)):
                 raise InvalidArgumentError(
                     f"size must be (height, width) in pixels, two integers >= 1, or None, got {self.size!r}"
                 )
@@ -88,7 +89,7 @@ class Preprocessing:
 
     @property
     def resize(self) -> dict[str, Any]:
-        """The form of resize as a table, as `{"scale": 0.5}` or `{"size": [512, 1024]}`; `{}` where there is none."""
+        """The resize option as a table, such as `{"scale": 0.5}` or `{"size": [512, 1024]}`; `{}` for none."""
         given = {form: getattr(self, form) for form in RESIZE_FORMS if getattr(self, form) is not None}
         if given.get("scale") == 1:
             return {}
@@ -98,7 +99,7 @@ class Preprocessing:
         """Returns the same normalization with another resize.
 
         Args:
-            resize: a table as `resize` gives it; `{}` for none.
+            resize: a table like `resize`; `{}` for none.
 
         Raises:
             InvalidArgumentError: if it is no such table.
@@ -139,7 +140,7 @@ class Preprocessing:
             return max(1, round(height * self.scale)), max(1, round(width * self.scale))
         if self.shorter_side is not None:
             shorter = min(height, width)
-            # integers: a quotient in floats could fall just below an integer
+            # integer division: a float quotient could fall just below an integer
             return height * self.shorter_side // shorter, width * self.shorter_side // shorter
         if self.longer_side is not None:
             longer = max(height, width)
@@ -152,7 +153,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """Returns the object whose `to_dict` gave `values`; a missing key takes its default.
+        """Returns the object from what `to_dict` gave; a missing key takes its default.
 
         Raises:
             InvalidArgumentError: if a key is unknown or a value is not allowed.
@@ -174,14 +175,14 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
 
     Returns:
         uint8 (3, H, W) or (N, 3, H, W) in 0 to 255, or float32 of the same shape in 0 to 1. Images and arrays keep
-        their memory order (channels innermost), which is torch's fast layout for resizing. A tensor or an array that
-        already is what is returned shares its memory.
+        their memory order (channels innermost), which is torch's fast layout for resizing. The result shares the memory
+        of a tensor or array where no conversion is needed.
 
     Raises:
         InvalidArgumentError: if type, shape, number type or range are not those of an image.
     """
     if isinstance(image, Image.Image):
-        # np.array, not asarray: torch needs memory that may be written to
+        # np.array, not asarray: torch needs writable memory
         return torch.from_numpy(np.array(pil_to_rgb(image))).permute(2, 0, 1)
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
@@ -193,7 +194,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))
-        # torch refuses negative strides (flipped views) and warns of memory that may not be written to
+        # torch refuses negative strides (flipped views) and warns about read-only memory
         if not image.flags.writeable or any(stride < 0 for stride in image.strides):
             image = image.copy()
         tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -237,7 +238,7 @@ def pil_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns images resized by antialiased bilinear interpolation, in the type they came in.
+    """Returns images resized by antialiased bilinear interpolation, in their type.
 
     Args:
         images: uint8 or float32 (3, H, W) or (N, 3, H, W).
@@ -261,21 +262,21 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """Returns `(images - mean) / std` of images in 0 to 1, where uint8 stands for 255ths.
+    """Returns `(images - mean) / std` of images in 0 to 1; uint8 is divided by 255 first.
 
     Args:
         images: uint8 in 0 to 255 or float in 0 to 1, (3, H, W) or (N, 3, H, W).
         mean: one number per channel.
         std: one number per channel.
-        out: where to write, float32 of the shape and memory format of `images`.
+        out: tensor to write into, float32 of the shape and memory format of `images`; None for a new one.
 
     Returns:
-        `out`; new memory in its place if None.
+        `out`, or the new tensor.
     """
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
     factor = torch.tensor([1 / (unit * s) for s in std], device=images.device)
     offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    # converted first: an operation of mixed types costs several times the conversion
+    # converted first: an operation on mixed types costs several times the conversion
     floats = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
     innermost = floats.movedim(-3, -1)  # (..., H, W, 3)
     if innermost.is_contiguous():  # whole rows at a time: a loop over three channels would be slow
@@ -288,7 +289,7 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: 
 def check_unit_range(images: Tensor) -> None:
     """Raises InvalidArgumentError if float images on the CPU are clearly not in 0 to 1.
 
-    Images on another device are not looked at: that would wait for the device.
+    Images on another device are not checked: that would wait for the device.
     """
     if images.device.type != "cpu" or images.numel() == 0:
         return
@@ -308,18 +309,10 @@ def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[fl
     """
     if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 3:
         red, green, blue = values
-        if all(_is_number(v) and math.isfinite(v) and (v > 0 or not positive) for v in values):
+        if all(is_number(v) and (v > 0 or not positive) for v in values):
             return float(red), float(green), float(blue)
     above = " above 0" if positive else ""
     raise InvalidArgumentError(f"{name} must be three numbers{above}, one per channel, got {values!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _wrong_type(dtype: Any) -> str:

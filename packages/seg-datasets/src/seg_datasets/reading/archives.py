@@ -15,7 +15,8 @@ from typing import IO
 
 from seg_core.errors import CorruptFileError, UserError, WriteError
 from seg_core.files.atomic import write_text
-from seg_core.files.download import fetch, locked
+from seg_core.files.download import fetch
+from seg_core.files.locks import locked
 
 __all__ = ["Archive", "fetch_archives", "unpack"]
 
@@ -72,7 +73,7 @@ def fetch_archives(
             continue
         path = fetch(archive.url, archive.digest, progress, folder=root, argument="root= of the unpacked folder")
         # the processes of one run call this at the same time: one unpacks, the others wait
-        with locked(root / _DONE, f"another process is unpacking {path}; waiting for it", watch=False):
+        with locked(root / _DONE, f"another process is unpacking {path}; waiting for it"):
             if name in _unpacked(root):
                 continue
             unpack(path, root / archive.into, progress)

@@ -1,1 +1,1 @@
-"""The subcommands of `seg` that this package brings, one file each."""
+"""The subcommands of `seg` in this package: one module, or one folder, for each."""

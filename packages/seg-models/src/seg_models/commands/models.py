@@ -1,34 +1,35 @@
-"""`seg models`: the models of the installed packages, and what is known of one of them. Imports no torch."""
+"""`seg models`: lists the models of the installed packages, and shows one of them. Imports no torch."""
 
 import argparse
-import importlib.util
-import sys
+from collections.abc import Sequence
 
 from seg_core.catalog import ModelEntry, WeightsEntry
 from seg_core.command import Command
 from seg_core.errors import UnknownNameError, nearest
+from seg_core.progress import print_table
 from seg_core.registry import MODELS
 from seg_models.factory import list_models
 
 __all__ = ["MODELS_COMMAND"]
 
-# how far a file is checked when it is fetched
-_CHECKED = {
+# how a file is verified when it is downloaded
+_VERIFIED = {
     "sha256": "by its published sha256",
-    "prefix": "by the first digits of its sha256, which its name holds",
-    "first-use": "by what it was when first fetched here; no hash is published, and this toolkit never opened the file",
+    "prefix": "by the first digits of its sha256, which are in its name",
+    "first-use": "by its first download here; no hash is published, and this toolkit was never tested with the file",
 }
 _HEADER = ("name", "params", "MACs", "weights", "")
+_ALIGN = "lrrrl"
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--family", metavar="NETWORK", help="only models of this network, as PSPNet")
-    parser.add_argument("--backbone", metavar="NAME", help="only models on this backbone, as resnet18")
+    parser.add_argument("--family", metavar="NETWORK", help="only models of this network, such as PSPNet")
+    parser.add_argument("--backbone", metavar="NAME", help="only models on this backbone, such as resnet18")
     parser.add_argument(
-        "--data", metavar="NAME", help="only models with weights for this dataset or label set, as Cityscapes"
+        "--data", metavar="NAME", help="only models with weights for this dataset or label set, such as Cityscapes"
     )
     parser.add_argument(
-        "--max-params", metavar="MILLIONS", type=float, help="only models with so many million parameters at most"
+        "--max-params", metavar="MILLIONS", type=float, help="only models with at most this many million parameters"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one model: facts, outputs, variants, weights")
@@ -39,16 +40,17 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         print(_details(arguments.name))
         return 0
-    names = _selected(arguments)
-    if sys.stdout.isatty() and importlib.util.find_spec("rich") is not None:
-        _print_rich(names)
-    else:
-        print(_listing(names))
+    print_table(_HEADER, _rows(_selected(arguments)), _ALIGN)
+    print(f"\n{_footer()}")
     return 0
 
 
 def _selected(arguments: argparse.Namespace) -> list[str]:
-    """The models that pass the filters; each filter must name something that there is."""
+    """Returns the names of the models that match all filters.
+
+    Raises:
+        UnknownNameError: if a filter names nothing that exists.
+    """
     entries = {name: entry for name in list_models() if isinstance(entry := MODELS.entry(name), ModelEntry)}
     data = {
         name: {str(called) for w in entry.weights.values() for called in (w.meta.get("data", ""), w.label_set)}
@@ -66,7 +68,7 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
         known = sorted({str(value) for found in values.values() for value in found})
         if wanted.lower() not in (value.lower() for value in known):
             raise UnknownNameError(
-                f"--{option} {wanted!r} fits no model.{nearest(wanted, known)} Known: {', '.join(known)}"
+                f"--{option} {wanted!r} matches no model.{nearest(wanted, known)} Known: {', '.join(known)}"
             )
         kept = [n for n in kept if wanted.lower() in (str(value).lower() for value in values.get(n, ()))]
     if arguments.max_params is not None:
@@ -74,7 +76,7 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
     return kept
 
 
-def _rows(names: list[str]) -> list[tuple[str, ...]]:
+def _rows(names: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in names:
         entry = MODELS.entry(name)
@@ -85,58 +87,33 @@ def _rows(names: list[str]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _foot() -> str:
+def _footer() -> str:
     networks = [name for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False)]
     return (
         "params at 21 classes, MACs of one 3x512x1024 image, both without auxiliary heads.\n"
         f"On any backbone, with create(NETWORK, backbone=NAME): {', '.join(networks)}.\n"
-        "`seg models show NAME` prints more."
+        "`seg models show NAME` shows one model."
     )
 
 
-def _listing(names: list[str]) -> str:
-    rows = [_HEADER, *_rows(names)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = []
-    for name, *numbers, summary in rows:
-        cells = [f"{name:<{widths[0]}}", *(f"{n:>{w}}" for n, w in zip(numbers, widths[1:], strict=True)), summary]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join([*lines, "", _foot()])
-
-
-def _print_rich(names: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in _HEADER:
-        table.add_column(title, justify="left" if title in ("name", "") else "right", no_wrap=title == "name")
-    for row in _rows(names):
-        table.add_row(*row)
-    console = Console()
-    console.print(table)
-    console.print(f"\n{_foot()}", style="dim", highlight=False, markup=False)
-
-
 def _details(name: str) -> str:
+    """Returns what `seg models show NAME` prints."""
     entry = MODELS.entry(name)
     lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
     if not isinstance(entry, ModelEntry):
         return "\n".join([*lines, f"built by  {entry.target}"])
     facts = [("network", entry.family)]
     if entry.any_backbone:
-        facts.append(
-            ("backbone", f'of your choice: create("{name}", backbone="resnet50"), or "timm:" and a name of timm')
-        )
+        facts.append(("backbone", f'any: create("{name}", backbone="resnet50"), or "timm:" and a name of timm'))
     else:
         facts += [
             ("backbone", entry.backbone or "none"),
             ("params", f"{entry.params:,} at 21 classes, without auxiliary heads"),
             ("MACs", f"{_billions(entry.macs)} for one 3x512x1024 image"),
-            ("smallest", f"{entry.min_size}x{entry.min_size} pixels"),
+            ("min size", f"{entry.min_size}x{entry.min_size} pixels"),
         ]
     facts += [
-        ("outputs", ", ".join(entry.outputs) + (" (all but out with aux_loss=True)" if len(entry.outputs) > 1 else "")),
+        ("outputs", ", ".join(entry.outputs) + (" (auxiliary ones with aux_loss=True)" if entry.outputs[1:] else "")),
         ("variants", ", ".join(entry.variants)),
         ("built by", entry.target),
         ("package", MODELS.origin(name)),
@@ -155,7 +132,7 @@ def _details(name: str) -> str:
             ("size", _size(weights)),
             ("variant", weights.variant),
             ("key rules", weights.key_rules),
-            ("checked", _CHECKED[weights.verified]),
+            ("verified", _VERIFIED[weights.verified]),
             ("note", weights.meta.get("note", "")),
             ("source", weights.meta.get("source", "")),
             ("license", weights.meta.get("license", "")),
@@ -189,6 +166,6 @@ def _billions(number: int) -> str:
 MODELS_COMMAND = Command(
     configure=_configure,
     run=_run,
-    description="Lists the models of the installed packages; `show NAME` describes one.",
+    description="Lists the models of the installed packages; `show NAME` shows one of them.",
     epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10\n  seg models show fcn_resnet50",
 )

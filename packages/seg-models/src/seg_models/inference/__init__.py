@@ -1,1 +1,1 @@
-"""From images to labels with a trained network."""
+"""Prediction of images with a trained network."""

@@ -1,4 +1,4 @@
-"""Networks that take images of any size, and inputs of any floating point type."""
+"""Wraps a network so that it takes images of any size and any floating-point type."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ __all__ = ["AnySize", "adapt", "last_resize", "min_size_of"]
 
 
 class AnySize(nn.Module):
-    """A network behind padding and a change of type, so that it takes float images of any size.
+    """A network that pads small images and converts their type, so that it takes float images of any size.
 
     Args:
         network: as the builders make it, in eval mode.
-        dtype: of its weights; None where they are what its inputs are.
-        min_size: smallest height and width that it takes. Smaller inputs are padded at the right and at the bottom with
-            zeros, the mean color, and the logits are cropped.
+        dtype: of its weights; None if inputs have the same type.
+        min_size: minimum height and width of its inputs. Smaller images are padded at the right and bottom with zeros,
+            the mean color, and the logits are cropped.
     """
 
     def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int) -> None:
@@ -28,7 +28,7 @@ class AnySize(nn.Module):
         self.eval()
 
     def is_small(self, images: Tensor) -> bool:
-        """Returns whether images are smaller than what the network takes."""
+        """Returns whether images are smaller than the network's minimum size."""
         return min(images.shape[-2:]) < self._min_size
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
@@ -50,14 +50,14 @@ def adapt(model: nn.Module) -> nn.Module:
     """Returns `model` if it takes images of any size, else an `AnySize` around it.
 
     Args:
-        model: as the builders make it, in eval mode; of others no smallest size is known.
+        model: as the builders make it, in eval mode; for other models no minimum size is known.
     """
-    least = min_size_of(model)
-    return model if least <= 1 or isinstance(model, AnySize) else AnySize(model, None, least)
+    min_size = min_size_of(model)
+    return model if min_size <= 1 or isinstance(model, AnySize) else AnySize(model, None, min_size)
 
 
 def min_size_of(model: nn.Module) -> int:
-    """Returns the smallest height and width in pixels that the catalog says for a model; 1 where it says nothing."""
+    """Returns the minimum height and width in pixels of a model's inputs by the catalog; 1 if it is not listed."""
     spec = getattr(model, "build_spec", None)
     if spec is None or spec.builder not in MODELS:
         return 1
@@ -67,9 +67,9 @@ def min_size_of(model: nn.Module) -> int:
 def last_resize(model: nn.Module, images: Tensor) -> bool | None:
     """Returns `align_corners` of the bilinear resize that `model` ends with for these images.
 
-    None where it ends in something else, which `forward_logits` would leave out: another mode, or cropped padding.
+    None if it ends with another step, which `forward_logits` would skip: another resize mode, or cropping of padding.
     """
-    how = getattr(model, "upsampling", {}).get("out")
-    if how is None or how[0] != "bilinear" or (isinstance(model, AnySize) and model.is_small(images)):
+    resize = getattr(model, "upsampling", {}).get("out")
+    if resize is None or resize[0] != "bilinear" or (isinstance(model, AnySize) and model.is_small(images)):
         return None
-    return bool(how[1])
+    return bool(resize[1])

@@ -1,21 +1,22 @@
-"""Test-time augmentation: the mean of what a network says of an image rescaled, mirrored and turned."""
+"""Test-time augmentation: the mean prediction over resized, flipped and rotated copies of an image."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_models.inference.adapted import adapt
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 
-__all__ = ["predict_tta"]
+__all__ = ["predict_tta", "tta_options"]
 
-_LEAST = 1e-12  # probability, whose logarithm is finite
+_MIN_PROBABILITY = 1e-12  # its logarithm is finite
 _STRIP = 2**18  # elements
 
 
@@ -29,31 +30,31 @@ def predict_tta(
     left_right_pairs: Sequence[Sequence[int]] | None = None,
     predict: Predict = predict_whole,
 ) -> Tensor:
-    """Returns the mean over all combinations of scales, flips and turns, without gradients.
+    """Returns the mean prediction over all combinations of scales, flips and rotations, without gradients.
 
-    The probabilities are averaged, in a running sum: the memory does not depend on how many passes there are. What
-    comes back are their logarithms, whose softmax they are, so they serve as logits.
+    Probabilities are averaged in a running sum, so memory does not grow with the number of passes. The result is the
+    logarithm of the mean; its softmax is the mean, so it can be used as logits.
 
     Args:
         model: a network as the builders make it, in eval mode.
         images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
-        scales: factors of height and width; the images are resized bilinearly, antialiased where they shrink, and their
-            logits back, bilinearly.
-        hflip: whether each is also predicted mirrored left to right.
-        vflip: whether each is also predicted upside down.
-        quarter_turns: whether each is also predicted turned by 90, 180 and 270 degrees.
-        left_right_pairs: class ids that change places in a mirrored image, as left and right arm; None takes those of
-            the model's metadata, where it has some.
-        predict: way of predicting each of them, with logits as its result; tiled, say.
+        scales: factors of height and width. Images are resized bilinearly, with antialiasing where they shrink; their
+            logits are resized back bilinearly.
+        hflip: whether to add copies flipped left to right.
+        vflip: whether to add copies flipped upside down.
+        quarter_turns: whether to add copies rotated by 90, 180 and 270 degrees.
+        left_right_pairs: pairs of class ids that are swapped in a mirrored image, such as left and right arm; None
+            takes those of the model's metadata, if it has some.
+        predict: function that predicts the logits of each copy, such as `predict_tiled`.
 
     Returns:
         float32 (N, K, H, W), logarithms of the mean probabilities.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range, or `predict` gives labels.
+        InvalidArgumentError: if an argument is out of range, or `predict` returns labels.
     """
     factors = tuple(scales)
-    if not factors or not all(isinstance(f, int | float) and 0 < f < math.inf for f in factors):
+    if not factors or not all(is_number(f) and f > 0 for f in factors):
         raise InvalidArgumentError(f"scales must hold at least one factor above 0, got {scales!r}")
     if images.ndim != 4 or not images.is_floating_point():
         raise InvalidArgumentError(
@@ -70,70 +71,70 @@ def predict_tta(
     with torch.inference_mode():
         for size in sizes:
             resized = _resized(images, size)
-            for turns, up, mirrored in _variants(hflip, vflip, quarter_turns):
-                changed = _changed(resized, turns, up, mirrored)
+            for turns, upside_down, mirrored in _copies(hflip, vflip, quarter_turns):
+                augmented = _augment(resized, turns, upside_down, mirrored)
                 if predict is predict_whole:
-                    logits = logits_into(scratch, model, changed, room)
+                    logits = logits_into(scratch, model, augmented, room)
                 else:
-                    logits = predict(model, changed)
+                    logits = predict(model, augmented)
                 if not logits.is_floating_point():
-                    raise InvalidArgumentError("predict must give logits, got labels: set its output to logits")
-                if turns or up:  # what is mirrored alone is turned back as it is added
-                    logits = _changed_back(logits, turns, up, mirrored)
+                    raise InvalidArgumentError("predict must return logits, got labels: set its output to logits")
+                if turns or upside_down:  # a horizontal flip alone is undone when it is added
+                    logits = _undo(logits, turns, upside_down, mirrored)
                 logits = logits.float()
                 if tuple(logits.shape[-2:]) != (height, width):
                     logits = scratch_of_size.resize(logits, (height, width))
                 if total is None:
                     total = torch.zeros_like(logits, memory_format=torch.contiguous_format)
-                # mirrored and upside down is half a turn, which leaves left and right as they are
-                order = _swapped_order(logits.shape[1], pairs) if up != mirrored else None
-                _add_probabilities(total, logits, order, mirrored and not (turns or up))
+                # both flips together are a rotation by 180 degrees, which does not swap left and right
+                order = _swapped_order(logits.shape[1], pairs) if upside_down != mirrored else None
+                _add_probabilities(total, logits, order, mirrored and not (turns or upside_down))
                 del logits  # before the next pass needs the memory
                 passes += 1
         assert total is not None
-        return total.div_(passes).clamp_(min=_LEAST).log_()
+        return total.div_(passes).clamp_(min=_MIN_PROBABILITY).log_()
 
 
 def _add_probabilities(total: Tensor, logits: Tensor, order: Tensor | None, mirrored: bool) -> None:
-    """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which stay in the cache.
+    """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which fit in the CPU's cache.
 
     Args:
         total: float32 (N, K, H, W).
         logits: floats of the same shape.
-        order: int64 (K,), which class comes in the place of each, or None.
-        mirrored: whether the rows run from right to left.
+        order: int64 (K,), the class whose probability is added to each class, or None.
+        mirrored: whether the rows of the logits are flipped left to right.
     """
     rows = max(1, _STRIP // (logits.shape[1] * logits.shape[3]))
     for image, target in zip(logits, total, strict=True):
-        for strip, place in zip(image.split(rows, 1), target.split(rows, 1), strict=True):
+        for strip, target_strip in zip(image.split(rows, 1), target.split(rows, 1), strict=True):
             probabilities = strip.softmax(0)
             if order is not None:
                 probabilities = probabilities[order]
-            place += probabilities.flip(-1) if mirrored else probabilities
+            target_strip += probabilities.flip(-1) if mirrored else probabilities
 
 
-def _variants(hflip: bool, vflip: bool, quarter_turns: bool) -> Iterator[tuple[int, bool, bool]]:
-    """Yields quarter turns, whether upside down, whether mirrored; none that is the same image as another."""
+def _copies(hflip: bool, vflip: bool, quarter_turns: bool) -> Iterator[tuple[int, bool, bool]]:
+    """Yields (quarter turns, vertical flip, horizontal flip) of the copies, without duplicates."""
     seen: set[tuple[int, bool]] = set()
     for turns in range(4) if quarter_turns else (0,):
-        for up in (False, True) if vflip else (False,):
+        for upside_down in (False, True) if vflip else (False,):
             for mirrored in (False, True) if hflip else (False,):
-                # upside down is half a turn of the mirrored image
-                same = ((turns + 2 * up) % 4, mirrored != up)
+                # a vertical flip equals a horizontal flip and a rotation by 180 degrees
+                same = ((turns + 2 * upside_down) % 4, mirrored != upside_down)
                 if same not in seen:
                     seen.add(same)
-                    yield turns, up, mirrored
+                    yield turns, upside_down, mirrored
 
 
-def _changed(images: Tensor, turns: int, up: bool, mirrored: bool) -> Tensor:
-    axes = [axis for axis, wanted in ((-2, up), (-1, mirrored)) if wanted]
+def _augment(images: Tensor, turns: int, upside_down: bool, mirrored: bool) -> Tensor:
+    axes = [axis for axis, wanted in ((-2, upside_down), (-1, mirrored)) if wanted]
     flipped = images.flip(axes) if axes else images
     return flipped.rot90(turns, (-2, -1)) if turns else flipped
 
 
-def _changed_back(logits: Tensor, turns: int, up: bool, mirrored: bool) -> Tensor:
+def _undo(logits: Tensor, turns: int, upside_down: bool, mirrored: bool) -> Tensor:
     turned = logits.rot90(-turns, (-2, -1)) if turns else logits
-    axes = [axis for axis, wanted in ((-2, up), (-1, mirrored)) if wanted]
+    axes = [axis for axis, wanted in ((-2, upside_down), (-1, mirrored)) if wanted]
     return turned.flip(axes) if axes else turned
 
 
@@ -145,7 +146,7 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _swapped_order(num_classes: int, pairs: Sequence[Sequence[int]]) -> Tensor | None:
-    """Returns which class takes the place of each where left and right are exchanged; None where there are no pairs."""
+    """Returns int64 (K,), each class's partner where left and right are swapped; None if there are no pairs."""
     if not pairs:
         return None
     order = list(range(num_classes))
@@ -161,3 +162,20 @@ def _swapped_order(num_classes: int, pairs: Sequence[Sequence[int]]) -> Tensor |
 def _pairs_of(model: nn.Module) -> Sequence[Sequence[int]]:
     info = getattr(model, "model_info", None)
     return () if info is None else info.metadata.left_right_pairs or ()
+
+
+def tta_options(tta: bool | Sequence[float] | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the arguments of `predict_tta` for `Predictor(tta=)`, checked; None if it is turned off."""
+    if tta is None or tta is False:
+        return None
+    if tta is True:
+        return {}
+    options = dict(tta) if isinstance(tta, Mapping) else {"scales": tuple(tta)}
+    known = ("scales", "hflip", "vflip", "quarter_turns", "left_right_pairs")
+    for name in options:
+        if name not in known:
+            raise InvalidArgumentError(f"tta has no option {name!r}; it has {', '.join(known)}")
+    scales = options.get("scales", (1.0,))
+    if not scales or not all(is_number(s) and s > 0 for s in scales):
+        raise InvalidArgumentError(f"tta must have scales above 0, got {scales!r}")
+    return options

@@ -1,8 +1,8 @@
-"""Labels from logits of low resolution, without the logits of full size.
+"""Labels from low-resolution logits, without the logits at full size.
 
-A bilinear value is a mean of the four values around it. Where one class is the largest at all four corners of a cell,
-it is the largest everywhere between them; only in the other cells, at the borders of classes, is there anything to
-compute.
+A bilinearly interpolated value is a weighted mean of the four samples around it. If one class has the largest logit at
+all four corners of a cell, it has the largest logit everywhere in the cell. Only the other cells, at the borders of
+classes, need to be interpolated.
 """
 
 from dataclasses import dataclass
@@ -16,33 +16,33 @@ from seg_core.metrics.argmax import argmax_labels
 
 __all__ = ["labels_from_logits"]
 
-# Elements of an operation. On a CPU operations on at most 32,768 run in the calling thread, and
-# their operands stay in its cache.
+# Elements per operation. On a CPU, operations on at most 32,768 elements run in the calling thread, and
+# their operands fit in its cache.
 _CPU_STRIP, _DEVICE_STRIP = 32_768, 2**22
-# Cells with fewer pixels than this cost more than they save, and so do cells that are mostly borders.
-_LEAST_PIXELS = 4
-_MOST_BORDERS = 0.5
+# Below this many pixels per cell, or above this fraction of border cells, skipping cells costs more than it saves.
+_MIN_PIXELS = 4
+_MAX_BORDERS = 0.5
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """Where the pixels of one axis lie between the samples of the logits.
+    """Positions of the pixels of one axis between the samples of the logits.
 
-    Cell c lies between the samples c - 1 and c; the first and the last one are half a cell at the image's edge, where
-    both are the same sample.
+    Cell c lies between the samples c - 1 and c. The first and the last cell are half cells at the edge of the image,
+    where both samples are the same.
 
     Attributes:
-        cell: int64 (n,), of each pixel.
-        share: float32 (n,), of the second sample, 0 to 1.
+        cell: int64 (n,), cell of each pixel.
+        weight: float32 (n,), weight of the second sample, 0 to 1.
         low: int64 (m + 1,), first sample of each cell.
-        high: int64 (m + 1,), second one.
+        high: int64 (m + 1,), second sample of each cell.
         start: int64 (m + 1,), first pixel of each cell.
-        count: int64 (m + 1,), its pixels.
+        count: int64 (m + 1,), pixels of each cell.
         align_corners: as in `torch.nn.functional.interpolate`.
     """
 
     cell: Tensor
-    share: Tensor
+    weight: Tensor
     low: Tensor
     high: Tensor
     start: Tensor
@@ -51,29 +51,29 @@ class _Axis:
 
     @classmethod
     def of(cls, samples: int, pixels: int, align_corners: bool, device: torch.device) -> "_Axis":
-        place = torch.arange(pixels, dtype=torch.float64)
+        position = torch.arange(pixels, dtype=torch.float64)
         if align_corners:
-            place *= (samples - 1) / max(pixels - 1, 1)
+            position *= (samples - 1) / max(pixels - 1, 1)
         else:
-            place = (place + 0.5) * (samples / pixels) - 0.5
-        first = place.floor()
+            position = (position + 0.5) * (samples / pixels) - 0.5
+        first = position.floor()
         cell = first.long() + 1
         count = torch.bincount(cell, minlength=samples + 1)
         ends = torch.arange(samples + 1)
         low, high = (ends - 1).clamp(min=0), ends.clamp(max=samples - 1)
-        tensors = (cell, (place - first).float(), low, high, count.cumsum(0) - count, count)
-        cell, share, low, high, start, count = (tensor.to(device) for tensor in tensors)
-        return cls(cell, share, low, high, start, count, align_corners)
+        tensors = (cell, (position - first).float(), low, high, count.cumsum(0) - count, count)
+        cell, weight, low, high, start, count = (tensor.to(device) for tensor in tensors)
+        return cls(cell, weight, low, high, start, count, align_corners)
 
 
 @torch.no_grad()
 def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Returns the classes that bilinear upsampling and an argmax would give, without the upsampled logits.
+    """Returns the class ids of bilinear upsampling followed by argmax, without the upsampled logits.
 
     Equal to `interpolate(logits, size, mode="bilinear", align_corners=...).argmax(1)` except where two classes are
-    equal within the rounding of float32, in which it computes whatever the type of the logits. Beside labels and logits
-    it needs a copy of the former (four bytes a pixel for more than 256 classes) and some MiB. Where few cells agree, or
-    pixels are hardly more than samples, it upsamples a few rows at a time.
+    equal within float32 rounding; it computes in float32 for logits of any type. Besides the labels and the logits it
+    needs a copy of the labels (four bytes per pixel for more than 256 classes) and some MiB. If most cells are borders
+    of classes, or the upsampling factor is small, it upsamples a few rows at a time instead.
 
     Args:
         logits: floating point (N, K, h, w), on any device; 1 to 65536 classes K.
@@ -100,8 +100,8 @@ def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: 
 def _labels(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     """Returns the labels (H, W) of logits (K, h, w)."""
     corners = argmax_labels(image)
-    kind = corners.dtype
-    if kind == torch.uint16:  # torch cannot index it
+    id_dtype = corners.dtype
+    if id_dtype == torch.uint16:  # torch cannot index it
         corners = corners.int()
     upper, lower = corners[rows.low], corners[rows.high]
     first = upper[:, columns.low]
@@ -111,11 +111,11 @@ def _labels(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
     borders &= (rows.count > 0)[:, None] & (columns.count > 0)
     pixels = int(rows.count.max()) * int(columns.count.max())
     height, width = len(rows.cell), len(columns.cell)
-    if pixels < _LEAST_PIXELS or int(borders.sum()) * pixels > _MOST_BORDERS * height * width:
+    if pixels < _MIN_PIXELS or int(borders.sum()) * pixels > _MAX_BORDERS * height * width:
         return _labels_by_rows(image, rows, columns)
     labels = first[rows.cell][:, columns.cell]
     _fill_borders(labels, image, borders, rows, columns)
-    return labels.to(kind)
+    return labels.to(id_dtype)
 
 
 def _strip(image: Tensor) -> int:
@@ -123,40 +123,40 @@ def _strip(image: Tensor) -> int:
 
 
 def _fill_borders(labels: Tensor, image: Tensor, borders: Tensor, rows: _Axis, columns: _Axis) -> None:
-    """Computes the pixels of the cells that `borders` (h + 1, w + 1) names, and writes them into `labels`."""
+    """Computes the pixels of the cells that are True in `borders` (h + 1, w + 1), and writes them into `labels`."""
     num_classes, height, width = image.shape
-    tall, wide = int(rows.count.max()), int(columns.count.max())
+    max_height, max_width = int(rows.count.max()), int(columns.count.max())
     device = image.device
-    down, right = torch.arange(tall, device=device), torch.arange(wide, device=device)
+    rows_of_cell, columns_of_cell = torch.arange(max_height, device=device), torch.arange(max_width, device=device)
     samples, target = image.reshape(num_classes, height * width), labels.view(-1)
-    at_once = max(1, _strip(image) // (tall * wide))
+    at_once = max(1, _strip(image) // (max_height * max_width))
     for cells in torch.split(borders.nonzero(), at_once):
         y, x = cells.unbind(1)
-        # cells of fewer pixels than the largest repeat their last one
-        pixel_y = rows.start[y, None] + torch.minimum(down, rows.count[y, None] - 1)
-        pixel_x = columns.start[x, None] + torch.minimum(right, columns.count[x, None] - 1)
+        # cells with fewer pixels than the largest cell repeat their last pixel
+        pixel_y = rows.start[y, None] + torch.minimum(rows_of_cell, rows.count[y, None] - 1)
+        pixel_x = columns.start[x, None] + torch.minimum(columns_of_cell, columns.count[x, None] - 1)
         corners = [
             samples.index_select(1, a * width + b).float()[:, :, None]
             for a in (rows.low[y], rows.high[y])
             for b in (columns.low[x], columns.high[x])
         ]
-        weight = rows.share[pixel_y]
-        left = torch.lerp(corners[0], corners[2], weight)  # (K, cells, tall)
-        rest = torch.lerp(corners[1], corners[3], weight) - left
-        found = _argmax_along(left[..., None], rest[..., None], columns.share[pixel_x][:, None])
-        places = pixel_y[:, :, None] * labels.shape[1] + pixel_x[:, None]
-        target[places.view(-1)] = found.to(labels.dtype).view(-1)
+        row_weight = rows.weight[pixel_y]
+        left = torch.lerp(corners[0], corners[2], row_weight)  # (K, cells, max_height)
+        rest = torch.lerp(corners[1], corners[3], row_weight) - left
+        found = _argmax_along(left[..., None], rest[..., None], columns.weight[pixel_x][:, None])
+        indices = pixel_y[:, :, None] * labels.shape[1] + pixel_x[:, None]
+        target[indices.view(-1)] = found.to(labels.dtype).view(-1)
 
 
-def _argmax_along(left: Tensor, rest: Tensor, share: Tensor) -> Tensor:
-    """Returns the argmax over the first axis of `left + rest * share`, of which one class at a time is computed."""
-    best = torch.addcmul(left[0], rest[0], share)
+def _argmax_along(left: Tensor, rest: Tensor, weight: Tensor) -> Tensor:
+    """Returns the argmax over the first axis of `left + rest * weight`, computing one class at a time."""
+    best = torch.addcmul(left[0], rest[0], weight)
     # torch's uint16 has no arithmetic
     label = torch.zeros_like(best, dtype=torch.uint8 if len(left) <= 256 else torch.int32)
     values, greater = torch.empty_like(best), torch.empty_like(label)
     for index in range(1, len(left)):
-        torch.addcmul(left[index], rest[index], share, out=values)
-        # class ids rise, so the largest id that beat all before it is the one of the maximum
+        torch.addcmul(left[index], rest[index], weight, out=values)
+        # class ids increase, so the largest id that was above all before it is the one of the maximum
         torch.gt(values, best, out=greater)
         torch.maximum(label, greater.mul_(index), out=label)
         torch.maximum(best, values, out=best)
@@ -164,14 +164,14 @@ def _argmax_along(left: Tensor, rest: Tensor, share: Tensor) -> Tensor:
 
 
 def _labels_by_rows(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
-    """Upsamples a few rows at a time and takes the argmax of each lot."""
+    """Upsamples a few rows at a time and takes their argmax."""
     width = len(columns.cell)
     at_once = max(1, 64 * _strip(image) // (image.shape[0] * width))
-    lots = []
-    for cell, share in zip(torch.split(rows.cell, at_once), torch.split(rows.share, at_once), strict=True):
+    strips = []
+    for cell, weight in zip(torch.split(rows.cell, at_once), torch.split(rows.weight, at_once), strict=True):
         upper, lower = image[:, rows.low[cell]].float(), image[:, rows.high[cell]].float()
-        samples = torch.lerp(upper, lower, share[:, None])[None]
+        samples = torch.lerp(upper, lower, weight[:, None])[None]
         size = (len(cell), width)
         full = F.interpolate(samples, size, mode="bilinear", align_corners=columns.align_corners)
-        lots.append(argmax_labels(full[0]))
-    return torch.cat(lots)
+        strips.append(argmax_labels(full[0]))
+    return torch.cat(strips)

@@ -1,4 +1,4 @@
-"""What a prediction of one image is, and how it is shown and kept."""
+"""The prediction of one image: its label map, and how that is shown and saved."""
 
 import functools
 import json
@@ -14,12 +14,13 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
+from seg_core.files.rasters import read_geo_reference
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.overlay import colorize, overlay
+from seg_models.inference.raster_writing import class_palette, tiff_writer
+from seg_models.inference.regions import polygons
 
-__all__ = ["LABEL_SUFFIXES", "Prediction", "class_areas", "class_palette"]
-
-_PALETTE_SIZE = 256
+__all__ = ["Prediction", "class_areas"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Prediction:
     """The label map of one image.
 
     Attributes:
-        labels: uint8 (H, W), class ids; uint16 where ids do not fit. The image's own size, upright. Pixels that a
-            threshold left without a class have the metadata's `ignore_index`.
+        labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
+            whose class is less probable than the threshold have the metadata's `ignore_index`.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright.
-        scores: float32 (H, W), probability of the likeliest class, 0 to 1; None where it was not asked for.
-        logits: float32 (K, H, W); None where they were not asked for.
-        source: path or address of the image; None for one in memory.
+        scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
+        logits: float32 (K, H, W); None unless the predictor has `logits=True`.
+        source: path or URL of the image; None for an image in memory.
     """
 
     labels: npt.NDArray[Any]
@@ -48,7 +49,7 @@ class Prediction:
         return colorize(self.labels, self.metadata)
 
     def overlay(self, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Returns the image with its classes laid over it, uint8 (H, W, 3).
+        """Returns the image overlaid with the colors of its classes, uint8 (H, W, 3).
 
         Args:
             alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
@@ -57,23 +58,23 @@ class Prediction:
 
     @functools.cached_property
     def areas(self) -> dict[str, int]:
-        """Pixels of each class that occurs, by its name, largest first; ignored ones are not counted."""
+        """Pixels of each class that occurs, by its name, largest first; ignored pixels are not counted."""
         return class_areas(np.bincount(self.labels.ravel(), minlength=self.metadata.num_classes), self.metadata)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the label map, whole or not at all; the suffix chooses the format.
+        """Writes the label map atomically; the suffix of `path` selects the format.
 
-        - `.png`: the values are the class ids. Up to 256 ids it has the palette of the classes, so viewers show
-          colors; with more it is 16-bit gray.
-        - `.tif`, `.tiff`: the same as tiled TIFF, which keeps the place on earth of a GeoTIFF that was predicted.
+        - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
+          larger ids are saved as 16-bit gray.
+        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if that was a GeoTIFF.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
           corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
 
         Raises:
-            InvalidArgumentError: if `path` ends in something else: formats that lose detail would change the ids.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids.
             WriteError: if it cannot be written.
-            MissingDependencyError: if TIFF or GeoJSON is asked for and rasterio is not installed.
+            MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
         write = _WRITERS.get(Path(path).suffix.lower())
         if write is None:
@@ -83,37 +84,29 @@ class Prediction:
         write(self, path)
 
     def save_overlay(self, path: str | os.PathLike[str], alpha: float = 0.5) -> None:
-        """Writes the image with its classes laid over it, whole or not at all; the suffix chooses the format.
+        """Writes the image overlaid with the colors of its classes, atomically; the suffix selects the format.
 
         Raises:
-            InvalidArgumentError: if Pillow knows no format of that suffix.
+            InvalidArgumentError: if Pillow has no format for that suffix.
             WriteError: if it cannot be written.
         """
         if Path(path).suffix.lower() not in Image.registered_extensions():
-            raise InvalidArgumentError(f"path must end in .png, .jpg or the like, got {os.fspath(path)!r}")
+            raise InvalidArgumentError(f"path must end in .png, .jpg or another image format, got {os.fspath(path)!r}")
         image = Image.fromarray(self.overlay(alpha))
         with atomic_path(path) as temporary:
-            image.save(temporary, quality=92)  # formats without loss ignore it
+            image.save(temporary, quality=92)  # lossless formats ignore the quality
 
 
 def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dict[str, int]:
-    """Returns the counts of classes by name, largest first, without those of 0.
+    """Returns the pixels of each class by its name, largest first, without classes that do not occur.
 
     Args:
-        counts: int64 of at least K entries, pixels of each id; what is beyond the classes is left out.
+        counts: int64 of at least K entries, pixels of each id; entries beyond the classes are left out.
         metadata: of the K classes.
     """
     classes = counts[: metadata.num_classes]
     order = np.argsort(-classes, kind="stable")
     return {metadata.labels[i]: int(classes[i]) for i in order if classes[i]}
-
-
-def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
-    """Returns the colors (red, green, blue) of the ids 0 to 255."""
-    colors = [*metadata.colors, *[(0, 0, 0)] * (_PALETTE_SIZE - metadata.num_classes)]
-    if metadata.ignore_index < _PALETTE_SIZE:
-        colors[metadata.ignore_index] = metadata.ignore_color
-    return colors[:_PALETTE_SIZE]
 
 
 def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
@@ -125,20 +118,16 @@ def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
 
 
 def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    from seg_models.inference.large import read_place, tiff_writer
-
     labels = prediction.labels
-    place = read_place(prediction.source, labels.shape)
-    with tiff_writer(path, labels.shape, labels.dtype, prediction.metadata, place) as write:
+    geo_reference = read_geo_reference(prediction.source, labels.shape)
+    with tiff_writer(path, labels.shape, labels.dtype, prediction.metadata, geo_reference) as write:
         write(0, 0, labels)
 
 
 def _save_geojson(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    from seg_models.inference.large import polygons, read_place
-
-    place = read_place(prediction.source, prediction.labels.shape)
-    features = polygons(prediction.labels, prediction.metadata, place)
-    # one feature a line: files of millions of corners stay readable to tools that go by lines
+    geo_reference = read_geo_reference(prediction.source, prediction.labels.shape)
+    features = polygons(prediction.labels, prediction.metadata, geo_reference)
+    # one feature per line, so that line-based tools can read files with millions of vertices
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(features):
@@ -152,5 +141,3 @@ _WRITERS: dict[str, Callable[[Prediction, str | os.PathLike[str]], None]] = {
     ".tiff": _save_tiff,
     ".geojson": _save_geojson,
 }
-LABEL_SUFFIXES = tuple(_WRITERS)
-"""Endings of the files that `Prediction.save` writes."""

@@ -1,7 +1,7 @@
-"""Bilinear resizes into memory that is used again.
+"""Bilinear resizing into reused memory.
 
-On a CPU a large result in fresh memory costs more than twice as much as the resize itself: the system has to hand out
-page after page, each filled with zeros.
+On a CPU, newly allocated memory for a large result costs more than twice as much time as the resize itself, because the
+operating system provides it page by page, filled with zeros.
 """
 
 import torch
@@ -13,43 +13,43 @@ __all__ = ["Scratch", "logits_into"]
 
 
 class Scratch:
-    """Memory for one tensor at a time, which is overwritten by the next."""
+    """Memory for one tensor at a time; each result overwrites the one before it."""
 
     def __init__(self) -> None:
         self._memory: Tensor | None = None
 
     def resize(self, logits: Tensor, size: tuple[int, int], align_corners: bool = False, room: int = 0) -> Tensor:
-        """Returns what torch's `interpolate` in mode `"bilinear"` gives, valid until the next call.
+        """Returns the result of torch's `interpolate` in mode `"bilinear"`, valid until the next call.
 
         Args:
             logits: floating point (N, K, h, w).
             size: height and width of the result, in pixels.
             align_corners: as in `torch.nn.functional.interpolate`.
-            room: pixels of the largest result that is to come; memory for that is taken at once.
+            room: pixels of the largest result that will follow; memory for it is allocated at once.
         """
         count = logits.shape[0] * logits.shape[1]
         memory, wanted = self._memory, count * size[0] * size[1]
         if memory is None or len(memory) < wanted or (memory.dtype, memory.device) != (logits.dtype, logits.device):
-            self._memory = None  # goes before the new one comes
+            self._memory = None  # freed before the new memory is allocated
             del memory
             memory = self._memory = logits.new_empty(max(wanted, count * room))
         result = memory[:wanted].view(*logits.shape[:2], *size)
-        # what interpolate calls; only this form takes the memory of the result
+        # called by interpolate; only this variant takes the memory of the result
         torch.ops.aten.upsample_bilinear2d.out(logits, list(size), align_corners, None, None, out=result)
         return result
 
 
 def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 0) -> Tensor:
-    """Returns the logits of whole images at their size, in `scratch` where the network ends with a bilinear resize.
+    """Returns the logits of whole images at their size, in `scratch` if the network ends with a bilinear resize.
 
     Args:
-        scratch: memory; what is in it is lost.
+        scratch: memory, which is overwritten.
         model: a network as the builders make it, in eval mode.
         images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
-        room: pixels of the largest images that are to come.
+        room: pixels of the largest images that will follow.
 
     Returns:
-        Floating point (N, K, H, W), the same that the network gives.
+        Floating point (N, K, H, W), the same as the network's output.
     """
     corners = last_resize(model, images)
     if corners is None:

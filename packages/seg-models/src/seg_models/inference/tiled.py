@@ -1,27 +1,29 @@
-"""Prediction of large images in overlapping windows, of whose sums a band of limited size is held."""
+"""Prediction of large images in overlapping tiles (a sliding window), in memory that does not grow with the image.
+
+`tile_blending` has the positions and weights of the tiles.
+"""
 
 import functools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from seg_core.checks import check_integer, is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt
 from seg_models.inference.scratch import Scratch, logits_into
+from seg_models.inference.tile_blending import Blend, TilePlan, TileSpan, add_weighted, ring_runs
 
-__all__ = ["Blend", "Output", "predict_tiled", "tiled_blocks", "window_starts"]
+__all__ = ["Blend", "Output", "join_blocks", "predict_tiled", "tiled_blocks"]
 
-Blend = Literal["hann", "constant"]
 Output = Literal["logits", "labels"]
 
 _MAX_BYTES = 2**29
-_BLOCK_BYTES = 2**23  # of what is handed out at once
+_BLOCK_BYTES = 2**23  # of one block that is yielded
 
 
 def predict_tiled(
@@ -34,33 +36,33 @@ def predict_tiled(
     batch_size: int = 1,
     predict: Predict | None = None,
 ) -> Tensor:
-    """Returns the logits or the labels of images that are predicted window by window, without gradients.
+    """Returns the logits or the labels of images that are predicted tile by tile, without gradients.
 
-    Windows stand side by side at distances of `(1 - overlap)` of their size; the last of a row or column is moved
-    inside, so that it overlaps the one before it more. Where windows overlap, their logits are averaged:
+    Tiles are placed at steps of `(1 - overlap)` of their size; the last one of a row or column is moved inside the
+    image, so it overlaps the one before it more. Where tiles overlap, their logits are averaged:
 
-    - `"hann"`: from one window to the next the weights change over the middle half of their overlap, on a Hann curve.
-      The outer quarter of it, where a window knows least of what is around, counts nothing: for a network that looks no
-      further than that the result is that of the whole image.
-    - `"constant"`: all windows weigh the same, as in MONAI's `sliding_window_inference`.
+    - `"hann"`: weights change from one tile to the next on a Hann curve over the middle half of the overlap. The outer
+      quarter of the overlap, where a tile sees the least context, has weight 0: for a network with a receptive field
+      within that quarter, the result equals that of the whole image.
+    - `"constant"`: all tiles have the same weight, as in MONAI's `sliding_window_inference`.
 
-    Beside the images and the result it holds the logits of one pass, and for labels the sums of one row of windows,
-    512 MiB of them or those of one window at most, as `tiled_blocks` does.
+    Memory: the images, the result, and the logits of one pass; for labels also the sums of one row of tiles, at most
+    512 MiB or those of one tile, as in `tiled_blocks`.
 
     Args:
         model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device. Smaller ones than a window are
+        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device. Images smaller than a tile are
             predicted whole.
-        tile: (height, width) of a window in pixels, or one number for a square; at least the network's `min_size`.
-        overlap: share 0 to below 1 of a window that overlaps the next one.
-        blend: how overlapping windows are joined.
-        output: `"logits"`, or `"labels"`, which are taken row by row.
+        tile: (height, width) of a tile in pixels, or one integer for a square; at least the network's `min_size`.
+        overlap: fraction 0 to below 1 of a tile that overlaps the next one.
+        blend: how overlapping tiles are averaged.
+        output: `"logits"`, or `"labels"`, which are computed row by row.
         batch_size: tiles in one pass through the network.
-        predict: way of predicting each tile, with logits as its result, such as `predict_tta`; None predicts a tile in
-            one pass.
+        predict: function that predicts the logits of a batch of tiles, such as `predict_tta`; None predicts them in one
+            pass.
 
     Returns:
-        float32 (N, K, H, W), logits (float64 where the network's are); or uint8 (N, H, W), class ids, uint16 for more
+        float32 (N, K, H, W), logits (float64 if the network's are); or uint8 (N, H, W), class ids, uint16 for more
         than 256 classes.
 
     Raises:
@@ -75,15 +77,15 @@ def predict_tiled(
         )
     if not len(images):
         raise InvalidArgumentError("images must hold at least one image, got none")
-    plan = _Plan.of((images.shape[-2], images.shape[-1]), size, overlap, blend)
+    plan = TilePlan.of((images.shape[-2], images.shape[-1]), size, overlap, blend)
     model = adapt(model)
-    logits_of_tiles = functools.partial(_logits, Scratch(), model)
+    logits_of_tiles = functools.partial(logits_into, Scratch(), model)
     if predict is not None:
         logits_of_tiles = functools.partial(predict, model)
     result: Tensor | None = None
 
     def logits_of(index: int, logits: Tensor) -> Tensor:
-        """Returns where the sums of one image stand: in the result itself, which saves the band."""
+        """Returns the memory for the sums of one image: the result itself, so no band of sums is needed."""
         nonlocal result
         if result is None:
             result = logits.new_empty(len(images), logits.shape[1], *images.shape[2:])
@@ -117,164 +119,59 @@ def tiled_blocks(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yields the logits of an image of any size block by block, as `predict_tiled` computes them.
 
-    The image is read window by window, so it need not be in memory. What is held are the sums of one row of windows:
-    K x tile height x image width. Where those are more than `max_bytes`, the image is gone through in groups of
-    neighboring columns, each from top to bottom. Windows that reach into two groups are predicted in both, so every
-    pixel gets all its windows, in the same order, and the groups do not show in the result (beyond what the number of
-    windows in one pass changes in the network's rounding). Beside the sums, which take `max_bytes` or as much as one
-    window of logits if that is more, there are the windows and logits of one pass, and one block.
+    The image is read tile by tile, so it need not fit in memory. What is kept are the sums of one row of tiles:
+    K x tile height x image width. If these exceed `max_bytes`, the image is processed in groups of neighboring columns,
+    each from top to bottom. Tiles that reach into two groups are predicted in both, so every pixel gets all its tiles,
+    in the same order, and the result does not depend on the groups (except for rounding in the network, which may
+    change with the number of tiles in one pass). Memory: the sums, which take at most `max_bytes` or the logits of one
+    tile if that is more; the tiles and logits of one pass; and one block.
 
     Args:
-        predict: takes windows (n, C, h, w), gives their logits, float (n, K, h, w); n is at most `batch_size`. It runs
-            without gradients.
-        read: takes top, left, height and width of a window, all inside the image, and returns it: (C, height, width).
-            It is called once for each window that is predicted, and never for more than a tile.
-        size: height and width of the image in pixels. One smaller than a window is predicted whole.
-        tile: (height, width) of a window in pixels, or one number for a square.
-        overlap: share 0 to below 1 of a window that overlaps the next one.
-        blend: how overlapping windows are joined, as in `predict_tiled`.
-        batch_size: windows in one pass.
-        max_bytes: limit of the sums that are held.
+        predict: takes tiles (n, C, h, w) and returns their logits, float (n, K, h, w); n is at most `batch_size`. It
+            runs without gradients.
+        read: takes top, left, height and width of a tile, all inside the image, and returns it: (C, height, width).
+            It is called once for each tile that is predicted, and never for more than one tile.
+        size: height and width of the image in pixels. An image smaller than a tile is predicted whole.
+        tile: (height, width) of a tile in pixels, or one integer for a square.
+        overlap: fraction 0 to below 1 of a tile that overlaps the next one.
+        blend: how overlapping tiles are averaged, as in `predict_tiled`.
+        batch_size: tiles in one pass.
+        max_bytes: limit of the sums that are kept.
 
     Yields:
-        (top, left, logits): where the block lies, and float32 (K, h, w), float64 where `predict` gives that. Every
-        pixel is in one block. Blocks are whole rows of a group of columns, of at most 8 MiB, or one row if that is
-        more; each has memory of its own.
+        (top, left, logits): position of the block, and float32 (K, h, w), float64 if `predict` returns that. Every
+        pixel is in one block. Blocks are full rows of a group of columns, at most 8 MiB or one row if that is more;
+        each has its own memory.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range, or what `predict` gives are no logits of the windows.
+        InvalidArgumentError: if an argument is out of range, or if `predict` does not return the logits of the tiles.
     """
-    window = _check_options(tile, overlap, blend, batch_size)
-    if len(size) != 2 or not all(type(value) is int and value > 0 for value in size):
+    tile_size = _check_options(tile, overlap, blend, batch_size)
+    if len(size) != 2 or not all(is_integer(value, 1) for value in size):
         raise InvalidArgumentError(f"size must be the image's (height, width) in pixels above 0, got {size!r}")
-    if type(max_bytes) is not int or max_bytes < 1:
-        raise InvalidArgumentError(f"max_bytes must be a number of bytes from 1 on, got {max_bytes!r}")
-    plan = _Plan.of((size[0], size[1]), window, overlap, blend)
+    check_integer("max_bytes", max_bytes)
+    plan = TilePlan.of((size[0], size[1]), tile_size, overlap, blend)
     return _blocks(predict, read, plan, batch_size, max_bytes)
 
 
-def window_starts(length: int, size: int, overlap: float) -> list[int]:
-    """Returns where windows of `size` pixels begin that cover `length` pixels; one at 0 where that is not more.
-
-    Args:
-        length: pixels to cover, at least 1.
-        size: of a window.
-        overlap: share 0 to below 1 of a window that the next one overlaps at least.
-    """
-    if length <= size:
-        return [0]
-    step = max(1, int(size * (1 - overlap)))
-    count = math.ceil((length - size) / step) + 1
-    return [min(number * step, length - size) for number in range(count)]
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Neighboring pixels of one axis that a window treats alike.
-
-    Attributes:
-        first: their first pixel in the image.
-        end: the pixel after their last.
-        added: whether an earlier window of this axis has been there.
-        weights: float64 (end - first,), above 0; those of all windows add up to 1 at each pixel.
-    """
-
-    first: int
-    end: int
-    added: bool
-    weights: Tensor
-
-    def part(self, first: int, end: int) -> "_Span":
-        """Returns what of it lies at the pixels `first` to `end - 1`."""
-        first, end = max(first, self.first), min(end, self.end)
-        return _Span(first, end, self.added, self.weights[first - self.first : end - self.first])
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """The windows along one axis.
-
-    Attributes:
-        length: pixels of the image.
-        size: pixels of a window.
-        starts: first pixel of each window.
-        spans: for each window the pixels where it has a weight, in order: at most one span that was reached before and
-            one that was not.
-    """
-
-    length: int
-    size: int
-    starts: Sequence[int]
-    spans: Sequence[Sequence[_Span]]
-
-    @classmethod
-    def of(cls, length: int, size: int, overlap: float, blend: Blend) -> "_Axis":
-        size = min(size, length)
-        starts = window_starts(length, size, overlap)
-        weights = _weights(starts, size, blend)
-        total = torch.zeros(length, dtype=torch.float64)
-        for start, own in zip(starts, weights, strict=True):
-            total[start : start + size] += own
-        spans = []
-        reached = 0
-        for start, own in zip(starts, weights, strict=True):
-            # where windows have weights begins and ends later from one to the next, and leaves no gaps
-            used = own.nonzero()
-            first, end = start + int(used[0]), start + int(used[-1]) + 1
-            whole = _Span(first, end, False, (own / total[start : start + size])[first - start : end - start])
-            middle = min(max(first, reached), end)
-            before, after = whole.part(first, middle), whole.part(middle, end)
-            before = _Span(first, middle, True, before.weights)
-            spans.append([span for span in (before, after) if span.first < span.end])
-            reached = end
-        return cls(length, size, starts, spans)
-
-    def firsts(self) -> list[int]:
-        """Returns the first pixel where each window has a weight."""
-        return [spans[0].first for spans in self.spans]
-
-    def most_reached(self) -> int:
-        """Returns how many pixels there are at most where one window has a weight."""
-        return max(spans[-1].end - spans[0].first for spans in self.spans)
-
-    def within(self, first: int, end: int) -> dict[int, list[_Span]]:
-        """Returns number -> spans of the windows with a weight at the pixels `first` to `end - 1`, cut to these."""
-        parts = {
-            number: [span.part(first, end) for span in spans if span.first < end and span.end > first]
-            for number, spans in enumerate(self.spans)
-        }
-        return {number: spans for number, spans in parts.items() if spans}
-
-    def groups(self, most: int) -> list[tuple[int, int]]:
-        """Returns the first and the end pixel of groups of at most `most` pixels, but no less than a window's size."""
-        most = max(most, self.size)
-        groups = []
-        first = 0
-        while self.length - first > most:
-            # where a window begins there are the fewest that reach across
-            end = max(start for start in self.firsts() if start <= first + most)
-            groups.append((first, end))
-            first = end
-        return [*groups, (first, self.length)]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Where the windows of an image are, and what they count."""
-
-    rows: _Axis
-    columns: _Axis
-
-    @classmethod
-    def of(cls, size: tuple[int, int], tile: tuple[int, int], overlap: float, blend: Blend) -> "_Plan":
-        return cls(_Axis.of(size[0], tile[0], overlap, blend), _Axis.of(size[1], tile[1], overlap, blend))
+def join_blocks(blocks: Iterable[tuple[int, int, Tensor]], size: tuple[int, int]) -> Tensor:
+    """Returns the logits (K, H, W) of an image of (height, width) `size` from the blocks of `tiled_blocks`."""
+    result: Tensor | None = None
+    for top, left, block in blocks:
+        if tuple(block.shape[-2:]) == size:
+            return block
+        if result is None:
+            result = block.new_empty(block.shape[0], *size)
+        result[:, top : top + block.shape[-2], left : left + block.shape[-1]] = block
+    assert result is not None
+    return result
 
 
 @torch.inference_mode()
 def _blocks(
     predict: Callable[[Tensor], Tensor],
     read: Callable[[int, int, int, int], Tensor],
-    plan: _Plan,
+    plan: TilePlan,
     batch_size: int,
     max_bytes: int,
 ) -> Iterator[tuple[int, int, Tensor]]:
@@ -288,40 +185,40 @@ def _blocks(
 def _finished(
     predict: Callable[[Tensor], Tensor],
     read: Callable[[int, int, int, int], Tensor],
-    plan: _Plan,
+    plan: TilePlan,
     batch_size: int,
-    place: int | Callable[[Tensor], Tensor],
+    sums_in: int | Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yields top, left and logits (K, h, w) of the pixels that no later window reaches; valid until the next ones.
+    """Yields top, left and logits (K, h, w) of the pixels that no later tile reaches; valid until the next ones.
 
     Args:
         predict: as in `tiled_blocks`.
         read: as in `tiled_blocks`.
-        plan: the windows.
-        batch_size: windows in one pass.
-        place: takes logits (n, K, h, w) and returns where the sums stand, (K, H, W), for the whole image; or the
-            most bytes that a band of them may take.
+        plan: the tiles.
+        batch_size: tiles in one pass.
+        sums_in: limit in bytes of a band of sums; or a function that takes logits (n, K, h, w) and returns the memory
+            for the sums of the whole image, (K, H, W).
     """
     rows, columns = plan.rows, plan.columns
-    # the number of classes decides on the groups, and shows in the first pass only
+    # the size of the groups depends on the number of classes, which only the first pass shows
     first_pass = [_pass(predict, read, plan, 0, range(min(batch_size, len(columns.starts))))]
     like = first_pass[0]
-    if isinstance(place, int):
-        depth = rows.most_reached()
-        groups = columns.groups(place // (like.shape[1] * depth * like.element_size()))
+    if isinstance(sums_in, int):
+        depth = rows.max_reach()
+        groups = columns.groups(sums_in // (like.shape[1] * depth * like.element_size()))
         sums = like.new_empty(like.shape[1], depth, max(right - left for left, right in groups))
     else:
         groups = [(0, columns.length)]
-        sums = place(like)
-    del like  # which would stay until the end
+        sums = sums_in(like)
+    del like  # or it would stay in memory until the end
     firsts = [*rows.firsts(), rows.length]
     for left, right in groups:
         band = sums[:, :, : right - left]
-        across = columns.within(left, right)
+        tiles = columns.within(left, right)
         for row in range(len(rows.starts)):
-            for at in range(0, len(across), batch_size):
-                chosen = dict(list(across.items())[at : at + batch_size])
-                # no name for the logits: they are let go before the next ones are computed
+            for at in range(0, len(tiles), batch_size):
+                chosen = dict(list(tiles.items())[at : at + batch_size])
+                # the logits get no name here, so that they are freed before the next ones are computed
                 _add_pass(
                     band,
                     left,
@@ -330,144 +227,60 @@ def _finished(
                     row,
                     chosen,
                 )
-            for top, end, at in _turns(firsts[row], firsts[row + 1], band.shape[1]):
+            for top, end, at in ring_runs(firsts[row], firsts[row + 1], band.shape[1]):
                 yield top, left, band[:, at : at + end - top]
 
 
 def _pass(
     predict: Callable[[Tensor], Tensor],
     read: Callable[[int, int, int, int], Tensor],
-    plan: _Plan,
+    plan: TilePlan,
     row: int,
     columns: Sequence[int],
 ) -> Tensor:
-    """Returns the logits (n, K, h, w) of the windows of one row that stand in these columns."""
+    """Returns the logits (n, K, h, w) of the tiles of one row in these columns."""
     height, width = plan.rows.size, plan.columns.size
     top = plan.rows.starts[row]
-    windows = [read(top, plan.columns.starts[column], height, width) for column in columns]
-    logits = predict(windows[0][None] if len(windows) == 1 else torch.stack(windows))
-    if logits.ndim != 4 or not logits.is_floating_point() or logits[:, 0].shape != (len(windows), height, width):
+    tiles = [read(top, plan.columns.starts[column], height, width) for column in columns]
+    logits = predict(tiles[0][None] if len(tiles) == 1 else torch.stack(tiles))
+    if logits.ndim != 4 or not logits.is_floating_point() or logits[:, 0].shape != (len(tiles), height, width):
         raise InvalidArgumentError(
-            f"predict must give float logits ({len(windows)}, K, {height}, {width}) for as many windows of that size, "
-            f"got {logits.dtype} {tuple(logits.shape)}"
+            f"predict must return float logits ({len(tiles)}, K, {height}, {width}) for {len(tiles)} tiles of that "
+            f"size, got {logits.dtype} {tuple(logits.shape)}"
         )
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _add_pass(
-    band: Tensor, left: int, logits: Tensor, plan: _Plan, row: int, across: Mapping[int, Sequence[_Span]]
+    band: Tensor, left: int, logits: Tensor, plan: TilePlan, row: int, tiles: Mapping[int, Sequence[TileSpan]]
 ) -> None:
-    """Adds the weighted logits (n, K, h, w) of windows of one row to the sums (K, depth, w).
-
-    Row y of the image stands at row `y % depth` of the sums, column x at column `x - left`. Where no window has been
-    before, what stands there is overwritten.
+    """Adds the weighted logits (n, K, h, w) of tiles of one row to the sums (K, depth, w).
 
     Args:
-        band: the sums.
+        band: the sums, see `add_weighted`.
         left: column of the image where they begin.
-        logits: of at least as many windows as `across` has; the first ones are taken.
-        plan: the windows.
-        row: which one of `plan.rows`.
-        across: number of each window's column -> its spans there.
+        logits: of at least as many tiles as `tiles` has; the first ones are used.
+        plan: the tiles.
+        row: index in `plan.rows`.
+        tiles: index of each tile in `plan.columns` -> its spans there.
     """
-    for window, (column, spans) in zip(logits, across.items(), strict=False):
+    for tile, (column, spans) in zip(logits, tiles.items(), strict=False):
         start = (plan.rows.starts[row], plan.columns.starts[column])
-        _add(band, left, window, start, plan.rows.spans[row], spans)
-
-
-def _add(
-    band: Tensor,
-    left: int,
-    window: Tensor,
-    start: tuple[int, int],
-    rows: Sequence[_Span],
-    columns: Sequence[_Span],
-) -> None:
-    """Adds the weighted logits (K, h, w) of the window that begins at `start`, as `_add_pass` does."""
-    for row in rows:
-        for first, end, at in _turns(row.first, row.end, band.shape[1]):
-            down = row.part(first, end).weights
-            for column in columns:
-                source = window[:, first - start[0] : end - start[0], column.first - start[1] : column.end - start[1]]
-                target = band[:, at : at + end - first, column.first - left : column.end - left]
-                factors = _factors(down, column.weights, window)
-                added = row.added or column.added
-                if isinstance(factors, Tensor):
-                    if added:
-                        target.addcmul_(source, factors)
-                    else:
-                        torch.mul(source, factors, out=target)
-                elif added:
-                    target.add_(source, alpha=factors)
-                elif factors == 1:
-                    target.copy_(source)
-                else:
-                    torch.mul(source, factors, out=target)
-
-
-def _factors(down: Tensor, across: Tensor, like: Tensor) -> float | Tensor:
-    """Returns the products of the weights of rows and columns, (h, w); or their one value where that is a power of 2.
-
-    Such a value, in most cases 1, multiplies without rounding, so that all operations give the same bits. Others are
-    left to one kind of operation, however a window is divided.
-    """
-    if bool((down == down[0]).all()) and bool((across == across[0]).all()):
-        value = float(down[0] * across[0])
-        if math.frexp(value)[0] == 0.5:
-            return value
-    return down.to(like)[:, None] * across.to(like)
-
-
-def _turns(first: int, end: int, depth: int) -> Iterator[tuple[int, int, int]]:
-    """Yields first, end and place of the runs of rows `first` to `end - 1` that stand side by side in a ring."""
-    while first < end:
-        place = first % depth
-        stop = min(end, first + depth - place)
-        yield first, stop, place
-        first = stop
-
-
-def _logits(scratch: Scratch, model: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = logits_into(scratch, model, images)
-    return logits
+        add_weighted(band, left, tile, start, plan.rows.spans[row], spans)
 
 
 def _crop(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     return image[:, top : top + height, left : left + width]
 
 
-def _weights(starts: Sequence[int], size: int, blend: Blend) -> list[Tensor]:
-    """Returns the weights of each window along one axis, (size,); next to the edge of the image they do not fall."""
-    places = torch.arange(size, dtype=torch.float64) + 0.5
-    weights = []
-    for number, start in enumerate(starts):
-        own = torch.ones_like(places)
-        if blend == "hann" and number > 0:
-            own *= _rise(places, starts[number - 1] + size - start)
-        if blend == "hann" and number + 1 < len(starts):
-            shared = start + size - starts[number + 1]
-            own *= 1 - _rise(places - (size - shared), shared)
-        weights.append(own)
-    return weights
-
-
-def _rise(places: Tensor, shared: int) -> Tensor:
-    """Returns 0 to 1 on a Hann curve over the middle half of the first `shared` pixels; a step where there are none."""
-    if shared <= 0:
-        return (places > 0).to(places.dtype)
-    ramp = ((places / shared - 0.25) * 2).clamp(0, 1)
-    return torch.sin(ramp * (math.pi / 2)).square()
-
-
 def _check_options(tile: int | Sequence[int], overlap: float, blend: Blend, batch_size: int) -> tuple[int, int]:
-    """Returns height and width of a window, if what it gets is in range."""
+    """Returns (height, width) of a tile; raises InvalidArgumentError if an option is out of range."""
     values = (tile, tile) if isinstance(tile, int) else tuple(tile)
-    if len(values) != 2 or not all(type(value) is int and value > 0 for value in values):
-        raise InvalidArgumentError(f"tile must be (height, width) in pixels above 0, or one number, got {tile!r}")
+    if len(values) != 2 or not all(is_integer(value, 1) for value in values):
+        raise InvalidArgumentError(f"tile must be (height, width) in pixels above 0, or one integer, got {tile!r}")
     if not 0 <= overlap < 1:
-        raise InvalidArgumentError(f"overlap must be a share from 0 to below 1, got {overlap!r}")
+        raise InvalidArgumentError(f"overlap must be a fraction from 0 to below 1, got {overlap!r}")
     if blend not in get_args(Blend):
         raise InvalidArgumentError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
-    if type(batch_size) is not int or batch_size < 1:
-        raise InvalidArgumentError(f"batch_size must be a number of windows from 1 on, got {batch_size!r}")
+    check_integer("batch_size", batch_size)
     return values[0], values[1]

@@ -1,4 +1,4 @@
-"""Videos, read and written frame by frame. Needs PyAV, the extra `video`."""
+"""Reading and writing videos frame by frame. Needs PyAV, the extra `video`."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
-from seg_models.inference.inputs import VIDEO_SUFFIXES
+from seg_models.inference.input_paths import VIDEO_SUFFIXES
 
 __all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames"]
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yields the frames of a video's first image stream, upright, uint8 (H, W, 3), RGB.
+    """Yields the frames of a video's first video stream, upright, uint8 (H, W, 3), RGB.
 
     Raises:
         ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be read as a video, or breaks off.
+        CorruptFileError: if it cannot be read as a video to its end.
         MissingDependencyError: if PyAV is not installed.
     """
     av = import_av()
@@ -40,7 +40,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]
 
 
 def frame_rate(path: str | os.PathLike[str]) -> Fraction:
-    """Returns the frames per second of a video; 25 where it does not say.
+    """Returns the frames per second of a video; 25 if the file does not say.
 
     Raises:
         ImageNotFoundError: if there is no such file.
@@ -53,17 +53,17 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
 
 
 class VideoWriter:
-    """Writes frames as a video in H.264, or in MPEG-4 where PyAV has no encoder for that; whole or not at all.
+    """Writes frames as an H.264 video, or as MPEG-4 if PyAV has no H.264 encoder; atomically.
 
-    It is a context manager: the video has its name once the block ends without an error. The first frame sets the size;
-    an odd last row or column is left out, since the format halves the colors.
+    Use it as a context manager: the file gets its name when the `with` block ends without an error. The first frame
+    sets the size; an odd last row or column is dropped, since the format stores colors at half the resolution.
 
     Args:
-        path: of the video; the suffix chooses the container, .mp4 say.
+        path: of the video; the suffix selects the container, such as .mp4.
         rate: frames per second.
 
     Raises:
-        InvalidArgumentError: if the suffix is none of a video.
+        InvalidArgumentError: if the suffix is not one of a video.
         MissingDependencyError: if PyAV is not installed.
     """
 
@@ -86,7 +86,7 @@ class VideoWriter:
         """Appends one frame, uint8 (H, W, 3), RGB.
 
         Raises:
-            InvalidArgumentError: if it has another size than the first.
+            InvalidArgumentError: if its size differs from the first frame's.
         """
         height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
         if self._stream is None:
@@ -134,16 +134,16 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
         container = av.open(os.fspath(path))
     except (av.FFmpegError, OSError) as error:
         raise CorruptFileError(
-            f"{os.fspath(path)} cannot be read as a video: {error.strerror}; replace it or leave it out"
+            f"{os.fspath(path)} cannot be read as a video: {error.strerror}; replace or remove it"
         ) from error
     with container:
         if not container.streams.video:
-            raise CorruptFileError(f"{os.fspath(path)} has no images, only sound; leave it out")
+            raise CorruptFileError(f"{os.fspath(path)} has sound but no images; remove it")
         container.streams.video[0].thread_type = "AUTO"
         yield container
 
 
 def _upright(frame: npt.NDArray[np.uint8], rotation: int) -> npt.NDArray[np.uint8]:
-    """Returns a frame turned by `rotation` degrees, which the file says it needs, counter-clockwise."""
+    """Returns a frame rotated counter-clockwise by `rotation` degrees, as the file asks for."""
     turns = round(rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame

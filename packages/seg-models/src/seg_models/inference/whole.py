@@ -33,22 +33,22 @@ def predict_whole(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Returns the logits or the labels of whole images, in one pass and without gradients.
 
-    Labels do not come from the logits of full size where the network ends with a bilinear resize, see
-    `labels_from_logits`. Images smaller than what the network takes are padded.
+    If the network ends with a bilinear resize, labels are computed without the logits at full size, see
+    `labels_from_logits`. Images smaller than the network's minimum size are padded.
 
     Args:
         model: a network as the builders make it, in eval mode.
         images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
-        size: (height, width) in pixels of the result; that of the images if None. The network's logits are resized
-            bilinearly.
+        size: (height, width) in pixels of the result, to which logits are resized bilinearly; None keeps the size of
+            the images.
         output: `"logits"`, `"labels"`, or `"both"`, labels first.
 
     Returns:
-        Logits: float (N, K, h, w); float32 where they were resized.
+        Logits: float (N, K, h, w); float32 if they were resized.
         Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
 
     Raises:
-        InvalidArgumentError: if `output` is something else.
+        InvalidArgumentError: if `output` is none of these.
     """
     if output not in get_args(WholeOutput):
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(WholeOutput))}, got {output!r}")
@@ -78,7 +78,7 @@ def predict_labels(model: nn.Module, images: Tensor, size: tuple[int, int] | Non
     Args:
         model: a network as the builders make it, in eval mode.
         images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
-        size: (height, width) in pixels of the labels; that of the images if None.
+        size: (height, width) in pixels of the labels; None keeps the size of the images.
 
     Returns:
         uint8 (N, h, w), class ids; uint16 for more than 256 classes.

@@ -1,0 +1,153 @@
+"""Opens image files: finds the format, checks the size before anything is decoded, and turns failures into our errors.
+
+Formats: PNG, JPEG, TIFF, BMP, WebP, GIF, PPM (and its kin), JPEG 2000; of several frames the first. The number of
+pixels is read from the header and compared with `max_pixels`. Pillow's own limit is a variable of the whole process: it
+is never set here, and it does not decide.
+"""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from typing import IO
+
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, UserError
+from seg_core.files.storage import COMPRESSION, PHOTOMETRIC, WIDTH, tiff_storage, tiff_tags
+
+__all__ = ["PREFIX_BYTES", "Source", "file_errors", "identify", "opened"]
+
+Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
+"""A path, the contents of a file, a file object at its start, or an image of PIL."""
+
+# PIL imports a plugin when a file needs it; here they are used directly
+_PLUGINS = (
+    PngImagePlugin,
+    JpegImagePlugin,
+    TiffImagePlugin,
+    BmpImagePlugin,
+    WebPImagePlugin,
+    GifImagePlugin,
+    PpmImagePlugin,
+    Jpeg2KImagePlugin,
+)
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+PREFIX_BYTES = 16  # bytes that Pillow tells formats by
+
+
+@contextlib.contextmanager
+def opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Iterator[tuple[Image.Image, str]]:
+    """Yields an image whose header was read, and its name for messages; failures become our errors."""
+    if isinstance(source, Image.Image):
+        called = name or getattr(source, "filename", "") or "(in memory)"
+        with file_errors(called, noun):
+            yield source, called
+        return
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, str | os.PathLike):
+            path = os.fspath(source)
+            called = name or path
+            stack.enter_context(file_errors(called, noun))
+            file: IO[bytes] = stack.enter_context(open(path, "rb"))  # noqa: PTH123 - faster than a path's own
+        else:
+            path = ""
+            called = name or getattr(source, "name", None) or "(in memory)"
+            stack.enter_context(file_errors(called, noun))
+            file = io.BytesIO(source) if isinstance(source, bytes) else source
+        image = identify(file, path, noun)
+        if image.width * image.height > max_pixels:
+            pixels = image.width * image.height
+            raise ImageTooLargeError(
+                f"{noun} {called} has {image.width}x{image.height} = {pixels} pixels (width x height), more than "
+                f"max_pixels={max_pixels}; if the file is what you expect, raise the limit: max_pixels={pixels} of the "
+                f"dataset or the Predictor, --max-pixels {pixels} of seg predict"
+            )
+        yield image, called
+
+
+@contextlib.contextmanager
+def file_errors(name: str, noun: str) -> Iterator[None]:
+    """Turns what Pillow and the system raise in the block into our errors.
+
+    Args:
+        name: of the file, for messages.
+        noun: `"image"` or `"mask"`, for messages.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise ImageNotFoundError(f"there is no {noun} {name}; check the path") from error
+    except Image.DecompressionBombError as error:  # some plugins check the limit themselves
+        raise ImageTooLargeError(
+            f"{noun} {name} has more pixels than Pillow's own limit in this process allows, "
+            f"PIL.Image.MAX_IMAGE_PIXELS = {Image.MAX_IMAGE_PIXELS}, which some code has lowered; raise it, or set "
+            "it to None"
+        ) from error
+    except _UnreadKind as error:
+        raise CorruptFileError(f"{noun} {name} {error}") from error
+    except Exception as error:
+        # Pillow's decoders raise a dozen types for damaged files, struct.error, zlib.error and SyntaxError among them
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CorruptFileError(
+            f"{noun} {name} cannot be read: {reason or type(error).__name__}; replace the file or leave it out"
+        ) from error
+
+
+class _UnreadKind(Exception):  # noqa: N818 - its text lacks the name of the file
+    pass
+
+
+def identify(file: IO[bytes], filename: str, noun: str) -> ImageFile.ImageFile:
+    """Returns an image of which only the header is read; `noun` as for `file_errors`.
+
+    `PIL.Image.open` does the same, and compares the size with a variable that all threads and users of Pillow share:
+    raising it for a moment, as others do, would let a decompression bomb through in another thread, or fail there.
+    """
+    prefix = file.read(PREFIX_BYTES)
+    if not prefix:
+        raise OSError("it is empty")
+    for name in _FORMATS:
+        factory, accepts = Image.OPEN.get(name, (None, None))  # None if Pillow was built without it
+        answer = accepts(prefix) if factory and accepts else False
+        if isinstance(answer, str):
+            raise OSError(answer)
+        if not answer:
+            continue
+        assert factory is not None
+        file.seek(0)
+        try:
+            return factory(file, filename)
+        except (SyntaxError, KeyError) as error:
+            if name == "TIFF" and (problem := _tiff_problem(file, noun)):
+                raise _UnreadKind(problem) from error
+            raise
+    raise UnidentifiedImageError(f"it is none of {', '.join(_FORMATS)}")
+
+
+def _tiff_problem(file: IO[bytes], noun: str) -> str:
+    """Returns why Pillow cannot open a TIFF, or "" if its tags do not say."""
+    tags = tiff_tags(file)
+    storage = tiff_storage(tags)
+    problem = storage.mask_problem() if noun == "mask" else storage.image_problem("RGB")
+    if problem or WIDTH not in tags:
+        return problem
+    return (
+        f"cannot be read: Pillow knows no TIFF of {storage.channels} channels of {storage.bits} bits with photometric "
+        f"interpretation {tags.get(PHOTOMETRIC)} and compression {tags.get(COMPRESSION, 1)}; convert it to 8-bit "
+        "RGB, or a mask to a gray PNG, by gdal_translate or ImageMagick"
+    )

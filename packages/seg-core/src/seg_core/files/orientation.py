@@ -1,0 +1,102 @@
+"""The orientation tag of an image file, and decoding an image upright or as it is stored.
+
+An EXIF, XMP or TIFF tag says how to turn an image. Pillow turns TIFFs by itself and nothing else. A tag that cannot be
+parsed, or whose value is not 1 to 8, counts as none, as in every viewer.
+"""
+
+import io
+import os
+import re
+from typing import IO, Any, TypeGuard
+
+from PIL import Image
+
+from seg_core.files.storage import HEIGHT, ORIENTATION, WIDTH
+
+__all__ = ["decode", "is_turned", "orientation_tag", "without_pixels", "xmp_orientation"]
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNS_BACK = {**_TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+
+
+def is_turned(tag: object) -> TypeGuard[int]:
+    """Returns whether the value of an orientation tag means that the image is stored turned or mirrored."""
+    return tag in _TURNS
+
+
+def decode(image: Image.Image, orientation: str) -> tuple[Image.Image, int]:
+    """Decodes an image and returns it with its tag.
+
+    Pillow turns TIFFs while it decodes them, and removes the tag; it turns no other format.
+
+    Args:
+        image: opened, not decoded.
+        orientation: `"apply"` turns the image as its tag says, `"stored"` leaves it as stored; with `"check"` it may
+            be either, for callers that refuse any tag but 1.
+    """
+    is_tiff = image.format == "TIFF" and getattr(image, "tile", None)
+    tag, seen = 1, None
+    if is_tiff:
+        tag, seen = orientation_tag(image), image.getexif().get(ORIENTATION)
+        _allow_size(image)
+        if tag >= 5:  # Pillow would map the file with height and width exchanged, then turn it
+            image.filename = ""  # type: ignore[attr-defined]
+    image.load()
+    turned = is_tiff and seen in _TURNS and ORIENTATION not in image.getexif()
+    if not is_tiff and orientation != "stored":
+        tag = orientation_tag(image)  # in a PNG it may come after the pixels
+    if tag != 1 and orientation == "apply" and not turned:
+        return image.transpose(_TURNS[tag]), tag
+    if tag != 1 and orientation == "stored" and turned:
+        return image.transpose(_TURNS_BACK[tag]), tag
+    return image, tag
+
+
+def orientation_tag(image: Image.Image) -> int:
+    """Returns 1 to 8, from EXIF (of a TIFF its own tag) or XMP."""
+    try:
+        # the PNG plugin's own method would decode the image to find EXIF after the pixels
+        tag = Image.Image.getexif(image).get(ORIENTATION)
+    except Exception:
+        tag = None  # as in viewers, a tag that cannot be parsed is ignored
+    if tag is None:
+        tag = xmp_orientation(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
+    return tag if isinstance(tag, int) and tag in _TURNS else 1
+
+
+def xmp_orientation(text: Any) -> int | None:
+    """Returns the orientation that XMP metadata hold, or None."""
+    # older versions of Pillow read the XMP of some formats only
+    found = _XMP_ORIENTATION.search(text.encode() if isinstance(text, str) else text) if text else None
+    return int(found[1]) if found else None
+
+
+def without_pixels(file: IO[bytes]) -> io.BytesIO:
+    """Returns a PNG without its pixels, so that Pillow reads the chunks after them without decoding."""
+    file.seek(0)
+    chunks = io.BytesIO()
+    chunks.write(file.read(8))
+    while len(head := file.read(8)) == 8:
+        length = int.from_bytes(head[:4], "big") + 4  # with the checksum
+        if head[4:] in (b"IDAT", b"fdAT"):
+            file.seek(length, os.SEEK_CUR)
+        else:
+            chunks.write(head + file.read(length))
+    chunks.seek(0)
+    return chunks
+
+
+def _allow_size(image: Image.Image) -> None:
+    """Allocates a TIFF's pixels, since Pillow would first compare its size with the limit of the process."""
+    width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        image.im = Image.new(image.mode, (width, height), None).im

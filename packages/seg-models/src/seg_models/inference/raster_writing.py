@@ -1,0 +1,146 @@
+"""Writing label maps block by block, as tiled TIFF or `.npy`, so that they may be larger than memory.
+
+TIFF needs rasterio, the extra `geo`.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_core.errors import CorruptFileError, WriteError
+from seg_core.files.atomic import atomic_path
+from seg_core.files.rasters import GeoReference, import_rasterio, open_gdal_file, quiet_gdal
+from seg_core.labels.metadata import DatasetMetadata
+
+__all__ = ["Write", "class_palette", "npy_writer", "tiff_writer"]
+
+Write = Callable[[int, int, npt.NDArray[Any]], None]
+"""Writes a block of a label map: top, left, ids (h, w)."""
+
+_PALETTE_SIZE = 256
+_TIFF_BLOCK = 512  # pixels
+
+
+def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
+    """Returns the colors (red, green, blue) of the ids 0 to 255."""
+    colors = [*metadata.colors, *[(0, 0, 0)] * (_PALETTE_SIZE - metadata.num_classes)]
+    if metadata.ignore_index < _PALETTE_SIZE:
+        colors[metadata.ignore_index] = metadata.ignore_color
+    return colors[:_PALETTE_SIZE]
+
+
+@contextlib.contextmanager
+def tiff_writer(
+    path: str | os.PathLike[str],
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    metadata: DatasetMetadata,
+    geo_reference: GeoReference | None = None,
+) -> Iterator[Write]:
+    """Creates a tiled, compressed TIFF atomically; yields a function that writes blocks of a label map into it.
+
+    8-bit ids have the palette of the classes. The metadata's `ignore_index` is the file's nodata value, which GIS
+    programs do not show.
+
+    Args:
+        path: of the file; it gets this name when the `with` block ends without an error.
+        shape: (H, W).
+        dtype: uint8 or uint16.
+        metadata: of the classes.
+        geo_reference: where the label map lies on Earth.
+
+    Raises:
+        WriteError: if it cannot be written.
+        MissingDependencyError: if rasterio is not installed.
+    """
+    rasterio = import_rasterio()
+    id_dtype = np.dtype(dtype)
+    options: dict[str, Any] = {"driver": "GTiff", "count": 1, "tiled": True, "compress": "deflate"}
+    options |= {"blockxsize": _TIFF_BLOCK, "blockysize": _TIFF_BLOCK, "bigtiff": "if_safer"}
+    if metadata.ignore_index <= np.iinfo(id_dtype).max:
+        options["nodata"] = metadata.ignore_index
+    if geo_reference is not None:
+        options |= {"crs": geo_reference.crs, "transform": geo_reference.transform}
+    counts = np.zeros(np.iinfo(id_dtype).max + 1, np.int64)
+    with atomic_path(path) as temporary, quiet_gdal():
+        with _as_write_error(path):
+            file = rasterio.open(temporary, "w", height=shape[0], width=shape[1], dtype=id_dtype.name, **options)
+            if id_dtype == np.uint8:
+                file.write_colormap(1, dict(enumerate(class_palette(metadata))))
+
+        def write(top: int, left: int, ids: npt.NDArray[Any]) -> None:
+            nonlocal counts
+            counts += np.bincount(ids.ravel(), minlength=len(counts))
+            with _as_write_error(path):
+                file.write(ids, 1, window=rasterio.windows.Window(left, top, ids.shape[1], ids.shape[0]))
+
+        try:
+            yield write
+        finally:
+            with _as_write_error(path):
+                file.close()
+        with _as_write_error(path):
+            complete = np.array_equal(_count_ids(temporary, len(counts)), counts)
+        if not complete:
+            raise WriteError(f"cannot write {path}: not all of it reached the disk; check its free space")
+
+
+@contextlib.contextmanager
+def _as_write_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except (import_rasterio().errors.RasterioError, CorruptFileError) as error:
+        raise WriteError(f"cannot write {path}: {error}; check the folder's permissions and free space") from error
+
+
+def _count_ids(path: Path, length: int) -> npt.NDArray[np.int64]:
+    """Returns how often each id occurs in a TIFF.
+
+    GDAL does not report a disk that was full when it closed a file. A missing block reads as one value, so the counts
+    differ from those that were written; a block that is cut off cannot be read.
+    """
+    counts = np.zeros(length, np.int64)
+    with open_gdal_file(path) as file:
+        for top in range(0, file.height, _TIFF_BLOCK):
+            height = min(_TIFF_BLOCK, file.height - top)
+            strip = import_rasterio().windows.Window(0, top, file.width, height)
+            counts += np.bincount(file.read(1, window=strip).ravel(), minlength=length)
+    return counts
+
+
+@contextlib.contextmanager
+def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[Write]:
+    """Creates a `.npy` file atomically; yields a function that writes blocks of a label map into it.
+
+    The file is written, not memory-mapped: on a full disk a write to a memory map would kill the process.
+
+    Args:
+        path: of the file; it gets this name when the `with` block ends without an error.
+        shape: (H, W).
+        dtype: of the ids.
+
+    Raises:
+        WriteError: if it cannot be written.
+    """
+    id_dtype = np.dtype(dtype)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(id_dtype), "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_2_0(file, header)
+        start = file.tell()
+        file.truncate(start + shape[0] * shape[1] * id_dtype.itemsize)
+
+        def write(top: int, left: int, ids: npt.NDArray[Any]) -> None:
+            if ids.shape[1] == shape[1]:  # full rows are contiguous in the file
+                file.seek(start + top * shape[1] * id_dtype.itemsize)
+                file.write(np.ascontiguousarray(ids, id_dtype).data)
+                return
+            for number, row in enumerate(np.ascontiguousarray(ids, id_dtype), start=top):
+                file.seek(start + (number * shape[1] + left) * id_dtype.itemsize)
+                file.write(row.data)
+
+        yield write
