@@ -65,7 +65,7 @@ def _config(folder: Path, name: str, length: int, **trainer: Any) -> dict[str, A
         "model": {"name": "one_conv"},
         "data": {
             "dataset": {"name": "Shapes", "params": {"length": length, "size": [32, 32]}},
-            "transform": {"train": {"size": [32, 32]}, "val": {"size": [32, 32]}},
+            "transform": {"train": {"size": [32, 32]}},
             "loader": {"batch_size": 50, "num_workers": 1},
         },
         "trainer": {"device": "cpu", "log_every_steps": 20, "snapshots": 0, **trainer},

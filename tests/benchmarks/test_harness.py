@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import machine, memory, timing
+from benchmarks import loop, machine, memory, timing
 from benchmarks.__main__ import main
 from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
 from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, make_image, smooth_logits
@@ -31,6 +31,7 @@ from benchmarks.topics import (
     train_pipeline,
 )
 from seg_core.registry import MODELS
+from seg_train import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -542,6 +543,12 @@ def test_fill_in_order_depends_on_places_and_shapes_alone_and_leaves_no_neutral_
     assert not any(((tensor == 0) | (tensor == 1)).any() for tensor in floats)
     assert float(state["1.running_var"].min()) > 0.5
     assert not torch.equal(state["1.bias"], state["1.running_mean"])
+
+
+def test_loop_config_is_valid(tmp_path):
+    config = loop._config(tmp_path, "cost", 50, epochs=1)
+    config["model"]["name"] = "enet"  # the benchmark registers its own network
+    assert load_config(config).data.dataset.params == {"length": 50, "size": [32, 32]}
 
 
 def test_import_ours_is_light_and_a_heavy_import_disagrees():
