@@ -1,6 +1,6 @@
-"""Writes docs/fidelity.md: every network of the published files, converted and compared with the original's numbers.
+"""Writes docs/fidelity.md: every published network, loaded through its key rules, compared with the original.
 
-Takes about five minutes.
+It takes about five minutes.
 """
 
 import importlib.util
@@ -35,12 +35,12 @@ def main() -> int:
 
 _HEAD = [
     "# Fidelity\n",
-    "Written by `hatch run fidelity`. Each row is one *network* that published checkpoints hold. The names and shapes "
-    "of its state dict, and its outputs for generated parameters and images (`tests/models/fidelity.py`), were recorded "
-    "with the original code. Here a generated state dict with the original names goes through the converter into our "
-    "network, which must compute the same outputs. The columns show the largest difference over all outputs and image "
-    "sizes, relative to the output's standard deviation. The tolerance is 1e-7 in float64, and the column *allowed* in "
-    "float32. The published files themselves were not opened.\n",
+    "Written by `hatch run fidelity`. Each row is a network that public checkpoints hold, measured on the original "
+    "code: names and shapes of its state dict, and values of its outputs for parameters and images made by rule "
+    "(`tests/models/fidelity.py`). Here a state dict under the original names goes through the converter into our "
+    "network, which must compute the same: the largest difference over all outputs and image sizes, as a share of "
+    "the output's standard deviation. In float64 1e-7 is allowed, in float32 what is written. The public files "
+    "themselves were not opened.\n",
     "| network | model | variant | float64 | float32 | allowed | kept |",
     "|---|---|---|---|---|---|---|",
 ]

@@ -1,6 +1,6 @@
-"""Writes docs/models.md: figures of every network beside the published ones, and the results of the contract tests.
+"""Writes docs/models.md: every network's facts next to the published ones, and the promises of the contract it keeps.
 
-Without `--results` the contract tests run first, in two processes; that takes five to ten minutes.
+Without `--results` the whole contract runs first, in two processes; that takes five to ten minutes.
 """
 
 import argparse
@@ -22,26 +22,26 @@ from seg_models import get_model_builder, list_models
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
 CONTRACT = "tests/models/networks/test_contract.py::TestContract"
-# the columns of the table: test -> what it guarantees
+# the promises, in the order of the table: test -> what it promises
 PROMISES = {
     "builds_without_network": "builds without downloads; the outputs are those of the catalog",
-    "any_size": "every output has the height and width of the image: even, odd, and from the minimum size on",
+    "any_size": "every output has the image's height and width: even, odd, and from the smallest size on",
     "batch_of_one_trains": "a training step on one image of 64x64 and of 64x97",
     "channels_and_classes": "1, 3 and 5 input channels; 1, 2 and 21 classes",
-    "every_parameter_gets_a_gradient": "every trainable parameter gets a gradient",
-    "eval_is_deterministic": "the same image gives the same output, bit for bit",
-    "forward_is_resized_logits": "`forward` is `forward_logits` resized as `upsampling` says, bit for bit",
+    "every_parameter_gets_a_gradient": "no trainable parameter is left out",
+    "eval_is_deterministic": "the same image gives the same output, bit by bit",
+    "forward_is_resized_logits": "`forward` is `forward_logits` resized as `upsampling` says, bit by bit",
     "compile_whole_graph": "`torch.compile(fullgraph=True)` traces it, and agrees",
     "export_any_size": "`torch.export` with dynamic height and width, from 65 on; agrees at an even and an odd size",
     "onnx_any_size": "the same program as ONNX agrees in onnxruntime at both sizes",
     "pickle_and_deepcopy": "copies give the same output",
-    "state_dict_files": "parameters can be saved by torch and safetensors, and loaded as `weights=`",
+    "state_dict_files": "parameters survive torch's files and safetensors, and are taken as `weights=`",
 }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, help="JUnit file of the contract tests, instead of running them")
+    parser.add_argument("--results", type=Path, help="use this JUnit file of the contract instead of running it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = arguments.results or run_contract(Path(folder) / "contract.xml")
@@ -57,7 +57,7 @@ def run_contract(file: Path) -> Path:
 
 
 def read_results(file: Path) -> dict[str, dict[str, bool]]:
-    """Returns model -> contract test -> whether all its cases passed."""
+    """Model -> promise -> whether every test of it passed."""
     kept: dict[str, dict[str, bool]] = defaultdict(dict)
     for case in ElementTree.parse(file).iter("testcase"):
         match = re.fullmatch(r"test_(\w+)\[(.+)\]", case.get("name", ""))
@@ -74,7 +74,7 @@ def page(results: Path) -> str:
     parts = [
         "# Models\n",
         "Written by `hatch run models` from the catalog, the published figures in `tests/expected/published.toml`, and "
-        "the contract tests. The module of each network lists where it differs from its paper.\n",
+        "a run of the contract. Each network's module says where it departs from its paper.\n",
         "## Networks\n",
         "Parameters at 21 classes, and multiply-accumulates (MACs) of convolutions and matrix products for one "
         "3x512x1024 image, both without auxiliary heads. All outputs but `out` come with `aux_loss=True`.\n",
@@ -83,22 +83,22 @@ def page(results: Path) -> str:
             [facts(name) for name in list_models()],
             numbers=(3, 4),
         ),
-        "These networks take any backbone: "
+        "Each of these networks takes any backbone: "
         + ", ".join(f"`{name}`" for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False))
         + '. `create("upernet", backbone="efficientnet_b0")`. Backbones: '
         + ", ".join(f"`{name}`" for name in BACKBONES)
-        + ", and with `pip install seg-models[timm]` any of timm's that gives features, as `timm:convnext_tiny`.\n",
-        "## Beside the published figures\n",
-        'Size is height x width of the image. "Counted" is a count of the authors\' code or of a transcription of it, '
-        "used if the paper has no figure or an implausible one. The module of the network explains differences over "
-        "1 %:\n",
+        + ", and with `pip install seg-models[timm]` every timm network with features, as `timm:convnext_tiny`.\n",
+        "## Compared with the published figures\n",
+        'Size is height x width of the image. "Counted" is a count of the authors\' code, or of a transcription of '
+        "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "
+        "network's module says why:\n",
         *published(),
         "## The contract\n",
-        "Tested for every model by `" + CONTRACT + "`:\n",
+        "What every model promises, proven by `" + CONTRACT + "`:\n",
         "\n".join(f"{number}. {text}" for number, text in enumerate(PROMISES.values(), 1)) + "\n",
         matrix(read_results(results)),
-        "For a batch of one in train mode, a branch whose feature map is one pixel (pyramid pooling, image pooling, "
-        "attention) normalizes with its running statistics, because one value has no variance.\n",
+        "With a batch of one in train mode, and only then, a branch whose map is one pixel (pyramid pooling, image "
+        "pooling, attention) normalizes with its running statistics: one value has no variance.\n",
     ]
     return "\n".join(parts)
 
@@ -144,7 +144,7 @@ def published() -> list[str]:
 
 
 def explanation(model: str, words: str) -> str:
-    """Returns the paragraph or list item of the network's docstring that contains these words."""
+    """The paragraph or the point of the network's documentation that has these words."""
     module = inspect.getmodule(get_model_builder(model))
     parts = re.split(r"\n\n|\n- ", module.__doc__ or "")
     return next(text for part in parts if words in (text := " ".join(part.split())))
