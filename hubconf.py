@@ -1,7 +1,7 @@
 """Entry for torch.hub: `torch.hub.load("<clone or repository>", "enet", num_classes=5)`.
 
-Nothing needs to be installed but torch and torchvision: the packages are put on the path for good, since a model may
-import more of them after it was loaded. torch.hub lists every callable here without a leading underscore.
+Only torch and torchvision need to be installed. The packages stay on the path, because a model may import more of them
+after it was loaded. torch.hub lists every callable here that has no leading underscore.
 """
 
 import sys as _sys
@@ -11,4 +11,4 @@ dependencies = ["torch", "torchvision"]
 
 _sys.path[:0] = [str(_folder) for _folder in sorted(_Path(__file__).resolve().parent.glob("packages/*/src"))]
 
-from seg_hub.entrypoints import *  # noqa: E402, F403 - the path comes first, and what is shown is __all__ there
+from seg_hub.entrypoints import *  # noqa: E402, F403 - the path must be set first; __all__ there lists the names

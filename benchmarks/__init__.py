@@ -1,1 +1,1 @@
-"""Benchmarks: ours beside the peers, in one run that also checks that the results agree. See README.md."""
+"""Benchmarks: ours beside other libraries in one run, which also checks that the results agree. See README.md."""

@@ -18,24 +18,24 @@ from benchmarks.topics import TOPICS
 
 __all__ = ["main", "run_topic"]
 
-_QUICK_ROUNDS = 2
+_QUICK_ROUNDS = 1
 
 
 def main(arguments: Sequence[str] | None = None, topics: Mapping[str, str] = TOPICS) -> int:
-    """Runs the topics that the command line names and returns its exit code.
+    """Runs the topics named on the command line and returns the exit code.
 
     Args:
-        arguments: of the command line; None takes the real ones.
+        arguments: command line arguments; None uses `sys.argv`.
         topics: name -> `"module:attribute"` of its cases.
 
     Returns:
-        0 when all ran, whether the goals are met or not: a busy machine is no failure. 1 when results disagree.
+        0 if everything ran, even if goals are missed (the machine may be busy); 1 if results disagree.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Benchmarks of ours beside the peers.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compares ours with other libraries.")
     parser.add_argument("topics", nargs="+", metavar="TOPIC", help=f"all, or some of {', '.join(topics)}")
     parser.add_argument("--only", metavar="CASE", help="run only the case of that name")
-    parser.add_argument("--rounds", type=int, metavar="N", help="samples per contender; each case has its own default")
-    parser.add_argument("--quick", action="store_true", help="small inputs and few rounds, to try that everything runs")
+    parser.add_argument("--rounds", type=int, metavar="N", help="samples per contender (default: set by each case)")
+    parser.add_argument("--quick", action="store_true", help="small inputs, one round: checks that everything runs")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/benchmarks/TOPIC-TIME")
     options = parser.parse_args(arguments)
     for name in options.topics:
@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None, topics: Mapping[str, str] = TOP
             return 1
         except ModuleNotFoundError as error:
             parser.error(
-                f"{error.name} is not installed; benchmarks have an environment of their own: hatch run bench:all"
+                f"{error.name} is not installed; run the benchmarks in their own environment: hatch run bench:all"
             )
         for result in results:
             summary += [replace(v, text=f"{topic}, {result.case.name}: {v.text}") for v in judge(result)]
         print(f"Written to {folder}\n")
     if summary:
-        print("Goals" + (" (small inputs, for which they are not meant):" if options.quick else ":"))
+        print("Goals" + (" (not meant for these small inputs):" if options.quick else ":"))
     for verdict in summary:
         print(verdict)
     return 0
@@ -87,11 +87,11 @@ def run_topic(
         reference: `"module:attribute"` of the cases, for the child processes.
         cases: those to run.
         folder: gets `results.txt`, `results.json` and `results.png`.
-        rounds: samples per contender; None leaves it to the case.
-        quick: whether to take small inputs and, unless told otherwise, few rounds.
+        rounds: samples per contender; None uses the case's default.
+        quick: whether to use small inputs and, unless `rounds` is given, one round.
 
     Raises:
-        DisagreementError: if the answers of a case differ; nothing is written then.
+        DisagreementError: if the answers of a case differ; then nothing is written.
     """
     distributions = {c.distribution for case in cases for c in case.contenders if c.distribution is not None}
     machine = describe_machine(distributions)
@@ -100,7 +100,7 @@ def run_topic(
         print(f"{topic}, {case.name}: timing {len(case.contenders)} contenders", file=sys.stderr, flush=True)
         timing = time_case(case, rounds or (_QUICK_ROUNDS if quick else case.rounds), quick)
         memory: Mapping[str, float] = {}
-        # each fresh process takes seconds to begin, so a quick run starts them only where a goal needs them
+        # each fresh process takes seconds to start, so a quick run measures memory only if a goal needs it
         if case.memory and (case.has_memory_goal or not quick):
             print(f"{topic}, {case.name}: measuring memory in fresh processes", file=sys.stderr, flush=True)
             memory = measure_memory(reference, case, quick)

@@ -1,4 +1,4 @@
-"""What is compared: contenders that do one piece of work, and the goals that ours should reach."""
+"""What is compared: contenders that do the same work, and the goals that ours should reach."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ class Contender:
     """One way to do the work of a case.
 
     Args:
-        name: as the tables show it, short.
+        name: short; shown in the tables.
         prepare: takes the inputs of the case, imports what it needs and returns the timed work, a callable without
             arguments.
-        kind: `"ours"`, `"peer"`, or `"bound"`: work that no implementation can avoid, such as reading the input once;
-            it shows how much more there is to gain, is not checked, and its memory is not measured.
-        distribution: PyPI name of the package at work, whose version the results name.
-        answer: takes the inputs and returns what the check compares, where that is not the result of the work.
-        facts: takes the inputs and returns figures that need no clock, by the words that the tables show.
+        kind: `"ours"`, `"peer"` (another library), or `"bound"`: work that no implementation can avoid, such as reading
+            the input once. A bound shows how much could still be gained; its answer and its memory are not looked at.
+        distribution: PyPI name of the package, whose version is reported.
+        answer: takes the inputs and returns what the check compares; None compares the result of the work.
+        facts: takes the inputs and returns figures that are not timed, by their column titles.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Goal:
-    """What one of ours should reach.
+    """A target for one of ours.
 
     Args:
         ours: name of the contender.
         peer: name of the contender that `speed` and `memory` compare with.
-        speed: least ratio of the peer's time to ours.
-        memory: greatest ratio of our extra memory of one call to the peer's.
-        memory_mib: most extra memory of one call of ours, in MiB.
+        speed: minimum ratio of the peer's time to ours.
+        memory: maximum ratio of our extra memory per call to the peer's.
+        memory_mib: maximum extra memory per call of ours, in MiB.
     """
 
     ours: str
@@ -65,23 +65,23 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """One piece of work, done by every contender in turn.
+    """Some work, done by every contender in turn.
 
     Args:
         name: short, unique within its topic.
         work: one sentence for the results.
-        make_inputs: takes `quick` (True asks for small inputs) and returns what every contender gets.
-        contenders: all of them; the first of ours leads the tables.
-        check: takes the answers of all contenders but the bounds, by name; returns a sentence that says how far they
-            agree, or raises `DisagreementError`.
+        make_inputs: takes `quick` (True for small inputs) and returns the input of every contender.
+        contenders: all of them; ratios in the figure refer to the first of ours.
+        check: takes the answers of all contenders except bounds, by name; returns a sentence on how closely they agree,
+            or raises `DisagreementError`.
         goals: what ours should reach.
-        threads: of torch and OpenCV; None leaves them as they are.
-        images_per_call: images in one call of the work; None shows no images per second.
-        rounds: how often each contender is timed, unless the command says otherwise.
+        threads: number of threads of torch and OpenCV; None does not change it.
+        images_per_call: images per call of the work; None shows no images per second.
+        rounds: how often each contender is timed; `--rounds` overrides it.
         memory: whether extra memory is measured.
         memory_repeats: how many fresh processes measure the extra memory of each contender.
-        keep_freed: whether the process keeps freed memory for the next call while it is timed, where its C library can.
-        quick: whether a quick run takes it too; one that the command names it always takes.
+        keep_freed: whether the process keeps freed memory for the next call while it is timed (glibc only).
+        quick: whether quick runs include it; `--only` always does.
     """
 
     name: str
@@ -109,26 +109,32 @@ class Case:
     @property
     def has_memory_goal(self) -> bool:
         """Whether a goal needs the extra memory."""
-        return any(goal.memory is not None or goal.memory_mib is not None for goal in self.goals)
+        return bool(self.memory_goal_names)
+
+    @property
+    def memory_goal_names(self) -> set[str]:
+        """Names of the contenders whose extra memory a goal needs."""
+        names = {g.ours for g in self.goals if g.memory is not None or g.memory_mib is not None}
+        return names | {g.peer for g in self.goals if g.peer is not None and g.memory is not None}
 
     def contender(self, name: str) -> Contender:
         """Returns the contender of that name."""
         return next(c for c in self.contenders if c.name == name)
 
     def facts(self, quick: bool = False) -> dict[str, Mapping[str, float]]:
-        """Returns the facts of the contenders that have some, by name; `quick` asks for those of small inputs."""
+        """Returns the facts of the contenders that have any, by name; `quick` uses small inputs."""
         if all(c.facts is None for c in self.contenders):
             return {}
         inputs = self.make_inputs(quick)
         return {c.name: c.facts(inputs) for c in self.contenders if c.facts is not None}
 
     def of_kind(self, *kinds: Kind) -> list[Contender]:
-        """Returns the contenders of these kinds, in their order."""
+        """Returns the contenders of these kinds, in order."""
         return [c for c in self.contenders if c.kind in kinds]
 
 
 def find_case(reference: str, name: str) -> Case:
-    """Returns the case called `name` among those that `reference`, `"module:attribute"`, holds."""
+    """Returns the case called `name` among the cases at `reference`, `"module:attribute"`."""
     module, attribute = reference.split(":")
     cases: Sequence[Case] = getattr(importlib.import_module(module), attribute)
     return next(case for case in cases if case.name == name)

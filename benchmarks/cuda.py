@@ -3,9 +3,9 @@
 python -m benchmarks.cuda                       # all networks
 python -m benchmarks.cuda --models enet --batch 16 --size 256 512
 
-There is no peer here and nothing is compared: the figures say what to ask of a GPU, and which of the trainer's options
-pay there. What is timed is the trainer's step on samples that are in memory already: to the device, augmentation,
-forward, backward, optimizer, labels.
+There is no peer here and nothing is compared: the numbers show what to expect of a GPU, and which of the trainer's
+options pay there. The trainer's step is timed on samples that are already in memory: transfer to the device,
+augmentation, forward, backward, optimizer, labels.
 """
 
 import argparse
@@ -33,12 +33,12 @@ SETTINGS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what the command line asks for and prints a table; returns 0, or 1 where there is no GPU."""
+    """Runs the settings of the command line and prints a table; returns 0, or 1 without a GPU."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda", description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 1024), metavar=("H", "W"))
-    parser.add_argument("--steps", type=int, default=20, help="timed, after 5 that are not")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps, after 5 for warm-up")
     parser.add_argument("--no-compile", action="store_true")
     options = parser.parse_args(arguments)
     if not torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""Images larger than the memory: how far a process grows while it predicts one, beside the model that it has loaded.
+"""Images larger than memory: how far a process grows beyond its loaded model while it predicts one.
 
 python -m benchmarks.large            # 20000x20000 with ENet; sides, tiles and classes varied with a small network
-python -m benchmarks.large --quick    # small images, to try that everything runs
+python -m benchmarks.large --quick    # small images, to check that everything runs
 """
 
 import argparse
@@ -29,7 +29,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class _Blocks(nn.Module):
-    """Next to no work, so that what is measured is what holds the windows together."""
+    """Almost no work, so that the memory for tiling and blending is what is measured."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class _Blocks(nn.Module):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures what the command line asks for, each image in a process of its own, prints it, and returns 0."""
+    """Runs the measurements of the command line, each image in its own process, prints them, and returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small images, to try that everything runs")
+    parser.add_argument("--quick", action="store_true", help="small images: checks that everything runs")
     parser.add_argument("--child", metavar="JSON", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child is not None:
@@ -89,7 +89,7 @@ def _report(folder: str, network: str, classes: int, side: int, tile: int, sourc
 
 
 def _write_image(path: Path, side: int) -> None:
-    """Writes a tiled TIFF of shades that change smoothly, band by band."""
+    """Writes a tiled TIFF with smooth shades, band by band."""
     import rasterio
 
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def _write_image(path: Path, side: int) -> None:
 def _measure(
     folder: str, network: str, classes: int, side: int, tile: int, source: str, target: str
 ) -> tuple[float, float]:
-    """Returns seconds and MiB of one image, after a small one has warmed up this process."""
+    """Returns seconds and MiB for one image, after a small one has warmed up this process."""
     from seg_core import DatasetMetadata, Preprocessing
     from seg_models import Predictor, get_model
 

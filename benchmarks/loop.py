@@ -1,4 +1,4 @@
-"""The trainer's loop over many steps: whether it costs the same for any number of samples, and keeps its memory.
+"""The trainer's loop over many steps: whether its cost per image and its memory stay constant.
 
 python -m benchmarks.loop                        # cost per image for 1k, 10k and 100k small images; memory
 python -m benchmarks.loop --camvid PATH/TO/CamVid # also how long ENet on CamVid waits for data
@@ -28,7 +28,7 @@ MOST_WAIT = 0.05
 
 
 class _OneConv(nn.Module):
-    """Next to no work, so that what the loop itself costs shows."""
+    """Almost no work, so that the cost of the loop itself shows."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -39,15 +39,15 @@ class _OneConv(nn.Module):
         return {"out": self.head(images)}
 
 
-def _one_conv(*, num_classes: int, **others: object) -> nn.Module:  # noqa: ARG001 - as builders are called
+def _one_conv(*, num_classes: int, **others: object) -> nn.Module:  # noqa: ARG001 - the signature of builders
     return _OneConv(num_classes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what the command line asks for, prints it, and returns 0."""
+    """Runs the measurements of the command line, prints them, and returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loop", description=__doc__)
     parser.add_argument("--camvid", type=Path, metavar="ROOT", help="folder of CamVid")
-    parser.add_argument("--quick", action="store_true", help="few samples, to try that everything runs")
+    parser.add_argument("--quick", action="store_true", help="few samples: checks that everything runs")
     options = parser.parse_args(arguments)
     if "one_conv" not in MODELS:
         MODELS.register("one_conv", _one_conv)
@@ -65,7 +65,7 @@ def _config(folder: Path, name: str, length: int, **trainer: Any) -> dict[str, A
         "model": {"name": "one_conv"},
         "data": {
             "dataset": {"name": "Shapes", "params": {"length": length, "size": [32, 32]}},
-            "transform": {"train": {"size": [32, 32]}, "val": {"size": [32, 32]}},
+            "transform": {"train": {"size": [32, 32]}},
             "loader": {"batch_size": 50, "num_workers": 1},
         },
         "trainer": {"device": "cpu", "log_every_steps": 20, "snapshots": 0, **trainer},
@@ -81,7 +81,7 @@ def _rows(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def _report_cost(lengths: Sequence[int], folder: Path) -> None:
-    """Trains one epoch on datasets of growing length; the first rows of each are left out, workers begin there."""
+    """Trains one epoch on datasets of growing length, without the first rows of each, in which workers start."""
     print("images      ms per image, median of rows    ratio to the first")
     first = None
     for length in lengths:
@@ -105,10 +105,10 @@ def _report_wait(root: Path, epochs: int, folder: Path) -> None:
     overrides = [
         f"data.dataset.root={root.as_posix()}", "data.loader.num_workers=2", f"trainer.epochs={epochs}",
         f"paths.output={folder.as_posix()}", "paths.run=wait", "log.local.max_drawing_share=0",
-        "lr_scheduler.warmup_steps=0",  # it has more of them than this run has steps
+        "lr_scheduler.warmup_steps=0",  # the config has more of them than this run has steps
     ]  # fmt: skip
     run_dir = Trainer(load_config(config, overrides)).run().run_dir
-    rows = _rows(run_dir, "step")[1:]  # the first one has the start of the workers
+    rows = _rows(run_dir, "step")[1:]  # the first one includes the start of the workers
     wait = statistics.mean(row["data_wait"] for row in rows)
     speed = statistics.median(row["images_per_second"] for row in rows)
     verdict = "met" if wait <= MOST_WAIT else "missed"

@@ -1,4 +1,4 @@
-"""What the results depend on: machine, versions, date and commit. Names of hosts and folders are left out."""
+"""What the results depend on: machine, versions, date and commit, without names of hosts and folders."""
 
 import datetime
 import importlib.metadata
@@ -18,7 +18,7 @@ def describe_machine(distributions: Iterable[str] = ()) -> dict[str, str]:
     """Returns the facts by name, for the head of the results.
 
     Args:
-        distributions: PyPI names whose versions are wanted beside those of torch, torchvision, numpy and Pillow.
+        distributions: PyPI names of further packages whose versions to include.
     """
     import torch
 
@@ -44,7 +44,7 @@ def _processor() -> str:
 
 
 def _num_cores() -> int:
-    """Returns the cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -66,7 +66,7 @@ def _version(distribution: str) -> str:
 
 
 def _commit() -> str:
-    """Returns the short hash of the commit, with "+changes" where tracked files differ from it."""
+    """Returns the short hash of the commit, with "+changes" if tracked files differ from it."""
     try:
         commit = _git("rev-parse", "--short", "HEAD")
         return commit + ("+changes" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,7 +1,7 @@
 """Extra memory of one call: how far the process grows while the work runs, measured in a fresh process each time.
 
-The kernel keeps the largest resident size of a process and can be told to start anew, which only Linux offers. Run as
-a module this file is the child that measures one contender.
+The kernel records the peak resident size of a process, and Linux can reset it. Run as a module, this file is the child
+process that measures one contender.
 """
 
 import argparse
@@ -23,27 +23,29 @@ _ROOT = Path(__file__).resolve().parent.parent
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _RESET_PEAK = "5"
-# freed buffers of 64 KiB and more go back to the system at once, so that what the warm-up left behind cannot serve the
-# measured call unseen
+# freed buffers of 64 KiB and more return to the system at once, so that the measured call cannot silently reuse memory
+# of the warm-up
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def can_measure_memory() -> bool:
-    """Whether this system can measure the extra memory of a call."""
+    """Returns whether this system can measure the extra memory of a call."""
     return os.access(_CLEAR, os.W_OK)
 
 
 def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[str, float]:
-    """Returns the extra MiB of one call for each contender but the bounds; empty where it cannot be measured.
+    """Returns the extra MiB of one call per contender, without bounds; empty if it cannot be measured.
 
     Args:
         reference: `"module:attribute"` of the cases, for the child processes.
-        case: the one to measure, by its name among them.
-        quick: whether to take small inputs, and one process per contender instead of several.
+        case: the case to measure.
+        quick: whether to use small inputs, one process per contender, and only the contenders that memory goals name.
     """
     if not case.memory or not can_measure_memory():
         return {}
     names = [c.name for c in case.of_kind("ours", "peer")]
+    if quick and case.has_memory_goal:
+        names = [name for name in names if name in case.memory_goal_names]
     samples: dict[str, list[float]] = {name: [] for name in names}
     for index in range(1 if quick else case.memory_repeats):
         for name in shuffled(names, index):
@@ -52,7 +54,7 @@ def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[s
             output = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT, env=environment
             ).stdout
-            samples[name].append(json.loads(output.splitlines()[-1]))  # before it, a peer may have said something
+            samples[name].append(json.loads(output.splitlines()[-1]))  # a peer may print something before it
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
@@ -71,12 +73,12 @@ def _measure_one(case: Case, name: str, quick: bool) -> float:
 
 
 def reset_peak() -> None:
-    """Lets the kernel forget the largest size of this process."""
+    """Resets the peak resident size of this process."""
     _CLEAR.write_text(_RESET_PEAK)
 
 
 def status_mib(field: str) -> float:
-    """Returns the resident size of this process in MiB: `"VmRSS"` that of now, `"VmHWM"` the largest."""
+    """Returns the resident size of this process in MiB: `"VmRSS"` the current one, `"VmHWM"` the peak."""
     lines = _STATUS.read_text().splitlines()
     kib = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
     return int(kib) / 1024

@@ -1,4 +1,4 @@
-"""The image of a run: one bar per contender, ours, peers and bounds in colors of their own."""
+"""The figure of a run: one bar per contender, with a color each for ours, peers and bounds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ from benchmarks.report import CaseResult, as_number
 
 __all__ = ["plot_results"]
 
-# blue, orange and gray are told apart by color-blind readers and in print
+# color-blind readers can tell blue, orange and gray apart, also in print
 _COLORS = {"ours": "#0072B2", "peer": "#E69F00", "bound": "#999999"}
-_MEANINGS = {"ours": "ours", "peer": "peers", "bound": "bound: work that nothing can avoid"}
+_MEANINGS = {"ours": "ours", "peer": "peers", "bound": "bound: unavoidable work"}
 _LARGE_RANGE = 20  # slowest over fastest; beyond it a linear axis hides the fast ones
 
 
@@ -20,7 +20,7 @@ def plot_results(path: Path, topic: str, results: Sequence[CaseResult], quick: b
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    # not pyplot, which would look for a screen and keep the figure alive
+    # not pyplot, which would look for a display and keep the figure in memory
     num_bars = [len(result.case.contenders) for result in results]
     figure = Figure(figsize=(10, 1.0 + sum(0.38 * n + 1.15 for n in num_bars)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -56,7 +56,7 @@ def _draw_case(panel: Any, result: CaseResult) -> None:
     panel.set_title(case.name, loc="left", fontsize=10, fontweight="bold")
     work = "ms" if case.images_per_call is None else f"ms for {case.images_per_call} images"
     note = f"in brackets the time over that of {first}"
-    # the texts need room to the right of the longest bar
+    # room for the labels to the right of the longest bar
     if max(values) > _LARGE_RANGE * min(values):
         panel.set_xscale("log")
         panel.set_xlim(min(values) / 2, max(values) * (max(values) / min(values)) ** 0.45)

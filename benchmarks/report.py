@@ -1,4 +1,4 @@
-"""What a run found: tables for people, the same figures as JSON, and whether the goals are met."""
+"""The results of a run: tables, the same figures as JSON, and whether the goals are met."""
 
 import json
 import textwrap
@@ -21,9 +21,9 @@ class CaseResult:
 
     Args:
         case: what was compared.
-        timing: the times, and how far the answers agree.
-        memory: name -> extra MiB of one call; empty where it was not measured.
-        facts: name -> figures that need no clock, by the words that the tables show; empty where there are none.
+        timing: the times, and how closely the answers agree.
+        memory: name -> extra MiB of one call; empty if not measured.
+        facts: name -> figures that are not timed, by their column titles.
     """
 
     case: Case
@@ -32,14 +32,14 @@ class CaseResult:
     facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def memory_ratio(self, ours: str, other: str) -> float | None:
-        """Returns the extra memory of ours over that of `other`; None where it was not measured, or other has none."""
+        """Returns our extra memory over that of `other`; None if it was not measured or `other` has none."""
         extra, others = self.memory.get(ours), self.memory.get(other)
         return extra / others if extra is not None and others else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One goal beside what was measured; `met` is None where nothing was measured."""
+    """One goal and its measurement; `met` is None if nothing was measured."""
 
     text: str
     met: bool | None
@@ -49,7 +49,7 @@ class Verdict:
 
 
 def judge(result: CaseResult) -> list[Verdict]:
-    """Returns one verdict for each figure that the goals of the case name."""
+    """Returns one verdict for each number in the goals of the case."""
     return [verdict for goal in result.case.goals for verdict in _judge_goal(result, goal)]
 
 
@@ -73,7 +73,7 @@ def _judge_goal(result: CaseResult, goal: Goal) -> list[Verdict]:
 
 
 def as_number(value: float) -> str:
-    """Writes a positive number with about three digits and without an exponent."""
+    """Formats a positive number with about three digits and no exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -85,7 +85,7 @@ def as_text(topic: str, machine: Mapping[str, str], results: Sequence[CaseResult
     if quick:
         lines += [
             "",
-            "A quick run on small inputs, to see that everything works; the goals are meant for full inputs.",
+            "A quick run on small inputs, to check that everything works; the goals are meant for full inputs.",
         ]
     for result in results:
         rounds = len(next(iter(result.timing.seconds.values())))
@@ -109,7 +109,7 @@ def as_data(topic: str, machine: Mapping[str, str], results: Sequence[CaseResult
 def write_results(
     folder: Path, topic: str, machine: Mapping[str, str], results: Sequence[CaseResult], quick: bool
 ) -> None:
-    """Writes `results.txt` and `results.json` into `folder`, which is made where needed."""
+    """Writes `results.txt` and `results.json` into `folder`, creating it if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.txt").write_text(as_text(topic, machine, results, quick), encoding="utf-8")
     data = json.dumps(as_data(topic, machine, results, quick), indent=2)
@@ -117,7 +117,7 @@ def write_results(
 
 
 def _table(result: CaseResult) -> list[str]:
-    """Returns the lines of the aligned table: a head, then one line per contender."""
+    """Returns the lines of the aligned table: a header, then one line per contender."""
     case, timing = result.case, result.timing
     ours = [c.name for c in case.of_kind("ours")]
     facts = _fact_names([result])
@@ -139,7 +139,7 @@ def _table(result: CaseResult) -> list[str]:
 
 
 def _overview(results: Sequence[CaseResult]) -> list[str]:
-    """Returns the lines of a table with one row per pair of ours and a peer, for the cases that have facts."""
+    """Returns the lines of a table with one row per pair of ours and a peer, for cases that have facts."""
     results = [result for result in results if result.facts]
     if not results:
         return []
@@ -163,7 +163,7 @@ def _overview(results: Sequence[CaseResult]) -> list[str]:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    texts = 2  # the first columns hold words, the others figures
+    texts = 2  # the first columns hold text, the others numbers
     return [
         "  ".join(
             cell.ljust(width) if index < texts else cell.rjust(width)

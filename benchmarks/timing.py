@@ -1,4 +1,4 @@
-"""The clock: all contenders of a case in one process, in turn, so that a busy machine slows all of them alike."""
+"""Timing: all contenders of a case in one process, in turn, so that a busy machine slows all of them alike."""
 
 import ctypes
 import gc
@@ -19,18 +19,18 @@ from benchmarks.case import Case, DisagreementError
 __all__ = ["Timing", "keep_freed_memory", "limit_threads", "shuffled", "time_case"]
 
 _SHORTEST_SAMPLE = 0.02  # seconds; shorter ones would measure the clock and the scheduler
-# of mallopt, malloc.h of glibc, with the values that it begins with
+# parameters of glibc's mallopt (malloc.h), with their default values
 _TRIM_THRESHOLD, _BYTES_AT_FIRST = -1, 128 * 1024
 _MMAP_MAX, _MAPS_AT_FIRST = -4, 65536
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds of one call, for each contender and round, and how far the answers agree.
+    """The seconds of one call, for each contender and round, and how closely the answers agree.
 
     Args:
-        seconds: name -> one number per round; the same place is the same round for all.
-        repeats: name -> calls within one sample.
+        seconds: name -> one number per round; equal positions are the same round.
+        repeats: name -> calls per sample.
         agreement: the sentence of the case's check.
     """
 
@@ -62,10 +62,10 @@ def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
     Args:
         case: what is compared.
         rounds: samples per contender, at least 1.
-        quick: whether to take small inputs.
+        quick: whether to use small inputs.
 
     Raises:
-        DisagreementError: if the answers differ; nothing is timed then.
+        DisagreementError: if the answers differ; then nothing is timed.
     """
     with limit_threads(case.threads), keep_freed_memory(case.keep_freed):
         _seed()
@@ -74,7 +74,7 @@ def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
         for contender in case.contenders:
             works[contender.name] = work = contender.prepare(inputs)
             start = time.perf_counter()
-            result = work()  # the first call also loads and allocates what later calls find ready
+            result = work()  # the first call also loads and allocates what later calls reuse
             first = time.perf_counter() - start
             repeats[contender.name] = 1 if first > _SHORTEST_SAMPLE else _repeats_for(_sample(work, 1))
             if contender.kind != "bound":
@@ -94,16 +94,16 @@ def time_case(case: Case, rounds: int, quick: bool = False) -> Timing:
 
 
 def shuffled(names: Sequence[str], index: int) -> list[str]:
-    """Returns the names in the order of round `index`, any of them with equal probability.
+    """Returns the names in the order of round `index`, a random permutation.
 
-    An order that only moved on would let each follow the same one in all rounds, and find in the caches what that left.
+    If the order were only rotated, each contender would always follow the same one, and find its data in the caches.
     """
     return random.Random(index).sample(list(names), len(names))
 
 
 @contextmanager
 def limit_threads(threads: int | None) -> Iterator[None]:
-    """Gives torch and, where it is installed, OpenCV that many threads; None changes nothing."""
+    """Limits torch and, if installed, OpenCV to that many threads; None changes nothing."""
     if threads is None:
         yield
         return
@@ -127,8 +127,8 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 def keep_freed_memory(keep: bool) -> Iterator[None]:
     """Lets the process reuse the large buffers that it frees, instead of returning them and asking for fresh pages.
 
-    Which buffers go back at once depends on where the heap happens to lie, so that equal work takes different times.
-    Only glibc can be told; elsewhere, and for False, nothing changes.
+    Otherwise the state of the heap decides which buffers are returned at once, and equal work takes different times.
+    Works with glibc only; elsewhere, and for `keep=False`, nothing changes.
     """
     if not keep or platform.libc_ver()[0] != "glibc":
         yield
@@ -145,7 +145,7 @@ def keep_freed_memory(keep: bool) -> Iterator[None]:
 
 
 def _sample(work: Callable[[], Any], repeats: int) -> float:
-    """Returns the seconds of one call, the mean of `repeats` calls without garbage collection."""
+    """Returns the seconds of one call: the mean of `repeats` calls without garbage collection."""
     gc.disable()
     try:
         start = time.perf_counter()
@@ -161,11 +161,11 @@ def _repeats_for(seconds: float) -> int:
 
 
 def _seed() -> None:
-    """Seeds the generators that peers draw from."""
+    """Seeds the global random generators that peers use."""
     random.seed(0)
     if importlib.util.find_spec("torch") is not None:
         import numpy as np
         import torch
 
-        np.random.seed(0)  # noqa: NPY002 - peers draw from numpy's old global state
+        np.random.seed(0)  # noqa: NPY002 - peers use numpy's old global state
         torch.manual_seed(0)

@@ -1,10 +1,10 @@
-"""Draws what the augmentation of a config does: a contact sheet of training images with their masks.
+"""Draws a contact sheet of a config's augmentation: training images with their masks.
 
     python examples/augmentations.py examples/configs/camvid-enet.toml -s data.dataset.root=data/CamVid
 
-Each image takes two rows, the image and its mask. The first column is what the transform gives, the others are draws
-of the augmentation, the normalization undone; what comes from outside of the image has the mean color and, in the
-mask, the color of ignored pixels.
+Each image takes two rows: the image and its mask. The first column shows the transform's output, the others random
+draws of the augmentation, without normalization. Pixels from outside of the image have the mean color and, in the mask,
+the color of ignored pixels.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def contact_sheet(
     num_draws: int,
     seed: int = 0,
 ) -> Image.Image:
-    """Returns the sheet; the transform must give all images one size."""
+    """Returns the sheet; the transform must bring all images to one size."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (augment.mean, augment.std))
     rows: list[list[npt.NDArray[np.uint8]]] = []
     for index in indices:
@@ -58,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a config of seg train")
     parser.add_argument("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="as for seg train")
-    parser.add_argument("--images", type=int, default=4, help="how many, spread over the dataset (default: 4)")
-    parser.add_argument("--draws", type=int, default=5, help="of each image (default: 5)")
+    parser.add_argument("--images", type=int, default=4, help="number of images, spread over the dataset (default: 4)")
+    parser.add_argument("--draws", type=int, default=5, help="random draws per image (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("augmentations.png"), help="file (default: augmentations.png)")
     args = parser.parse_args()
 
@@ -68,7 +68,7 @@ def main() -> None:
     dataset = get_dataset(section.name, section.root, split=section.train_split, **section.params)
     metadata = dataset.metadata
     if data.transform.train.size is None:
-        parser.error(f"{args.config} sets no data.transform.train.size; a sheet needs images of one size")
+        parser.error(f"{args.config} does not set data.transform.train.size; a sheet needs images of one size")
     transform = SegmentationTransform(**data.transform.train.model_dump(), mask_fill=metadata.ignore_index)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=metadata.ignore_index, left_right_pairs=metadata.left_right_pairs

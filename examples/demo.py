@@ -1,6 +1,6 @@
-"""Trains ENet on the embedded dataset Shapes, shows its scores, and predicts with the model file that training left.
+"""Trains ENet on the built-in dataset Shapes, prints its scores, and predicts with the resulting model file.
 
-`hatch run demo` runs it; one to two minutes on two CPU cores.
+`hatch run demo` runs it, in one to two minutes on two CPU cores.
 """
 
 import argparse
@@ -18,7 +18,7 @@ CONFIG = Path(__file__).parent / "configs" / "shapes-enet.toml"
 
 
 def save_images(folder: Path, count: int) -> None:
-    """Writes held-out images as files, as a user would have them."""
+    """Writes images of the test split as files."""
     folder.mkdir(parents=True)
     dataset = seg_datasets.get_dataset("Shapes", None, split="test")
     for index in range(count):
@@ -27,7 +27,7 @@ def save_images(folder: Path, count: int) -> None:
 
 
 def step(*command: str) -> None:
-    """Runs one `seg` command and ends the demo where it fails."""
+    """Runs one `seg` command; exits if it fails."""
     print("\n$ seg", *command, flush=True)
     if code := seg(command):
         sys.exit(code)

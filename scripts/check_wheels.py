@@ -1,7 +1,7 @@
-"""Builds the five wheels, installs them into clean environments from a folder, and uses what was installed.
+"""Builds the five wheels, installs them into clean environments, and uses the installed packages.
 
-Two environments: seg-models alone (inference) and all five. Both get the wheels from the folder and everything else
-from the index, as a user's `pip install` would.
+Two environments: seg-models only (inference), and all five. Our wheels come from a folder, everything else from the
+index, as with a user's `pip install`.
 """
 
 import argparse
@@ -47,13 +47,13 @@ steps = 2
 
 def run(*command: str | os.PathLike[str], cwd: Path) -> None:
     print("$", *map(str, command), flush=True)
-    # the caller's environment variables may point to its own packages
+    # these variables may point to the caller's own packages
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     subprocess.run(command, check=True, cwd=cwd, env=environment)
 
 
 def clean_environment(folder: Path, wheels: Path, *packages: str) -> Path:
-    """Makes a virtual environment with `packages` from `wheels` and returns its folder of programs."""
+    """Makes a virtual environment with `packages` from `wheels`; returns its folder of programs."""
     run("uv", "venv", "--quiet", "--python", sys.executable, folder, cwd=wheels)
     python = folder / "bin" / "python"
     run("uv", "pip", "install", "--quiet", "--python", python, "--find-links", wheels, *packages, cwd=wheels)

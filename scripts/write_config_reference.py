@@ -17,7 +17,7 @@ def main() -> int:
 
 
 def pages() -> dict[str, str]:
-    """Path below the root -> content."""
+    """Returns path below the root -> content."""
     return {
         "docs/config.md": reference_page(),
         "docs/config.schema.json": json.dumps(json_schema(), indent=2) + "\n",

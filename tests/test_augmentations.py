@@ -31,11 +31,11 @@ def test_sheet_shows_each_image_above_its_mask_and_its_draws_beside_it(tmp_path)
         assert len({round(factor, 3) for factor in brightness}) == 3
 
 
-def test_sheet_without_a_size_is_told(tmp_path):
+def test_sheet_without_a_size_is_an_error(tmp_path):
     config = tmp_path / "run.toml"
     config.write_text(
         '[model]\nname = "enet"\n[data.dataset]\nname = "Shapes"\n[trainer]\nsteps = 1\n', encoding="utf-8"
     )
     done = draw(tmp_path, config)
     assert done.returncode == 2
-    assert "sets no data.transform.train.size; a sheet needs images of one size" in done.stderr
+    assert "does not set data.transform.train.size; a sheet needs images of one size" in done.stderr

@@ -1,4 +1,4 @@
-"""The topics, by the name that the command takes: `"module:attribute"` of their cases."""
+"""The topics, by their name on the command line: `"module:attribute"` of their cases."""
 
 TOPICS = {
     "confusion-matrix": "benchmarks.topics.confusion_matrix:CASES",

@@ -26,7 +26,7 @@ def _torch_max(logits: Tensor) -> Callable[[], Tensor]:
 
 
 def _read_once(logits: Tensor) -> Callable[[], Tensor]:
-    # runs at the speed of the memory, unlike amax and aminmax
+    # limited by memory bandwidth, unlike amax and aminmax
     return logits.sum
 
 

@@ -17,7 +17,7 @@ NUM_CLASSES = 19
 
 @dataclass(frozen=True)
 class Inputs:
-    """Truth and prediction of one image: uint8 (1, H, W), class ids; the truth also holds 255."""
+    """Ground truth and prediction of one image: uint8 (1, H, W), class ids; the ground truth also holds 255."""
 
     truth: Tensor
     pred: Tensor
@@ -93,11 +93,11 @@ def _sklearn(inputs: Inputs) -> Callable[[], Any]:
 
     long = inputs.long()
     truth, pred = long.truth.flatten().numpy(), long.pred.flatten().numpy()
-    # what is not among `labels` is left out, here the ignored pixels
+    # values outside `labels` are left out: here the ignored pixels
     return lambda: confusion_matrix(truth, pred, labels=range(NUM_CLASSES))
 
 
-# -- bounds: counting alone, without looking for values out of range
+# -- bounds: counting only, without a check for values out of range
 
 
 def _opencv(inputs: Inputs) -> Callable[[], Any]:
@@ -114,7 +114,7 @@ def _bincount(inputs: Inputs) -> Callable[[], Tensor]:
 
 
 def check_matrices(answers: Mapping[str, Any]) -> str:
-    """Returns the sentence of agreement; SMP gives only the sums (tp, fp, fn, tn) of the matrix's rows and columns."""
+    """Returns the sentence of agreement; SMP returns only tp, fp, fn and tn per class, not the matrix."""
     first, *names = answers
     matrix = torch.as_tensor(answers[first])
     right = matrix.diagonal()

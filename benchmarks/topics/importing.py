@@ -1,4 +1,4 @@
-"""Imports: the wall clock of a fresh interpreter that runs one statement."""
+"""Imports: the time of a fresh interpreter that runs one statement."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from benchmarks.case import Case, Contender, DisagreementError, Goal, Kind
 
 __all__ = ["CASES", "HEAVY"]
 
-# what no statement of ours may import: each of them costs seconds
+# no statement of ours may import these: each costs seconds
 HEAVY = ("torchvision", "matplotlib", "torch._dynamo")
 
 
@@ -32,10 +32,10 @@ def _contender(name: str, statement: str, kind: Kind, distribution: str) -> Cont
 
 
 def check_light(answers: Mapping[str, Any]) -> str:
-    """Returns the sentence of agreement: what ours leave alone."""
+    """Returns the sentence of agreement: the heavy modules that ours do not import."""
     for name, heavy in answers.items():
         if heavy:
-            raise DisagreementError(f"{name!r} imports {', '.join(heavy)}, which should wait until they are needed")
+            raise DisagreementError(f"{name!r} imports {', '.join(heavy)}, which should be imported only when needed")
     return f"none of ours imports {', '.join(HEAVY)}"
 
 
@@ -58,7 +58,7 @@ CASES = (
             _contender("pixseg.models", "import pixseg.models", "peer", "pixseg"),
         ),
         check=check_light,
-        # at most 1.1 times the time of `import torch`, which nobody who uses tensors can avoid
+        # at most 1.1 times the time of `import torch`, which is unavoidable
         goals=tuple(Goal(name, "torch", speed=1 / 1.1) for name in _OURS),
         rounds=5,
         memory=False,

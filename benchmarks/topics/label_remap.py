@@ -1,4 +1,4 @@
-"""From the ids in mask files to train ids, and what a pair of image and mask costs beside decoding its files."""
+"""From the ids in mask files to train ids, and reading an image with its mask compared with decoding the files."""
 
 import io
 import tempfile
@@ -18,12 +18,12 @@ from benchmarks.inputs import blocky_labels, make_image
 __all__ = ["CASES"]
 
 Mask = npt.NDArray[np.uint8]
-UNUSED = 254  # where a plain table has no id
+UNUSED = 254  # marks raw ids that are not in the label map
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A mask of raw ids uint8 (H, W), what it and its image are as files, and the dataset's label map."""
+    """A mask of raw ids uint8 (H, W), the encoded files of it and its image, and the dataset's label map."""
 
     raw: Mask
     png: bytes
@@ -32,7 +32,7 @@ class Inputs:
 
     @property
     def table(self) -> npt.NDArray[np.uint8]:
-        """The label map as anybody would write it: train id by raw id, uint8 (256,)."""
+        """The label map as a plain lookup table: train id by raw id, uint8 (256,)."""
         table = np.full(256, UNUSED, np.uint8)
         for raw_id, train in self.label_map.mapping.items():
             table[raw_id] = train if isinstance(train, int) else 255
@@ -97,7 +97,7 @@ def _decode_both(inputs: Inputs) -> Callable[[], Any]:
 
 
 def _plain(inputs: Inputs) -> Mask:
-    """The remapped mask, in the place of what a decoder gives."""
+    """Returns the remapped mask, as the answer of contenders that only decode."""
     return inputs.table[inputs.raw]
 
 
@@ -128,12 +128,12 @@ def _remap(name: str, dataset: str, height: int, width: int) -> Case:
     )
 
 
-# -- a pair from its files
+# -- an image and its mask, read from their files
 
 
 @cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Lives as long as the process."""
+    """Returns a folder that exists as long as the process."""
     return tempfile.TemporaryDirectory()
 
 
@@ -183,7 +183,7 @@ def _decoded_answer(root: Path) -> Any:
 def _check_pair(answers: Mapping[str, Any]) -> str:
     (image, mask), (other_image, other_mask) = answers.values()
     if not (np.array_equal(image, other_image) and np.array_equal(mask, other_mask)):
-        raise DisagreementError("image or mask differ from what the decoder and a plain table give")
+        raise DisagreementError("image or mask differ from those of the decoder with a plain table")
     return f"all {image.size} pixel values and {mask.size} ids equal"
 
 

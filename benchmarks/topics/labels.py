@@ -12,7 +12,7 @@ from benchmarks.inputs import coarse_logits
 
 __all__ = ["CASES"]
 
-# two classes this close may change places by rounding; logits here are up to 20
+# rounding may swap two classes whose logits differ by less; logits here are up to 20
 _TIE = 1e-4
 
 
@@ -43,7 +43,7 @@ def _interpolate_and_ours(inputs: _Inputs) -> Callable[[], Tensor]:
 
 def _check(make_inputs: Callable[[bool], _Inputs]) -> Callable[[Mapping[str, Tensor]], str]:
     def check(answers: Mapping[str, Tensor]) -> str:
-        """Returns the sentence of agreement for label maps that may differ in ties."""
+        """Returns the sentence of agreement for label maps that may differ where two classes tie."""
         ours, torchs = answers["ours"], answers["interpolate, argmax"]
         differ = ours != torchs
         count = int(differ.sum())
@@ -52,7 +52,7 @@ def _check(make_inputs: Callable[[bool], _Inputs]) -> Callable[[Mapping[str, Ten
             taken = full.gather(1, answers[name].long()[:, None])
             behind = float((full.max(1, keepdim=True).values - taken).max())
             if behind > _TIE:
-                raise DisagreementError(f"{name!r} takes a class that is {behind:.2g} behind the largest")
+                raise DisagreementError(f"{name!r} chooses a class whose logit is {behind:.2g} below the largest")
         return f"{count} of {ours.numel()} labels differ from torch's, all of them ties within {_TIE:g}"
 
     return check

@@ -1,8 +1,8 @@
-"""Losses, forward and backward: float32 logits of a batch and its masks to the value and the gradient.
+"""Losses, forward and backward: from float32 logits of a batch and its masks to value and gradient.
 
-No pixel is ignored, since some of the peers cannot; ours is timed with some ignored besides. Where a peer defines the
-same loss up to a factor (its mean also goes over the classes, say) its value must be ours times that factor. Ours is
-compared with autograd on plain operations in float64, value and gradient, in the same run.
+No pixel is ignored, because some peers do not support it; ours is also timed with ignored pixels. If a peer defines
+the same loss up to a factor (for example, its mean includes the classes), its value times that factor must be ours. In
+the same run, value and gradient of ours are compared with autograd on plain operations in float64.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,12 +21,12 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Factor = Callable[["Inputs"], float]
 
 IGNORED = 255
-# of values; the sums of some peers over millions of float32 numbers lose digits
+# relative, of values; some peers lose digits in sums over millions of float32 numbers
 TOLERANCE = 2e-3
-# of ours, beside float64; of gradients, the length of the difference beside that of the gradient
+# of ours against float64; of gradients, the norm of the difference over the norm of the gradient
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
-# In the Lovasz loss the order of the errors decides, and those that float32 cannot tell apart may change places.
+# The Lovasz loss depends on the order of the errors; errors that are equal in float32 may be sorted differently.
 ORDER_TOLERANCE = 1e-2
 
 
@@ -39,7 +39,7 @@ class Inputs(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a contender computes, times its factor, and for ours what float64 gives; None for what differs."""
+    """Value of a contender times its factor, and for ours the float64 result; None if the peer defines another loss."""
 
     value: float | None
     gradient: Tensor | None = None
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
     slope: Tensor | None = None
 
 
-# ---- ours, and what it should give -----------------------------------------------------------------------------------
+# ---- ours, and the expected result -----------------------------------------------------------------------------------
 
 
 def plain_cross_entropy(p: Tensor, target: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ def _make_inputs(shape: tuple[int, int, int]) -> Callable[[bool], Inputs]:
 
 
 def _step(loss: Loss, logits: Tensor, target: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Returns the timed work: the value and the gradient anew."""
+    """Returns the timed work: computes value and gradient."""
     leaf = logits.detach().requires_grad_()
 
     def step() -> tuple[Tensor, Tensor]:
@@ -225,7 +225,7 @@ def _ours_ignoring(make: Callable[[], Loss]) -> Contender:
 
 
 def _peer(name: str, distribution: str, make: Callable[[], Loss], factor: Factor | None = None) -> Contender:
-    """Returns a peer whose value times `factor` is ours; None where it defines something else."""
+    """Returns a peer whose value times `factor` equals ours; `factor=None` if it defines another loss."""
 
     def answer(inputs: Inputs) -> Answer:
         if factor is None:
@@ -241,17 +241,17 @@ def _same(_: Inputs) -> float:
 
 
 def _per_class(inputs: Inputs) -> float:
-    """Its mean goes over the classes too."""
+    """Its mean also includes the classes."""
     return float(inputs.logits.shape[1])
 
 
 def _absent_are_0(inputs: Inputs) -> float:
-    """Classes that do not occur count in its mean, as 0."""
+    """Absent classes count as 0 in its mean."""
     return inputs.logits.shape[1] / _num_present(inputs)
 
 
 def _all_occur(inputs: Inputs) -> float:
-    """Classes that do not occur count in its mean, as 1, so it is the same only where there are none."""
+    """Absent classes count as 1 in its mean, so it is the same loss only if all classes are present."""
     return 1.0 if _num_present(inputs) == inputs.logits.shape[1] else float("nan")
 
 
@@ -260,13 +260,15 @@ def _num_present(inputs: Inputs) -> int:
 
 
 def check_values(answers: Mapping[str, Answer], gradient_tolerance: float = GRADIENT_TOLERANCE) -> str:
-    """Returns the sentence of agreement: ours with float64, and the peers that define the same with ours."""
+    """Returns the sentence of agreement: ours with float64, and peers that define the same loss with ours."""
     ours = answers["ours"]
     assert ours.value is not None and ours.expected is not None and ours.gradient is not None and ours.slope is not None
     off = abs(ours.value - ours.expected) / abs(ours.expected)
     slope_off = float((ours.gradient - ours.slope).norm() / ours.slope.norm())
     if not off < VALUE_TOLERANCE or not slope_off < gradient_tolerance:
-        raise DisagreementError(f"'ours' is off float64 by {off:.1e}, its gradient by {slope_off:.1e} of its length")
+        raise DisagreementError(
+            f"'ours' differs from float64 by {off:.1e}, its gradient by {slope_off:.1e} of its length"
+        )
     same = {name: answer.value for name, answer in answers.items() if name != "ours" and answer.value is not None}
     same = {name: value for name, value in same.items() if value == value}
     for name, value in same.items():

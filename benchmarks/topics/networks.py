@@ -1,9 +1,9 @@
-"""Whole networks: one image through ours and through those that the peers build for the same paper.
+"""Whole networks: one image through ours and through the peers' implementations of the same paper.
 
-Beside torchvision, and SMP where a network comes from there, the structure is the same, tensor by tensor: all get equal
-weights, the logits are compared, and ours should be neither slower nor larger. Else SMP and pixseg read the papers in
-their own ways, mostly with other strides, widths or heads: those cases show what each reading costs, without a goal.
-Networks that none of them has stand alone.
+Torchvision's networks, and two of SMP's, have the same structure as ours, tensor by tensor: all get equal weights, the
+logits are compared, and ours should be neither slower nor larger. In the other cases SMP and pixseg use other strides,
+widths or heads; those cases show what each implementation costs, without a goal. Networks that no peer has are timed
+alone.
 """
 
 import math
@@ -25,11 +25,11 @@ NUM_CLASSES = 21
 ALONE = ("bisenetv2", "ddrnet23_slim", "fast_scnn", "pidnet_s", "pidnet_m", "pidnet_l", "regseg", "stdc1", "stdc2")
 _TOLERANCE = 1e-4  # of the logits' standard deviation
 _SLOWEST = 1.05  # our time over torchvision's
-_LARGEST = 1.01  # our memory over torchvision's; what is below one hundredth is where the allocator puts things
+_LARGEST = 1.01  # our memory over torchvision's; differences below a hundredth come from the allocator
 
 
 def _make_inputs(quick: bool) -> Tensor:
-    """Returns one normalized image: float32 (1, 3, H, W), the channels outermost, as ToTensor gives it."""
+    """Returns one normalized image: float32 (1, 3, H, W), contiguous, as from ToTensor."""
     height, width = (64, 128) if quick else (512, 1024)
     pixels = torch.from_numpy(make_image(height, width)).permute(2, 0, 1)[None].float()
     mean, std = pixels.mean((2, 3), keepdim=True), pixels.std((2, 3), keepdim=True)
@@ -83,10 +83,10 @@ def _pixseg(name: str) -> _Build:
 
 
 def fill_in_order(network: nn.Module) -> None:
-    """Fills every tensor with values that follow from its place and shape, so that equal structures get equal weights.
+    """Fills every tensor with values that depend on its position and shape only: equal structures get equal weights.
 
-    Convolutions keep the size of what they are given (He et al., 2015); statistics and affine parameters of the norms
-    are near those of a fresh one, but none of them is 0 or 1, so that each of them shows in the logits.
+    Convolutions keep the scale of their inputs (He et al., 2015). Statistics and affine parameters of norms are near
+    their initial values, but none is 0 or 1, so that each of them influences the logits.
     """
     with torch.no_grad():
         for place, (name, tensor) in enumerate(network.state_dict().items()):
@@ -128,7 +128,7 @@ def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Conte
 
 
 def check_shapes(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence for logits of different structures: one shape, and finite."""
+    """Returns the sentence for logits of different structures: of one shape, and finite."""
     shape = tuple(answers["ours"].shape)
     for name, logits in answers.items():
         if tuple(logits.shape) != shape:
@@ -139,7 +139,7 @@ def check_shapes(answers: Mapping[str, Tensor]) -> str:
 
 
 def check_logits(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence of agreement for logits that must be equal but for rounding."""
+    """Returns the sentence of agreement for logits that must be equal up to rounding."""
     check_shapes(answers)
     (first, logits), *others = answers.items()
     std = float(logits.std())
@@ -147,10 +147,12 @@ def check_logits(answers: Mapping[str, Tensor]) -> str:
     for name, other in others:
         worst = float((logits - other).abs().max()) / std
         if not worst <= _TOLERANCE:  # false for NaN too
-            raise DisagreementError(f"logits of {name!r} and {first!r} differ by {worst:.1e} of their deviation")
+            raise DisagreementError(
+                f"logits of {name!r} and {first!r} differ by {worst:.1e} of their standard deviation"
+            )
         texts.append(f"{name} {worst:.1e}")
     return (
-        "with equal weights, largest difference of logits beside ours, as a share of their standard deviation "
+        "with equal weights, largest difference of logits from ours, relative to their standard deviation "
         f"({std:.3g}): {'; '.join(texts)}"
     )
 
@@ -161,7 +163,7 @@ def check_logits(answers: Mapping[str, Tensor]) -> str:
 def _same(
     name: str, peer: str, build: _Build, distribution: str, rounds: int, quick: bool = False, **options: object
 ) -> Case:
-    """Returns a case beside the same structure of a peer; `options` make ours that."""
+    """Returns a case against the same structure of a peer; `options` select that structure in ours."""
     return Case(
         name=name,
         work="one image of 512x1024 to logits of 21 classes at its size; the same structure, the same weights",
@@ -195,7 +197,7 @@ def _other(
     quick: bool = False,
     encoder: str | None = None,
 ) -> Case:
-    """Returns a case beside SMP's class, on the backbone that the end of `name` names, and pixseg's builder."""
+    """Returns a case against SMP's class, with the backbone at the end of `name`, and pixseg's builder."""
     peers = []
     if smp is not None:
         encoder = encoder or name.rpartition("_")[2]
@@ -204,12 +206,12 @@ def _other(
         peers.append(_contender("pixseg", _pixseg(name), "pixseg", fill=False))
     return Case(
         name=name,
-        work="one image of 512x1024 to logits of 21 classes at its size; each as its authors read the paper",
+        work="one image of 512x1024 to logits of 21 classes at its size; each as its authors implement the paper",
         make_inputs=_make_inputs,
         contenders=(_contender("ours", _ours(name), "seg-models", fill=False), *peers),
         check=check_shapes,
         rounds=rounds,
-        memory_repeats=1,  # nothing is to be proved here, and a process needs seconds to begin
+        memory_repeats=1,  # no goal depends on it, and a process takes seconds to start
         keep_freed=True,
         quick=quick,
     )

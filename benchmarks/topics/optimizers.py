@@ -1,10 +1,10 @@
 """One step of an optimizer: the parameters of a ResNet-50 with its classifier, 25.6 million, in float32.
 
-A step is bound by memory: Adam with AMSGrad reads five numbers for each parameter and writes four. Padam does the same
-and raises the denominator to a power.
+A step is limited by memory bandwidth: Adam with AMSGrad reads five numbers per parameter and writes four. Padam does
+the same and raises the denominator to a power.
 
-Ours and pixseg's take the same step but for eps, which pixseg adds before the bias is corrected: only where gradients
-are of the size of eps does it show. Both are compared with the paper's algorithm, written down plainly, in float64.
+Ours and pixseg's take the same step except for eps, which pixseg adds before the bias correction. The difference
+matters only for gradients of the size of eps. Both are compared with a plain float64 implementation of the paper.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +52,7 @@ def _adam(fused: bool) -> _Make:
 
 
 def _parameters(shapes: _Shapes) -> tuple[list[Tensor], torch.Generator]:
-    """Returns parameters with gradients, the same at each call, and what drew them."""
+    """Returns parameters with gradients, equal at each call, and their random generator."""
     generator = torch.Generator().manual_seed(0)
     params = [torch.randn(shape, generator=generator).mul_(0.05).requires_grad_() for shape in shapes]
     _draw_gradients(params, generator)
@@ -69,7 +69,7 @@ def _contender(name: str, make: _Make, kind: Kind, distribution: str) -> Contend
         return make(_parameters(shapes)[0]).step
 
     def answer(shapes: _Shapes) -> Tensor:
-        """Returns how far every hundredth parameter went in some steps: float32, one row; for ours also the paper's."""
+        """Returns how far every hundredth parameter moved: float32, one row; for ours also the paper's."""
         params, generator = _parameters(shapes)
         before = torch.cat([p.detach().flatten()[::100] for p in params])
         optimizer = make(params)
@@ -84,7 +84,7 @@ def _contender(name: str, make: _Make, kind: Kind, distribution: str) -> Contend
 
 
 def _way_by_the_paper(shapes: _Shapes) -> Tensor:
-    """Returns the way that Padam's algorithm 1 takes, with the bias corrected as in the authors' code, in float64."""
+    """Returns how far Padam's algorithm 1 moves, with bias correction as in the authors' code, in float64."""
     params, generator = _parameters(shapes)
     beta1, beta2, eps, lr = 0.9, 0.999, 1e-8, 0.1
     values = torch.cat([p.detach().flatten()[::100] for p in params]).double()
@@ -102,7 +102,7 @@ def _way_by_the_paper(shapes: _Shapes) -> Tensor:
 
 
 def check_ways(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence of agreement for those that take the same steps: all Padams and the paper, all Adams."""
+    """Returns the sentence of agreement among all Padams and the paper, and among all Adams."""
     sentences = []
     ours, paper = answers["ours"]
     ways = {"the paper in float64": paper, **answers, "ours": ours}
@@ -110,11 +110,12 @@ def check_ways(answers: Mapping[str, Tensor]) -> str:
         (first, way), *others = ((n, a) for n, a in ways.items() if ("Adam" in n) == (word == "Adam"))
         differences = {name: float((other - way).abs().max() / way.abs().mean()) for name, other in others}
         for name, difference in differences.items():
-            # parameters are rounded to about 1e-5 of their way
+            # rounding of the parameters is about 1e-5 of their movement
             if not difference < 3e-4:
-                raise DisagreementError(f"{name!r} and {first!r} differ by {difference:.1e} of a mean way")
+                raise DisagreementError(f"{name!r} and {first!r} differ by {difference:.1e} of the mean movement")
         sentences.append(
-            f"every {word} within {max(differences.values()):.1e} of {first}, in mean ways of {STEPS} steps"
+            f"every {word} within {max(differences.values()):.1e} of {first}, relative to the mean movement in "
+            f"{STEPS} steps"
         )
     return "; ".join(sentences)
 
@@ -122,7 +123,7 @@ def check_ways(answers: Mapping[str, Tensor]) -> str:
 CASES = (
     Case(
         name="padam",
-        work="one step of 25.6 million parameters, p = 0.125; Adam takes another step over as many numbers",
+        work="one step of 25.6 million parameters, p = 0.125; Adam takes another step over the same numbers",
         make_inputs=_make_inputs,
         contenders=(
             _contender("ours", _ours(compiled=False), "ours", "seg-train"),

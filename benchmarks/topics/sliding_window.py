@@ -1,4 +1,4 @@
-"""One large image in windows side by side: what the joining costs beside the passes of the network."""
+"""One large image in tiles: the cost of blending beside the forward passes of the network."""
 
 import importlib
 import sys
@@ -22,9 +22,9 @@ _TOLERANCE = 1e-5  # of the logits' standard deviation
 
 
 class Trivial(nn.Module):
-    """A network that costs next to nothing but its last step: stride 8, and bilinear upsampling as most networks.
+    """A network that costs almost nothing but its last step: stride 8, then bilinear upsampling, as in most networks.
 
-    It has what `SegmentationNetwork` has, without being one: peers should not import ours.
+    It has the interface of `SegmentationNetwork` without deriving from it, so that peers do not import ours.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class Trivial(nn.Module):
         return {"out": self.classify(F.avg_pool2d(images, 8, ceil_mode=True))}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits of the images' size: float (N, 19, H, W)."""
+        """Returns logits at the size of the images: float (N, 19, H, W)."""
         logits = self.forward_logits(images)["out"]
         return {"out": F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)}
 
 
 class _Inputs(NamedTuple):
     images: Tensor
-    window: tuple[int, int]
+    tile: tuple[int, int]
     overlap: float
 
 
@@ -58,7 +58,7 @@ def normalized_image(height: int, width: int) -> Tensor:
 
 
 def pixseg_test_time() -> ModuleType:
-    """Returns pixseg's module of this name without the rest of its package, which asks for loggers and plots."""
+    """Returns pixseg's module `test_time` without the rest of its package, which needs loggers and plots."""
     import pixseg
 
     if "pixseg.pipeline" not in sys.modules:
@@ -79,7 +79,7 @@ def _lraspp() -> nn.Module:
     import seg_models
 
     network: nn.Module = seg_models.get_model("lraspp_mobilenet_v3_large", num_classes=NUM_CLASSES).eval()
-    fill_in_order(network)  # every contender builds its own
+    fill_in_order(network)  # equal weights: every contender builds its own network
     return network
 
 
@@ -94,7 +94,7 @@ def _ours(
 
         network = build()
         return lambda: seg_models.predict_tiled(
-            network, inputs.images, inputs.window, inputs.overlap, blend="constant", output=output
+            network, inputs.images, inputs.tile, inputs.overlap, blend="constant", output=output
         )
 
     return prepare
@@ -110,9 +110,9 @@ def _monai(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], T
             with torch.inference_mode():
                 logits: Tensor = sliding_window_inference(
                     inputs.images,
-                    inputs.window,
+                    inputs.tile,
                     1,
-                    lambda windows: network(windows)["out"],
+                    lambda tiles: network(tiles)["out"],
                     overlap=inputs.overlap,
                     mode="constant",
                 )
@@ -131,8 +131,8 @@ def _pixseg(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
         def work() -> Tensor:
             with torch.inference_mode(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Using a non-tuple sequence for multidimensional indexing")
-                # an image for each window, 0 outside of it
-                logits: Tensor = module.inference_with_sliding_window(network, inputs.images, inputs.window).sum(0)
+                # one image per tile, 0 outside of it
+                logits: Tensor = module.inference_with_sliding_window(network, inputs.images, inputs.tile).sum(0)
             return logits
 
         return work
@@ -141,7 +141,7 @@ def _pixseg(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
 
 
 def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], Tensor]]:
-    """What `slide_inference` of mmsegmentation does, which cannot be installed beside a torch of today."""
+    """Does the same as mmsegmentation's `slide_inference`; mmsegmentation cannot be installed with a current torch."""
 
     def prepare(inputs: _Inputs) -> Callable[[], Tensor]:
         network = build()
@@ -152,9 +152,9 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
             with torch.inference_mode():
                 total = images.new_zeros(len(images), NUM_CLASSES, height, width)
                 count = images.new_zeros(len(images), 1, height, width)
-                for top in _starts(height, inputs.window[0], inputs.overlap):
-                    for left in _starts(width, inputs.window[1], inputs.overlap):
-                        bottom, right = top + inputs.window[0], left + inputs.window[1]
+                for top in _starts(height, inputs.tile[0], inputs.overlap):
+                    for left in _starts(width, inputs.tile[1], inputs.overlap):
+                        bottom, right = top + inputs.tile[0], left + inputs.tile[1]
                         logits = network(images[:, :, top:bottom, left:right])["out"]
                         total += F.pad(logits, (left, width - right, top, height - bottom))
                         count[:, :, top:bottom, left:right] += 1
@@ -168,7 +168,7 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
 def _passes(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], None]]:
     def prepare(inputs: _Inputs) -> Callable[[], None]:
         network = build()
-        height, width = inputs.window
+        height, width = inputs.tile
 
         def work() -> None:
             with torch.inference_mode():
@@ -182,7 +182,7 @@ def _passes(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
 
 
 def _starts(length: int, size: int, overlap: float) -> Sequence[int]:
-    """Returns where windows begin; sizes here divide lengths."""
+    """Returns where tiles start; sizes here divide lengths."""
     return range(0, length - size + 1, int(size * (1 - overlap)))
 
 
@@ -190,16 +190,18 @@ def _starts(length: int, size: int, overlap: float) -> Sequence[int]:
 
 
 def check_logits(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence of agreement for logits that must be equal but for rounding."""
+    """Returns the sentence of agreement for logits that must be equal up to rounding."""
     (first, logits), *others = answers.items()
     std = float(logits.std())
     texts = []
     for name, other in others:
         worst = float((logits - other).abs().max()) / std if logits.shape == other.shape else float("inf")
         if not worst <= _TOLERANCE:  # false for NaN too
-            raise DisagreementError(f"logits of {name!r} and {first!r} differ by {worst:.1e} of their deviation")
+            raise DisagreementError(
+                f"logits of {name!r} and {first!r} differ by {worst:.1e} of their standard deviation"
+            )
         texts.append(f"{name} {'none' if worst == 0 else f'{worst:.1e}'}")
-    return f"largest difference beside ours, as a share of the logits' deviation ({std:.3g}): {'; '.join(texts)}"
+    return f"largest difference from ours, relative to the logits' standard deviation ({std:.3g}): {'; '.join(texts)}"
 
 
 # -- cases
@@ -223,7 +225,7 @@ def _case(overlap: float, speed: float) -> Case:
     ]
     return Case(
         name=f"overlap {overlap:g}",
-        work="one image of 1024x2048 to logits of 19 classes, windows of 512x1024, equal weights, a trivial network",
+        work="one image of 1024x2048 to logits of 19 classes, tiles of 512x1024, equal weights, a trivial network",
         make_inputs=_make_inputs(overlap),
         contenders=tuple(contenders),
         check=check_logits,
@@ -233,7 +235,7 @@ def _case(overlap: float, speed: float) -> Case:
 
 _LRASPP = Case(
     name="lraspp",
-    work="one image of 1024x2048 to logits of 19 classes, windows of 512x1024 that overlap by half, LRASPP",
+    work="one image of 1024x2048 to logits of 19 classes, tiles of 512x1024 that overlap by half, LRASPP",
     make_inputs=_make_inputs(0.5),
     contenders=(
         Contender("ours", _ours(_lraspp), "ours", "seg-models"),

@@ -1,7 +1,7 @@
-"""What happens to a training sample after decoding: rescale, crop, flip, color, normalize, on one core.
+"""A training sample after decoding: rescale, crop, flip, color jitter, normalize, on one core.
 
-Each call prepares one sample for every factor of one list, so that all contenders do equal work; where the window lies,
-whether it is flipped and how its colors change is drawn by each contender for itself.
+Each call prepares one sample for every rescale factor of a list, so that all contenders do equal work. Each contender
+draws the position of the crop, the flip and the color changes itself.
 """
 
 import os
@@ -26,9 +26,9 @@ _Jitter = tuple[_Range, _Range, _Range, _Range]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GRAY = tuple(round(255 * value) for value in MEAN)
 NUM_CLASSES = 19
-FACTORS = tuple(0.5 + 1.5 * (index + 0.5) / 12 for index in range(12))  # the middles of 12 equal parts of 0.5 to 2
+FACTORS = tuple(0.5 + 1.5 * (index + 0.5) / 12 for index in range(12))  # the centers of 12 equal parts of 0.5 to 2
 
-# the least and the greatest value of brightness, contrast, saturation and hue
+# (minimum, maximum) of brightness, contrast, saturation and hue
 _PLAIN: _Jitter = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 _BRIGHTER: _Jitter = ((1.2, 1.2), *_PLAIN[1:])
 _COLOR: _Jitter = ((0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (0.0, 0.0))
@@ -37,11 +37,11 @@ _COLOR_AND_HUE: _Jitter = (*_COLOR[:3], (-0.1, 0.1))
 
 @dataclass(frozen=True)
 class Inputs:
-    """A decoded image, uint8 (H, W, 3), its mask, uint8 (H, W), and the size of the window."""
+    """A decoded image, uint8 (H, W, 3), its mask, uint8 (H, W), and the size of the crop."""
 
     image: np.ndarray
     mask: np.ndarray
-    window: tuple[int, int]
+    crop: tuple[int, int]
 
     def rescaled(self, factor: float) -> tuple[int, int]:
         """Returns the size of the whole image after the rescale."""
@@ -75,14 +75,14 @@ def _make_inputs(quick: bool) -> Inputs:
     return Inputs(make_image(height, width), mask.numpy(), (height // 2, width // 2))
 
 
-# -- pipelines: each takes the form of image that its users have after decoding
+# -- pipelines: each takes the image type that its users have after decoding
 
 
 def _ours(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     import seg_core
 
     image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
-    transform = seg_core.SegmentationTransform(inputs.window, scale_range=(settings.factor, settings.factor))
+    transform = seg_core.SegmentationTransform(inputs.crop, scale_range=(settings.factor, settings.factor))
     moves: dict[str, Any] = {}
     if settings.geometry is not None:
         moves["rotation_range"] = settings.geometry.rotation
@@ -99,21 +99,21 @@ def _torchvision(inputs: Inputs, settings: _Settings, from_pil: bool) -> Callabl
     fill = {tv_tensors.Image: _GRAY, tv_tensors.Mask: IGNORED}
     steps = [
         v2.Resize(inputs.rescaled(settings.factor), antialias=True),
-        v2.RandomCrop(inputs.window),
+        v2.RandomCrop(inputs.crop),
         v2.RandomHorizontalFlip(settings.hflip),
     ]
     if settings.geometry is not None:
-        least, greatest = settings.geometry.rotation
+        low, high = settings.geometry.rotation
         if settings.geometry.perspective:
             steps.append(v2.RandomPerspective(settings.geometry.perspective, p=1.0, fill=fill))
-        # this one counts degrees clockwise
-        degrees, bilinear = (-greatest, -least), v2.InterpolationMode.BILINEAR
+        # torchvision's rotation is clockwise
+        degrees, bilinear = (-high, -low), v2.InterpolationMode.BILINEAR
         steps.append(v2.RandomAffine(degrees, scale=settings.geometry.zoom, interpolation=bilinear, fill=fill))
     types = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
     steps += [v2.ColorJitter(*settings.jitter), v2.ToImage(), v2.ToDtype(types, scale=True), v2.Normalize(MEAN, STD)]
     transform = v2.Compose(steps)
     image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
-    # the channels are innermost, as in what torchvision's decoders return
+    # channels last in memory, like the output of torchvision's decoders
     tensor, tensor_mask = v2.functional.to_image(image), tv_tensors.Mask(inputs.mask)
 
     def work() -> _Sample:
@@ -132,14 +132,14 @@ def _torchvision_tensor(inputs: Inputs, settings: _Settings) -> Callable[[], _Sa
 
 
 def _albumentations(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for a newer version on the network
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise it looks for a newer version on the network
     import albumentations as A
     from albumentations.pytorch import ToTensorV2
 
     transform = A.Compose(
         [
             A.Resize(*inputs.rescaled(settings.factor)),
-            A.RandomCrop(*inputs.window),
+            A.RandomCrop(*inputs.crop),
             A.HorizontalFlip(p=settings.hflip),
             A.ColorJitter(*settings.jitter, p=1.0),
             A.Normalize(MEAN, STD),
@@ -157,16 +157,16 @@ def _albumentations(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample
 def _kornia(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     import kornia.augmentation as K
 
-    # antialias=True would blur with a kernel that takes ten times as long as all the rest
+    # antialias=True would blur with a kernel that takes ten times as long as everything else
     transform = K.AugmentationSequential(
         K.Resize(inputs.rescaled(settings.factor), align_corners=False),
-        K.RandomCrop(inputs.window),
+        K.RandomCrop(inputs.crop),
         K.RandomHorizontalFlip(p=settings.hflip),
         K.ColorJitter(*settings.jitter, p=1.0),
         K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
         data_keys=["input", "mask"],
     )
-    # the channels stay innermost: its resize is a little faster then
+    # channels last in memory: its resize is slightly faster
     image = torch.from_numpy(inputs.image).permute(2, 0, 1)[None]
     mask = torch.from_numpy(inputs.mask)[None, None]
 
@@ -181,18 +181,18 @@ def _pixseg(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
     from pixseg.utils.transform import SegmentationAugment, SegmentationTransform
 
     image, mask = Image.fromarray(inputs.image), Image.fromarray(inputs.mask)
-    transform = SegmentationTransform(inputs.window)
+    transform = SegmentationTransform(inputs.crop)
     augment = SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, mask_fill=IGNORED)
 
     def work() -> _Sample:
-        window, labels = transform(image, mask)
-        result, labels = augment(window[None], labels[None])  # its trainer augments batches
+        pixels, labels = transform(image, mask)
+        result, labels = augment(pixels[None], labels[None])  # its trainer augments batches
         return result[0], labels[0]
 
     return work
 
 
-# -- agreement: nothing left to chance, and a window as large as the rescaled image
+# -- agreement: nothing is random, and the crop is as large as the rescaled image
 
 _SURE = _Settings(factor=0.5, hflip=0.0, jitter=_PLAIN)
 _COMPARED = {"plain": _SURE, "brighter": replace(_SURE, jitter=_BRIGHTER)}
@@ -200,10 +200,10 @@ _TURNED = {"turned": replace(_SURE, geometry=_Geometry((10.0, 10.0), (0.8, 0.8),
 
 _REFERENCE = "torchvision PIL"
 _CROP_ONLY = "pixseg (crop only)"
-# mean absolute difference of images in 0 to 1: rounding to 8 bits, or another way to halve an image
+# mean absolute difference of images in 0 to 1: rounding to 8 bits, or another resize by half
 _TOLERANCES = {"ours": 1 / 255, "torchvision tensor": 1 / 255}
 _OTHER_RESIZE = 8 / 255
-_LEAST_EQUAL_LABELS = 0.95  # some take the pixel at the corner, some the one in the middle
+_MIN_EQUAL_LABELS = 0.95  # nearest resize: some take the corner pixel, some the center one
 
 
 def check_samples(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
@@ -214,21 +214,23 @@ def check_samples(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
         differences, equals = [], []
         for setting, (image, mask) in samples.items():
             expected, labels = answers[reference][setting]
-            forms = (image.dtype, image.shape, mask.dtype, mask.shape)
-            if forms != (torch.float32, expected.shape, torch.int64, labels.shape):
-                raise DisagreementError(f"{name!r}, {setting}: the sample has types and shapes {forms}")
+            kinds = (image.dtype, image.shape, mask.dtype, mask.shape)
+            if kinds != (torch.float32, expected.shape, torch.int64, labels.shape):
+                raise DisagreementError(f"{name!r}, {setting}: the sample has types and shapes {kinds}")
             differences.append(float(((image - expected) * torch.tensor(STD)[:, None, None]).abs().mean()))
             equals.append(float((mask == labels).float().mean()))
         if name == _CROP_ONLY:
-            texts.append(f"{name} types and shapes alone")
+            texts.append(f"{name} types and shapes only")
         elif name != reference:
             text = f"{name} {max(differences):.4f}, {100 * min(equals):.1f} %"
-            if max(differences) > _TOLERANCES.get(name, _OTHER_RESIZE) or min(equals) < _LEAST_EQUAL_LABELS:
-                raise DisagreementError(f"difference of images (0 to 1) and equal labels beside {reference!r}: {text}")
+            if max(differences) > _TOLERANCES.get(name, _OTHER_RESIZE) or min(equals) < _MIN_EQUAL_LABELS:
+                raise DisagreementError(
+                    f"difference of images (0 to 1) and equal labels compared with {reference!r}: {text}"
+                )
             texts.append(text)
     return (
-        f"largest mean difference of images (0 to 1) and fewest equal labels beside {reference}, over the settings "
-        f"{', '.join(next(iter(answers.values())))}: {'; '.join(texts)}"
+        f"largest mean difference of images (0 to 1) and fewest equal labels compared with {reference}, over the "
+        f"settings {', '.join(next(iter(answers.values())))}: {'; '.join(texts)}"
     )
 
 

@@ -1,11 +1,11 @@
 """One training step, from bytes to new weights: 4 images of 256x256, SGD with momentum.
 
-Beside ours stands torchvision's reference recipe for segmentation (references/segmentation/train.py), written anew: the
-network in the default layout and in float32, `cross_entropy` of torch with 255 ignored, SGD of torch, a polynomial
-scheduler per step. Ours is what the trainer does where the config says nothing: channels last, the fused optimizer, and
-bf16 where the processor has it; it also normalizes the images on its way, which the recipe does in its data loader.
+The peer is torchvision's reference recipe for segmentation (references/segmentation/train.py), reimplemented: the
+network in the default layout and in float32, torch's `cross_entropy` with 255 ignored, torch's SGD, a polynomial
+scheduler per step. Ours uses the trainer's defaults: channels last, the fused optimizer, and bf16 if the processor
+supports it. It also normalizes the images within the step, which the recipe does in its data loader.
 
-ENet is no network of torchvision: there the recipe trains ours.
+torchvision has no ENet: there the recipe trains ours.
 """
 
 import copy
@@ -24,8 +24,8 @@ __all__ = ["CASES"]
 
 NUM_CLASSES = 21
 _LR, _MOMENTUM, _DECAY = 0.01, 0.9, 1e-4
-# of the loss before any step, and of those after it: gradients of these batches of four are, in float32, 2 to 3 % off
-# those in float64, in either layout
+# of the loss before the first step, and of the losses after it: float32 gradients of these batches of four differ by
+# 2 to 3 % from float64, in either layout
 _TOLERANCES = {"ours, fp32": (1e-4, 3e-2), "ours": (1e-2, 3e-2)}
 
 
@@ -48,7 +48,7 @@ def _make_inputs(quick: bool) -> _Inputs:
 
 
 def _settle(network: nn.Module) -> None:
-    """Gives a network the weights that all start from, and takes its dropout away, which draws by the layout."""
+    """Gives a network the common initial weights, and removes dropout, whose draws depend on the layout."""
     fill_in_order(network)
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
@@ -74,7 +74,7 @@ def _ours(name: str, precision: str, variant: str | None) -> Callable[[_Inputs],
         chosen = fastest_precision(torch.device("cpu")) if precision == "auto" else precision
         AcceleratorState._reset_state(reset_partial_state=True)
         accelerator = Accelerator(cpu=True, mixed_precision={"fp32": "no"}.get(chosen, chosen))
-        # all accelerators of a process share a state; here two precisions stand beside each other
+        # all accelerators of a process share a state; here two precisions are used side by side
         accelerator.state = copy.copy(accelerator.state)
         network = seg_models.get_model(name, num_classes=NUM_CLASSES, variant=variant)
         _settle(network)
@@ -143,7 +143,7 @@ def _seg_models(name: str) -> Callable[[], nn.Module]:
 
 
 def _losses(prepare: Callable[[_Inputs], Callable[[], Tensor]]) -> Callable[[_Inputs], Tensor]:
-    """Returns what gives the losses of the first three steps of a new network."""
+    """Returns a function that computes the losses of the first three steps of a new network."""
 
     def answer(inputs: _Inputs) -> Tensor:
         work = prepare(inputs)
@@ -153,7 +153,7 @@ def _losses(prepare: Callable[[_Inputs], Callable[[], Tensor]]) -> Callable[[_In
 
 
 def check_losses(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence of agreement for the losses of the first steps, which start from equal weights."""
+    """Returns the sentence of agreement for the losses of the first steps from equal weights."""
     reference = answers["torchvision's recipe"]
     texts = []
     for name, (at_first, later) in _TOLERANCES.items():

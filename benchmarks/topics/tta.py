@@ -1,4 +1,4 @@
-"""Test-time augmentation: five scales, each also mirrored, of one image through a network that costs little."""
+"""Test-time augmentation: five scales of one image, each also mirrored, through a network that costs little."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -31,7 +31,7 @@ def _ours(scales: Sequence[float], hflip: bool) -> Callable[[Tensor], Callable[[
 
 
 def _recipe(images: Tensor) -> Callable[[], Tensor]:
-    """What `SegTTAModel` of mmsegmentation does, which cannot be installed beside a torch of today."""
+    """Does the same as mmsegmentation's `SegTTAModel`; mmsegmentation cannot be installed with a current torch."""
     network = Trivial().eval()
     height, width = images.shape[-2:]
 
@@ -66,7 +66,7 @@ def _pixseg(images: Tensor) -> Callable[[], Tensor]:
 
 
 def _check(answers: Mapping[str, Tensor]) -> str:
-    """Returns the sentence of agreement for mean probabilities that must be equal but for rounding."""
+    """Returns the sentence of agreement for mean probabilities that must be equal up to rounding."""
     ours = answers["ours"].exp()
     texts = []
     for name in ("mmsegmentation's recipe", "pixseg"):

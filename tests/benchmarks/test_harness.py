@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import machine, memory, timing
+from benchmarks import loop, machine, memory, timing
 from benchmarks.__main__ import main
 from benchmarks.case import Case, Contender, DisagreementError, Goal, find_case
 from benchmarks.inputs import IGNORED, blocky_labels, like_prediction, make_image, smooth_logits
@@ -31,6 +31,7 @@ from benchmarks.topics import (
     train_pipeline,
 )
 from seg_core.registry import MODELS
+from seg_train import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +40,7 @@ TOYS = {"toys": "toy_cases:CASES"}
 
 @pytest.fixture
 def toys(monkeypatch):
-    """The toy cases, as this process and its children find them."""
+    """The toy cases, importable in this process and in its child processes."""
     folder = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", folder)
@@ -56,7 +57,7 @@ def result_of(case, seconds, extra=None):
 # -- timing
 
 
-def test_shuffled_rounds_have_orders_of_their_own_that_repeat():
+def test_shuffled_each_round_has_its_own_repeatable_order():
     names = ["a", "b", "c", "d"]
     orders = [shuffled(names, index) for index in range(200)]
     assert all(sorted(order) == names for order in orders)
@@ -123,9 +124,9 @@ print(grown(False), grown(True), grown(False))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_keep_freed_memory_a_large_buffer_stays_until_the_end():
-    # in a process of its own: where freed buffers go depends on what the heap has seen
+    # in its own process: the history of the heap decides what happens to freed buffers
     done = subprocess.run([sys.executable, "-c", KEPT], cwd=ROOT, capture_output=True, text=True, check=True)
     before, kept, after = map(float, done.stdout.split())
     assert abs(before) < 2
@@ -157,6 +158,16 @@ def test_measure_memory_finds_what_one_call_allocates(toys):
     assert extra["nothing"] < 2
 
 
+def test_measure_memory_quick_measures_only_those_that_memory_goals_name(toys, monkeypatch):
+    goals = (Goal("ours", memory_mib=32), Goal("ours", "peer", speed=2))
+    case = dataclasses.replace(toys.SMALL, memory=True, goals=goals)
+    monkeypatch.setattr(memory.subprocess, "run", lambda command, **options: subprocess.CompletedProcess([], 0, "1.0"))
+    assert set(memory.measure_memory(TOYS["toys"], case, quick=True)) == {"ours"}
+    assert set(memory.measure_memory(TOYS["toys"], case)) == {"ours", "peer"}
+    beside = dataclasses.replace(case, goals=[Goal("ours", "peer", memory=1.0)])
+    assert set(memory.measure_memory(TOYS["toys"], beside, quick=True)) == {"ours", "peer"}
+
+
 def test_measure_memory_where_it_cannot_be_measured_says_so(toys, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_CLEAR", tmp_path / "missing")
     assert memory.measure_memory(TOYS["toys"], toys.MEMORY) == {}
@@ -169,7 +180,7 @@ def test_measure_memory_where_it_cannot_be_measured_says_so(toys, monkeypatch, t
 # -- reports
 
 
-def test_judge_goals_met_and_not_met_are_told(toys):
+def test_judge_names_goals_met_and_not_met(toys):
     goals = (Goal("ours", "peer", speed=3), Goal("ours", "peer", speed=3.5), Goal("ours", memory_mib=20))
     case = dataclasses.replace(toys.SMALL, goals=goals)
     verdicts = judge(result_of(case, {"ours": [1.0], "peer": [3.25], "bound": [0.5]}, {"ours": 20.5, "peer": 1.0}))
@@ -306,7 +317,7 @@ def test_main_disagreement_is_a_failure_that_names_topic_and_case(toys, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_main_quick_run_leaves_out_what_is_not_quick_unless_it_is_named(toys, tmp_path, monkeypatch):
+def test_main_quick_run_leaves_out_slow_cases_unless_named(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(toys, "CASES", (toys.SMALL, dataclasses.replace(toys.SMALL, name="slow", quick=False)))
 
     def cases_of(*arguments):
@@ -356,7 +367,7 @@ def test_main_missing_peer_names_it_and_the_environment(toys, monkeypatch, tmp_p
     assert "no_such_peer is not installed" in capsys.readouterr().err
 
 
-def test_case_wrong_names_are_told():
+def test_case_wrong_names_are_errors():
     contender = Contender("ours", lambda inputs: lambda: None, "ours")
     with pytest.raises(ValueError, match="must have different names"):
         Case("twice", "", lambda quick: None, [contender, contender], lambda answers: "")
@@ -427,7 +438,7 @@ def test_losses_ours_agree_with_float64_and_what_differs_is_noticed(case):
     assert "of float64, its gradient within" in case.check(answers)
     right = answers["ours"]
     for wrong in (right._replace(value=right.value * 1.001), right._replace(gradient=right.gradient * 1.1)):
-        with pytest.raises(DisagreementError, match="'ours' is off float64"):
+        with pytest.raises(DisagreementError, match="'ours' differs from float64"):
             case.check({**answers, "ours": wrong})
     with pytest.raises(DisagreementError, match="'peer' gives"):
         case.check({**answers, "peer": losses.Answer(right.value * 1.01)})
@@ -477,15 +488,15 @@ def test_train_pipeline_ours_agrees_with_pillow_and_torchvision(case):
     inputs = case.make_inputs(True)
     samples = ours(case, inputs)["ours"]
     image, mask = samples["plain"]
-    height, width = inputs.window
+    height, width = inputs.crop
     expected = np.asarray(Image.fromarray(inputs.image).resize((width, height), Image.Resampling.BILINEAR)) / 255
     mean, std = (np.array(v)[:, None, None] for v in (train_pipeline.MEAN, train_pipeline.STD))
     assert np.abs(image.numpy() * std + mean - expected.transpose(2, 0, 1)).max() < 1.5 / 255
     assert np.array_equal(mask.numpy(), inputs.mask[1::2, 1::2])
     peers = {c.name: c.answer(inputs) for c in case.of_kind("peer") if c.distribution == "torchvision"}
-    assert "equal labels beside torchvision" in case.check({"ours": samples, **peers})
+    assert "equal labels compared with torchvision" in case.check({"ours": samples, **peers})
     shifted = {setting: (image.roll(8, -1), mask) for setting, (image, mask) in samples.items()}
-    with pytest.raises(DisagreementError, match=r"beside 'torchvision .*': ours 0\.\d+, "):
+    with pytest.raises(DisagreementError, match=r"compared with 'torchvision .*': ours 0\.\d+, "):
         case.check({"ours": shifted, **peers})
 
 
@@ -500,7 +511,7 @@ def test_networks_ours_agree_with_torchvision_and_have_finite_logits(case):
     if not case.goals:
         assert sentence.endswith("; all give finite logits of shape (1, 21, 64, 128)")
         return
-    if not peers:  # a peer that is not among the test's dependencies: the benchmark itself compares
+    if not peers:  # its peer is no dependency of the tests: the benchmark itself compares
         return
     assert "torchvision" in sentence
     shifted = {**answers, "torchvision": peers["torchvision"] + 1e-3 * answers["ours"].std()}
@@ -532,6 +543,12 @@ def test_fill_in_order_depends_on_places_and_shapes_alone_and_leaves_no_neutral_
     assert not any(((tensor == 0) | (tensor == 1)).any() for tensor in floats)
     assert float(state["1.running_var"].min()) > 0.5
     assert not torch.equal(state["1.bias"], state["1.running_mean"])
+
+
+def test_loop_config_is_valid(tmp_path):
+    config = loop._config(tmp_path, "cost", 50, epochs=1)
+    config["model"]["name"] = "enet"  # the benchmark registers its own network
+    assert load_config(config).data.dataset.params == {"length": 50, "size": [32, 32]}
 
 
 def test_import_ours_is_light_and_a_heavy_import_disagrees():

@@ -1,6 +1,6 @@
-"""torch.hub from this clone, in an environment with torch and torchvision alone; `hatch run hub:test` runs it.
+"""torch.hub from this clone, in an environment with only torch and torchvision; `hatch run hub:test` runs it.
 
-A plain script, since pytest is not there either. `test_entrypoints.py` covers the details.
+A plain script, because that environment has no pytest. `test_entrypoints.py` covers the details.
 """
 
 import importlib.metadata
@@ -14,7 +14,7 @@ CLONE = str(Path(__file__).resolve().parents[2])
 def main() -> None:
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     unexpected = installed & {"seg-core", "seg-models", "seg-train", "matplotlib", "pydantic", "accelerate", "rich"}
-    assert not unexpected, f"this environment must hold torch and torchvision alone, found {sorted(unexpected)}"
+    assert not unexpected, f"this environment must hold only torch and torchvision, found {sorted(unexpected)}"
 
     for name in torch.hub.load(CLONE, "list_models", source="local"):
         model = torch.hub.load(CLONE, name, source="local", num_classes=5).eval()

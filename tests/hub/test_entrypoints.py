@@ -1,4 +1,4 @@
-"""torch.hub on a clone, in a fresh process where torch and torchvision (and what they bring) are all there is."""
+"""torch.hub on a clone, in a fresh process that has only torch, torchvision and their dependencies."""
 
 import json
 import os
@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HELPERS = {"get_model_weights", "get_weight", "list_models"}
 
-# Runs first: what the toolkit could use beside its base dependencies cannot be imported, and an installation of the
-# toolkit itself cannot be found, neither its modules (an editable one is on the path) nor its metadata.
+# Runs first: optional dependencies cannot be imported, and an installation of the toolkit itself cannot be found,
+# neither its modules (an editable installation is on the path) nor its metadata.
 PRELUDE = """
 import importlib.metadata as metadata
 import sys
 
-# None makes an import fail as if the package were not there
+# None makes an import fail as if the package were not installed
 for package in ("accelerate", "hypothesis", "matplotlib", "pydantic", "pytest", "rich", "tomli_w"):
     sys.modules[package] = None
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
@@ -69,7 +69,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """A hub folder with a copy of what torch.hub needs, named as torch.hub names a fetched repository."""
+    """A hub folder with a copy of the files that torch.hub needs, named like a repository that torch.hub downloaded."""
     folder = tmp_path_factory.mktemp("home") / "hub" / "someone_seg_main"
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "hubconf.py", folder)
@@ -81,7 +81,7 @@ def clone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(clone):
-    """What the script sees in one fresh process outside of the repository."""
+    """The output of the script, run in a fresh process outside of the repository."""
     home = clone.parent.parent
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE + SCRIPT.replace("CLONE", repr(str(clone)))],
@@ -99,7 +99,7 @@ def test_list_shows_the_models_and_the_three_helpers_and_nothing_else(found):
     assert {"enet", "fcn_resnet34", "fcn_resnet50"} <= set(found["models"])
 
 
-def test_load_of_every_model_gives_a_network_of_the_classes_asked_for(found):
+def test_load_of_every_model_gives_a_network_with_num_classes(found):
     assert set(found["shapes"]) == set(found["models"])
     assert all(shape == [1, 5, 32, 40] for shape in found["shapes"].values())
 

@@ -1,3 +1,3 @@
-"""The version of seg-hub; `hatch version` edits it."""
+"""The version of seg-hub; edited by `hatch version`."""
 
 __version__ = "0.1.0"

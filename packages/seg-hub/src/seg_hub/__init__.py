@@ -1,4 +1,4 @@
-"""What torch.hub shows of the seg toolkit; see `seg_hub.entrypoints`."""
+"""The torch.hub interface of the seg toolkit; see `seg_hub.entrypoints`."""
 
 from seg_hub.__about__ import __version__ as __version__
 
