@@ -16,7 +16,7 @@ def modules_with_examples():
                 yield ".".join(file.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
+@pytest.mark.parametrize("name", list(modules_with_examples()))
 def test_examples_give_what_they_show(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted

@@ -146,7 +146,7 @@ def test_file_without_a_digest_is_weights_as_before_and_told(small, tmp_path, mo
     content = torch.load(path, weights_only=True)
     del content["digest"], content["protocol_text"]
     torch.save({**content, "format_version": 1, "protocol": "val", "form": content.pop("variant")}, path)
-    monkeypatch.setattr(model_file, "_told_of_no_digest", False)
+    monkeypatch.setattr(model_file, "_warned_of_no_digest", False)
     with pytest.warns(UserWarning, match="model.pt has no digest"):
         loaded = small(weights=path)
     assert torch.equal(loaded.conv.weight, network.conv.weight)

@@ -192,7 +192,7 @@ def test_fetch_wrong_hash_leaves_nothing_behind(site, folder):
     with pytest.raises(CorruptFileError) as caught:
         fetch(site.url, "0" * 64, progress=False)
     assert (
-        f"expected a sha256 that begins with {'0' * 16}, got a sha256 that begins with {DIGEST[:16]}. It was thrown"
+        f"expected a sha256 that begins with {'0' * 16}, got a sha256 that begins with {DIGEST[:16]}. It was deleted"
         in (str(caught.value))
     )
     assert names(folder) == []

@@ -321,7 +321,7 @@ def of_another_class(model):
         (shorter, r"it has no tensor 'conv.bias' of shape \(2,\), which is there as 'tiny' is built"),
         (integers, "'conv.weight' holds torch.int8, and floats as 'tiny' is built"),
         (without_values, r"'conv.weight' has no values \(device meta\); save a network of dense tensors"),
-        (of_another_class, "'special' is a Special, which other installations may not know"),
+        (of_another_class, "'special' is a Special, which other installations may not have"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -436,7 +436,7 @@ def test_damage_to_a_weight_raises_and_can_be_overridden(tmp_path):
     place = data.index(numbers)
     path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
     for read in (load_model, read_model_info):
-        with pytest.raises(CorruptFileError, match="model.pt is damaged: its content .*the digest .*verify="):
+        with pytest.raises(CorruptFileError, match="model.pt is damaged: its content does not match its digest"):
             read(path)
     assert load_model(path, verify=False).conv.weight.flatten()[1:].tolist() == pytest.approx(
         torch.frombuffer(bytearray(numbers), dtype=torch.float32)[1:].tolist()
@@ -500,7 +500,7 @@ def test_digest_tells_types_names_order_and_shapes_apart():
 
 
 def test_file_of_version_1_loads_as_before_and_warns_once(monkeypatch):
-    monkeypatch.setattr(model_file, "_told_of_no_digest", False)
+    monkeypatch.setattr(model_file, "_warned_of_no_digest", False)
     with pytest.warns(UserWarning, match="model_file_version_1.pt has no digest, so damage to it would go unnoticed"):
         model = load_model(VERSION_1)
     read_model_info(VERSION_1)  # a second warning would be an error
@@ -600,7 +600,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("state_dict", [1], r"state_dict = \[1\]: must be tensors by name"),
         ("state_dict", {"conv.weight": 1}, r"state_dict\['conv.weight'\] = 'int': must be a dense tensor with a name"),
         ("state_dict", {1: torch.zeros(1)}, r"state_dict\[1\] = 'Tensor': must be a dense tensor with a name"),
-        ("state_dict", WIDE, r"state_dict\['conv.weight'\] = \(2, 3, 30000, 30000\): must be a tensor that the"),
+        ("state_dict", WIDE, r"state_dict\['conv.weight'\] = \(2, 3, 30000, 30000\): must be a tensor that"),
         ("state_dict", {}, "does not fit tiny as built by the installed packages .*has no tensor 'conv.weight'"),
     ],
 )

@@ -127,7 +127,7 @@ def test_get_state_dict_right_prefix_is_taken(served, module):
 
 def test_get_state_dict_missing_file_says_what_to_do(served, module):
     _, url = served
-    with pytest.raises(WriteError, match="cannot fetch .*404.*fetch the file by hand and put it there"):
+    with pytest.raises(WriteError, match="cannot fetch .*404.*download it by hand to that path"):
         serve_enum(url + "x").DEFAULT.get_state_dict(progress=False)
 
 

@@ -67,14 +67,11 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
     assert figure.legends[0].get_window_extent().y1 <= lowest
 
 
-def test_draw_snapshots_wrong_arguments_are_told(labels):
+def test_draw_snapshots_wrong_arguments_raise(labels):
     image = np.zeros((2, 3, 3), np.uint8)
-    with pytest.raises(
-        InvalidArgumentError,
-        match="the same length, at least 1, got .*'images': 1, 'truths': 2",
-    ):
+    with pytest.raises(InvalidArgumentError, match="the same length, at least 1, got .*'images': 1, 'truths': 2"):
         draw_snapshots([image], [labels, labels], [labels], METADATA)
-    with pytest.raises(InvalidArgumentError, match="at least one, got .*'images': 0"):
+    with pytest.raises(InvalidArgumentError, match="at least 1, got .*'images': 0"):
         draw_snapshots([], [], [], METADATA)
     with pytest.raises(InvalidArgumentError, match="'titles': 2"):
         draw_snapshots([image], [labels], [labels], METADATA, titles=["a", "b"])

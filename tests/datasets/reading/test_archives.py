@@ -199,7 +199,7 @@ def test_download_wrong_hash_unpacks_nothing(served_loveda, tmp_path):
 
 def test_download_file_not_on_server_error_says_what_to_do(served_loveda, tmp_path):
     (served_loveda / "Train.zip").unlink()
-    with pytest.raises(WriteError, match=r"cannot fetch http.*Train.zip: .*status 404.*fetch the file by hand"):
+    with pytest.raises(WriteError, match=r"cannot fetch http.*Train.zip: .*status 404.*download it by hand"):
         LoveDA(tmp_path / "data", "train", download=True)
 
 
