@@ -103,8 +103,8 @@ def test_auxiliary_heads_are_left_out_and_said_or_kept(saved, caplog):
     path, _ = saved("mmsegmentation/pidnet-s")
     caplog.set_level(logging.INFO)
     assert seg_models.get_model("pidnet_s", weights=path).randomly_initialized == ()
-    assert "auxiliary heads left out; aux_loss=True keeps them" in caplog.text
-    assert "holds the names of mmsegmentation" in caplog.text
+    assert "auxiliary heads dropped; aux_loss=True keeps them" in caplog.text
+    assert "has the parameter names of mmsegmentation" in caplog.text
     kept = seg_models.get_model("pidnet_s", weights=path, aux_loss=True)
     assert kept.randomly_initialized == ()
 

@@ -5,7 +5,7 @@ No code of the authors is known here; widely used: https://github.com/CoinCheung
 The structure is that of mmsegmentation, the initialization the paper's.
 
 For a 512x1024 image 24.6 G multiply-accumulates at 19 classes, of which 9.8 G are the head's (paper, table 3: 21.15 G
-in all). The paper does not say how wide the head is; both codes have 1024 channels, and 664 would match its number.
+in all). The paper does not say how wide the head is; it has 1024 channels in both codes, and 664 would give its number.
 
 Differs from the paper:
 - ReLU also follows the expanded depthwise convolution of a gather-and-expansion layer, and batch norm and ReLU the last

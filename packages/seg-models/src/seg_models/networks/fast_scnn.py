@@ -3,7 +3,7 @@
 Rudra P K Poudel, Stephan Liwicki, Roberto Cipolla, 2019. https://arxiv.org/abs/1902.04502
 No code of the authors is known here; widely used: https://github.com/Tramac/Fast-SCNN-pytorch
 
-Parameters: 1.138 M at 19 classes; without the 23,680 of batch norms, the paper's 1.11 M. Variant "mmsegmentation"
+Parameters: 1.138 M at 19 classes, and the paper's 1.11 M without the 23,680 of batch norms. Variant "mmsegmentation"
 has a 3x3 convolution after the pyramid pooling, which is 262,144 parameters more, and no dilation in the fusion.
 
 Differs from the paper:

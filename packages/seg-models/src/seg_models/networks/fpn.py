@@ -6,7 +6,7 @@ Alexander Kirillov, Ross Girshick, Kaiming He, Piotr Dollar, 2019. https://arxiv
 Sizes are those of segmentation-models-pytorch, in which the network is mostly used:
 https://github.com/qubvel-org/segmentation_models.pytorch
 On ResNet-34, and on its `tu-efficientnet_b0`, parameters and multiply-accumulates are equal to those there. Its own
-`efficientnet-b0` has 412,160 more parameters, which it never uses.
+`efficientnet-b0` has 412,160 parameters more, which it never uses.
 
 Differs from the paper:
 - no 3x3 convolution on the merged levels, as in segmentation-models-pytorch

@@ -4,7 +4,7 @@ Olaf Ronneberger, Philipp Fischer, Thomas Brox, 2015. https://arxiv.org/abs/1505
 The decoder is that of segmentation-models-pytorch, in which the network is mostly used:
 https://github.com/qubvel-org/segmentation_models.pytorch
 On ResNet-34, and on its `tu-efficientnet_b0`, parameters and multiply-accumulates are equal to those there. Its own
-`efficientnet-b0` takes the stem's 32 channels at 1/2, and has 412,160 parameters that it never uses.
+`efficientnet-b0` reads the stem's 32 channels at 1/2, and keeps 412,160 parameters that it never uses.
 
 Differs from the paper:
 - the encoder is any backbone; the decoder ends with 16 channels at the image's size and has twice as many at each
