@@ -1,6 +1,6 @@
-"""Writes docs/fidelity.md: every published network, loaded through the converter, beside the numbers of the original.
+"""Writes docs/fidelity.md: every published network, loaded through its key rules, compared with the original.
 
-It takes some five minutes.
+It takes about five minutes.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
-"""Writes docs/models.md: every network's facts beside the published ones, and which promises of the contract it keeps.
+"""Writes docs/models.md: every network's facts next to the published ones, and the promises of the contract it keeps.
 
-Without `--results` the whole contract runs first, on two processes; it takes some five to ten minutes.
+Without `--results` the whole contract runs first, in two processes; that takes five to ten minutes.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "models.md"
 CONTRACT = "tests/models/networks/test_contract.py::TestContract"
 # the promises, in the order of the table: test -> what it promises
 PROMISES = {
-    "builds_without_network": "builds with nothing fetched; the outputs are those of the catalog",
+    "builds_without_network": "builds without downloads; the outputs are those of the catalog",
     "any_size": "every output has the image's height and width: even, odd, and from the smallest size on",
     "batch_of_one_trains": "a training step on one image of 64x64 and of 64x97",
     "channels_and_classes": "1, 3 and 5 input channels; 1, 2 and 21 classes",
@@ -41,7 +41,7 @@ PROMISES = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, help="take this JUnit file of the contract instead of running it")
+    parser.add_argument("--results", type=Path, help="use this JUnit file of the contract instead of running it")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = arguments.results or run_contract(Path(folder) / "contract.xml")
@@ -83,18 +83,18 @@ def page(results: Path) -> str:
             [facts(name) for name in list_models()],
             numbers=(3, 4),
         ),
-        "Any of these networks stands on any backbone: "
+        "Each of these networks takes any backbone: "
         + ", ".join(f"`{name}`" for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False))
         + '. `create("upernet", backbone="efficientnet_b0")`. Backbones: '
         + ", ".join(f"`{name}`" for name in BACKBONES)
-        + ", and with `pip install seg-models[timm]` any of timm's that gives features, as `timm:convnext_tiny`.\n",
-        "## Beside the published figures\n",
+        + ", and with `pip install seg-models[timm]` every timm network with features, as `timm:convnext_tiny`.\n",
+        "## Compared with the published figures\n",
         'Size is height x width of the image. "Counted" is a count of the authors\' code, or of a transcription of '
         "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "
         "network's module says why:\n",
         *published(),
         "## The contract\n",
-        "What every name keeps, proven by `" + CONTRACT + "`:\n",
+        "What every model promises, proven by `" + CONTRACT + "`:\n",
         "\n".join(f"{number}. {text}" for number, text in enumerate(PROMISES.values(), 1)) + "\n",
         matrix(read_results(results)),
         "With a batch of one in train mode, and only then, a branch whose map is one pixel (pyramid pooling, image "
@@ -130,7 +130,7 @@ def published() -> list[str]:
         rows.append(
             [
                 f"`{figure['model']}`",
-                f"[{figure['by']}]({figure['address']})",
+                f"[{figure['by']}]({figure['url']})",
                 str(figure["options"]["num_classes"]),
                 *beside(figure.get("params"), params, 1e6, "M"),
                 size,
