@@ -67,7 +67,7 @@ def _network(
     return rows
 
 
-# of networks on a ResNet; files trained on crops of 769x769 have a variant of their own
+# of networks on a ResNet; files trained on crops of 769x769 have their own variant
 _MMSEGMENTATION = ("mmsegmentation", "mmsegmentation_769")
 
 MODELS: dict[str, ModelEntry] = {

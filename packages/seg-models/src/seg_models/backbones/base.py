@@ -69,7 +69,7 @@ class Backbone(nn.Module, ABC):
             images: float (N, C, H, W), normalized RGB if C is 3.
 
         Returns:
-            Name -> float (N, channels, H / stride, W / stride), rounded up or down, as the backbone says.
+            Name -> float (N, channels, H / stride, W / stride), rounded up or down, depending on the backbone.
         """
 
 

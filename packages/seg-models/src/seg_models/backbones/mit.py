@@ -106,7 +106,7 @@ class MixFFN(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each behind a norm and beside a shortcut.
+    """Attention and feed-forward network, each after a norm and with a shortcut.
 
     Args:
         channels: channels of the features.

@@ -52,7 +52,7 @@ def build_network(
         name: of the model in the catalog; with a backbone, of the row for any backbone. If the catalog has a row
             `<name>_<backbone>`, that is the model.
         build: builds the bare network, randomly initialized but for its backbone. It is called with the keywords
-            `num_classes`; `aux_loss`, if the catalog names outputs beside `"out"`; `options`, if the network has any;
+            `num_classes`; `aux_loss`, if the catalog names outputs besides `"out"`; `options`, if the network has any;
             `recipe`, the `BackboneRecipe` of its backbone, or, if it has none, `in_channels`.
         arguments: what the user passed: `CommonOptions` and the network's own. An option that is None counts as not
             passed.
@@ -71,9 +71,9 @@ def build_network(
         CorruptFileError: if the checkpoint is damaged or of another network.
     """
     model = _find_model(name, backbone)
-    common, said = split_arguments(arguments)
+    common, passed = split_arguments(arguments)
     common = _check_common(model, common)
-    plan = functools.partial(_plan, model, build, variants, common, said)  # of a variant
+    plan = functools.partial(_plan, model, build, variants, common, passed)  # of a variant
 
     checkpoint = _open_checkpoint(model, common, plan)
     variant = _settle_variant(model, common.variant, checkpoint)
@@ -101,7 +101,7 @@ class _Model:
         name: of the row.
         entry: the row.
         backbone: name of its backbone, or None.
-        arguments: those of the build spec that the row does not imply: the backbone, where the row is for any.
+        arguments: those of the build spec that the row does not imply: the backbone, if the row is for any.
     """
 
     name: str
@@ -125,7 +125,7 @@ def _find_model(name: str, backbone: str | None) -> _Model:
 
 
 def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
-    """Returns the options of every builder, with the number of classes where class names imply it."""
+    """Returns the options of every builder, with the number of classes that class names imply."""
     if common.num_classes is not None:
         _check_count("num_classes", common.num_classes)
     _check_count("in_channels", common.in_channels)
@@ -170,7 +170,7 @@ def _plan(
     build: Callable[..., nn.Module],
     variants: Variants,
     common: CommonOptions,
-    said: Mapping[str, Any],
+    passed: Mapping[str, Any],
     variant: str,
 ) -> Plan:
     """Returns how a variant of the model is built with the user's options.
@@ -178,20 +178,20 @@ def _plan(
     Raises:
         InvalidArgumentError: if an option contradicts the variant.
     """
-    said = dict(said)
-    said_of_backbone = said.pop("backbone_options", {})
+    passed = dict(passed)
+    passed_to_backbone = passed.pop("backbone_options", {})
     found = find_variant(variants, variant, model.backbone)
-    of_backbone = _settle_backbone_options(variant, getattr(found, "backbone_options", None) or {}, said_of_backbone)
+    to_backbone = _settle_backbone_options(variant, getattr(found, "backbone_options", None) or {}, passed_to_backbone)
 
     keywords: dict[str, Any] = {}
     arguments: dict[str, Any] = {"in_channels": common.in_channels}
     if model.has_aux:
         keywords["aux_loss"] = arguments["aux_loss"] = bool(common.aux_loss)
     if isinstance(found, OtherNetwork):
-        _refuse_options(variant, said)
+        _refuse_options(variant, passed)
         build = resolve_target(found.target)
     else:
-        options = _settle_options(variant, found, said)
+        options = _settle_options(variant, found, passed)
         own = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "backbone_options"}
         if own:
             keywords["options"] = options
@@ -200,11 +200,11 @@ def _plan(
         keywords["in_channels"] = common.in_channels
     else:
         keywords["recipe"] = BackboneRecipe(
-            model.backbone, common.in_channels, common.weights_backbone, common.progress, of_backbone
+            model.backbone, common.in_channels, common.weights_backbone, common.progress, to_backbone
         )
     arguments |= model.arguments
-    if of_backbone:
-        arguments["backbone_options"] = of_backbone
+    if to_backbone:
+        arguments["backbone_options"] = to_backbone
     return Plan(
         build=lambda num_classes: build(num_classes=num_classes, **keywords),
         arguments=arguments,
@@ -212,11 +212,11 @@ def _plan(
     )
 
 
-def _settle_options(variant: str, options: Options, said: Mapping[str, Any]) -> Options:
+def _settle_options(variant: str, options: Options, passed: Mapping[str, Any]) -> Options:
     """Returns the variant's options with those that the user passed."""
-    wanted = replace(options, **said).settled()
+    wanted = replace(options, **passed).settled()
     fixed = wanted if variant == PAPER else options.settled()
-    for name, value in said.items():
+    for name, value in passed.items():
         if getattr(wanted, name) != getattr(fixed, name):
             raise InvalidArgumentError(
                 f"{name}={value!r} contradicts variant {variant!r}, which needs {name}={getattr(fixed, name)!r}; "
@@ -225,18 +225,18 @@ def _settle_options(variant: str, options: Options, said: Mapping[str, Any]) -> 
     return wanted
 
 
-def _settle_backbone_options(variant: str, needed: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+def _settle_backbone_options(variant: str, needed: Mapping[str, Any], passed: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in needed.items():
-        if said.get(name, value) != value:
+        if passed.get(name, value) != value:
             raise InvalidArgumentError(
-                f"backbone_options holds {name}={said[name]!r}, which contradicts variant {variant!r}: it needs "
+                f"backbone_options holds {name}={passed[name]!r}, which contradicts variant {variant!r}: it needs "
                 f"{name}={value!r}; remove {name}, or choose another variant"
             )
-    return {**needed, **said}
+    return {**needed, **passed}
 
 
-def _refuse_options(variant: str, said: Mapping[str, Any]) -> None:
-    for name, value in said.items():
+def _refuse_options(variant: str, passed: Mapping[str, Any]) -> None:
+    for name, value in passed.items():
         raise InvalidArgumentError(f"variant {variant!r} has no option {name!r}; remove {name}={value!r}")
 
 
@@ -315,7 +315,7 @@ def _count_classes(checkpoint: Checkpoint | None, plan: Plan) -> int:
 
 
 def _info_of(checkpoint: Checkpoint, spec: BuildSpec, class_names: Sequence[str] | None) -> ModelInfo | None:
-    """Returns what the checkpoint says about its classes and preprocessing, as far as it holds for the network."""
+    """Returns the checkpoint's classes and preprocessing, or None if unknown or not those of the network."""
     if checkpoint.info is None:
         return None
     if class_names is not None:

@@ -1,7 +1,7 @@
 """The options of builders, each declared once: name, type, default and description.
 
 A network's options are a frozen dataclass in the network's file, with the paper's values as defaults. Its variants are
-values of that class, in a table `VARIANTS` beside it. `seg_models.builders.signatures` writes the signature and the
+values of that class, in the table `VARIANTS` after it. `seg_models.builders.signatures` writes the signature and the
 documentation of a builder from these.
 """
 
@@ -60,7 +60,7 @@ class CommonOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one network, beside `CommonOptions`; a value of them is a variant."""
+    """The options of one network, in addition to `CommonOptions`; a variant is a value of them."""
 
     def settled(self) -> Self:
         """Returns the options with a value for each that follows from the others."""
@@ -81,7 +81,7 @@ class BackboneOptions(Options):
 
 @dataclass(frozen=True)
 class OtherNetwork:
-    """A variant that the network's options cannot express: a network with a module of its own.
+    """A variant that the network's options cannot express: another network, in its own module.
 
     Attributes:
         target: what builds it, as `"module:function"`; imported on use. It is called as the network's own `build`, see
@@ -93,7 +93,7 @@ class OtherNetwork:
     backbone_options: Mapping[str, Any] | None = None
 
 
-# a variant, or where it depends on the backbone: glob pattern of the backbone's name -> variant; the first match counts
+# a variant; if it depends on the backbone, glob pattern of the backbone's name -> variant, the first match counts
 Variant = Options | OtherNetwork
 Variants = Mapping[str, Variant | Mapping[str, Variant]]
 

@@ -69,7 +69,7 @@ def _complete(
     assert isinstance(options, Options)
     keywords = [_parameter(CommonOptions(), field.name, field.type) for field in fields(CommonOptions)]
     own = [_parameter(options, field.name, field.type) for field in fields(options)]
-    # what the paper's options are comes before what is handed on to the backbone
+    # the network's options come before those that are passed on to the backbone
     own.sort(key=lambda parameter: parameter.name == "backbone_options")
     parameters = [*positional, *keywords, *own]
     signature = inspect.Signature(parameters, return_annotation=inspect.signature(source).return_annotation)

@@ -13,7 +13,7 @@ Differs from the paper:
 - convolutions of the aggregation that no batch norm follows have a bias, as in mmsegmentation
 - dropout of 0.1 before all logits, as in both codes
 - the booster's heads have two 3x3 convolutions, of 16, 64, 256 and 1024 channels from fine to coarse, as in
-  mmsegmentation; the paper has one, of a width it does not give
+  mmsegmentation; the paper has one and does not say its width
 - with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 """
 

@@ -7,8 +7,8 @@ DDRNet-23-slim has 5.70 M parameters at 19 classes, and for a 1024x2048 image 36
 5.7 M, 36.3 G). The structure is the authors', and mmsegmentation's.
 
 Differs from the paper:
-- any image size: context is resized to the size of the spatial features; the authors' code fails where a side is not
-  a multiple of 8
+- any image size: context is resized to the size of the spatial features; the authors' code fails if a side is not a
+  multiple of 8
 - the convolutions of the stem have no bias, since batch norm follows each; in the authors' code two have one
 - with a batch of one in train mode the norms of features of one pixel use their running statistics: after pooling, and
   in the bottlenecks at 1/64 of a small image

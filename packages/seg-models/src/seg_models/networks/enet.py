@@ -7,7 +7,7 @@ Parameters: 0.366 M at 20 classes (paper: 0.37 M). For a 640x360 image 1.82 G mu
 3.64 G operations (paper: 3.83 G, which counts all operations).
 
 Differs from the paper:
-- any image size: what is not a multiple of 8 is padded with zeros below and to the right, and the result is cropped
+- any image size: sides are padded with zeros to a multiple of 8, below and to the right, and the result is cropped
 - no convolution but the last has a bias (in the paper: no projection), since each is followed by batch norm
 - the paper puts batch norm and PReLU between convolutions; here they also stand between the two of an asymmetric pair,
   and batch norm follows the convolution that ends a branch, as in the authors' code
@@ -76,7 +76,7 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features: a strided convolution beside the pooled image (figure 2a).
+    """Half-size features: a strided convolution, concatenated with the pooled image (figure 2a).
 
     Attributes:
         out_channels: filters and image channels together.
@@ -117,7 +117,7 @@ class Bottleneck(nn.Module):
 
 
 class Downsampling(nn.Module):
-    """A bottleneck that halves height and width; beside it max pooling, with zeros for the new channels."""
+    """A bottleneck that halves height and width; its shortcut is max pooling, with zeros for the new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Downsampling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A bottleneck that doubles height and width; beside it unpooling to the positions that pooling took."""
+    """A bottleneck that doubles height and width; its shortcut is unpooling to the positions that pooling took."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()

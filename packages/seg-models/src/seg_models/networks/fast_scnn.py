@@ -67,7 +67,7 @@ class SeparableConv(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """MobileNetV2's inverted bottleneck, residual where the shape stays (table 2)."""
+    """MobileNetV2's inverted bottleneck, residual if the shape stays (table 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -203,10 +203,12 @@ def load_checkpoint(
     network.load_state_dict(fitting, strict=False)
     if any(name not in own for name in given):
         logger.info("%s: auxiliary heads dropped; aux_loss=True keeps them", checkpoint.source)
-    fresh = tuple(name for name in own if name not in fitting or name in partly)
-    if fresh:
-        logger.warning("%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(fresh))
-    return fresh
+    unfilled = tuple(name for name in own if name not in fitting or name in partly)
+    if unfilled:
+        logger.warning(
+            "%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
+        )
+    return unfilled
 
 
 def _by_class(

@@ -40,7 +40,7 @@ STEPS = (16, 20)  # rows and columns between windows
 class SamePadding(nn.Conv2d):
     """A convolution of stride 2 and an odd kernel k that pads as TensorFlow does: (N, C, H, W) to (N, C', H/2, W/2).
 
-    Before and after a side, (k - 1) / 2; where the side is even, one less before.
+    It adds (k - 1) / 2 before and after a side; before an even side, one less.
     """
 
     @classmethod

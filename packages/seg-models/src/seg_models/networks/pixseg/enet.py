@@ -50,7 +50,7 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features, rounded up: a strided convolution beside the pooled image.
+    """Half-size features, rounded up: a strided convolution, concatenated with the pooled image.
 
     Attributes:
         out_channels: filters and image channels together.
@@ -114,7 +114,7 @@ class Downsampling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A bottleneck that doubles height and width; beside it unpooling to the positions that pooling took."""
+    """A bottleneck that doubles height and width; its shortcut is unpooling to the positions that pooling took."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
