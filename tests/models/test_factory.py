@@ -183,7 +183,7 @@ def test_get_weight_finds_members_and_says_what_there_is():
 
 def test_model_registered_by_hand_is_built_by_name():
     def tiny(*, num_classes=2):
-        """A network of one's own."""
+        """A network outside the catalog."""
         return num_classes
 
     registry.MODELS.register("tiny_by_hand", tiny)

@@ -1,4 +1,4 @@
-"""What every backbone keeps, and what each takes over from where it comes."""
+"""What every backbone promises, and how each agrees with its source."""
 
 import sys
 import weakref

@@ -1,4 +1,4 @@
-"""Variants, options, weights and numbers of classes, on small networks and files made here."""
+"""Variants, options, weights and numbers of classes, on small networks and files written by the tests."""
 
 import copy
 import dataclasses
@@ -39,14 +39,14 @@ def published(tmp_path, monkeypatch, voc_enet, serve):
         (0.5,) * 3,
         (0.25,) * 3,
         {"shorter_side": 32},
-        meta={"metrics": {"miou": 0.5}, "protocol": "made here"},
+        meta={"metrics": {"miou": 0.5}, "protocol": "invented"},
     )
     entry = dataclasses.replace(
         registry.MODELS.entry("enet"), weights_enum="ENet_Weights", weights={"VOC": row}, default_weights="VOC"
     )
     monkeypatch.setitem(registry.MODELS._entries, "enet", entry)
-    # in the place of ENet's real enum alone: another enum first made during the test must outlast it, since the package
-    # keeps what it has handed out
+    # replaces ENet's enum only: another enum that is first created during the test must outlast it, since the package
+    # keeps the enums that it has returned
     enum = make_weights_enum("ENet_Weights", entry, module=enums.__name__)
     monkeypatch.setitem(enums._made, "ENet_Weights", enum)
     return enum

@@ -1,4 +1,4 @@
-"""U-Net and FPN beside their decoders written out step by step, and RegSeg's dilations beside the paper's table."""
+"""U-Net and FPN compared with their decoders written out step by step, and RegSeg's dilations with the paper's table."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Networks against what the published ones compute, with tensors under the published names, through the converter."""
+"""Networks compared with the published ones, on tensors under the published names, converted by the key rules."""
 
 import hashlib
 import json

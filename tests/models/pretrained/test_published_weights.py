@@ -1,5 +1,4 @@
-"""The catalog of published weights: every entry leads to a variant, a table of names and a label set, without
-network."""
+"""The catalog of published weights: every entry has a variant, key rules and a label set; nothing is downloaded."""
 
 import re
 
@@ -101,7 +100,7 @@ class TestClassNames:
         assert model.randomly_initialized == ("classifier.3.weight", "classifier.3.bias")
         assert "has no classes for zebra: their rows are randomly initialized" in caplog.text
 
-    def test_all_found_leave_nothing_anew(self):
+    def test_all_found_leave_nothing_randomly_initialized(self):
         labels = resolve_metadata("CityscapesClass").labels
         model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=labels[::-1])
         assert model.randomly_initialized == ()
