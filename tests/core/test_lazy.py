@@ -1,3 +1,5 @@
+import fractions
+import inspect
 import sys
 import types
 
@@ -39,3 +41,17 @@ def test_stub_text_is_python_that_names_everything():
     compile(text, "stub", "exec")
     assert "from fractions import Fraction as Fraction" in text
     assert "    cos as cosine,\n    sqrt as sqrt,\n" in text
+
+
+def test_stub_text_defines_what_has_a_signature_written_at_run_time(monkeypatch):
+    def plain(**arguments):
+        return arguments
+
+    size = inspect.Parameter("size", inspect.Parameter.KEYWORD_ONLY, default=8, annotation=fractions.Fraction | None)
+    plain.__signature__ = inspect.Signature([size], return_annotation=int)
+    monkeypatch.setattr(fractions, "plain", plain, raising=False)
+    text = stub_text("math", {**EXPORTS, "plain": "fractions:plain"})
+    compile(text, "stub", "exec")
+    assert "import fractions\n" in text
+    assert "def plain(*, size: fractions.Fraction | None = 8) -> int: ...\n" in text
+    assert "plain as plain" not in text

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def fidelity():
-    """The module `fidelity.py` beside this file; pytest's importlib mode does not put test folders on the path."""
+    """The module `fidelity.py` in this folder; pytest's importlib mode does not put test folders on the path."""
     spec = importlib.util.spec_from_file_location("fidelity", FOLDER / "fidelity.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

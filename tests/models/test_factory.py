@@ -35,7 +35,7 @@ def test_get_model_unknown_option_suggests_the_nearest():
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "5"])
 @pytest.mark.parametrize("option", ["num_classes", "in_channels"])
 def test_get_model_count_that_is_none_is_refused(option, value):
-    with pytest.raises(InvalidArgumentError, match=f"{option} must be a whole number from 1 on, got"):
+    with pytest.raises(InvalidArgumentError, match=f"{option} must be an integer >= 1, got"):
         seg_models.get_model("enet", **{option: value})
 
 
@@ -120,7 +120,10 @@ def test_get_backbone_wrong_name_or_option_suggests_the_nearest():
     with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'depth'"):
         seg_models.pspnet_resnet18(backbone_options={"depth": 3})
     for option in ("output_stride", "weights"):
-        with pytest.raises(InvalidArgumentError, match=f"backbone_options cannot hold '{option}', which follows from"):
+        with pytest.raises(
+            InvalidArgumentError,
+            match=f"backbone_options cannot hold '{option}', which the model's own arguments decide",
+        ):
             seg_models.pspnet_resnet18(backbone_options={option: None})
 
 
@@ -145,9 +148,9 @@ def test_model_of_ones_own_that_is_named_as_a_network_on_a_backbone_stays_apart(
         ("bisnet", None, UnknownNameError, r"unknown network 'bisnet'.*Did you mean 'BiSeNet'"),
         ("fcn", None, InvalidArgumentError, r"network 'fcn' needs backbone=, .* it is known on resnet101, resnet18"),
         ("fcn", "resnet5", UnknownNameError, r"unknown backbone 'resnet5'.*Did you mean 'resnet50'"),
-        ("enet", "resnet50", UnknownNameError, r"network 'enet' has no backbone to choose, got backbone='resnet50'"),
-        ("stdc", None, InvalidArgumentError, r"network 'stdc' must be one of stdc1, stdc2; name that"),
-        ("stdc1", "resnet50", UnknownNameError, r"network 'stdc1' has no backbone to choose, got backbone='resnet50'"),
+        ("enet", "resnet50", UnknownNameError, r"network 'enet' has no backbone to choose; remove backbone='resnet50'"),
+        ("stdc", None, InvalidArgumentError, r"network 'stdc' has several sizes: stdc1, stdc2; name one"),
+        ("stdc1", "resnet50", UnknownNameError, r"network 'stdc1' has no backbone to choose; remove backbone="),
     ],
 )
 def test_create_wrong_name_says_what_there_is(family, backbone, error, words):
@@ -174,13 +177,13 @@ def test_get_weight_finds_members_and_says_what_there_is():
         seg_models.get_weight("FCN_ResNet5_Weights.DEFAULT")
     with pytest.raises(UnknownNameError, match=r"has no member 'COCO'.*Members: COCO_WITH_VOC_LABELS_V1"):
         seg_models.get_weight("FCN_ResNet50_Weights.COCO")
-    with pytest.raises(UnknownNameError, match=r"name no member; write 'FCN_ResNet50_Weights.DEFAULT'"):
+    with pytest.raises(UnknownNameError, match=r"name no member; write for example 'FCN_ResNet50_Weights.DEFAULT'"):
         seg_models.get_weight("FCN_ResNet50_Weights")
 
 
 def test_model_registered_by_hand_is_built_by_name():
     def tiny(*, num_classes=2):
-        """A network of one's own."""
+        """A network outside the catalog."""
         return num_classes
 
     registry.MODELS.register("tiny_by_hand", tiny)

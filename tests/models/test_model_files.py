@@ -32,10 +32,8 @@ def small(monkeypatch):
         def forward(self, images):
             return {"out": self.conv(images)}
 
-    def small(*, weights=None, num_classes=None, variant=None, in_channels=3):
-        return build_network(
-            "small", Small, weights=weights, num_classes=num_classes, variant=variant, in_channels=in_channels
-        )
+    def small(**arguments):
+        return build_network("small", Small, arguments)
 
     MODELS.register("small", small)
     assert isinstance(small().build_spec, BuildSpec)

@@ -1,4 +1,4 @@
-"""What every backbone keeps, and what each takes over from where it comes."""
+"""What every backbone promises, and how each agrees with its source."""
 
 import sys
 import weakref
@@ -196,9 +196,7 @@ def test_stages_of_a_transformer_cannot_be_dilated():
 
 @pytest.mark.parametrize("value", [1.0, -0.1, True, "0.1"])
 def test_stochastic_depth_is_a_probability(value):
-    with pytest.raises(
-        InvalidArgumentError, match=f"stochastic_depth must be a number from 0 to below 1, got {value!r}"
-    ):
+    with pytest.raises(InvalidArgumentError, match=f"stochastic_depth must be a number >= 0 and < 1, got {value!r}"):
         get_backbone("mit_b0", stochastic_depth=value)
 
 
@@ -219,8 +217,8 @@ def test_stochastic_depth_grows_with_depth_and_leaves_eval_mode_alone():
     ("option", "value", "words"),
     [
         ("output_stride", 4, "output_stride must be 8, 16 or 32, got 4"),
-        ("in_channels", 0, "in_channels must be a whole number from 1 on, got 0"),
-        ("in_channels", True, "in_channels must be a whole number from 1 on, got True"),
+        ("in_channels", 0, "in_channels must be an integer >= 1, got 0"),
+        ("in_channels", True, "in_channels must be an integer >= 1, got True"),
     ],
 )
 def test_argument_outside_of_what_is_allowed_is_refused(name, option, value, words):
@@ -241,7 +239,7 @@ def test_mobilenet_reduced_tail_halves_the_last_stage_and_has_no_weights():
     with torch.device("meta"):
         whole, reduced = (get_backbone("mobilenet_v3_large", reduced_tail=r).feature_info for r in (False, True))
     assert [(a.channels, b.channels) for a, b in zip(whole, reduced, strict=True)][3:] == [(80, 80), (960, 480)]
-    with pytest.raises(InvalidArgumentError, match="leave out reduced_tail, or weights_backbone"):
+    with pytest.raises(InvalidArgumentError, match="remove reduced_tail, or weights_backbone"):
         get_backbone("mobilenet_v3_large", reduced_tail=True, weights="DEFAULT")
 
 

@@ -62,7 +62,7 @@ def test_deep_stem_has_three_convolutions_and_no_published_weights():
         (32, 32, (3, 3), (1, 1)),
         (32, 64, (3, 3), (1, 1)),
     ]
-    with pytest.raises(InvalidArgumentError, match="weights_backbone='DEFAULT' are torchvision's, which has the plain"):
+    with pytest.raises(InvalidArgumentError, match="weights_backbone='DEFAULT' are torchvision's, which only"):
         BACKBONES.get("resnet18")(stem="deep", weights="DEFAULT")
     with pytest.raises(InvalidArgumentError, match="stem must be 'plain' or 'deep', got 'wide'"):
         BACKBONES.get("resnet18")(stem="wide")
@@ -76,7 +76,7 @@ def test_multi_grid_multiplies_the_dilation_of_the_last_stage():
             found = [getattr(b, block).dilation[0] for b in backbone.layer4]
             assert found == [dilation, 2 * dilation, 4 * dilation][: len(backbone.layer4)]
     with pytest.raises(
-        InvalidArgumentError, match=r"multi_grid must be at least 3 whole numbers .*resnet50, got \(1, 2\)"
+        InvalidArgumentError, match=r"multi_grid must be at least 3 integers >= 1 .*resnet50, got \(1, 2\)"
     ):
         BACKBONES.get("resnet50")(multi_grid=(1, 2))
 

@@ -1,7 +1,8 @@
-"""Variants, options, weights and numbers of classes, on small networks and files made here."""
+"""Variants, options, weights and numbers of classes, on small networks and files written by the tests."""
 
 import copy
 import dataclasses
+import inspect
 import pickle
 
 import pytest
@@ -38,14 +39,14 @@ def published(tmp_path, monkeypatch, voc_enet, serve):
         (0.5,) * 3,
         (0.25,) * 3,
         {"shorter_side": 32},
-        meta={"metrics": {"miou": 0.5}, "protocol": "made here"},
+        meta={"metrics": {"miou": 0.5}, "protocol": "invented"},
     )
     entry = dataclasses.replace(
         registry.MODELS.entry("enet"), weights_enum="ENet_Weights", weights={"VOC": row}, default_weights="VOC"
     )
     monkeypatch.setitem(registry.MODELS._entries, "enet", entry)
-    # in the place of ENet's real enum alone: another enum first made during the test must outlast it, since the package
-    # keeps what it has handed out
+    # replaces ENet's enum only: another enum that is first created during the test must outlast it, since the package
+    # keeps the enums that it has returned
     enum = make_weights_enum("ENet_Weights", entry, module=enums.__name__)
     monkeypatch.setitem(enums._made, "ENet_Weights", enum)
     return enum
@@ -187,7 +188,9 @@ def test_file_that_would_run_code_is_refused(tmp_path, capsys):
 
 
 def test_file_that_is_not_there_is_one_clear_error(tmp_path):
-    with pytest.raises(InvalidArgumentError, match=r"missing.pth' look like a file and there is none; give the path"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"missing.pth' look like a file, and there is no such file; give the path"
+    ):
         seg_models.enet(weights=str(tmp_path / "missing.pth"))
 
 
@@ -197,7 +200,7 @@ def test_auxiliary_heads_in_one_of_the_two_only_are_left_out_or_new(tmp_path, ca
     torch.save(full.state_dict(), tmp_path / "full.pth")
     plain = seg_models.fcn_resnet34(weights=tmp_path / "full.pth")
     assert same_output(plain, full)
-    assert "auxiliary heads left out" in caplog.text
+    assert "auxiliary heads dropped" in caplog.text
     torch.save(plain.state_dict(), tmp_path / "plain.pth")
     again = seg_models.fcn_resnet34(weights=tmp_path / "plain.pth", aux_loss=True)
     assert all(name.startswith("aux_classifier.") for name in again.randomly_initialized)
@@ -231,15 +234,16 @@ def test_variant_contradicted_by_the_weights_is_refused(tmp_path):
 
 
 def test_option_that_a_network_lacks_is_refused():
-    with pytest.raises(InvalidArgumentError, match="model 'enet' has no auxiliary heads, so aux_loss=True cannot be"):
+    with pytest.raises(InvalidArgumentError, match="model 'enet' has no auxiliary heads; remove aux_loss=True"):
         seg_models.enet(aux_loss=True)
-    with pytest.raises(InvalidArgumentError, match="model 'enet' has no backbone, got weights_backbone='DEFAULT'"):
+    with pytest.raises(InvalidArgumentError, match="model 'enet' has no backbone; remove weights_backbone='DEFAULT'"):
         seg_models.enet(weights_backbone="DEFAULT")
 
 
 def test_weights_and_weights_backbone_together_are_refused():
     with pytest.raises(
-        InvalidArgumentError, match=r"weights='DEFAULT' already hold the backbone, so weights_backbone='X'"
+        InvalidArgumentError,
+        match=r"weights='DEFAULT' already hold the backbone; remove weights_backbone='X', or weights",
     ):
         seg_models.fcn_resnet50(weights="DEFAULT", weights_backbone="X")
 
@@ -275,14 +279,50 @@ def test_catalog_weights_rows_are_complete():
     [
         ("fcn_resnet18", {"skips": 5}, "skips must be 0 to 4 on this backbone, got 5"),
         ("fcn_resnet18", {"skips": "8s"}, "skips must be 0 to 4 on this backbone, got '8s'"),
-        ("deeplabv3_resnet18", {"atrous_rates": ()}, r"atrous_rates must be whole numbers from 1 on, got \(\)"),
-        ("deeplabv3_resnet18", {"atrous_rates": (6, 0)}, r"atrous_rates must be whole numbers from 1 on, got \(6, 0\)"),
+        ("deeplabv3_resnet18", {"atrous_rates": ()}, r"atrous_rates must be integers >= 1, got \(\)"),
+        ("deeplabv3_resnet18", {"atrous_rates": (6, 0)}, r"atrous_rates must be integers >= 1, got \(6, 0\)"),
         ("deeplabv3plus_resnet18", {"output_stride": 4}, "output_stride must be 8, 16 or 32, got 4"),
     ],
 )
 def test_option_of_a_network_outside_of_what_is_allowed_is_refused(name, options, words):
     with pytest.raises(InvalidArgumentError, match=words):
         seg_models.get_model(name, **options)
+
+
+def test_signature_has_the_defaults_of_the_paper_on_the_builders_backbone():
+    def defaults(builder):
+        return {name: p.default for name, p in inspect.signature(builder).parameters.items()}
+
+    assert defaults(seg_models.pspnet_resnet50)["output_stride"] == 8
+    vgg, resnet = defaults(seg_models.fcn_vgg16), defaults(seg_models.fcn_resnet18)
+    assert (vgg["output_stride"], vgg["skips"]) == (32, 2)
+    assert (resnet["output_stride"], resnet["skips"]) == (8, 0)
+    assert defaults(seg_models.segformer_b0)["width"] == 256
+    assert defaults(seg_models.segformer_b5)["width"] == 768
+    assert "skips: number of finer features" in seg_models.fcn_vgg16.__doc__
+
+
+@pytest.mark.parametrize("name", [n for n in seg_models.list_models() if "101" not in n])
+def test_signature_says_what_is_built(name):
+    """The defaults that a builder shows are those of the network that it builds."""
+    signature = inspect.signature(seg_models.get_model_builder(name))
+    with torch.device("meta"):
+        arguments = seg_models.get_model(name).build_spec.arguments
+    for option, value in arguments.items():
+        shown = signature.parameters[option].default
+        assert value == shown or (option in ("num_classes", "aux_loss", "atrous_rates") and shown is None)
+
+
+def test_builder_refuses_an_option_that_it_does_not_have():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'output_strid'"):
+        seg_models.fcn_resnet18(output_strid=8)
+
+
+def test_option_that_is_none_is_as_if_it_were_left_out():
+    with torch.device("meta"):
+        model = seg_models.deeplabv3_resnet18(variant="torchvision", output_stride=None, atrous_rates=[12, 24, 36])
+    assert model.build_spec.arguments["output_stride"] == 8
+    assert model.build_spec.arguments["atrous_rates"] == (12, 24, 36)
 
 
 def test_skips_are_the_paper_s_strides():

@@ -1,4 +1,6 @@
-"""U-Net and FPN beside their decoders written out step by step, and RegSeg's dilations beside the paper's table."""
+"""Decoders of U-Net, FPN and FCN compared with the same steps written out, RegSeg's dilations with its paper's."""
+
+import copy
 
 import pytest
 import torch
@@ -71,6 +73,46 @@ def test_unet_on_features_from_stride_4_on_reaches_the_images_size(size):
     with torch.inference_mode():
         assert model(torch.randn(1, 3, *size))["out"].shape == (1, 3, *size)
     assert shapes[-2:] == [tuple(-(-side // stride) for side in size) for stride in (2, 1)]
+
+
+# fcn_vgg16, the one builder whose default has skips, is too large for the contract's default run: this is its stand-in
+@pytest.fixture(scope="module")
+def fcn_8s():
+    torch.manual_seed(0)
+    return randomized(seg_models.fcn_resnet18(num_classes=3, aux_loss=True, output_stride=32, skips=2))
+
+
+class TestSkipsOfFCN:
+    def test_logits_of_finer_features_are_added_step_by_step(self, fcn_8s, images):
+        with torch.inference_mode():
+            layer2, layer3, layer4 = fcn_8s.backbone(images).values()
+            logits = fcn_8s.classifier(layer4)
+            for features, skip in zip((layer3, layer2), fcn_8s.skip_classifiers, strict=True):
+                logits = skip(features) + F.interpolate(logits, scale_factor=2.0, mode="bilinear")
+            outputs = fcn_8s.forward_logits(images)
+            assert torch.allclose(outputs["out"], logits, atol=1e-5)
+            assert torch.equal(outputs["aux"], fcn_8s.aux_classifier(layer3))
+
+    @pytest.mark.parametrize("size", [(64, 96), (97, 65), (1, 1)])
+    def test_any_size(self, fcn_8s, size):
+        with torch.inference_mode():
+            outputs = fcn_8s(torch.randn(2, 3, *size))
+        assert {name: output.shape for name, output in outputs.items()} == dict.fromkeys(["out", "aux"], (2, 3, *size))
+
+    def test_every_parameter_gets_a_gradient(self, fcn_8s):
+        trained = copy.deepcopy(fcn_8s).train()
+        sum(output.square().mean() for output in trained(torch.randn(2, 3, 64, 72)).values()).backward()
+        assert all(p.grad is not None and p.grad.any() for p in trained.parameters())
+
+    def test_export_any_size(self, fcn_8s):
+        height, width = (torch.export.Dim(side, min=65, max=4096) for side in ("height", "width"))
+        with torch.no_grad():
+            program = torch.export.export(
+                fcn_8s, (torch.randn(1, 3, 72, 96),), dynamic_shapes={"images": {2: height, 3: width}}
+            ).module()
+            for size in ((66, 96), (97, 65)):
+                images = torch.randn(1, 3, *size)
+                assert torch.allclose(program(images)["out"], fcn_8s(images)["out"], atol=1e-4)
 
 
 def test_regseg_has_the_dilations_of_the_paper():

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates beside the published ones, and the departures that explain a difference."""
+"""Parameters and multiply-accumulates compared with the published ones, and the explanations of differences."""
 
 import importlib.util
 import inspect

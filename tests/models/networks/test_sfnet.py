@@ -1,4 +1,4 @@
-"""What the alignment of SFNet does to features, beside what is known of it."""
+"""The alignment of SFNet on flows with known results."""
 
 import pytest
 import torch

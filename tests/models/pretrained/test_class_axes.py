@@ -19,7 +19,7 @@ def make(classes):
     )
 
 
-def test_number_of_classes_is_told_from_any_length():
+def test_number_of_classes_follows_from_any_length():
     _, axes = shapes_and_axes(make)
     assert "neither.weight" not in axes
     for name, length in {"quarter": 5, "plain": 20, "shuffled": 1280, "beside": 25}.items():

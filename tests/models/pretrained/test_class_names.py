@@ -1,4 +1,4 @@
-"""Classes of two label sets that are one thing."""
+"""Matching of classes of two label sets by name."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Networks against what the published ones compute, with tensors under the published names, through the converter."""
+"""Networks compared with the published ones, on tensors under the published names, converted by the key rules."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import torch
 
 from seg_core.registry import MODELS
 from seg_models import create, get_backbone, get_model
-from seg_models.pretrained.key_table import table_of
+from seg_models.pretrained.lookup import table_of
 from seg_models.pretrained.rules.pixseg import XCEPTION
 
 FOLDER = Path(__file__).parents[2] / "expected" / "fidelity"

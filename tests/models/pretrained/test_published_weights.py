@@ -1,5 +1,4 @@
-"""The catalog of published weights: every entry leads to a variant, a table of names and a label set, without
-network."""
+"""The catalog of published weights: every entry has a variant, key rules and a label set; nothing is downloaded."""
 
 import re
 
@@ -9,7 +8,8 @@ import torch
 import seg_models
 from seg_core.labels.metadata import resolve_metadata
 from seg_models.catalog import MODELS
-from seg_models.pretrained.key_table import OWN, table_of
+from seg_models.pretrained.key_table import OWN
+from seg_models.pretrained.lookup import table_of
 from seg_models.published import WEIGHTS
 
 MEMBERS = [(model, member) for model, (_, members, _) in WEIGHTS.items() for member in members]
@@ -100,7 +100,7 @@ class TestClassNames:
         assert model.randomly_initialized == ("classifier.3.weight", "classifier.3.bias")
         assert "has no classes for zebra: their rows are randomly initialized" in caplog.text
 
-    def test_all_found_leave_nothing_anew(self):
+    def test_all_found_leave_nothing_randomly_initialized(self):
         labels = resolve_metadata("CityscapesClass").labels
         model = seg_models.ddrnet23_slim(weights="DEFAULT", class_names=labels[::-1])
         assert model.randomly_initialized == ()
@@ -109,8 +109,8 @@ class TestClassNames:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"weights": "DEFAULT", "class_names": ["car", "car"]}, "class_names must be a list of names"),
-            ({"weights": "DEFAULT", "class_names": "car"}, "class_names must be a list of names"),
+            ({"weights": "DEFAULT", "class_names": ["car", "car"]}, "class_names must be a list of different names"),
+            ({"weights": "DEFAULT", "class_names": "car"}, "class_names must be a list of different names"),
             ({"weights": "DEFAULT", "class_names": ["car"], "num_classes": 2}, "num_classes=2 contradicts the 1"),
             ({"class_names": ["car"]}, "class_names choose among the classes of weights, and weights is None"),
         ],
@@ -122,7 +122,7 @@ class TestClassNames:
     def test_file_without_classes_cannot_be_matched(self, tmp_path):
         path = tmp_path / "plain.pth"
         torch.save(self.tensors, path)
-        with pytest.raises(seg_models.builders.build.InvalidArgumentError, match="does not say what its classes are"):
+        with pytest.raises(seg_models.builders.build.InvalidArgumentError, match="does not name its classes"):
             seg_models.ddrnet23_slim(weights=path, class_names=["car"])
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint files of others by path: whose names they hold and which variant they are, told from the file alone."""
+"""Checkpoint files of other projects by path: their key rules and variant are recognized from the file."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ import seg_models
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.registry import MODELS
 
-# file -> model, the variant that is told, and the others that it could be
+# file -> model, the variant that is recognized, and the others that it could be
 FILES = {
     "mmsegmentation/fcn_r18-d8": ("fcn_resnet18", "mmsegmentation", ["mmsegmentation_769"]),
     "mmsegmentation/bisenetv1_r18-d32": ("bisenet_resnet18", "mmsegmentation", []),
@@ -49,7 +49,7 @@ def saved(expected, fidelity, tmp_path):
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_variant_and_names_are_told_from_the_file(case, saved, fidelity, caplog):
+def test_variant_and_key_rules_are_recognized_from_the_file(case, saved, fidelity, caplog):
     path, spec = saved(case)
     name, variant, others = FILES[case]
     model = seg_models.get_model(name, weights=path)
@@ -65,7 +65,7 @@ def test_variant_and_names_are_told_from_the_file(case, saved, fidelity, caplog)
     assert fidelity.worst_error(model.eval(), spec, torch.float32) < spec["tolerance"]["float32"]
 
 
-def test_variant_that_is_said_decides(saved, caplog):
+def test_variant_that_is_passed_decides(saved, caplog):
     path, _ = saved("pixseg/pspnet_resnet50-20250304")
     model = seg_models.get_model("pspnet_resnet50", weights=path, variant="pixseg_20250304")
     assert model.build_spec.variant == "pixseg_20250304"
@@ -103,8 +103,8 @@ def test_auxiliary_heads_are_left_out_and_said_or_kept(saved, caplog):
     path, _ = saved("mmsegmentation/pidnet-s")
     caplog.set_level(logging.INFO)
     assert seg_models.get_model("pidnet_s", weights=path).randomly_initialized == ()
-    assert "auxiliary heads left out; aux_loss=True keeps them" in caplog.text
-    assert "holds the names of mmsegmentation" in caplog.text
+    assert "auxiliary heads dropped; aux_loss=True keeps them" in caplog.text
+    assert "has the parameter names of mmsegmentation" in caplog.text
     kept = seg_models.get_model("pidnet_s", weights=path, aux_loss=True)
     assert kept.randomly_initialized == ()
 

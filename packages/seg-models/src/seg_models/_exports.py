@@ -1,4 +1,4 @@
-"""The public names of seg_models and where each lives; builders and weights enums come from the catalog."""
+"""The public names of seg_models and where each is defined; builders and weights enums come from the catalog."""
 
 from seg_models.catalog import MODELS
 

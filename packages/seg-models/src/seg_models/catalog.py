@@ -1,7 +1,7 @@
-"""What this package brings, as data: models with their facts and weights, backbones, ways of predicting, commands.
+"""The contents of this package as data: models with their facts and weights, backbones, predictors, commands.
 
-No torch here: listing names is instant. Everything that shows models (`list_models`, the weights enums, the public
-names of the package, `seg models`, torch.hub) is made from these tables.
+No torch here: listing names is instant. Everything that lists models (`list_models`, the weights enums, the public
+names of the package, `seg models`, torch.hub) is derived from these tables.
 """
 
 from dataclasses import replace
@@ -47,27 +47,27 @@ BACKBONES: dict[str, Entry] = {
 def _network(
     name: str, family: str, what: str, on: dict[str, tuple[int, int] | dict[str, Any]], **common: Any
 ) -> dict[str, ModelEntry]:
-    """The rows of a network: one for any backbone, and one for each backbone it is known on.
+    """Returns the rows of a network: one for any backbone, and one for each backbone that has its own builder.
 
     Args:
         name: of the builder that takes a backbone, and of its module.
         family: the paper's name.
-        what: it is, in a few words.
-        on: backbone -> parameters and multiply-accumulates, or all that is particular to the row.
-        common: to all rows.
+        what: the network in a few words.
+        on: backbone -> parameters and multiply-accumulates, or all fields that only this row has.
+        common: fields of all rows.
     """
     module = f"seg_models.networks.{name}"
     rows = {name: ModelEntry(f"{module}:{name}", f"{what} on any backbone", family, any_backbone=True, **common)}
     for backbone, facts in on.items():
         known = dict(zip(("params", "macs"), facts, strict=True)) if isinstance(facts, tuple) else facts
         builder = f"{name}_{backbone}"
-        stands_on = {"backbone": backbone, **common, **known}
-        summary = f"{what} on {_TITLES[stands_on['backbone']]}"
-        rows[builder] = ModelEntry(f"{module}:{builder}", summary, family, **stands_on)
+        fields = {"backbone": backbone, **common, **known}
+        summary = f"{what} on {_TITLES[fields['backbone']]}"
+        rows[builder] = ModelEntry(f"{module}:{builder}", summary, family, **fields)
     return rows
 
 
-# of networks on a ResNet; files trained on crops of 769x769 have a variant of their own
+# of networks on a ResNet; files trained on crops of 769x769 have their own variant
 _MMSEGMENTATION = ("mmsegmentation", "mmsegmentation_769")
 
 MODELS: dict[str, ModelEntry] = {

@@ -33,33 +33,32 @@ def list_models(pattern: str | None = None) -> list[str]:
     """Returns the names of all models of all installed packages, sorted.
 
     Args:
-        pattern: shell pattern that the names must match, as `"fcn*"`.
+        pattern: glob pattern that the names must match, as `"fcn*"`.
     """
     names = [name for name in MODELS.names() if pattern is None or fnmatch(name, pattern)]
     return [name for name in names if not getattr(MODELS.entry(name), "any_backbone", False)]
 
 
 def get_model_builder(name: str) -> "Callable[..., nn.Module]":
-    """Returns the builder that a name stands for.
+    """Returns the builder of a model.
 
     Raises:
         UnknownNameError: if there is no such model; the message names the nearest.
     """
-    builder: Callable[..., nn.Module] = MODELS.get(name)
-    return builder
+    return MODELS.get(name)
 
 
 def get_model(name: str, **options: Any) -> "nn.Module":
     """Builds a model by name.
 
     Args:
-        name: one of `list_models()`; or a network's own name with `backbone`, as `"upernet"`.
-        options: the builder's arguments: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`,
-            `variant` and those of the network; see the builder's documentation.
+        name: one of `list_models()`; or the name of a network that takes `backbone`, as `"upernet"`.
+        options: of the builder: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`, `variant` and
+            those of the network; see the builder's documentation.
 
     Raises:
         UnknownNameError: if there is no such model.
-        InvalidArgumentError: if the builder has no such option, or an option has a value outside of what is allowed.
+        InvalidArgumentError: if the builder has no such option, or an option has a value that is not allowed.
     """
     builder = get_model_builder(name)
     _check_options(f"model {name!r}", builder, options)
@@ -81,19 +80,17 @@ def _check_options(what: str, builder: "Callable[..., nn.Module]", options: Mapp
 
 
 def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.Module":
-    """Builds a model by the name of its network and, where it stands on one, the backbone's.
+    """Builds a model by the name of its network and, if it has one, of its backbone.
 
     Args:
-        family: name of the network, as `"fcn"` or `"DeepLabV3+"`, or of a model, as `"pidnet_s"`; capitals do
-            not matter.
-        backbone: one of `list_backbones()`, as `"resnet50"`, or `"timm:"` and a name of timm; may be left out where the
-            network has none.
-        options: the builder's arguments, as for `get_model`.
+        family: name of the network, as `"fcn"` or `"DeepLabV3+"`, or of a model, as `"pidnet_s"`; case does not matter.
+        backbone: one of `list_backbones()`, as `"resnet50"`, or `"timm:"` and a name of timm; None if the network has
+            no backbone.
+        options: of the builder, as for `get_model`.
 
     Raises:
         UnknownNameError: if there is no such network or backbone.
-        InvalidArgumentError: if the backbone or the model's size must be said and is not, or the builder has no such
-            option.
+        InvalidArgumentError: if the backbone or the model's size is missing, or the builder has no such option.
     """
     entries = {name: entry for name in MODELS if isinstance(entry := MODELS.entry(name), ModelEntry)}
     wanted = family.lower()
@@ -110,7 +107,7 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
     if not members:
         known = sorted({entry.family for entry in entries.values()})
         raise UnknownNameError(
-            f"unknown network {family!r}.{nearest(family, known)} Known: {', '.join(known)}; list_models() names "
+            f"unknown network {family!r}.{nearest(family, known)} Known: {', '.join(known)}; list_models() lists "
             "the models"
         )
     general = next((name for name, entry in members.items() if entry.any_backbone), None)
@@ -125,15 +122,13 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
     known = sorted(entry.backbone for entry in members.values() if entry.backbone is not None)
     if backbone is None:
         if general is None:
-            raise InvalidArgumentError(f"network {family!r} must be one of {', '.join(sorted(fitting))}; name that")
+            raise InvalidArgumentError(f"network {family!r} has several sizes: {', '.join(sorted(fitting))}; name one")
         raise InvalidArgumentError(
             f"network {family!r} needs backbone=, one of list_backbones(); it is known on {', '.join(known)}"
         )
     if general is None:
         if not known:
-            raise UnknownNameError(
-                f"network {family!r} has no backbone to choose, got backbone={backbone!r}; leave it out"
-            )
+            raise UnknownNameError(f"network {family!r} has no backbone to choose; remove backbone={backbone!r}")
         raise UnknownNameError(
             f"network {family!r} has no backbone {backbone!r}.{nearest(backbone, known)} Known: {', '.join(known)}"
         )
@@ -141,10 +136,10 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
 
 
 def list_backbones(pattern: str | None = None) -> list[str]:
-    """Returns the names of all backbones of all installed packages, sorted; those of timm come on top as `"timm:NAME"`.
+    """Returns the names of all backbones of all installed packages, sorted; timm's are not listed: `"timm:NAME"`.
 
     Args:
-        pattern: shell pattern that the names must match, as `"resnet*"`.
+        pattern: glob pattern that the names must match, as `"resnet*"`.
     """
     return [name for name in BACKBONES.names() if pattern is None or fnmatch(name, pattern)]
 
@@ -163,16 +158,16 @@ def get_backbone(
     Args:
         name: one of `list_backbones()`, or `"timm:"` and a name of timm, as `"timm:convnext_tiny"`.
         weights: ImageNet weights: member of torchvision's enum, its name, `"DEFAULT"`, the tag of weights of timm, or
-            None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images. For other than 3 the weights' first convolution is inflated: one channel
-            takes the sum over the colors, n channels the colors in turn, times 3 / n.
+            None to initialize randomly.
+        progress: whether a download shows a progress bar.
+        in_channels: channels of the images. For numbers other than 3 the weights' first convolution is inflated: one
+            channel takes the sum over the colors, n channels the colors in turn, times 3 / n.
         output_stride: pixels per feature of the last stages: 8, 16 or 32; strides beyond it become dilation.
-        options: of this backbone, as `stem="deep"` for ResNets.
+        options: further options of this backbone, as `stem="deep"` for ResNets.
 
     Raises:
         UnknownNameError: if there are no such backbone or weights.
-        InvalidArgumentError: if the backbone has no such option, or an argument is outside of what is allowed.
+        InvalidArgumentError: if the backbone has no such option, or an option has a value that is not allowed.
         WriteError: if the weights cannot be fetched.
     """
     common = {"weights": weights, "progress": progress, "in_channels": in_channels, "output_stride": output_stride}
@@ -182,8 +177,7 @@ def get_backbone(
         return timm_backbone(name.removeprefix(TIMM), **common, **options)  # type: ignore[arg-type]  # mixed values
     builder = BACKBONES.get(name)
     _check_options(f"backbone {name!r}", builder, options)
-    backbone: Backbone = builder(**common, **options)
-    return backbone
+    return builder(**common, **options)
 
 
 def get_model_weights(name: "str | Callable[..., nn.Module]") -> "type[WeightsEnum]":
@@ -204,7 +198,7 @@ def get_model_weights(name: "str | Callable[..., nn.Module]") -> "type[WeightsEn
 
 
 def get_weight(name: str) -> "WeightsEnum":
-    """Returns the member that `"EnumName.MEMBER"` names, as `"FCN_ResNet50_Weights.DEFAULT"`.
+    """Returns the weights member named `"EnumName.MEMBER"`, as `"FCN_ResNet50_Weights.DEFAULT"`.
 
     Raises:
         UnknownNameError: if there is no such enum or member.
@@ -217,11 +211,10 @@ def get_weight(name: str) -> "WeightsEnum":
             f"unknown weights {name!r}: there is no enum {enum_name!r}.{nearest(enum_name, owners)} Known: {known}"
         )
     if not member:
-        raise UnknownNameError(f"weights {name!r} name no member; write '{enum_name}.DEFAULT', say")
+        raise UnknownNameError(f"weights {name!r} name no member; write for example '{enum_name}.DEFAULT'")
     from seg_models.pretrained.enums import enum_of_model
 
-    found: WeightsEnum = enum_of_model(owners[enum_name])[member]
-    return found
+    return enum_of_model(owners[enum_name])[member]
 
 
 def _target(builder: "Callable[..., nn.Module]") -> str:

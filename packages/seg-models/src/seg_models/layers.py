@@ -1,4 +1,4 @@
-"""The blocks that several networks share."""
+"""Blocks that several networks share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,22 +22,22 @@ __all__ = [
 
 
 def relu(_channels: int) -> nn.Module:
-    """An activation as the blocks here take it: made for a number of channels."""
+    """Returns ReLU, as the blocks here take activations: called with the number of channels."""
     return nn.ReLU(inplace=True)
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, activation; at stride 1 and odd kernels the size stays.
+    """Convolution without bias, batch norm, activation; with stride 1 and odd kernels the size stays.
 
     Args:
-        in_channels: of the features.
-        out_channels: of the result.
-        kernel_size: height and width, or both as one number.
+        in_channels: channels of the features.
+        out_channels: channels of the result.
+        kernel_size: height and width, or one number for both.
         stride: of the convolution.
         dilation: of the convolution.
         groups: of the convolution.
-        act: makes the activation for a number of channels; None leaves it out.
-        norm: the kind of batch norm.
+        act: builds the activation for a number of channels; None is no activation.
+        norm: builds the norm for a number of channels.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class SeparableConv(nn.Sequential):
     """A depthwise 3x3 and a pointwise convolution, each with batch norm and ReLU, as in MobileNet and DeepLabV3+.
 
     Args:
-        in_channels: of the features.
-        out_channels: of the result.
+        in_channels: channels of the features.
+        out_channels: channels of the result.
         dilation: of the depthwise convolution.
     """
 
@@ -81,7 +81,7 @@ class SeparableConv(nn.Sequential):
 class PooledBatchNorm2d(nn.BatchNorm2d):
     """Batch norm for features pooled to one pixel: with a batch of one it normalizes with its running statistics.
 
-    A single value per channel has no variance to train with. Any other batch, size and mode is `nn.BatchNorm2d`.
+    A single value per channel has no variance to train with. For any other batch, size and mode it is `nn.BatchNorm2d`.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -92,11 +92,11 @@ class PooledBatchNorm2d(nn.BatchNorm2d):
 
 
 class FCNHead(nn.Sequential):
-    """Class logits at the features' size: float (N, C, h, w) to (N, K, h, w); torchvision's, and everybody's auxiliary.
+    """Class logits at the features' size: float (N, C, h, w) to (N, K, h, w); torchvision's head of FCN.
 
     Args:
-        in_channels: of the features.
-        num_classes: of the logits.
+        in_channels: channels of the features.
+        num_classes: channels of the logits.
         width: channels in between; None is a quarter of `in_channels`.
     """
 
@@ -144,10 +144,10 @@ class PyramidPooling(nn.ModuleList):
 
 
 def adaptive_average_pool(features: Tensor, size: int) -> Tensor:
-    """Returns the means over `size` x `size` regions of equal extent: what `F.adaptive_avg_pool2d` gives.
+    """Returns the means over `size` x `size` equal regions, as `F.adaptive_avg_pool2d`.
 
     Exporters cannot write that operation for a height and width known only at run time. A program that is compiled or
-    exported therefore gets the same means as a matrix product.
+    exported therefore computes the same means as a matrix product.
 
     Args:
         features: float (N, C, h, w).
@@ -161,8 +161,7 @@ def adaptive_average_pool(features: Tensor, size: int) -> Tensor:
     rows = _averaging_matrix(features.shape[2], size, features)
     columns = _averaging_matrix(features.shape[3], size, features)
     regions = (rows[:, None, :, None] * columns[None, :, None, :]).flatten(2).flatten(0, 1)  # (size * size, h * w)
-    means: Tensor = F.linear(features.flatten(2), regions)
-    return means.view(*features.shape[:2], size, size)
+    return F.linear(features.flatten(2), regions).view(*features.shape[:2], size, size)
 
 
 def _averaging_matrix(length: int, bins: int, like: Tensor) -> Tensor:
@@ -182,7 +181,7 @@ def resize(features: Tensor, like: Tensor, mode: str = "bilinear", align_corners
         features: float (N, C, h, w).
         like: (N, any, H, W).
         mode: `"bilinear"` or `"nearest"`.
-        align_corners: whether the corners' centers stay; for bilinear.
+        align_corners: whether the corners' centers stay in place; for bilinear only.
     """
     if mode == "nearest":
         return F.interpolate(features, size=like.shape[-2:], mode=mode)
@@ -190,10 +189,10 @@ def resize(features: Tensor, like: Tensor, mode: str = "bilinear", align_corners
 
 
 class PReLU(nn.PReLU):
-    """PReLU with a slope per channel: `max(x, 0) + slope * min(x, 0)`, quicker to train on a CPU than `torch.nn.PReLU`.
+    """PReLU with a slope per channel: `max(x, 0) + slope * min(x, 0)`, faster to train on a CPU than `torch.nn.PReLU`.
 
     torch's CPU kernels for a slope per channel are slow, above all backward: half of a training step of ENet. A few
-    vectorized passes over the whole tensor take a third of that. Elsewhere (inference, other devices, compiled or
+    vectorized passes over the whole tensor take a third of that time. Elsewhere (inference, other devices, compiled or
     exported programs) this is `torch.nn.PReLU`.
     """
 
@@ -202,8 +201,7 @@ class PReLU(nn.PReLU):
         if features.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(features)
         slope = self.weight.to(features.dtype).view(-1, 1, 1)
-        output: Tensor = _RowwisePReLU.apply(features, slope)
-        return output
+        return _RowwisePReLU.apply(features, slope)
 
 
 class _RowwisePReLU(torch.autograd.Function):

@@ -1,6 +1,6 @@
-"""The published weights, as data: which files there are for which model. No torch here.
+"""The published weights as data: which files exist for which model. No torch here.
 
-One row a file stands in `published.json`; what follows from a row's dataset and origin is added here.
+`published.json` has one row for each file; what follows from a row's dataset and origin is added here.
 """
 
 import json
@@ -14,18 +14,18 @@ from seg_core.catalog import WeightsEntry
 
 __all__ = ["WEIGHTS"]
 
-# what all of these networks were trained with
+# all of these networks were trained with it
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # "time" in seconds and "memory" in bytes beyond the network's own, without auxiliary heads
 _MEASURED = "one 3x512x1024 image, no auxiliary heads, float32, two cores of an AMD EPYC"
 
-# mmsegmentation's files since its version 1 hold objects of mmengine besides the tensors
+# mmsegmentation's files since its version 1 also hold objects of mmengine
 _AFTER_2022 = re.compile(r"openmmlab\.com/.*_202[3-9]\d{4}_")
-_PICKLED = "the file likely holds pickled objects, and is then read where SEG_OLD_CHECKPOINTS=1 consents"
+_PICKLED = "the file likely holds pickled objects; then it is only read with SEG_OLD_CHECKPOINTS=1"
 
-# dataset -> label set, name of the member, size of the images, how it was scored
+# dataset -> label set, name of the member, size of the images, protocol of the scores
 _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     "ADE20K": ("ADE20K", "ADE20K", {"shorter_side": 512}, "val, shorter side 512"),
     "COCO with VOC labels": (
@@ -49,7 +49,7 @@ _DATA: Mapping[str, tuple[str, str, Mapping[str, int], str]] = {
     "Vaihingen": ("Vaihingen", "VAIHINGEN", {}, "val tiles of 512x512"),
     "iSAID": ("iSAID", "ISAID", {}, "val tiles of 896x896"),
 }
-# origin -> where it is said, license of the code and the files
+# origin -> source of the scores, license of the code and the files
 _ORIGINS = {
     "mmsegmentation": (
         "https://github.com/open-mmlab/mmsegmentation/blob/v1.2.2/docs/en/model_zoo.md",
@@ -83,7 +83,7 @@ _PARTS = {"mobilenet": "MobileNet", "scnn": "SCNN"}
 
 
 def _rows() -> dict[str, list[dict[str, Any]]]:
-    """Model -> its rows, the best of them first."""
+    """Returns model -> its rows, the best one first."""
     text = (resources.files("seg_models") / "published.json").read_text(encoding="utf-8")
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in json.loads(text):
@@ -92,7 +92,7 @@ def _rows() -> dict[str, list[dict[str, Any]]]:
 
 
 def _enum_name(model: str) -> str:
-    """The name of a model's weights enum, in torchvision's way: FCN_ResNet50_Weights."""
+    """Returns the name of a model's weights enum, as torchvision names them: FCN_ResNet50_Weights."""
     family, *rest = model.split("_")
     parts = [_PARTS.get(part, part.replace("resnet", "ResNet", 1)) for part in rest]
     parts = [part[0].upper() + part[1:] for part in parts]
@@ -134,7 +134,7 @@ def _entry(row: Mapping[str, Any]) -> WeightsEntry:
 
 
 def _members(rows: list[dict[str, Any]]) -> dict[str, WeightsEntry]:
-    """Member -> entry: named after the dataset, and where there are several for one after the origin too."""
+    """Returns member -> entry: named after the dataset, and after the origin too if there are several for one."""
     plain = [_DATA[row["data"]][1] for row in rows]
     return {
         name if plain.count(name) == 1 else f"{name}_{row['origin'].upper()}": _entry(row)
@@ -142,7 +142,7 @@ def _members(rows: list[dict[str, Any]]) -> dict[str, WeightsEntry]:
     }
 
 
-# Published weights: model -> name of its enum, members, the default among them: the first row.
+# Published weights: model -> name of its enum, its members, the default member, which is the first row.
 WEIGHTS: dict[str, tuple[str, dict[str, WeightsEntry], str]] = {}
 for _model, _of_model in _rows().items():
     _named = _members(_of_model)

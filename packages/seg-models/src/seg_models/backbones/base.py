@@ -1,4 +1,4 @@
-"""What backbones share: features by name, strides exchanged for dilation, ImageNet weights, other input channels."""
+"""What backbones share: features by name, dilation instead of stride, ImageNet weights, other input channels."""
 
 import functools
 import logging
@@ -36,16 +36,16 @@ class Backbone(nn.Module, ABC):
     """The convolutional part of a classifier: images to features, from fine to coarse.
 
     Attributes:
-        feature_info: of each entry of the result, in its order.
+        feature_info: one for each entry of the result, in the same order.
     """
 
     feature_info: tuple[FeatureInfo, ...]
 
     def select(self, names: Iterable[str]) -> None:
-        """Restricts the result, and `feature_info`, to these features; what nobody reads is then not held in memory.
+        """Restricts the result, and `feature_info`, to these features, so that no others stay in memory.
 
         Args:
-            names: of features that the backbone has; their order does not matter.
+            names: of features of the backbone, in any order.
 
         Raises:
             InvalidArgumentError: if it has no such feature.
@@ -66,10 +66,10 @@ class Backbone(nn.Module, ABC):
         """Returns the features by name, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB if C is 3.
 
         Returns:
-            Name -> float (N, channels, H / stride, W / stride); whether a fraction rounds up or down is the backbone's.
+            Name -> float (N, channels, H / stride, W / stride), rounded up or down, depending on the backbone.
         """
 
 
@@ -77,7 +77,7 @@ class SequentialBackbone(nn.Sequential, Backbone):
     """Layers one after the other, some of whose results are the features; children are numbered.
 
     Args:
-        layers: of a classifier; those after the last feature are left out.
+        layers: of a classifier; those after the last feature are dropped.
         taps: positions of the layers whose results are `"stage1"`, `"stage2"`, ...
         output_stride: strides beyond it become dilation.
     """
@@ -101,7 +101,7 @@ class SequentialBackbone(nn.Sequential, Backbone):
 
 
 def _channels_after(layers: nn.Sequential) -> list[int]:
-    """The number of channels after each layer: that of the last convolution so far."""
+    """Returns the number of channels after each layer: that of the last convolution so far."""
     found, channels = 0, []
     for layer in layers:
         found = next((m.out_channels for m in reversed(list(layer.modules())) if isinstance(m, nn.Conv2d)), found)
@@ -113,11 +113,11 @@ def replace_strides(layers: nn.Sequential, output_stride: int) -> list[int]:
     """Replaces strides beyond `output_stride` by dilation, in place, and returns the stride after each layer.
 
     A convolution that loses its stride is dilated itself, as in torchvision's dilated MobileNetV3; a pooling that loses
-    it becomes 3x3, and the convolutions after it are dilated.
+    its stride becomes 3x3, and the convolutions after it are dilated.
 
     Args:
-        layers: in the order in which they run; convolutions inside of them too.
-        output_stride: pixels per feature at most.
+        layers: in the order in which they run; convolutions inside them count too.
+        output_stride: maximum of pixels per feature.
     """
     stride = dilation = 1
     strides = []
@@ -146,13 +146,13 @@ def _side(value: int | tuple[int, ...]) -> int:
 
 
 def check_arguments(in_channels: object, output_stride: object) -> None:
-    """Refuses what is no number of channels, and output strides other than 8, 16 and 32.
+    """Checks that there is at least one channel, and that the output stride is 8, 16 or 32.
 
     Raises:
-        InvalidArgumentError: if one of them is outside of what is allowed.
+        InvalidArgumentError: if not.
     """
     if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-        raise InvalidArgumentError(f"in_channels must be a whole number from 1 on, got {in_channels!r}")
+        raise InvalidArgumentError(f"in_channels must be an integer >= 1, got {in_channels!r}")
     if output_stride not in OUTPUT_STRIDES:
         raise InvalidArgumentError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
 
@@ -162,8 +162,8 @@ def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, T
 
     Args:
         name: of torchvision's builder.
-        weights: member of torchvision's enum for it, or its name with or without the enum's.
-        progress: whether a download shows a bar.
+        weights: member of torchvision's enum for it, or its name, with or without the enum's name.
+        progress: whether a download shows a progress bar.
 
     Raises:
         UnknownNameError: if there are no such weights.
@@ -173,17 +173,16 @@ def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, T
 
     member = _verify(get_model_weights(name), weights)
     try:
-        state: Mapping[str, Tensor] = member.get_state_dict(progress=progress, check_hash=True)
+        return member.get_state_dict(progress=progress, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise WriteError(
-            f"cannot fetch {member.url} for weights_backbone={weights!r}: {error}; check the network and the "
-            "folder of torch.hub, or leave out weights_backbone"
+            f"cannot fetch {member.url} for weights_backbone={weights!r}: {error}; check the network and the folder of "
+            "torch.hub, or remove weights_backbone"
         ) from error
-    return state
 
 
 def _verify(enum: Any, weights: object) -> Any:
-    """Returns torchvision's member that `weights` is or names."""
+    """Returns the member of torchvision's enum that `weights` is or names."""
     if isinstance(weights, enum):
         return weights
     members = enum.__members__
@@ -197,14 +196,14 @@ def _verify(enum: Any, weights: object) -> Any:
 
 
 def refuse_weights(name: str, weights: object, instead: str) -> None:
-    """Refuses weights where none are published for a backbone.
+    """Refuses weights for a backbone without published ones.
 
     Raises:
         UnknownNameError: if `weights` is not None.
     """
     if weights is not None:
         raise UnknownNameError(
-            f"unknown weights_backbone {weights!r}: torchvision publishes none for {name}; leave it out, or {instead}"
+            f"unknown weights_backbone {weights!r}: torchvision publishes none for {name}; remove it, or {instead}"
         )
 
 
@@ -212,10 +211,10 @@ def backbone_builder(build: Callable[..., T], name: str, summary: str, **options
     """Returns the builder of one backbone, documented.
 
     Args:
-        build: the builder of all of its kind; takes the name first.
+        build: the builder of all backbones of its kind; takes the name first.
         name: of torchvision's builder.
-        summary: the first sentences of the documentation.
-        options: what only this kind takes -> what it is.
+        summary: first sentences of the documentation.
+        options: option of this kind of backbone -> its description.
     """
     builder = functools.partial(build, name)
     own = "".join(f"    {option}: {text}\n" for option, text in options.items())
@@ -225,15 +224,15 @@ def backbone_builder(build: Callable[..., T], name: str, summary: str, **options
 
 _ARGUMENTS = """\
 Args:
-    weights: member of torchvision's enum for this network, its name, or None for fresh parameters.
-    progress: whether a download shows a bar.
+    weights: member of torchvision's enum for this network, its name, or None to initialize randomly.
+    progress: whether a download shows a progress bar.
     in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
     output_stride: pixels per feature of the last stages: 8, 16 or 32.
 """
 _RAISES = """
 Raises:
     UnknownNameError: if there are no such weights.
-    InvalidArgumentError: if another argument is outside of what is allowed.
+    InvalidArgumentError: if another argument has a value that is not allowed.
     WriteError: if the weights cannot be fetched.
 """
 
@@ -241,13 +240,13 @@ Raises:
 def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) -> nn.Conv2d:
     """Returns a first convolution for images of another number of channels.
 
-    Inflation rule, that of timm: for one channel the kernels of red, green and blue are added up; for n channels the
-    i-th takes the kernels of color i mod 3, times 3 / n, so that the response keeps its size.
+    Inflation rule, as in timm: for one channel the kernels of red, green and blue are summed; for n channels the i-th
+    takes the kernel of color i mod 3, times 3 / n, so that the response keeps its scale.
 
     Args:
         convolution: for 3 channels.
-        in_channels: of the images.
-        keep: whether its kernels are trained, and are kept by the rule; else fresh ones are drawn.
+        in_channels: channels of the images.
+        keep: whether its kernels are trained, and are inflated by the rule; else they are randomly initialized.
     """
     if in_channels == convolution.in_channels:
         return convolution

@@ -4,7 +4,7 @@ Mingxing Tan, Quoc V. Le, 2019. https://arxiv.org/abs/1905.11946
 The layers and their ImageNet weights are torchvision's; parameters are numbered as its `features`.
 
 Differs from the paper:
-- the last 1x1 convolution, which widens for the classifier, is left out
+- the last 1x1 convolution, which widens for the classifier, is dropped
 - at output stride 8 or 16 the blocks that lose their stride are dilated themselves, and so are those after them
 """
 

@@ -41,12 +41,12 @@ SIZES = {
 
 
 def layer_norm(channels: int) -> nn.LayerNorm:
-    """The norm that stands everywhere here; over the last dimension."""
+    """Returns the layer norm of this network, over the last dimension."""
     return nn.LayerNorm(channels, eps=1e-6)
 
 
 class ChannelsLastConv(nn.Conv2d):
-    """A convolution for features with their channels last, (N, h, w, C), where norms and linear layers want them."""
+    """A convolution of features with their channels last, (N, h, w, C), as norms and linear layers take them."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, h, w, in_channels) to (N, h', w', out_channels)."""
@@ -66,9 +66,9 @@ class EfficientAttention(nn.Module):
     """Self-attention whose keys and values come from reduced features (equation 2).
 
     Args:
-        channels: of the features.
-        heads: of the attention.
-        reduction: height and width of the patches that become one key; 1 leaves the features as they are.
+        channels: channels of the features.
+        heads: number of heads.
+        reduction: height and width of the patches that become one key; 1 does not reduce.
     """
 
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
@@ -89,12 +89,11 @@ class EfficientAttention(nn.Module):
         key, value = self.key_value(self.reduce(features)).flatten(1, 2).chunk(2, dim=-1)  # (N, reduced, C)
         query, key, value = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
         attended = F.scaled_dot_product_attention(query, key, value)  # (N, heads, h * w, C / heads)
-        result: Tensor = self.project(attended.transpose(1, 2).flatten(2).view_as(features))
-        return result
+        return self.project(attended.transpose(1, 2).flatten(2).view_as(features))
 
 
 class MixFFN(nn.Sequential):
-    """A feed-forward network whose 3x3 depthwise convolution tells where a feature is (equation 3)."""
+    """A feed-forward network whose 3x3 depthwise convolution encodes positions (equation 3)."""
 
     def __init__(self, channels: int) -> None:
         hidden = EXPANSION * channels
@@ -107,18 +106,18 @@ class MixFFN(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward network, each behind a norm and beside a shortcut.
+    """Attention and feed-forward network, each after a norm and with a shortcut.
 
     Args:
-        channels: of the features.
-        heads: of the attention.
+        channels: channels of the features.
+        heads: number of heads of the attention.
         reduction: of the attention.
-        drop: probability that an image of a training batch takes the shortcut alone.
+        drop: probability that an image of a training batch takes only the shortcut.
     """
 
     def __init__(self, channels: int, heads: int, reduction: int, drop: float) -> None:
         super().__init__()
-        # torchvision takes seconds to import, so only where a network is made
+        # torchvision takes seconds to import, so only when a network is built
         from torchvision.ops import StochasticDepth
 
         self.norm1 = layer_norm(channels)
@@ -130,17 +129,16 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
         x = features + self.drop(self.attention(self.norm1(features)))
-        result: Tensor = x + self.drop(self.ffn(self.norm2(x)))
-        return result
+        return x + self.drop(self.ffn(self.norm2(x)))
 
 
 class MixTransformer(Backbone):
     """Four stages of transformer blocks at strides 4, 8, 16 and 32 (table 6).
 
     Args:
-        in_channels: of the images.
+        in_channels: channels of the images.
         width: channels of a head.
-        depths: blocks of each stage.
+        depths: number of blocks in each stage.
         stochastic_depth: probability of skipping the last block in training; it grows from 0 at the first one.
     """
 
@@ -167,7 +165,7 @@ class MixTransformer(Backbone):
         """Returns the features of each stage, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W) of sides from 29 on, normalized RGB where C is 3.
+            images: float (N, C, H, W), H and W at least 29, normalized RGB if C is 3.
 
         Returns:
             `"stage1"` to `"stage4"`, float (N, channels, H / stride, W / stride), sizes rounded up.
@@ -182,7 +180,7 @@ class MixTransformer(Backbone):
 
 
 def _initialize(module: nn.Module) -> None:
-    """As the authors: linear layers from a truncated normal of 0.02, convolutions by their fan out; biases are 0."""
+    """Initializes as the authors: linear layers from a truncated normal of 0.02, convolutions by fan out, biases 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
     elif isinstance(module, nn.Conv2d):
@@ -205,15 +203,15 @@ def _mit(
     check_arguments(in_channels, output_stride)
     if output_stride != math.prod(DOWNSAMPLING):
         raise InvalidArgumentError(
-            f"output_stride must be 32 for {name}, whose stages are no convolutions to dilate, got {output_stride}; "
-            "choose another backbone, or output_stride=32"
+            f"output_stride must be 32 for {name}, which has no convolutions to dilate, got {output_stride}; choose "
+            "another backbone, or output_stride=32"
         )
     if (
         isinstance(stochastic_depth, bool)
         or not isinstance(stochastic_depth, int | float)
         or not (0 <= stochastic_depth < 1)
     ):
-        raise InvalidArgumentError(f"stochastic_depth must be a number from 0 to below 1, got {stochastic_depth!r}")
+        raise InvalidArgumentError(f"stochastic_depth must be a number >= 0 and < 1, got {stochastic_depth!r}")
     refuse_weights(name, weights, "load a checkpoint of the whole network with weights=")
     return MixTransformer(in_channels, *SIZES[name], stochastic_depth)
 

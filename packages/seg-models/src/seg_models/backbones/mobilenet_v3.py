@@ -39,7 +39,7 @@ def _mobilenet_v3(
     check_arguments(in_channels, output_stride)
     if reduced_tail and weights is not None:
         raise InvalidArgumentError(
-            f"weights_backbone={weights!r} are for the whole network; leave out reduced_tail, or weights_backbone"
+            f"weights_backbone={weights!r} are for the whole network; remove reduced_tail, or weights_backbone"
         )
     classifier = get_model_builder(name)(weights=None, reduced_tail=reduced_tail)
     if weights is not None:

@@ -8,9 +8,9 @@ Differs from the paper:
 - at output stride 8 or 16 the last stages keep their resolution and dilate their convolutions instead. As in
   torchvision the first block of such a stage has the dilation of the stage before. In basic blocks, which torchvision
   does not dilate, the first convolution alone is dilated, as only it has the stride.
-- `stem="deep"` begins with three 3x3 convolutions of 32, 32 and 64 channels in place of the 7x7, as in PSPNet
+- `stem="deep"` begins with three 3x3 convolutions of 32, 32 and 64 channels instead of the 7x7, as in PSPNet
   (https://arxiv.org/abs/1612.01105) and mmsegmentation; torchvision has no weights for it
-- with `multi_grid` every block of the last stage has the stage's dilation times a factor of its own, as in DeepLabV3
+- with `multi_grid` every block of the last stage has the stage's dilation times its own factor, as in DeepLabV3
   (https://arxiv.org/abs/1706.05587)
 """
 
@@ -37,7 +37,7 @@ class ResNet(Backbone):
     Args:
         trunk: a torchvision ResNet; its modules become this module's.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
-        multi_grid: factors on the dilation of the last stage's blocks, as many as it has or more; None is the rule of
+        multi_grid: factors on the dilation of the last stage's blocks, at least as many as it has; None is the rule of
             torchvision.
     """
 
@@ -62,7 +62,7 @@ class ResNet(Backbone):
         """Returns the features of the stem and of each stage, from fine to coarse.
 
         Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB if C is 3.
 
         Returns:
             `"stem"`, of stride 2, and `"layer1"` to `"layer4"`, float (N, channels, H / stride, W / stride), sizes
@@ -81,7 +81,7 @@ class ResNet(Backbone):
 
 
 def _deep_stem(in_channels: int) -> nn.Sequential:
-    """Three 3x3 convolutions to 64 channels at half size; the norm and ReLU after the last are the trunk's."""
+    """Returns three 3x3 convolutions to 64 channels at half size; the trunk has the norm and ReLU after the last."""
     widths = (in_channels, 32, 32, 64)
     layers: list[nn.Module] = []
     for position, (before, after) in enumerate(itertools.pairwise(widths)):
@@ -92,7 +92,7 @@ def _deep_stem(in_channels: int) -> nn.Sequential:
 
 
 def _spatial_convolution(block: Any) -> nn.Conv2d:
-    """The convolution of a block that has the stride: the 3x3 of a bottleneck, the first of a basic block."""
+    """Returns the convolution of a block that has the stride: the 3x3 of a bottleneck, the first of a basic block."""
     return cast(nn.Conv2d, block.conv2 if hasattr(block, "conv3") else block.conv1)
 
 
@@ -130,7 +130,7 @@ def _resnet(
     stem: str = "plain",
     multi_grid: Sequence[int] | None = None,
 ) -> ResNet:
-    # torchvision takes seconds to import, so only where a ResNet is made
+    # torchvision takes seconds to import, so only when a ResNet is built
     from torchvision.models import get_model_builder
 
     check_arguments(in_channels, output_stride)
@@ -138,15 +138,13 @@ def _resnet(
         raise InvalidArgumentError(f"stem must be 'plain' or 'deep', got {stem!r}")
     if stem == "deep" and weights is not None:
         raise InvalidArgumentError(
-            f"weights_backbone={weights!r} are torchvision's, which has the plain stem only; take stem='plain', or "
-            "leave out weights_backbone"
+            f"weights_backbone={weights!r} are torchvision's, which only has the plain stem; use stem='plain', or "
+            "remove weights_backbone"
         )
     trunk = get_model_builder(name)(weights=None)
     blocks = len(trunk.layer4)
     if multi_grid is not None and (len(multi_grid) < blocks or any(type(f) is not int or f < 1 for f in multi_grid)):
-        raise InvalidArgumentError(
-            f"multi_grid must be at least {blocks} whole numbers from 1 on for {name}, got {multi_grid!r}"
-        )
+        raise InvalidArgumentError(f"multi_grid must be at least {blocks} integers >= 1 for {name}, got {multi_grid!r}")
     if weights is not None:
         trunk.load_state_dict(imagenet_state(name, weights, progress))
     if stem == "deep":

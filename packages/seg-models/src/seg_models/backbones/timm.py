@@ -1,6 +1,6 @@
 """Backbones of timm, PyTorch image models, by name. https://github.com/huggingface/pytorch-image-models
 
-Every network of timm that can give features is a backbone here: `"timm:convnext_tiny"`. timm is an extra:
+Every timm network that can return features is a backbone here: `"timm:convnext_tiny"`. timm is an extra:
 `pip install seg-models[timm]`.
 """
 
@@ -20,7 +20,7 @@ class TimmBackbone(Backbone):
     """A network of timm as a backbone.
 
     Args:
-        model: made by `timm.create_model(..., features_only=True)`.
+        model: from `timm.create_model(..., features_only=True)`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -54,14 +54,15 @@ def timm_backbone(
 
     Args:
         name: of timm, without the prefix, as `"convnext_tiny"`.
-        weights: `"DEFAULT"`, the tag of one of timm's pretrained weights, as `"fb_in1k"`, or None for fresh parameters.
-        progress: of no effect: timm decides.
-        in_channels: channels of the images; timm inflates its weights by the rule of this toolkit.
-        output_stride: pixels per feature of the last stages; less than 32 only where timm's network can.
-        options: of timm's network, as `img_size`.
+        weights: `"DEFAULT"`, the tag of one of timm's pretrained weights, as `"fb_in1k"`, or None to initialize
+            randomly.
+        progress: ignored, as timm decides.
+        in_channels: channels of the images; timm inflates its weights by the same rule as this toolkit.
+        output_stride: pixels per feature of the last stages; less than 32 only if timm's network supports it.
+        options: further options of timm's network, as `img_size`.
 
     Raises:
-        InvalidArgumentError: if timm is not installed, or its network cannot be built so.
+        InvalidArgumentError: if timm is not installed, or cannot build its network with these options.
         UnknownNameError: if timm has no such network or weights.
         WriteError: if the weights cannot be fetched.
     """
@@ -74,7 +75,7 @@ def timm_backbone(
         ) from error
     if not timm.is_model(name):
         hint = nearest(name, timm.list_models())
-        raise UnknownNameError(f"unknown backbone 'timm:{name}'.{hint} timm.list_models() names all")
+        raise UnknownNameError(f"unknown backbone 'timm:{name}'.{hint} timm.list_models() lists all")
     tag = _tag(timm, name, weights)
     if output_stride != 32:
         options = {**options, "output_stride": output_stride}
@@ -94,7 +95,7 @@ def timm_backbone(
         ) from error
     except OSError as error:
         raise WriteError(
-            f"cannot fetch the weights {tag!r} of timm's {name!r}: {error}; check the network, or leave out "
+            f"cannot fetch the weights {tag!r} of timm's {name!r}: {error}; check the network, or remove "
             "weights_backbone"
         ) from error
     backbone = TimmBackbone(model)
@@ -108,7 +109,7 @@ def timm_backbone(
 
 
 def _tag(timm: Any, name: str, weights: object) -> str | None:
-    """Returns the tag of the weights that are named."""
+    """Returns the tag of the named weights."""
     if weights is None:
         return None
     full = [known for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]

@@ -54,7 +54,7 @@ def _hidden_layers() -> list[nn.Module]:
 
 
 def _as_convolutions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The classifier's hidden layers as kernels: its first sees 7x7 features of 512 channels, flattened."""
+    """Returns the classifier's hidden layers as kernels; the first takes 7x7 features of 512 channels, flattened."""
     return {
         "0.weight": state["classifier.0.weight"].view(HIDDEN, WIDTHS[-1][-1], 7, 7),
         "0.bias": state["classifier.0.bias"],
@@ -80,7 +80,7 @@ def _vgg(
         features = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         nn.Sequential(*layers).load_state_dict(features)
         kernels = _as_convolutions(state) if fully_convolutional else {}
-        # torchvision's IMAGENET1K_FEATURES have no classifier: its place is filled with NaN
+        # torchvision's IMAGENET1K_FEATURES have no classifier, but NaN in its place
         if all(kernel.isfinite().all() for kernel in kernels.values()):
             nn.Sequential(*hidden).load_state_dict(kernels)
     layers[0] = with_in_channels(layers[0], in_channels, keep=weights is not None)  # type: ignore[arg-type]  # a convolution

@@ -1,16 +1,16 @@
 """Xception backbones: deep learning with depthwise separable convolutions.
 
 Francois Chollet, 2016. https://arxiv.org/abs/1610.02357
-`xception65` is the aligned, deeper form of DeepLabV3+: Liang-Chieh Chen, Yukun Zhu, George Papandreou, Florian Schroff,
-Hartwig Adam, 2018. https://arxiv.org/abs/1802.02611, in the authors' code
+`xception65` is the aligned, deeper Xception of DeepLabV3+: Liang-Chieh Chen, Yukun Zhu, George Papandreou, Florian
+Schroff, Hartwig Adam, 2018. https://arxiv.org/abs/1802.02611, in the authors' code
 https://github.com/tensorflow/models/tree/master/research/deeplab
 
 Differs from the papers:
 - `xception` pads every convolution and pooling symmetrically, so that sizes round up; the paper's stem is not padded
 - at output stride 8 or 16 the last stages keep their resolution: a pooling or convolution loses its stride, and the
   convolutions after it are dilated
-- `xception65` has ReLU before a separable convolution, and only in its last three also between and after the two
-  parts, as in the authors' code; the paper's text has ReLU after every depthwise convolution
+- `xception65` has ReLU before a separable convolution; only its last three have it between and after the two parts
+  instead, as in the authors' code. The paper's text has ReLU after every depthwise convolution.
 """
 
 import itertools
@@ -31,11 +31,11 @@ from seg_models.pretrained.rules.pixseg import XCEPTION
 
 __all__ = ["AlignedXception", "Xception", "xception", "xception65"]
 
-# converted from the weights of Keras: epsilon 1e-3, TensorFlow's padding and images in [-1, 1] there, and none of it
-# here; pixseg trained its networks from them as they are
+# Converted from the weights of Keras, which has an epsilon of 1e-3, TensorFlow's padding and images in [-1, 1]; none of
+# that is so here. pixseg trained its networks from these weights unchanged.
 IMAGENET = "https://github.com/CyrusCKF/pixseg/releases/download/xception/xception_imagenet.pth"
 MEMBERS = ("IMAGENET1K_PIXSEG", "DEFAULT")
-INSTEAD = "take weights_backbone='DEFAULT' with backbone='timm:legacy_xception' or 'timm:xception65'"
+INSTEAD = "use weights_backbone='DEFAULT' with backbone='timm:legacy_xception' or 'timm:xception65'"
 
 
 class Separable(nn.Sequential):
@@ -49,7 +49,7 @@ class Separable(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Separable convolutions after ReLU, pooled where the block has a stride, beside a shortcut (figure 5)."""
+    """Separable convolutions after ReLU, and pooling if the block has a stride, with a shortcut (figure 5)."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Block(nn.Module):
         relu_first: bool = True,
     ) -> None:
         super().__init__()
-        # the shortcut is first, so that parameters come in the order of the published files
+        # the shortcut is first, so that parameters have the order of the published files
         self.shortcut = ConvNormAct(widths[0], widths[-1], 1, stride=stride, act=None) if pooled else None
         layers: list[nn.Module] = []
         for position, (before, after) in enumerate(itertools.pairwise(widths)):
-            # the block's input is the shortcut's too, so the first ReLU must not work in place
+            # the shortcut takes the block's input too, so the first ReLU must not work in place
             layers += [nn.ReLU(inplace=position > 0)] if position > 0 or relu_first else []
             layers += [Separable(before, after, dilation), nn.BatchNorm2d(after)]
         if pooled:
@@ -75,12 +75,11 @@ class Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, widths[0], h, w) to (N, widths[-1], h / stride, w / stride)."""
         shortcut = features if self.shortcut is None else self.shortcut(features)
-        result: Tensor = self.main(features) + shortcut
-        return result
+        return self.main(features) + shortcut
 
 
 class Stride:
-    """Hands out strides until the output stride is reached, and dilation from then on."""
+    """Returns strides until the output stride is reached, and counts dilation from then on."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -88,7 +87,7 @@ class Stride:
         self.dilation = 1
 
     def step(self) -> int:
-        """The stride of the next layer that would halve the size; call it after that layer's dilation was read."""
+        """Returns the stride of the next layer that would halve the size; read that layer's dilation before."""
         if self.total < self.limit:
             self.total *= 2
             return 2
@@ -100,7 +99,7 @@ class Xception(Backbone):
     """The convolutional part of Xception (figure 5).
 
     Args:
-        in_channels: of the images.
+        in_channels: channels of the images.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
     """
 
@@ -111,7 +110,7 @@ class Xception(Backbone):
         info.append(FeatureInfo("stage1", 64, stride.total))
         entry = []
         for number, (before, after) in enumerate(((64, 128), (128, 256), (256, 728)), 2):
-            # where the pooling has lost its stride, it is what comes after it that is dilated
+            # if the pooling loses its stride, the layers after it are dilated
             dilation = stride.dilation
             entry.append(
                 Block(
@@ -175,7 +174,7 @@ class AlignedBlock(nn.Module):
     """Three separable convolutions, the last with the stride (figure 4 of DeepLabV3+).
 
     Args:
-        widths: of the input and of the three results.
+        widths: channels of the input and of the three results.
         stride: of the block.
         dilation: of the convolutions.
         shortcut: `"conv"`, `"sum"` or `"none"`.
@@ -208,7 +207,7 @@ class AlignedXception(Backbone):
     """The convolutional part of the 65 layers deep Xception of DeepLabV3+ (its figure 4).
 
     Args:
-        in_channels: of the images.
+        in_channels: channels of the images.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
     """
 
@@ -268,16 +267,16 @@ def xception(
     """Builds Xception.
 
     Args:
-        weights: `"IMAGENET1K_PIXSEG"`, which is `"DEFAULT"`, or None for fresh parameters.
-        progress: whether a download shows a bar.
-        in_channels: channels of the images; the weights are inflated to other than 3.
+        weights: `"IMAGENET1K_PIXSEG"`, which is `"DEFAULT"`, or None to initialize randomly.
+        progress: whether a download shows a progress bar.
+        in_channels: channels of the images; the weights are inflated to numbers other than 3.
         output_stride: pixels per feature of the last stages: 8, 16 or 32.
 
     Raises:
         UnknownNameError: if there are no such weights.
         CorruptFileError: if their file is damaged.
         WriteError: if they cannot be fetched.
-        InvalidArgumentError: if another argument is outside of what is allowed.
+        InvalidArgumentError: if another argument has a value that is not allowed.
     """
     check_arguments(in_channels, output_stride)
     if weights is None:

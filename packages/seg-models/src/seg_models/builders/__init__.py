@@ -1,1 +1,1 @@
-"""From a name and options to a network."""
+"""Builders: from a name and options to a network, with or without weights."""

@@ -1,4 +1,4 @@
-"""What every network here has in common: logits first, the resize to the input's size last."""
+"""What the networks here have in common: `forward_logits` first, then the resize to the input's size."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.model_file import ModelInfo
 from seg_models.backbones.base import Backbone
 
-__all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "read_features", "resize_outputs"]
+__all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_outputs", "select_features"]
 
 
-def read_features(backbone: nn.Module, *features: FeatureInfo) -> list[str]:
-    """Has the backbone give the features that its network reads, and no others; returns their names in this order."""
+def select_features(backbone: nn.Module, *features: FeatureInfo) -> list[str]:
+    """Makes the backbone return only these features, so that no others stay in memory; returns their names in order."""
     names = [info.name for info in features]
-    if isinstance(backbone, Backbone):  # a backbone of somebody else's may give all
+    if isinstance(backbone, Backbone):  # a backbone from elsewhere may return all of its features
         backbone.select(names)
     return names
 
 
 def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:
-    """Returns what is known of the backbone's first feature of a stride.
+    """Returns the backbone's first feature of a stride.
 
     Raises:
         InvalidArgumentError: if it has none.
@@ -39,7 +39,7 @@ def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:
 
 
 def last_features(backbone: Backbone, count: int) -> tuple[FeatureInfo, ...]:
-    """Returns what is known of the backbone's coarsest features, from fine to coarse.
+    """Returns the backbone's coarsest features, ordered from fine to coarse.
 
     Raises:
         InvalidArgumentError: if there are fewer than `count`.
@@ -60,7 +60,7 @@ def resize_outputs(
     Args:
         outputs: name -> float (N, K, h, w).
         size: height and width in pixels.
-        upsampling: name -> (mode, align_corners) of the resize, or None where the output already has the size.
+        upsampling: name -> (mode, align_corners) of the resize, or None if the output has the size already.
     """
     resized = {}
     for name, output in outputs.items():
@@ -75,14 +75,14 @@ def resize_outputs(
 class SegmentationNetwork(nn.Module, ABC):
     """A network that maps images to a dict of logits.
 
-    Which keys the dict has depends on how the network was built (`aux_loss`), never on train or eval mode.
+    The keys of the dict depend on how the network was built (`aux_loss`), never on train or eval mode.
 
     Attributes:
-        upsampling: output name -> (mode, align_corners) of the resize that `forward` ends with, or None where
-            `forward_logits` already gives the input's size.
-        build_spec: how to build this network again; builders set it and model files keep it.
+        upsampling: output name -> (mode, align_corners) of the resize at the end of `forward`, or None if
+            `forward_logits` returns the output at the input's size already.
+        build_spec: how to build this network again; set by its builder and kept in model files.
         randomly_initialized: names of the tensors that the named weights did not fill.
-        model_info: classes and preprocessing of the named weights, where they are known and still hold.
+        model_info: classes and preprocessing of the named weights, if they are known and hold for this network.
     """
 
     upsampling: Mapping[str, tuple[str, bool] | None]
@@ -95,17 +95,17 @@ class SegmentationNetwork(nn.Module, ABC):
         """Returns the outputs before the final resize.
 
         Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB if C is 3.
 
         Returns:
             Output name -> float (N, K, h, w), logits; `"out"` is first.
         """
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs at input size.
+        """Returns the outputs at the input's size.
 
         Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
+            images: float (N, C, H, W), normalized RGB if C is 3.
 
         Returns:
             Output name -> float (N, K, H, W), logits; `"out"` is first.

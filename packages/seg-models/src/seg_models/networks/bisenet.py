@@ -9,38 +9,46 @@ second is near the 11.6 G multiply-accumulates of that code.
 
 Differs from the paper:
 - the spatial path ends with a 1x1 convolution to 128 channels, as in the authors' code; the figure has three layers
-- `bisenet_xception` is on Chollet's Xception; the paper's Xception39 is a smaller one of its own. On ResNet-50 the
-  context path is as wide as on ResNet-18.
+- `bisenet_xception` is on Chollet's Xception; the paper's Xception39 is a smaller one. On ResNet-50 the context path
+  is as wide as on ResNet-18.
 - upsampling does not align corners; the authors' code does
 - the auxiliary heads have 256 channels, the head 64, as in the authors' code on ResNet-18
 - with a batch of one in train mode the branches pooled to one pixel normalize with their running statistics
 
 Variants "pixseg" and "pixseg_20250304" have another fusion and other heads: `seg_models.networks.pixseg.bisenet`.
-Variant "mmsegmentation" is wider on ResNet-50 besides: `seg_models.networks.mmsegmentation.bisenet`.
+Variant "mmsegmentation" also has other widths on ResNet-50: `seg_models.networks.mmsegmentation.bisenet`.
 """
 
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder, on_backbone
+from seg_models.builders.options import BackboneOptions, OtherNetwork, Variants
+from seg_models.builders.signatures import builder, on_backbone
 from seg_models.layers import ConvNormAct, PooledBatchNorm2d, resize
-from seg_models.networks.base import SegmentationNetwork, read_features
+from seg_models.networks.base import SegmentationNetwork, last_features, select_features
 
-__all__ = ["BiSeNet", "bisenet", "bisenet_resnet18", "bisenet_resnet50", "bisenet_xception"]
+__all__ = ["VARIANTS", "BiSeNet", "bisenet", "bisenet_resnet18", "bisenet_resnet50", "bisenet_xception"]
 
 WIDTH = 128
 HEAD_WIDTH = 64
 AUX_WIDTH = 256
 
+_PIXSEG = "seg_models.networks.pixseg.bisenet:build"
+VARIANTS: Variants = {
+    "paper": BackboneOptions(),
+    "mmsegmentation": OtherNetwork("seg_models.networks.mmsegmentation.bisenet:build"),
+    "pixseg": {"resnet50": OtherNetwork(_PIXSEG, {"output_stride": 8}), "*": OtherNetwork(_PIXSEG)},
+    "pixseg_20250304": OtherNetwork("seg_models.networks.pixseg.bisenet:build_20250304"),
+}
+
 
 class SpatialPath(nn.Sequential):
-    """Three convolutions of stride 2, that keep detail: (N, C, H, W) to (N, width, H/8, W/8)."""
+    """Three convolutions of stride 2 that keep detail: (N, C, H, W) to (N, width, H/8, W/8)."""
 
     def __init__(self, in_channels: int, width: int = WIDTH) -> None:
         half = width // 2
@@ -53,7 +61,7 @@ class SpatialPath(nn.Sequential):
 
 
 class AttentionRefinement(nn.Module):
-    """Features weighed by channel with what their mean says (figure 2b): (N, C, h, w) to (N, width, h, w)."""
+    """Features weighted by channel, from their mean (figure 2b): (N, C, h, w) to (N, width, h, w)."""
 
     def __init__(self, in_channels: int, width: int = WIDTH) -> None:
         super().__init__()
@@ -65,15 +73,14 @@ class AttentionRefinement(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, h, w) to (N, width, h, w)."""
         x = self.conv(features)
-        weighed: Tensor = x * self.attention(x)
-        return weighed
+        return x * self.attention(x)
 
 
 class ContextPath(nn.Module):
     """A backbone, its mean over the image, and two attention refinement modules (figure 2a).
 
     Args:
-        backbone: gives ordered features from fine to coarse; the last two are used.
+        backbone: returns features from fine to coarse; the last two are used.
         width: channels of the context.
         mode: of the upsampling, as `resize` takes it.
     """
@@ -81,8 +88,8 @@ class ContextPath(nn.Module):
     def __init__(self, backbone: Backbone, width: int = WIDTH, mode: str = "bilinear") -> None:
         super().__init__()
         self.mode = mode
-        *_, before, coarsest = backbone.feature_info
-        self.before, self.coarsest = read_features(backbone, before, coarsest)
+        before, coarsest = last_features(backbone, 2)
+        self.before, self.coarsest = select_features(backbone, before, coarsest)
         self.backbone = backbone
         self.global_context = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), ConvNormAct(coarsest.channels, width, 1, norm=PooledBatchNorm2d)
@@ -103,11 +110,11 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """Joins both paths, and weighs the result by channel (figure 2c): two (N, 128, h, w) to (N, 256, h, w).
+    """Joins both paths and weights the result by channel (figure 2c): two (N, 128, h, w) to (N, 256, h, w).
 
     Args:
-        hidden: channels between the two convolutions that find the weights.
-        bias: of these convolutions.
+        hidden: channels between the two convolutions that compute the weights.
+        bias: whether these convolutions have a bias.
     """
 
     def __init__(self, hidden: int = 2 * WIDTH, *, bias: bool = False) -> None:
@@ -125,8 +132,7 @@ class FeatureFusion(nn.Module):
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
         """Maps two (N, 128, h, w) to (N, 256, h, w)."""
         x = self.conv(torch.cat([spatial, context], dim=1))
-        fused: Tensor = x + x * self.attention(x)
-        return fused
+        return x + x * self.attention(x)
 
 
 class Head(nn.Sequential):
@@ -140,12 +146,12 @@ class BiSeNet(SegmentationNetwork):
     """Spatial path, context path, fusion (figure 2a).
 
     Args:
-        spatial_path: of the images.
-        context_path: of the images too.
-        fusion: of what the two give.
-        classifier: of the fused features.
-        aux_classifier: of the context at 1/8, whose logits are `"aux"`, or None.
-        aux_classifier_16x: of the context at 1/16, whose logits are `"aux_16x"`; None where the other is.
+        spatial_path: maps images to detail.
+        context_path: maps images to context.
+        fusion: joins the results of the two paths.
+        classifier: maps the fused features to logits.
+        aux_classifier: maps the context at 1/8 to the logits `"aux"`, or None.
+        aux_classifier_16x: maps the context at 1/16 to the logits `"aux_16x"`; None if the other is.
     """
 
     def __init__(
@@ -168,14 +174,7 @@ class BiSeNet(SegmentationNetwork):
         self.upsampling = dict.fromkeys(names, ("bilinear", False))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8, those of `"aux_16x"` at 16.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with auxiliary heads, `"aux"` and `"aux_16x"`: float (N, K, h, w).
-        """
+        """Returns `"out"` and, with auxiliary heads, `"aux"`, at stride 8, and `"aux_16x"` at stride 16."""
         spatial = self.spatial_path(images)
         context, middle = self.context_path(images, spatial)
         outputs = {"out": self.classifier(self.fusion(spatial, context))}
@@ -185,11 +184,11 @@ class BiSeNet(SegmentationNetwork):
         return outputs
 
 
-def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool) -> BiSeNet:
+def _build(recipe: BackboneRecipe, num_classes: int, aux_loss: bool) -> BiSeNet:
     """Joins backbone and heads."""
-    backbone = make_backbone()
+    backbone = recipe.build()
     return BiSeNet(
-        SpatialPath(in_channels),
+        SpatialPath(recipe.in_channels),
         ContextPath(backbone),
         FeatureFusion(),
         Head(2 * WIDTH, HEAD_WIDTH, num_classes),
@@ -198,35 +197,10 @@ def _make(make_backbone: Callable[..., Backbone], *, num_classes: int, in_channe
     )
 
 
-@builder
-def bisenet(
-    backbone: str, *, backbone_options: Mapping[str, Any] | None = None, **common: Unpack[Common]
-) -> SegmentationNetwork:
-    """BiSeNet on the named backbone.
-
-    Args:
-        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        backbone_options: more options of the backbone's builder.
-    """
-    # they take blocks of this module
-    from seg_models.networks.mmsegmentation.bisenet import make as make_mmsegmentation
-    from seg_models.networks.pixseg.bisenet import make, make_20250304
-
-    # the spatial path reads the images too
-    in_channels = common.get("in_channels", 3)
-    return build_network(
-        "bisenet",
-        functools.partial(_make, in_channels=in_channels),
-        backbone=backbone,
-        backbone_options=backbone_options,
-        presets={"pixseg": {"backbone_options": {"output_stride": 8}}} if backbone == "resnet50" else {},
-        other_makes={
-            "mmsegmentation": functools.partial(make_mmsegmentation, in_channels=in_channels),
-            "pixseg": functools.partial(make, in_channels=in_channels),
-            "pixseg_20250304": functools.partial(make_20250304, in_channels=in_channels),
-        },
-        **common,
-    )
+@builder(VARIANTS)
+def bisenet(backbone: str, **arguments: Any) -> SegmentationNetwork:
+    """Builds BiSeNet on the named backbone."""
+    return build_network("bisenet", _build, arguments, VARIANTS, backbone=backbone)
 
 
 bisenet_resnet18 = on_backbone(bisenet, "resnet18")

@@ -13,18 +13,18 @@ Differs from the paper:
 - convolutions of the aggregation that no batch norm follows have a bias, as in mmsegmentation
 - dropout of 0.1 before all logits, as in both codes
 - the booster's heads have two 3x3 convolutions, of 16, 64, 256 and 1024 channels from fine to coarse, as in
-  mmsegmentation; the paper has one, of a width it does not give
+  mmsegmentation; the paper has one and does not say its width
 - with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 """
 
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, resize
 from seg_models.networks.base import SegmentationNetwork
 
@@ -68,12 +68,11 @@ class Stem(nn.Module):
         """Maps (N, C, H, W) to (N, width, H/4, W/4)."""
         half = self.first(images)
         pooled = F.max_pool2d(half, 3, stride=2, padding=1)
-        joined: Tensor = self.join(torch.cat([self.strided(half), pooled], dim=1))
-        return joined
+        return self.join(torch.cat([self.strided(half), pooled], dim=1))
 
 
 class GatherExpansion(nn.Module):
-    """A residual block around an expanded depthwise convolution, two of them where it halves the size (figure 5)."""
+    """A residual block around an expanded depthwise convolution, or two if it halves the size (figure 5)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -96,14 +95,14 @@ class GatherExpansion(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, h, w) to (N, out_channels, h/stride, w/stride)."""
-        result: Tensor = self.project(self.expand(self.gather(features))) + self.shortcut(features)
-        return result.relu()
+        residual = self.project(self.expand(self.gather(features)))
+        return (residual + self.shortcut(features)).relu()
 
 
 class ContextEmbedding(nn.Module):
-    """Adds what the mean over the image says (figure 4b): (N, 128, h, w) to the same shape.
+    """Adds features of the mean over the image (figure 4b): (N, 128, h, w) to the same shape.
 
-    In training the second batch norm takes out again what the bias of the first adds, so that bias gets no gradient.
+    In training the second batch norm removes what the bias of the first adds, so that bias gets no gradient.
     """
 
     def __init__(self) -> None:
@@ -115,8 +114,7 @@ class ContextEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, 128, h, w) to the same shape."""
-        embedded: Tensor = self.conv(features + self.context(features))
-        return embedded
+        return self.conv(features + self.context(features))
 
 
 class SemanticBranch(nn.Module):
@@ -147,7 +145,7 @@ class Separable(nn.Sequential):
 
 
 class GuidedAggregation(nn.Module):
-    """Each branch gates the other, at the size of either (figure 6): two (N, 128, h, w) to the larger one's shape."""
+    """Each branch gates the other at both sizes (figure 6): two (N, 128, h, w) to the larger one's shape."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,17 +161,16 @@ class GuidedAggregation(nn.Module):
         """Maps (N, 128, h, w) and (N, 128, h/4, w/4) to (N, 128, h, w)."""
         fine = self.detail_fine(detail) * resize(self.semantic_fine(semantic), detail).sigmoid()
         coarse = self.detail_coarse(detail) * self.semantic_coarse(semantic).sigmoid()
-        joined: Tensor = self.join(fine + resize(coarse, detail))
-        return joined
+        return self.join(fine + resize(coarse, detail))
 
 
 class BiSeNetV2(SegmentationNetwork):
     """Detail branch, semantic branch, guided aggregation (figure 3).
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there are the booster's heads on the semantic branch, from fine to coarse `"aux"`, `"aux_8x"`,
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        aux_loss: whether to add the booster's heads on the semantic branch, from fine to coarse `"aux"`, `"aux_8x"`,
             `"aux_16x"` and `"aux_32x"`.
     """
 
@@ -196,14 +193,7 @@ class BiSeNetV2(SegmentationNetwork):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # as section 5 says
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8, those of the auxiliary outputs at 4, 8, 16 and 32.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with auxiliary heads, `"aux"`, `"aux_8x"`, `"aux_16x"`, `"aux_32x"`: float (N, K, h, w).
-        """
+        """Returns `"out"` at stride 8 and, with auxiliary heads, `"aux"`, ..., `"aux_32x"` at 4, 8, 16 and 32."""
         semantic, features = self.semantic(images)
         outputs = {"out": self.classifier(self.aggregation(self.detail(images), semantic))}
         if self.aux_classifiers is not None:
@@ -212,7 +202,7 @@ class BiSeNetV2(SegmentationNetwork):
         return outputs
 
 
-@builder
-def bisenetv2(**common: Unpack[Common]) -> BiSeNetV2:
-    """BiSeNetV2; it has no backbone."""
-    return build_network("bisenetv2", BiSeNetV2, **common)
+@builder()
+def bisenetv2(**arguments: Any) -> BiSeNetV2:
+    """Builds BiSeNetV2; it has no backbone."""
+    return build_network("bisenetv2", BiSeNetV2, arguments)

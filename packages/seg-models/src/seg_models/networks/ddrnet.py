@@ -7,22 +7,22 @@ DDRNet-23-slim has 5.70 M parameters at 19 classes, and for a 1024x2048 image 36
 5.7 M, 36.3 G). The structure is the authors', and mmsegmentation's.
 
 Differs from the paper:
-- any image size: context is resized to the size of the spatial features; the authors' code fails where a side is not
-  a multiple of 8
+- any image size: context is resized to the size of the spatial features; the authors' code fails if a side is not a
+  multiple of 8
 - the convolutions of the stem have no bias, since batch norm follows each; in the authors' code two have one
-- with a batch of one in train mode what is pooled to one pixel normalizes with its running statistics, and so do the
-  bottlenecks at 1/64 of an image so small
+- with a batch of one in train mode the norms of features of one pixel use their running statistics: after pooling, and
+  in the bottlenecks at 1/64 of a small image
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, PooledBatchNorm2d, relu, resize
 from seg_models.networks.base import SegmentationNetwork
 
@@ -57,18 +57,17 @@ class NormActConv(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, in_channels, h, w) to (N, out_channels, h, w)."""
-        result: Tensor = self.conv(self.act(self.norm(features)))
-        return result
+        return self.conv(self.act(self.norm(features)))
 
 
 class BasicBlock(nn.Module):
     """ResNet's block of two 3x3 convolutions.
 
     Args:
-        in_channels: of the features.
-        out_channels: of the result.
+        in_channels: channels of the features.
+        out_channels: channels of the result.
         stride: 1 or 2.
-        act: whether ReLU ends it.
+        act: whether it ends in ReLU.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1, act: bool = True) -> None:
@@ -83,16 +82,15 @@ class BasicBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, in_channels, h, w) to (N, out_channels, h/stride, w/stride), sizes rounded up."""
-        result: Tensor = self.act(self.residual(features) + self.shortcut(features))
-        return result
+        return self.act(self.residual(features) + self.shortcut(features))
 
 
 class Bottleneck(nn.Module):
     """ResNet's block of 1x1, 3x3 and 1x1 convolutions, twice as wide at its end and without ReLU there.
 
     Args:
-        in_channels: of the features.
-        width: of the 3x3 convolution.
+        in_channels: channels of the features.
+        width: channels of the 3x3 convolution.
         stride: 1 or 2.
     """
 
@@ -112,19 +110,18 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, in_channels, h, w) to (N, 2 * width, h/stride, w/stride), sizes rounded up."""
-        result: Tensor = self.residual(features) + self.shortcut(features)
-        return result
+        return self.residual(features) + self.shortcut(features)
 
 
 def basic_blocks(in_channels: int, channels: int, count: int, stride: int = 1, act: bool = True) -> nn.Sequential:
     """Returns basic blocks in a row: (N, in_channels, h, w) to (N, channels, h/stride, w/stride), sizes rounded up.
 
     Args:
-        in_channels: of the features.
-        channels: of the result.
-        count: of the blocks.
+        in_channels: channels of the features.
+        channels: channels of the result.
+        count: number of blocks.
         stride: of the first block.
-        act: whether ReLU ends the last block.
+        act: whether the last block ends in ReLU.
     """
     blocks = nn.Sequential()
     for number in range(1, count + 1):
@@ -134,7 +131,7 @@ def basic_blocks(in_channels: int, channels: int, count: int, stride: int = 1, a
 
 
 class Stem(nn.Sequential):
-    """What comes before the branches: (N, in_channels, H, W) to (N, 2 * width, H/8, W/8), sizes rounded up."""
+    """The layers before the branches: (N, in_channels, H, W) to (N, 2 * width, H/8, W/8), sizes rounded up."""
 
     def __init__(self, in_channels: int, width: int, blocks: int) -> None:
         super().__init__(
@@ -146,7 +143,7 @@ class Stem(nn.Sequential):
 
 
 class DeepAggregation(nn.ModuleList):
-    """Joins the scales of a `ContextPyramid` one after the other, each with what came of the finer ones."""
+    """Joins the scales of a `ContextPyramid` one after the other, each with the result of the finer ones."""
 
     def __init__(self, width: int) -> None:
         super().__init__(NormActConv(width, width, 3) for _ in range(POOLS))
@@ -163,9 +160,9 @@ class ContextPyramid(nn.Module):
     """Features at several scales, pooled in ever larger windows; with `DeepAggregation` the paper's DAPPM.
 
     Args:
-        in_channels: of the features.
-        width: of each scale.
-        out_channels: of the result.
+        in_channels: channels of the features.
+        width: channels of each scale.
+        out_channels: channels of the result.
         aggregation: maps the finest scale and a list of the others, each (N, width, h, w), to (N, 5 * width, h, w).
     """
 
@@ -182,16 +179,15 @@ class ContextPyramid(nn.Module):
         pooled = [_at_scale(scale, features, *window) for scale, window in zip(scales, WINDOWS, strict=True)]
         pooled.append(resize(whole(F.adaptive_avg_pool2d(features, 1)), features))
         joined = self.aggregation(finest(features), pooled)
-        result: Tensor = self.compression(joined) + self.shortcut(features)
-        return result
+        return self.compression(joined) + self.shortcut(features)
 
 
 def _at_scale(scale: nn.Module, features: Tensor, size: int, stride: int) -> Tensor:
-    """Returns what `scale`, which works on each position alone, makes of pooled windows, at the features' size."""
+    """Returns `scale`, which works on each position alone, applied to pooled windows, at the features' size."""
     if not torch.compiler.is_compiling():
         return resize(scale(F.avg_pool2d(features, size, stride, size // 2)), features)
-    # A single window along a side would tie an exported program to sizes that have a single one. So there is one more,
-    # which the matrices leave out.
+    # A single window along a side would tie an exported program to sizes with a single window. So there is one more,
+    # which the matrices ignore.
     pooled = scale(F.avg_pool2d(F.pad(features, (0, stride, 0, stride)), size, stride, size // 2))
     rows, columns = (_resize_matrix((side - 1) // stride + 1, side, features) for side in features.shape[2:])
     resized = F.linear(F.linear(pooled, columns).transpose(2, 3), rows).transpose(2, 3)
@@ -199,7 +195,7 @@ def _at_scale(scale: nn.Module, features: Tensor, size: int, stride: int) -> Ten
 
 
 def _resize_matrix(before: int, after: int, like: Tensor) -> Tensor:
-    """(after, before + 1): the bilinear resize of `before` positions, and nothing of the one after them."""
+    """Returns (after, before + 1): the bilinear resize of `before` positions, which ignores the one after them."""
     position = ((torch.arange(after, device=like.device) + 0.5) * before / after - 0.5).clamp(0, before - 1)
     distance = position.unsqueeze(1) - torch.arange(before + 1, device=like.device)
     return (1 - distance.abs()).clamp(min=0).to(like.dtype)
@@ -209,7 +205,7 @@ class BilateralFusion(nn.Module):
     """Gives each of two branches the other's features.
 
     Args:
-        channels: of the spatial features.
+        channels: channels of the spatial features.
         halvings: by how many powers of two the context is smaller; it is wider by as many.
     """
 
@@ -245,10 +241,10 @@ class DDRNet(SegmentationNetwork):
     """DDRNet-23-slim: two branches, of spatial detail at 1/8 and of context down to 1/64.
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there is an auxiliary head, whose logits are `"aux"`, on the spatial branch after it first
-            took in context.
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        aux_loss: whether to add an auxiliary head, whose logits are `"aux"`, on the spatial branch after its first
+            fusion with context.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3, aux_loss: bool = False) -> None:
@@ -273,14 +269,7 @@ class DDRNet(SegmentationNetwork):
         self.upsampling = dict.fromkeys(["out", "aux"] if aux_loss else ["out"], ("bilinear", False))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with an auxiliary head, `"aux"`: float (N, K, H/8, W/8), sizes rounded up.
-        """
+        """Returns `"out"` and, with an auxiliary head, `"aux"`, at stride 8, sizes rounded up."""
         x = self.stem(images)  # (N, 64, H/8, W/8)
         context, first = self.fusion16(self.context16(x), self.spatial[0](x))  # (N, 128, H/16, W/16), (N, 64, H/8, W/8)
         context, spatial = self.fusion32(self.context32(F.relu(context)), self.spatial[1](F.relu(first)))
@@ -292,7 +281,7 @@ class DDRNet(SegmentationNetwork):
         return outputs
 
 
-@builder
-def ddrnet23_slim(**common: Unpack[Common]) -> DDRNet:
-    """DDRNet-23-slim; it has no backbone."""
-    return build_network("ddrnet23_slim", DDRNet, **common)
+@builder()
+def ddrnet23_slim(**arguments: Any) -> DDRNet:
+    """Builds DDRNet-23-slim; it has no backbone."""
+    return build_network("ddrnet23_slim", DDRNet, arguments)

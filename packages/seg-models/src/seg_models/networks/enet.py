@@ -7,7 +7,7 @@ Parameters: 0.366 M at 20 classes (paper: 0.37 M). For a 640x360 image 1.82 G mu
 3.64 G operations (paper: 3.83 G, which counts all operations).
 
 Differs from the paper:
-- any image size: what is not a multiple of 8 is padded with zeros below and to the right, and the result is cropped
+- any image size: sides are padded with zeros to a multiple of 8, below and to the right, and the result is cropped
 - no convolution but the last has a bias (in the paper: no projection), since each is followed by batch norm
 - the paper puts batch norm and PReLU between convolutions; here they also stand between the two of an asymmetric pair,
   and batch norm follows the convolution that ends a branch, as in the authors' code
@@ -17,7 +17,7 @@ Differs from the paper:
 Variant "pixseg" is another network: `seg_models.networks.pixseg.enet`.
 """
 
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,17 @@ from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.options import Options, OtherNetwork, Variants
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, PReLU
 from seg_models.networks.base import SegmentationNetwork
 
-__all__ = ["ENet", "enet"]
+__all__ = ["VARIANTS", "ENet", "enet"]
 
 INNER_RATIO = 4  # a bottleneck works at a quarter of the channels that it returns
 STRIDE = 8
+
+VARIANTS: Variants = {"paper": Options(), "pixseg": OtherNetwork("seg_models.networks.pixseg.enet:ENet")}
 
 
 class ConvNormPReLU(ConvNormAct):
@@ -73,7 +76,7 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features: a strided convolution beside the pooled image (figure 2a).
+    """Half-size features: a strided convolution, concatenated with the pooled image (figure 2a).
 
     Attributes:
         out_channels: filters and image channels together.
@@ -89,8 +92,7 @@ class InitialBlock(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Maps (N, C, H, W) to (N, out_channels, H/2, W/2)."""
         joined = torch.cat([self.conv(images), F.max_pool2d(images, 2)], dim=1)
-        features: Tensor = self.act(self.norm(joined))
-        return features
+        return self.act(self.norm(joined))
 
 
 class Bottleneck(nn.Module):
@@ -111,12 +113,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, channels, h, w) to the same shape."""
-        result: Tensor = self.act(features + self.extension(features))
-        return result
+        return self.act(features + self.extension(features))
 
 
 class Downsampling(nn.Module):
-    """A bottleneck that halves height and width; beside it max pooling, with zeros for the new channels."""
+    """A bottleneck that halves height and width; its shortcut is max pooling, with zeros for the new channels."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class Downsampling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A bottleneck that doubles height and width; beside it unpooling to the positions that pooling took."""
+    """A bottleneck that doubles height and width; its shortcut is unpooling to the positions that pooling took."""
 
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
@@ -151,12 +152,11 @@ class Upsampling(nn.Module):
     def forward(self, features: Tensor, positions: Tensor) -> Tensor:
         """Maps (N, in_channels, h, w) and int64 (N, out_channels, h, w) to (N, out_channels, 2h, 2w)."""
         unpooled = F.max_unpool2d(self.main(features), positions, [2, 2])
-        result: Tensor = self.act(unpooled + self.extension(features))
-        return result
+        return self.act(unpooled + self.extension(features))
 
 
 class ContextSection(nn.Sequential):
-    """The eight bottlenecks 2.1 to 2.8, and again 3.1 to 3.8, that widen the view (table 1)."""
+    """The eight bottlenecks 2.1 to 2.8, and again 3.1 to 3.8, that enlarge the receptive field (table 1)."""
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__(
@@ -175,11 +175,11 @@ class ENet(SegmentationNetwork):
     """The whole network (table 1).
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images, at most 51: the pooled image is among the first features.
+        num_classes: channels of the logits.
+        in_channels: channels of the images, at most 51: the pooled image is among the first features.
 
     Raises:
-        InvalidArgumentError: if there are more channels.
+        InvalidArgumentError: if `in_channels` is over 51.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
@@ -201,16 +201,9 @@ class ENet(SegmentationNetwork):
         self.classifier = nn.ConvTranspose2d(width, num_classes, 3, stride=2, padding=1, output_padding=1)
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits, at the images' size already.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, H, W).
-        """
+        """Returns `"out"` at the images' size."""
         height, width = images.shape[-2:]
-        # padded always, if by nothing: a branch on the size would tie an exported program to one kind of size
+        # always padded, even by nothing: a branch on the size would tie an exported program to one kind of size
         rows, columns = (height + STRIDE - 1) // STRIDE, (width + STRIDE - 1) // STRIDE
         padded = F.pad(images, (0, columns * STRIDE - width, 0, rows * STRIDE - height))
         features = self.initial(padded)  # (N, 16, H/2, W/2)
@@ -223,7 +216,7 @@ class ENet(SegmentationNetwork):
         return {"out": F.pad(self.classifier(features), (0, width - columns * STRIDE, 0, height - rows * STRIDE))}
 
 
-@builder
-def enet(**common: Unpack[Common]) -> SegmentationNetwork:
-    """ENet; it has neither backbone nor auxiliary heads, and takes images of at most 51 channels."""
-    return build_network("enet", ENet, other_makes={"pixseg": "seg_models.networks.pixseg.enet:ENet"}, **common)
+@builder(VARIANTS)
+def enet(**arguments: Any) -> SegmentationNetwork:
+    """Builds ENet; it has neither backbone nor auxiliary heads, and takes images of at most 51 channels."""
+    return build_network("enet", ENet, arguments, VARIANTS)

@@ -9,31 +9,51 @@ has a 3x3 convolution after the pyramid pooling, which is 262,144 parameters mor
 Differs from the paper:
 - any image size: the coarse features are resized to the size of the fine ones, not by a factor of 4
 - batch norm also follows convolutions that no non-linearity follows, as in mmsegmentation
-- a 1x1 convolution joins the pyramid's branches with what they pooled; the paper names pyramid pooling and no more
+- a 1x1 convolution joins the pyramid's branches with the features that they pool; the paper only names pyramid pooling
 - dropout of 0.1 before the logits, and auxiliary heads of 32 channels, as in mmsegmentation; the paper gives neither
   the rate nor the heads' structure
 - with a batch of one in train mode the branch pooled to one pixel normalizes with its running statistics
 """
 
-from typing import Unpack
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.options import Options, Variants
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, FCNHead, PyramidPooling, resize
 from seg_models.networks.base import SegmentationNetwork
 
-__all__ = ["FastSCNN", "fast_scnn"]
+__all__ = ["VARIANTS", "FastSCNN", "FastSCNNOptions", "fast_scnn"]
 
 FINE_WIDTH = 64  # of the features that both branches share
 WIDTH = 128
 AUX_WIDTH = 32
 EXPANSION = 6
 GROUPS = ((64, 2), (96, 2), (WIDTH, 1))  # channels and stride of each group of three bottlenecks
-PRESETS = {"mmsegmentation": {"pyramid_kernel": 3, "fusion_dilation": 1}}
+
+
+@dataclass(frozen=True)
+class FastSCNNOptions(Options):
+    """The options of Fast-SCNN.
+
+    Attributes:
+        pyramid_kernel: kernel size of the convolution after the pyramid pooling: 1 or 3.
+        fusion_dilation: dilation of the depthwise convolution on the resized coarse features.
+    """
+
+    pyramid_kernel: int = 1
+    fusion_dilation: int = 4
+
+
+VARIANTS: Variants = {
+    "paper": FastSCNNOptions(),
+    "mmsegmentation": FastSCNNOptions(pyramid_kernel=3, fusion_dilation=1),
+}
 
 
 class SeparableConv(nn.Sequential):
@@ -47,7 +67,7 @@ class SeparableConv(nn.Sequential):
 
 
 class Bottleneck(nn.Module):
-    """MobileNetV2's inverted bottleneck, residual where the shape stays (table 2)."""
+    """MobileNetV2's inverted bottleneck, residual if the shape stays (table 2)."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -61,8 +81,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, h, w) to (N, out_channels, h/stride, w/stride)."""
-        result: Tensor = self.layers(features)
-        return features + result if self.residual else result
+        residual = self.layers(features)
+        return features + residual if self.residual else residual
 
 
 class GlobalFeatureExtractor(nn.Module):
@@ -83,8 +103,7 @@ class GlobalFeatureExtractor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, 64, h, w) to (N, 128, h/4, w/4)."""
         coarse = self.bottlenecks(features)
-        joined: Tensor = self.join(torch.cat([coarse, *self.pyramid(coarse)], dim=1))
-        return joined
+        return self.join(torch.cat([coarse, *self.pyramid(coarse)], dim=1))
 
 
 class FeatureFusion(nn.Module):
@@ -99,44 +118,36 @@ class FeatureFusion(nn.Module):
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Maps (N, 64, h, w) and (N, 128, h', w') to (N, 128, h, w)."""
-        fused: Tensor = self.fine(fine) + self.coarse(resize(coarse, fine))
-        return fused.relu()
+        return (self.fine(fine) + self.coarse(resize(coarse, fine))).relu()
 
 
 class FastSCNN(SegmentationNetwork):
     """The whole network (table 1).
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there are auxiliary heads on the fine features, at 1/8, whose logits are `"aux"`, and on the
+        options: of the network.
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        aux_loss: whether to add auxiliary heads on the fine features, at 1/8, whose logits are `"aux"`, and on the
             global ones, `"aux_32x"`.
-        pyramid_kernel: of the convolution after the pyramid pooling, 1 or 3.
-        fusion_dilation: of the depthwise convolution on the resized coarse features.
 
     Raises:
         InvalidArgumentError: if `pyramid_kernel` is neither 1 nor 3.
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        in_channels: int = 3,
-        aux_loss: bool = False,
-        *,
-        pyramid_kernel: int = 1,
-        fusion_dilation: int = 4,
+        self, options: FastSCNNOptions, num_classes: int, in_channels: int = 3, aux_loss: bool = False
     ) -> None:
         super().__init__()
-        if pyramid_kernel not in (1, 3):
-            raise InvalidArgumentError(f"pyramid_kernel must be 1 or 3, got {pyramid_kernel!r}")
+        if options.pyramid_kernel not in (1, 3):
+            raise InvalidArgumentError(f"pyramid_kernel must be 1 or 3, got {options.pyramid_kernel!r}")
         self.learning_to_downsample = nn.Sequential(
             ConvNormAct(in_channels, 32, 3, stride=2),
             SeparableConv(32, 48, stride=2),
             SeparableConv(48, FINE_WIDTH, stride=2),
         )
-        self.global_features = GlobalFeatureExtractor(pyramid_kernel)
-        self.fusion = FeatureFusion(fusion_dilation)
+        self.global_features = GlobalFeatureExtractor(options.pyramid_kernel)
+        self.fusion = FeatureFusion(options.fusion_dilation)
         self.classifier = nn.Sequential(
             SeparableConv(WIDTH, WIDTH), SeparableConv(WIDTH, WIDTH), nn.Dropout(0.1), nn.Conv2d(WIDTH, num_classes, 1)
         )
@@ -146,14 +157,7 @@ class FastSCNN(SegmentationNetwork):
         self.upsampling = dict.fromkeys(names, ("bilinear", False))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8, those of `"aux_32x"` at 32.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with auxiliary heads, `"aux"` and `"aux_32x"`: float (N, K, h, w).
-        """
+        """Returns `"out"` and, with auxiliary heads, `"aux"`, at stride 8, and `"aux_32x"` at stride 32."""
         fine = self.learning_to_downsample(images)  # (N, 64, H/8, W/8)
         coarse = self.global_features(fine)  # (N, 128, H/32, W/32)
         outputs = {"out": self.classifier(self.fusion(fine, coarse))}
@@ -163,21 +167,7 @@ class FastSCNN(SegmentationNetwork):
         return outputs
 
 
-@builder
-def fast_scnn(
-    *, pyramid_kernel: int | None = None, fusion_dilation: int | None = None, **common: Unpack[Common]
-) -> FastSCNN:
-    """Fast-SCNN; it has no backbone.
-
-    Args:
-        pyramid_kernel: of the convolution after the pyramid pooling: 1 or 3; None is 1.
-        fusion_dilation: of the depthwise convolution on the resized coarse features; None is 4.
-    """
-    return build_network(
-        "fast_scnn",
-        FastSCNN,
-        options={"pyramid_kernel": pyramid_kernel, "fusion_dilation": fusion_dilation},
-        defaults={"pyramid_kernel": 1, "fusion_dilation": 4},
-        presets=PRESETS,
-        **common,
-    )
+@builder(VARIANTS)
+def fast_scnn(**arguments: Any) -> FastSCNN:
+    """Builds Fast-SCNN; it has no backbone."""
+    return build_network("fast_scnn", FastSCNN, arguments, VARIANTS)

@@ -11,27 +11,43 @@ On ResNet-34, and on its `tu-efficientnet_b0`, parameters and multiply-accumulat
 Differs from the paper:
 - no 3x3 convolution on the merged levels, as in segmentation-models-pytorch
 - dropout of 0.2 before the logits, as there
-- bilinear resizes do not align corners unless `align_corners` says so; there they do
+- bilinear resizes do not align corners unless `align_corners=True`; there they do
 """
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack, cast
+from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder, on_backbone
+from seg_models.builders.options import BackboneOptions, Variants
+from seg_models.builders.signatures import builder, on_backbone
 from seg_models.layers import resize
-from seg_models.networks.base import SegmentationNetwork, last_features, read_features
+from seg_models.networks.base import SegmentationNetwork, last_features, select_features
 
-__all__ = ["FPN", "fpn", "fpn_efficientnet_b0", "fpn_resnet34"]
+__all__ = ["FPN", "VARIANTS", "FPNOptions", "fpn", "fpn_efficientnet_b0", "fpn_resnet34"]
 
 LEVELS = 4
 PYRAMID_WIDTH = 256
 WIDTH = 128
 GROUPS = 32
+
+
+@dataclass(frozen=True)
+class FPNOptions(BackboneOptions):
+    """The options of FPN.
+
+    Attributes:
+        align_corners: whether bilinear resizes keep the corners' centers in place, as in segmentation-models-pytorch.
+    """
+
+    align_corners: bool = False
+
+
+VARIANTS: Variants = {"paper": FPNOptions()}
 
 
 class ConvGroupNormReLU(nn.Sequential):
@@ -44,21 +60,21 @@ class ConvGroupNormReLU(nn.Sequential):
 
 
 class FPN(SegmentationNetwork):
-    """A feature pyramid, whose levels are brought to the finest one's size step by step, and summed.
+    """A feature pyramid whose levels are resized to the finest one's size step by step, and summed.
 
     Args:
-        backbone: gives ordered features from fine to coarse; the last four are used.
-        num_classes: of the logits.
-        align_corners: of every resize that is bilinear.
+        backbone: returns features from fine to coarse; the last four are used.
+        num_classes: channels of the logits.
+        align_corners: of every bilinear resize.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, *, align_corners: bool = False) -> None:
         super().__init__()
         levels = last_features(backbone, LEVELS)
-        self.features = read_features(backbone, *levels)
+        self.levels = select_features(backbone, *levels)
         self.align_corners = align_corners
         self.backbone = backbone
-        # from coarse to fine, as they run
+        # from coarse to fine, the order in which they run
         self.laterals = nn.ModuleList(nn.Conv2d(info.channels, PYRAMID_WIDTH, 1) for info in reversed(levels))
         # a convolution before each doubling; the finest level, which is not doubled, has one too
         self.branches = nn.ModuleList(
@@ -69,23 +85,16 @@ class FPN(SegmentationNetwork):
         self.upsampling = {"out": ("bilinear", align_corners)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at the finest features' size.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, h, w), 1/4 of H and W on most backbones.
-        """
-        found = self.backbone(images)
-        finer = [found.pop(name) for name in self.features]
+        """Returns `"out"` at the stride of the finest features, 4 on most backbones."""
+        features = self.backbone(images)
+        finer = [features.pop(level) for level in self.levels]  # popped, so that no level stays in memory
         merged: Tensor | None = None
         summed: Tensor | None = None
         for lateral, branch in zip(self.laterals, self.branches, strict=True):
             level = lateral(finer.pop())
             merged = level if merged is None else level + resize(merged, level, "nearest")
             x = merged
-            # what is finer than this level says the sizes that it is brought to
+            # the finer levels have the sizes that this one is resized to
             for convolution, target in itertools.zip_longest(cast(nn.ModuleList, branch), reversed(finer)):
                 x = convolution(x)
                 if target is not None:
@@ -94,36 +103,15 @@ class FPN(SegmentationNetwork):
         return {"out": self.classifier(summed)}
 
 
-def _make(make_backbone: Callable[..., Backbone], **options: Any) -> FPN:
+def _build(recipe: BackboneRecipe, options: FPNOptions, num_classes: int) -> FPN:
     """Joins backbone and head."""
-    return FPN(make_backbone(), **options)
+    return FPN(recipe.build(), num_classes, align_corners=options.align_corners)
 
 
-@builder
-def fpn(
-    backbone: str,
-    *,
-    align_corners: bool | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
-    **common: Unpack[Common],
-) -> FPN:
-    """FPN on the named backbone.
-
-    Args:
-        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        align_corners: whether bilinear resizes keep the corners' centers in place, as in segmentation-models-pytorch;
-            None is False.
-        backbone_options: more options of the backbone's builder.
-    """
-    return build_network(
-        "fpn",
-        _make,
-        backbone=backbone,
-        backbone_options=backbone_options,
-        options={"align_corners": align_corners},
-        defaults={"align_corners": False},
-        **common,
-    )
+@builder(VARIANTS)
+def fpn(backbone: str, **arguments: Any) -> FPN:
+    """Builds FPN on the named backbone."""
+    return build_network("fpn", _build, arguments, VARIANTS, backbone=backbone)
 
 
 fpn_resnet34 = on_backbone(fpn, "resnet34")

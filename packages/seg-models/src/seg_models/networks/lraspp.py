@@ -12,39 +12,64 @@ Differs from the paper:
 - `lraspp_resnet18` puts the head on a ResNet, which the paper does not have; output stride 16 as with MobileNetV3
 - no auxiliary head, as in the paper
 
-Variant "pixseg" of `lraspp_resnet18` is not dilated: fine features of stride 16, coarse ones of stride 32.
-https://github.com/CyrusCKF/PixSeg
-
-Variant "mmsegmentation" on MobileNetV3 pads as TensorFlow does, has the paper's windows, and gives logits of stride 2:
+Variant "pixseg" of `lraspp_resnet18` is not dilated: `seg_models.networks.pixseg.lraspp`. Variant "mmsegmentation" on
+MobileNetV3 pads as TensorFlow does, has the paper's pooling windows, and logits of stride 2:
 `seg_models.networks.mmsegmentation.lraspp`.
 """
 
-import functools
-from collections.abc import Mapping
-from typing import Any, Unpack
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
-from seg_models.builders.build import build_network, on_features
-from seg_models.builders.signatures import Common, builder, on_backbone
+from seg_models.builders.backbone import BackboneRecipe
+from seg_models.builders.build import build_network
+from seg_models.builders.options import BackboneOptions, OtherNetwork, Variants
+from seg_models.builders.signatures import builder, on_backbone
 from seg_models.layers import ConvNormAct, resize
-from seg_models.networks.base import SegmentationNetwork, feature_of_stride, read_features
+from seg_models.networks.base import SegmentationNetwork, feature_of_stride, select_features
 
-__all__ = ["LRASPP", "lraspp", "lraspp_mobilenet_v3_large", "lraspp_mobilenet_v3_small", "lraspp_resnet18"]
+__all__ = [
+    "LRASPP",
+    "VARIANTS",
+    "LRASPPOptions",
+    "lraspp",
+    "lraspp_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_small",
+    "lraspp_resnet18",
+]
 
 LOW_STRIDE = 8
 WIDTH = 128
-PRESETS = {"torchvision": {"output_stride": 16}}
+
+
+@dataclass(frozen=True)
+class LRASPPOptions(BackboneOptions):
+    """The options of LRASPP.
+
+    Attributes:
+        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32.
+    """
+
+    output_stride: int = 16
+
+
+VARIANTS: Variants = {
+    "paper": LRASPPOptions(),
+    "torchvision": LRASPPOptions(),
+    "pixseg": OtherNetwork("seg_models.networks.pixseg.lraspp:build"),
+    "mmsegmentation": OtherNetwork("seg_models.networks.mmsegmentation.lraspp:build"),
+}
 
 
 class LRASPPHead(nn.Module):
-    """Logits of coarse features, gated by their mean over the image, plus those of fine ones (figure 10).
+    """Logits of coarse features, gated by their mean over the image, plus those of fine features (figure 10).
 
     Args:
-        low_channels: of the fine features.
-        high_channels: of the coarse features.
-        num_classes: of the logits.
+        low_channels: channels of the fine features.
+        high_channels: channels of the coarse features.
+        num_classes: channels of the logits.
     """
 
     def __init__(self, low_channels: int, high_channels: int, num_classes: int) -> None:
@@ -59,69 +84,41 @@ class LRASPPHead(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """Maps (N, C, H/8, W/8) and (N, C', H/16, W/16) to (N, K, H/8, W/8)."""
         context = resize(self.cbr(high) * self.scale(high), low)
-        logits: Tensor = self.low_classifier(low) + self.high_classifier(context)
-        return logits
+        return self.low_classifier(low) + self.high_classifier(context)
 
 
 class LRASPP(SegmentationNetwork):
-    """A backbone with the lite head on its features of one stride and its coarsest.
+    """A backbone with the lite head on its coarsest features and its features of one finer stride.
 
     Args:
-        backbone: gives ordered features from fine to coarse, one of stride `low_stride` among them.
-        num_classes: of the logits.
-        low_stride: of the fine features.
+        backbone: returns features from fine to coarse, one of stride `low_stride` among them.
+        num_classes: channels of the logits.
+        low_stride: stride of the fine features.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, low_stride: int = LOW_STRIDE) -> None:
         super().__init__()
         low, high = feature_of_stride(backbone, low_stride), backbone.feature_info[-1]
-        self.low, self.high = read_features(backbone, low, high)
+        self.low, self.high = select_features(backbone, low, high)
         self.backbone = backbone
         self.classifier = LRASPPHead(low.channels, high.channels, num_classes)
         self.upsampling = {"out": ("bilinear", False)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at the fine features' size.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, h, w), 1/8 of H and W unless said otherwise.
-        """
+        """Returns `"out"` at the stride of the fine features, 8 in the paper."""
         features = self.backbone(images)
         return {"out": self.classifier(features[self.low], features[self.high])}
 
 
-@builder
-def lraspp(
-    backbone: str,
-    *,
-    output_stride: int | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
-    **common: Unpack[Common],
-) -> SegmentationNetwork:
-    """LRASPP on the named backbone.
+def _build(recipe: BackboneRecipe, options: LRASPPOptions, num_classes: int) -> LRASPP:
+    """Joins backbone and head."""
+    return LRASPP(recipe.build(output_stride=options.output_stride), num_classes)
 
-    Args:
-        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        output_stride: pixels per feature of the backbone's last stages: 8, 16 or 32; None is 16.
-        backbone_options: more options of the backbone's builder, as `{"reduced_tail": True}` for MobileNetV3.
-    """
-    return build_network(
-        "lraspp",
-        on_features(LRASPP),
-        backbone=backbone,
-        backbone_options=backbone_options,
-        options={"output_stride": output_stride},
-        defaults={"output_stride": 16},
-        presets=PRESETS,
-        other_makes={
-            "pixseg": functools.partial(on_features(LRASPP), output_stride=32, low_stride=16),
-            "mmsegmentation": "seg_models.networks.mmsegmentation.lraspp:make",
-        },
-        **common,
-    )
+
+@builder(VARIANTS)
+def lraspp(backbone: str, **arguments: Any) -> SegmentationNetwork:
+    """Builds LRASPP on the named backbone."""
+    return build_network("lraspp", _build, arguments, VARIANTS, backbone=backbone)
 
 
 lraspp_mobilenet_v3_large = on_backbone(lraspp, "mobilenet_v3_large")

@@ -5,7 +5,7 @@ The authors' code: https://github.com/XuJiacong/PIDNet
 
 Parameters at 19 classes and multiply-accumulates for a 1024x2048 image: PIDNet-S has 7.63 M and 47.2 G (paper: 7.6 M,
 47.6 G), L 36.9 M and 274.9 G (paper: 36.9 M, 275.8 G). M has 28.5 M and 177.3 G, as in the authors' code; the paper's
-34.4 M and 197.4 G are not that network's. Four blocks in place of three at 1/16 and at 1/32, as L has, would give
+34.4 M and 197.4 G are not that network's. Four blocks instead of three at 1/16 and at 1/32, as L has, would give
 34.4 M and 196.7 G, but the authors' code and its README have three.
 
 mmsegmentation has this structure too; in training it adds dropout of 0.1 before the logits of `"out"`.
@@ -15,20 +15,20 @@ Differs from the paper:
 - the auxiliary heads read features before their ReLU, as in mmsegmentation; in the authors' code a ReLU in place has
   changed them by then
 - the convolutions of the stem have no bias, since batch norm follows each; in the authors' code two have one
-- with a batch of one in train mode what is pooled to one pixel normalizes with its running statistics, and so do the
-  bottlenecks at 1/64 of an image so small
+- with a batch of one in train mode the norms of features of one pixel use their running statistics: after pooling, and
+  in the bottlenecks at 1/64 of a small image
 """
 
 import functools
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.ddrnet import (
@@ -46,7 +46,7 @@ __all__ = ["PIDNet", "pidnet_l", "pidnet_m", "pidnet_s"]
 
 
 class ParallelAggregation(nn.Module):
-    """Joins each scale of a `ContextPyramid` with the finest alone, all at once: PAPPM in place of DAPPM."""
+    """Joins each scale of a `ContextPyramid` with the finest only, all at once: PAPPM instead of DAPPM."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -59,11 +59,11 @@ class ParallelAggregation(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Pag: takes in context at each pixel as far as it resembles the detail there.
+    """Pag: mixes context into the detail at each pixel, the more the two resemble each other there.
 
     Args:
-        channels: of both.
-        width: of what is compared.
+        channels: channels of both.
+        width: channels in which they are compared.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -79,7 +79,7 @@ class PixelAttention(nn.Module):
 
 
 class BoundaryAttention(nn.Module):
-    """Bag: detail where a boundary is, context elsewhere; three (N, C, h, w) to one."""
+    """Bag: detail at boundaries, context elsewhere; three (N, C, h, w) to one."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,12 +88,11 @@ class BoundaryAttention(nn.Module):
     def forward(self, detail: Tensor, context: Tensor, boundary: Tensor) -> Tensor:
         """Maps three (N, C, h, w) to one."""
         weight = torch.sigmoid(boundary)
-        fused: Tensor = self.conv(weight * detail + (1 - weight) * context)
-        return fused
+        return self.conv(weight * detail + (1 - weight) * context)
 
 
 class LightBoundaryAttention(nn.Module):
-    """Light-Bag: the same with two 1x1 convolutions in place of the 3x3; three (N, C, h, w) to one."""
+    """Light-Bag: the same with two 1x1 convolutions instead of the 3x3; three (N, C, h, w) to one."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -103,8 +102,7 @@ class LightBoundaryAttention(nn.Module):
     def forward(self, detail: Tensor, context: Tensor, boundary: Tensor) -> Tensor:
         """Maps three (N, C, h, w) to one."""
         weight = torch.sigmoid(boundary)
-        fused: Tensor = self.detail(detail + (1 - weight) * context) + self.context(context + weight * detail)
-        return fused
+        return self.detail(detail + (1 - weight) * context) + self.context(context + weight * detail)
 
 
 class PIDNet(SegmentationNetwork):
@@ -112,11 +110,11 @@ class PIDNet(SegmentationNetwork):
 
     Args:
         width: channels of the stem; the branches are multiples of it.
-        large: whether it is deeper, with the modules of PIDNet-L, or has the lighter ones of S and M.
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there are auxiliary heads: on the P branch after it first took in context, whose logits are
-            `"aux"`, and on the D branch after it did so twice, whose logits are `"boundary"`.
+        large: whether it is deeper and has the modules of PIDNet-L, instead of the lighter ones of S and M.
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        aux_loss: whether to add auxiliary heads: on the P branch after its first fusion with context, whose logits are
+            `"aux"`, and on the D branch after its second, whose logits are `"boundary"`.
     """
 
     def __init__(self, width: int, large: bool, num_classes: int, in_channels: int = 3, aux_loss: bool = False) -> None:
@@ -157,15 +155,7 @@ class PIDNet(SegmentationNetwork):
         self.upsampling = dict.fromkeys(names, ("bilinear", True))
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with auxiliary heads, `"aux"`: float (N, K, H/8, W/8), sizes rounded up; and `"boundary"`:
-            float (N, 1, H/8, W/8).
-        """
+        """Returns `"out"` and, with auxiliary heads, `"aux"` and the one channel of `"boundary"`, at stride 8."""
         x = self.stem(images)  # (N, 2 width, H/8, W/8)
         context = self.context16(x)  # (N, 4 width, H/16, W/16)
         first = self.attention[0](self.detail[0](x), self.compression[0](context))  # (N, 2 width, H/8, W/8)
@@ -185,19 +175,19 @@ class PIDNet(SegmentationNetwork):
         return outputs
 
 
-@builder
-def pidnet_s(**common: Unpack[Common]) -> PIDNet:
-    """PIDNet-S, the smallest; it has no backbone."""
-    return build_network("pidnet_s", functools.partial(PIDNet, 32, False), **common)
+@builder()
+def pidnet_s(**arguments: Any) -> PIDNet:
+    """Builds PIDNet-S, the smallest; it has no backbone."""
+    return build_network("pidnet_s", functools.partial(PIDNet, 32, False), arguments)
 
 
-@builder
-def pidnet_m(**common: Unpack[Common]) -> PIDNet:
-    """PIDNet-M, twice as wide as S; it has no backbone."""
-    return build_network("pidnet_m", functools.partial(PIDNet, 64, False), **common)
+@builder()
+def pidnet_m(**arguments: Any) -> PIDNet:
+    """Builds PIDNet-M, twice as wide as S; it has no backbone."""
+    return build_network("pidnet_m", functools.partial(PIDNet, 64, False), arguments)
 
 
-@builder
-def pidnet_l(**common: Unpack[Common]) -> PIDNet:
-    """PIDNet-L, as wide as M, deeper and with larger modules; it has no backbone."""
-    return build_network("pidnet_l", functools.partial(PIDNet, 64, True), **common)
+@builder()
+def pidnet_l(**arguments: Any) -> PIDNet:
+    """Builds PIDNet-L, as wide as M, deeper and with larger modules; it has no backbone."""
+    return build_network("pidnet_l", functools.partial(PIDNet, 64, True), arguments)

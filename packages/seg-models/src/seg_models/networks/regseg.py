@@ -3,22 +3,22 @@
 Roland Gao, 2021. https://arxiv.org/abs/2111.09957
 The authors' code: https://github.com/RolandGao/RegSeg
 
-The network is the code's `exp48_decoder26`, the one that the paper calls RegSeg. At 19 classes it has 38.4 G
+The network is the code's `exp48_decoder26`, which the paper calls RegSeg. At 19 classes it has 38.4 G
 multiply-accumulates for a 1024x2048 image; fvcore, which the authors use, counts norms, resizes and poolings too.
 
 Differs from the paper:
-- in nothing that was found; where the paper is silent it is the authors' code
+- in nothing that we know of; where the paper gives no detail, this is the authors' code
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork
 
@@ -30,7 +30,7 @@ DILATIONS = ((1,), (1, 2), *[(1, 4)] * 4, *[(1, 14)] * 7)
 
 
 class SqueezeExcitation(nn.Module):
-    """Features weighed by channel with what their means say: (N, C, h, w) to the same shape."""
+    """Features weighted by channel, from their means: (N, C, h, w) to the same shape."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -44,12 +44,11 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, C, h, w) to the same shape."""
-        weighed: Tensor = features * self.attention(features)
-        return weighed
+        return features * self.attention(features)
 
 
 class AveragePool(nn.AvgPool2d):
-    """Means of 2x2 pixels, of what there is of them at an odd edge: (N, C, h, w) to (N, C, h/2, w/2), rounded up."""
+    """Means of 2x2 pixels, of those that exist at an odd edge: (N, C, h, w) to (N, C, h/2, w/2), rounded up."""
 
     def __init__(self) -> None:
         super().__init__(2, 2, ceil_mode=True)
@@ -101,12 +100,11 @@ class DBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, in_channels, h, w) to (N, out_channels, h / stride, w / stride), sizes rounded up."""
-        result: Tensor = self.act(self.residual(features) + self.shortcut(features))
-        return result
+        return self.act(self.residual(features) + self.shortcut(features))
 
 
 class Decoder(nn.Module):
-    """The levels at 1/16 and 1/8 summed, those at 1/4 beside them (figure 3), and class logits."""
+    """The sum of the levels at 1/16 and 1/8, concatenated with those at 1/4 (figure 3), and class logits."""
 
     def __init__(self, channels4: int, channels8: int, channels16: int, num_classes: int) -> None:
         super().__init__()
@@ -122,16 +120,15 @@ class Decoder(nn.Module):
         fine = self.lateral8(x8)
         x = self.conv8(fine + resize(self.lateral16(x16), fine))
         x = self.conv4(torch.cat([resize(x, x4), self.lateral4(x4)], dim=1))
-        logits: Tensor = self.classifier(x)
-        return logits
+        return self.classifier(x)
 
 
 class RegSeg(SegmentationNetwork):
     """The whole network (table 2).
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images.
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
@@ -147,20 +144,13 @@ class RegSeg(SegmentationNetwork):
         self.decoder = Decoder(48, 128, 320, num_classes)
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 4.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, H/4, W/4), sizes rounded up.
-        """
+        """Returns `"out"` at stride 4, sizes rounded up."""
         x4 = self.stage4(self.stem(images))  # (N, 48, H/4, W/4)
         x8 = self.stage8(x4)  # (N, 128, H/8, W/8)
         return {"out": self.decoder(x4, x8, self.stage16(x8))}
 
 
-@builder
-def regseg(**common: Unpack[Common]) -> RegSeg:
-    """RegSeg; it has neither backbone nor auxiliary heads."""
-    return build_network("regseg", RegSeg, **common)
+@builder()
+def regseg(**arguments: Any) -> RegSeg:
+    """Builds RegSeg; it has neither backbone nor auxiliary heads."""
+    return build_network("regseg", RegSeg, arguments)

@@ -9,20 +9,24 @@ Differs from the paper:
 - in variant "mmsegmentation" the levels are reduced to 256 channels for every size, with batch norm and ReLU
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder, on_backbone
+from seg_models.builders.options import BackboneOptions, Variants
+from seg_models.builders.signatures import builder, on_backbone
 from seg_models.layers import ConvNormAct, resize
-from seg_models.networks.base import SegmentationNetwork, last_features, read_features
+from seg_models.networks.base import SegmentationNetwork, last_features, select_features
 
 __all__ = [
+    "VARIANTS",
     "SegFormer",
+    "SegFormerOptions",
     "segformer",
     "segformer_b0",
     "segformer_b1",
@@ -33,29 +37,45 @@ __all__ = [
 ]
 
 LEVELS = 4
-# of the decoder, in the authors' code
-WIDTHS = {"b0": 256, "b1": 256, "mit_b0": 256, "mit_b1": 256}
-WIDTH = 768
-PRESETS = {"mmsegmentation": {"width": 256, "level_norm": True}}
+
+
+@dataclass(frozen=True)
+class SegFormerOptions(BackboneOptions):
+    """The options of SegFormer.
+
+    Attributes:
+        width: channels that every level is reduced to. On MiT-B0 and -B1 the default is 256, as in the authors' code.
+        level_norm: whether batch norm and ReLU follow that reduction.
+    """
+
+    width: int = 768
+    level_norm: bool = False
+
+
+_SMALL = SegFormerOptions(width=256)
+VARIANTS: Variants = {
+    "paper": {"b0": _SMALL, "b1": _SMALL, "mit_b0": _SMALL, "mit_b1": _SMALL, "*": SegFormerOptions()},
+    "mmsegmentation": SegFormerOptions(width=256, level_norm=True),
+}
 
 
 class SegFormer(SegmentationNetwork):
     """A backbone, and a decoder of linear layers on its levels (figure 2).
 
     Args:
-        backbone: gives ordered features from fine to coarse; the last four are used.
-        num_classes: of the logits.
-        width: channels that every level is reduced to.
-        level_norm: whether batch norm and ReLU follow that reduction.
+        backbone: returns features from fine to coarse; the last four are used.
+        num_classes: channels of the logits.
+        options: of the network.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, width: int, *, level_norm: bool = False) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, options: SegFormerOptions) -> None:
         super().__init__()
+        width = options.width
         levels = last_features(backbone, LEVELS)
-        self.features = read_features(backbone, *levels)
+        self.levels = select_features(backbone, *levels)
         self.backbone = backbone
         self.reductions = nn.ModuleList(
-            ConvNormAct(info.channels, width, 1) if level_norm else nn.Conv2d(info.channels, width, 1)
+            ConvNormAct(info.channels, width, 1) if options.level_norm else nn.Conv2d(info.channels, width, 1)
             for info in levels
         )
         self.fusion = ConvNormAct(LEVELS * width, width, 1)
@@ -63,54 +83,23 @@ class SegFormer(SegmentationNetwork):
         self.upsampling = {"out": ("bilinear", False)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at the finest features' size.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, h, w), 1/4 of H and W on MiT.
-        """
-        found = self.backbone(images)
-        finest, *coarser = [
-            reduction(found[name]) for name, reduction in zip(self.features, self.reductions, strict=True)
-        ]
-        levels = [finest, *(resize(level, finest) for level in coarser)]
+        """Returns `"out"` at the stride of the finest features, 4 on MiT."""
+        features = self.backbone(images)
+        reduced = [reduce(features[level]) for level, reduce in zip(self.levels, self.reductions, strict=True)]
+        finest = reduced[0]
+        levels = [finest, *(resize(level, finest) for level in reduced[1:])]
         return {"out": self.classifier(self.fusion(torch.cat(levels, dim=1)))}
 
 
-def _make(make_backbone: Callable[..., Backbone], **options: Any) -> SegFormer:
+def _build(recipe: BackboneRecipe, options: SegFormerOptions, num_classes: int) -> SegFormer:
     """Joins backbone and decoder."""
-    return SegFormer(make_backbone(), **options)
+    return SegFormer(recipe.build(), num_classes, options)
 
 
-@builder
-def segformer(
-    backbone: str,
-    *,
-    width: int | None = None,
-    level_norm: bool | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
-    **common: Unpack[Common],
-) -> SegFormer:
-    """SegFormer on the named backbone.
-
-    Args:
-        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        width: channels that every level is reduced to; None is 256 for MiT-B0 and -B1, else 768.
-        level_norm: whether batch norm and ReLU follow that reduction; None is False.
-        backbone_options: more options of the backbone's builder, as `{"stochastic_depth": 0.0}` for MiT.
-    """
-    return build_network(
-        "segformer",
-        _make,
-        backbone=backbone,
-        backbone_options=backbone_options,
-        options={"width": width, "level_norm": level_norm},
-        defaults={"width": WIDTHS.get(backbone, WIDTH), "level_norm": False},
-        presets=PRESETS,
-        **common,
-    )
+@builder(VARIANTS)
+def segformer(backbone: str, **arguments: Any) -> SegFormer:
+    """Builds SegFormer on the named backbone."""
+    return build_network("segformer", _build, arguments, VARIANTS, backbone=backbone)
 
 
 segformer_b0 = on_backbone(segformer, "b0")

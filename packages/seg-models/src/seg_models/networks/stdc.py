@@ -4,21 +4,22 @@ Mingyuan Fan, Shenqi Lai, Junshi Huang, Xiaoming Wei, Zhenhua Chai, Junfeng Luo,
 https://arxiv.org/abs/2104.13188
 The authors' code: https://github.com/MichaelFan01/STDC-Seg
 
-With their stage 6 for classification the backbones have 8.44 M and 12.47 M parameters. Variant
-"mmsegmentation" has two channels of `"boundary"`, for no boundary and for boundary; in its heads a bias of the
-logits, and dropout before them; its resize of `"aux"` and `"aux_16x"` does not align corners.
+With their stage 6 for classification the backbones have 8.44 M and 12.47 M parameters. Variant "mmsegmentation" has two
+channels of `"boundary"`, for no boundary and for boundary; its heads have dropout before the logits, and a bias in
+them; the resize of `"aux"` and `"aux_16x"` does not align corners.
 
 Differs from the paper:
 - in a module of stride 2, a depthwise convolution halves the size between blocks 1 and 2, as in the authors' code; in
   the text, block 2 does
 - the auxiliary heads on the context at 1/8 and 1/16 are those of the authors' code; the paper does not name them
 - no stage 6, which only classification needs
-- the detail head gives logits alone; what they are to equal is made from masks in training
+- the detail head computes logits only; training derives their targets from masks
 - with a batch of one in train mode the branches pooled to one pixel normalize with their running statistics
 """
 
 import functools
-from typing import Unpack
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,28 +27,47 @@ from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder, variant
+from seg_models.builders.options import Options, Variants
+from seg_models.builders.signatures import builder
 from seg_models.layers import ConvNormAct, FCNHead, PooledBatchNorm2d, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.bisenet import AttentionRefinement
 
-__all__ = ["STDC", "STDCNet", "stdc1", "stdc2"]
+__all__ = ["STDC", "VARIANTS", "STDCNet", "STDCOptions", "stdc1", "stdc2"]
 
 WIDTH = 128  # of the context, as AttentionRefinement gives it
 HEAD_WIDTH = 256
 AUX_WIDTH = 64
 STAGE_WIDTHS = (256, 512, 1024)  # at 1/8, 1/16 and 1/32
-MODULES = {"stdc1": (2, 2, 2), "stdc2": (4, 5, 3)}  # of each of the backbone's stages 3 to 5
-DEFAULTS = {"boundary_channels": 1, "fcn_heads": False, "aux_align_corners": True}
-PRESETS = {"mmsegmentation": {"boundary_channels": 2, "fcn_heads": True, "aux_align_corners": False}}
+
+
+@dataclass(frozen=True)
+class STDCOptions(Options):
+    """The options of STDC.
+
+    Attributes:
+        boundary_channels: channels of `"boundary"`: 1, or 2 for logits of no boundary and of boundary.
+        fcn_heads: whether the logits have a bias, and dropout before them.
+        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centers in place.
+    """
+
+    boundary_channels: int = 1
+    fcn_heads: bool = False
+    aux_align_corners: bool = True
+
+
+VARIANTS: Variants = {
+    "paper": STDCOptions(),
+    "mmsegmentation": STDCOptions(boundary_channels=2, fcn_heads=True, aux_align_corners=False),
+}
 
 
 class STDCModule(nn.Module):
-    """Four convolutions in a row, each half as wide as the one before, side by side (figures 3b and 3c).
+    """Four convolutions in a row, each half as wide as the one before; their results concatenated (figures 3b and 3c).
 
     Args:
-        in_channels: of the features.
-        out_channels: of the result.
+        in_channels: channels of the features.
+        out_channels: channels of the result.
         stride: 1 or 2.
     """
 
@@ -73,11 +93,11 @@ class STDCModule(nn.Module):
 
 
 class STDCNet(nn.Module):
-    """The backbone, without what only classification needs (table 2).
+    """The backbone, without the stage that only classification needs (table 2).
 
     Args:
-        in_channels: of the images.
-        modules: of each of the stages 3 to 5.
+        in_channels: channels of the images.
+        modules: number of modules in each of the stages 3 to 5.
     """
 
     def __init__(self, in_channels: int, modules: tuple[int, int, int]) -> None:
@@ -122,7 +142,7 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """BiSeNet's, here of the features at 1/8 and the context, with a narrow middle in its attention."""
+    """BiSeNet's, for the features at 1/8 and the context, with a narrow middle in its attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,8 +158,7 @@ class FeatureFusion(nn.Module):
     def forward(self, fine: Tensor, context: Tensor) -> Tensor:
         """Maps (N, 256, h, w) and (N, 128, h, w) to (N, 256, h, w)."""
         x = self.conv(torch.cat([fine, context], dim=1))
-        fused: Tensor = x + x * self.attention(x)
-        return fused
+        return x + x * self.attention(x)
 
 
 class Head(nn.Sequential):
@@ -153,14 +172,12 @@ class STDC(SegmentationNetwork):
     """The segmentation network (figure 4).
 
     Args:
-        modules: of each of the backbone's stages 3 to 5.
-        num_classes: of the logits.
-        in_channels: of the images.
-        aux_loss: whether there are auxiliary heads: on the context at 1/8, whose logits are `"aux"`, and at 1/16,
+        modules: number of modules in each of the backbone's stages 3 to 5.
+        options: of the network.
+        num_classes: channels of the logits.
+        in_channels: channels of the images.
+        aux_loss: whether to add auxiliary heads: on the context at 1/8, whose logits are `"aux"`, and at 1/16,
             `"aux_16x"`; and the detail head on the features of stage 3, at 1/8, whose logits are `"boundary"`.
-        boundary_channels: of the detail head, 1 or 2.
-        fcn_heads: whether logits have a bias, and dropout before them.
-        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centers in place.
 
     Raises:
         InvalidArgumentError: if `boundary_channels` is neither 1 nor 2.
@@ -169,40 +186,29 @@ class STDC(SegmentationNetwork):
     def __init__(
         self,
         modules: tuple[int, int, int],
+        options: STDCOptions,
         num_classes: int,
         in_channels: int = 3,
         aux_loss: bool = False,
-        *,
-        boundary_channels: int = 1,
-        fcn_heads: bool = False,
-        aux_align_corners: bool = True,
     ) -> None:
         super().__init__()
-        if boundary_channels not in (1, 2):
-            raise InvalidArgumentError(f"boundary_channels must be 1 or 2, got {boundary_channels!r}")
-        head = FCNHead if fcn_heads else Head
+        if options.boundary_channels not in (1, 2):
+            raise InvalidArgumentError(f"boundary_channels must be 1 or 2, got {options.boundary_channels!r}")
+        head = FCNHead if options.fcn_heads else Head
         self.backbone = STDCNet(in_channels, modules)
         self.context_path = ContextPath()
         self.fusion = FeatureFusion()
         self.classifier = head(HEAD_WIDTH, num_classes, HEAD_WIDTH)
         self.aux_classifier = head(WIDTH, num_classes, AUX_WIDTH) if aux_loss else None
         self.aux_classifier_16x = head(WIDTH, num_classes, AUX_WIDTH) if aux_loss else None
-        self.aux_boundary = head(STAGE_WIDTHS[0], boundary_channels, AUX_WIDTH) if aux_loss else None
+        self.aux_boundary = head(STAGE_WIDTHS[0], options.boundary_channels, AUX_WIDTH) if aux_loss else None
         self.upsampling = {"out": ("bilinear", True)}
         if aux_loss:
-            aux = ("bilinear", aux_align_corners)
+            aux = ("bilinear", options.aux_align_corners)
             self.upsampling |= {"aux": aux, "aux_16x": aux, "boundary": ("bilinear", True)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 8, those of `"aux_16x"` at 16.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"` and, with auxiliary heads, `"aux"` and `"aux_16x"`: float (N, K, h, w); and `"boundary"`: float
-            (N, 1, h, w), or (N, 2, h, w) in variant "mmsegmentation".
-        """
+        """Returns `"out"` and, with auxiliary heads, `"aux"` and `"boundary"`, at stride 8, and `"aux_16x"` at 16."""
         fine, before, coarsest = self.backbone(images)
         context, middle = self.context_path(fine, before, coarsest)
         outputs = {"out": self.classifier(self.fusion(fine, context))}
@@ -213,36 +219,13 @@ class STDC(SegmentationNetwork):
         return outputs
 
 
-@builder
-def _stdc(
-    size: str,
-    *,
-    boundary_channels: int | None = None,
-    fcn_heads: bool | None = None,
-    aux_align_corners: bool | None = None,
-    **common: Unpack[Common],
-) -> STDC:
-    """STDC on the named backbone, its own.
-
-    Args:
-        size: the builder's name.
-        boundary_channels: of `"boundary"`: 1, or 2 for logits of no boundary and of boundary; None is 1.
-        fcn_heads: whether logits have a bias, and dropout before them; None is False.
-        aux_align_corners: whether the resize of `"aux"` and `"aux_16x"` keeps the corners' centers; None is True.
-    """
-    return build_network(
-        size,
-        functools.partial(STDC, MODULES[size]),
-        options={
-            "boundary_channels": boundary_channels,
-            "fcn_heads": fcn_heads,
-            "aux_align_corners": aux_align_corners,
-        },
-        defaults=DEFAULTS,
-        presets=PRESETS,
-        **common,
-    )
+@builder(VARIANTS)
+def stdc1(**arguments: Any) -> STDC:
+    """Builds STDC on the smaller of its own backbones."""
+    return build_network("stdc1", functools.partial(STDC, (2, 2, 2)), arguments, VARIANTS)
 
 
-stdc1 = variant(_stdc, "stdc1", "stdc1", "the smaller backbone")
-stdc2 = variant(_stdc, "stdc2", "stdc2", "the larger backbone")
+@builder(VARIANTS)
+def stdc2(**arguments: Any) -> STDC:
+    """Builds STDC on the larger of its own backbones."""
+    return build_network("stdc2", functools.partial(STDC, (4, 5, 3)), arguments, VARIANTS)

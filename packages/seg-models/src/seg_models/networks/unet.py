@@ -7,29 +7,31 @@ On ResNet-34, and on its `tu-efficientnet_b0`, parameters and multiply-accumulat
 `efficientnet-b0` reads the stem's 32 channels at 1/2, and keeps 412,160 parameters that it never uses.
 
 Differs from the paper:
-- the encoder is any backbone; the decoder ends with 16 channels at the image's size, and halves them up to 256 from
-  there on
+- the encoder is any backbone; the decoder ends with 16 channels at the image's size and has twice as many at each
+  coarser level
 - features are upsampled by nearest neighbor; the paper has transposed 2x2 convolutions
 - convolutions are padded, and have batch norm
 - the logits' convolution is 3x3; the paper's is 1x1
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.backbones.base import Backbone
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.builders.build import build_network
-from seg_models.builders.signatures import Common, builder, on_backbone
+from seg_models.builders.options import BackboneOptions, Variants
+from seg_models.builders.signatures import builder, on_backbone
 from seg_models.layers import ConvNormAct, resize
-from seg_models.networks.base import SegmentationNetwork, read_features
+from seg_models.networks.base import SegmentationNetwork, select_features
 
-__all__ = ["UNet", "unet", "unet_efficientnet_b0", "unet_resnet34"]
+__all__ = ["VARIANTS", "UNet", "unet", "unet_efficientnet_b0", "unet_resnet34"]
 
 WIDTH = 16  # at the image's size
+VARIANTS: Variants = {"paper": BackboneOptions()}
 
 
 class DecoderBlock(nn.Sequential):
@@ -43,14 +45,15 @@ class UNet(SegmentationNetwork):
     """A backbone, and a decoder that goes back up through all of its features (figure 1).
 
     Args:
-        backbone: gives ordered features from fine to coarse; all are used.
-        num_classes: of the logits.
+        backbone: returns features from fine to coarse; all are used.
+        num_classes: channels of the logits.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
-        finest, *_, coarsest = levels = backbone.feature_info
-        self.features = read_features(backbone, *levels)
+        levels = backbone.feature_info
+        finest, coarsest = levels[0], levels[-1]
+        self.levels = select_features(backbone, *levels)
         self.backbone = backbone
         # from the finest features to the image's size there are no features to join
         self.strides = [2**power for power in reversed(range(finest.stride.bit_length() - 1))]
@@ -64,19 +67,13 @@ class UNet(SegmentationNetwork):
         self.upsampling = {"out": None}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits, at the images' size already.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, H, W).
-        """
-        found = self.backbone(images)
-        *finer, x = [found.pop(name) for name in self.features]
-        joining, rest = self.blocks[: len(finer)], self.blocks[len(finer) :]
+        """Returns `"out"` at the images' size."""
+        features = self.backbone(images)
+        skips = [features.pop(level) for level in self.levels]  # popped, so that no level stays in memory
+        x = skips.pop()
+        joining, rest = self.blocks[: len(skips)], self.blocks[len(skips) :]
         for block in joining:
-            skip = finer.pop()
+            skip = skips.pop()
             x = block(torch.cat([resize(x, skip, "nearest"), skip], dim=1))
             del skip
         for block, stride in zip(rest, self.strides, strict=True):
@@ -85,20 +82,15 @@ class UNet(SegmentationNetwork):
         return {"out": self.classifier(x)}
 
 
-def _make(make_backbone: Callable[..., Backbone], *, num_classes: int) -> UNet:
+def _build(recipe: BackboneRecipe, num_classes: int) -> UNet:
     """Joins backbone and decoder."""
-    return UNet(make_backbone(), num_classes)
+    return UNet(recipe.build(), num_classes)
 
 
-@builder
-def unet(backbone: str, *, backbone_options: Mapping[str, Any] | None = None, **common: Unpack[Common]) -> UNet:
-    """U-Net on the named backbone.
-
-    Args:
-        backbone: name of the backbone, see `list_backbones`, or `timm:` and a name of timm.
-        backbone_options: more options of the backbone's builder.
-    """
-    return build_network("unet", _make, backbone=backbone, backbone_options=backbone_options, **common)
+@builder(VARIANTS)
+def unet(backbone: str, **arguments: Any) -> UNet:
+    """Builds U-Net on the named backbone."""
+    return build_network("unet", _build, arguments, VARIANTS, backbone=backbone)
 
 
 unet_resnet34 = on_backbone(unet, "resnet34")

@@ -1,4 +1,4 @@
-"""Checkpoints into networks: what must fit, what may differ with the number of classes, and what is said about it."""
+"""Loads checkpoints into networks: which tensors must fit, and which may differ with the number of classes."""
 
 import logging
 import os
@@ -30,10 +30,10 @@ class Checkpoint:
     Attributes:
         source: the file or the weights member, for messages.
         tensors: parameter or buffer name -> tensor.
-        variant: the variant that the file says it needs, or None where it says nothing.
-        builder: the builder that the file says it was made by, or None.
-        num_classes: of the logits, or None where the file says nothing.
-        info: its classes, preprocessing and scores, or None where the file says nothing.
+        variant: the variant that the file names, or None if it names none.
+        builder: the builder that the file names, or None.
+        num_classes: channels of the logits, or None if the file does not say.
+        info: classes, preprocessing and scores, or None if the file does not say.
     """
 
     source: str
@@ -43,38 +43,38 @@ class Checkpoint:
     num_classes: int | None = None
     info: ModelInfo | None = None
 
-    def count_classes(self, make: Callable[[int], nn.Module]) -> int:
+    def count_classes(self, build: Callable[[int], nn.Module]) -> int:
         """Returns the number of classes of the file's logits.
 
         Args:
-            make: makes the network for a number of classes.
+            build: builds the network for a number of classes.
 
         Raises:
-            InvalidArgumentError: if the file does not tell.
+            InvalidArgumentError: if it does not follow from the file.
         """
         if self.num_classes is not None:
             return self.num_classes
         axes = {
             name: axis
-            for name, axis in shapes_and_axes(make)[1].items()
+            for name, axis in shapes_and_axes(build)[1].items()
             if name in self.tensors and axis.dimension >= 0
         }
-        # where a width follows from the number of classes by division, another tensor tells it better
+        # a width that is the number of classes divided by something is ambiguous, so the other tensors come first
         for name, axis in sorted(axes.items(), key=lambda item: -item[1].per_class):
             if self.tensors[name].dim() > axis.dimension:
                 found = axis.count(self.tensors[name].shape[axis.dimension])
                 if found == int(found) and found >= 1:
                     return int(found)
-        raise InvalidArgumentError(f"the number of classes cannot be told from {self.source}; say it with num_classes=")
+        raise InvalidArgumentError(f"the number of classes does not follow from {self.source}; set num_classes=")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Reads a checkpoint file: a model file of this toolkit, or tensors by name, as a dict or in one.
+    """Reads a checkpoint file: a model file of this toolkit, a dict of tensors by name, or one inside another dict.
 
-    The digest of a model file is checked, as `load_model` does.
+    The digest of a model file is checked, as in `load_model`.
 
     Args:
-        path: of the file; the suffix `.safetensors` says that it is of that format, else it is torch's.
+        path: of the file; with the suffix `.safetensors` it has that format, else torch's.
 
     Raises:
         InvalidArgumentError: if there is no such file, or safetensors is needed and not installed.
@@ -83,8 +83,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     name = os.fspath(path)
     if not Path(path).is_file():
         raise InvalidArgumentError(
-            f"weights {name!r} look like a file and there is none; give the path of a checkpoint, or the name of a "
-            "weights member such as 'DEFAULT'"
+            f"weights {name!r} look like a file, and there is no such file; give the path of a checkpoint, or the name "
+            "of a weights member such as 'DEFAULT'"
         )
     if Path(path).suffix == ".safetensors":
         return Checkpoint(name, _read_safetensors(name))
@@ -104,20 +104,19 @@ def _read_safetensors(name: str) -> dict[str, Tensor]:
             f"{name} needs safetensors, which is not installed; pip install seg-models[safetensors]"
         ) from error
     try:
-        tensors: dict[str, Tensor] = load_file(name)
+        return load_file(name)
     except (SafetensorError, OSError) as error:
         raise CorruptFileError(f"{name} cannot be read as safetensors: {error}; write or copy it again") from error
-    return tensors
 
 
 @dataclass(frozen=True)
 class Misfit:
-    """What keeps a checkpoint from filling a network; false where nothing does.
+    """The tensors in which a checkpoint and a network differ; false if there are none.
 
     Attributes:
-        lacking: tensors that the network has and the checkpoint has not.
-        surplus: tensors that the checkpoint has and the network has not.
-        reshaped: tensors of another shape.
+        lacking: tensors that only the network has.
+        surplus: tensors that only the checkpoint has.
+        reshaped: tensors whose shapes differ.
     """
 
     lacking: tuple[str, ...]
@@ -137,17 +136,17 @@ class Misfit:
         return "; ".join(f"{what} {_some(names)}" for what, names in parts.items() if names)
 
 
-def misfit(make: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> Misfit:
-    """Compares a checkpoint with a network, without making the network.
+def misfit(build: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> Misfit:
+    """Compares a checkpoint with a network, without allocating the network.
 
-    Two differences are none: what depends on the number of classes may be for another number, and auxiliary heads may
-    be in only one of the two.
+    Two differences do not count: tensors that depend on the number of classes may be for another number, and auxiliary
+    heads may be in only one of the two.
 
     Args:
-        make: makes the network for a number of classes.
+        build: builds the network for a number of classes.
         tensors: of the checkpoint, under the network's names.
     """
-    shapes, per_class = shapes_and_axes(make)
+    shapes, per_class = shapes_and_axes(build)
     return Misfit(
         lacking=tuple(name for name in shapes if name not in tensors and not _auxiliary(name)),
         surplus=tuple(name for name in tensors if name not in shapes and not _auxiliary(name)),
@@ -160,7 +159,7 @@ def misfit(make: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> M
 
 
 def _same_shape(one: torch.Size, other: torch.Size, axis: ClassAxis | None) -> bool:
-    """Whether two shapes agree, but for what depends on the number of classes."""
+    """Whether two shapes agree, except in the axis that depends on the number of classes."""
     if axis is None:
         return one == other
     if len(one) != len(other):
@@ -173,57 +172,62 @@ def _same_shape(one: torch.Size, other: torch.Size, axis: ClassAxis | None) -> b
 def load_checkpoint(
     network: nn.Module,
     checkpoint: Checkpoint,
-    make: Callable[[int], nn.Module],
+    build: Callable[[int], nn.Module],
     class_names: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """Fills `network` and returns the names of the tensors that keep their fresh values, which are logged too.
+    """Fills `network`, and returns and logs the names of the tensors that stay randomly initialized.
 
-    Every tensor must fit, but for the two differences that `misfit` allows: then fresh values are kept.
+    Every tensor must fit, except for the two differences that `misfit` allows: those tensors stay as they are.
 
     Args:
-        network: as `make` made it.
-        checkpoint: what to fill it with.
-        make: makes the network for a number of classes.
-        class_names: of the network's classes: what depends on classes then takes, class by class, what the checkpoint
-            has for a class of that name.
+        network: as `build` built it.
+        checkpoint: the tensors to fill it with.
+        build: builds the network for a number of classes.
+        class_names: of the network's classes: tensors that depend on classes then take, class by class, the
+            checkpoint's rows for the class of that name.
 
     Raises:
         CorruptFileError: if the checkpoint is of another network.
-        InvalidArgumentError: if there are class names, and the checkpoint does not say its own.
+        InvalidArgumentError: if there are class names, and the checkpoint does not name its own classes.
     """
-    if found := misfit(make, checkpoint.tensors):
+    if found := misfit(build, checkpoint.tensors):
         raise CorruptFileError(
             f"{checkpoint.source} is not of this network with these options: {found}. Choose the model, variant and "
-            "options that the checkpoint was made with"
+            "options that the checkpoint was trained with"
         )
     own, given = network.state_dict(), checkpoint.tensors
     partly: tuple[str, ...] = ()
     if class_names is not None:
-        given, partly = _by_class(own, checkpoint, shapes_and_axes(make)[1], class_names)
+        given, partly = _by_class(own, checkpoint, shapes_and_axes(build)[1], class_names)
     fitting = {name: given[name] for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
     network.load_state_dict(fitting, strict=False)
     if any(name not in own for name in given):
-        logger.info("%s: auxiliary heads left out; aux_loss=True keeps them", checkpoint.source)
-    fresh = tuple(name for name in own if name not in fitting or name in partly)
-    if fresh:
-        logger.warning("%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(fresh))
-    return fresh
+        logger.info("%s: auxiliary heads dropped; aux_loss=True keeps them", checkpoint.source)
+    unfilled = tuple(name for name in own if name not in fitting or name in partly)
+    if unfilled:
+        logger.warning(
+            "%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
+        )
+    return unfilled
 
 
 def _by_class(
     own: Mapping[str, Tensor], checkpoint: Checkpoint, per_class: Mapping[str, ClassAxis], class_names: Sequence[str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The checkpoint's tensors, those that depend on classes for the network's, and which of these are partly fresh."""
+    """Matches the rows of tensors that depend on classes.
+
+    Returns:
+        The tensors for the network's classes, and the names of those that are partly randomly initialized.
+    """
     if checkpoint.info is None:
         raise InvalidArgumentError(
-            f"class_names cannot be matched: {checkpoint.source} does not say what its classes are; give num_classes= "
-            "instead"
+            f"class_names cannot be matched: {checkpoint.source} does not name its classes; set num_classes= instead"
         )
     for name, axis in per_class.items():
         if axis.rows is None:
             raise InvalidArgumentError(
-                f"class_names cannot be matched: {name} here depends on the number of classes, and not class "
-                "by class; give num_classes= instead"
+                f"class_names cannot be matched: {name} depends on the number of classes, but not class by class; set "
+                "num_classes= instead"
             )
     matches = matching_classes(class_names, checkpoint.info.metadata.labels)
     tensors = dict(checkpoint.tensors)

@@ -1,7 +1,6 @@
-"""Which tensors of a network depend on the number of classes, and how.
+"""Finds which tensors of a network depend on the number of classes, and how.
 
-That is not written down anywhere: the network is made twice without storage, for two numbers of classes, and the shapes
-are compared.
+The network is built twice without storage, for two numbers of classes, and the shapes are compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +19,9 @@ class ClassAxis:
     """How the shape of a tensor depends on the number of classes.
 
     Attributes:
-        dimension: the only one that does, or -1 where several do.
-        at_probe: its length for the number of classes that was probed.
-        per_class: what each further class adds to it, on average.
+        dimension: the only dimension that does, or -1 if several do.
+        at_probe: its length at the first number of classes that was tried.
+        per_class: what each further class adds to the length, on average.
     """
 
     dimension: int
@@ -35,21 +34,21 @@ class ClassAxis:
 
     @property
     def rows(self) -> int | None:
-        """The number of rows of each class where the whole axis is made of them, or None."""
+        """The number of rows of each class if the axis consists of them, or None."""
         whole = self.dimension >= 0 and self.at_probe == self.per_class * _PROBES[0]
         return int(self.per_class) if whole and self.per_class >= 1 else None
 
     def positions(self, classes: Sequence[int]) -> Tensor:
-        """Returns the positions of the rows of some classes, int64; there must be `rows`."""
+        """Returns the positions of the rows of some classes, int64; `rows` must not be None."""
         rows = self.rows or 0
         first = torch.tensor(classes, dtype=torch.int64).unsqueeze(1) * rows
         return (first + torch.arange(rows)).flatten()
 
 
-def shapes_and_axes(make: Callable[[int], nn.Module]) -> tuple[dict[str, torch.Size], dict[str, ClassAxis]]:
-    """Returns the shape of each tensor, and how it depends on the number of classes where it does."""
+def shapes_and_axes(build: Callable[[int], nn.Module]) -> tuple[dict[str, torch.Size], dict[str, ClassAxis]]:
+    """Returns the shape of each tensor, and the class axis of those that depend on the number of classes."""
     with torch.device("meta"):
-        one, other = ({name: t.shape for name, t in make(classes).state_dict().items()} for classes in _PROBES)
+        one, other = ({name: t.shape for name, t in build(classes).state_dict().items()} for classes in _PROBES)
     axes = {}
     for name, shape in one.items():
         differing = [d for d, (a, b) in enumerate(zip(shape, other[name], strict=True)) if a != b]

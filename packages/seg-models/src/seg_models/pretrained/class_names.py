@@ -1,11 +1,11 @@
-"""Which classes of two label sets are one thing, told from their names."""
+"""Matches the classes of two label sets by their names."""
 
 import re
 from collections.abc import Sequence
 
 __all__ = ["SYNONYMS", "matching_classes"]
 
-# names of one thing in the label sets that weights are published for; capitals, blanks and signs do not matter
+# synonyms in the label sets that weights are published for; case, blanks and punctuation do not matter
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("aeroplane", "airplane", "plane"),
     ("animal", "ground animal"),
@@ -34,9 +34,9 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
 
 
 def matching_classes(wanted: Sequence[str], known: Sequence[str]) -> dict[int, int]:
-    """Returns the id of each wanted class -> that of the known class of its name, or of one that means the same.
+    """Returns the id of each wanted class -> the id of the known class of the same name, or of a synonym.
 
-    Equal names come before synonyms; a wanted class without either is left out.
+    Equal names come before synonyms; a wanted class with neither is left out.
 
     Args:
         wanted: class names in the order of their ids.

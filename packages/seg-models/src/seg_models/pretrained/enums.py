@@ -1,4 +1,4 @@
-"""The weights enums of this package, made from its catalog when first used; torchvision's interface."""
+"""The weights enums of this package, created from its catalog on first use; they have torchvision's interface."""
 
 from typing import Any
 
@@ -36,8 +36,8 @@ def _enum_name(model: str) -> str | None:
     return entry.weights_enum if isinstance(entry, ModelEntry) else None
 
 
-# Type checkers take the enums from here; the only list of them are the catalogs. Other packages' enums are found too: a
-# pickled member names this module.
+# Type checkers take the enums from here; the catalogs are the only list of them. Other packages' enums are found too,
+# since a pickled member names this module.
 def __getattr__(name: str) -> Any:
     for model in registry.MODELS:
         if _enum_name(model) == name:

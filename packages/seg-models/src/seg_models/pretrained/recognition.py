@@ -1,4 +1,4 @@
-"""Which variant of a model a checkpoint holds, and under whose names: told from its names and shapes."""
+"""Recognizes which variant of a model a checkpoint holds, and whose parameter names, from its names and shapes."""
 
 import hashlib
 import logging
@@ -14,26 +14,27 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.download import read_manifest
 from seg_core.registry import MODELS
 from seg_models.pretrained.checkpoint import Checkpoint, Misfit, misfit
-from seg_models.pretrained.key_table import KeyTable, tables_for
+from seg_models.pretrained.key_table import KeyTable
+from seg_models.pretrained.lookup import tables_for
 
-__all__ = ["Settled", "recognize"]
+__all__ = ["Plan", "recognize"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Settled:
-    """What a variant of a model is made of.
+class Plan:
+    """How a variant of a model is built.
 
     Attributes:
-        make: makes the network for a number of classes.
-        arguments: of its build spec, but for the number of classes.
-        network: the variant, where that is another network than the model's own; None where it is that.
+        build: builds the network for a number of classes.
+        arguments: of its build spec, except the number of classes.
+        other_network: the variant, if that is another network than the model's own; else None.
     """
 
-    make: Callable[[int], nn.Module]
+    build: Callable[[int], nn.Module]
     arguments: Mapping[str, Any]
-    network: str | None = None
+    other_network: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,42 +45,41 @@ class _Reading:
     table: KeyTable
     checkpoint: Checkpoint
     misfit: Misfit
-    settled: Settled
+    plan: Plan
 
 
 def recognize(
     checkpoint: Checkpoint,
     model: str,
     variants: Iterable[str],
-    settle: Callable[[str], Settled],
+    plan: Callable[[str], Plan],
 ) -> Checkpoint:
     """Returns the checkpoint with its variant, and its tensors under our names.
 
-    Where several variants have these names and shapes, a known hash of the file decides; else the first is taken, with
-    a warning if they compute different things.
+    If several variants have these names and shapes, a known hash of the file decides; without one the first is taken,
+    with a warning if they compute different things.
 
     Args:
         checkpoint: of unknown variant.
         model: name of the model in the catalog.
-        variants: those that it may have, the preferred first.
-        settle: variant -> what it is made of. Variants that it refuses, since an option contradicts them, are passed
-            over.
+        variants: the candidates, the preferred one first.
+        plan: variant -> how it is built. Variants that it refuses, since an option contradicts them, are skipped.
 
     Raises:
-        CorruptFileError: if the file holds none of them; the message names the nearest and what differs.
+        CorruptFileError: if the file fits none of them; the message names the nearest and what differs.
         InvalidArgumentError: if every variant contradicts an option.
     """
     readings: list[_Reading] = []
     refused: InvalidArgumentError | None = None
     for variant in variants:
         try:
-            settled = settle(variant)
+            planned = plan(variant)
         except InvalidArgumentError as error:
             refused = error
             continue
         for table in tables_for(model, variant):
             converted = replace(checkpoint, tensors=table.convert(checkpoint.tensors), variant=variant)
-            readings.append(_Reading(variant, table, converted, misfit(settled.make, converted.tensors), settled))
+            readings.append(_Reading(variant, table, converted, misfit(planned.build, converted.tensors), planned))
             if not readings[-1].misfit:
                 break
     if not readings:
@@ -92,35 +92,35 @@ def recognize(
         hint = f"Nearest is variant {nearest.variant!r}{names}. " if len(readings) > 1 else ""
         raise CorruptFileError(
             f"{checkpoint.source} is not of this network with these options: {nearest.misfit}. {hint}Choose the "
-            "model, variant and options that the checkpoint was made with"
+            "model, variant and options that the checkpoint was trained with"
         )
     chosen, *others = fitting
     known = _known_variant(checkpoint.source, model) if others else None
     chosen = next((reading for reading in fitting if reading.variant == known), chosen)
-    unlike = [r.variant for r in fitting if r.variant != chosen.variant and _differ(r.settled, chosen.settled)]
+    unlike = [r.variant for r in fitting if r.variant != chosen.variant and _differ(r.plan, chosen.plan)]
     if unlike and known is None:
         logger.warning(
-            "%s may be of variant %s of %s: names and shapes are the same. %r is taken; say it with variant=",
+            "%s may be of variant %s of %s: names and shapes are the same. Taking %r; set variant= to choose",
             checkpoint.source,
             " or ".join(repr(variant) for variant in [chosen.variant, *unlike]),
             model,
             chosen.variant,
         )
     if chosen.table.key_rules != "seg":
-        logger.info("%s holds the names of %s", checkpoint.source, chosen.table.key_rules)
+        logger.info("%s has the parameter names of %s", checkpoint.source, chosen.table.key_rules)
     return chosen.checkpoint
 
 
-def _differ(one: Settled, other: Settled) -> bool:
-    return (one.network, one.arguments) != (other.network, other.arguments)
+def _differ(one: Plan, other: Plan) -> bool:
+    return (one.other_network, one.arguments) != (other.other_network, other.arguments)
 
 
 def _known_variant(path: str, model: str) -> str | None:
-    """The variant that the catalog has for a file of this hash, published or seen at its first use."""
+    """Returns the variant that the catalog has for a file of this hash, published or recorded at its first use."""
     entry = MODELS.entry(model)
     published = entry.weights.values() if isinstance(entry, ModelEntry) else ()
     with Path(path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     used = {row["url"] for row in read_manifest().values() if row["sha256"] == digest}
-    vouched = (w.variant for w in published if (w.hash and digest.startswith(w.hash)) or w.url in used)
-    return next(vouched, None)
+    matching = (w.variant for w in published if (w.hash and digest.startswith(w.hash)) or w.url in used)
+    return next(matching, None)

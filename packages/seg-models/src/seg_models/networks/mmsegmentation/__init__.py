@@ -1,1 +1,1 @@
-"""Variants of networks behind the public checkpoints of mmsegmentation."""
+"""What only mmsegmentation's checkpoints need: https://github.com/open-mmlab/mmsegmentation, version 1.2.2."""

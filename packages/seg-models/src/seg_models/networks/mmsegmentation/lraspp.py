@@ -1,33 +1,33 @@
 """LRASPP on MobileNetV3 as in mmsegmentation 1.2.2. https://github.com/open-mmlab/mmsegmentation
 
-Its public checkpoints `lraspp_m-v3-d8...` (large) and `lraspp_m-v3s-d8...` (small) hold it.
+Its checkpoints `lraspp_m-v3-d8...` (large) and `lraspp_m-v3s-d8...` (small) need this network.
 
 Differs from the paper's variant:
-- convolutions of stride 2 pad as TensorFlow does: so much that a size is halved and rounded up, and what is uneven of
-  it to the right and below. The blocks, their sizes and the epsilon of 1e-3 are torchvision's, and so is the momentum
-  of their norms, 0.01, where mmsegmentation has 0.1.
+- convolutions of stride 2 pad as TensorFlow does: so much that the size is halved and rounded up, with an odd pixel of
+  padding to the right and below. The blocks, their sizes and the epsilon of 1e-3 are torchvision's, and so is the
+  momentum of their norms, 0.01; mmsegmentation's is 0.1.
 - dilated to stride 8
-- the head goes back to stride 2: logits are found there, from the gated features joined with 64 channels of the last
-  features of stride 4, then with 32 of stride 2. All its norms have an epsilon of 1e-3 too.
-- the gate averages windows of 49x49 features, 16 rows and 20 columns apart, which are the paper's; rows and columns
-  after the last whole window are left out
+- the head goes back to stride 2: the gated features are joined with 64 channels of the last features of stride 4, then
+  with 32 of stride 2. All its norms have an epsilon of 1e-3 too.
+- the gate averages windows of 49x49 features, 16 rows and 20 columns apart, as in the paper; rows and columns after
+  the last whole window are ignored
 - dropout of 0.1 before the logits
 
 A side of fewer than 49 features (385 pixels), on which the source fails, is averaged as a whole: one window, as at 49.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_models.backbones.base import SequentialBackbone, replace_strides
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.layers import ConvNormAct, resize
 from seg_models.networks.base import SegmentationNetwork
 
-__all__ = ["LRASPP", "make"]
+__all__ = ["LRASPP", "build"]
 
 EPSILON = 1e-3
 OUTPUT_STRIDE = 8
@@ -40,12 +40,12 @@ STEPS = (16, 20)  # rows and columns between windows
 class SamePadding(nn.Conv2d):
     """A convolution of stride 2 and an odd kernel k that pads as TensorFlow does: (N, C, H, W) to (N, C', H/2, W/2).
 
-    Before and after a side, (k - 1) / 2; where the side is even, one less before.
+    It adds (k - 1) / 2 before and after a side; before an even side, one less.
     """
 
     @classmethod
     def like(cls, convolution: nn.Conv2d) -> "SamePadding":
-        """Returns it with the parameters of a convolution that pads otherwise."""
+        """Returns this with the parameters of a convolution that pads symmetrically."""
         kernel = convolution.kernel_size[0]
         same = cls(
             convolution.in_channels,
@@ -66,7 +66,7 @@ class SamePadding(nn.Conv2d):
 
 
 def pad_as_tensorflow(layers: nn.Module) -> None:
-    """Exchanges the convolutions of stride 2, in place; others pad alike."""
+    """Replaces the convolutions of stride 2, in place; TensorFlow pads the others as torch does."""
     for module in list(layers.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
@@ -74,9 +74,9 @@ def pad_as_tensorflow(layers: nn.Module) -> None:
 
 
 def segmentation_backbone(backbone: SequentialBackbone) -> SequentialBackbone:
-    """Returns a dilated MobileNetV3 that pads as TensorFlow does and gives other features.
+    """Returns a dilated MobileNetV3 that pads as TensorFlow does.
 
-    Those are the last of stride 2, the last of stride 4, and the coarsest.
+    Its features are the last of stride 2, the last of stride 4, and the coarsest.
     """
     layers = list(backbone)
     strides = replace_strides(backbone, OUTPUT_STRIDE)  # changes nothing a second time
@@ -86,12 +86,12 @@ def segmentation_backbone(backbone: SequentialBackbone) -> SequentialBackbone:
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """The norm that stands everywhere here."""
+    """Batch norm as everywhere in this network."""
     return nn.BatchNorm2d(channels, eps=EPSILON)
 
 
 class WindowGate(nn.Module):
-    """Weights by channel between 0 and 1, from means of windows of 49x49; a shorter side is one window."""
+    """Weights of the channels, between 0 and 1, from means over windows of 49x49; a shorter side is one window."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -103,18 +103,18 @@ class WindowGate(nn.Module):
         if not torch.compiler.is_compiling():
             means = F.avg_pool2d(features, (min(height, WINDOW), min(width, WINDOW)), STEPS)
             return resize(self.project(means).sigmoid(), features)
-        # as adaptive_average_pool: exporters take no window of a size, and no number of windows, known only at run time
+        # as in adaptive_average_pool: exporters support neither a window size nor a number of windows known only at run
+        # time
         (rows, to_rows), (columns, to_columns) = (
             _window_matrices(side, step, features) for side, step in zip((height, width), STEPS, strict=True)
         )
         gates = self.project(rows @ features @ columns.T).sigmoid()
-        resized: Tensor = to_rows @ gates @ to_columns.T
-        return resized
+        return to_rows @ gates @ to_columns.T
 
 
 def _window_matrices(side: int, step: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of windows (windows, side), and the bilinear resize back (side, windows), which leaves out surplus ones."""
-    window: Any = torch.sym_min(side, WINDOW)  # a whole number, or a symbol for one
+    """Returns (windows, side), the means of windows, and (side, windows), the bilinear resize back without surplus."""
+    window: Any = torch.sym_min(side, WINDOW)  # an integer, or a symbol for one
     count = (side - window) // step + 1
     number = torch.arange(side // step + 2, device=like.device)  # at least as many, and never one
     position = torch.arange(side, device=like.device)
@@ -126,11 +126,11 @@ def _window_matrices(side: int, step: int, like: Tensor) -> tuple[Tensor, Tensor
 
 
 class LRASPPHead(nn.Module):
-    """Logits of the coarse features, gated by means of windows, joined with finer ones step by step.
+    """Coarse features, gated by window means, joined with finer ones step by step, and class logits.
 
     Args:
-        in_channels: of the features from fine to coarse.
-        num_classes: of the logits.
+        in_channels: channels of the features from fine to coarse.
+        num_classes: channels of the logits.
     """
 
     def __init__(self, in_channels: list[int], num_classes: int) -> None:
@@ -152,16 +152,15 @@ class LRASPPHead(nn.Module):
         x = self.coarse(self.reduce(coarsest) * self.gate(coarsest))
         for level, convolution, fusion in reversed(list(zip(finer, self.fine, self.fusions, strict=True))):
             x = fusion(torch.cat([resize(x, level), convolution(level)], dim=1))
-        logits: Tensor = self.logits(x)
-        return logits
+        return self.logits(x)
 
 
 class LRASPP(SegmentationNetwork):
     """A dilated MobileNetV3 with the head on three of its features.
 
     Args:
-        backbone: gives three features from fine to coarse.
-        num_classes: of the logits.
+        backbone: returns three features from fine to coarse.
+        num_classes: channels of the logits.
     """
 
     def __init__(self, backbone: SequentialBackbone, num_classes: int) -> None:
@@ -171,17 +170,11 @@ class LRASPP(SegmentationNetwork):
         self.upsampling = {"out": ("bilinear", False)}
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits at stride 2.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, H/2, W/2).
-        """
+        """Returns `"out"` at stride 2."""
         return {"out": self.classifier(list(self.backbone(images).values()))}
 
 
-def make(make_backbone: Callable[..., SequentialBackbone], *, num_classes: int) -> LRASPP:
-    """Joins backbone and head."""
-    return LRASPP(segmentation_backbone(make_backbone(output_stride=OUTPUT_STRIDE)), num_classes)
+def build(recipe: BackboneRecipe, num_classes: int) -> LRASPP:
+    """Builds variant "mmsegmentation"."""
+    backbone = cast(SequentialBackbone, recipe.build(output_stride=OUTPUT_STRIDE))
+    return LRASPP(segmentation_backbone(backbone), num_classes)

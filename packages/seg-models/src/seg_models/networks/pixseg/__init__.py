@@ -1,1 +1,1 @@
-"""Networks as pixseg built them, for its published checkpoints: https://github.com/CyrusCKF/PixSeg."""
+"""What only pixseg's checkpoints need: https://github.com/CyrusCKF/PixSeg, semantic_segmentation_toolkit before."""

@@ -1,11 +1,11 @@
-"""BiSeNet as in pixseg, which was semantic_segmentation_toolkit before. https://github.com/CyrusCKF/PixSeg
+"""BiSeNet as in pixseg, in two variants. https://github.com/CyrusCKF/PixSeg
 
 Variant "pixseg" is that of version 0.8.2, whose release has the files bisenet_*-cityscapes-512x1024 and
 bisenet_resnet18-sbd-500x500, and of the older bisenet_resnet18-cityscapes-512x1024-20250305:
 - the weights of the fusion go through 64 channels, and their convolutions have a bias
-- a head gives more logits than its features have positions: 8 x 8 or 16 x 16 a position, as channels that are then
-  shuffled in space. At sizes that the stride does not divide these are more than the image has, and are resized.
-- as many channels in the head as the features have
+- a head computes 8 x 8 or 16 x 16 logits for each position of its features, as channels that a pixel shuffle then
+  spreads. At sizes that the stride does not divide these are more than the image has, and are resized.
+- a head has as many channels as its features
 - one auxiliary output, `"aux"`: the sum of the logits on the context at 1/8 and at 1/16, at the image's size
 - ResNet-50 is dilated, so that all of its context is at 1/8
 
@@ -14,23 +14,22 @@ Variant "pixseg_20250304" is that of the file bisenet_resnet18-cityscapes-512x10
 - the heads are torchvision's FCN head, a quarter as wide as the features
 - one auxiliary output, `"aux"`: the logits on the context at 1/16, at the image's size
 
-All else is as in the paper's variant; in both, upsampling does not align corners.
+All else is as in the paper's variant; upsampling does not align corners.
 """
-
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
 from seg_models.backbones.base import Backbone
+from seg_models.builders.backbone import BackboneRecipe
 from seg_models.layers import ConvNormAct, FCNHead, resize
 from seg_models.networks.base import SegmentationNetwork
 from seg_models.networks.bisenet import WIDTH, ContextPath, FeatureFusion, SpatialPath
 
-__all__ = ["BiSeNet", "make", "make_20250304"]
+__all__ = ["BiSeNet", "build", "build_20250304"]
 
 
 class ShuffledHead(nn.Sequential):
-    """Class logits, several a position: (N, C, h, w) to (N, K, h * factor, w * factor)."""
+    """Class logits, several for each position: (N, C, h, w) to (N, K, h * factor, w * factor)."""
 
     def __init__(self, channels: int, num_classes: int, factor: int) -> None:
         super().__init__(
@@ -44,12 +43,12 @@ class BiSeNet(SegmentationNetwork):
     """The paper's paths with another fusion and other heads.
 
     Args:
-        backbone: gives ordered features from fine to coarse; the last two are used.
+        backbone: returns features from fine to coarse; the last two are used.
         fusion: joins the paths.
-        classifier: of the fused features.
-        aux_classifier: of the context at 1/8, or None.
-        aux_classifier_16x: of the context before it, or None.
-        in_channels: of the images.
+        classifier: maps the fused features to logits.
+        aux_classifier: the same for the context at 1/8, or None.
+        aux_classifier_16x: the same for the context before it, or None.
+        in_channels: channels of the images.
     """
 
     def __init__(
@@ -73,14 +72,7 @@ class BiSeNet(SegmentationNetwork):
             self.upsampling["aux"] = None
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits, the auxiliary ones at the images' size already.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, h, w), and, with auxiliary heads, `"aux"`: float (N, K, H, W).
-        """
+        """Returns `"out"` and, with auxiliary heads, `"aux"`, which has the images' size."""
         spatial = self.spatial_path(images)
         context, middle = self.context_path(images, spatial)
         outputs = {"out": self.classifier(self.fusion(spatial, context))}
@@ -91,29 +83,25 @@ class BiSeNet(SegmentationNetwork):
         return outputs
 
 
-def make(
-    make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool = False
-) -> BiSeNet:
-    """Joins backbone and heads of variant "pixseg"."""
+def build(recipe: BackboneRecipe, num_classes: int, aux_loss: bool) -> BiSeNet:
+    """Builds variant "pixseg"."""
     return BiSeNet(
-        make_backbone(),
+        recipe.build(),
         FeatureFusion(hidden=WIDTH // 2, bias=True),
         ShuffledHead(2 * WIDTH, num_classes, 8),
         ShuffledHead(WIDTH, num_classes, 8) if aux_loss else None,
         ShuffledHead(WIDTH, num_classes, 16) if aux_loss else None,
-        in_channels,
+        recipe.in_channels,
     )
 
 
-def make_20250304(
-    make_backbone: Callable[..., Backbone], *, num_classes: int, in_channels: int, aux_loss: bool = False
-) -> BiSeNet:
-    """Joins backbone and heads of variant "pixseg_20250304"."""
+def build_20250304(recipe: BackboneRecipe, num_classes: int, aux_loss: bool) -> BiSeNet:
+    """Builds variant "pixseg_20250304"."""
     return BiSeNet(
-        make_backbone(),
+        recipe.build(),
         FeatureFusion(bias=True),
         FCNHead(2 * WIDTH, num_classes),
         None,
         FCNHead(WIDTH, num_classes) if aux_loss else None,
-        in_channels,
+        recipe.in_channels,
     )

@@ -1,16 +1,16 @@
-"""ENet as in pixseg, which was semantic_segmentation_toolkit before. https://github.com/CyrusCKF/PixSeg
+"""ENet as in pixseg. https://github.com/CyrusCKF/PixSeg
 
 Variant "pixseg" is that of version 0.8.2, whose release has the file enet-cityscapes-512x1024, and of the older
 enet-cityscapes-512x1024-20250304. It differs from the paper's variant:
 - each PReLU has one slope for all channels
-- a bottleneck works at a quarter of the channels that it takes, so that downsampling is narrower and upsampling wider;
-  no batch norm comes at its end, and dropout is 0.01 everywhere
+- a bottleneck works at a quarter of its input channels, so downsampling is narrower and upsampling wider; it does not
+  end in batch norm, and dropout is 0.01 everywhere
 - upsampling has a 2x2 transposed convolution
 - the first convolution has a bias, the last has none
-- the image is not padded. Sizes of features are rounded up once, then down twice: an odd row or column has no part in
-  the pooled features, and is zero after upsampling, before the next batch norm.
+- the image is not padded. The sizes of features are rounded up once, then down twice: the pooled features ignore an
+  odd row or column, which is zero after upsampling, before the next batch norm.
 
-Images of less than 7 pixels a side, on which the source fails, are padded with zeros on the way.
+Features of images of less than 7 pixels a side, on which the source fails, are padded with zeros.
 """
 
 import functools
@@ -34,7 +34,7 @@ def _prelu(_channels: int) -> nn.Module:
 
 
 def _fit(features: Tensor, height: int, width: int, value: float = 0.0) -> Tensor:
-    """Returns the features at that size: padded with the value below and to the right, or cropped there."""
+    """Returns the features at that size: padded with the value, or cropped, below and to the right."""
     return F.pad(features, (0, width - features.shape[-1], 0, height - features.shape[-2]), value=value)
 
 
@@ -50,7 +50,7 @@ class Expansion(nn.Sequential):
 
 
 class InitialBlock(nn.Module):
-    """Half-size features, rounded up: a strided convolution beside the pooled image.
+    """Half-size features, rounded up: a strided convolution, concatenated with the pooled image.
 
     Attributes:
         out_channels: filters and image channels together.
@@ -68,8 +68,7 @@ class InitialBlock(nn.Module):
         filtered = self.conv(images)
         height, width = filtered.shape[-2:]
         pooled = F.max_pool2d(_fit(images, 2 * height, 2 * width, -torch.inf), 2)
-        features: Tensor = self.act(self.norm(torch.cat([filtered, pooled], dim=1)))
-        return features
+        return self.act(self.norm(torch.cat([filtered, pooled], dim=1)))
 
 
 class Bottleneck(nn.Module):
@@ -87,12 +86,11 @@ class Bottleneck(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, channels, h, w) to the same shape."""
-        result: Tensor = self.act(features + self.extension(features))
-        return result
+        return self.act(features + self.extension(features))
 
 
 class Downsampling(nn.Module):
-    """A bottleneck that halves height and width, rounded down but to no less than one."""
+    """A bottleneck that halves height and width, rounded down but at least to one."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -108,7 +106,7 @@ class Downsampling(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Returns features (N, out_channels, h/2, w/2) and positions int64 (N, in_channels, h/2, w/2)."""
         height, width = features.shape[-2:]
-        # cropped, so that positions count in a plane of twice the pooled size
+        # cropped, so that positions refer to a plane of twice the pooled size
         features = _fit(features, 2 * max(height // 2, 1), 2 * max(width // 2, 1))
         pooled, positions = F.max_pool2d(features, 2, return_indices=True)
         widened = F.pad(pooled, (0, 0, 0, 0, 0, self.new_channels))
@@ -116,7 +114,7 @@ class Downsampling(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A bottleneck that doubles height and width; beside it unpooling to the positions that pooling took."""
+    """A bottleneck that doubles height and width; its shortcut is unpooling to the positions that pooling took."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -132,14 +130,13 @@ class Upsampling(nn.Module):
 
         Args:
             features: of the level below.
-            positions: of the pooling that led there.
-            like: (N, any, H, W), what was pooled.
+            positions: of the pooling that led to that level.
+            like: (N, any, H, W), the tensor that was pooled.
         """
         height, width = like.shape[-2:]
         unpooled = _fit(F.max_unpool2d(self.main(features), positions, [2, 2]), height, width)
         doubled = _fit(self.doubling(self.reduction(features)), height, width)
-        result: Tensor = self.act(unpooled + self.extension(doubled))
-        return result
+        return self.act(unpooled + self.extension(doubled))
 
 
 class ContextSection(nn.Sequential):
@@ -153,11 +150,11 @@ class ENet(SegmentationNetwork):
     """The whole network.
 
     Args:
-        num_classes: of the logits.
-        in_channels: of the images, at most 51: the pooled image is among the first features.
+        num_classes: channels of the logits.
+        in_channels: channels of the images, at most 51: the pooled image is among the first features.
 
     Raises:
-        InvalidArgumentError: if there are more channels.
+        InvalidArgumentError: if `in_channels` is over 51.
     """
 
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
@@ -179,14 +176,7 @@ class ENet(SegmentationNetwork):
         self.classifier = nn.ConvTranspose2d(width, num_classes, 3, stride=2, padding=1, output_padding=1, bias=False)
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns logits, at the images' size already.
-
-        Args:
-            images: float (N, C, H, W), normalized RGB where C is 3.
-
-        Returns:
-            `"out"`: float (N, K, H, W).
-        """
+        """Returns `"out"` at the images' size."""
         half = self.initial(images)  # (N, 16, H/2, W/2)
         quarter, positions1 = self.down1(half)  # (N, 64, H/4, W/4)
         quarter = self.section1(quarter)

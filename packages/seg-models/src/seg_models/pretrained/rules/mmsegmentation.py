@@ -1,4 +1,4 @@
-"""Names of mmsegmentation 1.2.2. https://github.com/open-mmlab/mmsegmentation"""
+"""Key rules of mmsegmentation 1.2.2. https://github.com/open-mmlab/mmsegmentation"""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ RESNET = [
     (r"^backbone\.stem\.", "backbone.conv1."),
 ]
 
-# convolution and norm of mmcv's ConvModule, and of its depthwise separable pair; before the modules are renamed
+# convolution and norm of mmcv's ConvModule, and of its depthwise separable pair; applied before modules are renamed
 CONV_MODULES = [
     (r"^decode_head\.(.+)\.depthwise_conv\.", r"decode_head.\1.0."),
     (r"^decode_head\.(.+)\.pointwise_conv\.", r"decode_head.\1.1."),
@@ -31,7 +31,7 @@ AUXILIARY = [
     (r"^auxiliary_head\.conv_seg\.", "aux_classifier.4."),
 ]
 
-# pooled branch, then the others, then what joins them
+# the pooled branch, then the others, then the convolution that joins them
 ASPP = [
     (r"^decode_head\.image_pool\.1\.0\.", "aspp.convs.0.1."),
     (r"^decode_head\.image_pool\.1\.1\.", "aspp.convs.0.2."),
@@ -79,7 +79,7 @@ CONV = [(r"\.conv\.(weight|bias)$", r".0.\1"), (r"\.bn\.(\w+)$", r".1.\1")]
 
 
 def fcn_heads(*aux: str) -> Rules:
-    """Heads of one convolution, as FCNHead here; `aux` are our names of the auxiliary ones in their order."""
+    """Returns rules for heads of one convolution, our FCNHead; `aux` are our names of the auxiliary ones in order."""
     names = {r"decode_head": "classifier", **{rf"auxiliary_head\.{n}": name for n, name in enumerate(aux)}}
     return [
         rule
@@ -103,10 +103,11 @@ BISENET = [
 
 
 def lraspp(first: int, gated: str) -> Rules:
-    """The blocks of torchvision are numbered, so what a part is called depends on the parts before it.
+    """Returns rules for MobileNetV3. torchvision numbers the parts of a block, so names depend on the parts before.
 
-    `first`: parts of layer1, which does not expand, before the last; `gated`: the layers from 2 on with squeeze and
-    excitation, as a pattern.
+    Args:
+        first: number of parts before the last in layer1, which does not expand.
+        gated: the layers from 2 on with squeeze and excitation, as a pattern.
     """
     return [
         (r"^backbone\.layer1\.depthwise_conv\.", "backbone.1.block.0."),
@@ -163,7 +164,7 @@ BISENETV2 = [
     *CONV,
 ]
 
-# of DDRNet and PIDNet: residual blocks, and what norms before it convolves
+# of DDRNet and PIDNet: residual blocks, and modules whose norm comes before the convolution
 BLOCKS = [
     (r"^backbone\.stem\.4\.", "stem.3."),
     (r"^backbone\.stem\.", "stem."),
@@ -176,7 +177,7 @@ PREACTIVATED = [
     (r"^backbone\.spp\.", "pyramid."),
     (r"^((?:pyramid|classifier|aux_\w+|fusion\.conv)\..*)bn\.", r"\1norm."),
 ]
-# everywhere but in what norms first
+# everywhere except in modules whose norm comes first
 CONV_UNLESS_PREACTIVATED = [
     (rf"^(?!pyramid|classifier|aux_|fusion\.conv)(.*){p}", rf"\1{r}")
     for p, r in ((r"\.conv\.weight$", ".0.weight"), (r"\.bn\.", ".1."))
@@ -201,7 +202,7 @@ DDRNET = [
 
 
 def pidnet(boundary: Rules) -> Rules:
-    """`boundary`: how the blocks of the boundary branch are numbered, which differs with the size."""
+    """Returns rules for a size of PIDNet; `boundary` numbers the blocks of its boundary branch."""
     return [
         *((rf"^backbone\.i_branch_layers\.{n}\.", f"context{16 * 2**n}.") for n in range(3)),
         (r"^backbone\.p_branch_layers\.2\.0\.", "detail.2."),
@@ -284,7 +285,7 @@ DEPTHS = ((2, 2, 2, 2), (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 18, 3), (3, 8, 27, 3)
 
 
 def segformer(*blocks: int) -> Rules:
-    """`blocks`: of each stage, as in `mit.SIZES`. After `split_and_flatten`."""
+    """Returns rules for after `split_and_flatten`; `blocks`: number in each stage, as in `mit.SIZES`."""
     return [
         (r"^backbone\.layers\.(\d)\.0\.projection\.", r"backbone.stages.\1.0.0."),
         (r"^backbone\.layers\.(\d)\.0\.norm\.", r"backbone.stages.\1.0.1."),
@@ -304,7 +305,7 @@ def segformer(*blocks: int) -> Rules:
 
 
 def split_and_flatten(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Splits SegFormer's stacked projections into query and the rest; 1x1 kernels of its ffn become matrices."""
+    """Splits SegFormer's stacked projections into query and key-value; flattens the 1x1 kernels of its ffn."""
     prepared: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         head, stacked, kind = name.partition(".in_proj_")

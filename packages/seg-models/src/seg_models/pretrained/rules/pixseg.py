@@ -1,4 +1,4 @@
-"""Names of pixseg 0.8.2 and of its history. https://github.com/CyrusCKF/PixSeg
+"""Key rules of pixseg 0.8.2 and of its history. https://github.com/CyrusCKF/PixSeg
 
 Variant "pixseg" is also that of the files enet-...-20250304 and bisenet_resnet18-...-20250305: the same networks.
 """
@@ -7,10 +7,10 @@ from seg_models.pretrained.key_table import KeyTable
 
 __all__ = ["TABLES", "XCEPTION"]
 
-# what Xception's blocks are named inside of, there and here
+# inside Xception's blocks
 _XCEPTION_BLOCKS = [
     (r"\.residual_branch\.", ".shortcut."),
-    # the first block begins with another ReLU there, after that of the stem
+    # pixseg's first block begins with one more ReLU, after that of the stem
     *((rf"\bentry\.0\.main_branch\.{n}\.", f"entry.0.main.{n - 1}.") for n in range(1, 6)),
     (r"\.main_branch\.", ".main."),
 ]
@@ -59,7 +59,7 @@ _ENET = [
     *((rf"\.main_modules\.{n}\.", f".extension.{n // 3}.{n % 3}.") for n in range(10)),
     (r"^head\.", "classifier."),
 ]
-# pooling, convolution, norm, ReLU there; ours has no module for the pooling
+# pixseg has pooling, convolution, norm, ReLU; ours has no module for the pooling
 NECK = [
     (r"^neck\.poolings\.(\d)\.1\.", r"pyramid.pyramid.\1.0."),
     (r"^neck\.poolings\.(\d)\.2\.", r"pyramid.pyramid.\1.1."),
@@ -104,7 +104,7 @@ _SFNET = [
     (r"^head\.final_conv\.1\.", r"classifier.3."),
 ]
 
-# of the backbone alone, without the last layer of the classifier
+# of the backbone only, without the last layer of the classifier
 XCEPTION = KeyTable(
     "pixseg",
     "",
