@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from seg_train.losses.cpu import regions, strips
+from seg_train.losses.cpu import strips
+from seg_train.losses.cpu.regions import areas_by_strips
 from seg_train.losses.dice import DiceLoss
+from seg_train.losses.regions import areas_by_torch
 
 CASES = [
     {},
@@ -130,8 +132,11 @@ def test_strips_equal_torch_on_a_larger_batch(squared):
     target = torch.randint(0, 8, (3, 30, 41), generator=generator)  # 7 is ignored
     factors = torch.rand(2, 7, generator=generator)
     results, gradients = [], []
-    for areas in (regions.areas_by_strips, regions.areas_by_torch):
-        overlap, predicted, true = areas(logits, target, 7, squared)
+    for areas in (
+        areas_by_strips(logits, target, 7, squared, areas_by_torch),
+        areas_by_torch(logits, target, 7, squared),
+    ):
+        overlap, predicted, true = areas
         gradients.append(torch.autograd.grad((factors[0] * overlap + factors[1] * predicted).sum(), logits)[0])
         results.append(torch.stack([overlap, predicted, true]).detach())
     torch.testing.assert_close(*results, rtol=1e-6, atol=0)

@@ -7,8 +7,9 @@ import torch
 from torch.optim import lr_scheduler
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
-from seg_train.config.schema import SchedulerSection
-from seg_train.optim.schedulers import ReduceLROnPlateau, Scheduler, build_scheduler
+from seg_train.optim.plateau import ReduceLROnPlateau
+from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.warmup import Scheduler
 
 STEPS = 40
 
@@ -126,7 +127,7 @@ def curve(optimizer, scheduler, steps, steps_per_epoch=1, start=0):
 def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
     params, make = CASES[name]
     ours, theirs = make_optimizer(), make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name=name, params=params), ours, STEPS)
+    scheduler = build_scheduler(ours, name, params, total=STEPS)
     expected = make(theirs)
     seen = []
     for step in range(STEPS - 1):
@@ -141,19 +142,19 @@ def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_resume_gives_the_rates_of_a_run_without_a_break(name):
-    section = SchedulerSection(name=name, params=CASES[name][0])
+    section = {"name": name, "params": CASES[name][0]}
     optimizer = make_optimizer()
-    whole = curve(optimizer, build_scheduler(section, optimizer, STEPS), STEPS)
+    whole = curve(optimizer, build_scheduler(optimizer, total=STEPS, **section), STEPS)
     for stop in (0, 1, 9, 23):
         first = make_optimizer()
-        scheduler = build_scheduler(section, first, STEPS)
+        scheduler = build_scheduler(first, total=STEPS, **section)
         curve(first, scheduler, stop)
         file = io.BytesIO()
         torch.save([first.state_dict(), scheduler.state_dict()], file)
         file.seek(0)
         optimizer_state, state = torch.load(file, weights_only=True)
         second = make_optimizer()
-        scheduler = build_scheduler(section, second, STEPS)
+        scheduler = build_scheduler(second, total=STEPS, **section)
         second.load_state_dict(optimizer_state)
         scheduler.load_state_dict(state)
         assert curve(second, scheduler, STEPS, start=stop) == whole[stop:], stop
@@ -161,7 +162,7 @@ def test_resume_gives_the_rates_of_a_run_without_a_break(name):
 
 def test_load_state_dict_leaves_its_argument_as_it_is():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="CyclicLR", params=CASES["CyclicLR"][0]), optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, "CyclicLR", CASES["CyclicLR"][0], total=STEPS)
     state = scheduler.state_dict()
     keys = set(state["scheduler"])
     scheduler.load_state_dict(state)
@@ -172,7 +173,7 @@ def test_load_state_dict_leaves_its_argument_as_it_is():
 @pytest.mark.smoke
 def test_polynomial_per_step_is_that_of_the_papers():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="PolynomialLR", params={"power": 0.9}), optimizer, 200)
+    scheduler = build_scheduler(optimizer, "PolynomialLR", {"power": 0.9}, total=200)
     expected = [0.1 * (1 - step / 200) ** 0.9 for step in range(200)]
     assert curve(optimizer, scheduler, 200) == pytest.approx(expected, rel=1e-9)
     assert optimizer.param_groups[0]["lr"] > 0, "after the last step it stays"
@@ -181,8 +182,8 @@ def test_polynomial_per_step_is_that_of_the_papers():
 @pytest.mark.smoke
 def test_warm_up_before_a_scheduler_by_steps_leaves_it_the_rest_of_the_run():
     optimizer = make_optimizer()
-    section = SchedulerSection(name="PolynomialLR", params={"power": 0.9}, warmup_steps=15, warmup_factor=0.01)
-    scheduler = build_scheduler(section, optimizer, 100)
+    section = {"name": "PolynomialLR", "params": {"power": 0.9}, "warmup_steps": 15, "warmup_factor": 0.01}
+    scheduler = build_scheduler(optimizer, total=100, **section)
     rising = [0.1 * (0.01 + 0.99 * step / 15) for step in range(15)]
     falling = [0.1 * (1 - step / 85) ** 0.9 for step in range(85)]
     assert curve(optimizer, scheduler, 100) == pytest.approx(rising + falling, rel=1e-9)
@@ -194,9 +195,9 @@ def test_warm_up_equals_torch_sequence_of_linear_and_scheduler(name):
     params = {"step_size": 7} if name == "StepLR" else {"gamma": 0.9} if name == "ExponentialLR" else {}
     linear = {"name": "LinearLR", "params": {"start_factor": 0.2, "total_iters": 10}}
     both = {"schedulers": [linear, {"name": name, "params": params}], "milestones": [10]}
-    sequence = build_scheduler(SchedulerSection(name="SequentialLR", params=both), from_torch, STEPS)
-    section = SchedulerSection(name=name, params=params, warmup_steps=10, warmup_factor=0.2)
-    scheduler = build_scheduler(section, ours, STEPS)
+    sequence = build_scheduler(from_torch, "SequentialLR", both, total=STEPS)
+    section = {"name": name, "params": params, "warmup_steps": 10, "warmup_factor": 0.2}
+    scheduler = build_scheduler(ours, total=STEPS, **section)
     assert curve(ours, scheduler, STEPS) == pytest.approx(curve(from_torch, sequence, STEPS), rel=1e-9)
 
 
@@ -214,8 +215,10 @@ def test_warm_up_is_a_factor_on_a_scheduler_by_epochs():
 
 def test_warm_up_with_a_watched_score_counts_the_epochs_of_the_whole_run():
     optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss", "patience": 0, "factor": 0.5})
-    scheduler = Scheduler(build_scheduler(section, optimizer, 8).scheduler, 8, warmup_steps=4, warmup_factor=0.5)
+    section = {"name": "ReduceLROnPlateau", "params": {"monitor": "loss", "patience": 0, "factor": 0.5}}
+    scheduler = Scheduler(
+        build_scheduler(optimizer, total=8, **section).scheduler, 8, warmup_steps=4, warmup_factor=0.5
+    )
     found = []
     for step in range(8):
         found.append(optimizer.param_groups[0]["lr"])
@@ -259,8 +262,8 @@ def test_warm_up_keeps_a_rate_that_is_a_tensor():
 @pytest.mark.parametrize(("monitor", "better"), [("miou", 1), ("dice", 1), ("loss", -1)])
 def test_plateau_knows_which_way_a_score_gets_better(monitor, better):
     optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": monitor, "patience": 0})
-    scheduler = build_scheduler(section, optimizer, 100)
+    section = {"name": "ReduceLROnPlateau", "params": {"monitor": monitor, "patience": 0}}
+    scheduler = build_scheduler(optimizer, total=100, **section)
     for epoch in range(4):
         scheduler.end_epoch({monitor: 5 + better * epoch})
     assert optimizer.param_groups[0]["lr"] == 0.1
@@ -270,8 +273,8 @@ def test_plateau_knows_which_way_a_score_gets_better(monitor, better):
 
 def test_plateau_counts_epochs_whatever_the_interval():
     optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", interval="step", params={"patience": 1, "mode": "max"})
-    scheduler = build_scheduler(section, optimizer, 3)
+    section = {"name": "ReduceLROnPlateau", "interval": "step", "params": {"patience": 1, "mode": "max"}}
+    scheduler = build_scheduler(optimizer, total=3, **section)
     for _ in range(20):
         optimizer.step()
         scheduler.step()
@@ -283,18 +286,18 @@ def test_plateau_counts_epochs_whatever_the_interval():
 
 def test_scheduler_by_epochs_ignores_steps_and_stops_at_the_last():
     optimizer = make_optimizer()
-    section = SchedulerSection(name="StepLR", interval="epoch", params={"step_size": 1, "gamma": 0.5})
-    scheduler = build_scheduler(section, optimizer, 3)
+    section = {"name": "StepLR", "interval": "epoch", "params": {"step_size": 1, "gamma": 0.5}}
+    scheduler = build_scheduler(optimizer, total=3, **section)
     assert curve(optimizer, scheduler, 9, steps_per_epoch=3) == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
     assert optimizer.param_groups[0]["lr"] == 0.025
 
 
 def test_function_object_is_saved_with_what_it_holds(monkeypatch):
-    section = SchedulerSection(name="LambdaLR", params={"lr_lambda": f"{__name__}:slope"})
-    state = build_scheduler(section, make_optimizer(), STEPS).state_dict()
+    section = {"name": "LambdaLR", "params": {"lr_lambda": f"{__name__}:slope"}}
+    state = build_scheduler(make_optimizer(), total=STEPS, **section).state_dict()
     monkeypatch.setattr(slope, "slope", 99.0)
     optimizer = make_optimizer()
-    scheduler = build_scheduler(section, optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, total=STEPS, **section)
     scheduler.load_state_dict(state)
     advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 1.3)
@@ -302,7 +305,7 @@ def test_function_object_is_saved_with_what_it_holds(monkeypatch):
 
 def test_function_written_in_c_is_taken_and_saved():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="LambdaLR", params={"lr_lambda": "math:exp"}), optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, "LambdaLR", {"lr_lambda": "math:exp"}, total=STEPS)
     advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * math.e)
     assert scheduler.state_dict()["scheduler"]["lr_lambdas"] == [None, None]
@@ -312,9 +315,7 @@ def test_function_written_in_c_is_taken_and_saved():
 def test_chain_takes_a_sequence():
     ours, theirs = make_optimizer(), make_optimizer()
     sequence = {"name": "SequentialLR", "params": {"schedulers": [STEP, {"name": "PolynomialLR"}], "milestones": [10]}}
-    scheduler = build_scheduler(
-        SchedulerSection(name="ChainedScheduler", params={"schedulers": [sequence, POWERS]}), ours, STEPS
-    )
+    scheduler = build_scheduler(ours, "ChainedScheduler", {"schedulers": [sequence, POWERS]}, total=STEPS)
     parts = [lr_scheduler.StepLR(theirs, 3), lr_scheduler.PolynomialLR(theirs, STEPS - 10)]
     chain = [lr_scheduler.SequentialLR(theirs, parts, [10]), lr_scheduler.ExponentialLR(theirs, 0.95)]
     expected = lr_scheduler.ChainedScheduler(chain)
@@ -374,29 +375,27 @@ def test_chain_takes_a_sequence():
 )
 def test_wrong_arguments_are_told(name, params, message):
     with pytest.raises(InvalidArgumentError, match=message):
-        build_scheduler(SchedulerSection(name=name, params=params), make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), name, params, total=STEPS)
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="unknown LR scheduler 'PolyLR'"):
-        build_scheduler(SchedulerSection(name="PolyLR"), make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), "PolyLR", total=STEPS)
     params = {"schedulers": [STEP, {"name": "StepLr"}]}
     with pytest.raises(UnknownNameError, match=r"schedulers\[1\]: unknown LR scheduler 'StepLr'. Did you mean"):
-        build_scheduler(SchedulerSection(name="ChainedScheduler", params=params), make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), "ChainedScheduler", params, total=STEPS)
 
 
 def test_watched_score_that_is_not_measured_is_an_error():
-    scheduler = build_scheduler(
-        SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss"}), make_optimizer(), STEPS
-    )
+    scheduler = build_scheduler(make_optimizer(), "ReduceLROnPlateau", {"monitor": "loss"}, total=STEPS)
     with pytest.raises(InvalidArgumentError, match="monitor='loss', which this evaluation does not measure; .* miou"):
         scheduler.end_epoch({"miou": 0.3})
 
 
 def test_warm_up_as_long_as_the_run_is_an_error():
-    section = SchedulerSection(name="PolynomialLR", warmup_steps=STEPS)
+    section = {"name": "PolynomialLR", "warmup_steps": STEPS}
     with pytest.raises(InvalidArgumentError, match="warmup_steps must be fewer than the 40 steps of the run, got 40"):
-        build_scheduler(section, make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), total=STEPS, **section)
 
 
 @pytest.mark.parametrize(

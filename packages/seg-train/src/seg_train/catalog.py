@@ -73,7 +73,7 @@ SCHEDULERS = {
     },
     # torch's too, in a form that a config can hold
     "ChainedScheduler": Entry("seg_train.optim.schedulers:ChainedScheduler", "schedulers whose factors multiply"),
-    "ReduceLROnPlateau": Entry("seg_train.optim.schedulers:ReduceLROnPlateau", "lower when a score no longer improves"),
+    "ReduceLROnPlateau": Entry("seg_train.optim.plateau:ReduceLROnPlateau", "lower when a score no longer improves"),
     "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one scheduler after the other"),
 }
 

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
-from seg_train.losses.checking import check_fraction, check_inputs, check_reduction
-from seg_train.losses.cross_entropy import CrossEntropyLoss, reduce_pixels
+from seg_train.losses.checking import check_fraction, check_reduction
+from seg_train.losses.cross_entropy import CrossEntropyLoss
+from seg_train.losses.inputs import check_inputs, split_ignored, widened
+from seg_train.losses.reduction import reduce_pixels
 from seg_train.losses.targets import boundary_targets, detail_targets
 
 __all__ = ["BoundaryAwareLoss", "BoundaryLoss", "DetailLoss"]
@@ -62,10 +64,9 @@ class BoundaryLoss(nn.Module):
             LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
                 values are taken for classes.
         """
-        ids = _checked_ids(logits, target, (1,), self.ignore_index)
-        valid = ids != self.ignore_index
+        ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
         found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
-        values = _widened(logits)[:, 0].masked_fill(~valid, 0)
+        values = widened(logits)[:, 0].masked_fill(~valid, 0)
         share = found.sum().to(values.dtype) / valid.sum().clamp(min=1)
         factors = torch.where(found, 1 - share, share).where(valid, 0)
         losses = F.binary_cross_entropy_with_logits(values, found.to(values.dtype), factors, reduction="none")
@@ -109,11 +110,10 @@ class DetailLoss(nn.Module):
             LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
                 values are taken for classes.
         """
-        ids = _checked_ids(logits, target, (1, 2), self.ignore_index)
-        valid = ids != self.ignore_index
+        ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
         found = (detail_targets(ids, self.ignore_index) == 1) & valid
         # masked before anything is computed: a logit that is infinite or NaN would have a gradient of NaN
-        seen = _widened(logits).masked_fill(~valid[:, None], 0)
+        seen = widened(logits).masked_fill(~valid[:, None], 0)
         values = seen[:, 0] if seen.shape[1] == 1 else seen[:, 1] - seen[:, 0]
         truth = found.to(values.dtype)
         losses = F.binary_cross_entropy_with_logits(values, truth, valid.to(values.dtype), reduction="none")
@@ -173,17 +173,14 @@ class BoundaryAwareLoss(nn.Module):
         """
         check_inputs(logits, target)
         _check_channels(boundary_logits, target, (1,), "boundary_logits")
-        near = _widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
-        loss: Tensor = self.criterion(logits, target.long().where(near, self.ignore_index))
+        near = widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
+        ids, _ = split_ignored(target, self.ignore_index)
+        loss: Tensor = self.criterion(logits, ids.where(near, self.ignore_index))
         return loss
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
         return f"threshold={self.threshold}, ignore_index={self.ignore_index}"
-
-
-def _widened(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], name: str = "logits") -> None:
@@ -200,16 +197,19 @@ def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], nam
         )
 
 
-def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> Tensor:
-    """Returns the target as int64. How many classes there are is not known here; ids below 0 are wrong in any case."""
+def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the target as int64 and which of its pixels are valid.
+
+    The number of classes is unknown here, so only ids below 0 are checked.
+    """
     check_inputs(logits, target)
     _check_channels(logits, target, channels)
-    ids = target.long()
+    ids, valid = split_ignored(target, ignore_index)
     if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # CUDA would have to be waited for
-        wrong = ids[(ids < 0) & (ids != ignore_index)].cpu().numpy()
+        wrong = ids[(ids < 0) & valid].cpu().numpy()
         if len(wrong):
             raise LabelOutOfRangeError(
                 f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids from 0 on and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
             )
-    return ids
+    return ids, valid

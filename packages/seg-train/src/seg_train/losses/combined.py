@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import LOSSES
 from seg_train.losses.checking import check_factor
-from seg_train.losses.sharing import denominators, shared_value
+from seg_train.losses.micro_batches import denominators, shared_value
 
 __all__ = ["CombinedLoss"]
 
@@ -82,7 +82,7 @@ class CombinedLoss(nn.Module):
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
-            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
+            shares: of a part of a batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:
             InvalidArgumentError: as the losses do, or if one of them does not give one number.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.boundary import BoundaryAwareLoss
 from seg_train.losses.checking import check_factor
-from seg_train.losses.sharing import denominators, shared_value
+from seg_train.losses.micro_batches import denominators, shared_value
 
 __all__ = ["DeepSupervision"]
 
@@ -78,7 +78,7 @@ class DeepSupervision(nn.Module):
         Args:
             outputs: of the network, float (N, C, H, W) each: `"out"`, and others.
             target: any integer type (N, H, W), class ids and the value that the losses ignore.
-            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
+            shares: of a part of a batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:
             InvalidArgumentError: if an output has no loss, or there is an entry for an output that is not there, or

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_inputs
-from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
 
 __all__ = ["DiceLoss"]
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import WeightedLoss, check_inputs
-from seg_train.losses.cpu.strips import log_probabilities
-from seg_train.losses.cross_entropy import mean_denominator, pixel_factors, reduce_pixels
+from seg_train.losses.checking import check_factor
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.log_probabilities import log_probabilities
+from seg_train.losses.reduction import mean_denominator, pixel_factors, reduce_pixels
+from seg_train.losses.weighted import WeightedLoss
 
 __all__ = ["FocalLoss"]
 
@@ -47,8 +48,7 @@ class FocalLoss(WeightedLoss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
-        if not 0 <= gamma < float("inf"):
-            raise InvalidArgumentError(f"gamma must be a finite number of at least 0, got {gamma!r}")
+        check_factor("gamma", gamma)
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class FocalLoss(WeightedLoss):
         return -reduce_pixels(terms, factors, self.reduction)
 
     def denominator(self, target: Tensor) -> Tensor:
-        """Returns what the sum of the pixels' losses is divided by: 0-d, see `seg_train.losses.sharing`."""
+        """Returns what the sum of the pixels' losses is divided by: 0-d, see `seg_train.losses.micro_batches`."""
         return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
 
     def extra_repr(self) -> str:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from seg_train.losses.cpu.regions import ClassAreas, RegionLoss
+from seg_train.losses.regions import ClassAreas, RegionLoss
 
 __all__ = ["JaccardLoss"]
 

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
-from seg_train.losses.cpu.strips import log_probabilities
-from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
+from seg_train.losses.checking import check_fraction
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.log_probabilities import log_probabilities
+from seg_train.losses.reduction import pixel_factors, reduce_pixels
+from seg_train.losses.weighted import WeightedLoss
 
 __all__ = ["OhemCrossEntropyLoss"]
 

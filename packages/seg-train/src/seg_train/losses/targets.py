@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
+from seg_train.losses.inputs import is_integer, split_ignored
 
 __all__ = ["boundary_targets", "detail_targets"]
 
@@ -78,12 +79,12 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
 
 def _labels(masks: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """The class ids as float32 and where they count as bool, both (N, 1, H, W)."""
-    if masks.is_floating_point() or masks.is_complex() or masks.dtype == torch.bool:
+    if not is_integer(masks):
         raise InvalidArgumentError(f"masks must hold class ids of an integer type, got {masks.dtype}")
     if masks.ndim < 2:
         raise InvalidArgumentError(f"masks must be (..., H, W), got {tuple(masks.shape)}")
-    labels = masks.long().reshape(-1, 1, *masks.shape[-2:])
-    return labels.float(), labels != ignore_index
+    labels, valid = split_ignored(masks.reshape(-1, 1, *masks.shape[-2:]), ignore_index)
+    return labels.float(), valid
 
 
 def _with_ignored(found: Tensor, valid: Tensor, masks: Tensor, ignore_index: int) -> Tensor:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss
+from seg_train.losses.checking import check_factor
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss
 
 __all__ = ["FocalTverskyLoss", "TverskyLoss"]
 
@@ -47,9 +48,8 @@ class TverskyLoss(RegionLoss):
         absent: AbsentClasses = "skip",
     ) -> None:
         super().__init__(weight, ignore_index, reduction, smooth, absent)
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value < float("inf"):
-                raise InvalidArgumentError(f"{name} must be a finite number of at least 0, got {value!r}")
+        check_factor("alpha", alpha)
+        check_factor("beta", beta)
         if alpha == beta == 0:
             raise InvalidArgumentError(
                 "alpha and beta must not both be 0: the index would be 1 whatever is predicted; alpha=0.3, beta=0.7 is "

@@ -1,7 +1,7 @@
 """Makes the optimizer that a config names, over groups of parameters where it wants different rates or decays."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,6 @@ from torch import nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.registry import OPTIMIZERS
-from seg_train.config.schema import OptimizerSection
 
 __all__ = ["REFUSED", "build_optimizer", "needs_closure", "parameter_groups"]
 
@@ -23,31 +22,41 @@ REFUSED = {
 """Optimizers of torch that cannot train a network of convolutions by its gradients, and why."""
 
 
-def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    backbone_lr_factor: float = 1.0,
+    decay_norms_and_biases: bool = True,
+) -> torch.optim.Optimizer:
     """Returns the optimizer over the parameters that learn.
 
     Where torch has a fused implementation for their device, it is used unless the config chooses one itself: one pass
     over memory instead of one per operation, about three times as fast on a CPU.
 
     Args:
-        section: name and arguments, learning-rate factor and decay of groups.
         model: on the device it stays on.
+        name: of the optimizer, see `seg_core.registry.OPTIMIZERS`.
+        params: its arguments.
+        backbone_lr_factor: see `parameter_groups`.
+        decay_norms_and_biases: see `parameter_groups`.
 
     Raises:
         UnknownNameError: if there is no optimizer of that name.
         InvalidArgumentError: if it cannot train these networks, or the groups cannot be made.
         ValueError: what the optimizer itself raises for a value out of range.
     """
-    if section.name in REFUSED:
-        raise InvalidArgumentError(f"{section.name} cannot train these networks: {REFUSED[section.name]}; take AdamW")
-    factory = OPTIMIZERS.get(section.name)
-    grouped = section.backbone_lr_factor != 1 or not section.decay_norms_and_biases
-    if grouped and section.name == "LBFGS":
+    if name in REFUSED:
+        raise InvalidArgumentError(f"{name} cannot train these networks: {REFUSED[name]}; take AdamW")
+    factory = OPTIMIZERS.get(name)
+    grouped = backbone_lr_factor != 1 or not decay_norms_and_biases
+    if grouped and name == "LBFGS":
         raise InvalidArgumentError(
             "LBFGS takes all parameters in one group; leave backbone_lr_factor at 1 and decay_norms_and_biases at "
             "true, or take AdamW"
         )
-    arguments = dict(section.params)
+    arguments = dict(params or {})
     taken = inspect.signature(factory).parameters
     parameters: list[Any] = [p for p in model.parameters() if p.requires_grad]
     learning = list(parameters)
@@ -55,12 +64,12 @@ def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.
         parameters = parameter_groups(
             model,
             lr=arguments.get("lr", _default(taken, "lr")),
-            backbone_lr_factor=section.backbone_lr_factor,
-            decay_norms_and_biases=section.decay_norms_and_biases,
+            backbone_lr_factor=backbone_lr_factor,
+            decay_norms_and_biases=decay_norms_and_biases,
         )
     if "fused" in taken and not any(name in arguments for name in _IMPLEMENTATIONS):
         # older versions of torch have that of Adagrad for CPUs alone, and say so only at the first step
-        devices = ("cpu",) if section.name == "Adagrad" else ("cpu", "cuda")
+        devices = ("cpu",) if name == "Adagrad" else ("cpu", "cuda")
         # torch has the fused SGD for whole tensors alone, and not for those that processes share
         shared = any(hasattr(p, "device_mesh") for p in learning)
         arguments["fused"] = not shared and all(p.device.type in devices and p.is_floating_point() for p in learning)

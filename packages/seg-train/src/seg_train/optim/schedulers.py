@@ -6,24 +6,21 @@ form that a config can hold: a function as `"package.module:function"`, a schedu
 by its name.
 """
 
-import copy
 import inspect
 import itertools
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from seg_core.errors import InvalidArgumentError, UserError, nearest
 from seg_core.registry import SCHEDULERS, resolve_target
-from seg_train.config.schema import SchedulerSection
+from seg_train.optim.warmup import Scheduler
 
-__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "ReduceLROnPlateau", "Scheduler", "SequentialLR", "build_scheduler"]
+__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
 
 # The argument of a scheduler that is the length of the run, filled in where the config leaves it out. Others that have
 # a length too (the rise of LinearLR, the steps of StepLR) mean a part of the run.
@@ -37,17 +34,28 @@ LENGTH_ARGUMENTS = {
 # Arguments that are functions: in a config the import path of one.
 _FUNCTION_ARGUMENTS = ("lr_lambda", "scale_fn")
 _GIVEN = ("optimizer", "last_epoch")
-# What an evaluation measures and ReduceLROnPlateau may watch.
-_SCORES = ("miou", "acc", "macc", "fwiou", "dice", "loss")
 
 
-def build_scheduler(section: SchedulerSection, optimizer: torch.optim.Optimizer, total: int) -> "Scheduler":
+def build_scheduler(
+    optimizer: torch.optim.Optimizer,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    total: int,
+    interval: str = "step",
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.001,
+) -> Scheduler:
     """Returns the scheduler, its warm-up included.
 
     Args:
-        section: name, arguments, interval and warm-up.
         optimizer: whose learning rate it sets.
-        total: length of the run in steps or epochs, as `section.interval` counts.
+        name: of the scheduler, see `seg_core.registry.SCHEDULERS`.
+        params: its arguments.
+        total: length of the run in steps or epochs, as `interval` counts.
+        interval: see `Scheduler`.
+        warmup_steps: see `Scheduler`.
+        warmup_factor: see `Scheduler`.
 
     Raises:
         UnknownNameError: if there is no scheduler of that name.
@@ -55,164 +63,20 @@ def build_scheduler(section: SchedulerSection, optimizer: torch.optim.Optimizer,
         ValueError: what the scheduler itself raises for a value out of range.
     """
     length = total
-    if section.interval == "step" and section.warmup_steps:
-        if section.warmup_steps >= total:
+    if interval == "step" and warmup_steps:
+        if warmup_steps >= total:
             raise InvalidArgumentError(
-                f"warmup_steps must be fewer than the {total} steps of the run, got {section.warmup_steps}; shorten "
+                f"warmup_steps must be fewer than the {total} steps of the run, got {warmup_steps}; shorten "
                 "the warm-up or train longer"
             )
-        length = total - section.warmup_steps
+        length = total - warmup_steps
     return Scheduler(
-        _make(section.name, section.params, optimizer, length),
+        _make(name, params or {}, optimizer, length),
         length,
-        interval=section.interval,
-        warmup_steps=section.warmup_steps,
-        warmup_factor=section.warmup_factor,
+        interval=interval,
+        warmup_steps=warmup_steps,
+        warmup_factor=warmup_factor,
     )
-
-
-class Scheduler:
-    """A scheduler of torch with a warm-up before it; the trainer tells it of each step and of each epoch.
-
-    In the warm-up the learning rate rises in a straight line, from `warmup_factor` times what the scheduler begins with
-    at the first optimizer step to that itself at step number `warmup_steps`, counted from 0.
-
-    A scheduler that counts steps starts once the warm-up is over; its length, milestones and periods count from there,
-    and what follows from the run's length covers the rest of the run (as in the recipe of SegFormer: E. Xie et al.,
-    2021, arXiv:2105.15203, 1500 steps of warm-up, then polynomial to the end). A scheduler that counts epochs, or
-    watches a score, counts those of the whole run; the warm-up, still by steps, is a factor on top of it.
-
-    Args:
-        scheduler: of torch, or with its interface, just built.
-        length: steps or epochs that `scheduler` covers; it is not advanced past the last.
-        interval: what `scheduler` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` counts epochs in any case.
-        warmup_steps: optimizer steps of the warm-up, 0 for none.
-        warmup_factor: above 0, at most 1.
-
-    Raises:
-        InvalidArgumentError: if an argument is not allowed.
-    """
-
-    def __init__(
-        self,
-        scheduler: LRScheduler,
-        length: int,
-        *,
-        interval: str = "step",
-        warmup_steps: int = 0,
-        warmup_factor: float = 0.001,
-    ) -> None:
-        if interval not in ("step", "epoch"):
-            raise InvalidArgumentError(f"interval must be 'step' or 'epoch', got {interval!r}")
-        if warmup_steps < 0:
-            raise InvalidArgumentError(f"warmup_steps must be at least 0, got {warmup_steps}")
-        if not 0 < warmup_factor <= 1:
-            raise InvalidArgumentError(f"warmup_factor must be above 0 and at most 1, got {warmup_factor}")
-        watching = isinstance(scheduler, ReduceLROnPlateau)
-        if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and not watching:
-            raise InvalidArgumentError(
-                "torch's own ReduceLROnPlateau does not say which score it watches; give "
-                "seg_train.optim.schedulers.ReduceLROnPlateau"
-            )
-        self.scheduler = scheduler
-        self.optimizer = scheduler.optimizer
-        self.warmup_steps = warmup_steps
-        self.warmup_factor = warmup_factor
-        self._by_epoch = watching or interval == "epoch"
-        self._length = math.inf if watching else length
-        self._steps = 0
-        self._advanced = 0
-        # what the scheduler has set, while the warm-up shows less
-        self._rates = self._current()
-        self._warm_up()
-
-    def step(self) -> None:
-        """Goes on by one; call it after each optimizer step."""
-        self._steps += 1
-        if self._steps <= self.warmup_steps:
-            self._warm_up()
-        elif not self._by_epoch:
-            self._advance()
-
-    def end_epoch(self, scores: Mapping[str, Any] | None) -> None:
-        """Goes on by one where epochs are counted; call it after each epoch, on every process alike.
-
-        Args:
-            scores: of the evaluation at its end, the same on all processes; None where there was none: a scheduler that
-                watches a score then stays as it is.
-
-        Raises:
-            InvalidArgumentError: if the score that the scheduler watches is not among them.
-        """
-        if not self._by_epoch or (scores is None and isinstance(self.scheduler, ReduceLROnPlateau)):
-            return
-        warming = self._steps < self.warmup_steps
-        if warming:  # the scheduler goes on from its own value
-            self._set(self._rates)
-        self._advance(scores)
-        if warming:
-            self._rates = self._current()
-            self._warm_up()
-
-    @property
-    def watched_score(self) -> str | None:
-        """The score that decides on the learning rate, such as `"miou"` or `"loss"`; None where none does."""
-        return self.scheduler.monitor if isinstance(self.scheduler, ReduceLROnPlateau) else None
-
-    @property
-    def length(self) -> float:
-        """Steps or epochs that the scheduler covers; infinite where it watches a score."""
-        return self._length
-
-    def get_last_lr(self) -> list[float | Tensor]:
-        """Returns the learning rate of each parameter group."""
-        return self._current()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns where it stands, as plain containers; the learning rates themselves are in the optimizer's state."""
-        return {
-            "steps": self._steps,
-            "advanced": self._advanced,
-            "rates": list(self._rates),
-            "scheduler": self.scheduler.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from where `state_dict` was called; load the optimizer's state too."""
-        self._steps = state["steps"]
-        self._advanced = state["advanced"]
-        self._rates = list(state["rates"])
-        # a copy, since some schedulers take parts out of what they load
-        self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"] if "scheduler" in state else state["schedule"]))
-
-    def _advance(self, scores: Mapping[str, Any] | None = None) -> None:
-        self._advanced += 1
-        # After the last step there is no next learning rate; OneCycleLR refuses to give one.
-        if self._advanced >= self._length:
-            return
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(self.scheduler.watched(scores or {}))
-        else:
-            self.scheduler.step()
-
-    def _warm_up(self) -> None:
-        if not self.warmup_steps:
-            return
-        done = self._steps / self.warmup_steps
-        # at its end exactly what the scheduler has set
-        factor = 1.0 if done >= 1 else self.warmup_factor + (1 - self.warmup_factor) * done
-        self._set([rate * factor for rate in self._rates])
-
-    def _current(self) -> list[float | Tensor]:
-        rates = (group["lr"] for group in self.optimizer.param_groups)
-        return [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
-
-    def _set(self, rates: Sequence[float | Tensor]) -> None:
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            if isinstance(group["lr"], Tensor):  # a compiled or captured step holds that very tensor
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
 
 
 class SequentialLR(lr_scheduler.SequentialLR):
@@ -288,77 +152,6 @@ class ChainedScheduler(lr_scheduler.ChainedScheduler):
     ) -> None:
         _check_tables(schedulers)
         super().__init__(_make_all(schedulers, optimizer, [total_iters] * len(schedulers)))
-
-
-class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
-    """Lowers the learning rate when a score no longer improves: torch's class, with the score's name.
-
-    Args:
-        optimizer: whose learning rate it sets.
-        monitor: score on val: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`.
-        mode: whether less (`"min"`) or more (`"max"`) is better; by default less for `"loss"`, else more.
-        factor: below 1, of the learning rate when it is lowered.
-        patience: epochs without improvement that are borne.
-        threshold: least improvement that counts.
-        threshold_mode: whether that is a share of the best score (`"rel"`) or a difference to it (`"abs"`).
-        cooldown: epochs after a change in which none is counted.
-        min_lr: lower bound, one number or one per parameter group.
-        eps: smallest change that is made.
-
-    Raises:
-        InvalidArgumentError: if there is no such score.
-    """
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        monitor: str = "miou",
-        mode: str | None = None,
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        threshold_mode: str = "rel",
-        cooldown: int = 0,
-        min_lr: float | Sequence[float] = 0,
-        eps: float = 1e-8,
-    ) -> None:
-        if monitor not in _SCORES:
-            raise InvalidArgumentError(
-                f"monitor must be one of {', '.join(_SCORES)}, got {monitor!r}.{nearest(str(monitor), _SCORES)}"
-            )
-        if mode not in (None, "min", "max"):
-            raise InvalidArgumentError(
-                f"mode must be 'min' or 'max', got {mode!r}; leave it out for what suits monitor"
-            )
-        if threshold_mode not in ("rel", "abs"):
-            raise InvalidArgumentError(f"threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
-        chosen: Any = mode or ("min" if monitor == "loss" else "max")
-        relative: Any = threshold_mode
-        super().__init__(
-            optimizer,
-            mode=chosen,
-            factor=factor,
-            patience=patience,
-            threshold=threshold,
-            threshold_mode=relative,
-            cooldown=cooldown,
-            min_lr=list(min_lr) if isinstance(min_lr, Sequence) else min_lr,
-            eps=eps,
-        )
-        self.monitor = monitor
-
-    def watched(self, scores: Mapping[str, Any]) -> float:
-        """Returns the score that is watched.
-
-        Raises:
-            InvalidArgumentError: if it is not among `scores`.
-        """
-        if self.monitor not in scores:
-            raise InvalidArgumentError(
-                f"ReduceLROnPlateau watches monitor={self.monitor!r}, which this evaluation does not measure; choose "
-                f"one of {', '.join(name for name in _SCORES if name in scores) or 'none'}"
-            )
-        return float(scores[self.monitor])
 
 
 def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> LRScheduler:

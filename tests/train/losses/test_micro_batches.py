@@ -14,7 +14,7 @@ from seg_train import (
     JaccardLoss,
     OhemCrossEntropyLoss,
 )
-from seg_train.losses.sharing import denominators, share_of, shared_value
+from seg_train.losses.micro_batches import denominators, share_of, shared_value
 
 WEIGHT = [1.0, 5.0, 0.5]
 

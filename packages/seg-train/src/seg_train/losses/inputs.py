@@ -1,0 +1,85 @@
+"""Logits and targets as the losses need them: checked, widened to float32 and int64, ignored pixels apart."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+
+__all__ = ["check_inputs", "class_ids", "is_integer", "split_ignored", "widened"]
+
+
+def widened(values: Tensor, *, planar: bool = False) -> Tensor:
+    """Returns half-precision values as float32; float32 and float64 ones are returned unchanged.
+
+    Args:
+        values: float, of any shape.
+        planar: on a CPU, whether float32 copies are contiguous whatever the memory format was. A CPU computes the
+            softmax over planes of classes in half the time that it needs where the classes of a pixel are adjacent.
+    """
+    if values.dtype in (torch.float32, torch.float64):
+        return values
+    layout = torch.contiguous_format if planar and values.device.type == "cpu" else torch.preserve_format
+    return values.to(torch.float32, memory_format=layout)
+
+
+def split_ignored(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns a target as int64, and which of its pixels are valid, i.e. not `ignore_index`: bool of the same shape."""
+    ids = target.long()  # an unsigned type could not be compared with a negative ignore_index
+    return ids, ids != ignore_index
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Whether the tensor has an integer type, bool excluded."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+    """Checks logits float (N, K, ...) and a target of integers (N, ...), and that there is one weight per class.
+
+    Raises:
+        InvalidArgumentError: if they do not belong together.
+    """
+    if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
+        raise InvalidArgumentError(
+            f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
+            "resize the logits to the target first"
+        )
+    if not is_integer(target):
+        raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")
+    if weight is not None and len(weight) != logits.shape[1]:
+        raise InvalidArgumentError(
+            f"weight has {len(weight)} entries but the logits have {logits.shape[1]} classes; give one per class"
+        )
+
+
+def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the class ids of a target, 0 for ignored pixels, and which pixels are ignored.
+
+    A device is waited for, to know whether all values are allowed. In a graph to be compiled they are not checked.
+
+    Args:
+        target: any integer type and shape, class ids and `ignore_index`; it stays as it is.
+        num_classes: number of classes K; class ids are 0 to K - 1.
+        ignore_index: value of ignored pixels, which may be a class id.
+
+    Returns:
+        int64 and bool, both of the target's shape.
+
+    Raises:
+        LabelOutOfRangeError: if the target holds any other value.
+    """
+    labels, valid = split_ignored(target, ignore_index)
+    ignored = ~valid
+    labels = labels.masked_fill(ignored, 0)
+    if labels.numel() and not torch.compiler.is_compiling():
+        lowest, highest = torch.stack(torch.aminmax(labels)).tolist()
+        if lowest < 0 or highest >= num_classes:
+            wrong = labels[(labels < 0) | (labels >= num_classes)].cpu().numpy()
+            values, counts = np.unique(wrong, return_counts=True)
+            allowed = f"the class ids 0 to {num_classes - 1}" if num_classes > 1 else "the class id 0"
+            raise LabelOutOfRangeError(
+                f"target holds {list_ids(values, counts)}; allowed are {allowed}, one per plane of logits, and "
+                f"ignore_index {ignore_index}: map the ids with a LabelMap, or check num_classes and ignore_index"
+            )
+    return labels, ignored
