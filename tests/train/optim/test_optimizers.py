@@ -57,9 +57,9 @@ def train(model, optimizer, steps=3):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", [*OF_TORCH, "Padam"])
-def test_every_optimizer_of_torch_trains_or_is_refused_with_the_reason(name, model):
+def test_every_optimizer_of_torch_trains_or_is_rejected_with_the_reason(name, model):
     if name in REFUSED:
-        with pytest.raises(InvalidArgumentError, match=f"{name} cannot train these networks: it takes"):
+        with pytest.raises(InvalidArgumentError, match=f"{name} cannot train these networks: it takes only"):
             build_optimizer(model, name)
         return
     optimizer = build_optimizer(model, name)
@@ -89,13 +89,13 @@ def test_unknown_name_suggests_the_nearest(model):
         build_optimizer(model, "AdamWW")
 
 
-def test_one_group_unless_others_are_wanted(model):
+def test_default_is_one_fused_group(model):
     (group,) = build_optimizer(model, "AdamW").param_groups
     assert len(group["params"]) == len(list(model.parameters()))
     assert group["fused"]
 
 
-def test_fused_is_left_to_the_config(model):
+def test_fused_is_not_set_if_params_choose_an_implementation(model):
     (group,) = build_optimizer(model, "AdamW", {"foreach": False}).param_groups
     assert not group["fused"]
 
@@ -121,7 +121,7 @@ def test_groups_have_their_own_rate_and_decay(model):
     assert [group["lr"] for group in again.param_groups] == [group["lr"] for group in optimizer.param_groups]
 
 
-def test_rate_of_the_backbone_follows_from_the_default_of_the_optimizer(model):
+def test_backbone_rate_is_a_factor_of_the_optimizers_default(model):
     groups = build_optimizer(model, "AdamW", backbone_lr_factor=0.1).param_groups
     assert [(group["name"], group["lr"]) for group in groups] == [("head", 1e-3), ("backbone", pytest.approx(1e-4))]
 
@@ -137,7 +137,7 @@ def test_each_parameter_is_in_one_group_and_frozen_ones_in_none(model):
     assert model.backbone[0].weight.shape in [p.shape for g in groups if g["name"] == "backbone" for p in g["params"]]
 
 
-def test_norm_over_several_axes_is_not_decayed():
+def test_norm_over_several_axes_has_no_weight_decay():
     model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.LayerNorm([4, 2, 2]))
     plain, rest = parameter_groups(model, decay_norms_and_biases=False)
     assert [id(p) for p in plain["params"]] == [id(model[0].weight)]

@@ -23,7 +23,7 @@ def slower(step):
 
 
 class Slope:
-    """A callable object: torch saves what it holds."""
+    """A callable object, whose attributes torch saves."""
 
     def __init__(self, slope):
         self.slope = slope
@@ -34,7 +34,7 @@ class Slope:
 
 slope = Slope(0.3)
 
-# What a config says of each scheduler, and what one writes with torch alone.
+# Each scheduler as a config has it, and as code with torch alone.
 STEP = {"name": "StepLR", "params": {"step_size": 3}}
 POWERS = {"name": "ExponentialLR", "params": {"gamma": 0.95}}
 CASES = {
@@ -105,7 +105,7 @@ def scores(step):
 
 
 def advance(optimizer, scheduler, step, steps_per_epoch=1):
-    """One step as the trainer makes it."""
+    """Makes one step as the trainer does."""
     optimizer.step()
     scheduler.step()
     if (step + 1) % steps_per_epoch == 0:
@@ -113,7 +113,7 @@ def advance(optimizer, scheduler, step, steps_per_epoch=1):
 
 
 def curve(optimizer, scheduler, steps, steps_per_epoch=1, start=0):
-    """The learning rate of the first group at each step."""
+    """Returns the learning rate of the first group at each step."""
     found = []
     for step in range(start, steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -124,7 +124,7 @@ def curve(optimizer, scheduler, steps, steps_per_epoch=1, start=0):
 @pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
 @pytest.mark.parametrize("name", [n for n in lr_scheduler.__all__ if n != "LRScheduler"])
-def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
+def test_every_scheduler_by_name_equals_that_of_torch(name):
     params, make = CASES[name]
     ours, theirs = make_optimizer(), make_optimizer()
     scheduler = build_scheduler(ours, name, params, total=STEPS)
@@ -141,7 +141,7 @@ def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_resume_gives_the_rates_of_a_run_without_a_break(name):
+def test_resume_gives_the_rates_of_an_uninterrupted_run(name):
     section = {"name": name, "params": CASES[name][0]}
     optimizer = make_optimizer()
     whole = curve(optimizer, build_scheduler(optimizer, total=STEPS, **section), STEPS)
@@ -160,7 +160,7 @@ def test_resume_gives_the_rates_of_a_run_without_a_break(name):
         assert curve(second, scheduler, STEPS, start=stop) == whole[stop:], stop
 
 
-def test_load_state_dict_leaves_its_argument_as_it_is():
+def test_load_state_dict_does_not_modify_its_argument():
     optimizer = make_optimizer()
     scheduler = build_scheduler(optimizer, "CyclicLR", CASES["CyclicLR"][0], total=STEPS)
     state = scheduler.state_dict()
@@ -171,12 +171,12 @@ def test_load_state_dict_leaves_its_argument_as_it_is():
 
 
 @pytest.mark.smoke
-def test_polynomial_per_step_is_that_of_the_papers():
+def test_polynomial_per_step_equals_that_of_the_papers():
     optimizer = make_optimizer()
     scheduler = build_scheduler(optimizer, "PolynomialLR", {"power": 0.9}, total=200)
     expected = [0.1 * (1 - step / 200) ** 0.9 for step in range(200)]
     assert curve(optimizer, scheduler, 200) == pytest.approx(expected, rel=1e-9)
-    assert optimizer.param_groups[0]["lr"] > 0, "after the last step it stays"
+    assert optimizer.param_groups[0]["lr"] > 0, "after the last step it does not change"
 
 
 @pytest.mark.smoke
@@ -260,7 +260,7 @@ def test_warm_up_keeps_a_rate_that_is_a_tensor():
 
 
 @pytest.mark.parametrize(("monitor", "better"), [("miou", 1), ("dice", 1), ("loss", -1)])
-def test_plateau_knows_which_way_a_score_gets_better(monitor, better):
+def test_plateau_knows_whether_higher_or_lower_is_better(monitor, better):
     optimizer = make_optimizer()
     section = {"name": "ReduceLROnPlateau", "params": {"monitor": monitor, "patience": 0}}
     scheduler = build_scheduler(optimizer, total=100, **section)
@@ -292,7 +292,7 @@ def test_scheduler_by_epochs_ignores_steps_and_stops_at_the_last():
     assert optimizer.param_groups[0]["lr"] == 0.025
 
 
-def test_function_object_is_saved_with_what_it_holds(monkeypatch):
+def test_callable_object_is_saved_with_its_attributes(monkeypatch):
     section = {"name": "LambdaLR", "params": {"lr_lambda": f"{__name__}:slope"}}
     state = build_scheduler(make_optimizer(), total=STEPS, **section).state_dict()
     monkeypatch.setattr(slope, "slope", 99.0)
@@ -303,7 +303,7 @@ def test_function_object_is_saved_with_what_it_holds(monkeypatch):
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 1.3)
 
 
-def test_function_written_in_c_is_taken_and_saved():
+def test_function_written_in_c_is_accepted_and_saved():
     optimizer = make_optimizer()
     scheduler = build_scheduler(optimizer, "LambdaLR", {"lr_lambda": "math:exp"}, total=STEPS)
     advance(optimizer, scheduler, 0)
@@ -312,7 +312,7 @@ def test_function_written_in_c_is_taken_and_saved():
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
-def test_chain_takes_a_sequence():
+def test_chained_scheduler_takes_a_sequence():
     ours, theirs = make_optimizer(), make_optimizer()
     sequence = {"name": "SequentialLR", "params": {"schedulers": [STEP, {"name": "PolynomialLR"}], "milestones": [10]}}
     scheduler = build_scheduler(ours, "ChainedScheduler", {"schedulers": [sequence, POWERS]}, total=STEPS)
@@ -350,12 +350,12 @@ def test_chain_takes_a_sequence():
         (
             "ChainedScheduler",
             {"schedulers": [STEP, {"name": "ReduceLROnPlateau"}]},
-            r"schedulers\[1\]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone",
+            r"schedulers\[1\]: ReduceLROnPlateau watches a score and cannot be combined with others; use it alone",
         ),
         (
             "SequentialLR",
             {"schedulers": [STEP, {"name": "ChainedScheduler", "params": {"schedulers": [STEP]}}], "milestones": [3]},
-            r"schedulers\[1\]: ChainedScheduler cannot be one of a SequentialLR; name its parts here instead",
+            r"schedulers\[1\]: ChainedScheduler cannot be part of a SequentialLR; list its schedulers here instead",
         ),
         (
             "SequentialLR",
@@ -367,13 +367,13 @@ def test_chain_takes_a_sequence():
         ("LambdaLR", {"lr_lambda": "half"}, "lr_lambda = 'half' cannot be imported .* write 'package.module:function'"),
         ("LambdaLR", {"lr_lambda": "no.such:f"}, "lr_lambda = 'no.such:f' cannot be imported .No module named 'no'"),
         ("LambdaLR", {"lr_lambda": "math:f"}, "lr_lambda = 'math:f' cannot be imported .*has no attribute 'f'"),
-        ("LambdaLR", {"lr_lambda": ["math:pi"]}, "lr_lambda = 'math:pi' is no function but float"),
+        ("LambdaLR", {"lr_lambda": ["math:pi"]}, "lr_lambda = 'math:pi' is not a function but float"),
         ("ReduceLROnPlateau", {"monitor": "mIoU"}, "monitor must be one of miou, .*, got 'mIoU'. Did you mean 'miou'?"),
         ("ReduceLROnPlateau", {"mode": "up"}, "mode must be 'min' or 'max', got 'up'"),
         ("ReduceLROnPlateau", {"threshold_mode": "x"}, "threshold_mode must be 'rel' or 'abs', got 'x'"),
     ],
 )
-def test_wrong_arguments_are_told(name, params, message):
+def test_wrong_arguments_are_errors(name, params, message):
     with pytest.raises(InvalidArgumentError, match=message):
         build_scheduler(make_optimizer(), name, params, total=STEPS)
 
@@ -386,9 +386,9 @@ def test_unknown_names_suggest_the_nearest():
         build_scheduler(make_optimizer(), "ChainedScheduler", params, total=STEPS)
 
 
-def test_watched_score_that_is_not_measured_is_an_error():
+def test_watched_score_that_is_not_computed_is_an_error():
     scheduler = build_scheduler(make_optimizer(), "ReduceLROnPlateau", {"monitor": "loss"}, total=STEPS)
-    with pytest.raises(InvalidArgumentError, match="monitor='loss', which this evaluation does not measure; .* miou"):
+    with pytest.raises(InvalidArgumentError, match="monitor='loss', which this evaluation does not compute; .* miou"):
         scheduler.end_epoch({"miou": 0.3})
 
 
@@ -412,7 +412,7 @@ def test_scheduler_checks_its_arguments(options, message):
         Scheduler(lr_scheduler.StepLR(make_optimizer(), 3), 10, **options)
 
 
-def test_scheduler_refuses_a_plateau_that_watches_nothing():
+def test_plateau_of_torch_without_a_score_is_an_error():
     with pytest.raises(InvalidArgumentError, match="does not say which score it watches"):
         Scheduler(lr_scheduler.ReduceLROnPlateau(make_optimizer()), 10)
     assert ReduceLROnPlateau(make_optimizer()).monitor == "miou"

@@ -1,4 +1,4 @@
-"""Logits and targets as the losses need them: checked, widened to float32 and int64, ignored pixels apart."""
+"""Logits and targets as the losses need them: checked, widened to float32 and int64, with ignored pixels separated."""
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ __all__ = ["check_inputs", "class_ids", "is_integer", "split_ignored", "widened"
 
 
 def widened(values: Tensor, *, planar: bool = False) -> Tensor:
-    """Returns half-precision values as float32; float32 and float64 ones are returned unchanged.
+    """Returns half-precision values as float32; float32 and float64 values are returned unchanged.
 
     Args:
-        values: float, of any shape.
-        planar: on a CPU, whether float32 copies are contiguous whatever the memory format was. A CPU computes the
-            softmax over planes of classes in half the time that it needs where the classes of a pixel are adjacent.
+        values: float, any shape.
+        planar: whether the float32 copy on a CPU is contiguous, whatever the memory format of `values`. A CPU computes
+            the softmax over contiguous class planes twice as fast as over channels_last logits.
     """
     if values.dtype in (torch.float32, torch.float64):
         return values
@@ -24,21 +24,21 @@ def widened(values: Tensor, *, planar: bool = False) -> Tensor:
 
 
 def split_ignored(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Returns a target as int64, and which of its pixels are valid, i.e. not `ignore_index`: bool of the same shape."""
+    """Returns the target as int64, and a bool mask of the same shape that is True where it is not `ignore_index`."""
     ids = target.long()  # an unsigned type could not be compared with a negative ignore_index
     return ids, ids != ignore_index
 
 
 def is_integer(tensor: Tensor) -> bool:
-    """Whether the tensor has an integer type, bool excluded."""
+    """Returns whether the tensor has an integer type; bool is none."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
-    """Checks logits float (N, K, ...) and a target of integers (N, ...), and that there is one weight per class.
+    """Checks logits float (N, K, ...) against an integer target (N, ...) and class weights (K,).
 
     Raises:
-        InvalidArgumentError: if they do not belong together.
+        InvalidArgumentError: if their shapes or types do not fit.
     """
     if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
         raise InvalidArgumentError(
@@ -54,12 +54,12 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -
 
 
 def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Returns the class ids of a target, 0 for ignored pixels, and which pixels are ignored.
+    """Returns the class ids of a target, 0 for ignored pixels, and the mask of ignored pixels.
 
-    A device is waited for, to know whether all values are allowed. In a graph to be compiled they are not checked.
+    Checking the values synchronizes with the device. In a graph that is being compiled they are not checked.
 
     Args:
-        target: any integer type and shape, class ids and `ignore_index`; it stays as it is.
+        target: any integer type and shape, class ids and `ignore_index`; not modified.
         num_classes: number of classes K; class ids are 0 to K - 1.
         ignore_index: value of ignored pixels, which may be a class id.
 
@@ -70,8 +70,7 @@ def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tens
         LabelOutOfRangeError: if the target holds any other value.
     """
     labels, valid = split_ignored(target, ignore_index)
-    ignored = ~valid
-    labels = labels.masked_fill(ignored, 0)
+    labels = labels.masked_fill(~valid, 0)
     if labels.numel() and not torch.compiler.is_compiling():
         lowest, highest = torch.stack(torch.aminmax(labels)).tolist()
         if lowest < 0 or highest >= num_classes:
@@ -82,4 +81,4 @@ def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tens
                 f"target holds {list_ids(values, counts)}; allowed are {allowed}, one per plane of logits, and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check num_classes and ignore_index"
             )
-    return labels, ignored
+    return labels, ~valid

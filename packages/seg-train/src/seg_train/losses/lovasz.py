@@ -8,7 +8,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.cpu.lovasz import extension_by_strips
-from seg_train.losses.cpu.strips import takes_strips
+from seg_train.losses.cpu.strips import use_strips
 from seg_train.losses.inputs import check_inputs, class_ids, widened
 from seg_train.losses.reduction import reduce_classes
 from seg_train.losses.weighted import WeightedLoss
@@ -21,26 +21,26 @@ _Classes = Literal["present", "all"]
 class LovaszLoss(WeightedLoss):
     """The Lovasz extension of the Jaccard loss of each class, averaged over the classes.
 
-    From Berman et al. 2018 (https://arxiv.org/abs/1705.08790, algorithm 1). The errors of class k are 1 - p_k where the
-    target is k and p_k elsewhere, p being the softmax. In descending order, each error counts with the amount by which
-    the Jaccard loss rises when its pixel is wrong as well as those before it. With G pixels of the class, g of them
-    among the first i, and U = G + i - g, that is 1 / U for a pixel of the class and (G - g) / (U (U - 1)) for another;
-    the paper's difference of two losses is the same, but loses digits.
+    From Berman et al. 2018 (https://arxiv.org/abs/1705.08790, algorithm 1). With p the softmax, the errors of class k
+    are 1 - p_k where the target is k and p_k elsewhere. Sorted in descending order, each error is weighted by the
+    increase of the Jaccard loss when its pixel becomes wrong in addition to those before it. With G pixels of the
+    class, g of them among the first i, and U = G + i - g, that is 1 / U for a pixel of the class and
+    (G - g) / (U (U - 1)) for another. The paper computes the same as a difference of two losses, which loses digits.
 
     Args:
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each.
+        ignore_index: target value excluded from the loss and the gradient.
         reduction: over classes, never over pixels. `"mean"` (sum of the weighted losses divided by the sum of the
             weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of each
-            class, 0 for those that do not count.
-        classes: which classes count: `"present"`, those in the target, or `"all"`, where the loss of an absent class is
-            its largest probability.
-        per_image: whether each image has a loss of its own, with its own classes. `"mean"` is then the mean over the
-            images that have valid pixels, `"sum"` goes over classes and images, `"none"` gives (N, K). Otherwise the
-            pixels of the whole batch are those of one image.
+            class, 0 for classes that do not count.
+        classes: which classes count: `"present"`, those in the target, or `"all"`: the loss of an absent class is its
+            largest probability.
+        per_image: whether the loss is computed per image, with the classes of each. `"mean"` is then the mean over the
+            images that have valid pixels, `"sum"` sums over classes and images, `"none"` gives (N, K). Otherwise the
+            pixels of the batch are treated as one image.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class LovaszLoss(WeightedLoss):
         self.per_image = per_image
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (K,) or (N, K) where `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (K,) or (N, K) with `reduction="none"`.
 
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
-                one weight per class.
+            InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
+                weights is not the number of classes.
             LabelOutOfRangeError: if the target holds any other value.
         """
         check_inputs(logits, target, self.weight)
         logits = widened(logits)
-        if takes_strips(logits):
+        if use_strips(logits):
             losses, true = extension_by_strips(logits, target, self.ignore_index, self.per_image, extension_by_torch)
         else:
             losses, true = extension_by_torch(logits, target, self.ignore_index, self.per_image)
@@ -86,11 +86,11 @@ class LovaszLoss(WeightedLoss):
 
 
 class Extension(NamedTuple):
-    """The Lovasz extension of the Jaccard loss: a row for each image, or one for the batch.
+    """The Lovasz extension of the Jaccard loss, with one row per image, or one for the batch.
 
     Attributes:
-        losses: of each class, float (rows, K); 0 in a row without valid pixels.
-        true: pixels of each class, (rows, K), without a gradient.
+        losses: loss of each class, float (rows, K); 0 in a row without valid pixels.
+        true: number of pixels of each class, (rows, K), without a gradient.
     """
 
     losses: Tensor
@@ -98,9 +98,9 @@ class Extension(NamedTuple):
 
 
 def extension_by_torch(logits: Tensor, target: Tensor, ignore_index: int, per_image: bool) -> Extension:
-    """Returns the losses and pixels of each class for float32 or float64 logits, on any device, by operations of torch.
+    """Computes the extension in torch operations, for float32 or float64 logits on any device.
 
-    Compiled code cannot raise for a target out of range: there the losses are NaN.
+    Compiled code cannot raise if a target is out of range: then the losses are NaN.
     """
     num_classes = logits.shape[1]
     ids, ignored = class_ids(target.reshape(len(target), -1), num_classes, ignore_index)  # (N, L)
@@ -116,7 +116,7 @@ def extension_by_torch(logits: Tensor, target: Tensor, ignore_index: int, per_im
         own = (ids == index) & ~ignored  # (rows, pixels)
         area = own.sum(1, keepdim=True)
         errors = plane.reshape(rows, -1)
-        # below all others, so that ignored pixels come last
+        # ignored pixels get the lowest value, so that they come last
         errors = torch.where(own, 1 - errors, errors).masked_fill(ignored, -1)
         errors, order = errors.sort(dim=1, descending=True, stable=True)
         own = own.gather(1, order)

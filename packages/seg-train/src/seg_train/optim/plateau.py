@@ -15,22 +15,22 @@ _SCORES = (*SCORES, "loss")
 
 
 class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
-    """Lowers the learning rate when a score no longer improves: torch's class, with the score's name.
+    """Lowers the learning rate when a score no longer improves: torch's class, with the score given by name.
 
     Args:
-        optimizer: whose learning rate it sets.
-        monitor: score on val: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`.
-        mode: whether less (`"min"`) or more (`"max"`) is better; by default less for `"loss"`, else more.
-        factor: below 1, of the learning rate when it is lowered.
-        patience: epochs without improvement that are borne.
-        threshold: least improvement that counts.
-        threshold_mode: whether that is a share of the best score (`"rel"`) or a difference to it (`"abs"`).
-        cooldown: epochs after a change in which none is counted.
-        min_lr: lower bound, one number or one per parameter group.
-        eps: smallest change that is made.
+        optimizer: whose learning rate is set.
+        monitor: score on the val split: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`.
+        mode: whether lower (`"min"`) or higher (`"max"`) is better; None for lower for `"loss"`, else higher.
+        factor: below 1, by which the learning rate is multiplied.
+        patience: number of epochs without improvement before the learning rate is lowered.
+        threshold: minimum improvement that counts.
+        threshold_mode: whether `threshold` is relative to the best score (`"rel"`) or absolute (`"abs"`).
+        cooldown: number of epochs after a reduction in which epochs without improvement are not counted.
+        min_lr: lower bound of the learning rate, one number or one per parameter group.
+        eps: minimum change of the learning rate; smaller ones are skipped.
 
     Raises:
-        InvalidArgumentError: if there is no such score.
+        InvalidArgumentError: if there is no such score, or a mode is not allowed.
     """
 
     def __init__(
@@ -51,9 +51,7 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
                 f"monitor must be one of {', '.join(_SCORES)}, got {monitor!r}.{nearest(str(monitor), _SCORES)}"
             )
         if mode not in (None, "min", "max"):
-            raise InvalidArgumentError(
-                f"mode must be 'min' or 'max', got {mode!r}; leave it out for what suits monitor"
-            )
+            raise InvalidArgumentError(f"mode must be 'min' or 'max', got {mode!r}; without it, monitor decides")
         if threshold_mode not in ("rel", "abs"):
             raise InvalidArgumentError(f"threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
         chosen: Any = mode or ("min" if monitor == "loss" else "max")
@@ -72,14 +70,14 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
         self.monitor = monitor
 
     def watched(self, scores: Mapping[str, Any]) -> float:
-        """Returns the score that is watched.
+        """Returns the watched score.
 
         Raises:
-            InvalidArgumentError: if it is not among `scores`.
+            InvalidArgumentError: if `scores` do not contain it.
         """
         if self.monitor not in scores:
             raise InvalidArgumentError(
-                f"ReduceLROnPlateau watches monitor={self.monitor!r}, which this evaluation does not measure; choose "
+                f"ReduceLROnPlateau watches monitor={self.monitor!r}, which this evaluation does not compute; choose "
                 f"one of {', '.join(name for name in _SCORES if name in scores) or 'none'}"
             )
         return float(scores[self.monitor])

@@ -1,9 +1,7 @@
-"""Makes the LR scheduler that a config names, fills in what follows from the run's length, and puts a warm-up before
-it.
+"""Builds a learning-rate scheduler by name, with arguments derived from the run's length and a warm-up.
 
-The schedulers are torch's. Those of them that take functions, other schedulers or a score to watch are given here in a
-form that a config can hold: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score
-by its name.
+The schedulers are those of torch. Arguments that are functions, other schedulers or a score are written as a config can
+hold them: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
 """
 
 import inspect
@@ -22,8 +20,8 @@ from seg_train.optim.warmup import Scheduler
 
 __all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
 
-# The argument of a scheduler that is the length of the run, filled in where the config leaves it out. Others that have
-# a length too (the rise of LinearLR, the steps of StepLR) mean a part of the run.
+# The argument of a scheduler that is the length of the run, which is filled in if it is missing. Lengths of other
+# schedulers (the rise of LinearLR, the steps of StepLR) are shorter than the run.
 LENGTH_ARGUMENTS = {
     "ChainedScheduler": "total_iters",
     "CosineAnnealingLR": "T_max",
@@ -31,9 +29,9 @@ LENGTH_ARGUMENTS = {
     "PolynomialLR": "total_iters",
     "SequentialLR": "total_iters",
 }
-# Arguments that are functions: in a config the import path of one.
+# Arguments that are functions, given by import path.
 _FUNCTION_ARGUMENTS = ("lr_lambda", "scale_fn")
-_GIVEN = ("optimizer", "last_epoch")
+_NOT_PARAMS = ("optimizer", "last_epoch")
 
 
 def build_scheduler(
@@ -46,12 +44,12 @@ def build_scheduler(
     warmup_steps: int = 0,
     warmup_factor: float = 0.001,
 ) -> Scheduler:
-    """Returns the scheduler, its warm-up included.
+    """Returns the scheduler with its warm-up.
 
     Args:
-        optimizer: whose learning rate it sets.
+        optimizer: whose learning rate is set.
         name: of the scheduler, see `seg_core.registry.SCHEDULERS`.
-        params: its arguments.
+        params: arguments of the scheduler.
         total: length of the run in steps or epochs, as `interval` counts.
         interval: see `Scheduler`.
         warmup_steps: see `Scheduler`.
@@ -60,7 +58,7 @@ def build_scheduler(
     Raises:
         UnknownNameError: if there is no scheduler of that name.
         InvalidArgumentError: if an argument is missing or not allowed, or the warm-up is as long as the run.
-        ValueError: what the scheduler itself raises for a value out of range.
+        ValueError: if the scheduler itself rejects a value.
     """
     length = total
     if interval == "step" and warmup_steps:
@@ -83,14 +81,15 @@ class SequentialLR(lr_scheduler.SequentialLR):
     """One scheduler after the other: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate they set.
-        schedulers: one table per scheduler: its `name` and, where it needs any, its `params`; no other sequence or
-        chain. milestones: step or epoch at which each but the first begins, ascending.
-        total_iters: length of the whole; what follows from the run's length is the length of a scheduler's own part.
+        optimizer: whose learning rate is set.
+        schedulers: one table per scheduler, with its `name` and, if needed, its `params`; none of them may be a
+            SequentialLR or ChainedScheduler.
+        milestones: step or epoch at which each scheduler but the first begins, ascending.
+        total_iters: length of the sequence, from which the missing lengths of its schedulers are derived.
 
     Raises:
         InvalidArgumentError: if a table or a milestone is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a name.
+        UnknownNameError: if there is no scheduler of a given name.
     """
 
     def __init__(
@@ -111,25 +110,25 @@ class SequentialLR(lr_scheduler.SequentialLR):
                 f"{len(schedulers)} schedulers, got {milestones}"
             )
         edges = [0, *milestones, total_iters]
-        # a milestone after the end of the run leaves nothing to a scheduler, which never begins
+        # with a milestone after the end of the run, its scheduler never begins
         lengths = [max(1, end - start) for start, end in itertools.pairwise(edges)]
         made = _make_all(schedulers, optimizer, lengths)
         for place, scheduler in enumerate(made):
-            # torch's class would fail at the milestone, in the midst of a run
+            # torch's class would fail at the milestone, in the middle of a run
             if isinstance(scheduler, lr_scheduler.SequentialLR | lr_scheduler.ChainedScheduler):
                 raise InvalidArgumentError(
-                    f"schedulers[{place}]: {schedulers[place]['name']} cannot be one of a SequentialLR; name its parts "
-                    "here instead"
+                    f"schedulers[{place}]: {schedulers[place]['name']} cannot be part of a SequentialLR; list its "
+                    "schedulers here instead"
                 )
         super().__init__(optimizer, made, list(milestones))
 
     def step(self) -> None:  # type: ignore[override]
-        """Goes on by one."""
+        """Advances by one step."""
         if self.last_epoch + 1 not in self._milestones:
             super().step()
             return
         with warnings.catch_warnings():
-            # Before torch 2.8 the class uses an argument here that torch itself calls deprecated.
+            # Before torch 2.8 the class uses an argument here that torch has deprecated.
             warnings.filterwarnings("ignore", message="The epoch parameter in")
             super().step()
 
@@ -138,13 +137,13 @@ class ChainedScheduler(lr_scheduler.ChainedScheduler):
     """Schedulers whose factors multiply: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate they set.
-        schedulers: one table per scheduler: its `name` and, where it needs any, its `params`.
-        total_iters: length of each of them that has one and is not told it.
+        optimizer: whose learning rate is set.
+        schedulers: one table per scheduler, with its `name` and, if needed, its `params`.
+        total_iters: length of each of them that needs one and does not set it.
 
     Raises:
         InvalidArgumentError: if a table is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a name.
+        UnknownNameError: if there is no scheduler of a given name.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
     factory = SCHEDULERS.get(name)
     arguments = _filled_in(name, params, optimizer, length)
     taken = inspect.signature(factory).parameters
-    named = {n: p for n, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and n not in _GIVEN}
+    named = {n: p for n, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and n not in _NOT_PARAMS}
     missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
     if missing:
         raise InvalidArgumentError(f"{name} needs {', '.join(missing)}; add to lr_scheduler.params")
@@ -174,13 +173,13 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
 
 
 def _filled_in(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> dict[str, Any]:
-    """Returns the scheduler's arguments: those of the config, and what follows from the run."""
+    """Returns the scheduler's arguments: `params`, and those derived from the run."""
     arguments = {k: _functions(k, v) if k in _FUNCTION_ARGUMENTS else v for k, v in params.items()}
-    # OneCycleLR may also be told its length as epochs times steps_per_epoch
+    # the length of OneCycleLR may also be given as epochs times steps_per_epoch
     if name in LENGTH_ARGUMENTS and "epochs" not in arguments:
         arguments.setdefault(LENGTH_ARGUMENTS[name], length)
     if name == "OneCycleLR":
-        # a scheduler built before on the same optimizer may have changed lr
+        # another scheduler of the same optimizer may have changed lr
         arguments.setdefault("max_lr", [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups])
     return arguments
 
@@ -191,14 +190,14 @@ def _functions(argument: str, value: Any) -> Any:
         return [_functions(argument, item) for item in value]
     if not isinstance(value, str):
         return value
-    advice = "write 'package.module:function', of a module that Python finds"
+    advice = "write 'package.module:function', of a module that Python can import"
     try:
         function = resolve_target(value)
     except (InvalidArgumentError, ImportError, AttributeError) as error:
         raise InvalidArgumentError(f"{argument} = {value!r} cannot be imported ({error}); {advice}") from error
     if not callable(function):
-        raise InvalidArgumentError(f"{argument} = {value!r} is no function but {type(function).__name__}; {advice}")
-    # torch saves the attributes of what is not a plain function, and a function written in C has none
+        raise InvalidArgumentError(f"{argument} = {value!r} is not a function but {type(function).__name__}; {advice}")
+    # torch saves the attributes of callables that are not plain functions; a function written in C has none
     return function if hasattr(function, "__dict__") else lambda step: function(step)
 
 
@@ -212,14 +211,14 @@ def _check_tables(schedulers: Any) -> None:
         unknown = [key for key in table if key not in ("name", "params")]
         if unknown or not isinstance(table.get("name"), str) or not isinstance(table.get("params", {}), Mapping):
             raise InvalidArgumentError(
-                f"schedulers[{place}] must hold a name and, where needed, a table params, got {dict(table)}"
+                f"schedulers[{place}] must hold a name and, if needed, a table params, got {dict(table)}"
             )
 
 
 def _make_all(
     tables: Sequence[Mapping[str, Any]], optimizer: torch.optim.Optimizer, lengths: Sequence[int]
 ) -> list[LRScheduler]:
-    """Returns the schedulers of `tables`, in order; errors name the place."""
+    """Returns the schedulers of `tables`, in order; errors name the table."""
     made = []
     for place, (table, length) in enumerate(zip(tables, lengths, strict=True)):
         try:
@@ -230,8 +229,8 @@ def _make_all(
             raise InvalidArgumentError(f"schedulers[{place}], {table['name']}: {error}") from error
         if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
             raise InvalidArgumentError(
-                f"schedulers[{place}]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone, "
-                "with warmup_steps where a warm-up is wanted"
+                f"schedulers[{place}]: ReduceLROnPlateau watches a score and cannot be combined with others; use it "
+                "alone, with warmup_steps for a warm-up"
             )
         made.append(scheduler)
     return made

@@ -1,4 +1,4 @@
-"""A scheduler of torch with a warm-up before it."""
+"""Linear warm-up of the learning rate, before or on top of a scheduler of torch."""
 
 import copy
 import math
@@ -16,20 +16,20 @@ __all__ = ["Scheduler"]
 
 
 class Scheduler:
-    """A scheduler of torch with a warm-up before it; the trainer tells it of each step and of each epoch.
+    """A scheduler of torch with a warm-up; the trainer calls `step` and `end_epoch`.
 
-    In the warm-up the learning rate rises in a straight line, from `warmup_factor` times what the scheduler begins with
-    at the first optimizer step to that itself at step number `warmup_steps`, counted from 0.
+    During the warm-up the learning rate rises linearly: from `warmup_factor` times the scheduler's initial rate at the
+    first optimizer step to that rate itself at step `warmup_steps`, counted from 0.
 
-    A scheduler that counts steps starts once the warm-up is over; its length, milestones and periods count from there,
-    and what follows from the run's length covers the rest of the run (as in the recipe of SegFormer: E. Xie et al.,
-    2021, arXiv:2105.15203, 1500 steps of warm-up, then polynomial to the end). A scheduler that counts epochs, or
-    watches a score, counts those of the whole run; the warm-up, still by steps, is a factor on top of it.
+    A scheduler that counts steps starts after the warm-up. Its length, milestones and periods count from there, and
+    arguments derived from the run's length cover the rest of the run (as in SegFormer's recipe: E. Xie et al., 2021,
+    arXiv:2105.15203, 1500 steps of warm-up, then polynomial decay to the end). A scheduler that counts epochs, or
+    watches a score, counts the epochs of the whole run; the warm-up, still by steps, is a factor on top of it.
 
     Args:
-        scheduler: of torch, or with its interface, just built.
-        length: steps or epochs that `scheduler` covers; it is not advanced past the last.
-        interval: what `scheduler` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` counts epochs in any case.
+        scheduler: of torch, or with the same interface, newly built.
+        length: steps or epochs that `scheduler` covers; it is not advanced beyond the last.
+        interval: what `scheduler` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` always counts epochs.
         warmup_steps: optimizer steps of the warm-up, 0 for none.
         warmup_factor: above 0, at most 1.
 
@@ -55,7 +55,7 @@ class Scheduler:
         watching = isinstance(scheduler, ReduceLROnPlateau)
         if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau) and not watching:
             raise InvalidArgumentError(
-                "torch's own ReduceLROnPlateau does not say which score it watches; give "
+                "torch's own ReduceLROnPlateau does not say which score it watches; use "
                 "seg_train.optim.plateau.ReduceLROnPlateau"
             )
         self.scheduler = scheduler
@@ -66,12 +66,12 @@ class Scheduler:
         self._length = math.inf if watching else length
         self._steps = 0
         self._advanced = 0
-        # what the scheduler has set, while the warm-up shows less
+        # the rates that the scheduler has set; during the warm-up the optimizer has lower ones
         self._rates = self._current()
         self._warm_up()
 
     def step(self) -> None:
-        """Goes on by one; call it after each optimizer step."""
+        """Advances by one step; call it after each optimizer step."""
         self._steps += 1
         if self._steps <= self.warmup_steps:
             self._warm_up()
@@ -79,19 +79,19 @@ class Scheduler:
             self._advance()
 
     def end_epoch(self, scores: Mapping[str, Any] | None) -> None:
-        """Goes on by one where epochs are counted; call it after each epoch, on every process alike.
+        """Advances by one epoch if epochs are counted; call it after each epoch, in every process.
 
         Args:
-            scores: of the evaluation at its end, the same on all processes; None where there was none: a scheduler that
-                watches a score then stays as it is.
+            scores: of the evaluation after the epoch, the same in all processes; None without evaluation: then a
+                scheduler that watches a score does not change.
 
         Raises:
-            InvalidArgumentError: if the score that the scheduler watches is not among them.
+            InvalidArgumentError: if `scores` do not contain the score that the scheduler watches.
         """
         if not self._by_epoch or (scores is None and isinstance(self.scheduler, ReduceLROnPlateau)):
             return
         warming = self._steps < self.warmup_steps
-        if warming:  # the scheduler goes on from its own value
+        if warming:  # the scheduler continues from its own rates
             self._set(self._rates)
         self._advance(scores)
         if warming:
@@ -100,12 +100,12 @@ class Scheduler:
 
     @property
     def watched_score(self) -> str | None:
-        """The score that decides on the learning rate, such as `"miou"` or `"loss"`; None where none does."""
+        """The score that determines the learning rate, such as `"miou"` or `"loss"`; None if none does."""
         return self.scheduler.monitor if isinstance(self.scheduler, ReduceLROnPlateau) else None
 
     @property
     def length(self) -> float:
-        """Steps or epochs that the scheduler covers; infinite where it watches a score."""
+        """Steps or epochs that the scheduler covers; infinite if it watches a score."""
         return self._length
 
     def get_last_lr(self) -> list[float | Tensor]:
@@ -113,7 +113,7 @@ class Scheduler:
         return self._current()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns where it stands, as plain containers; the learning rates themselves are in the optimizer's state."""
+        """Returns the state as plain containers; the learning rates themselves are in the optimizer's state."""
         return {
             "steps": self._steps,
             "advanced": self._advanced,
@@ -122,16 +122,16 @@ class Scheduler:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from where `state_dict` was called; load the optimizer's state too."""
+        """Restores a state of `state_dict`; load the optimizer's state too."""
         self._steps = state["steps"]
         self._advanced = state["advanced"]
         self._rates = list(state["rates"])
-        # a copy, since some schedulers take parts out of what they load
+        # a copy, since some schedulers remove entries from what they load; "schedule" was the key in older checkpoints
         self.scheduler.load_state_dict(copy.deepcopy(state["scheduler"] if "scheduler" in state else state["schedule"]))
 
     def _advance(self, scores: Mapping[str, Any] | None = None) -> None:
         self._advanced += 1
-        # After the last step there is no next learning rate; OneCycleLR refuses to give one.
+        # After the last step there is no next learning rate; OneCycleLR would raise.
         if self._advanced >= self._length:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -143,7 +143,7 @@ class Scheduler:
         if not self.warmup_steps:
             return
         done = self._steps / self.warmup_steps
-        # at its end exactly what the scheduler has set
+        # at the end exactly the scheduler's rates
         factor = 1.0 if done >= 1 else self.warmup_factor + (1 - self.warmup_factor) * done
         self._set([rate * factor for rate in self._rates])
 
@@ -153,7 +153,7 @@ class Scheduler:
 
     def _set(self, rates: Sequence[float | Tensor]) -> None:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            if isinstance(group["lr"], Tensor):  # a compiled or captured step holds that very tensor
+            if isinstance(group["lr"], Tensor):  # a compiled or captured step refers to this tensor
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate

@@ -1,4 +1,4 @@
-"""The Lovasz extension of the Jaccard loss and its gradient, on a CPU by sorting integers instead of floats."""
+"""The Lovasz extension of the Jaccard loss and its gradient on a CPU, by sorting integers instead of floats."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,28 +9,36 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_train.losses.cpu.strips import Strip, ids_of_strip, over_strips, softmax_of_strip
+from seg_train.losses.cpu.strips import Strip, ids_of_strip, map_strips, softmax_of_strip
 
 __all__ = ["extension_by_strips"]
 
 Formula = Callable[[Tensor, Tensor, int, bool], tuple[Tensor, Tensor]]
-"""The same losses in operations of torch, from which gradients of the gradient are taken."""
+"""The same losses in torch operations; gradients of the gradient are taken from it."""
 
-# The largest number of pixels whose places fit into half of a key, see `_descending`.
-_MOST_PLACES = 2**32
+# The number of pixels whose indices fit into half of a sort key, see `_descending`.
+_MAX_PIXELS = 2**32
 
 
 def extension_by_strips(
     logits: Tensor, target: Tensor, ignore_index: int, per_image: bool, formula: Formula
 ) -> tuple[Tensor, Tensor]:
-    """Returns the losses and pixels of each class, for logits that `takes_strips` accepts."""
+    """Returns the loss and the number of pixels of each class, see `seg_train.losses.lovasz.Extension`.
+
+    Args:
+        logits: float32 or float64 (N, K, ...) that `use_strips` accepts.
+        target: any integer type (N, ...), class ids and `ignore_index`.
+        ignore_index: target value of pixels that are left out.
+        per_image: whether each image has its own losses.
+        formula: computes the same in torch operations.
+    """
     pixels = logits.flatten(2).contiguous(), target.flatten(1)
     extension: tuple[Tensor, Tensor] = _Extension.apply(*pixels, ignore_index, per_image, formula)
     return extension
 
 
 class _Extension(torch.autograd.Function):
-    """Losses and pixels of each class from logits (N, K, L), contiguous on a CPU, and their target (N, L)."""
+    """Computes loss and number of pixels of each class for logits (N, K, L), contiguous on a CPU, target (N, L)."""
 
     @staticmethod
     def forward(
@@ -46,10 +54,10 @@ class _Extension(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_losses: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         logits, target = ctx.saved_tensors
-        if torch.is_grad_enabled():  # this gradient is to have one itself
+        if torch.is_grad_enabled():  # the gradient must be differentiable itself
             losses, _ = ctx.formula(logits, target, ctx.ignore_index, ctx.per_image)
             return *torch.autograd.grad(losses, logits, by_losses, create_graph=True), None, None, None, None
-        # The first call turns the slopes into the gradient; another one has to find them anew.
+        # The first call overwrites the slopes with the gradient; a second one must compute them again.
         slopes, ctx.slopes = ctx.slopes, None
         if slopes is None:
             slopes = _extend(logits, target, ctx.ignore_index, ctx.per_image)[2]
@@ -67,38 +75,39 @@ class _Extension(torch.autograd.Function):
                 values *= change.sum(0)
                 np.subtract(change, values, out=place)
 
-        over_strips(fill, logits.shape)
+        map_strips(fill, logits.shape)
         return slopes, None, None, None, None
 
 
 def _extend(logits: Tensor, target: Tensor, ignore_index: int, per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns losses and pixels of each class, both (rows, K), and the slopes: the derivative of the loss of a class by
-    the probabilities of that class, (N, K, L).
+    """Returns loss and number of pixels of each class, both (rows, K), and the slopes (N, K, L).
+
+    The slopes are the derivatives of the loss of a class with respect to the probabilities of that class.
     """
     num_images, num_classes, length = logits.shape
     slopes = torch.empty_like(logits)
     planes = slopes.numpy()
-    truth = np.empty((num_images, length), np.int32)
+    labels = np.empty((num_images, length), np.int32)
 
     def fill(strips: Sequence[Strip]) -> None:
         for strip in strips:
             image, pixels = strip
             ids, ignored = ids_of_strip(target, strip, num_classes, ignore_index)
-            # below all probabilities, and no class
+            # ignored pixels: below all probabilities, and of no class
             planes[image, :, pixels] = softmax_of_strip(logits, strip, ignored, fill=-1)
-            truth[strip] = np.where(ignored, -1, ids)
+            labels[strip] = np.where(ignored, -1, ids)
 
-    over_strips(fill, logits.shape)
+    map_strips(fill, logits.shape)
     rows = [slice(i, i + 1) for i in range(num_images)] if per_image else [slice(None)]
     places = [(row, index) for row in rows for index in range(num_classes)]
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        results = list(pool.map(lambda place: _extend_class(planes[place], truth[place[0]] == place[1]), places))
+        results = list(pool.map(lambda place: _extend_class(planes[place], labels[place[0]] == place[1]), places))
     losses, true = torch.tensor(results, dtype=torch.float64).reshape(len(rows), num_classes, 2).unbind(2)
     return losses.to(logits.dtype), true.to(logits.dtype), slopes
 
 
 def _extend_class(values: npt.NDArray[Any], own: npt.NDArray[np.bool_]) -> tuple[float, int]:
-    """Puts the slopes in the place of the probabilities of a class, and returns its loss and the number of its pixels.
+    """Replaces the probabilities of a class by their slopes, and returns its loss and its number of pixels.
 
     Args:
         values: float (n, L), probabilities; -1 for ignored pixels.
@@ -111,14 +120,14 @@ def _extend_class(values: npt.NDArray[Any], own: npt.NDArray[np.bool_]) -> tuple
     slopes = np.zeros_like(errors)
     if area:
         errors[inside] = 1 - errors[inside]
-        # what comes after the last pixel of the class raises the loss no more
-        least = errors[inside].min()
-        order, ordered = _descending(errors, np.flatnonzero(errors >= least))
+        # errors below the smallest one of the class's own pixels do not contribute
+        smallest = errors[inside].min()
+        order, ordered = _descending(errors, np.flatnonzero(errors >= smallest))
         own_there = own[order]
         own_before = np.cumsum(own_there)
         union = np.arange(area + 1, area + len(order) + 1) - own_before
         increments = np.where(own_there, 1, (area - own_before) / np.maximum(union - 1, 1)) / union
-        loss = float((ordered * increments).sum()) if least == least else float("nan")
+        loss = float((ordered * increments).sum()) if smallest == smallest else float("nan")
         slopes[order] = np.where(own_there, -increments, increments)
     else:
         first = int(errors.argmax())
@@ -129,18 +138,16 @@ def _extend_class(values: npt.NDArray[Any], own: npt.NDArray[np.bool_]) -> tuple
 
 
 def _descending(
-    errors: npt.NDArray[Any], places: npt.NDArray[np.int64]
+    errors: npt.NDArray[Any], indices: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """Returns rising places sorted by their errors, the largest first and of equal ones the first place, and the errors
-    in that order.
-    """
-    chosen = errors[places]
-    if errors.dtype != np.float32 or len(errors) > _MOST_PLACES:
+    """Returns ascending indices sorted by descending error (ties by index), and the errors in that order."""
+    chosen = errors[indices]
+    if errors.dtype != np.float32 or len(errors) > _MAX_PIXELS:
         order = np.argsort(-chosen, kind="stable")
-        return places[order], chosen[order]
-    # The bits of positive numbers have the order of the numbers. To sort integers takes a tenth of the time of argsort.
+        return indices[order], chosen[order]
+    # The bits of positive floats are ordered as the floats are. Sorting integers takes a tenth of the time of argsort.
     keys = (~chosen.view(np.uint32)).astype(np.uint64) << np.uint64(32)
-    keys |= places.view(np.uint64)
+    keys |= indices.view(np.uint64)
     keys.sort()
     ordered = (~(keys >> np.uint64(32)).astype(np.uint32)).view(np.float32)
     return (keys & np.uint64(0xFFFFFFFF)).view(np.int64), ordered

@@ -1,8 +1,8 @@
-"""Strips of pixels that stay in the cache of a CPU, and the threads that compute them.
+"""Strips of pixels that stay in the cache of a CPU core, and the threads that compute them.
 
-Strips are computed by NumPy: it works in the thread that calls it. Operations of torch share their work among a pool of
-threads and wait for it, each time; with as many operations as strips that takes several times longer than the work
-itself, where other processes want the CPU too.
+Strips are computed with NumPy, which works in the thread that calls it. torch's operations distribute their work over a
+thread pool and wait for it, each time; with as many operations as there are strips, that takes several times longer
+than the work itself when other processes use the CPU too.
 """
 
 import math
@@ -19,31 +19,52 @@ from torch import Tensor, nn
 from seg_train.losses.inputs import class_ids
 
 __all__ = [
-    "MANY",
+    "CROSS_ENTROPY_FACTOR",
     "Strip",
-    "can_be_read",
+    "has_cpu_values",
     "ids_of_strip",
-    "over_strips",
+    "map_strips",
     "softmax_of_strip",
     "strip_buffer",
-    "takes_strips",
+    "use_strips",
 ]
 
-Strip = tuple[int, slice]  # an image of the batch, and some of its pixels
+Strip = tuple[int, slice]  # index of the image in the batch, and a range of its pixels
 
 _Result = TypeVar("_Result")
 
-# Logits in a strip: those of the strip and a buffer of that size fit into the cache of a core.
+# Logits per strip: they and a buffer of the same size fit into the cache of a core.
 _STRIP = 65536
-# Logits from which on strips pay. NumPy's exponential is fast on these processors; elsewhere torch does all.
-_FEWEST: float = 65536 if platform.machine().lower() in ("x86_64", "amd64") else math.inf
+# Number of logits from which strips pay off. NumPy's exponential is fast on these processors; others use torch only.
+_MIN_LOGITS: float = 65536 if platform.machine().lower() in ("x86_64", "amd64") else math.inf
 
-MANY = 128
-"""How many times more logits make strips pay where torch's own cross entropy would do the same: 8.4 million."""
+CROSS_ENTROPY_FACTOR = 128
+"""How many times more logits it takes until strips are faster than torch's own cross entropy: 8.4 million."""
 
 
-def can_be_read(logits: Tensor) -> bool:
-    """Whether a tensor holds numbers on a CPU, not in a graph to be compiled, exported or transformed."""
+def use_strips(logits: Tensor, factor: int = 1) -> bool:
+    """Returns whether strips can be used for logits (N, K, ...) and pay off.
+
+    They cannot be used in a graph that is compiled or exported, under `torch.func` transforms, for forward-mode
+    gradients, or for memory that is neither contiguous nor channels_last.
+
+    Args:
+        logits: float (N, K, ...).
+        factor: by which the minimum number of logits is multiplied; 1 is right for the areas of classes.
+    """
+    return (
+        has_cpu_values(logits)
+        and type(logits) in (Tensor, nn.Parameter)
+        and logits.dtype in (torch.float32, torch.float64)
+        and logits.ndim > 2
+        and max(1, _MIN_LOGITS * factor) <= logits.numel()
+        and _is_dense(logits)
+        and torch.autograd.forward_ad.unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
+    )
+
+
+def has_cpu_values(logits: Tensor) -> bool:
+    """Returns whether values can be read now: on a CPU, and not while torch compiles, exports or transforms code."""
     return (
         not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
@@ -52,33 +73,17 @@ def can_be_read(logits: Tensor) -> bool:
     )
 
 
-def takes_strips(logits: Tensor, many: int = 1) -> bool:
-    """Whether strips pay for logits (N, K, ...), and can be used: not in a graph to be compiled or exported, not under
-    the transforms of `torch.func`, not for forward-mode gradients, not for memory that is neither contiguous nor
-    channels_last. `many` is how many times more logits they need than areas of classes do.
-    """
-    return (
-        can_be_read(logits)
-        and type(logits) in (Tensor, nn.Parameter)
-        and logits.dtype in (torch.float32, torch.float64)
-        and logits.ndim > 2
-        and max(1, _FEWEST * many) <= logits.numel()
-        and _is_dense(logits)
-        and torch.autograd.forward_ad.unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
-    )
+def map_strips(work: Callable[[Sequence[Strip]], _Result], shape: Sequence[int]) -> list[_Result]:
+    """Splits logits of shape (N, K, L) into strips and calls `work` in each thread with its strips.
 
-
-def over_strips(work: Callable[[Sequence[Strip]], _Result], shape: Sequence[int]) -> list[_Result]:
-    """Cuts logits of a shape (N, K, L) into strips and has `work` done on all of them, a share for each thread.
-
-    The threads are as many as torch uses, and last no longer than the call: a pool would be lost in a forked process.
+    As many threads as torch uses are started for each call: a pool that is kept would be lost in a forked process.
 
     Args:
-        work: takes a share of the strips, at least one, all as long as its first one or shorter.
+        work: takes at least one strip; the last strip of an image may be shorter than the others.
         shape: of the logits.
 
     Returns:
-        The results in the order of the strips.
+        The results, in the order of the strips.
     """
     num_images, num_classes, length = shape
     width = max(1, _STRIP // num_classes)
@@ -99,10 +104,16 @@ def over_strips(work: Callable[[Sequence[Strip]], _Result], shape: Sequence[int]
 def ids_of_strip(
     target: Tensor, strip: Strip, num_classes: int, ignore_index: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Returns what `checking.class_ids` does, for a strip of a target (N, L) on a CPU.
+    """Returns the class ids of a strip, 0 for ignored pixels, and the mask of ignored pixels.
+
+    Args:
+        target: any integer type (N, L), on a CPU.
+        strip: to read.
+        num_classes: class ids are 0 to `num_classes` - 1.
+        ignore_index: value of ignored pixels.
 
     Raises:
-        LabelOutOfRangeError: if the strip holds a value that is not allowed; it names all those of the whole target.
+        LabelOutOfRangeError: if the strip holds another value; the message lists those of the whole target.
     """
     ids = target.numpy()[strip].astype(np.int64)
     ignored = ids == ignore_index
@@ -112,32 +123,32 @@ def ids_of_strip(
     return ids, ignored
 
 
-def strip_buffer(logits: Tensor, strip: Strip) -> npt.NDArray[Any]:
-    """Returns memory for a strip of logits (N, K, L), in their layout."""
-    size = logits.shape[1], strip[1].stop - strip[1].start
-    # the classes of a pixel lie side by side in channels_last memory
-    by_pixel = logits.stride(1) < logits.stride(2)
-    return np.empty(size, logits.detach().numpy().dtype, order="F" if by_pixel else "C")
-
-
-def _is_dense(logits: Tensor) -> bool:
-    """Whether the pixels of an image can be counted through without a copy, the classes being inner- or outermost."""
-    if logits.is_contiguous():
-        return True
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(logits.ndim)
-    return last is not None and logits.is_contiguous(memory_format=last)
-
-
 def softmax_of_strip(
     logits: Tensor, strip: Strip, ignored: npt.NDArray[np.bool_], fill: float = 0.0
 ) -> npt.NDArray[Any]:
-    """Returns the probabilities of a strip of logits (N, K, L) on a CPU: (K, l), and `fill` for ignored pixels."""
+    """Returns the probabilities of a strip of logits (N, K, L) on a CPU: (K, l), `fill` at ignored pixels."""
     image, pixels = strip
     seen = logits.detach().numpy()[image, :, pixels]
-    with np.errstate(all="ignore"):  # where logits are infinite or NaN, so are the probabilities, as torch's
+    with np.errstate(all="ignore"):  # infinite or NaN logits give NaN probabilities, as in torch
         values: npt.NDArray[Any] = seen - seen.max(0)
         np.exp(values, out=values)
         values /= values.sum(0)
     if ignored.any():
         np.copyto(values, fill, where=ignored)
     return values
+
+
+def strip_buffer(logits: Tensor, strips: Sequence[Strip]) -> npt.NDArray[Any]:
+    """Returns uninitialized memory for the longest of the strips of logits (N, K, L), in their memory format."""
+    size = logits.shape[1], max(pixels.stop - pixels.start for _, pixels in strips)
+    # in channels_last memory the classes of a pixel are adjacent
+    is_channels_last = logits.stride(1) < logits.stride(2)
+    return np.empty(size, logits.detach().numpy().dtype, order="F" if is_channels_last else "C")
+
+
+def _is_dense(logits: Tensor) -> bool:
+    """Returns whether the pixels of an image can be flattened without a copy: contiguous or channels_last memory."""
+    if logits.is_contiguous():
+        return True
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(logits.ndim)
+    return last is not None and logits.is_contiguous(memory_format=last)
