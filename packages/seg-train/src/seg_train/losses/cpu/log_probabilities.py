@@ -51,8 +51,8 @@ def log_probabilities_by_strips(
         LabelOutOfRangeError: if the target holds another value.
     """
     pixels = logits.flatten(2), target.reshape(len(target), -1)
-    own, shared = _LogProbabilities.apply(*pixels, ignore_index, spread, term)
-    return own.view(target.shape), shared.view(target.shape) if spread is not None else shared
+    own, smoothed = _LogProbabilities.apply(*pixels, ignore_index, spread, term)
+    return own.view(target.shape), smoothed.view(target.shape) if spread is not None else smoothed
 
 
 class _LogProbabilities(torch.autograd.Function):
@@ -64,11 +64,11 @@ class _LogProbabilities(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         num_images, num_classes, length = logits.shape
         own, largest, total = (logits.new_empty(num_images, length) for _ in range(3))
-        shared = logits.new_empty((num_images, length) if spread is not None else 0)
+        smoothed = logits.new_empty((num_images, length) if spread is not None else 0)
         slopes = logits.new_empty((num_images, length) if term is not None else 0)
         values, factors = logits.detach().numpy(), None if spread is None else spread.numpy()
         outs = [out.numpy() for out in (own, largest, total)]
-        shared_outs, slope_outs = shared.numpy(), slopes.numpy()
+        smoothed_outs, slope_outs = smoothed.numpy(), slopes.numpy()
 
         def fill(strip: Strip, buffer: npt.NDArray[Any]) -> None:
             image, pixels = strip
@@ -79,8 +79,8 @@ class _LogProbabilities(torch.autograd.Function):
             np.subtract(seen, peak, out=exponents)
             result[:] = exponents[ids, np.arange(len(ids))]
             if factors is not None:
-                shared_result = shared_outs[image, pixels]
-                np.einsum("k,kl->l", factors, exponents, out=shared_result)
+                smoothed_result = smoothed_outs[image, pixels]
+                np.einsum("k,kl->l", factors, exponents, out=smoothed_result)
             np.exp(exponents, out=exponents)
             np.sum(exponents, axis=0, out=sums)
             log_sums = np.log(sums)
@@ -89,8 +89,8 @@ class _LogProbabilities(torch.autograd.Function):
             if term is not None:
                 result[:], slope_outs[image, pixels] = term.of_strip(result.copy())
             if factors is not None:
-                shared_result -= factors.sum() * log_sums
-                shared_result[ignored] = 0
+                smoothed_result -= factors.sum() * log_sums
+                smoothed_result[ignored] = 0
             # Makes the probabilities of the backward pass 0; NaN marks the pixels where they would still be NaN.
             peak[ignored] = np.where(np.isfinite(peak[ignored]), np.inf, np.nan)
             sums[ignored] = 1
@@ -104,17 +104,17 @@ class _LogProbabilities(torch.autograd.Function):
         map_strips(work, logits.shape)
         ctx.save_for_backward(logits, target, largest, total, slopes, spread)
         ctx.ignore_index, ctx.term = ignore_index, term
-        return own, shared
+        return own, smoothed
 
     @staticmethod
-    def backward(ctx: Any, own_slope: Tensor, shared_slope: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, own_slope: Tensor, smoothed_slope: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits, target, largest, total, slopes, spread = ctx.saved_tensors
-        if torch.is_grad_enabled() or not (_has_memory(own_slope) and _has_memory(shared_slope)):
-            arguments = logits, target, ctx.ignore_index, own_slope, shared_slope, spread, ctx.term
+        if torch.is_grad_enabled() or not (_has_memory(own_slope) and _has_memory(smoothed_slope)):
+            arguments = logits, target, ctx.ignore_index, own_slope, smoothed_slope, spread, ctx.term
             return _gradient_by_torch(*arguments), None, None, None, None
         gradient = torch.empty_like(logits)
         values, out = logits.detach().numpy(), gradient.numpy()
-        saved, shared_slopes = [each.numpy() for each in (own_slope, largest, total)], shared_slope.numpy()
+        saved, smoothed_slopes = [each.numpy() for each in (own_slope, largest, total)], smoothed_slope.numpy()
         term_slopes = None if ctx.term is None else slopes.numpy()
         factors = None if spread is None else spread.numpy()
 
@@ -130,9 +130,9 @@ class _LogProbabilities(torch.autograd.Function):
             if factors is None:
                 change *= -slope / sums
             else:
-                shared = np.where(ignored, 0, shared_slopes[image, pixels])
-                change *= -(slope + factors.sum() * shared) / sums
-                change += factors[:, None] * shared
+                smoothed = np.where(ignored, 0, smoothed_slopes[image, pixels])
+                change *= -(slope + factors.sum() * smoothed) / sums
+                change += factors[:, None] * smoothed
             change[ids, np.arange(len(ids))] += slope
             lost = ignored & np.isnan(peak)
             if lost.any():
@@ -152,7 +152,7 @@ def _gradient_by_torch(
     target: Tensor,
     ignore_index: int,
     own: Tensor,
-    shared: Tensor,
+    smoothed: Tensor,
     spread: Tensor | None,
     term: Term | None,
 ) -> Tensor:
@@ -169,8 +169,8 @@ def _gradient_by_torch(
     if spread is None:
         gradient = -own * log_p.exp()
     else:
-        shared = shared.masked_fill(ignored, 0)[:, None]
-        gradient = spread[:, None] * shared - (own + spread.sum() * shared) * log_p.exp()
+        smoothed = smoothed.masked_fill(ignored, 0)[:, None]
+        gradient = spread[:, None] * smoothed - (own + spread.sum() * smoothed) * log_p.exp()
     return gradient.scatter_add(1, ids, own)
 
 
