@@ -32,9 +32,8 @@ class DiceLoss(RegionLoss):
         smooth: number of pixels >= 0 added to the numerator and the denominator of each score.
         absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their score
             is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
-            them as any other class; with `smooth` that pushes their probabilities down. In the
-            generalized loss, where v_k would be infinite, it is 0, or with `"count"` the largest v of the others, as in
-            the authors' code.
+            them as any other class; with `smooth` that pushes their probabilities down. In the generalized loss, where
+            their v_k would be infinite, it is 0, or with `"count"` the largest of the others, as in the authors' code.
         squared: whether predicted_k sums squared probabilities.
         generalized: whether all classes have one score, weighted by their areas.
 
