@@ -331,7 +331,7 @@ def test_loss_is_left_out_where_the_config_says_so(tables):
         ("evaluation.predictor=tilde", 'evaluation.predictor = "tilde": '),
         ("evaluation.params={tiles = 3}", "evaluation.params.tiles = 3: whole has no such parameter"),
         ("evaluation.monitor=mIou", "Did you mean 'miou'"),
-        ("evaluation.monitor=ema_miou", "with trainer.ema_decay these with ema_ before them"),
+        ("evaluation.monitor=ema_miou", "with trainer.ema_decay the same with the prefix ema_"),
         (
             "evaluation={every_steps = 5, every_epochs = 1}",
             "give one of evaluation.every_epochs and evaluation.every_s",

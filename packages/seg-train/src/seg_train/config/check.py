@@ -31,7 +31,8 @@ from seg_train.config.schema import (
 )
 from seg_train.monitor import SCORES, Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import Scheduler, build_scheduler
+from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
 
@@ -344,7 +345,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     tried = None
     if found == len(problems):
         try:
-            tried = build_optimizer(optimizer, trial := _Trial())
+            tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
         except Exception as error:  # optimizers raise whatever their arithmetic meets
             problems.append(f"optimizer.params: {_reason(error)}")
@@ -364,7 +365,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
                 f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
         try:
-            _advance(build_scheduler(scheduler, tried, total=scheduler.warmup_steps + 100))
+            _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, and some at their first step only
             problems.append(f"lr_scheduler.params: {_reason(error)}")
 

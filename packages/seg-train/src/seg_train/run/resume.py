@@ -17,7 +17,9 @@ from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.progress import Progress
 from seg_train.config.migrate import CONFIG_FORMAT, FormerValTransform, Migrated, migrate, unflatten
 from seg_train.config.schema import WITHOUT_INFLUENCE, TrainConfig, default_of, flatten, has_influence, has_section
-from seg_train.optim.schedulers import LENGTH_ARGUMENTS, ReduceLROnPlateau, Scheduler
+from seg_train.optim.plateau import ReduceLROnPlateau
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunLength
 
 __all__ = [

@@ -15,7 +15,7 @@ from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_train.data.batches import Batch
 from seg_train.losses.deep_supervision import DeepSupervision
-from seg_train.losses.sharing import share_of
+from seg_train.losses.micro_batches import share_of
 from seg_train.optim.optimizers import needs_closure
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way
@@ -67,7 +67,7 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
     """Augments one batch, runs the network forward and backward, and takes one optimizer step.
 
     The batch may be computed in parts, by several processes or one part after the other; means over pixels are those
-    over the whole batch all the same, see `seg_train.losses.sharing`.
+    over the whole batch all the same, see `seg_train.losses.micro_batches`.
 
     An optimizer that searches along a line (LBFGS) runs the network as often as it likes; the result is of the first
     time.
