@@ -4,12 +4,16 @@ import copy
 import functools
 import http.server
 import importlib.util
+import os
 import socket
 import threading
 
 import pytest
 
 from seg_core import registry
+
+# numpy and scipy read it when they are imported; torch has its own limit below
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +57,7 @@ def serve():
     def start(folder):
         handler = functools.partial(Quiet, directory=str(folder))
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         running.append((server, thread))
         return f"http://127.0.0.1:{server.server_port}"
