@@ -84,14 +84,14 @@ def train(config, *overrides):
     trainer = Trainer(load_config(tables, overrides), resume=resume, progress=QuietProgress())
     dies_at = int(os.environ.get("TEST_DIES_AT", 0))  # the second process
     if dies_at and trainer.accelerator.process_index == 1:
-        note = trainer._note
+        log_step = trainer._log_step
 
-        def note_and_die(result):
-            note(result)
+        def log_and_die(*arguments):
+            log_step(*arguments)
             if trainer.position.step == dies_at:
                 os._exit(3)
 
-        trainer._note = note_and_die
+        trainer._log_step = log_and_die
     try:
         trainer.run()
     except ProcessDiedError as error:

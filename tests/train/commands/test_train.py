@@ -95,7 +95,7 @@ def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, 
     assert main(["train", "--resume", str(tmp_path / "runs" / "run")]) == 0
     captured = capsys.readouterr()
     assert captured.out == first
-    assert "is finished; nothing is left to do" in captured.err
+    assert "is finished; there is nothing left to do" in captured.err
     assert main(["train", config, "--resume"]) == 0
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_one(real_config, tmp_path):
     assert process.returncode == 1
     assert "stopping after this step and saving a checkpoint; Ctrl-C again stops at once" in err
     assert re.search(
-        rf"seg: stopped after step \d+ of 2000 .*; go on with: seg train --resume {re.escape(str(run_dir))}\n", err
+        rf"seg: stopped after step \d+ of 2000 .*; resume with: seg train --resume {re.escape(str(run_dir))}\n", err
     )
     assert "Traceback" not in err
     assert out == ""

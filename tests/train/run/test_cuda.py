@@ -33,14 +33,14 @@ def gpu_tables(tables):
 def killed_at(step, config):
     """Begins a run that ends after `step`, as abruptly as it can be ended in this process."""
     trainer = Trainer(config, progress=Heard())
-    count = trainer._count_step
+    log_step = trainer._log_step
 
-    def count_and_die(*arguments):
-        count(*arguments)
+    def log_and_die(*arguments):
+        log_step(*arguments)
         if trainer.position.step == step:
             raise SystemExit(9)
 
-    trainer._count_step = count_and_die
+    trainer._log_step = log_and_die
     with pytest.raises(SystemExit):
         trainer.run()
 

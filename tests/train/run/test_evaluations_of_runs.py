@@ -13,7 +13,7 @@ from seg_train import Trainer, evaluate, load_config
 from seg_train.loggers.base import Moment
 from seg_train.monitor import Monitor
 from seg_train.run.checkpoint import load_checkpoint
-from seg_train.run.model import WeightAverage
+from seg_train.run.ema import WeightAverage
 
 
 def run(tables, *overrides, resume=False):

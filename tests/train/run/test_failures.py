@@ -47,7 +47,7 @@ def poisoned(trainer, step, value):
 def test_loss_that_is_no_number_ends_the_run_and_names_the_files(value, tables, tmp_path):
     trainer = Trainer(load_config(tables, ["trainer.checkpoint_every_steps=1"]))
     poisoned(trainer, 5, value)
-    plan = trainer._plan_epoch  # of the second epoch, once it runs
+    plan = trainer._epoch_plan  # of the second epoch, once it runs
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.run()
     report = json.loads((tmp_path / "runs" / "run" / "nonfinite_loss.json").read_text())
@@ -161,15 +161,15 @@ def test_peer_that_is_gone_is_named_so(text, tables):
 
 def test_sigterm_stops_and_saves(tables):
     trainer = Trainer(load_config(tables, ["trainer.epochs=200"]))
-    note = trainer._note
+    log_step = trainer._log_step
 
-    def note_and_send(result):
-        note(result)
+    def log_and_send(*arguments):
+        log_step(*arguments)
         if trainer.position.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)  # launchers send it more than once
 
-    trainer._note = note_and_send
+    trainer._log_step = log_and_send
     from seg_train.run.interruption import RunInterruptedError
 
     with pytest.raises(RunInterruptedError, match="stopped after step 4"):
@@ -311,7 +311,7 @@ def test_predictor_of_the_config_is_used(tables):
 )
 def test_watched_loss_of_a_way_without_logits_is_an_error_before_the_run(tables, tmp_path, watch):
     PREDICTORS.register("sliding", lambda model, images: model(images)["out"].argmax(1))
-    with pytest.raises(ConfigError, match=r"needs the val_loss, which is not computed \(the way of .* 'sliding'"):
+    with pytest.raises(ConfigError, match=r"needs val_loss, which is not computed \(the predictor 'sliding'"):
         Trainer(load_config(tables | watch))
     assert not (tmp_path / "runs").exists()
 

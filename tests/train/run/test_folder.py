@@ -110,13 +110,13 @@ def test_lock_ends_with_the_run_also_by_an_exception(tables, tmp_path):
         seen.append(rest(trainer.folder.path))
         raise RuntimeError("a bug")
 
-    trainer._train, train = fail, trainer._train
+    trainer._batches, batches = fail, trainer._batches
     with pytest.raises(RuntimeError, match="a bug"):
         trainer.run()
     assert {".lock", ".lock.json"} <= set(seen[0])
     assert ".lock.json" not in rest(trainer.folder.path)
     resumed = Trainer(load_config(tables), resume=True)
-    trainer._train = train
+    trainer._batches = batches
     assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer goes on"
     with pytest.raises(UsageError, match="another process has gone on with the run in .* since its checkpoint was"):
         resumed.run()

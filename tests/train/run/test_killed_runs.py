@@ -137,9 +137,9 @@ def test_sound_checkpoint_before_a_damaged_one_is_found(tmp_path):
     for step in (10, 15):
         path = tmp_path / f"step_{step:08}.pt"
         path.write_bytes(path.read_bytes()[:200])
-    assert checkpoints.sound_before(checkpoints.last) == tmp_path / "step_00000005.pt"
+    assert checkpoints.newest_intact(other_than=checkpoints.last) == tmp_path / "step_00000005.pt"
     (tmp_path / "step_00000005.pt").write_bytes(b"")
-    assert checkpoints.sound_before(checkpoints.last) is None
+    assert checkpoints.newest_intact(other_than=checkpoints.last) is None
 
 
 def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
@@ -152,7 +152,7 @@ def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
         Trainer(load_config(tables, options), resume=True)
     before = run_dir / "checkpoints" / "step_00000009.pt"
     assert str(last) in str(caught.value)
-    assert f"{before} is sound; go on from there with: seg train --resume {before}" in str(caught.value)
+    assert f"{before} is intact; resume from it with: seg train --resume {before}" in str(caught.value)
 
     from seg_core.command import main
 

@@ -154,7 +154,7 @@ def test_batch_norm_over_processes_keeps_what_a_subclass_does_besides():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(layers.BatchNormAct2d(4)))
     network[2].requires_grad_(False)
     plain = copy.deepcopy(network)
-    with pytest.warns(UserWarning, match="sync_batch_norm leaves these layers as they are.*1 BatchNormAct2d"):
+    with pytest.warns(UserWarning, match="sync_batch_norm does not synchronize these layers.*1 BatchNormAct2d"):
         found = synchronize_batch_norm(network, many_gpus())
     assert [type(m).__name__ for m in found.modules()][1:] == [
         "Conv2d",

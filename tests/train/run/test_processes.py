@@ -105,7 +105,7 @@ def test_process_that_dies_ends_the_run_which_can_be_resumed(even, tmp_path):
     last = load_checkpoint(tmp_path / "runs" / "run" / "checkpoints" / "last.pt")
     assert 0 < last["position"]["step"] <= 5
 
-    with pytest.warns(UserWarning, match="the run was on 2 processes and is on 1 now"):
+    with pytest.warns(UserWarning, match="the run had 2 processes and has 1 now"):
         trainer = Trainer(load_config(even, ["paths.run=run", *options]), resume=True)
     assert trainer.run().scores["step"] == 9
 

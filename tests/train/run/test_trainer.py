@@ -47,14 +47,14 @@ def assert_equal_weights(first, second):
 
 def stop_at(trainer, step):
     """Ctrl-C after a given step."""
-    note = trainer._note
+    log_step = trainer._log_step
 
-    def note_and_stop(result):
-        note(result)
+    def log_and_stop(*arguments):
+        log_step(*arguments)
         if trainer.position.step == step:
             trainer._interruption.requested = True
 
-    trainer._note = note_and_stop
+    trainer._log_step = log_and_stop
 
 
 def run_until(tables, step, *overrides):
@@ -263,7 +263,7 @@ def test_finished_run_resumed_says_so_and_gives_the_same_scores(tables):
     before = (first.run_dir / "metrics.jsonl").read_bytes()
     again = Trainer(load_config(tables), resume=True, progress=Collecting()).run()
     assert again.scores["miou"] == first.scores["miou"]
-    assert said == [f"the run in {first.run_dir} is finished; nothing is left to do"]
+    assert said == [f"the run in {first.run_dir} is finished; there is nothing left to do"]
     assert (first.run_dir / "metrics.jsonl").read_bytes() == before
 
 
@@ -432,9 +432,9 @@ def test_resume_with_other_settings_names_them(tables):
     with pytest.raises(ConfigError) as caught:
         run(tables, "optimizer.params.lr=0.5", resume=True)
     message = str(caught.value)
-    assert " was started with other settings: optimizer.params.lr (there 0.02, here 0.5); resume it without" in message
+    assert " was started with other settings: optimizer.params.lr (run: 0.02, now: 0.5); resume it without" in message
     assert "this change, or start a new run from its weights: seg train CONFIG --weights " in message
-    assert "What may change on resume: trainer.epochs or trainer.steps, the new total, and data.dataset.root" in message
+    assert "These keys may change on resume: trainer.epochs or trainer.steps (the new total), and data." in message
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])
@@ -454,7 +454,7 @@ def test_damaged_checkpoint_is_refused_by_name(tables, damage):
         run(tables, resume=True)
     before = path.with_name("step_00000003.pt")
     assert str(path) in str(caught.value)
-    assert f"{before} is sound; go on from there with: seg train --resume {before}" in str(caught.value)
+    assert f"{before} is intact; resume from it with: seg train --resume {before}" in str(caught.value)
 
 
 def test_best_checkpoint_in_place_of_a_damaged_last_one_goes_on(tables):

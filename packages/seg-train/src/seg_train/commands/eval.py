@@ -663,7 +663,7 @@ def _evaluate(
     from seg_core.transforms.evaluation import EvaluationTransform
     from seg_train.data.batches import Loader, evaluation_plan
     from seg_train.losses.cross_entropy import CrossEntropyLoss
-    from seg_train.run.step import evaluate_batches
+    from seg_train.run.evaluate import evaluate_batches
     from seg_train.run.validation_loss import SplitLoss
 
     metadata, total = dataset.metadata, len(dataset)
