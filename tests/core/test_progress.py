@@ -5,7 +5,17 @@ import sys
 import pytest
 
 from seg_core.errors import UsageError
-from seg_core.progress import BarProgress, PlainProgress, Progress, QuietProgress, StepState, make_progress
+from seg_core.progress import (
+    BarProgress,
+    PlainProgress,
+    Progress,
+    QuietProgress,
+    StatusLine,
+    StepState,
+    make_progress,
+    print_table,
+    table,
+)
 
 
 def state(step, epoch=3, loss=0.5, miou=0.25, images_per_second=12.34):
@@ -157,3 +167,98 @@ def test_plain_and_bar_show_warnings(monkeypatch):
 def test_warning_without_progress_is_one_of_python():
     with pytest.warns(UserWarning, match="no network"):
         Progress().warn("no network")
+
+
+# ---- one line --------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_status_line_on_a_terminal_is_rewritten():
+    stream = Terminal()
+    line = StatusLine(stream=stream)
+    line.show("10 of 12")
+    line.show("10 of 12")
+    line.show("9")
+    line.message("skipped: a.jpg")
+    line.show("12")
+    line.close()
+    assert stream.getvalue() == "\r10 of 12\r9       \rskipped: a.jpg\n\r12\n"
+
+
+def test_status_line_elsewhere_prints_changes_at_most_once_per_interval(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("seg_core.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    line = StatusLine(interval=30.0, stream=stream)
+    for shown in ("1", "2", "3", "4"):
+        now[0] += 20
+        line.show(shown)
+    line.message("skipped")
+    line.close("5 of 5")
+    assert stream.getvalue().splitlines() == ["2", "4", "skipped", "5 of 5"]
+
+
+def test_status_line_without_interval_prints_every_change():
+    stream = io.StringIO()
+    line = StatusLine(stream=stream)
+    for shown in ("10 %", "10 %", "20 %"):
+        line.show(shown)
+    line.close()
+    assert stream.getvalue() == "10 %\n20 %\n"
+
+
+def test_closed_status_line_that_showed_nothing_prints_nothing():
+    stream = Terminal()
+    StatusLine(stream=stream).close()
+    assert stream.getvalue() == ""
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+ROWS = [["[red]road", "0.98", "main street"], ["sky", "absent", ""]]
+
+
+def test_table_aligns_the_first_column_left_and_the_others_right():
+    assert table(["class", "IoU"], [row[:2] for row in ROWS]).splitlines() == [
+        "class         IoU",
+        "[red]road    0.98",
+        "sky        absent",
+    ]
+
+
+def test_table_takes_an_alignment_per_column_and_has_no_trailing_spaces():
+    assert table(["class", "IoU", ""], iter(ROWS), "lrl").splitlines() == [
+        "class         IoU",
+        "[red]road    0.98  main street",
+        "sky        absent",
+    ]
+
+
+def test_table_without_rows_is_its_header():
+    assert table(["name", "params"], []) == "name  params"
+
+
+def test_print_table_outside_of_a_terminal_is_plain_text(capsys):
+    print_table(["class", "IoU", ""], ROWS, "lrl")
+    assert capsys.readouterr().out == table(["class", "IoU", ""], ROWS, "lrl") + "\n"
+
+
+def test_print_table_on_a_terminal_shows_brackets_literally(monkeypatch, capsys):
+    pytest.importorskip("rich")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_table(["class", "[b]IoU"], [row[:2] for row in ROWS])
+    out = capsys.readouterr().out
+    assert "[b]IoU" in out
+    assert "[red]road" in out
+    assert "absent" in out
+
+
+def test_print_table_on_a_terminal_without_rich_is_plain_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    print_table(["class", "IoU"], [["sky", "1"]])
+    assert capsys.readouterr().out == "class  IoU\nsky      1\n"

@@ -34,7 +34,8 @@ def shades():
     import torch
 
     from seg_core.labels.metadata import DatasetMetadata
-    from seg_core.model_files.model_file import BuildSpec, ModelInfo
+    from seg_core.model_files.build_spec import BuildSpec
+    from seg_core.model_files.model_file import ModelInfo
     from seg_core.transforms.preprocessing import Preprocessing
 
     class Shades(torch.nn.Module):

@@ -39,8 +39,8 @@ from seg_core.metrics.metric_store import (
     scores_from_confusion as scores_from_confusion,
 )
 from seg_core.metrics.protocol import EvaluationProtocol as EvaluationProtocol
+from seg_core.model_files.build_spec import BuildSpec as BuildSpec
 from seg_core.model_files.model_file import (
-    BuildSpec as BuildSpec,
     ModelInfo as ModelInfo,
     load_model as load_model,
     read_model_info as read_model_info,

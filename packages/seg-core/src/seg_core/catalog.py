@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["DatasetEntry", "Entry", "ModelEntry", "WeightsEntry"]
+__all__ = ["SPLITS", "DatasetEntry", "Entry", "ModelEntry", "WeightsEntry"]
+
+SPLITS = ("train", "val", "test")
+"""Names of the splits that every dataset shares; official extras come beside them."""
 
 
 def _frozen() -> Mapping[str, Any]:
@@ -105,6 +108,6 @@ class DatasetEntry(Entry):
     """
 
     label_set: str | None = None
-    splits: tuple[str, ...] = ("train", "val", "test")
+    splits: tuple[str, ...] = SPLITS
     needs_root: bool = True
     download: bool = False

@@ -1,16 +1,31 @@
-"""Shows how a run goes: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
+"""Progress and tables of every command: bars and rich tables on a terminal, plain lines elsewhere.
+
+Progress goes to stderr, tables to stdout.
+"""
 
 import importlib.util
 import os
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from seg_core.errors import UsageError
 
-__all__ = ["PROGRESS_MODES", "BarProgress", "PlainProgress", "Progress", "QuietProgress", "StepState", "make_progress"]
+__all__ = [
+    "PROGRESS_MODES",
+    "BarProgress",
+    "PlainProgress",
+    "Progress",
+    "QuietProgress",
+    "StatusLine",
+    "StepState",
+    "make_progress",
+    "print_table",
+    "table",
+]
 
 PROGRESS_MODES = ("auto", "bar", "plain", "quiet")
 
@@ -207,7 +222,7 @@ def make_progress(mode: str = "auto") -> Progress:
         return Progress()
     if mode == "quiet":
         return QuietProgress()
-    has_rich = importlib.util.find_spec("rich") is not None
+    has_rich = _has_rich()
     if mode == "bar" and not has_rich:
         raise UsageError("progress bar needs rich: pip install rich, or take plain")
     if mode == "bar" or (mode == "auto" and sys.stderr.isatty() and has_rich):
@@ -219,3 +234,111 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# ---- one line --------------------------------------------------------------------------------------------------------
+
+
+class StatusLine:
+    """Shows the state of simple work in one line: rewritten on a terminal, printed now and then elsewhere.
+
+    Args:
+        interval: seconds between two lines where there is no terminal; with 0 every change is printed.
+        stream: stderr if None.
+
+    Attributes:
+        live: whether the stream is a terminal.
+    """
+
+    def __init__(self, interval: float = 0.0, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._next = time.monotonic() + interval
+        self._shown = ""
+        self.live = self._stream.isatty()
+
+    def show(self, text: str) -> None:
+        """Shows the state, if it changed and it is time to."""
+        now = time.monotonic()
+        if text == self._shown or (not self.live and now < self._next):
+            return
+        self._next = now + self._interval
+        self._write(text)
+
+    def message(self, text: str) -> None:
+        """Prints a line that stays, above the state."""
+        self._write(text, ends=True)
+
+    def close(self, text: str | None = None) -> None:
+        """Ends the line, with `text` as the last state if it is given."""
+        if text is not None:
+            self._write(text, ends=True)
+        elif self.live and self._shown:
+            print(file=self._stream)
+        self._shown = ""
+
+    def _write(self, text: str, ends: bool = False) -> None:
+        # on a terminal a longer line before must not shine through
+        before = f"\r{text:<{len(self._shown)}}" if self.live else text
+        self._shown = "" if ends else text
+        print(before, end="\n" if ends or not self.live else "", file=self._stream, flush=True)
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
+    """Returns a table as plain text, its columns two spaces apart.
+
+    >>> print(table(["class", "IoU"], [["road", "0.9812"], ["sky", "absent"]]))
+    class     IoU
+    road   0.9812
+    sky    absent
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row.
+        align: `"l"` (left) or `"r"` (right) per column; by default the first column is left-aligned and the others are
+            right-aligned.
+    """
+    align = align or _default_align(header)
+    lines = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if side == "l" else f"{cell:>{width}}"
+            for cell, width, side in zip(line, widths, align, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> None:
+    """Prints a table to stdout: by rich if that is a terminal and rich is installed, else as plain text.
+
+    Args:
+        header: titles of the columns.
+        rows: cells of each row; they are shown literally, brackets too.
+        align: as for `table`.
+    """
+    if not (sys.stdout.isatty() and _has_rich()):
+        print(table(header, rows, align))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False)
+    for place, (title, side) in enumerate(zip(header, align or _default_align(header), strict=True)):
+        shown.add_column(Text(title), justify="left" if side == "l" else "right", no_wrap=place == 0)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    Console().print(shown)
+
+
+def _default_align(header: Sequence[str]) -> str:
+    return "l" + "r" * (len(header) - 1)
+
+
+def _has_rich() -> bool:
+    return importlib.util.find_spec("rich") is not None

@@ -17,6 +17,7 @@ __all__ = [
     "BACKBONES",
     "COMMANDS",
     "DATASETS",
+    "LOADERS",
     "LOGGERS",
     "LOSSES",
     "MODELS",
@@ -210,4 +211,6 @@ OPTIMIZERS = Registry("optimizer", "seg_core.optimizers")
 SCHEDULERS = Registry("LR scheduler", "seg_core.schedulers", former_group="seg_core.schedules")
 LOGGERS = Registry("logger", "seg_core.loggers")
 PREDICTORS = Registry("way of predicting", "seg_core.predictors")
+# suffix of an exported file, as ".onnx" -> function that loads it from its path
+LOADERS = Registry("loader", "seg_core.loaders")
 COMMANDS = Registry("command", "seg_core.commands")

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
 from seg_core.registry import MODELS
-
-if TYPE_CHECKING:
-    from seg_core.model_files.model_file import BuildSpec
 
 __all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
 
@@ -43,7 +41,7 @@ class _Recipe:
     arguments: Mapping[str, Any] = field(compare=False)
 
 
-def check_description(spec: "BuildSpec") -> None:
+def check_description(spec: BuildSpec) -> None:
     """Checks that a description names a variant and arguments that its builder has; nothing is built.
 
     Raises:
@@ -78,7 +76,7 @@ def check_description(spec: "BuildSpec") -> None:
         raise InvalidArgumentError(f"arguments lack {', '.join(lacking)}, which model {spec.builder!r} needs")
 
 
-def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
+def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
     """Compares names, shapes and kinds of number with those of the network that a description stands for.
 
     Floating-point tensors may be of any precision. Neither the random state of the process nor its memory is touched.
@@ -104,7 +102,7 @@ def check_tensors(spec: "BuildSpec", state: Mapping[str, Tensor]) -> None:
             raise InvalidArgumentError(f"it has a tensor {name!r}, which is not there {built}")
 
 
-def build(spec: "BuildSpec") -> nn.Module:
+def build(spec: BuildSpec) -> nn.Module:
     """Builds the network of a description, with fresh parameters.
 
     Raises:

@@ -15,7 +15,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, W
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
+from seg_core.versions import installed_versions
 
 __all__ = [
-    "BuildSpec",
     "ModelInfo",
     "is_model_file",
     "load_model",
@@ -49,21 +49,6 @@ _OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessin
 _SHOWN = 80  # characters of a value in messages
 
 _told_of_no_digest = False
-
-
-@dataclass(frozen=True)
-class BuildSpec:
-    """How a network was built; every builder leaves one on its network as `model.build_spec`.
-
-    Attributes:
-        builder: catalog name.
-        variant: name of the variant.
-        arguments: the builder's other arguments, `num_classes` included, as plain values; nothing that names weights.
-    """
-
-    builder: str
-    variant: str
-    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,7 @@ def save_model(
         "metrics": _plain_argument("metrics", dict(metrics or {})),
         "protocol": facts,
         "protocol_text": text,
-        "versions": _versions(),
+        "versions": installed_versions("torch", "seg-core", "seg-models", "seg-train", "torchvision"),
         "state_dict": state,
     }
     content["digest"] = digest_of(content)
@@ -433,13 +418,3 @@ def _widest(*tensors: Tensor) -> torch.dtype | None:
     # the types of one byte have no rules of their own in torch
     kinds = {t.dtype if t.dtype.itemsize > 1 else torch.float32 for t in tensors if t.is_floating_point()}
     return functools.reduce(torch.promote_types, kinds) if kinds else None
-
-
-def _versions() -> dict[str, str]:
-    found = {"torch": str(torch.__version__), "seg-core": __version__}
-    for package in ("seg-models", "seg-train", "torchvision"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

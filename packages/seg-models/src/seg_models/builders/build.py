@@ -18,7 +18,8 @@ from torch import nn
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
-from seg_core.model_files.model_file import BuildSpec, ModelInfo
+from seg_core.model_files.build_spec import BuildSpec
+from seg_core.model_files.model_file import ModelInfo
 from seg_core.model_files.weights import Weights, WeightsEnum
 from seg_core.registry import MODELS
 from seg_models.factory import get_backbone

@@ -1,0 +1,42 @@
+"""Checks of single numbers that many arguments share."""
+
+import math
+from typing import TypeGuard
+
+from seg_core.errors import InvalidArgumentError
+
+__all__ = ["check_integer", "is_integer", "is_number"]
+
+
+def is_integer(value: object, minimum: int | None = None) -> TypeGuard[int]:
+    """Returns whether a value is an int, not a bool, and at least `minimum`.
+
+    >>> is_integer(3, 1), is_integer(0, 1), is_integer(True), is_integer(3.0)
+    (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and (minimum is None or value >= minimum)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Returns whether a value is a finite int or float, not a bool.
+
+    >>> is_number(0.5), is_number(2), is_number(float("nan")), is_number(True), is_number("2")
+    (True, True, False, False, False)
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def check_integer(argument: str, value: object, minimum: int = 1) -> int:
+    """Returns `value` if it is an integer of at least `minimum`.
+
+    Args:
+        argument: its name, for the message.
+        value: as the user gave it.
+        minimum: smallest value that is allowed.
+
+    Raises:
+        InvalidArgumentError: if it is something else; a bool is no integer here.
+    """
+    if not is_integer(value, minimum):
+        raise InvalidArgumentError(f"{argument} must be an integer >= {minimum}, got {value!r}")
+    return value

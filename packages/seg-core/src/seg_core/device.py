@@ -1,0 +1,90 @@
+"""Where to compute: names of devices, the automatic choice, and advice where a device runs out of memory."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from seg_core.errors import InvalidArgumentError, NotEnoughMemoryError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEVICES", "check_device", "is_available", "out_of_memory", "resolve_device"]
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+"""Devices that configs and commands name; `"auto"` is the first of the others that is available."""
+
+_REASON_SHOWN = 200  # characters of torch's own message
+
+
+def is_available(device: str) -> bool:
+    """Returns whether torch finds a device of this type here. Nothing is allocated on it.
+
+    Args:
+        device: one of `DEVICES`.
+    """
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return torch.backends.mps.is_available() if device == "mps" else device in DEVICES
+
+
+def check_device(device: str, argument: str = "device") -> None:
+    """Checks that torch finds a device. Nothing is allocated on it, so that every process of a run can ask.
+
+    Args:
+        device: one of `DEVICES`.
+        argument: name of the option, for the message.
+
+    Raises:
+        InvalidArgumentError: if there is no such device.
+    """
+    if not is_available(device):
+        raise _missing(device, argument)
+
+
+def resolve_device(device: "str | torch.device", argument: str = "device") -> "torch.device":
+    """Returns the device to compute on.
+
+    Args:
+        device: `"auto"` (a GPU if there is one, else the CPU), or any device of torch, such as `"cuda:1"`.
+        argument: name of the option, for the message.
+
+    Raises:
+        InvalidArgumentError: if torch cannot use such a device here.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device(next(name for name in DEVICES if name != "auto" and is_available(name)))
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on torch's build
+        raise _missing(str(device), argument, error) from error
+
+
+def out_of_memory(doing: str, remedies: Sequence[str], cause: BaseException | str) -> NotEnoughMemoryError:
+    """Returns the error to raise where memory runs out; it lists what the user can change.
+
+    Args:
+        doing: what needed the memory, such as `"training"`.
+        remedies: what to change, the most effective first, such as `"lower batch_size (now 8)"`.
+        cause: what Python or torch raised, or its message.
+    """
+    reason = _first_line(cause)
+    return NotEnoughMemoryError(f"out of memory during {doing} ({reason}); to need less: {'; or '.join(remedies)}")
+
+
+def _missing(device: str, argument: str, cause: BaseException | None = None) -> InvalidArgumentError:
+    import torch
+
+    reason = "" if cause is None else f" ({_first_line(cause)})"
+    return InvalidArgumentError(
+        f'{argument} = "{device}": torch {torch.__version__} finds no such device here{reason}; "auto" takes what '
+        "there is"
+    )
+
+
+def _first_line(cause: BaseException | str) -> str:
+    otherwise = "MemoryError" if isinstance(cause, str) else type(cause).__name__
+    return next(iter(str(cause).splitlines()), "")[:_REASON_SHOWN] or otherwise

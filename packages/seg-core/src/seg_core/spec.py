@@ -1,0 +1,103 @@
+"""A name with params, as configs and functions take them: what is wrong with the params, and building from them.
+
+All reading of signatures at run time is here.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.registry import Registry
+
+__all__ = ["build_named", "check_params", "param_problems", "parameters_of", "takes"]
+
+
+def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Returns the parameters of a function or class that can be given by name, `*args` and `**kwargs` left out."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name: p for name, p in inspect.signature(target).parameters.items() if p.kind in by_name}
+
+
+def takes(target: Callable[..., Any], name: str) -> bool:
+    """Returns whether a function or class has a parameter of this name; `**kwargs` do not count."""
+    return name in parameters_of(target)
+
+
+def param_problems(
+    name: str,
+    target: Callable[..., Any],
+    params: Mapping[str, Any],
+    given: Collection[str] | Mapping[str, str] = (),
+    *,
+    key: str = "",
+    complete: bool = True,
+) -> list[str]:
+    """Returns what is wrong with the params of a target, one sentence per problem.
+
+    Args:
+        name: of the target, for the messages.
+        target: the function or class that is called with `params`.
+        params: as the user set them, by name.
+        given: parameters that the caller passes itself, so that the user must not; as a mapping, with the reason or
+            what to set instead.
+        key: where the user set the params, such as `"optimizer.params"`; "" for arguments of a function.
+        complete: whether a parameter without a default is a problem if it is in neither `params` nor `given`.
+    """
+    own = {parameter: p for parameter, p in parameters_of(target).items() if parameter not in given}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+    found = []
+    for param, value in params.items():
+        place = f"{key}.{param} = {value}: " if key else ""
+        if param in given:
+            reason = f"; {given[param]}" if isinstance(given, Mapping) else ""
+            found.append(f"{place}not set here{reason}" if key else f"{name}: {param} cannot be given here{reason}")
+        elif param not in own and not takes_any:
+            what = "has no such parameter" if key else f"has no parameter {param!r}"
+            found.append(f"{place}{name} {what}.{nearest(param, own)} Allowed: {', '.join(own) or 'none'}")
+    if complete:
+        for param, p in own.items():
+            if p.default is p.empty and param not in params:
+                where = f"{key}.{param} is missing" if key else f"{param} is missing"
+                found.append(f"{where}: {name} has no default for it")
+    return found
+
+
+def check_params(
+    name: str,
+    target: Callable[..., Any],
+    params: Mapping[str, Any],
+    given: Collection[str] | Mapping[str, str] = (),
+    *,
+    key: str = "",
+    complete: bool = True,
+) -> None:
+    """Checks the params of a target, see `param_problems`.
+
+    Raises:
+        InvalidArgumentError: if something is wrong; the message tells the first problem.
+    """
+    if found := param_problems(name, target, params, given, key=key, complete=complete):
+        raise InvalidArgumentError(found[0])
+
+
+def build_named(registry: Registry, name: str, params: Mapping[str, Any], *args: Any, **given: Any) -> Any:
+    """Returns what a registered name makes of params.
+
+    Args:
+        registry: that knows the name.
+        name: of a function or class.
+        params: its arguments as the user set them.
+        *args: its first arguments, which the user cannot set.
+        **given: more arguments: each is passed only if the target has a parameter of that name and `params` does not
+            set it.
+
+    Raises:
+        UnknownNameError: if the registry does not know the name.
+        InvalidArgumentError: if the target does not take one of the params, or one is missing.
+    """
+    target = registry.get(name)
+    handed = {key: value for key, value in given.items() if takes(target, key)}
+    arguments = {**handed, **params}
+    check_params(f"{registry.noun} {name!r}", target, arguments, list(parameters_of(target))[: len(args)])
+    return target(*args, **arguments)

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from seg_core import BuildSpec, DatasetMetadata, Preprocessing, save_model
+from seg_core.catalog import ModelEntry
+from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError
+from seg_core.model_files.load_network import NetworkSource, find_network, load_network, looks_like_path
+from seg_core.registry import LOADERS, MODELS
+
+
+class Tiny(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Conv2d(3, num_classes, 1)
+
+
+def tiny(*, weights=None, num_classes=2, variant="paper"):
+    network = Tiny(num_classes)
+    network.build_spec = BuildSpec("tiny", variant, {"num_classes": num_classes})
+    network.weights = weights
+    if weights == "PARTIAL":
+        network.randomly_initialized = ("head.weight", "head.bias")
+    return network
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    MODELS.register("tiny", tiny)
+    target = f"{__name__}:tiny"
+    entries = {
+        "published": ModelEntry(target, default_weights="STREET", weights_enum="Tiny_Weights"),
+        "bare": ModelEntry(target),
+        "general": ModelEntry(target, any_backbone=True),
+    }
+    for name, entry in entries.items():
+        MODELS.register(name, entry)
+        monkeypatch.setitem(MODELS._objects, name, tiny)
+
+
+def save(path):
+    network = tiny()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_model(network, path, metadata=DatasetMetadata("two", ("a", "b")), preprocessing=Preprocessing())
+    return network
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fcn_resnet50", False),
+        ("model.pt", True),
+        ("a.pth", True),
+        ("a.safetensors", True),
+        ("runs/enet", True),
+        ("net.onnx", False),
+        ("there", True),
+    ],
+)
+def test_looks_like_path_tells_files_from_names(tmp_path, text, expected):
+    (tmp_path / "there").touch()
+    assert looks_like_path(text) is expected
+
+
+def test_model_file_is_loaded_as_saved():
+    saved = save(Path("net.pt"))
+    said = []
+    loaded = load_network("net.pt", say=said.append)
+    assert torch.equal(loaded.head.weight, saved.head.weight)
+    assert loaded.model_info.metadata.name == "two"
+    assert not said
+
+
+def test_run_folder_gives_its_last_weights_and_names_the_others():
+    saved = save(Path("runs/tiny/model.pt"))
+    save(Path("runs/tiny/model_best.pt"))
+    said = []
+    assert torch.equal(load_network("runs/tiny", say=said.append).head.weight, saved.head.weight)
+    assert said == [f"taking the last weights of the run, {Path('runs/tiny/model.pt')}; it also has model_best.pt"]
+    found = find_network(Path("runs/tiny"))
+    assert (found.path, found.run) == (Path("runs/tiny/model.pt"), Path("runs/tiny"))
+
+
+def test_folder_with_the_name_of_a_model_is_that_model(tmp_path):
+    (tmp_path / "published").mkdir()
+    assert find_network("published").path is None
+
+
+def test_name_without_weights_takes_the_default_and_says_so():
+    said = []
+    assert load_network("published", say=said.append).weights == "STREET"
+    assert said == ["no weights given, taking Tiny_Weights.STREET"]
+
+
+def test_name_with_weights_is_built_with_them():
+    assert load_network("published", "CITY").weights == "CITY"
+    assert load_network("tiny", Path("mine.pt")).weights == Path("mine.pt")
+    assert find_network("published", "DEFAULT") == NetworkSource("published", weights="STREET")
+    assert find_network("tiny", "DEFAULT") == NetworkSource("tiny", weights="DEFAULT")
+
+
+def test_network_is_returned_as_it_is():
+    network = tiny()
+    assert load_network(network) is network
+
+
+def test_source_that_was_found_before_is_loaded_without_a_word():
+    said = []
+    assert load_network(find_network("published"), say=said.append).weights == "STREET"
+    assert not said
+
+
+def test_exported_file_goes_to_the_loader_of_its_suffix():
+    LOADERS.register(".onnx", lambda path: ("exported", path))
+    Path("net.onnx").touch()
+    assert load_network("net.onnx") == ("exported", Path("net.onnx"))
+    assert looks_like_path("other.onnx")
+
+
+@pytest.mark.parametrize(
+    ("source", "weights", "error", "message"),
+    [
+        ("runs/none.pt", None, FileNotFoundError, "there is no model file runs/none.pt"),
+        ("damaged.pt", None, CorruptFileError, "damaged.pt cannot be read"),
+        ("net.pt", "CITY", InvalidArgumentError, "weights CITY cannot be used with model file net.pt, .* leave it out"),
+        ("run", "CITY", InvalidArgumentError, "weights CITY cannot be used with run run, .* leave it out"),
+        ("empty", None, InvalidArgumentError, "empty is a folder without a model.pt; give a run folder or the path"),
+        ("publishd", None, UnknownNameError, "unknown model 'publishd'. Did you mean 'published'"),
+        ("general", None, InvalidArgumentError, "model 'general' needs a backbone; name a model that has one"),
+        ("bare", None, InvalidArgumentError, "model 'bare' has no published weights; give a model file"),
+        ("tiny", None, InvalidArgumentError, "model 'tiny' has no published weights; give a model file"),
+        (
+            "tiny",
+            "PARTIAL",
+            InvalidArgumentError,
+            "weights PARTIAL leave 2 tensors of 'tiny' randomly initialized, the",
+        ),
+        (Tiny(2), "CITY", InvalidArgumentError, "weights='CITY' cannot be used with a network"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_said(tmp_path, source, weights, error, message):
+    save(tmp_path / "net.pt")
+    save(tmp_path / "run" / "model.pt")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged.pt").write_bytes(b"no archive")
+    with pytest.raises(error, match=message):
+        load_network(source, weights)
+
+
+def test_default_say_is_a_logged_warning(caplog):
+    load_network("published")
+    assert caplog.messages == ["no weights given, taking Tiny_Weights.STREET"]

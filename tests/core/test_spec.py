@@ -1,0 +1,94 @@
+import pytest
+
+from seg_core.errors import InvalidArgumentError, UnknownNameError
+from seg_core.registry import Registry
+from seg_core.spec import build_named, check_params, param_problems, parameters_of, takes
+
+
+def sgd(params, lr, *, momentum=0.0, **extra):
+    return params, lr, momentum, extra
+
+
+def adam(params, lr=0.1, *, betas=(0.9, 0.99)):
+    return params, lr, betas
+
+
+class Loss:
+    def __init__(self, factor, weight=None, ignore_index=255):
+        self.arguments = (factor, weight, ignore_index)
+
+
+def test_parameters_of_leaves_out_what_has_no_name():
+    assert list(parameters_of(sgd)) == ["params", "lr", "momentum"]
+    assert list(parameters_of(lambda first, /, *rest, last: None)) == ["last"]
+    assert list(parameters_of(Loss)) == ["factor", "weight", "ignore_index"]
+    assert parameters_of(adam)["lr"].default == 0.1
+
+
+def test_takes_does_not_count_keywords_of_any_name():
+    assert takes(Loss, "weight")
+    assert not takes(sgd, "weight")
+    assert not takes(sgd, "extra")
+
+
+def test_params_that_fit_have_no_problems():
+    assert param_problems("adam", adam, {"betas": (0.5, 0.9)}, ("params",)) == []
+    assert param_problems("sgd", sgd, {"lr": 1, "nesterov": True}, ("params",)) == []
+    check_params("adam", adam, {}, ("params",))
+
+
+def test_problems_of_a_config_name_key_value_nearest_and_what_is_allowed():
+    given = {"params": "they are the network's"}
+    assert param_problems("adam", adam, {"beta": 0.5, "params": 1}, given, key="optimizer.params") == [
+        "optimizer.params.beta = 0.5: adam has no such parameter. Did you mean 'betas'? Allowed: lr, betas",
+        "optimizer.params.params = 1: not set here; they are the network's",
+    ]
+    assert param_problems("sgd", sgd, {}, given, key="optimizer.params") == [
+        "optimizer.params.lr is missing: sgd has no default for it"
+    ]
+
+
+def test_problems_of_arguments_name_the_target():
+    assert param_problems("loss 'Loss'", Loss, {"weigth": 1, "ignore_index": 0}, ["ignore_index"]) == [
+        "loss 'Loss' has no parameter 'weigth'. Did you mean 'weight'? Allowed: factor, weight",
+        "loss 'Loss': ignore_index cannot be given here",
+        "factor is missing: loss 'Loss' has no default for it",
+    ]
+    assert param_problems("f", lambda: None, {"x": 1}) == ["f has no parameter 'x'. Allowed: none"]
+
+
+def test_incomplete_params_are_fine_where_the_caller_adds_the_rest():
+    assert param_problems("sgd", sgd, {}, ("params",), complete=False) == []
+
+
+def test_check_params_raises_the_first_problem():
+    with pytest.raises(InvalidArgumentError, match=r"^optimizer\.params\.a = 1: adam has no such parameter"):
+        check_params("adam", adam, {"a": 1, "b": 2}, ("params",), key="optimizer.params")
+
+
+@pytest.fixture
+def things():
+    registry = Registry("thing")
+    registry.register("sgd", sgd)
+    registry.register("Loss", Loss)
+    return registry
+
+
+def test_build_named_passes_what_the_target_takes_and_params_win(things):
+    loss = build_named(things, "Loss", {"factor": 2, "ignore_index": 7}, weight=[1], ignore_index=255, reduction="mean")
+    assert loss.arguments == (2, [1], 7)
+    assert build_named(things, "sgd", {"lr": 0.5, "nesterov": True}, ["w"]) == (["w"], 0.5, 0.0, {"nesterov": True})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "error", "message"),
+    [
+        ("Los", {}, UnknownNameError, "unknown thing 'Los'. Did you mean 'Loss'"),
+        ("Loss", {}, InvalidArgumentError, "factor is missing: thing 'Loss' has no default for it"),
+        ("Loss", {"factor": 1, "x": 1}, InvalidArgumentError, "thing 'Loss' has no parameter 'x'"),
+        ("sgd", {"lr": 1, "params": []}, InvalidArgumentError, "thing 'sgd': params cannot be given here"),
+    ],
+)
+def test_build_named_says_what_is_wrong(things, name, params, error, message):
+    with pytest.raises(error, match=message):
+        build_named(things, name, params, *([[]] if name == "sgd" else []))
