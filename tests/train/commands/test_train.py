@@ -71,22 +71,23 @@ def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
     lines = captured.out.splitlines()
     assert re.fullmatch(r"mIoU 0\.\d\d|mIoU 1\.00", lines[-1])
     assert lines[-2] == f"run folder: {tmp_path / 'runs' / 'run'}"
-    assert lines[0] == "IoU per class on val: last weights"
-    assert [line.split()[0] for line in lines[1:4]] == ["dark", "bright", "never"]
-    assert lines[3].split() == ["never", "absent"]
+    assert lines[0] == "IoU per class on val"
+    assert lines[1].split() == ["class", "last", "weights"]
+    assert [line.split()[0] for line in lines[2:5]] == ["dark", "bright", "never"]
+    assert lines[4].split() == ["never", "absent"]
     assert "epoch 8/8  train loss" in captured.err
     assert "mIoU" in captured.err
 
 
-def test_train_prints_the_moving_average_beside_the_last_weights(config, capsys):
+def test_train_prints_the_ema_beside_the_last_weights(config, capsys):
     assert main(["train", config, "-s", "trainer.ema_decay=0.9", "--progress", "quiet"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert lines[0] == "IoU per class on val: last weights, moving average"
-    assert re.fullmatch(r"  dark +0\.\d{4} +0\.\d{4}", lines[1])
-    assert re.fullmatch(r"mIoU of the moving average \d\.\d\d", lines[-2])
+    assert lines[1].split() == ["class", "last", "weights", "EMA"]
+    assert re.fullmatch(r"dark +0\.\d{4} +0\.\d{4}", lines[2])
+    assert re.fullmatch(r"mIoU of the EMA \d\.\d\d", lines[-2])
     assert re.fullmatch(r"mIoU \d\.\d\d", lines[-1])
-    assert captured.err == "", "quiet shows warnings alone"
+    assert captured.err == "", "quiet shows only warnings"
 
 
 def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, capsys):
@@ -102,11 +103,11 @@ def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name a CONFIG to start a run, or a run folder by --resume RUN_DIR"),
+        ([], "name a CONFIG to start a run, or a run folder with --resume RUN_DIR"),
         (["nowhere.toml"], "there is no config file nowhere.toml"),
         (["CONFIG", "-s", "trainer.epoch=1"], "Did you mean 'trainer.epochs'?"),
-        (["CONFIG", "--resume", "somewhere"], "goes on with the config saved in that folder, so CONFIG"),
-        (["--resume", "somewhere"], "somewhere is no run folder (it has no config.toml): nothing to resume"),
+        (["CONFIG", "--resume", "somewhere"], "uses the config saved in that folder, so CONFIG"),
+        (["--resume", "somewhere"], "somewhere is not a run folder (it has no config.toml): nothing to resume"),
         (["--resume", "CONFIG"], "it is a file, and --resume takes a run folder: nothing to resume"),
         (["CONFIG", "--resume"], "nothing to resume: "),
         (["CONFIG", "-s", "data.dataset.name=CamVid", "-s", "data.dataset.root=nowhere"], "nowhere"),

@@ -161,7 +161,7 @@ def test_without_a_key_the_run_goes_on_and_nothing_waits(tables, monkeypatch):
     result = Trainer(load_config(tables), progress=Collecting()).run()
     assert result.scores["epoch"] == 2
     assert len(warnings) == 1
-    assert "logger wandb failed in on_start; the run goes on without it" in warnings[0]
+    assert "logger wandb failed in on_start; the run continues without it" in warnings[0]
     assert "WANDB_API_KEY" in warnings[0]
     assert time.monotonic() - begin < 60
     assert not list(result.run_dir.rglob("*.wandb"))

@@ -1,4 +1,4 @@
-"""A run folder is used by one process at a time, and a second one is told by which."""
+"""Only one process at a time uses a run folder; a second one gets an error that names the first."""
 
 import errno
 import json
@@ -84,7 +84,7 @@ def test_second_process_is_told_who_holds_the_folder_until_that_is_killed(tables
     words = (
         rf"the run folder {re.escape(str(folder))} is in use by process {process.pid} on {socket.gethostname()} since "
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \(.*config.json\); wait until that run ends or stop it, then "
-        r"go on with: seg train --resume .*paths.run=NAME"
+        r"resume with: seg train --resume .*paths.run=NAME"
     )
     for resume in (False, True):
         with pytest.raises(RunLockedError, match=words):
@@ -118,7 +118,7 @@ def test_lock_ends_with_the_run_also_by_an_exception(tables, tmp_path):
     resumed = Trainer(load_config(tables), resume=True)
     trainer._batches = batches
     assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer goes on"
-    with pytest.raises(UsageError, match="another process has gone on with the run in .* since its checkpoint was"):
+    with pytest.raises(UsageError, match="another process has continued the run in .* since its checkpoint was"):
         resumed.run()
 
 
@@ -146,7 +146,7 @@ def test_second_run_that_was_prepared_beside_the_first_writes_nothing(tables):
     first, second = Trainer(load_config(tables)), Trainer(load_config(tables))
     result = first.run()
     before = (result.run_dir / "checkpoints" / "last.pt").read_bytes()
-    with pytest.raises(ConfigError, match="is not empty; go on with it by"):
+    with pytest.raises(ConfigError, match="is not empty; resume its run with"):
         second.run()
     assert (result.run_dir / "checkpoints" / "last.pt").read_bytes() == before
 
@@ -225,7 +225,7 @@ def raising(error):
 )
 def test_file_system_without_locks_is_told_and_used(tables, monkeypatch, error):
     monkeypatch.setattr(run_lock, "FileLock", raising(error))
-    with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing keeps a second run from"):
+    with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing prevents a second run from"):
         assert Trainer(load_config(tables)).run().scores["epoch"] == 2
 
 

@@ -101,7 +101,7 @@ def test_process_that_dies_ends_the_run_which_can_be_resumed(even, tmp_path):
     options = ("trainer.checkpoint_every_steps=1",)
     done = start(even, tmp_path, "run", *options, two=True, dies_at=5)
     assert done.returncode != 0
-    assert re.search(r"told: another process of this run is gone", done.stderr), done.stderr
+    assert re.search(r"told: another process of this run died", done.stderr), done.stderr
     last = load_checkpoint(tmp_path / "runs" / "run" / "checkpoints" / "last.pt")
     assert 0 < last["position"]["step"] <= 5
 

@@ -370,7 +370,7 @@ def test_length_of_a_new_run(tables, tmp_path, capsys):
     assert load_checkpoint(tmp_path / "runs" / "run" / "checkpoints" / "last.pt")["position"]["step"] == 4
     capsys.readouterr()
     assert main(["train", str(path), "--steps", "4", "--epochs", "2"]) == 2
-    assert "--epochs 2 and --steps 4 both say how long the run is; give one of them" in capsys.readouterr().err
+    assert "--epochs 2 and --steps 4 both set the length of the run; remove one" in capsys.readouterr().err
 
 
 # ---- what is compared ------------------------------------------------------------------------------------------------
@@ -553,8 +553,8 @@ def test_weights_of_a_run_without_a_best_one_are_the_last(real, capsys):
     ("arguments", "words"),
     [
         (["CONFIG", "--weights", "nowhere"], "--weights nowhere: there is no such run folder or model file; check the"),
-        (["CONFIG", "--weights", "EMPTY"], "is no run folder (it has no config.toml) and holds no model file"),
-        (["CONFIG", "--weights", "YOUNG"], "the run has no model file yet, model_best.pt and model.pt are written by"),
+        (["CONFIG", "--weights", "EMPTY"], "is not a run folder (it has no config.toml) and holds no model file"),
+        (["CONFIG", "--weights", "YOUNG"], "the run has no model file yet, its first evaluation writes model_best.pt"),
         (["CONFIG", "--weights", "EMPTY", "--resume"], "starts a new run, and --resume continues one that has its own"),
         (["--weights", "EMPTY", "--resume", "YOUNG"], "starts a new run, and --resume continues one that has its own"),
         (["--weights", "YOUNG"], "name a CONFIG to start a run"),

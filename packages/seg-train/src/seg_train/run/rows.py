@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seg_train.monitor import SCORES
+from seg_core.metrics.names import SCORE_NAMES
 from seg_train.run.evaluate import Outcome
 from seg_train.run.state import Position
 
@@ -31,7 +31,7 @@ def epoch_row(
     for which, outcome in outcomes.items():
         prefix, scores = "" if which == "last" else f"{which}_", outcome.scores
         row[f"{prefix}val_loss"] = scores["loss"]
-        row |= {prefix + name: scores[name] for name in SCORES}
+        row |= {prefix + name: scores[name] for name in SCORE_NAMES}
         row[f"{prefix}iou_per_class"] = dict(zip(labels, scores["iou_per_class"], strict=True))
     if outcomes:
         row["absent"] = outcomes["last"].scores["absent"]

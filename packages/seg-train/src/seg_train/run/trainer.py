@@ -16,13 +16,14 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.names import SCORE_NAMES
 from seg_core.model_files.model_file import save_model
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, PlannedSample, training_plan
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
-from seg_train.monitor import SCORES, Monitor, default_monitor
+from seg_train.monitor import Monitor, default_monitor
 from seg_train.run.build import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
@@ -432,7 +433,7 @@ class Trainer:
             path,
             metadata=self.data.metadata,
             preprocessing=self.data.preprocessing,
-            metrics={name: row[prefix + name] for name in (*SCORES, "iou_per_class")},
+            metrics={name: row[prefix + name] for name in (*SCORE_NAMES, "iou_per_class")},
             protocol=self.validation.protocol,
         )
 
