@@ -1,4 +1,4 @@
-"""When a run evaluates, which weights, what it takes for the best, and when it stops."""
+"""When a run evaluates, which weights, which are the best, and when it stops early."""
 
 import copy
 import json
@@ -12,6 +12,7 @@ from seg_core.errors import ConfigError
 from seg_train import Trainer, evaluate, load_config
 from seg_train.loggers.base import Moment
 from seg_train.monitor import Monitor
+from seg_train.run import build
 from seg_train.run.checkpoint import load_checkpoint
 from seg_train.run.ema import WeightAverage
 
@@ -264,7 +265,10 @@ def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
     assert changed[1].weight.grad.isfinite().all()
 
 
-def test_compiled_run_learns_the_same(tables, tiny_runs):
+def test_compiled_run_learns_the_same(tables, tiny_runs, monkeypatch):
+    # captures the graph as ever, without the minute of generating C++ code; a GPU test compiles it whole
+    plugin = build.TorchDynamoPlugin
+    monkeypatch.setattr(build, "TorchDynamoPlugin", lambda backend: plugin(backend="aot_eager"))
     tables["model"]["name"] = "plain_net"
     tables["optimizer"] = {"name": "SGD", "params": {"lr": 0.05}}
     plain = run(tables, "paths.run=plain")

@@ -30,14 +30,14 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 STAY = """
-import runpy, sys, time
+import json, pathlib, runpy, sys, time
 names = runpy.run_path(sys.argv[1])
 names["register"]()
 def stay(self):
     print("evaluating", flush=True)
     time.sleep(600)
 names["Trainer"]._evaluate = stay
-names["train"](sys.argv[2])
+names["train"](json.loads(pathlib.Path(sys.argv[2]).read_text()))
 """
 
 

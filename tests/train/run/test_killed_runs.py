@@ -1,4 +1,4 @@
-"""Runs that are killed, also in the midst of writing, and resumed; and checkpoints that got damaged."""
+"""Runs that are killed, also while they write, and resumed; and damaged checkpoints."""
 
 import json
 import os
@@ -16,25 +16,10 @@ from seg_train.run.checkpoint import Checkpoints, get_random_state, load_checkpo
 SCRIPT = Path(__file__).parents[1] / "tiny_runs.py"
 
 
-def run_script(*arguments, env=(), launcher=()):
-    return subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)},
-    )
-
-
 def rows(run_dir):
     measured = ("seconds", "images_per_second", "data_wait", "memory_mib")
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in measured} for line in lines]
-
-
-def write_config(tmp_path, tables, **changes):
-    path = tmp_path / f"config-{len(list(tmp_path.glob('config-*')))}.json"
-    path.write_text(json.dumps(tables | changes))
-    return path
 
 
 def same(first, second):
@@ -55,10 +40,15 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
     tables["trainer"] |= {"accumulation_steps": 2, "log_every_steps": 2, "snapshots": 1}
     tables["evaluation"] = {"every_steps": 2, "monitor": "ema_acc"}
     tables["log"] = {"local": {"max_drawing_share": 0.01}}
-    paths = {name: {"output": str(tmp_path), "run": name} for name in ("whole", "killed")}
-    done = run_script("train", write_config(tmp_path, tables, paths=paths["whole"]))
-    assert done.returncode == 0, done.stderr
-    done = run_script("kill", write_config(tmp_path, tables, paths=paths["killed"]), 22, 5)
+    tables["paths"] = {"output": str(tmp_path), "run": "killed"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tables))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "kill", path, "22", "5"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["lives"] - 1 >= 20, "the run was over before it had been killed often enough"
@@ -79,7 +69,7 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
 
 
 def files(folder):
-    """All but images, of which a run draws as many as there is time for."""
+    """All files except images, whose number depends on the time a run has for drawing."""
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     return {name for name in found if not name.startswith(("plots", "confusion", "snapshots"))}
 

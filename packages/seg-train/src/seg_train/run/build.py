@@ -242,8 +242,8 @@ def build_parts(
         train_depthwise_in_full_precision(model)
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(config.optimizer, model)
-    # Before accelerate wraps the optimizer: with a gradient scaler, it restores the `step` method that it found, and torch's
-    # schedulers warn if that is not the one they have wrapped.
+    # Before accelerate wraps the optimizer: with a gradient scaler, it restores the `step` method that it found, and
+    # torch's schedulers warn if that is not the one they have wrapped.
     scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
