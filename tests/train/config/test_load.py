@@ -112,7 +112,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("data.augment.hflip=2", "data.augment.hflip = 2: must be less than or equal to 1"),
         ("data.augment.zoom_range=2", "data.augment.zoom_range = 2: must be two numbers, the smaller one first"),
         ("data.augment.zoom_range=[0, 1]", "data.augment: zoom_range must be (least, greatest) in factors from 0.01"),
-        ("data.augment.blur=[1, 2, 3]", "data.augment.blur = [1, 2, 3]: must be a number, or two, the smaller one first"),
+        ("data.augment.blur=[1, 2, 3]", "blur = [1, 2, 3]: must be a number, or two, the smaller one first"),
         ("data.augment.color_jitter=0.4", "must be brightness, contrast, saturation and optionally hue, such as"),
         ("data.augment.color_jitter=[0, 0, 0, 1]", "data.augment: color_jitter: hue must be"),
         ("data.transform.train.size=[1, 2, 3]", "data.transform.train.size = [1, 2, 3]: must be pixels above 0"),
@@ -339,7 +339,7 @@ def test_losses_of_outputs_that_do_not_fit_are_problems(pidnet, overrides, words
 @pytest.mark.parametrize(
     ("model", "overrides", "words"),
     [
-        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: fcn_resnet50 gives aux only with aux"),
+        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "fcn_resnet50 gives aux only with auxiliary heads"),
         ("enet", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: enet has no output 'aux'. It has: out"),
         ("enet", ["criterion.boundary_aware_weight=1"], "criterion.boundary_aware_weight = 1.0: enet has no output"),
     ],

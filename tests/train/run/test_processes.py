@@ -161,7 +161,7 @@ def test_process_that_dies_ends_the_run_which_can_be_resumed(finished, tables_fo
     assert trainer.run().scores["step"] == 9
 
 
-def test_fsdp_trains_evaluates_saves_and_resumes(finished, result_of):
+def test_fsdp_trains_evaluates_saves_and_resumes(finished, result_of, tiny_runs):
     """Two processes that shard weights and optimizer learn what one does."""
     whole, whole_rows = result_of("whole")
     sharded, rows = result_of("sharded")

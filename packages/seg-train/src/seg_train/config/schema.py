@@ -198,7 +198,9 @@ class LoaderSection(Section):
     batch_size: Positive = Field(
         default=8, description="samples of one step, over all processes and accumulation steps"
     )
-    num_workers: Annotated[int, Field(ge=0)] = Field(default=2, description="worker processes; 0 reads in the main process")
+    num_workers: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="worker processes that read samples; 0 reads in the main process"
+    )
 
 
 class SamplingSection(Section):
