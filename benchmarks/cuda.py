@@ -73,7 +73,6 @@ def _measure(
 
     import seg_models
     from seg_core.transforms.augment import SegmentationAugment
-    from seg_train.config.schema import OptimizerSection
     from seg_train.data.batches import Batch
     from seg_train.losses.cross_entropy import CrossEntropyLoss
     from seg_train.losses.deep_supervision import DeepSupervision
@@ -91,7 +90,7 @@ def _measure(
         network = network.to(memory_format=torch.channels_last)
     network = network.to(accelerator.device)
     params = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
-    optimizer = build_optimizer(OptimizerSection(name="SGD", params=params), network)
+    optimizer = build_optimizer(network, "SGD", params)
     model, optimizer = accelerator.prepare(network, optimizer)
     parts = Parts(model, DeepSupervision(CrossEntropyLoss()), optimizer, SegmentationAugment(hflip=0.5), accelerator)
     size, places = tuple(options.size), list(range(options.batch))

@@ -62,7 +62,6 @@ def _ours(name: str, precision: str, variant: str | None) -> Callable[[_Inputs],
 
         import seg_models
         from seg_core.transforms.augment import SegmentationAugment
-        from seg_train.config.schema import OptimizerSection
         from seg_train.data.batches import Batch
         from seg_train.losses.cross_entropy import CrossEntropyLoss
         from seg_train.losses.deep_supervision import DeepSupervision
@@ -82,7 +81,7 @@ def _ours(name: str, precision: str, variant: str | None) -> Callable[[_Inputs],
         if chosen == "bf16":
             train_depthwise_in_full_precision(network)
         params = {"lr": _LR, "momentum": _MOMENTUM, "weight_decay": _DECAY}
-        optimizer = build_optimizer(OptimizerSection(name="SGD", params=params), network)
+        optimizer = build_optimizer(network, "SGD", params)
         model, optimizer = accelerator.prepare(network, optimizer)
         parts = Parts(model, DeepSupervision(CrossEntropyLoss()), optimizer, SegmentationAugment(), accelerator)
         places = list(range(len(inputs.images)))

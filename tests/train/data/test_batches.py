@@ -30,7 +30,7 @@ def test_training_plan_differs_by_epoch_and_seed_and_repeats():
 def test_training_plan_shares_of_processes_make_the_batches_of_one():
     alone = training_plan(13, 6, 1, 2)
     shares = [training_plan(13, 6, 1, 2, rank, 3) for rank in range(3)]
-    assert [[i for part in parts for i in part] for parts in zip(*shares, strict=True)] == alone
+    assert [[i for share in batch for i in share] for batch in zip(*shares, strict=True)] == alone
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -72,7 +72,7 @@ def test_read_draws_nothing_from_the_default_generator(stripes):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_stay_from_plan_to_plan(stripes):
+def test_workers_persist_between_plans(stripes):
     loader = Loader(stripes(), SegmentationTransform(), num_workers=1)
     list(loader.read([[0]]))
     pids = [w.pid for w in loader._loader._iterator._workers]
@@ -81,7 +81,7 @@ def test_workers_stay_from_plan_to_plan(stripes):
     assert (batch.indices, batch.epoch) == ([5, 6], 1)
 
 
-def test_workers_leave_interrupts_to_the_main_process(stripes):
+def test_workers_ignore_interrupts(stripes):
     loader = Loader(stripes(), SegmentationTransform(), num_workers=1)
     batches = loader.read([[i] for i in range(12)])
     next(batches)
@@ -90,7 +90,7 @@ def test_workers_leave_interrupts_to_the_main_process(stripes):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_unreadable_sample_is_one_sentence_also_from_a_worker(stripes, num_workers):
+def test_unreadable_sample_is_an_error_of_one_sentence(stripes, num_workers):
     with pytest.raises(CorruptFileError) as caught:
         read(stripes(broken=2), [[0, 1], [3, 2]], num_workers=num_workers)
     assert str(caught.value) == "train/2.png is no image; replace it"
@@ -117,15 +117,15 @@ def test_negative_id_in_a_signed_mask_is_out_of_range(stripes):
 
 
 def test_sample_without_mask_names_the_split(stripes):
-    class Unlabelled(stripes):
+    class Unlabeled(stripes):
         def __getitem__(self, index):
             return super().__getitem__(index)[0], None
 
     with pytest.raises(InvalidArgumentError, match="sample 0 of the test split of Stripes has no mask; choose a split"):
-        read(Unlabelled(split="test"), [[0]])
+        read(Unlabeled(split="test"), [[0]])
 
 
-def test_images_of_different_sizes_in_a_batch_say_what_to_set(stripes):
+def test_images_of_different_sizes_in_a_training_batch_are_an_error(stripes):
     class Growing(stripes):
         def __getitem__(self, index):
             image, mask = super().__getitem__(index)
@@ -147,7 +147,7 @@ def test_augmentation_of_a_sample_does_not_depend_on_its_batch(stripes):
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_evaluation_reads_images_of_unlike_size_one_by_one_and_those_alike_together(stripes, num_workers):
+def test_evaluation_splits_batches_of_different_sizes(stripes, num_workers):
     class Growing(stripes):
         def __getitem__(self, index):
             image, mask = super().__getitem__(index)

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from seg_core import DatasetMetadata, SegmentationTransform, count_pixels, sampl
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.randomness import sample_seed
 from seg_train import Trainer, load_config
-from seg_train.data.batches import ClassWindow, Loader, PlannedSample, training_plan
+from seg_train.data.batches import ClassCrop, Loader, PlannedSample, training_plan
 from seg_train.data.rare_classes import RareClassSampling, class_probabilities, count_pixels_per_image
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.run.checkpoint import load_checkpoint
@@ -22,7 +23,7 @@ HEIGHT, WIDTH = 64, 96
 
 
 class Streets:
-    """Ground, a road across every other image, a small sign in every fifth, and a strip that is ignored."""
+    """Ground, a road across every other image, a small sign in every fifth, and an ignored strip."""
 
     metadata = DatasetMetadata("Streets", ("ground", "road", "sign", "never"))
 
@@ -46,7 +47,7 @@ class Streets:
         mask[:, :3] = 255
         if index == self.wrong:
             mask[5, 5:8] = 9
-        # each image carries its own number, so that a batch tells what it was made of
+        # each image contains its index, so that batches can be traced back to samples
         image = np.full((3, HEIGHT, WIDTH), index, np.uint8) + rng.integers(0, 2, (3, HEIGHT, WIDTH), dtype=np.uint8)
         image = tv_tensors.Image(torch.from_numpy(image))
         return image, tv_tensors.Mask(torch.from_numpy(mask).to(self.dtype)) if self.masks else None
@@ -79,21 +80,18 @@ def assert_equal_batches(first, second):
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
-def test_counts_are_those_of_a_loop_over_pixels(dtype):
+def test_counts_are_those_of_the_pixels(dtype):
     dataset = Streets(length=11, dtype=dtype)
     seen = []
     counts = count_pixels_per_image(dataset, progress=lambda done, total: seen.append((done, total)))
-    expected = torch.zeros((11, 4), dtype=torch.int64)
-    for index in range(11):
-        for value in dataset[index][1].flatten().tolist():
-            if value != 255:
-                expected[index, value] += 1
+    values = [Counter(dataset[index][1].flatten().tolist()) for index in range(11)]
+    expected = torch.tensor([[found[class_id] for class_id in range(4)] for found in values])
     assert counts.dtype == torch.int64
     assert torch.equal(counts, expected)
     assert seen == [(done, 11) for done in range(1, 12)]
 
 
-def test_counts_add_up_to_those_of_the_data_set(counts):
+def test_counts_sum_to_those_of_the_dataset(counts):
     assert torch.equal(counts.sum(0), count_pixels(Streets()).pixels)
 
 
@@ -111,12 +109,12 @@ def test_counting_a_wrong_id_names_file_and_value():
         count_pixels_per_image(Streets(wrong=4))
 
 
-def test_counting_hands_on_what_the_data_set_raises(stripes):
+def test_counting_raises_the_errors_of_the_dataset(stripes):
     with pytest.raises(CorruptFileError, match="train/2.png is no image"):
         count_pixels_per_image(stripes(broken=2))
 
 
-# ---- which class and image -----------------------------------------------------------------------------------------
+# ---- choice of class and image --------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
@@ -130,7 +128,7 @@ def test_probabilities_are_those_of_the_formula(temperature):
     assert found.tolist() == pytest.approx(expected, rel=1e-12)
 
 
-def test_probabilities_at_the_ends_of_temperature():
+def test_probabilities_at_extreme_temperatures():
     pixels = torch.tensor([10, 0, 7, 2])
     assert class_probabilities(pixels, 1e-6).tolist() == [0, 0, 0, 1]
     assert class_probabilities(pixels, math.inf).tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
@@ -141,38 +139,38 @@ def test_classes_are_drawn_as_often_as_their_probability_says(counts):
     sampling = make(counts, temperature=1.0)
     plans = [sampling.plan(6, seed=1, epoch=epoch) for epoch in range(200)]
     samples = [sample for plan in plans for batch in plan for sample in batch]
-    drawn = torch.bincount(torch.tensor([s.window.class_id for s in samples]), minlength=4)
+    drawn = torch.bincount(torch.tensor([s.crop.class_id for s in samples]), minlength=4)
     expected = sampling.probabilities * len(samples)
     bound = 5 * (expected * (1 - sampling.probabilities)).sqrt()
     assert len(samples) == 6000
     assert bool(((drawn - expected).abs() <= bound).all()), (drawn, expected)
     assert 0.1 < float(sampling.probabilities[:3].min()) < float(sampling.probabilities.max()) < 0.6
-    # each image that holds the sign equally often
-    signs = [s.index for s in samples if s.window.class_id == SIGN]
+    # each image that contains the sign equally often
+    signs = [s.index for s in samples if s.crop.class_id == SIGN]
     per_image = torch.bincount(torch.tensor(signs), minlength=30)[::5]
     share = len(signs) / 6
     assert sum(per_image.tolist()) == len(signs)
     assert bool(((per_image - share).abs() <= 5 * share**0.5).all()), per_image
 
 
-def test_images_hold_enough_of_the_class_that_they_were_drawn_for(counts):
+def test_images_contain_enough_of_the_class_they_were_drawn_for(counts):
     counts = counts.clone()
     counts[:, SIGN] = torch.tensor([0, 3, 19, 20, 25] * 6)
     samples = [s for epoch in range(20) for batch in make(counts).plan(5, 1, epoch) for s in batch]
-    assert {s.index % 5 for s in samples if s.window.class_id == SIGN} == {3, 4}
-    assert all(counts[s.index, s.window.class_id] >= 20 for s in samples)
+    assert {s.index % 5 for s in samples if s.crop.class_id == SIGN} == {3, 4}
+    assert all(counts[s.index, s.crop.class_id] >= 20 for s in samples)
 
 
-def test_class_that_no_image_holds_enough_of_is_drawn_from_all_that_hold_it(counts):
+def test_class_that_no_image_has_enough_of_is_drawn_from_all_that_contain_it(counts):
     sampling = make(counts, min_pixels=1000)
     samples = [s for epoch in range(20) for batch in sampling.plan(5, 1, epoch) for s in batch]
-    assert {s.index for s in samples if s.window.class_id == SIGN} == set(range(0, 30, 5))
+    assert {s.index for s in samples if s.crop.class_id == SIGN} == set(range(0, 30, 5))
 
 
-def test_class_that_occurs_nowhere_is_never_drawn(counts):
+def test_absent_class_is_never_drawn(counts):
     sampling = make(counts, temperature=1e6)
     samples = [s for epoch in range(30) for batch in sampling.plan(5, 1, epoch) for s in batch]
-    assert {s.window.class_id for s in samples} == {GROUND, ROAD, SIGN}
+    assert {s.crop.class_id for s in samples} == {GROUND, ROAD, SIGN}
     assert float(sampling.probabilities[NEVER]) == 0
 
 
@@ -204,15 +202,15 @@ def test_plan_differs_by_epoch_and_seed_and_repeats(counts):
 def test_plan_shares_of_processes_make_the_batches_of_one(counts):
     sampling = make(counts)
     shares = [sampling.plan(6, 1, 2, rank, 3) for rank in range(3)]
-    assert [[s for part in parts for s in part] for parts in zip(*shares, strict=True)] == sampling.plan(6, 1, 2)
+    assert [[s for share in batch for s in share] for batch in zip(*shares, strict=True)] == sampling.plan(6, 1, 2)
 
 
-# ---- windows ---------------------------------------------------------------------------------------------------------
+# ---- crops -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
-def test_windows_hold_the_class(counts):
-    signs = [[PlannedSample(index, 100 * k + index, ClassWindow(SIGN, 20, 200)) for index in range(0, 30, 5)]
+def test_crops_contain_the_class(counts):
+    signs = [[PlannedSample(index, 100 * k + index, ClassCrop(SIGN, 20, 200)) for index in range(0, 30, 5)]
              for k in range(4)]  # fmt: skip
     for batch in read(signs):
         assert batch.masks.shape == (6, 16, 20)
@@ -221,8 +219,8 @@ def test_windows_hold_the_class(counts):
     assert not all(int((mask == SIGN).sum()) >= 20 for mask in without.masks)
 
 
-class Logged:
-    """A joint transform that is none of ours."""
+class Foreign:
+    """A joint transform of another library."""
 
     def __init__(self):
         self.inner = SegmentationTransform(size=(16, 20))
@@ -231,25 +229,25 @@ class Logged:
         return self.inner(image, mask, generator=generator)
 
 
-@pytest.mark.parametrize("transform", [SegmentationTransform(size=(16, 20)), Logged()], ids=["ours", "other"])
-def test_window_is_the_first_that_holds_enough_or_the_one_that_holds_most(transform):
+@pytest.mark.parametrize("transform", [SegmentationTransform(size=(16, 20)), Foreign()], ids=["ours", "other"])
+def test_crop_is_the_first_with_enough_pixels_of_the_class_or_the_one_with_most(transform):
     enough_at, best_at = set(), set()
     for place in range(60):
-        shown = []
+        crops = []
         for attempt in range(3):
             seed = sample_seed(5, 2, place, 0, attempt) if attempt else sample_seed(5, 2, place, 0)
-            shown.append(transform(*Streets()[10], generator=torch.Generator().manual_seed(seed)))
-        held = [int((mask == SIGN).sum()) for _, mask in shown]
+            crops.append(transform(*Streets()[10], generator=torch.Generator().manual_seed(seed)))
+        held = [int((mask == SIGN).sum()) for _, mask in crops]
         chosen = next((a for a, count in enumerate(held) if count >= 30), held.index(max(held)))
         (enough_at if held[chosen] >= 30 else best_at).add(chosen)
-        (batch,) = read([[PlannedSample(10, place, ClassWindow(SIGN, 30, 3))]], transform=transform)
-        assert torch.equal(batch.images[0], shown[chosen][0])
-        assert torch.equal(batch.masks[0], shown[chosen][1])
+        (batch,) = read([[PlannedSample(10, place, ClassCrop(SIGN, 30, 3))]], transform=transform)
+        assert torch.equal(batch.images[0], crops[chosen][0])
+        assert torch.equal(batch.masks[0], crops[chosen][1])
     assert len(enough_at) > 1
     assert len(best_at) > 1
 
 
-def test_sample_that_asks_nothing_gets_the_window_of_its_place(counts):
+def test_without_min_pixels_the_crop_depends_on_the_place_only(counts):
     transform = SegmentationTransform(size=(16, 20), scale_range=(0.5, 2.0))
     plan = make(counts, min_pixels=0).plan(5, 1, 0)
     batch = read(plan, transform=transform)[1]
@@ -258,9 +256,9 @@ def test_sample_that_asks_nothing_gets_the_window_of_its_place(counts):
         assert torch.equal(batch.images[place], expected[0])
 
 
-def test_a_image_drawn_twice_gets_two_windows():
-    window = ClassWindow(GROUND, 1, 10)
-    (batch,) = read([[PlannedSample(4, 0, window), PlannedSample(4, 1, window)]])
+def test_image_drawn_twice_has_two_crops():
+    crop = ClassCrop(GROUND, 1, 10)
+    (batch,) = read([[PlannedSample(4, 0, crop), PlannedSample(4, 1, crop)]])
     assert (batch.indices, batch.places) == ([4, 4], [0, 1])
     assert not torch.equal(batch.images[0], batch.images[1])
 
@@ -283,7 +281,7 @@ def test_shares_of_processes_are_the_samples_of_one(counts):
         assert batch.places == first.places + second.places
 
 
-def test_whole_images_are_taken_as_they_are(counts):
+def test_without_crop_size_whole_images_are_read(counts):
     batches = read(make(counts, min_pixels=3000).plan(5, 1, 0), transform=SegmentationTransform())
     for batch in batches:
         for index, mask in zip(batch.indices, batch.masks, strict=True):
@@ -320,7 +318,7 @@ def test_augmentation_draws_by_place(counts):
 
 
 @pytest.mark.filterwarnings("ignore:classes 2 occur in no image")
-def test_run_with_rare_classes_goes_on_within_an_epoch(tables):
+def test_run_with_rare_classes_resumes_within_an_epoch(tables):
     tables["data"]["sampling"] = {"rare_classes": True, "min_pixels": 30}
     tables["data"]["transform"]["train"]["size"] = [16, 16]
 
@@ -356,18 +354,18 @@ def test_run_with_rare_classes_goes_on_within_an_epoch(tables):
         ({"temperature": math.nan}, "temperature must be above 0, got nan"),
         ({"min_pixels": -1}, "min_pixels must be at least 0, got -1"),
         ({"attempts": 0}, "attempts must be at least 1, got 0"),
-        ({"counts": torch.zeros((3, 4), dtype=torch.int64)}, "no pixel has a class, so there is nothing to draw"),
+        ({"counts": torch.zeros((3, 4), dtype=torch.int64)}, "no pixel has a class, so no class can be drawn"),
         ({"counts": torch.ones(4, dtype=torch.int64)}, r"counts must be pixels per image and class, .* shape \(4,\)"),
         ({"counts": torch.ones((3, 4))}, "counts must be pixels per image and class, .* got torch.float32"),
         ({"counts": -torch.ones((3, 4), dtype=torch.int64)}, "counts must be pixels per image and class"),
     ],
 )
-def test_wrong_arguments_are_told(counts, options, message):
+def test_wrong_arguments_are_errors(counts, options, message):
     with pytest.raises(InvalidArgumentError, match=message):
         RareClassSampling(**{"counts": counts, **options})
 
 
-def test_unreadable_sample_is_one_sentence_from_a_worker_too(stripes):
+def test_unreadable_sample_in_a_worker_is_an_error_of_one_sentence(stripes):
     with pytest.raises(CorruptFileError) as caught:
-        read([[PlannedSample(2, 0, ClassWindow(0, 1, 3))]], num_workers=1, dataset=stripes(broken=2))
+        read([[PlannedSample(2, 0, ClassCrop(0, 1, 3))]], num_workers=1, dataset=stripes(broken=2))
     assert str(caught.value) == "train/2.png is no image; replace it"

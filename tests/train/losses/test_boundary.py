@@ -28,8 +28,8 @@ def boundaries_by_hand(target, width):
     reach = width // 2
     for image, row, column in np.ndindex(*target.shape):
         own = int(target[image, row, column])
-        window = target[image, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
-        found[image, row, column] = own != 255 and len({own, *window.flatten().tolist()} - {255}) > 1
+        nearby = target[image, max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+        found[image, row, column] = own != 255 and len({own, *nearby.flatten().tolist()} - {255}) > 1
     return found
 
 
@@ -104,13 +104,13 @@ def test_detail_forward_equals_brute_force(channels):
     assert float(DetailLoss()(logits, target)) == pytest.approx(detail_by_hand(logits, target), rel=1e-10)
 
 
-def test_samples_have_boundaries_and_details():
+def test_sample_has_boundaries_and_details():
     _, target = sample()
     for found in (boundaries_by_hand(target, 2), boundaries_by_hand(target, 4), details_by_hand(target)):
         assert 0.05 < found.mean() < 0.8
 
 
-def test_boundary_loss_of_both_kinds_of_pixels_weighs_the_same():
+def test_boundary_loss_weights_boundary_and_other_pixels_equally():
     logits = torch.zeros(1, 1, 9, 9, dtype=torch.float64)
     target = torch.zeros(1, 9, 9, dtype=torch.uint8)
     target[..., 7:] = 1
@@ -128,7 +128,7 @@ def test_boundary_loss_without_a_boundary_is_zero_with_a_graph():
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_detail_two_channels_are_one_of_their_difference():
+def test_detail_two_channels_equal_one_with_their_difference():
     logits, target = sample(2)
     difference = (logits[:, 1] - logits[:, 0])[:, None]
     torch.testing.assert_close(DetailLoss()(logits, target), DetailLoss()(difference, target))
@@ -164,7 +164,7 @@ def test_ignored_pixels_change_neither_value_nor_gradient(loss, channels):
 
 
 @pytest.mark.parametrize(("loss", "channels"), LOSSES)
-def test_nothing_valid_gives_zero_with_a_graph(loss, channels):
+def test_no_valid_pixel_gives_zero_with_a_graph(loss, channels):
     for options in [{"reduction": r} for r in ("mean", "sum", "none")] if loss is BoundaryLoss else [{}]:
         logits = torch.randn(2, channels, 3, 3, requires_grad=True)
         result = loss(**options)(logits, torch.full((2, 3, 3), 255))
@@ -184,7 +184,7 @@ def test_forward_any_integer_target_gives_the_same(dtype, loss, channels):
 @pytest.mark.parametrize("ignore_index", [-100, 1, 0])
 def test_any_ignore_index_is_ignored(loss, channels, ignore_index):
     logits, target = sample(channels)
-    target[target != 255] += 3  # free for 0 and 1, which are values of the boundaries too
+    target[target != 255] += 3  # so that 0 and 1, which are values of the boundary targets too, are free
     other = torch.where(target == 255, ignore_index, target)
     assert torch.equal(loss(ignore_index=ignore_index)(logits, other), loss()(logits, target))
 
@@ -219,7 +219,7 @@ def test_half_precision_logits_are_computed_in_float32(dtype, loss, channels):
 @pytest.mark.parametrize(("loss", "channels"), LOSSES)
 def test_under_autocast_value_and_gradient_are_those_of_float32(loss, channels):
     logits, target = sample(channels, torch.float32)
-    target[target != 255] += 140  # bfloat16 would not tell 8 * 145 from 1159
+    target[target != 255] += 140  # bfloat16 could not distinguish 8 * 145 from 1159
     reference = logits.clone().requires_grad_()
     expected = loss()(reference, target)
     expected.backward()
@@ -233,7 +233,7 @@ def test_under_autocast_value_and_gradient_are_those_of_float32(loss, channels):
 
 
 @pytest.mark.parametrize(("loss", "channels"), LOSSES)
-def test_arguments_stay_as_they_are(loss, channels):
+def test_arguments_are_not_modified(loss, channels):
     logits, target = sample(channels)
     copies = logits.clone(), target.clone()
     loss()(logits.requires_grad_(), target).backward()
@@ -261,11 +261,11 @@ def test_forward_negative_id_names_the_value(loss, channels):
     target[0, 0, :2] = -1
     with pytest.raises(ValueError) as caught:
         loss()(logits, target)
-    assert "target holds -1 (2 pixels); allowed are class ids from 0 on and ignore_index 255" in str(caught.value)
+    assert "target holds -1 (2 pixels); allowed are class ids >= 0 and ignore_index 255" in str(caught.value)
 
 
 @pytest.mark.parametrize(("loss", "allowed"), [(BoundaryLoss(), "(N, 1, H, W)"), (DetailLoss(), "(N, 1 or 2, H, W)")])
-def test_forward_bad_input_says_what_is_wrong(loss, allowed):
+def test_invalid_input_says_what_is_wrong(loss, allowed):
     target = torch.zeros(2, 5, 6, dtype=torch.int64)
     with pytest.raises(ValueError) as caught:
         loss(torch.zeros(2, 19, 5, 6), target)
@@ -280,10 +280,10 @@ def test_forward_bad_input_says_what_is_wrong(loss, allowed):
     ("options", "words"),
     [
         ({"reduction": "avg"}, "reduction must be one of mean, sum, none, got 'avg'"),
-        ({"width": 3}, "width must be an even number of pixels from 2 on, got 3"),
+        ({"width": 3}, "width must be an even number of pixels, at least 2, got 3"),
     ],
 )
-def test_boundary_bad_argument_says_what_is_allowed(options, words):
+def test_boundary_argument_out_of_range_says_what_is_allowed(options, words):
     with pytest.raises(ValueError) as caught:
         BoundaryLoss(**options)
     assert words in str(caught.value)
@@ -295,7 +295,7 @@ def test_repr_shows_the_arguments():
     assert "threshold=0.8, ignore_index=255" in repr(BoundaryAwareLoss())
 
 
-def aware_sample(dtype=torch.float64):
+def sample_with_boundary_logits(dtype=torch.float64):
     generator = torch.Generator().manual_seed(4)
     logits = 2 * torch.randn(2, 4, 9, 11, generator=generator, dtype=torch.float64)
     boundary, target = sample()
@@ -307,22 +307,22 @@ def aware_by_hand(logits, target, boundary, threshold):
     """Returns the mean cross entropy of the valid pixels whose boundary is more probable than the threshold."""
     p_boundary, losses = probabilities_by_hand(boundary), []
     for image, row, column in np.ndindex(*target.shape):
-        truth = int(target[image, row, column])
-        if truth != 255 and p_boundary[image, row, column] > threshold:
+        label = int(target[image, row, column])
+        if label != 255 and p_boundary[image, row, column] > threshold:
             z = logits[image, :, row, column].double().numpy()
-            losses.append(-math.log(np.exp(z[truth]) / np.exp(z).sum()))
+            losses.append(-math.log(np.exp(z[label]) / np.exp(z).sum()))
     return np.mean(losses)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.8])
 def test_boundary_aware_forward_equals_brute_force(threshold):
-    logits, target, boundary = aware_sample()
+    logits, target, boundary = sample_with_boundary_logits()
     result = BoundaryAwareLoss(threshold)(logits, target, boundary)
     assert float(result) == pytest.approx(aware_by_hand(logits, target, boundary, threshold), rel=1e-10)
 
 
-def test_boundary_aware_backward_passes_gradcheck_and_leaves_the_boundary_alone():
-    logits, target, boundary = aware_sample()
+def test_boundary_aware_backward_passes_gradcheck_without_gradient_for_the_boundary():
+    logits, target, boundary = sample_with_boundary_logits()
     logits = logits[:, :, :2, :3].clone().requires_grad_()
     target, boundary = target[:, :2, :3], boundary[..., :2, :3].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: BoundaryAwareLoss(0.5)(x, target, boundary.detach()), logits)
@@ -333,7 +333,7 @@ def test_boundary_aware_backward_passes_gradcheck_and_leaves_the_boundary_alone(
 
 @pytest.mark.parametrize("criterion", [None, OhemCrossEntropyLoss(), DiceLoss()])
 def test_boundary_aware_nothing_above_the_threshold_gives_zero_with_a_graph(criterion):
-    logits, target, boundary = aware_sample(torch.float32)
+    logits, target, boundary = sample_with_boundary_logits(torch.float32)
     logits.requires_grad_()
     loss = BoundaryAwareLoss(criterion=criterion)(logits, target, torch.full_like(boundary, -5.0))
     loss.backward()
@@ -341,8 +341,8 @@ def test_boundary_aware_nothing_above_the_threshold_gives_zero_with_a_graph(crit
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_boundary_aware_criterion_sees_the_pixels_near_alone():
-    logits, target, boundary = aware_sample()
+def test_boundary_aware_criterion_sees_only_the_pixels_near_boundaries():
+    logits, target, boundary = sample_with_boundary_logits()
     criterion = OhemCrossEntropyLoss(min_kept=12, threshold=0.1)
     near = torch.from_numpy(probabilities_by_hand(boundary)) > 0.8
     expected = criterion(logits, torch.where(near, target, 255))
@@ -352,8 +352,8 @@ def test_boundary_aware_criterion_sees_the_pixels_near_alone():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.uint16])
-def test_boundary_aware_any_integer_target_gives_the_same_and_stays(dtype):
-    logits, target, boundary = aware_sample()
+def test_boundary_aware_any_integer_target_gives_the_same_and_is_not_modified(dtype):
+    logits, target, boundary = sample_with_boundary_logits()
     given = target.to(dtype)
     copies = given.clone(), boundary.clone()
     assert torch.equal(
@@ -364,14 +364,14 @@ def test_boundary_aware_any_integer_target_gives_the_same_and_stays(dtype):
 
 
 def test_boundary_aware_negative_ignore_index_with_an_unsigned_target_is_ignored():
-    logits, target, boundary = aware_sample()
+    logits, target, boundary = sample_with_boundary_logits()
     target = target.where(target != 255, 0).to(torch.uint8)
     result = BoundaryAwareLoss(0.5, ignore_index=-100)(logits, target, boundary)
     assert torch.equal(result, BoundaryAwareLoss(0.5)(logits, target, boundary))
 
 
 def test_boundary_aware_half_precision_and_autocast_give_float32():
-    logits, target, boundary = aware_sample(torch.bfloat16)
+    logits, target, boundary = sample_with_boundary_logits(torch.bfloat16)
     expected = BoundaryAwareLoss(0.5)(logits.float(), target, boundary.float())
     assert torch.equal(BoundaryAwareLoss(0.5)(logits, target, boundary), expected)
     with torch.autocast("cpu", torch.bfloat16):
@@ -379,13 +379,13 @@ def test_boundary_aware_half_precision_and_autocast_give_float32():
 
 
 def test_boundary_aware_compiled_gives_the_same():
-    logits, target, boundary = aware_sample()
+    logits, target, boundary = sample_with_boundary_logits()
     compiled = torch.compile(BoundaryAwareLoss(0.5), backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, target, boundary), BoundaryAwareLoss(0.5)(logits, target, boundary))
 
 
-def test_boundary_aware_bad_input_says_what_is_wrong():
-    logits, target, boundary = aware_sample()
+def test_boundary_aware_invalid_input_says_what_is_wrong():
+    logits, target, boundary = sample_with_boundary_logits()
     with pytest.raises(ValueError, match="threshold must lie in 0 to 1, got 1.2"):
         BoundaryAwareLoss(1.2)
     with pytest.raises(ValueError, match="ignore_index must be that of criterion, 0, got 255"):

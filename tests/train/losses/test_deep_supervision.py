@@ -38,7 +38,7 @@ def cross_entropy_by_hand(logits, target):
     return -sum(float(log_p[place]) for place in places) / len(places)
 
 
-def test_forward_default_is_loss_of_out_and_a_share_of_those_of_auxiliary_outputs():
+def test_forward_adds_the_losses_of_auxiliary_outputs_times_aux_weight():
     outputs, target = sample("out", "aux", "aux_16x")
     out, aux, aux_16x = (cross_entropy_by_hand(logits, target) for logits in outputs.values())
     result = DeepSupervision(CrossEntropyLoss())(outputs, target)
@@ -53,7 +53,7 @@ def test_forward_out_alone_is_the_loss_itself():
     assert torch.equal(result, CrossEntropyLoss()(outputs["out"], target))
 
 
-def test_forward_entries_have_their_own_factor_and_loss():
+def test_forward_uses_the_factor_and_loss_of_each_entry():
     outputs, target = sample(*NAMES)
     entries = {
         "out": (3.0, None),
@@ -115,7 +115,7 @@ def test_backward_passes_gradcheck():
     )
 
 
-def test_output_of_factor_zero_is_not_computed():
+def test_output_with_factor_zero_is_not_computed():
     class Fails(nn.Module):
         def forward(self, logits, target):
             raise AssertionError("computed")
@@ -127,7 +127,7 @@ def test_output_of_factor_zero_is_not_computed():
     assert torch.equal(without_loss(outputs, target), CrossEntropyLoss()(outputs["out"], target))
 
 
-def test_output_of_factor_zero_gets_gradients_of_zero_whatever_it_holds():
+def test_output_with_factor_zero_has_zero_gradients_whatever_it_holds():
     outputs, target = sample(*NAMES)
     outputs["aux"][0, 0, 3], outputs["boundary"][0, 0, 3] = torch.nan, torch.inf
     seen = with_gradients(outputs)
@@ -154,7 +154,7 @@ def test_ignored_pixels_change_neither_value_nor_gradient():
         assert first[name].grad.abs().max() > 0
 
 
-def test_nothing_valid_gives_zero_with_a_graph():
+def test_no_valid_pixel_gives_zero_with_a_graph():
     outputs, target = sample(*NAMES, dtype=torch.float32)
     criterion = DeepSupervision(
         OhemCrossEntropyLoss(), outputs={"boundary": (20.0, BoundaryLoss())}, boundary_aware_weight=1.0
@@ -187,7 +187,7 @@ def test_half_precision_and_autocast_give_float32():
         assert torch.equal(criterion(outputs, target), expected)
 
 
-def test_arguments_stay_as_they_are():
+def test_arguments_are_not_modified():
     outputs, target = sample(*NAMES)
     entries = {"boundary": (20.0, BoundaryLoss())}
     copies, kept = {name: logits.clone() for name, logits in outputs.items()}, target.clone()
@@ -242,7 +242,7 @@ def test_output_without_a_loss_says_what_to_set():
     outputs, target = sample("out", "boundary")
     with pytest.raises(InvalidArgumentError) as caught:
         DeepSupervision(CrossEntropyLoss())(outputs, target)
-    assert "the network's output boundary has no loss: set criterion.outputs.boundary" in str(caught.value)
+    assert "the network's output boundary has no loss: set criterion.outputs.boundary to a weight" in str(caught.value)
     assert '{ weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out' in str(caught.value)
 
 
@@ -268,13 +268,13 @@ def test_outputs_without_logits_are_an_error():
         DeepSupervision(CrossEntropyLoss())(outputs, target)
 
 
-def test_nothing_left_to_learn_is_an_error():
+def test_no_factor_above_zero_is_an_error():
     outputs, target = sample("out", "aux")
     with pytest.raises(InvalidArgumentError, match="no output has a factor above 0: out, aux"):
         DeepSupervision(CrossEntropyLoss(), aux_weight=0, outputs={"out": (0.0, None)})(outputs, target)
 
 
-def test_errors_of_a_loss_name_the_output_and_keep_their_kind():
+def test_errors_of_a_loss_name_the_output_and_keep_their_type():
     outputs, target = sample("out", "aux", "boundary")
     with pytest.raises(InvalidArgumentError, match="output aux: logits must be"):
         DeepSupervision(CrossEntropyLoss(), outputs={"aux": (1.0, BoundaryLoss()), "boundary": (0.0, None)})(
@@ -285,9 +285,9 @@ def test_errors_of_a_loss_name_the_output_and_keep_their_kind():
         DeepSupervision(CrossEntropyLoss(), outputs={"boundary": (0.0, None)})(outputs, target)
 
 
-def test_loss_that_is_not_one_number_is_an_error():
+def test_loss_that_is_not_a_scalar_is_an_error():
     outputs, target = sample("out")
-    with pytest.raises(InvalidArgumentError, match=r"output out: the loss must give one number, got a tensor \(2, 9"):
+    with pytest.raises(InvalidArgumentError, match=r"output out: the loss must return a scalar, got a tensor \(2, 9"):
         DeepSupervision(CrossEntropyLoss(reduction="none"))(outputs, target)
 
 
@@ -299,7 +299,7 @@ def test_loss_that_is_not_one_number_is_an_error():
         ({"outputs": {"aux": (-0.5, None)}}, "the factor of outputs['aux'] must be a finite number of at least 0"),
     ],
 )
-def test_bad_argument_says_what_is_allowed(options, words):
+def test_argument_out_of_range_says_what_is_allowed(options, words):
     with pytest.raises(ValueError) as caught:
         DeepSupervision(CrossEntropyLoss(), **options)
     assert words in str(caught.value)

@@ -1,4 +1,4 @@
-"""Boundaries and details from label maps, beside their definitions pixel by pixel."""
+"""Boundaries and details from label maps, compared with their definitions pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ IGNORED = 255
 
 
 def blobs(seed=0, size=(37, 50), ignored=0.1):
-    """Patches of classes 0 to 4, and some of no class."""
+    """Returns patches of classes 0 to 4, a tenth of them ignored."""
     generator = np.random.default_rng(seed)
     height, width = (-(-side // 6) for side in size)
     small = generator.integers(0, 5, (height, width))
@@ -23,8 +23,8 @@ def boundary_by_definition(mask, width):
     mask, reach = mask.numpy(), width // 2
     found = np.zeros_like(mask)
     for i, j in np.ndindex(*mask.shape):
-        window = mask[max(i - reach, 0) : i + reach + 1, max(j - reach, 0) : j + reach + 1]
-        found[i, j] = len(set(window.flatten()) - {IGNORED}) > 1
+        nearby = mask[max(i - reach, 0) : i + reach + 1, max(j - reach, 0) : j + reach + 1]
+        found[i, j] = len(set(nearby.flatten()) - {IGNORED}) > 1
     return np.where(mask == IGNORED, IGNORED, found)
 
 
@@ -59,7 +59,7 @@ def test_details_are_those_of_the_laplacian_pyramid(size):
     assert np.array_equal(detail_targets(mask).numpy(), details_by_definition(mask))
 
 
-def test_straight_boundary_is_as_wide_as_said():
+def test_straight_boundary_has_the_given_width():
     mask = torch.zeros(8, 20, dtype=torch.uint8)
     mask[:, 10:] = 3
     for width in (2, 4, 8):
@@ -68,23 +68,23 @@ def test_straight_boundary_is_as_wide_as_said():
 
 @pytest.mark.parametrize("make", [boundary_targets, detail_targets])
 class TestBoth:
-    def test_one_class_beside_ignored_pixels_and_edges_has_none(self, make):
+    def test_one_class_next_to_ignored_pixels_and_edges_has_none(self, make):
         mask = torch.full((2, 12, 12), 7)
         mask[0, 3:6, 2:9] = IGNORED
         found = make(mask)
         assert torch.equal(found == IGNORED, mask == IGNORED)
         assert not found[mask != IGNORED].any()
 
-    def test_what_is_ignored_has_another_value_by_argument(self, make):
+    def test_other_ignore_index_gives_the_same(self, make):
         mask = blobs(2)
         other = mask.where(mask != IGNORED, -1)
         assert torch.equal(make(other, ignore_index=-1).where(mask != IGNORED, IGNORED), make(mask))
 
-    def test_nothing_valid_is_ignored_everywhere(self, make):
+    def test_no_valid_pixel_gives_only_ignored_pixels(self, make):
         assert (make(torch.full((1, 5, 5), IGNORED)) == IGNORED).all()
 
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int32])
-    def test_integers_of_any_type_and_any_batch(self, make, dtype):
+    def test_any_integer_type_and_batch_shape(self, make, dtype):
         mask = torch.stack([blobs(3), blobs(4)])
         before = mask.to(dtype)
         kept = before.clone()
@@ -96,16 +96,16 @@ class TestBoth:
         assert torch.equal(make(mask[None])[0], found)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
-    def test_masks_of_other_than_integers_are_refused(self, make, dtype):
+    def test_masks_without_integer_type_are_an_error(self, make, dtype):
         with pytest.raises(InvalidArgumentError, match=f"masks must hold class ids of an integer type, got {dtype}"):
             make(torch.zeros(1, 4, 4, dtype=dtype))
 
-    def test_masks_without_height_and_width_are_refused(self, make):
+    def test_masks_without_height_and_width_are_an_error(self, make):
         with pytest.raises(InvalidArgumentError, match=r"masks must be \(\.\.\., H, W\), got \(4,\)"):
             make(torch.zeros(4, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("width", [0, 1, 3, -2, 4.0, True])
 def test_width_must_be_even(width):
-    with pytest.raises(InvalidArgumentError, match="width must be an even number of pixels from 2 on, got "):
+    with pytest.raises(InvalidArgumentError, match="width must be an even number of pixels, at least 2, got "):
         boundary_targets(torch.zeros(1, 4, 4, dtype=torch.int64), width)

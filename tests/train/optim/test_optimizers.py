@@ -8,7 +8,6 @@ from torch import nn
 from seg_core.errors import InvalidArgumentError, UnknownNameError
 from seg_core.registry import OPTIMIZERS
 from seg_train import Padam, parameter_groups
-from seg_train.config.schema import OptimizerSection
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
 
 OF_TORCH = sorted(
@@ -32,10 +31,6 @@ class Net(nn.Module):
 def model():
     torch.manual_seed(0)
     return Net()
-
-
-def section(name="SGD", **keys):
-    return OptimizerSection(name=name, **keys)
 
 
 def train(model, optimizer, steps=3):
@@ -62,12 +57,12 @@ def train(model, optimizer, steps=3):
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", [*OF_TORCH, "Padam"])
-def test_every_optimizer_of_torch_trains_or_is_refused_with_the_reason(name, model):
+def test_every_optimizer_of_torch_trains_or_is_rejected_with_the_reason(name, model):
     if name in REFUSED:
-        with pytest.raises(InvalidArgumentError, match=f"{name} cannot train these networks: it takes"):
-            build_optimizer(section(name), model)
+        with pytest.raises(InvalidArgumentError, match=f"{name} cannot train these networks: it takes only"):
+            build_optimizer(model, name)
         return
-    optimizer = build_optimizer(section(name), model)
+    optimizer = build_optimizer(model, name)
     before = [p.detach().clone() for p in model.parameters()]
     losses = train(model, optimizer)
     assert all(loss == loss for loss in losses)
@@ -76,38 +71,38 @@ def test_every_optimizer_of_torch_trains_or_is_refused_with_the_reason(name, mod
 
 def test_names_are_those_of_torch_and_padam():
     assert {*OPTIMIZERS.names()} >= {*OF_TORCH, "Padam"} - REFUSED.keys()
-    assert isinstance(build_optimizer(section("Padam", params={"partial": 0.25}), Net()), Padam)
+    assert isinstance(build_optimizer(Net(), "Padam", {"partial": 0.25}), Padam)
 
 
 def test_only_lbfgs_needs_a_closure(model):
-    names = [name for name in OF_TORCH if name not in REFUSED and needs_closure(build_optimizer(section(name), model))]
+    names = [name for name in OF_TORCH if name not in REFUSED and needs_closure(build_optimizer(model, name))]
     assert names == ["LBFGS"]
 
 
 def test_lbfgs_lowers_the_loss(model):
-    losses = train(model, build_optimizer(section("LBFGS", params={"lr": 0.5, "max_iter": 5}), model))
+    losses = train(model, build_optimizer(model, "LBFGS", {"lr": 0.5, "max_iter": 5}))
     assert losses[-1] < 0.8 * losses[0]
 
 
 def test_unknown_name_suggests_the_nearest(model):
     with pytest.raises(UnknownNameError, match="Did you mean 'AdamW'"):
-        build_optimizer(section("AdamWW"), model)
+        build_optimizer(model, "AdamWW")
 
 
-def test_one_group_unless_others_are_wanted(model):
-    (group,) = build_optimizer(section("AdamW"), model).param_groups
+def test_default_is_one_fused_group(model):
+    (group,) = build_optimizer(model, "AdamW").param_groups
     assert len(group["params"]) == len(list(model.parameters()))
     assert group["fused"]
 
 
-def test_fused_is_left_to_the_config(model):
-    (group,) = build_optimizer(section("AdamW", params={"foreach": False}), model).param_groups
+def test_fused_is_not_set_if_params_choose_an_implementation(model):
+    (group,) = build_optimizer(model, "AdamW", {"foreach": False}).param_groups
     assert not group["fused"]
 
 
 def test_groups_have_their_own_rate_and_decay(model):
     keys = {"backbone_lr_factor": 0.1, "decay_norms_and_biases": False}
-    optimizer = build_optimizer(section("SGD", params={"lr": 0.5, "weight_decay": 0.01}, **keys), model)
+    optimizer = build_optimizer(model, "SGD", {"lr": 0.5, "weight_decay": 0.01}, **keys)
     conv, norm, slope = model.backbone
     expected = {
         "head": ([model.classifier.weight], 0.5, 0.01),
@@ -121,13 +116,13 @@ def test_groups_have_their_own_rate_and_decay(model):
         assert {id(p) for p in group["params"]} == {id(p) for p in params}
         assert group["lr"] == pytest.approx(lr)
         assert group["weight_decay"] == decay
-    again = build_optimizer(section("SGD", params={"lr": 0.1}, **keys), Net())
+    again = build_optimizer(Net(), "SGD", {"lr": 0.1}, **keys)
     again.load_state_dict(optimizer.state_dict())
     assert [group["lr"] for group in again.param_groups] == [group["lr"] for group in optimizer.param_groups]
 
 
-def test_rate_of_the_backbone_follows_from_the_default_of_the_optimizer(model):
-    groups = build_optimizer(section("AdamW", backbone_lr_factor=0.1), model).param_groups
+def test_backbone_rate_is_a_factor_of_the_optimizers_default(model):
+    groups = build_optimizer(model, "AdamW", backbone_lr_factor=0.1).param_groups
     assert [(group["name"], group["lr"]) for group in groups] == [("head", 1e-3), ("backbone", pytest.approx(1e-4))]
 
 
@@ -142,7 +137,7 @@ def test_each_parameter_is_in_one_group_and_frozen_ones_in_none(model):
     assert model.backbone[0].weight.shape in [p.shape for g in groups if g["name"] == "backbone" for p in g["params"]]
 
 
-def test_norm_over_several_axes_is_not_decayed():
+def test_norm_over_several_axes_has_no_weight_decay():
     model = nn.Sequential(nn.Conv2d(1, 4, 1), nn.LayerNorm([4, 2, 2]))
     plain, rest = parameter_groups(model, decay_norms_and_biases=False)
     assert [id(p) for p in plain["params"]] == [id(model[0].weight)]
@@ -152,13 +147,13 @@ def test_norm_over_several_axes_is_not_decayed():
 @pytest.mark.parametrize("keys", [{"backbone_lr_factor": 0.1}, {"decay_norms_and_biases": False}])
 def test_groups_for_lbfgs_are_an_error(keys, model):
     with pytest.raises(InvalidArgumentError, match="LBFGS takes all parameters in one group; leave backbone_lr_factor"):
-        build_optimizer(section("LBFGS", **keys), model)
+        build_optimizer(model, "LBFGS", **keys)
 
 
 @pytest.mark.parametrize("name", ["Padam", "LBFGS"])
 def test_optimizer_prepared_by_accelerate_trains_with_a_scheduler(name, model):
     accelerator = Accelerator(cpu=True)
-    optimizer = build_optimizer(section(name), model)
+    optimizer = build_optimizer(model, name)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
     lr = optimizer.param_groups[0]["lr"]
     prepared = accelerator.prepare_optimizer(optimizer)

@@ -1,14 +1,13 @@
 import io
 import math
-import random
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
-from seg_train.config.schema import SchedulerSection
-from seg_train.optim.schedulers import ReduceLROnPlateau, Scheduler, build_scheduler
+from seg_train.optim.schedulers import build_scheduler
+from tests.train.optim.scheduler_runs import advance, curve, make_optimizer, scores
 
 STEPS = 40
 
@@ -22,7 +21,7 @@ def slower(step):
 
 
 class Slope:
-    """A callable object: torch saves what it holds."""
+    """A callable object, whose attributes torch saves."""
 
     def __init__(self, slope):
         self.slope = slope
@@ -33,7 +32,7 @@ class Slope:
 
 slope = Slope(0.3)
 
-# What a config says of each scheduler, and what one writes with torch alone.
+# Each scheduler as a config has it, and as code with torch alone.
 STEP = {"name": "StepLR", "params": {"step_size": 3}}
 POWERS = {"name": "ExponentialLR", "params": {"gamma": 0.95}}
 CASES = {
@@ -86,11 +85,6 @@ CASES = {
 }
 
 
-def make_optimizer():
-    groups = [{"params": torch.nn.Parameter(torch.zeros(2)), "lr": 0.1}, {"params": torch.nn.Parameter(torch.zeros(1))}]
-    return torch.optim.SGD(groups, lr=0.02, momentum=0.9)
-
-
 def settings(optimizer):
     return [(group["lr"], group["momentum"]) for group in optimizer.param_groups]
 
@@ -99,34 +93,13 @@ def rates(optimizer):
     return [group["lr"] for group in optimizer.param_groups]
 
 
-def scores(step):
-    return {"miou": random.Random(step).random(), "loss": 1 / (step + 1)}
-
-
-def advance(optimizer, scheduler, step, steps_per_epoch=1):
-    """One step as the trainer makes it."""
-    optimizer.step()
-    scheduler.step()
-    if (step + 1) % steps_per_epoch == 0:
-        scheduler.end_epoch(scores(step))
-
-
-def curve(optimizer, scheduler, steps, steps_per_epoch=1, start=0):
-    """The learning rate of the first group at each step."""
-    found = []
-    for step in range(start, steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        advance(optimizer, scheduler, step, steps_per_epoch)
-    return found
-
-
 @pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
 @pytest.mark.parametrize("name", [n for n in lr_scheduler.__all__ if n != "LRScheduler"])
-def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
+def test_every_scheduler_by_name_equals_that_of_torch(name):
     params, make = CASES[name]
     ours, theirs = make_optimizer(), make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name=name, params=params), ours, STEPS)
+    scheduler = build_scheduler(ours, name, params, total=STEPS)
     expected = make(theirs)
     seen = []
     for step in range(STEPS - 1):
@@ -140,28 +113,28 @@ def test_every_scheduler_of_torch_by_name_equals_its_own_object(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_resume_gives_the_rates_of_a_run_without_a_break(name):
-    section = SchedulerSection(name=name, params=CASES[name][0])
+def test_resume_gives_the_rates_of_an_uninterrupted_run(name):
+    section = {"name": name, "params": CASES[name][0]}
     optimizer = make_optimizer()
-    whole = curve(optimizer, build_scheduler(section, optimizer, STEPS), STEPS)
+    whole = curve(optimizer, build_scheduler(optimizer, total=STEPS, **section), STEPS)
     for stop in (0, 1, 9, 23):
         first = make_optimizer()
-        scheduler = build_scheduler(section, first, STEPS)
+        scheduler = build_scheduler(first, total=STEPS, **section)
         curve(first, scheduler, stop)
         file = io.BytesIO()
         torch.save([first.state_dict(), scheduler.state_dict()], file)
         file.seek(0)
         optimizer_state, state = torch.load(file, weights_only=True)
         second = make_optimizer()
-        scheduler = build_scheduler(section, second, STEPS)
+        scheduler = build_scheduler(second, total=STEPS, **section)
         second.load_state_dict(optimizer_state)
         scheduler.load_state_dict(state)
         assert curve(second, scheduler, STEPS, start=stop) == whole[stop:], stop
 
 
-def test_load_state_dict_leaves_its_argument_as_it_is():
+def test_load_state_dict_does_not_modify_its_argument():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="CyclicLR", params=CASES["CyclicLR"][0]), optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, "CyclicLR", CASES["CyclicLR"][0], total=STEPS)
     state = scheduler.state_dict()
     keys = set(state["scheduler"])
     scheduler.load_state_dict(state)
@@ -170,151 +143,38 @@ def test_load_state_dict_leaves_its_argument_as_it_is():
 
 
 @pytest.mark.smoke
-def test_polynomial_per_step_is_that_of_the_papers():
+def test_polynomial_per_step_equals_that_of_the_papers():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="PolynomialLR", params={"power": 0.9}), optimizer, 200)
+    scheduler = build_scheduler(optimizer, "PolynomialLR", {"power": 0.9}, total=200)
     expected = [0.1 * (1 - step / 200) ** 0.9 for step in range(200)]
     assert curve(optimizer, scheduler, 200) == pytest.approx(expected, rel=1e-9)
-    assert optimizer.param_groups[0]["lr"] > 0, "after the last step it stays"
+    assert optimizer.param_groups[0]["lr"] > 0, "after the last step it does not change"
 
 
-@pytest.mark.smoke
-def test_warm_up_before_a_scheduler_by_steps_leaves_it_the_rest_of_the_run():
-    optimizer = make_optimizer()
-    section = SchedulerSection(name="PolynomialLR", params={"power": 0.9}, warmup_steps=15, warmup_factor=0.01)
-    scheduler = build_scheduler(section, optimizer, 100)
-    rising = [0.1 * (0.01 + 0.99 * step / 15) for step in range(15)]
-    falling = [0.1 * (1 - step / 85) ** 0.9 for step in range(85)]
-    assert curve(optimizer, scheduler, 100) == pytest.approx(rising + falling, rel=1e-9)
-
-
-@pytest.mark.parametrize("name", ["PolynomialLR", "StepLR", "CosineAnnealingLR", "ExponentialLR", "OneCycleLR"])
-def test_warm_up_equals_torch_sequence_of_linear_and_scheduler(name):
-    from_torch, ours = make_optimizer(), make_optimizer()
-    params = {"step_size": 7} if name == "StepLR" else {"gamma": 0.9} if name == "ExponentialLR" else {}
-    linear = {"name": "LinearLR", "params": {"start_factor": 0.2, "total_iters": 10}}
-    both = {"schedulers": [linear, {"name": name, "params": params}], "milestones": [10]}
-    sequence = build_scheduler(SchedulerSection(name="SequentialLR", params=both), from_torch, STEPS)
-    section = SchedulerSection(name=name, params=params, warmup_steps=10, warmup_factor=0.2)
-    scheduler = build_scheduler(section, ours, STEPS)
-    assert curve(ours, scheduler, STEPS) == pytest.approx(curve(from_torch, sequence, STEPS), rel=1e-9)
-
-
-def test_warm_up_is_a_factor_on_a_scheduler_by_epochs():
-    optimizer = make_optimizer()
-    # 4 steps per epoch: the warm-up ends within the third epoch
-    scheduler = Scheduler(
-        lr_scheduler.ExponentialLR(optimizer, 0.5), 5, interval="epoch", warmup_steps=10, warmup_factor=0.5
-    )
-    expected = [0.1 * 0.5 ** (step // 4) * min(1, 0.5 + 0.5 * step / 10) for step in range(20)]
-    found = curve(optimizer, scheduler, 20, steps_per_epoch=4)
-    assert found == pytest.approx(expected, rel=1e-12)
-    assert found[10:] == [0.1 * 0.5 ** (step // 4) for step in range(10, 20)], "exact once the warm-up is over"
-
-
-def test_warm_up_with_a_watched_score_counts_the_epochs_of_the_whole_run():
-    optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss", "patience": 0, "factor": 0.5})
-    scheduler = Scheduler(build_scheduler(section, optimizer, 8).scheduler, 8, warmup_steps=4, warmup_factor=0.5)
-    found = []
-    for step in range(8):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-        if step % 2:  # the first epoch sets the mark, no later one improves on it
-            scheduler.end_epoch({"loss": 1.0})
-    assert found == pytest.approx([0.05, 0.0625, 0.075, 0.0875, 0.05, 0.05, 0.025, 0.025], rel=1e-9)
-
-
-@pytest.mark.parametrize("interval", ["step", "epoch"])
-@pytest.mark.parametrize("stop", [0, 3, 4, 7, 10, 12])
-def test_resume_within_and_after_the_warm_up(interval, stop):
-    def start():
-        optimizer = make_optimizer()
-        main = lr_scheduler.PolynomialLR(optimizer, 12, 0.9)
-        return optimizer, Scheduler(main, 12, interval=interval, warmup_steps=10, warmup_factor=0.1)
-
-    whole = curve(*start(), 24, 2)
-    optimizer, scheduler = start()
-    curve(optimizer, scheduler, stop, 2)
-    resumed, again = start()
-    resumed.load_state_dict(optimizer.state_dict())
-    again.load_state_dict(scheduler.state_dict())
-    assert curve(resumed, again, 24, 2, start=stop) == whole[stop:]
-
-
-def test_warm_up_keeps_a_rate_that_is_a_tensor():
-    rate = torch.tensor(0.1)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
-    scheduler = Scheduler(lr_scheduler.ExponentialLR(optimizer, 0.5), 10, warmup_steps=2, warmup_factor=0.5)
-    held = optimizer.param_groups[0]["lr"]
-    found = []
-    for _ in range(4):
-        found.append(float(held))
-        optimizer.step()
-        scheduler.step()
-    assert found == pytest.approx([0.05, 0.075, 0.1, 0.05])
-
-
-@pytest.mark.parametrize(("monitor", "better"), [("miou", 1), ("dice", 1), ("loss", -1)])
-def test_plateau_knows_which_way_a_score_gets_better(monitor, better):
-    optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", params={"monitor": monitor, "patience": 0})
-    scheduler = build_scheduler(section, optimizer, 100)
-    for epoch in range(4):
-        scheduler.end_epoch({monitor: 5 + better * epoch})
-    assert optimizer.param_groups[0]["lr"] == 0.1
-    scheduler.end_epoch({monitor: 5 + better * 2})
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
-
-
-def test_plateau_counts_epochs_whatever_the_interval():
-    optimizer = make_optimizer()
-    section = SchedulerSection(name="ReduceLROnPlateau", interval="step", params={"patience": 1, "mode": "max"})
-    scheduler = build_scheduler(section, optimizer, 3)
-    for _ in range(20):
-        optimizer.step()
-        scheduler.step()
-    assert optimizer.param_groups[0]["lr"] == 0.1
-    for _ in range(3):
-        scheduler.end_epoch({"miou": 0.2})
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
-
-
-def test_scheduler_by_epochs_ignores_steps_and_stops_at_the_last():
-    optimizer = make_optimizer()
-    section = SchedulerSection(name="StepLR", interval="epoch", params={"step_size": 1, "gamma": 0.5})
-    scheduler = build_scheduler(section, optimizer, 3)
-    assert curve(optimizer, scheduler, 9, steps_per_epoch=3) == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
-    assert optimizer.param_groups[0]["lr"] == 0.025
-
-
-def test_function_object_is_saved_with_what_it_holds(monkeypatch):
-    section = SchedulerSection(name="LambdaLR", params={"lr_lambda": f"{__name__}:slope"})
-    state = build_scheduler(section, make_optimizer(), STEPS).state_dict()
+def test_callable_object_is_saved_with_its_attributes(monkeypatch):
+    section = {"name": "LambdaLR", "params": {"lr_lambda": f"{__name__}:slope"}}
+    state = build_scheduler(make_optimizer(), total=STEPS, **section).state_dict()
     monkeypatch.setattr(slope, "slope", 99.0)
     optimizer = make_optimizer()
-    scheduler = build_scheduler(section, optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, total=STEPS, **section)
     scheduler.load_state_dict(state)
     advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 / 1.3)
 
 
-def test_function_written_in_c_is_taken_and_saved():
+def test_function_written_in_c_is_accepted_and_saved():
     optimizer = make_optimizer()
-    scheduler = build_scheduler(SchedulerSection(name="LambdaLR", params={"lr_lambda": "math:exp"}), optimizer, STEPS)
+    scheduler = build_scheduler(optimizer, "LambdaLR", {"lr_lambda": "math:exp"}, total=STEPS)
     advance(optimizer, scheduler, 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * math.e)
     assert scheduler.state_dict()["scheduler"]["lr_lambdas"] == [None, None]
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of torch's own SequentialLR
-def test_chain_takes_a_sequence():
+def test_chained_scheduler_takes_a_sequence():
     ours, theirs = make_optimizer(), make_optimizer()
     sequence = {"name": "SequentialLR", "params": {"schedulers": [STEP, {"name": "PolynomialLR"}], "milestones": [10]}}
-    scheduler = build_scheduler(
-        SchedulerSection(name="ChainedScheduler", params={"schedulers": [sequence, POWERS]}), ours, STEPS
-    )
+    scheduler = build_scheduler(ours, "ChainedScheduler", {"schedulers": [sequence, POWERS]}, total=STEPS)
     parts = [lr_scheduler.StepLR(theirs, 3), lr_scheduler.PolynomialLR(theirs, STEPS - 10)]
     chain = [lr_scheduler.SequentialLR(theirs, parts, [10]), lr_scheduler.ExponentialLR(theirs, 0.95)]
     expected = lr_scheduler.ChainedScheduler(chain)
@@ -349,12 +209,12 @@ def test_chain_takes_a_sequence():
         (
             "ChainedScheduler",
             {"schedulers": [STEP, {"name": "ReduceLROnPlateau"}]},
-            r"schedulers\[1\]: ReduceLROnPlateau watches a score and cannot be one of several; use it alone",
+            r"schedulers\[1\]: ReduceLROnPlateau watches a score and cannot be combined with others; use it alone",
         ),
         (
             "SequentialLR",
             {"schedulers": [STEP, {"name": "ChainedScheduler", "params": {"schedulers": [STEP]}}], "milestones": [3]},
-            r"schedulers\[1\]: ChainedScheduler cannot be one of a SequentialLR; name its parts here instead",
+            r"schedulers\[1\]: ChainedScheduler cannot be part of a SequentialLR; list its schedulers here instead",
         ),
         (
             "SequentialLR",
@@ -366,54 +226,20 @@ def test_chain_takes_a_sequence():
         ("LambdaLR", {"lr_lambda": "half"}, "lr_lambda = 'half' cannot be imported .* write 'package.module:function'"),
         ("LambdaLR", {"lr_lambda": "no.such:f"}, "lr_lambda = 'no.such:f' cannot be imported .No module named 'no'"),
         ("LambdaLR", {"lr_lambda": "math:f"}, "lr_lambda = 'math:f' cannot be imported .*has no attribute 'f'"),
-        ("LambdaLR", {"lr_lambda": ["math:pi"]}, "lr_lambda = 'math:pi' is no function but float"),
+        ("LambdaLR", {"lr_lambda": ["math:pi"]}, "lr_lambda = 'math:pi' is not a function but float"),
         ("ReduceLROnPlateau", {"monitor": "mIoU"}, "monitor must be one of miou, .*, got 'mIoU'. Did you mean 'miou'?"),
         ("ReduceLROnPlateau", {"mode": "up"}, "mode must be 'min' or 'max', got 'up'"),
         ("ReduceLROnPlateau", {"threshold_mode": "x"}, "threshold_mode must be 'rel' or 'abs', got 'x'"),
     ],
 )
-def test_wrong_arguments_are_told(name, params, message):
+def test_wrong_arguments_are_errors(name, params, message):
     with pytest.raises(InvalidArgumentError, match=message):
-        build_scheduler(SchedulerSection(name=name, params=params), make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), name, params, total=STEPS)
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="unknown LR scheduler 'PolyLR'"):
-        build_scheduler(SchedulerSection(name="PolyLR"), make_optimizer(), STEPS)
+        build_scheduler(make_optimizer(), "PolyLR", total=STEPS)
     params = {"schedulers": [STEP, {"name": "StepLr"}]}
     with pytest.raises(UnknownNameError, match=r"schedulers\[1\]: unknown LR scheduler 'StepLr'. Did you mean"):
-        build_scheduler(SchedulerSection(name="ChainedScheduler", params=params), make_optimizer(), STEPS)
-
-
-def test_watched_score_that_is_not_measured_is_an_error():
-    scheduler = build_scheduler(
-        SchedulerSection(name="ReduceLROnPlateau", params={"monitor": "loss"}), make_optimizer(), STEPS
-    )
-    with pytest.raises(InvalidArgumentError, match="monitor='loss', which this evaluation does not measure; .* miou"):
-        scheduler.end_epoch({"miou": 0.3})
-
-
-def test_warm_up_as_long_as_the_run_is_an_error():
-    section = SchedulerSection(name="PolynomialLR", warmup_steps=STEPS)
-    with pytest.raises(InvalidArgumentError, match="warmup_steps must be fewer than the 40 steps of the run, got 40"):
-        build_scheduler(section, make_optimizer(), STEPS)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"interval": "batch"}, "interval must be 'step' or 'epoch', got 'batch'"),
-        ({"warmup_steps": -1}, "warmup_steps must be at least 0, got -1"),
-        ({"warmup_factor": 0.0}, "warmup_factor must be above 0 and at most 1, got 0.0"),
-        ({"warmup_factor": 1.5}, "warmup_factor must be above 0 and at most 1, got 1.5"),
-    ],
-)
-def test_scheduler_checks_its_arguments(options, message):
-    with pytest.raises(InvalidArgumentError, match=message):
-        Scheduler(lr_scheduler.StepLR(make_optimizer(), 3), 10, **options)
-
-
-def test_scheduler_refuses_a_plateau_that_watches_nothing():
-    with pytest.raises(InvalidArgumentError, match="does not say which score it watches"):
-        Scheduler(lr_scheduler.ReduceLROnPlateau(make_optimizer()), 10)
-    assert ReduceLROnPlateau(make_optimizer()).monitor == "miou"
+        build_scheduler(make_optimizer(), "ChainedScheduler", params, total=STEPS)

@@ -154,7 +154,7 @@ def test_best_is_that_of_the_average_where_there_is_one(tables):
     ],
 )
 def test_better_is_higher_but_for_losses(name, value, best, least, better):
-    assert Monitor(name, has_average=True).is_better(value, best, least) is better
+    assert Monitor(name, has_ema=True).is_better(value, best, least) is better
 
 
 def test_iou_of_a_class_can_be_monitored():

@@ -59,7 +59,7 @@ def optimizer_with(section, total):
     groups = [{"params": [layer.weight]}, {"params": [layer.bias], "lr": 0.02}]
     optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     layer(torch.ones(1, 2)).sum().backward()
-    return optimizer, build_scheduler(section, optimizer, total)
+    return optimizer, build_scheduler(optimizer, total=total, **dict(section))
 
 
 def advance(optimizer, scheduler, steps, done=0):
@@ -96,7 +96,7 @@ def test_learning_rate_in_a_tensor_stays_that_tensor():
     section = SchedulerSection(name="PolynomialLR")
     layer = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=torch.tensor(0.1))
-    scheduler = build_scheduler(section, optimizer, 10)
+    scheduler = build_scheduler(optimizer, total=10, **dict(section))
     groups = replay_scheduler(scheduler, 5, 0, 100)
     held = optimizer.param_groups[0]["lr"]
     held.fill_(7.0)

@@ -573,5 +573,3 @@ def test_given_class_weights_reach_the_loss(tables):
     trainer = Trainer(load_config(tables, ["criterion.class_weights=[1, 2, 3]"]))
     assert trainer.parts.criterion.criterion.weight.tolist() == [1.0, 2.0, 3.0]
     assert trainer.parts.criterion.criterion.ignore_index == 255
-
-

@@ -1,6 +1,6 @@
 """Training of semantic segmentation networks: losses, config, trainer, loggers and evaluation.
 
-Nothing heavy is imported before a name that needs it is used.
+Heavy imports happen only when a name that needs them is used.
 """
 
 from seg_core.lazy import attach

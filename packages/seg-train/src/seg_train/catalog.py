@@ -1,4 +1,4 @@
-"""What seg-train brings, by name: losses, optimizers, LR schedulers, loggers and the command. No torch in here."""
+"""What seg-train registers by name: losses, optimizers, LR schedulers, loggers and commands. Imports no torch."""
 
 from seg_core.catalog import Entry
 
@@ -6,25 +6,23 @@ __all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULERS"]
 
 LOSSES = {
     "BoundaryLoss": Entry(
-        "seg_train.losses.boundary:BoundaryLoss", "balanced cross entropy on boundaries, as in PIDNet"
+        "seg_train.losses.boundary:BoundaryLoss", "class-balanced binary cross entropy of boundaries, as in PIDNet"
     ),
-    "CombinedLoss": Entry("seg_train.losses.combined:CombinedLoss", "several losses, each with a factor"),
+    "CombinedLoss": Entry("seg_train.losses.combined:CombinedLoss", "weighted sum of several losses"),
     "CrossEntropyLoss": Entry(
         "seg_train.losses.cross_entropy:CrossEntropyLoss", "cross entropy over pixels, with class weights"
     ),
-    "DetailLoss": Entry("seg_train.losses.boundary:DetailLoss", "cross entropy and Dice on details, as in STDC"),
+    "DetailLoss": Entry("seg_train.losses.boundary:DetailLoss", "cross entropy and Dice loss of details, as in STDC"),
     "DiceLoss": Entry(
         "seg_train.losses.dice:DiceLoss", "overlap of predicted and true areas, per class or generalized"
     ),
-    "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that pays less for pixels that are easy"),
+    "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that counts easy pixels less"),
     "FocalTverskyLoss": Entry(
-        "seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that pays more for classes that are hard"
+        "seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that counts hard classes more"
     ),
-    "JaccardLoss": Entry("seg_train.losses.jaccard:JaccardLoss", "intersection over union, from probabilities"),
+    "JaccardLoss": Entry("seg_train.losses.jaccard:JaccardLoss", "intersection over union of probabilities"),
     "LovaszLoss": Entry("seg_train.losses.lovasz:LovaszLoss", "Lovasz-softmax: a convex surrogate of the IoU"),
-    "OhemCrossEntropyLoss": Entry(
-        "seg_train.losses.ohem:OhemCrossEntropyLoss", "cross entropy over the pixels that are hard"
-    ),
+    "OhemCrossEntropyLoss": Entry("seg_train.losses.ohem:OhemCrossEntropyLoss", "cross entropy over hard pixels only"),
     "TverskyLoss": Entry(
         "seg_train.losses.tversky:TverskyLoss", "overlap with factors for false positives and false negatives"
     ),
@@ -50,7 +48,7 @@ OPTIMIZERS = {
             "SGD",
         )
     },
-    "Padam": Entry("seg_train.optim.padam:Padam", "Adam with a part of its denominator; learns at SGD's rates"),
+    "Padam": Entry("seg_train.optim.padam:Padam", "partially adaptive Adam; takes learning rates of SGD"),
 }
 
 SCHEDULERS = {
@@ -71,9 +69,13 @@ SCHEDULERS = {
             "StepLR",
         )
     },
-    # torch's too, in a form that a config can hold
-    "ChainedScheduler": Entry("seg_train.optim.schedulers:ChainedScheduler", "schedulers whose factors multiply"),
-    "ReduceLROnPlateau": Entry("seg_train.optim.schedulers:ReduceLROnPlateau", "lower when a score no longer improves"),
+    # of torch too, with arguments that a config can hold
+    "ChainedScheduler": Entry(
+        "seg_train.optim.schedulers:ChainedScheduler", "several schedulers, their factors multiplied"
+    ),
+    "ReduceLROnPlateau": Entry(
+        "seg_train.optim.plateau:ReduceLROnPlateau", "lowers the rate when a score no longer improves"
+    ),
     "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one scheduler after the other"),
 }
 
@@ -84,7 +86,7 @@ LOGGERS = {
 }
 
 COMMANDS = {
-    "config": Entry("seg_train.commands.config:CONFIG", "begin, show and check configs"),
+    "config": Entry("seg_train.commands.config:CONFIG", "create, show and check configs"),
     "eval": Entry("seg_train.commands.eval:EVAL", "score a model on a dataset"),
     "train": Entry("seg_train.commands.train:TRAIN", "train a network from a config"),
 }

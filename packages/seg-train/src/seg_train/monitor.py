@@ -1,4 +1,4 @@
-"""The score that decides which weights are best."""
+"""The score that determines which weights are best."""
 
 import math
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from seg_core.metrics.names import SCORE_NAMES
 __all__ = ["Monitor", "default_monitor"]
 
 
-def default_monitor(has_average: bool) -> str:
-    """Returns the default monitor: mIoU, of the EMA if there is one."""
-    return "ema_miou" if has_average else "miou"
+def default_monitor(has_ema: bool) -> str:
+    """Returns the score that is watched by default: mIoU, of the EMA weights if there are any."""
+    return "ema_miou" if has_ema else "miou"
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Monitor:
     """A score in the rows of evaluations.
 
     Args:
-        name: `val_loss`, a score, or `iou_per_class.<class>`; with the prefix `ema_`, of the EMA.
-        has_average: whether the run has an EMA.
+        name: `val_loss`, a score, or `iou_per_class.<class>`; with the prefix `ema_` for the EMA weights.
+        has_ema: whether the run has EMA weights.
         labels: names of the classes; None if they are not known yet.
 
     Raises:
@@ -30,15 +30,15 @@ class Monitor:
     """
 
     name: str
-    has_average: bool = False
+    has_ema: bool = False
     labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         plain = ["val_loss", *SCORE_NAMES]
-        known = plain + [f"ema_{key}" for key in plain] if self.has_average else plain
+        known = plain + [f"ema_{key}" for key in plain] if self.has_ema else plain
         table, dot, label = self._plain.partition(".")
         is_class = table == "iou_per_class" and bool(dot) and (self.labels is None or label in self.labels)
-        if (self._plain in plain or is_class) and (self.weights == "last" or self.has_average):
+        if (self._plain in plain or is_class) and (self.weights == "last" or self.has_ema):
             return
         if table == "iou_per_class" and dot and self.labels is not None and not is_class:
             raise ConfigError(
@@ -53,7 +53,7 @@ class Monitor:
 
     @property
     def weights(self) -> str:
-        """The weights that it is a score of: `"last"` or `"ema"`."""
+        """The weights that the score belongs to: `"last"` or `"ema"`."""
         return "ema" if self.name.startswith("ema_") else "last"
 
     @property
@@ -61,7 +61,7 @@ class Monitor:
         return self.name.removeprefix("ema_")
 
     def value(self, row: Mapping[str, Any]) -> float:
-        """Returns the score in a row; NaN if it is not defined."""
+        """Returns the score in a row; NaN if it is undefined."""
         table, _, label = self.name.partition(".")
         value = row[table][label] if label else row.get(self.name)
         return math.nan if value is None else float(value)

@@ -46,9 +46,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="RUN|FILE",
         help="start a new run of CONFIG from the weights of this run (model_best.pt, else model.pt) or model file",
     )
-    parser.add_argument(
-        "--epochs", type=int, metavar="N", help="total length of the run in epochs, also with --resume"
-    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="total length of the run in epochs, also with --resume")
     parser.add_argument("--steps", type=int, metavar="N", help="total length of the run in steps, also with --resume")
     parser.add_argument(
         "--progress",

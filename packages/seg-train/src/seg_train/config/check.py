@@ -33,7 +33,8 @@ from seg_train.config.schema import (
 )
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import Scheduler, build_scheduler
+from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
 
@@ -92,8 +93,8 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
         if isinstance(data, DataSection):
             _check_micro_batches(data, trainer, problems)
     if isinstance(evaluation := sections.get("evaluation"), EvaluationSection):
-        has_average = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
-        _check_evaluation(evaluation, has_average, metadata, problems)
+        has_ema = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
+        _check_evaluation(evaluation, has_ema, metadata, problems)
         _check_val_loss(evaluation, sections.get("lr_scheduler"), problems)
     for name, options in sections.get("log", {}).items():
         _check_logger(name, options, problems)
@@ -138,7 +139,7 @@ def _check_micro_batches(data: DataSection, trainer: TrainerSection, problems: l
 
 
 def _check_evaluation(
-    evaluation: EvaluationSection, has_average: bool, metadata: DatasetMetadata | None, problems: list[str]
+    evaluation: EvaluationSection, has_ema: bool, metadata: DatasetMetadata | None, problems: list[str]
 ) -> None:
     predictor = _known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
     if predictor is not None:
@@ -150,7 +151,7 @@ def _check_evaluation(
         _known(PREDICTORS, "evaluation.scales and hflip need", "augmented", problems)
     if evaluation.monitor is not None:
         try:
-            Monitor(evaluation.monitor, has_average, None if metadata is None else metadata.labels)
+            Monitor(evaluation.monitor, has_ema, None if metadata is None else metadata.labels)
         except UserError as error:
             problems.append(str(error))
 
@@ -348,7 +349,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     tried = None
     if found == len(problems):
         try:
-            tried = build_optimizer(optimizer, trial := _Trial())
+            tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
         except Exception as error:  # optimizers raise all kinds of errors
             problems.append(f"optimizer.params: {_reason(error)}")
@@ -368,7 +369,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
                 f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
         try:
-            _advance(build_scheduler(scheduler, tried, total=scheduler.warmup_steps + 100))
+            _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
             problems.append(f"lr_scheduler.params: {_reason(error)}")
 

@@ -123,9 +123,7 @@ Size = Annotated[
 ScaleRange = Annotated[
     tuple[float, float], BeforeValidator(_as_range), _described("[min, max], above 0", _list_of(_ABOVE_0, 2, 2))
 ]
-Pair = Annotated[
-    tuple[float, float], BeforeValidator(_as_pair), _described("[min, max]", _list_of(_NUMBER, 2, 2))
-]
+Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair), _described("[min, max]", _list_of(_NUMBER, 2, 2))]
 NumberOrPair = Annotated[
     float | tuple[float, float],
     BeforeValidator(_as_number_or_pair),
@@ -291,9 +289,7 @@ class SchedulerSection(Section):
 
     name: str = Field(description="scheduler of torch.optim.lr_scheduler")
     interval: Literal["step", "epoch"] = Field(default="step", description="unit of the scheduler: steps or epochs")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="steps of linear warm-up at the beginning"
-    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(default=0, description="steps of linear warm-up at the beginning")
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.001, description="factor of the learning rate at the start of the warm-up"
     )

@@ -1,1 +1,1 @@
-"""From samples to batches."""
+"""Batches of samples, and sampling by class."""

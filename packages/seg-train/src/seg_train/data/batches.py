@@ -1,8 +1,8 @@
-"""From samples of a dataset to batches: order, transform, workers, and errors told in one sentence.
+"""Batches of a dataset: order, transform, worker processes, and errors of samples in one sentence.
 
-Every batch is planned before it is read, and what is drawn for a sample depends on the run's seed, the epoch and its
-index alone, or its place in the epoch where a sample may come more than once. So neither the number of workers nor the
-point where a run was resumed changes a batch.
+Every batch is planned before it is read. The random choices for a sample depend only on the run's seed, the epoch and
+the sample's index, or its place in the epoch if samples may repeat. So neither the number of workers nor the step at
+which a run was resumed changes a batch.
 """
 
 import signal
@@ -19,16 +19,16 @@ from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
 
-__all__ = ["Batch", "ClassWindow", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
+__all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
 
 class Batch(NamedTuple):
-    """Samples on their way to the device.
+    """A batch of samples as the loader returns it, before augmentation.
 
     Attributes:
-        images: uint8 (N, 3, H, W) in 0 to 255, channels innermost in memory; in evaluations resized for the network.
+        images: uint8 (N, 3, H, W), 0 to 255, channels_last; in evaluations resized for the network.
         masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size.
-        indices: position of each sample in the dataset.
+        indices: index of each sample in the dataset.
         epoch: counted from 0.
         places: number of each sample that its random choices depend on, see `PlannedSample`.
     """
@@ -41,13 +41,13 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ClassWindow:
-    """A wish for the random window of a sample: that it shows a class.
+class ClassCrop:
+    """The class that the random crop of a sample should contain.
 
     Attributes:
         class_id: the class.
-        min_pixels: pixels of it that are enough, counted in the window.
-        attempts: windows to draw at most; the one that shows most of the class is taken.
+        min_pixels: number of its pixels in the crop that is enough.
+        attempts: maximum number of crops to draw; if none has enough, the one with most pixels of the class is used.
     """
 
     class_id: int
@@ -57,32 +57,32 @@ class ClassWindow:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample that is to be read; in a plan a plain index stands for one that is drawn by its index.
+    """A sample to read. In a plan, a plain index i stands for `PlannedSample(i, i)`.
 
     Attributes:
-        index: position in the dataset.
-        place: what its random choices depend on beside seed and epoch: the index, or where a sample may come more than
-            once in an epoch, its place there.
-        window: what its window should show, or None for any window.
+        index: in the dataset.
+        place: number that its random choices depend on, beside seed and epoch: the index, or the place in the epoch if
+            samples may repeat.
+        crop: class that its random crop should contain, or None for any crop.
     """
 
     index: int
     place: int
-    window: ClassWindow | None = None
+    crop: ClassCrop | None = None
 
 
 def training_plan(
     length: int, batch_size: int, seed: int, epoch: int, rank: int = 0, num_processes: int = 1
 ) -> list[list[int]]:
-    """Returns the batches of one epoch, as indices: shuffled anew in each epoch, whole batches only.
+    """Returns the batches of one epoch, as indices: in a new random order each epoch, full batches only.
 
     Args:
         length: of the dataset.
         batch_size: samples of one step over all processes, a multiple of `num_processes`.
         seed: of the run.
         epoch: counted from 0.
-        rank: of this process, which gets its share of each batch.
-        num_processes: how many share a batch.
+        rank: of this process, which reads its share of each batch.
+        num_processes: number of processes that share a batch.
     """
     order = torch.randperm(length, generator=torch.Generator().manual_seed(sample_seed(seed, epoch))).tolist()
     share = batch_size // num_processes
@@ -91,7 +91,7 @@ def training_plan(
 
 
 def evaluation_plan(length: int, batch_size: int, rank: int = 0, num_processes: int = 1) -> list[list[int]]:
-    """Returns this process's batches of an evaluation, as indices: over all processes each sample once."""
+    """Returns this process's batches of an evaluation, as indices: each sample once over all processes."""
     own = range(rank, length, num_processes)
     return [list(own[start : start + batch_size]) for start in range(0, len(own), batch_size)]
 
@@ -101,12 +101,12 @@ class Loader:
 
     Args:
         dataset: of images with masks.
-        transform: gives each sample its size.
+        transform: resizes or crops each sample.
         seed: of the run.
-        num_workers: reading processes; they stay alive from plan to plan. 0 reads in this process.
-        pin_memory: whether batches are put where a GPU fetches them fastest.
-        splits_unlike_sizes: what happens where the samples of a batch differ in size: if True each of them becomes a
-            batch of its own, as evaluations need it; if False it is an error.
+        num_workers: number of worker processes, which persist between plans. 0 reads in this process.
+        pin_memory: whether batches are in pinned memory, which is fastest to copy to a GPU.
+        splits_unlike_sizes: whether samples of different sizes in a batch become batches of one, as evaluations need;
+            otherwise they are an error.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             collate_fn=_collate_apart if splits_unlike_sizes else _collate,
-            worker_init_fn=_leave_interrupts_to_the_main_process,
-            # without a generator of its own, each pass would draw from torch's default one
+            worker_init_fn=_ignore_interrupts,
+            # without its own generator, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
         )
 
@@ -136,11 +136,11 @@ class Loader:
         """Yields the batches of `plan`.
 
         Args:
-            plan: samples of each batch, an index each or what is planned in more detail.
+            plan: samples of each batch, as indices or `PlannedSample`s.
             epoch: counted from 0.
 
         Raises:
-            UserError: what went wrong with a sample, also in a worker: a damaged image, an id out of range.
+            UserError: if a sample cannot be used, also in a worker: a damaged image, an id out of range.
         """
         self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
         for item in self._loader:
@@ -148,13 +148,13 @@ class Loader:
                 try:
                     raise item.error
                 finally:
-                    # The error's traceback holds this frame: a cycle that would keep the workers alive.
+                    # The error's traceback refers to this frame: a reference cycle that would keep the workers alive.
                     del item
             yield from item
 
 
 class _Plan:
-    """The batch sampler: what the loader is to read next, as the epoch and the plan of each sample."""
+    """The batch sampler: the epoch and plan of each sample that the loader reads next."""
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, PlannedSample]]] = []
@@ -168,7 +168,7 @@ class _Plan:
 
 @dataclass(frozen=True)
 class _Failure:
-    """An error on its way from a worker. Raised there, it would arrive wrapped in the worker's traceback."""
+    """An error returned by a worker. If it were raised there, it would arrive wrapped in the worker's traceback."""
 
     error: UserError
 
@@ -188,8 +188,8 @@ class _Samples(Dataset[Any]):
                     f"sample {planned.index} of {_name(self.dataset)} has no mask; choose a split that has masks"
                 )
             attempt = 0
-            if planned.window is not None:
-                attempt = self._best_attempt(image, mask, epoch, planned.place, planned.window)
+            if planned.crop is not None:
+                attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
             image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
             check_ids(mask, self.dataset, planned.index)
         except UserError as error:
@@ -197,38 +197,38 @@ class _Samples(Dataset[Any]):
         return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
 
     def _generator(self, epoch: int, place: int, attempt: int) -> torch.Generator:
-        """Returns what a window is drawn from; the first attempt is what a sample without a wish gets."""
+        """Returns the generator of a crop; the first attempt has that of a sample without a wanted class."""
         if attempt == 0:
             return sample_generator(self.seed, epoch, place)
         return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
 
-    def _best_attempt(self, image: Tensor, mask: Tensor, epoch: int, place: int, window: ClassWindow) -> int:
-        """Returns the first attempt whose window shows enough of the class, or the one that shows most of it."""
+    def _best_attempt(self, image: Tensor, mask: Tensor, epoch: int, place: int, crop: ClassCrop) -> int:
+        """Returns the first attempt whose crop has enough pixels of the class, else the one with most."""
         best, most = 0, -1
-        for attempt in range(window.attempts):
+        for attempt in range(crop.attempts):
             generator = self._generator(epoch, place, attempt)
             if isinstance(self.transform, SegmentationTransform):
-                shown: Tensor = self.transform.transform_mask(mask, generator=generator)
+                cropped: Tensor = self.transform.transform_mask(mask, generator=generator)
             else:
-                shown = self.transform(image, mask, generator=generator)[1]
-            count = int((shown.as_subclass(Tensor) == window.class_id).count_nonzero())
+                cropped = self.transform(image, mask, generator=generator)[1]
+            count = int((cropped.as_subclass(Tensor) == crop.class_id).count_nonzero())
             if count > most:
                 best, most = attempt, count
-            if count >= window.min_pixels:
+            if count >= crop.min_pixels:
                 break
         return best
 
 
 def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
-    """Checks that a mask holds nothing but the dataset's class ids and ignored value.
+    """Checks that a mask contains only the dataset's class ids and its ignored value.
 
     Args:
         mask: (H, W) of any integer type.
-        dataset: whose metadata tell what is allowed.
+        dataset: whose metadata define the allowed values.
         index: of the sample, for the message.
 
     Raises:
-        LabelOutOfRangeError: if it holds anything else; the message names the files.
+        LabelOutOfRangeError: if it contains another value; the message names the files.
     """
     metadata = dataset.metadata
     mask = mask.as_subclass(Tensor)
@@ -242,8 +242,7 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
         raise LabelOutOfRangeError(
             f"the mask of {files} holds {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
             f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
-            f"value {metadata.ignore_index}: "
-            "correct the mask or the metadata"
+            f"value {metadata.ignore_index}: correct the mask or the metadata"
         )
 
 
@@ -264,15 +263,15 @@ def _collate(samples: list[_Sample | _Failure]) -> list[Batch] | _Failure:
         shown = " and ".join(f"{h}x{w}" for h, w in sorted(sizes)[:2])
         return _Failure(
             InvalidArgumentError(
-                f"images of different sizes ({shown}) cannot share a batch of training; give "
-                "data.transform.train.size, the size of a random crop, or set data.loader.batch_size = 1"
+                f"images of different sizes ({shown}) cannot share a batch of training; set "
+                "data.transform.train.size, the size of the random crop, or data.loader.batch_size = 1"
             )
         )
     return [_batch(read)]
 
 
 def _collate_apart(samples: list[_Sample | _Failure]) -> list[Batch] | _Failure:
-    """Returns the samples as one batch where their images and masks have one size, else each as one of its own."""
+    """Returns the samples as one batch if their images and masks have one size, else as batches of one."""
     read = _all_read(samples)
     if isinstance(read, _Failure):
         return read
@@ -296,9 +295,9 @@ def _batch(samples: list[_Sample]) -> Batch:
     return Batch(batch, torch.stack(masks), indices, epochs[0], places)
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
-    # Ctrl-C reaches every process of the terminal; the main one ends the run, and with it the workers. It does so by
-    # SIGTERM, which they must not take as a wish to save.
+def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
+    # Ctrl-C reaches every process of the terminal; the main process ends the run and then the workers. It does so with
+    # SIGTERM, for which they must not have the handler that saves a checkpoint.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -1,20 +1,20 @@
-"""Rare-class sampling: images and windows by class, so that a class of few pixels is seen as often as its rank asks.
+"""Rare-class sampling: images and crops are chosen by class, so that rare classes are sampled more often.
 
 Source: L. Hoyer, D. Dai, L. Van Gool, "DAFormer: Improving Network Architectures and Training Strategies for
-Domain-Adaptive Semantic Segmentation", CVPR 2022, arXiv:2111.14887, section 3.2. For each sample a class c is drawn
-with the probability
+Domain-Adaptive Semantic Segmentation", CVPR 2022, arXiv:2111.14887, section 3.2. For each sample, a class c is drawn
+with probability
 
     P(c) = exp((1 - f_c) / T) / sum over c' of exp((1 - f_c') / T),
 
-f_c the share of the class among all pixels and T the temperature, then an image that holds it, then windows until one
-shows enough of it.
+where f_c is the fraction of pixels of the class and T the temperature; then an image that contains it, then random
+crops until one contains enough of it.
 
 Differs from the paper:
 
-- f_c is the share among the pixels that have a class, as in the authors' code; ignored pixels count nowhere.
-- `min_pixels` stands for two numbers of the authors' code, 3000 pixels for an image and half as many for its window. A
-  class that no image holds so much of is drawn from all images that hold it.
-- If no window shows enough, the one that shows most is taken, not the last.
+- f_c is the fraction among pixels that have a class, as in the authors' code; ignored pixels are not counted.
+- `min_pixels` replaces two numbers of the authors' code, 3000 pixels for an image and half as many for its crop. If no
+  image has so many pixels of a class, it is drawn from all images that contain it.
+- If no crop contains enough, the one that contains most is used, not the last.
 """
 
 import math
@@ -28,7 +28,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.randomness import sample_seed
-from seg_train.data.batches import ClassWindow, PlannedSample, check_ids
+from seg_train.data.batches import ClassCrop, PlannedSample, check_ids
 
 __all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
 
@@ -36,17 +36,17 @@ __all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
 def count_pixels_per_image(
     dataset: SegmentationDataset, progress: Callable[[int, int], object] | None = None
 ) -> Tensor:
-    """Returns the pixels of each class in each image: int64 (images, K); ignored pixels count nowhere.
+    """Returns the number of pixels of each class in each image: int64 (images, K), without ignored pixels.
 
-    One image at a time is in memory.
+    Only one image at a time is in memory.
 
     Args:
         dataset: of images with masks.
-        progress: called with the number of images done and their total after each image.
+        progress: called after each image with the number of images done and their total.
 
     Raises:
         InvalidArgumentError: if a sample has no mask.
-        LabelOutOfRangeError: if a mask holds an id that is neither a class nor the ignored value.
+        LabelOutOfRangeError: if a mask contains an id that is neither a class nor the ignored value.
     """
     metadata = dataset.metadata
     counts = torch.zeros((len(dataset), metadata.num_classes), dtype=torch.int64)
@@ -67,11 +67,11 @@ def count_pixels_per_image(
 
 
 def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:
-    """Returns the probability that a class is drawn, see the formula above: float64 (K,), sum 1.
+    """Returns the probability of drawing each class, by the formula above: float64 (K,), sum 1.
 
     Args:
-        pixels: integer (K,), pixels of each class. A class without any is never drawn.
-        temperature: above 0. The lower, the more the rare classes are preferred; infinity draws all alike.
+        pixels: integer (K,), number of pixels of each class. A class without pixels is never drawn.
+        temperature: above 0. The lower it is, the more rare classes are preferred; infinity makes all equally likely.
 
     Raises:
         InvalidArgumentError: if `temperature` is not allowed, or no pixel has a class.
@@ -80,23 +80,23 @@ def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:
         raise InvalidArgumentError(f"temperature must be above 0, got {temperature}")
     total = int(pixels.sum())
     if not total:
-        raise InvalidArgumentError("no pixel has a class, so there is nothing to draw classes by; check the masks")
-    shares = pixels.double() / total
-    return ((1 - shares) / temperature).masked_fill(pixels == 0, -math.inf).softmax(0)
+        raise InvalidArgumentError("no pixel has a class, so no class can be drawn; check the masks")
+    fractions = pixels.double() / total
+    return ((1 - fractions) / temperature).masked_fill(pixels == 0, -math.inf).softmax(0)
 
 
 class RareClassSampling:
-    """Plans epochs in which each sample is drawn by a class.
+    """Plans epochs whose samples are drawn by class.
 
     Args:
         counts: int64 (images, K), see `count_pixels_per_image`.
         temperature: see `class_probabilities`.
-        min_pixels: of the class that an image and a window should hold. Images that hold less are drawn only for a
-            class that none holds so much of. 0 asks nothing of the window.
-        attempts: windows to draw for a sample at most.
+        min_pixels: of the class that an image and its crop should contain. Images that contain fewer are drawn only if
+            no image contains so many. With 0 the first crop is used.
+        attempts: maximum number of crops to draw for a sample.
 
     Attributes:
-        probabilities: float64 (K,), of drawing each class.
+        probabilities: float64 (K,), probability of drawing each class.
 
     Warns:
         UserWarning: if a class occurs in no image; it is never drawn.
@@ -120,8 +120,8 @@ class RareClassSampling:
         pixels = counts.sum(0)
         self.probabilities = class_probabilities(pixels, temperature)
         self._length = len(counts)
-        self._images = [_holders(counts[:, class_id], min_pixels) for class_id in range(counts.shape[1])]
-        self._windows = [ClassWindow(class_id, min_pixels, attempts) for class_id in range(counts.shape[1])]
+        self._images = [_images_with(counts[:, class_id], min_pixels) for class_id in range(counts.shape[1])]
+        self._crops = [ClassCrop(class_id, min_pixels, attempts) for class_id in range(counts.shape[1])]
         absent = (pixels == 0).nonzero().flatten().tolist()
         if absent:
             warnings.warn(
@@ -138,20 +138,20 @@ class RareClassSampling:
             batch_size: samples of one step over all processes, a multiple of `num_processes`.
             seed: of the run.
             epoch: counted from 0.
-            rank: of this process, which gets its share of each batch.
-            num_processes: how many share a batch.
+            rank: of this process, which reads its share of each batch.
+            num_processes: number of processes that share a batch.
         """
         length = self._length - self._length % batch_size
         generator = torch.Generator().manual_seed(sample_seed(seed, epoch))
-        # for each place one number that chooses the class, and one that chooses the image
+        # for each place, one random number selects the class and one the image
         class_draws, image_draws = torch.rand((2, length), dtype=torch.float64, generator=generator)
         present = self.probabilities.nonzero().flatten()
         bounds = self.probabilities[present].cumsum(0)
-        # the last bound may miss 1 by a rounding error
+        # the last bound may be below 1 by a rounding error
         chosen = torch.searchsorted(bounds, class_draws, right=True).clamp_(max=len(present) - 1)
         classes = present[chosen].tolist()
         samples = [
-            PlannedSample(self._images[c][int(draw * len(self._images[c]))], place, self._windows[c])
+            PlannedSample(self._images[c][int(draw * len(self._images[c]))], place, self._crops[c])
             for place, (c, draw) in enumerate(zip(classes, image_draws.tolist(), strict=True))
         ]
         share = batch_size // num_processes
@@ -159,8 +159,8 @@ class RareClassSampling:
         return [samples[start : start + share] for start in starts]
 
 
-def _holders(pixels: Tensor, min_pixels: int) -> list[int]:
-    """Returns the images with at least `min_pixels` of a class; where there is none, all that hold it."""
+def _images_with(pixels: Tensor, min_pixels: int) -> list[int]:
+    """Returns the images with at least `min_pixels` of a class; if there are none, all that contain it."""
     enough = pixels >= max(min_pixels, 1)
     if not bool(enough.any()):
         enough = pixels > 0

@@ -1,1 +1,1 @@
-"""Losses, one idea per file. All take `(logits, target)`; see `seg_core.registry.LOSSES` for the names."""
+"""Losses, one idea per file, each called as `(logits, target)`; `seg_core.registry.LOSSES` lists their names."""

@@ -1,11 +1,11 @@
-"""Losses of boundaries: what PIDNet and STDC learn beside the classes, to keep outlines sharp.
+"""Losses of boundaries, which PIDNet and STDC learn in addition to the classes, for sharp outlines.
 
-PIDNet (Xu et al. 2022, https://arxiv.org/abs/2206.02066, section 3.4, equation 8) adds up four losses: 0.4 l0 + 20 l1 +
-l2 + l3. l0 and l2 are cross entropies of the auxiliary and the final logits, l1 is `BoundaryLoss`, and l3 is
-`BoundaryAwareLoss`. `seg_train.losses.deep_supervision` joins them. STDC (Fan et al. 2021,
-https://arxiv.org/abs/2104.13188, section 3.3, equations 2 and 3) has `DetailLoss`, with a factor of 1.
+PIDNet (Xu et al. 2022, https://arxiv.org/abs/2206.02066, section 3.4, equation 8) sums four losses:
+0.4 l0 + 20 l1 + l2 + l3. l0 and l2 are the cross entropies of auxiliary and final logits, l1 is `BoundaryLoss`, l3 is
+`BoundaryAwareLoss`; `seg_train.losses.deep_supervision` combines them. STDC (Fan et al. 2021,
+https://arxiv.org/abs/2104.13188, section 3.3, equations 2 and 3) uses `DetailLoss` with a factor of 1.
 
-The targets are made from the masks, by `seg_train.losses.targets`.
+`seg_train.losses.targets` computes the targets from the masks.
 """
 
 from collections.abc import Sequence
@@ -16,56 +16,58 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
-from seg_train.losses.checking import check_fraction, check_inputs, check_reduction
-from seg_train.losses.cross_entropy import CrossEntropyLoss, reduce_pixels
+from seg_train.losses.checking import check_fraction, check_reduction
+from seg_train.losses.cross_entropy import CrossEntropyLoss
+from seg_train.losses.inputs import check_inputs, split_ignored, widened
+from seg_train.losses.reduction import reduce_pixels
 from seg_train.losses.targets import boundary_targets, detail_targets
 
 __all__ = ["BoundaryAwareLoss", "BoundaryLoss", "DetailLoss"]
 
-_SMOOTH = 1.0  # pixels, in the Dice loss of STDC's code
+_SMOOTH = 1.0  # pixels, as in the Dice loss of STDC's code
 
 
 class BoundaryLoss(nn.Module):
-    """Binary cross entropy of boundaries, where the few pixels on them weigh as much as all others: PIDNet's l1.
+    """Class-balanced binary cross entropy of boundaries: PIDNet's l1.
 
-    With s the share that pixels on a boundary have among the valid pixels of the batch, they have the weight 1 - s, and
-    the others s. As in the authors' code, the mean is the weighted sum divided by the number of valid pixels, not by
-    the sum of their weights; so it is small, and the paper's factor 20 makes up for that. The factor is not part of
-    this loss: give it where losses are added up. Where no pixel is on a boundary, or all are, the loss is 0.
+    With s the fraction of valid pixels in the batch that are on a boundary, these pixels have the weight 1 - s and the
+    others s, so both kinds contribute equally. As in the authors' code, the mean is the weighted sum divided by the
+    number of valid pixels, not by the sum of the weights; it is small, which the paper's factor 20 compensates. The
+    factor is not part of this loss: set it where losses are summed. If no pixel or every pixel is on a boundary, the
+    loss is 0.
 
     Args:
-        width: of a boundary in pixels, half of them on either side; an even number from 2 on.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        width: of a boundary in pixels, half of them on each side; an even integer >= 2.
+        ignore_index: target value excluded from the loss and the gradient.
         reduction: `"mean"` (sum divided by the number of valid pixels), `"sum"` or `"none"` (0 for ignored pixels).
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(self, width: int = 4, ignore_index: int = 255, reduction: str = "mean") -> None:
         super().__init__()
         check_reduction(reduction)
-        boundary_targets(torch.zeros(1, 1, dtype=torch.int64), width)  # it knows which widths there are
+        boundary_targets(torch.zeros(1, 1, dtype=torch.int64), width)  # checks the width
         self.width = width
         self.ignore_index = ignore_index
         self.reduction = reduction
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, H, W) where `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, H, W) with `reduction="none"`.
 
         Args:
             logits: float (N, 1, H, W), above 0 where a boundary is more likely than not.
-            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not the boundaries in them.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their boundaries.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
-            LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
-                values are taken for classes.
+            InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
+            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
+                count as classes.
         """
-        ids = _checked_ids(logits, target, (1,), self.ignore_index)
-        valid = ids != self.ignore_index
+        ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
         found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
-        values = _widened(logits)[:, 0].masked_fill(~valid, 0)
+        values = widened(logits)[:, 0].masked_fill(~valid, 0)
         share = found.sum().to(values.dtype) / valid.sum().clamp(min=1)
         factors = torch.where(found, 1 - share, share).where(valid, 0)
         losses = F.binary_cross_entropy_with_logits(values, found.to(values.dtype), factors, reduction="none")
@@ -77,20 +79,20 @@ class BoundaryLoss(nn.Module):
 
 
 class DetailLoss(nn.Module):
-    """Binary cross entropy plus Dice loss of details, as STDC learns them.
+    """Binary cross entropy plus Dice loss of STDC's details.
 
     The cross entropy is the mean over all valid pixels. The Dice loss of an image is
-    1 - (2 overlap + 1) / (predicted + true + 1), from the sums over its valid pixels of probability times target, of
-    the squared probability, and of the target, as in the paper; the authors' code has the probability itself. It is
-    averaged over the images that have valid pixels. The two losses are of a different kind, over pixels and over
-    images, so there is no reduction to choose.
+    1 - (2 overlap + 1) / (predicted + true + 1). Over its valid pixels, overlap sums probability times target,
+    predicted the squared probability, and true the target, as in the paper; the authors' code does not square. It is
+    averaged over the images that have valid pixels. There is no `reduction`, as one loss is a mean over pixels and the
+    other over images.
 
-    In mmsegmentation's STDC there are two channels, for no detail and for detail. Here they are one choice: the
-    probability is that of their softmax, which is the sigmoid of the second minus the first. There the cross entropy
-    takes them as two independent choices, while Dice takes the softmax too, squared in the denominator.
+    mmsegmentation's STDC has two channels, for no detail and for detail. Here their softmax gives the probability of a
+    detail, which is the sigmoid of their difference. In mmsegmentation the cross entropy treats the channels as two
+    independent binary choices; its Dice loss uses the softmax too, squared in the denominator.
 
     Args:
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        ignore_index: target value excluded from the loss and the gradient.
     """
 
     def __init__(self, ignore_index: int = 255) -> None:
@@ -102,26 +104,25 @@ class DetailLoss(nn.Module):
 
         Args:
             logits: float (N, 1, H, W), above 0 where a detail is more likely than not; or (N, 2, H, W), see the class.
-            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not the details in them.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their details.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
-            LabelOutOfRangeError: if the target holds another value below 0. With CUDA, and in compiled code, such
-                values are taken for classes.
+            InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
+            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
+                count as classes.
         """
-        ids = _checked_ids(logits, target, (1, 2), self.ignore_index)
-        valid = ids != self.ignore_index
+        ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
         found = (detail_targets(ids, self.ignore_index) == 1) & valid
-        # masked before anything is computed: a logit that is infinite or NaN would have a gradient of NaN
-        seen = _widened(logits).masked_fill(~valid[:, None], 0)
+        # masked before anything is computed: an infinite or NaN logit would have a NaN gradient
+        seen = widened(logits).masked_fill(~valid[:, None], 0)
         values = seen[:, 0] if seen.shape[1] == 1 else seen[:, 1] - seen[:, 0]
-        truth = found.to(values.dtype)
-        losses = F.binary_cross_entropy_with_logits(values, truth, valid.to(values.dtype), reduction="none")
+        details = found.to(values.dtype)
+        losses = F.binary_cross_entropy_with_logits(values, details, valid.to(values.dtype), reduction="none")
 
         probabilities = values.sigmoid() * valid
-        parts = (probabilities * truth, probabilities.square(), truth)
-        overlap, predicted, true = (part.flatten(1).sum(1) for part in parts)
-        # without a valid pixel, 1 - 1 / 1
+        areas = (probabilities * details, probabilities.square(), details)
+        overlap, predicted, true = (area.flatten(1).sum(1) for area in areas)
+        # 0 for an image without valid pixels: 1 - 1 / 1
         dice = 1 - (2 * overlap + _SMOOTH) / (predicted + true + _SMOOTH)
         num_images = valid.flatten(1).any(1).sum().clamp(min=1)
         return reduce_pixels(losses, valid, "mean") + dice.sum() / num_images
@@ -132,19 +133,19 @@ class DetailLoss(nn.Module):
 
 
 class BoundaryAwareLoss(nn.Module):
-    """A loss of the classes over the pixels alone that are predicted to be on a boundary: PIDNet's l3.
+    """A class loss over only the pixels that are predicted to be on a boundary: PIDNet's l3.
 
-    In the paper it is cross entropy; in the authors' code that of hard pixels, as for the final logits
-    (`OhemCrossEntropyLoss`). Where no pixel is near a boundary the loss is 0.
+    The paper uses cross entropy; the authors' code uses that of hard pixels, as for the final logits
+    (`OhemCrossEntropyLoss`). If no pixel is predicted to be on a boundary, the loss is 0.
 
     Args:
-        threshold: probability 0 to 1 of a boundary; pixels with a higher one count.
-        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and gives 0 where nothing else is left, as
+        threshold: probability 0 to 1; pixels with a higher predicted probability of a boundary count.
+        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and gives 0 if all pixels are ignored, as
             all losses of this package do; None for `CrossEntropyLoss`.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        ignore_index: target value excluded from the loss and the gradient.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range, or `criterion` ignores another value.
+        InvalidArgumentError: if an argument is not allowed, or `criterion` ignores another value.
     """
 
     def __init__(self, threshold: float = 0.8, criterion: nn.Module | None = None, ignore_index: int = 255) -> None:
@@ -153,14 +154,14 @@ class BoundaryAwareLoss(nn.Module):
         ignored = getattr(criterion, "ignore_index", ignore_index)
         if ignored != ignore_index:
             raise InvalidArgumentError(
-                f"ignore_index must be that of criterion, {ignored}, got {ignore_index}; give both the same"
+                f"ignore_index must be that of criterion, {ignored}, got {ignore_index}; set both to the same value"
             )
         self.threshold = threshold
         self.criterion = CrossEntropyLoss(ignore_index=ignore_index) if criterion is None else criterion
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor, boundary_logits: Tensor) -> Tensor:
-        """Returns what `criterion` gives.
+        """Returns the loss that `criterion` computes for these pixels.
 
         Args:
             logits: float (N, K, H, W), one plane per class.
@@ -168,13 +169,14 @@ class BoundaryAwareLoss(nn.Module):
             boundary_logits: float (N, 1, H, W); they get no gradient.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, or the target is not of integers.
-            LabelOutOfRangeError: as `criterion` does, for the pixels that count.
+            InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
+            LabelOutOfRangeError: if `criterion` raises it for the pixels that count.
         """
         check_inputs(logits, target)
         _check_channels(boundary_logits, target, (1,), "boundary_logits")
-        near = _widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
-        loss: Tensor = self.criterion(logits, target.long().where(near, self.ignore_index))
+        near = widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
+        ids, _ = split_ignored(target, self.ignore_index)
+        loss: Tensor = self.criterion(logits, ids.where(near, self.ignore_index))
         return loss
 
     def extra_repr(self) -> str:
@@ -182,16 +184,12 @@ class BoundaryAwareLoss(nn.Module):
         return f"threshold={self.threshold}, ignore_index={self.ignore_index}"
 
 
-def _widened(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
-
-
 def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], name: str = "logits") -> None:
     if target.ndim != 3 or logits.ndim != 4 or logits.shape[1] not in channels:
         allowed = " or ".join(str(number) for number in channels)
         raise InvalidArgumentError(
             f"{name} must be (N, {allowed}, H, W) for a target (N, H, W), got {tuple(logits.shape)} and "
-            f"{tuple(target.shape)}; they are those of boundaries, not of classes"
+            f"{tuple(target.shape)}; these are logits of boundaries, not of classes"
         )
     if logits.shape[:1] + logits.shape[2:] != target.shape:
         raise InvalidArgumentError(
@@ -200,16 +198,19 @@ def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], nam
         )
 
 
-def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> Tensor:
-    """Returns the target as int64. How many classes there are is not known here; ids below 0 are wrong in any case."""
+def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the target as int64 and which of its pixels are valid.
+
+    The number of classes is unknown here, so only ids below 0 are checked.
+    """
     check_inputs(logits, target)
     _check_channels(logits, target, channels)
-    ids = target.long()
-    if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # CUDA would have to be waited for
-        wrong = ids[(ids < 0) & (ids != ignore_index)].cpu().numpy()
+    ids, valid = split_ignored(target, ignore_index)
+    if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # on CUDA this would synchronize
+        wrong = ids[(ids < 0) & valid].cpu().numpy()
         if len(wrong):
             raise LabelOutOfRangeError(
-                f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids from 0 on and "
+                f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids >= 0 and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
             )
-    return ids
+    return ids, valid

@@ -1,4 +1,4 @@
-"""Several losses of the same logits, added up."""
+"""A weighted sum of losses of the same logits."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import LOSSES
-from seg_train.losses.checking import check_factor
-from seg_train.losses.sharing import denominators, shared_value
+from seg_train.losses.checking import check_non_negative
+from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
 __all__ = ["CombinedLoss"]
 
@@ -21,18 +21,18 @@ class CombinedLoss(nn.Module):
     """The sum of losses, each times its factor.
 
     Args:
-        losses: at least one, each either a pair of its factor and the loss itself, or a table as in a config: `name` of
-            the loss (`seg_core.registry.LOSSES` has them), `factor` (1 where left out) and `params`, its other
-            arguments. A factor is a finite number of at least 0; a loss of factor 0 is not computed. Every loss must
-            give one number: reduction `"mean"` or `"sum"`.
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each; handed to each loss of a table that
-            takes it, unless its `params` have another. Losses given themselves keep their own.
-        ignore_index: target value that counts neither in the losses nor in their gradients; handed to each loss of a
-            table that takes it. All losses must have the same.
+        losses: at least one, each either a pair `(factor, loss)`, or a table as in a config: `name` of the loss (see
+            `seg_core.registry.LOSSES`), `factor` (default 1) and `params`, its other arguments. A factor is a finite
+            number >= 0; a loss with factor 0 is not computed. Every loss must return a scalar: reduction `"mean"` or
+            `"sum"`.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each; passed to each loss of a table that takes
+            class weights, unless its `params` set them. Loss objects keep their own.
+        ignore_index: target value excluded from the losses and their gradients; passed to each loss of a table that
+            takes it. It must be the same for all losses.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range; the message names the place, as `losses[1].params`.
-        UnknownNameError: if there is no loss of a name.
+        InvalidArgumentError: if an argument is not allowed; the message says where, e.g. `losses[1].params`.
+        UnknownNameError: if there is no loss of a given name.
 
     Example:
         >>> CombinedLoss([{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "factor": 0.5}]).factors
@@ -67,8 +67,8 @@ class CombinedLoss(nn.Module):
             modules.append(module)
         if weight is not None and not takes_weight:
             raise InvalidArgumentError(
-                "weight is given, but none of the losses that are named takes class weights; leave it out, or give it "
-                "to the losses themselves"
+                "weight is given, but none of the losses given by name takes class weights; remove it, or set it in "
+                "the losses themselves"
             )
         if not any(factors):
             raise InvalidArgumentError("losses must have at least one factor above 0, got 0 for all of them")
@@ -82,21 +82,21 @@ class CombinedLoss(nn.Module):
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
-            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
+            shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:
-            InvalidArgumentError: as the losses do, or if one of them does not give one number.
-            LabelOutOfRangeError: as the losses do.
+            InvalidArgumentError: if a loss raises it, or does not return a scalar.
+            LabelOutOfRangeError: if a loss raises it.
         """
         terms = []
-        parts = self._split(shares, target)
-        for index, (factor, loss, own) in enumerate(zip(self.factors, self.losses, parts, strict=True)):
+        split = self._split(shares, target)
+        for index, (factor, loss, own) in enumerate(zip(self.factors, self.losses, split, strict=True)):
             if factor == 0:
                 continue
-            value = shared_value(loss, own, logits, target)
+            value = micro_batch_loss(loss, own, logits, target)
             if value.ndim:
                 raise InvalidArgumentError(
-                    f"losses[{index}] must give one number, got a tensor {tuple(value.shape)}; set its reduction to "
+                    f"losses[{index}] must return a scalar, got a tensor {tuple(value.shape)}; set its reduction to "
                     '"mean"'
                 )
             terms.append(factor * value)
@@ -106,7 +106,7 @@ class CombinedLoss(nn.Module):
         return total
 
     def denominators(self, target: Tensor) -> Tensor:
-        """Returns those of all losses, one after the other: float (n,)."""
+        """Returns the denominators of all losses, concatenated: float (n,)."""
         return torch.cat([denominators(loss, target) for loss in self.losses])
 
     def _split(self, shares: Tensor | None, target: Tensor) -> Sequence[Tensor | None]:
@@ -126,7 +126,7 @@ def _from_pair(place: str, pair: object) -> tuple[float, nn.Module]:
             f"{place} must be a table of name, factor and params, or a pair of a factor and a loss, got {pair!r}"
         )
     factor, module = pair
-    check_factor(f"the factor of {place}", factor)
+    check_non_negative(f"the factor of {place}", factor)
     return factor, module
 
 
@@ -136,12 +136,12 @@ def _from_table(place: str, table: Mapping[str, Any], given: Mapping[str, Any]) 
         if key not in _KEYS:
             raise InvalidArgumentError(
                 f"{place} has the unknown key {key!r}.{nearest(str(key), _KEYS)} Allowed: {', '.join(_KEYS)}; "
-                "arguments of the loss go to params"
+                "set arguments of the loss in params"
             )
     name, factor, params = table.get("name"), table.get("factor", 1.0), table.get("params", {})
     if not isinstance(name, str):
         raise InvalidArgumentError(f"{place}.name must be the name of a loss, got {name!r}")
-    check_factor(f"{place}.factor", factor)
+    check_non_negative(f"{place}.factor", factor)
     if not isinstance(params, Mapping):
         raise InvalidArgumentError(f"{place}.params must be a table of arguments of {name}, got {params!r}")
     try:
@@ -164,7 +164,7 @@ def _from_table(place: str, table: Mapping[str, Any], given: Mapping[str, Any]) 
 
 def _check_loss(place: str, module: nn.Module, ignore_index: int) -> None:
     if getattr(module, "reduction", "mean") == "none":
-        raise InvalidArgumentError(f'{place} must give one number, got reduction "none"; use "mean" or "sum"')
+        raise InvalidArgumentError(f'{place} must return a scalar, got reduction "none"; use "mean" or "sum"')
     ignored = getattr(module, "ignore_index", ignore_index)
     if ignored != ignore_index:
         raise InvalidArgumentError(

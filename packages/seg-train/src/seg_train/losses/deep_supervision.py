@@ -1,7 +1,7 @@
-"""The loss of all outputs of a network: the logits, auxiliary logits, boundaries and details.
+"""The loss over all outputs of a network: logits, auxiliary logits, boundaries and details.
 
-Deep supervision (Lee et al., "Deeply-Supervised Nets", 2014, https://arxiv.org/abs/1409.5185) gives layers within a
-network a loss of their own. The factor 0.4 of auxiliary logits is that of PSPNet (Zhao et al. 2016,
+Deep supervision ("Deeply-Supervised Nets", Lee et al., 2014, https://arxiv.org/abs/1409.5185) adds losses to
+intermediate layers of a network. The factor 0.4 of auxiliary logits is that of PSPNet (Zhao et al. 2016,
 https://arxiv.org/abs/1612.01105, section 3.3).
 """
 
@@ -12,33 +12,33 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.boundary import BoundaryAwareLoss
-from seg_train.losses.checking import check_factor
-from seg_train.losses.sharing import denominators, shared_value
+from seg_train.losses.checking import check_non_negative
+from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
 __all__ = ["DeepSupervision"]
 
 
 class DeepSupervision(nn.Module):
-    """The loss of `"out"`, plus that of every other output times its factor.
+    """The loss of `"out"`, plus the loss of each other output times its factor.
 
-    Outputs whose name begins with `aux` are logits of the classes: without an entry of their own they have the same
-    loss and the factor `aux_weight`. Any other output (`"boundary"`) needs an entry, since only whoever chose the
-    network knows what it is to learn.
+    Outputs whose name begins with `aux` are class logits: without an entry in `outputs` they have the main loss and the
+    factor `aux_weight`. Any other output (`"boundary"`) needs an entry, since its meaning depends on the network.
 
     Args:
-        criterion: `(logits, target) -> loss`, one number: the main loss.
-        aux_weight: factor of auxiliary outputs, at least 0.
-        outputs: for an output, its factor and its loss `(logits, target) -> loss`, or None for the main loss. With the
-            factor 0 it is left out, whatever it holds: no loss is computed, and its gradients are 0.
-        boundary_aware_weight: factor of PIDNet's l3: the main loss of `"out"` over the pixels alone where `"boundary"`
+        criterion: `(logits, target) -> loss`, a scalar: the main loss.
+        aux_weight: factor of auxiliary outputs, >= 0.
+        outputs: name of an output -> its factor and its loss `(logits, target) -> loss`, or None for the main loss. An
+            output with factor 0 is left out, whatever it holds: no loss is computed, and its gradients are 0.
+        boundary_aware_weight: factor of PIDNet's l3: the main loss of `"out"` over only the pixels where `"boundary"`
             predicts a boundary, see `seg_train.losses.boundary.BoundaryAwareLoss`; with 0 it is left out.
 
     Raises:
-        InvalidArgumentError: if a factor is not a finite number of at least 0.
+        InvalidArgumentError: if a factor is not a finite number >= 0.
 
     Example:
         PIDNet's four losses:
 
+        >>> from seg_train import BoundaryLoss, CrossEntropyLoss, OhemCrossEntropyLoss
         >>> criterion = DeepSupervision(
         ...     OhemCrossEntropyLoss(threshold=0.9, min_kept=131_072),
         ...     outputs={"aux": (0.4, CrossEntropyLoss()), "boundary": (20.0, BoundaryLoss())},
@@ -54,16 +54,16 @@ class DeepSupervision(nn.Module):
         boundary_aware_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        check_factor("aux_weight", aux_weight)
-        check_factor("boundary_aware_weight", boundary_aware_weight)
+        check_non_negative("aux_weight", aux_weight)
+        check_non_negative("boundary_aware_weight", boundary_aware_weight)
         self.criterion = criterion
         self.aux_weight = aux_weight
         self.boundary_aware_weight = boundary_aware_weight
-        # Names of outputs can be anything, those of modules cannot.
+        # Not a ModuleDict: names of outputs may be anything, those of modules may not.
         self.losses = nn.ModuleList()
         self._outputs: dict[str, tuple[float, int | None]] = {}
         for name, (factor, loss) in (outputs or {}).items():
-            check_factor(f"the factor of outputs[{name!r}]", factor)
+            check_non_negative(f"the factor of outputs[{name!r}]", factor)
             self._outputs[name] = (factor, None if loss is None else len(self.losses))
             if loss is not None:
                 self.losses.append(loss)
@@ -78,12 +78,12 @@ class DeepSupervision(nn.Module):
         Args:
             outputs: of the network, float (N, C, H, W) each: `"out"`, and others.
             target: any integer type (N, H, W), class ids and the value that the losses ignore.
-            shares: of a part of a batch, float (n,), see `seg_train.losses.sharing`; None for a whole batch.
+            shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:
-            InvalidArgumentError: if an output has no loss, or there is an entry for an output that is not there, or
-                every factor is 0; and as the losses do, with the name of the output.
-            LabelOutOfRangeError: as the losses do.
+            InvalidArgumentError: if an output has no loss, an entry names an output that is missing, or every factor is
+                0; or if a loss raises it, with the name of the output.
+            LabelOutOfRangeError: if a loss raises it.
         """
         self._check_names(outputs)
         terms, left_out = [], []
@@ -92,27 +92,27 @@ class DeepSupervision(nn.Module):
             factor, index = self._entry(name)
             if factor > 0:
                 loss, own = (self.criterion, main) if index is None else (self.losses[index], others[index])
-                terms.append(factor * _one_number(name, loss, own, logits, target))
+                terms.append(factor * _scalar_loss(name, loss, own, logits, target))
             else:
-                # 0 with a graph: in distributed training every parameter is waited for until it has a gradient
+                # 0 with a graph: distributed training waits until every parameter has a gradient
                 left_out.append(logits[:0].sum())
         if self.boundary_aware is not None:
-            name = "out, near what boundary predicts"
-            value = _one_number(name, self.boundary_aware, near, outputs["out"], target, outputs["boundary"])
+            name = "out, at predicted boundaries"
+            value = _scalar_loss(name, self.boundary_aware, near, outputs["out"], target, outputs["boundary"])
             terms.append(self.boundary_aware_weight * value)
         if not terms:
-            raise InvalidArgumentError(f"no output has a factor above 0: {_listed(outputs)}; nothing is left to learn")
+            raise InvalidArgumentError(f"no output has a factor above 0: {_listed(outputs)}; nothing would be learned")
         total = terms[0]
         for term in (*terms[1:], *left_out):
             total = total + term
         return total
 
     def denominators(self, target: Tensor) -> Tensor:
-        """Returns those of the main loss, of the outputs' own losses, and of the boundary-aware one: float (n,)."""
+        """Returns the denominators of the main loss, the outputs' losses and the boundary-aware loss: float (n,)."""
         return torch.cat([denominators(loss, target) for loss in self._all_losses()])
 
     def _all_losses(self) -> list[nn.Module]:
-        # the last one may be any loss that is averaged over the parts: without boundary_aware it is not used
+        # without boundary_aware the last one is not used: any module that is averaged over micro-batches will do
         return [self.criterion, *self.losses, self.boundary_aware or nn.Identity()]
 
     def _split(self, shares: Tensor | None, target: Tensor) -> Sequence[Tensor | None]:
@@ -123,7 +123,7 @@ class DeepSupervision(nn.Module):
         return torch.split(shares, [len(denominators(loss, target[:0])) for loss in losses])
 
     def _entry(self, name: str) -> tuple[float, int | None]:
-        """Returns the factor of an output, and the place of its loss, or None for the main loss."""
+        """Returns the factor of an output and the index of its loss, None for the main loss."""
         return self._outputs.get(name, (1.0 if name == "out" else self.aux_weight, None))
 
     def _check_names(self, outputs: Mapping[str, Tensor]) -> None:
@@ -133,7 +133,7 @@ class DeepSupervision(nn.Module):
             if name not in outputs:
                 raise InvalidArgumentError(
                     f"criterion.outputs.{name} is set, but the network gives {_listed(outputs)}; remove it, or build "
-                    "the network with aux_loss=True where that brings the output"
+                    "the network with aux_loss=True if that adds the output"
                 )
         if self.boundary_aware is not None and "boundary" not in outputs:
             raise InvalidArgumentError(
@@ -143,8 +143,8 @@ class DeepSupervision(nn.Module):
         for name in outputs:
             if name != "out" and not name.startswith("aux") and name not in self._outputs:
                 raise InvalidArgumentError(
-                    f"the network's output {name} has no loss: set criterion.outputs.{name}, its weight and the name "
-                    'of a loss, as { weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out'
+                    f"the network's output {name} has no loss: set criterion.outputs.{name} to a weight and the name "
+                    'of a loss, e.g. { weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out'
                 )
 
     def extra_repr(self) -> str:
@@ -157,15 +157,15 @@ def _listed(outputs: Mapping[str, Tensor]) -> str:
     return ", ".join(outputs) or "no output"
 
 
-def _one_number(name: str, loss: nn.Module, shares: Tensor | None, *arguments: Tensor) -> Tensor:
-    """Returns the loss of an output; its errors name the output."""
+def _scalar_loss(name: str, loss: nn.Module, shares: Tensor | None, *arguments: Tensor) -> Tensor:
+    """Returns the loss of an output; errors name the output."""
     try:
-        value = shared_value(loss, shares, *arguments)
+        value = micro_batch_loss(loss, shares, *arguments)
     except InvalidArgumentError as error:
         raise type(error)(f"output {name}: {error}") from error
     if value.ndim:
         raise InvalidArgumentError(
-            f"output {name}: the loss must give one number, got a tensor {tuple(value.shape)}; set its reduction to "
+            f"output {name}: the loss must return a scalar, got a tensor {tuple(value.shape)}; set its reduction to "
             '"mean"'
         )
     return value

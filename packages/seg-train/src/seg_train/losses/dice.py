@@ -1,12 +1,12 @@
-"""Dice loss: one minus the share that the overlap has in the predicted and the true area."""
+"""Dice loss: one minus the overlap of the predicted and the true area, relative to their sum."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import check_inputs
-from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
 
 __all__ = ["DiceLoss"]
 
@@ -14,32 +14,32 @@ __all__ = ["DiceLoss"]
 class DiceLoss(RegionLoss):
     """One minus the Dice score of the softmax probabilities, averaged over the classes.
 
-    The score of class k is (2 overlap_k + smooth) / (predicted_k + true_k + smooth), from sums over all valid pixels of
-    the batch: overlap_k of its probability where the target is k, predicted_k of its probability, true_k the number of
-    pixels with target k. These are plain sums, as in Dice's 2 |A and B| / (|A| + |B|); V-Net (Milletari et al. 2016,
-    https://arxiv.org/abs/1606.04797) has the squares of the probabilities in predicted_k (`squared`).
+    The score of class k is (2 overlap_k + smooth) / (predicted_k + true_k + smooth), with areas summed over all valid
+    pixels of the batch: predicted_k sums the probability of class k, overlap_k does so where the target is k, true_k is
+    the number of pixels with target k. These are plain sums, as in Dice's 2 |A and B| / (|A| + |B|); V-Net (Milletari
+    et al. 2016, https://arxiv.org/abs/1606.04797) sums squared probabilities in predicted_k (`squared`).
 
-    `generalized` gives the one score of all classes by Sudre et al. 2017 (https://arxiv.org/abs/1707.03237),
+    `generalized` gives the single score of all classes of Sudre et al. 2017 (https://arxiv.org/abs/1707.03237):
     sum_k v_k (2 overlap_k + smooth) / sum_k v_k (predicted_k + true_k + smooth) with v_k = 1 / true_k^2, so that small
-    classes count as much as large ones. Its `weight` multiplies v_k.
+    classes count as much as large ones. `weight` multiplies v_k.
 
     Args:
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each.
+        ignore_index: target value excluded from the loss and the gradient.
         reduction: over classes, never over pixels or images. `"mean"` (sum of the weighted losses divided by the sum of
             the weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of
-            each class, (K,), 0 for those that do not count. The generalized loss is one number: there is no `"none"`.
-        smooth: number of at least 0, in pixels, added to both parts of each fraction.
-        absent: what becomes of classes that the target of the batch does not have. `"skip"` leaves them out: without
-            `smooth` their score is 0 whatever is predicted, so they would add a constant and take weight from the
-            others. `"count"` takes them as any other class; with `smooth` that pushes their probabilities down. In the
-            generalized loss their v_k is infinite: it is 0, or with `"count"` the largest of the others, as in the
-            authors' code.
-        squared: whether predicted_k sums up the squares of the probabilities.
-        generalized: whether the classes are weighted by their areas and have one score.
+            each class, (K,), 0 for classes that do not count. The generalized loss is one number and has no `"none"`.
+        smooth: number of pixels >= 0 added to the numerator and the denominator of each score.
+        absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their score
+            is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
+            them as any other class; with `smooth` that pushes their probabilities down. In the
+            generalized loss, where v_k would be infinite, it is 0, or with `"count"` the largest v of the others, as in
+            the authors' code.
+        squared: whether predicted_k sums squared probabilities.
+        generalized: whether all classes have one score, weighted by their areas.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DiceLoss(RegionLoss):
         super().__init__(weight, ignore_index, reduction, smooth, absent)
         if generalized and reduction == "none":
             raise InvalidArgumentError(
-                "reduction must be mean or sum where generalized=True, got 'none'; the generalized loss is one number"
+                "reduction must be mean or sum with generalized=True, got 'none'; the generalized loss is one number"
             )
         self.squared = squared
         self.generalized = generalized
@@ -78,7 +78,7 @@ class DiceLoss(RegionLoss):
         return (1 - common / total.where(some, 1)) * some
 
     def areas(self, logits: Tensor, target: Tensor) -> ClassAreas:
-        """Returns what the score is made of."""
+        """Returns the areas of the classes."""
         return class_areas(logits, target, self.ignore_index, self.squared)
 
     def class_losses(self, areas: ClassAreas) -> Tensor:

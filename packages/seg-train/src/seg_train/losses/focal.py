@@ -1,10 +1,12 @@
-"""Focal loss over pixels, which turns from pixels that are classified well to those that are not.
+"""Focal loss over pixels: cross entropy that counts well-classified pixels less.
 
-Lin et al., "Focal Loss for Dense Object Detection", 2017, https://arxiv.org/abs/1708.02002. With p_t the probability of
-a pixel's true class the loss is -(1 - p_t)^gamma log p_t (equation 4), times a factor of the class (equation 5). In the
-paper classes are independent of each other: p_t comes from a sigmoid, and there is one term for each class. Here, as is
-usual in segmentation, classes exclude each other: p_t comes from the softmax over all of them, and each pixel has one
-term. The paper divides the sum by the number of objects; here it is the mean over the pixels, as in cross entropy.
+"Focal Loss for Dense Object Detection", Lin et al., 2017, https://arxiv.org/abs/1708.02002. With p_t the probability of
+a pixel's true class, the loss is -(1 - p_t)^gamma log p_t (equation 4), times a factor of the class (equation 5).
+
+Differs from the paper:
+- There classes are independent: p_t comes from a sigmoid, with one term per class. Here, as usual in segmentation, p_t
+  comes from the softmax over all classes, with one term per pixel.
+- There the sum is divided by the number of objects. Here it is the mean over pixels, as in cross entropy.
 """
 
 from collections.abc import Sequence
@@ -15,28 +17,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import WeightedLoss, check_inputs
-from seg_train.losses.cpu.strips import log_probabilities
-from seg_train.losses.cross_entropy import mean_denominator, pixel_factors, reduce_pixels
+from seg_train.losses.checking import check_non_negative
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.log_probabilities import log_probabilities
+from seg_train.losses.reduction import mean_denominator, pixel_weights, reduce_pixels
+from seg_train.losses.weighted import WeightedLoss
 
 __all__ = ["FocalLoss"]
 
-_SMALLEST = -1000.0  # a log-probability whose probability is 0 in float64 too
+_SMALLEST = -1000.0  # a log-probability whose probability is 0 even in float64
 
 
 class FocalLoss(WeightedLoss):
-    """Cross entropy, times a power of the probability that the other classes have.
+    """Cross entropy times a power of the other classes' probability.
 
     Args:
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each: the paper's alpha.
-        gamma: power, a finite number of at least 0; 0 gives cross entropy.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each: the paper's alpha.
+        gamma: power, a finite number >= 0; 0 gives cross entropy.
+        ignore_index: target value excluded from the loss and the gradient.
         reduction: `"mean"` (sum divided by the sum of the valid pixels' weights, as in cross entropy), `"sum"` or
             `"none"` (0 for ignored pixels).
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -47,33 +50,32 @@ class FocalLoss(WeightedLoss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(weight, ignore_index, reduction)
-        if not 0 <= gamma < float("inf"):
-            raise InvalidArgumentError(f"gamma must be a finite number of at least 0, got {gamma!r}")
+        check_non_negative("gamma", gamma)
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
 
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
-                one weight per class.
-            LabelOutOfRangeError: if the target holds any other value. With CUDA torch itself stops; compiled code may
-                not.
+            InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
+                weights is not the number of classes.
+            LabelOutOfRangeError: if the target holds any other value. On CUDA torch's own assertion fails instead;
+                compiled code may not check.
         """
         check_inputs(logits, target, self.weight)
         terms = log_probabilities(logits, target, self.ignore_index, _FocalTerm(self.gamma))
         weight = None if self.weight is None else self.weight.to(terms)
-        factors = pixel_factors(target, self.ignore_index, weight)
+        weights = pixel_weights(target, self.ignore_index, weight)
         if weight is not None:
-            terms = terms * factors
-        return -reduce_pixels(terms, factors, self.reduction)
+            terms = terms * weights
+        return -reduce_pixels(terms, weights, self.reduction)
 
     def denominator(self, target: Tensor) -> Tensor:
-        """Returns what the sum of the pixels' losses is divided by: 0-d, see `seg_train.losses.sharing`."""
+        """Returns the divisor of the mean: 0-d, see `seg_train.losses.micro_batches`."""
         return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
 
     def extra_repr(self) -> str:
@@ -88,7 +90,7 @@ class _FocalTerm:
         self.gamma = gamma
 
     def __call__(self, log_p: Tensor) -> Tensor:
-        # within these limits the power has a finite gradient, also that below 1; outside of them 1 - p does not change
+        # Within these limits the power has a finite gradient, even for gamma < 1; beyond them 1 - p does not change.
         others = -log_p.clamp(_SMALLEST, -torch.finfo(log_p.dtype).tiny).expm1()
         return others.pow(self.gamma) * log_p
 
@@ -96,6 +98,6 @@ class _FocalTerm:
         limited = log_p.clip(_SMALLEST, -np.finfo(log_p.dtype).tiny)
         minus_others = np.expm1(limited)
         power = (-minus_others) ** self.gamma
-        # p log p / (1 - p) is between -1, where p is 1, and 0, where p is 0
+        # p log p / (1 - p) lies between -1 (at p = 1) and 0 (at p = 0)
         slope = power * (1 + self.gamma * (1 + minus_others) * limited / minus_others)
         return power * log_p, slope

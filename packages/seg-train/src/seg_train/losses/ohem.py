@@ -1,12 +1,13 @@
-"""Cross entropy over the hard pixels only: online hard example mining.
+"""Cross entropy over hard pixels only: online hard example mining (OHEM).
 
-Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example Mining", 2016,
-https://arxiv.org/abs/1604.03540; for pixels, Wu et al., "Bridging Category-level and Instance-level Semantic Image
-Segmentation", 2016, https://arxiv.org/abs/1605.06885, as the codes of HRNet, BiSeNet and PIDNet do it: a pixel is hard
-if the probability of its true class is below a threshold; where those are too few, the least probable ones are taken.
+"Training Region-based Object Detectors with Online Hard Example Mining", Shrivastava et al., 2016,
+https://arxiv.org/abs/1604.03540; for pixels: "Bridging Category-level and Instance-level Semantic Image Segmentation",
+Wu et al., 2016, https://arxiv.org/abs/1605.06885. As in the code of HRNet, BiSeNet and PIDNet, a pixel is hard if the
+probability of its true class is below a threshold; if these are too few, the pixels of lowest probability are kept.
 
-Differs from PIDNet's code: pixels as probable as the last one that is taken are taken too, where there one of equals
-may drop out with all others; where there are fewer valid pixels than should be kept, all are, the most probable too.
+Differs from PIDNet's code:
+- Pixels with the same probability as the last one kept are kept too; there such ties may drop out together.
+- If fewer pixels are valid than should be kept, all of them are, including the most probable one.
 """
 
 import math
@@ -16,30 +17,32 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.checking import WeightedLoss, check_fraction, check_inputs
-from seg_train.losses.cpu.strips import log_probabilities
-from seg_train.losses.cross_entropy import pixel_factors, reduce_pixels
+from seg_train.losses.checking import check_fraction
+from seg_train.losses.inputs import check_inputs
+from seg_train.losses.log_probabilities import log_probabilities
+from seg_train.losses.reduction import pixel_weights, reduce_pixels
+from seg_train.losses.weighted import WeightedLoss
 
 __all__ = ["OhemCrossEntropyLoss"]
 
 
 class OhemCrossEntropyLoss(WeightedLoss):
-    """Cross entropy of the pixels whose true class has a low probability, at least a number of them.
+    """Cross entropy of the pixels whose true class has a low probability, and of a minimum number of pixels.
 
-    They are chosen among all pixels of a batch; in distributed training, among those of each process.
+    They are chosen among all pixels of the batch; in distributed training, of each process's share of it.
 
     Args:
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each: of the losses, not of the choice.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each; it does not affect which pixels are kept.
         threshold: probability 0 to 1; pixels whose true class has a lower one are kept.
-        min_kept: least number of pixels kept, an integer from 0 on, or a float between 0 and 1 for a fraction of the
-            valid pixels (BiSeNet: 1/16). Where fewer are below the threshold, the least probable ones are kept; where
-            fewer are valid, all of them.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
-        reduction: `"mean"` (sum divided by the number of pixels kept, whatever their weights, as in PIDNet and HRNet),
+        min_kept: minimum number of pixels kept: an integer >= 0, or a float between 0 and 1 for a fraction of the valid
+            pixels (BiSeNet: 1/16). If fewer are below the threshold, those of lowest probability are kept; if fewer are
+            valid, all of them.
+        ignore_index: target value excluded from the loss and the gradient.
+        reduction: `"mean"` (sum divided by the number of kept pixels, not their weights, as in PIDNet and HRNet),
             `"sum"` or `"none"` (0 for pixels that are not kept).
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -54,37 +57,37 @@ class OhemCrossEntropyLoss(WeightedLoss):
         check_fraction("threshold", threshold)
         if not (type(min_kept) is int and min_kept >= 0) and not (isinstance(min_kept, float) and 0 < min_kept < 1):
             raise InvalidArgumentError(
-                "min_kept must be a number of pixels, an integer from 0 on, or a fraction of the valid pixels, a float "
-                f"between 0 and 1, got {min_kept!r}"
+                "min_kept must be a number of pixels, an integer of at least 0, or a fraction of the valid pixels, a "
+                f"float between 0 and 1, got {min_kept!r}"
             )
         self.threshold = threshold
         self.min_kept = min_kept
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) where `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
 
         Args:
             logits: float (N, K, ...), one plane per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
-            InvalidArgumentError: if the shapes do not belong together, the target is not of integers, or there is not
-                one weight per class.
-            LabelOutOfRangeError: if the target holds any other value. With CUDA torch itself stops; compiled code may
-                not.
+            InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
+                weights is not the number of classes.
+            LabelOutOfRangeError: if the target holds any other value. On CUDA torch's own assertion fails instead;
+                compiled code may not check.
         """
         check_inputs(logits, target, self.weight)
         log_p = log_probabilities(logits, target, self.ignore_index)
-        kept = self._kept(log_p.detach(), pixel_factors(target, self.ignore_index, None))
+        kept = self._kept(log_p.detach(), pixel_weights(target, self.ignore_index, None))
         terms = log_p.where(kept, 0)
         if self.weight is not None:
-            terms = terms * pixel_factors(target, self.ignore_index, self.weight.to(log_p))
+            terms = terms * pixel_weights(target, self.ignore_index, self.weight.to(log_p))
         return -reduce_pixels(terms, kept, self.reduction)
 
     def _kept(self, log_p: Tensor, valid: Tensor) -> Tensor:
-        """Returns which pixels are kept, bool, from log-probabilities and which pixels are valid, all (N, ...)."""
+        """Returns the mask of kept pixels from log-probabilities and the mask of valid pixels, all (N, ...)."""
         limit = math.log(self.threshold) if self.threshold > 0 else -math.inf
-        hard = valid & ~(log_p >= limit)  # keeps NaN, so that the loss shows it
+        hard = valid & ~(log_p >= limit)  # keeps NaN, so that it shows in the loss
         if self.min_kept == 0:
             return hard
         probable = log_p.where(valid, math.inf).flatten()
@@ -94,7 +97,7 @@ class OhemCrossEntropyLoss(WeightedLoss):
             if int(hard.sum()) >= count:
                 return hard
             last = probable.kthvalue(count).values
-        elif isinstance(self.min_kept, float):  # without values of the batch, for which the graph would be cut in two
+        elif isinstance(self.min_kept, float):  # reading a value of the batch would break the compiled graph
             number = (self.min_kept * valid.sum().to(log_p.dtype)).ceil().long()
             last = probable.sort().values.gather(0, (number - 1).clamp(min=0)[None])
         else:

@@ -1,11 +1,12 @@
-"""Tversky loss and focal Tversky loss: overlap against false positives and false negatives, each with its factor."""
+"""Tversky and focal Tversky loss: overlap against weighted false positives and false negatives."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.cpu.regions import AbsentClasses, ClassAreas, RegionLoss
+from seg_train.losses.checking import check_non_negative
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss
 
 __all__ = ["FocalTverskyLoss", "TverskyLoss"]
 
@@ -13,27 +14,27 @@ __all__ = ["FocalTverskyLoss", "TverskyLoss"]
 class TverskyLoss(RegionLoss):
     """One minus the Tversky index of the softmax probabilities, averaged over the classes.
 
-    The index of class k is (TP + smooth) / (TP + alpha FP + beta FN + smooth), from sums over all valid pixels of the
-    batch: TP of its probability where the target is k, FP of its probability elsewhere, FN of what is missing to 1
-    where the target is k (Salehi et al. 2017, https://arxiv.org/abs/1706.05721, there for one class and one image).
+    The index of class k is (TP + smooth) / (TP + alpha FP + beta FN + smooth), summed over the valid pixels of the
+    batch: with p the probability of class k, TP sums p where the target is k, FN sums 1 - p there, and FP sums p
+    elsewhere (Salehi et al. 2017, https://arxiv.org/abs/1706.05721, there for one class and one image).
     `alpha=beta=0.5` is the Dice loss (with twice the `smooth`), `alpha=beta=1` the Jaccard loss.
 
     Args:
-        weight: float (K,), one factor of at least 0 per class, or None for 1 each.
-        ignore_index: target value that counts neither in the loss nor in the gradient.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each.
+        ignore_index: target value excluded from the loss and the gradient.
         reduction: over classes, never over pixels or images. `"mean"` (sum of the weighted losses divided by the sum of
             the weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of
-            each class, (K,), 0 for those that do not count.
-        alpha: factor of the false positives, at least 0.
-        beta: factor of the false negatives, at least 0. Above `alpha`, recall counts more than precision. The defaults
-            are the pair that did best in the paper.
-        smooth: number of at least 0, in pixels, added to both parts of the fraction.
-        absent: what becomes of classes that the target of the batch does not have. `"skip"` leaves them out: without
-            `smooth` their index is 0 whatever is predicted, so they would add a constant and take weight from the
-            others. `"count"` takes them as any other class; with `smooth` that pushes their probabilities down.
+            each class, (K,), 0 for classes that do not count.
+        alpha: factor of the false positives, >= 0.
+        beta: factor of the false negatives, >= 0. If it is above `alpha`, recall counts more than precision. The
+            defaults are the pair that did best in the paper.
+        smooth: number of pixels >= 0 added to the numerator and the denominator of each score.
+        absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their index
+            is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
+            them as any other class; with `smooth` that pushes their probabilities down.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -47,13 +48,12 @@ class TverskyLoss(RegionLoss):
         absent: AbsentClasses = "skip",
     ) -> None:
         super().__init__(weight, ignore_index, reduction, smooth, absent)
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value < float("inf"):
-                raise InvalidArgumentError(f"{name} must be a finite number of at least 0, got {value!r}")
+        check_non_negative("alpha", alpha)
+        check_non_negative("beta", beta)
         if alpha == beta == 0:
             raise InvalidArgumentError(
-                "alpha and beta must not both be 0: the index would be 1 whatever is predicted; alpha=0.3, beta=0.7 is "
-                "a good choice"
+                "alpha and beta must not both be 0: the index would be 1 whatever is predicted; start with alpha=0.3, "
+                "beta=0.7"
             )
         self.alpha = alpha
         self.beta = beta
@@ -73,22 +73,22 @@ class TverskyLoss(RegionLoss):
 class FocalTverskyLoss(TverskyLoss):
     """The Tversky loss of each class to the power of 1 / gamma, averaged over the classes.
 
-    From Abraham and Khan 2018 (https://arxiv.org/abs/1810.07842), who sum over the classes (`reduction="sum"`), and in
-    whose index alpha is the factor of the false negatives: their alpha = 0.7 and beta = 0.3 are the defaults here under
-    the names of `TverskyLoss`. Code that speaks of a gamma of 0.75 means the exponent: it is 4 / 3 here.
+    From Abraham and Khan 2018 (https://arxiv.org/abs/1810.07842), who sum over the classes (`reduction="sum"`). Their
+    alpha is the factor of the false negatives: their alpha = 0.7, beta = 0.3 are the defaults here, under the names of
+    `TverskyLoss`. Other code calls the exponent gamma: its 0.75 is 4 / 3 here.
 
     Args:
-        weight: as for `TverskyLoss`; the factors multiply the powers.
+        weight: as for `TverskyLoss`; it multiplies the powers.
         ignore_index: as for `TverskyLoss`.
         reduction: as for `TverskyLoss`.
-        alpha: factor of the false positives, at least 0.
-        beta: factor of the false negatives, at least 0.
+        alpha: factor of the false positives, >= 0.
+        beta: factor of the false negatives, >= 0.
         gamma: 1 (the Tversky loss) to 3.
         smooth: as for `TverskyLoss`.
         absent: as for `TverskyLoss`.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is not allowed.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class FocalTverskyLoss(TverskyLoss):
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,)."""
         losses = super().class_losses(areas)
-        # 0 has no derivative to this power, and rounding may go below it
+        # the power has no derivative at 0, and rounding may give values below it
         some = ~(losses <= 0)
         return losses.where(some, 1).pow(1 / self.gamma).where(some, 0)
 

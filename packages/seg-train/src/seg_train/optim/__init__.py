@@ -1,1 +1,1 @@
-"""Optimizers and learning-rate schedulers."""
+"""Optimizers and learning-rate schedulers, built from names and plain arguments."""

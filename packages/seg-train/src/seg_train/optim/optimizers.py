@@ -1,7 +1,7 @@
-"""Makes the optimizer that a config names, over groups of parameters where it wants different rates or decays."""
+"""Builds an optimizer by name, with parameter groups for a separate backbone learning rate or weight decay."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,61 +9,71 @@ from torch import nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.registry import OPTIMIZERS
-from seg_train.config.schema import OptimizerSection
 
 __all__ = ["REFUSED", "build_optimizer", "needs_closure", "parameter_groups"]
 
-# How an optimizer loops over the parameters; one of these in the config is the user's own choice.
+# How an optimizer loops over the parameters; if params set one of these, the choice is left to the user.
 _IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable", "compile")
-_NORMS = (nn.LayerNorm, nn.RMSNorm)  # whose scales have as many axes as they norm over; those of the others have one
+# The scales of these norms have as many dimensions as they normalize; those of other norms have one.
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
 REFUSED = {
-    "Muon": "it takes matrices only, and convolutions, norms and biases are none",
-    "SparseAdam": "it takes sparse gradients only, which embeddings have and these networks do not",
+    "Muon": "it takes only matrices, which convolutions, norms and biases are not",
+    "SparseAdam": "it takes only sparse gradients, which these networks do not have",
 }
-"""Optimizers of torch that cannot train a network of convolutions by its gradients, and why."""
+"""Optimizers of torch that cannot train convolutional networks, and why."""
 
 
-def build_optimizer(section: OptimizerSection, model: nn.Module) -> torch.optim.Optimizer:
-    """Returns the optimizer over the parameters that learn.
+def build_optimizer(
+    model: nn.Module,
+    name: str,
+    params: Mapping[str, Any] | None = None,
+    *,
+    backbone_lr_factor: float = 1.0,
+    decay_norms_and_biases: bool = True,
+) -> torch.optim.Optimizer:
+    """Returns the optimizer over the trainable parameters.
 
-    Where torch has a fused implementation for their device, it is used unless the config chooses one itself: one pass
+    If torch has a fused implementation for their device, it is used unless `params` choose an implementation: one pass
     over memory instead of one per operation, about three times as fast on a CPU.
 
     Args:
-        section: name and arguments, learning-rate factor and decay of groups.
-        model: on the device it stays on.
+        model: already on its device.
+        name: of the optimizer, see `seg_core.registry.OPTIMIZERS`.
+        params: arguments of the optimizer.
+        backbone_lr_factor: see `parameter_groups`.
+        decay_norms_and_biases: see `parameter_groups`.
 
     Raises:
         UnknownNameError: if there is no optimizer of that name.
-        InvalidArgumentError: if it cannot train these networks, or the groups cannot be made.
-        ValueError: what the optimizer itself raises for a value out of range.
+        InvalidArgumentError: if the optimizer cannot train these networks, or the groups are not possible.
+        ValueError: if the optimizer itself rejects a value.
     """
-    if section.name in REFUSED:
-        raise InvalidArgumentError(f"{section.name} cannot train these networks: {REFUSED[section.name]}; take AdamW")
-    factory = OPTIMIZERS.get(section.name)
-    grouped = section.backbone_lr_factor != 1 or not section.decay_norms_and_biases
-    if grouped and section.name == "LBFGS":
+    if name in REFUSED:
+        raise InvalidArgumentError(f"{name} cannot train these networks: {REFUSED[name]}; use AdamW")
+    factory = OPTIMIZERS.get(name)
+    grouped = backbone_lr_factor != 1 or not decay_norms_and_biases
+    if grouped and name == "LBFGS":
         raise InvalidArgumentError(
             "LBFGS takes all parameters in one group; leave backbone_lr_factor at 1 and decay_norms_and_biases at "
-            "true, or take AdamW"
+            "true, or use AdamW"
         )
-    arguments = dict(section.params)
+    arguments = dict(params or {})
     taken = inspect.signature(factory).parameters
     parameters: list[Any] = [p for p in model.parameters() if p.requires_grad]
-    learning = list(parameters)
+    trainable = list(parameters)
     if grouped:
         parameters = parameter_groups(
             model,
             lr=arguments.get("lr", _default(taken, "lr")),
-            backbone_lr_factor=section.backbone_lr_factor,
-            decay_norms_and_biases=section.decay_norms_and_biases,
+            backbone_lr_factor=backbone_lr_factor,
+            decay_norms_and_biases=decay_norms_and_biases,
         )
     if "fused" in taken and not any(name in arguments for name in _IMPLEMENTATIONS):
-        # older versions of torch have that of Adagrad for CPUs alone, and say so only at the first step
-        devices = ("cpu",) if section.name == "Adagrad" else ("cpu", "cuda")
-        # torch has the fused SGD for whole tensors alone, and not for those that processes share
-        shared = any(hasattr(p, "device_mesh") for p in learning)
-        arguments["fused"] = not shared and all(p.device.type in devices and p.is_floating_point() for p in learning)
+        # older versions of torch have a fused Adagrad only for CPUs, and raise only at the first step
+        devices = ("cpu",) if name == "Adagrad" else ("cpu", "cuda")
+        # torch has no fused SGD for tensors that are sharded over processes
+        sharded = any(hasattr(p, "device_mesh") for p in trainable)
+        arguments["fused"] = not sharded and all(p.device.type in devices and p.is_floating_point() for p in trainable)
     optimizer: torch.optim.Optimizer = factory(parameters, **arguments)
     return optimizer
 
@@ -75,62 +85,64 @@ def parameter_groups(
     backbone_lr_factor: float = 1.0,
     decay_norms_and_biases: bool = True,
 ) -> list[dict[str, Any]]:
-    """Returns the parameters that learn as groups with options of their own, for any optimizer of torch.
+    """Returns the trainable parameters as groups with their own options, for any optimizer of torch.
 
-    Each parameter is in one group, named `"head"` or `"backbone"`, with `" without decay"` behind it for norms and
-    biases that are not decayed. Groups without parameters are left out.
+    Each parameter is in one group, named `"head"` or `"backbone"`, with the suffix `" without decay"` for norms and
+    biases that have no weight decay. Empty groups are left out.
 
     Args:
-        model: network; what its attribute `backbone` holds is the backbone.
-        lr: learning rate of everything but the backbone; needed for a factor unlike 1.
+        model: network whose attribute `backbone`, if any, is the backbone.
+        lr: learning rate of all parameters but the backbone's; required if the factor is not 1.
         backbone_lr_factor: above 0, the backbone's learning rate divided by `lr`.
-        decay_norms_and_biases: whether parameters of one dimension (biases, the scales and shifts of norms, the slopes
-            of PReLUs) and all others of norms have the optimizer's weight decay, or none.
+        decay_norms_and_biases: whether the optimizer's weight decay applies to one-dimensional parameters (biases,
+            scales and shifts of norms, slopes of PReLUs) and all parameters of norms.
 
     Raises:
         InvalidArgumentError: if the factor is not above 0, the model has no backbone, or `lr` is missing.
     """
     if not 0 < backbone_lr_factor < float("inf"):
         raise InvalidArgumentError(f"backbone_lr_factor must be a finite number above 0, got {backbone_lr_factor!r}")
-    own: dict[str, Any] = {}
+    backbone_options: dict[str, Any] = {}
     if backbone_lr_factor != 1:
         if lr is None:
-            raise InvalidArgumentError("lr must be given, so that backbone_lr_factor has something to be a factor of")
-        own["lr"] = lr * backbone_lr_factor
+            raise InvalidArgumentError("lr must be given, as backbone_lr_factor is a factor of it")
+        backbone_options["lr"] = lr * backbone_lr_factor
     backbone = getattr(model, "backbone", None)
-    if own and not isinstance(backbone, nn.Module):
+    if backbone_options and not isinstance(backbone, nn.Module):
         raise InvalidArgumentError(
             f"backbone_lr_factor = {backbone_lr_factor}, but {type(model).__name__} has no backbone; leave it at 1"
         )
-    in_backbone = {id(p) for p in backbone.parameters()} if isinstance(backbone, nn.Module) and own else set()
+    in_backbone = set()
+    if backbone_options and isinstance(backbone, nn.Module):
+        in_backbone = {id(p) for p in backbone.parameters()}
     undecayed = set() if decay_norms_and_biases else _norms_and_biases(model)
     groups: list[dict[str, Any]] = []
-    for part, rate in (("head", {}), ("backbone", own)):
-        members = [p for p in _learning(model) if (id(p) in in_backbone) == (part == "backbone")]
-        plain = [p for p in members if id(p) not in undecayed]
-        rest = [p for p in members if id(p) in undecayed]
-        groups.append({"name": part, "params": plain, **rate})
-        groups.append({"name": f"{part} without decay", "params": rest, "weight_decay": 0.0, **rate})
+    for name, options in (("head", {}), ("backbone", backbone_options)):
+        members = [p for p in _trainable(model) if (id(p) in in_backbone) == (name == "backbone")]
+        decayed = [p for p in members if id(p) not in undecayed]
+        others = [p for p in members if id(p) in undecayed]
+        groups.append({"name": name, "params": decayed, **options})
+        groups.append({"name": f"{name} without decay", "params": others, "weight_decay": 0.0, **options})
     return [group for group in groups if group["params"]]
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step needs a function that computes the loss and the gradients anew, as that of LBFGS does.
+    """Returns whether `step` requires a closure that recomputes the loss and the gradients, as LBFGS does.
 
     Args:
-        optimizer: of torch, or one prepared by accelerate.
+        optimizer: of torch, or prepared by accelerate.
     """
     plain = getattr(optimizer, "optimizer", optimizer)
     closure = inspect.signature(type(plain).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
-def _learning(model: nn.Module) -> Iterable[nn.Parameter]:
+def _trainable(model: nn.Module) -> Iterable[nn.Parameter]:
     return (p for p in model.parameters() if p.requires_grad)
 
 
 def _norms_and_biases(model: nn.Module) -> set[int]:
-    """Returns the identities of the parameters of one dimension or none, and of those of norms over several axes."""
+    """Returns the ids of parameters with at most one dimension, and of all parameters of norms."""
     return {
         id(p)
         for module in model.modules()

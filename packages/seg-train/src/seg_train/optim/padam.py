@@ -1,14 +1,14 @@
-"""Padam: Adam's steps, divided by a chosen part of Adam's denominator.
+"""Padam: Adam whose denominator has a chosen exponent below that of Adam.
 
 "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", J. Chen, D. Zhou,
 Y. Tang, Z. Yang, Y. Cao, Q. Gu, 2018, https://arxiv.org/abs/1806.06763, algorithm 1.
 Reference code: https://github.com/uclaml/Padam.
 
 Differs from the paper:
-- The step is multiplied by sqrt(1 - beta2^t) / (1 - beta1^t), as in the authors' code: a correction of the bias that is
-  Adam's for `partial=0.5` and a warm-up of some thousand steps below it.
-- `eps` joins the root of the denominator as in torch's Adam, where it counts after the correction; in the authors' code
-  it counts before, so that it weighs more in the first steps.
+- The step is multiplied by sqrt(1 - beta2^t) / (1 - beta1^t), as in the authors' code. For `partial=0.5` this is Adam's
+  bias correction; below 0.5 it acts as a warm-up of some thousand steps.
+- `eps` is added to the root after the bias correction, as in torch's Adam; the authors' code adds it before, so that it
+  has more influence in the first steps.
 """
 
 import functools
@@ -27,19 +27,19 @@ from seg_core.errors import InvalidArgumentError, MissingDependencyError
 __all__ = ["Padam"]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-# Elements of one thread's share of a strip. The denominators of a strip stay in the cache, and there are few strips,
-# so that little time goes into waking the threads.
+# Elements per thread in a strip: few enough for the denominators to stay in the cache, and enough to make the time for
+# waking the threads negligible.
 _STRIP = 2**18
-# Elements whose denominators a device holds at a time: 64 MiB in float32.
+# Elements whose denominators are in a device's memory at a time: 64 MiB in float32.
 _PORTION = 2**24
 # More square roots than this take longer than one power.
-_MOST_ROOTS = 4
+_MAX_ROOTS = 4
 
 
 class Padam(Optimizer):
     """Partially adaptive momentum estimation.
 
-    For each gradient g of a parameter x at step t, with g increased by `weight_decay` * x first:
+    For the gradient g of a parameter x at step t, after adding `weight_decay` * x to g:
 
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g^2
@@ -47,20 +47,20 @@ class Padam(Optimizer):
         x = x - lr * sqrt(1 - beta2^t) / (1 - beta1^t) * m / (sqrt(w) + eps * sqrt(1 - beta2^t))^(2 * partial)
 
     With `partial=0.5` it is `torch.optim.Adam(amsgrad=True)`, with `partial=0` SGD with momentum. Below 0.5 it takes
-    learning rates of the size of SGD's.
+    learning rates as high as those of SGD.
 
-    The state has the names and shapes of that Adam's. Parameters in float16 and bfloat16 have theirs in float32 and are
-    updated in float32. Beside the state a step needs 1 MiB per thread on a CPU and 64 MiB on another device.
+    The state has the names and shapes of that Adam's state. For float16 and bfloat16 parameters, state and update are
+    in float32. Beside the state a step needs 1 MiB per thread on a CPU and 64 MiB on other devices.
 
     Args:
-        params: parameters, or groups of them with options of their own, as every optimizer of torch takes them.
-        lr: learning rate, at least 0.
-        betas: factors in 0 to below 1 by which m and v are kept.
-        eps: at least 0, keeps the denominator above it.
-        weight_decay: factor of at least 0 of the L2 penalty, which is added to the gradient as in the authors' code.
-        partial: the exponent p of w in 0 to 0.5: which part of Adam's adaption is used.
-        compile: whether torch compiles the update into one pass over memory: about twice as fast on a CPU, after a
-            wait of some seconds in the first step. On a CPU it needs a C++ compiler.
+        params: parameters or parameter groups with their own options, as for every optimizer of torch.
+        lr: learning rate, >= 0.
+        betas: decay factors of m and v, 0 to below 1.
+        eps: >= 0, lower bound of the denominator.
+        weight_decay: factor >= 0 of the L2 penalty, which is added to the gradient as in the authors' code.
+        partial: exponent p of w, 0 to 0.5: how much of Adam's adaptivity is used.
+        compile: whether torch compiles the update into one pass over memory: about twice as fast on a CPU, after some
+            seconds of compilation in the first step. On a CPU this needs a C++ compiler.
 
     Raises:
         InvalidArgumentError: if an argument is out of range.
@@ -75,7 +75,7 @@ class Padam(Optimizer):
         weight_decay: float = 0.0,
         partial: float = 0.125,
         *,
-        compile: bool = False,  # noqa: A002 - the name that a user looks for
+        compile: bool = False,  # noqa: A002 - the name that users expect
     ) -> None:
         options = {
             "lr": lr,
@@ -88,7 +88,7 @@ class Padam(Optimizer):
         super().__init__(params, options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds parameters with options of their own, as every optimizer of torch does.
+        """Adds a parameter group with its own options, as for every optimizer of torch.
 
         Raises:
             InvalidArgumentError: if an option is out of range.
@@ -97,9 +97,9 @@ class Padam(Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from the state of another Padam over the same parameters."""
+        """Restores the state of another Padam over the same parameters."""
         super().load_state_dict(state_dict)
-        # torch has cast the moments to the parameters' types; those that are float32 for precision stay float32.
+        # torch casts moments to the parameters' type; those kept in float32 for precision are restored in float32.
         saved = [number for group in state_dict["param_groups"] for number in group["params"]]
         own = [param for group in self.param_groups for param in group["params"]]
         for number, param in zip(saved, own, strict=True):
@@ -117,17 +117,17 @@ class Padam(Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Takes one step with the gradients there are; parameters without one stay as they are.
+        """Updates all parameters that have a gradient.
 
         Args:
-            closure: computes the loss and the gradients anew; called once, before the step.
+            closure: recomputes the loss and the gradients; called once, before the step.
 
         Returns:
-            What the closure returned.
+            The loss that the closure returned.
 
         Raises:
-            InvalidArgumentError: if a gradient is sparse or a parameter is not of real numbers.
-            MissingDependencyError: if torch cannot compile here.
+            InvalidArgumentError: if a gradient is sparse, or a parameter is complex.
+            MissingDependencyError: if `compile=True` and torch cannot compile here.
         """
         loss = None
         if closure is not None:
@@ -141,7 +141,7 @@ class Padam(Optimizer):
                 if param.grad is None:
                     continue
                 work, is_flat = self._prepare(param, param.grad, group)
-                if is_flat and group["compile"] and param.numel() > 1:  # not for one number
+                if is_flat and group["compile"] and param.numel() > 1:  # does not pay for a scalar
                     compiled.append(work)
                 elif is_flat and param.device.type in ("cpu", "cuda") and param.dtype == work.mean.dtype:
                     fused.append(work)
@@ -154,7 +154,7 @@ class Padam(Optimizer):
         return loss
 
     def _prepare(self, param: Tensor, grad: Tensor, group: dict[str, Any]) -> tuple["_Work", bool]:
-        """Counts the step of one parameter and returns what it takes, and whether that is one row of numbers."""
+        """Counts the step of one parameter; returns its tensors for the update, and whether they are flattened."""
         if grad.layout != torch.strided or not param.is_floating_point():
             raise InvalidArgumentError(
                 f"Padam takes real parameters with dense gradients, got a parameter of type {param.dtype} and shape "
@@ -171,7 +171,7 @@ class Padam(Optimizer):
         step_size = float(group["lr"]) * correction / (1 - beta1**steps)
         is_flat = _is_plain(param) and type(grad) is Tensor
         if is_flat:
-            # What belongs together then lies at one place in each tensor's memory, whatever the order of the axes.
+            # so that an element has the same position in the memory of every tensor, whatever the order of the axes
             grad = _laid_as(param, grad)
             state.update({name: _laid_as(param, state[name]) for name in _MOMENTS})
         tensors = [param.detach(), grad, *(state[name] for name in _MOMENTS)]
@@ -182,11 +182,11 @@ class Padam(Optimizer):
 
 
 class _Rule(NamedTuple):
-    """What all parameters of a group share.
+    """What the parameters of a group have in common.
 
     Attributes:
-        mean_share: of the new gradient in m, 1 - beta1.
-        square_share: of its square in v, 1 - beta2.
+        mean_share: weight of the new gradient in m, 1 - beta1.
+        square_share: weight of its square in v, 1 - beta2.
         weight_decay: above 0, or None.
         exponent: of the root of w, 2 * partial.
     """
@@ -198,7 +198,7 @@ class _Rule(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """One parameter's step, tensors of one shape: `mean`, `square` and `peak` are m, v and w."""
+    """The update of one parameter, with tensors of one shape: `mean`, `square` and `peak` are m, v and w."""
 
     param: Tensor
     grad: Tensor
@@ -222,7 +222,7 @@ def _update(
     weight_decay: float | Tensor | None,
     exponent: float,
 ) -> None:
-    """Takes one parameter's step, in the type of its moments."""
+    """Updates one parameter, in the type of its moments."""
     grad = grad.to(mean.dtype)
     if weight_decay is not None:
         grad = grad + weight_decay * param.to(mean.dtype)
@@ -234,12 +234,12 @@ def _update(
 
 
 def _update_compiled(works: Sequence[_Work], rule: _Rule) -> None:
-    """Takes the steps in one pass over memory each, by one kernel for all shapes."""
-    # A number that differs from call to call would have the kernel compiled anew; it is handed over in a tensor.
+    """Updates each parameter in one pass over memory, with one kernel for all shapes."""
+    # Numbers are passed as tensors, as the kernel would be recompiled for each new value of a float.
     as_tensor = functools.cache(lambda number, dtype: None if number is None else torch.tensor(number, dtype=dtype))
-    # The largest first: by the first the compiler judges whether to use all threads.
+    # The largest first: the compiler decides by the first one whether to use all threads.
     for work in sorted(works, key=lambda w: w.param.numel(), reverse=True):
-        # torch compiles anew for views of tensors with another number of axes; `data` is no view.
+        # torch would recompile for views of tensors with another number of axes; `data` is not a view.
         tensors = (tensor.data for tensor in work[:5])
         numbers = (work.step_size, work.eps, rule.mean_share, rule.square_share, rule.weight_decay)
         _compiled_update()(*tensors, *(as_tensor(n, work.mean.dtype) for n in numbers), rule.exponent)
@@ -258,20 +258,20 @@ def _compiled_update() -> Callable[..., None]:
         except BackendCompilerFailed as error:
             reason = str(error).removeprefix("backend='inductor' raised:").strip().splitlines()[0]
             raise MissingDependencyError(
-                f"compile=True: torch cannot compile here ({reason}); install what it misses, or leave compile out"
+                f"compile=True: torch cannot compile here ({reason}); install what is missing, or remove compile"
             ) from error
 
     return update
 
 
 def _update_fused(works: Sequence[_Work], rule: _Rule) -> None:
-    """Takes the steps in two passes: m, v and w by torch's fused Adam, then the parameters."""
+    """Updates in two passes: first m, v and w with torch's fused Adam, then the parameters."""
     batches: defaultdict[tuple[torch.device, torch.dtype], list[_Work]] = defaultdict(list)
     for work in works:
         batches[work.param.device, work.param.dtype].append(work)
     for (device, _), batch in batches.items():
         params, grads, means, squares, peaks, *_ = map(list, zip(*batch, strict=True))
-        # With a learning rate of 0 Adam does all but move the parameters; then neither step nor eps matters.
+        # With a learning rate of 0 Adam updates all but the parameters; then neither step nor eps matters.
         adam(
             params,
             grads,
@@ -296,7 +296,7 @@ def _update_fused(works: Sequence[_Work], rule: _Rule) -> None:
 
 
 def _move_by_strips(batch: Sequence[_Work], exponent: float) -> None:
-    """Moves the parameters strip by strip, so that the denominators stay in the cache."""
+    """Updates the parameters strip by strip, so that the denominators stay in the cache."""
     strip = min(_STRIP * torch.get_num_threads(), max(work.param.numel() for work in batch))
     scratch = torch.empty(strip, dtype=batch[0].param.dtype)
     for work in batch:
@@ -308,7 +308,7 @@ def _move_by_strips(batch: Sequence[_Work], exponent: float) -> None:
 
 
 def _move_together(batch: Sequence[_Work], exponent: float) -> None:
-    """Moves the parameters with few launches of kernels."""
+    """Updates the parameters with few kernel launches."""
     denominators = torch._foreach_sqrt([work.peak for work in batch])
     torch._foreach_add_(denominators, [work.eps for work in batch])
     roots = _num_roots(exponent)
@@ -326,7 +326,7 @@ def _move_together(batch: Sequence[_Work], exponent: float) -> None:
 
 
 def _portions(batch: Sequence[_Work]) -> Iterator[list[_Work]]:
-    """Yields the work in portions of about `_PORTION` elements; one parameter is not divided."""
+    """Yields the work in portions of about `_PORTION` elements; a parameter is never divided."""
     portion: list[_Work] = []
     size = 0
     for work in batch:
@@ -339,7 +339,7 @@ def _portions(batch: Sequence[_Work]) -> Iterator[list[_Work]]:
 
 
 def _power_(base: Tensor, exponent: float) -> Tensor:
-    """Raises `base` to `exponent` in place: to 1/2, 1/4, 1/8 ... by square roots, which are much faster than powers."""
+    """Raises `base` to `exponent` in place; for 1/2, 1/4, 1/8 ... by square roots, which are much faster."""
     roots = _num_roots(exponent)
     if roots is None:
         return base.pow_(exponent)
@@ -349,8 +349,8 @@ def _power_(base: Tensor, exponent: float) -> Tensor:
 
 
 def _num_roots(exponent: float) -> int | None:
-    """Returns how many square roots in a row are that power, or None where a power is the better way."""
-    for roots in range(_MOST_ROOTS + 1):
+    """Returns how many successive square roots equal that power, or None if computing the power is better."""
+    for roots in range(_MAX_ROOTS + 1):
         if exponent == 0.5**roots:
             return roots
     return None
@@ -361,7 +361,7 @@ def _moment_type(param: Tensor) -> torch.dtype:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether the elements fill a piece of memory once each, in any order of the axes, and nothing else is special."""
+    """Returns whether this is an ordinary tensor whose elements fill contiguous memory, in any order of the axes."""
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.numel() == 0:
         return False
     expected = 1
@@ -374,7 +374,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _laid_as(param: Tensor, tensor: Tensor) -> Tensor:
-    """Returns `tensor` with the axes in the order that `param` has in memory; a copy only where that is another."""
+    """Returns `tensor` with its axes in memory ordered as those of `param`; a copy only if the order differs."""
     strides = zip(param.stride(), tensor.stride(), param.shape, strict=True)
     if all(own == other for own, other, size in strides if size > 1):
         return tensor

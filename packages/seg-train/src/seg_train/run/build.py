@@ -28,7 +28,8 @@ from seg_train.data.batches import Loader
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
-from seg_train.optim.schedulers import Scheduler, build_scheduler
+from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.run.step import Parts
 
@@ -241,13 +242,13 @@ def build_parts(
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
         train_depthwise_in_full_precision(model)
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(model, **dict(config.optimizer))
     # Before accelerate wraps the optimizer: with a gradient scaler, it restores the `step` method that it found, and
     # torch's schedulers warn if that is not the one they have wrapped.
     scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
-        scheduler = build_scheduler(config.lr_scheduler, optimizer, total)
+        scheduler = build_scheduler(optimizer, total=total, **dict(config.lr_scheduler))
     prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
         model=network.prepared,

@@ -21,7 +21,7 @@ from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, Loader, evaluation_plan
 from seg_train.loggers.base import Snapshot
 from seg_train.monitor import Monitor
-from seg_train.optim.schedulers import Scheduler
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, precision_of
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions

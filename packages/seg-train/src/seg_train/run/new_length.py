@@ -11,7 +11,9 @@ from torch.optim import lr_scheduler
 from seg_core.errors import ConfigError
 from seg_train.config.migrate import Migrated
 from seg_train.config.schema import TrainConfig
-from seg_train.optim.schedulers import LENGTH_ARGUMENTS, ReduceLROnPlateau, Scheduler
+from seg_train.optim.plateau import ReduceLROnPlateau
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunLength
 from seg_train.run.state import Position
 

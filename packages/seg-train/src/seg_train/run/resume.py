@@ -12,7 +12,8 @@ from seg_core.errors import CorruptFileError, UsageError
 from seg_core.progress import Progress
 from seg_train.config.migrate import Migrated, migrate, unflatten
 from seg_train.config.schema import TrainConfig
-from seg_train.optim.schedulers import ReduceLROnPlateau, Scheduler
+from seg_train.optim.plateau import ReduceLROnPlateau
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, RunLength
 from seg_train.run.checkpoint import load_checkpoint, set_random_state
 from seg_train.run.folder import RunFolder

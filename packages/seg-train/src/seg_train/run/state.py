@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
-from seg_train.optim.schedulers import Scheduler
+from seg_train.optim.warmup import Scheduler
 from seg_train.run.checkpoint import get_random_state
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model import RunNetwork

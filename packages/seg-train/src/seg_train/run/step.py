@@ -12,7 +12,7 @@ from seg_core.randomness import sample_generator
 from seg_core.transforms.augment import SegmentationAugment
 from seg_train.data.batches import Batch
 from seg_train.losses.deep_supervision import DeepSupervision
-from seg_train.losses.sharing import share_of
+from seg_train.losses.micro_batches import share_of
 from seg_train.optim.optimizers import needs_closure
 
 __all__ = ["Parts", "StepResult", "train_step"]
@@ -62,7 +62,7 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
     """Augments one batch, runs the network forward and backward, and takes one optimizer step.
 
     Several processes may share the batch, and each may split its samples into micro-batches. Means over pixels are
-    still those of the whole batch, see `seg_train.losses.sharing`.
+    still those of the whole batch, see `seg_train.losses.micro_batches`.
 
     An optimizer with a line search (LBFGS) runs the network several times; the result is that of the first run.
 

@@ -108,8 +108,8 @@ class Trainer:
         self.parts, self.network, self.scheduler = build_parts(
             config, self.data, self.length, self.balance.weights, self.accelerator
         )
-        metadata, has_average = self.data.metadata, config.trainer.ema_decay is not None
-        self.monitor = Monitor(config.evaluation.monitor or default_monitor(has_average), has_average, metadata.labels)
+        metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
+        self.monitor = Monitor(config.evaluation.monitor or default_monitor(has_ema), has_ema, metadata.labels)
         self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
         check_val_loss(config, self.monitor, self.scheduler, self.validation, self.network.network)
         self.loggers = LoggerGroup(

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seg_train.losses.combined import CombinedLoss
-from seg_train.losses.sharing import PixelMean
+from seg_train.losses.micro_batches import PixelMean
 
 __all__ = ["SplitLoss"]
 

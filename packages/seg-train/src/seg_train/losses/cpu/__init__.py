@@ -1,1 +1,1 @@
-"""Kernels that make the losses fast and small on a CPU."""
+"""CPU kernels of the losses: the same values and gradients in less time and memory than torch's operations."""

@@ -1,4 +1,4 @@
-"""A batch in parts: the parts' losses and gradients add up to those of the whole batch."""
+"""Losses and gradients of micro-batches add up to those of the whole batch."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ from seg_train import (
     JaccardLoss,
     OhemCrossEntropyLoss,
 )
-from seg_train.losses.sharing import denominators, share_of, shared_value
+from seg_train.losses.micro_batches import denominators, micro_batch_loss, share_of
 
 WEIGHT = [1.0, 5.0, 0.5]
 
 
 def batch(empty=()):
-    """Four samples with shares of valid pixels that are far from equal; those in `empty` have none."""
+    """Returns four samples that differ much in their number of valid pixels; those in `empty` have none."""
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(4, 3, 12, 10, dtype=torch.float64, generator=generator)
     target = torch.randint(0, 3, (4, 12, 10), generator=generator)
@@ -37,12 +37,12 @@ def whole(loss, logits, target):
     return value.detach(), logits.grad
 
 
-def in_parts(loss, logits, target, sizes):
+def in_micro_batches(loss, logits, target, sizes):
     logits = logits.clone().requires_grad_()
     pieces = list(zip(logits.split(sizes), target.split(sizes), strict=True))
     own = torch.stack([denominators(loss, piece) for _, piece in pieces])
     shares = share_of(own, own.sum(0))
-    values = [shared_value(loss, share, *piece) for share, piece in zip(shares, pieces, strict=True)]
+    values = [micro_batch_loss(loss, share, *piece) for share, piece in zip(shares, pieces, strict=True)]
     sum(values).backward()
     return sum(values).detach(), logits.grad
 
@@ -64,16 +64,16 @@ MEANS = {
 @pytest.mark.parametrize("name", MEANS)
 @pytest.mark.parametrize("sizes", [[1, 1, 1, 1], [2, 2], [1, 3]])
 @pytest.mark.parametrize("empty", [(), (1,), (0, 1, 2, 3)])
-def test_parts_add_up_to_the_mean_over_all_pixels(name, sizes, empty):
+def test_micro_batches_add_up_to_the_mean_over_all_pixels(name, sizes, empty):
     loss = MEANS[name]()
     expected = whole(loss, *batch(empty))
-    found = in_parts(loss, *batch(empty), sizes)
+    found = in_micro_batches(loss, *batch(empty), sizes)
     for one, other in zip(expected, found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
 
 
-def test_without_shares_the_parts_would_not():
-    """What the sharing is for: the mean of the parts' means is another number."""
+def test_mean_of_means_is_not_the_mean_over_all_pixels():
+    """Shows why shares are needed."""
     logits, target = batch()
     loss = CrossEntropyLoss(WEIGHT)
     means = torch.stack([loss(a, b) for a, b in zip(logits.split(1), target.split(1), strict=True)])
@@ -81,19 +81,19 @@ def test_without_shares_the_parts_would_not():
 
 
 @pytest.mark.parametrize("loss", [DiceLoss(), JaccardLoss(), OhemCrossEntropyLoss(min_kept=5)], ids=repr)
-def test_other_losses_are_averaged_over_the_parts(loss):
+def test_other_losses_are_averaged_over_micro_batches(loss):
     logits, target = batch()
-    value, _ = in_parts(loss, logits, target, [2, 2])
+    value, _ = in_micro_batches(loss, logits, target, [2, 2])
     assert value == pytest.approx(float((loss(logits[:2], target[:2]) + loss(logits[2:], target[2:])) / 2))
 
 
-def test_own_loss_of_a_user_is_averaged():
+def test_loss_of_a_user_is_averaged():
     class Own(nn.Module):
         def forward(self, logits, target):
             return logits.mean()
 
     logits, target = batch()
-    value, _ = in_parts(Own(), logits, target, [2, 2])
+    value, _ = in_micro_batches(Own(), logits, target, [2, 2])
     assert value == pytest.approx(float(logits.mean()))
 
 
@@ -101,8 +101,8 @@ def outputs_of(logits):
     return {"out": logits, "aux": logits.flip(1) * 0.5, "aux_16x": logits * 0.2, "boundary": logits[:, :1] * 3}
 
 
-def test_all_outputs_of_a_network_have_their_own_shares():
-    """Of four losses with different denominators; the one of boundaries is averaged, as documented."""
+def test_each_output_of_a_network_has_its_own_shares():
+    """Tests four losses with different denominators; that of boundaries is averaged, as documented."""
     boundary = BoundaryLoss()
     criterion = DeepSupervision(
         CrossEntropyLoss(WEIGHT),
@@ -132,7 +132,7 @@ def test_all_outputs_of_a_network_have_their_own_shares():
     torch.testing.assert_close(found, pixels + averaged / 2, rtol=1e-10, atol=1e-12)
 
 
-def test_whole_batch_is_computed_as_ever():
+def test_whole_batch_without_shares_gives_the_plain_loss():
     criterion = DeepSupervision(CrossEntropyLoss(WEIGHT), outputs={"boundary": (1.0, BoundaryLoss())})
     logits, target = batch()
     assert torch.equal(criterion(outputs_of(logits), target), criterion(outputs_of(logits), target, None))

@@ -1,0 +1,84 @@
+"""Logits and targets as the losses need them: checked, widened to float32 and int64, with ignored pixels separated."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+
+__all__ = ["check_inputs", "class_ids", "is_integer", "split_ignored", "widened"]
+
+
+def widened(values: Tensor, *, planar: bool = False) -> Tensor:
+    """Returns half-precision values as float32; float32 and float64 values are returned unchanged.
+
+    Args:
+        values: float, any shape.
+        planar: whether the float32 copy on a CPU is contiguous, whatever the memory format of `values`. A CPU computes
+            the softmax over contiguous class planes twice as fast as over channels_last logits.
+    """
+    if values.dtype in (torch.float32, torch.float64):
+        return values
+    layout = torch.contiguous_format if planar and values.device.type == "cpu" else torch.preserve_format
+    return values.to(torch.float32, memory_format=layout)
+
+
+def split_ignored(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the target as int64, and a bool mask of the same shape that is True where it is not `ignore_index`."""
+    ids = target.long()  # an unsigned type could not be compared with a negative ignore_index
+    return ids, ids != ignore_index
+
+
+def is_integer(tensor: Tensor) -> bool:
+    """Returns whether the tensor has an integer type; bool is none."""
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+    """Checks logits float (N, K, ...) against an integer target (N, ...) and class weights (K,).
+
+    Raises:
+        InvalidArgumentError: if their shapes or types do not fit.
+    """
+    if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
+        raise InvalidArgumentError(
+            f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
+            "resize the logits to the target first"
+        )
+    if not is_integer(target):
+        raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")
+    if weight is not None and len(weight) != logits.shape[1]:
+        raise InvalidArgumentError(
+            f"weight has {len(weight)} entries but the logits have {logits.shape[1]} classes; give one per class"
+        )
+
+
+def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Returns the class ids of a target, 0 for ignored pixels, and the mask of ignored pixels.
+
+    Checking the values synchronizes with the device. In a graph that is being compiled they are not checked.
+
+    Args:
+        target: any integer type and shape, class ids and `ignore_index`; not modified.
+        num_classes: number of classes K; class ids are 0 to K - 1.
+        ignore_index: value of ignored pixels, which may be a class id.
+
+    Returns:
+        int64 and bool, both of the target's shape.
+
+    Raises:
+        LabelOutOfRangeError: if the target holds any other value.
+    """
+    labels, valid = split_ignored(target, ignore_index)
+    labels = labels.masked_fill(~valid, 0)
+    if labels.numel() and not torch.compiler.is_compiling():
+        lowest, highest = torch.stack(torch.aminmax(labels)).tolist()
+        if lowest < 0 or highest >= num_classes:
+            wrong = labels[(labels < 0) | (labels >= num_classes)].cpu().numpy()
+            values, counts = np.unique(wrong, return_counts=True)
+            allowed = f"the class ids 0 to {num_classes - 1}" if num_classes > 1 else "the class id 0"
+            raise LabelOutOfRangeError(
+                f"target holds {list_ids(values, counts)}; allowed are {allowed}, one per plane of logits, and "
+                f"ignore_index {ignore_index}: map the ids with a LabelMap, or check num_classes and ignore_index"
+            )
+    return labels, ~valid
