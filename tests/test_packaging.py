@@ -1,6 +1,7 @@
-"""The house: arrows between packages, light imports, versions and ranges, entry points, stubs."""
+"""The packages: import directions between and within them, light imports, versions and ranges, entry points, stubs."""
 
 import ast
+import graphlib
 import importlib
 import importlib.metadata
 import json
@@ -38,7 +39,8 @@ def import_name(package):
 
 
 def source_folder(package):
-    return ROOT / "packages" / package / "src" / import_name(package)
+    """The folder of a package's code, by its name on PyPI or its import name."""
+    return ROOT / "packages" / package.replace("_", "-") / "src" / import_name(package)
 
 
 def imported_modules(source):
@@ -74,6 +76,130 @@ def test_the_arrow_check_finds_a_sideways_import_in_a_function():
     assert not wrong_imports("seg_hub", "import seg_models, seg_core.registry")
 
 
+# ---- rooms -----------------------------------------------------------------------------------------------------------
+
+# The rooms of each package, ground first: a room imports only itself and rooms to its left. Imports inside functions
+# and for type checkers alone count; names in strings, which the registry imports on use, do not.
+ROOMS = {
+    "seg_core": (
+        "errors checks lazy catalog registry randomness spec device versions progress command "
+        "labels interfaces files transforms metrics model_files plots"
+    ),
+    "seg_models": "published catalog layers pretrained backbones factory builders networks inference commands",
+    "seg_datasets": "catalog reading official shapes folder factory unified doctor commands",
+    "seg_train": "catalog monitor losses optim data config loggers run commands",
+    "seg_hub": "entrypoints",
+}
+# The door of every package: hands out names of all rooms, and no room goes through it.
+DOOR = ("__init__", "_exports")
+
+# Files over 450 lines, each with the one idea that it holds.
+LONG_FILES = {
+    "packages/seg-models/src/seg_models/inference/tiled.py": "prediction in overlapping tiles",
+    "packages/seg-train/src/seg_train/config/schema.py": "the keys of the config, with their descriptions",
+}
+
+
+def modules_of(folder, package):
+    """The source text of each module of a package, by its full name; a folder's `__init__` has the folder's name."""
+    return {
+        ".".join([package, *file.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): file.read_text(
+            encoding="utf-8"
+        )
+        for file in folder.rglob("*.py")
+    }
+
+
+def imports_within(modules, source):
+    """The modules of `modules` that a source text imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # a name may be a module of the package itself, as in `from seg_core.files import images`
+            names = [
+                found if (found := f"{node.module}.{alias.name}") in modules else node.module for alias in node.names
+            ]
+        else:
+            continue
+        yield from (name for name in names if name in modules)
+
+
+def import_graph(modules):
+    return {name: set(imports_within(modules, source)) - {name} for name, source in modules.items()}
+
+
+def room_of(module):
+    return [*module.split("."), "__init__"][1]
+
+
+def wrong_directions(graph, rooms):
+    """The imports, as (module, imported), that do not go from a room to one on its left."""
+    place = {room: index for index, room in enumerate(["__about__", *rooms, *DOOR])}
+    missing = sorted(name for name in graph if room_of(name) not in place)
+    assert not missing, f"{', '.join(missing)}: no such room in ROOMS"
+    wrong = [
+        (module, name)
+        for module, imported in graph.items()
+        for name in imported
+        if place[room_of(name)] > place[room_of(module)] and not {room_of(name), room_of(module)} <= set(DOOR)
+    ]
+    return sorted(wrong)
+
+
+def import_circle(graph):
+    """Modules that import each other in a circle, first and last the same; none if there is no circle."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_rooms_to_their_left(package):
+    graph = import_graph(modules_of(source_folder(package), package))
+    assert wrong_directions(graph, ROOMS[package].split()) == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_no_modules_import_each_other_in_a_circle(package):
+    assert import_circle(import_graph(modules_of(source_folder(package), package))) == []
+
+
+def test_room_checks_find_invented_violations():
+    modules = {
+        "pkg": "from pkg.lazy import attach\n",
+        "pkg.lazy": "import os\n",
+        "pkg.files.images": "def read():\n    import pkg.plots.figures\n",
+        "pkg.files.atomic": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pkg.files import images\n",
+        "pkg.plots.figures": "from pkg.lazy import attach\nfrom pkg.files.atomic import write\n",
+    }
+    graph = import_graph(modules)
+    assert wrong_directions(graph, ["lazy", "files", "plots"]) == [("pkg.files.images", "pkg.plots.figures")]
+    assert wrong_directions(graph, ["lazy", "plots", "files"]) == [("pkg.plots.figures", "pkg.files.atomic")]
+    circle = import_circle(graph)
+    assert circle[0] == circle[-1]
+    assert set(circle) == {"pkg.files.images", "pkg.files.atomic", "pkg.plots.figures"}
+    del modules["pkg.files.atomic"]
+    assert import_circle(import_graph(modules)) == []
+    own = {"pkg": "", "pkg.files": "import pkg\n"}
+    assert wrong_directions(import_graph(own), ["files"]) == [("pkg.files", "pkg")]
+    with pytest.raises(AssertionError, match="pkg.files: no such room in ROOMS"):
+        wrong_directions(import_graph(own), ["plots"])
+
+
+def test_long_files_are_one_idea_each():
+    folders = [source_folder(package) for package in ROOMS] + [ROOT / "benchmarks", ROOT / "scripts"]
+    files = [file for folder in folders for file in folder.rglob("*.py")]
+    long = {str(f.relative_to(ROOT)) for f in files if len(f.read_text(encoding="utf-8").splitlines()) > 450}
+    assert long == set(LONG_FILES)
+    assert all(LONG_FILES.values())
+
+
+# ---- light imports ---------------------------------------------------------------------------------------------------
+
+
 def loaded_after(statement):
     """Names of the modules that a fresh interpreter holds after `statement`."""
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
@@ -107,8 +233,10 @@ def test_torch_only_names_bring_no_heavy_packages(statement):
     "statement",
     [
         "from seg_core.registry import *; [r.names() for r in (MODELS, BACKBONES, DATASETS, LOSSES, OPTIMIZERS, "
-        "SCHEDULERS, LOGGERS, PREDICTORS, COMMANDS)]",
+        "SCHEDULERS, LOGGERS, PREDICTORS, LOADERS, COMMANDS)]",
         "from seg_core import resolve_metadata; resolve_metadata('CamVid')",
+        "from seg_core import checks, device, progress, spec, versions",
+        "from seg_core.model_files import load_network",
         "from seg_core.command import main; main([]); main(['models'])",
         "from seg_core.command import main; main(['datasets'])",
         "import seg_models; seg_models.list_models()",
@@ -188,14 +316,14 @@ def test_entry_points_name_tables_that_exist(package):
 @pytest.mark.parametrize("name", ["seg_core", "seg_models", "seg_datasets", "seg_train"])
 def test_stub_is_the_one_made_from_the_exports(name):
     exports = importlib.import_module(f"{name}._exports").EXPORTS
-    stub = source_folder(name.replace("_", "-")) / "__init__.pyi"
+    stub = source_folder(name) / "__init__.pyi"
     assert stub.read_text(encoding="utf-8") == stub_text(name, exports), "run `hatch run stubs`"
 
 
 @pytest.mark.parametrize("name", ["seg_core", "seg_models", "seg_datasets", "seg_train"])
 def test_every_public_name_resolves_and_is_no_module(name):
     package = importlib.import_module(name)
-    modules = {p.stem for p in source_folder(name.replace("_", "-")).iterdir()}
+    modules = {p.stem for p in source_folder(name).iterdir()}
     for public in package.__all__:
         assert getattr(package, public) is not None
         assert public not in modules, f"{public} is also a module of {name}"

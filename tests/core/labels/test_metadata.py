@@ -6,7 +6,8 @@ from importlib import resources
 import pytest
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError
-from seg_core.labels.metadata import DatasetMetadata, default_palette, list_label_sets, resolve_metadata
+from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
+from seg_core.labels.palette import default_palette
 
 
 @pytest.mark.smoke

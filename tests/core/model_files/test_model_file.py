@@ -351,12 +351,12 @@ def test_state_that_is_no_tensor_is_refused(tmp_path):
     ("spec", "words"),
     [
         (BuildSpec("tinny", "paper", {"num_classes": 2}), r"'tinny', which is not .*MODELS.register\('tinny'"),
-        (BuildSpec("tiny", "paper", {"num_classes": 2, "witdh": 3}), "no such argument. Did you mean 'width'"),
-        (BuildSpec("tiny", "paper", {"num_classes": 2, "weights": "DEFAULT"}), "hold weights = 'DEFAULT', which a"),
+        (BuildSpec("tiny", "paper", {"num_classes": 2, "witdh": 3}), "no such parameter. Did you mean 'width'"),
+        (BuildSpec("tiny", "paper", {"num_classes": 2, "weights": "DEFAULT"}), "arguments.weights = DEFAULT: not set here; a model"),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": {3}}), r"arguments\['width'\] is \{3\} of type set"),
         (BuildSpec("tiny", "paper", {"num_classes": 2, "width": "x"}), "cannot build it with .*TypeError"),
         (BuildSpec("two_variants", "thrid", {"num_classes": 2}), "has no such variant. Did you mean 'third'"),
-        (BuildSpec("needy", "paper", {"num_classes": 2}), "arguments lack backbone, which model 'needy' needs"),
+        (BuildSpec("needy", "paper", {"num_classes": 2}), "arguments.backbone is missing: model 'needy' has no"),
     ],
 )
 def test_description_that_builds_no_such_network_is_refused(tmp_path, spec, words):
@@ -577,9 +577,9 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("arguments", {"num_classes": 2, "width": 10**6}, r"'conv.weight' has shape \(2, 3, 3, 3\), and \(2, 3, 10000"),
         ("arguments", {"num_classes": 2, "width": 10**18}, "the installed packages cannot build it"),
         ("arguments", {"num_classes": 2, "width": "3"}, "cannot build it with .*'width': '3'.*: TypeError"),
-        ("arguments", {"num_classes": 2, "witdh": 3}, r"no such argument. Did you mean 'width'"),
-        ("arguments", {"num_classes": 2, "weights": "a.pt"}, "arguments hold weights = 'a.pt', which a model"),
-        ("arguments", {"num_classes": 2, "variant": "x"}, "arguments hold variant = 'x', which a model file must"),
+        ("arguments", {"num_classes": 2, "witdh": 3}, r"no such parameter. Did you mean 'width'"),
+        ("arguments", {"num_classes": 2, "weights": "a.pt"}, "arguments.weights = a.pt: not set here; a model"),
+        ("arguments", {"num_classes": 2, "variant": "x"}, "arguments.variant = x: not set here; a model file has"),
         ("metadata", "two", "metadata = 'two': must be a table"),
         ("metadata", {}, "metadata: the metadata lack 'labels'"),
         ("metadata", {"labels": ["a", "b"], "colors": 5}, "metadata = .*must be what save_model writes .TypeError"),

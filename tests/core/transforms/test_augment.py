@@ -248,7 +248,7 @@ def test_call_empty_batch_stays_empty():
         ({"color_jitter": (0, 0, None)}, "color_jitter: saturation must be .* got None"),
         ({"color_jitter": (0, 0, 0, 0.6)}, "color_jitter: hue must be .* turns from -0.5 to 0.5, .* got 0.6"),
         ({"color_jitter": (0, 0, 0, (-0.6, 0))}, "color_jitter: hue must be"),
-        ({"mask_fill": -1}, "mask_fill must be an id, an int of at least 0, got -1"),
+        ({"mask_fill": -1}, "mask_fill must be an integer >= 0, got -1"),
         ({"left_right_pairs": [(1, 2), (2, 3)]}, "left_right_pairs must be pairs .* each id in one pair alone"),
         ({"left_right_pairs": (14, 15)}, r"left_right_pairs must be pairs of class ids .* got \(14, 15\)"),
     ],

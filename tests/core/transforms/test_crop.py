@@ -300,7 +300,7 @@ def test_init_size_as_pair_is_height_and_width(size):
         ({"size": 8, "scale_range": (0, 1)}, "0 < smallest"),
         ({"size": 8, "scale_range": (1, float("inf"))}, "scale_range must be"),
         ({"scale_range": (0.5, 1)}, r"scale_range needs size, got scale_range=\(0.5, 1.0\) with size=None"),
-        ({"mask_fill": -1}, "mask_fill must be an id, an int of at least 0, got -1"),
+        ({"mask_fill": -1}, "mask_fill must be an integer >= 0, got -1"),
         ({"mask_fill": 2.0}, "mask_fill must be"),
         ({"image_fill": (1, 2)}, r"image_fill must be three ints in 0 to 255, got \(1, 2\)"),
         ({"image_fill": (1, 2, 256)}, "image_fill must be"),

@@ -40,6 +40,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from seg_core.checks import is_integer
 from seg_core.errors import (
     CorruptFileError,
     ImageNotFoundError,
@@ -180,7 +181,7 @@ def check_max_pixels(max_pixels: int) -> int:
     Raises:
         InvalidArgumentError: if it is not.
     """
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1:
+    if not is_integer(max_pixels, 1):
         raise InvalidArgumentError(
             f"max_pixels must be an integer of at least 1 (width times height of an image), got {max_pixels!r}; "
             f"{MAX_PIXELS} is usual"

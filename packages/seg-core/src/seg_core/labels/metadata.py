@@ -3,7 +3,6 @@
 The known label sets are plain JSON files in the folder `label_sets`, one file per set, with the fields of `to_dict`.
 """
 
-import itertools
 import json
 import os
 import tomllib
@@ -14,18 +13,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
+from seg_core.labels.palette import check_color, default_palette
 
 __all__ = [
     "DatasetMetadata",
     "check_left_right_pairs",
-    "default_palette",
     "list_label_sets",
     "resolve_metadata",
 ]
 
 _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
-_LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ class DatasetMetadata:
         # the instance is frozen for everybody else; lists from JSON and TOML become tuples here
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "colors", colors)
-        object.__setattr__(self, "ignore_color", _check_color("ignore_color", self.ignore_color))
-        if not _is_integer(self.ignore_index) or not 0 <= self.ignore_index <= _MAX_ID:
+        object.__setattr__(self, "ignore_color", check_color("ignore_color", self.ignore_color))
+        if not is_integer(self.ignore_index) or not 0 <= self.ignore_index <= _MAX_ID:
             raise InvalidArgumentError(
                 f"ignore_index must be an integer from 0 to {_MAX_ID}, got {self.ignore_index!r}"
             )
@@ -157,24 +156,6 @@ def list_label_sets() -> tuple[str, ...]:
     return tuple(sorted(names, key=str.lower))
 
 
-def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Returns one color per class, all different, the first ones most. Palettes for fewer classes are its beginnings.
-
-    Each color is the one of a coarse grid that lies farthest from those before it and from black, gray and white, by
-    the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap measure of seen difference.
-    """
-    colors = list(_spread_colors()[:num_classes])
-    taken = set(colors)
-    # nobody tells hundreds of colors apart; past the grid they only need to differ, as multiples of an odd number do
-    codes = (step * 0x9E3779B1 & 0xFFFFFF for step in itertools.count(1))
-    spare = ((code >> 16, code >> 8 & 255, code & 255) for code in codes)
-    while len(colors) < num_classes:
-        color = next(spare)
-        if color not in taken:
-            colors.append(color)
-    return tuple(colors)
-
-
 def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
     """Returns pairs of class ids as tuples.
 
@@ -186,7 +167,7 @@ def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, i
     if (
         not is_list
         or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs)
-        or not all(isinstance(index, int) and _is_integer(index) and index >= 0 for index in ids)
+        or not all(is_integer(index, 0) for index in ids)
         or len(set(ids)) < len(ids)
     ):
         raise InvalidArgumentError(
@@ -194,24 +175,6 @@ def check_left_right_pairs(pairs: Sequence[Sequence[int]]) -> tuple[tuple[int, i
             f"[[14, 15], [16, 17]], got {pairs!r}"
         )
     return tuple((left, right) for left, right in pairs)
-
-
-@cache
-def _spread_colors() -> tuple[tuple[int, int, int], ...]:
-    def distance(a: tuple[int, int, int], b: tuple[int, int, int]) -> float:
-        red = (a[0] + b[0]) / 512
-        return (2 + red) * (a[0] - b[0]) ** 2 + 4 * (a[1] - b[1]) ** 2 + (3 - red) * (a[2] - b[2]) ** 2
-
-    grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
-    nearest_taken = {color: min(distance(color, (gray, gray, gray)) for gray in (0, 128, 255)) for color in grid}
-    colors = []
-    while nearest_taken:
-        best = max(nearest_taken, key=lambda color: nearest_taken[color])
-        colors.append(best)
-        del nearest_taken[best]
-        for color, reach in nearest_taken.items():
-            nearest_taken[color] = min(reach, distance(color, best))
-    return tuple(colors)
 
 
 @cache
@@ -257,10 +220,6 @@ def _from_file(path: Path) -> DatasetMetadata:
         raise InvalidArgumentError(f"metadata file {path}: {error}") from error
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
 def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     if isinstance(labels, str) or not isinstance(labels, Sequence) or not labels:
         raise InvalidArgumentError(f"labels must be a list of at least one class name, got {labels!r}")
@@ -284,16 +243,4 @@ def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[in
             f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out to "
             "get a palette"
         )
-    return tuple(_check_color(f"colors[{index}]", color) for index, color in enumerate(colors))
-
-
-def _check_color(what: str, color: Sequence[int]) -> tuple[int, int, int]:
-    if (
-        isinstance(color, str)
-        or not isinstance(color, Sequence)
-        or len(color) != 3
-        or not all(_is_integer(channel) and 0 <= channel <= 255 for channel in color)
-    ):
-        raise InvalidArgumentError(f"{what} must be three integers from 0 to 255 (red, green, blue), got {color!r}")
-    red, green, blue = color
-    return red, green, blue
+    return tuple(check_color(f"colors[{index}]", color) for index, color in enumerate(colors))

@@ -1,6 +1,5 @@
 """How often each class occurs in a dataset, and the weights that even it out in a loss."""
 
-import inspect
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.spec import check_params
 
 __all__ = ["PixelCounts", "class_weights", "count_pixels"]
 
@@ -121,13 +121,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
         hint = nearest(scheme, _SCHEMES)
         raise UnknownNameError(f"unknown scheme {scheme!r} for class weights.{hint} Known: {', '.join(_SCHEMES)}")
     formula = _SCHEMES[scheme]
-    known = list(inspect.signature(formula).parameters)[2:]
-    for option in options:
-        if option not in known:
-            hint = nearest(option, known)
-            raise InvalidArgumentError(
-                f"scheme {scheme!r} has no option {option!r}.{hint} It has: {', '.join(known) or 'none'}"
-            )
+    check_params(f"scheme {scheme!r}", formula, options, given=("pixels", "image_pixels"))
     if isinstance(source, PixelCounts):
         pixels, image_pixels = source.pixels, source.image_pixels
     elif _is_plain_counts(source):

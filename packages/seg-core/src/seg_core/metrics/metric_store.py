@@ -12,13 +12,14 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
+from seg_core.metrics.names import PER_CLASS, SCORE_NAMES
 
 __all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
 
 AbsentPolicy = Literal["skip", "zero", "one", "nan"]
 
 _LARGEST_BYTE = 255
-_SCORES = ("acc", "macc", "miou", "fwiou", "dice", "acc_per_class", "iou_per_class", "dice_per_class", "absent")
+_SCORES = (*SCORE_NAMES, *PER_CLASS, "absent")
 
 
 def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[str, Any]:

@@ -5,7 +5,6 @@ whatever numbers the description holds.
 """
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,12 +20,17 @@ from seg_core.errors import InvalidArgumentError, UserError, nearest
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
 from seg_core.registry import MODELS
+from seg_core.spec import check_params
 
 __all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
 
 # what decides how a network is filled and not how it is built; a file that named weights would have them fetched
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
-_NOT_ARGUMENTS = (*_WEIGHTS_ARGUMENTS, "progress", "variant")
+_NOT_ARGUMENTS = {
+    **dict.fromkeys(_WEIGHTS_ARGUMENTS, "a model file holds its own weights"),
+    "progress": "it does not describe the network",
+    "variant": "a model file has a field for it",
+}
 _SHOWN = 200  # characters of the arguments in messages
 
 
@@ -54,26 +58,12 @@ def check_description(spec: BuildSpec) -> None:
             f"variant = {spec.variant!r}: model {spec.builder!r} has no such variant."
             f"{nearest(spec.variant, entry.variants)} Known: " + ", ".join(entry.variants)
         )
-    parameters = inspect.signature(builder).parameters
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = [name for name in parameters if name not in _NOT_ARGUMENTS]
-    for name, value in spec.arguments.items():
-        if name == "variant" or (name in _WEIGHTS_ARGUMENTS and value is not None):
-            raise InvalidArgumentError(f"arguments hold {name} = {value!r}, which a model file must not decide")
-        if name not in parameters and not takes_all:
-            raise InvalidArgumentError(
-                f"arguments hold {name} = {value!r}: model {spec.builder!r} has no such argument."
-                f"{nearest(name, known)} Known: {', '.join(known)}"
-            )
-    lacking = [
-        p.name
-        for p in parameters.values()
-        if p.default is p.empty
-        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        and p.name not in {*spec.arguments, "variant"}
-    ]
-    if lacking:
-        raise InvalidArgumentError(f"arguments lack {', '.join(lacking)}, which model {spec.builder!r} needs")
+    arguments = {
+        name: value
+        for name, value in spec.arguments.items()
+        if name != "progress" and not (name in _WEIGHTS_ARGUMENTS and value is None)
+    }
+    check_params(f"model {spec.builder!r}", builder, arguments, _NOT_ARGUMENTS, key="arguments")
 
 
 def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,6 @@
 Geometry is one warp (`seg_core.transforms.geometry`), color is one matrix (`seg_core.transforms.color`).
 """
 
-import inspect
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -12,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seg_core.checks import check_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import check_left_right_pairs
+from seg_core.spec import parameters_of
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
 from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, check_unit_range, normalize, three_numbers
@@ -99,13 +100,11 @@ class SegmentationAugment:
         self.rotation_range = _checked_range("rotation_range", rotation_range, "degrees")
         self.zoom_range = _checked_range("zoom_range", zoom_range, "factors from 0.01 to 100", least=0.01, most=100)
         self.perspective = _checked_fraction("perspective", perspective, "a distortion")
-        deviations = (0.0, blur) if _is_number(blur) else blur
+        deviations = (0.0, blur) if is_number(blur) else blur
         self.blur = _checked_range("blur", deviations, "pixels, or one number of at least 0", given=blur, least=0)
         self.color_jitter = _checked_jitter(color_jitter)
         self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
-        if isinstance(mask_fill, bool) or not isinstance(mask_fill, int) or mask_fill < 0:
-            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
-        self.mask_fill = mask_fill
+        self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
         self.mean = three_numbers("mean", mean)
         self.std = three_numbers("std", std, positive=True)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
@@ -151,7 +150,7 @@ class SegmentationAugment:
         return result, ids
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={getattr(self, name)}" for name in inspect.signature(type(self)).parameters)
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in parameters_of(type(self)))
         return f"SegmentationAugment({settings})"
 
     def _augment(self, images: Tensor, masks: Tensor | None, draws: Tensor, out: Tensor) -> Tensor | None:
@@ -311,12 +310,8 @@ def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
     return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _checked_fraction(name: str, value: Any, what: str) -> float:
-    if not _is_number(value) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise InvalidArgumentError(f"{name} must be {what} in 0 to 1, got {value!r}")
     return float(value)
 
@@ -326,7 +321,7 @@ def _checked_range(
 ) -> _Range:
     """Returns `value` as the least and the greatest number; `given` is what the user wrote in its place."""
     pair = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if len(pair) != 2 or not all(_is_number(v) for v in pair) or not least <= pair[0] <= pair[1] <= most:
+    if len(pair) != 2 or not all(is_number(v) for v in pair) or not least <= pair[0] <= pair[1] <= most:
         raise InvalidArgumentError(
             f"{name} must be (least, greatest) in {what}, got {value if given is None else given!r}"
         )
@@ -341,11 +336,11 @@ def _checked_jitter(value: Any) -> tuple[_Range, _Range, _Range, _Range]:
         )
     limits: list[_Range] = []
     for name, item in zip(("brightness", "contrast", "saturation"), items, strict=False):
-        pair = (max(0.0, 1 - item), 1 + item) if _is_number(item) and item >= 0 else item
+        pair = (max(0.0, 1 - item), 1 + item) if is_number(item) and item >= 0 else item
         what = "factors of at least 0, or one number of at least 0"
         limits.append(_checked_range(f"color_jitter: {name}", pair, what, given=item, least=0))
     hue = items[3] if len(items) == 4 else 0.0
-    turns = (0.0 - hue, hue) if _is_number(hue) and hue >= 0 else hue
+    turns = (0.0 - hue, hue) if is_number(hue) and hue >= 0 else hue
     what = "turns from -0.5 to 0.5, or one number from 0 to 0.5"
     limits.append(_checked_range("color_jitter: hue", turns, what, given=hue, least=-0.5, most=0.5))
     return limits[0], limits[1], limits[2], limits[3]

@@ -1,6 +1,5 @@
 """The joint transform of a training sample: type and size, leaving the image looking like itself."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, overload
 
@@ -10,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 
+from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.transforms.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
 
@@ -53,11 +53,9 @@ class SegmentationTransform:
             raise InvalidArgumentError(
                 f"scale_range needs size, got scale_range={self.scale_range} with size=None; give the window's size"
             )
-        if not _is_int(mask_fill) or mask_fill < 0:
-            raise InvalidArgumentError(f"mask_fill must be an id, an int of at least 0, got {mask_fill!r}")
-        self.mask_fill = mask_fill
+        self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
         fill = tuple(image_fill) if isinstance(image_fill, Sequence) else ()
-        if len(fill) != 3 or not all(_is_int(v) and 0 <= v <= 255 for v in fill):
+        if len(fill) != 3 or not all(is_integer(v, 0) and v <= 255 for v in fill):
             raise InvalidArgumentError(f"image_fill must be three ints in 0 to 255, got {image_fill!r}")
         self.image_fill = fill
 
@@ -304,8 +302,8 @@ def _place(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fil
 def _checked_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if _is_int(size) else tuple(size) if isinstance(size, Sequence) else ()
-    if len(pair) != 2 or not all(_is_int(v) and v >= 1 for v in pair):
+    pair = (size, size) if is_integer(size) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or not all(is_integer(v, 1) for v in pair):
         raise InvalidArgumentError(f"size must be an int or (height, width), in pixels, each at least 1, got {size!r}")
     return pair[0], pair[1]
 
@@ -314,13 +312,10 @@ def _checked_scale_range(scale_range: Any) -> tuple[float, float] | None:
     if scale_range is None:
         return None
     pair = tuple(scale_range) if isinstance(scale_range, Sequence) else ()
-    numbers = len(pair) == 2 and all(isinstance(v, int | float) and not isinstance(v, bool) for v in pair)
-    if not numbers or not 0 < pair[0] <= pair[1] < math.inf:
+    numbers = len(pair) == 2 and all(map(is_number, pair))
+    if not numbers or not 0 < pair[0] <= pair[1]:
         raise InvalidArgumentError(
             f"scale_range must be (smallest, largest) factor with 0 < smallest <= largest, got {scale_range!r}"
         )
     return float(pair[0]), float(pair[1])
 
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,6 +1,5 @@
 """What a network expects of its input: image size and normalization, the part of the transforms that weights hold."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.files.images import to_rgb
 
@@ -73,14 +73,15 @@ class Preprocessing:
                 f"{' and '.join(given)} exclude each other, got "
                 f"{', '.join(f'{form}={value!r}' for form, value in given.items())}; give one of them"
             )
-        if self.scale is not None and not (_is_number(self.scale) and 0 < self.scale < math.inf):
+        if self.scale is not None and not (is_number(self.scale) and self.scale > 0):
             raise InvalidArgumentError(f"scale must be a factor above 0 or None, got {self.scale!r}")
         for name in ("shorter_side", "longer_side"):
             side = getattr(self, name)
-            if side is not None and not _is_length(side):
+            if side is not None and not is_integer(side, 1):
                 raise InvalidArgumentError(f"{name} must be pixels, an integer >= 1, or None, got {side!r}")
         if self.size is not None:
-            if not (isinstance(self.size, list | tuple) and len(self.size) == 2 and all(map(_is_length, self.size))):
+            is_pair = isinstance(self.size, list | tuple) and len(self.size) == 2
+            if not (is_pair and all(is_integer(side, 1) for side in self.size)):
                 raise InvalidArgumentError(
                     f"size must be (height, width) in pixels, two integers >= 1, or None, got {self.size!r}"
                 )
@@ -308,18 +309,10 @@ def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[fl
     """
     if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 3:
         red, green, blue = values
-        if all(_is_number(v) and math.isfinite(v) and (v > 0 or not positive) for v in values):
+        if all(is_number(v) and (v > 0 or not positive) for v in values):
             return float(red), float(green), float(blue)
     above = " above 0" if positive else ""
     raise InvalidArgumentError(f"{name} must be three numbers{above}, one per channel, got {values!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _wrong_type(dtype: Any) -> str:
