@@ -237,7 +237,7 @@ def test_json_file_is_written_beside_the_table(save, tmp_path, capsys):
     assert "\n    [" in target.read_text()
 
 
-def test_split_and_params_reach_the_data_set(save, capsys):
+def test_split_and_params_reach_the_dataset(save, capsys):
     found = scores_of(
         capsys, save(), "Stripes", "-s", "split=train", "-s", "params.length=3", "-s", "root=somewhere/else"
     )
@@ -263,7 +263,7 @@ def test_help_names_every_key(capsys):
     assert all(re.search(rf"^  {key} +\w", text, re.MULTILINE) for key in ALLOWED)
 
 
-def test_command_names_no_package_of_models_or_data_sets():
+def test_command_names_no_package_of_models_or_datasets():
     from seg_train.commands import eval as eval_command
 
     for path in Path(eval_command.__file__).parent.glob("eval*.py"):

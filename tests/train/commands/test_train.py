@@ -30,7 +30,7 @@ def config(tables, tmp_path):
 
 @pytest.fixture
 def real_config(tables, tmp_path):
-    """A config that another process understands: registered by installed packages."""
+    """A config that another process can load: all names are registered by installed packages."""
     tables["model"] = {"name": "enet"}
     tables["data"]["dataset"] = {"name": "Shapes", "params": {"length": 16, "size": [32, 48]}}
     tables["data"]["transform"] = {"train": {"size": [32, 48]}}
@@ -90,7 +90,7 @@ def test_train_prints_the_ema_beside_the_last_weights(config, capsys):
     assert captured.err == "", "quiet shows only warnings"
 
 
-def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, capsys):
+def test_train_resume_folder_continues_and_finished_run_says_so(config, tmp_path, capsys):
     assert main(["train", config]) == 0
     first = capsys.readouterr().out
     assert main(["train", "--resume", str(tmp_path / "runs" / "run")]) == 0
@@ -130,7 +130,7 @@ def test_help_explains_resume_and_overrides(capsys):
     assert "as in -s trainer.epochs=20" in " ".join(text.split())
 
 
-def test_damaged_image_ends_the_run_with_exit_code_one_and_tells_of_resume(config, tmp_path, capsys):
+def test_damaged_image_ends_the_run_with_exit_code_one_and_names_resume(config, tmp_path, capsys):
     assert main(["train", config, "-s", "data.dataset.params.broken=3"]) == 1
     err = capsys.readouterr().err
     assert "seg: error: train/3.png is no image; replace it" in err

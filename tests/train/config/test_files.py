@@ -204,7 +204,7 @@ def test_starting_config_of_any_network_is_right_with_its_comments_taken_in(mode
 
 
 @pytest.mark.parametrize("dataset", [n for n in DATASETS.names() if n not in ("Stripes", "Unified")])
-def test_starting_config_of_any_data_set_is_right(dataset):
+def test_starting_config_of_any_dataset_is_right(dataset):
     config = load_config(tomllib.loads(starting_config("enet", dataset, "run.toml")))
     assert config.data.dataset.name == dataset
 

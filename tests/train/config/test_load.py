@@ -412,7 +412,7 @@ def test_class_weights_are_counted_against_the_classes_that_the_options_give(tab
     assert words in problems_of(tables)
 
 
-def test_class_weights_wait_for_the_data_set_where_an_option_may_change_its_classes(tables):
+def test_class_weights_wait_for_the_dataset_if_an_option_may_change_its_classes(tables):
     tables["data"]["dataset"] = {"name": "MapillaryVistas", "root": "x", "params": {"version": "v1.2"}}
     tables["criterion"] = {"class_weights": [1.0] * 65}
     assert load_config(tables)

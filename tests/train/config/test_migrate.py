@@ -1,4 +1,4 @@
-"""Configs of earlier versions: stored ones are turned into today's keys, those of users get told what to write."""
+"""Configs of earlier versions: stored ones are converted, and errors tell users what to write instead."""
 
 import tomllib
 from pathlib import Path
@@ -198,7 +198,7 @@ def test_old_config_is_written_in_todays_keys(tmp_path):
         ("transform", {"val": {}}, "masks are never resized: remove it"),
     ],
 )
-def test_old_keys_of_a_users_config_are_told_what_to_write(tables, tmp_path, section, values, words):
+def test_old_keys_of_a_users_config_say_what_to_write(tables, tmp_path, section, values, words):
     tables["data"]["transform"].pop("val", None)
     tables["data"].setdefault(section, {}).update(values)
     with pytest.raises(ConfigError) as caught:
@@ -211,7 +211,7 @@ def test_old_keys_of_a_users_config_are_told_what_to_write(tables, tmp_path, sec
     assert words in str(caught.value)
 
 
-def test_old_keys_by_s_are_told_too(tables):
+def test_old_keys_in_overrides_say_it_too(tables):
     tables["data"]["transform"].pop("val", None)
     with pytest.raises(ConfigError, match=r"write evaluation.batch_size = 2"):
         load_config(tables, ["data.loader.eval_batch_size=2"])

@@ -43,7 +43,7 @@ names["train"](json.loads(pathlib.Path(sys.argv[2]).read_text()))
 
 @pytest.fixture
 def run_elsewhere(tables, tmp_path):
-    """A real run in another process, which stays in its first evaluation until it is stopped."""
+    """A real run in another process, which waits in its first evaluation until it is stopped."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps(tables))
     process = subprocess.Popen(
@@ -77,10 +77,10 @@ def rest(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_second_process_is_told_who_holds_the_folder_until_that_is_killed(tables, run_elsewhere, capsys):
+def test_second_process_gets_an_error_that_names_the_first_until_that_is_killed(tables, run_elsewhere, capsys):
     process, folder = run_elsewhere
     leftover = folder / "checkpoints" / ".step_00000007-abcd1234.pt"
-    leftover.write_bytes(b"half")  # as the first one may be writing
+    leftover.write_bytes(b"half")  # the first one may be writing it
     words = (
         rf"the run folder {re.escape(str(folder))} is in use by process {process.pid} on {socket.gethostname()} since "
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \(.*config.json\); wait until that run ends or stop it, then "
@@ -117,7 +117,7 @@ def test_lock_ends_with_the_run_also_by_an_exception(tables, tmp_path):
     assert ".lock.json" not in rest(trainer.folder.path)
     resumed = Trainer(load_config(tables), resume=True)
     trainer._batches = batches
-    assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer goes on"
+    assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer continues"
     with pytest.raises(UsageError, match="another process has continued the run in .* since its checkpoint was"):
         resumed.run()
 
@@ -133,7 +133,7 @@ def test_nothing_is_written_before_the_run(tables, tmp_path):
     assert rest(folder) == ["mine.txt"]
 
 
-def test_what_a_killed_start_leaves_makes_no_folder_taken(tables, tmp_path):
+def test_leftovers_of_a_killed_start_do_not_block_the_folder(tables, tmp_path):
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     for name in (".lock", ".lock.json", ".config-abcd1234.toml"):
@@ -200,7 +200,7 @@ def test_workers_that_a_killed_process_leaves_do_not_keep_its_lock(tmp_path):
         pass
 
 
-def test_process_of_another_machine_is_believed(holder):
+def test_process_of_another_machine_counts_as_alive(holder):
     _, folder = holder
     note = json.loads((folder / ".lock.json").read_text())
     (folder / ".lock.json").write_text(json.dumps({**note, "pid": 2**22 + 1, "host": "elsewhere"}))
@@ -223,7 +223,7 @@ def raising(error):
     "error",
     [OSError(errno.ENOLCK, "No locks available"), OSError(errno.ENOSYS, "Not implemented"), NotImplementedError()],
 )
-def test_file_system_without_locks_is_told_and_used(tables, monkeypatch, error):
+def test_file_system_without_locks_is_used_with_a_warning(tables, monkeypatch, error):
     monkeypatch.setattr(run_lock, "FileLock", raising(error))
     with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing prevents a second run from"):
         assert Trainer(load_config(tables)).run().scores["epoch"] == 2

@@ -32,7 +32,7 @@ def same(first, second):
     return first == second or (first != first and second != second)
 
 
-def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, tmp_path):
+def test_run_killed_at_twenty_random_moments_equals_an_uninterrupted_one(tables, tmp_path):
     tables["model"]["aux_loss"] = True
     tables["criterion"] = {"class_weights": [1.0, 2.0, 3.0]}
     tables["optimizer"] = {"name": "Padam", "params": {"lr": 0.1}}
@@ -74,7 +74,7 @@ def files(folder):
     return {name for name in found if not name.startswith(("plots", "confusion", "snapshots"))}
 
 
-def test_run_killed_before_its_first_checkpoint_begins_anew(tables, tmp_path):
+def test_run_killed_before_its_first_checkpoint_starts_over(tables, tmp_path):
     trainer = Trainer(load_config(tables))
     trainer._save = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -84,10 +84,10 @@ def test_run_killed_before_its_first_checkpoint_begins_anew(tables, tmp_path):
     (folder / ".model-abcd1234.pt").write_bytes(b"half")
     result = Trainer(load_config(tables), resume=True).run()
     assert result.scores["epoch"] == 2
-    assert not (folder / ".model-abcd1234.pt").exists(), "what a killed run left half-written is removed"
+    assert not (folder / ".model-abcd1234.pt").exists(), "half-written files of a killed run are removed"
 
 
-def test_temporary_files_alone_do_not_make_a_folder_taken(tables, tmp_path):
+def test_temporary_files_alone_do_not_block_a_folder(tables, tmp_path):
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     (folder / ".config-abcd1234.toml").write_text("half")
@@ -110,7 +110,7 @@ def test_last_checkpoints_are_kept_and_the_best(tmp_path):
     assert names(tmp_path) == ["best.pt", "last.pt", "step_100000000.pt", "step_100000001.pt"]
     assert load_checkpoint(checkpoints.last)["step"] == 100_000_001
     assert load_checkpoint(checkpoints.best)["step"] == 5
-    assert checkpoints.last.samefile(tmp_path / "step_100000001.pt"), "a name takes no space"
+    assert checkpoints.last.samefile(tmp_path / "step_100000001.pt"), "a link takes no space"
 
 
 def test_file_systems_without_links_get_copies(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_file_systems_without_links_get_copies(tmp_path, monkeypatch):
     assert {load_checkpoint(p)["step"] for p in (checkpoints.last, checkpoints.best)} == {10}
 
 
-def test_sound_checkpoint_before_a_damaged_one_is_found(tmp_path):
+def test_intact_checkpoint_before_a_damaged_one_is_found(tmp_path):
     checkpoints = checkpoints_of(tmp_path, [5, 10, 15], keep=3)
     for step in (10, 15):
         path = tmp_path / f"step_{step:08}.pt"
@@ -132,12 +132,12 @@ def test_sound_checkpoint_before_a_damaged_one_is_found(tmp_path):
     assert checkpoints.newest_intact(other_than=checkpoints.last) is None
 
 
-def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
     options = ["trainer.epochs=4", "trainer.log_every_steps=1", "trainer.keep_checkpoints=3"]
     whole = Trainer(load_config(tables, [*options, "paths.run=whole"])).run()
     run_dir = Trainer(load_config(tables, options)).run().run_dir
     last = run_dir / "checkpoints" / "last.pt"
-    last.write_bytes(last.read_bytes()[:-2000])  # in place, as a bad disk would do it
+    last.write_bytes(last.read_bytes()[:-2000])  # in place, as a bad disk would do
     with pytest.raises(CorruptFileError) as caught:
         Trainer(load_config(tables, options), resume=True)
     before = run_dir / "checkpoints" / "step_00000009.pt"
@@ -190,7 +190,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_full_disk_ends_the_run_and_the_last_checkpoint_is_sound(tables, small_disk):
+def test_full_disk_ends_the_run_and_the_last_checkpoint_is_intact(tables, small_disk):
     tables["paths"]["output"] = str(small_disk)
     tables["trainer"]["epochs"] = 40
     # until the disk is full

@@ -1,4 +1,4 @@
-"""What the trainer does to a network for speed leaves what each module computes as it is."""
+"""What the trainer changes in a network for speed does not change what each module computes."""
 
 import copy
 import pickle
@@ -81,7 +81,7 @@ def test_every_module_of_a_backbone_computes_what_it_computed(name):
     plain = timm.create_model(name, pretrained=False, features_only=True)
     changed = copy.deepcopy(plain)
     train_depthwise_in_full_precision(changed)
-    changed = copy.deepcopy(changed)  # as the one that averages are evaluated with
+    changed = copy.deepcopy(changed)  # as the copy that evaluates the EMA
     images = torch.rand(2, 3, 64, 64)
     assert_same_outputs(plain.train(), changed.train(), images)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from seg_core.progress import QuietProgress
 from seg_core.registry import LOGGERS
 from seg_train import Logger, Trainer, load_config
 
-# odd, unlike, one pair alike, and one image smaller than a tile
+# odd and different, one pair equal, and one image smaller than a tile
 SIZES = ((65, 87), (65, 87), (71, 66), (97, 41), (41, 90))
 LABELS = ("ground", "disk", "bar")
 
@@ -38,7 +38,7 @@ def _matrix_file():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Images of unlike odd sizes with disks and bars."""
+    """Images of different odd sizes with disks and bars."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -58,7 +58,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(folder, tmp_path_factory):
-    """A network that has learnt enough to predict every class."""
+    """A network trained enough to predict every class."""
     tables = config_of(folder, tmp_path_factory.mktemp("weights"), {}, steps=20)
     del tables["log"]["matrix"]
     return train(tables) / "model.pt"

@@ -1,4 +1,4 @@
-"""Runs that go on to another length, and what a resumed run is compared with."""
+"""Runs resumed with another length, and the checks of resumed runs."""
 
 import shutil
 import tomllib
@@ -28,8 +28,7 @@ def halve(step):
     return 0.5**step
 
 
-# ---- the scheduler
-# ----------------------------------------------------------------------------------------------------
+# ---- the scheduler ---------------------------------------------------------------------------------------------------
 
 SCHEDULERS = {
     "polynomial": {"name": "PolynomialLR", "params": {"power": 0.9}},
@@ -132,7 +131,7 @@ def test_scheduler_that_watches_a_score_is_not_replayed():
         ({"name": "ReduceLROnPlateau"}, {"epochs": 9}, "the learning rate stays 0.1 until ReduceLROnPlateau lowers"),
     ],
 )
-def test_what_the_learning_rate_does_is_said_with_figures(tables, section, length, words):
+def test_message_about_the_learning_rate_has_its_values(tables, section, length, words):
     tables["trainer"] = {**tables["trainer"], "epochs": None} | length
     tables["lr_scheduler"] = section
     config = load_config(tables)
@@ -148,14 +147,14 @@ def adapted(position, now, former=LENGTH, extend=False):
     return position, said
 
 
-def test_finished_run_goes_on_to_a_greater_length():
+def test_finished_run_continues_to_a_greater_length():
     end = Position(step=20, epoch=5, evaluated=20, finished=True, stale=2)
     position, said = adapted(replace(end), RunLength(36, 9))
     assert position == replace(end, finished=False)
     assert said == "the run now ends after 36 steps (9 epochs), before it was 20 steps (5 epochs)"
 
 
-def test_epoch_that_the_end_cut_short_goes_on():
+def test_epoch_that_the_end_cut_short_continues():
     end = Position(step=18, epoch=5, evaluated=18, finished=True)
     position, _ = adapted(end, RunLength(36, 9), former=RunLength(18, 5))
     assert (position.epoch, position.batches, position.finished) == (4, 2, False)
@@ -168,7 +167,7 @@ def test_same_length_changes_nothing():
     assert adapted(replace(early), LENGTH) == (early, None)
 
 
-def test_run_that_was_stopped_early_goes_on_and_counts_anew():
+def test_run_that_was_stopped_early_continues_and_resets_its_count():
     for now, extend in ((LENGTH, True), (RunLength(36, 9), False)):
         early = Position(step=12, epoch=3, evaluated=12, finished=True, stale=3, best=0.5)
         position, said = adapted(early, now, extend=extend)
@@ -195,7 +194,7 @@ def test_length_below_what_is_done_is_an_error():
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 
-class Said(Progress):
+class Collecting(Progress):
     """Keeps the messages."""
 
     def __init__(self):
@@ -207,7 +206,7 @@ class Said(Progress):
 
 
 def resume(tables, *overrides, **options):
-    said = Said()
+    said = Collecting()
     trainer = Trainer(load_config(tables, overrides), resume=True, progress=said, **options)
     return trainer, said.lines
 
@@ -268,7 +267,7 @@ def test_run_without_influence_of_its_length_is_the_same_extended_or_not(tables)
         assert same_weights(whole, extended)
 
 
-def test_run_that_ended_within_an_epoch_goes_on_with_the_rest_of_it(tables):
+def test_run_that_ended_within_an_epoch_continues_with_the_rest_of_it(tables):
     tables["lr_scheduler"] = None
     del tables["trainer"]["epochs"]
     whole = Trainer(load_config(tables, ["trainer.steps=8", "paths.run=whole"])).run()
@@ -278,7 +277,7 @@ def test_run_that_ended_within_an_epoch_goes_on_with_the_rest_of_it(tables):
     assert same_weights(whole, trainer.run())
 
 
-def test_extended_run_that_is_killed_goes_on_to_the_new_length_exactly(tables, tmp_path):
+def test_extended_run_that_is_killed_continues_to_the_new_length_exactly(tables, tmp_path):
     Trainer(load_config(tables)).run()
     shutil.copytree(tmp_path / "runs" / "run", tmp_path / "runs" / "other")
     whole = resume(tables, "trainer.epochs=5")[0].run()
@@ -344,7 +343,7 @@ def test_length_that_is_done_or_less(tables, tmp_path, capsys):
     assert "trainer.epochs = 0: must be greater than or equal to 1" in capsys.readouterr().err
 
 
-def test_run_that_was_stopped_early_goes_on_where_it_is_asked_to(tables, tmp_path, capsys):
+def test_run_that_was_stopped_early_continues_on_request(tables, tmp_path, capsys):
     options = ["trainer.epochs=50", "evaluation.patience=2", "evaluation.min_delta=1"]
     stopped = Trainer(load_config(tables, options)).run()
     assert stopped.scores["epoch"] == 3
@@ -373,7 +372,7 @@ def test_length_of_a_new_run(tables, tmp_path, capsys):
     assert "--epochs 2 and --steps 4 both set the length of the run; remove one" in capsys.readouterr().err
 
 
-# ---- what is compared ------------------------------------------------------------------------------------------------
+# ---- checks of resumed runs ------------------------------------------------------------------------------------------
 
 
 def test_key_that_a_checkpoint_does_not_have_counts_as_its_default(tables):
@@ -393,7 +392,7 @@ def test_key_that_a_checkpoint_does_not_have_counts_as_its_default(tables):
         "false), trainer.ema_decay (run: not set, now: 0.9); resume it without these changes"
     )
     assert words in str(caught.value)
-    # a key of which nothing is known is a difference, one without influence is none
+    # an unknown key is a difference, a key without influence is not
     save_checkpoint(path, content | {"config": flat | {"trainer.magic": 3, "log.local.color": 1}})
     with pytest.raises(ConfigError, match=r"settings: trainer\.magic \(run: 3, now: not set\); resume it without this"):
         Trainer(load_config(tables), resume=True)
@@ -416,7 +415,7 @@ def test_keys_without_influence_may_change(tables):
 
 @pytest.fixture
 def stripes_of(monkeypatch, stripes):
-    """Changes the data that the next runs see."""
+    """Changes the data of the next runs."""
 
     def set_to(files=None, length=12, labels=("dark", "bright", "never")):
         class Changed(stripes):
@@ -459,7 +458,7 @@ def stripes_of(monkeypatch, stripes):
         ({"length": 16, "labels": ("dark", "bright", "ever")}, "'never' and is 'ever' now; the run was trained on 12"),
     ],
 )
-def test_changed_data_is_refused_with_the_way_on(tables, stripes_of, tmp_path, now, words):
+def test_changed_data_is_refused_with_advice(tables, stripes_of, tmp_path, now, words):
     stripes_of()
     run_until(tables, 2)
     Trainer(load_config(tables), resume=True)
@@ -469,8 +468,8 @@ def test_changed_data_is_refused_with_the_way_on(tables, stripes_of, tmp_path, n
     message, folder = str(caught.value), tmp_path / "runs" / "run"
     assert message.startswith(f"the dataset Stripes of the run in {folder} has changed: ")
     assert words in message
-    way_on = "Resume the run with the original dataset, or start a new run from its weights: seg train CONFIG --weights"
-    assert message.endswith(f"{way_on} {folder}")
+    advice = "Resume the run with the original dataset, or start a new run from its weights: seg train CONFIG --weights"
+    assert message.endswith(f"{advice} {folder}")
 
 
 def test_data_that_was_moved_is_the_same(tables, stripes_of):
@@ -480,7 +479,7 @@ def test_data_that_was_moved_is_the_same(tables, stripes_of):
     Trainer(load_config(tables), resume=True)
 
 
-def test_best_score_starts_anew_where_validation_is_another_one(tables):
+def test_best_score_is_reset_if_validation_changed(tables):
     result = Trainer(load_config(tables)).run()
     content = load_checkpoint(last_checkpoint(result))
     protocol = content["protocol"]
@@ -522,7 +521,7 @@ def real(tmp_path):
     return path, tmp_path / "runs" / "first"
 
 
-def test_new_run_begins_with_the_weights_of_a_run_or_a_file(real, capsys, monkeypatch):
+def test_new_run_starts_from_the_weights_of_a_run_or_a_file(real, capsys, monkeypatch):
     path, first = real
     capsys.readouterr()
     for number, given in enumerate((first, first / "model.pt")):

@@ -64,7 +64,7 @@ def run_until(tables, step, *overrides):
     return str(caught.value)
 
 
-def test_augmentation_follows_the_config_and_the_metadata_of_the_data_set(tables, stripes, monkeypatch):
+def test_augmentation_follows_the_config_and_the_metadata_of_the_dataset(tables, stripes, monkeypatch):
     metadata = DatasetMetadata("Stripes", ("dark", "bright", "never"), ignore_index=9, left_right_pairs=[[0, 2]])
     monkeypatch.setattr(stripes, "metadata", metadata)
     tables["data"]["augment"] = {
@@ -386,7 +386,7 @@ def test_two_trainers_of_different_precision_in_one_process(tables):
     assert rows(first)[0]["loss"] != rows(second)[0]["loss"]
 
 
-def test_non_empty_folder_is_an_error_that_tells_of_resume(tables):
+def test_non_empty_folder_is_an_error_that_names_resume(tables):
     run(tables, "trainer.epochs=1")
     with pytest.raises(ConfigError, match=r"run is not empty; resume its run with `seg train --resume"):
         run(tables)
@@ -411,7 +411,7 @@ def test_nothing_to_resume_is_an_error(tables):
         run(tables, resume=True)
 
 
-def test_newest_run_is_resumed_where_none_is_named(tables, tmp_path):
+def test_newest_run_is_resumed_by_default(tables, tmp_path):
     run(tables, "paths.run=tiny_net-stripes-20240101-000000")
     newer = run(tables, "paths.run=tiny_net-stripes-20250101-000000")
     (tmp_path / "runs" / "tiny_net-stripes-20260101-000000").mkdir()
@@ -456,7 +456,7 @@ def test_damaged_checkpoint_is_refused_by_name(tables, damage):
     assert f"{before} is intact; resume from it with: seg train --resume {before}" in str(caught.value)
 
 
-def test_best_checkpoint_in_place_of_a_damaged_last_one_goes_on(tables):
+def test_best_checkpoint_in_place_of_a_damaged_last_one_is_resumed(tables):
     folder = run(tables, "trainer.epochs=3").run_dir / "checkpoints"
     (folder / "last.pt").write_bytes((folder / "best.pt").read_bytes())
     result = run(tables, "trainer.epochs=3", resume=True)

@@ -16,8 +16,6 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.metrics.names import SCORE_NAMES
-from seg_core.model_files.model_file import save_model
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, PlannedSample, training_plan
@@ -32,6 +30,7 @@ from seg_train.run.failures import LossGuard, NonFiniteLossError, explain_failur
 from seg_train.run.folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
+from seg_train.run.model_files import save_models
 from seg_train.run.resume import open_checkpoint
 from seg_train.run.resume_checks import describe_config, describe_data
 from seg_train.run.rows import describe_row, epoch_row, watchable_scores
@@ -346,7 +345,8 @@ class Trainer:
         is_best = self.position.update_best(row, self.monitor, self.config.evaluation.min_delta)
         self._best_is_new |= is_best
         self._stop_early()
-        self._save_models(row, is_best)
+        best = self.monitor.weights if is_best else None
+        save_models(self.folder, self.state, self.data, self.validation.protocol, row, best)
 
     def _evaluate_weights(self, which: str) -> Outcome:
         what = "evaluating" if which == "last" else "evaluating EMA"
@@ -415,27 +415,6 @@ class Trainer:
         keep = self.config.trainer.keep_checkpoints
         self.folder.checkpoints.save(content, self.position.step, is_best=is_best, keep=keep)
         self.loggers.on_checkpoint(self.folder.checkpoints.last)
-
-    def _save_models(self, row: Mapping[str, Any], is_best: bool) -> None:
-        self._save_model(self.folder.model, "last", row)
-        if self.network.average is not None:
-            self._save_model(self.folder.model_ema, "ema", row)
-        if is_best:
-            self._save_model(self.folder.model_best, self.monitor.weights, row)
-
-    def _save_model(self, path: Path, which: str, row: Mapping[str, Any]) -> None:
-        network = self.network.for_evaluation(which)
-        if not self.accelerator.is_main_process:
-            return
-        prefix = "" if which == "last" else f"{which}_"
-        save_model(
-            network,
-            path,
-            metadata=self.data.metadata,
-            preprocessing=self.data.preprocessing,
-            metrics={name: row[prefix + name] for name in (*SCORE_NAMES, "iou_per_class")},
-            protocol=self.validation.protocol,
-        )
 
     @functools.cached_property
     def _data_description(self) -> dict[str, Any]:
