@@ -1,4 +1,4 @@
-"""A dataset and a network so small that a run takes a moment; both know nothing of seg_datasets and seg_models."""
+"""A tiny dataset and a tiny network, for runs of a moment; they use neither seg_datasets nor seg_models."""
 
 import importlib.util
 from pathlib import Path
@@ -18,7 +18,7 @@ METADATA = DatasetMetadata("Stripes", ("dark", "bright", "never"))
 
 
 class Stripes:
-    """Dark and bright stripes at random places; sample `broken` cannot be read, `wrong` has an id out of range."""
+    """Dark and bright stripes at random positions; sample `broken` cannot be read, `wrong` has an id out of range."""
 
     metadata = METADATA
 
@@ -83,12 +83,12 @@ def _tiny_names():
     MODELS.register("tiny_net", tiny_net)
     entry = DatasetEntry(f"{__name__}:Stripes", label_set=None, splits=("train", "val"), needs_root=False)
     DATASETS.register("Stripes", entry)
-    DATASETS._objects["Stripes"] = Stripes  # conftest is no module that the target could name
+    DATASETS._objects["Stripes"] = Stripes  # a target cannot name conftest, which is not an importable module
 
 
 @pytest.fixture
 def tiny_runs():
-    """The names of `tiny_runs.py`, which tests start as a script, in this process too."""
+    """The names of the script `tiny_runs.py`, registered in this process too."""
     spec = importlib.util.spec_from_file_location("tiny_runs", Path(__file__).with_name("tiny_runs.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -101,9 +101,8 @@ def stripes():
     return Stripes
 
 
-@pytest.fixture
-def tables(tmp_path):
-    """The tables of a config of 6 steps in 2 epochs; a test changes what it is about."""
+def _tables_for(output):
+    """The tables of a config of 6 steps in 2 epochs, with run folders in `output`."""
     return {
         "model": {"name": "tiny_net"},
         "data": {
@@ -119,5 +118,17 @@ def tables(tmp_path):
         "trainer": {"epochs": 2, "device": "cpu", "precision": "fp32", "log_every_steps": 2, "snapshots": 2},
         # figures take most of the time of such short runs
         "log": {"local": {"max_drawing_share": 0}},
-        "paths": {"output": str(tmp_path / "runs"), "run": "run"},
+        "paths": {"output": str(output), "run": "run"},
     }
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """The tables of a config; a test changes what it is about."""
+    return _tables_for(tmp_path / "runs")
+
+
+@pytest.fixture(scope="session")
+def tables_for():
+    """The function of a folder that returns the tables of a config whose runs are in it."""
+    return _tables_for

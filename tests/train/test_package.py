@@ -8,7 +8,7 @@ from seg_core.registry import LOSSES, OPTIMIZERS, SCHEDULERS
 from seg_train._exports import EXPORTS
 
 
-def test_import_brings_nothing_heavy():
+def test_import_loads_nothing_heavy():
     code = (
         "import sys, seg_train, seg_train.catalog; heavy = {'torch', 'accelerate', 'pydantic', 'rich', 'matplotlib', "
         "'torchvision'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"

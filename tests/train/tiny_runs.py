@@ -1,7 +1,8 @@
-"""Runs on small data in processes of their own: a script that tests start, with a network that has no surprises.
+"""Runs on small data in separate processes: a script that tests start.
 
-python tiny_runs.py train CONFIG.json [OVERRIDE ...]     one run, also under torchrun
-python tiny_runs.py kill CONFIG.json KILLS SEED           a run that is killed KILLS times and resumed each time
+python tiny_runs.py train CONFIG.json             one run
+python tiny_runs.py run_jobs JOBS.json            several runs, each on one or more processes
+python tiny_runs.py kill CONFIG.json KILLS SEED   a run, and the same run killed KILLS times and resumed each time
 """
 
 import importlib.util
@@ -9,8 +10,10 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -39,7 +42,7 @@ class PlainNet(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(3, 128, 3, padding=1), nn.Tanh(), nn.Conv2d(128, 24, 3, padding=1))
         self.head = nn.Conv2d(24, num_classes, 1)
         self.aux = nn.Conv2d(24, num_classes, 1) if aux else None
-        self.register_buffer("gain", torch.ones(()))  # as batch norm has some, but it does not change
+        self.register_buffer("gain", torch.ones(()))  # a buffer, as batch norm has, but a constant one
 
     def forward(self, images):
         features = torch.tanh(self.body(images)) * self.gain
@@ -56,11 +59,11 @@ def plain_net(*, weights=None, progress=True, num_classes=2, aux_loss=None, weig
 
 
 def register():
-    """Makes the names known that configs of these tests use, where they are not."""
+    """Registers the networks and datasets of these tests, unless they are registered already."""
     tiny = _conftest()
 
     class Uneven(tiny.Stripes):
-        """Each sample has another share of valid pixels."""
+        """The share of valid pixels differs from sample to sample."""
 
         def __getitem__(self, index):
             image, mask = super().__getitem__(index)
@@ -79,33 +82,81 @@ def register():
         DATASETS._objects[name] = dataset
 
 
-def train(config, *overrides):
-    tables, resume = json.loads(Path(config).read_text()), bool(os.environ.get("TEST_RESUMES"))
-    trainer = Trainer(load_config(tables, overrides), resume=resume, progress=QuietProgress())
-    dies_at = int(os.environ.get("TEST_DIES_AT", 0))  # the second process
+def train(config, *overrides, resume=False, dies_at=None):
+    """One run; `dies_at` is the step at which the second process dies."""
+    trainer = Trainer(load_config(config, overrides), resume=resume, progress=QuietProgress())
     if dies_at and trainer.accelerator.process_index == 1:
-        note = trainer._note
+        log_step = trainer._log_step
 
-        def note_and_die(result):
-            note(result)
+        def log_and_die(*arguments):
+            log_step(*arguments)
             if trainer.position.step == dies_at:
                 os._exit(3)
 
-        trainer._note = note_and_die
+        trainer._log_step = log_and_die
     try:
         trainer.run()
     except ProcessDiedError as error:
-        print(f"told: {error}", file=sys.stderr)
+        print(f"reported: {error}", file=sys.stderr)
         sys.exit(1)
 
 
+def fork_processes(number, log, function, *arguments, **options):
+    """Calls a function in forks of this process, set up as torchrun does it; returns their exit codes.
+
+    A fork need not import torch again, which takes most of the time of such short runs.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    pids = []
+    for rank in range(number):
+        pid = os.fork()
+        if pid:
+            pids.append(pid)
+            continue
+        status = 1
+        try:
+            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            if number > 1:
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                os.environ |= {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number)}
+            function(*arguments, **options)
+            status = 0
+        except SystemExit as stop:
+            status = stop.code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+def run_jobs(path):
+    """Makes runs one after the other: the file lists name, number of processes, config and options of each."""
+    results = {}
+    for job in json.loads(Path(path).read_text()):
+        log = Path(path).with_name(f"{job['name']}.log")
+        codes = fork_processes(job["processes"], log, train, job["config"], **job["options"])
+        results[job["name"]] = {"codes": codes, "log": log.read_text()}
+    print(json.dumps(results))
+
+
 def kill(config, kills, seed):
-    """Forks: what is imported need not be imported again for each life."""
+    """Makes a run that is not killed, then the same run killed again and again; forks for each life."""
     tables, draw = json.loads(Path(config).read_text()), random.Random(int(seed))
+    whole = {**tables, "paths": {**tables["paths"], "run": "whole"}}
+    log = Path(config).with_name("whole.log")
+    if fork_processes(1, log, train, whole) != [0]:
+        sys.exit(log.read_text())
     in_write = 0
     for life in range(int(kills) + 1):
         last = life == int(kills)
-        # after so many writes to the disk, or after so many seconds
+        # kill it after this many writes to the disk, or after this many seconds
         writes = draw.randint(1, 12) if life % 2 else None
         seconds = None if last else draw.uniform(0.05, 0.8)
         pid = os.fork()
@@ -131,7 +182,7 @@ def kill(config, kills, seed):
             if os.WIFSIGNALED(status):
                 in_write += 1
             else:
-                # it came to its end before it was killed
+                # it ended before it was killed
                 print(json.dumps({"lives": life + 1, "in_write": in_write, "status": os.WEXITSTATUS(status)}))
                 sys.exit(os.WEXITSTATUS(status))
     print(json.dumps({"lives": int(kills) + 1, "in_write": in_write, "status": os.WEXITSTATUS(status)}))
@@ -147,7 +198,7 @@ def _live(tables, writes):
         def sync_or_die(descriptor):
             left[0] -= 1
             if not left[0]:
-                os.kill(os.getpid(), signal.SIGKILL)  # the file is written, but does not have its name yet
+                os.kill(os.getpid(), signal.SIGKILL)  # the file is written, but not renamed yet
             sync(descriptor)
 
         seg_core.files.atomic.os.fsync = sync_or_die
@@ -158,4 +209,7 @@ def _live(tables, writes):
 
 if __name__ == "__main__":
     register()
-    {"train": train, "kill": kill}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "train":
+        train(json.loads(Path(sys.argv[2]).read_text()))
+    else:
+        {"run_jobs": run_jobs, "kill": kill}[sys.argv[1]](*sys.argv[2:])

@@ -30,7 +30,7 @@ def config(tables, tmp_path):
 
 @pytest.fixture
 def real_config(tables, tmp_path):
-    """A config that another process understands: registered by installed packages."""
+    """A config that another process can load: all names are registered by installed packages."""
     tables["model"] = {"name": "enet"}
     tables["data"]["dataset"] = {"name": "Shapes", "params": {"length": 16, "size": [32, 48]}}
     tables["data"]["transform"] = {"train": {"size": [32, 48]}}
@@ -71,42 +71,43 @@ def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
     lines = captured.out.splitlines()
     assert re.fullmatch(r"mIoU 0\.\d\d|mIoU 1\.00", lines[-1])
     assert lines[-2] == f"run folder: {tmp_path / 'runs' / 'run'}"
-    assert lines[0] == "IoU per class on val: last weights"
-    assert [line.split()[0] for line in lines[1:4]] == ["dark", "bright", "never"]
-    assert lines[3].split() == ["never", "absent"]
+    assert lines[0] == "IoU per class on val"
+    assert lines[1].split() == ["class", "last", "weights"]
+    assert [line.split()[0] for line in lines[2:5]] == ["dark", "bright", "never"]
+    assert lines[4].split() == ["never", "absent"]
     assert "epoch 8/8  train loss" in captured.err
     assert "mIoU" in captured.err
 
 
-def test_train_prints_the_moving_average_beside_the_last_weights(config, capsys):
+def test_train_prints_the_ema_beside_the_last_weights(config, capsys):
     assert main(["train", config, "-s", "trainer.ema_decay=0.9", "--progress", "quiet"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert lines[0] == "IoU per class on val: last weights, moving average"
-    assert re.fullmatch(r"  dark +0\.\d{4} +0\.\d{4}", lines[1])
-    assert re.fullmatch(r"mIoU of the moving average \d\.\d\d", lines[-2])
+    assert lines[1].split() == ["class", "last", "weights", "EMA"]
+    assert re.fullmatch(r"dark +0\.\d{4} +0\.\d{4}", lines[2])
+    assert re.fullmatch(r"mIoU of the EMA \d\.\d\d", lines[-2])
     assert re.fullmatch(r"mIoU \d\.\d\d", lines[-1])
-    assert captured.err == "", "quiet shows warnings alone"
+    assert captured.err == "", "quiet shows only warnings"
 
 
-def test_train_resume_folder_goes_on_and_finished_run_says_so(config, tmp_path, capsys):
+def test_train_resume_folder_continues_and_finished_run_says_so(config, tmp_path, capsys):
     assert main(["train", config]) == 0
     first = capsys.readouterr().out
     assert main(["train", "--resume", str(tmp_path / "runs" / "run")]) == 0
     captured = capsys.readouterr()
     assert captured.out == first
-    assert "is finished; nothing is left to do" in captured.err
+    assert "is finished; there is nothing left to do" in captured.err
     assert main(["train", config, "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name a CONFIG to start a run, or a run folder by --resume RUN_DIR"),
+        ([], "name a CONFIG to start a run, or a run folder with --resume RUN_DIR"),
         (["nowhere.toml"], "there is no config file nowhere.toml"),
         (["CONFIG", "-s", "trainer.epoch=1"], "Did you mean 'trainer.epochs'?"),
-        (["CONFIG", "--resume", "somewhere"], "goes on with the config saved in that folder, so CONFIG"),
-        (["--resume", "somewhere"], "somewhere is no run folder (it has no config.toml): nothing to resume"),
+        (["CONFIG", "--resume", "somewhere"], "uses the config saved in that folder, so CONFIG"),
+        (["--resume", "somewhere"], "somewhere is not a run folder (it has no config.toml): nothing to resume"),
         (["--resume", "CONFIG"], "it is a file, and --resume takes a run folder: nothing to resume"),
         (["CONFIG", "--resume"], "nothing to resume: "),
         (["CONFIG", "-s", "data.dataset.name=CamVid", "-s", "data.dataset.root=nowhere"], "nowhere"),
@@ -129,7 +130,7 @@ def test_help_explains_resume_and_overrides(capsys):
     assert "as in -s trainer.epochs=20" in " ".join(text.split())
 
 
-def test_damaged_image_ends_the_run_with_exit_code_one_and_tells_of_resume(config, tmp_path, capsys):
+def test_damaged_image_ends_the_run_with_exit_code_one_and_names_resume(config, tmp_path, capsys):
     assert main(["train", config, "-s", "data.dataset.params.broken=3"]) == 1
     err = capsys.readouterr().err
     assert "seg: error: train/3.png is no image; replace it" in err
@@ -161,7 +162,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_one(real_config, tmp_path):
     assert process.returncode == 1
     assert "stopping after this step and saving a checkpoint; Ctrl-C again stops at once" in err
     assert re.search(
-        rf"seg: stopped after step \d+ of 2000 .*; go on with: seg train --resume {re.escape(str(run_dir))}\n", err
+        rf"seg: stopped after step \d+ of 2000 .*; resume with: seg train --resume {re.escape(str(run_dir))}\n", err
     )
     assert "Traceback" not in err
     assert out == ""

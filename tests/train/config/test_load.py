@@ -88,7 +88,7 @@ def test_network_on_a_backbone_of_ones_choice_is_taken(tables):
         ("=3", "-s =3: must read key.path=value"),
         ("trainer..epochs=3", "must read key.path=value"),
         ("data.transform.train.size=[48", "-s data.transform.train.size=[48: the value is not TOML"),
-        ("model.name.x=3", "-s model.name.x=3: model.name is a value and has no keys"),
+        ("model.name.x=3", "-s model.name.x=3: model.name is a value, not a table"),
     ],
 )
 def test_bad_override_says_how_to_write_it(tables, override, words):
@@ -110,37 +110,37 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("trainer.device=tpu", "trainer.device = \"tpu\": must be 'auto', 'cpu', 'cuda' or 'mps'"),
         ("trainer.channels_last=1", "trainer.channels_last = 1: must be a valid boolean"),
         ("data.augment.hflip=2", "data.augment.hflip = 2: must be less than or equal to 1"),
-        ("data.augment.zoom_range=2", "data.augment.zoom_range = 2: must be two numbers, the lower one first"),
+        ("data.augment.zoom_range=2", "data.augment.zoom_range = 2: must be two numbers, the smaller one first"),
         ("data.augment.zoom_range=[0, 1]", "data.augment: zoom_range must be (minimum, maximum) in factors from 0.01"),
-        ("data.augment.blur=[1, 2, 3]", "data.augment.blur = [1, 2, 3]: must be a number, or two, the lower one first"),
-        ("data.augment.color_jitter=0.4", "must be brightness, contrast, saturation and, where wanted, hue, such as"),
+        ("data.augment.blur=[1, 2, 3]", "blur = [1, 2, 3]: must be a number, or two, the smaller one first"),
+        ("data.augment.color_jitter=0.4", "must be brightness, contrast, saturation and optionally hue, such as"),
         ("data.augment.color_jitter=[0, 0, 0, 1]", "data.augment: color_jitter: hue must be"),
         ("data.transform.train.size=[1, 2, 3]", "data.transform.train.size = [1, 2, 3]: must be pixels above 0"),
-        ("data.transform.train.scale_range=[2, 1]", "must be two factors above 0, the lower one first"),
+        ("data.transform.train.scale_range=[2, 1]", "must be two factors above 0, the smaller one first"),
         ("data.transform.train={scale_range=[0.5, 0.5]}", "data.transform.train: scale_range needs size"),
         ("evaluation.resize={}", "evaluation.resize: give one of scale, shorter_side, longer_side and size, got none"),
         ("evaluation.resize={scale=1, size=4}", "longer_side and size, got scale, size"),
         ("evaluation.resize.scale=0", "evaluation.resize.scale = 0: must be greater than 0"),
         ("evaluation.resize.size=[0, 4]", "evaluation.resize.size = [0, 4]: must be pixels above 0"),
-        ("evaluation.overlap=0.5", "evaluation: overlap = 0.5 is that of tiles: give tile too"),
+        ("evaluation.overlap=0.5", "evaluation: overlap = 0.5 needs tiles: set tile too"),
         ("evaluation.scales=[]", "evaluation.scales = []: must be a list of factors above 0"),
         ("evaluation={tile=4, predictor='labels'}", 'predictor = "labels" cannot be used together with tile'),
         ("evaluation={hflip=true, params={a=1}}", "params cannot be used together with hflip"),
         (
             "evaluation={monitor='val_loss', loss=false}",
-            'evaluation.monitor = "val_loss": needs the val_loss, but evaluation.loss = false',
+            'evaluation.monitor = "val_loss": needs val_loss, but evaluation.loss = false',
         ),
         (
             "evaluation={monitor='val_loss', predictor='labels'}",
-            'needs the val_loss, but evaluation.predictor = "labels" gives none',
+            'needs val_loss, but evaluation.predictor = "labels" does not compute it',
         ),
-        ("evaluation.params.output=labels", "set evaluation.loss = false for labels alone"),
+        ("evaluation.params.output=labels", "set evaluation.loss = false for labels only"),
         ("data.loader=3", "data.loader = 3: must be"),
         ("paths.run=a/b", 'paths.run = "a/b": must be the name of one folder'),
         ("model.name=tiny_nett", "model.name = \"tiny_nett\": unknown model 'tiny_nett'. Did you mean 'tiny_net'?"),
         ("model.params.widht=3", "model.params.widht = 3: tiny_net has no such parameter. Did you mean 'width'?"),
         ("model.params.num_classes=3", "model.params.num_classes = 3: not set here; it comes from the dataset"),
-        ("model.name=upernet", 'model.params.backbone is missing: upernet stands on one; name it, as "resnet50"'),
+        ("model.name=upernet", 'model.params.backbone is missing: upernet needs one; name it, such as "resnet50"'),
         (
             "data.dataset.name=Stripe",
             "data.dataset.name = \"Stripe\": unknown dataset 'Stripe'. Did you mean",
@@ -269,7 +269,7 @@ def test_every_optimizer_is_accepted(tables, name):
 
 
 def test_lbfgs_on_channels_last_weights_is_a_problem(tables):
-    assert "trainer.channels_last = true: LBFGS" in problems_of(tables, ["optimizer={name = 'LBFGS'}"])
+    assert "trainer.channels_last = true: torch's LBFGS" in problems_of(tables, ["optimizer={name = 'LBFGS'}"])
 
 
 @pytest.mark.parametrize("name", SCHEDULERS.names())
@@ -310,7 +310,7 @@ def test_losses_of_outputs_are_accepted(pidnet):
     [
         (
             ["model.aux_loss=false"],
-            "criterion.outputs.boundary: pidnet_s gives boundary with auxiliary heads only; set model.aux_loss = true",
+            "criterion.outputs.boundary: pidnet_s gives boundary only with auxiliary heads; set model.aux_loss = true",
         ),
         (["criterion.outputs={}"], "criterion.outputs.boundary is missing: pidnet_s gives boundary"),
         (
@@ -326,7 +326,7 @@ def test_losses_of_outputs_are_accepted(pidnet):
             "criterion.outputs.boundary.params.widht = 2: BoundaryLoss has no such parameter. Did you mean 'width'",
         ),
         (["criterion.outputs.boundary.wieght=2"], "criterion.outputs.boundary.wieght = 2: unknown key. Did you mean"),
-        (["criterion.outputs.aux={params = {gamma = 1}}"], "criterion.outputs.aux: params are those of a loss"),
+        (["criterion.outputs.aux={params = {gamma = 1}}"], "criterion.outputs.aux: params need a loss"),
         (["criterion.outputs.boundary.weight=-1"], "criterion.outputs.boundary.weight = -1: must be greater than"),
     ],
 )
@@ -339,7 +339,7 @@ def test_losses_of_outputs_that_do_not_fit_are_problems(pidnet, overrides, words
 @pytest.mark.parametrize(
     ("model", "overrides", "words"),
     [
-        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: fcn_resnet50 gives aux with aux"),
+        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "fcn_resnet50 gives aux only with auxiliary heads"),
         ("enet", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: enet has no output 'aux'. It has: out"),
         ("enet", ["criterion.boundary_aware_weight=1"], "criterion.boundary_aware_weight = 1.0: enet has no output"),
     ],
@@ -356,7 +356,7 @@ def test_auxiliary_weight_of_its_default_or_0_is_none(tables):
 
 def test_batch_that_the_processes_cannot_share_is_a_problem(tables, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    assert "data.loader.batch_size = 4: must be a multiple of 3, the number of parts" in problems_of(tables)
+    assert "data.loader.batch_size = 4: must be a multiple of 3, the number of its micro-batches" in problems_of(tables)
     assert load_config(tables, ["data.loader.batch_size=6"]).data.loader.batch_size == 6
 
 
@@ -412,7 +412,7 @@ def test_class_weights_are_counted_against_the_classes_that_the_options_give(tab
     assert words in problems_of(tables)
 
 
-def test_class_weights_wait_for_the_data_set_where_an_option_may_change_its_classes(tables):
+def test_class_weights_wait_for_the_dataset_if_an_option_may_change_its_classes(tables):
     tables["data"]["dataset"] = {"name": "MapillaryVistas", "root": "x", "params": {"version": "v1.2"}}
     tables["criterion"] = {"class_weights": [1.0] * 65}
     assert load_config(tables)
@@ -461,7 +461,7 @@ def test_rare_class_sampling_without_a_window_is_a_problem(tables):
         (["optimizer.name=LBFGS", "optimizer.params={}", "trainer.channels_last=false", "trainer.precision=fp16"],
          "the loss cannot be scaled for LBFGS"),
         (["trainer.strategy=fsdp", "trainer.precision=fp16"], 'not with trainer.strategy = "fsdp"'),
-        (["trainer.strategy=fsdp", "optimizer={name = 'Padam', params = {lr = 0.1}}"], "needs whole tensors"),
+        (["trainer.strategy=fsdp", "optimizer={name = 'Padam', params = {lr = 0.1}}"], "needs full tensors"),
     ],
 )  # fmt: skip
 def test_what_engines_cannot_do_together_is_a_problem(overrides, words, tables):

@@ -1,4 +1,4 @@
-"""Configs of earlier versions: stored ones are turned into today's keys, those of users get told what to write."""
+"""Configs of earlier versions: stored ones are converted, and errors tell users what to write instead."""
 
 import tomllib
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_default_that_changes_and_key_that_goes_are_one_line_each(monkeypatch):
     assert said["lr_scheduler"]["warmup_factor"] == 0.1
     assert migrate(old, CONFIG_FORMAT + 1).tables == old
     assert former_key("trainer.speed", 3) == (
-        "there is no such key any more, and it had no influence on what is learnt; leave it out"
+        "the key was removed, and it had no influence on the training result; remove it"
     )
 
 
@@ -184,21 +184,21 @@ def test_old_config_is_written_in_todays_keys(tmp_path):
         (
             "loader",
             {"eval_batch_size": 4},
-            "data.loader.eval_batch_size = 4: it is evaluation.batch_size now: write evaluation.batch_size = 4",
+            "data.loader.eval_batch_size = 4: the key is now evaluation.batch_size: write evaluation.batch_size = 4",
         ),
         (
             "transform",
             {"val": {"size": [16, 24], "scale_range": [0.5, 0.5]}},
-            "data.transform.val: what val images go through is said in [evaluation] now; validation never crops, and "
+            "data.transform.val: [evaluation] now has the resizing of val images; validation never crops, and "
             "masks are never resized: instead of scale_range = [0.5, 0.5] write evaluation.resize = { scale = 0.5 }; "
-            "leave size = [16, 24] out, or write evaluation.tile = [16, 24] to predict in tiles of that size",
+            "remove size = [16, 24], or write evaluation.tile = [16, 24] to predict in tiles of that size",
         ),
-        ("transform", {"val": {"size": 24}}, "never resized: leave size = 24 out, or write evaluation.tile = 24"),
-        ("transform", {"val": {"scale_range": [1.0, 1.0]}}, "never resized: leave scale_range = [1.0, 1.0] out"),
-        ("transform", {"val": {}}, "masks are never resized: leave it out"),
+        ("transform", {"val": {"size": 24}}, "never resized: remove size = 24, or write evaluation.tile = 24"),
+        ("transform", {"val": {"scale_range": [1.0, 1.0]}}, "never resized: remove scale_range = [1.0, 1.0]"),
+        ("transform", {"val": {}}, "masks are never resized: remove it"),
     ],
 )
-def test_old_keys_of_a_users_config_are_told_what_to_write(tables, tmp_path, section, values, words):
+def test_old_keys_of_a_users_config_say_what_to_write(tables, tmp_path, section, values, words):
     tables["data"]["transform"].pop("val", None)
     tables["data"].setdefault(section, {}).update(values)
     with pytest.raises(ConfigError) as caught:
@@ -211,7 +211,7 @@ def test_old_keys_of_a_users_config_are_told_what_to_write(tables, tmp_path, sec
     assert words in str(caught.value)
 
 
-def test_old_keys_by_s_are_told_too(tables):
+def test_old_keys_in_overrides_say_it_too(tables):
     tables["data"]["transform"].pop("val", None)
     with pytest.raises(ConfigError, match=r"write evaluation.batch_size = 2"):
         load_config(tables, ["data.loader.eval_batch_size=2"])
@@ -228,7 +228,7 @@ def test_length_and_weights_go_over_the_config(tables):
     assert (config.model.weights, config.model.weights_backbone) == ("model.pt", None)
     del tables["trainer"]
     assert load_config(tables, epochs=5).trainer.epochs == 5
-    with pytest.raises(ConfigError, match="is given in epochs or in steps, got epochs=1 and steps=2"):
+    with pytest.raises(ConfigError, match="set the length of a run in epochs or in steps, got epochs=1 and steps=2"):
         load_config(tables, epochs=1, steps=2)
     with pytest.raises(ConfigError, match=r"trainer\.epochs = 0: must be greater than or equal to 1"):
         load_config(tables, epochs=0)

@@ -328,13 +328,13 @@ def test_run_with_rare_classes_resumes_within_an_epoch(tables):
     Trainer(load_config(tables, ["paths.run=whole"])).run()
     config = load_config(tables, ["paths.run=halves"])
     trainer = Trainer(config)
-    note = trainer._note
+    log_step = trainer._log_step
 
-    def stop_at_the_second_step(result):
-        note(result)
+    def stop_at_the_second_step(*arguments):
+        log_step(*arguments)
         trainer._interruption.requested = trainer.position.step == 2
 
-    trainer._note = stop_at_the_second_step
+    trainer._log_step = stop_at_the_second_step
     with pytest.raises(RunInterruptedError):
         trainer.run()
     Trainer(load_config(tables, ["paths.run=halves", "data.loader.num_workers=1"]), resume=True).run()

@@ -1,4 +1,4 @@
-"""What W&B's own reader finds in the files of an offline run; nothing goes to the network."""
+"""Offline runs, read back with W&B's own classes; nothing uses the network."""
 
 import json
 import struct
@@ -31,7 +31,7 @@ def _no_account(monkeypatch, tmp_path):
 
 
 def messages(data):
-    """The messages of a log as LevelDB has them, which W&B's own reader, a program, expects after 7 bytes."""
+    """The messages of a log in LevelDB's format, which starts after 7 bytes in W&B's files."""
     block, place, parts = 32_768, 7, []
     while place + 7 <= len(data):
         left = block - place % block
@@ -46,17 +46,20 @@ def messages(data):
             parts = []
 
 
-def records(run_dir):
+def records(run_dir, files=1):
     """Every record of the run's offline files, in order, read by W&B's own classes.
 
-    A process of W&B's own writes them, on a busy machine some time after the run has ended; the last says so.
+    W&B's own process writes a file per run and process, on a busy machine some time after `finish` has returned: the
+    second file may not even exist yet when the first is complete. So the caller says how many there will be. The last
+    record of each is "exit".
     """
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 120
     while True:
         found = records_so_far(run_dir)
-        kinds = [record.WhichOneof("record_type") for record in found]
-        if (kinds and kinds.count("exit") == kinds.count("header")) or time.monotonic() > limit:
+        complete = sum(record.WhichOneof("record_type") == "exit" for record in found)
+        if complete == files:
             return found
+        assert time.monotonic() < limit, f"{complete} of {files} files are complete"
         time.sleep(0.1)
 
 
@@ -74,17 +77,17 @@ def records_so_far(run_dir):
     return found
 
 
-def histories(run_dir):
+def histories(run_dir, files=1):
     rows = []
-    for record in records(run_dir):
+    for record in records(run_dir, files):
         if record.WhichOneof("record_type") == "history":
             items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             rows.append(items)
     return rows
 
 
-def runs(run_dir):
-    return [record.run for record in records(run_dir) if record.WhichOneof("record_type") == "run"]
+def runs(run_dir, files=1):
+    return [record.run for record in records(run_dir, files) if record.WhichOneof("record_type") == "run"]
 
 
 def test_offline_run_holds_config_rows_images_and_results(tables, tmp_path):
@@ -121,8 +124,8 @@ def test_images_need_no_pyplot(tmp_path, monkeypatch):
     logger.on_start({}, {}, DatasetMetadata("Roads", ("road", "sky")))
     try:
         logger.on_confusion_matrix(Moment(1, 3), torch.tensor([[90, 10], [3, 7]]))
-        truth = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).repeat_interleave(24, 0).repeat_interleave(32, 1)
-        shot = Snapshot(4, torch.full((3, 48, 64), 128, dtype=torch.uint8), truth, 1 - truth)
+        target = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).repeat_interleave(24, 0).repeat_interleave(32, 1)
+        shot = Snapshot(4, torch.full((3, 48, 64), 128, dtype=torch.uint8), target, 1 - target)
         logger.on_snapshots(Moment(1, 3, "ema"), [shot])
     finally:
         logger.close()
@@ -134,17 +137,20 @@ def test_images_need_no_pyplot(tmp_path, monkeypatch):
     assert min(min(size) for size in sizes.values()) > 100
 
 
-def test_resumed_run_goes_on_in_the_same_run_of_wandb(tables):
+def test_resumed_run_continues_in_the_same_run_of_wandb(tables):
     from tests.train.run.test_trainer import run_until
 
     tables["log"]["wandb"] = {"mode": "offline", "images": False}
     run_until(tables, 2)
+    begun = int(time.time())
+    while int(time.time()) == begun:  # W&B names the file of an offline run by the second
+        time.sleep(0.01)
     result = Trainer(load_config(tables), resume=True).run()
-    assert len({run.run_id for run in runs(result.run_dir)}) == 1
-    assert [row["step"] for row in histories(result.run_dir) if "train/loss" in row] == [2, 4, 6]
+    assert len({run.run_id for run in runs(result.run_dir, files=2)}) == 1
+    assert [row["step"] for row in histories(result.run_dir, files=2) if "train/loss" in row] == [2, 4, 6]
 
 
-def test_without_a_key_the_run_goes_on_and_nothing_waits(tables, monkeypatch):
+def test_without_a_key_the_run_continues_and_nothing_waits(tables, monkeypatch):
     warnings = []
 
     class Collecting(Progress):
@@ -161,7 +167,7 @@ def test_without_a_key_the_run_goes_on_and_nothing_waits(tables, monkeypatch):
     result = Trainer(load_config(tables), progress=Collecting()).run()
     assert result.scores["epoch"] == 2
     assert len(warnings) == 1
-    assert "logger wandb failed in on_start; the run goes on without it" in warnings[0]
+    assert "logger wandb failed in on_start; the run continues without it" in warnings[0]
     assert "WANDB_API_KEY" in warnings[0]
     assert time.monotonic() - begin < 60
     assert not list(result.run_dir.rglob("*.wandb"))

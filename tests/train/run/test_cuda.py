@@ -13,8 +13,8 @@ from tests.train.run.test_killed_runs import same
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-class Heard(Progress):
-    """Keeps what it is told."""
+class Collecting(Progress):
+    """Keeps the warnings."""
 
     def __init__(self):
         super().__init__()
@@ -31,22 +31,22 @@ def gpu_tables(tables):
 
 
 def killed_at(step, config):
-    """Begins a run that ends after `step`, as abruptly as it can be ended in this process."""
-    trainer = Trainer(config, progress=Heard())
-    count = trainer._count_step
+    """Starts a run that is killed after `step`, as far as that is possible within this process."""
+    trainer = Trainer(config, progress=Collecting())
+    log_step = trainer._log_step
 
-    def count_and_die(*arguments):
-        count(*arguments)
+    def log_and_die(*arguments):
+        log_step(*arguments)
         if trainer.position.step == step:
             raise SystemExit(9)
 
-    trainer._count_step = count_and_die
+    trainer._log_step = log_and_die
     with pytest.raises(SystemExit):
         trainer.run()
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"channels_last": False}, {"compile": True}], ids=["as it is", "nchw", "compile"]
+    "options", [{}, {"channels_last": False}, {"compile": True}], ids=["defaults", "nchw", "compile"]
 )
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_run_learns_in_every_precision(gpu_tables, precision, options):
@@ -59,18 +59,18 @@ def test_run_learns_in_every_precision(gpu_tables, precision, options):
     assert (content["scaler"] is None) == (precision != "fp16")
 
 
-def test_precision_of_its_own_accord_is_bf16(gpu_tables):
+def test_default_precision_is_bf16(gpu_tables):
     gpu_tables["trainer"]["precision"] = "auto"
     assert Trainer(load_config(gpu_tables)).accelerator.mixed_precision == "bf16"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_resumed_run_ends_as_if_it_had_not_been_killed(gpu_tables, tmp_path, precision):
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(gpu_tables, tmp_path, precision):
     gpu_tables["trainer"] |= {"precision": precision, "deterministic": True, "checkpoint_every_steps": 1}
-    whole = Trainer(load_config(gpu_tables, ["paths.run=whole"]), progress=Heard()).run()
+    whole = Trainer(load_config(gpu_tables, ["paths.run=whole"]), progress=Collecting()).run()
     config = load_config(gpu_tables, ["paths.run=killed"])
     killed_at(5, config)
-    resumed = Trainer(config, resume=True, progress=Heard())
+    resumed = Trainer(config, resume=True, progress=Collecting())
     assert resumed.position.step == 4, "the checkpoint before the step that was not written"
     resumed.run()
     found = [load_checkpoint(tmp_path / "runs" / run / "checkpoints" / "last.pt") for run in ("whole", "killed")]
@@ -79,17 +79,17 @@ def test_resumed_run_ends_as_if_it_had_not_been_killed(gpu_tables, tmp_path, pre
     assert whole.scores["miou"] == found[1]["last_row"]["miou"]
 
 
-def test_deterministic_run_says_what_cannot_comply(gpu_tables):
+def test_deterministic_run_names_operations_without_an_algorithm(gpu_tables):
     gpu_tables["model"] = {"name": "enet"}  # with cross entropy, whose sum over pixels torch has no such algorithm for
     gpu_tables["trainer"] |= {"deterministic": True, "epochs": 1}
-    heard = Heard()
-    Trainer(load_config(gpu_tables), progress=heard).run()
-    assert heard.warnings
-    for text in heard.warnings:
+    progress = Collecting()
+    Trainer(load_config(gpu_tables), progress=progress).run()
+    assert progress.warnings
+    for text in progress.warnings:
         assert "has no deterministic implementation on this device" in text
 
 
-def test_memory_short_on_the_device_says_what_to_lower(gpu_tables):
+def test_out_of_memory_on_the_device_says_what_to_lower(gpu_tables):
     from seg_core.errors import NotEnoughMemoryError
 
     gpu_tables["data"]["transform"]["train"] = {"size": [2048, 2048]}

@@ -1,4 +1,4 @@
-"""When a run evaluates, which weights, what it takes for the best, and when it stops."""
+"""When a run evaluates, which weights, which are the best, and when it stops early."""
 
 import copy
 import json
@@ -12,8 +12,9 @@ from seg_core.errors import ConfigError
 from seg_train import Trainer, evaluate, load_config
 from seg_train.loggers.base import Moment
 from seg_train.monitor import Monitor
+from seg_train.run import build
 from seg_train.run.checkpoint import load_checkpoint
-from seg_train.run.model import WeightAverage
+from seg_train.run.ema import WeightAverage
 
 
 def run(tables, *overrides, resume=False):
@@ -82,7 +83,7 @@ def test_moments_name_files_and_titles(moment, name, title):
     assert (moment.name, moment.title) == (name, title)
 
 
-# ---- moving average --------------------------------------------------------------------------------------------------
+# ---- EMA -------------------------------------------------------------------------------------------------------------
 
 
 def test_average_follows_its_formula():
@@ -139,7 +140,7 @@ def test_best_is_that_of_the_average_where_there_is_one(tables):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "best", "least", "better"),
+    ("name", "value", "best", "min_delta", "better"),
     [
         ("miou", 0.6, None, 0.0, True),
         ("miou", 0.6, 0.5, 0.0, True),
@@ -152,8 +153,8 @@ def test_best_is_that_of_the_average_where_there_is_one(tables):
         ("ema_val_loss", 0.4, 0.5, 0.0, True),
     ],
 )
-def test_better_is_higher_but_for_losses(name, value, best, least, better):
-    assert Monitor(name, has_ema=True).is_better(value, best, least) is better
+def test_better_is_higher_except_for_losses(name, value, best, min_delta, better):
+    assert Monitor(name, has_ema=True).is_better(value, best, min_delta) is better
 
 
 def test_iou_of_a_class_can_be_monitored():
@@ -175,13 +176,13 @@ def test_unknown_score_is_an_error(name):
         Monitor(name, False, ("sky",))
 
 
-def test_run_stops_once_nothing_gets_better(tables):
+def test_run_stops_early_without_a_better_score(tables):
     said = []
     trainer = Trainer(load_config(tables, ["trainer.epochs=50", "evaluation.patience=2", "evaluation.min_delta=1"]))
     trainer.progress.message = said.append
     result = trainer.run()
     found = rows(result)
-    # the first is the best for want of another; none is better by 1
+    # the first is the best so far; no other is better by 1
     assert [row["epoch"] for row in found] == [1, 2, 3]
     assert any("stopped early: miou was not better than" in text for text in said)
     assert Trainer(
@@ -198,7 +199,7 @@ def test_patience_is_counted_over_a_resumed_run(tables):
 
 
 def test_plateau_waits_for_evaluations(tables):
-    """Epochs without an evaluation tell a scheduler that watches a score nothing."""
+    """Epochs without an evaluation do not count for a scheduler that watches a score."""
     plateau = "lr_scheduler={name = 'ReduceLROnPlateau', params = {monitor = 'acc', patience = 0, threshold = 9.0}}"
     result = run(tables, plateau, "trainer.epochs=6", "evaluation.every_epochs=2")
     assert [row["lr"] for row in rows(result)] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
@@ -238,7 +239,7 @@ def test_info_of_the_last_model_is_that_of_the_last_weights(tables):
     assert read_model_info(result.run_dir / "model.pt").metrics["miou"] == result.scores["miou"]
 
 
-def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
+def test_depthwise_convolutions_train_in_full_precision_and_predict_in_half():
     from torch import nn
 
     from seg_train.run.model import train_depthwise_in_full_precision
@@ -247,9 +248,9 @@ def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
     plain = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 5, stride=2, groups=8), nn.Conv2d(8, 4, 1, groups=2))
     changed = copy.deepcopy(plain)
     train_depthwise_in_full_precision(changed)
-    changed = copy.deepcopy(changed)  # as the copy that averages are evaluated with
+    changed = copy.deepcopy(changed)  # as the copy that evaluates the EMA
     changed[1].weight.data += 1
-    assert not torch.equal(plain[1].weight, changed[1].weight), "the copy has weights of its own"
+    assert not torch.equal(plain[1].weight, changed[1].weight), "the copy has its own weights"
     changed[1].weight.data = plain[1].weight.data.clone()
     images, seen = torch.rand(2, 3, 32, 32), []
     for convolution in changed:
@@ -264,7 +265,10 @@ def test_depthwise_convolutions_train_in_full_precision_and_predict_as_ever():
     assert changed[1].weight.grad.isfinite().all()
 
 
-def test_compiled_run_learns_the_same(tables, tiny_runs):
+def test_compiled_run_learns_the_same(tables, tiny_runs, monkeypatch):
+    # captures the graph as ever, without the minute of generating C++ code; a GPU test compiles it whole
+    plugin = build.TorchDynamoPlugin
+    monkeypatch.setattr(build, "TorchDynamoPlugin", lambda backend: plugin(backend="aot_eager"))
     tables["model"]["name"] = "plain_net"
     tables["optimizer"] = {"name": "SGD", "params": {"lr": 0.05}}
     plain = run(tables, "paths.run=plain")

@@ -1,4 +1,4 @@
-"""What ends a run, and what must not end it."""
+"""Failures that end a run, and those that must not."""
 
 import json
 import os
@@ -28,7 +28,7 @@ class Collecting(Progress):
         self.messages.append(text)
 
 
-# ---- a loss that is no number ----------------------------------------------------------------------------------------
+# ---- a loss that is not finite ---------------------------------------------------------------------------------------
 
 
 def poisoned(trainer, step, value):
@@ -44,10 +44,10 @@ def poisoned(trainer, step, value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_loss_that_is_no_number_ends_the_run_and_names_the_files(value, tables, tmp_path):
+def test_loss_that_is_not_finite_ends_the_run_and_names_the_files(value, tables, tmp_path):
     trainer = Trainer(load_config(tables, ["trainer.checkpoint_every_steps=1"]))
     poisoned(trainer, 5, value)
-    plan = trainer._plan_epoch  # of the second epoch, once it runs
+    plan = trainer._epoch_plan  # of the second epoch, once it runs
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.run()
     report = json.loads((tmp_path / "runs" / "run" / "nonfinite_loss.json").read_text())
@@ -72,7 +72,7 @@ def test_guard_that_is_asked_late_names_the_first_step(tmp_path, stripes):
         guard.add(torch.tensor(loss), step, Batch(empty, empty, [step, step + 1], 0, [step, step + 1]))
     assert "the loss of step 2 (epoch 1) is nan" in str(guard.check())
     assert [s["index"] for s in json.loads((tmp_path / "nonfinite_loss.json").read_text())["samples"]] == [2, 3]
-    assert guard.check() is None, "it is told once"
+    assert guard.check() is None, "it is reported once"
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------
@@ -86,13 +86,13 @@ def test_guard_that_is_asked_late_names_the_first_step(tmp_path, stripes):
         MemoryError(),
     ],
 )
-def test_want_of_memory_says_what_to_lower(error, tables):
+def test_out_of_memory_says_what_to_lower(error, tables):
     trainer = Trainer(load_config(tables))
     trainer.parts.criterion.forward = lambda *arguments: (_ for _ in ()).throw(error)
     with pytest.raises(NotEnoughMemoryError) as caught:
         trainer.run()
     message = str(caught.value)
-    assert message.startswith("not enough memory in training")
+    assert message.startswith("out of memory during training (")
     for advice in (
         "raise trainer.accumulation_steps (now 1)",
         "lower data.loader.batch_size (now 4) or data.transform.train.size",
@@ -101,7 +101,7 @@ def test_want_of_memory_says_what_to_lower(error, tables):
         assert advice in message
 
 
-def test_want_of_memory_in_an_evaluation_says_other_things(tables):
+def test_out_of_memory_in_an_evaluation_says_other_things(tables):
     trainer = Trainer(load_config(tables, ["evaluation.batch_size=3", "trainer.precision=bf16"]))
     if "tiled" not in PREDICTORS:
         PREDICTORS.register("tiled", lambda model, images: images)
@@ -113,7 +113,7 @@ def test_want_of_memory_in_an_evaluation_says_other_things(tables):
     with pytest.raises(NotEnoughMemoryError) as caught:
         trainer.run()
     message = str(caught.value)
-    assert "not enough memory in evaluation" in message
+    assert "out of memory during evaluation (" in message
     assert "lower evaluation.batch_size (now 3)" in message
     assert "evaluation.tile = 512" in message
     assert "evaluation.loss = false" in message
@@ -137,7 +137,7 @@ def test_worker_that_is_killed_ends_the_run_with_a_sentence(tables, stripes):
 
     DATASETS._objects["Stripes"] = Deadly
     trainer = Trainer(load_config(tables, ["data.loader.num_workers=1"]))
-    with pytest.raises(ProcessDiedError, match=r"a process that reads samples was killed by the system \(Killed\)"):
+    with pytest.raises(ProcessDiedError, match=r"a worker process .* was killed by the system \(Killed\)"):
         trainer.run()
     assert load_checkpoint(trainer.folder.checkpoints.last)["position"]["step"] == 0
     DATASETS._objects["Stripes"] = stripes
@@ -151,9 +151,9 @@ def test_worker_that_is_killed_ends_the_run_with_a_sentence(tables, stripes):
         "NCCL communicator was aborted on rank 0: remote process exited or there was a network error",
     ],
 )
-def test_peer_that_is_gone_is_named_so(text, tables):
+def test_peer_that_died_is_named(text, tables):
     with (
-        pytest.raises(ProcessDiedError, match="another process of this run is gone"),
+        pytest.raises(ProcessDiedError, match="another process of this run died"),
         explain_failures(load_config(tables), "training"),
     ):
         raise RuntimeError(text)
@@ -161,15 +161,15 @@ def test_peer_that_is_gone_is_named_so(text, tables):
 
 def test_sigterm_stops_and_saves(tables):
     trainer = Trainer(load_config(tables, ["trainer.epochs=200"]))
-    note = trainer._note
+    log_step = trainer._log_step
 
-    def note_and_send(result):
-        note(result)
+    def log_and_send(*arguments):
+        log_step(*arguments)
         if trainer.position.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)  # launchers send it more than once
 
-    trainer._note = note_and_send
+    trainer._log_step = log_and_send
     from seg_train.run.interruption import RunInterruptedError
 
     with pytest.raises(RunInterruptedError, match="stopped after step 4"):
@@ -203,7 +203,7 @@ def test_logger_that_fails_is_left_out_and_the_run_goes_on(hook, tables):
     result = Trainer(load_config(tables), progress=progress).run()
     assert result.scores["epoch"] == 2
     assert len(progress.warnings) == 1
-    assert progress.warnings[0].startswith(f"logger broken failed in {hook}; the run goes on without it:")
+    assert progress.warnings[0].startswith(f"logger broken failed in {hook}; the run continues without it:")
     assert "ConnectionError: no network" in progress.warnings[0]
     assert "in fail" in progress.warnings[0], "whoever wrote the logger sees where"
     if hook == "on_start":
@@ -229,7 +229,7 @@ def test_local_logger_that_cannot_write_keeps_its_rows(tables, monkeypatch):
     result = trainer.run()
     assert failures == [2, 3]
     assert len(progress.warnings) == 2
-    assert "logger local failed in on_step; it goes on with the next: cannot write" in progress.warnings[0]
+    assert "logger local failed in on_step; it stays in use: cannot write" in progress.warnings[0]
     rows = [json.loads(line) for line in (result.run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
 
@@ -253,7 +253,7 @@ def test_logger_can_be_switched_off(tables):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("log.local.enabled=false", "log.local.enabled: the local logger is always there"),
+        ("log.local.enabled=false", "log.local.enabled: the local logger is always on"),
         ("log.local.enable=false", "log.local.enable = False: local has no such parameter"),
     ],
 )
@@ -311,7 +311,7 @@ def test_predictor_of_the_config_is_used(tables):
 )
 def test_watched_loss_of_a_way_without_logits_is_an_error_before_the_run(tables, tmp_path, watch):
     PREDICTORS.register("sliding", lambda model, images: model(images)["out"].argmax(1))
-    with pytest.raises(ConfigError, match=r"needs the val_loss, which is not computed \(the way of .* 'sliding'"):
+    with pytest.raises(ConfigError, match=r"needs val_loss, which is not computed \(the predictor 'sliding'"):
         Trainer(load_config(tables | watch))
     assert not (tmp_path / "runs").exists()
 
@@ -340,7 +340,7 @@ def test_loss_is_left_out_where_the_config_says_so(tables):
         ("trainer.ema_decay=1.0", "trainer.ema_decay = 1.0: must be less than 1"),
     ],
 )
-def test_wrong_keys_are_told(override, words, tables):
+def test_wrong_keys_are_errors(override, words, tables):
     with pytest.raises(ConfigError) as caught:
         load_config(tables, [override])
     assert words in str(caught.value)

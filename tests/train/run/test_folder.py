@@ -1,4 +1,4 @@
-"""A run folder is used by one process at a time, and a second one is told by which."""
+"""Only one process at a time uses a run folder; a second one gets an error that names the first."""
 
 import errno
 import json
@@ -30,20 +30,20 @@ with locked(pathlib.Path(sys.argv[1])):
 """
 
 STAY = """
-import runpy, sys, time
+import json, pathlib, runpy, sys, time
 names = runpy.run_path(sys.argv[1])
 names["register"]()
 def stay(self):
     print("evaluating", flush=True)
     time.sleep(600)
 names["Trainer"]._evaluate = stay
-names["train"](sys.argv[2])
+names["train"](json.loads(pathlib.Path(sys.argv[2]).read_text()))
 """
 
 
 @pytest.fixture
 def run_elsewhere(tables, tmp_path):
-    """A real run in another process, which stays in its first evaluation until it is stopped."""
+    """A real run in another process, which waits in its first evaluation until it is stopped."""
     config = tmp_path / "config.json"
     config.write_text(json.dumps(tables))
     process = subprocess.Popen(
@@ -77,14 +77,14 @@ def rest(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_second_process_is_told_who_holds_the_folder_until_that_is_killed(tables, run_elsewhere, capsys):
+def test_second_process_gets_an_error_that_names_the_first_until_that_is_killed(tables, run_elsewhere, capsys):
     process, folder = run_elsewhere
     leftover = folder / "checkpoints" / ".step_00000007-abcd1234.pt"
-    leftover.write_bytes(b"half")  # as the first one may be writing
+    leftover.write_bytes(b"half")  # the first one may be writing it
     words = (
         rf"the run folder {re.escape(str(folder))} is in use by process {process.pid} on {socket.gethostname()} since "
         r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\S* \(.*config.json\); wait until that run ends or stop it, then "
-        r"go on with: seg train --resume .*paths.run=NAME"
+        r"resume with: seg train --resume .*paths.run=NAME"
     )
     for resume in (False, True):
         with pytest.raises(RunLockedError, match=words):
@@ -110,15 +110,15 @@ def test_lock_ends_with_the_run_also_by_an_exception(tables, tmp_path):
         seen.append(rest(trainer.folder.path))
         raise RuntimeError("a bug")
 
-    trainer._train, train = fail, trainer._train
+    trainer._batches, batches = fail, trainer._batches
     with pytest.raises(RuntimeError, match="a bug"):
         trainer.run()
     assert {".lock", ".lock.json"} <= set(seen[0])
     assert ".lock.json" not in rest(trainer.folder.path)
     resumed = Trainer(load_config(tables), resume=True)
-    trainer._train = train
-    assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer goes on"
-    with pytest.raises(UsageError, match="another process has gone on with the run in .* since its checkpoint was"):
+    trainer._batches = batches
+    assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer continues"
+    with pytest.raises(UsageError, match="another process has continued the run in .* since its checkpoint was"):
         resumed.run()
 
 
@@ -133,7 +133,7 @@ def test_nothing_is_written_before_the_run(tables, tmp_path):
     assert rest(folder) == ["mine.txt"]
 
 
-def test_what_a_killed_start_leaves_makes_no_folder_taken(tables, tmp_path):
+def test_leftovers_of_a_killed_start_do_not_block_the_folder(tables, tmp_path):
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     for name in (".lock", ".lock.json", ".config-abcd1234.toml"):
@@ -146,7 +146,7 @@ def test_second_run_that_was_prepared_beside_the_first_writes_nothing(tables):
     first, second = Trainer(load_config(tables)), Trainer(load_config(tables))
     result = first.run()
     before = (result.run_dir / "checkpoints" / "last.pt").read_bytes()
-    with pytest.raises(ConfigError, match="is not empty; go on with it by"):
+    with pytest.raises(ConfigError, match="is not empty; resume its run with"):
         second.run()
     assert (result.run_dir / "checkpoints" / "last.pt").read_bytes() == before
 
@@ -200,7 +200,7 @@ def test_workers_that_a_killed_process_leaves_do_not_keep_its_lock(tmp_path):
         pass
 
 
-def test_process_of_another_machine_is_believed(holder):
+def test_process_of_another_machine_counts_as_alive(holder):
     _, folder = holder
     note = json.loads((folder / ".lock.json").read_text())
     (folder / ".lock.json").write_text(json.dumps({**note, "pid": 2**22 + 1, "host": "elsewhere"}))
@@ -223,9 +223,9 @@ def raising(error):
     "error",
     [OSError(errno.ENOLCK, "No locks available"), OSError(errno.ENOSYS, "Not implemented"), NotImplementedError()],
 )
-def test_file_system_without_locks_is_told_and_used(tables, monkeypatch, error):
+def test_file_system_without_locks_is_used_with_a_warning(tables, monkeypatch, error):
     monkeypatch.setattr(run_lock, "FileLock", raising(error))
-    with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing keeps a second run from"):
+    with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing prevents a second run from"):
         assert Trainer(load_config(tables)).run().scores["epoch"] == 2
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed, also in the midst of writing, and resumed; and checkpoints that got damaged."""
+"""Runs that are killed, also while they write, and resumed; and damaged checkpoints."""
 
 import json
 import os
@@ -16,25 +16,10 @@ from seg_train.run.checkpoint import Checkpoints, get_random_state, load_checkpo
 SCRIPT = Path(__file__).parents[1] / "tiny_runs.py"
 
 
-def run_script(*arguments, env=(), launcher=()):
-    return subprocess.run(
-        [sys.executable, *launcher, str(SCRIPT), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **dict(env)},
-    )
-
-
 def rows(run_dir):
     measured = ("seconds", "images_per_second", "data_wait", "memory_mib")
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in measured} for line in lines]
-
-
-def write_config(tmp_path, tables, **changes):
-    path = tmp_path / f"config-{len(list(tmp_path.glob('config-*')))}.json"
-    path.write_text(json.dumps(tables | changes))
-    return path
 
 
 def same(first, second):
@@ -47,7 +32,7 @@ def same(first, second):
     return first == second or (first != first and second != second)
 
 
-def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, tmp_path):
+def test_run_killed_at_twenty_random_moments_equals_an_uninterrupted_one(tables, tmp_path):
     tables["model"]["aux_loss"] = True
     tables["criterion"] = {"class_weights": [1.0, 2.0, 3.0]}
     tables["optimizer"] = {"name": "Padam", "params": {"lr": 0.1}}
@@ -55,10 +40,15 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
     tables["trainer"] |= {"accumulation_steps": 2, "log_every_steps": 2, "snapshots": 1}
     tables["evaluation"] = {"every_steps": 2, "monitor": "ema_acc"}
     tables["log"] = {"local": {"max_drawing_share": 0.01}}
-    paths = {name: {"output": str(tmp_path), "run": name} for name in ("whole", "killed")}
-    done = run_script("train", write_config(tmp_path, tables, paths=paths["whole"]))
-    assert done.returncode == 0, done.stderr
-    done = run_script("kill", write_config(tmp_path, tables, paths=paths["killed"]), 22, 5)
+    tables["paths"] = {"output": str(tmp_path), "run": "killed"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tables))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "kill", path, "22", "5"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["lives"] - 1 >= 20, "the run was over before it had been killed often enough"
@@ -79,12 +69,12 @@ def test_run_killed_at_twenty_random_moments_ends_as_if_it_had_not_been(tables, 
 
 
 def files(folder):
-    """All but images, of which a run draws as many as there is time for."""
+    """All files except images, whose number depends on the time a run has for drawing."""
     found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     return {name for name in found if not name.startswith(("plots", "confusion", "snapshots"))}
 
 
-def test_run_killed_before_its_first_checkpoint_begins_anew(tables, tmp_path):
+def test_run_killed_before_its_first_checkpoint_starts_over(tables, tmp_path):
     trainer = Trainer(load_config(tables))
     trainer._save = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -94,10 +84,10 @@ def test_run_killed_before_its_first_checkpoint_begins_anew(tables, tmp_path):
     (folder / ".model-abcd1234.pt").write_bytes(b"half")
     result = Trainer(load_config(tables), resume=True).run()
     assert result.scores["epoch"] == 2
-    assert not (folder / ".model-abcd1234.pt").exists(), "what a killed run left half-written is removed"
+    assert not (folder / ".model-abcd1234.pt").exists(), "half-written files of a killed run are removed"
 
 
-def test_temporary_files_alone_do_not_make_a_folder_taken(tables, tmp_path):
+def test_temporary_files_alone_do_not_block_a_folder(tables, tmp_path):
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     (folder / ".config-abcd1234.toml").write_text("half")
@@ -120,7 +110,7 @@ def test_last_checkpoints_are_kept_and_the_best(tmp_path):
     assert names(tmp_path) == ["best.pt", "last.pt", "step_100000000.pt", "step_100000001.pt"]
     assert load_checkpoint(checkpoints.last)["step"] == 100_000_001
     assert load_checkpoint(checkpoints.best)["step"] == 5
-    assert checkpoints.last.samefile(tmp_path / "step_100000001.pt"), "a name takes no space"
+    assert checkpoints.last.samefile(tmp_path / "step_100000001.pt"), "a link takes no space"
 
 
 def test_file_systems_without_links_get_copies(tmp_path, monkeypatch):
@@ -132,27 +122,27 @@ def test_file_systems_without_links_get_copies(tmp_path, monkeypatch):
     assert {load_checkpoint(p)["step"] for p in (checkpoints.last, checkpoints.best)} == {10}
 
 
-def test_sound_checkpoint_before_a_damaged_one_is_found(tmp_path):
+def test_intact_checkpoint_before_a_damaged_one_is_found(tmp_path):
     checkpoints = checkpoints_of(tmp_path, [5, 10, 15], keep=3)
     for step in (10, 15):
         path = tmp_path / f"step_{step:08}.pt"
         path.write_bytes(path.read_bytes()[:200])
-    assert checkpoints.sound_before(checkpoints.last) == tmp_path / "step_00000005.pt"
+    assert checkpoints.newest_intact(other_than=checkpoints.last) == tmp_path / "step_00000005.pt"
     (tmp_path / "step_00000005.pt").write_bytes(b"")
-    assert checkpoints.sound_before(checkpoints.last) is None
+    assert checkpoints.newest_intact(other_than=checkpoints.last) is None
 
 
-def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
     options = ["trainer.epochs=4", "trainer.log_every_steps=1", "trainer.keep_checkpoints=3"]
     whole = Trainer(load_config(tables, [*options, "paths.run=whole"])).run()
     run_dir = Trainer(load_config(tables, options)).run().run_dir
     last = run_dir / "checkpoints" / "last.pt"
-    last.write_bytes(last.read_bytes()[:-2000])  # in place, as a bad disk would do it
+    last.write_bytes(last.read_bytes()[:-2000])  # in place, as a bad disk would do
     with pytest.raises(CorruptFileError) as caught:
         Trainer(load_config(tables, options), resume=True)
     before = run_dir / "checkpoints" / "step_00000009.pt"
     assert str(last) in str(caught.value)
-    assert f"{before} is sound; go on from there with: seg train --resume {before}" in str(caught.value)
+    assert f"{before} is intact; resume from it with: seg train --resume {before}" in str(caught.value)
 
     from seg_core.command import main
 
@@ -200,7 +190,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_full_disk_ends_the_run_and_the_last_checkpoint_is_sound(tables, small_disk):
+def test_full_disk_ends_the_run_and_the_last_checkpoint_is_intact(tables, small_disk):
     tables["paths"]["output"] = str(small_disk)
     tables["trainer"]["epochs"] = 40
     # until the disk is full

@@ -1,4 +1,4 @@
-"""What the trainer does to a network for speed leaves what each module computes as it is."""
+"""What the trainer changes in a network for speed does not change what each module computes."""
 
 import copy
 import pickle
@@ -81,7 +81,7 @@ def test_every_module_of_a_backbone_computes_what_it_computed(name):
     plain = timm.create_model(name, pretrained=False, features_only=True)
     changed = copy.deepcopy(plain)
     train_depthwise_in_full_precision(changed)
-    changed = copy.deepcopy(changed)  # as the one that averages are evaluated with
+    changed = copy.deepcopy(changed)  # as the copy that evaluates the EMA
     images = torch.rand(2, 3, 64, 64)
     assert_same_outputs(plain.train(), changed.train(), images)
     with torch.no_grad():
@@ -154,7 +154,7 @@ def test_batch_norm_over_processes_keeps_what_a_subclass_does_besides():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(layers.BatchNormAct2d(4)))
     network[2].requires_grad_(False)
     plain = copy.deepcopy(network)
-    with pytest.warns(UserWarning, match="sync_batch_norm leaves these layers as they are.*1 BatchNormAct2d"):
+    with pytest.warns(UserWarning, match="sync_batch_norm does not synchronize these layers.*1 BatchNormAct2d"):
         found = synchronize_batch_norm(network, many_gpus())
     assert [type(m).__name__ for m in found.modules()][1:] == [
         "Conv2d",

@@ -1,4 +1,4 @@
-"""Run folders and model files that an earlier version wrote: tests/fixtures/old_runs/README.md."""
+"""Run folders and model files of an earlier version, see tests/fixtures/old_runs/README.md."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from seg_train import Trainer, load_config
 from seg_train.run.checkpoint import load_checkpoint, save_checkpoint
 from seg_train.run.folder import RunFolder
 
-# said once per process of the old model files
+# warned about once per process
 pytestmark = pytest.mark.filterwarnings("ignore:.*has no digest:UserWarning")
 
 OLD_RUNS = Path(__file__).parents[2] / "fixtures" / "old_runs"
@@ -51,20 +51,20 @@ def test_every_old_run_is_a_test():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cropped", "finished")])
-def test_old_run_resumes_and_learns_what_it_would_have(name, old_run, capsys):
+def test_old_run_resumes_and_learns_the_same(name, old_run, capsys):
     folder = old_run(name)
     assert main(["train", "--resume", str(folder)]) == 0
     expected = json.loads((OLD_RUNS / "train_losses.json").read_text())[name]
     found = epochs(folder)
     assert [row["epoch"] for row in found] == [1, 2, 3, 4]
-    # another machine rounds in another way
+    # other machines round differently
     assert [row["train_loss"] for row in found] == pytest.approx(expected, rel=1e-3)
     content = load_checkpoint(folder / "checkpoints" / "last.pt")
     assert content["format_version"] == 4
     assert content["train_files"]["count"] == 8
-    assert load_config(folder / "config.toml") == RunFolder(folder).load_config(), "a plain config of today"
+    assert load_config(folder / "config.toml") == RunFolder(folder).load_config(), "a plain config in today's keys"
     assert main(["train", "--resume", str(folder)]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().err
+    assert "is finished; there is nothing left to do" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_old_run_resumes_and_learns_what_it_would_have(name, old_run, capsys):
     [
         ("same_size", None),
         ("plain", None),
-        ("scaled", "masks were resized with the images in validation, now they are not"),
-        ("padded", "images were padded in validation, now they are not"),
-        ("val_loss", "val_loss was the mean of the batches' means, now it is that of the whole split"),
+        ("scaled", "validation resized masks together with the images, now it does not"),
+        ("padded", "validation padded images, now it does not"),
+        ("val_loss", "val_loss was the mean over batches, now it is the mean over the whole split"),
     ],
 )
-def test_best_score_starts_anew_where_the_rule_changed_and_only_there(name, reason, old_run, capsys):
+def test_best_score_is_reset_only_if_the_rule_changed(name, reason, old_run, capsys):
     folder = old_run(name)
     former = load_checkpoint(folder / "checkpoints" / "last.pt")["position"]["best"]
     said = []
@@ -87,20 +87,20 @@ def test_best_score_starts_anew_where_the_rule_changed_and_only_there(name, reas
             said.append(text)
 
     trainer = Trainer(RunFolder(folder).load_config(), folder, resume=True, progress=Said())
-    told = [line for line in said if "best score" in line]
-    assert told == ([] if reason is None else [f"the best score starts anew, the next evaluation sets it: {reason}"])
+    messages = [line for line in said if "best score" in line]
+    assert messages == ([] if reason is None else [f"the best score is reset, the next evaluation sets it: {reason}"])
     assert trainer.position.best == (former if reason is None else None)
-    looked = [line for line in said if line.startswith("looking at the size of 8 val images")]
+    looked = [line for line in said if line.startswith("checking the size of 8 val images")]
     assert len(looked) == (name in ("same_size", "scaled", "padded"))
-    # a checkpoint of today says how it was evaluated: nothing is looked at again, and the best score stays
+    # today's checkpoint stores the protocol: no sizes are checked again, and the best score stays
     trainer.run()
     said.clear()
     trainer = Trainer(RunFolder(folder).load_config(epochs=5), folder, resume=True, progress=Said())
     assert trainer.position.best is not None
-    assert not [line for line in said if "best score" in line or "looking" in line]
+    assert not [line for line in said if "best score" in line or "checking" in line]
 
 
-def test_evaluations_in_a_row_without_a_better_score_start_anew_too(old_run):
+def test_count_of_evaluations_without_a_better_score_is_reset_too(old_run):
     folder = old_run("scaled")
     path = folder / "checkpoints" / "last.pt"
     content = load_checkpoint(path)
@@ -111,9 +111,9 @@ def test_evaluations_in_a_row_without_a_better_score_start_anew_too(old_run):
 
 
 @pytest.mark.parametrize(
-    ("name", "monitor", "forgets"), [("scaled", "acc", True), ("plain", "loss", True), ("plain", "acc", False)]
+    ("name", "monitor", "resets"), [("scaled", "acc", True), ("plain", "loss", True), ("plain", "acc", False)]
 )
-def test_scheduler_that_watches_a_score_forgets_the_former_best(name, monitor, forgets, old_run):
+def test_scheduler_that_watches_a_score_resets_the_former_best(name, monitor, resets, old_run):
     """The fixtures have no such scheduler, so their checkpoints get one."""
     folder = old_run(name)
     text = (folder / "config.toml").read_text()
@@ -136,25 +136,25 @@ def test_scheduler_that_watches_a_score_forgets_the_former_best(name, monitor, f
             said.append(text)
 
     plateau = Trainer(config, folder, resume=True, progress=Said()).scheduler.scheduler
-    if forgets:
+    if resets:
         assert (plateau.best, plateau.num_bad_epochs) == (float("inf") if monitor == "loss" else float("-inf"), 0)
-        assert said[-1] == "ReduceLROnPlateau forgets its best score too; the learning rate stays"
+        assert said[-1] == "ReduceLROnPlateau resets its best score too; the learning rate stays"
     else:
         assert (plateau.best, plateau.num_bad_epochs) == (0.4, 3)
         assert not [line for line in said if "Plateau" in line]
 
 
-def test_run_whose_validation_cropped_is_refused_with_the_way_on(old_run, capsys):
+def test_run_whose_validation_cropped_is_refused_with_advice(old_run, capsys):
     folder = old_run("cropped")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(["train", "--resume", str(folder)]) == 2
     err = capsys.readouterr().err
     assert f"the run in {folder} was validated on crops: data.transform.val.size was 24x32 pixels, and val" in err
-    assert " has 32x48. Validation never crops now, so its scores would not compare with those before. Start a" in err
+    assert " has 32x48. Validation no longer crops, so its scores would not be comparable" in err
     assert (
         f"Start a new run from its weights: seg train CONFIG --weights {folder}, where CONFIG has no "
         "data.transform.val but tile = [24, 32] in [evaluation], to predict in tiles of that size, or nothing, to "
-        "predict whole images. Its model files evaluate and predict as before" in err
+        "predict whole images. Its model files can still be used" in err
     )
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -166,7 +166,7 @@ def test_crop_of_scaled_images_is_refused_too(old_run):
     save_checkpoint(path, content | {"config": content["config"] | {"data.transform.val.size": [16, 20]}})
     words = (
         r"size was 16x20 pixels, and val image .* has 16x24 \(resized by 0\.5\)\. .* no data\.transform\.val but "
-        r"resize = \{ scale = 0\.5 \} and tile = \[16, 20\] in .* or that resize alone, to predict whole images"
+        r"resize = \{ scale = 0\.5 \} and tile = \[16, 20\] in .* or only that resize, to predict whole images"
     )
     with pytest.raises(ConfigError, match=words):
         Trainer(RunFolder(folder).load_config(), folder, resume=True)
@@ -176,12 +176,12 @@ def test_finished_old_run_is_finished_and_can_be_extended(old_run, capsys):
     folder = old_run("finished")
     before = (folder / "metrics.jsonl").read_bytes()
     assert main(["train", "--resume", str(folder)]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().err
+    assert "is finished; there is nothing left to do" in capsys.readouterr().err
     assert (folder / "metrics.jsonl").read_bytes() == before
     assert main(["train", "--resume", str(folder), "--epochs", "6"]) == 0
     err = capsys.readouterr().err
-    assert "the run ends after 12 steps (6 epochs) now, it was 8 steps (4 epochs)\n" in err
-    assert "the learning rate follows OneCycleLR over 6 epochs now: " in err
+    assert "the run now ends after 12 steps (6 epochs), before it was 8 steps (4 epochs)\n" in err
+    assert "the learning rate now follows OneCycleLR over 6 epochs: " in err
     assert [row["epoch"] for row in epochs(folder)] == [1, 2, 3, 4, 5, 6]
     config = tomllib.loads((folder / "config.toml").read_text())
     assert config["trainer"]["epochs"] == 6
@@ -192,12 +192,12 @@ def test_finished_old_run_is_finished_and_can_be_extended(old_run, capsys):
 def test_old_run_with_another_setting_is_refused(old_run, capsys):
     folder = old_run("scaled")
     assert main(["train", "--resume", str(folder), "-s", "evaluation.resize={scale = 0.25}"]) == 2
-    assert "settings: evaluation.resize.scale (there 0.5, here 0.25); resume it" in capsys.readouterr().err
+    assert "settings: evaluation.resize.scale (run: 0.5, now: 0.25); resume it" in capsys.readouterr().err
     assert main(["train", "--resume", str(folder), "-s", "data.loader.eval_batch_size=3"]) == 2
     assert "write evaluation.batch_size = 3" in capsys.readouterr().err
 
 
-def test_old_config_as_the_config_of_a_new_run_is_told_what_to_write(old_run, capsys):
+def test_old_config_as_the_config_of_a_new_run_says_what_to_write(old_run, capsys):
     folder = old_run("scaled")
     assert main(["train", str(folder / "config.toml")]) == 2
     assert "write evaluation.resize = { scale = 0.5 }" in capsys.readouterr().err
@@ -225,7 +225,7 @@ def test_old_model_file_evaluates_and_predicts(name, tmp_path, capsys):
     )
     scores = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert 0 <= scores["miou"] <= 1
-    if name in ("same_size", "plain", "val_loss", "finished"):  # whole images, scored then as now
+    if name in ("same_size", "plain", "val_loss", "finished"):  # whole images, scored in the same way then
         former = read_model_info(file).metrics["miou"]
         assert scores["miou"] == pytest.approx(former, abs=1e-3)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Runs that go on to another length, and what a resumed run is compared with."""
+"""Runs resumed with another length, and the checks of resumed runs."""
 
 import shutil
 import tomllib
@@ -17,7 +17,8 @@ from seg_train.config.schema import SchedulerSection
 from seg_train.optim.schedulers import build_scheduler
 from seg_train.run.build import RunLength
 from seg_train.run.checkpoint import load_checkpoint, save_checkpoint
-from seg_train.run.resume import Position, adapt_position, describe_rates, replay_scheduler, set_groups
+from seg_train.run.new_length import adapt_position, describe_rates, replay_scheduler, set_groups
+from seg_train.run.state import Position
 from tests.train.run.test_trainer import rows, run_until, weights_of
 
 LENGTH = RunLength(20, 5)  # 4 steps in each epoch
@@ -27,8 +28,7 @@ def halve(step):
     return 0.5**step
 
 
-# ---- the scheduler
-# ----------------------------------------------------------------------------------------------------
+# ---- the scheduler ---------------------------------------------------------------------------------------------------
 
 SCHEDULERS = {
     "polynomial": {"name": "PolynomialLR", "params": {"power": 0.9}},
@@ -107,9 +107,7 @@ def test_learning_rate_in_a_tensor_stays_that_tensor():
 def test_scheduler_whose_own_length_ends_before_the_run_is_an_error():
     section = SchedulerSection(name="OneCycleLR", params={"total_steps": 20})
     _, scheduler = optimizer_with(section, 36)
-    with pytest.raises(
-        ConfigError, match=r"OneCycleLR ends after 20 .* and cannot be extended to 36; that takes a run"
-    ):
+    with pytest.raises(ConfigError, match=r"OneCycleLR ends after 20 .* and cannot be extended to 36; only a run"):
         replay_scheduler(scheduler, 20, 5, 4)
 
 
@@ -125,15 +123,15 @@ def test_scheduler_that_watches_a_score_is_not_replayed():
         (
             {"name": "PolynomialLR"},
             {"epochs": 9},
-            "the learning rate follows PolynomialLR over 9 epochs now: 0.1 at step 21 (the checkpoint had 0.2)",
+            "the learning rate now follows PolynomialLR over 9 epochs: 0.1 at step 21 (the checkpoint had 0.2)",
         ),
-        ({"name": "PolynomialLR"}, {"steps": 36}, "follows PolynomialLR over 36 steps now: 0.1 at step 21"),
+        ({"name": "PolynomialLR"}, {"steps": 36}, "now follows PolynomialLR over 36 steps: 0.1 at step 21"),
         ({"name": "PolynomialLR", "params": {"total_iters": 9}}, {"epochs": 9}, "PolynomialLR as before: 0.1 at step"),
         ({"name": "StepLR", "params": {"step_size": 2}}, {"epochs": 9}, "follows StepLR as before: 0.1 at step 21"),
         ({"name": "ReduceLROnPlateau"}, {"epochs": 9}, "the learning rate stays 0.1 until ReduceLROnPlateau lowers"),
     ],
 )
-def test_what_the_learning_rate_does_is_said_with_figures(tables, section, length, words):
+def test_message_about_the_learning_rate_has_its_values(tables, section, length, words):
     tables["trainer"] = {**tables["trainer"], "epochs": None} | length
     tables["lr_scheduler"] = section
     config = load_config(tables)
@@ -149,14 +147,14 @@ def adapted(position, now, former=LENGTH, extend=False):
     return position, said
 
 
-def test_finished_run_goes_on_to_a_greater_length():
+def test_finished_run_continues_to_a_greater_length():
     end = Position(step=20, epoch=5, evaluated=20, finished=True, stale=2)
     position, said = adapted(replace(end), RunLength(36, 9))
     assert position == replace(end, finished=False)
-    assert said == "the run ends after 36 steps (9 epochs) now, it was 20 steps (5 epochs)"
+    assert said == "the run now ends after 36 steps (9 epochs), before it was 20 steps (5 epochs)"
 
 
-def test_epoch_that_the_end_cut_short_goes_on():
+def test_epoch_that_the_end_cut_short_continues():
     end = Position(step=18, epoch=5, evaluated=18, finished=True)
     position, _ = adapted(end, RunLength(36, 9), former=RunLength(18, 5))
     assert (position.epoch, position.batches, position.finished) == (4, 2, False)
@@ -169,7 +167,7 @@ def test_same_length_changes_nothing():
     assert adapted(replace(early), LENGTH) == (early, None)
 
 
-def test_run_that_was_stopped_early_goes_on_and_counts_anew():
+def test_run_that_was_stopped_early_continues_and_resets_its_count():
     for now, extend in ((LENGTH, True), (RunLength(36, 9), False)):
         early = Position(step=12, epoch=3, evaluated=12, finished=True, stale=3, best=0.5)
         position, said = adapted(early, now, extend=extend)
@@ -188,9 +186,7 @@ def test_length_that_is_done_ends_the_run():
 
 
 def test_length_below_what_is_done_is_an_error():
-    words = (
-        r"the run in runs.run has made 12 steps, and its new length is 8 steps \(2 epochs\).* give at least 12 steps"
-    )
+    words = r"the run in runs.run has done 12 steps, but its new total is 8 steps \(2 epochs\); set a total of at "
     with pytest.raises(ConfigError, match=words):
         adapted(Position(step=12, epoch=3), RunLength(8, 2))
 
@@ -198,7 +194,7 @@ def test_length_below_what_is_done_is_an_error():
 # ---- whole runs ------------------------------------------------------------------------------------------------------
 
 
-class Said(Progress):
+class Collecting(Progress):
     """Keeps the messages."""
 
     def __init__(self):
@@ -210,7 +206,7 @@ class Said(Progress):
 
 
 def resume(tables, *overrides, **options):
-    said = Said()
+    said = Collecting()
     trainer = Trainer(load_config(tables, overrides), resume=True, progress=said, **options)
     return trainer, said.lines
 
@@ -244,8 +240,8 @@ def test_extended_run_has_the_learning_rates_of_a_new_run_of_that_length(tables,
         run_until(tables, stopped, EVERY)
     trainer, said = resume(tables, EVERY, "trainer.epochs=5")
     done = stopped or 6
-    assert said[0] == "the run ends after 15 steps (5 epochs) now, it was 6 steps (2 epochs)"
-    assert said[1].startswith(f"the learning rate follows {tables['lr_scheduler']['name']} over 5 epochs now: ")
+    assert said[0] == "the run now ends after 15 steps (5 epochs), before it was 6 steps (2 epochs)"
+    assert said[1].startswith(f"the learning rate now follows {tables['lr_scheduler']['name']} over 5 epochs: ")
     assert f" at step {done + 1} (the checkpoint had " in said[1]
     result = trainer.run()
     expected, found = rates(whole), rates(result)
@@ -271,7 +267,7 @@ def test_run_without_influence_of_its_length_is_the_same_extended_or_not(tables)
         assert same_weights(whole, extended)
 
 
-def test_run_that_ended_within_an_epoch_goes_on_with_the_rest_of_it(tables):
+def test_run_that_ended_within_an_epoch_continues_with_the_rest_of_it(tables):
     tables["lr_scheduler"] = None
     del tables["trainer"]["epochs"]
     whole = Trainer(load_config(tables, ["trainer.steps=8", "paths.run=whole"])).run()
@@ -281,7 +277,7 @@ def test_run_that_ended_within_an_epoch_goes_on_with_the_rest_of_it(tables):
     assert same_weights(whole, trainer.run())
 
 
-def test_extended_run_that_is_killed_goes_on_to_the_new_length_exactly(tables, tmp_path):
+def test_extended_run_that_is_killed_continues_to_the_new_length_exactly(tables, tmp_path):
     Trainer(load_config(tables)).run()
     shutil.copytree(tmp_path / "runs" / "run", tmp_path / "runs" / "other")
     whole = resume(tables, "trainer.epochs=5")[0].run()
@@ -322,13 +318,13 @@ def test_length_in_steps_takes_the_place_of_epochs(tables, tmp_path, capsys):
     folder = tmp_path / "runs" / "run"
     assert main(["train", "--resume", str(folder), "--steps", "8"]) == 0
     err = capsys.readouterr().err
-    assert "the run ends after 8 steps (3 epochs) now, it was 6 steps (2 epochs)\n" in err
-    assert "the learning rate follows PolynomialLR over 8 steps now: 0.005 at step 7 (the checkpoint had " in err
+    assert "the run now ends after 8 steps (3 epochs), before it was 6 steps (2 epochs)\n" in err
+    assert "the learning rate now follows PolynomialLR over 8 steps: 0.005 at step 7 (the checkpoint had " in err
     trainer = tomllib.loads((folder / "config.toml").read_text())["trainer"]
     assert trainer["steps"] == 8
     assert "epochs" not in trainer
     assert main(["train", "--resume", str(folder)]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().err
+    assert "is finished; there is nothing left to do" in capsys.readouterr().err
     assert main(["train", "--resume", str(folder), "-s", "trainer.steps=10", "--progress", "quiet"]) == 0
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["position"]["step"] == 10
     assert main(["train", "--resume", str(folder), "--epochs", "4", "--progress", "quiet"]) == 0
@@ -339,26 +335,26 @@ def test_length_that_is_done_or_less(tables, tmp_path, capsys):
     Trainer(load_config(tables)).run()
     folder = str(tmp_path / "runs" / "run")
     assert main(["train", "--resume", folder, "--epochs", "2"]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().err
+    assert "is finished; there is nothing left to do" in capsys.readouterr().err
     assert main(["train", "--resume", folder, "--epochs", "1"]) == 2
     err = capsys.readouterr().err
-    assert "has made 6 steps, and its new length is 3 steps (1 epoch), which counts those that are made: give at" in err
+    assert "has done 6 steps, but its new total is 3 steps (1 epoch); set a total of at least 6 steps" in err
     assert main(["train", "--resume", folder, "--epochs", "0"]) == 2
     assert "trainer.epochs = 0: must be greater than or equal to 1" in capsys.readouterr().err
 
 
-def test_run_that_was_stopped_early_goes_on_where_it_is_asked_to(tables, tmp_path, capsys):
+def test_run_that_was_stopped_early_continues_on_request(tables, tmp_path, capsys):
     options = ["trainer.epochs=50", "evaluation.patience=2", "evaluation.min_delta=1"]
     stopped = Trainer(load_config(tables, options)).run()
     assert stopped.scores["epoch"] == 3
     folder = str(stopped.run_dir)
     assert main(["train", "--resume", folder]) == 0
-    assert "is finished; nothing is left to do" in capsys.readouterr().err
+    assert "is finished; there is nothing left to do" in capsys.readouterr().err
     assert main(["train", "--resume", folder, "--epochs", "50"]) == 0
     err = capsys.readouterr().err
-    assert "the run was stopped early after step 9 and continues to 150 steps (50 epochs); evaluations without" in err
-    assert "score are counted anew (evaluation.patience)" in err
-    assert "the learning rate follows PolynomialLR over 50 epochs now: " in err
+    assert "the run was stopped early after step 9 and continues to 150 steps (50 epochs); the count of" in err
+    assert "without a better score (evaluation.patience) is reset" in err
+    assert "the learning rate now follows PolynomialLR over 50 epochs: " in err
     assert load_checkpoint(last_checkpoint(stopped))["position"]["epoch"] == 5
     assert main(["train", "--resume", folder, "-s", "trainer.epochs=60", "--progress", "quiet"]) == 0
     assert load_checkpoint(last_checkpoint(stopped))["position"]["epoch"] == 7
@@ -373,10 +369,10 @@ def test_length_of_a_new_run(tables, tmp_path, capsys):
     assert load_checkpoint(tmp_path / "runs" / "run" / "checkpoints" / "last.pt")["position"]["step"] == 4
     capsys.readouterr()
     assert main(["train", str(path), "--steps", "4", "--epochs", "2"]) == 2
-    assert "--epochs 2 and --steps 4 both say how long the run is; give one of them" in capsys.readouterr().err
+    assert "--epochs 2 and --steps 4 both set the length of the run; remove one" in capsys.readouterr().err
 
 
-# ---- what is compared ------------------------------------------------------------------------------------------------
+# ---- checks of resumed runs ------------------------------------------------------------------------------------------
 
 
 def test_key_that_a_checkpoint_does_not_have_counts_as_its_default(tables):
@@ -392,24 +388,22 @@ def test_key_that_a_checkpoint_does_not_have_counts_as_its_default(tables):
         options = ["optimizer.decay_norms_and_biases=false", "lr_scheduler.warmup_factor=0.5", "trainer.ema_decay=0.9"]
         Trainer(load_config(tables, options), resume=True)
     words = (
-        "lr_scheduler.warmup_factor (there 0.001, here 0.5), optimizer.decay_norms_and_biases (there true, here "
-        "false), trainer.ema_decay (there not set, here 0.9); resume it without these changes"
+        "lr_scheduler.warmup_factor (run: 0.001, now: 0.5), optimizer.decay_norms_and_biases (run: true, now: "
+        "false), trainer.ema_decay (run: not set, now: 0.9); resume it without these changes"
     )
     assert words in str(caught.value)
-    # a key of which nothing is known is a difference, one without influence is none
+    # an unknown key is a difference, a key without influence is not
     save_checkpoint(path, content | {"config": flat | {"trainer.magic": 3, "log.local.color": 1}})
-    with pytest.raises(
-        ConfigError, match=r"settings: trainer\.magic \(there 3, here not set\); resume it without this"
-    ):
+    with pytest.raises(ConfigError, match=r"settings: trainer\.magic \(run: 3, now: not set\); resume it without this"):
         Trainer(load_config(tables), resume=True)
 
 
 def test_scheduler_that_is_added_or_taken_away_is_a_difference(tables):
     run_until(tables, 2)
-    with pytest.raises(ConfigError, match=r'lr_scheduler\.name \(there "PolynomialLR", here not set\)'):
+    with pytest.raises(ConfigError, match=r'lr_scheduler\.name \(run: "PolynomialLR", now: not set\)'):
         Trainer(load_config(tables | {"lr_scheduler": None}), resume=True)
     run_until(tables | {"lr_scheduler": None}, 2, "paths.run=other")
-    with pytest.raises(ConfigError, match=r'lr_scheduler\.interval \(there not set, here "step"\)'):
+    with pytest.raises(ConfigError, match=r'lr_scheduler\.interval \(run: not set, now: "step"\)'):
         Trainer(load_config(tables, ["paths.run=other"]), resume=True)
 
 
@@ -421,7 +415,7 @@ def test_keys_without_influence_may_change(tables):
 
 @pytest.fixture
 def stripes_of(monkeypatch, stripes):
-    """Changes the data that the next runs see."""
+    """Changes the data of the next runs."""
 
     def set_to(files=None, length=12, labels=("dark", "bright", "never")):
         class Changed(stripes):
@@ -443,28 +437,28 @@ def stripes_of(monkeypatch, stripes):
 @pytest.mark.parametrize(
     ("now", "words"),
     [
-        ({"length": 16}, "it has learnt from 12 images, and there are 16 now. Resume"),
-        ({"length": 8}, "it has learnt from 12 images, and there are 8 now. Resume"),
+        ({"length": 16}, "the run was trained on 12 images, now there are 16. Resume"),
+        ({"length": 8}, "the run was trained on 12 images, now there are 8. Resume"),
         (
             {"files": "/data/new{}.png"},
-            "it has learnt from 12 images, and the 12 there are now are other files (digest ",
+            "the run was trained on 12 images, and the 12 images now are other files (digest ",
         ),
         (
             {"labels": ("bright", "dark", "never")},
-            "3 classes there and 3 here, and class 0 is 'dark' there and 'bright' here",
+            "it had 3 classes and has 3 now, and class 0 was 'dark' and is 'bright' now",
         ),
         (
             {"labels": ("dark", "bright")},
-            "it has 3 classes there and 2 here, and class 2 is 'never' there only. Resume",
+            "it had 3 classes and has 2 now, and class 2, 'never', is gone. Resume",
         ),
         (
             {"labels": ("dark", "bright", "never", "ever")},
-            "3 classes there and 4 here, and class 3 is 'ever' here only",
+            "it had 3 classes and has 4 now, and class 3, 'ever', is new",
         ),
-        ({"length": 16, "labels": ("dark", "bright", "ever")}, "'never' there and 'ever' here; it has learnt from 12"),
+        ({"length": 16, "labels": ("dark", "bright", "ever")}, "'never' and is 'ever' now; the run was trained on 12"),
     ],
 )
-def test_changed_data_is_refused_with_the_way_on(tables, stripes_of, tmp_path, now, words):
+def test_changed_data_is_refused_with_advice(tables, stripes_of, tmp_path, now, words):
     stripes_of()
     run_until(tables, 2)
     Trainer(load_config(tables), resume=True)
@@ -474,10 +468,8 @@ def test_changed_data_is_refused_with_the_way_on(tables, stripes_of, tmp_path, n
     message, folder = str(caught.value), tmp_path / "runs" / "run"
     assert message.startswith(f"the dataset Stripes of the run in {folder} has changed: ")
     assert words in message
-    way_on = (
-        "Resume the run with the dataset as it was, or start a new run from its weights: seg train CONFIG --weights"
-    )
-    assert message.endswith(f"{way_on} {folder}")
+    advice = "Resume the run with the original dataset, or start a new run from its weights: seg train CONFIG --weights"
+    assert message.endswith(f"{advice} {folder}")
 
 
 def test_data_that_was_moved_is_the_same(tables, stripes_of):
@@ -487,7 +479,7 @@ def test_data_that_was_moved_is_the_same(tables, stripes_of):
     Trainer(load_config(tables), resume=True)
 
 
-def test_best_score_starts_anew_where_validation_is_another_one(tables):
+def test_best_score_is_reset_if_validation_changed(tables):
     result = Trainer(load_config(tables)).run()
     content = load_checkpoint(last_checkpoint(result))
     protocol = content["protocol"]
@@ -500,7 +492,7 @@ def test_best_score_starts_anew_where_validation_is_another_one(tables):
     trainer, said = resume(tables, "trainer.epochs=3")
     assert trainer.position.best is None
     assert said[-1] == (
-        "the best score starts anew, the next evaluation sets it: validation is another one (num_images: 11, now 12)"
+        "the best score is reset, the next evaluation sets it: validation has changed (num_images: 11, now 12)"
     )
 
 
@@ -529,7 +521,7 @@ def real(tmp_path):
     return path, tmp_path / "runs" / "first"
 
 
-def test_new_run_begins_with_the_weights_of_a_run_or_a_file(real, capsys, monkeypatch):
+def test_new_run_starts_from_the_weights_of_a_run_or_a_file(real, capsys, monkeypatch):
     path, first = real
     capsys.readouterr()
     for number, given in enumerate((first, first / "model.pt")):
@@ -560,8 +552,8 @@ def test_weights_of_a_run_without_a_best_one_are_the_last(real, capsys):
     ("arguments", "words"),
     [
         (["CONFIG", "--weights", "nowhere"], "--weights nowhere: there is no such run folder or model file; check the"),
-        (["CONFIG", "--weights", "EMPTY"], "is no run folder (it has no config.toml) and holds no model file"),
-        (["CONFIG", "--weights", "YOUNG"], "the run has no model file yet, model_best.pt and model.pt are written by"),
+        (["CONFIG", "--weights", "EMPTY"], "is not a run folder (it has no config.toml) and holds no model file"),
+        (["CONFIG", "--weights", "YOUNG"], "the run has no model file yet, its first evaluation writes model_best.pt"),
         (["CONFIG", "--weights", "EMPTY", "--resume"], "starts a new run, and --resume continues one that has its own"),
         (["--weights", "EMPTY", "--resume", "YOUNG"], "starts a new run, and --resume continues one that has its own"),
         (["--weights", "YOUNG"], "name a CONFIG to start a run"),

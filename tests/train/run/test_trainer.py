@@ -1,5 +1,4 @@
 import json
-import math
 import warnings
 
 import pytest
@@ -47,14 +46,14 @@ def assert_equal_weights(first, second):
 
 def stop_at(trainer, step):
     """Ctrl-C after a given step."""
-    note = trainer._note
+    log_step = trainer._log_step
 
-    def note_and_stop(result):
-        note(result)
+    def log_and_stop(*arguments):
+        log_step(*arguments)
         if trainer.position.step == step:
             trainer._interruption.requested = True
 
-    trainer._note = note_and_stop
+    trainer._log_step = log_and_stop
 
 
 def run_until(tables, step, *overrides):
@@ -65,7 +64,7 @@ def run_until(tables, step, *overrides):
     return str(caught.value)
 
 
-def test_augmentation_follows_the_config_and_the_metadata_of_the_data_set(tables, stripes, monkeypatch):
+def test_augmentation_follows_the_config_and_the_metadata_of_the_dataset(tables, stripes, monkeypatch):
     metadata = DatasetMetadata("Stripes", ("dark", "bright", "never"), ignore_index=9, left_right_pairs=[[0, 2]])
     monkeypatch.setattr(stripes, "metadata", metadata)
     tables["data"]["augment"] = {
@@ -263,7 +262,7 @@ def test_finished_run_resumed_says_so_and_gives_the_same_scores(tables):
     before = (first.run_dir / "metrics.jsonl").read_bytes()
     again = Trainer(load_config(tables), resume=True, progress=Collecting()).run()
     assert again.scores["miou"] == first.scores["miou"]
-    assert said == [f"the run in {first.run_dir} is finished; nothing is left to do"]
+    assert said == [f"the run in {first.run_dir} is finished; there is nothing left to do"]
     assert (first.run_dir / "metrics.jsonl").read_bytes() == before
 
 
@@ -387,9 +386,9 @@ def test_two_trainers_of_different_precision_in_one_process(tables):
     assert rows(first)[0]["loss"] != rows(second)[0]["loss"]
 
 
-def test_non_empty_folder_is_an_error_that_tells_of_resume(tables):
+def test_non_empty_folder_is_an_error_that_names_resume(tables):
     run(tables, "trainer.epochs=1")
-    with pytest.raises(ConfigError, match=r"the run folder .*run is not empty; go on with it by `seg train --resume"):
+    with pytest.raises(ConfigError, match=r"run is not empty; resume its run with `seg train --resume"):
         run(tables)
 
 
@@ -412,7 +411,7 @@ def test_nothing_to_resume_is_an_error(tables):
         run(tables, resume=True)
 
 
-def test_newest_run_is_resumed_where_none_is_named(tables, tmp_path):
+def test_newest_run_is_resumed_by_default(tables, tmp_path):
     run(tables, "paths.run=tiny_net-stripes-20240101-000000")
     newer = run(tables, "paths.run=tiny_net-stripes-20250101-000000")
     (tmp_path / "runs" / "tiny_net-stripes-20260101-000000").mkdir()
@@ -432,9 +431,9 @@ def test_resume_with_other_settings_names_them(tables):
     with pytest.raises(ConfigError) as caught:
         run(tables, "optimizer.params.lr=0.5", resume=True)
     message = str(caught.value)
-    assert " was started with other settings: optimizer.params.lr (there 0.02, here 0.5); resume it without" in message
+    assert " was started with other settings: optimizer.params.lr (run: 0.02, now: 0.5); resume it without" in message
     assert "this change, or start a new run from its weights: seg train CONFIG --weights " in message
-    assert "What may change on resume: trainer.epochs or trainer.steps, the new total, and data.dataset.root" in message
+    assert "These keys may change on resume: trainer.epochs or trainer.steps (the new total), and data." in message
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])
@@ -454,10 +453,10 @@ def test_damaged_checkpoint_is_refused_by_name(tables, damage):
         run(tables, resume=True)
     before = path.with_name("step_00000003.pt")
     assert str(path) in str(caught.value)
-    assert f"{before} is sound; go on from there with: seg train --resume {before}" in str(caught.value)
+    assert f"{before} is intact; resume from it with: seg train --resume {before}" in str(caught.value)
 
 
-def test_best_checkpoint_in_place_of_a_damaged_last_one_goes_on(tables):
+def test_best_checkpoint_in_place_of_a_damaged_last_one_is_resumed(tables):
     folder = run(tables, "trainer.epochs=3").run_dir / "checkpoints"
     (folder / "last.pt").write_bytes((folder / "best.pt").read_bytes())
     result = run(tables, "trainer.epochs=3", resume=True)
@@ -574,13 +573,3 @@ def test_given_class_weights_reach_the_loss(tables):
     trainer = Trainer(load_config(tables, ["criterion.class_weights=[1, 2, 3]"]))
     assert trainer.parts.criterion.criterion.weight.tolist() == [1.0, 2.0, 3.0]
     assert trainer.parts.criterion.criterion.ignore_index == 255
-
-
-def test_row_without_a_defined_score_is_valid_json(tables):
-    from seg_train.loggers.local import _without_nan
-
-    assert _without_nan({"a": math.nan, "b": [1.0, math.inf], "c": {"d": 2}}) == {
-        "a": None,
-        "b": [1.0, None],
-        "c": {"d": 2},
-    }

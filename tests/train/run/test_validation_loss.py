@@ -1,4 +1,4 @@
-"""val_loss: that of the whole split, whatever the batches and processes."""
+"""val_loss is computed over the whole split, independent of batches and processes."""
 
 import math
 
@@ -14,7 +14,7 @@ WEIGHT = [0.5, 2.0, 1.0]
 
 @pytest.fixture
 def split():
-    """Logits and masks of images of unlike shares of valid pixels; the last one has none."""
+    """Logits and masks of images with different fractions of valid pixels; the last one has none."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(5, 3, 6, 8, generator=generator)
     masks = torch.randint(0, 3, (5, 6, 8), generator=generator, dtype=torch.uint8)
@@ -73,7 +73,7 @@ def test_batches_and_their_order_do_not_show(criterion, split):
     assert added(criterion, tuple(part.flip(0) for part in split), 1, 4) == value
 
 
-def test_nothing_valid_is_no_number(split):
+def test_nothing_valid_gives_nan(split):
     loss = SplitLoss(CrossEntropyLoss(), 255)
     assert not loss.is_measured
     loss.add(split[0][4:], split[1][4:])

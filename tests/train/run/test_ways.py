@@ -56,7 +56,7 @@ def test_whole_logits_are_those_of_the_network_resized(size, model):
     assert (labels == expected.argmax(1)).float().mean() > 0.999
 
 
-def test_mirrored_images_exchange_left_and_right(model):
+def test_flipped_images_swap_left_and_right(model):
     swapped = Way(WayOptions(hflip=True), METADATA)(model, IMAGES, (40, 56))[1]
     same = Way(WayOptions(hflip=True), DatasetMetadata("plain", METADATA.labels))(model, IMAGES, (40, 56))[1]
     assert not torch.equal(swapped, same)

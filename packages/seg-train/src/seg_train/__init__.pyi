@@ -32,8 +32,8 @@ from seg_train.losses.tversky import (
 )
 from seg_train.optim.optimizers import parameter_groups as parameter_groups
 from seg_train.optim.padam import Padam as Padam
+from seg_train.run.ema import WeightAverage as WeightAverage
 from seg_train.run.evaluate import evaluate as evaluate
-from seg_train.run.model import WeightAverage as WeightAverage
 from seg_train.run.trainer import Trainer as Trainer
 
 __all__ = [

@@ -19,7 +19,7 @@ EXPORTS = {
     "TrainConfig": "seg_train.config.schema:TrainConfig",
     "Trainer": "seg_train.run.trainer:Trainer",
     "TverskyLoss": "seg_train.losses.tversky:TverskyLoss",
-    "WeightAverage": "seg_train.run.model:WeightAverage",
+    "WeightAverage": "seg_train.run.ema:WeightAverage",
     "boundary_targets": "seg_train.losses.targets:boundary_targets",
     "class_weights": "seg_core.metrics.class_weights:class_weights",
     "count_pixels_per_image": "seg_train.data.rare_classes:count_pixels_per_image",

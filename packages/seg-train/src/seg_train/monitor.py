@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg_core.errors import ConfigError, nearest
+from seg_core.metrics.names import SCORE_NAMES
 
-__all__ = ["SCORES", "Monitor", "default_monitor"]
-
-# computed from a confusion matrix, under the names that rows of evaluations use
-SCORES = ("miou", "acc", "macc", "fwiou", "dice")
+__all__ = ["Monitor", "default_monitor"]
 
 
 def default_monitor(has_ema: bool) -> str:
@@ -36,7 +34,7 @@ class Monitor:
     labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        plain = ["val_loss", *SCORES]
+        plain = ["val_loss", *SCORE_NAMES]
         known = plain + [f"ema_{key}" for key in plain] if self.has_ema else plain
         table, dot, label = self._plain.partition(".")
         is_class = table == "iou_per_class" and bool(dot) and (self.labels is None or label in self.labels)

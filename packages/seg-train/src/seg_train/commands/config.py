@@ -1,4 +1,4 @@
-"""`seg config`: begins, shows and checks configs."""
+"""`seg config`: writes, shows and checks configs."""
 
 import argparse
 from pathlib import Path
@@ -19,15 +19,15 @@ examples:
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    init = actions.add_parser("init", help="write a config to begin with")
-    init.add_argument("file", nargs="?", default="run.toml", metavar="FILE", help="where to; run.toml unless told")
-    init.add_argument("--model", default="enet", metavar="NAME", help="a name from `seg models`; enet unless told")
+    init = actions.add_parser("init", help="write a config to start from")
+    init.add_argument("file", nargs="?", default="run.toml", metavar="FILE", help="file to write (default: run.toml)")
+    init.add_argument("--model", default="enet", metavar="NAME", help="a name from `seg models` (default: enet)")
     init.add_argument(
-        "--data", default="FolderDataset", metavar="NAME", help="a name from `seg datasets`; FolderDataset unless told"
+        "--data", default="FolderDataset", metavar="NAME", help="a name from `seg datasets` (default: FolderDataset)"
     )
     for name, text in (
         ("show", "print all values of a config, and where each is from"),
-        ("check", "look for mistakes; nothing is built"),
+        ("check", "report all mistakes; nothing is built"),
     ):
         action = actions.add_parser(name, help=text)
         action.add_argument("config", metavar="CONFIG", help="config of a run, a TOML file")
@@ -73,14 +73,14 @@ def _init(path: Path, model: str, dataset: str) -> None:
     from seg_train.config.show import starting_config
 
     if path.exists():
-        raise WriteError(f"{path} is there already; give another name, so that nothing is lost")
+        raise WriteError(f"{path} exists already; give another name")
     write_text(path, starting_config(model, dataset, str(path)))
-    print(f"wrote {path}; look through it, then: seg config check {path}")
+    print(f"wrote {path}; edit it, then: seg config check {path}")
 
 
 CONFIG = Command(
     configure=_configure,
     run=_run,
-    description="Begins, shows and checks configs of `seg train`.",
+    description="Writes, shows and checks configs of `seg train`.",
     epilog=_EPILOG,
 )

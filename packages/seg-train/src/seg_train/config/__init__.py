@@ -1,1 +1,1 @@
-"""The config of a run: its schema, and the loader that reports every problem at once."""
+"""The config of a run: its schema, its loading, and its checks, which report all problems at once."""

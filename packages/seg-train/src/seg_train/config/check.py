@@ -1,10 +1,9 @@
-"""Checks what a config names: that the names exist, and that what is given for them fits.
+"""Checks that the names in a config exist and that their params fit.
 
-Signatures of builders, datasets, losses, optimizers, schedulers and loggers are read, and an optimizer and a scheduler
-are tried on one number; no network, dataset or run is made.
+Params are compared with the signatures of builders, datasets, losses, optimizers, schedulers and loggers. Optimizer and
+scheduler are also tried on a tiny network. No network, dataset or run is built.
 """
 
-import inspect
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,10 +12,13 @@ from typing import Any
 import torch
 
 from seg_core.catalog import DatasetEntry, Entry, ModelEntry
+from seg_core.device import check_device
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.metrics.class_weights import class_weights
+from seg_core.metrics.names import SCORE_NAMES
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
+from seg_core.spec import param_problems, takes
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config.schema import (
@@ -29,14 +31,14 @@ from seg_train.config.schema import (
     SchedulerSection,
     TrainerSection,
 )
-from seg_train.monitor import SCORES, Monitor
+from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
 from seg_train.optim.schedulers import build_scheduler
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
 
-# What the trainer itself hands to a builder: such a key in `params` would contradict it.
+# What the trainer itself passes to a builder: such a key in `params` would contradict it.
 _MODEL_GIVEN = {
     "num_classes": "it comes from the dataset",
     "weights": "set model.weights",
@@ -51,7 +53,7 @@ _DATASET_GIVEN = {
     "split": "set data.dataset.train_split and data.dataset.val_split",
     "transforms": "set data.transform",
 }
-# options of datasets that leave the classes as they are
+# options of datasets that do not change the classes
 _WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata", "orientation", "max_pixels"}
 _LOSS_GIVEN = {
     "weight": "set criterion.class_weights",
@@ -62,15 +64,15 @@ _OPTIMIZER_GIVEN = {"params": "they are the network's"}
 _SCHEDULER_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
 _LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
 _PREDICTOR_GIVEN = {
-    "model": "it is the one that is trained",
-    "images": "they are those of val",
-    "size": "it is that of the masks",
-    "output": "evaluations take what they need; set evaluation.loss = false for labels alone",
+    "model": "it is the trained network",
+    "images": "they are the val images",
+    "size": "it is the size of the masks",
+    "output": "evaluations choose it; set evaluation.loss = false for labels only",
 }
 
 
 def find_problems(sections: Mapping[str, Any]) -> list[str]:
-    """Returns every problem of the sections that are there, each with its full key."""
+    """Returns all problems of the given sections, each with its full key."""
     problems: list[str] = []
     metadata: DatasetMetadata | None = None
     if isinstance(data := sections.get("data"), DataSection):
@@ -89,10 +91,10 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
         if isinstance(optimizer, OptimizerSection):
             _check_engine(trainer, optimizer, problems)
         if isinstance(data, DataSection):
-            _check_parts(data, trainer, problems)
+            _check_micro_batches(data, trainer, problems)
     if isinstance(evaluation := sections.get("evaluation"), EvaluationSection):
-        has_average = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
-        _check_evaluation(evaluation, has_average, metadata, problems)
+        has_ema = isinstance(trainer, TrainerSection) and trainer.ema_decay is not None
+        _check_evaluation(evaluation, has_ema, metadata, problems)
         _check_val_loss(evaluation, sections.get("lr_scheduler"), problems)
     for name, options in sections.get("log", {}).items():
         _check_logger(name, options, problems)
@@ -100,44 +102,44 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
 
 
 def _check_engine(trainer: TrainerSection, optimizer: OptimizerSection, problems: list[str]) -> None:
-    """What torch's engines cannot do together."""
+    """Finds settings that torch cannot combine."""
     if optimizer.name == "LBFGS":
         if trainer.channels_last:
             problems.append(
-                "trainer.channels_last = true: LBFGS of torch takes parameters of the default layout only; set it to "
+                "trainer.channels_last = true: torch's LBFGS takes only parameters of the default layout; set it to "
                 "false"
             )
         if trainer.precision == "fp16":
             problems.append(
-                'trainer.precision = "fp16": the loss cannot be scaled for LBFGS, which calls the network itself; take '
+                'trainer.precision = "fp16": the loss cannot be scaled for LBFGS, which calls the network itself; set '
                 '"bf16" or "fp32"'
             )
     if trainer.strategy == "fsdp" and trainer.precision == "fp16":
         problems.append(
-            'trainer.precision = "fp16": not with trainer.strategy = "fsdp", whose gradients are in shares; take "bf16"'
+            'trainer.precision = "fp16": not with trainer.strategy = "fsdp", which shards gradients; set "bf16"'
         )
     if trainer.strategy == "fsdp" and optimizer.name in ("LBFGS", "Adafactor", "Padam"):
         problems.append(
-            f'optimizer.name = "{optimizer.name}": needs whole tensors, of which each process has a share with '
-            'trainer.strategy = "fsdp"; take AdamW or SGD'
+            f'optimizer.name = "{optimizer.name}": needs full tensors, but trainer.strategy = "fsdp" shards them; '
+            "use AdamW or SGD"
         )
 
 
-def _check_parts(data: DataSection, trainer: TrainerSection, problems: list[str]) -> None:
-    """Whether a batch can be split."""
+def _check_micro_batches(data: DataSection, trainer: TrainerSection, problems: list[str]) -> None:
+    """Checks that a batch can be split evenly."""
     text = os.environ.get("WORLD_SIZE", "1")
     processes = int(text) if text.isdecimal() and int(text) else 1
-    parts = processes * trainer.accumulation_steps
-    if data.loader.batch_size % parts:
+    micro_batches = processes * trainer.accumulation_steps
+    if data.loader.batch_size % micro_batches:
         problems.append(
-            f"data.loader.batch_size = {data.loader.batch_size}: must be a multiple of {parts}, the number of parts "
-            f"that it is computed in: {processes} processes (WORLD_SIZE in the environment) times "
+            f"data.loader.batch_size = {data.loader.batch_size}: must be a multiple of {micro_batches}, the number "
+            f"of its micro-batches: {processes} processes (WORLD_SIZE in the environment) times "
             f"trainer.accumulation_steps = {trainer.accumulation_steps}"
         )
 
 
 def _check_evaluation(
-    evaluation: EvaluationSection, has_average: bool, metadata: DatasetMetadata | None, problems: list[str]
+    evaluation: EvaluationSection, has_ema: bool, metadata: DatasetMetadata | None, problems: list[str]
 ) -> None:
     predictor = _known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
     if predictor is not None:
@@ -149,22 +151,22 @@ def _check_evaluation(
         _known(PREDICTORS, "evaluation.scales and hflip need", "augmented", problems)
     if evaluation.monitor is not None:
         try:
-            Monitor(evaluation.monitor, has_average, None if metadata is None else metadata.labels)
+            Monitor(evaluation.monitor, has_ema, None if metadata is None else metadata.labels)
         except UserError as error:
             problems.append(str(error))
 
 
 def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: list[str]) -> None:
-    """What watches the val_loss where the config says that it is not computed."""
+    """Finds what watches val_loss if the config says that it is not computed."""
     labels_alone = evaluation.predictor == "labels"
     if evaluation.loss and not labels_alone:
         return
-    reason = 'evaluation.predictor = "labels" gives none' if evaluation.loss else "evaluation.loss = false"
+    reason = 'evaluation.predictor = "labels" does not compute it' if evaluation.loss else "evaluation.loss = false"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
-        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs the val_loss, but {reason}')
+        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}')
     watched = scheduler.params.get("monitor") if isinstance(scheduler, SchedulerSection) else None
     if watched == "loss":
-        problems.append(f'lr_scheduler.params.monitor = "loss": needs the val_loss, but {reason}')
+        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
@@ -175,14 +177,14 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
     if "enabled" in options:
         enabled = options.pop("enabled")
         if name == "local":
-            problems.append("log.local.enabled: the local logger is always there; leave the key out")
+            problems.append("log.local.enabled: the local logger is always on; remove the key")
         elif not isinstance(enabled, bool):
             problems.append(f"log.{name}.enabled = {enabled!r}: must be true or false")
     _check_params(f"log.{name}", name, logger, options, _LOGGER_GIVEN, problems)
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
-    """Returns the metadata where it is known before the dataset is opened."""
+    """Returns the metadata, if it is known before the dataset is opened."""
     train = data.transform.train
     try:
         SegmentationTransform(size=train.size, scale_range=train.scale_range)
@@ -195,8 +197,8 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
 
     if data.sampling.rare_classes and data.transform.train.size is None:
         problems.append(
-            "data.sampling.rare_classes = true: needs data.transform.train.size, since it draws windows that show the "
-            "class"
+            "data.sampling.rare_classes = true: needs data.transform.train.size, since it draws random crops "
+            "that show the class"
         )
 
     section = data.dataset
@@ -229,7 +231,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
 
 
 def _label_set(section: DatasetSection, entry: Entry) -> Any:
-    """Returns what `resolve_metadata` takes for the classes of a dataset; None where only the dataset knows."""
+    """Returns the classes of a dataset as `resolve_metadata` takes them; None if only the opened dataset knows them."""
     for own in ("label_set", "metadata"):
         if section.params.get(own) is not None:
             return section.params[own]
@@ -245,7 +247,7 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
     _check_params("model.params", model.name, builder, model.params, _MODEL_GIVEN, problems)
     entry = MODELS.entry(model.name)
     if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in model.params:
-        problems.append(f'model.params.backbone is missing: {model.name} stands on one; name it, as "resnet50"')
+        problems.append(f'model.params.backbone is missing: {model.name} needs one; name it, such as "resnet50"')
     if isinstance(entry, ModelEntry) and model.variant is not None and model.variant not in entry.variants:
         problems.append(f'model.variant = "{model.variant}": {model.name} has the variants {", ".join(entry.variants)}')
 
@@ -253,13 +255,15 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
 def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
     weights = criterion.class_weights
     loss = _check_loss("criterion", criterion.name, criterion.params, problems)
-    if loss is not None and weights != "none" and "weight" not in inspect.signature(loss).parameters:
-        problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; leave the key out")
+    if loss is not None and weights != "none" and not takes(loss, "weight"):
+        problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; remove the key")
     if isinstance(weights, str) and weights != "none":
         try:
             class_weights([1], weights)
         except UnknownNameError as error:
-            problems.append(f'criterion.class_weights = "{weights}": {error}, "none", or a list of a number per class')
+            problems.append(
+                f'criterion.class_weights = "{weights}": {error}, "none", or a list of one number per class'
+            )
         except InvalidArgumentError:
             pass  # the scheme is known and wants more than plain counts
     elif not isinstance(weights, str) and metadata is not None and len(weights) != metadata.num_classes:
@@ -272,7 +276,7 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
 
 
 def _check_loss(key: str, name: str, params: Mapping[str, Any], problems: list[str]) -> Callable[..., Any] | None:
-    """Checks a loss and those that it is made of; returns what makes it, or None where there is no such loss."""
+    """Checks a loss and the losses in it; returns its class, or None if there is no such loss."""
     loss = _known(LOSSES, f"{key}.name", name, problems)
     if loss is None:
         return None
@@ -293,7 +297,7 @@ def _check_loss(key: str, name: str, params: Mapping[str, Any], problems: list[s
 
 
 def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: list[str]) -> None:
-    """Compares what the losses want with the outputs that the network has."""
+    """Checks that the network has the outputs that the losses need."""
     entry = MODELS.entry(model.name)
     if not isinstance(entry, ModelEntry) or not entry.outputs:
         return
@@ -310,20 +314,20 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
         if name in given:
             continue
         if name in entry.outputs:
-            problems.append(f"{key}: {model.name} gives {name} with auxiliary heads only; set model.aux_loss = true")
+            problems.append(f"{key}: {model.name} gives {name} only with auxiliary heads; set model.aux_loss = true")
         else:
             hint = nearest(name, entry.outputs)
             problems.append(f"{key}: {model.name} has no output {name!r}.{hint} It has: {', '.join(entry.outputs)}")
     problems.extend(
-        f"criterion.outputs.{name} is missing: {model.name} gives {name} with model.aux_loss = true, and it must learn "
-        'something; write {weight = 1.0, name = "BoundaryLoss"}, say, or weight = 0'
+        f"criterion.outputs.{name} is missing: {model.name} gives {name} with model.aux_loss = true, which needs a "
+        'loss; write for example {weight = 1.0, name = "BoundaryLoss"}, or weight = 0'
         for name in given
         if name != "out" and not name.startswith("aux") and name not in criterion.outputs
     )
 
 
 class _Trial(torch.nn.Module):
-    """The smallest network with a backbone."""
+    """A tiny network with a backbone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -332,11 +336,11 @@ class _Trial(torch.nn.Module):
 
 
 def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: object, problems: list[str]) -> None:
-    """Tries the optimizer and the scheduler on a few numbers, since only they know what values they take."""
+    """Tries optimizer and scheduler on a tiny network, since only they know which values they accept."""
     found = len(problems)
     if optimizer.name in REFUSED:
         problems.append(
-            f'optimizer.name = "{optimizer.name}": cannot train these networks, {REFUSED[optimizer.name]}; take AdamW'
+            f'optimizer.name = "{optimizer.name}": cannot train these networks, {REFUSED[optimizer.name]}; use AdamW'
         )
     else:
         factory = _known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
@@ -347,7 +351,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
         try:
             tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
-        except Exception as error:  # optimizers raise whatever their arithmetic meets
+        except Exception as error:  # optimizers raise all kinds of errors
             problems.append(f"optimizer.params: {_reason(error)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
@@ -357,7 +361,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     if factory is not None:
         _check_params("lr_scheduler.params", scheduler.name, factory, scheduler.params, _SCHEDULER_GIVEN, problems)
     if found == len(problems):
-        # where the optimizer is wrong itself, one that every scheduler takes
+        # if the optimizer itself is wrong, one that every scheduler accepts
         tried = tried or torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
         steps = trainer.steps if isinstance(trainer, TrainerSection) else None
         if steps is not None and scheduler.warmup_steps >= steps:
@@ -366,12 +370,12 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             )
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
-        except Exception as error:  # so do schedulers, and some at their first step only
+        except Exception as error:  # so do schedulers, some only at their first step
             problems.append(f"lr_scheduler.params: {_reason(error)}")
 
 
 def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
-    """Takes a step, for what an optimizer finds out only then."""
+    """Makes a step, since some errors of optimizers occur only then."""
     for parameter in trial.parameters():
         parameter.grad = torch.full_like(parameter, 0.1)
     if needs_closure(optimizer):
@@ -381,13 +385,13 @@ def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
 
 
 def _advance(scheduler: Scheduler) -> None:
-    """Goes a few steps and epochs on."""
+    """Advances the scheduler by a few steps and an epoch."""
     with warnings.catch_warnings():
-        # the scheduler may stand on another optimizer than the one that made a step
+        # the scheduler may have another optimizer than the one that made a step
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for _ in range(scheduler.warmup_steps + 2):
             scheduler.step()
-        plain = dict.fromkeys(("loss", "val_loss", *SCORES), 0.5)
+        plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
 
 
@@ -396,16 +400,14 @@ def _reason(error: Exception) -> str:
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(trainer.device, True):
-        problems.append(
-            f'trainer.device = "{trainer.device}": torch {torch.__version__} finds no such device here; "auto" takes '
-            "what there is"
-        )
+    try:
+        check_device(trainer.device, "trainer.device")
+    except InvalidArgumentError as error:
+        problems.append(str(error))
 
 
 def _known(registry: Registry, key: str, name: str, problems: list[str]) -> Callable[..., Any] | None:
-    """Returns what `name` stands for; a problem and None where there is no such name."""
+    """Returns what `name` is registered for; adds a problem and returns None if there is no such name."""
     try:
         found: Callable[..., Any] = registry.get(name)
     except UserError as error:
@@ -422,17 +424,5 @@ def _check_params(
     given: Mapping[str, str],
     problems: list[str],
 ) -> None:
-    """Compares `params` with the arguments that `target` takes, apart from those the trainer gives."""
-    arguments = inspect.signature(target).parameters
-    allowed = [
-        n for n, p in arguments.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n not in given
-    ]
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in arguments.values())
-    for param, value in params.items():
-        if param in given:
-            problems.append(f"{key}.{param} = {value}: not set here; {given[param]}")
-        elif param not in allowed and not takes_any:
-            hint = nearest(param, allowed)
-            problems.append(
-                f"{key}.{param} = {value}: {name} has no such parameter.{hint} Allowed: {', '.join(allowed) or 'none'}"
-            )
+    """Compares `params` with the parameters of `target`, apart from those that the trainer passes."""
+    problems.extend(param_problems(name, target, params, given, key=key, complete=False))

@@ -1,4 +1,4 @@
-"""TOML files of configs, and the files that they extend."""
+"""The TOML files of a config, and those that they extend."""
 
 import tomllib
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ __all__ = ["Tables", "read_tables", "with_format"]
 
 @dataclass
 class Tables:
-    """The tables of a config, joined from several places.
+    """The tables of a config, merged from several files and overrides.
 
     Attributes:
-        values: nested, as TOML has them.
-        origins: where each value is from, by its full key.
+        values: nested, as in TOML.
+        origins: full key -> where its value is from.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
     def update(self, values: Mapping[str, Any], origin: str) -> None:
-        """Puts `values` over what there is, key by key.
+        """Merges `values` into the tables, key by key.
 
-        Where a table gets another `name`, the `params` that it had are dropped: they were those of something else.
+        If a table gets another `name`, its former `params` are dropped: they belonged to the former name.
         """
         self._merge(self.values, values, "")
         kept = flatten(self.values)
@@ -46,18 +46,18 @@ class Tables:
 
 
 def read_tables(path: Path, *, stored: bool = False) -> Tables:
-    """Returns the tables of a config file over those of the files that it extends.
+    """Returns the tables of a config file, merged over those of the files that it extends.
 
-    `extends` at the top of a file names another one, or a list of them of which later ones go over earlier ones; paths
-    are relative to the file that names them. `format` is what a run folder's config says of itself; one of an earlier
-    seg-train is turned into today's keys.
+    `extends` at the top of a file names another file, or a list of them in which later ones override earlier ones;
+    paths are relative to the file with `extends`. `format` is written into the config of a run folder; a config of an
+    earlier seg-train is converted to today's keys.
 
     Args:
-        path: of the file.
-        stored: whether it is a run folder's, which is of format 1 where it does not say its format.
+        path: path of the file.
+        stored: whether it is in a run folder; then it has format 1 if it does not say.
 
     Raises:
-        ConfigError: if a file cannot be read or is no TOML, or files extend each other in a circle.
+        ConfigError: if a file cannot be read or is not TOML, or files extend each other in a circle.
     """
     tables = Tables()
     _add(tables, path, (), stored)
@@ -77,7 +77,7 @@ def with_format(values: dict[str, Any], where: str, *, stored: bool = False) -> 
 def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False) -> None:
     if path.resolve() in [other.resolve() for other in by]:
         circle = " extends ".join(map(str, (*by, path)))
-        raise ConfigError(f"configs extend each other in a circle: {circle}; take extends out of one of them")
+        raise ConfigError(f"configs extend each other in a circle: {circle}; remove extends from one of them")
     values = _read(path, by)
     bases = values.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases

@@ -1,4 +1,4 @@
-"""The JSON Schema of a config, for editors that complete and check TOML files while one types."""
+"""The JSON Schema of a config, for editors that complete and check TOML files."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from seg_train.config.schema import TrainConfig
 __all__ = ["json_schema"]
 
 _EXTENDS = {
-    "description": "config or configs that this one goes over, paths relative to this file",
+    "description": "config or configs that this one extends, paths relative to this file",
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
 }
-_FORMAT = {"description": "of the keys in a run folder's config, written by seg train", "type": "integer"}
+_FORMAT = {"description": "format of the keys, written by seg train into the config of a run folder", "type": "integer"}
 
 
 class _Generator(GenerateJsonSchema):
-    """Without titles made from the names of keys, which say nothing."""
+    """Leaves out titles made from the names of keys, which tell nothing new."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - as pydantic calls it
         return False
@@ -25,8 +25,8 @@ class _Generator(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """Returns the schema, draft 2020-12.
 
-    A file that extends others need not be complete, so keys that have no default are asked for only in files that
-    extend nothing, and there at the top only.
+    A file that extends others need not be complete, so keys without a default are required only in files that extend
+    nothing, and only at the top level.
     """
     schema = TrainConfig.model_json_schema(schema_generator=_Generator)
     required = schema.pop("required")
@@ -40,13 +40,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def _as_toml(value: dict[str, Any]) -> dict[str, Any]:
-    """Returns what is said of a key without what TOML does not have, null; a table's default is that of its keys."""
-    forms = [form for form in value.get("anyOf", []) if form != {"type": "null"}]
+    """Returns the schema of a key without null, which TOML does not have, and without the defaults of tables."""
+    schemas = [schema for schema in value.get("anyOf", []) if schema != {"type": "null"}]
     kept = {k: v for k, v in value.items() if k != "anyOf"}
-    if len(forms) == 1:
-        kept |= forms[0]
-    elif forms:
-        kept["anyOf"] = forms
+    if len(schemas) == 1:
+        kept |= schemas[0]
+    elif schemas:
+        kept["anyOf"] = schemas
     if kept.get("default", ...) is None or "$ref" in kept:
         kept.pop("default", None)
     return kept

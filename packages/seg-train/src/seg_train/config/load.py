@@ -1,4 +1,4 @@
-"""Reads a config: TOML files, then overrides, then every check; all problems are reported at once."""
+"""Loads a config: TOML files, then overrides, then all checks; all problems are reported at once."""
 
 import copy
 import json
@@ -32,24 +32,24 @@ def load_config(
     weights: str | None = None,
     stored: bool = False,
 ) -> TrainConfig:
-    """Returns the checked config of `source`; nothing of the run has been built then.
+    """Returns the checked config of `source`. Nothing of the run is built.
 
     Args:
         source: a TOML file, which may extend others (see `seg_train.config.files`), or the tables themselves.
-        overrides: `"key.path=value"` each, as `-s` takes them: the value in TOML's syntax, a bare word is a string.
-        epochs: length of the run in place of what the config says, in epochs or steps.
-        steps: the same in steps; not together with `epochs`.
-        weights: to begin with, in place of the config's `model.weights` and `model.weights_backbone`.
-        stored: whether `source` is the config of a run folder, whose keys may be those of an earlier seg-train.
+        overrides: `"key.path=value"` each, as for `-s`: the value in TOML syntax, a bare word is a string.
+        epochs: length of the run in epochs, instead of that in the config.
+        steps: length of the run in steps; not together with `epochs`.
+        weights: initial weights, instead of the config's `model.weights` and `model.weights_backbone`.
+        stored: whether `source` is the config of a run folder, which may have the keys of an earlier seg-train.
 
     Raises:
-        ConfigError: if something is wrong; the message lists every problem with its full key, the value seen and what
-            is allowed.
+        ConfigError: if something is wrong; the message lists every problem with its full key, the value and what is
+            allowed.
     """
     name, tables = _read(source, stored)
     problems = apply_overrides(tables.values, overrides)
     if epochs is not None and steps is not None:
-        problems.append(f"the length of a run is given in epochs or in steps, got epochs={epochs} and steps={steps}")
+        problems.append(f"set the length of a run in epochs or in steps, got epochs={epochs} and steps={steps}")
     elif epochs is not None or steps is not None:
         _replace(tables.values, "trainer", {"epochs": epochs, "steps": steps})
     if weights is not None:
@@ -60,7 +60,7 @@ def load_config(
 def load_with_origins(
     source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
 ) -> tuple[TrainConfig, dict[str, str]]:
-    """Returns what `load_config` does, and where each value is from that is no default: full key -> file or `-s`.
+    """Returns the config, and the origin of each value that is not a default: full key -> file or `-s`.
 
     Raises:
         ConfigError: as `load_config` does.
@@ -73,7 +73,7 @@ def load_with_origins(
 
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = False) -> tuple[str, Tables]:
-    """Returns what messages call the config, and its tables."""
+    """Returns the name of the config for messages, and its tables."""
     if isinstance(source, Mapping):
         name = "the config"
         return name, Tables(with_format(copy.deepcopy(dict(source)), name, stored=stored))
@@ -81,16 +81,20 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = Fal
 
 
 def _replace(tables: dict[str, Any], section: str, values: Mapping[str, Any]) -> None:
-    """Sets keys of a section; those whose value is None are left out of it."""
+    """Sets keys of a section, and removes those whose value is None."""
     table = tables.setdefault(section, {})
-    if isinstance(table, dict):  # what else it is, is an error that the schema tells of
+    if isinstance(table, dict):  # anything else is an error that the schema reports
         tables[section] = {k: v for k, v in table.items() if k not in values} | {
             k: v for k, v in values.items() if v is not None
         }
 
 
 def _checked(name: str, tables: dict[str, Any], problems: list[str]) -> TrainConfig:
-    """Returns the config, where there are no problems before and none are found."""
+    """Returns the config if there are no problems.
+
+    Raises:
+        ConfigError: if there are; the message lists them all.
+    """
     config, found = _validate(tables)
     problems = problems + found
     if problems:
@@ -100,7 +104,7 @@ def _checked(name: str, tables: dict[str, Any], problems: list[str]) -> TrainCon
 
 
 def _set_origin(origins: dict[str, str], override: str) -> None:
-    """Notes that the keys of an override are from there; what a table had before is gone."""
+    """Records `-s` as the origin of the keys of an override, which replaces a whole table."""
     name, _, text = override.partition("=")
     key = ".".join(part.strip() for part in name.split("."))
     for old in [old for old in origins if old == key or old.startswith(f"{key}.")]:
@@ -121,13 +125,15 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
             continue
         value = _parse(text.strip())
         if value is _MISSING:
-            problems.append(f'-s {override}: the value is not TOML; lists read [1, 2], texts "a b", tables {{a = 1}}')
+            problems.append(
+                f'-s {override}: the value is not TOML; write lists as [1, 2], strings as "a b", tables as {{a = 1}}'
+            )
             continue
         table = tables
         for depth, part in enumerate(parts[:-1]):
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                problems.append(f"-s {override}: {'.'.join(parts[: depth + 1])} is a value and has no keys")
+                problems.append(f"-s {override}: {'.'.join(parts[: depth + 1])} is a value, not a table")
                 break
         else:
             table[parts[-1]] = value
@@ -138,7 +144,7 @@ def _parse(text: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        # What starts like a list, a table or a quoted text was meant as one; anything else is a bare word or a path.
+        # What starts like a list, a table or a quoted string was meant as one; anything else is a bare word or a path.
         return _MISSING if text[:1] in ("[", "{", '"', "'") or "\n" in text else text
     if len(value) != 1 or isinstance(value["value"], date | time):
         return text
@@ -146,13 +152,13 @@ def _parse(text: str) -> Any:
 
 
 def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
-    """Returns the config where it is valid, and all problems, of the schema and of what the config names."""
+    """Returns the config if it is valid, and all problems of the schema and of the names in the config."""
     try:
         config = TrainConfig.model_validate(tables)
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = find_problems(_sound_sections(tables, error))
-        # A section as a whole is not judged by what is left of it: its mistake is named already.
+        # A section that is wrong as a whole is not checked further: its mistake is reported already.
         sections = {".".join(map(str, item["loc"][:-1])) for item in details}
         found = [problem for problem in found if problem.partition(": ")[0] not in sections]
         return None, [_describe(dict(item)) for item in details] + found
@@ -161,7 +167,7 @@ def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
 
 
 def _sound_sections(tables: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """Returns the sections that are valid once what is wrong is left out, so that they can be checked further."""
+    """Returns the sections that are valid once the wrong keys are removed, so that they can be checked further."""
     pruned = copy.deepcopy(tables)
     for item in error.errors():
         if item["loc"] and item["type"] != "missing":
@@ -189,7 +195,7 @@ def _remove(tables: dict[str, Any], location: tuple[int | str, ...]) -> None:
 
 
 def _describe(error: Mapping[str, Any]) -> str:
-    """Returns one problem in words: full key, value seen, what is allowed."""
+    """Returns one problem as a sentence: full key, value, what is allowed."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(location) or "config"
     if error["type"] == "missing":
@@ -201,7 +207,7 @@ def _describe(error: Mapping[str, Any]) -> str:
         return f"{key}{_shown(error['input'])}: unknown key.{_suggestion(location)}"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
-        # A section's own checks (two keys that contradict each other) say themselves what they saw.
+        # The checks of a section (of keys that contradict each other) name the values themselves.
         return f"{key}: {text}" if isinstance(error["input"], dict) else f"{key}{_shown(error['input'])}: {text}"
     text = re.sub(r"^Input should be", "must be", error["msg"])
     text = re.sub(r"^must be a valid dictionary.*", "must be a table of keys", text)
@@ -209,7 +215,7 @@ def _describe(error: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    # TOML writes texts, numbers and booleans as JSON does.
+    # TOML writes strings, numbers and booleans as JSON does.
     return "" if isinstance(value, Mapping) else f" = {json.dumps(value, default=str)}"
 
 
@@ -217,7 +223,7 @@ def _suggestion(location: list[str]) -> str:
     """Returns the nearest key of the same section, else the nearest of all sections, else the section's keys."""
     section: Any = TrainConfig
     for part in location[:-1]:
-        if part in section.model_fields:  # others are names that the user gives, as those of outputs
+        if part in section.model_fields:  # others are names that the user chooses, such as outputs
             section = section_class(section.model_fields[part].annotation)
     prefix = ".".join([*location[:-1], ""])
     siblings = [prefix + name for name in section.model_fields]

@@ -1,8 +1,8 @@
-"""Turns stored configs of earlier versions into today's keys, so that runs of earlier versions resume.
+"""Converts stored configs of earlier versions to today's keys, so that their runs can be resumed.
 
-A run folder's config.toml and the checkpoints say in which format their config is. From each format to the next stands
-one `_Change` in `_CHANGES`: keys that were renamed, defaults that changed, and a function for what is neither. To
-change a default, append `_Change(defaults={"section.key": <the value so far>})`; the number of the format follows.
+A run folder's config.toml and its checkpoints store the format of their config. `_CHANGES` has one `_Change` from each
+format to the next: renamed keys, changed defaults, and a function for everything else. To change a default, append
+`_Change(defaults={"section.key": <the previous value>})`; the format number follows.
 """
 
 import copy
@@ -21,10 +21,10 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class FormerValTransform:
-    """`[data.transform.val]` of a run of format 1, which changed validation images and masks alike.
+    """`[data.transform.val]` of a run of format 1, which resized and cropped validation images together with masks.
 
     Attributes:
-        size: (height, width) in pixels of the crop that was taken, padded where the image was smaller.
+        size: (height, width) in pixels of the crop; smaller images were padded to it.
         scale: factor of height and width before the crop.
     """
 
@@ -43,7 +43,7 @@ class Migrated:
     Attributes:
         tables: nested, as TOML has them.
         version: format that it was stored in.
-        val_transform: of a run that had one; whether it cropped depends on the images.
+        val_transform: transform of val images, if the run had one; whether it cropped depends on the images.
     """
 
     tables: dict[str, Any]
@@ -53,14 +53,14 @@ class Migrated:
 
 @dataclass(frozen=True)
 class _Change:
-    """What changed from one format to the next.
+    """The change from one format to the next.
 
     Attributes:
         renames: old full key -> new one.
-        defaults: full key -> its value in runs that did not say it: the former default of a key, or what a run did
-            before there was the key. A default must not change from None, which TOML cannot say.
-        dropped: full keys, or tables, that are gone and had no influence on what is learnt.
-        rewrite: does what the others cannot, first.
+        defaults: full key -> its value in runs that did not set it: the former default, or the behavior before the key
+            existed. A default must not change from None, which TOML cannot express.
+        dropped: full keys, or tables, that were removed and had no influence on the training result.
+        rewrite: makes all other changes, before the rest.
     """
 
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -70,13 +70,13 @@ class _Change:
 
 
 def _val_transform_to_evaluation(config: Migrated) -> Migrated:
-    """Format 2 has no transform of val: images may be resized, masks are not, and nothing is cropped."""
+    """Format 2 has no val transform: images may be resized, masks are not, and nothing is cropped."""
     tables = config.tables
     size = _take(tables, "data.transform.val.size")
     scales = _take(tables, "data.transform.val.scale_range")
     _take(tables, "data.transform.val")
     if size is not _MISSING and _get(tables, "data.loader.eval_batch_size") is _MISSING:
-        # the default of that time; images without a common size were evaluated one by one, as today
+        # the default then; images of different sizes were evaluated one by one, as today
         batch_size = _get(tables, "data.loader.batch_size")
         if batch_size is not _MISSING:
             _put(tables, "evaluation.batch_size", batch_size)
@@ -90,7 +90,7 @@ def _val_transform_to_evaluation(config: Migrated) -> Migrated:
 
 
 _CHANGES = (
-    # 1 to 2: one path of evaluation
+    # 1 to 2: one evaluation path
     _Change(renames={"data.loader.eval_batch_size": "evaluation.batch_size"}, rewrite=_val_transform_to_evaluation),
     # 2 to 3: the field's words
     _Change(renames={"model.form": "model.variant", "lr_scheduler.params.schedules": "lr_scheduler.params.schedulers"}),
@@ -99,10 +99,10 @@ CONFIG_FORMAT = 1 + len(_CHANGES)
 
 
 def migrate(tables: Mapping[str, Any], version: int) -> Migrated:
-    """Returns a stored config in today's keys; keys that are absent have the default of their time.
+    """Returns a stored config in today's keys; absent keys get the default of their time.
 
     Args:
-        tables: nested, as stored; they are not changed.
+        tables: nested, as stored; not changed in place.
         version: format that they were stored in.
 
     Raises:
@@ -120,21 +120,21 @@ def migrate(tables: Mapping[str, Any], version: int) -> Migrated:
         for key in change.dropped:
             _take(config.tables, key)
         for key, value in change.defaults.items():
-            # where its section is optional and absent, so is the key
+            # if its section is optional and absent, so is the key
             if _get(config.tables, key) is _MISSING and has_section(config.tables, key):
                 _put(config.tables, key, value)
     return config
 
 
 def check_format(version: object, where: str) -> int:
-    """Returns `version` if it is a format that can be read.
+    """Returns `version` if this seg-train can read the format.
 
     Args:
         version: value of the key `format`.
-        where: what holds it, for the message.
+        where: the file or config that has it, for the message.
 
     Raises:
-        ConfigError: if it is not.
+        ConfigError: if it cannot.
     """
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= CONFIG_FORMAT:
         raise ConfigError(
@@ -145,19 +145,19 @@ def check_format(version: object, where: str) -> int:
 
 
 def former_key(key: str, value: object) -> str | None:
-    """Returns what to write instead of a key that is gone; None where there never was such a key.
+    """Returns what to write instead of a former key, or None if there never was such a key.
 
     Args:
         key: full key, or that of a table.
-        value: what a config says under it.
+        value: its value in a config.
     """
     if key == "data.transform.val":
         return _instead_of_val(value)
     for change in _CHANGES:
         if key in change.renames:
-            return f"it is {change.renames[key]} now: write {change.renames[key]} = {_toml(value)}"
+            return f"the key is now {change.renames[key]}: write {change.renames[key]} = {_toml(value)}"
         if key in change.dropped:
-            return "there is no such key any more, and it had no influence on what is learnt; leave it out"
+            return "the key was removed, and it had no influence on the training result; remove it"
     return None
 
 
@@ -171,22 +171,22 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _instead_of_val(value: object) -> str:
     table = value if isinstance(value, Mapping) else {}
-    said = []
+    advice = []
     scales = table.get("scale_range")
     if isinstance(scales, list | tuple) and len(scales) == 2 and scales[0] == scales[1] != 1:
         resize = f"evaluation.resize = {{ scale = {scales[0]} }}"
-        said.append(f"instead of scale_range = {_toml(list(scales))} write {resize}")
+        advice.append(f"instead of scale_range = {_toml(list(scales))} write {resize}")
     elif scales is not None:
-        said.append(f"leave scale_range = {_toml(scales)} out")
+        advice.append(f"remove scale_range = {_toml(scales)}")
     if "size" in table:
-        said.append(
-            f"leave size = {_toml(table['size'])} out, or write evaluation.tile = {_toml(table['size'])} to predict in "
+        advice.append(
+            f"remove size = {_toml(table['size'])}, or write evaluation.tile = {_toml(table['size'])} to predict in "
             "tiles of that size"
         )
-    said = said or ["leave it out"]
+    advice = advice or ["remove it"]
     return (
-        "what val images go through is said in [evaluation] now; validation never crops, and masks are never resized: "
-        f"{'; '.join(said)}"
+        "[evaluation] now has the resizing of val images; validation never crops, and masks are never resized: "
+        f"{'; '.join(advice)}"
     )
 
 

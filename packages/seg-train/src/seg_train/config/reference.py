@@ -14,38 +14,38 @@ _HEAD = """\
 
 Written by `hatch run config-reference` from the code. A run is a TOML file:
 
-    seg config init run.toml --model enet --data CamVid     # a file to begin with
-    seg config check run.toml                               # every mistake at once, nothing is built
+    seg config init run.toml --model enet --data CamVid     # a starting point
+    seg config check run.toml                               # reports all mistakes at once, builds nothing
     seg config show run.toml -s trainer.epochs=20           # all values, and where each is from
     seg train run.toml -s trainer.epochs=20
 
-`-s KEY=VALUE` sets one key, by its full name, after the file is read; the value is TOML, and a bare word is a text.
-Unknown keys, wrong types and what does not go together are errors before anything is built, all of them at once.
+`-s KEY=VALUE` overrides one key, by its full name; the value is TOML, and a bare word is a string. Unknown keys, wrong
+types and contradictions are reported all at once, before anything is built.
 
-A file may build on others:
+A file may extend others:
 
-    extends = "base/cityscapes.toml"    # or a list of files, of which later ones go over earlier ones
+    extends = "base/cityscapes.toml"    # or a list of files; later ones override earlier ones
 
     [optimizer]
-    params = { lr = 0.025 }             # the other params of the base stay
+    params = { lr = 0.025 }             # the other params of the base file stay
 
-Paths in `extends` are relative to the file that holds it. Tables are joined key by key. Where a table gets another
-`name`, the `params` that the base gives it are dropped: they were those of something else.
+Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If a table gets another
+`name`, the `params` of the base file are dropped: they belonged to the other name.
 
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
-`params` go to what `name` names, as they are; its documentation says what it takes. Functions among them are written as
+`params` are passed to whatever `name` refers to; its documentation lists them. Write functions as
 `"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
 """
-# section -> what its `name` may be, of this package
+# section -> names that this package registers for it
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}
 
 _LOGGERS = """\
 ## `[log.NAME]`
 
-Options of the logger of that name. `local`, which writes the run folder, is always there. Any other can be switched off
-by `enabled = false`, so that `-s log.wandb.enabled=false` is enough where a base config has it.
+Options of the logger of that name. `local`, which writes to the run folder, is always on. Any other can be switched off
+with `enabled = false`, for example by `-s log.wandb.enabled=false` if a base config has it.
 """
 
 
@@ -57,7 +57,7 @@ def reference_page() -> str:
 
 
 def _add_section(parts: list[str], schema: dict[str, Any], name: str | None, path: tuple[str, ...]) -> None:
-    """Adds a table of the keys of the section of a class, or of the whole config, then those of the sections in it."""
+    """Adds a table of the keys of a section, or of the whole config, then those of the sections in it."""
     section = schema if name is None else schema["$defs"][name]
     required = _required(name)
     inner: list[tuple[str, dict[str, Any]]] = []
@@ -85,7 +85,7 @@ def _add_section(parts: list[str], schema: dict[str, Any], name: str | None, pat
 
 
 def _required(name: str | None) -> set[str]:
-    """Returns the keys of a section that have no default; the schema for editors does not ask for them."""
+    """Returns the keys of a section without a default; the schema for editors does not require them."""
     schema = TrainConfig.model_json_schema()
     return set((schema if name is None else schema["$defs"][name]).get("required", ()))
 
@@ -101,12 +101,12 @@ def _row(key: str, value: dict[str, Any], required: bool) -> str:
 
 
 def _type(value: dict[str, Any]) -> str:
-    """Returns a type in words: `"int, at least 1"`."""
+    """Returns a description of a type, such as `"int, at least 1"`."""
     if "title" in value:
         return str(value["title"])
     if "enum" in value:
         return " or ".join(f"`{_toml(item)}`" for item in value["enum"])
-    name = {"string": "text", "integer": "int", "number": "number", "boolean": "bool", "object": "table"}[value["type"]]
+    name = {"integer": "int", "boolean": "bool", "object": "table"}.get(value["type"], value["type"])
     limits = [
         f"{word} {value[limit]}"
         for limit, word in (
@@ -121,5 +121,5 @@ def _type(value: dict[str, Any]) -> str:
 
 
 def _toml(value: Any) -> str:
-    # TOML writes texts, numbers, booleans and lists as JSON does.
+    # TOML writes strings, numbers, booleans and lists as JSON does.
     return json.dumps(value)

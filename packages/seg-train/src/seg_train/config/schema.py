@@ -1,12 +1,11 @@
-"""What a config may hold: one class per section of the TOML file, every key with its meaning and default.
+"""The schema of a config: one class per section of the TOML file, every key with its meaning and default.
 
-Names (of models, datasets, losses ...) are any strings here; whether they exist, and whether their `params` fit, is
-checked in `seg_train.config.check`.
+Names (of models, datasets, losses ...) are any strings here; `seg_train.config.check` checks whether they exist and
+whether their `params` fit.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeGuard, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +18,12 @@ from pydantic import (
     model_validator,
 )
 
+from seg_core.checks import is_integer, is_number
+
 __all__ = ["TrainConfig"]
 
-# Keys that change where, how fast or how often something happens but not what is learnt: a run may be resumed with
-# other values of these.
+# Keys that change where, how fast or how often something happens but not the training result: a run may be resumed with
+# other values of them.
 WITHOUT_INFLUENCE = (
     "data.dataset.root",
     "data.loader.num_workers",
@@ -40,44 +41,44 @@ WITHOUT_INFLUENCE = (
 
 def _as_size(value: object) -> object:
     if isinstance(value, list | tuple):
-        if len(value) == 2 and all(_is_positive_int(v) for v in value):
+        if len(value) == 2 and all(is_integer(v, 1) for v in value):
             return tuple(value)
-    elif _is_positive_int(value):
+    elif is_integer(value, 1):
         return (value, value)
     raise ValueError("must be pixels above 0: one number for a square, or [height, width]")
 
 
 def _as_range(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(v) for v in value):
+    if isinstance(value, list | tuple) and len(value) == 2 and all(is_number(v) for v in value):
         low, high = value
         if 0 < low <= high:
             return (float(low), float(high))
-    raise ValueError("must be two factors above 0, the lower one first, such as [0.5, 2.0]")
+    raise ValueError("must be two factors above 0, the smaller one first, such as [0.5, 2.0]")
 
 
 def _as_pair(value: object) -> object:
-    if isinstance(value, list | tuple) and len(value) == 2 and all(_is_number(v) for v in value):
+    if isinstance(value, list | tuple) and len(value) == 2 and all(is_number(v) for v in value):
         return (float(value[0]), float(value[1]))
-    raise ValueError("must be two numbers, the lower one first")
+    raise ValueError("must be two numbers, the smaller one first")
 
 
 def _as_number_or_pair(value: object) -> object:
-    if _is_number(value):
+    if is_number(value):
         return float(value)
     try:
         return _as_pair(value)
     except ValueError as error:
-        raise ValueError("must be a number, or two, the lower one first") from error
+        raise ValueError("must be a number, or two, the smaller one first") from error
 
 
 def _as_jitter(value: object) -> object:
     if isinstance(value, list | tuple) and len(value) in (3, 4):
         return tuple(_as_number_or_pair(item) for item in value)
-    raise ValueError("must be brightness, contrast, saturation and, where wanted, hue, such as [0.4, 0.4, 0.4, 0.1]")
+    raise ValueError("must be brightness, contrast, saturation and optionally hue, such as [0.4, 0.4, 0.4, 0.1]")
 
 
 def _as_scales(value: object) -> object:
-    if isinstance(value, list | tuple) and value and all(_is_number(v) and 0 < v < math.inf for v in value):
+    if isinstance(value, list | tuple) and value and all(is_number(v) and v > 0 for v in value):
         return tuple(float(v) for v in value)
     raise ValueError("must be a list of factors above 0, such as [0.75, 1.0, 1.25]")
 
@@ -85,33 +86,25 @@ def _as_scales(value: object) -> object:
 def _as_class_weights(value: object) -> object:
     if isinstance(value, str):
         return value
-    if isinstance(value, list | tuple) and value and all(_is_number(v) and v >= 0 for v in value):
+    if isinstance(value, list | tuple) and value and all(is_number(v) and v >= 0 for v in value):
         return tuple(float(v) for v in value)
     raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number per class')
 
 
 def _as_folder_name(value: str) -> str:
     if not value or value in (".", "..") or "/" in value or "\\" in value:
-        raise ValueError("must be the name of one folder (paths.output says where it is made)")
+        raise ValueError("must be the name of one folder (paths.output is the folder that it is in)")
     return value
 
 
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _described(title: str, *forms: dict[str, Any]) -> WithJsonSchema:
-    """What an editor and the reference page say of a value that may be written in several ways."""
+    """Describes a value that may be written in several ways, for editors and the reference page."""
     return WithJsonSchema({"title": title, **(forms[0] if len(forms) == 1 else {"anyOf": list(forms)})})
 
 
-def _list_of(item: dict[str, Any], least: int, most: int | None = None) -> dict[str, Any]:
-    form: dict[str, Any] = {"type": "array", "items": item, "minItems": least}
-    return form if most is None else {**form, "maxItems": most}
+def _list_of(item: dict[str, Any], minimum: int, maximum: int | None = None) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "array", "items": item, "minItems": minimum}
+    return schema if maximum is None else {**schema, "maxItems": maximum}
 
 
 _PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
@@ -128,20 +121,18 @@ Size = Annotated[
     _described("pixels, or [height, width]", _PIXELS, _list_of(_PIXELS, 2, 2)),
 ]
 ScaleRange = Annotated[
-    tuple[float, float], BeforeValidator(_as_range), _described("[least, greatest], above 0", _list_of(_ABOVE_0, 2, 2))
+    tuple[float, float], BeforeValidator(_as_range), _described("[min, max], above 0", _list_of(_ABOVE_0, 2, 2))
 ]
-Pair = Annotated[
-    tuple[float, float], BeforeValidator(_as_pair), _described("[least, greatest]", _list_of(_NUMBER, 2, 2))
-]
+Pair = Annotated[tuple[float, float], BeforeValidator(_as_pair), _described("[min, max]", _list_of(_NUMBER, 2, 2))]
 NumberOrPair = Annotated[
     float | tuple[float, float],
     BeforeValidator(_as_number_or_pair),
-    _described("number, or [least, greatest]", *_NUMBER_OR_PAIR["anyOf"]),
+    _described("number, or [min, max]", *_NUMBER_OR_PAIR["anyOf"]),
 ]
 Jitter = Annotated[
     tuple[float | tuple[float, float], ...],
     BeforeValidator(_as_jitter),
-    _described("list of 3 or 4 numbers or [least, greatest]", _list_of(_NUMBER_OR_PAIR, 3, 4)),
+    _described("list of 3 or 4 numbers or [min, max]", _list_of(_NUMBER_OR_PAIR, 3, 4)),
 ]
 Scales = Annotated[
     tuple[float, ...], BeforeValidator(_as_scales), _described("list of factors above 0", _list_of(_ABOVE_0, 1))
@@ -163,14 +154,14 @@ class ModelSection(Section):
     """The network, as `seg_models.get_model` builds it; `num_classes` comes from the dataset."""
 
     name: str = Field(description="builder, see `seg models`")
-    variant: str | None = Field(default=None, description="preset of the builder; its default where left out")
+    variant: str | None = Field(default=None, description="variant of the architecture; default: that of the builder")
     weights: str | None = Field(
-        default=None, description='of the whole network: a member of its weights, "DEFAULT", or a checkpoint file'
+        default=None, description='weights of the whole network: a member of its enum, "DEFAULT", or a checkpoint file'
     )
     weights_backbone: str | None = Field(
-        default=None, description='ImageNet weights of the backbone alone: a member, or "DEFAULT"'
+        default=None, description='ImageNet weights of the backbone only: a member of its enum, or "DEFAULT"'
     )
-    aux_loss: bool | None = Field(default=None, description="whether to build auxiliary heads; not where left out")
+    aux_loss: bool | None = Field(default=None, description="whether to build auxiliary heads; default: no")
     params: dict[str, Any] = Field(default_factory=dict, description="other options of the builder")
 
 
@@ -178,11 +169,11 @@ class DatasetSection(Section):
     """The images and masks."""
 
     name: str = Field(description="dataset, see `seg datasets`")
-    root: str | None = Field(default=None, description="folder of the dataset; `Shapes` has none")
-    train_split: str = Field(default="train", description="split to learn from")
+    root: str | None = Field(default=None, description="folder of the dataset; `Shapes` needs none")
+    train_split: str = Field(default="train", description="split to train on")
     val_split: str = Field(default="val", description="split to evaluate on")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="other options of the dataset, such as `metadata` of one's own data"
+        default_factory=dict, description="other options of the dataset, such as `metadata` for your own data"
     )
 
 
@@ -194,7 +185,7 @@ class TransformSection(Section):
 
 
 class TransformsSection(Section):
-    """The transform of training samples; what val images go through is said in `[evaluation]`."""
+    """The transforms of samples; `[evaluation]` has the resizing of val images."""
 
     train: TransformSection = TransformSection()
 
@@ -205,40 +196,42 @@ class LoaderSection(Section):
     batch_size: Positive = Field(
         default=8, description="samples of one step, over all processes and accumulation steps"
     )
-    num_workers: Annotated[int, Field(ge=0)] = Field(default=2, description="reading processes; 0: the main one reads")
+    num_workers: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="worker processes that read samples; 0 reads in the main process"
+    )
 
 
 class SamplingSection(Section):
-    """Which samples make an epoch: each once, or drawn by class, see `seg_train.data.rare_classes`."""
+    """The samples of an epoch: each once, or drawn by class, see `seg_train.data.rare_classes`."""
 
-    rare_classes: bool = Field(default=False, description="draw images and windows by class, rare ones more often")
+    rare_classes: bool = Field(default=False, description="draw images and crops by class, rare classes more often")
     temperature: Annotated[float, Field(gt=0)] = Field(
-        default=0.01, description="the lower, the more often rare classes are drawn"
+        default=0.01, description="temperature of the draw; a lower one draws rare classes more often"
     )
     min_pixels: Annotated[int, Field(ge=0)] = Field(
-        default=1500, description="pixels of the class that an image and its window should hold"
+        default=1500, description="pixels of the class that an image and its crop should have"
     )
-    attempts: Positive = Field(default=10, description="windows to draw for a sample at most")
+    attempts: Positive = Field(default=10, description="maximum number of crops to draw for a sample")
 
 
 class AugmentSection(Section):
-    """Changes of looks, see `seg_core.SegmentationAugment`."""
+    """Augmentation, see `seg_core.SegmentationAugment`."""
 
-    hflip: Probability = Field(default=0.0, description="probability of a left-right flip")
-    vflip: Probability = Field(default=0.0, description="probability of an upside-down flip")
-    rotation_range: Pair = Field(default=(0.0, 0.0), description="least and greatest angle in degrees")
-    zoom_range: Pair = Field(default=(1.0, 1.0), description="least and greatest factor around the middle")
-    perspective: Probability = Field(default=0.0, description="distortion, 0 to 1")
-    blur: NumberOrPair = Field(default=0.0, description="greatest standard deviation in pixels, or least and greatest")
+    hflip: Probability = Field(default=0.0, description="probability of a horizontal flip")
+    vflip: Probability = Field(default=0.0, description="probability of a vertical flip")
+    rotation_range: Pair = Field(default=(0.0, 0.0), description="range of the rotation angle in degrees")
+    zoom_range: Pair = Field(default=(1.0, 1.0), description="range of the zoom factor around the center")
+    perspective: Probability = Field(default=0.0, description="strength of the perspective distortion, 0 to 1")
+    blur: NumberOrPair = Field(default=0.0, description="standard deviation of the blur in pixels: maximum, or range")
     color_jitter: Jitter = Field(
         default=(0.0, 0.0, 0.0, 0.0),
-        description="brightness, contrast, saturation[, hue]: each a number as torchvision's, or least and greatest",
+        description="brightness, contrast, saturation[, hue]: each a number as in torchvision, or a range",
     )
     auto_contrast: Probability = Field(default=0.0, description="probability of stretching to the full range")
 
 
 class DataSection(Section):
-    """All about samples."""
+    """Datasets, transforms and loading."""
 
     dataset: DatasetSection
     transform: TransformsSection = TransformsSection()
@@ -250,14 +243,14 @@ class DataSection(Section):
 class OutputSection(Section):
     """The loss of one output of the network, such as `boundary` or `aux_16x`."""
 
-    weight: Factor = Field(default=1.0, description="factor of the output's loss; 0 leaves the output out")
-    name: str | None = Field(default=None, description="loss; that of [criterion] where left out")
+    weight: Factor = Field(default=1.0, description="factor of the output's loss; 0 ignores the output")
+    name: str | None = Field(default=None, description="loss; default: that of [criterion]")
     params: dict[str, Any] = Field(default_factory=dict, description="other options of the loss")
 
     @model_validator(mode="after")
     def _params_have_a_name(self) -> "OutputSection":
         if self.params and self.name is None:
-            raise ValueError("params are those of a loss: give its name, or leave params out")
+            raise ValueError("params need a loss: set its name, or remove params")
         return self
 
 
@@ -265,14 +258,16 @@ class CriterionSection(Section):
     """The loss."""
 
     name: str = Field(default="CrossEntropyLoss", description="loss")
-    class_weights: ClassWeights = Field(default="none", description='"none", a scheme as "enet", or a number per class')
+    class_weights: ClassWeights = Field(
+        default="none", description='"none", a scheme such as "enet", or one number per class'
+    )
     aux_weight: Factor = Field(default=0.4, description="factor of each auxiliary output's loss")
     boundary_aware_weight: Factor = Field(
-        default=0.0, description="factor of the loss near the boundaries that `boundary` predicts, as PIDNet has it"
+        default=0.0, description="factor of the loss near the boundaries that `boundary` predicts, as in PIDNet"
     )
     params: dict[str, Any] = Field(default_factory=dict, description="other options of the loss")
     outputs: dict[str, OutputSection] = Field(
-        default_factory=dict, description="loss and weight of single outputs, by their names"
+        default_factory=dict, description="loss and weight of single outputs, by name"
     )
 
 
@@ -280,71 +275,72 @@ class OptimizerSection(Section):
     """The optimizer."""
 
     name: str = Field(default="AdamW", description="optimizer of torch.optim, or Padam")
-    params: dict[str, Any] = Field(default_factory=dict, description="its arguments: lr, weight_decay ...")
+    params: dict[str, Any] = Field(default_factory=dict, description="its arguments, such as lr and weight_decay")
     backbone_lr_factor: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="the backbone's learning rate divided by that of the rest"
+        default=1.0, description="factor of the backbone's learning rate"
     )
     decay_norms_and_biases: bool = Field(
-        default=True, description="whether weight decay includes biases and the scales and shifts of norms"
+        default=True, description="whether weight decay applies to biases and normalization layers"
     )
 
 
 class SchedulerSection(Section):
-    """The learning rate over time; without this section it stays as it is."""
+    """The learning-rate scheduler; without this section the learning rate is constant."""
 
     name: str = Field(description="scheduler of torch.optim.lr_scheduler")
-    interval: Literal["step", "epoch"] = Field(default="step", description="what the scheduler counts")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="steps over which the learning rate first rises in a straight line"
-    )
+    interval: Literal["step", "epoch"] = Field(default="step", description="unit of the scheduler: steps or epochs")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(default=0, description="steps of linear warm-up at the beginning")
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.001, description="share of the learning rate that the warm-up begins with"
+        default=0.001, description="factor of the learning rate at the start of the warm-up"
     )
     params: dict[str, Any] = Field(
         default_factory=dict,
-        description="its arguments; left out, the length (total_iters of PolynomialLR, SequentialLR and "
-        "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is the run's, and max_lr of "
-        "OneCycleLR is the optimizer's lr; functions are written as package.module:function",
+        description="its arguments. By default the length (total_iters of PolynomialLR, SequentialLR and "
+        "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is that of the run, and max_lr of "
+        "OneCycleLR is the optimizer's lr. Write functions as package.module:function",
     )
 
 
 class TrainerSection(Section):
-    """The loop."""
+    """The training loop."""
 
-    epochs: Positive | None = Field(default=None, description="length of the run in epochs; this or steps")
-    steps: Positive | None = Field(default=None, description="length of the run in steps; this or epochs")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="of everything random in the run")
+    epochs: Positive | None = Field(default=None, description="total length of the run in epochs; set this or steps")
+    steps: Positive | None = Field(default=None, description="total length of the run in steps; set this or epochs")
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="random seed of the run")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
-        description="of arithmetic, weights are fp32; auto is bf16 where the processor has it, else fp32; fp16 needs a "
-        "GPU and scales the loss",
+        description="precision of the computation; weights are fp32. auto is bf16 if the hardware supports it, else "
+        "fp32; fp16 needs a GPU and scales the loss",
     )
     channels_last: bool = Field(default=True, description="memory layout NHWC: faster convolutions")
-    compile: bool = Field(default=False, description="compile the training step's network by torch.compile")
+    compile: bool = Field(default=False, description="compile the network of the training step with torch.compile")
     deterministic: bool = Field(
-        default=False, description="deterministic algorithms wherever torch has them; a warning names where it has not"
+        default=False,
+        description="use deterministic algorithms if torch has them; a warning names operations without one",
     )
     accumulation_steps: Positive = Field(
-        default=1, description="parts of a batch that are computed one after the other, to save memory"
+        default=1, description="micro-batches per step (gradient accumulation), to save memory"
     )
     max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="clip gradients to this norm; not where left out"
+        default=None, description="clip gradients to this norm; default: no clipping"
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="decay per step of a moving average of the weights, such as 0.999, which is evaluated and saved "
-        "too; none where left out",
+        description="decay per step of an exponential moving average (EMA) of the weights, such as 0.999; the EMA is "
+        "evaluated and saved too. Default: no EMA",
     )
-    sync_batch_norm: bool = Field(default=True, description="batch norm over the samples of all GPUs")
+    sync_batch_norm: bool = Field(default=True, description="synchronize batch norm over all GPUs")
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp",
-        description="what several processes share: ddp the gradients, fsdp also weights and optimizer, for networks "
-        "too large for one GPU",
+        description="how several processes work together: ddp averages gradients, fsdp also shards weights and "
+        "optimizer, for networks too large for one GPU",
     )
-    checkpoint_every_steps: Positive | None = Field(default=None, description="checkpoints within epochs too")
-    keep_checkpoints: Positive = Field(default=2, description="how many of the last checkpoints are kept")
-    log_every_steps: Positive = Field(default=10, description="steps that one row of step metrics covers")
+    checkpoint_every_steps: Positive | None = Field(
+        default=None, description="steps between additional checkpoints within an epoch"
+    )
+    keep_checkpoints: Positive = Field(default=2, description="number of last checkpoints to keep")
+    log_every_steps: Positive = Field(default=10, description="steps per row of step metrics")
     snapshots: Annotated[int, Field(ge=0)] = Field(default=4, description="val images to draw after each evaluation")
 
     @model_validator(mode="after")
@@ -357,7 +353,7 @@ class TrainerSection(Section):
 
 
 class ResizeSection(Section):
-    """What val images are resized to before the network, one of four forms; images keep their size where left out.
+    """Resizing of val images before the network, one of four kinds; by default each image keeps its size.
 
     Masks are never resized: the logits are resized to the mask. The trained model resizes images in the same way.
     """
@@ -367,7 +363,7 @@ class ResizeSection(Section):
     )
     shorter_side: Positive | None = Field(default=None, description="pixels of the shorter side")
     longer_side: Positive | None = Field(default=None, description="pixels of the longer side")
-    size: Size | None = Field(default=None, description="[height, width] in pixels, whatever the aspect ratio")
+    size: Size | None = Field(default=None, description="[height, width] in pixels; the aspect ratio may change")
 
     @model_validator(mode="after")
     def _one_form(self) -> "ResizeSection":
@@ -380,52 +376,52 @@ class ResizeSection(Section):
 
 
 class EvaluationSection(Section):
-    """How, and how often, the weights are evaluated on val; always at the end of the run."""
+    """How and how often the weights are evaluated on val; the end of the run always evaluates."""
 
     resize: ResizeSection | None = Field(
-        default=None, description="what val images are resized to; each keeps its size where left out"
+        default=None, description="resizing of val images; default: each keeps its size"
     )
     tile: Size | None = Field(
         default=None,
-        description="predict in tiles of that many pixels, [height, width] or one number; whole images where left out",
+        description="predict in tiles of this size in pixels, [height, width] or one number; default: whole images",
     )
     overlap: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="fraction of a tile that the next one overlaps; 0.5 where left out"
+        default=None, description="fraction of a tile that overlaps with the next one; default: 0.5"
     )
-    scales: Scales | None = Field(default=None, description="factors of test-time augmentation, such as [0.75, 1]")
-    hflip: bool = Field(default=False, description="test-time augmentation by mirrored images")
+    scales: Scales | None = Field(default=None, description="scales of test-time augmentation, such as [0.75, 1]")
+    hflip: bool = Field(default=False, description="test-time augmentation with flipped images")
     batch_size: Positive = Field(
-        default=1, description="images per batch of one process; images of unlike size are computed one by one"
+        default=1, description="images per batch of one process; images of different sizes are computed one by one"
     )
     loss: bool = Field(
         default=True, description="whether to compute val_loss, which needs the logits at the size of the masks"
     )
     predictor: str = Field(
-        default="whole", description="way of predicting of your own; not together with tile, overlap, scales and hflip"
+        default="whole", description="name of a registered predictor; not together with tile, overlap, scales and hflip"
     )
-    params: dict[str, Any] = Field(default_factory=dict, description="arguments of that way of predicting")
+    params: dict[str, Any] = Field(default_factory=dict, description="arguments of the predictor")
     every_epochs: Positive | None = Field(
-        default=None, description="epochs from one evaluation to the next; 1 where every_steps is left out too"
+        default=None, description="epochs between evaluations; default: 1, unless every_steps is set"
     )
-    every_steps: Positive | None = Field(default=None, description="steps from one evaluation to the next")
+    every_steps: Positive | None = Field(default=None, description="steps between evaluations")
     monitor: str | None = Field(
         default=None,
-        description="score that says which weights are best, such as miou, val_loss or iou_per_class.road, with ema_ "
-        "before it for the moving average; miou where left out, ema_miou where there is an average",
+        description="score that decides which weights are best, such as miou, val_loss or iou_per_class.road; the "
+        "prefix ema_ means the score of the EMA. Default: miou, or ema_miou if there is an EMA",
     )
     patience: Positive | None = Field(
-        default=None, description="stop after so many evaluations without a better score; not where left out"
+        default=None, description="stop after this many evaluations without a better score; default: never"
     )
-    min_delta: Factor = Field(default=0.0, description="how much better a score must be to count as better")
+    min_delta: Factor = Field(default=0.0, description="minimum improvement that counts as a better score")
 
     @model_validator(mode="after")
     def _one_way(self) -> "EvaluationSection":
         if self.overlap is not None and self.tile is None:
-            raise ValueError(f"overlap = {self.overlap} is that of tiles: give tile too, or leave overlap out")
+            raise ValueError(f"overlap = {self.overlap} needs tiles: set tile too, or remove overlap")
         short = [name for name in ("tile", "scales") if getattr(self, name) is not None] + ["hflip"] * self.hflip
         if short and (self.predictor != "whole" or self.params):
             own = f'predictor = "{self.predictor}"' if self.predictor != "whole" else "params"
-            raise ValueError(f"{own} cannot be used together with {', '.join(short)}: leave out one or the other")
+            raise ValueError(f"{own} cannot be used together with {', '.join(short)}: remove one or the other")
         return self
 
     @model_validator(mode="after")
@@ -439,11 +435,11 @@ class EvaluationSection(Section):
 
 
 class PathsSection(Section):
-    """Where results go."""
+    """Where results are written."""
 
-    output: str = Field(default="runs", description="folder of all runs")
+    output: str = Field(default="runs", description="folder that run folders are in")
     run: Annotated[str, AfterValidator(_as_folder_name)] | None = Field(
-        default=None, description="folder of this run; model-dataset-time where left out"
+        default=None, description="name of the run folder; default: model-dataset-time"
     )
 
 
@@ -460,7 +456,7 @@ class TrainConfig(Section):
     paths: PathsSection = PathsSection()
     log: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="options per logger; `local` is always there, others can be left out by enabled = false",
+        description="options per logger; `local` is always on, others can be switched off with enabled = false",
     )
 
     def to_dict(self) -> dict[str, Any]:
@@ -468,23 +464,23 @@ class TrainConfig(Section):
         return self.model_dump(mode="json", exclude_none=True)
 
     def influences(self) -> dict[str, Any]:
-        """Returns full key -> value of everything that changes what is learnt."""
+        """Returns full key -> value of everything that influences the training result."""
         return {k: v for k, v in flatten(self.to_dict()).items() if has_influence(k)}
 
 
 def has_influence(key: str) -> bool:
-    """Returns whether the value of a full key changes what is learnt."""
+    """Returns whether the value of a full key influences the training result."""
     return not any(key == other or key.startswith(other + ".") for other in WITHOUT_INFLUENCE)
 
 
 def section_class(annotation: Any) -> type[BaseModel] | None:
-    """Returns the class of the section that a field of that type holds; None for a plain value."""
+    """Returns the section class of a field with this annotation, or None for a plain value."""
     candidates = [annotation, *get_args(annotation)]
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 def has_section(tables: Mapping[str, Any], key: str) -> bool:
-    """Returns whether nested tables have the section of a full key; one that is not optional is always there."""
+    """Returns whether nested tables have the section of a full key; a section that is not optional always exists."""
     section: type[BaseModel] | None = TrainConfig
     table: Any = tables
     for part in key.split(".")[:-1]:
@@ -498,7 +494,7 @@ def has_section(tables: Mapping[str, Any], key: str) -> bool:
 
 
 def default_of(key: str) -> Any:
-    """Returns the default of a full key as `TrainConfig.to_dict` has it; None where the schema says none."""
+    """Returns the default of a full key as `TrainConfig.to_dict` has it, or None if it has none."""
     section: type[BaseModel] | None = TrainConfig
     *path, last = key.split(".")
     for part in path:

@@ -1,4 +1,4 @@
-"""A config as a TOML file, with where each value is from; and a file to begin with."""
+"""Writes configs as TOML: with the origin of each value, and as a starting point for a new config."""
 
 import json
 import re
@@ -10,16 +10,15 @@ from seg_core.registry import DATASETS, MODELS
 
 __all__ = ["as_toml", "starting_config"]
 
-_WIDTH = 44  # of keys and values, before a comment
+_WIDTH = 44  # columns of keys and values before a comment
 
 
 def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> str:
     """Returns tables as TOML, one section per table.
 
     Args:
-        values: plain containers, as `TrainConfig.to_dict` gives them.
-        origins: full key -> where its value is from, shown behind it; what is not in there is a default. None shows
-            nothing.
+        values: plain containers, from `TrainConfig.to_dict`.
+        origins: full key -> where its value is from, shown as a comment; others are defaults. None shows no origins.
     """
     lines: list[str] = []
     _add_table(lines, values, origins, ())
@@ -27,12 +26,12 @@ def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
 
 
 def starting_config(model: str, dataset: str, name: str) -> str:
-    """Returns a config with comments for a network and a dataset, TOML.
+    """Returns a commented TOML config for a network and a dataset.
 
     Args:
-        model: a network's name.
-        dataset: a dataset's name.
-        name: of the file, for the comments.
+        model: name of the network.
+        dataset: name of the dataset.
+        name: file name, for the comments.
 
     Raises:
         UnknownNameError: if there is no such network or dataset.
@@ -51,7 +50,7 @@ def starting_config(model: str, dataset: str, name: str) -> str:
         if network.any_backbone:
             lines.append('params = { backbone = "resnet50" }')
         if network.any_backbone or network.backbone:
-            lines.append('# weights_backbone = "DEFAULT" # begin with ImageNet weights, which are fetched')
+            lines.append('# weights_backbone = "DEFAULT" # start from ImageNet weights (downloads them)')
         if len(network.outputs) > 1:
             lines.append(f"# aux_loss = true # also train {', '.join(network.outputs[1:])}")
         others = tuple(output for output in network.outputs[1:] if not output.startswith("aux"))
@@ -66,7 +65,7 @@ def starting_config(model: str, dataset: str, name: str) -> str:
     lines += [
         "",
         "[data.transform.train]",
-        "size = [256, 256] # window that the network learns from",
+        "size = [256, 256] # random crop",
         "scale_range = [0.5, 2.0]",
         "",
         "[data.loader]",
@@ -79,7 +78,7 @@ def starting_config(model: str, dataset: str, name: str) -> str:
         "",
         "[criterion]",
         'name = "CrossEntropyLoss"',
-        '# class_weights = "median_frequency" # count the pixels of each class first, and even them out',
+        '# class_weights = "median_frequency" # count the pixels of each class first, and weight rare classes more',
     ]
     for output in others:
         loss = "DetailLoss" if isinstance(network, ModelEntry) and network.family == "STDC" else "BoundaryLoss"
@@ -91,12 +90,12 @@ def starting_config(model: str, dataset: str, name: str) -> str:
         "params = { lr = 1e-3, weight_decay = 1e-2 }",
         "",
         "[lr_scheduler]",
-        'name = "PolynomialLR" # per step, down to 0 at the end of the run',
+        'name = "PolynomialLR" # decays to 0 over the run',
         "params = { power = 0.9 }",
         "",
         "[trainer]",
         "epochs = 50",
-        '# precision = "bf16" # faster where the processor has it',
+        '# precision = "bf16" # faster if the hardware supports it',
     ]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +128,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):
-        # TOML wants a point or an exponent, and writes inf and nan as Python does
+        # TOML needs a point or an exponent, and writes inf and nan as Python does
         return repr(value)
-    # texts, whole numbers and booleans are those of JSON, but for a character that JSON may leave as it is
+    # strings, integers and booleans are written as in JSON, except for a character that JSON need not escape
     return json.dumps(value).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What a logger may hook into."""
+"""The base class of loggers, with all its hooks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Moment:
     """When an evaluation was made, and of which weights.
 
     Attributes:
-        epoch: counted from 1: that has just ended, or that is running.
-        step: optimizer steps made.
-        weights: `"last"`, or `"ema"` for their moving average.
-        epoch_ended: whether the epoch is over; not so where evaluations come every so many steps.
+        epoch: the epoch that has just ended, or that is running; counted from 1.
+        step: optimizer steps done.
+        weights: `"last"`, or `"ema"` for their exponential moving average.
+        epoch_ended: whether the epoch is over; False for evaluations within an epoch.
     """
 
     epoch: int
@@ -36,38 +36,38 @@ class Moment:
 
     @property
     def title(self) -> str:
-        """Returns the same for people: `epoch 4`, `epoch 4, step 120`, `epoch 4, ema`."""
+        """Returns a title for people: `epoch 4`, `epoch 4, step 120`, `epoch 4, ema`."""
         within = "" if self.epoch_ended else f", step {self.step}"
         return f"epoch {self.epoch}{within}" + ("" if self.weights == "last" else f", {self.weights}")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One of the fixed val images as the network sees it now.
+    """The prediction for one of the val images that are drawn after each evaluation.
 
     Attributes:
         index: position in the val split.
         image: uint8 (3, H, W), RGB, before augmentation.
-        truth: (H, W), class ids in the dataset's integer type.
+        target: ground truth, (H, W), class ids in the dataset's integer type.
         prediction: uint8 or uint16 (H, W), class ids.
     """
 
     index: int
     image: Tensor
-    truth: Tensor
+    target: Tensor
     prediction: Tensor
 
 
 class Logger:
-    """Base of all loggers: every hook does nothing, so that a logger writes only those it needs.
+    """Base class of all loggers. Every hook does nothing by default, so that a logger overrides only what it needs.
 
-    A logger of one's own is a subclass, registered by `seg_core.registry.LOGGERS.register("name", Class)` or in a
-    package's catalog, and switched on by a section `[log.name]` whose keys are its other arguments. Hooks are called in
-    the main process only. What a hook raises does not end the run: it is shown as a warning, and the logger is left out
-    from then on.
+    Your own logger is a subclass, registered with `seg_core.registry.LOGGERS.register("name", Class)` or in a package's
+    catalog, and enabled by a section `[log.name]` whose keys are its other arguments. Hooks are called in the main
+    process only. An exception in a hook does not end the run: it is shown as a warning, and the logger is not called
+    any more.
 
     Args:
-        run_dir: folder of the run, for files.
+        run_dir: run folder, for files.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -77,8 +77,8 @@ class Logger:
         """Called once before the first step, also of a resumed run (then after `load_state`).
 
         Args:
-            config: of the run, as nested tables.
-            environment: versions and machine.
+            config: config of the run, as nested tables.
+            environment: package versions and machine.
             metadata: names and colors of the classes.
         """
 
@@ -87,26 +87,26 @@ class Logger:
 
         Args:
             row: epoch (counted from 1), step, loss; lr of the first parameter group, images_per_second, data_wait
-                (share 0 to 1 of the time in which the network waited for samples), memory_mib (of the device, or of
-                this process on a CPU), seconds since the run began.
+                (fraction 0 to 1 of the time spent waiting for samples), memory_mib (of the device, or of this process
+                on a CPU), seconds since the run began.
         """
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Called at the end of each epoch, and after each evaluation.
 
         Args:
-            row: epoch, step, train_loss and train_miou since the row before; where there was an evaluation val_loss
-                (where the predictor gives logits), the scores miou, acc, macc, fwiou, dice, then iou_per_class as
-                class name -> IoU, nan where the class is absent, and absent, the policy of the means; with a moving
-                average of the weights the same with the prefix `ema_`; lr, images_per_second, data_wait, memory_mib,
+            row: epoch, step, train_loss and train_miou since the previous row; after an evaluation also val_loss (None
+                if the predictor gives no logits), the scores miou, acc, macc, fwiou and dice, iou_per_class as class
+                name -> IoU (NaN if the class is absent), and absent, the rule for absent classes in the means; with an
+                EMA of the weights the same with the prefix `ema_`; lr, images_per_second, data_wait, memory_mib and
                 seconds.
         """
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Called after each evaluation with the matrix of val: int64 (K, K), rows truth."""
+        """Called after each evaluation with the confusion matrix: int64 (K, K), rows are ground truth."""
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Called after each evaluation with the fixed images."""
+        """Called after each evaluation with predictions for a few val images."""
 
     def on_checkpoint(self, path: Path) -> None:
         """Called after each checkpoint."""
@@ -115,15 +115,15 @@ class Logger:
         """Called once when the run is finished (not when it is interrupted), with the last evaluation's row."""
 
     def close(self) -> None:
-        """Called last: after `on_end`, and where the run was interrupted or failed. What is open ends here."""
+        """Called last: after `on_end`, or after an interruption or failure of the run. Close files here."""
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps for this logger: plain values and tensors."""
+        """Returns what a checkpoint stores for this logger: plain values and tensors."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes back to what `state` gave: what was logged after the checkpoint is forgotten.
+        """Restores what `state` returned, and discards what was logged after the checkpoint.
 
         Args:
-            state: of the checkpoint that the run goes on from. The key `"step"` is always there.
+            state: from the checkpoint that the run is resumed from. The key `"step"` is always there.
         """

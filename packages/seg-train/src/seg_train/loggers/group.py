@@ -1,4 +1,4 @@
-"""All loggers of a run as one, which no failure of a single one of them can end."""
+"""All loggers of a run as one; a failure of one of them does not end the run."""
 
 import contextlib
 import traceback
@@ -16,13 +16,13 @@ __all__ = ["LoggerGroup"]
 
 
 class LoggerGroup:
-    """Calls each hook of every logger; one that raises is left out from then on, with a warning.
+    """Calls a hook of every logger. A logger that raises is removed, with a warning.
 
-    The local logger stays: what it could not write it writes the next time.
+    The local logger stays: what it could not write, it writes the next time.
 
     Args:
         loggers: by name.
-        warn: shows a sentence.
+        warn: shows a warning.
     """
 
     def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]) -> None:
@@ -62,15 +62,15 @@ class LoggerGroup:
         self._call("close")
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Returns what a checkpoint keeps, by the logger's name."""
+        """Returns what a checkpoint stores, by name of the logger."""
         return {name: value for name, value in self._call("state").items() if isinstance(value, dict)}
 
     def load_state(self, states: Mapping[str, Mapping[str, Any]], step: int) -> None:
-        """Goes back to what `state` gave.
+        """Restores what `state` returned.
 
         Args:
-            states: by the logger's name; a logger that is new gets the step alone.
-            step: of the checkpoint.
+            states: by name of the logger; a new logger gets only the step.
+            step: step of the checkpoint.
         """
         for name in list(self.loggers):
             self._call("load_state", {**states.get(name, {}), "step": step}, only=name)
@@ -82,7 +82,7 @@ class LoggerGroup:
                 continue
             try:
                 results[name] = getattr(logger, hook)(*arguments)
-            except Exception as error:  # whatever a logger does must not end a run of days
+            except Exception as error:  # an error of a logger must not end a run of days
                 self._report(name, hook, error)
         return results
 
@@ -91,10 +91,10 @@ class LoggerGroup:
         if not stays:
             logger = self.loggers.pop(name)
             if hook != "close":
-                with contextlib.suppress(Exception):  # what failed once may fail again
+                with contextlib.suppress(Exception):  # it may fail again
                     logger.close()
-        how = "it goes on with the next" if stays else "the run goes on without it"
+        how = "it stays in use" if stays else "the run continues without it"
         reason = str(error) or type(error).__name__
-        if not isinstance(error, UserError):  # a mistake in the logger: whoever wrote it wants to know where
+        if not isinstance(error, UserError):  # a bug in the logger: its author needs the traceback
             reason = "".join(traceback.format_exception(error)).rstrip()
         self._warn(f"logger {name} failed in {hook}; {how}: {reason}")

@@ -1,9 +1,8 @@
-"""Files in the run folder: metrics as JSON lines and as CSV, plots, confusion matrices and snapshots."""
+"""Writes files to the run folder: metrics as JSON lines and CSV, plots, confusion matrices and snapshots."""
 
 import csv
 import io
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, WriteError
 from seg_core.files.atomic import write_text
+from seg_core.files.json_text import finite
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
 from seg_train.config.schema import flatten
@@ -37,16 +37,17 @@ _EPOCH_CURVES = {
 class LocalLogger(Logger):
     """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
 
-    `steps.csv` and `epochs.csv` hold the rows of `metrics.jsonl` as tables, written anew with each checkpoint and at
-    the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, on a full disk say,
-    are kept and written with the next ones.
+    `steps.csv` and `epochs.csv` hold the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at the
+    end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because the
+    disk is full, are kept and written with the next ones.
 
-    Images are drawn after evaluations, and only as long as drawing took at most a given share of the run's time so
-    far; the first and the last evaluation are always drawn. Rows are never left out.
+    Images are drawn after evaluations, as long as drawing has taken at most a given fraction of the training time so
+    far; the first and the last evaluation are always drawn. Rows are always written.
 
     Args:
-        run_dir: folder of the run.
-        max_drawing_share: fraction 0 to 1 of the run's time that drawing may take; 0 draws nothing, 1 every evaluation.
+        run_dir: run folder.
+        max_drawing_share: fraction 0 to 1 of the training time that drawing may take; 0 draws nothing, 1 draws every
+            evaluation.
 
     Raises:
         InvalidArgumentError: if the fraction is out of range.
@@ -64,7 +65,7 @@ class LocalLogger(Logger):
         self._metadata: DatasetMetadata | None = None
         self._drawing_seconds = 0.0
         self._draws = True
-        # What the last evaluation left to draw, by kind; empty once drawn.
+        # Images of the last evaluation that are not drawn yet, by kind.
         self._pending: dict[str, Callable[[], None]] = {}
 
     def on_start(
@@ -73,7 +74,7 @@ class LocalLogger(Logger):
         environment: Mapping[str, Any],  # noqa: ARG002 - as every logger
         metadata: DatasetMetadata,
     ) -> None:
-        """Reads the rows that a resumed run wrote before."""
+        """Reads the rows that a resumed run has written before."""
         self._metadata = metadata
         if self._path.is_file():
             for line in self._path.read_text(encoding="utf-8").splitlines():
@@ -84,13 +85,13 @@ class LocalLogger(Logger):
         self._append({"kind": "step", **row})
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """Appends the row, and draws the curves where there is time for it."""
+        """Appends the row, and draws the curves if there is time."""
         self._append({"kind": "epoch", **row})
         self._draws = self._drawing_seconds <= self.max_drawing_share * row["seconds"]
         self._draw("plots", self._draw_curves)
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Draws the matrix where there is time for it."""
+        """Draws the matrix if there is time."""
         assert self._metadata is not None
         labels, path = self._metadata.labels, self.run_dir / "confusion" / f"{moment.name}.png"
         self._draw(
@@ -98,14 +99,14 @@ class LocalLogger(Logger):
         )
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Draws the images where there is time for it."""
+        """Draws the images if there is time."""
         assert self._metadata is not None
         metadata, path = self._metadata, self.run_dir / "snapshots" / f"{moment.name}.png"
 
         def draw() -> None:
             figure = draw_snapshots(
                 [s.image for s in snapshots],
-                [s.truth for s in snapshots],
+                [s.target for s in snapshots],
                 [s.prediction for s in snapshots],
                 metadata,
                 titles=[f"val {s.index}, {moment.title}" for s in snapshots],
@@ -119,14 +120,14 @@ class LocalLogger(Logger):
         self._write_tables()
 
     def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every logger
-        """Draws what the last evaluation left, and writes the tables."""
+        """Draws what is not drawn yet of the last evaluation, and writes the tables."""
         for draw in self._pending.values():
             draw()
         self._pending.clear()
         self._write_tables()
 
     def state(self) -> dict[str, Any]:
-        """Returns how long the file of rows is, and what drawing has cost so far."""
+        """Returns the size of the file of rows, and the time spent on drawing so far."""
         size = 0
         if self._path.is_file():
             with self._path.open("rb") as file:
@@ -135,13 +136,13 @@ class LocalLogger(Logger):
         return {"bytes": size, "drawing_seconds": self._drawing_seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Cuts off the rows that are newer than the checkpoint."""
+        """Removes the rows that are newer than the checkpoint."""
         self._drawing_seconds = state["drawing_seconds"]
         if self._path.is_file() and self._path.stat().st_size > state["bytes"]:
             os.truncate(self._path, state["bytes"])
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        row = _without_nan(row)
+        row = finite(row)
         self._remember(row)
         self._unwritten.append(json.dumps(row) + "\n")
         size = self._path.stat().st_size if self._path.is_file() else 0
@@ -150,7 +151,7 @@ class LocalLogger(Logger):
                 file.writelines(self._unwritten)
         except OSError as error:
             if self._path.is_file():
-                os.truncate(self._path, size)  # a part of a row would spoil the next one
+                os.truncate(self._path, size)  # an incomplete row would corrupt the next one
             raise WriteError(
                 f"cannot write {self._path}: {error.strerror}; check the folder's permissions and free space"
             ) from error
@@ -187,12 +188,3 @@ class LocalLogger(Logger):
 
     def _draw_curves(self) -> None:
         exhibit_figure(plot_running_metrics(self._curves), save_to=self.run_dir / "plots" / "metrics.png")
-
-
-def _without_nan(value: Any) -> Any:
-    """Returns `value` with None for every undefined number: JSON has no NaN."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {k: _without_nan(v) for k, v in value.items()}
-    return [_without_nan(v) for v in value] if isinstance(value, list | tuple) else value

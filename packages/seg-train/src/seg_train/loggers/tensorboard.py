@@ -1,4 +1,4 @@
-"""TensorBoard: curves, images, hyper-parameters, in the folder `tensorboard` of the run."""
+"""TensorBoard: curves, images and hyper-parameters, in the folder `tensorboard` of the run."""
 
 import importlib.util
 import json
@@ -23,12 +23,12 @@ __all__ = ["TensorBoardLogger"]
 
 
 class TensorBoardLogger(Logger):
-    """Writes event files; `tensorboard --logdir runs` shows all runs beside each other.
+    """Writes event files; `tensorboard --logdir runs` shows all runs together.
 
     Args:
-        run_dir: folder of the run.
-        images: whether confusion matrices and snapshots are written too.
-        flush_seconds: how often what was logged goes to the disk at the latest.
+        run_dir: run folder.
+        images: whether to write confusion matrices and snapshots too.
+        flush_seconds: maximum seconds between writes to the disk.
 
     Raises:
         MissingDependencyError: if tensorboard is not installed.
@@ -52,11 +52,11 @@ class TensorBoardLogger(Logger):
         self._step = 0
 
     def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
-        """Opens the event file, and writes config, environment and class names as texts."""
+        """Opens the event file, and writes config, environment and class names as text."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._metadata, self._config = metadata, config
-        # What was logged after the checkpoint that the run goes on from is logged again: TensorBoard hides the former.
+        # What was logged after the checkpoint will be logged again: TensorBoard hides the earlier entries.
         self._writer = SummaryWriter(
             str(self.run_dir / "tensorboard"), purge_step=self._purge_step, flush_secs=self.flush_seconds
         )
@@ -73,7 +73,7 @@ class TensorBoardLogger(Logger):
         self._add_scalars(scalars_of_step(row), row["step"])
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """Adds the scalars of the row, the IoU of each class among them."""
+        """Adds the scalars of the row, with the IoU of each class."""
         self._add_scalars(scalars_of_epoch(row), row["step"])
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
@@ -84,12 +84,12 @@ class TensorBoardLogger(Logger):
             self._open.add_figure(f"confusion/{moment.weights}", figure, moment.step, close=False)
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Adds an image of each snapshot: image, truth and prediction."""
+        """Adds an image of each snapshot: image, ground truth and prediction."""
         if not self.images:
             return
         assert self._metadata is not None
         for shot in snapshots:
-            figure = draw_snapshots([shot.image], [shot.truth], [shot.prediction], self._metadata)
+            figure = draw_snapshots([shot.image], [shot.target], [shot.prediction], self._metadata)
             tag = f"snapshots/{moment.weights}/val_{shot.index}"
             self._open.add_figure(tag, figure, moment.step, close=False)
 
@@ -102,7 +102,7 @@ class TensorBoardLogger(Logger):
             for key, value in flatten(self._config).items()
         }
         scores = {f"hparam/{tag}": value for tag, value in scalars_of_epoch(summary)}
-        # `add_hparams` of the writer would begin a run of its own beside this one
+        # `add_hparams` of the writer would start a separate run
         writer = self._open.file_writer
         assert writer is not None
         for part in hparams(values, scores):
@@ -116,7 +116,7 @@ class TensorBoardLogger(Logger):
             self._writer = None
 
     def state(self) -> dict[str, Any]:
-        """Returns nothing, once what was logged so far is on the disk."""
+        """Writes everything logged so far to the disk; there is no state to return."""
         if self._writer is not None:
             self._writer.flush()
         return {}

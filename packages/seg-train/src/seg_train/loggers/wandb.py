@@ -23,22 +23,22 @@ _Mode = Literal["online", "offline", "disabled"]
 
 
 class WandbLogger(Logger):
-    """Logs to a W&B run; with `mode = "offline"` into the folder `wandb` of the run, for `wandb sync` later.
+    """Logs to a W&B run; with `mode = "offline"` to the folder `wandb` of the run, for `wandb sync` later.
 
-    A resumed run goes on in the same W&B run. Rows that were logged after the checkpoint it goes on from stay there and
-    come twice: W&B cannot take back what it has.
+    A resumed run continues in the same W&B run. Rows that were logged after the checkpoint appear twice: W&B cannot
+    delete them.
 
     Args:
-        run_dir: folder of the run.
-        project: of W&B.
-        name: of the W&B run; that of the run folder where left out.
-        entity: user or team of W&B; the default one of the account where left out.
-        mode: `"online"`, `"offline"` or `"disabled"`; where left out what the environment says (WANDB_MODE), else
-            what `wandb offline` has set for the working directory, else online.
-        tags: of the W&B run.
-        images: whether confusion matrices and snapshots are logged too.
-        init_timeout: seconds to wait for W&B at the start, before the run goes on without it.
-        finish_timeout: seconds to wait at the end until everything is sent; what is not stays on the disk for
+        run_dir: run folder.
+        project: W&B project.
+        name: name of the W&B run; default: name of the run folder.
+        entity: W&B user or team; default: that of the account.
+        mode: `"online"`, `"offline"` or `"disabled"`; by default the environment variable WANDB_MODE, else the setting
+            of `wandb offline` in the working directory, else online.
+        tags: tags of the W&B run.
+        images: whether to log confusion matrices and snapshots too.
+        init_timeout: seconds to wait for W&B at the start, before the run continues without it.
+        finish_timeout: seconds to wait at the end until everything is sent; the rest stays on the disk for
             `wandb sync`.
 
     Raises:
@@ -79,7 +79,7 @@ class WandbLogger(Logger):
         """Opens the W&B run, with config and environment.
 
         Raises:
-            UsageError: of wandb, without a key where one is needed; nothing is asked for at a terminal.
+            UsageError: the one of wandb, if there is no API key; the user is never asked for one.
         """
         import wandb
 
@@ -93,9 +93,9 @@ class WandbLogger(Logger):
             console="off",
         )
         if mode == "online" and not wandb.login(prompt=False):
-            # wandb would ask for one at a terminal, and a run would wait for the answer all night
+            # wandb would ask for one at the terminal, and the run would wait for the answer all night
             raise wandb.errors.UsageError(
-                'no key of W&B: set WANDB_API_KEY or call `wandb login` once, or take log.wandb.mode = "offline"'
+                'no W&B API key: set WANDB_API_KEY or call `wandb login` once, or set log.wandb.mode = "offline"'
             )
         self._run = wandb.init(
             dir=str(self.run_dir),
@@ -117,7 +117,7 @@ class WandbLogger(Logger):
         self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_step(row))})
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
-        """Logs the row, the IoU of each class among it."""
+        """Logs the row, with the IoU of each class."""
         self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_epoch(row))})
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
@@ -128,23 +128,27 @@ class WandbLogger(Logger):
             self._log_figures(moment, {f"confusion/{moment.weights}": figure})
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
-        """Logs an image of each snapshot: image, truth and prediction."""
+        """Logs an image of each snapshot: image, ground truth and prediction."""
         if self.images:
             assert self._metadata is not None
             figures = {
                 f"snapshots/{moment.weights}/val_{shot.index}": draw_snapshots(
-                    [shot.image], [shot.truth], [shot.prediction], self._metadata
+                    [shot.image], [shot.target], [shot.prediction], self._metadata
                 )
                 for shot in snapshots
             }
             self._log_figures(moment, figures)
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
-        """Puts the scores of the last evaluation into the summary of the W&B run."""
+        """Writes the scores of the last evaluation to the summary of the W&B run."""
         self._run.summary.update({"step": summary["step"], **dict(scalars_of_epoch(summary))})
 
     def close(self) -> None:
-        """Ends the W&B run, which waits until all is sent; may be called more than once."""
+        """Ends the W&B run, and waits until everything is sent; may be called more than once.
+
+        W&B's own process writes the files of an offline run, and may still do so afterwards; W&B waits for it when this
+        process ends.
+        """
         if self._run is not None:
             run, self._run = self._run, None
             run.finish()
@@ -154,7 +158,7 @@ class WandbLogger(Logger):
         return {"id": self._id}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on in the W&B run of the checkpoint."""
+        """Continues in the W&B run of the checkpoint."""
         self._id = state.get("id", self._id)
 
     def _log_figures(self, moment: Moment, figures: Mapping[str, Any]) -> None:
@@ -165,7 +169,7 @@ class WandbLogger(Logger):
 
 
 def _drawn(figure: Any) -> Image.Image:
-    """Returns a matplotlib figure as an image: W&B takes figures only where pyplot happens to be imported."""
+    """Returns a matplotlib figure as an image: W&B takes figures only if pyplot is imported."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     return Image.open(file)

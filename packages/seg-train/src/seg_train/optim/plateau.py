@@ -7,11 +7,11 @@ import torch
 from torch.optim import lr_scheduler
 
 from seg_core.errors import InvalidArgumentError, nearest
-from seg_train.monitor import SCORES
+from seg_core.metrics.names import SCORE_NAMES
 
 __all__ = ["ReduceLROnPlateau"]
 
-_SCORES = (*SCORES, "loss")
+_SCORES = (*SCORE_NAMES, "loss")
 
 
 class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):

@@ -1,1 +1,1 @@
-"""One training run: what it is built of, its loop, and its folder."""
+"""A training run: its building, its loop, its evaluation, its checkpoints and its folder."""

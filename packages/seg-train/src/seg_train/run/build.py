@@ -1,7 +1,6 @@
-"""From a config to the parts of a run: accelerator, data, network with loss, optimizer and scheduler, loggers."""
+"""Builds what a config names: accelerator, data, network with loss, optimizer and scheduler, loggers."""
 
 import atexit
-import inspect
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.randomness import sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
+from seg_core.spec import build_named
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.evaluation import EvaluationTransform
@@ -47,15 +47,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunData:
-    """The samples of a run.
+    """The data of a run.
 
     Attributes:
-        train_set: dataset to learn from.
+        train_set: dataset to train on.
         val_set: dataset to evaluate on.
-        train_loader: reads the former, transformed.
-        val_loader: reads the latter, resized for the network; nothing is random.
-        augment: changes looks, then normalizes.
-        val_transform: what val images go through before the network.
+        train_loader: reads random crops of `train_set`.
+        val_loader: reads `val_set`, resized for the network; nothing is random.
+        augment: augments a batch on the device, then normalizes it.
+        val_transform: resizes and normalizes val images.
     """
 
     train_set: SegmentationDataset
@@ -67,7 +67,7 @@ class RunData:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What an image goes through before the network, in evaluations and once it is trained."""
+        """Resizing and normalization of an image before the network, in evaluations and in the model file."""
         return self.val_transform.preprocessing
 
     @property
@@ -78,34 +78,34 @@ class RunData:
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is, in optimizer steps and epochs; the last epoch may be cut short."""
+    """The length of a run in optimizer steps and epochs; the last epoch may be incomplete."""
 
     steps: int
     epochs: int
 
     @classmethod
     def of(cls, config: TrainConfig, num_samples: int) -> "RunLength":
-        """Returns the length of a run over `num_samples` training samples; an epoch has whole batches only."""
+        """Returns the length of a run on `num_samples` training samples; an epoch has whole batches only."""
         steps_per_epoch = num_samples // config.data.loader.batch_size
         if config.trainer.steps is not None:
             return cls(config.trainer.steps, -(-config.trainer.steps // steps_per_epoch))
-        assert config.trainer.epochs is not None  # the schema wants one of the two
+        assert config.trainer.epochs is not None  # the schema requires one of the two
         return cls(config.trainer.epochs * steps_per_epoch, config.trainer.epochs)
 
 
 def build_accelerator(config: TrainConfig, precision: str | None = None) -> Accelerator:
-    """Returns accelerate's engine for the device and precision of the config.
+    """Returns the accelerator for the device and precision of the config.
 
     Args:
-        config: of the run.
-        precision: `"fp32"`, `"bf16"` or `"fp16"` of a run that is resumed: where the config says `"auto"`, another
-            machine must not choose anew.
+        config: config of the run.
+        precision: `"fp32"`, `"bf16"` or `"fp16"` of a resumed run: with `"auto"` in the config, another machine must
+            not choose another one.
 
     Raises:
-        ConfigError: if accelerate does not compute on the device asked for, or the device has no such precision.
+        ConfigError: if accelerate does not use the device of the config, or the device lacks the precision.
     """
-    # accelerate keeps device and precision of the process's first Accelerator for good; a second run in a notebook may
-    # want others. Under a launcher of several processes there is one run per process.
+    # accelerate keeps device and precision of the first Accelerator of a process; a second run in a notebook may need
+    # others. Under a launcher of several processes there is one run per process.
     had_group = torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not had_group)
     wanted = config.trainer.device
@@ -126,26 +126,26 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
         plugin = TorchDynamoPlugin(backend="inductor")
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed, dynamo_plugin=plugin)
     if device.type == "cuda":
-        # windows of one size: the fastest algorithm is found in the first step
+        # crops of one size: the first step finds the fastest algorithm
         torch.backends.cudnn.benchmark = config.data.transform.train.size is not None
     return accelerator
 
 
 def _leave_group() -> None:
-    if torch.distributed.is_initialized():  # a caller may have left it before
+    if torch.distributed.is_initialized():  # a caller may have left it already
         torch.distributed.destroy_process_group()
-    # Gloo's threads free the tensors of the last exchange some time after it, for which they need the interpreter: one
-    # that asks while it shuts down aborts the process ("terminate called without an active exception"). They outlive
-    # the group, since the network refers to it, and cannot be waited for; while this thread sleeps they get their turn.
+    # Gloo's threads free the tensors of the last exchange some time later, and need the interpreter for it. If it shuts
+    # down meanwhile, the process aborts ("terminate called without an active exception"). The threads outlive the
+    # group, since the network refers to it, and cannot be joined; they run while this thread sleeps.
     time.sleep(0.5)
 
 
 def fastest_precision(device: torch.device) -> str:
-    """Returns `"bf16"` where the processor computes in it, else `"fp32"`."""
+    """Returns `"bf16"` if the processor supports it in hardware, else `"fp32"`."""
     if device.type == "cuda":
         has = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        # private to torch, and not in all of its versions; without them bf16 is not known to pay
+        # private to torch, and not in all of its versions; without them we cannot tell whether bf16 is faster
         names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         has = any(getattr(torch.cpu, name, lambda: False)() for name in names)
     else:
@@ -160,27 +160,28 @@ def precision_of(accelerator: Accelerator) -> str:
 
 
 def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
-    """Opens the datasets and makes what reads and changes their samples.
+    """Opens the datasets and builds loaders and transforms.
 
     Raises:
-        ConfigError: if a split is smaller than a batch, or a batch cannot be shared by the processes.
-        UserError: what the datasets raise, a missing folder say.
+        ConfigError: if a split is smaller than a batch, or the processes cannot share a batch evenly.
+        UserError: if a dataset cannot be opened, for example because its folder is missing.
     """
     data, loader = config.data, config.data.loader
     processes = accelerator.num_processes
-    parts = processes * config.trainer.accumulation_steps
-    if loader.batch_size % parts:
+    micro_batches = processes * config.trainer.accumulation_steps
+    if loader.batch_size % micro_batches:
         raise ConfigError(
-            f"data.loader.batch_size = {loader.batch_size} must be a multiple of {parts}: {processes} processes share "
-            f"it, each in trainer.accumulation_steps = {config.trainer.accumulation_steps} parts"
+            f"data.loader.batch_size = {loader.batch_size} must be a multiple of {micro_batches}: {processes} "
+            "processes share it, each in trainer.accumulation_steps = "
+            f"{config.trainer.accumulation_steps} micro-batches"
         )
     train_set = _open(data.dataset, data.dataset.train_split)
     val_set = _open(data.dataset, data.dataset.val_split)
-    for key, dataset, least in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
-        if len(dataset) < least:
+    for key, dataset, minimum in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
+        if len(dataset) < minimum:
             raise ConfigError(
                 f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
-                f"fewer than the {least} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
+                f"fewer than the {minimum} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
                 "add samples"
             )
     options: dict[str, Any] = {
@@ -217,10 +218,10 @@ def build_parts(
     class_weights: list[float] | None,
     accelerator: Accelerator,
 ) -> tuple[Parts, RunNetwork, Scheduler | None]:
-    """Makes the network, its loss, optimizer and scheduler, and seeds what the training draws.
+    """Builds the network, its loss, optimizer and learning-rate scheduler, and seeds training.
 
     Raises:
-        UserError: what the builder or the loss raise.
+        UserError: if the network or the loss cannot be built.
     """
     trainer = config.trainer
     seed(trainer.seed)
@@ -233,7 +234,7 @@ def build_parts(
         **config.model.params,
     )
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
-    if trainer.channels_last and not sharded:  # torch splits tensors of the default layout only
+    if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
         model = model.to(memory_format=torch.channels_last)
     model = model.to(accelerator.device)
     if trainer.sync_batch_norm:
@@ -242,8 +243,8 @@ def build_parts(
         train_depthwise_in_full_precision(model)
     network = RunNetwork(model, accelerator, strategy=trainer.strategy, ema_decay=trainer.ema_decay)
     optimizer = build_optimizer(model, **dict(config.optimizer))
-    # Before accelerate wraps the optimizer: with a gradient scaler it puts back the method `step` that it found, and a
-    # scheduler of torch warns where that is not the one that counts for it.
+    # Before accelerate wraps the optimizer: with a gradient scaler, it restores the `step` method that it found, and
+    # torch's schedulers warn if that is not the one they have wrapped.
     scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
         total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
@@ -259,16 +260,16 @@ def build_parts(
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
     )
-    # What dropout draws must not depend on how many numbers the network's initialization took.
+    # The dropout seed must not depend on how many random numbers initialization has drawn.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
     return parts, network, scheduler
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
-    """Makes the loggers that the config names and does not switch off; the local one is always there.
+    """Builds the loggers that the config enables; the local one is always there.
 
     Raises:
-        ConfigError: if a logger does not take its options.
+        ConfigError: if the options of a logger are wrong.
         MissingDependencyError: if its package is not installed.
     """
     loggers = {}
@@ -307,10 +308,9 @@ def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: li
 
 
 def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torch.Tensor | None) -> nn.Module:
-    """Returns the loss `name`; class weights go to those that take them."""
-    factory = LOSSES.get(name)
-    options: dict[str, Any] = {"ignore_index": ignore_index, **params}
-    if weights is not None and "weight" in inspect.signature(factory).parameters:
-        options["weight"] = weights
-    loss: nn.Module = factory(**options)
+    """Returns the loss `name`, with the class weights if it takes any."""
+    given: dict[str, Any] = {"ignore_index": ignore_index}
+    if weights is not None:
+        given["weight"] = weights
+    loss: nn.Module = build_named(LOSSES, name, params, **given)
     return loss

@@ -1,7 +1,7 @@
-"""Checkpoints: everything a run needs to go on exactly where it was, written whole or not at all.
+"""Checkpoints: files with everything a run needs to continue exactly, written atomically.
 
 They hold plain containers and tensors only, so `torch.load(weights_only=True)` reads them. The file is a zip archive
-with a checksum of each part; a damaged one is refused by name.
+with a checksum per entry, so damage is detected.
 """
 
 import os
@@ -24,20 +24,19 @@ __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoin
 
 _FORMAT = "seg-checkpoint"
 _FORMAT_VERSION = 4
-# 2 has no list of training files, no class names, and a config in keys of its time; 2 and 3 call the scheduler
-# "schedule"
+# 2 has no training files, no class names and a config of the first format; 2 and 3 call the scheduler "schedule"
 _READ_VERSIONS = (2, 3, 4)
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
 class Checkpoints:
-    """The checkpoints of a run: `step_00000120.pt` and those before it, `last.pt`, `best.pt`.
+    """The checkpoints of a run: `step_00000120.pt` and a few earlier ones, `last.pt`, `best.pt`.
 
-    `last.pt` is another name of the newest one, and `best.pt` of the one with the best score, so they take no space
-    (but for file systems without hard links).
+    `last.pt` is a hard link to the newest one and `best.pt` to the one with the best score, so they take no space
+    (unless the file system has no hard links).
 
     Args:
-        folder: of the checkpoints.
+        folder: folder of the checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,14 +45,14 @@ class Checkpoints:
         self.best = folder / "best.pt"
 
     def save(self, content: Mapping[str, Any], step: int, *, is_best: bool, keep: int) -> None:
-        """Writes a checkpoint; those of earlier steps than the `keep` last ones are removed once it is safe.
+        """Writes a checkpoint, then removes all but the `keep` last ones.
 
         Raises:
-            WriteError: if it cannot be written; those before it are as they were.
+            WriteError: if it cannot be written; the earlier ones are unchanged.
         """
         path = self.folder / f"step_{step:08}.pt"
         if is_best:
-            # before `last`, so that what the last one says of the best one is always true
+            # before `last`, so that the best score in the last checkpoint always belongs to `best`
             save_checkpoint(self.best, content)
             _link(self.best, path)
         else:
@@ -62,10 +61,10 @@ class Checkpoints:
         for old in self._by_step()[:-keep]:
             old.unlink(missing_ok=True)
 
-    def sound_before(self, path: Path) -> Path | None:
-        """Returns the newest checkpoint other than `path` that can be read, or None."""
+    def newest_intact(self, *, other_than: Path) -> Path | None:
+        """Returns the newest other checkpoint that is not damaged, or None."""
         for candidate in [*reversed(self._by_step()), self.best]:
-            if not candidate.is_file() or (path.exists() and candidate.samefile(path)):
+            if not candidate.is_file() or (other_than.exists() and candidate.samefile(other_than)):
                 continue
             try:
                 load_checkpoint(candidate)
@@ -74,11 +73,11 @@ class Checkpoints:
             return candidate
         return None
 
-    def go_on_from(self, path: Path, step: int) -> None:
-        """Makes `path` the last one.
+    def continue_from(self, path: Path, step: int) -> None:
+        """Makes `path` the last checkpoint.
 
-        Newer ones get `.superseded` behind their names, so that none is taken for it; where `path` was the last one
-        anyway, they are removed: the run was killed before they were.
+        Newer ones are renamed to `*.superseded`. If `path` is the last one already, they are removed instead: the run
+        was killed before it made them the last.
         """
         is_last = self.last.exists() and self.last.samefile(path)
         for other in self._by_step():
@@ -97,7 +96,7 @@ class Checkpoints:
 
 
 def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Writes `content` atomically: a full disk or a killed process leaves the former file as it was.
+    """Writes `content` atomically: a full disk or a killed process leaves the previous file unchanged.
 
     Raises:
         WriteError: if it cannot be written.
@@ -105,10 +104,10 @@ def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) ->
     with atomic_path(path) as temporary:
         try:
             torch.save({"format": _FORMAT, "format_version": _FORMAT_VERSION, **content}, temporary)
-        except RuntimeError as error:  # what torch's own writer raises on a full disk
+        except RuntimeError as error:  # torch's own writer raises it on a full disk
             raise WriteError(
-                f"cannot write {path}: {str(error).splitlines()[0]}; check the free space of its disk. The checkpoint "
-                "before it is untouched"
+                f"cannot write {path}: {str(error).splitlines()[0]}; check the free space of its disk. The previous "
+                "checkpoint is unchanged"
             ) from error
 
 
@@ -116,17 +115,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Returns the content of a checkpoint, tensors on the CPU.
 
     Raises:
-        CorruptFileError: if the file is damaged or no checkpoint.
+        CorruptFileError: if the file is damaged or is not a checkpoint.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise CorruptFileError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
+            raise CorruptFileError(f"{path} is damaged: the checksum of its entry {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CorruptFileError(f"{path} is damaged or no checkpoint ({reason})") from error
+        raise CorruptFileError(f"{path} is damaged or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
     if content["format_version"] not in _READ_VERSIONS:
@@ -141,9 +140,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def get_random_state() -> dict[str, Any]:
-    """Returns the states of the default generators, as plain values: torch's on every device, numpy's, Python's."""
+    """Returns the states of the default random generators as plain values: torch on every device, NumPy, Python."""
     version, numbers, gauss = random.getstate()
-    name, keys, place, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - what other libraries draw from
+    name, keys, place, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - other libraries draw from it
     cuda = [state.cpu() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else []
     return {
         "cpu": torch.get_rng_state(),
@@ -155,7 +154,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Sets what `get_random_state` gave; devices that are no longer there are left out."""
+    """Restores what `get_random_state` returned; devices that do not exist here are left out."""
     torch.set_rng_state(state["cpu"])
     for device, device_state in enumerate(state["cuda"]):
         if device < torch.cuda.device_count():
@@ -169,7 +168,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def _link(path: Path, name: Path) -> None:
-    """Gives a file a second name, or where the file system has no such thing, copies it; whole or not at all."""
+    """Atomically makes `name` a hard link to `path`, or a copy if the file system has no hard links."""
     with atomic_path(name) as temporary:
         temporary.unlink()
         try:

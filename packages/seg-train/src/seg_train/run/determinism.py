@@ -1,4 +1,4 @@
-"""Runs that repeat themselves to the last bit, as far as torch can, and word of where it cannot."""
+"""Deterministic runs: bit-identical repetition as far as torch can, and a warning where it cannot."""
 
 import contextlib
 import os
@@ -16,19 +16,19 @@ _CANNOT = re.compile(r"(\S+) does not have a deterministic implementation")
 
 @contextlib.contextmanager
 def deterministic(enabled: bool, report: Callable[[str], None]) -> Iterator[None]:
-    """Asks torch for deterministic algorithms meanwhile.
+    """Makes torch use deterministic algorithms within the block.
 
-    What has none is computed all the same, and reported once each: a run that cannot repeat itself exactly is more use
-    than none, as long as it says so.
+    An operation without one still runs and is reported once: a run that cannot be repeated exactly is better than none,
+    as long as it says so.
 
     Args:
         enabled: False does nothing.
-        report: takes a sentence for each operation that cannot comply.
+        report: called with a sentence for each operation that has no deterministic algorithm.
     """
     if not enabled:
         yield
         return
-    # cuBLAS reads it when its first handle is made
+    # cuBLAS reads it when it creates its first handle
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     former = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -45,10 +45,10 @@ def deterministic(enabled: bool, report: Callable[[str], None]) -> Iterator[None
                 seen.add(found.group(1))
                 report(
                     f"trainer.deterministic: {found.group(1)} has no deterministic implementation on this device; "
-                    "equal runs may differ"
+                    "repeated runs may differ"
                 )
 
-        warnings.showwarning = show_once  # put back by catch_warnings
+        warnings.showwarning = show_once  # restored by catch_warnings
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
         try:

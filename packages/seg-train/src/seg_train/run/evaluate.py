@@ -1,20 +1,75 @@
-"""Scores of a network on a dataset, for a loop of one's own; the trainer's evaluation is the same code."""
+"""Evaluation of a network on a split: `evaluate` for your own loop, `Validation` for the training run.
 
-from collections.abc import Callable, Mapping
+Masks are never resized: where the network saw an image at another size, its logits are resized to the mask.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from seg_core.errors import ConfigError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
 from seg_core.transforms.evaluation import EvaluationTransform
-from seg_core.transforms.preprocessing import Preprocessing
-from seg_train.data.batches import Loader, evaluation_plan
-from seg_train.run.step import evaluate_batches
+from seg_core.transforms.preprocessing import Preprocessing, resize_image
+from seg_train.config.schema import TrainConfig
+from seg_train.data.batches import Batch, Loader, evaluation_plan
+from seg_train.loggers.base import Snapshot
+from seg_train.monitor import Monitor
+from seg_train.optim.warmup import Scheduler
+from seg_train.run.build import RunData, precision_of
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
-__all__ = ["evaluate"]
+__all__ = ["Outcome", "Validation", "check_val_loss", "evaluate", "evaluate_batches"]
+
+
+@torch.inference_mode()
+def evaluate_batches(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    store: MetricStore,
+    *,
+    way: Way,
+    transform: EvaluationTransform,
+    device: torch.device,
+    loss: SplitLoss | None = None,
+    on_batch: Callable[[Batch, Tensor], None] | None = None,
+) -> None:
+    """Adds the results of `model` on `batches` to `store`.
+
+    The network is in eval mode meanwhile, and in its previous mode afterwards.
+
+    Args:
+        model: network on `device`.
+        batches: each sample once, images resized by `transform` and masks at their own size.
+        store: collects the confusion matrix.
+        way: how to predict.
+        transform: normalizes the images.
+        device: where to compute.
+        loss: collects the loss of each image if the predictor gives logits.
+        on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            images = transform.normalize(batch.images, device)
+            masks = batch.masks.to(device, non_blocking=True)
+            size = (masks.shape[-2], masks.shape[-1])
+            labels, logits = way(model, images, size, wants_logits=loss is not None)
+            store.store_results(masks, labels)
+            if loss is not None and logits is not None:
+                loss.add(logits, masks)
+            if on_batch is not None:
+                on_batch(batch, labels)
+    finally:
+        model.train(was_training)
 
 
 def evaluate(
@@ -30,18 +85,18 @@ def evaluate(
 ) -> MetricStore:
     """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` gives the scores.
 
-    Masks are never resized: where `preprocessing` resizes an image, the logits are resized to its mask. The network is
-    in eval mode meanwhile, and in its former mode afterwards. It computes where its parameters are.
+    Masks are never resized: if `preprocessing` resizes an image, the logits are resized to its mask. The network is in
+    eval mode meanwhile, and in its previous mode afterwards. It runs on the device of its parameters.
 
     Args:
-        model: a network as `seg_models.get_model` gives it.
-        dataset: of images with masks, without transforms of its own.
-        preprocessing: what images go through before the network; None takes what the model's weights or file say
-            (`model.model_info`), or without that ImageNet's normalization at the images' own size.
-        predictor: registered way of predicting.
-        predictor_params: its arguments, as `{"tile": 512}` of `"tiled"`.
-        batch_size: images at a time; those of unlike size are computed one by one.
-        num_workers: reading processes; 0 reads in this one.
+        model: a network as `seg_models.get_model` returns it.
+        dataset: images with masks, without transforms.
+        preprocessing: resizing and normalization of the images; None takes those of the model's weights or file
+            (`model.model_info`), or ImageNet's normalization at each image's own size if the model has none.
+        predictor: name of a registered predictor.
+        predictor_params: its arguments, such as `{"tile": 512}` for `"tiled"`.
+        batch_size: images per batch; images of different sizes are computed one by one.
+        num_workers: worker processes that read samples; 0 reads in this process.
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
 
@@ -72,3 +127,141 @@ def evaluate(
     if loss is not None and loss.is_measured:
         store.store_measures(1, {"loss": loss.value()})
     return store
+
+
+# ---- evaluations of a training run -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one evaluation.
+
+    Attributes:
+        scores: as `MetricStore.summarize` returns them, over the samples of all processes; `"loss"` is None if it is
+            not computed.
+        matrix: confusion matrix, int64 (K, K), rows are ground truth.
+        snapshots: predictions of the snapshot images; on the main process only.
+    """
+
+    scores: dict[str, Any]
+    matrix: Tensor
+    snapshots: Sequence[Snapshot]
+
+
+class Validation:
+    """Evaluates networks on the val split, each sample once over all processes.
+
+    Args:
+        config: config of the run.
+        data: data of the run; its val samples are evaluated.
+        criterion: `(logits, target) -> loss`, for `"loss"`.
+        accelerator: device, precision and processes.
+
+    Attributes:
+        way: how to predict.
+        protocol: what is scored, and how.
+
+    Raises:
+        UnknownNameError: if there is no such predictor.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: RunData,
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        accelerator: Accelerator,
+    ) -> None:
+        section = config.evaluation
+        options = WayOptions(
+            section.tile, section.overlap, section.scales, section.hflip, section.predictor, section.params
+        )
+        self.way = Way(options, data.metadata)
+        self._data = data
+        self._criterion = criterion if section.loss else None
+        self._accelerator = accelerator
+        self._batch_size = section.batch_size
+        self.protocol = EvaluationProtocol(
+            dataset=data.metadata.name,
+            split=config.data.dataset.val_split,
+            digest=digest_of_dataset(data.val_set),
+            num_images=len(data.val_set),
+            classes=data.metadata.labels,
+            resize=data.preprocessing.resize,
+            precision=precision_of(accelerator),
+            **options.protocol(),
+        )
+        # The snapshot images are spread evenly over those that the main process evaluates.
+        own = range(0, len(data.val_set), accelerator.num_processes)
+        count = min(config.trainer.snapshots, len(own))
+        self._shown = frozenset(own[i * (len(own) - 1) // max(count - 1, 1)] for i in range(count))
+
+    def measures_loss(self, network: nn.Module) -> bool:
+        """Returns whether evaluations compute val_loss; tries the predictor on one small image."""
+        return self._criterion is not None and self.way.gives_logits(network)
+
+    def __call__(self, network: nn.Module, on_progress: Callable[[int, int], None]) -> Outcome:
+        """Evaluates `network`; every process must call it.
+
+        Args:
+            network: on the device of the accelerator.
+            on_progress: called with each batch, with the samples done and all samples of this process; an exception
+                from it ends the evaluation.
+        """
+        metadata, accelerator = self._data.metadata, self._accelerator
+        store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+        loss = None if self._criterion is None else SplitLoss(self._criterion, metadata.ignore_index)
+        plan = evaluation_plan(
+            len(self._data.val_set), self._batch_size, accelerator.process_index, accelerator.num_processes
+        )
+        snapshots: dict[int, Snapshot] = {}
+        done, total = 0, sum(map(len, plan))
+
+        def on_batch(batch: Batch, labels: Tensor) -> None:
+            nonlocal done
+            done += len(batch.indices)
+            on_progress(done, total)
+            for place, index in enumerate(batch.indices):
+                if index in self._shown:
+                    mask = batch.masks[place]
+                    image = resize_image(batch.images[place], (mask.shape[-2], mask.shape[-1]))
+                    snapshots[index] = Snapshot(index, image, mask, labels[place].cpu())
+
+        with accelerator.autocast():
+            evaluate_batches(
+                network,
+                self._data.val_loader.read(plan),
+                store,
+                way=self.way,
+                transform=self._data.val_transform,
+                device=accelerator.device,
+                loss=loss,
+                on_batch=on_batch,
+            )
+        store.reduce()
+        scores = store.summarize()
+        scores["loss"] = None if loss is None or not loss.is_measured else loss.value_of_all_processes()
+        return Outcome(scores, store.confusion_matrix, [snapshots[index] for index in sorted(snapshots)])
+
+
+def check_val_loss(
+    config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
+) -> None:
+    """Checks that evaluations compute val_loss if something watches it: better now than after an epoch.
+
+    Raises:
+        ConfigError: if they do not.
+    """
+    watching = []
+    if monitor.name.endswith("val_loss"):
+        watching.append(f'evaluation.monitor = "{monitor.name}"')
+    if scheduler is not None and scheduler.watched_score == "loss":
+        watching.append('lr_scheduler.params.monitor = "loss"')
+    if watching and not validation.measures_loss(network):
+        reason = f"the predictor {validation.way.options.predictor!r} gives labels and no logits"
+        if not config.evaluation.loss:
+            reason = "evaluation.loss = false"
+        raise ConfigError(
+            f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); watch a score such as miou, "
+            "or let evaluations compute the loss"
+        )

@@ -1,7 +1,6 @@
-"""What ends a run, told so that it can be mended: no memory, a loss that is no number, a process that died."""
+"""Turns fatal training failures (out of memory, non-finite loss, dead process) into actionable errors."""
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seg_core.errors import NotEnoughMemoryError, UserError, is_out_of_memory
-from seg_core.files.atomic import write_text
+from seg_core.device import out_of_memory
+from seg_core.errors import UserError, is_out_of_memory
+from seg_core.files.json_text import write_json
 from seg_core.interfaces import SegmentationDataset
 from seg_core.registry import PREDICTORS
 from seg_train.config.schema import TrainConfig
@@ -19,7 +19,7 @@ from seg_train.data.batches import Batch
 
 __all__ = ["LossGuard", "NonFiniteLossError", "ProcessDiedError", "explain_failures"]
 
-# What torch says, by its data loader and its backends for several processes.
+# Messages of torch's data loader and of its backends for several processes.
 _WORKER_DIED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\)? (is killed by signal: ([^.]+)|exited unexpectedly)"
 )
@@ -33,47 +33,47 @@ class NonFiniteLossError(UserError):
 
 
 class ProcessDiedError(UserError):
-    """A process that reads samples, or another process of the run, is gone."""
+    """A worker process, or another process of the run, died."""
 
 
 @contextlib.contextmanager
 def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
-    """Turns what torch raises where memory is short or a process died into one sentence that says what to do.
+    """Turns out-of-memory errors and deaths of processes into one sentence that says what to do.
 
     Args:
-        config: of the run: what can be lowered.
+        config: config of the run; the message names the keys to change.
         during: `"training"` or `"evaluation"`.
 
     Raises:
-        NotEnoughMemoryError: where memory was short.
-        ProcessDiedError: where a process died.
+        NotEnoughMemoryError: if memory runs out.
+        ProcessDiedError: if a process died.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise NotEnoughMemoryError(_memory_advice(config, during, str(error))) from error
+        raise out_of_memory(during, _memory_remedies(config, during), error) from error
     except RuntimeError as error:
         if isinstance(error, UserError):
             raise
-        # the data loader tells that a worker is gone, and as the cause of that, how
+        # the data loader says that a worker died, and its cause says how
         text = f"{error.__cause__ or ''}\n{error}".lstrip()
         if found := _WORKER_DIED.search(text):
             how = f"was killed by the system ({found.group(2)})" if found.group(2) else "ended unexpectedly"
             raise ProcessDiedError(
-                f"a process that reads samples {how}; where that is for want of memory, lower data.loader.num_workers "
-                f"(now {config.data.loader.num_workers}) or data.loader.batch_size (now "
-                f"{config.data.loader.batch_size}); num_workers = 0 shows what a dataset of your own does wrong"
+                f"a worker process of the data loader {how}; if the machine is out of memory, lower "
+                f"data.loader.num_workers (now {config.data.loader.num_workers}) or data.loader.batch_size (now "
+                f"{config.data.loader.batch_size}); num_workers = 0 shows errors of your own dataset"
             ) from error
         if is_out_of_memory(RuntimeError(text)):
-            raise NotEnoughMemoryError(_memory_advice(config, during, text)) from error
+            raise out_of_memory(during, _memory_remedies(config, during), text) from error
         if _PEER_DIED.search(text) or isinstance(error, torch.distributed.DistBackendError):
             raise ProcessDiedError(
-                f"another process of this run is gone ({text.splitlines()[0][:200]}); what it printed above says why"
+                f"another process of this run died ({text.splitlines()[0][:200]}); its own output above says why"
             ) from error
         raise
 
 
-def _memory_advice(config: TrainConfig, during: str, reason: str) -> str:
+def _memory_remedies(config: TrainConfig, during: str) -> list[str]:
     loader, trainer = config.data.loader, config.trainer
     advice = []
     if during == "evaluation":
@@ -81,34 +81,33 @@ def _memory_advice(config: TrainConfig, during: str, reason: str) -> str:
         if evaluation.batch_size > 1:
             advice.append(f"lower evaluation.batch_size (now {evaluation.batch_size})")
         if evaluation.tile is not None:
-            advice.append(f"take a smaller evaluation.tile (now {list(evaluation.tile)})")
+            advice.append(f"set a smaller evaluation.tile (now {list(evaluation.tile)})")
         elif evaluation.predictor == "whole" and "tiled" in PREDICTORS:
             advice.append("predict in tiles: evaluation.tile = 512")
         if evaluation.loss:
-            advice.append("do without val_loss: evaluation.loss = false")
+            advice.append("leave out val_loss: evaluation.loss = false")
         if evaluation.resize is None:
             advice.append("evaluate smaller images: evaluation.resize = { scale = 0.5 }")
     else:
         if trainer.accumulation_steps < loader.batch_size:
             advice.append(
                 f"raise trainer.accumulation_steps (now {trainer.accumulation_steps}), which computes the same batch "
-                "in smaller parts"
+                "in smaller micro-batches"
             )
         advice.append(f"lower data.loader.batch_size (now {loader.batch_size}) or data.transform.train.size")
     if trainer.precision in ("auto", "fp32"):
         advice.append('set trainer.precision = "bf16"')
-    first = (reason.splitlines() or [""])[0][:200]
-    return f"not enough memory in {during} ({first or 'MemoryError'}): {'; '.join(advice)}"
+    return advice
 
 
 class LossGuard:
-    """Finds the first step whose loss is not a finite number, before a checkpoint is written with it.
+    """Finds the first step whose loss is not finite, before a checkpoint is written with it.
 
-    The losses of the steps since the last check stay on the device; so a device is waited for only where it is anyway.
+    The losses since the last check stay on the device, so that only a check waits for the device.
 
     Args:
-        run_dir: folder that the report goes to.
-        dataset: that the samples are of.
+        run_dir: run folder, for the report.
+        dataset: dataset of the samples.
     """
 
     def __init__(self, run_dir: Path, dataset: SegmentationDataset) -> None:
@@ -117,13 +116,13 @@ class LossGuard:
         self._steps: list[tuple[Tensor, int, int, list[int]]] = []
 
     def add(self, loss: Tensor, step: int, batch: Batch) -> None:
-        """Remembers a step: its loss, 0-d, and which samples it had."""
+        """Remembers the loss of a step, 0-d, and its samples."""
         self._steps.append((loss, step, batch.epoch, batch.indices))
 
     def check(self) -> NonFiniteLossError | None:
-        """Returns the error of the first step since the last check with such a loss, or None.
+        """Returns the error of the first step since the last check whose loss is not finite, or None.
 
-        The names of the step's files are written to `nonfinite_loss.json` in the run folder.
+        The file names of its batch are written to `nonfinite_loss.json` in the run folder.
         """
         steps, self._steps = self._steps, []
         if not steps or bool(torch.stack([loss for loss, *_ in steps]).isfinite().all()):
@@ -133,10 +132,10 @@ class LossGuard:
         rank = os.environ.get("RANK", "0")
         path = self._run_dir / ("nonfinite_loss.json" if rank == "0" else f"nonfinite_loss_rank_{rank}.json")
         content = {"step": step, "epoch": epoch + 1, "loss": str(float(value)), "samples": samples}
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
         return NonFiniteLossError(
             f"the loss of step {step} (epoch {epoch + 1}) is {float(value)}; the files of its batch are listed in "
-            f"{path}. The last checkpoint was written before. Look at these files; if they are sound, lower the "
+            f"{path}. The last checkpoint is from before that step. Check these files; if they are fine, lower the "
             "learning rate (optimizer.params.lr), clip gradients (trainer.max_grad_norm), warm up "
             '(lr_scheduler.warmup_steps), or set trainer.precision = "fp32"'
         )

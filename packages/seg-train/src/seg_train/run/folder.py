@@ -1,16 +1,16 @@
-"""The folder of a run: its name, what says how it was made, and which one a resumed run goes on in.
+"""The run folder: its files, its name, and which one a resumed run continues in.
 
 <paths.output>/<name>/
-config.toml            the config as used; `format` says of which version its keys are
+config.toml            the config of the run; `format` is the version of its keys
 environment.json       versions and machine
-class_weights.json     counted once
-pixel_counts.npy       counted once, where samples are drawn by class
+class_weights.json     computed once
+pixel_counts.npy       counted once, if samples are drawn by class
 metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
-checkpoints/           step_00000120.pt and those before it, last.pt, best.pt
-model.pt               model file of the last evaluation; model_ema.pt of the moving average, model_best.pt of the best
+checkpoints/           step_00000120.pt and a few earlier ones, last.pt, best.pt
+model.pt               model file of the last weights; model_ema.pt of their EMA, model_best.pt of the best
 plots/ confusion/ snapshots/
-nonfinite_loss.json    files of the batch that ended the run, where that happened
-.lock, .lock.json      held while a process uses the folder, and by whom
+nonfinite_loss.json    files of the batch whose loss ended the run, if one did
+.lock, .lock.json      lock of the process that uses the folder, and who that is
 """
 
 import contextlib
@@ -21,7 +21,6 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,8 @@ import torch
 
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
+from seg_core.files.json_text import write_json
+from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
 from seg_train.config.migrate import CONFIG_FORMAT
@@ -40,12 +41,24 @@ from seg_train.run.lock import LOCK_FILES, check_unlocked, locked
 
 __all__ = ["RunFolder", "describe_environment", "find_run", "find_weights", "new_run_path"]
 
+_PACKAGES = (
+    "seg-core",
+    "seg-models",
+    "seg-datasets",
+    "seg-train",
+    "torch",
+    "torchvision",
+    "numpy",
+    "accelerate",
+    "Pillow",
+)
+
 
 class RunFolder:
     """The paths of one run.
 
     Args:
-        path: of the folder; it need not exist yet.
+        path: the folder; it need not exist yet.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -62,16 +75,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def claim(self, *, new: bool) -> Iterator[None]:
-        """Keeps other processes from using the folder while the block runs.
-
-        Temporary files that a killed process left are removed.
+        """Keeps other processes from using the folder within the block, and removes temporary files of killed ones.
 
         Args:
-            new: whether a run starts in it, and does not resume one.
+            new: whether a new run starts in it; False for a resumed one.
 
         Raises:
             RunLockedError: if another process uses it.
-            UsageError: if another one used it since this object was made, so that what was read is no longer so.
+            UsageError: if another one has continued the run since this object was made.
             WriteError: if it cannot be written.
         """
         with locked(self.path):
@@ -80,7 +91,7 @@ class RunFolder:
                     self._check_empty()
                 elif self._last_seen != _identity(self.checkpoints.last):
                     raise UsageError(
-                        f"another process has gone on with the run in {self.path} since its checkpoint was read; "
+                        f"another process has continued the run in {self.path} since its checkpoint was read; "
                         f"resume it again: seg train --resume {self.path}"
                     )
             self._was_claimed = True
@@ -88,18 +99,18 @@ class RunFolder:
             yield
 
     def create(self, config: TrainConfig, environment: dict[str, Any]) -> None:
-        """Makes the folder with the config and the environment in it.
+        """Creates the folder with config and environment.
 
         Raises:
             WriteError: if it cannot be written.
         """
         self._write_config(config.to_dict())
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_json(self.path / "environment.json", environment)
 
     def update_config(self, length: Mapping[str, Any]) -> None:
-        """Writes the config of a resumed run: in today's keys, with the length that the run has now.
+        """Writes the config of a resumed run in today's keys, with its new length.
 
-        Everything else stays as the run was started with it. The file is not touched where nothing has changed.
+        All other values stay. The file is not written if nothing has changed.
 
         Args:
             length: `epochs` or `steps` of the run.
@@ -128,7 +139,7 @@ class RunFolder:
 
         Raises:
             RunLockedError: if another process uses it.
-            ConfigError: if it is there and holds more than what a run killed at its very start leaves.
+            ConfigError: if it holds more than what a run that was killed at its start leaves behind.
         """
         self.check_unused()
         self._check_empty()
@@ -136,30 +147,30 @@ class RunFolder:
     def _check_empty(self) -> None:
         if self.path.exists() and (not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())):
             raise ConfigError(
-                f"the run folder {self.path} is not empty; go on with it by `seg train --resume {self.path}`, or name "
-                "another by -s paths.run=NAME"
+                f"the run folder {self.path} is not empty; resume its run with `seg train --resume {self.path}`, or "
+                "name another folder by -s paths.run=NAME"
             )
 
     def load_config(
         self, overrides: Sequence[str] = (), *, epochs: int | None = None, steps: int | None = None
     ) -> TrainConfig:
-        """Returns the config that the run was started with, in today's keys.
+        """Returns the config of the run, in today's keys.
 
         Args:
-            overrides: of keys that do not change what is learnt, as `-s` takes them.
-            epochs: new length of the run, in epochs or steps.
-            steps: the same in steps; not together with `epochs`.
+            overrides: as for `-s`, of keys that have no influence on learning.
+            epochs: new length of the run in epochs.
+            steps: new length of the run in steps; not together with `epochs`.
 
         Raises:
-            UsageError: if this is no run folder.
+            UsageError: if this is not a run folder.
         """
         if not self.config.is_file():
             hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
-            raise UsageError(f"{self.path} is no run folder (it has no config.toml){hint}: nothing to resume")
+            raise UsageError(f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume")
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
 
     def read_class_weights(self) -> list[float] | None:
-        """Returns the class weights counted before, or None.
+        """Returns the class weights computed before, or None.
 
         Raises:
             CorruptFileError: if their file is damaged.
@@ -170,16 +181,16 @@ class RunFolder:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.class_weights} is damaged ({error}); delete it, the pixels are counted again then"
+                f"{self.class_weights} is damaged ({error}); delete it, then the pixels are counted again"
             ) from error
 
     def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
-        """Keeps the class weights, so that a resumed run need not count again."""
+        """Writes the class weights, so that a resumed run need not count again."""
         content = {"scheme": scheme, "labels": list(labels), "weights": weights}
-        write_text(self.class_weights, json.dumps(content, indent=2) + "\n")
+        write_json(self.class_weights, content)
 
     def read_pixel_counts(self) -> torch.Tensor | None:
-        """Returns the pixels of each class in each training image counted before, or None.
+        """Returns the pixel counts of each class in each training image, or None if they were not counted yet.
 
         Raises:
             CorruptFileError: if their file is damaged.
@@ -190,17 +201,17 @@ class RunFolder:
             return None
         except (ValueError, EOFError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.pixel_counts} is damaged ({error}); delete it, the pixels are counted again then"
+                f"{self.pixel_counts} is damaged ({error}); delete it, then the pixels are counted again"
             ) from error
 
     def write_pixel_counts(self, counts: torch.Tensor) -> None:
-        """Keeps the pixels of each class in each training image, so that a resumed run need not count again."""
+        """Writes the pixel counts, so that a resumed run need not count again."""
         with atomic_path(self.pixel_counts) as temporary:
             np.save(temporary, counts.numpy())
 
 
 def find_weights(path: str | os.PathLike[str]) -> Path:
-    """Returns the model file that a new run begins with: `path` itself, or of a run folder the best, else the last.
+    """Returns the model file that a new run starts from: `path` itself, or of a run folder the best, else the last.
 
     Raises:
         UsageError: if there is none.
@@ -215,15 +226,15 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
         if file.is_file():
             return file.resolve()
     if not folder.config.is_file():
-        raise UsageError(f"--weights {path} is no run folder (it has no config.toml) and holds no model file")
+        raise UsageError(f"--weights {path} is not a run folder (it has no config.toml) and holds no model file")
     raise UsageError(
-        f"--weights {path}: the run has no model file yet, model_best.pt and model.pt are written by its first "
-        "evaluation; resume it, or name a model file"
+        f"--weights {path}: the run has no model file yet, its first evaluation writes model_best.pt and model.pt; "
+        "resume it, or name a model file"
     )
 
 
 def new_run_path(config: TrainConfig) -> Path:
-    """Returns the folder for a new run: `paths.run`, or a free name from model, dataset and time."""
+    """Returns the folder of a new run: `paths.run`, or a free name made of model, dataset and time."""
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run
@@ -233,7 +244,7 @@ def new_run_path(config: TrainConfig) -> Path:
 
 
 def find_run(config: TrainConfig) -> Path:
-    """Returns the folder that a run of `config` is resumed in: `paths.run`, or the newest of its model and dataset.
+    """Returns the folder to resume a run of `config` in: `paths.run`, or the newest of its model and dataset.
 
     Raises:
         UsageError: if there is none.
@@ -252,24 +263,7 @@ def find_run(config: TrainConfig) -> Path:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions and machine as plain values."""
-    packages = {}
-    names = (
-        "seg-core",
-        "seg-models",
-        "seg-datasets",
-        "seg-train",
-        "torch",
-        "torchvision",
-        "numpy",
-        "accelerate",
-        "Pillow",
-    )
-    for name in names:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    """Returns package versions and the machine as plain values."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
@@ -279,7 +273,7 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "cuda_devices": devices,
         "command": sys.argv,
-        "packages": packages,
+        "packages": installed_versions(*_PACKAGES),
     }
 
 
@@ -292,7 +286,7 @@ def _is_unimportant(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
-    """What tells one version of a file from another, or None where there is none."""
+    """Returns what distinguishes two versions of a file, or None if there is none."""
     try:
         found = path.stat()
     except OSError:

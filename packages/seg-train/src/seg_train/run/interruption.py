@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks for an orderly end, a second Ctrl-C ends at once."""
+"""Ctrl-C and SIGTERM: the first stops the run after a checkpoint, a second Ctrl-C stops at once."""
 
 import os
 import signal
@@ -19,8 +19,8 @@ class RunInterruptedError(UserError):
 class Interruption:
     """While active, a first SIGINT or a SIGTERM sets `requested`, and a second SIGINT raises KeyboardInterrupt.
 
-    SIGTERM is what schedulers of clusters and launchers of several processes send before they kill. Outside of the main
-    thread, where Python takes no signals, nothing is changed.
+    Cluster schedulers and launchers of several processes send SIGTERM before they kill. Outside the main thread, where
+    Python cannot handle signals, nothing changes.
     """
 
     def __init__(self) -> None:
@@ -48,6 +48,6 @@ class Interruption:
         if self.requested:
             return
         self.requested = True
-        # Written to the descriptor: a print that interrupts a print of the same stream is an error.
+        # Written to the file descriptor: a print inside a print to the same stream is an error.
         message = b"\nstopping after this step and saving a checkpoint; Ctrl-C again stops at once\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ is not None else 2, message)

@@ -1,14 +1,12 @@
-"""One process per run folder: a lock that the operating system drops with its process, and a note of who holds it."""
+"""One process per run folder: a file lock, which the system releases with its process, and a note of who holds it."""
 
 import contextlib
 import errno
-import inspect
 import json
 import os
 import shlex
 import socket
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,15 +17,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from seg_core.errors import UsageError, WriteError
+from seg_core.spec import takes
 
 __all__ = ["LOCK_FILES", "RunLockedError", "check_unlocked", "locked"]
 
 _LOCK, _HOLDER = ".lock", ".lock.json"
 LOCK_FILES = (_LOCK, _HOLDER)
 
-# A killed process may leave workers behind that keep its lock until they notice, after some five seconds.
+# Workers of a killed process keep its lock until they notice, after about five seconds.
 _PATIENCE = 15.0
-_POLL = 0.1
 _COMMAND_SHOWN = 200
 _NO_LOCKS_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
@@ -38,16 +36,12 @@ class RunLockedError(UsageError):
 
 @dataclass(frozen=True)
 class _Holder:
+    """The process that holds a lock, as its note says."""
+
     pid: int
     host: str
     since: str
     command: str
-
-    @classmethod
-    def of_this_process(cls) -> "_Holder":
-        command = shlex.join(sys.argv)
-        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        return cls(os.getpid(), socket.gethostname(), since, command[:_COMMAND_SHOWN])
 
     @classmethod
     def read(cls, folder: Path) -> "_Holder | None":
@@ -59,13 +53,13 @@ class _Holder:
 
     @property
     def may_be_alive(self) -> bool:
-        if self.host != socket.gethostname() or sys.platform == "win32":  # os.kill ends processes there
+        if self.host != socket.gethostname() or sys.platform == "win32":  # on Windows os.kill ends a process
             return True
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except OSError:  # of another user
+        except OSError:  # a process of another user
             return True
         return True
 
@@ -76,13 +70,13 @@ class _Holder:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps all other processes from using a run folder, which is made where it is not there.
+    """Keeps all other processes from using a run folder; creates the folder if necessary.
 
-    The lock ends with the block, and with the process however it ends. Where the file system has no locks, a warning
-    says so and there is none.
+    The lock ends with the block, or with the process. If the file system has no locks, a warning says so and the folder
+    is used without one.
 
     Raises:
-        RunLockedError: if another process holds it; the message says which.
+        RunLockedError: if another process holds the lock; the message says which.
         WriteError: if the folder cannot be written.
     """
     lock = None
@@ -95,21 +89,23 @@ def locked(folder: Path) -> Iterator[None]:
                 f"cannot lock the run folder {folder}: {error.strerror or error}; check its permissions and free space"
             ) from error
         warnings.warn(
-            f"the file system of {folder} has no locks: nothing keeps a second run from using the folder at the same "
-            "time",
+            f"the file system of {folder} has no locks: nothing prevents a second run from using the folder at the "
+            "same time",
             stacklevel=4,
         )
-    holder = folder / _HOLDER
+    note = folder / _HOLDER
     if lock is not None:
-        with contextlib.suppress(OSError):  # a note for others; the lock holds without it
-            holder.write_text(json.dumps(asdict(_Holder.of_this_process())), encoding="utf-8")
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        holder = _Holder(os.getpid(), socket.gethostname(), since, shlex.join(sys.argv)[:_COMMAND_SHOWN])
+        with contextlib.suppress(OSError):  # only information for others; the lock holds without it
+            note.write_text(json.dumps(asdict(holder)), encoding="utf-8")
     try:
         yield
     finally:
         if lock is not None:
-            # The lock file stays: whoever removes it may remove that of the next process.
+            # The lock file stays: removing it could remove the lock of the next process.
             with contextlib.suppress(OSError):
-                holder.unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
             lock.release()
 
 
@@ -117,31 +113,29 @@ def check_unlocked(folder: Path) -> None:
     """Raises RunLockedError if a process uses a run folder; writes nothing."""
     if not (folder / _LOCK).exists():
         return
-    with contextlib.suppress(OSError, NotImplementedError):  # `locked` says what is wrong there
+    with contextlib.suppress(OSError, NotImplementedError):  # `locked` reports what is wrong
         _acquire(folder).release()
 
 
 def _acquire(folder: Path) -> FileLock:
     lock = _make_lock(folder / _LOCK)
-    end = time.monotonic() + _PATIENCE
-    while True:
+    try:
         try:
             lock.acquire(timeout=0)
-            return lock
-        except Timeout as error:
+        except Timeout:
             holder = _Holder.read(folder)
-            if (holder is not None and holder.may_be_alive) or time.monotonic() > end:
-                raise RunLockedError(
-                    f"the run folder {folder} is in use by {holder or 'another process'}; wait until that run ends or "
-                    f"stop it, then go on with: seg train --resume {folder}. For a run beside it name another folder "
-                    "by -s paths.run=NAME"
-                ) from error
-        time.sleep(_POLL)
+            lock.acquire(timeout=0 if holder is not None and holder.may_be_alive else _PATIENCE)
+    except Timeout as error:
+        holder = _Holder.read(folder)
+        raise RunLockedError(
+            f"the run folder {folder} is in use by {holder or 'another process'}; wait until that run ends or stop it, "
+            f"then resume with: seg train --resume {folder}. For another run at the same time, name another folder by "
+            "-s paths.run=NAME"
+        ) from error
+    return lock
 
 
 def _make_lock(path: Path) -> FileLock:
-    # A lock without the system's support would outlive a killed process; older versions of filelock have none.
-    strict: dict[str, Any] = {"fallback_to_soft": False}
-    if "fallback_to_soft" not in inspect.signature(FileLock.__init__).parameters:
-        strict = {}
+    # A lock file without the system's support would outlive a killed process; older filelocks have no such fallback.
+    strict: dict[str, Any] = {"fallback_to_soft": False} if takes(FileLock.__init__, "fallback_to_soft") else {}
     return FileLock(path, thread_local=False, **strict)

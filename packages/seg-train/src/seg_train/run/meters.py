@@ -1,4 +1,4 @@
-"""Sums of an epoch in progress, in a form that a checkpoint holds exactly."""
+"""Running sums of training: scores of the epoch, loss and speed of the last steps; checkpoints store them exactly."""
 
 import importlib.util
 import time
@@ -19,13 +19,13 @@ _Item = TypeVar("_Item")
 
 
 class RunningScores:
-    """Loss and confusion matrix of an epoch's training steps.
+    """Loss and confusion matrix of the training steps of an epoch.
 
-    Nothing waits for a device before a sum is read.
+    Only reading a sum waits for the device.
 
     Args:
         num_classes: number of classes K.
-        ignore_index: value in masks that is left out.
+        ignore_index: value in masks that is not counted.
         accelerator: device and processes.
     """
 
@@ -35,9 +35,9 @@ class RunningScores:
         self.reset()
 
     def reset(self) -> None:
-        """Begins an epoch."""
+        """Starts an epoch."""
         self._store.reset()
-        # what the checkpoint that a run was resumed from had counted before
+        # counted before the checkpoint that the run was resumed from
         self._carried = torch.zeros(self._store.num_classes, self._store.num_classes, dtype=torch.int64)
         self._loss = torch.zeros((), device=self._accelerator.device)
         self._samples = 0
@@ -46,7 +46,7 @@ class RunningScores:
         """Counts one step."""
         samples = len(result.masks)
         self._store.store_results(result.masks, result.labels)
-        # The loss of a step is the sum over the processes, of which each sees its own share of the samples.
+        # The loss of a step is the sum over the processes, each of which has a share of the samples.
         self._loss += samples * self._accelerator.num_processes * result.loss
         self._samples += samples
 
@@ -68,7 +68,7 @@ class RunningScores:
         return {"matrix": sums[0], "loss": sums[1], "samples": int(sums[2])}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave. The main process carries it for all, so that nothing counts twice."""
+        """Restores what `state` returned. Only the main process adds it, so that nothing counts twice."""
         self.reset()
         if self._accelerator.is_main_process:
             self._carried += state["matrix"]
@@ -97,13 +97,18 @@ class StepWindow:
         self.start_clock()
 
     def add(self, loss: Tensor, images: int) -> None:
-        """Counts one step: what this process adds to its loss, and its samples over all processes."""
+        """Counts one step.
+
+        Args:
+            loss: share of this process in the loss of the step.
+            images: samples of the step, over all processes.
+        """
         self._loss += loss
         self._steps += 1
         self._images += images
 
     def waiting(self, items: Iterable[_Item]) -> Generator[_Item, None, None]:
-        """Yields the items; the time until each of them is there counts as waiting for data."""
+        """Yields the items, and counts the time until each arrives as waiting for data."""
         iterator = iter(items)
         while True:
             begin = time.perf_counter()
@@ -113,24 +118,24 @@ class StepWindow:
                 return
             self._waited += time.perf_counter() - begin
             yield item
-            del item  # else two batches would be held while the next one is read
+            del item  # else two batches would be in memory while the next one is read
 
     def mean_loss(self) -> float:
         """Returns the mean over the steps; every process must call it."""
         return float(self._accelerator.reduce(self._loss.clone(), "sum")) / max(self._steps, 1)
 
     def images_per_second(self) -> float:
-        """Returns the speed since the clock was started, or before that where no step has been made since."""
+        """Returns the speed since the clock was started; before the first step since then, the speed before."""
         self._measure()
         return self._speed
 
     def data_wait(self) -> float:
-        """Returns the share 0 to 1 of the time in which samples were waited for, measured as the speed is."""
+        """Returns the fraction of the time, 0 to 1, spent waiting for samples; measured as the speed is."""
         self._measure()
         return self._wait_share
 
     def reset(self) -> None:
-        """Begins the next window."""
+        """Starts the next window."""
         self.stop_clock()
         self._loss.zero_()
         self._steps = 0
@@ -143,16 +148,16 @@ class StepWindow:
         self._begin = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Keeps the speed so far; what follows (an evaluation) does not count in it."""
+        """Keeps the speed so far, so that what follows (an evaluation) does not count."""
         self._measure()
         self._images = 0
 
     def state(self) -> dict[str, Any]:
-        """Returns the sums; speed is measured anew in a resumed run. Every process must call it."""
+        """Returns the sums; a resumed run measures its own speed. Every process must call it."""
         return {"loss": self._accelerator.reduce(self._loss.clone(), "sum").cpu(), "steps": self._steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` gave. The main process carries the loss for all."""
+        """Restores what `state` returned. Only the main process adds the loss."""
         if self._accelerator.is_main_process:
             self._loss.copy_(state["loss"])
         self._steps = state["steps"]
@@ -165,7 +170,7 @@ class StepWindow:
 
 
 def memory_mib(device: torch.device) -> float:
-    """Returns the memory in use in MiB: the most that tensors took on a GPU so far, or what this process has now."""
+    """Returns the memory in MiB: the peak of tensors on a GPU so far, or what this process uses now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if device.type == "mps":

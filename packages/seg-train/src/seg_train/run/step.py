@@ -1,7 +1,6 @@
-"""One training step and one evaluation, as functions on the trainer's parts."""
+"""One training step: augment, forward, backward, optimizer."""
 
 import contextlib
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -9,33 +8,29 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from seg_core.metrics.argmax import argmax_labels
-from seg_core.metrics.metric_store import MetricStore
 from seg_core.randomness import sample_generator
 from seg_core.transforms.augment import SegmentationAugment
-from seg_core.transforms.evaluation import EvaluationTransform
 from seg_train.data.batches import Batch
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.losses.micro_batches import share_of
 from seg_train.optim.optimizers import needs_closure
-from seg_train.run.validation_loss import SplitLoss
-from seg_train.run.ways import Way
 
-__all__ = ["Parts", "StepResult", "evaluate_batches", "train_step"]
+__all__ = ["Parts", "StepResult", "train_step"]
 
 
 @dataclass
 class Parts:
-    """What a training step works with.
+    """Everything a training step needs.
 
     Attributes:
         model: prepared by `accelerator`.
-        criterion: the loss of all outputs, and within it that of the logits alone.
+        criterion: the loss of all outputs; its `criterion` is the loss of the main logits.
         optimizer: prepared by `accelerator`.
         augment: applied to the batch on the device.
         accelerator: device, precision and processes.
-        seed: of the run.
-        max_grad_norm: limit of the gradient's norm, or None.
-        accumulation_steps: parts that a process computes its samples in, one after the other.
+        seed: seed of the run.
+        max_grad_norm: gradients are clipped to this norm, or None.
+        accumulation_steps: number of micro-batches that a process splits its samples into.
     """
 
     model: nn.Module
@@ -50,12 +45,12 @@ class Parts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step leaves: nothing in it has been waited for on a device.
+    """The result of a step; reading it waits for the device.
 
     Attributes:
-        loss: 0-d float, without graph: what this process's samples add to the loss of the step.
-        labels: uint8 or uint16 (N, H, W), what the network took the pixels for.
-        masks: int64 (N, H, W), after augmentation.
+        loss: 0-d float, detached: the share of this process's samples in the loss of the step.
+        labels: uint8 or uint16 (N, H, W), the predicted classes.
+        masks: int64 (N, H, W), ground truth after augmentation.
     """
 
     loss: Tensor
@@ -66,15 +61,14 @@ class StepResult:
 def train_step(parts: Parts, batch: Batch) -> StepResult:
     """Augments one batch, runs the network forward and backward, and takes one optimizer step.
 
-    The batch may be computed in parts, by several processes or one part after the other; means over pixels are those
-    over the whole batch all the same, see `seg_train.losses.micro_batches`.
+    Several processes may share the batch, and each may split its samples into micro-batches. Means over pixels are
+    still those of the whole batch, see `seg_train.losses.micro_batches`.
 
-    An optimizer that searches along a line (LBFGS) runs the network as often as it likes; the result is of the first
-    time.
+    An optimizer with a line search (LBFGS) runs the network several times; the result is that of the first run.
 
     Args:
         parts: network, loss, optimizer.
-        batch: this process's samples, as many as `parts.accumulation_steps` divides.
+        batch: this process's samples; `parts.accumulation_steps` divides their number.
     """
     parts.model.train()
     device, processes = parts.accelerator.device, parts.accelerator.num_processes
@@ -83,24 +77,25 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
         batch.masks.to(device, non_blocking=True),
         generator=[sample_generator(parts.seed, batch.epoch, index, 1) for index in batch.places],
     )
-    pieces = list(zip(images.chunk(parts.accumulation_steps), masks.chunk(parts.accumulation_steps), strict=True))
-    shares: list[Tensor] | list[None] = [None] * len(pieces)
-    if processes * len(pieces) > 1:
-        own = torch.stack([parts.criterion.denominators(mask) for _, mask in pieces])
+    count = parts.accumulation_steps
+    micro_batches = list(zip(images.chunk(count), masks.chunk(count), strict=True))
+    shares: list[Tensor] | list[None] = [None] * len(micro_batches)
+    if processes * len(micro_batches) > 1:
+        own = torch.stack([parts.criterion.denominators(mask) for _, mask in micro_batches])
         shares = list(share_of(own, parts.accelerator.reduce(own.sum(0), "sum")))
     results: list[StepResult] = []
 
     def compute_gradients() -> Tensor:
         parts.optimizer.zero_grad(set_to_none=True)
         losses, labels = [], []
-        for number, ((image, mask), share) in enumerate(zip(pieces, shares, strict=True), start=1):
-            # gradients are sent to the other processes once, with the last piece
-            unsent = parts.accelerator.no_sync(parts.model) if number < len(pieces) else contextlib.nullcontext()
-            with unsent:
+        for number, ((image, mask), share) in enumerate(zip(micro_batches, shares, strict=True), start=1):
+            # gradients are exchanged between processes once, with the last micro-batch
+            is_last = number == len(micro_batches)
+            with contextlib.nullcontext() if is_last else parts.accelerator.no_sync(parts.model):
                 with parts.accelerator.autocast():
                     outputs = parts.model(image)
                 loss = parts.criterion(outputs, mask, share)
-                # The processes' gradients are averaged, but their shares of the loss add up to it.
+                # DDP averages the gradients of the processes, but their shares of the loss add up to the loss.
                 parts.accelerator.backward(loss * processes if processes > 1 else loss)
             losses.append(loss.detach())
             labels.append(argmax_labels(outputs["out"].detach()))
@@ -118,44 +113,3 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
         parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
     return results[0]
-
-
-@torch.inference_mode()
-def evaluate_batches(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    store: MetricStore,
-    *,
-    way: Way,
-    transform: EvaluationTransform,
-    device: torch.device,
-    loss: SplitLoss | None = None,
-    on_batch: Callable[[Batch, Tensor], None] | None = None,
-) -> None:
-    """Adds the results of `model` on `batches` to `store`; the network is in eval mode meanwhile.
-
-    Args:
-        model: on `device`.
-        batches: each sample once, images resized by `transform` and masks at their own size.
-        store: takes the label maps.
-        way: of predicting.
-        transform: normalizes.
-        device: where to compute.
-        loss: collects the loss of each image where the way of predicting gives logits.
-        on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            images = transform.normalize(batch.images, device)
-            masks = batch.masks.to(device, non_blocking=True)
-            size = (masks.shape[-2], masks.shape[-1])
-            labels, logits = way(model, images, size, wants_logits=loss is not None)
-            store.store_results(masks, labels)
-            if loss is not None and logits is not None:
-                loss.add(logits, masks)
-            if on_batch is not None:
-                on_batch(batch, labels)
-    finally:
-        model.train(was_training)

@@ -1,4 +1,4 @@
-"""The loss over a whole split, the same for any batch size and any number of processes."""
+"""The loss over a whole split, independent of batch size and number of processes."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,15 +20,15 @@ class SplitLoss:
     """Collects the loss of images one by one.
 
     - A loss that is a mean over pixels: the sum over all pixels of the split, divided by the sum of their weights.
-    - `CombinedLoss`: the sum of its parts, each by its own rule, times its factor.
-    - Any other loss, those of regions among them: computed per image, and averaged over the images that have a valid
-      pixel.
+    - `CombinedLoss`: the sum of its losses, each by its own rule, times its factor.
+    - Any other loss, such as region losses: computed per image, and averaged over the images that have a valid pixel.
 
-    What is added up are the values of single images, exactly (`math.fsum`), so that neither batches nor processes show.
+    The values of single images are added up exactly (`math.fsum`), so that the result does not depend on batches and
+    processes.
 
     Args:
         criterion: `(logits, target) -> loss`, one number.
-        ignore_index: value of pixels without a class.
+        ignore_index: value of pixels that are not counted.
     """
 
     def __init__(self, criterion: _Criterion, ignore_index: int) -> None:
@@ -38,7 +38,7 @@ class SplitLoss:
         self._own: list[list[float]] = []
 
     def add(self, logits: Tensor, masks: Tensor) -> None:
-        """Computes the loss of each image; nothing waits for a device.
+        """Computes the loss of each image, without waiting for the device.
 
         Args:
             logits: float (N, K, H, W).
@@ -63,7 +63,7 @@ class SplitLoss:
         return bool(self._values or self._own)
 
     def value(self) -> float:
-        """Returns the loss over everything that was added; NaN where no pixel was valid."""
+        """Returns the loss over everything that was added; NaN if no pixel was valid."""
         self._read()
         return self._combine(self._own)
 
@@ -91,12 +91,12 @@ class SplitLoss:
 
 def _sum(values: Iterator[float]) -> float:
     found = list(values)
-    # fsum raises where infinities of both signs meet
+    # fsum raises if infinities of both signs meet
     return math.fsum(found) if all(map(math.isfinite, found)) else sum(found)
 
 
 def _parts(criterion: _Criterion, factor: float) -> Iterator[tuple[float, _Criterion]]:
-    """Yields factor and loss of everything that a criterion adds up."""
+    """Yields factor and loss of each term of a criterion."""
     if isinstance(criterion, CombinedLoss):
         for own, loss in zip(criterion.factors, criterion.losses, strict=True):
             if own:

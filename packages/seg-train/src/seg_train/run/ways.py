@@ -1,11 +1,10 @@
-"""The way in which evaluations predict: a registered one with its options, with results at the size of the masks.
+"""How evaluations predict: a registered predictor with its options, with results at the size of the masks.
 
-Masks are never resized: where the network saw an image at another size, its logits are resized to the mask. The
-trainer, `seg eval` and `evaluate` come here, so that the same options give the same label maps.
+Masks are never resized: if the network saw an image at another size, its logits are resized to the mask. The trainer,
+`seg eval` and `evaluate` all predict through `Way`, so that the same options give the same label maps.
 """
 
 import functools
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.registry import PREDICTORS
+from seg_core.spec import takes
 
 __all__ = ["Way", "WayOptions"]
 
@@ -26,14 +26,14 @@ _OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class WayOptions:
-    """How images are predicted, as configs, `-s` and protocols say it.
+    """How images are predicted, as in configs, `-s` and protocols.
 
     Attributes:
         tile: (height, width) in pixels of the tiles, or None for whole images.
         overlap: fraction of a tile that the next one overlaps; None takes 0.5.
-        scales: factors of test-time augmentation, or None.
-        hflip: whether mirrored images are predicted too.
-        predictor: registered way of predicting, where none of the above is set.
+        scales: scales of test-time augmentation, or None.
+        hflip: whether flipped images are predicted too.
+        predictor: name of a registered predictor, if none of the above is set.
         params: its arguments.
     """
 
@@ -46,7 +46,7 @@ class WayOptions:
 
     @property
     def augments(self) -> bool:
-        """Whether images are predicted at several scales or mirrored."""
+        """Whether there is test-time augmentation."""
         return self.scales is not None or self.hflip
 
     def protocol(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class WayOptions:
 
     @classmethod
     def of_protocol(cls, protocol: Mapping[str, Any]) -> "WayOptions":
-        """Returns the options that `protocol` came from, with the same result."""
+        """Returns options that give the same results as those that `protocol` came from."""
         is_short = protocol.get("tile") is not None or protocol.get("scales") is not None or protocol.get("hflip")
         tile, scales = protocol.get("tile"), protocol.get("scales")
         return cls(
@@ -83,14 +83,14 @@ class WayOptions:
 
 
 class Way:
-    """A way of predicting, ready to be used.
+    """A predictor with its options, ready to use.
 
     Args:
         options: how images are predicted.
-        metadata: of the classes; its `left_right_pairs` change places in mirrored images.
+        metadata: of the classes; its `left_right_pairs` are swapped in flipped images.
 
     Raises:
-        UnknownNameError: if there is no such way of predicting.
+        UnknownNameError: if there is no such predictor.
     """
 
     def __init__(self, options: WayOptions, metadata: DatasetMetadata) -> None:
@@ -99,7 +99,7 @@ class Way:
         if options.tile is None and not options.augments:
             way = PREDICTORS.get(options.predictor)
             params = dict(options.params)
-            if "left_right_pairs" in inspect.signature(way).parameters:
+            if takes(way, "left_right_pairs"):
                 params.setdefault("left_right_pairs", pairs)
         else:
             params = {}
@@ -112,30 +112,29 @@ class Way:
                 way = PREDICTORS.get("tiled")
                 overlap = _OVERLAP if options.overlap is None else options.overlap
                 params = {"tile": options.tile, "overlap": overlap, "predict": inner}
-        taken = inspect.signature(way).parameters
-        self._takes_size = "size" in taken
-        self._gives_both = self._takes_size and "output" in taken
-        # tiles whose labels are taken row by row need no logits of the whole image
+        self._takes_size = takes(way, "size")
+        self._gives_both = self._takes_size and takes(way, "output")
+        # tiles can give labels row by row, without the logits of the whole image
         self._gives_labels = way is PREDICTORS.get("tiled") if "tiled" in PREDICTORS else False
         self._predict = functools.partial(way, **params) if params else way
 
     def __call__(
         self, model: nn.Module, images: Tensor, size: tuple[int, int], *, wants_logits: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the labels at `size`, and the logits where they are wanted and there are some.
+        """Returns the labels at `size`, and the logits if they are wanted and the predictor gives them.
 
         Args:
             model: network in eval mode.
             images: float (N, C, h, w), normalized, on the model's device.
-            size: (height, width) in pixels of the masks, or where there are none of the images as they came.
-            wants_logits: whether logits are needed; without them less memory is used.
+            size: (height, width) in pixels of the result: of the mask, or of the original image if there is none.
+            wants_logits: whether logits are needed; without them it takes less memory.
 
         Returns:
             Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes.
-            Logits: float (N, K, H, W); None where they are not wanted or the way of predicting gives labels alone.
+            Logits: float (N, K, H, W); None if they are not wanted or the predictor gives labels only.
 
         Raises:
-            InvalidArgumentError: if the way of predicting gives labels of another size, which cannot be resized.
+            InvalidArgumentError: if the predictor gives labels of another size, which cannot be resized.
         """
         if self._gives_both:
             if wants_logits:
@@ -152,9 +151,9 @@ class Way:
         if not result.is_floating_point():
             if tuple(result.shape[-2:]) != size:
                 raise InvalidArgumentError(
-                    f"the way of predicting {self.options.predictor!r} gives labels of "
+                    f"the predictor {self.options.predictor!r} gives labels of "
                     f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
-                    "and labels cannot be resized; let it give logits or take a keyword `size`, or leave out resize"
+                    "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
                 )
             return result, None
         if tuple(result.shape[-2:]) != size:
@@ -162,13 +161,13 @@ class Way:
         return argmax_labels(result), result if wants_logits else None
 
     def gives_logits(self, model: nn.Module, in_channels: int = 3) -> bool:
-        """Returns whether there are logits to compute a loss from, tried on one small image.
+        """Returns whether the predictor gives logits to compute a loss from; tries it on one small image.
 
-        The random state and the mode of `model` are left as they were.
+        The random state and the mode of `model` stay the same.
 
         Args:
-            model: on its device.
-            in_channels: channels of the images.
+            model: network on its device.
+            in_channels: number of channels of the images.
         """
         device = next(iter(model.parameters()), torch.zeros(())).device
         was_training = model.training

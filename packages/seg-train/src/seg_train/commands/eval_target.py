@@ -1,0 +1,219 @@
+"""What `seg eval` evaluates: a model, a dataset, how to predict, and what images go through before the network."""
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seg_core.catalog import DatasetEntry
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.model_files.load_network import NetworkSource, find_network, load_network
+from seg_core.registry import DATASETS, PREDICTORS
+from seg_core.spec import param_problems, parameters_of
+from seg_train.commands.eval_settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from seg_core.interfaces import Predict, SegmentationDataset
+    from seg_core.transforms.preprocessing import Preprocessing
+    from seg_train.run.ways import WayOptions
+
+__all__ = ["Target", "check_way", "find_target", "load_model_of", "open_dataset", "preprocessing_for", "protocol_of"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to score.
+
+    Attributes:
+        source: where the network comes from.
+        dataset: name of the dataset.
+        root: its folder, or None.
+        split: split to score on.
+        params: other options of the dataset.
+        batch_size: images per batch. Of a run its own by default, which repeats the run's scores to the last bit: the
+            batch size shows in the last bits of logits.
+    """
+
+    source: NetworkSource
+    dataset: str
+    root: str | None
+    split: str
+    params: Mapping[str, Any]
+    batch_size: int
+
+
+def find_target(model: str, weights: str | None, dataset: str | None, settings: Settings) -> Target:
+    """Returns model and dataset to score; a run folder names its own dataset. Nothing is loaded yet.
+
+    Raises:
+        UnknownNameError: if there is no such model.
+        UsageError: if model and weights do not go together, or no dataset is named.
+        ConfigError: if the config of the run is wrong.
+    """
+    try:
+        source = find_network(model, weights)
+    except InvalidArgumentError as error:
+        raise UsageError(str(error)) from error
+    if source.note:
+        print(f"seg: {source.note}", file=sys.stderr)
+    section = None
+    batch_size = settings.batch_size or 1
+    if source.run is not None and dataset is None:
+        from seg_train.run.folder import RunFolder
+
+        config = RunFolder(source.run).load_config()
+        section = config.data.dataset
+        dataset = section.name
+        batch_size = settings.batch_size or config.evaluation.batch_size
+    if dataset is None:
+        raise UsageError("name a DATASET to score on, from `seg datasets`; only a run folder knows its own")
+    split = settings.split or (section.val_split if section is not None else "val")
+    root = settings.root or (section.root if section is not None else None)
+    params = settings.params or (section.params if section is not None else {})
+    return Target(source, dataset, root, split, params, batch_size)
+
+
+def open_dataset(target: Target) -> "SegmentationDataset":
+    """Opens the split of the dataset.
+
+    Raises:
+        UnknownNameError: if there is no such dataset.
+        UsageError: if the dataset needs a root, or has no such split or option.
+        InvalidArgumentError: if the split is empty.
+        UserError: if the dataset cannot be opened, for example because its folder is missing.
+    """
+    name = target.dataset
+    entry = DATASETS.entry(name)
+    if isinstance(entry, DatasetEntry) and entry.needs_root and target.root is None:
+        raise UsageError(
+            f"dataset {name!r} reads files: name its folder by -s root=DIR; `seg datasets show {name}` prints the "
+            "expected layout"
+        )
+    kind = DATASETS.get(name)
+    if isinstance(entry, DatasetEntry):
+        # official names of splits beside our own
+        names = getattr(kind, "split_names", lambda: entry.splits)()
+        if names and target.split not in names:
+            raise UsageError(
+                f"dataset {name!r} has no split {target.split!r}.{nearest(target.split, names)} "
+                f"Splits: {', '.join(names)}; set one by -s split=NAME"
+            )
+    _check_params("params", f"dataset {name!r}", kind, target.params, ("root", "split", "transforms"))
+    dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
+    if not len(dataset):
+        raise InvalidArgumentError(f"the {target.split} split of {name!r} has no images; choose another split")
+    return dataset
+
+
+def load_model_of(target: Target) -> "nn.Module":
+    """Loads the network.
+
+    Raises:
+        InvalidArgumentError: if the weights leave tensors randomly initialized, or the network takes no RGB images.
+        UserError: if the file cannot be read or the network cannot be built.
+    """
+    network = load_network(target.source)
+    channels = _built_with(network, "in_channels", 3)
+    if channels != 3:
+        raise InvalidArgumentError(
+            f"model {target.source.given!r} takes {channels} channels, but datasets give RGB images; evaluate it with "
+            "your own loop"
+        )
+    return network
+
+
+def check_way(options: "WayOptions", source: str) -> None:
+    """Checks that the predictor exists and takes its options.
+
+    Args:
+        options: how to predict.
+        source: where the options are from, for the message: `"-s"`, or the model.
+
+    Raises:
+        UnknownNameError: if there is no such predictor.
+        UsageError: if it does not take the options.
+    """
+    try:
+        predict: Predict = PREDICTORS.get(options.predictor)
+    except UnknownNameError as error:
+        if source == "-s":
+            raise
+        raise UnknownNameError(
+            f"{source} was evaluated with a predictor that is not known here: {error}; set another one by "
+            "-s predictor=whole"
+        ) from error
+    given = [*list(parameters_of(predict))[:2], "size", "output"]  # passed by the evaluation
+    _check_params("predictor_params", f"predictor {options.predictor!r}", predict, options.params, given)
+
+
+def preprocessing_for(
+    model: str, network: "nn.Module", dataset: "SegmentationDataset", resize: Mapping[str, Any] | None
+) -> "Preprocessing":
+    """Compares the classes of model and dataset, and returns the preprocessing of the images.
+
+    Class names that differ are only a warning on stderr, since most differ in spelling alone.
+
+    Args:
+        model: as the user named it, for messages.
+        network: with `model_info` if its file or weights have one.
+        dataset: dataset to score on.
+        resize: the user's, or None for the model's.
+
+    Raises:
+        UsageError: if the numbers of classes differ, or `resize` is wrong.
+    """
+    from seg_core.transforms.preprocessing import Preprocessing
+
+    metadata, info = dataset.metadata, getattr(network, "model_info", None)
+    count = _built_with(network, "num_classes") if info is None else info.metadata.num_classes
+    if count not in (None, metadata.num_classes):
+        trained_on = "" if info is None else f" ({info.metadata.name})"
+        raise UsageError(
+            f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
+            f"({metadata.name}); score it on a dataset with the classes that it was trained on"
+        )
+    if info is None:
+        _warn(
+            f"model {model!r} has no class names and no preprocessing; taking the classes of {metadata.name} and "
+            "ImageNet's mean and std"
+        )
+        preprocessing = Preprocessing()
+    else:
+        preprocessing = info.preprocessing
+        for index, (ours, theirs) in enumerate(zip(info.metadata.labels, metadata.labels, strict=True)):
+            if ours != theirs:
+                _warn(
+                    f"class {index} is {ours!r} for the model ({info.metadata.name}) and {theirs!r} in the dataset "
+                    f"({metadata.name}); the scores compare classes by their numbers"
+                )
+                break
+    if resize is None:
+        return preprocessing
+    try:
+        return preprocessing.with_resize(resize)
+    except InvalidArgumentError as error:
+        raise UsageError(f"-s resize: {error}") from error
+
+
+def protocol_of(network: "nn.Module") -> Mapping[str, Any]:
+    """Returns how a run evaluated the network, `{}` if its file does not say."""
+    protocol = getattr(getattr(network, "model_info", None), "protocol", {})
+    return protocol if isinstance(protocol, Mapping) else {}
+
+
+def _check_params(
+    key: str, name: str, target: Callable[..., Any], params: Mapping[str, Any], given: Collection[str]
+) -> None:
+    if problems := param_problems(name, target, params, given, key=f"-s {key}"):
+        raise UsageError(problems[0])
+
+
+def _built_with(network: "nn.Module", argument: str, otherwise: Any = None) -> Any:
+    spec = getattr(network, "build_spec", None)
+    return otherwise if spec is None else spec.arguments.get(argument, otherwise)
+
+
+def _warn(text: str) -> None:
+    print(f"seg: warning: {text}", file=sys.stderr)

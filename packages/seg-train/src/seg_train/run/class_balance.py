@@ -1,0 +1,110 @@
+"""Class weights and sampling of rare classes, from the pixel counts of the training masks.
+
+Pixels are counted once per run. The results are kept in the run folder, so that a resumed run need not count again.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from seg_core.errors import ConfigError
+from seg_core.interfaces import SegmentationDataset
+from seg_core.metrics.class_weights import class_weights, count_pixels
+from seg_core.progress import Progress
+from seg_train.config.schema import TrainConfig
+from seg_train.data.rare_classes import RareClassSampling, count_pixels_per_image
+from seg_train.run.folder import RunFolder
+
+__all__ = ["ClassBalance"]
+
+_Counts = TypeVar("_Counts")
+
+
+@dataclass(frozen=True)
+class ClassBalance:
+    """What a run does about rare classes.
+
+    Attributes:
+        weights: class weights of the loss, or None.
+        sampling: draws samples by class, or None.
+        pixel_counts: int64 (N, K), pixels of each class in each training image, or None if nothing needs them.
+    """
+
+    weights: list[float] | None
+    sampling: RareClassSampling | None
+    pixel_counts: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        config: TrainConfig,
+        train_set: SegmentationDataset,
+        folder: RunFolder,
+        progress: Progress,
+        *,
+        resumed: bool,
+    ) -> "ClassBalance":
+        """Returns the class balance that a config asks for; counts pixels if necessary.
+
+        Args:
+            config: config of the run.
+            train_set: dataset to train on.
+            folder: run folder; a resumed run has its counts there.
+            progress: shows the counting.
+            resumed: whether the run is resumed from a checkpoint.
+
+        Raises:
+            ConfigError: if the config gives class weights for another number of classes.
+        """
+        weights = _weights(config, train_set, folder, progress, resumed=resumed)
+        section = config.data.sampling
+        if not section.rare_classes:
+            return cls(weights, None, None)
+        counts = folder.read_pixel_counts() if resumed else None
+        if counts is None:
+            counts = _count(count_pixels_per_image, train_set, progress)
+        sampling = RareClassSampling(
+            counts, temperature=section.temperature, min_pixels=section.min_pixels, attempts=section.attempts
+        )
+        return cls(weights, sampling, counts)
+
+    def save(self, folder: RunFolder, scheme: object, labels: tuple[str, ...]) -> None:
+        """Writes weights and counts to the run folder.
+
+        Args:
+            folder: run folder.
+            scheme: `criterion.class_weights` of the config.
+            labels: names of the classes.
+        """
+        if self.weights is not None:
+            folder.write_class_weights(scheme if isinstance(scheme, str) else "given", labels, self.weights)
+        if self.pixel_counts is not None:
+            folder.write_pixel_counts(self.pixel_counts)
+
+
+def _weights(
+    config: TrainConfig, train_set: SegmentationDataset, folder: RunFolder, progress: Progress, *, resumed: bool
+) -> list[float] | None:
+    wanted, metadata = config.criterion.class_weights, train_set.metadata
+    if not isinstance(wanted, str):
+        if len(wanted) != metadata.num_classes:  # the config check does not know the classes of every dataset
+            raise ConfigError(
+                f"criterion.class_weights has {len(wanted)} numbers but {metadata.name} has {metadata.num_classes} "
+                "classes"
+            )
+        return list(wanted)
+    if wanted == "none":
+        return None
+    kept = folder.read_class_weights() if resumed else None
+    return kept if kept is not None else class_weights(_count(count_pixels, train_set, progress), wanted).tolist()
+
+
+def _count(count: Callable[..., _Counts], train_set: SegmentationDataset, progress: Progress) -> _Counts:
+    progress.message(f"counting the pixels of each class in {len(train_set)} masks")
+    try:
+        return count(train_set, progress=functools.partial(progress.part, "counting"))
+    finally:
+        progress.close()

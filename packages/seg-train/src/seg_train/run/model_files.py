@@ -1,0 +1,51 @@
+"""The model files that a run writes after each evaluation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from seg_core.metrics.names import SCORE_NAMES
+from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.model_files.model_file import save_model
+from seg_train.run.build import RunData
+from seg_train.run.folder import RunFolder
+from seg_train.run.state import RunState
+
+__all__ = ["save_models"]
+
+
+def save_models(
+    folder: RunFolder,
+    state: RunState,
+    data: RunData,
+    protocol: EvaluationProtocol,
+    row: Mapping[str, Any],
+    best: str | None,
+) -> None:
+    """Writes `model.pt`, `model_ema.pt` if there is an EMA, and `model_best.pt`; every process must call it.
+
+    Args:
+        folder: run folder.
+        state: state of the run, with its weights.
+        data: data of the run; its metadata and preprocessing are stored in the files.
+        protocol: how the weights were evaluated.
+        row: row of the evaluation; its scores are stored in the files.
+        best: the weights that are the best so far, `"last"` or `"ema"`; None if they are not the best.
+    """
+    files = {folder.model: "last"}
+    if state.network.average is not None:
+        files[folder.model_ema] = "ema"
+    if best is not None:
+        files[folder.model_best] = best
+    for path, which in files.items():
+        network = state.network.for_evaluation(which)
+        if not state.accelerator.is_main_process:
+            continue
+        prefix = "" if which == "last" else f"{which}_"
+        save_model(
+            network,
+            path,
+            metadata=data.metadata,
+            preprocessing=data.preprocessing,
+            metrics={name: row[prefix + name] for name in (*SCORE_NAMES, "iou_per_class")},
+            protocol=protocol,
+        )
