@@ -67,8 +67,9 @@ ALLOWED = {
     "packages/seg-train/src/seg_train/config/migrate.py": {
         "lr_scheduler.params.schedules": "a key in configs of earlier versions",
     },
-    "packages/seg-train/src/seg_train/optim/schedulers.py": {
+    "packages/seg-train/src/seg_train/optim/warmup.py": {
         'state["schedule"]': "a key in checkpoints of earlier versions",
+        '"schedule" was': "the same",
     },
     "packages/seg-train/src/seg_train/run/checkpoint.py": {
         '"schedule"': "a key in checkpoints of earlier versions",

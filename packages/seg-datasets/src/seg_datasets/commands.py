@@ -7,6 +7,7 @@ from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
+from seg_core.spec import takes
 
 __all__ = ["DATASETS_COMMAND"]
 
@@ -86,7 +87,7 @@ def _details(name: str) -> str:
             lines += ["", f"classes ({metadata.num_classes}; {metadata.ignore_index} is the ignore value)"]
             for index, (label, color) in enumerate(zip(metadata.labels, metadata.colors, strict=True)):
                 lines.append(f"  {index:>3}  {label:<{width}}  rgb {','.join(map(str, color))}")
-        elif "metadata" in inspect.signature(DATASETS.get(name)).parameters:
+        elif takes(DATASETS.get(name), "metadata"):
             lines.append("classes   yours, given as metadata")
         else:
             lines.append("classes   those of the label set given as label_set")

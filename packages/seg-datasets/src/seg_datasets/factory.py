@@ -1,12 +1,12 @@
 """Creates datasets by name, from every installed package."""
 
-import inspect
 import os
 from typing import Any
 
 from seg_core.catalog import DatasetEntry
 from seg_core.errors import InvalidArgumentError
 from seg_core.registry import DATASETS
+from seg_core.spec import check_params
 from seg_datasets import catalog
 
 __all__ = ["get_dataset", "list_datasets"]
@@ -49,9 +49,5 @@ def get_dataset(
             "expected layout"
         )
     dataset_class = DATASETS.get(name)
-    try:
-        inspect.signature(dataset_class).bind(root=root, split=split, transforms=transforms, **options)
-    except TypeError as error:
-        known = list(inspect.signature(dataset_class).parameters)
-        raise InvalidArgumentError(f"dataset {name!r}: {error}; its options are {', '.join(known)}") from error
+    check_params(f"dataset {name!r}", dataset_class, options, ("root", "split", "transforms"))
     return dataset_class(root=root, split=split, transforms=transforms, **options)

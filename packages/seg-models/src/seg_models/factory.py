@@ -1,13 +1,13 @@
 """Models by name. Listing names imports no torch; building does."""
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import BACKBONES, MODELS
+from seg_core.spec import check_params
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,22 +61,11 @@ def get_model(name: str, **options: Any) -> "nn.Module":
         InvalidArgumentError: if the builder has no such option, or an option has a value that is not allowed.
     """
     builder = get_model_builder(name)
-    _check_options(f"model {name!r}", builder, options)
+    check_params(f"model {name!r}", builder, options, complete=False)
     entry = MODELS.entry(name)
     if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in options:
         raise InvalidArgumentError(f"model {name!r} needs backbone=, one of list_backbones()")
     return builder(**options)
-
-
-def _check_options(what: str, builder: "Callable[..., nn.Module]", options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(builder).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
-    for option in options:
-        if option not in parameters:
-            raise InvalidArgumentError(
-                f"{what} has no option {option!r}.{nearest(option, parameters)} Options: " + ", ".join(parameters)
-            )
 
 
 def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.Module":
@@ -176,7 +165,7 @@ def get_backbone(
 
         return timm_backbone(name.removeprefix(TIMM), **common, **options)  # type: ignore[arg-type]  # mixed values
     builder = BACKBONES.get(name)
-    _check_options(f"backbone {name!r}", builder, options)
+    check_params(f"backbone {name!r}", builder, options, complete=False)
     return builder(**common, **options)
 
 

@@ -1,19 +1,30 @@
-"""Locks between processes that work on one file.
-
-Unlike those of the package filelock, they leave no file behind: these folders are the user's.
-"""
+"""Locks between processes that work on one file."""
 
 import contextlib
-import errno
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["locked", "size_of"]
+from filelock import FileLock, Timeout
+
+from seg_core.spec import takes
+
+__all__ = ["file_lock", "locked", "size_of"]
 
 _POLL = 0.02  # seconds
+
+
+def file_lock(path: str | os.PathLike[str]) -> FileLock:
+    """Returns the lock of the lock file at `path`, not yet taken; the system releases it with its process.
+
+    Where the file system has no locks, taking it raises NotImplementedError or OSError.
+    """
+    # a lock file without the system's support would outlive a killed process; older filelocks have no such fallback
+    strict: dict[str, Any] = {"fallback_to_soft": False} if takes(FileLock.__init__, "fallback_to_soft") else {}
+    return FileLock(path, thread_local=False, **strict)
 
 
 @contextlib.contextmanager
@@ -24,58 +35,39 @@ def locked(path: Path, waiting: str = "", give_up_after: float | None = None) ->
     cannot be written, or where the other process is stuck.
 
     Args:
-        path: of the file; the lock is a file beside it, and ends with its process.
+        path: of the file; the lock is a file beside it, which is removed afterwards.
         waiting: what to print on stderr while waiting for another process.
         give_up_after: seconds without growth of `path` after which the other process counts as stuck; None waits for
             ever, for work that does not change `path`.
     """
-    lock = path.with_name(path.name + ".lock")
-    handle = None
-    with contextlib.suppress(OSError):  # a file system without locks, or a folder that cannot be written
-        size, since = -1, time.monotonic()
-        while (handle := _try_lock(lock)) is None:
-            if waiting:
-                print(waiting, file=sys.stderr)
-                waiting = ""
-            found = size_of(path)
-            if found != size:
-                size, since = found, time.monotonic()
-            elif give_up_after is not None and time.monotonic() - since > give_up_after:
-                break
-            time.sleep(_POLL)
+    lock = file_lock(path.with_name(path.name + ".lock"))
+    size, since = -1, time.monotonic()
     try:
-        yield handle is not None
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if waiting:
+                    print(waiting, file=sys.stderr)
+                    waiting = ""
+                found = size_of(path)
+                if found != size:
+                    size, since = found, time.monotonic()
+                elif give_up_after is not None and time.monotonic() - since > give_up_after:
+                    break
+                time.sleep(_POLL)
+    except (OSError, NotImplementedError):  # a file system without locks, or a folder that cannot be written
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)
+    try:
+        yield lock.is_locked
     finally:
-        if handle is not None:
-            with contextlib.suppress(OSError):  # Windows keeps a file that is open
-                lock.unlink()
-            os.close(handle)
-
-
-def _try_lock(lock: Path) -> int | None:
-    """Returns the open lock file, or None while another process has it."""
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # its last holder may have removed the file meanwhile; then the lock would exclude nobody
-        if os.path.samestat(os.fstat(handle), lock.stat()):
-            return handle
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            os.close(handle)
-            lock.unlink(missing_ok=True)
-            raise
-    os.close(handle)
-    return None
+        if lock.is_locked:
+            # Removed while it is held, so that the folder stays as it was: a process that waits for the removed file
+            # notices that it is gone (filelock does from 3.21 on) and locks a new one. Windows keeps an open file.
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
+            lock.release()
 
 
 def size_of(path: Path) -> int:

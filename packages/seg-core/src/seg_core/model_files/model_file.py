@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.__about__ import __version__
+from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
@@ -299,7 +300,7 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
         facts = {"license" if key == "licence" else key: value for key, value in facts.items()}
     metadata = _made(path, "metadata", DatasetMetadata.from_dict, facts)
     num_classes = spec.arguments.get("num_classes")
-    if type(num_classes) is not int or num_classes != metadata.num_classes:
+    if not is_integer(num_classes) or num_classes != metadata.num_classes:
         allowed = f"{metadata.num_classes}, the number of its metadata's classes"
         raise _wrong(path, "arguments['num_classes']", num_classes, allowed)
     versions = take("versions", dict, "versions by package")

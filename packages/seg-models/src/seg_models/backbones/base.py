@@ -11,6 +11,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
 from seg_core.interfaces import FeatureInfo
 
@@ -151,8 +152,7 @@ def check_arguments(in_channels: object, output_stride: object) -> None:
     Raises:
         InvalidArgumentError: if not.
     """
-    if isinstance(in_channels, bool) or not isinstance(in_channels, int) or in_channels < 1:
-        raise InvalidArgumentError(f"in_channels must be an integer >= 1, got {in_channels!r}")
+    check_integer("in_channels", in_channels)
     if output_stride not in OUTPUT_STRIDES:
         raise InvalidArgumentError(f"output_stride must be 8, 16 or 32, got {output_stride!r}")
 

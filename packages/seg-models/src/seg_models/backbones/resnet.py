@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone, backbone_builder, check_arguments, imagenet_state, with_in_channels
@@ -143,7 +144,7 @@ def _resnet(
         )
     trunk = get_model_builder(name)(weights=None)
     blocks = len(trunk.layer4)
-    if multi_grid is not None and (len(multi_grid) < blocks or any(type(f) is not int or f < 1 for f in multi_grid)):
+    if multi_grid is not None and (len(multi_grid) < blocks or not all(is_integer(f, 1) for f in multi_grid)):
         raise InvalidArgumentError(f"multi_grid must be at least {blocks} integers >= 1 for {name}, got {multi_grid!r}")
     if weights is not None:
         trunk.load_state_dict(imagenet_state(name, weights, progress))

@@ -4,15 +4,16 @@ import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from seg_core.catalog import ModelEntry
+from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.build_spec import BuildSpec
+from seg_core.model_files.load_network import looks_like_path
 from seg_core.model_files.model_file import ModelInfo
 from seg_core.model_files.weights import Weights, WeightsEnum
 from seg_core.registry import MODELS, resolve_target
@@ -32,7 +33,7 @@ from seg_models.pretrained.enums import enum_of_model
 from seg_models.pretrained.lookup import table_of
 from seg_models.pretrained.recognition import Plan, recognize
 
-__all__ = ["DEFAULT_NUM_CLASSES", "build_network", "looks_like_path"]
+__all__ = ["DEFAULT_NUM_CLASSES", "build_network"]
 
 DEFAULT_NUM_CLASSES = 21  # those of VOC, as in torchvision
 
@@ -128,8 +129,8 @@ def _find_model(name: str, backbone: str | None) -> _Model:
 def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
     """Returns the options of every builder, with the number of classes that class names imply."""
     if common.num_classes is not None:
-        _check_count("num_classes", common.num_classes)
-    _check_count("in_channels", common.in_channels)
+        check_integer("num_classes", common.num_classes)
+    check_integer("in_channels", common.in_channels)
     if common.class_names is not None:
         common = replace(common, num_classes=_count_names(common.class_names, common.num_classes, common.weights))
     if common.aux_loss and not model.has_aux:
@@ -144,11 +145,6 @@ def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
             f"{common.weights_backbone!r}, or weights"
         )
     return common
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgumentError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 def _count_names(class_names: Sequence[str], num_classes: int | None, weights: object) -> int:
@@ -282,12 +278,6 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
             protocol_text=published.meta.get("protocol", ""),
         ),
     )
-
-
-def looks_like_path(name: str) -> bool:
-    """Tells a file from the name of a model or a weights member: it exists, has a folder or a checkpoint's suffix."""
-    path = Path(name)
-    return path.is_file() or path.name != name or path.suffix in (".pt", ".pth", ".safetensors")
 
 
 def _settle_variant(model: _Model, variant: str | None, checkpoint: Checkpoint | None) -> str:

@@ -27,7 +27,7 @@ __all__ = [
     "split_arguments",
 ]
 
-PAPER = "paper"  # the variant whose options the user may change; all others fix theirs
+PAPER = "paper"  # the variant whose options the user may change; the options of all others are set
 
 
 @dataclass(frozen=True)

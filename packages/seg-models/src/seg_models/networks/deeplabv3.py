@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_models.backbones.base import Backbone
 from seg_models.builders.backbone import BackboneRecipe
@@ -210,7 +211,7 @@ def _build(recipe: BackboneRecipe, options: DeepLabV3Options, num_classes: int, 
     grid = {"multi_grid": MULTI_GRID} if options.multi_grid else {}
     backbone = recipe.build(output_stride=options.output_stride, **grid)
     rates = options.atrous_rates
-    if not rates or any(type(rate) is not int or rate < 1 for rate in rates):
+    if not rates or not all(is_integer(rate, 1) for rate in rates):
         raise InvalidArgumentError(f"atrous_rates must be integers >= 1, got {rates!r}")
     coarsest = backbone.feature_info[-1]
     # torchvision's auxiliary head reads the features before the coarsest, on MobileNetV3 those of stride 8

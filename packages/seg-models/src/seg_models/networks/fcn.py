@@ -22,7 +22,7 @@ Differs from the paper:
 - the convolutions on finer features are initialized as others are, not with zeros
 - on backbones other than VGG: `skips=0`, dilation to output stride 8 instead of skips, and a head of a 3x3 and a 1x1
   convolution with batch norm and dropout, which is torchvision's structure. The paper has no residual networks, so
-  variants "paper" and "torchvision" are one structure there; the latter fixes the options.
+  variants "paper" and "torchvision" are one structure there; the latter sets the options.
 - auxiliary logits from the features before the coarsest, as in torchvision
 """
 

@@ -1,6 +1,5 @@
 """A weighted sum of losses of the same logits."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import LOSSES
+from seg_core.spec import check_params, parameters_of
 from seg_train.losses.checking import check_non_negative
 from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
@@ -148,13 +148,9 @@ def _from_table(place: str, table: Mapping[str, Any], given: Mapping[str, Any]) 
         factory = LOSSES.get(name)
     except UnknownNameError as error:
         raise UnknownNameError(f"{place}.name: {error}") from error
-    taken = list(inspect.signature(factory).parameters)
+    taken = list(parameters_of(factory))
     options = {**{key: value for key, value in given.items() if key in taken}, **params}
-    try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as error:
-        hints = "".join(nearest(str(key), taken) for key in params if key not in taken)
-        raise InvalidArgumentError(f"{place}.params: {error}.{hints} {name} takes {', '.join(taken)}") from error
+    check_params(name, factory, options, key=f"{place}.params")
     try:
         module: nn.Module = factory(**options)
     except (TypeError, ValueError) as error:

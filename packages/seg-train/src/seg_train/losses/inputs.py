@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 
-__all__ = ["check_inputs", "class_ids", "is_integer", "split_ignored", "widened"]
+__all__ = ["check_inputs", "class_ids", "has_integers", "split_ignored", "widened"]
 
 
 def widened(values: Tensor, *, planar: bool = False) -> Tensor:
@@ -29,7 +29,7 @@ def split_ignored(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     return ids, ids != ignore_index
 
 
-def is_integer(tensor: Tensor) -> bool:
+def has_integers(tensor: Tensor) -> bool:
     """Returns whether the tensor has an integer type; bool is none."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
@@ -45,7 +45,7 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -
             f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
             "resize the logits to the target first"
         )
-    if not is_integer(target):
+    if not has_integers(target):
         raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")
     if weight is not None and len(weight) != logits.shape[1]:
         raise InvalidArgumentError(

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.inputs import is_integer, split_ignored
+from seg_train.losses.inputs import has_integers, split_ignored
 
 __all__ = ["boundary_targets", "detail_targets"]
 
@@ -31,7 +32,7 @@ def boundary_targets(masks: Tensor, width: int = 4, ignore_index: int = 255) -> 
     Raises:
         InvalidArgumentError: if masks are not of an integer type or have no height and width, or the width is not even.
     """
-    if type(width) is not int or width < 2 or width % 2:
+    if not is_integer(width, 2) or width % 2:
         raise InvalidArgumentError(f"width must be an even number of pixels, at least 2, got {width!r}")
     labels, valid = _labels(masks, ignore_index)
     nothing = labels.new_full((), -torch.inf)
@@ -80,7 +81,7 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
 
 def _labels(masks: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Returns the class ids as float32 and the mask of valid pixels, both (N, 1, H, W)."""
-    if not is_integer(masks):
+    if not has_integers(masks):
         raise InvalidArgumentError(f"masks must hold class ids of an integer type, got {masks.dtype}")
     if masks.ndim < 2:
         raise InvalidArgumentError(f"masks must be (..., H, W), got {tuple(masks.shape)}")

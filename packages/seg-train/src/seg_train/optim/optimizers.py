@@ -9,6 +9,7 @@ from torch import nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.registry import OPTIMIZERS
+from seg_core.spec import parameters_of
 
 __all__ = ["REFUSED", "build_optimizer", "needs_closure", "parameter_groups"]
 
@@ -58,7 +59,7 @@ def build_optimizer(
             "true, or use AdamW"
         )
     arguments = dict(params or {})
-    taken = inspect.signature(factory).parameters
+    taken = parameters_of(factory)
     parameters: list[Any] = [p for p in model.parameters() if p.requires_grad]
     trainable = list(parameters)
     if grouped:
@@ -133,7 +134,7 @@ def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
         optimizer: of torch, or prepared by accelerate.
     """
     plain = getattr(optimizer, "optimizer", optimizer)
-    closure = inspect.signature(type(plain).step).parameters.get("closure")
+    closure = parameters_of(type(plain).step).get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 

@@ -4,7 +4,6 @@ The schedulers are those of torch. Arguments that are functions, other scheduler
 hold them: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
 """
 
-import inspect
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.registry import SCHEDULERS, resolve_target
+from seg_core.spec import check_params
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
@@ -157,17 +157,7 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
     """Returns the scheduler `name` over `length` steps or epochs."""
     factory = SCHEDULERS.get(name)
     arguments = _filled_in(name, params, optimizer, length)
-    taken = inspect.signature(factory).parameters
-    named = {n: p for n, p in taken.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and n not in _NOT_PARAMS}
-    missing = [n for n, p in named.items() if p.default is p.empty and n not in arguments]
-    if missing:
-        raise InvalidArgumentError(f"{name} needs {', '.join(missing)}; add to lr_scheduler.params")
-    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
-        for argument in arguments:
-            if argument not in named:
-                raise InvalidArgumentError(
-                    f"{name} has no argument {argument!r}.{nearest(argument, named)} It has: {', '.join(named)}"
-                )
+    check_params(name, factory, arguments, _NOT_PARAMS)
     scheduler: LRScheduler = factory(optimizer, **arguments)
     return scheduler
 

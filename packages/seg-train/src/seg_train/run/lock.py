@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from seg_core.errors import UsageError, WriteError
-from seg_core.spec import takes
+from seg_core.files.locks import file_lock
 
 __all__ = ["LOCK_FILES", "RunLockedError", "check_unlocked", "locked"]
 
@@ -118,7 +117,7 @@ def check_unlocked(folder: Path) -> None:
 
 
 def _acquire(folder: Path) -> FileLock:
-    lock = _make_lock(folder / _LOCK)
+    lock = file_lock(folder / _LOCK)
     try:
         try:
             lock.acquire(timeout=0)
@@ -133,9 +132,3 @@ def _acquire(folder: Path) -> FileLock:
             "-s paths.run=NAME"
         ) from error
     return lock
-
-
-def _make_lock(path: Path) -> FileLock:
-    # A lock file without the system's support would outlive a killed process; older filelocks have no such fallback.
-    strict: dict[str, Any] = {"fallback_to_soft": False} if takes(FileLock.__init__, "fallback_to_soft") else {}
-    return FileLock(path, thread_local=False, **strict)
