@@ -195,7 +195,11 @@ def test_chained_scheduler_takes_a_sequence():
         ("SequentialLR", {"schedulers": [], "milestones": []}, "schedulers must be a list of at least one table"),
         ("ChainedScheduler", {"schedulers": ["StepLR"]}, "schedulers must be a list of at least one table"),
         ("ChainedScheduler", {"schedulers": [{"nam": "StepLR"}]}, r"schedulers\[0\] must hold a name and"),
-        ("ChainedScheduler", {"schedulers": [POWERS, {"name": "StepLR"}]}, r"schedulers\[1\]: step_size is missing: StepLR"),
+        (
+            "ChainedScheduler",
+            {"schedulers": [POWERS, {"name": "StepLR"}]},
+            r"schedulers\[1\]: step_size is missing: StepLR",
+        ),
         (
             "ChainedScheduler",
             {"schedulers": [{"name": "ExponentialLR", "params": {"gama": 1, "gamma": 1}}]},
