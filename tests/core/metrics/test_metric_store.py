@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError
-from seg_core.metrics.metric_store import MetricStore, scores_from_confusion
+from seg_core.metrics.metric_store import MetricStore
+from seg_core.metrics.scores import scores_from_confusion
 
 DTYPES = ["bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 

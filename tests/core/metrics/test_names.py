@@ -1,7 +1,7 @@
 import torch
 
-from seg_core.metrics.metric_store import scores_from_confusion
 from seg_core.metrics.names import PER_CLASS, SCORE_NAMES, SCORE_TITLES
+from seg_core.metrics.scores import scores_from_confusion
 
 
 def test_names_are_those_of_the_scores_of_a_confusion_matrix():

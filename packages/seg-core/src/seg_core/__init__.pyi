@@ -34,11 +34,9 @@ from seg_core.metrics.class_weights import (
     class_weights as class_weights,
     count_pixels as count_pixels,
 )
-from seg_core.metrics.metric_store import (
-    MetricStore as MetricStore,
-    scores_from_confusion as scores_from_confusion,
-)
+from seg_core.metrics.metric_store import MetricStore as MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol as EvaluationProtocol
+from seg_core.metrics.scores import scores_from_confusion as scores_from_confusion
 from seg_core.model_files.build_spec import BuildSpec as BuildSpec
 from seg_core.model_files.model_file import (
     ModelInfo as ModelInfo,

@@ -1,8 +1,8 @@
-"""Scores of a segmentation from one confusion matrix over the whole dataset."""
+"""Counts a confusion matrix over a whole dataset, on any device and in any number of processes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,63 +13,12 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
 from seg_core.metrics.names import PER_CLASS, SCORE_NAMES
+from seg_core.metrics.scores import AbsentPolicy, scores_from_confusion
 
-__all__ = ["AbsentPolicy", "MetricStore", "scores_from_confusion"]
-
-AbsentPolicy = Literal["skip", "zero", "one", "nan"]
+__all__ = ["MetricStore"]
 
 _LARGEST_BYTE = 255
 _SCORES = (*SCORE_NAMES, *PER_CLASS, "absent")
-
-
-def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[str, Any]:
-    """Returns the scores of a confusion matrix, as floats from 0 to 1 (nan if nothing was counted).
-
-    With TP, FP and FN the true positive, false positive and false negative pixels of a class:
-
-    - `acc`: fraction of the pixels that are correct.
-    - `acc_per_class`: TP / (TP + FN); `macc` is its mean over the classes.
-    - `iou_per_class`: TP / (TP + FP + FN); `miou` is its mean, `fwiou` its mean weighted by ground-truth pixels.
-    - `dice_per_class`: 2 TP / (2 TP + FP + FN); `dice` is its mean.
-    - `absent`: the policy, as given.
-
-    Args:
-        matrix: array, tensor or nested list (K, K) of counts, rows are ground truth, columns are predictions.
-        absent: rule for a class whose denominator is zero (IoU and Dice: neither in the ground truth nor predicted;
-            accuracy: not in the ground truth). `"skip"`: nan, and left out of the mean; `"zero"` and `"one"`: that
-            value, also in the mean; `"nan"`: nan, and so is the mean. All but the first exist to reproduce the scores
-            of other projects.
-
-    Raises:
-        InvalidArgumentError: if the matrix is not square, holds negative or undefined values, or the policy is unknown.
-    """
-    if absent not in get_args(AbsentPolicy):
-        raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentPolicy))}, got {absent!r}")
-    counts = np.asarray(matrix.detach().cpu() if isinstance(matrix, Tensor) else matrix, dtype=np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
-        raise InvalidArgumentError(f"matrix must be square, (K, K), got shape {counts.shape}")
-    if not (counts >= 0).all() or np.isinf(counts).any():
-        raise InvalidArgumentError("matrix must hold counts, but some entries are negative, infinite or nan")
-    right = np.diag(counts)
-    in_truth = counts.sum(1)
-    in_both = in_truth + counts.sum(0)
-    total = in_truth.sum()
-    accuracy = _ratio(right, in_truth, absent)
-    iou = _ratio(right, in_both - right, absent)
-    dice = _ratio(2 * right, in_both, absent)
-    present = in_truth > 0
-    weighted_iou = (in_truth[present] * iou[present]).sum()
-    return {
-        "acc": float(right.sum() / total) if total else float("nan"),
-        "macc": _mean(accuracy, absent),
-        "miou": _mean(iou, absent),
-        "fwiou": float(weighted_iou / total) if total else float("nan"),
-        "dice": _mean(dice, absent),
-        "acc_per_class": accuracy.tolist(),
-        "iou_per_class": iou.tolist(),
-        "dice_per_class": dice.tolist(),
-        "absent": absent,
-    }
 
 
 class MetricStore:
@@ -342,15 +291,3 @@ def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
         return tensor.to(torch.uint8)
     # torch has almost no arithmetic for the wide unsigned types
     return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor
-
-
-def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], absent: AbsentPolicy) -> npt.NDArray[Any]:
-    value = {"skip": np.nan, "zero": 0.0, "one": 1.0, "nan": np.nan}[absent]
-    ratio = np.full_like(whole, value)
-    np.divide(part, whole, out=ratio, where=whole > 0)
-    return ratio
-
-
-def _mean(values: npt.NDArray[Any], absent: AbsentPolicy) -> float:
-    counted = values[~np.isnan(values)] if absent == "skip" else values
-    return float(counted.mean()) if counted.size else float("nan")

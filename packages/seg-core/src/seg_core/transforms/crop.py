@@ -1,4 +1,4 @@
-"""The joint transform of a training sample: tensor type and a random crop; colors stay unchanged."""
+"""Random crop of an image and its mask: rescales, crops and resizes both, and sets the tensor type; colors stay as they are."""
 
 from collections.abc import Sequence
 from typing import Any, overload

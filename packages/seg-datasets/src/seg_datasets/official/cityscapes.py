@@ -70,6 +70,7 @@ def _edition(dataset: str, annotations: str, classes: str) -> Edition:
         )
         for split in splits
     }
+    # the class of each id: seg_core/labels/conversions/cityscapesclass.json
     label_map = LabelMap.identity(34, LICENSE_PLATE)
     if classes != "Cityscapes":
         label_map = label_map.then(label_map_between("Cityscapes", classes))

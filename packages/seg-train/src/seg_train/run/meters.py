@@ -10,7 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from seg_core.metrics.metric_store import MetricStore, scores_from_confusion
+from seg_core.metrics.metric_store import MetricStore
+from seg_core.metrics.scores import scores_from_confusion
 from seg_train.run.step import StepResult
 
 __all__ = ["RunningScores", "StepWindow", "memory_mib"]

@@ -1,4 +1,7 @@
-"""The command line of `seg predict`, and its steps."""
+"""The command line of `seg predict`, and its steps.
+
+Which images a folder or glob pattern gives, and the output file of each: `jobs.find_jobs`.
+"""
 
 import argparse
 import contextlib
