@@ -62,7 +62,7 @@ def overview() -> str:
         (
             "optimizers, schedulers",
             f"{len(OPTIMIZERS)}, {len(SCHEDULERS)}",
-            "torch's by name, and Padam; any function by import path",
+            "torch's, by their class names, and Padam; your own by registration",
         ),
     ]
     return "\n".join(["| | number | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"

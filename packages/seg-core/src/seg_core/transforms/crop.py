@@ -1,4 +1,4 @@
-"""Random crop of an image and its mask: rescales, crops and resizes both, and sets the tensor type; colors stay as they are."""
+"""Random crop: rescales, crops and resizes an image and its mask, and sets the tensor type; colors stay."""
 
 from collections.abc import Sequence
 from typing import Any, overload
