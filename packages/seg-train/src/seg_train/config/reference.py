@@ -35,8 +35,8 @@ Paths in `extends` are relative to the file with `extends`. Tables are merged ke
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
-`params` are passed to whatever `name` refers to; its documentation lists them. Write functions as
-`"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
+`params` are the arguments of the class or function that `name` refers to; its documentation lists them. Write functions
+as `"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
 """
 # section -> names that this package registers for it
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}

@@ -56,7 +56,7 @@ class LocalLogger(Logger):
     def __init__(self, run_dir: Path, max_drawing_share: float = 0.03) -> None:
         super().__init__(run_dir)
         if not 0 <= max_drawing_share <= 1:
-            raise InvalidArgumentError(f"max_drawing_share must lie in 0 to 1, got {max_drawing_share!r}")
+            raise InvalidArgumentError(f"max_drawing_share must be between 0 and 1, got {max_drawing_share!r}")
         self.max_drawing_share = max_drawing_share
         self._path = run_dir / "metrics.jsonl"
         self._rows: list[Mapping[str, Any]] = []

@@ -62,7 +62,7 @@ class BoundaryLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such values
                 count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
@@ -108,7 +108,7 @@ class DetailLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such values
                 count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
@@ -164,7 +164,7 @@ class BoundaryAwareLoss(nn.Module):
         """Returns the loss that `criterion` computes for these pixels.
 
         Args:
-            logits: float (N, K, H, W), one plane per class.
+            logits: float (N, K, H, W), one channel per class.
             target: any integer type (N, H, W), class ids and `ignore_index`.
             boundary_logits: float (N, 1, H, W); they get no gradient.
 
@@ -210,7 +210,7 @@ def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore
         wrong = ids[(ids < 0) & valid].cpu().numpy()
         if len(wrong):
             raise LabelOutOfRangeError(
-                f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids >= 0 and "
+                f"target contains {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids >= 0 and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
             )
     return ids, valid

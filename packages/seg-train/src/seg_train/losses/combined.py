@@ -80,7 +80,7 @@ class CombinedLoss(nn.Module):
         """Returns the sum, 0-d float.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
             shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 

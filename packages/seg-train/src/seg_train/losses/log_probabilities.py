@@ -23,7 +23,7 @@ def log_probabilities(logits: Tensor, target: Tensor, ignore_index: int, term: T
         float32 (float64 for float64 logits), (N, ...).
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value. On CUDA torch's own assertion fails instead; compiled
+        LabelOutOfRangeError: if the target contains another value. On CUDA torch's own assertion fails instead; compiled
             code may not check.
     """
     logits = widened(logits)
@@ -41,7 +41,7 @@ def without_ignored(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[
     NaN. So logits are set to 0 there. On a CPU this is skipped where all logits are finite, which saves two copies.
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value, see `log_probabilities`.
+        LabelOutOfRangeError: if the target contains another value, see `log_probabilities`.
     """
     ids, valid = split_ignored(target, ignore_index)
     if ids.device.type == "cuda":  # checking would synchronize, and torch's cross entropy checks the target there

@@ -1,7 +1,7 @@
 """Builds a learning-rate scheduler by name, with arguments derived from the run's length and a warm-up.
 
-The schedulers are those of torch. Arguments that are functions, other schedulers or a score are written as a config can
-hold them: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
+The schedulers are those of torch. Arguments that are functions, other schedulers or a score are written as in a config:
+a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
 """
 
 import itertools
@@ -20,8 +20,8 @@ from seg_train.optim.warmup import Scheduler
 
 __all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
 
-# The argument of a scheduler that is the length of the run, which is filled in if it is missing. Lengths of other
-# schedulers (the rise of LinearLR, the steps of StepLR) are shorter than the run.
+# The argument of a scheduler for the length of the run, filled in if it is missing. Lengths of other schedulers (the
+# rise of LinearLR, the steps of StepLR) are shorter than the run.
 LENGTH_ARGUMENTS = {
     "ChainedScheduler": "total_iters",
     "CosineAnnealingLR": "T_max",
@@ -50,7 +50,7 @@ def build_scheduler(
         optimizer: whose learning rate is set.
         name: of the scheduler, see `seg_core.registry.SCHEDULERS`.
         params: arguments of the scheduler.
-        total: length of the run in steps or epochs, as `interval` counts.
+        total: length of the run, in the unit of `interval`.
         interval: see `Scheduler`.
         warmup_steps: see `Scheduler`.
         warmup_factor: see `Scheduler`.
@@ -201,7 +201,7 @@ def _check_tables(schedulers: Any) -> None:
         unknown = [key for key in table if key not in ("name", "params")]
         if unknown or not isinstance(table.get("name"), str) or not isinstance(table.get("params", {}), Mapping):
             raise InvalidArgumentError(
-                f"schedulers[{place}] must hold a name and, if needed, a table params, got {dict(table)}"
+                f"schedulers[{place}] must have a name and, if needed, a table params, got {dict(table)}"
             )
 
 

@@ -1,6 +1,6 @@
 """Evaluation of a network on a split: `evaluate` for your own loop, `Validation` for the training run.
 
-Masks are never resized: where the network saw an image at another size, its logits are resized to the mask.
+Masks are never resized: if an image was resized for the network, its logits are resized to the mask.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,10 +49,10 @@ def evaluate_batches(
         model: network on `device`.
         batches: each sample once, images resized by `transform` and masks at their own size.
         store: collects the confusion matrix.
-        way: how to predict.
+        way: the predictor.
         transform: normalizes the images.
         device: where to compute.
-        loss: collects the loss of each image if the predictor gives logits.
+        loss: collects the loss of each image if the predictor returns logits.
         on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
     """
     was_training = model.training
@@ -95,7 +95,7 @@ def evaluate(
             (`model.model_info`), or ImageNet's normalization at each image's own size if the model has none.
         predictor: name of a registered predictor.
         predictor_params: its arguments, such as `{"tile": 512}` for `"tiled"`.
-        batch_size: images per batch; images of different sizes are computed one by one.
+        batch_size: images per batch; images of different sizes are processed one by one.
         num_workers: worker processes that read samples; 0 reads in this process.
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
@@ -158,8 +158,8 @@ class Validation:
         accelerator: device, precision and processes.
 
     Attributes:
-        way: how to predict.
-        protocol: what is scored, and how.
+        way: the predictor.
+        protocol: the evaluation protocol.
 
     Raises:
         UnknownNameError: if there is no such predictor.
@@ -247,7 +247,7 @@ class Validation:
 def check_val_loss(
     config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
 ) -> None:
-    """Checks that evaluations compute val_loss if something watches it: better now than after an epoch.
+    """Checks before training that evaluations compute val_loss if the config monitors it.
 
     Raises:
         ConfigError: if they do not.
@@ -258,10 +258,10 @@ def check_val_loss(
     if scheduler is not None and scheduler.watched_score == "loss":
         watching.append('lr_scheduler.params.monitor = "loss"')
     if watching and not validation.measures_loss(network):
-        reason = f"the predictor {validation.way.options.predictor!r} gives labels and no logits"
+        reason = f"the predictor {validation.way.options.predictor!r} returns labels without logits"
         if not config.evaluation.loss:
             reason = "evaluation.loss = false"
         raise ConfigError(
-            f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); watch a score such as miou, "
+            f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); use a score such as miou, "
             "or let evaluations compute the loss"
         )

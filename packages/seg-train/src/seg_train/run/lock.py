@@ -1,4 +1,4 @@
-"""One process per run folder: a file lock, which the system releases with its process, and a note of who holds it."""
+"""One process per run folder: a file lock, which the system releases with its process, and a file about its holder."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ class RunLockedError(UsageError):
 
 @dataclass(frozen=True)
 class _Holder:
-    """The process that holds a lock, as its note says."""
+    """The process that holds a lock, as its description file says."""
 
     pid: int
     host: str

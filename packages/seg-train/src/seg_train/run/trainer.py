@@ -56,7 +56,7 @@ class RunResult:
 
 
 class Trainer:
-    """Builds everything that a config names, and trains.
+    """Builds a run from its config, and trains.
 
     Nothing is written before `run`.
 
@@ -135,7 +135,7 @@ class Trainer:
 
     @property
     def position(self) -> Position:
-        """How far the run has come."""
+        """The progress of the run."""
         return self.state.position
 
     def run(self) -> RunResult:
@@ -184,7 +184,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[None]:
-        """Claims and prepares the run folder, starts loggers and progress, and ends them however the run ends."""
+        """Claims and prepares the run folder, starts loggers and progress, and always closes them at the end."""
         with contextlib.ExitStack() as stack:
             if self.accelerator.is_main_process:
                 stack.enter_context(self.folder.claim(new=not self._is_resumed))
@@ -218,7 +218,7 @@ class Trainer:
         if self._checkpoint is None:
             if self._is_resumed:
                 self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
-            # From here on there is something to resume, and a folder that cannot be written shows now, not in an hour.
+            # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
             self._save()
 
     # ---- steps -------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Trainer:
         return self.position.batches >= len(self._epoch_plan()) or self.position.step >= self.length.steps
 
     def _log_step(self, result: StepResult, batch: Batch) -> None:
-        """Adds a step to the meters, and shows or logs them if it is time; only then the device is waited for."""
+        """Adds a step to the meters, and shows or logs them if due; only then it synchronizes with the device."""
         position, window = self.position, self.state.window
         self._guard.add(result.loss, position.step, batch)
         if self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu":

@@ -113,7 +113,7 @@ def ids_of_strip(
         ignore_index: value of ignored pixels.
 
     Raises:
-        LabelOutOfRangeError: if the strip holds another value; the message lists those of the whole target.
+        LabelOutOfRangeError: if the strip contains another value; the message lists those of the whole target.
     """
     ids = target.numpy()[strip].astype(np.int64)
     ignored = ids == ignore_index
