@@ -39,7 +39,7 @@ def get_dataset(
 
     Raises:
         UnknownNameError: if there is no such dataset; the message suggests similar names.
-        InvalidArgumentError: if the dataset needs a root and none is given, or has no such split or option.
+        InvalidArgumentError: if a required root is missing, or the dataset has no such split or option.
         DatasetNotFoundError: if the files are not found.
     """
     entry = DATASETS.entry(name)

@@ -79,7 +79,7 @@ class FolderDataset(PairedDataset):
         DatasetNotFoundError: if files are not found, or an image or mask has no partner.
         CorruptFileError: when a sample is read, if a file is damaged, too large or of an unsupported kind, or image and
             mask differ in size.
-        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+        LabelOutOfRangeError: when a sample is read, if its mask contains an id that is not allowed.
     """
 
     layout: ClassVar[str] = LAYOUT

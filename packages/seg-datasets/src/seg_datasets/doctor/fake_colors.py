@@ -22,7 +22,7 @@ def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition
     Args:
         path: the file; its suffix selects PNG or TIFF.
         ids: raw ids.
-        edition: an edition whose mask reader is a `ColorReader`.
+        edition: an edition with a `ColorReader` as mask reader.
     """
     reader = edition.mask_reader
     assert isinstance(reader, ColorReader), "only editions with color masks are written here"

@@ -11,7 +11,7 @@ mean and standard deviation of ordinary photographs is only a convention.
 The masks of both store the same six class colors. There are full masks, and masks with eroded boundaries (noBoundary),
 where a black border around every object is ignored. Papers often evaluate on the eroded masks and often leave out
 clutter: report both choices with every score. In the full masks black is not a class. The mask of Potsdam's tile 4_12
-is faulty: it has other colors too. By default Potsdam's unknown colors give a warning with counts and their pixels are
+is faulty: it has other colors too. By default Potsdam's unknown colors cause a warning with counts and their pixels are
 ignored; Vaihingen's are an error. Gray masks with these names are expected to contain the ids 0 to 5.
 
 Tiles are large: train on random crops and evaluate with a sliding window. Vaihingen's images and full masks have the

@@ -71,7 +71,7 @@ def _split_files(split: str) -> SplitFiles:
 class SBD(OfficialDataset):
     """SBD's images with the 21 classes of VOC; no pixel is ignored.
 
-    Opening train or val gives a warning, because they contain images of VOC 2012's val. Arguments, attributes and
+    Opening train or val emits a warning, because they contain images of VOC 2012's val. Arguments, attributes and
     errors are those of `OfficialDataset`; reading a sample also raises `MissingDependencyError` if scipy is not
     installed.
     """

@@ -7,8 +7,8 @@ every object and regions too hard to label, is ignored.
 `trainaug` is not an official split, but most published results are trained on it: 10582 images, VOC's train and the
 images of SBD (Hariharan et al. 2011) that are not in VOC's val. Images of train keep VOC's own masks, which have
 borders; the other 9118 have SBD's, which have none. mmsegmentation does the same; older ports of DeepLab take every
-mask from SegmentationClassAug. The files of that folder were made from SBD by others; with `sbd_root` the split is made
-from the official downloads of both.
+mask from SegmentationClassAug. The files of that folder were converted from SBD by others; with `sbd_root` the split is
+built from the official downloads of both.
 
 Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test images: from the
 evaluation server, after registration; their masks are not public)

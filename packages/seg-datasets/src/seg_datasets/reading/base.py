@@ -43,7 +43,7 @@ class OfficialDataset(PairedDataset):
     """A dataset in its official layout.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignore value. A split
-    without masks gives (image, None). Images and masks are paired by name and sorted.
+    without masks returns (image, None). Images and masks are paired by name and sorted.
 
     A subclass defines `edition`. If its options choose between several, it lists them all in `editions` and sets
     `self.edition` before it calls this `__init__`.
@@ -73,7 +73,7 @@ class OfficialDataset(PairedDataset):
         CorruptFileError: if a downloaded archive is damaged; when a sample is read, if a file is damaged, too large or
             of an unsupported kind.
         WriteError: if an archive cannot be downloaded or unpacked.
-        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+        LabelOutOfRangeError: when a sample is read, if its mask contains an id that is not allowed.
     """
 
     edition: Edition

@@ -57,7 +57,8 @@ class ColorReader:
         """Returns the ids of a mask, uint8 (H, W); uint16 if an index mask has more than 8 bits.
 
         Raises:
-            CorruptFileError: if the file is not a readable mask, or holds an unknown color and `unknown` is `"error"`.
+            CorruptFileError: if the file is not a readable mask, or contains an unknown color and `unknown` is
+                `"error"`.
             DatasetNotFoundError: if the file no longer exists.
         """
         mask = load_mask(path, reading)

@@ -64,7 +64,7 @@ class PairedDataset(Dataset[Any]):
 
         Raises:
             CorruptFileError: if a file is damaged or too large, or image and mask differ in size.
-            LabelOutOfRangeError: if the mask holds an id that the label map does not list.
+            LabelOutOfRangeError: if the mask contains an id that the label map does not list.
         """
         image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader, self.reading)
         return (image, mask) if self.transforms is None else self.transforms(image, mask)

@@ -108,7 +108,7 @@ def read_pair(
 
     Raises:
         CorruptFileError: if a file cannot be read or the two differ in size.
-        LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
+        LabelOutOfRangeError: if the mask contains an id that `label_map` does not list.
         DatasetNotFoundError: if a file no longer exists.
     """
     reading = reading or Reading()

@@ -46,7 +46,7 @@ class Shapes(Dataset[Any]):
         split: `"train"`, `"val"` or `"test"`.
         transforms: called as `transforms(image, mask)`; its result is the sample.
         size: (height, width) of the images, in pixels, each at least 16.
-        length: number of images; None gives 4800 for train and 200 for val and test. A longer dataset starts with the
+        length: number of images; None means 4800 for train and 200 for val and test. A longer dataset starts with the
             images of a shorter one.
         seed: 0 to 2**63 - 1; different seeds generate different images.
 

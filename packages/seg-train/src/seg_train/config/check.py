@@ -232,7 +232,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
 
 
 def _label_set(section: DatasetSection, entry: Entry) -> Any:
-    """Returns the classes of a dataset as `resolve_metadata` takes them; None if only the opened dataset knows them."""
+    """Returns the classes of a dataset for `resolve_metadata`; None if only the opened dataset has them."""
     for own in ("label_set", "metadata"):
         if section.params.get(own) is not None:
             return section.params[own]

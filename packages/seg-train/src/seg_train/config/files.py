@@ -28,7 +28,7 @@ class Tables:
     def update(self, values: Mapping[str, Any], origin: str) -> None:
         """Merges `values` into the tables, key by key.
 
-        If a table gets another `name`, its former `params` are dropped: they belonged to the former name.
+        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name.
         """
         self._merge(self.values, values, "")
         kept = flatten(self.values)

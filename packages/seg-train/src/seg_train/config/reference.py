@@ -29,8 +29,8 @@ A file may extend others:
     [optimizer]
     params = { lr = 0.025 }             # the other params of the base file stay
 
-Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If a table gets another
-`name`, the `params` of the base file are dropped: they belonged to the other name.
+Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If the `name` of a table
+changes, the `params` of the base file are dropped: they belonged to the other name.
 
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.

@@ -57,7 +57,7 @@ class ClassCrop:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample to read. In a plan, a plain index i stands for `PlannedSample(i, i)`.
+    """A sample to read. In a plan, a plain index i means `PlannedSample(i, i)`.
 
     Attributes:
         index: in the dataset.
@@ -197,7 +197,7 @@ class _Samples(Dataset[Any]):
         return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
 
     def _generator(self, epoch: int, place: int, attempt: int) -> torch.Generator:
-        """Returns the generator of a crop; the first attempt has that of a sample without a wanted class."""
+        """Returns the generator of a crop; that of the first attempt is the same as without a class to contain."""
         if attempt == 0:
             return sample_generator(self.seed, epoch, place)
         return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
@@ -224,7 +224,7 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
 
     Args:
         mask: (H, W) of any integer type.
-        dataset: whose metadata define the allowed values.
+        dataset: its metadata define the allowed values.
         index: of the sample, for the message.
 
     Raises:

@@ -62,7 +62,7 @@ class Logger:
     """Base class of all loggers. Every hook does nothing by default, so that a logger overrides only what it needs.
 
     Your own logger is a subclass, registered with `seg_core.registry.LOGGERS.register("name", Class)` or in a package's
-    catalog, and enabled by a section `[log.name]` whose keys are its other arguments. Hooks are called in the main
+    catalog, and enabled by a section `[log.name]` with its other arguments as keys. Hooks are called in the main
     process only. An exception in a hook does not end the run: it is shown as a warning, and the logger is no longer
     called.
 

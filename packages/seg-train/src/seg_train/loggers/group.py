@@ -69,7 +69,7 @@ class LoggerGroup:
         """Restores what `state` returned.
 
         Args:
-            states: by name of the logger; a new logger gets only the step.
+            states: by name of the logger; a new logger receives only the step.
             step: step of the checkpoint.
         """
         for name in list(self.loggers):

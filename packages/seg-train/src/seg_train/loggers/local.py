@@ -37,9 +37,9 @@ _EPOCH_CURVES = {
 class LocalLogger(Logger):
     """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
 
-    `steps.csv` and `epochs.csv` hold the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at the
-    end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because the
-    disk is full, are kept and written with the next ones.
+    `steps.csv` and `epochs.csv` contain the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at
+    the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because
+    the disk is full, are kept and written with the next ones.
 
     Images are drawn after evaluations, as long as drawing has taken at most a given fraction of the training time so
     far; the first and the last evaluation are always drawn. Rows are always written.

@@ -169,7 +169,7 @@ class WandbLogger(Logger):
 
 
 def _drawn(figure: Any) -> Image.Image:
-    """Returns a matplotlib figure as an image: W&B takes figures only if pyplot is imported."""
+    """Returns a matplotlib figure as an image: W&B accepts figures only if pyplot is imported."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     return Image.open(file)

@@ -62,8 +62,8 @@ class BoundaryLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such values
-                count as classes.
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
+                values count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
         found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
@@ -108,8 +108,8 @@ class DetailLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such values
-                count as classes.
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
+                values count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
         found = (detail_targets(ids, self.ignore_index) == 1) & valid
@@ -140,7 +140,7 @@ class BoundaryAwareLoss(nn.Module):
 
     Args:
         threshold: probability 0 to 1; pixels with a higher predicted probability of a boundary count.
-        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and gives 0 if all pixels are ignored, as
+        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and returns 0 if all pixels are ignored, as
             all losses of this package do; None for `CrossEntropyLoss`.
         ignore_index: target value excluded from the loss and the gradient.
 

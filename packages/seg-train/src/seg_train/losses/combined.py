@@ -32,7 +32,7 @@ class CombinedLoss(nn.Module):
 
     Raises:
         InvalidArgumentError: if an argument is not allowed; the message says where, e.g. `losses[1].params`.
-        UnknownNameError: if there is no loss of a given name.
+        UnknownNameError: if a name is not that of a loss.
 
     Example:
         >>> CombinedLoss([{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "factor": 0.5}]).factors

@@ -36,7 +36,7 @@ class LovaszLoss(WeightedLoss):
         classes: which classes count: `"present"`, those in the target, or `"all"`: the loss of an absent class is its
             largest probability.
         per_image: whether the loss is computed per image, with the classes of each. `"mean"` is then the mean over the
-            images that have valid pixels, `"sum"` sums over classes and images, `"none"` gives (N, K). Otherwise the
+            images that have valid pixels, `"sum"` sums over classes and images, `"none"` returns (N, K). Otherwise the
             pixels of the batch are treated as one image.
 
     Raises:

@@ -106,7 +106,7 @@ def parameter_groups(
     backbone_options: dict[str, Any] = {}
     if backbone_lr_factor != 1:
         if lr is None:
-            raise InvalidArgumentError("lr must be given, as backbone_lr_factor is a factor of it")
+            raise InvalidArgumentError("lr is required, as backbone_lr_factor is a factor of it")
         backbone_options["lr"] = lr * backbone_lr_factor
     backbone = getattr(model, "backbone", None)
     if backbone_options and not isinstance(backbone, nn.Module):

@@ -1,4 +1,4 @@
-"""Padam: Adam whose denominator has a chosen exponent below that of Adam.
+"""Padam: Adam with a smaller exponent of the denominator.
 
 "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", J. Chen, D. Zhou,
 Y. Tang, Z. Yang, Y. Cao, Q. Gu, 2018, https://arxiv.org/abs/1806.06763, algorithm 1.
@@ -361,7 +361,7 @@ def _moment_type(param: Tensor) -> torch.dtype:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Returns whether this is an ordinary tensor whose elements fill contiguous memory, in any order of the axes."""
+    """Returns whether this is an ordinary tensor with dense memory, in any order of the axes."""
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.numel() == 0:
         return False
     expected = 1

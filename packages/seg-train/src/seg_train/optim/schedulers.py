@@ -47,7 +47,7 @@ def build_scheduler(
     """Returns the scheduler with its warm-up.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         name: of the scheduler, see `seg_core.registry.SCHEDULERS`.
         params: arguments of the scheduler.
         total: length of the run, in the unit of `interval`.
@@ -81,7 +81,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
     """One scheduler after the other: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         schedulers: one table per scheduler, with its `name` and, if needed, its `params`; none of them may be a
             SequentialLR or ChainedScheduler.
         milestones: step or epoch at which each scheduler but the first begins, ascending.
@@ -89,7 +89,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
 
     Raises:
         InvalidArgumentError: if a table or a milestone is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a given name.
+        UnknownNameError: if a name is not that of a scheduler.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class ChainedScheduler(lr_scheduler.ChainedScheduler):
     """Schedulers whose factors multiply: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         schedulers: one table per scheduler, with its `name` and, if needed, its `params`.
         total_iters: length of each of them that needs one and does not set it.
 
     Raises:
         InvalidArgumentError: if a table is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a given name.
+        UnknownNameError: if a name is not that of a scheduler.
     """
 
     def __init__(

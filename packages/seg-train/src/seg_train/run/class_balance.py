@@ -57,7 +57,7 @@ class ClassBalance:
             resumed: whether the run is resumed from a checkpoint.
 
         Raises:
-            ConfigError: if the config gives class weights for another number of classes.
+            ConfigError: if the config has class weights for another number of classes.
         """
         weights = _weights(config, train_set, folder, progress, resumed=resumed)
         section = config.data.sampling

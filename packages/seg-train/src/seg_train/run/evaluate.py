@@ -83,7 +83,7 @@ def evaluate(
     num_workers: int = 0,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> MetricStore:
-    """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` gives the scores.
+    """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` returns the scores.
 
     Masks are never resized: if `preprocessing` resizes an image, the logits are resized to its mask. The network is in
     eval mode meanwhile, and in its previous mode afterwards. It runs on the device of its parameters.
@@ -91,7 +91,7 @@ def evaluate(
     Args:
         model: a network as `seg_models.get_model` returns it.
         dataset: images with masks, without transforms.
-        preprocessing: resizing and normalization of the images; None takes those of the model's weights or file
+        preprocessing: resizing and normalization of the images; None uses those of the model's weights or file
             (`model.model_info`), or ImageNet's normalization at each image's own size if the model has none.
         predictor: name of a registered predictor.
         predictor_params: its arguments, such as `{"tile": 512}` for `"tiled"`.

@@ -120,7 +120,7 @@ class LossGuard:
         self._steps.append((loss, step, batch.epoch, batch.indices))
 
     def check(self) -> NonFiniteLossError | None:
-        """Returns the error of the first step since the last check whose loss is not finite, or None.
+        """Returns the error of the first step with a non-finite loss since the last check, or None.
 
         The file names of its batch are written to `nonfinite_loss.json` in the run folder.
         """

@@ -82,7 +82,7 @@ class RunFolder:
 
         Raises:
             RunLockedError: if another process uses it.
-            UsageError: if another one has continued the run since this object was made.
+            UsageError: if another one has continued the run since this object was created.
             WriteError: if it cannot be written.
         """
         with locked(self.path):
@@ -234,7 +234,7 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
 
 
 def new_run_path(config: TrainConfig) -> Path:
-    """Returns the folder of a new run: `paths.run`, or a free name made of model, dataset and time."""
+    """Returns the folder of a new run: `paths.run`, or an unused name from model, dataset and time."""
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run

@@ -96,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
     if lock is not None:
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         holder = _Holder(os.getpid(), socket.gethostname(), since, shlex.join(sys.argv)[:_COMMAND_SHOWN])
-        with contextlib.suppress(OSError):  # only information for others; the lock holds without it
+        with contextlib.suppress(OSError):  # only information for others; the lock works without it
             note.write_text(json.dumps(asdict(holder)), encoding="utf-8")
     try:
         yield

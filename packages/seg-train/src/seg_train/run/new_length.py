@@ -138,7 +138,7 @@ def set_groups(scheduler: Scheduler, groups: Sequence[Mapping[str, Any]]) -> Non
 def describe_rates(
     scheduler: Scheduler | None, config: TrainConfig, now: RunLength, step: int, former_rate: float, rate: float
 ) -> str:
-    """Returns a sentence about the learning rate of a run whose length has changed, with its values.
+    """Returns a sentence about the learning rate of a run with a changed length, with its values.
 
     Args:
         scheduler: learning-rate scheduler, for the new length.

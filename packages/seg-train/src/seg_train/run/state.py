@@ -104,7 +104,7 @@ class RunState:
     def collect(self) -> dict[str, Any]:
         """Returns the state as plain containers and tensors; every process must call it.
 
-        Only the main process gets everything.
+        Only the main process receives all of it.
         """
         self.position.seconds = self._seconds()
         shared = {

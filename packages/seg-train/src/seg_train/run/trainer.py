@@ -62,7 +62,7 @@ class Trainer:
 
     Args:
         config: config of the run.
-        run_dir: run folder; None takes the config's `[paths]`.
+        run_dir: run folder; None uses the config's `[paths]`.
         resume: continue the run in that folder, from its last checkpoint or from the checkpoint with this path. A run
             that was killed before its first checkpoint starts from the beginning. `trainer.epochs` or `trainer.steps`
             may be a new total; everything else that influences learning must be the same.
@@ -199,7 +199,7 @@ class Trainer:
             yield
 
     def _agree_on_new_folder(self) -> None:
-        """Checks that the folder is free; all processes take the main one's, whose name may contain the time."""
+        """Checks that the folder is free; all processes use the main one's, since its name may contain the time."""
         if self.accelerator.num_processes > 1:
             self.folder = RunFolder(broadcast_object_list([str(self.folder.path)])[0])
         if self.accelerator.is_main_process:

@@ -1,7 +1,7 @@
 """Prediction in evaluations: a registered predictor with its options, with results at the size of the masks.
 
 Masks are never resized: if an image was resized for the network, its logits are resized to the mask. The trainer,
-`seg eval` and `evaluate` all predict through `Way`, so that the same options give the same label maps.
+`seg eval` and `evaluate` all predict through `Way`, so that the same options produce the same label maps.
 """
 
 import functools
@@ -30,7 +30,7 @@ class WayOptions:
 
     Attributes:
         tile: (height, width) in pixels of the tiles, or None for whole images.
-        overlap: fraction of a tile that the next one overlaps; None takes 0.5.
+        overlap: fraction of a tile that the next one overlaps; None uses 0.5.
         scales: scales of test-time augmentation, or None.
         hflip: whether flipped images are predicted too.
         predictor: name of a registered predictor, if none of the above is set.
@@ -127,7 +127,7 @@ class Way:
             model: network in eval mode.
             images: float (N, C, h, w), normalized, on the model's device.
             size: (height, width) in pixels of the result: of the mask, or of the original image if there is none.
-            wants_logits: whether logits are needed; without them it takes less memory.
+            wants_logits: whether logits are needed; without them less memory is used.
 
         Returns:
             Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes.

@@ -39,7 +39,7 @@ def log_probabilities_by_strips(
     Args:
         logits: float32 or float64 (N, K, ...) that `use_strips` accepts.
         target: any integer type (N, ...), class ids and `ignore_index`.
-        ignore_index: target value of pixels that give 0 and no gradient, whatever their logits are.
+        ignore_index: target value of pixels with result 0 and no gradient, whatever their logits are.
         spread: factors of the classes in the weighted sum, (K,) in the type of the logits, without a gradient.
         term: function of the true classes' log-probabilities to return instead of them.
 
