@@ -132,7 +132,7 @@ def test_mask_of_a_reader_of_colors_has_the_ids_or_is_refused(case, tmp_path):
     path = case.save(tmp_path)
     is_rgb = not isinstance(case.image, str) and case.name.startswith("rgb") and case.mask is not LOSSY
     if is_rgb:
-        refuses(lambda: read(path, Reading()), "colors that are no class")
+        refuses(lambda: read(path, Reading()), "colors that are not a class")
     elif isinstance(case.mask, str):
         refuses(lambda: read(path, Reading()), case.mask)
     else:

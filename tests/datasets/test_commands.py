@@ -37,7 +37,7 @@ def test_show_folder_dataset_prints_both_layouts(capsys):
     assert main(["datasets", "show", "FolderDataset"]) == 0
     out = capsys.readouterr().out
     assert "train/images/a.jpg" in out
-    assert "yours, given as metadata" in out
+    assert "your own, given as metadata" in out
 
 
 def test_show_shapes_says_that_there_are_no_files(capsys):

@@ -49,7 +49,7 @@ def test_get_dataset_unknown_name_error_suggests_a_similar_one():
 
 def test_get_dataset_without_root_error_asks_for_it():
     with pytest.raises(
-        InvalidArgumentError, match=r"'CamVid' reads files: root must be its folder, got None; `seg datasets"
+        InvalidArgumentError, match=r"'CamVid' needs a root folder: root must be its path, got None; `seg datasets"
     ):
         get_dataset("CamVid")
 

@@ -121,7 +121,7 @@ def test_flat_folders_test_split_error_says_how_to_make_one(flat):
 
 
 def test_flat_folders_one_image_error_says_so(tmp_path):
-    with pytest.raises(DatasetNotFoundError, match="holds one image, which cannot be split"):
+    with pytest.raises(DatasetNotFoundError, match="has one image, which cannot be split"):
         FolderDataset(write(tmp_path, ["only"]), LABELS)
 
 
@@ -237,7 +237,7 @@ def test_item_id_out_of_range_error_names_file_ids_counts_and_remedy(tmp_path):
     dataset = FolderDataset(write(tmp_path, ["a", "b"], ids=ids), LABELS)
     with pytest.raises(LabelOutOfRangeError) as caught:
         dataset[0]
-    assert f"mask {dataset.file_names(0)[1]} holds ids that are not allowed" in str(caught.value)
+    assert f"mask {dataset.file_names(0)[1]} contains ids that are not allowed" in str(caught.value)
     assert "3 (2 pixels), 200 (5 pixels). Allowed: 0-2, 255; correct the mask" in str(caught.value)
     assert "label_map" in str(caught.value)
 

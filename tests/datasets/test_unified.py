@@ -100,7 +100,7 @@ def test_unified_members_not_allowed_error_says_what_is(street):
     for members in ([], {"name": "VOC"}, "VOC"):
         with pytest.raises(InvalidArgumentError, match="members must be a list of datasets or of tables"):
             Unified(label_set="Street", members=members)
-    with pytest.raises(InvalidArgumentError, match="needs the name of a dataset, got {'root': 'x'}"):
+    with pytest.raises(InvalidArgumentError, match="needs the `name` of a dataset, got {'root': 'x'}"):
         Unified(label_set="Street", members=[{"root": "x"}])
     with pytest.raises(InvalidArgumentError, match="each dataset in members needs metadata"):
         unify("Street", [[1, 2]])

@@ -195,7 +195,7 @@ def test_mask_id_out_of_range_error_names_file_and_counts(root):
     ids[0, :3] = 12
     ids[1, 0] = 255
     Image.fromarray(ids).save(path)
-    pattern = rf"{re.escape(str(path))} holds ids .*: 12 \(3 pixels\), 255 \(1 pixel\). Allowed: 0-11; "
+    pattern = rf"{re.escape(str(path))} contains ids .*: 12 \(3 pixels\), 255 \(1 pixel\). Allowed: 0-11; "
     with pytest.raises(LabelOutOfRangeError, match=pattern):
         CamVid(root)[0]
 

@@ -94,7 +94,8 @@ def test_mask_license_plate_is_ignored_also_if_the_rest_is_a_class(tmp_path):
 
 @pytest.mark.parametrize("dataset_class", ALL)
 def test_mask_id_beyond_33_error_names_it(dataset_class, tmp_path):
-    with pytest.raises(LabelOutOfRangeError, match=r"labelIds.png holds ids .*: 34 \(6 pixels\). Allowed: 0-33, 255"):
+    message = r"labelIds.png contains ids .*: 34 \(6 pixels\). Allowed: 0-33, 255"
+    with pytest.raises(LabelOutOfRangeError, match=message):
         mask_of([34], tmp_path, dataset_class)
 
 

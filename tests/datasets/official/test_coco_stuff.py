@@ -57,7 +57,7 @@ def test_item_values_around_holes_have_their_names(root):
 def test_mask_with_the_value_of_a_dropped_class_is_an_error(root, hole, label_set):
     write_mask(root, [hole, hole])
     with pytest.raises(
-        LabelOutOfRangeError, match=rf"000000000009.png holds .*: {hole} \(2 pixels\). Allowed: 0-10, 12"
+        LabelOutOfRangeError, match=rf"000000000009.png contains .*: {hole} \(2 pixels\). Allowed: 0-10, 12"
     ):
         COCOStuff(root, label_set=label_set)[0]
 

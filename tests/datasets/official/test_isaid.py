@@ -91,7 +91,7 @@ def test_patches_of_mmsegmentation_hold_ids(tmp_path, with_palette):
 def test_patches_of_mmsegmentation_other_id_error_names_it(tmp_path):
     save(tmp_path / "img_dir/train/P0000_0_896_0_896.png", make_image())
     save(tmp_path / "ann_dir/train/P0000_0_896_0_896_instance_color_RGB.png", np.full((4, 6), 16, np.uint8))
-    with pytest.raises(LabelOutOfRangeError, match=r"holds ids that are not allowed: 16 \(24 pixels\)"):
+    with pytest.raises(LabelOutOfRangeError, match=r"contains ids that are not allowed: 16 \(24 pixels\)"):
         iSAID(tmp_path)[0]
 
 

@@ -208,7 +208,7 @@ def test_potsdam_unknown_colors_error_raises(tmp_path):
 def test_vaihingen_unknown_colors_are_an_error_unless_warned_about(tmp_path):
     root = make_vaihingen(tmp_path)
     faulty(root, "top_mosaic_09cm_area1.tif")
-    with pytest.raises(CorruptFileError, match=r"top_mosaic_09cm_area1.tif has colors that are no class"):
+    with pytest.raises(CorruptFileError, match=r"top_mosaic_09cm_area1.tif has colors that are not a class"):
         Vaihingen(root)[0]
     with pytest.warns(UserWarning, match="they are ignored"):
         _, mask = Vaihingen(root, unknown_colors="warn")[0]

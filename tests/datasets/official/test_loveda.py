@@ -52,7 +52,7 @@ def test_item_ids_are_shifted_and_no_data_ignored(root):
 
 def test_item_id_beyond_the_classes_error_names_it(root):
     Image.fromarray(np.full((4, 6), 8, np.uint8)).save(root / "Train/Rural/masks_png/0.png")
-    with pytest.raises(LabelOutOfRangeError, match=r"0.png holds ids that are not allowed: 8 \(24 pixels\)"):
+    with pytest.raises(LabelOutOfRangeError, match=r"0.png contains ids that are not allowed: 8 \(24 pixels\)"):
         LoveDA(root)[0]
 
 

@@ -61,7 +61,7 @@ def test_label_set_59_of_the_60_is_the_59_class_task(root):
 
 
 def test_label_set_60_of_the_59_error_names_the_option(root):
-    with pytest.raises(InvalidArgumentError, match="give background='class'"):
+    with pytest.raises(InvalidArgumentError, match="set background='class'"):
         PascalContext(root, label_set="PascalContext60")
 
 

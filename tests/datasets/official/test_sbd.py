@@ -76,7 +76,7 @@ def test_mask_with_the_border_of_voc_is_an_error(root):
     ids = IDS.copy()
     ids[0, :3] = 255
     write_sbd(root / "cls" / "2008_000002.mat", ids, SBD.edition)
-    with pytest.raises(LabelOutOfRangeError, match=r"2008_000002.mat holds ids .*: 255 \(3 pixels\). Allowed: 0-20"):
+    with pytest.raises(LabelOutOfRangeError, match=r"2008_000002.mat contains ids .*: 255 \(3 pixels\). Allowed: 0-20"):
         SBD(root, split="train_noval")[0]
 
 

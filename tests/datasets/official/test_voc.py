@@ -202,6 +202,6 @@ def test_pickle_dataset_with_sbd_root_gives_the_same_samples(official, sbd_root)
 
 def test_trainaug_without_voc_error_says_where_to_get_both(tmp_path):
     with pytest.raises(
-        DatasetNotFoundError, match=r"get VOCtrainval_11-May-2012.tar .*; then give the folder of SBD as sbd_root"
+        DatasetNotFoundError, match=r"get VOCtrainval_11-May-2012.tar .*; then pass the folder of SBD as sbd_root"
     ):
         VOC(tmp_path, split="trainaug")

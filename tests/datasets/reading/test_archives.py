@@ -206,7 +206,7 @@ def test_download_file_not_on_server_error_says_what_to_do(served_loveda, tmp_pa
 def test_download_without_public_archives_error_says_how_to_get_them(tmp_path):
     with pytest.raises(
         InvalidArgumentError,
-        match=r"BDD100K cannot be downloaded automatically: get .*, and give the unpacked folder as root",
+        match=r"BDD100K cannot be downloaded automatically: get .*, and pass the unpacked folder as root",
     ):
         BDD100K(tmp_path, download=True)
 

@@ -42,7 +42,7 @@ def test_reader_random_colors_match_pixel_by_pixel_lookup(tmp_path, name):
     noise = rng.random((40, 50)) < 0.2
     pixels[noise] = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)[noise]
     path = write(tmp_path / "mask.png", pixels)
-    with pytest.warns(UserWarning, match="colors that are no class"):
+    with pytest.warns(UserWarning, match="colors that are not a class"):
         ids = ColorReader(colors)(path)
     assert ids.dtype == np.uint8
     np.testing.assert_array_equal(ids, slow_ids(pixels, colors))
@@ -86,7 +86,7 @@ def test_reader_unknown_colors_warning_names_file_colors_and_counts(tmp_path):
     pixels[1, 0] = (255, 255, 255)
     path = write(tmp_path / "top_potsdam_4_12_label.tif", pixels)
     message = (
-        f"mask {path} has colors that are no class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
+        f"mask {path} has colors that are not a class, in 4 of 20 pixels: rgb 1,2,3 (3 pixels), "
         "rgb 255,255,255 (1 pixel); they are ignored"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):

@@ -56,7 +56,7 @@ def test_read_mat_value_that_is_no_id_error_names_the_file(path, value):
 )
 def test_read_mat_variable_that_is_no_mask_error_describes_it(path, value):
     savemat(path, {"LabelMap": value})
-    with pytest.raises(CorruptFileError, match=r"it holds .* of shape .*, expected ids \(H, W\); replace the file"):
+    with pytest.raises(CorruptFileError, match=r"it contains .* of shape .*, expected ids \(H, W\); replace the file"):
         read_mat(path, "LabelMap")
 
 

@@ -381,7 +381,7 @@ def test_other_names_of_classes_are_a_warning_that_names_the_first(save, capsys)
         ("root=12", "-s root = 12: must be a folder"),
         ("root.a=12", "must be a folder"),
         ("params=12", "-s params = 12: must be a table, set as in -s params.name=value"),
-        ("batch_size", "must read key.path=value"),
+        ("batch_size", "must be key.path=value"),
         ("predictor=hole", "unknown way of predicting 'hole'. Did you mean 'whole'?"),
         (
             "predictor_params.step=3",
@@ -430,7 +430,7 @@ def test_missing_device_says_so(save, capsys):
         (["MODEL", "Stripes", "--weights", "DEFAULT"], 2, "weights DEFAULT cannot be used with model file"),
         (["FOLDER", "Stripes"], 2, "is a folder without a model.pt; give a run folder or the path of a model file"),
         (["MODEL", "Strips"], 2, "unknown dataset 'Strips'. Did you mean 'Stripes'"),
-        (["MODEL", "CamVid"], 2, "dataset 'CamVid' reads files: name its folder by -s root=DIR"),
+        (["MODEL", "CamVid"], 2, "dataset 'CamVid' needs its root folder: set it with -s root=DIR"),
         (["MODEL", "CamVid", "-s", "root=nowhere"], 1, "nowhere"),
         (
             ["MODEL", "FolderDataset", "-s", "root=nowhere"],
@@ -439,13 +439,13 @@ def test_missing_device_says_so(save, capsys):
         ),
         (["MODEL", "Empty"], 1, "the val split of 'Empty' has no images"),
         (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no image; replace it"),
-        (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png holds 7 (1 pixel)"),
+        (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png contains 7 (1 pixel)"),
         (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no image"),
-        (["MODEL", "Stripes", "--json", "FOLDER"], 2, "must name a file, and that is a folder"),
+        (["MODEL", "Stripes", "--json", "FOLDER"], 2, "is a folder; add the file's name"),
         (["MODEL", "Stripes", "--json", "MODEL"], 2, "would overwrite the model; name another file"),
-        (["MODEL"], 2, "name a DATASET to score on"),
+        (["MODEL"], 2, "name a DATASET to evaluate on"),
         (["MODEL", "Stripes", "-s", "tile=4", "-s", "predictor=labels"], 2, "cannot be used together with tile"),
-        (["MODEL", "Stripes", "-s", "scale=1", "-s", "resize={}"], 2, "-s scale and -s resize say the same"),
+        (["MODEL", "Stripes", "-s", "scale=1", "-s", "resize={}"], 2, "-s scale and -s resize both set the resizing"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_prints_no_scores(save, tmp_path, capsys, arguments, code, words):

@@ -98,7 +98,7 @@ def test_what_was_extended_is_what_is_saved_with_the_run(folder):
     ("text", "words"),
     [
         ('extends = "nowhere.toml"', r"there is no config file .*nowhere.toml, which .*run.toml extends"),
-        ('extends = "run.toml"', r"extend each other in a circle: .*run.toml extends .*run.toml"),
+        ('extends = "run.toml"', r"cyclic extends: .*run.toml extends .*run.toml"),
         ("extends = 3", r"extends must be the path of a config, or a list of them, got 3"),
         ('extends = [""]', r"extends must be the path of a config"),
         ('extends = "bad.toml"', r"bad.toml is not valid TOML"),
@@ -183,7 +183,7 @@ def test_init_writes_a_config_without_mistakes_and_overwrites_nothing(folder, ca
     assert (config.model.name, config.data.dataset.name) == ("pidnet_s", "CityscapesClass")
     before = path.read_text()
     assert main(["config", "init", str(path)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert path.read_text() == before
 
 

@@ -84,9 +84,9 @@ def test_network_on_a_backbone_of_ones_choice_is_taken(tables):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("trainer.epochs", "-s trainer.epochs: must read key.path=value"),
-        ("=3", "-s =3: must read key.path=value"),
-        ("trainer..epochs=3", "must read key.path=value"),
+        ("trainer.epochs", "-s trainer.epochs: must be key.path=value"),
+        ("=3", "-s =3: must be key.path=value"),
+        ("trainer..epochs=3", "must be key.path=value"),
         ("data.transform.train.size=[48", "-s data.transform.train.size=[48: the value is not TOML"),
         ("model.name.x=3", "-s model.name.x=3: model.name is a value, not a table"),
     ],
@@ -153,7 +153,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
             "criterion.class_weights = \"enett\": unknown scheme 'enett' for",
         ),
         ("criterion.class_weights=[1, -1]", 'must be "none", the name of a scheme such as "enet", or a list'),
-        ("criterion.params.label_smoothing=2", "criterion.params: label_smoothing must lie in 0 to 1, got 2"),
+        ("criterion.params.label_smoothing=2", "criterion.params: label_smoothing must be between 0 and 1, got 2"),
         ("criterion.params.weight=[1]", "criterion.params.weight = [1]: not set here; set criterion.class_weights"),
         ("optimizer.name=Adamw", "optimizer.name = \"Adamw\": unknown optimizer 'Adamw'. Did you mean 'AdamW'"),
         ("optimizer.params.momentum=0.9", "optimizer.params.momentum = 0.9: AdamW has no such parameter"),
@@ -187,7 +187,7 @@ def test_wrong_number_of_class_weights_is_found_before_building(tables):
 
 def test_missing_root_is_found_before_building(tables):
     tables["data"]["dataset"]["name"] = "CamVid"
-    assert "data.dataset.root is missing: CamVid reads files; name their folder" in problems_of(tables)
+    assert "data.dataset.root is missing: CamVid needs its root folder" in problems_of(tables)
 
 
 def test_metadata_that_cannot_be_read_is_a_problem(tables):
@@ -310,9 +310,10 @@ def test_losses_of_outputs_are_accepted(pidnet):
     [
         (
             ["model.aux_loss=false"],
-            "criterion.outputs.boundary: pidnet_s gives boundary only with auxiliary heads; set model.aux_loss = true",
+            "criterion.outputs.boundary: pidnet_s returns boundary only with auxiliary heads; "
+            "set model.aux_loss = true",
         ),
-        (["criterion.outputs={}"], "criterion.outputs.boundary is missing: pidnet_s gives boundary"),
+        (["criterion.outputs={}"], "criterion.outputs.boundary is missing: pidnet_s returns boundary"),
         (
             ["criterion.outputs.bondary={weight = 1.0}"],
             "criterion.outputs.bondary: pidnet_s has no output 'bondary'. Did you mean 'boundary'",
@@ -339,7 +340,7 @@ def test_losses_of_outputs_that_do_not_fit_are_problems(pidnet, overrides, words
 @pytest.mark.parametrize(
     ("model", "overrides", "words"),
     [
-        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "fcn_resnet50 gives aux only with auxiliary heads"),
+        ("fcn_resnet50", ["criterion.aux_weight=0.3"], "fcn_resnet50 returns aux only with auxiliary heads"),
         ("enet", ["criterion.aux_weight=0.3"], "criterion.aux_weight = 0.3: enet has no output 'aux'. It has: out"),
         ("enet", ["criterion.boundary_aware_weight=1"], "criterion.boundary_aware_weight = 1.0: enet has no output"),
     ],
@@ -460,7 +461,7 @@ def test_rare_class_sampling_without_a_window_is_a_problem(tables):
     [
         (["optimizer.name=LBFGS", "optimizer.params={}", "trainer.channels_last=false", "trainer.precision=fp16"],
          "the loss cannot be scaled for LBFGS"),
-        (["trainer.strategy=fsdp", "trainer.precision=fp16"], 'not with trainer.strategy = "fsdp"'),
+        (["trainer.strategy=fsdp", "trainer.precision=fp16"], 'cannot be combined with trainer.strategy = "fsdp"'),
         (["trainer.strategy=fsdp", "optimizer={name = 'Padam', params = {lr = 0.1}}"], "needs full tensors"),
     ],
 )  # fmt: skip

@@ -104,7 +104,7 @@ def test_counting_without_masks_says_what_is_needed():
 
 def test_counting_a_wrong_id_names_file_and_value():
     with pytest.raises(
-        LabelOutOfRangeError, match=r"the mask of 4.png holds 9 \(3 pixels\); allowed are the 4 classes"
+        LabelOutOfRangeError, match=r"the mask of 4.png contains 9 \(3 pixels\); allowed are the 4 classes"
     ):
         count_pixels_per_image(Streets(wrong=4))
 

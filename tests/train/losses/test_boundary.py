@@ -261,7 +261,7 @@ def test_forward_negative_id_names_the_value(loss, channels):
     target[0, 0, :2] = -1
     with pytest.raises(ValueError) as caught:
         loss()(logits, target)
-    assert "target holds -1 (2 pixels); allowed are class ids >= 0 and ignore_index 255" in str(caught.value)
+    assert "target contains -1 (2 pixels); allowed are class ids >= 0 and ignore_index 255" in str(caught.value)
 
 
 @pytest.mark.parametrize(("loss", "allowed"), [(BoundaryLoss(), "(N, 1, H, W)"), (DetailLoss(), "(N, 1 or 2, H, W)")])
@@ -386,7 +386,7 @@ def test_boundary_aware_compiled_gives_the_same():
 
 def test_boundary_aware_invalid_input_says_what_is_wrong():
     logits, target, boundary = sample_with_boundary_logits()
-    with pytest.raises(ValueError, match="threshold must lie in 0 to 1, got 1.2"):
+    with pytest.raises(ValueError, match="threshold must be between 0 and 1, got 1.2"):
         BoundaryAwareLoss(1.2)
     with pytest.raises(ValueError, match="ignore_index must be that of criterion, 0, got 255"):
         BoundaryAwareLoss(criterion=CrossEntropyLoss(ignore_index=0))

@@ -105,7 +105,7 @@ def test_repr_shows_the_arguments():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"label_smoothing": 1.5}, "label_smoothing must lie in 0 to 1, got 1.5"),
+        ({"label_smoothing": 1.5}, "label_smoothing must be between 0 and 1, got 1.5"),
     ],
 )
 def test_argument_out_of_range_says_what_is_allowed(options, words):

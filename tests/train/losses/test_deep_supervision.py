@@ -243,21 +243,21 @@ def test_output_without_a_loss_says_what_to_set():
     with pytest.raises(InvalidArgumentError) as caught:
         DeepSupervision(CrossEntropyLoss())(outputs, target)
     assert "the network's output boundary has no loss: set criterion.outputs.boundary to a weight" in str(caught.value)
-    assert '{ weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out' in str(caught.value)
+    assert '{ weight = 1.0, name = "BoundaryLoss" }; weight = 0 ignores it' in str(caught.value)
 
 
 def test_entry_without_an_output_lists_the_outputs():
     outputs, target = sample("out", "aux")
     with pytest.raises(InvalidArgumentError) as caught:
         DeepSupervision(CrossEntropyLoss(), outputs={"aux_8x": (0.0, None)})(outputs, target)
-    assert "criterion.outputs.aux_8x is set, but the network gives out, aux; remove it" in str(caught.value)
+    assert "criterion.outputs.aux_8x is set, but the network returns out, aux; remove it" in str(caught.value)
 
 
 def test_boundary_aware_without_a_boundary_lists_the_outputs():
     outputs, target = sample("out", "aux")
     with pytest.raises(InvalidArgumentError) as caught:
         DeepSupervision(CrossEntropyLoss(), boundary_aware_weight=1.0)(outputs, target)
-    assert 'boundary_aware_weight = 1.0 needs the output "boundary", but the network gives out, aux' in str(
+    assert 'boundary_aware_weight = 1.0 needs the output "boundary", but the network returns out, aux' in str(
         caught.value
     )
 
@@ -281,7 +281,7 @@ def test_errors_of_a_loss_name_the_output_and_keep_their_type():
             outputs, target
         )
     target[0, 0, 0] = 9
-    with pytest.raises(LabelOutOfRangeError, match="output out: target holds 9"):
+    with pytest.raises(LabelOutOfRangeError, match="output out: target contains 9"):
         DeepSupervision(CrossEntropyLoss(), outputs={"boundary": (0.0, None)})(outputs, target)
 
 

@@ -150,7 +150,7 @@ def test_repr_shows_the_arguments():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"threshold": 1.5}, "threshold must lie in 0 to 1, got 1.5"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
         ({"min_kept": -1}, "min_kept must be a number of pixels, an integer of at least 0, or a fraction"),
         ({"min_kept": 1.5}, "float between 0 and 1, got 1.5"),
         ({"min_kept": True}, "float between 0 and 1, got True"),

@@ -175,7 +175,7 @@ def test_defaults_give_one_group_of_all(model):
     [
         ({"backbone_lr_factor": 0}, "backbone_lr_factor must be a finite number above 0, got 0"),
         ({"backbone_lr_factor": float("nan")}, "backbone_lr_factor must be a finite number above 0"),
-        ({"backbone_lr_factor": 0.1}, "lr must be given"),
+        ({"backbone_lr_factor": 0.1}, "lr is required"),
     ],
 )
 def test_options_out_of_range_are_errors(options, message, model):

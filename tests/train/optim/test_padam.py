@@ -359,10 +359,10 @@ def test_one_kernel_is_compiled_for_all_shapes_steps_and_rates(monkeypatch):
         ({"lr": math.nan}, "lr must be a finite number of at least 0, got nan"),
         ({"eps": -1e-8}, "eps must be a finite number of at least 0, got -1e-08"),
         ({"weight_decay": math.inf}, "weight_decay must be a finite number of at least 0, got inf"),
-        ({"partial": 0.6}, "partial must lie in 0 (SGD with momentum) to 0.5 (Adam with amsgrad), got 0.6"),
-        ({"partial": -0.1}, "partial must lie in 0"),
-        ({"betas": (0.9, 1.0)}, "betas must be two factors in 0 to below 1, got (0.9, 1.0)"),
-        ({"betas": (0.9,)}, "betas must be two factors"),
+        ({"partial": 0.6}, "partial must be between 0 (SGD with momentum) and 0.5 (Adam with amsgrad), got 0.6"),
+        ({"partial": -0.1}, "partial must be between 0"),
+        ({"betas": (0.9, 1.0)}, "betas must be two numbers >= 0 and < 1, got (0.9, 1.0)"),
+        ({"betas": (0.9,)}, "betas must be two numbers"),
     ],
 )
 def test_option_out_of_range_says_what_is_allowed(options, words):

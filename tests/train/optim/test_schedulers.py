@@ -194,7 +194,7 @@ def test_chained_scheduler_takes_a_sequence():
         ("SequentialLR", {}, "schedulers is missing: SequentialLR has no default for it"),
         ("SequentialLR", {"schedulers": [], "milestones": []}, "schedulers must be a list of at least one table"),
         ("ChainedScheduler", {"schedulers": ["StepLR"]}, "schedulers must be a list of at least one table"),
-        ("ChainedScheduler", {"schedulers": [{"nam": "StepLR"}]}, r"schedulers\[0\] must hold a name and"),
+        ("ChainedScheduler", {"schedulers": [{"nam": "StepLR"}]}, r"schedulers\[0\] must have a name and"),
         (
             "ChainedScheduler",
             {"schedulers": [POWERS, {"name": "StepLR"}]},

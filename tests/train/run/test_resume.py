@@ -449,11 +449,11 @@ def stripes_of(monkeypatch, stripes):
         ),
         (
             {"labels": ("dark", "bright")},
-            "it had 3 classes and has 2 now, and class 2, 'never', is gone. Resume",
+            "it had 3 classes and has 2 now, and class 2, 'never', was removed. Resume",
         ),
         (
             {"labels": ("dark", "bright", "never", "ever")},
-            "it had 3 classes and has 4 now, and class 3, 'ever', is new",
+            "it had 3 classes and has 4 now, and class 3, 'ever', was added",
         ),
         ({"length": 16, "labels": ("dark", "bright", "ever")}, "'never' and is 'ever' now; the run was trained on 12"),
     ],
@@ -552,7 +552,7 @@ def test_weights_of_a_run_without_a_best_one_are_the_last(real, capsys):
     ("arguments", "words"),
     [
         (["CONFIG", "--weights", "nowhere"], "--weights nowhere: there is no such run folder or model file; check the"),
-        (["CONFIG", "--weights", "EMPTY"], "is not a run folder (it has no config.toml) and holds no model file"),
+        (["CONFIG", "--weights", "EMPTY"], "is not a run folder (it has no config.toml) and contains no model file"),
         (["CONFIG", "--weights", "YOUNG"], "the run has no model file yet, its first evaluation writes model_best.pt"),
         (["CONFIG", "--weights", "EMPTY", "--resume"], "starts a new run, and --resume continues one that has its own"),
         (["--weights", "EMPTY", "--resume", "YOUNG"], "starts a new run, and --resume continues one that has its own"),

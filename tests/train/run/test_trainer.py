@@ -404,7 +404,7 @@ def test_failing_build_leaves_no_folder(tables, tmp_path):
 
 
 def test_nothing_to_resume_is_an_error(tables):
-    with pytest.raises(UsageError, match=r"nothing to resume: .*run holds no checkpoints/last.pt; start a new run"):
+    with pytest.raises(UsageError, match=r"nothing to resume: .*run contains no checkpoints/last.pt; start a new run"):
         run(tables, resume=True)
     del tables["paths"]["run"]
     with pytest.raises(UsageError, match=r"nothing to resume: there is no run tiny_net-stripes-\* with a checkpoint"):

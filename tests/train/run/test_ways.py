@@ -106,7 +106,7 @@ def test_own_way_gives_logits_or_labels_of_the_images_size(model):
     assert torch.equal(logits.argmax(1), labels.long())
     way = Way(WayOptions(predictor="own_labels"), METADATA)
     assert way(model, IMAGES, (40, 56))[1] is None
-    with pytest.raises(InvalidArgumentError, match=r"'own_labels' gives labels of 40x56 pixels for masks of 61x80"):
+    with pytest.raises(InvalidArgumentError, match=r"'own_labels' returns labels of 40x56 pixels for masks of 61x80"):
         way(model, IMAGES, (61, 80))
 
 

@@ -1,4 +1,4 @@
-"""The datasets and the `seg` subcommand of this package, as data. Imports no torch, so listing names is instant."""
+"""The datasets and the `seg` subcommand that this package registers. Imports no torch, so listing names is instant."""
 
 from seg_core.catalog import DatasetEntry, Entry
 

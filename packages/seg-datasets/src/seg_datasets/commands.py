@@ -22,7 +22,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     download.add_argument("--split", default="train", help="the split to download, if it has its own archive")
     fake = actions.add_parser("fake", help="write a tiny fake dataset with the official names and folders")
     fake.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    fake.add_argument("folder", metavar="DIR", help="folder to write to; empty or new")
+    fake.add_argument("folder", metavar="DIR", help="folder to write to; must be empty or new")
     fake.add_argument("--edition", help="version of the dataset, such as v1.2; default: the first")
     fake.add_argument(
         "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="size of the images in pixels"
@@ -88,7 +88,7 @@ def _details(name: str) -> str:
             for index, (label, color) in enumerate(zip(metadata.labels, metadata.colors, strict=True)):
                 lines.append(f"  {index:>3}  {label:<{width}}  rgb {','.join(map(str, color))}")
         elif takes(DATASETS.get(name), "metadata"):
-            lines.append("classes   yours, given as metadata")
+            lines.append("classes   your own, given as metadata")
         else:
             lines.append("classes   those of the label set given as label_set")
     dataset_class = DATASETS.get(name)

@@ -31,7 +31,7 @@ def get_dataset(
 
     Args:
         name: a name from `list_datasets()`.
-        root: the dataset's folder; None for datasets that need no files.
+        root: root folder of the dataset; None for datasets without files.
         split: `"train"`, `"val"`, `"test"` or another split of the dataset.
         transforms: called as `transforms(image, mask)`, with image uint8 (3, H, W) and mask (H, W); its result is the
             sample.
@@ -39,14 +39,14 @@ def get_dataset(
 
     Raises:
         UnknownNameError: if there is no such dataset; the message suggests similar names.
-        InvalidArgumentError: if the dataset needs a root and none is given, or has no such split or option.
+        InvalidArgumentError: if a required root is missing, or the dataset has no such split or option.
         DatasetNotFoundError: if the files are not found.
     """
     entry = DATASETS.entry(name)
     if root is None and isinstance(entry, DatasetEntry) and entry.needs_root:
         raise InvalidArgumentError(
-            f"dataset {name!r} reads files: root must be its folder, got None; `seg datasets show {name}` prints the "
-            "expected layout"
+            f"dataset {name!r} needs a root folder: root must be its path, got None; `seg datasets show {name}` prints "
+            "the expected layout"
         )
     dataset_class = DATASETS.get(name)
     check_params(f"dataset {name!r}", dataset_class, options, ("root", "split", "transforms"))

@@ -45,11 +45,11 @@ class FolderDataset(PairedDataset):
 
     If there is a folder `root/train/images` (or `val`, `test`), every split is read from its own folders. Otherwise the
     files of `root/images` and `root/masks` are split: a fraction `val_fraction` is val, the rest train. The split
-    depends only on `seed` and the names; adding files moves few of the others.
+    depends only on `seed` and the names; adding files changes the split of few others.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 if the ids fit, else int32. Masks hold one
-    id per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value, or
-    other ids that `label_map` converts. Test images without masks have the mask None.
+    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 if the ids fit, else int32. Masks contain
+    one id per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value,
+    or other ids that `label_map` converts. For test images without masks, the mask is None.
 
     Args:
         root: the folder.
@@ -61,9 +61,9 @@ class FolderDataset(PairedDataset):
             get at least one file each.
         seed: decides which files are val.
         label_map: raw ids of the masks -> train ids, for masks with other ids: a `LabelMap`, or a table as in a config,
-            where `"ignore"` stands for the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids that it does not list
+            where `"ignore"` means the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids that it does not list
             are an error.
-        missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
+        missing: how to handle an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
             warning.
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag, as viewers
             do, with a warning if the image has a mask, since masks have no such tag; `"stored"` ignores the tag, for
@@ -79,7 +79,7 @@ class FolderDataset(PairedDataset):
         DatasetNotFoundError: if files are not found, or an image or mask has no partner.
         CorruptFileError: when a sample is read, if a file is damaged, too large or of an unsupported kind, or image and
             mask differ in size.
-        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+        LabelOutOfRangeError: when a sample is read, if its mask contains an id that is not allowed.
     """
 
     layout: ClassVar[str] = LAYOUT
@@ -125,7 +125,7 @@ def _find_pairs(root: Path, split: str, val_fraction: float, seed: int, missing:
             f"masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids) with the same names"
         )
     where = f"FolderDataset {split} in {folder}"
-    pairs = pair_by_key(images, None if without_masks else masks, where, missing, "or give missing='skip'")
+    pairs = pair_by_key(images, None if without_masks else masks, where, missing, "or set missing='skip'")
     return pairs if has_split_folders else _train_or_val(pairs, root, split, val_fraction, seed)
 
 
@@ -136,7 +136,7 @@ def _train_or_val(pairs: list[Pair], root: Path, split: str, val_fraction: float
             f"{root}/test/images and the others into {root}/train and {root}/val"
         )
     if len(pairs) < 2:
-        raise DatasetNotFoundError(f"{root}/images holds one image, which cannot be split into train and val; add more")
+        raise DatasetNotFoundError(f"{root}/images has one image, which cannot be split into train and val; add more")
 
     # ranked by a hash of the name: independent of numpy's and Python's generators, and stable if files are added
     def rank(pair: Pair) -> bytes:
@@ -159,7 +159,7 @@ def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata:
     if label_map.ignore_index != ignore_index:
         raise InvalidArgumentError(
             f"label_map has ignore_index {label_map.ignore_index}, but the metadata {metadata.name!r} have "
-            f"{ignore_index}; give both the same ignore_index"
+            f"{ignore_index}; use the same ignore_index for both"
         )
     too_large = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
     if too_large:

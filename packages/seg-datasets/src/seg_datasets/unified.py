@@ -1,6 +1,6 @@
 """Several similar datasets joined into one, with one label set.
 
-Classes are converted by the label set conversions of seg_core, which are data, such as those to `Street` (Cityscapes,
+Classes are converted by the label set conversions of seg_core, such as those to `Street` (Cityscapes,
 BDD100K, Mapillary Vistas) and `Aerial` (LoveDA, Potsdam, Vaihingen). `seg_core.list_conversions("Street")` lists the
 label sets that can be joined.
 """
@@ -29,7 +29,7 @@ class Unified(Dataset[Any]):
     """The samples of several datasets, one dataset after the other, with the classes of one label set.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignore value.
-    Classes without a counterpart in it are ignored.
+    Classes without a counterpart in `label_set` are ignored.
 
     Args:
         root: folder that the members' roots are relative to; None for the current folder.
@@ -129,7 +129,7 @@ def _opened(member: Any, root: str | os.PathLike[str] | None, split: str) -> Any
         options = dict(member)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise InvalidArgumentError(f"each table in members needs the name of a dataset, got {dict(member)!r}")
+            raise InvalidArgumentError(f"each table in members needs the `name` of a dataset, got {dict(member)!r}")
         own = options.pop("root", None)
         if root is not None and own is not None:
             own = Path(root) / own

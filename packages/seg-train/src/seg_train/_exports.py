@@ -1,4 +1,4 @@
-"""The public names of seg_train and where each lives."""
+"""The public names of seg_train and their modules."""
 
 EXPORTS = {
     "BoundaryAwareLoss": "seg_train.losses.boundary:BoundaryAwareLoss",

@@ -1,4 +1,4 @@
-"""What seg-train registers by name: losses, optimizers, LR schedulers, loggers and commands. Imports no torch."""
+"""The losses, optimizers, LR schedulers, loggers and commands that seg-train registers by name. Imports no torch."""
 
 from seg_core.catalog import Entry
 
@@ -16,10 +16,8 @@ LOSSES = {
     "DiceLoss": Entry(
         "seg_train.losses.dice:DiceLoss", "overlap of predicted and true areas, per class or generalized"
     ),
-    "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that counts easy pixels less"),
-    "FocalTverskyLoss": Entry(
-        "seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that counts hard classes more"
-    ),
+    "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that down-weights easy pixels"),
+    "FocalTverskyLoss": Entry("seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that focuses on hard classes"),
     "JaccardLoss": Entry("seg_train.losses.jaccard:JaccardLoss", "intersection over union of probabilities"),
     "LovaszLoss": Entry("seg_train.losses.lovasz:LovaszLoss", "Lovasz-softmax: a convex surrogate of the IoU"),
     "OhemCrossEntropyLoss": Entry("seg_train.losses.ohem:OhemCrossEntropyLoss", "cross entropy over hard pixels only"),
@@ -48,7 +46,7 @@ OPTIMIZERS = {
             "SGD",
         )
     },
-    "Padam": Entry("seg_train.optim.padam:Padam", "partially adaptive Adam; takes learning rates of SGD"),
+    "Padam": Entry("seg_train.optim.padam:Padam", "partially adaptive Adam; works with learning rates of SGD"),
 }
 
 SCHEDULERS = {
@@ -69,12 +67,12 @@ SCHEDULERS = {
             "StepLR",
         )
     },
-    # of torch too, with arguments that a config can hold
+    # of torch too, with arguments that can be written in a config
     "ChainedScheduler": Entry(
         "seg_train.optim.schedulers:ChainedScheduler", "several schedulers, their factors multiplied"
     ),
     "ReduceLROnPlateau": Entry(
-        "seg_train.optim.plateau:ReduceLROnPlateau", "lowers the rate when a score no longer improves"
+        "seg_train.optim.plateau:ReduceLROnPlateau", "lowers the learning rate when a score no longer improves"
     ),
     "SequentialLR": Entry("seg_train.optim.schedulers:SequentialLR", "one scheduler after the other"),
 }

@@ -1,4 +1,4 @@
-"""Writes tiny fake datasets with the official names, to try code and configs before the real files are there."""
+"""Writes tiny fake datasets with the official names, to try code and configs before the real files are available."""
 
 import os
 from collections.abc import Callable
@@ -35,12 +35,12 @@ def fake(
 ) -> Path:
     """Writes a fake dataset of a few images in the official layout and returns the folder.
 
-    Names, folders, file formats and lists are the official ones. Images are noise. Every mask holds all raw ids that
-    the official masks may hold, in ascending order, row by row.
+    Names, folders, file formats and lists are the official ones. Images are noise. Every mask contains all raw ids that
+    the official masks may contain, in ascending order, row by row.
 
     Args:
         name: a dataset with an official layout, so not `FolderDataset`, `Shapes` or `Unified`.
-        folder: where to write; it must be empty or not exist yet.
+        folder: folder to write to; it must be empty or not exist yet.
         edition: the version of the dataset, such as `"v1.2"`; None for the first.
         prefix: folder below `folder` for the tree, one of the layout's `prefixes`; None for the one that the official
             archive creates.
@@ -56,7 +56,7 @@ def fake(
     chosen, layout = _edition(name, edition)
     root = Path(folder).expanduser()
     if root.exists() and any(root.iterdir()):
-        raise WriteError(f"{root} is not empty; give an empty folder or a new one, so that no files are mixed")
+        raise WriteError(f"{root} is not empty; choose an empty or new folder, to keep fake and real files apart")
     if prefix is not None and prefix not in layout.prefixes:
         raise InvalidArgumentError(f"prefix must be one of {', '.join(map(repr, layout.prefixes))}, got {prefix!r}")
     below = root / (layout.top if prefix is None else prefix)
@@ -98,7 +98,7 @@ def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
     path = patterns[min(choice, len(patterns) - 1)]  # some splits have fewer patterns than others
     stars = path.count("*")
     names = key.split("/")
-    # a pattern with fewer stars leaves out the first names of the key, the folders
+    # a pattern with fewer stars skips the first elements of the key, which are folders
     for name in names[len(names) - stars :]:
         path = path.replace("*", name, 1)
     return path

@@ -16,13 +16,13 @@ __all__ = ["write_colors"]
 def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition) -> None:
     """Writes a mask (H, W) of raw ids in the colors of the edition's masks.
 
-    Ids without a color are replaced by the lowest id with a color. In a folder `ann_dir`, where mmsegmentation puts the
-    masks that it converted, the image holds the ids themselves.
+    Ids without a color are replaced by the lowest id with a color. In a folder `ann_dir`, the output of
+    mmsegmentation's converter, the image contains the ids themselves.
 
     Args:
         path: the file; its suffix selects PNG or TIFF.
         ids: raw ids.
-        edition: an edition whose mask reader is a `ColorReader`.
+        edition: an edition with a `ColorReader` as mask reader.
     """
     reader = edition.mask_reader
     assert isinstance(reader, ColorReader), "only editions with color masks are written here"

@@ -15,7 +15,7 @@ def write_config(folder: Path, edition: Edition) -> None:
     """Writes the config of a version into `folder`.
 
     It has all raw ids and all keys of the official one. `name` repeats the readable name and `instances` is always
-    false: neither is read.
+    false; both are never read.
     """
     version = next(name for name, known in MapillaryVistas.editions.items() if known.classes == edition.classes)
     metadata = resolve_metadata(edition.classes)

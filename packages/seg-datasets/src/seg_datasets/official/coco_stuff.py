@@ -1,13 +1,13 @@
 """COCO-Stuff: everyday scenes, 80 thing and 91 stuff classes, 118287 training images and 5000 validation images.
 
-These are the images of COCO 2017 with the "stuffthingmaps", one PNG per image. A mask holds the number of the class in
-`labels.txt` minus one, 0 to 181, and 255 for unlabeled pixels, which are ignored. Eleven of the values never occur,
-because COCO dropped their classes (hat, shoe, plate, ...). The other 171 become 0 to 170 here; one of the eleven in a
-mask is an error. Some images are gray.
+These are the images of COCO 2017 with the "stuffthingmaps", one PNG per image. A mask contains the number of the class
+in `labels.txt` minus one, 0 to 181, and 255 for unlabeled pixels, which are ignored. Eleven of the values never occur,
+because COCO dropped their classes (hat, shoe, plate, ...). The other 171 are converted to 0 to 170; one of the eleven
+in a mask is an error. Some images are gray.
 
 `label_set="COCOStuff27"` gives the 27 supercategories (12 of things, then 15 of stuff), in the order used by papers on
 unsupervised segmentation, which evaluate on a subset of val. `label_set="VOC"` gives the 20 object classes of VOC, with
-all other labeled pixels as background, so that models for VOC can be tested on it.
+all other labeled pixels as background, so that models trained on VOC can be evaluated on it.
 
 The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat files) are not read.
 

@@ -1,14 +1,14 @@
 """iSAID: objects in aerial images, 15 classes and the background, on the images of DOTA-v1.0.
 
 1411 training images, 458 validation images and 937 test images without masks, with sides from about 800 to 13000
-pixels. The masks are coded in colors, some of which are very similar: never resize them or save them as JPEG before
-they are decoded. A color that is no class is an error unless `unknown_colors="warn"`.
+pixels. The masks store a color per class, some of them very similar: never resize them or save them as JPEG before
+they are decoded. A color that is not a class is an error unless `unknown_colors="warn"`.
 
-Whole images and patches of them are read, depending on the folder. The largest images take seconds and more than a
+Reads whole images or patches of them, depending on the folder. The largest images take seconds and more than a
 gigabyte to decode, so crop them to patches before training. The authors' development kit crops patches of 800x800
 pixels with names such as P0002_0_0_800_800.png, and the mask P0002_0_0_800_800_instance_color_RGB.png in the same
 folder. mmsegmentation's converter crops patches of 896x896 into img_dir and ann_dir; its masks have the same kind of
-name but hold the ids 0 to 15 instead of colors. The instance masks, *_instance_id_RGB.png, are not read.
+name but contain the ids 0 to 15 instead of colors. The instance masks, *_instance_id_RGB.png, are not read.
 
 There are two conventions, so report which one you use: `iSAID` has 16 classes, the first of which is the background;
 with `label_set="iSAID15"` the background is ignored and the 15 classes of the development kit remain.
@@ -16,7 +16,7 @@ with `label_set="iSAID15"` the background is ignored and the 15 classes of the d
 Expected on disk: see `TREE`. Download: https://captain-whu.github.io/iSAID/ (masks), and
 https://captain-whu.github.io/DOTA/dataset.html (images).
 
-License: academic use only; images under the terms of Google Earth and others. Nothing is downloaded here.
+License: academic use only; images under the terms of Google Earth and others. There is no automatic download.
 
 Cite: S. Waqas Zamir, A. Arora, A. Gupta, S. Khan, G. Sun, F. Shahbaz Khan, F. Zhu, L. Shao, G.-S. Xia, X. Bai, "iSAID:
 A Large-scale Dataset for Instance Segmentation in Aerial Images", CVPR Workshops 2019; G.-S. Xia et al., "DOTA: A
@@ -74,8 +74,8 @@ class iSAID(OfficialDataset):  # noqa: N801 (the name of the dataset)
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
-        unknown_colors: what to do with colors that are no class: `"error"` raises, `"warn"` ignores their pixels with a
-            warning that names the file, the colors and their pixel counts.
+        unknown_colors: how to handle colors that are not a class: `"error"` raises, `"warn"` ignores their pixels with
+            a warning that names the file, the colors and their pixel counts.
     """
 
     edition = Edition(

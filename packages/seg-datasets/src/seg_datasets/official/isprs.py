@@ -8,11 +8,11 @@ Potsdam's images come as red, green, blue and as near infrared, red, green; thos
 not read. Vaihingen's are near infrared, red, green: the first channel of a sample is not red, so normalizing with the
 mean and standard deviation of ordinary photographs is only a convention.
 
-The masks of both are coded in the same six colors. There are full masks, and masks with eroded boundaries (noBoundary),
+The masks of both store the same six class colors. There are full masks, and masks with eroded boundaries (noBoundary),
 where a black border around every object is ignored. Papers often evaluate on the eroded masks and often leave out
-clutter: report what you do. In the full masks black is no class. The mask of Potsdam's tile 4_12 is faulty: its colors
-are not exactly the six. By default Potsdam's unknown colors give a warning with counts and their pixels are ignored;
-Vaihingen's are an error. Gray masks with these names are expected to hold the ids 0 to 5.
+clutter: report both choices with every score. In the full masks black is not a class. The mask of Potsdam's tile 4_12
+is faulty: it has other colors too. By default Potsdam's unknown colors cause a warning with counts and their pixels are
+ignored; Vaihingen's are an error. Gray masks with these names are expected to contain the ids 0 to 5.
 
 Tiles are large: train on random crops and evaluate with a sliding window. Vaihingen's images and full masks have the
 same names, so they must not be unpacked into one folder. The archive of its eroded masks has one more mask, of area9,
@@ -22,7 +22,7 @@ Expected on disk: see `POTSDAM_TREE` and `VAIHINGEN_TREE`. Download, on request:
 https://www.isprs.org/education/benchmarks/UrbanSemLab/2d-sem-label-potsdam.aspx and .../2d-sem-label-vaihingen.aspx
 
 License: research, on request from ISPRS; Vaihingen was provided by the German Society for Photogrammetry, Remote
-Sensing and Geoinformation (DGPF). Nothing is downloaded here.
+Sensing and Geoinformation (DGPF). There is no automatic download.
 
 Cite: F. Rottensteiner, G. Sohn, M. Gerke, J. D. Wegner, "ISPRS Semantic Labeling Contest", ISPRS 2014; Vaihingen also:
 M. Cramer, "The DGPF-Test on Digital Airborne Camera Evaluation", PFG 2/2010.
@@ -182,7 +182,7 @@ class Potsdam(OfficialDataset):
     Args:
         bands: bands of the images, `"RGB"` or `"IRRG"` (near infrared, red, green).
         eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
-        unknown_colors: what to do with colors that are no class: `"warn"` ignores their pixels with a warning that
+        unknown_colors: how to handle colors that are not a class: `"warn"` ignores their pixels with a warning that
             names the file, the colors and their pixel counts, `"error"` raises.
     """
 
@@ -231,8 +231,8 @@ class Vaihingen(OfficialDataset):
 
     Args:
         eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
-        unknown_colors: what to do with colors that are no class: `"error"` raises, `"warn"` ignores their pixels with a
-            warning that names the file, the colors and their pixel counts.
+        unknown_colors: how to handle colors that are not a class: `"error"` raises, `"warn"` ignores their pixels with
+            a warning that names the file, the colors and their pixel counts.
     """
 
     editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012

@@ -1,15 +1,16 @@
 """LIP, Look Into Person: body parts and clothes of one person per image, 20 classes.
 
 Small crops of people, of varying size: 30462 training images, 10000 validation images and 10000 test images without
-masks. Some images are gray; they are converted to RGB. Masks hold 0 to 19. The background, 0, is a class and counts in
-the mean. No value is ignored, so 255 comes only from padding.
+masks. Some images are gray; they are converted to RGB. Masks contain 0 to 19. The background, 0, is a class and counts
+in the mean. No value is ignored, so 255 comes only from padding.
 
-Left and right are the person's own: a horizontal flip must swap the classes of `metadata.left_right_pairs` (arms, legs
-and shoes), which `SegmentationAugment(left_right_pairs=...)` does. The authors' flipped masks are not needed.
+Left and right are from the person's point of view: a horizontal flip must swap the classes of
+`metadata.left_right_pairs` (arms, legs and shoes), which `SegmentationAugment(left_right_pairs=...)` does. The authors'
+flipped masks are not needed.
 
 Expected on disk: see `TREE`. Download: https://lip.sysuhcp.com/overview.php
 
-License: non-commercial research and education. Nothing is downloaded here.
+License: non-commercial research and education. There is no automatic download.
 
 Cite: K. Gong, X. Liang, D. Zhang, X. Shen, L. Lin, "Look into Person: Self-supervised Structure-sensitive Learning and
 a New Benchmark for Human Parsing", CVPR 2017.

@@ -1,11 +1,11 @@
 """LoveDA: urban and rural land cover in aerial images, seven classes.
 
 5987 images of 1024x1024 pixels of 0.3 m, of three Chinese cities: 2522 for training, 1669 for validation, and 1796 for
-testing, whose masks are only on the evaluation server. The rural and the urban images look so different that they serve
-as two domains; each can be read alone.
+testing, whose masks are only on the evaluation server. The rural and the urban images differ so much that they serve as
+two domains; each can be read alone.
 
-Masks hold 1 to 7 for the classes and 0 for pixels without data. Here these become 0 to 6 and 255; the background is a
-class and counts in the mean. The server expects predictions from 0 to 6.
+Masks contain 1 to 7 for the classes and 0 for pixels without data. They are converted to 0 to 6 and 255; the background
+is a class and counts in the mean. The server expects predictions from 0 to 6.
 
 Expected on disk: see `TREE`. Download: https://zenodo.org/records/5706578
 

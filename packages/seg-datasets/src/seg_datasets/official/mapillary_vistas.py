@@ -6,12 +6,12 @@ ids; several classes of v2.0 share a color, so ids cannot be recovered from colo
 
 The same images have two annotations with different ids and classes: v2.0 with 124 ids, 116 of them classes, and v1.2
 with 66 ids, 65 of them classes. The option `version` selects masks, classes and config together. The config in the
-dataset's folder decides on names, colors and what is evaluated: if it differs from the built-in label set, it is used,
+dataset's folder defines names, colors and evaluated classes: if it differs from the built-in label set, it is used,
 with a warning.
 
 Expected on disk: see `TREE`. Download, after registration: https://www.mapillary.com/dataset/vistas
 
-License: Mapillary Vistas Dataset Research Use License: research, no commercial use. Nothing is downloaded here.
+License: Mapillary Vistas Dataset Research Use License: research, no commercial use. There is no automatic download.
 
 Cite: G. Neuhold, T. Ollmann, S. Rota Bulo, P. Kontschieder, "The Mapillary Vistas Dataset for Semantic Understanding of
 Street Scenes", ICCV 2017.
@@ -68,7 +68,7 @@ NOT_EVALUATED: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "v1.2": {65: "Unlabeled"},
     }
 )
-"""Version -> raw ids that are no classes -> their names."""
+"""Version -> raw ids that are not classes -> their names."""
 
 _FOLDERS = {"train": "training", "val": "validation", "test": "testing"}
 _KEYS = ("readable", "evaluate", "color")  # of a label in a config; it has others too
@@ -143,7 +143,7 @@ class MapillaryVistas(OfficialDataset):
     ) -> None:
         check_choice("version", version, tuple(self.editions))
         self.edition = self.editions[version]
-        if not download:  # there is no download: the base class says so before it looks at the folder
+        if not download:  # there is no download: the base class raises before it looks at the folder
             found = (self.edition.layout.locate(root, name) for name in CONFIGS[version])
             config = next((path for path in found if path is not None), None)
             if config is not None:
@@ -191,7 +191,7 @@ def _configured(edition: Edition, path: Path) -> Edition:
         stacklevel=3,
     )
     if metadata.labels != known.labels:
-        metadata = replace(metadata, name=f"{known.name}_config")  # other classes make another label set
+        metadata = replace(metadata, name=f"{known.name}_config")  # other classes are another label set
     return replace(edition, classes=metadata, label_map=label_map)
 
 

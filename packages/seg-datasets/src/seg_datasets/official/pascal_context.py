@@ -6,8 +6,8 @@ other pixels ignored (`background="ignore"`), or 60 classes, where the other pix
 There are also two orders of the classes. Here the classes are in the order of the 459 labels, which is alphabetical:
 the order of the masks written by mmsegmentation's converter and the Detail API. The other order, of the site's
 `59_labels.txt` and of FCN, has VOC's 20 classes first and other names for some of them (diningtable, clothes,
-bedcloth). Masks in that order hold the same values from 0 to 59 and cannot be told apart from these: this class would
-read them with wrong names and without an error.
+bedcloth). Masks in that order contain the same values from 0 to 59 and cannot be distinguished from these: this class
+would read them with wrong names and without an error.
 
 Two kinds of masks are read: PNGs written by a converter (0 other, 1 to 59 classes), or the label maps of the site, .mat
 files with the 459 labels, which are converted here and need scipy (`pip install 'seg-datasets[mat]'`).
@@ -136,8 +136,8 @@ class PascalContext(OfficialDataset):
     be read with it (see the module). Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        background: what to do with pixels of none of the 59 classes: `"ignore"` them (the 59-class task), or make them
-            a `"class"`, class 0 (the 60-class task).
+        background: how to handle pixels of none of the 59 classes: `"ignore"` them (the 59-class task), or make them a
+            `"class"`, class 0 (the 60-class task).
     """
 
     edition = EDITIONS["ignore"]
@@ -159,7 +159,7 @@ class PascalContext(OfficialDataset):
         check_choice("background", background, tuple(EDITIONS), "The first gives 59 classes, the second 60")
         if background == "ignore" and label_set == "PascalContext60":
             raise InvalidArgumentError(
-                "label_set 'PascalContext60' has the class background, which background='ignore' ignores; give "
+                "label_set 'PascalContext60' has the class background, which background='ignore' ignores; set "
                 "background='class' and no label_set"
             )
         self.edition = EDITIONS[background]

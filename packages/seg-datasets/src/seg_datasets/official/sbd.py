@@ -6,9 +6,9 @@ Images of VOC 2011, 8498 for training and 2857 for validation, with VOC's 20 obj
 Train and val contain images of VOC 2012's val. A network trained on them has seen the images of VOC's val. To evaluate
 on VOC's val, train on `train_noval`, or on VOC's `trainaug`.
 
-Masks are MATLAB files, which need scipy (`pip install 'seg-datasets[mat]'`): a struct `GTcls` whose field
-`Segmentation` holds the ids 0 to 20. Unlike VOC's masks they have no border of 255 around the objects. The boundaries
-of each class in the same files, and the instances in `inst`, are not read.
+Masks are MATLAB files, which need scipy (`pip install 'seg-datasets[mat]'`): a struct `GTcls` with the ids 0 to 20 in
+its field `Segmentation`. Unlike VOC's masks they have no border of 255 around the objects. The boundaries of each class
+in the same files, and the instances in `inst`, are not read.
 
 Expected on disk: see `TREE`. Download: http://home.bharathh.info/pubs/codes/SBD/download.html
 
@@ -71,7 +71,7 @@ def _split_files(split: str) -> SplitFiles:
 class SBD(OfficialDataset):
     """SBD's images with the 21 classes of VOC; no pixel is ignored.
 
-    Opening train or val gives a warning, because they contain images of VOC 2012's val. Arguments, attributes and
+    Opening train or val emits a warning, because they contain images of VOC 2012's val. Arguments, attributes and
     errors are those of `OfficialDataset`; reading a sample also raises `MissingDependencyError` if scipy is not
     installed.
     """

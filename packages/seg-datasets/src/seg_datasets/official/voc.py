@@ -7,8 +7,8 @@ every object and regions too hard to label, is ignored.
 `trainaug` is not an official split, but most published results are trained on it: 10582 images, VOC's train and the
 images of SBD (Hariharan et al. 2011) that are not in VOC's val. Images of train keep VOC's own masks, which have
 borders; the other 9118 have SBD's, which have none. mmsegmentation does the same; older ports of DeepLab take every
-mask from SegmentationClassAug. The files of that folder were made from SBD by others; with `sbd_root` the split is made
-from the official downloads of both.
+mask from SegmentationClassAug. The files of that folder were converted from SBD by others; with `sbd_root` the split is
+built from the official downloads of both.
 
 Expected on disk: see `TREE`. Download: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (test images: from the
 evaluation server, after registration; their masks are not public)
@@ -56,8 +56,8 @@ SOURCE = (
     "after registration)"
 )
 AUGMENTED_SOURCE = (
-    "give the folder of SBD as sbd_root, or make SegmentationClassAug and ImageSets/Segmentation/trainaug.txt from it "
-    "as mmsegmentation's tools/dataset_converters/voc_aug.py does"
+    "pass the folder of SBD as sbd_root, or create SegmentationClassAug and ImageSets/Segmentation/trainaug.txt from "
+    "it as mmsegmentation's tools/dataset_converters/voc_aug.py does"
 )
 IMAGES = ("JPEGImages/*.jpg",)
 LISTS = "ImageSets/Segmentation"
@@ -162,7 +162,7 @@ LAYOUT = VOCLayout(
         "val": ("2007_000033",),
         "test": ("2008_000006",),
         "trainval": ("2007_000032", "2007_000033", "2007_000039"),
-        # includes SBD's examples, so that fake datasets of both make a trainaug
+        # includes SBD's examples, so that fake datasets of both form a trainaug
         "trainaug": ("2007_000032", "2007_000039", "2008_000002", "2008_000003", "2008_000033"),
     },
     prefixes=("", "VOC2012", "VOCdevkit/VOC2012"),
@@ -188,7 +188,7 @@ class VOC(OfficialDataset):
     Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        sbd_root: the folder of SBD (see `SBD`), to make trainaug from its files. This needs scipy, but neither
+        sbd_root: the folder of SBD (see `SBD`), to build trainaug from its files. This needs scipy, but neither
             `SegmentationClassAug` nor its lists. Other splits ignore it. `download` does not download SBD;
             `SBD(sbd_root, download=True)` does.
     """

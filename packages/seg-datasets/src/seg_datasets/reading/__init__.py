@@ -1,1 +1,1 @@
-"""How the files of a dataset are found, paired and read."""
+"""Finds, pairs and reads the files of a dataset."""

@@ -1,4 +1,4 @@
-"""Downloads, checks and unpacks public archives: no member can leave the folder, and nothing is left half unpacked."""
+"""Downloads, checks and unpacks public archives: no member can leave the folder, nothing is left partially unpacked."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ class Archive:
     """A public archive.
 
     Attributes:
-        url: its URL; a file that is no archive, such as a list of names, is copied.
+        url: its URL; a file that is not an archive, such as a list of names, is copied.
         digest: `"md5:"` and the published md5, or the sha256; empty if none was published: then the size that the
             server reports is checked, and later downloads are compared with the sha256 of the first.
         into: folder below the root that it is unpacked into.
@@ -48,7 +48,7 @@ class Archive:
 def fetch_archives(
     archives: tuple[Archive, ...], root: Path, split: str, progress: bool = True, prefixes: tuple[str, ...] = ("",)
 ) -> None:
-    """Downloads and unpacks the archives that a split needs and that are not there yet; archives are kept in `root`.
+    """Downloads and unpacks the missing archives of a split; archives are kept in `root`.
 
     Args:
         archives: the archives of the dataset.
@@ -90,7 +90,7 @@ def unpack(path: Path, folder: Path, progress: bool = True) -> None:
 
     Args:
         path: the archive.
-        folder: where to unpack it; created if it does not exist.
+        folder: destination; created if it does not exist.
         progress: whether to show progress on stderr.
 
     Raises:
@@ -155,7 +155,7 @@ def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
         if total > free:
             raise WriteError(
                 f"{path} needs {total / 1e9:.1f} GB unpacked, {folder.parent} has {free / 1e9:.1f} GB free; free "
-                "some space, or give a root on another disk"
+                "some space, or choose a root on another disk"
             )
         written, shown = 0, 0
         for member in members:
@@ -215,7 +215,7 @@ def _unpacked(root: Path) -> dict[str, int]:
         return {}
     except (OSError, ValueError) as error:
         raise CorruptFileError(
-            f"{root / _DONE} cannot be read: {error}; delete it: the archives are then unpacked again"
+            f"{root / _DONE} cannot be read: {error}; delete it to unpack the archives again"
         ) from error
     return dict(done)
 

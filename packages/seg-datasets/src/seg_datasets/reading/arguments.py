@@ -9,7 +9,7 @@ from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, nearest
 __all__ = ["MISSING", "check_choice", "check_missing", "check_root", "check_split"]
 
 MISSING = ("error", "skip")
-"""What to do with an image or mask without its partner: raise an error, or leave it out with a warning."""
+"""How to handle an image or mask without its partner: raise an error, or leave it out with a warning."""
 
 
 def check_root(root: str | os.PathLike[str], dataset: str) -> Path:

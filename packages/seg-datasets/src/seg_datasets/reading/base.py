@@ -43,7 +43,7 @@ class OfficialDataset(PairedDataset):
     """A dataset in its official layout.
 
     A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignore value. A split
-    without masks gives (image, None). Images and masks are paired by name and sorted.
+    without masks returns (image, None). Images and masks are paired by name and sorted.
 
     A subclass defines `edition`. If its options choose between several, it lists them all in `editions` and sets
     `self.edition` before it calls this `__init__`.
@@ -54,9 +54,9 @@ class OfficialDataset(PairedDataset):
         transforms: called as `transforms(image, mask)`; its result is the sample.
         label_set: name of the label set to convert the classes to (see `seg_core.labels.conversion`); None keeps the
             dataset's own.
-        missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
+        missing: how to handle an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
             warning.
-        download: whether to download and unpack the archives into `root` if the split is not there yet.
+        download: whether to download and unpack the archives into `root` if the split is missing.
         orientation: `"stored"` ignores the EXIF, XMP or TIFF orientation tag of images, as the official masks do;
             `"apply"` rotates and flips images according to it. A mask with such a tag is an error.
         max_pixels: maximum width times height of an image or a mask; a larger file is an error before it is decoded.
@@ -73,13 +73,13 @@ class OfficialDataset(PairedDataset):
         CorruptFileError: if a downloaded archive is damaged; when a sample is read, if a file is damaged, too large or
             of an unsupported kind.
         WriteError: if an archive cannot be downloaded or unpacked.
-        LabelOutOfRangeError: when a sample is read, if its mask holds an id that is not allowed.
+        LabelOutOfRangeError: when a sample is read, if its mask contains an id that is not allowed.
     """
 
     edition: Edition
     editions: ClassVar[Mapping[str, Edition]] = MappingProxyType({})
     remedy: ClassVar[str] = (
-        "the official masks hold no other ids: unpack the archive again, or read masks from another source with "
+        "the official masks contain no other ids: unpack the archive again, or read masks from another source with "
         "FolderDataset"
     )
 
@@ -122,7 +122,7 @@ def _download(layout: Layout, root: str | os.PathLike[str], split: str) -> None:
     folder = Path(root).expanduser()
     if not layout.archives:
         raise InvalidArgumentError(
-            f"{layout.dataset} cannot be downloaded automatically: {layout.source}, and give the unpacked folder as "
+            f"{layout.dataset} cannot be downloaded automatically: {layout.source}, and pass the unpacked folder as "
             "root, without download=True"
         )
     try:

@@ -17,7 +17,7 @@ from seg_datasets.reading.samples import Reading, load_mask
 __all__ = ["UNKNOWN", "ColorReader"]
 
 UNKNOWN = 254
-"""The id of pixels whose color is no class; a label map maps it to the ignore value."""
+"""The id of pixels with a color that is not a class; a label map maps it to the ignore value."""
 
 ON_UNKNOWN = ("warn", "error")
 
@@ -26,17 +26,17 @@ _MOST_NAMED = 5
 
 
 class ColorReader:
-    """Reads masks whose colors stand for classes, and index masks with the same ids.
+    """Reads masks with a color per class, and index masks with the same ids.
 
     Called with the path of a mask it returns ids uint8 (H, W). A color must match a class in all three channels: the
-    blended colors that resizing and lossy formats leave at edges are no class.
+    blended colors that resizing and lossy formats leave at edges match no class.
 
-    Gray images hold ids. So do palette images, unless the colors that they use are those of classes: programs that
-    compress PNG files replace few colors by a palette, in any order.
+    Gray images contain ids. So do palette images, unless all colors that they use are class colors: programs that
+    compress PNG files convert images of few colors to a palette, in any order.
 
     Args:
         colors: id -> (red, green, blue); ids up to 253, all colors different.
-        unknown: what to do with other colors: `"warn"` sets their pixels to the id `UNKNOWN`, with a warning that names
+        unknown: how to handle other colors: `"warn"` sets their pixels to the id `UNKNOWN`, with a warning that names
             the file, the colors and their pixel counts; `"error"` raises.
 
     Raises:
@@ -57,7 +57,8 @@ class ColorReader:
         """Returns the ids of a mask, uint8 (H, W); uint16 if an index mask has more than 8 bits.
 
         Raises:
-            CorruptFileError: if the file is not a readable mask, or holds an unknown color and `unknown` is `"error"`.
+            CorruptFileError: if the file is not a readable mask, or contains an unknown color and `unknown` is
+                `"error"`.
             DatasetNotFoundError: if the file no longer exists.
         """
         mask = load_mask(path, reading)
@@ -97,7 +98,7 @@ class ColorReader:
 
     @cached_property
     def _channel_tables(self) -> list[int]:
-        """The summand of each channel value in a pixel's code; 0 if no class has the value."""
+        """Returns the summand of each channel value in a pixel's code; 0 if no class has the value."""
         tables, weight = [], 1
         for channel in range(3):
             values = sorted({color[channel] for color in self.colors.values()})
@@ -111,7 +112,7 @@ class ColorReader:
 
     @cached_property
     def _ids(self) -> list[int]:
-        """The id of each code."""
+        """Returns the id of each code."""
         table = [UNKNOWN] * 256
         for index, color in self.colors.items():
             table[sum(self._channel_tables[256 * channel + value] for channel, value in enumerate(color))] = index
@@ -127,7 +128,7 @@ class ColorReader:
             for color, count in zip(found[order].tolist(), counts[order].tolist(), strict=True)
         )
         more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        message = f"mask {path} has colors that are no class, in {len(pixels)} of {size} pixels: {named}{more}"
+        message = f"mask {path} has colors that are not a class, in {len(pixels)} of {size} pixels: {named}{more}"
         if self.unknown == "error":
             raise CorruptFileError(f"{message}; restore the file, or ignore such pixels with unknown_colors='warn'")
         warnings.warn(f"{message}; they are ignored", stacklevel=4)

@@ -28,10 +28,10 @@ class SplitFiles:
         masks: glob patterns of the masks; empty if the split has none.
         listing: path of a `.txt` file with one name per line that decides which files belong to the split.
         keys: the keys that belong to the split, if no file on disk lists them; empty for all.
-        exclude: endings of names that match a pattern of `images` but are no images.
+        exclude: endings of names that match a pattern of `images` but are not images.
         needs_listing: whether the split requires its listing.
         masks_optional: whether the split may come without masks.
-        warning: what to warn about when the split is opened, if anything.
+        warning: warning to emit when the split is opened; empty for none.
     """
 
     images: tuple[str, ...]
@@ -50,8 +50,8 @@ class Layout:
 
     Attributes:
         dataset: its name.
-        source: where and how to get it, for messages: `"get A.zip from https://..."`.
-        tree: the folders and files, as text for people.
+        source: how to obtain it, for messages: `"get A.zip from https://..."`.
+        tree: human-readable tree of the folders and files.
         splits: split -> where its files are; splits are listed in this order.
         examples: split -> keys of some of its files, with the official names.
         aliases: other name of a split -> split.
@@ -94,7 +94,7 @@ class Layout:
         Args:
             root: the dataset's folder, or a folder above it.
             split: one of `splits`.
-            missing: what to do with an image or mask without its partner: `"error"` raises, `"skip"` leaves it out
+            missing: how to handle an image or mask without its partner: `"error"` raises, `"skip"` leaves it out
                 with a warning.
 
         Raises:
@@ -178,15 +178,15 @@ class Layout:
         return (
             f"{self.dataset} {split}: looked in {folder}"
             + (f" and below it in {first_few(below)}" if below else "")
-            + f" for {expected}; {content}. To fix this, {self.source}, and give the unpacked folder as root."
-            f"{download} `seg datasets show {self.dataset}` prints the whole tree"
+            + f" for {expected}; {content}. To fix this, {self.source}, and pass the unpacked folder as root."
+            f"{download} `seg datasets show {self.dataset}` prints the expected tree"
         )
 
 
 def read_listing(path: Path) -> set[str]:
     """Returns the names in a list of files, without folders and suffix.
 
-    A line holds a name (`2007_000032`) or the paths of an image and its mask, often from somebody else's machine
+    A line contains a name (`2007_000032`) or the paths of an image and its mask, often from another machine
     (`/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`). So only the file name of the first path is used.
 
     Raises:

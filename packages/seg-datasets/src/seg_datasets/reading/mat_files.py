@@ -30,7 +30,7 @@ def read_mat(path: Path, variable: str, field: str | None = None) -> npt.NDArray
 
     Raises:
         MissingDependencyError: if scipy is not installed.
-        CorruptFileError: if the file cannot be read, or holds no mask under that name.
+        CorruptFileError: if the file cannot be read, or contains no mask of that name.
         DatasetNotFoundError: if the file no longer exists.
     """
     loadmat = _loadmat(path)
@@ -57,7 +57,7 @@ def _check(contents: bytes) -> None:
     the file.
 
     Raises:
-        ValueError: if the file is no MATLAB 5 file, or is truncated.
+        ValueError: if the file is not a MATLAB 5 file, or is truncated.
         zlib.error: if compressed data are damaged.
     """
     order = _BYTE_ORDERS.get(contents[_HEADER - 2 : _HEADER])
@@ -78,12 +78,12 @@ def _as_ids(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns ids as unsigned integers; MATLAB stores numbers as floats by default."""
     if values.dtype.kind not in "uif" or values.ndim != 2 or values.size == 0:
         what = f"{values.dtype} of shape {values.shape}"
-        raise CorruptFileError(_unreadable(path, f"it holds {what}, expected ids (H, W)"))
+        raise CorruptFileError(_unreadable(path, f"it contains {what}, expected ids (H, W)"))
     if values.dtype in (np.uint8, np.uint16):
         return values
     if not ((values >= 0) & (values <= _MAX_ID) & (values == np.floor(values))).all():
         what = f"values from {values.min()} to {values.max()}"
-        raise CorruptFileError(_unreadable(path, f"it holds {what}; ids are integers from 0 to {_MAX_ID}"))
+        raise CorruptFileError(_unreadable(path, f"it contains {what}; ids are integers from 0 to {_MAX_ID}"))
     return values.astype(np.uint16)
 
 

@@ -22,7 +22,7 @@ class PairedDataset(Dataset[Any]):
         metadata: names and colors of the classes.
         split: name of the split.
         label_map: raw ids of the masks -> train ids.
-        remedy: what to do about a mask with other ids, for the error message.
+        remedy: advice about a mask with other ids, for the error message.
         transforms: called as `transforms(image, mask)`; its result is the sample. With None the sample is the image,
             uint8 (3, H, W), RGB, and the mask (H, W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
@@ -64,7 +64,7 @@ class PairedDataset(Dataset[Any]):
 
         Raises:
             CorruptFileError: if a file is damaged or too large, or image and mask differ in size.
-            LabelOutOfRangeError: if the mask holds an id that the label map does not list.
+            LabelOutOfRangeError: if the mask contains an id that the label map does not list.
         """
         image, mask = read_pair(self._pairs[index], self.label_map, self._remedy, self.mask_reader, self.reading)
         return (image, mask) if self.transforms is None else self.transforms(image, mask)

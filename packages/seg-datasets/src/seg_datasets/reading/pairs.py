@@ -38,7 +38,7 @@ def pair_by_key(
         masks: key -> mask; None if there are no masks at all (a test split).
         where: dataset, split and folder, for messages.
         missing: `"error"` or `"skip"`.
-        advice: what to do about missing partners, for the message.
+        advice: advice about missing partners, for the message.
 
     Raises:
         DatasetNotFoundError: if `missing` is `"error"` and an image has no mask or a mask has no image; the message
@@ -79,8 +79,8 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
             continue
         if path.stem in found:
             raise DatasetNotFoundError(
-                f"{folder} holds both {found[path.stem].name} and {name}: files are paired by their name without the "
-                "suffix, so it must be unique; remove or rename one of them"
+                f"{folder} contains both {found[path.stem].name} and {name}: files are paired by their name without "
+                "the suffix, so it must be unique; remove or rename one of them"
             )
         found[path.stem] = path
     return dict(sorted(found.items()))

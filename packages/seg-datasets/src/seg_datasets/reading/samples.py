@@ -1,4 +1,4 @@
-"""Reads the image and the mask of a pair; errors name the file and say what to do."""
+"""Reads the image and the mask of a pair; errors name the file and a remedy."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ class Reading:
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag;
             `"stored"` ignores the tag.
         max_pixels: maximum width times height of an image or a mask.
-        once: the warnings given so far; each worker process has its own copy.
+        once: the warnings emitted so far; each worker process has its own copy.
 
     Raises:
         InvalidArgumentError: if `orientation` or `max_pixels` has a value that is not allowed.
@@ -102,13 +102,13 @@ def read_pair(
     Args:
         pair: the two files.
         label_map: raw ids of the mask -> train ids.
-        remedy: what to do about an id that `label_map` does not list, for the message.
+        remedy: advice about an id that `label_map` does not list, for the message.
         mask_reader: returns the raw ids of a mask file; None uses `read_mask`.
         reading: how files are read; None uses the defaults.
 
     Raises:
         CorruptFileError: if a file cannot be read or the two differ in size.
-        LabelOutOfRangeError: if the mask holds an id that `label_map` does not list.
+        LabelOutOfRangeError: if the mask contains an id that `label_map` does not list.
         DatasetNotFoundError: if a file no longer exists.
     """
     reading = reading or Reading()
@@ -156,7 +156,7 @@ def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remed
     listed = np.isin(ids, list(label_map.mapping))
     wrong = list_ids(ids[~listed], counts[~listed])
     allowed = id_ranges(label_map.mapping)
-    return f"mask {path} holds ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
+    return f"mask {path} contains ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
 
 
 def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:

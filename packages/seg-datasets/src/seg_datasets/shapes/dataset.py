@@ -1,7 +1,7 @@
 """Shapes, the built-in dataset: figures on textured backgrounds, drawn on access.
 
-It is for trying things out: no download, no files, and a small network learns it from scratch in a minute or two on two
-CPU cores. Color alone does not solve it:
+It is meant for quick trials: no download, no files, and a small network learns it from scratch in a minute or two on
+two CPU cores. Color alone is not sufficient:
 
 - Eight figures form four families of two. The figures of a family have the same hues, so color gives the family at
   best. One of them is plain, the other patterned in a lighter and a darker shade of the same tone. Both have the same
@@ -42,13 +42,13 @@ class Shapes(Dataset[Any]):
     outlines.
 
     Args:
-        root: must be None; only here because every dataset has this argument.
+        root: must be None; it exists because every dataset has this argument.
         split: `"train"`, `"val"` or `"test"`.
         transforms: called as `transforms(image, mask)`; its result is the sample.
         size: (height, width) of the images, in pixels, each at least 16.
-        length: number of images; None gives 4800 for train and 200 for val and test. A longer dataset starts with the
+        length: number of images; None means 4800 for train and 200 for val and test. A longer dataset starts with the
             images of a shorter one.
-        seed: 0 to 2**63 - 1; another seed gives other images.
+        seed: 0 to 2**63 - 1; different seeds generate different images.
 
     Attributes:
         metadata: names and colors of the classes.
@@ -97,11 +97,11 @@ class Shapes(Dataset[Any]):
 
     @property
     def params(self) -> dict[str, Any]:
-        """What determines the images besides their number; a dataset without files is hashed by it."""
+        """The parameters that determine the images besides their number; a dataset without files is hashed by them."""
         return {"split": self.split, "size": list(self.size), "seed": self.seed}
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns a name for messages, since there is no file."""
+        """Returns a placeholder name for messages, since there is no file."""
         return (f"Shapes(split={self.split!r}, seed={self.seed})[{index}]",)
 
 

@@ -3,7 +3,7 @@
 A figure is a signed distance in units of its radius: negative inside, zero on the outline, positive outside. The
 distances are built from half-planes and circles (after Inigo Quilez, "2D distance functions",
 https://iquilezles.org/articles/distfunctions2d), exact along the straight and round parts and a little short around
-outer corners. A pattern decides which of two tones a point has. Only sums, products, roots and comparisons are used,
+outer corners. A pattern assigns one of two tones to each point. Only sums, products, roots and comparisons are used,
 because every machine rounds these in the same way.
 """
 

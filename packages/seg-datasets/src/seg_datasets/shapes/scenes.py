@@ -17,7 +17,7 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class Kind:
-    """The look of the figures of a class; `hue` is the middle of the family's hues, 0 to 1."""
+    """The appearance of the figures of a class; `hue` is the middle of the family's hues, 0 to 1."""
 
     figure: str
     pattern: str
@@ -55,7 +55,7 @@ def draw_scene(
         index: one per image.
     """
     height, width = size
-    # a counter-based generator: key and counter identify the image, and each image has its own random numbers
+    # a counter-based generator: key and counter identify the image, and each image has its own random stream
     rng = np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, 0, 0, index]))
     # plain Python numbers keep the pixels float32 in numpy 1 and 2 alike
     traits = rng.random(_DRAWS).tolist()

@@ -73,7 +73,7 @@ def _init(path: Path, model: str, dataset: str) -> None:
     from seg_train.config.show import starting_config
 
     if path.exists():
-        raise WriteError(f"{path} exists already; give another name")
+        raise WriteError(f"{path} already exists; choose another name")
     write_text(path, starting_config(model, dataset, str(path)))
     print(f"wrote {path}; edit it, then: seg config check {path}")
 

@@ -41,31 +41,31 @@ examples:
   seg eval fcn_resnet50 VOC --weights DEFAULT -s root=data/voc --json > scores.json
 
 Masks are never resized: if images are, the logits are resized to the masks. A model of a run is evaluated as the run
-evaluated it, at the same size and with the same predictor, unless -s says otherwise.
+evaluated it, at the same size and with the same predictor, unless -s overrides it.
 
-keys of -s (KEY=VALUE, the value in TOML's syntax):
-  root              folder of the dataset
-  split             split to score on; val
+keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parentheses:
+  root              root folder of the dataset
+  split             split to evaluate on (val)
   params            other options of the dataset, as in -s params.metadata=classes.toml
   resize            resize images for the network: {scale = 0.5}, {shorter_side = 512}, {longer_side = 1024} or
-                    {size = [512, 1024]}, {} for their own size; as the model says
+                    {size = [512, 1024]}, or {} for no resizing (as stored in the model)
   scale             the same as resize.scale
-  tile              predict in tiles of this size in pixels, one number or [height, width]; as the run, or none
-  overlap           fraction of a tile that overlaps with the next one; 0.5
-  scales            scales of test-time augmentation, such as [0.75, 1, 1.25]; as the run, or none
-  hflip             test-time augmentation with flipped images; as the run, or false
-  predictor         name of a registered predictor; as the run, or whole
+  tile              predict in tiles of this size in pixels, one number or [height, width] (as in the run, or none)
+  overlap           fraction of a tile that overlaps with the next one (0.5)
+  scales            scales of test-time augmentation, such as [0.75, 1, 1.25] (as in the run, or none)
+  hflip             test-time augmentation with flipped images (as in the run, or false)
+  predictor         name of a registered predictor (as in the run, or whole)
   predictor_params  its options
-  loss              compute the loss too; true
-  batch_size        images per batch; that of a run folder without DATASET, else 1. Images of different sizes are
-                    computed one by one
-  num_workers       worker processes that read images; 2
-  device            auto, cuda, mps or cpu; auto
-  precision         fp32, bf16, or on a GPU fp16; that of a run folder, else fp32
+  loss              compute the loss too (true)
+  batch_size        images per batch (that of a run folder without DATASET, else 1); images of different sizes
+                    are processed one by one
+  num_workers       worker processes that read images (2)
+  device            auto, cuda, mps or cpu (auto)
+  precision         fp32, bf16, or on a GPU fp16 (that of a run folder, else fp32)
 
 The JSON has the keys model, weights, dataset, split, num_images, protocol, protocol_text, settings, scores (miou, acc,
 macc, fwiou, dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are ground truth) and
-versions. A score that is not defined, such as the IoU of a class that does not occur, is null.
+versions. An undefined score, such as the IoU of a class that does not occur, is null.
 """
 
 
@@ -85,7 +85,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set a key, as in -s split=test; may be repeated, the keys are below",
+        help="set a key, as in -s split=test; may be repeated; the keys are listed below",
     )
     parser.add_argument(
         "--json",
@@ -110,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
         device = resolve_device(settings.device, "-s device")
     except InvalidArgumentError as error:
         raise UsageError(str(error)) from error
-    # before the network, so that a wrong folder shows before weights are downloaded
+    # before the network, so that a wrong folder is reported before weights are downloaded
     dataset = open_dataset(target)
     network = load_model_of(target)
     resize = {"scale": settings.scale} if settings.scale is not None else settings.resize
@@ -192,7 +192,7 @@ def _check_json_file(file: str | bool | None, model: str, weights: str | None) -
         return
     path = Path(file)
     if not file or path.is_dir():
-        raise UsageError(f"--json {file!r} must name a file, and that is a folder; add the file's name")
+        raise UsageError(f"--json {file!r} is a folder; add the file's name")
     if path.exists() and any(read is not None and path.resolve() == Path(read).resolve() for read in (model, weights)):
         raise UsageError(f"--json {file} would overwrite the model; name another file")
 
@@ -209,7 +209,7 @@ def _evaluate(
     num_workers: int,
     with_loss: bool,
 ) -> "MetricStore":
-    """Returns a store with the results on all of `dataset`; shows progress on stderr.
+    """Returns a store with the confusion matrix over all of `dataset`; shows progress on stderr.
 
     Raises:
         UserError: if a sample cannot be read or does not fit its metadata.
@@ -255,7 +255,7 @@ def _evaluate(
                 loss=loss,
                 on_batch=on_batch,
             )
-        _ = store.confusion_matrix  # waits for the device
+        _ = store.confusion_matrix  # synchronizes with the device
         seconds = time.perf_counter() - start
         progress.message(f"evaluated {total} images in {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s")
     finally:
@@ -268,6 +268,6 @@ def _evaluate(
 EVAL = Command(
     configure=_configure,
     run=_run,
-    description="Scores a model on a dataset as training evaluates it: progress on stderr, scores on stdout.",
+    description="Evaluates a model on a dataset exactly as training does: progress on stderr, scores on stdout.",
     epilog=_EPILOG,
 )

@@ -1,22 +1,22 @@
 """The report of `seg eval`: one JSON object, and tables of it.
 
-The keys of the object stay; others may come:
+These keys are stable; others may be added:
 
 - `model`, `weights`, `dataset`, `split`: as named on the command line or by the run; `weights` is null for a run and a
-  model file, and the member's own name for `DEFAULT`.
+  model file, and the name of the selected member for `DEFAULT`.
 - `num_images`: number of images scored.
 - `protocol`: how the scores were measured, see `seg_core.EvaluationProtocol`; `protocol_text`: the same in a sentence.
 - `settings`: `root`, `params`, `resize` (`{}` if each image keeps its size), `scale` and `shorter_side` (of the resize,
   null for another kind), `tile`, `overlap`, `scales`, `hflip`, `predictor`, `predictor_params`, `batch_size`, `device`
   (the one used) and `precision`.
 - `scores`: `miou`, `acc`, `macc`, `fwiou`, `dice` (see `seg_core.scores_from_confusion`), each 0 to 1, and `loss`, the
-  mean cross entropy over all pixels (null if the predictor gives no logits, or with `-s loss=false`).
+  mean cross entropy over all pixels (null if the predictor returns no logits, or with `-s loss=false`).
 - `per_class`: class name -> `iou`, `acc`, `dice` (0 to 1), and `pixels`, the pixels of the class in the masks.
 - `confusion_matrix`: K lists of K pixel counts; rows are ground truth, columns are predictions, both in the order of
   `per_class`.
 - `versions`: package -> version.
 
-A score that is not defined, such as the IoU of a class that does not occur, is null.
+An undefined score, such as the IoU of a class that does not occur, is null.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What `-s KEY=VALUE` sets in `seg eval`: the keys, what each may be, and which do not go together."""
+"""The keys of `-s KEY=VALUE` in `seg eval`: their allowed values, and conflicts between them."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def _is_tile(value: object) -> bool:
     )
 
 
-# key -> whether a value is allowed, and a description of what is
+# key -> whether a value is allowed, and a description of the allowed values
 ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "root": (_is_name, "a folder; quote a name that is a number, as in -s 'root=\"2012\"'"),
     "split": (_is_name, "the name of a split, such as val; quote one that is a number"),
@@ -38,8 +38,8 @@ ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "num_workers": (lambda v: is_integer(v, 0), "an integer >= 0; 0 reads in the main process"),
     "device": (lambda v: v in DEVICES, "auto, cuda, mps or cpu"),
     "precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
-    "resize": (lambda v: isinstance(v, dict), "a table such as {scale = 0.5}; leave it out to take the model's"),
-    "scale": (_is_factor, "a factor above 0, such as 0.5; leave it out to take the model's"),
+    "resize": (lambda v: isinstance(v, dict), "a table such as {scale = 0.5}; omit it to use the model's"),
+    "scale": (_is_factor, "a factor above 0, such as 0.5; omit it to use the model's"),
     "tile": (_is_tile, "pixels, one integer >= 1 or [height, width]"),
     "overlap": (lambda v: is_number(v) and 0 <= v < 1, "a fraction of a tile, from 0 to below 1"),
     "scales": (
@@ -57,7 +57,7 @@ _WAY_KEYS = ("tile", "overlap", "scales", "hflip", "predictor", "predictor_param
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of `-s`; a field is a key, None if it was not given."""
+    """The values of `-s`, one field per key; None if the key was not given."""
 
     root: str | None = None
     split: str | None = None
@@ -77,7 +77,7 @@ class Settings:
     params: dict[str, Any] = field(default_factory=dict)
 
     def way(self) -> "WayOptions | None":
-        """Returns how to predict, or None if no key says so."""
+        """Returns the prediction options, or None if no key sets any."""
         from seg_train.run.ways import WayOptions
 
         given = {f.name for f in fields(self) if getattr(self, f.name) not in (None, {})}
@@ -95,7 +95,7 @@ class Settings:
 
 
 def read_settings(overrides: Sequence[str]) -> Settings:
-    """Returns the values of `-s`, checked as far as that is possible without model and dataset.
+    """Returns the values of `-s`, checked as far as possible without model and dataset.
 
     Raises:
         UsageError: if a key is unknown or a value is not allowed; the message names all of them.
@@ -121,10 +121,10 @@ def read_settings(overrides: Sequence[str]) -> Settings:
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each group of keys that do not go together."""
+    """Returns a sentence for each group of conflicting keys."""
     problems = []
     if "scale" in values and "resize" in values:
-        problems.append("-s scale and -s resize say the same in two ways; remove one of them")
+        problems.append("-s scale and -s resize both set the resizing; remove one of them")
     if "overlap" in values and "tile" not in values:
         problems.append(f"-s overlap = {values['overlap']}: needs tiles; set tile too, or remove it")
     short = [key for key in ("tile", "scales", "hflip") if values.get(key) not in (None, False)]

@@ -1,4 +1,4 @@
-"""What `seg eval` evaluates: a model, a dataset, how to predict, and what images go through before the network."""
+"""The target of `seg eval`: model, dataset, prediction options and preprocessing."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -24,16 +24,16 @@ __all__ = ["Target", "check_way", "find_target", "load_model_of", "open_dataset"
 
 @dataclass(frozen=True)
 class Target:
-    """What to score.
+    """The model and the dataset to evaluate it on.
 
     Attributes:
         source: where the network comes from.
         dataset: name of the dataset.
         root: its folder, or None.
-        split: split to score on.
+        split: split to evaluate on.
         params: other options of the dataset.
-        batch_size: images per batch. Of a run its own by default, which repeats the run's scores to the last bit: the
-            batch size shows in the last bits of logits.
+        batch_size: images per batch. For a run the default is its own, which reproduces the run's scores bit for bit:
+            the batch size affects the last bits of the logits.
     """
 
     source: NetworkSource
@@ -45,11 +45,11 @@ class Target:
 
 
 def find_target(model: str, weights: str | None, dataset: str | None, settings: Settings) -> Target:
-    """Returns model and dataset to score; a run folder names its own dataset. Nothing is loaded yet.
+    """Returns the model and the dataset to evaluate it on, by default that of the run. Nothing is loaded yet.
 
     Raises:
         UnknownNameError: if there is no such model.
-        UsageError: if model and weights do not go together, or no dataset is named.
+        UsageError: if model and weights cannot be used together, or no dataset is given.
         ConfigError: if the config of the run is wrong.
     """
     try:
@@ -68,7 +68,7 @@ def find_target(model: str, weights: str | None, dataset: str | None, settings: 
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size
     if dataset is None:
-        raise UsageError("name a DATASET to score on, from `seg datasets`; only a run folder knows its own")
+        raise UsageError("name a DATASET to evaluate on, from `seg datasets`; only a run folder has a default")
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)
     params = settings.params or (section.params if section is not None else {})
@@ -88,17 +88,17 @@ def open_dataset(target: Target) -> "SegmentationDataset":
     entry = DATASETS.entry(name)
     if isinstance(entry, DatasetEntry) and entry.needs_root and target.root is None:
         raise UsageError(
-            f"dataset {name!r} reads files: name its folder by -s root=DIR; `seg datasets show {name}` prints the "
+            f"dataset {name!r} needs its root folder: set it with -s root=DIR; `seg datasets show {name}` prints the "
             "expected layout"
         )
     kind = DATASETS.get(name)
     if isinstance(entry, DatasetEntry):
-        # official names of splits beside our own
+        # official split names in addition to ours
         names = getattr(kind, "split_names", lambda: entry.splits)()
         if names and target.split not in names:
             raise UsageError(
                 f"dataset {name!r} has no split {target.split!r}.{nearest(target.split, names)} "
-                f"Splits: {', '.join(names)}; set one by -s split=NAME"
+                f"Splits: {', '.join(names)}; set one with -s split=NAME"
             )
     _check_params("params", f"dataset {name!r}", kind, target.params, ("root", "split", "transforms"))
     dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
@@ -111,29 +111,30 @@ def load_model_of(target: Target) -> "nn.Module":
     """Loads the network.
 
     Raises:
-        InvalidArgumentError: if the weights leave tensors randomly initialized, or the network takes no RGB images.
+        InvalidArgumentError: if the weights leave tensors randomly initialized, or the network does not take RGB
+            images.
         UserError: if the file cannot be read or the network cannot be built.
     """
     network = load_network(target.source)
     channels = _built_with(network, "in_channels", 3)
     if channels != 3:
         raise InvalidArgumentError(
-            f"model {target.source.given!r} takes {channels} channels, but datasets give RGB images; evaluate it with "
-            "your own loop"
+            f"model {target.source.given!r} has {channels} input channels, but datasets return RGB images; evaluate it "
+            "in your own loop"
         )
     return network
 
 
 def check_way(options: "WayOptions", source: str) -> None:
-    """Checks that the predictor exists and takes its options.
+    """Checks that the predictor exists and accepts its options.
 
     Args:
-        options: how to predict.
-        source: where the options are from, for the message: `"-s"`, or the model.
+        options: prediction options.
+        source: origin of the options, for the message: `"-s"`, or the model.
 
     Raises:
         UnknownNameError: if there is no such predictor.
-        UsageError: if it does not take the options.
+        UsageError: if it does not accept the options.
     """
     try:
         predict: Predict = PREDICTORS.get(options.predictor)
@@ -141,7 +142,7 @@ def check_way(options: "WayOptions", source: str) -> None:
         if source == "-s":
             raise
         raise UnknownNameError(
-            f"{source} was evaluated with a predictor that is not known here: {error}; set another one by "
+            f"{source} was evaluated with a predictor that is not installed: {error}; set another one with "
             "-s predictor=whole"
         ) from error
     given = [*list(parameters_of(predict))[:2], "size", "output"]  # passed by the evaluation
@@ -153,10 +154,10 @@ def preprocessing_for(
 ) -> "Preprocessing":
     """Compares the classes of model and dataset, and returns the preprocessing of the images.
 
-    Class names that differ are only a warning on stderr, since most differ in spelling alone.
+    Class names that differ are only a warning on stderr, since most differ only in spelling.
 
     Args:
-        model: as the user named it, for messages.
+        model: name given by the user, for messages.
         network: with `model_info` if its file or weights have one.
         dataset: dataset to score on.
         resize: the user's, or None for the model's.
@@ -172,11 +173,11 @@ def preprocessing_for(
         trained_on = "" if info is None else f" ({info.metadata.name})"
         raise UsageError(
             f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
-            f"({metadata.name}); score it on a dataset with the classes that it was trained on"
+            f"({metadata.name}); evaluate it on a dataset with its training classes"
         )
     if info is None:
         _warn(
-            f"model {model!r} has no class names and no preprocessing; taking the classes of {metadata.name} and "
+            f"model {model!r} has no class names and no preprocessing; using the classes of {metadata.name} and "
             "ImageNet's mean and std"
         )
         preprocessing = Preprocessing()
@@ -186,7 +187,7 @@ def preprocessing_for(
             if ours != theirs:
                 _warn(
                     f"class {index} is {ours!r} for the model ({info.metadata.name}) and {theirs!r} in the dataset "
-                    f"({metadata.name}); the scores compare classes by their numbers"
+                    f"({metadata.name}); classes are compared by index"
                 )
                 break
     if resize is None:
@@ -198,7 +199,7 @@ def preprocessing_for(
 
 
 def protocol_of(network: "nn.Module") -> Mapping[str, Any]:
-    """Returns how a run evaluated the network, `{}` if its file does not say."""
+    """Returns the evaluation protocol of the network's run, `{}` if its file has none."""
     protocol = getattr(getattr(network, "model_info", None), "protocol", {})
     return protocol if isinstance(protocol, Mapping) else {}
 

@@ -38,7 +38,7 @@ from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
 
-# What the trainer itself passes to a builder: such a key in `params` would contradict it.
+# Arguments that the trainer itself passes to a builder; `params` must not set them.
 _MODEL_GIVEN = {
     "num_classes": "it comes from the dataset",
     "weights": "set model.weights",
@@ -61,13 +61,13 @@ _LOSS_GIVEN = {
     "reduction": "the trainer needs the mean",
 }
 _OPTIMIZER_GIVEN = {"params": "they are the network's"}
-_SCHEDULER_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer keeps it"}
+_SCHEDULER_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}
 _LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
 _PREDICTOR_GIVEN = {
     "model": "it is the trained network",
     "images": "they are the val images",
     "size": "it is the size of the masks",
-    "output": "evaluations choose it; set evaluation.loss = false for labels only",
+    "output": "the evaluation sets it; set evaluation.loss = false for labels only",
 }
 
 
@@ -116,7 +116,8 @@ def _check_engine(trainer: TrainerSection, optimizer: OptimizerSection, problems
             )
     if trainer.strategy == "fsdp" and trainer.precision == "fp16":
         problems.append(
-            'trainer.precision = "fp16": not with trainer.strategy = "fsdp", which shards gradients; set "bf16"'
+            'trainer.precision = "fp16": cannot be combined with trainer.strategy = "fsdp", which shards gradients; '
+            'set "bf16"'
         )
     if trainer.strategy == "fsdp" and optimizer.name in ("LBFGS", "Adafactor", "Padam"):
         problems.append(
@@ -157,7 +158,7 @@ def _check_evaluation(
 
 
 def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: list[str]) -> None:
-    """Finds what watches val_loss if the config says that it is not computed."""
+    """Finds keys that monitor val_loss in a config that disables its computation."""
     labels_alone = evaluation.predictor == "labels"
     if evaluation.loss and not labels_alone:
         return
@@ -184,7 +185,7 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
-    """Returns the metadata, if it is known before the dataset is opened."""
+    """Returns the metadata if it is available without opening the dataset."""
     train = data.transform.train
     try:
         SegmentationTransform(size=train.size, scale_range=train.scale_range)
@@ -198,7 +199,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     if data.sampling.rare_classes and data.transform.train.size is None:
         problems.append(
             "data.sampling.rare_classes = true: needs data.transform.train.size, since it draws random crops "
-            "that show the class"
+            "that contain the class"
         )
 
     section = data.dataset
@@ -210,8 +211,8 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     entry = DATASETS.entry(section.name)
     if isinstance(entry, DatasetEntry):
         if entry.needs_root and section.root is None:
-            problems.append(f"data.dataset.root is missing: {section.name} reads files; name their folder")
-        # official names of splits beside our own
+            problems.append(f"data.dataset.root is missing: {section.name} needs its root folder")
+        # official split names in addition to ours
         names = getattr(dataset, "split_names", lambda: entry.splits)()
         for split_key in ("train_split", "val_split"):
             split = getattr(section, split_key)
@@ -231,7 +232,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
 
 
 def _label_set(section: DatasetSection, entry: Entry) -> Any:
-    """Returns the classes of a dataset as `resolve_metadata` takes them; None if only the opened dataset knows them."""
+    """Returns the classes of a dataset for `resolve_metadata`; None if only the opened dataset has them."""
     for own in ("label_set", "metadata"):
         if section.params.get(own) is not None:
             return section.params[own]
@@ -265,7 +266,7 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
                 f'criterion.class_weights = "{weights}": {error}, "none", or a list of one number per class'
             )
         except InvalidArgumentError:
-            pass  # the scheme is known and wants more than plain counts
+            pass  # the scheme is known and needs more than plain counts
     elif not isinstance(weights, str) and metadata is not None and len(weights) != metadata.num_classes:
         problems.append(
             f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} classes"
@@ -307,19 +308,19 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
         wanted[f"criterion.boundary_aware_weight = {criterion.boundary_aware_weight}"] = "boundary"
     default = CriterionSection.model_fields["aux_weight"].default
     if criterion.aux_weight not in (0, default) and not any(name.startswith("aux") for name in given):
-        # any auxiliary output would do
+        # any auxiliary output is sufficient
         first = next((name for name in entry.outputs if name.startswith("aux")), "aux")
         wanted[f"criterion.aux_weight = {criterion.aux_weight}"] = first
     for key, name in wanted.items():
         if name in given:
             continue
         if name in entry.outputs:
-            problems.append(f"{key}: {model.name} gives {name} only with auxiliary heads; set model.aux_loss = true")
+            problems.append(f"{key}: {model.name} returns {name} only with auxiliary heads; set model.aux_loss = true")
         else:
             hint = nearest(name, entry.outputs)
             problems.append(f"{key}: {model.name} has no output {name!r}.{hint} It has: {', '.join(entry.outputs)}")
     problems.extend(
-        f"criterion.outputs.{name} is missing: {model.name} gives {name} with model.aux_loss = true, which needs a "
+        f"criterion.outputs.{name} is missing: {model.name} returns {name} with model.aux_loss = true, which needs a "
         'loss; write for example {weight = 1.0, name = "BoundaryLoss"}, or weight = 0'
         for name in given
         if name != "out" and not name.startswith("aux") and name not in criterion.outputs
@@ -336,7 +337,7 @@ class _Trial(torch.nn.Module):
 
 
 def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: object, problems: list[str]) -> None:
-    """Tries optimizer and scheduler on a tiny network, since only they know which values they accept."""
+    """Tries optimizer and scheduler on a tiny network, since only they check their values."""
     found = len(problems)
     if optimizer.name in REFUSED:
         problems.append(
@@ -351,7 +352,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
         try:
             tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
-        except Exception as error:  # optimizers raise all kinds of errors
+        except Exception as error:  # optimizers raise many exception types
             problems.append(f"optimizer.params: {_reason(error)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
@@ -361,7 +362,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     if factory is not None:
         _check_params("lr_scheduler.params", scheduler.name, factory, scheduler.params, _SCHEDULER_GIVEN, problems)
     if found == len(problems):
-        # if the optimizer itself is wrong, one that every scheduler accepts
+        # if the optimizer is invalid, a substitute that every scheduler accepts
         tried = tried or torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
         steps = trainer.steps if isinstance(trainer, TrainerSection) else None
         if steps is not None and scheduler.warmup_steps >= steps:
@@ -375,7 +376,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
 
 
 def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
-    """Makes a step, since some errors of optimizers occur only then."""
+    """Takes one step, since some optimizers raise errors only then."""
     for parameter in trial.parameters():
         parameter.grad = torch.full_like(parameter, 0.1)
     if needs_closure(optimizer):
@@ -387,7 +388,7 @@ def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
 def _advance(scheduler: Scheduler) -> None:
     """Advances the scheduler by a few steps and an epoch."""
     with warnings.catch_warnings():
-        # the scheduler may have another optimizer than the one that made a step
+        # the scheduler may have another optimizer than the one that took the step
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for _ in range(scheduler.warmup_steps + 2):
             scheduler.step()
@@ -407,7 +408,7 @@ def _check_device(trainer: TrainerSection, problems: list[str]) -> None:
 
 
 def _known(registry: Registry, key: str, name: str, problems: list[str]) -> Callable[..., Any] | None:
-    """Returns what `name` is registered for; adds a problem and returns None if there is no such name."""
+    """Returns the object registered as `name`; adds a problem and returns None if there is none."""
     try:
         found: Callable[..., Any] = registry.get(name)
     except UserError as error:
@@ -424,5 +425,5 @@ def _check_params(
     given: Mapping[str, str],
     problems: list[str],
 ) -> None:
-    """Compares `params` with the parameters of `target`, apart from those that the trainer passes."""
+    """Compares `params` with the parameters of `target`, except those that the trainer passes."""
     problems.extend(param_problems(name, target, params, given, key=key, complete=False))

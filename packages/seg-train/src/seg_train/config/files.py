@@ -19,7 +19,7 @@ class Tables:
 
     Attributes:
         values: nested, as in TOML.
-        origins: full key -> where its value is from.
+        origins: full key -> origin of its value.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Tables:
     def update(self, values: Mapping[str, Any], origin: str) -> None:
         """Merges `values` into the tables, key by key.
 
-        If a table gets another `name`, its former `params` are dropped: they belonged to the former name.
+        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name.
         """
         self._merge(self.values, values, "")
         kept = flatten(self.values)
@@ -54,10 +54,10 @@ def read_tables(path: Path, *, stored: bool = False) -> Tables:
 
     Args:
         path: path of the file.
-        stored: whether it is in a run folder; then it has format 1 if it does not say.
+        stored: whether it is in a run folder; then a missing `format` means 1.
 
     Raises:
-        ConfigError: if a file cannot be read or is not TOML, or files extend each other in a circle.
+        ConfigError: if a file cannot be read or is not TOML, or the files extend each other cyclically.
     """
     tables = Tables()
     _add(tables, path, (), stored)
@@ -77,7 +77,7 @@ def with_format(values: dict[str, Any], where: str, *, stored: bool = False) -> 
 def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False) -> None:
     if path.resolve() in [other.resolve() for other in by]:
         circle = " extends ".join(map(str, (*by, path)))
-        raise ConfigError(f"configs extend each other in a circle: {circle}; remove extends from one of them")
+        raise ConfigError(f"cyclic extends: {circle}; remove extends from one of them")
     values = _read(path, by)
     bases = values.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases

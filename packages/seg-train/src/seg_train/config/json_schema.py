@@ -16,7 +16,7 @@ _FORMAT = {"description": "format of the keys, written by seg train into the con
 
 
 class _Generator(GenerateJsonSchema):
-    """Leaves out titles made from the names of keys, which tell nothing new."""
+    """Leaves out the titles generated from key names, which add no information."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - as pydantic calls it
         return False

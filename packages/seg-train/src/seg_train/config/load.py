@@ -121,7 +121,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
         key, equals, text = override.partition("=")
         parts = [part.strip() for part in key.split(".")]
         if not equals or not all(parts):
-            problems.append(f"-s {override}: must read key.path=value, such as -s optimizer.params.lr=0.01")
+            problems.append(f"-s {override}: must be key.path=value, such as -s optimizer.params.lr=0.01")
             continue
         value = _parse(text.strip())
         if value is _MISSING:
@@ -144,7 +144,7 @@ def _parse(text: str) -> Any:
     try:
         value = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        # What starts like a list, a table or a quoted string was meant as one; anything else is a bare word or a path.
+        # A malformed list, table or quoted string is an error; anything else is a bare word or a path.
         return _MISSING if text[:1] in ("[", "{", '"', "'") or "\n" in text else text
     if len(value) != 1 or isinstance(value["value"], date | time):
         return text
@@ -158,7 +158,7 @@ def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
     except ValidationError as error:
         details = error.errors(include_url=False)
         found = find_problems(_sound_sections(tables, error))
-        # A section that is wrong as a whole is not checked further: its mistake is reported already.
+        # A section that is invalid as a whole is not checked further: its error is already reported.
         sections = {".".join(map(str, item["loc"][:-1])) for item in details}
         found = [problem for problem in found if problem.partition(": ")[0] not in sections]
         return None, [_describe(dict(item)) for item in details] + found

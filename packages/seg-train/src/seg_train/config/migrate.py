@@ -41,7 +41,7 @@ class Migrated:
     """A stored config in today's keys.
 
     Attributes:
-        tables: nested, as TOML has them.
+        tables: nested, as in TOML.
         version: format that it was stored in.
         val_transform: transform of val images, if the run had one; whether it cropped depends on the images.
     """
@@ -60,7 +60,7 @@ class _Change:
         defaults: full key -> its value in runs that did not set it: the former default, or the behavior before the key
             existed. A default must not change from None, which TOML cannot express.
         dropped: full keys, or tables, that were removed and had no influence on the training result.
-        rewrite: makes all other changes, before the rest.
+        rewrite: function for all other changes, applied first.
     """
 
     renames: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def _val_transform_to_evaluation(config: Migrated) -> Migrated:
     scales = _take(tables, "data.transform.val.scale_range")
     _take(tables, "data.transform.val")
     if size is not _MISSING and _get(tables, "data.loader.eval_batch_size") is _MISSING:
-        # the default then; images of different sizes were evaluated one by one, as today
+        # the default at that time; images of different sizes were evaluated one by one, as today
         batch_size = _get(tables, "data.loader.batch_size")
         if batch_size is not _MISSING:
             _put(tables, "evaluation.batch_size", batch_size)
@@ -92,14 +92,14 @@ def _val_transform_to_evaluation(config: Migrated) -> Migrated:
 _CHANGES = (
     # 1 to 2: one evaluation path
     _Change(renames={"data.loader.eval_batch_size": "evaluation.batch_size"}, rewrite=_val_transform_to_evaluation),
-    # 2 to 3: the field's words
+    # 2 to 3: standard terms
     _Change(renames={"model.form": "model.variant", "lr_scheduler.params.schedules": "lr_scheduler.params.schedulers"}),
 )
 CONFIG_FORMAT = 1 + len(_CHANGES)
 
 
 def migrate(tables: Mapping[str, Any], version: int) -> Migrated:
-    """Returns a stored config in today's keys; absent keys get the default of their time.
+    """Returns a stored config in today's keys; missing keys get the default of the format it was stored in.
 
     Args:
         tables: nested, as stored; not changed in place.
@@ -145,7 +145,7 @@ def check_format(version: object, where: str) -> int:
 
 
 def former_key(key: str, value: object) -> str | None:
-    """Returns what to write instead of a former key, or None if there never was such a key.
+    """Returns the replacement of a former key, or None if there never was such a key.
 
     Args:
         key: full key, or that of a table.

@@ -29,14 +29,14 @@ A file may extend others:
     [optimizer]
     params = { lr = 0.025 }             # the other params of the base file stay
 
-Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If a table gets another
-`name`, the `params` of the base file are dropped: they belonged to the other name.
+Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If the `name` of a table
+changes, the `params` of the base file are dropped: they belonged to the other name.
 
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
-`params` are passed to whatever `name` refers to; its documentation lists them. Write functions as
-`"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
+`params` are the arguments of the class or function that `name` refers to; its documentation lists them. Write functions
+as `"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
 """
 # section -> names that this package registers for it
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}

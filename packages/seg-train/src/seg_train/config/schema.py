@@ -145,7 +145,7 @@ ClassWeights = Annotated[
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys and wrong types are errors, values do not change."""
+    """Base class of all sections: unknown keys and wrong types are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -181,7 +181,9 @@ class TransformSection(Section):
     """The random crop of training samples, see `seg_core.SegmentationTransform`."""
 
     size: Size | None = Field(default=None, description="crop in pixels, [height, width] or one number")
-    scale_range: ScaleRange | None = Field(default=None, description="factors to resize by before the crop is taken")
+    scale_range: ScaleRange | None = Field(
+        default=None, description="range of the random resize factor, applied before the crop"
+    )
 
 
 class TransformsSection(Section):
@@ -191,7 +193,7 @@ class TransformsSection(Section):
 
 
 class LoaderSection(Section):
-    """How samples become batches."""
+    """The data loader."""
 
     batch_size: Positive = Field(
         default=8, description="samples of one step, over all processes and accumulation steps"
@@ -202,14 +204,14 @@ class LoaderSection(Section):
 
 
 class SamplingSection(Section):
-    """The samples of an epoch: each once, or drawn by class, see `seg_train.data.rare_classes`."""
+    """Sampling of an epoch: each sample once, or by class, see `seg_train.data.rare_classes`."""
 
-    rare_classes: bool = Field(default=False, description="draw images and crops by class, rare classes more often")
+    rare_classes: bool = Field(default=False, description="sample images and crops by class, rare classes more often")
     temperature: Annotated[float, Field(gt=0)] = Field(
-        default=0.01, description="temperature of the draw; a lower one draws rare classes more often"
+        default=0.01, description="sampling temperature; a lower one samples rare classes more often"
     )
     min_pixels: Annotated[int, Field(ge=0)] = Field(
-        default=1500, description="pixels of the class that an image and its crop should have"
+        default=1500, description="minimum pixels of the sampled class in an image and its crop"
     )
     attempts: Positive = Field(default=10, description="maximum number of crops to draw for a sample")
 
@@ -227,7 +229,9 @@ class AugmentSection(Section):
         default=(0.0, 0.0, 0.0, 0.0),
         description="brightness, contrast, saturation[, hue]: each a number as in torchvision, or a range",
     )
-    auto_contrast: Probability = Field(default=0.0, description="probability of stretching to the full range")
+    auto_contrast: Probability = Field(
+        default=0.0, description="probability of automatic contrast: stretching to the full range"
+    )
 
 
 class DataSection(Section):
@@ -307,13 +311,13 @@ class TrainerSection(Section):
     epochs: Positive | None = Field(default=None, description="total length of the run in epochs; set this or steps")
     steps: Positive | None = Field(default=None, description="total length of the run in steps; set this or epochs")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(default=0, description="random seed of the run")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="where to compute")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default="auto", description="device to train on")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
         description="precision of the computation; weights are fp32. auto is bf16 if the hardware supports it, else "
         "fp32; fp16 needs a GPU and scales the loss",
     )
-    channels_last: bool = Field(default=True, description="memory layout NHWC: faster convolutions")
+    channels_last: bool = Field(default=True, description="NHWC memory format, for faster convolutions")
     compile: bool = Field(default=False, description="compile the network of the training step with torch.compile")
     deterministic: bool = Field(
         default=False,
@@ -333,8 +337,8 @@ class TrainerSection(Section):
     sync_batch_norm: bool = Field(default=True, description="synchronize batch norm over all GPUs")
     strategy: Literal["ddp", "fsdp"] = Field(
         default="ddp",
-        description="how several processes work together: ddp averages gradients, fsdp also shards weights and "
-        "optimizer, for networks too large for one GPU",
+        description="strategy for several processes: ddp averages gradients, fsdp also shards weights and "
+        "optimizer state, for networks too large for one GPU",
     )
     checkpoint_every_steps: Positive | None = Field(
         default=None, description="steps between additional checkpoints within an epoch"
@@ -391,7 +395,7 @@ class EvaluationSection(Section):
     scales: Scales | None = Field(default=None, description="scales of test-time augmentation, such as [0.75, 1]")
     hflip: bool = Field(default=False, description="test-time augmentation with flipped images")
     batch_size: Positive = Field(
-        default=1, description="images per batch of one process; images of different sizes are computed one by one"
+        default=1, description="images per batch of one process; images of different sizes are processed one by one"
     )
     loss: bool = Field(
         default=True, description="whether to compute val_loss, which needs the logits at the size of the masks"
@@ -406,8 +410,8 @@ class EvaluationSection(Section):
     every_steps: Positive | None = Field(default=None, description="steps between evaluations")
     monitor: str | None = Field(
         default=None,
-        description="score that decides which weights are best, such as miou, val_loss or iou_per_class.road; the "
-        "prefix ema_ means the score of the EMA. Default: miou, or ema_miou if there is an EMA",
+        description="score that selects the best weights, such as miou, val_loss or iou_per_class.road; the "
+        "prefix ema_ selects the score of the EMA. Default: miou, or ema_miou if there is an EMA",
     )
     patience: Positive | None = Field(
         default=None, description="stop after this many evaluations without a better score; default: never"
@@ -460,7 +464,7 @@ class TrainConfig(Section):
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the config as plain containers without the keys that are None, ready for a TOML file."""
+        """Returns the config as plain containers that TOML can store, without the keys that are None."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def influences(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
 
     Args:
         values: plain containers, from `TrainConfig.to_dict`.
-        origins: full key -> where its value is from, shown as a comment; others are defaults. None shows no origins.
+        origins: full key -> origin of its value, shown as a comment; others are defaults. None shows no origins.
     """
     lines: list[str] = []
     _add_table(lines, values, origins, ())

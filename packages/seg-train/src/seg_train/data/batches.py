@@ -1,4 +1,4 @@
-"""Batches of a dataset: order, transform, worker processes, and errors of samples in one sentence.
+"""Batches of a dataset: order, transform, worker processes, and readable errors of samples.
 
 Every batch is planned before it is read. The random choices for a sample depend only on the run's seed, the epoch and
 the sample's index, or its place in the epoch if samples may repeat. So neither the number of workers nor the step at
@@ -46,7 +46,7 @@ class ClassCrop:
 
     Attributes:
         class_id: the class.
-        min_pixels: number of its pixels in the crop that is enough.
+        min_pixels: number of its pixels that a crop must contain to be accepted.
         attempts: maximum number of crops to draw; if none has enough, the one with most pixels of the class is used.
     """
 
@@ -57,12 +57,12 @@ class ClassCrop:
 
 @dataclass(frozen=True)
 class PlannedSample:
-    """A sample to read. In a plan, a plain index i stands for `PlannedSample(i, i)`.
+    """A sample to read. In a plan, a plain index i means `PlannedSample(i, i)`.
 
     Attributes:
         index: in the dataset.
-        place: number that its random choices depend on, beside seed and epoch: the index, or the place in the epoch if
-            samples may repeat.
+        place: number that its random choices depend on, in addition to seed and epoch: the index, or the place in the
+            epoch if samples may repeat.
         crop: class that its random crop should contain, or None for any crop.
     """
 
@@ -140,7 +140,7 @@ class Loader:
             epoch: counted from 0.
 
         Raises:
-            UserError: if a sample cannot be used, also in a worker: a damaged image, an id out of range.
+            UserError: if a sample cannot be used, including errors in a worker: a damaged image, an id out of range.
         """
         self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
         for item in self._loader:
@@ -197,7 +197,7 @@ class _Samples(Dataset[Any]):
         return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
 
     def _generator(self, epoch: int, place: int, attempt: int) -> torch.Generator:
-        """Returns the generator of a crop; the first attempt has that of a sample without a wanted class."""
+        """Returns the generator of a crop; that of the first attempt is the same as without a class to contain."""
         if attempt == 0:
             return sample_generator(self.seed, epoch, place)
         return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
@@ -224,7 +224,7 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
 
     Args:
         mask: (H, W) of any integer type.
-        dataset: whose metadata define the allowed values.
+        dataset: its metadata define the allowed values.
         index: of the sample, for the message.
 
     Raises:
@@ -240,7 +240,7 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
         ids, counts = torch.unique(mask[wrong], return_counts=True)
         files = " and ".join(map(str, dataset.file_names(index))) or f"sample {index}"
         raise LabelOutOfRangeError(
-            f"the mask of {files} holds {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
+            f"the mask of {files} contains {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
             f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
             f"value {metadata.ignore_index}: correct the mask or the metadata"
         )

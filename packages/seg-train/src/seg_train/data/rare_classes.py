@@ -71,7 +71,8 @@ def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:
 
     Args:
         pixels: integer (K,), number of pixels of each class. A class without pixels is never drawn.
-        temperature: above 0. The lower it is, the more rare classes are preferred; infinity makes all equally likely.
+        temperature: above 0. The lower it is, the more rare classes are preferred; with infinity all are equally
+            likely.
 
     Raises:
         InvalidArgumentError: if `temperature` is not allowed, or no pixel has a class.
@@ -86,7 +87,7 @@ def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:
 
 
 class RareClassSampling:
-    """Plans epochs whose samples are drawn by class.
+    """Plans epochs with samples drawn by class.
 
     Args:
         counts: int64 (images, K), see `count_pixels_per_image`.

@@ -14,7 +14,7 @@ __all__ = ["Logger", "Moment", "Snapshot"]
 
 @dataclass(frozen=True)
 class Moment:
-    """When an evaluation was made, and of which weights.
+    """The epoch, step and weights of an evaluation.
 
     Attributes:
         epoch: the epoch that has just ended, or that is running; counted from 1.
@@ -36,7 +36,7 @@ class Moment:
 
     @property
     def title(self) -> str:
-        """Returns a title for people: `epoch 4`, `epoch 4, step 120`, `epoch 4, ema`."""
+        """Returns a human-readable title: `epoch 4`, `epoch 4, step 120`, `epoch 4, ema`."""
         within = "" if self.epoch_ended else f", step {self.step}"
         return f"epoch {self.epoch}{within}" + ("" if self.weights == "last" else f", {self.weights}")
 
@@ -62,9 +62,9 @@ class Logger:
     """Base class of all loggers. Every hook does nothing by default, so that a logger overrides only what it needs.
 
     Your own logger is a subclass, registered with `seg_core.registry.LOGGERS.register("name", Class)` or in a package's
-    catalog, and enabled by a section `[log.name]` whose keys are its other arguments. Hooks are called in the main
-    process only. An exception in a hook does not end the run: it is shown as a warning, and the logger is not called
-    any more.
+    catalog, and enabled by a section `[log.name]` with its other arguments as keys. Hooks are called in the main
+    process only. An exception in a hook does not end the run: it is shown as a warning, and the logger is no longer
+    called.
 
     Args:
         run_dir: run folder, for files.
@@ -96,7 +96,7 @@ class Logger:
 
         Args:
             row: epoch, step, train_loss and train_miou since the previous row; after an evaluation also val_loss (None
-                if the predictor gives no logits), the scores miou, acc, macc, fwiou and dice, iou_per_class as class
+                if the predictor returns no logits), the scores miou, acc, macc, fwiou and dice, iou_per_class as class
                 name -> IoU (NaN if the class is absent), and absent, the rule for absent classes in the means; with an
                 EMA of the weights the same with the prefix `ema_`; lr, images_per_second, data_wait, memory_mib and
                 seconds.
@@ -118,12 +118,12 @@ class Logger:
         """Called last: after `on_end`, or after an interruption or failure of the run. Close files here."""
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint stores for this logger: plain values and tensors."""
+        """Returns the state of this logger for a checkpoint: plain values and tensors."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` returned, and discards what was logged after the checkpoint.
 
         Args:
-            state: from the checkpoint that the run is resumed from. The key `"step"` is always there.
+            state: from the checkpoint that the run is resumed from. The key `"step"` is always present.
         """

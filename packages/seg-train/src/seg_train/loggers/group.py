@@ -18,7 +18,7 @@ __all__ = ["LoggerGroup"]
 class LoggerGroup:
     """Calls a hook of every logger. A logger that raises is removed, with a warning.
 
-    The local logger stays: what it could not write, it writes the next time.
+    The local logger is not removed: rows that it could not write are written the next time.
 
     Args:
         loggers: by name.
@@ -62,14 +62,14 @@ class LoggerGroup:
         self._call("close")
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Returns what a checkpoint stores, by name of the logger."""
+        """Returns the states for a checkpoint, by name of the logger."""
         return {name: value for name, value in self._call("state").items() if isinstance(value, dict)}
 
     def load_state(self, states: Mapping[str, Mapping[str, Any]], step: int) -> None:
         """Restores what `state` returned.
 
         Args:
-            states: by name of the logger; a new logger gets only the step.
+            states: by name of the logger; a new logger receives only the step.
             step: step of the checkpoint.
         """
         for name in list(self.loggers):
@@ -82,7 +82,7 @@ class LoggerGroup:
                 continue
             try:
                 results[name] = getattr(logger, hook)(*arguments)
-            except Exception as error:  # an error of a logger must not end a run of days
+            except Exception as error:  # a logger's error must not end a run of days
                 self._report(name, hook, error)
         return results
 

@@ -37,9 +37,9 @@ _EPOCH_CURVES = {
 class LocalLogger(Logger):
     """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
 
-    `steps.csv` and `epochs.csv` hold the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at the
-    end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because the
-    disk is full, are kept and written with the next ones.
+    `steps.csv` and `epochs.csv` contain the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at
+    the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because
+    the disk is full, are kept and written with the next ones.
 
     Images are drawn after evaluations, as long as drawing has taken at most a given fraction of the training time so
     far; the first and the last evaluation are always drawn. Rows are always written.
@@ -56,7 +56,7 @@ class LocalLogger(Logger):
     def __init__(self, run_dir: Path, max_drawing_share: float = 0.03) -> None:
         super().__init__(run_dir)
         if not 0 <= max_drawing_share <= 1:
-            raise InvalidArgumentError(f"max_drawing_share must lie in 0 to 1, got {max_drawing_share!r}")
+            raise InvalidArgumentError(f"max_drawing_share must be between 0 and 1, got {max_drawing_share!r}")
         self.max_drawing_share = max_drawing_share
         self._path = run_dir / "metrics.jsonl"
         self._rows: list[Mapping[str, Any]] = []

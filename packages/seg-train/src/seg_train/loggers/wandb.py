@@ -79,7 +79,7 @@ class WandbLogger(Logger):
         """Opens the W&B run, with config and environment.
 
         Raises:
-            UsageError: the one of wandb, if there is no API key; the user is never asked for one.
+            UsageError: the one of wandb, if there is no API key; the user is never prompted for one.
         """
         import wandb
 
@@ -93,7 +93,7 @@ class WandbLogger(Logger):
             console="off",
         )
         if mode == "online" and not wandb.login(prompt=False):
-            # wandb would ask for one at the terminal, and the run would wait for the answer all night
+            # wandb would prompt for one at the terminal, and the run would block on the prompt
             raise wandb.errors.UsageError(
                 'no W&B API key: set WANDB_API_KEY or call `wandb login` once, or set log.wandb.mode = "offline"'
             )
@@ -169,7 +169,7 @@ class WandbLogger(Logger):
 
 
 def _drawn(figure: Any) -> Image.Image:
-    """Returns a matplotlib figure as an image: W&B takes figures only if pyplot is imported."""
+    """Returns a matplotlib figure as an image: W&B accepts figures only if pyplot is imported."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=figure.dpi)
     return Image.open(file)

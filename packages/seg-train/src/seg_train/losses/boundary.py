@@ -62,8 +62,8 @@ class BoundaryLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
-                count as classes.
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
+                values count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
         found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
@@ -108,8 +108,8 @@ class DetailLoss(nn.Module):
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target holds another negative value. On CUDA and in compiled code such values
-                count as classes.
+            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
+                values count as classes.
         """
         ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
         found = (detail_targets(ids, self.ignore_index) == 1) & valid
@@ -140,7 +140,7 @@ class BoundaryAwareLoss(nn.Module):
 
     Args:
         threshold: probability 0 to 1; pixels with a higher predicted probability of a boundary count.
-        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and gives 0 if all pixels are ignored, as
+        criterion: `(logits, target) -> loss`, which ignores `ignore_index` and returns 0 if all pixels are ignored, as
             all losses of this package do; None for `CrossEntropyLoss`.
         ignore_index: target value excluded from the loss and the gradient.
 
@@ -164,7 +164,7 @@ class BoundaryAwareLoss(nn.Module):
         """Returns the loss that `criterion` computes for these pixels.
 
         Args:
-            logits: float (N, K, H, W), one plane per class.
+            logits: float (N, K, H, W), one channel per class.
             target: any integer type (N, H, W), class ids and `ignore_index`.
             boundary_logits: float (N, 1, H, W); they get no gradient.
 
@@ -210,7 +210,7 @@ def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore
         wrong = ids[(ids < 0) & valid].cpu().numpy()
         if len(wrong):
             raise LabelOutOfRangeError(
-                f"target holds {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids >= 0 and "
+                f"target contains {list_ids(*np.unique(wrong, return_counts=True))}; allowed are class ids >= 0 and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
             )
     return ids, valid

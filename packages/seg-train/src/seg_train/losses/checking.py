@@ -26,4 +26,4 @@ def check_non_negative(name: str, value: float) -> None:
 def check_fraction(name: str, value: float) -> None:
     """Raises InvalidArgumentError if the argument `name` is not in the range 0 to 1."""
     if not 0 <= value <= 1:
-        raise InvalidArgumentError(f"{name} must lie in 0 to 1, got {value!r}")
+        raise InvalidArgumentError(f"{name} must be between 0 and 1, got {value!r}")

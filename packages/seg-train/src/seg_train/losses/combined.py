@@ -32,7 +32,7 @@ class CombinedLoss(nn.Module):
 
     Raises:
         InvalidArgumentError: if an argument is not allowed; the message says where, e.g. `losses[1].params`.
-        UnknownNameError: if there is no loss of a given name.
+        UnknownNameError: if a name is not that of a loss.
 
     Example:
         >>> CombinedLoss([{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "factor": 0.5}]).factors
@@ -80,7 +80,7 @@ class CombinedLoss(nn.Module):
         """Returns the sum, 0-d float.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
             shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 

@@ -50,13 +50,13 @@ class CrossEntropyLoss(WeightedLoss):
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target holds any other value. On CUDA torch's own assertion fails instead;
+            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead;
                 compiled code may not check.
         """
         check_inputs(logits, target, self.weight)

@@ -28,7 +28,7 @@ class DeepSupervision(nn.Module):
         criterion: `(logits, target) -> loss`, a scalar: the main loss.
         aux_weight: factor of auxiliary outputs, >= 0.
         outputs: name of an output -> its factor and its loss `(logits, target) -> loss`, or None for the main loss. An
-            output with factor 0 is left out, whatever it holds: no loss is computed, and its gradients are 0.
+            output with factor 0 is ignored, whatever its values: no loss is computed, and its gradients are 0.
         boundary_aware_weight: factor of PIDNet's l3: the main loss of `"out"` over only the pixels where `"boundary"`
             predicts a boundary, see `seg_train.losses.boundary.BoundaryAwareLoss`; with 0 it is left out.
 
@@ -112,7 +112,7 @@ class DeepSupervision(nn.Module):
         return torch.cat([denominators(loss, target) for loss in self._all_losses()])
 
     def _all_losses(self) -> list[nn.Module]:
-        # without boundary_aware the last one is not used: any module that is averaged over micro-batches will do
+        # without boundary_aware the last one is not used: any module that is averaged over micro-batches can stand in
         return [self.criterion, *self.losses, self.boundary_aware or nn.Identity()]
 
     def _split(self, shares: Tensor | None, target: Tensor) -> Sequence[Tensor | None]:
@@ -132,19 +132,19 @@ class DeepSupervision(nn.Module):
         for name in self._outputs:
             if name not in outputs:
                 raise InvalidArgumentError(
-                    f"criterion.outputs.{name} is set, but the network gives {_listed(outputs)}; remove it, or build "
+                    f"criterion.outputs.{name} is set, but the network returns {_listed(outputs)}; remove it, or build "
                     "the network with aux_loss=True if that adds the output"
                 )
         if self.boundary_aware is not None and "boundary" not in outputs:
             raise InvalidArgumentError(
                 f'boundary_aware_weight = {self.boundary_aware_weight} needs the output "boundary", but the network '
-                f"gives {_listed(outputs)}; set it to 0, or build the network with aux_loss=True"
+                f"returns {_listed(outputs)}; set it to 0, or build the network with aux_loss=True"
             )
         for name in outputs:
             if name != "out" and not name.startswith("aux") and name not in self._outputs:
                 raise InvalidArgumentError(
                     f"the network's output {name} has no loss: set criterion.outputs.{name} to a weight and the name "
-                    'of a loss, e.g. { weight = 1.0, name = "BoundaryLoss" }; weight = 0 leaves it out'
+                    'of a loss, e.g. { weight = 1.0, name = "BoundaryLoss" }; weight = 0 ignores it'
                 )
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Logits and targets as the losses need them: checked, widened to float32 and int64, with ignored pixels separated."""
+"""Prepares logits and targets for the losses: checks, conversion to float32 and int64, separation of ignored pixels."""
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tens
         int64 and bool, both of the target's shape.
 
     Raises:
-        LabelOutOfRangeError: if the target holds any other value.
+        LabelOutOfRangeError: if the target contains any other value.
     """
     labels, valid = split_ignored(target, ignore_index)
     labels = labels.masked_fill(~valid, 0)
@@ -78,7 +78,7 @@ def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tens
             values, counts = np.unique(wrong, return_counts=True)
             allowed = f"the class ids 0 to {num_classes - 1}" if num_classes > 1 else "the class id 0"
             raise LabelOutOfRangeError(
-                f"target holds {list_ids(values, counts)}; allowed are {allowed}, one per plane of logits, and "
+                f"target contains {list_ids(values, counts)}; allowed are {allowed}, one per channel of logits, and "
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check num_classes and ignore_index"
             )
     return labels, ~valid

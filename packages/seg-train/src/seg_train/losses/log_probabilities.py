@@ -16,15 +16,15 @@ def log_probabilities(logits: Tensor, target: Tensor, ignore_index: int, term: T
     Args:
         logits: float (N, K, ...). Half precision is computed in float32.
         target: any integer type (N, ...), class ids and `ignore_index`.
-        ignore_index: target value of pixels that give 0 and no gradient, whatever their logits are.
+        ignore_index: target value of pixels with result 0 and no gradient, whatever their logits are.
         term: function of the log-probabilities to return instead of them.
 
     Returns:
         float32 (float64 for float64 logits), (N, ...).
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value. On CUDA torch's own assertion fails instead; compiled
-            code may not check.
+        LabelOutOfRangeError: if the target contains another value. On CUDA torch's own assertion fails instead;
+            compiled code may not check.
     """
     logits = widened(logits)
     if use_strips(logits, CROSS_ENTROPY_FACTOR):
@@ -41,7 +41,7 @@ def without_ignored(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[
     NaN. So logits are set to 0 there. On a CPU this is skipped where all logits are finite, which saves two copies.
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value, see `log_probabilities`.
+        LabelOutOfRangeError: if the target contains another value, see `log_probabilities`.
     """
     ids, valid = split_ignored(target, ignore_index)
     if ids.device.type == "cuda":  # checking would synchronize, and torch's cross entropy checks the target there

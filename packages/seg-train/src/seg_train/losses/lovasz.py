@@ -36,7 +36,7 @@ class LovaszLoss(WeightedLoss):
         classes: which classes count: `"present"`, those in the target, or `"all"`: the loss of an absent class is its
             largest probability.
         per_image: whether the loss is computed per image, with the classes of each. `"mean"` is then the mean over the
-            images that have valid pixels, `"sum"` sums over classes and images, `"none"` gives (N, K). Otherwise the
+            images that have valid pixels, `"sum"` sums over classes and images, `"none"` returns (N, K). Otherwise the
             pixels of the batch are treated as one image.
 
     Raises:
@@ -61,13 +61,13 @@ class LovaszLoss(WeightedLoss):
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (K,) or (N, K) with `reduction="none"`.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target holds any other value.
+            LabelOutOfRangeError: if the target contains any other value.
         """
         check_inputs(logits, target, self.weight)
         logits = widened(logits)

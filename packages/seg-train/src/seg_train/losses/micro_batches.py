@@ -28,7 +28,7 @@ class PixelMean(Protocol):
 
 @runtime_checkable
 class CompositeLoss(Protocol):
-    """A loss made of other losses; its `forward` takes `shares`, one for each of its `denominators`."""
+    """A loss composed of other losses; its `forward` takes `shares`, one for each of its `denominators`."""
 
     def denominators(self, target: Tensor) -> Tensor:
         """Returns the divisors of all means within the loss, float (n,)."""
@@ -61,7 +61,7 @@ def share_of(own: Tensor, total: Tensor) -> Tensor:
 
 
 def micro_batch_loss(loss: nn.Module, shares: Tensor | None, *arguments: Tensor) -> Tensor:
-    """Returns what a micro-batch contributes to the loss of the whole batch.
+    """Returns the contribution of a micro-batch to the loss of the whole batch.
 
     Args:
         loss: of logits and label maps.

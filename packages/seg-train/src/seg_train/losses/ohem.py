@@ -6,7 +6,7 @@ Wu et al., 2016, https://arxiv.org/abs/1605.06885. As in the code of HRNet, BiSe
 probability of its true class is below a threshold; if these are too few, the pixels of lowest probability are kept.
 
 Differs from PIDNet's code:
-- Pixels with the same probability as the last one kept are kept too; there such ties may drop out together.
+- Pixels with the same probability as the last one kept are kept too; there all such ties may be dropped.
 - If fewer pixels are valid than should be kept, all of them are, including the most probable one.
 """
 
@@ -67,13 +67,13 @@ class OhemCrossEntropyLoss(WeightedLoss):
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target holds any other value. On CUDA torch's own assertion fails instead;
+            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead;
                 compiled code may not check.
         """
         check_inputs(logits, target, self.weight)

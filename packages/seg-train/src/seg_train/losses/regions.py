@@ -75,13 +75,13 @@ class RegionLoss(WeightedLoss):
         """Returns the loss: float32 (float64 for float64 logits), 0-d, or (K,) with `reduction="none"`.
 
         Args:
-            logits: float (N, K, ...), one plane per class.
+            logits: float (N, K, ...), one channel per class.
             target: any integer type (N, ...), class ids and `ignore_index`.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target holds any other value.
+            LabelOutOfRangeError: if the target contains any other value.
         """
         check_inputs(logits, target, self.weight)
         areas = self.areas(logits, target)
@@ -115,7 +115,7 @@ def class_areas(logits: Tensor, target: Tensor, ignore_index: int, squared: bool
         squared: whether `predicted` sums squared probabilities.
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value.
+        LabelOutOfRangeError: if the target contains another value.
     """
     logits = widened(logits)
     if use_strips(logits):

@@ -18,7 +18,7 @@ _DETAIL_THRESHOLD = 1
 def boundary_targets(masks: Tensor, width: int = 4, ignore_index: int = 255) -> Tensor:
     """Returns the boundaries between classes that PIDNet learns (https://arxiv.org/abs/2206.02066, section 3.4).
 
-    There is no boundary between a class and ignored pixels or the image's edge. The authors' code instead finds edges
+    There is no boundary between a class and ignored pixels or the image border. The authors' code instead finds edges
     with Canny's detector, for which ignored pixels are a class, and dilates them to 4x4 pixels.
 
     Args:

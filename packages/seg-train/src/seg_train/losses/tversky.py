@@ -27,7 +27,7 @@ class TverskyLoss(RegionLoss):
             each class, (K,), 0 for classes that do not count.
         alpha: factor of the false positives, >= 0.
         beta: factor of the false negatives, >= 0. If it is above `alpha`, recall counts more than precision. The
-            defaults are the pair that did best in the paper.
+            defaults are the best pair in the paper.
         smooth: number of pixels >= 0 added to the numerator and the denominator of each score.
         absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their index
             is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
@@ -105,7 +105,7 @@ class FocalTverskyLoss(TverskyLoss):
         super().__init__(weight, ignore_index, reduction, alpha, beta, smooth, absent)
         if not 1 <= gamma <= 3:
             raise InvalidArgumentError(
-                f"gamma must lie in 1 to 3, got {gamma!r}; it is the reciprocal of the exponent, so 4/3 gives 0.75"
+                f"gamma must be between 1 and 3, got {gamma!r}; it is the reciprocal of the exponent, so 4/3 gives 0.75"
             )
         self.gamma = gamma
 

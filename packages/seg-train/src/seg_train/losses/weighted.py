@@ -13,7 +13,7 @@ __all__ = ["WeightedLoss"]
 
 
 class WeightedLoss(nn.Module):
-    """Holds what losses of class logits share: class weights, an ignored value, a reduction.
+    """Base class of losses of class logits, with class weights, an ignored value and a reduction.
 
     Args:
         weight: float (K,), one factor >= 0 per class, or None for 1 each; a buffer that is not in the state dict.

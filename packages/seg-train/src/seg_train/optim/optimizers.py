@@ -13,12 +13,12 @@ from seg_core.spec import parameters_of
 
 __all__ = ["REFUSED", "build_optimizer", "needs_closure", "parameter_groups"]
 
-# How an optimizer loops over the parameters; if params set one of these, the choice is left to the user.
+# Implementation options of optimizers; if params set one of these, no implementation is chosen automatically.
 _IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable", "compile")
 # The scales of these norms have as many dimensions as they normalize; those of other norms have one.
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 REFUSED = {
-    "Muon": "it takes only matrices, which convolutions, norms and biases are not",
+    "Muon": "it takes only matrices, but convolutions, norms and biases have other shapes",
     "SparseAdam": "it takes only sparse gradients, which these networks do not have",
 }
 """Optimizers of torch that cannot train convolutional networks, and why."""
@@ -106,7 +106,7 @@ def parameter_groups(
     backbone_options: dict[str, Any] = {}
     if backbone_lr_factor != 1:
         if lr is None:
-            raise InvalidArgumentError("lr must be given, as backbone_lr_factor is a factor of it")
+            raise InvalidArgumentError("lr is required, as backbone_lr_factor is a factor of it")
         backbone_options["lr"] = lr * backbone_lr_factor
     backbone = getattr(model, "backbone", None)
     if backbone_options and not isinstance(backbone, nn.Module):

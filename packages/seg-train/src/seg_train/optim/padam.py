@@ -1,4 +1,4 @@
-"""Padam: Adam whose denominator has a chosen exponent below that of Adam.
+"""Padam: Adam with a smaller exponent of the denominator.
 
 "Closing the Generalization Gap of Adaptive Gradient Methods in Training Deep Neural Networks", J. Chen, D. Zhou,
 Y. Tang, Z. Yang, Y. Cao, Q. Gu, 2018, https://arxiv.org/abs/1806.06763, algorithm 1.
@@ -50,7 +50,7 @@ class Padam(Optimizer):
     learning rates as high as those of SGD.
 
     The state has the names and shapes of that Adam's state. For float16 and bfloat16 parameters, state and update are
-    in float32. Beside the state a step needs 1 MiB per thread on a CPU and 64 MiB on other devices.
+    in float32. In addition to the state, a step needs 1 MiB per thread on a CPU and 64 MiB on other devices.
 
     Args:
         params: parameters or parameter groups with their own options, as for every optimizer of torch.
@@ -59,8 +59,8 @@ class Padam(Optimizer):
         eps: >= 0, lower bound of the denominator.
         weight_decay: factor >= 0 of the L2 penalty, which is added to the gradient as in the authors' code.
         partial: exponent p of w, 0 to 0.5: how much of Adam's adaptivity is used.
-        compile: whether torch compiles the update into one pass over memory: about twice as fast on a CPU, after some
-            seconds of compilation in the first step. On a CPU this needs a C++ compiler.
+        compile: whether to compile the update into one pass over memory with torch.compile: about twice as fast on a
+            CPU, after some seconds of compilation in the first step. On a CPU this needs a C++ compiler.
 
     Raises:
         InvalidArgumentError: if an argument is out of range.
@@ -182,7 +182,7 @@ class Padam(Optimizer):
 
 
 class _Rule(NamedTuple):
-    """What the parameters of a group have in common.
+    """Options shared by the parameters of a group.
 
     Attributes:
         mean_share: weight of the new gradient in m, 1 - beta1.
@@ -361,7 +361,7 @@ def _moment_type(param: Tensor) -> torch.dtype:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Returns whether this is an ordinary tensor whose elements fill contiguous memory, in any order of the axes."""
+    """Returns whether this is an ordinary tensor with dense memory, in any order of the axes."""
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.numel() == 0:
         return False
     expected = 1
@@ -387,8 +387,8 @@ def _check(options: dict[str, Any]) -> None:
             raise InvalidArgumentError(f"{name} must be a finite number of at least 0, got {options[name]}")
     if not 0 <= options["partial"] <= 0.5:
         raise InvalidArgumentError(
-            f"partial must lie in 0 (SGD with momentum) to 0.5 (Adam with amsgrad), got {options['partial']}"
+            f"partial must be between 0 (SGD with momentum) and 0.5 (Adam with amsgrad), got {options['partial']}"
         )
     betas = options["betas"]
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise InvalidArgumentError(f"betas must be two factors in 0 to below 1, got {betas}")
+        raise InvalidArgumentError(f"betas must be two numbers >= 0 and < 1, got {betas}")

@@ -18,7 +18,7 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
     """Lowers the learning rate when a score no longer improves: torch's class, with the score given by name.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         monitor: score on the val split: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`.
         mode: whether lower (`"min"`) or higher (`"max"`) is better; None for lower for `"loss"`, else higher.
         factor: below 1, by which the learning rate is multiplied.

@@ -1,7 +1,7 @@
 """Builds a learning-rate scheduler by name, with arguments derived from the run's length and a warm-up.
 
-The schedulers are those of torch. Arguments that are functions, other schedulers or a score are written as a config can
-hold them: a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
+The schedulers are those of torch. Arguments that are functions, other schedulers or a score are written as in a config:
+a function as `"package.module:function"`, a scheduler as a table `{name, params}`, a score by its name.
 """
 
 import itertools
@@ -20,8 +20,8 @@ from seg_train.optim.warmup import Scheduler
 
 __all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
 
-# The argument of a scheduler that is the length of the run, which is filled in if it is missing. Lengths of other
-# schedulers (the rise of LinearLR, the steps of StepLR) are shorter than the run.
+# The argument of a scheduler for the length of the run, filled in if it is missing. Lengths of other schedulers (the
+# rise of LinearLR, the steps of StepLR) are shorter than the run.
 LENGTH_ARGUMENTS = {
     "ChainedScheduler": "total_iters",
     "CosineAnnealingLR": "T_max",
@@ -47,10 +47,10 @@ def build_scheduler(
     """Returns the scheduler with its warm-up.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         name: of the scheduler, see `seg_core.registry.SCHEDULERS`.
         params: arguments of the scheduler.
-        total: length of the run in steps or epochs, as `interval` counts.
+        total: length of the run, in the unit of `interval`.
         interval: see `Scheduler`.
         warmup_steps: see `Scheduler`.
         warmup_factor: see `Scheduler`.
@@ -81,7 +81,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
     """One scheduler after the other: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         schedulers: one table per scheduler, with its `name` and, if needed, its `params`; none of them may be a
             SequentialLR or ChainedScheduler.
         milestones: step or epoch at which each scheduler but the first begins, ascending.
@@ -89,7 +89,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
 
     Raises:
         InvalidArgumentError: if a table or a milestone is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a given name.
+        UnknownNameError: if a name is not that of a scheduler.
     """
 
     def __init__(
@@ -137,13 +137,13 @@ class ChainedScheduler(lr_scheduler.ChainedScheduler):
     """Schedulers whose factors multiply: torch's class of the same name, from tables.
 
     Args:
-        optimizer: whose learning rate is set.
+        optimizer: its learning rate is set.
         schedulers: one table per scheduler, with its `name` and, if needed, its `params`.
         total_iters: length of each of them that needs one and does not set it.
 
     Raises:
         InvalidArgumentError: if a table is not allowed; the message says which.
-        UnknownNameError: if there is no scheduler of a given name.
+        UnknownNameError: if a name is not that of a scheduler.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ def _check_tables(schedulers: Any) -> None:
         unknown = [key for key in table if key not in ("name", "params")]
         if unknown or not isinstance(table.get("name"), str) or not isinstance(table.get("params", {}), Mapping):
             raise InvalidArgumentError(
-                f"schedulers[{place}] must hold a name and, if needed, a table params, got {dict(table)}"
+                f"schedulers[{place}] must have a name and, if needed, a table params, got {dict(table)}"
             )
 
 

@@ -29,7 +29,7 @@ class Scheduler:
     Args:
         scheduler: of torch, or with the same interface, newly built.
         length: steps or epochs that `scheduler` covers; it is not advanced beyond the last.
-        interval: what `scheduler` counts, `"step"` or `"epoch"`. `ReduceLROnPlateau` always counts epochs.
+        interval: unit of `scheduler`, `"step"` or `"epoch"`. `ReduceLROnPlateau` always counts epochs.
         warmup_steps: optimizer steps of the warm-up, 0 for none.
         warmup_factor: above 0, at most 1.
 

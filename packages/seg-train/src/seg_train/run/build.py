@@ -1,4 +1,4 @@
-"""Builds what a config names: accelerator, data, network with loss, optimizer and scheduler, loggers."""
+"""Builds a run from its config: accelerator, data, network with loss, optimizer and scheduler, loggers."""
 
 import atexit
 import time
@@ -98,11 +98,11 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
 
     Args:
         config: config of the run.
-        precision: `"fp32"`, `"bf16"` or `"fp16"` of a resumed run: with `"auto"` in the config, another machine must
-            not choose another one.
+        precision: `"fp32"`, `"bf16"` or `"fp16"` of a resumed run: with `"auto"` in the config, a different machine
+            must not select a different one.
 
     Raises:
-        ConfigError: if accelerate does not use the device of the config, or the device lacks the precision.
+        ConfigError: if accelerate does not use the device of the config, or the device does not support the precision.
     """
     # accelerate keeps device and precision of the first Accelerator of a process; a second run in a notebook may need
     # others. Under a launcher of several processes there is one run per process.
@@ -114,7 +114,9 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
     if torch.distributed.is_initialized() and not had_group:
         atexit.register(_leave_group)
     if wanted not in ("auto", device.type):
-        raise ConfigError(f'trainer.device = "{wanted}" is not what accelerate chose here ({device}); use "auto"')
+        raise ConfigError(
+            f'trainer.device = "{wanted}" differs from the device that accelerate selected ({device}); use "auto"'
+        )
     chosen: str = config.trainer.precision
     if chosen == "auto":
         chosen = precision or fastest_precision(device)

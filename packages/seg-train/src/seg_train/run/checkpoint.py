@@ -1,6 +1,6 @@
 """Checkpoints: files with everything a run needs to continue exactly, written atomically.
 
-They hold plain containers and tensors only, so `torch.load(weights_only=True)` reads them. The file is a zip archive
+They contain plain containers and tensors only, so `torch.load(weights_only=True)` reads them. The file is a zip archive
 with a checksum per entry, so damage is detected.
 """
 
@@ -168,7 +168,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def _link(path: Path, name: Path) -> None:
-    """Atomically makes `name` a hard link to `path`, or a copy if the file system has no hard links."""
+    """Atomically creates the hard link `name` to `path`, or a copy if the file system has no hard links."""
     with atomic_path(name) as temporary:
         temporary.unlink()
         try:

@@ -1,6 +1,6 @@
 """Class weights and sampling of rare classes, from the pixel counts of the training masks.
 
-Pixels are counted once per run. The results are kept in the run folder, so that a resumed run need not count again.
+Pixels are counted once per run. The results are kept in the run folder, so that a resumed run does not count again.
 """
 
 import functools
@@ -25,7 +25,7 @@ _Counts = TypeVar("_Counts")
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """What a run does about rare classes.
+    """Class weights and rare-class sampling of a run.
 
     Attributes:
         weights: class weights of the loss, or None.
@@ -47,17 +47,17 @@ class ClassBalance:
         *,
         resumed: bool,
     ) -> "ClassBalance":
-        """Returns the class balance that a config asks for; counts pixels if necessary.
+        """Returns the class balance for a config; counts pixels if necessary.
 
         Args:
             config: config of the run.
             train_set: dataset to train on.
-            folder: run folder; a resumed run has its counts there.
+            folder: run folder, with the counts of a resumed run.
             progress: shows the counting.
             resumed: whether the run is resumed from a checkpoint.
 
         Raises:
-            ConfigError: if the config gives class weights for another number of classes.
+            ConfigError: if the config has class weights for another number of classes.
         """
         weights = _weights(config, train_set, folder, progress, resumed=resumed)
         section = config.data.sampling

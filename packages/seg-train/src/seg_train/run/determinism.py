@@ -1,4 +1,4 @@
-"""Deterministic runs: bit-identical repetition as far as torch can, and a warning where it cannot."""
+"""Deterministic runs: bit-identical repetition as far as torch supports it, and a warning otherwise."""
 
 import contextlib
 import os
@@ -18,8 +18,8 @@ _CANNOT = re.compile(r"(\S+) does not have a deterministic implementation")
 def deterministic(enabled: bool, report: Callable[[str], None]) -> Iterator[None]:
     """Makes torch use deterministic algorithms within the block.
 
-    An operation without one still runs and is reported once: a run that cannot be repeated exactly is better than none,
-    as long as it says so.
+    An operation without one still runs and is reported once: a run that is not exactly repeatable is better than none,
+    if this is reported.
 
     Args:
         enabled: False does nothing.

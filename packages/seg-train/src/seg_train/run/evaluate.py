@@ -1,6 +1,6 @@
 """Evaluation of a network on a split: `evaluate` for your own loop, `Validation` for the training run.
 
-Masks are never resized: where the network saw an image at another size, its logits are resized to the mask.
+Masks are never resized: if an image was resized for the network, its logits are resized to the mask.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,10 +49,10 @@ def evaluate_batches(
         model: network on `device`.
         batches: each sample once, images resized by `transform` and masks at their own size.
         store: collects the confusion matrix.
-        way: how to predict.
+        way: the predictor.
         transform: normalizes the images.
         device: where to compute.
-        loss: collects the loss of each image if the predictor gives logits.
+        loss: collects the loss of each image if the predictor returns logits.
         on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
     """
     was_training = model.training
@@ -83,7 +83,7 @@ def evaluate(
     num_workers: int = 0,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> MetricStore:
-    """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` gives the scores.
+    """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` returns the scores.
 
     Masks are never resized: if `preprocessing` resizes an image, the logits are resized to its mask. The network is in
     eval mode meanwhile, and in its previous mode afterwards. It runs on the device of its parameters.
@@ -91,11 +91,11 @@ def evaluate(
     Args:
         model: a network as `seg_models.get_model` returns it.
         dataset: images with masks, without transforms.
-        preprocessing: resizing and normalization of the images; None takes those of the model's weights or file
+        preprocessing: resizing and normalization of the images; None uses those of the model's weights or file
             (`model.model_info`), or ImageNet's normalization at each image's own size if the model has none.
         predictor: name of a registered predictor.
         predictor_params: its arguments, such as `{"tile": 512}` for `"tiled"`.
-        batch_size: images per batch; images of different sizes are computed one by one.
+        batch_size: images per batch; images of different sizes are processed one by one.
         num_workers: worker processes that read samples; 0 reads in this process.
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
@@ -158,8 +158,8 @@ class Validation:
         accelerator: device, precision and processes.
 
     Attributes:
-        way: how to predict.
-        protocol: what is scored, and how.
+        way: the predictor.
+        protocol: the evaluation protocol.
 
     Raises:
         UnknownNameError: if there is no such predictor.
@@ -247,7 +247,7 @@ class Validation:
 def check_val_loss(
     config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
 ) -> None:
-    """Checks that evaluations compute val_loss if something watches it: better now than after an epoch.
+    """Checks before training that evaluations compute val_loss if the config monitors it.
 
     Raises:
         ConfigError: if they do not.
@@ -258,10 +258,10 @@ def check_val_loss(
     if scheduler is not None and scheduler.watched_score == "loss":
         watching.append('lr_scheduler.params.monitor = "loss"')
     if watching and not validation.measures_loss(network):
-        reason = f"the predictor {validation.way.options.predictor!r} gives labels and no logits"
+        reason = f"the predictor {validation.way.options.predictor!r} returns labels without logits"
         if not config.evaluation.loss:
             reason = "evaluation.loss = false"
         raise ConfigError(
-            f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); watch a score such as miou, "
+            f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); use a score such as miou, "
             "or let evaluations compute the loss"
         )

@@ -38,7 +38,7 @@ class ProcessDiedError(UserError):
 
 @contextlib.contextmanager
 def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
-    """Turns out-of-memory errors and deaths of processes into one sentence that says what to do.
+    """Turns out-of-memory errors and dead processes into errors that name the keys to change.
 
     Args:
         config: config of the run; the message names the keys to change.
@@ -55,7 +55,7 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, UserError):
             raise
-        # the data loader says that a worker died, and its cause says how
+        # the data loader reports that a worker died, and the cause of its error how
         text = f"{error.__cause__ or ''}\n{error}".lstrip()
         if found := _WORKER_DIED.search(text):
             how = f"was killed by the system ({found.group(2)})" if found.group(2) else "ended unexpectedly"
@@ -68,7 +68,7 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
             raise out_of_memory(during, _memory_remedies(config, during), text) from error
         if _PEER_DIED.search(text) or isinstance(error, torch.distributed.DistBackendError):
             raise ProcessDiedError(
-                f"another process of this run died ({text.splitlines()[0][:200]}); its own output above says why"
+                f"another process of this run died ({text.splitlines()[0][:200]}); see its output above"
             ) from error
         raise
 
@@ -85,7 +85,7 @@ def _memory_remedies(config: TrainConfig, during: str) -> list[str]:
         elif evaluation.predictor == "whole" and "tiled" in PREDICTORS:
             advice.append("predict in tiles: evaluation.tile = 512")
         if evaluation.loss:
-            advice.append("leave out val_loss: evaluation.loss = false")
+            advice.append("do not compute val_loss: evaluation.loss = false")
         if evaluation.resize is None:
             advice.append("evaluate smaller images: evaluation.resize = { scale = 0.5 }")
     else:
@@ -101,7 +101,7 @@ def _memory_remedies(config: TrainConfig, during: str) -> list[str]:
 
 
 class LossGuard:
-    """Finds the first step whose loss is not finite, before a checkpoint is written with it.
+    """Finds the first step with a non-finite loss, before a checkpoint of it is written.
 
     The losses since the last check stay on the device, so that only a check waits for the device.
 
@@ -116,11 +116,11 @@ class LossGuard:
         self._steps: list[tuple[Tensor, int, int, list[int]]] = []
 
     def add(self, loss: Tensor, step: int, batch: Batch) -> None:
-        """Remembers the loss of a step, 0-d, and its samples."""
+        """Records the loss of a step, 0-d, and its samples."""
         self._steps.append((loss, step, batch.epoch, batch.indices))
 
     def check(self) -> NonFiniteLossError | None:
-        """Returns the error of the first step since the last check whose loss is not finite, or None.
+        """Returns the error of the first step with a non-finite loss since the last check, or None.
 
         The file names of its batch are written to `nonfinite_loss.json` in the run folder.
         """

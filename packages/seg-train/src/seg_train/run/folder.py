@@ -1,4 +1,4 @@
-"""The run folder: its files, its name, and which one a resumed run continues in.
+"""The run folder: its files, its name, and the folder that a resumed run continues in.
 
 <paths.output>/<name>/
 config.toml            the config of the run; `format` is the version of its keys
@@ -10,7 +10,7 @@ checkpoints/           step_00000120.pt and a few earlier ones, last.pt, best.pt
 model.pt               model file of the last weights; model_ema.pt of their EMA, model_best.pt of the best
 plots/ confusion/ snapshots/
 nonfinite_loss.json    files of the batch whose loss ended the run, if one did
-.lock, .lock.json      lock of the process that uses the folder, and who that is
+.lock, .lock.json      lock of the process that uses the folder, and a description of it
 """
 
 import contextlib
@@ -82,7 +82,7 @@ class RunFolder:
 
         Raises:
             RunLockedError: if another process uses it.
-            UsageError: if another one has continued the run since this object was made.
+            UsageError: if another one has continued the run since this object was created.
             WriteError: if it cannot be written.
         """
         with locked(self.path):
@@ -139,7 +139,7 @@ class RunFolder:
 
         Raises:
             RunLockedError: if another process uses it.
-            ConfigError: if it holds more than what a run that was killed at its start leaves behind.
+            ConfigError: if it contains more than the leftovers of a run that was killed at its start.
         """
         self.check_unused()
         self._check_empty()
@@ -148,7 +148,7 @@ class RunFolder:
         if self.path.exists() and (not self.path.is_dir() or any(not _is_unimportant(p) for p in self.path.iterdir())):
             raise ConfigError(
                 f"the run folder {self.path} is not empty; resume its run with `seg train --resume {self.path}`, or "
-                "name another folder by -s paths.run=NAME"
+                "set another folder with -s paths.run=NAME"
             )
 
     def load_config(
@@ -181,11 +181,11 @@ class RunFolder:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.class_weights} is damaged ({error}); delete it, then the pixels are counted again"
+                f"{self.class_weights} is damaged ({error}); delete it to count the pixels again"
             ) from error
 
     def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
-        """Writes the class weights, so that a resumed run need not count again."""
+        """Writes the class weights, so that a resumed run does not count again."""
         content = {"scheme": scheme, "labels": list(labels), "weights": weights}
         write_json(self.class_weights, content)
 
@@ -201,11 +201,11 @@ class RunFolder:
             return None
         except (ValueError, EOFError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.pixel_counts} is damaged ({error}); delete it, then the pixels are counted again"
+                f"{self.pixel_counts} is damaged ({error}); delete it to count the pixels again"
             ) from error
 
     def write_pixel_counts(self, counts: torch.Tensor) -> None:
-        """Writes the pixel counts, so that a resumed run need not count again."""
+        """Writes the pixel counts, so that a resumed run does not count again."""
         with atomic_path(self.pixel_counts) as temporary:
             np.save(temporary, counts.numpy())
 
@@ -226,7 +226,7 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
         if file.is_file():
             return file.resolve()
     if not folder.config.is_file():
-        raise UsageError(f"--weights {path} is not a run folder (it has no config.toml) and holds no model file")
+        raise UsageError(f"--weights {path} is not a run folder (it has no config.toml) and contains no model file")
     raise UsageError(
         f"--weights {path}: the run has no model file yet, its first evaluation writes model_best.pt and model.pt; "
         "resume it, or name a model file"
@@ -234,7 +234,7 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
 
 
 def new_run_path(config: TrainConfig) -> Path:
-    """Returns the folder of a new run: `paths.run`, or a free name made of model, dataset and time."""
+    """Returns the folder of a new run: `paths.run`, or an unused name from model, dataset and time."""
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run

@@ -1,4 +1,4 @@
-"""One process per run folder: a file lock, which the system releases with its process, and a note of who holds it."""
+"""One process per run folder: a file lock, which the system releases with its process, and a file about its holder."""
 
 import contextlib
 import errno
@@ -35,7 +35,7 @@ class RunLockedError(UsageError):
 
 @dataclass(frozen=True)
 class _Holder:
-    """The process that holds a lock, as its note says."""
+    """The process that holds a lock, as its description file says."""
 
     pid: int
     host: str
@@ -96,7 +96,7 @@ def locked(folder: Path) -> Iterator[None]:
     if lock is not None:
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
         holder = _Holder(os.getpid(), socket.gethostname(), since, shlex.join(sys.argv)[:_COMMAND_SHOWN])
-        with contextlib.suppress(OSError):  # only information for others; the lock holds without it
+        with contextlib.suppress(OSError):  # only information for others; the lock works without it
             note.write_text(json.dumps(asdict(holder)), encoding="utf-8")
     try:
         yield

@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 class RunningScores:
     """Loss and confusion matrix of the training steps of an epoch.
 
-    Only reading a sum waits for the device.
+    Only reading a sum synchronizes with the device.
 
     Args:
         num_classes: number of classes K.
@@ -136,20 +136,20 @@ class StepWindow:
         return self._wait_share
 
     def reset(self) -> None:
-        """Starts the next window."""
+        """Starts the next interval."""
         self.stop_clock()
         self._loss.zero_()
         self._steps = 0
         self.start_clock()
 
     def start_clock(self) -> None:
-        """Measures speed from now on."""
+        """Starts measuring speed."""
         self._images = 0
         self._waited = 0.0
         self._begin = time.perf_counter()
 
     def stop_clock(self) -> None:
-        """Keeps the speed so far, so that what follows (an evaluation) does not count."""
+        """Stops measuring speed, so that what follows (an evaluation) does not count."""
         self._measure()
         self._images = 0
 

@@ -31,7 +31,7 @@ class RunNetwork:
     """The network of a run, with the EMA of its weights if there is one.
 
     Args:
-        network: as its builder made it, on the device; it is wrapped in place.
+        network: as built, on the device; it is wrapped in place.
         accelerator: device, precision and processes.
         strategy: `"ddp"`, or `"fsdp"` to shard weights over the processes.
         ema_decay: decay of the EMA per step, or None for no EMA.
@@ -178,8 +178,8 @@ def train_depthwise_in_full_precision(network: nn.Module) -> None:
     On CPUs the gradients of such convolutions with a stride or a 5x5 kernel are several times slower in bf16 than in
     float32; their forward pass is not. The gradients also become more exact.
 
-    Subclasses (timm's `Conv2dSame` pads first) keep their own `forward`, and layers whose `forward` was already
-    replaced are left alone.
+    Subclasses (timm's `Conv2dSame` pads first) keep their own `forward`, and layers with an already replaced `forward`
+    are unchanged.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 and "forward" not in vars(module):

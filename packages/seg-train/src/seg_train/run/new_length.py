@@ -86,7 +86,7 @@ def replay_scheduler(
 ) -> list[dict[str, Any]] | None:
     """Advances a new learning-rate scheduler to the step of the run, and returns the settings of each parameter group.
 
-    The scheduler then stands where it would if the run had been started with the new length. It is advanced step by
+    The scheduler is then in the same state as if the run had been started with the new length. It is advanced step by
     step because most of torch's schedulers compute each learning rate from the previous one.
 
     Args:
@@ -110,7 +110,7 @@ def replay_scheduler(
             f"{scheduler.length:g}; only a run whose config leaves total_steps out can be extended"
         )
     with warnings.catch_warnings():
-        # the optimizer made its steps in another process
+        # the optimizer took its steps in another process
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for _ in range(epochs):
             for _ in range(min(steps_per_epoch, steps)):
@@ -138,7 +138,7 @@ def set_groups(scheduler: Scheduler, groups: Sequence[Mapping[str, Any]]) -> Non
 def describe_rates(
     scheduler: Scheduler | None, config: TrainConfig, now: RunLength, step: int, former_rate: float, rate: float
 ) -> str:
-    """Returns a sentence about the learning rate of a run whose length has changed, with its values.
+    """Returns a sentence about the learning rate of a run with a changed length, with its values.
 
     Args:
         scheduler: learning-rate scheduler, for the new length.

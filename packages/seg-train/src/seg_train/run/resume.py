@@ -48,7 +48,7 @@ class ResumedCheckpoint:
         return str(self.content["precision"])
 
     def position(self) -> Position:
-        """Returns how far the run had come."""
+        """Returns the position of the run at the checkpoint."""
         return Position(**self.content["position"])
 
     def check_data(self, config: TrainConfig, data: RunData, found: Mapping[str, Any], progress: Progress) -> None:
@@ -57,8 +57,8 @@ class ResumedCheckpoint:
         Args:
             config: config of the run now.
             data: data of the run now.
-            found: what `describe_data` returns for it.
-            progress: shows what takes long.
+            found: description of the data by `describe_data`.
+            progress: shows slow checks.
 
         Raises:
             ConfigError: if the data differs, or the former validation cropped an image.
@@ -117,7 +117,7 @@ class ResumedCheckpoint:
 
         Args:
             state: restored state of the run.
-            monitor: score that decides which weights are best.
+            monitor: score that selects the best weights.
             protocol: of evaluations now, as a dict.
             progress: shows what is reset, and why.
         """
@@ -131,13 +131,13 @@ class ResumedCheckpoint:
             progress.message("ReduceLROnPlateau resets its best score too; the learning rate stays")
 
     def restore_random_state(self, accelerator: Accelerator, progress: Progress) -> None:
-        """Restores the random state of this process; with another number of processes there is none."""
+        """Restores the random state of this process; warns if the number of processes has changed."""
         states = self.content["random"]
         if len(states) == accelerator.num_processes:
             set_random_state(states[accelerator.process_index])
         else:
             progress.warn(
-                f"the run had {len(states)} processes and has {accelerator.num_processes} now: dropout draws other "
+                f"the run had {len(states)} processes and has {accelerator.num_processes} now: dropout uses other "
                 "random numbers"
             )
 
@@ -162,7 +162,7 @@ def open_checkpoint(folder: RunFolder, resume: bool | str | Path, config: TrainC
         if folder.config.is_file():
             return None
         raise UsageError(
-            f"nothing to resume: {folder.path} holds no checkpoints/last.pt; start a new run without --resume"
+            f"nothing to resume: {folder.path} contains no checkpoints/last.pt; start a new run without --resume"
         )
     try:
         content = load_checkpoint(path)

@@ -26,12 +26,12 @@ _LENGTH = ("trainer.epochs", "trainer.steps")
 
 
 def describe_config(config: TrainConfig) -> dict[str, Any]:
-    """Returns what a checkpoint stores of the config."""
+    """Returns the description of the config for a checkpoint."""
     return {"config": config.influences(), "config_format": CONFIG_FORMAT}
 
 
 def describe_data(train_set: SegmentationDataset) -> dict[str, Any]:
-    """Returns what a checkpoint stores of the training data."""
+    """Returns the description of the training data for a checkpoint."""
     return {
         "train_files": {"count": len(train_set), "digest": digest_of_dataset(train_set)},
         "labels": list(train_set.metadata.labels),
@@ -69,7 +69,7 @@ def check_data(content: Mapping[str, Any], found: Mapping[str, Any], dataset: st
 
     Args:
         content: content of the checkpoint.
-        found: what `describe_data` returns for the data now.
+        found: description of the data now, by `describe_data`.
         dataset: name of the dataset.
         folder: run folder.
 
@@ -102,8 +102,8 @@ def _other_labels(there: Sequence[str], here: Sequence[str]) -> str:
             return f"{text}, and class {place} was {former!r} and is {now!r} now"
     shorter = min(len(there), len(here))
     if len(there) > len(here):
-        return f"{text}, and class {shorter}, {there[shorter]!r}, is gone"
-    return f"{text}, and class {shorter}, {here[shorter]!r}, is new"
+        return f"{text}, and class {shorter}, {there[shorter]!r}, was removed"
+    return f"{text}, and class {shorter}, {here[shorter]!r}, was added"
 
 
 def _shown(value: object) -> str:
@@ -161,7 +161,7 @@ def why_scores_differ(
         content: content of the checkpoint.
         stored: the config in it.
         padded: whether validation padded images then.
-        monitor: score that decides which weights are best.
+        monitor: score that selects the best weights.
         protocol: of evaluations now, as a dict.
     """
     if content["format_version"] < 3:
@@ -175,7 +175,7 @@ def why_scores_differ(
     former = content.get("protocol")
     if former is None or protocol is None:
         return None
-    # labels and precision of a run do not change; a key that is new tells nothing
+    # labels and precision of a run do not change; keys that only one of them has are not compared
     changed = [key for key in former if key in protocol and former[key] != protocol[key]]
     if not changed:
         return None

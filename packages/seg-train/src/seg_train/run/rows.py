@@ -1,4 +1,4 @@
-"""The rows of metrics that loggers get, and the line that progress shows of them."""
+"""The rows of metrics for loggers, and their line in the progress output."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def epoch_row(
 
 
 def describe_row(row: Mapping[str, Any], epochs: int, *, within_epoch: bool) -> str:
-    """Returns the line that progress shows of a row.
+    """Returns the line of a row in the progress output.
 
     Args:
         row: from `epoch_row`.
@@ -58,6 +58,6 @@ def describe_row(row: Mapping[str, Any], epochs: int, *, within_epoch: bool) -> 
 
 
 def watchable_scores(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scores of an evaluation under the names that schedulers watch."""
+    """Returns the scores of an evaluation under the names that schedulers use."""
     loss = row.get("val_loss")
     return {**row, "loss": math.nan if loss is None else loss}

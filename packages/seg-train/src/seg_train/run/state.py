@@ -1,4 +1,4 @@
-"""Where a run is: its position, and everything else that a checkpoint restores."""
+"""The state of a run: its position, and everything else that a checkpoint restores."""
 
 import time
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ __all__ = ["Position", "RunState"]
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         step: optimizer steps done.
@@ -69,7 +69,7 @@ class RunState:
         running: training scores of the current epoch.
         window: loss and speed since the last row of step metrics.
         loggers: of the run.
-        position: how far the run has come.
+        position: progress of the run.
         last_row: row of the last evaluation.
     """
 
@@ -84,7 +84,7 @@ class RunState:
     _start: float = field(default=0.0, init=False)
 
     def start_clock(self) -> None:
-        """Measures the training time from now on, on top of that of the position."""
+        """Starts measuring the training time, added to that of the position."""
         self._start = time.perf_counter() - self.position.seconds
 
     def measurements(self) -> dict[str, float]:
@@ -104,7 +104,7 @@ class RunState:
     def collect(self) -> dict[str, Any]:
         """Returns the state as plain containers and tensors; every process must call it.
 
-        Only the main process gets everything.
+        Only the main process receives all of it.
         """
         self.position.seconds = self._seconds()
         shared = {

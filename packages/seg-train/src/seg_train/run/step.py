@@ -45,7 +45,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of a step; reading it waits for the device.
+    """The result of a step; reading it synchronizes with the device.
 
     Attributes:
         loss: 0-d float, detached: the share of this process's samples in the loss of the step.

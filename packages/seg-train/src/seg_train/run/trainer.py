@@ -56,13 +56,13 @@ class RunResult:
 
 
 class Trainer:
-    """Builds everything that a config names, and trains.
+    """Builds a run from its config, and trains.
 
     Nothing is written before `run`.
 
     Args:
         config: config of the run.
-        run_dir: run folder; None takes the config's `[paths]`.
+        run_dir: run folder; None uses the config's `[paths]`.
         resume: continue the run in that folder, from its last checkpoint or from the checkpoint with this path. A run
             that was killed before its first checkpoint starts from the beginning. `trainer.epochs` or `trainer.steps`
             may be a new total; everything else that influences learning must be the same.
@@ -135,7 +135,7 @@ class Trainer:
 
     @property
     def position(self) -> Position:
-        """How far the run has come."""
+        """The progress of the run."""
         return self.state.position
 
     def run(self) -> RunResult:
@@ -184,7 +184,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _started(self) -> Iterator[None]:
-        """Claims and prepares the run folder, starts loggers and progress, and ends them however the run ends."""
+        """Claims and prepares the run folder, starts loggers and progress, and always closes them at the end."""
         with contextlib.ExitStack() as stack:
             if self.accelerator.is_main_process:
                 stack.enter_context(self.folder.claim(new=not self._is_resumed))
@@ -199,7 +199,7 @@ class Trainer:
             yield
 
     def _agree_on_new_folder(self) -> None:
-        """Checks that the folder is free; all processes take the main one's, whose name may contain the time."""
+        """Checks that the folder is free; all processes use the main one's, since its name may contain the time."""
         if self.accelerator.num_processes > 1:
             self.folder = RunFolder(broadcast_object_list([str(self.folder.path)])[0])
         if self.accelerator.is_main_process:
@@ -218,7 +218,7 @@ class Trainer:
         if self._checkpoint is None:
             if self._is_resumed:
                 self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
-            # From here on there is something to resume, and a folder that cannot be written shows now, not in an hour.
+            # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
             self._save()
 
     # ---- steps -------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Trainer:
         return self.position.batches >= len(self._epoch_plan()) or self.position.step >= self.length.steps
 
     def _log_step(self, result: StepResult, batch: Batch) -> None:
-        """Adds a step to the meters, and shows or logs them if it is time; only then the device is waited for."""
+        """Adds a step to the meters, and shows or logs them if due; only then it synchronizes with the device."""
         position, window = self.position, self.state.window
         self._guard.add(result.loss, position.step, batch)
         if self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu":

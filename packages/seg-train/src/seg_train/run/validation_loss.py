@@ -59,7 +59,7 @@ class SplitLoss:
 
     @property
     def is_measured(self) -> bool:
-        """Whether there were logits to compute it from."""
+        """Whether there were logits to compute the loss from."""
         return bool(self._values or self._own)
 
     def value(self) -> float:

@@ -1,7 +1,7 @@
-"""How evaluations predict: a registered predictor with its options, with results at the size of the masks.
+"""Prediction in evaluations: a registered predictor with its options, with results at the size of the masks.
 
-Masks are never resized: if the network saw an image at another size, its logits are resized to the mask. The trainer,
-`seg eval` and `evaluate` all predict through `Way`, so that the same options give the same label maps.
+Masks are never resized: if an image was resized for the network, its logits are resized to the mask. The trainer,
+`seg eval` and `evaluate` all predict through `Way`, so that the same options produce the same label maps.
 """
 
 import functools
@@ -26,11 +26,11 @@ _OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class WayOptions:
-    """How images are predicted, as in configs, `-s` and protocols.
+    """Prediction options, as in configs, `-s` and protocols.
 
     Attributes:
         tile: (height, width) in pixels of the tiles, or None for whole images.
-        overlap: fraction of a tile that the next one overlaps; None takes 0.5.
+        overlap: fraction of a tile that the next one overlaps; None uses 0.5.
         scales: scales of test-time augmentation, or None.
         hflip: whether flipped images are predicted too.
         predictor: name of a registered predictor, if none of the above is set.
@@ -69,7 +69,7 @@ class WayOptions:
 
     @classmethod
     def of_protocol(cls, protocol: Mapping[str, Any]) -> "WayOptions":
-        """Returns options that give the same results as those that `protocol` came from."""
+        """Returns options with the same results as those that `protocol` was made from."""
         is_short = protocol.get("tile") is not None or protocol.get("scales") is not None or protocol.get("hflip")
         tile, scales = protocol.get("tile"), protocol.get("scales")
         return cls(
@@ -86,7 +86,7 @@ class Way:
     """A predictor with its options, ready to use.
 
     Args:
-        options: how images are predicted.
+        options: prediction options.
         metadata: of the classes; its `left_right_pairs` are swapped in flipped images.
 
     Raises:
@@ -114,27 +114,27 @@ class Way:
                 params = {"tile": options.tile, "overlap": overlap, "predict": inner}
         self._takes_size = takes(way, "size")
         self._gives_both = self._takes_size and takes(way, "output")
-        # tiles can give labels row by row, without the logits of the whole image
+        # tiles can return labels row by row, without the logits of the whole image
         self._gives_labels = way is PREDICTORS.get("tiled") if "tiled" in PREDICTORS else False
         self._predict = functools.partial(way, **params) if params else way
 
     def __call__(
         self, model: nn.Module, images: Tensor, size: tuple[int, int], *, wants_logits: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the labels at `size`, and the logits if they are wanted and the predictor gives them.
+        """Returns the labels at `size`, and the logits if they are requested and the predictor returns them.
 
         Args:
             model: network in eval mode.
             images: float (N, C, h, w), normalized, on the model's device.
             size: (height, width) in pixels of the result: of the mask, or of the original image if there is none.
-            wants_logits: whether logits are needed; without them it takes less memory.
+            wants_logits: whether logits are needed; without them less memory is used.
 
         Returns:
             Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes.
-            Logits: float (N, K, H, W); None if they are not wanted or the predictor gives labels only.
+            Logits: float (N, K, H, W); None if they are not requested or the predictor returns labels only.
 
         Raises:
-            InvalidArgumentError: if the predictor gives labels of another size, which cannot be resized.
+            InvalidArgumentError: if the predictor returns labels of another size, which cannot be resized.
         """
         if self._gives_both:
             if wants_logits:
@@ -151,7 +151,7 @@ class Way:
         if not result.is_floating_point():
             if tuple(result.shape[-2:]) != size:
                 raise InvalidArgumentError(
-                    f"the predictor {self.options.predictor!r} gives labels of "
+                    f"the predictor {self.options.predictor!r} returns labels of "
                     f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
                     "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
                 )
@@ -161,7 +161,7 @@ class Way:
         return argmax_labels(result), result if wants_logits else None
 
     def gives_logits(self, model: nn.Module, in_channels: int = 3) -> bool:
-        """Returns whether the predictor gives logits to compute a loss from; tries it on one small image.
+        """Returns whether the predictor returns logits to compute a loss from; tries it on one small image.
 
         The random state and the mode of `model` stay the same.
 

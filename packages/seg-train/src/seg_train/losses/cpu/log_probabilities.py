@@ -3,7 +3,7 @@
 For a pixel with logits z, let m be the largest of them and s the sum of exp(z - m). Class k then has the
 log-probability z_k - m - log s and the probability p_k = exp(z_k - m) / s. A function of the true class's
 log-probability with slope g has the gradient g - g p_k at the true class and -g p_k at the others. So the backward pass
-needs only m and s, two numbers per pixel, beside the logits and the target, and the gradient is the only buffer of
+needs only m and s, two numbers per pixel, besides the logits and the target, and the gradient is the only buffer of
 their size; torch's own operations need three.
 """
 
@@ -39,7 +39,7 @@ def log_probabilities_by_strips(
     Args:
         logits: float32 or float64 (N, K, ...) that `use_strips` accepts.
         target: any integer type (N, ...), class ids and `ignore_index`.
-        ignore_index: target value of pixels that give 0 and no gradient, whatever their logits are.
+        ignore_index: target value of pixels with result 0 and no gradient, whatever their logits are.
         spread: factors of the classes in the weighted sum, (K,) in the type of the logits, without a gradient.
         term: function of the true classes' log-probabilities to return instead of them.
 
@@ -48,7 +48,7 @@ def log_probabilities_by_strips(
         classes of factor times log-probability, of the same shape, empty without `spread`.
 
     Raises:
-        LabelOutOfRangeError: if the target holds another value.
+        LabelOutOfRangeError: if the target contains another value.
     """
     pixels = logits.flatten(2), target.reshape(len(target), -1)
     own, smoothed = _LogProbabilities.apply(*pixels, ignore_index, spread, term)
@@ -175,7 +175,7 @@ def _gradient_by_torch(
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    """Returns whether a tensor has memory; those that stand for a batch of gradients have none."""
+    """Returns whether a tensor has memory; those that represent a batch of gradients have none."""
     try:
         tensor.data_ptr()
     except RuntimeError:

@@ -39,7 +39,7 @@ _STRIP = 65536
 _MIN_LOGITS: float = 65536 if platform.machine().lower() in ("x86_64", "amd64") else math.inf
 
 CROSS_ENTROPY_FACTOR = 128
-"""How many times more logits it takes until strips are faster than torch's own cross entropy: 8.4 million."""
+"""Factor of the minimum number of logits from which strips are faster than torch's own cross entropy: 8.4 million."""
 
 
 def use_strips(logits: Tensor, factor: int = 1) -> bool:
@@ -113,7 +113,7 @@ def ids_of_strip(
         ignore_index: value of ignored pixels.
 
     Raises:
-        LabelOutOfRangeError: if the strip holds another value; the message lists those of the whole target.
+        LabelOutOfRangeError: if the strip contains another value; the message lists those of the whole target.
     """
     ids = target.numpy()[strip].astype(np.int64)
     ignored = ids == ignore_index
