@@ -33,7 +33,7 @@ def test_named_device_is_returned_as_torch_device():
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu"])
 def test_device_that_torch_does_not_have_is_an_error_with_torchs_reason(device):
-    message = rf'^device = "{device}": torch [\d.]+.* finds no such device here \(.+\); "auto" takes'
+    message = rf'^device = "{device}": torch [\d.]+.* finds no such device \(.+\); use "auto"'
     with pytest.raises(InvalidArgumentError, match=message):
         resolve_device(device)
 
@@ -42,7 +42,7 @@ def test_check_device_names_the_option_and_the_version(gpus):
     gpus()
     check_device("cpu")
     check_device("auto")
-    with pytest.raises(InvalidArgumentError, match=r'^trainer\.device = "cuda": torch .* finds no such device here; '):
+    with pytest.raises(InvalidArgumentError, match=r'^trainer\.device = "cuda": torch .* finds no such device; '):
         check_device("cuda", "trainer.device")
 
 
@@ -51,7 +51,8 @@ def test_out_of_memory_lists_the_remedies_and_the_first_line_of_the_cause():
     error = out_of_memory("training", ["lower batch_size (now 8)", "use bf16"], cause)
     assert isinstance(error, NotEnoughMemoryError)
     assert str(error) == (
-        "out of memory during training (CUDA out of memory.); to need less: lower batch_size (now 8); or use bf16"
+        "out of memory during training (CUDA out of memory.); to reduce memory use: lower batch_size (now 8); "
+        "or use bf16"
     )
 
 

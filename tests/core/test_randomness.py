@@ -23,7 +23,7 @@ def test_seed_same_value_repeats_all_three_states():
 
 @pytest.mark.parametrize("value", [-1, 2**32])
 def test_seed_out_of_range_raises(value):
-    with pytest.raises(InvalidArgumentError, match=rf"seed must lie in 0 to 2\*\*32 - 1, got {value}"):
+    with pytest.raises(InvalidArgumentError, match=rf"seed must be from 0 to 2\*\*32 - 1, got {value}"):
         seed(value)
 
 

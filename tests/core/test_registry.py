@@ -53,7 +53,7 @@ def test_get_name_of_two_packages_is_an_error_naming_both():
     registry = make_registry(first=TABLE, second={"enet": "m:a", "other": "fractions:Fraction"})
     assert registry.names() == ["enet", "fcn_resnet50", "other"]
     assert registry.get("other")
-    with pytest.raises(InvalidArgumentError, match="'enet' is claimed by both first and second"):
+    with pytest.raises(InvalidArgumentError, match="'enet' is defined by both first and second"):
         registry.get("enet")
 
 
@@ -97,7 +97,7 @@ def discovering(monkeypatch, **values):
 def test_discovery_broken_third_party_table_warns_and_keeps_the_rest(monkeypatch):
     monkeypatch.setattr(registry_module, "GOOD", {"net": "fractions:Fraction"}, raising=False)
     registry = discovering(monkeypatch, bad="no_such_module_anywhere:TABLE", good="seg_core.registry:GOOD")
-    with pytest.warns(UserWarning, match="the model table of package 'bad'.*No module named 'no_such_module_anywhere'"):
+    with pytest.warns(UserWarning, match="the model catalog of package 'bad'.*No module named 'no_such_module"):
         assert registry.names() == ["net"]
 
 

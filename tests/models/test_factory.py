@@ -99,10 +99,10 @@ def test_get_model_of_a_network_without_its_backbone_asks_for_it():
 def test_network_on_a_backbone_that_lacks_its_features_says_which():
     pytest.importorskip("timm")
     with torch.device("meta"):
-        with pytest.raises(InvalidArgumentError, match="needs 4 features, and the backbone has 3; choose another"):
+        with pytest.raises(InvalidArgumentError, match="needs 4 features, but the backbone has 3; choose another"):
             seg_models.create("upernet", backbone="timm:vit_tiny_patch16_224")
         with pytest.raises(
-            InvalidArgumentError, match="needs a feature of stride 4, and the backbone has strides 16, 16"
+            InvalidArgumentError, match="needs a feature of stride 4, but the backbone has strides 16, 16"
         ):
             seg_models.create("deeplabv3plus", backbone="timm:vit_tiny_patch16_224", output_stride=32)
 
@@ -122,7 +122,7 @@ def test_get_backbone_wrong_name_or_option_suggests_the_nearest():
     for option in ("output_stride", "weights"):
         with pytest.raises(
             InvalidArgumentError,
-            match=f"backbone_options cannot hold '{option}', which the model's own arguments decide",
+            match=f"backbone_options cannot hold '{option}', which the model sets itself",
         ):
             seg_models.pspnet_resnet18(backbone_options={option: None})
 

@@ -176,9 +176,9 @@ def test_fetch_failure_says_url_expected_got_place_and_what_to_do_by_hand(site, 
     with pytest.raises(WriteError) as caught:
         fetch(site.url, progress=False)
     assert str(caught.value) == (
-        f"cannot fetch {site.url}: expected 102400 bytes, got 100 bytes. Try again: the part received is kept, and "
-        f"resumed if the server can. The file belongs at {folder / 'net.pth'}: download it by hand to that path, or "
-        "give another path as weights="
+        f"cannot fetch {site.url}: expected 102400 bytes, got 100 bytes. Try again: the partial file is kept, and "
+        f"resumed if the server supports it. The file belongs at {folder / 'net.pth'}: download it by hand to that "
+        "path, or give another path as weights="
     )
 
 

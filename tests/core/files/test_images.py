@@ -252,7 +252,7 @@ def test_read_mask_transparent_gray_value_is_an_id_like_others(transparency):
 @pytest.mark.parametrize(("low", "high"), [(-1, 5), (0, 65536)])
 def test_read_mask_32_bit_values_that_are_no_ids_error_names_the_range(low, high):
     samples = np.array([[low, high]], np.int32)
-    with pytest.raises(CorruptFileError, match=f"holds 32-bit values from {low} to {high}; ids lie in 0 to 65535"):
+    with pytest.raises(CorruptFileError, match=f"holds 32-bit values from {low} to {high}; ids must be 0 to 65535"):
         mask_of(tiff(samples, 32, 1, sample_format=2))
 
 
@@ -294,7 +294,7 @@ def test_read_damaged_file_error_names_it(read, damage, tmp_path):
 def test_read_truncated_file_error_names_it(kind, tmp_path):
     data = saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), kind)
     (tmp_path / "a").write_bytes(data[: len(data) // 2])
-    with pytest.raises(CorruptFileError, match=r"image .*a cannot be read: .*; replace the file or leave it out"):
+    with pytest.raises(CorruptFileError, match=r"image .*a cannot be read: .*; replace the file or remove it"):
         read_image(tmp_path / "a")
 
 

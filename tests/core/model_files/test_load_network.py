@@ -125,8 +125,8 @@ def test_exported_file_goes_to_the_loader_of_its_suffix():
     [
         ("runs/none.pt", None, FileNotFoundError, "there is no model file runs/none.pt"),
         ("damaged.pt", None, CorruptFileError, "damaged.pt cannot be read"),
-        ("net.pt", "CITY", InvalidArgumentError, "weights CITY cannot be used with model file net.pt, .* leave it out"),
-        ("run", "CITY", InvalidArgumentError, "weights CITY cannot be used with run run, .* leave it out"),
+        ("net.pt", "CITY", InvalidArgumentError, "weights CITY cannot be used with model file net.pt, .*remove w"),
+        ("run", "CITY", InvalidArgumentError, "weights CITY cannot be used with run run, .* remove weights"),
         ("empty", None, InvalidArgumentError, "empty is a folder without a model.pt; give a run folder or the path"),
         ("publishd", None, UnknownNameError, "unknown model 'publishd'. Did you mean 'published'"),
         ("general", None, InvalidArgumentError, "model 'general' needs a backbone; name a model that has one"),

@@ -315,11 +315,11 @@ def of_another_class(model):
         (pruned, "cannot be saved as model 'tiny'.*has no tensor 'conv.weight'.*torch.nn.utils.prune.remove"),
         (weight_normed, "has no tensor 'conv.weight'.*torch.nn.utils.parametrize.remove_parametrizations"),
         (weight_normed_as_before, "has no tensor 'conv.weight'.*torch.nn.utils.remove_weight_norm"),
-        (reheaded, r"'conv.weight' has shape \(5, 3, 3, 3\), and \(2, 3, 3, 3\) as 'tiny' .*num_classes="),
-        (adapted, "it has a tensor 'conv.lora_a', which is not there as 'tiny' is built.*merge them into its weights"),
-        (longer, "it has a tensor 'more.weight', which is not there .*it was changed after it was built"),
-        (shorter, r"it has no tensor 'conv.bias' of shape \(2,\), which is there as 'tiny' is built"),
-        (integers, "'conv.weight' holds torch.int8, and floats as 'tiny' is built"),
+        (reheaded, r"'conv.weight' has shape \(5, 3, 3, 3\), but \(2, 3, 3, 3\) when 'tiny' .*num_classes="),
+        (adapted, "it has a tensor 'conv.lora_a', which the network does not .*merge them into its"),
+        (longer, "it has a tensor 'more.weight', which the network does not have .*it was changed after it was built"),
+        (shorter, r"it has no tensor 'conv.bias' of shape \(2,\), which the network has when 'tiny' is built"),
+        (integers, "'conv.weight' holds torch.int8, but floats when 'tiny' is built"),
         (without_values, r"'conv.weight' has no values \(device meta\); save a network of dense tensors"),
         (of_another_class, "'special' is a Special, which other installations may not have"),
     ],
@@ -374,7 +374,7 @@ def test_description_that_builds_no_such_network_is_refused(tmp_path, spec, word
 
 
 def test_save_model_without_build_spec_says_what_to_do(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="Conv2d carries no build_spec.*make it with a registered builder"):
+    with pytest.raises(InvalidArgumentError, match="Conv2d has no build_spec.*build it with a registered builder"):
         save(tmp_path / "model.pt", nn.Conv2d(1, 1, 1))
     assert not list(tmp_path.iterdir())
 
@@ -501,7 +501,7 @@ def test_digest_tells_types_names_order_and_shapes_apart():
 
 def test_file_of_version_1_loads_as_before_and_warns_once(monkeypatch):
     monkeypatch.setattr(model_file, "_warned_of_no_digest", False)
-    with pytest.warns(UserWarning, match="model_file_version_1.pt has no digest, so damage to it would go unnoticed"):
+    with pytest.warns(UserWarning, match="model_file_version_1.pt has no digest, so damage to it cannot be detected"):
         model = load_model(VERSION_1)
     read_model_info(VERSION_1)  # a second warning would be an error
     assert torch.equal(model.conv.weight.flatten(), torch.arange(54.0) / 8)
@@ -577,7 +577,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("arguments", {"width": 3}, r"arguments\['num_classes'\] = None: must be 2, the number of its metadata's"),
         ("arguments", {"num_classes": 10**12}, r"arguments\['num_classes'\] = 1000000000000: must be 2"),
         ("arguments", {"num_classes": 2.0}, r"arguments\['num_classes'\] = 2.0: must be 2"),
-        ("arguments", {"num_classes": 2, "width": 10**6}, r"'conv.weight' has shape \(2, 3, 3, 3\), and \(2, 3, 10000"),
+        ("arguments", {"num_classes": 2, "width": 10**6}, r"'conv.weight' has shape \(2, 3, 3, 3\), but \(2, 3, 10000"),
         ("arguments", {"num_classes": 2, "width": 10**18}, "the installed packages cannot build it"),
         ("arguments", {"num_classes": 2, "width": "3"}, "cannot build it with .*'width': '3'.*: TypeError"),
         ("arguments", {"num_classes": 2, "witdh": 3}, r"no such parameter. Did you mean 'width'"),

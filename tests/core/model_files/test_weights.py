@@ -194,17 +194,17 @@ def test_tensors_of_parameter_with_such_a_name_is_a_parameter():
     [
         (
             [1],
-            "net.pth holds an object of type list, and not tensors by name, as a plain dict or under",
+            "net.pth holds an object of type list, not tensors by name, as a plain dict or under",
         ),
         (Inert("a.Net"), "net.pth holds an object of type Inert"),
-        ({}, "net.pth holds an empty dict, and not"),
-        ({"state_dict": {}}, "net.pth holds an empty dict under 'state_dict', and not"),
+        ({}, "net.pth holds an empty dict, not tensors"),
+        ({"state_dict": {}}, "net.pth holds an empty dict under 'state_dict', not tensors"),
         (
             {"a": torch.ones(1), "b": 1, 2: torch.ones(1)},
-            r"net.pth holds a dict with 'b' \(int\), 2 \(Tensor\), and not",
+            r"net.pth holds a dict with 'b' \(int\), 2 \(Tensor\), not tensors",
         ),
-        ({"model": {**STATE, "x": "y"}}, r"net.pth holds a dict under 'model' with 'x' \(str\), and not"),
-        (dict.fromkeys("abcde"), r"with 'a' \(NoneType\), .*'c' \(NoneType\) and 2 more, and not"),
+        ({"model": {**STATE, "x": "y"}}, r"net.pth holds a dict under 'model' with 'x' \(str\), not tensors"),
+        (dict.fromkeys("abcde"), r"with 'a' \(NoneType\), .*'c' \(NoneType\) and 2 more, not tensors"),
     ],
 )
 def test_tensors_of_other_content_says_what_it_is(content, message):

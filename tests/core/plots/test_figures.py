@@ -75,7 +75,7 @@ def test_draw_snapshots_wrong_arguments_raise(labels):
         draw_snapshots([], [], [], METADATA)
     with pytest.raises(InvalidArgumentError, match="'titles': 2"):
         draw_snapshots([image], [labels], [labels], METADATA, titles=["a", "b"])
-    with pytest.raises(InvalidArgumentError, match="image, ground truth and prediction 0 must have one size"):
+    with pytest.raises(InvalidArgumentError, match="image, ground truth and prediction 0 must have the same size"):
         draw_snapshots([image], [labels], [labels.T], METADATA)
 
 

@@ -85,7 +85,7 @@ def test_overlay_wrong_arguments_are_told(labels):
     image = np.zeros((3, 2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match="got image 3x2 and labels 2x3"):
         overlay(image, labels, METADATA)
-    with pytest.raises(InvalidArgumentError, match="alpha must lie in 0 to 1, got 2"):
+    with pytest.raises(InvalidArgumentError, match="alpha must be between 0 and 1, got 2"):
         overlay(image, labels, METADATA, alpha=2)
     with pytest.raises(InvalidArgumentError, match="one image"):
         overlay(torch.zeros(1, 3, 2, 3), labels, METADATA)

@@ -265,7 +265,7 @@ def test_init_wrong_argument_raises(options, words):
         (torch.zeros(4, 4), None, r"images must be .* got shape \(4, 4\)"),
         (torch.zeros(2, 1, 4, 4), None, r"got shape \(2, 1, 4, 4\)"),
         (torch.zeros(3, 4, 4, dtype=torch.int64), None, "uint8 in 0 to 255 or float in 0 to 1, got torch.int64"),
-        (torch.full((3, 4, 4), 255.0), None, "float images must lie in 0 to 1, got values from 255 to 255"),
+        (torch.full((3, 4, 4), 255.0), None, "float images must be in 0 to 1, got values from 255 to 255"),
         (torch.zeros(3, 4, 4), [[0]], "masks must be a tensor, got list"),
         (torch.zeros(3, 4, 4), torch.zeros(4, 4), "masks must have an integer type, got torch.float32"),
         (torch.zeros(3, 4, 4), torch.zeros(4, 5, dtype=torch.uint8), r"masks must be \(4, 4\) .* got \(4, 5\)"),

@@ -112,7 +112,7 @@ def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
         (torch.zeros(2, 8, 8), r"got shape \(2, 8, 8\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8 in 0 to 255 or float in 0 to 1, got torch.int64"),
         (np.zeros((8, 8, 3), np.int32), "uint8 in 0 to 255 or float in 0 to 1, got int32"),
-        (torch.full((3, 8, 8), 200.0), "float images must lie in 0 to 1, got values from 200 to 200"),
+        (torch.full((3, 8, 8), 200.0), "float images must be in 0 to 1, got values from 200 to 200"),
         (torch.full((3, 8, 8), -2.0), "before they are normalized"),
         (torch.zeros(3, 0, 8), "no pixels: height 0, width 8"),
         (Image.new("I", (4, 4)), "PIL mode 'I' .* reduce it to 8 bits"),

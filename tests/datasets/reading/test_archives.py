@@ -237,7 +237,7 @@ def test_download_interrupted_is_resumed(tmp_path):
     thread.start()
     try:
         archives = (Archive(f"http://127.0.0.1:{server.server_port}/data.zip", into="deep"),)
-        with pytest.raises(WriteError, match="Try again: the part received is kept"):
+        with pytest.raises(WriteError, match="Try again: the partial file is kept"):
             fetch_archives(archives, tmp_path / "out", "train", progress=False)
         assert not (tmp_path / "out" / "deep").exists()
         fetch_archives(archives, tmp_path / "out", "train", progress=False)

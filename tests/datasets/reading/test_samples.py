@@ -168,7 +168,7 @@ def test_read_mask_8_16_and_32_bit_give_the_stored_ids(tmp_path, ids, suffix):
 
 def test_read_mask_32_bit_beyond_16_error_names_the_range(tmp_path):
     Image.fromarray(np.array([[-1, 70000]], np.int32)).save(tmp_path / "m.tif")
-    with pytest.raises(CorruptFileError, match="32-bit values from -1 to 70000; ids lie in 0 to 65535"):
+    with pytest.raises(CorruptFileError, match="32-bit values from -1 to 70000; ids must be 0 to 65535"):
         read_mask(tmp_path / "m.tif")
 
 

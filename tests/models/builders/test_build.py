@@ -169,7 +169,7 @@ def test_file_truncated_is_one_clear_error(voc_enet, tmp_path):
 @pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)]])
 def test_file_with_something_else_is_one_clear_error(content, tmp_path):
     torch.save(content, tmp_path / "odd.pth")
-    with pytest.raises(CorruptFileError, match=r"odd.pth holds .* and not tensors by name"):
+    with pytest.raises(CorruptFileError, match=r"odd.pth holds .*, not tensors by name"):
         seg_models.enet(weights=tmp_path / "odd.pth")
 
 
@@ -189,7 +189,7 @@ def test_file_that_would_run_code_is_refused(tmp_path, capsys):
 
 def test_file_that_is_not_there_is_one_clear_error(tmp_path):
     with pytest.raises(
-        InvalidArgumentError, match=r"missing.pth' look like a file, and there is no such file; give the path"
+        InvalidArgumentError, match=r"missing.pth' look like a file, but there is no such file; give the path"
     ):
         seg_models.enet(weights=str(tmp_path / "missing.pth"))
 

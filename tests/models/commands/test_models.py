@@ -92,5 +92,5 @@ def test_models_show_says_how_files_are_verified(capsys):
     assert seg("models", "show", "fcn_resnet50") == 0
     shown = capsys.readouterr().out
     assert "verified  by the first digits of its sha256" in shown
-    assert "verified  by its first download here" in shown
+    assert "verified  by its first download" in shown
     assert "key rules torchvision" in shown.split("COCO_WITH_VOC_LABELS_V1")[1].split("CITYSCAPES")[0]

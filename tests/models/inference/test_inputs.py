@@ -58,7 +58,7 @@ def test_corrupt_or_missing_image_is_named(shades, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:4000])
     for name in ("text.png", "cut.png"):
-        with pytest.raises(CorruptFileError, match=f"{name} cannot be read: .*; replace the file or leave it out"):
+        with pytest.raises(CorruptFileError, match=f"{name} cannot be read: .*; replace the file or remove it"):
             predictor(tmp_path / name)
     with pytest.raises(ImageNotFoundError, match=r"there is no image .*gone.png; check the path"):
         predictor(tmp_path / "gone.png")

@@ -80,7 +80,7 @@ def test_file_that_is_no_video_is_an_error(tmp_path):
 
 
 def test_failed_writing_leaves_no_file(tmp_path):
-    with pytest.raises(InvalidArgumentError, match="frames of a video must have one size, got 20x64 after 48x64"):
+    with pytest.raises(InvalidArgumentError, match="frames of a video must have the same size, got 20x64 after 48x64"):
         write_video(tmp_path / "sizes.mp4", [plain(1), plain(1, 20)])
     with pytest.raises(ZeroDivisionError), VideoWriter(tmp_path / "broken.mp4", Fraction(5)) as video:
         video.write(plain(1))

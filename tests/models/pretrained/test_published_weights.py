@@ -112,7 +112,7 @@ class TestClassNames:
             ({"weights": "DEFAULT", "class_names": ["car", "car"]}, "class_names must be a list of different names"),
             ({"weights": "DEFAULT", "class_names": "car"}, "class_names must be a list of different names"),
             ({"weights": "DEFAULT", "class_names": ["car"], "num_classes": 2}, "num_classes=2 contradicts the 1"),
-            ({"class_names": ["car"]}, "class_names choose among the classes of weights, and weights is None"),
+            ({"class_names": ["car"]}, "class_names select from the classes of weights, but weights is None"),
         ],
     )
     def test_wrong_names_are_refused(self, options, words):

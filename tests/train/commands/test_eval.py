@@ -424,7 +424,7 @@ def test_missing_device_says_so(save, capsys):
         (
             ["enet", "Stripes", "--weights", "nowhere.pth"],
             1,
-            "weights 'nowhere.pth' look like a file, and there is no such file",
+            "weights 'nowhere.pth' look like a file, but there is no such file",
         ),
         (["upernet", "Stripes", "--weights", "a.pth"], 2, "model 'upernet' needs a backbone"),
         (["MODEL", "Stripes", "--weights", "DEFAULT"], 2, "weights DEFAULT cannot be used with model file"),

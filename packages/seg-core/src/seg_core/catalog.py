@@ -1,7 +1,7 @@
-"""Rows of the catalogs: facts about a name that need no import of its target.
+"""Catalog entries: facts about a name, available without importing its target.
 
 A catalog is a dict from name to `Entry` (or just to its target string) in a package's `catalog.py`. It imports no torch
-and is announced by one entry point of the package, so listing names is instant.
+and is declared by one entry point of the package, so listing names is instant.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def _frozen() -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One name of a catalog.
+    """One entry of a catalog.
 
     Attributes:
         target: where the object is, as `"package.module:attribute"`; imported on use.
@@ -34,19 +34,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One published weights file, as data; `seg_core.model_files.weights` makes enum members from it.
+    """One published weights file, as data; `seg_core.model_files.weights` builds enum members from it.
 
     Attributes:
-        url: of the file.
+        url: URL of the file.
         hash: hexadecimal sha256 of the file, whole or its first digits; empty if none was published.
         verified: how far `hash` verifies the file: `"sha256"` (whole digest), `"prefix"` (published first digits) or
             `"first-use"` (no published digest: recorded at the first download and compared on every later use).
         label_set: name of the label set (see `seg_core.resolve_metadata`) whose classes the outputs are.
-        mean: per channel, of RGB in [0, 1].
-        std: per channel, of RGB in [0, 1].
-        resize: of images before the network, see `seg_core.Preprocessing`.
+        mean: mean of each channel of RGB in [0, 1].
+        std: standard deviation of each channel of RGB in [0, 1].
+        resize: resize of images before the network, see `seg_core.Preprocessing`.
         variant: the variant of the builder that the file needs.
-        key_rules: name of the rules by which the file's parameter names are read.
+        key_rules: name of the rules that map the file's parameter names to ours.
         aux: whether the file holds auxiliary heads.
         meta: params, macs, metrics with their protocol, source, license and more, as published.
     """
@@ -69,18 +69,18 @@ class ModelEntry(Entry):
     """A network builder.
 
     Attributes:
-        family: the paper's name of the network, as in `"FCN"`.
+        family: name of the network in its paper, such as `"FCN"`.
         backbone: catalog name of the backbone, or None if the network has none.
         params: trainable parameters at 21 classes, default variant, without auxiliary heads.
         macs: multiply-accumulates of convolutions and matrix products for one 3x512x1024 image, same variant.
-        min_size: smallest height and width in pixels that `forward` takes.
+        min_size: minimum height and width in pixels of the input of `forward`.
         any_backbone: whether this is a network on any backbone: its builder takes the backbone's name first, and facts
-            that depend on the backbone are empty. Such a row is not a model itself, so lists leave it out.
+            that depend on the backbone are empty. Such a row is not a model itself, so listings omit it.
         outputs: keys of the result with `aux_loss=True`.
-        variants: names of the variants the builder knows, the default first.
+        variants: names of the variants of the builder, the default first.
         weights_enum: public name of the weights enum, or None if there are no weights.
         weights: member name -> entry.
-        default_weights: name of the member that `DEFAULT` stands for.
+        default_weights: name of the member that `DEFAULT` refers to.
     """
 
     family: str = ""

@@ -1,4 +1,4 @@
-"""Checks of single numbers that many arguments share."""
+"""Validation of single numeric arguments."""
 
 import math
 from typing import TypeGuard
@@ -30,12 +30,12 @@ def check_integer(argument: str, value: object, minimum: int = 1) -> int:
     """Returns `value` if it is an integer of at least `minimum`.
 
     Args:
-        argument: its name, for the message.
-        value: as the user gave it.
+        argument: name of the argument, for the message.
+        value: the value to check.
         minimum: smallest value that is allowed.
 
     Raises:
-        InvalidArgumentError: if it is something else; a bool is no integer here.
+        InvalidArgumentError: if it is not such an integer; a bool is rejected.
     """
     if not is_integer(value, minimum):
         raise InvalidArgumentError(f"{argument} must be an integer >= {minimum}, got {value!r}")

@@ -1,6 +1,6 @@
 """The `seg` command: finds the subcommands of all installed packages and runs one.
 
-A package announces its subcommands by an entry point in the group `seg_core.commands` whose value is a catalog: name ->
+A package declares its subcommands by an entry point in the group `seg_core.commands` whose value is a catalog: name ->
 `Entry` with the target of a `Command` and a one-line summary. Only the subcommand that is run is imported.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or a config is wrong; nothing was started).
@@ -27,8 +27,8 @@ class Command:
         configure: adds the subcommand's arguments to its parser.
         run: does the work, given the parsed arguments, and returns the exit code. Results go to stdout; progress and
             warnings go to stderr. A `UserError` it raises is shown as one sentence.
-        description: what `--help` says above the arguments.
-        epilog: what `--help` says below them, such as examples.
+        description: text that `--help` shows above the arguments.
+        epilog: text that `--help` shows below them, such as examples.
     """
 
     configure: Callable[[argparse.ArgumentParser], None]
@@ -96,7 +96,7 @@ def _overview() -> str:
         lines += [
             "No commands are installed: `pip install seg-models` adds seg predict, `pip install seg-train` seg train."
         ]
-    lines += ["", "`seg COMMAND --help` explains one command; `seg --version` prints the version."]
+    lines += ["", "`seg COMMAND --help` shows the help of one command; `seg --version` prints the version."]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Where to compute: names of devices, the automatic choice, and advice where a device runs out of memory."""
+"""Devices: their names, automatic selection, and the error raised when a device runs out of memory."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ _REASON_SHOWN = 200  # characters of torch's own message
 
 
 def is_available(device: str) -> bool:
-    """Returns whether torch finds a device of this type here. Nothing is allocated on it.
+    """Returns whether torch can use a device of this type. Nothing is allocated on it.
 
     Args:
         device: one of `DEVICES`.
@@ -30,7 +30,7 @@ def is_available(device: str) -> bool:
 
 
 def check_device(device: str, argument: str = "device") -> None:
-    """Checks that torch finds a device. Nothing is allocated on it, so that every process of a run can ask.
+    """Checks that torch can use a device. Nothing is allocated on it, so every process of a run can call this.
 
     Args:
         device: one of `DEVICES`.
@@ -47,11 +47,11 @@ def resolve_device(device: "str | torch.device", argument: str = "device") -> "t
     """Returns the device to compute on.
 
     Args:
-        device: `"auto"` (a GPU if there is one, else the CPU), or any device of torch, such as `"cuda:1"`.
+        device: `"auto"` (a GPU if available, else the CPU), or any torch device, such as `"cuda:1"`.
         argument: name of the option, for the message.
 
     Raises:
-        InvalidArgumentError: if torch cannot use such a device here.
+        InvalidArgumentError: if torch cannot use this device.
     """
     import torch
 
@@ -64,15 +64,17 @@ def resolve_device(device: "str | torch.device", argument: str = "device") -> "t
 
 
 def out_of_memory(doing: str, remedies: Sequence[str], cause: BaseException | str) -> NotEnoughMemoryError:
-    """Returns the error to raise where memory runs out; it lists what the user can change.
+    """Returns the error to raise when memory runs out; its message lists what the user can change.
 
     Args:
         doing: what needed the memory, such as `"training"`.
         remedies: what to change, the most effective first, such as `"lower batch_size (now 8)"`.
-        cause: what Python or torch raised, or its message.
+        cause: the exception that Python or torch raised, or its message.
     """
     reason = _first_line(cause)
-    return NotEnoughMemoryError(f"out of memory during {doing} ({reason}); to need less: {'; or '.join(remedies)}")
+    return NotEnoughMemoryError(
+        f"out of memory during {doing} ({reason}); to reduce memory use: {'; or '.join(remedies)}"
+    )
 
 
 def _missing(device: str, argument: str, cause: BaseException | None = None) -> InvalidArgumentError:
@@ -80,8 +82,8 @@ def _missing(device: str, argument: str, cause: BaseException | None = None) -> 
 
     reason = "" if cause is None else f" ({_first_line(cause)})"
     return InvalidArgumentError(
-        f'{argument} = "{device}": torch {torch.__version__} finds no such device here{reason}; "auto" takes what '
-        "there is"
+        f'{argument} = "{device}": torch {torch.__version__} finds no such device{reason}; use "auto" for '
+        "an available one"
     )
 
 

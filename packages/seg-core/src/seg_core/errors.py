@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-# words of the allocators of torch and numpy
+# messages of the allocators of torch and numpy
 _NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|Unable to allocate|Cannot allocate memory", re.IGNORECASE
 )
@@ -61,7 +61,7 @@ class InvalidArgumentError(UserError, ValueError):
 
 
 class LabelOutOfRangeError(InvalidArgumentError):
-    """A mask or a prediction holds an id that is neither a class nor the ignored value."""
+    """A mask or a prediction contains an id that is neither a class nor the ignored value."""
 
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
@@ -111,7 +111,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def id_ranges(ids: Iterable[int]) -> str:
-    """Returns ids in short: `0-10, 255`."""
+    """Returns ids as ranges: `0-10, 255`."""
     runs: list[list[int]] = []
     for number in sorted(ids):
         if runs and number == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Protocols between the parts of the toolkit, so that no base class needs to be inherited."""
+"""Protocols between the parts of the toolkit, so that no base class has to be inherited."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class SegmentationDataset(Protocol):
         """Returns image uint8 (3, H, W) and mask (H, W) of train ids; no mask in a test split without masks."""
 
     def file_names(self, index: int) -> Sequence[str]:
-        """Returns the files that sample `index` comes from, for messages."""
+        """Returns the files of sample `index`, for messages."""
 
 
 class JointTransform(Protocol):
@@ -79,7 +79,7 @@ class JointTransform(Protocol):
 
 
 class Predict(Protocol):
-    """A way of predicting: whole, tiled, with test-time augmentation."""
+    """A prediction method: whole images, tiles, test-time augmentation."""
 
     def __call__(self, model: torch.nn.Module, images: Tensor) -> Tensor:
         """Returns logits float (N, K, H, W) or labels (N, H, W) of `images` float (N, C, H, W)."""

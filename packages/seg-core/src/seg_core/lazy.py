@@ -34,7 +34,7 @@ def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], An
 
 
 def stub_text(package: str, exports: Mapping[str, str]) -> str:
-    """Returns the text of the `__init__.pyi` that belongs to `attach(package, exports)`.
+    """Returns the content of the `__init__.pyi` for `attach(package, exports)`.
 
     A function whose `__signature__` is written at run time is defined with that signature, since type checkers cannot
     see it in the module; every other name is imported.

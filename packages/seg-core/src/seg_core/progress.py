@@ -35,14 +35,14 @@ class StepState:
     """The state of a training run after a step.
 
     Attributes:
-        step: optimizer steps made.
+        step: number of optimizer steps done.
         epoch: counted from 1.
-        epochs: of the run.
+        epochs: number of epochs of the run.
         loss: mean of the epoch so far.
-        miou: of the epoch so far, 0 to 1.
+        miou: mIoU of the epoch so far, 0 to 1.
         images_per_second: over all processes.
         data_wait: fraction 0 to 1 of the time spent waiting for samples.
-        memory_mib: in use.
+        memory_mib: memory in use, in MiB.
     """
 
     step: int
@@ -62,7 +62,7 @@ class StepState:
 
 
 class Progress:
-    """Base of the kinds of progress; this one shows nothing.
+    """Base class of progress displays; shows nothing itself.
 
     Attributes:
         interval: seconds between two updates, long enough that reading scores from a device costs little.
@@ -82,13 +82,13 @@ class Progress:
         return True
 
     def start(self, total_steps: int, done_steps: int) -> None:
-        """Begins; `done_steps` were done before this process."""
+        """Starts; `done_steps` were done before this process."""
 
     def step(self, state: StepState) -> None:
         """Shows the state of the training."""
 
     def part(self, what: str, done: int, total: int) -> None:
-        """Shows the progress of work without steps, such as an evaluation; it is over when `done` is `total`."""
+        """Shows the progress of work without steps, such as an evaluation; it ends when `done` is `total`."""
 
     def message(self, text: str) -> None:
         """Shows a line that stays, such as the result of an epoch."""
@@ -98,11 +98,11 @@ class Progress:
         warnings.warn(text, stacklevel=3)
 
     def close(self) -> None:
-        """Ends; may be called twice."""
+        """Closes the display; may be called twice."""
 
 
 class PlainProgress(Progress):
-    """Plain lines: at most one every ten seconds, and the messages."""
+    """Prints plain lines: at most one every ten seconds, and the messages."""
 
     interval = 10.0
 
@@ -137,7 +137,7 @@ class PlainProgress(Progress):
 
 
 class QuietProgress(Progress):
-    """Only warnings, as plain lines."""
+    """Shows only warnings, as plain lines."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class QuietProgress(Progress):
 
 
 class BarProgress(Progress):
-    """A bar with the state of the training and the remaining time, by rich; work without steps has its own bar."""
+    """Shows a rich bar with the state of training and the remaining time; work without steps has its own bar."""
 
     interval = 0.5
 
@@ -206,7 +206,7 @@ class BarProgress(Progress):
 
 
 def make_progress(mode: str = "auto") -> Progress:
-    """Returns the progress of a run: by default a bar if stderr is a terminal and rich is installed, else plain lines.
+    """Returns a progress display: by default a bar if stderr is a terminal and rich is installed, else plain lines.
 
     Of several processes under a launcher, only the one with `RANK` 0 shows anything.
 
@@ -240,7 +240,7 @@ def _clock(seconds: float) -> str:
 
 
 class StatusLine:
-    """Shows the state of simple work in one line: rewritten on a terminal, printed now and then elsewhere.
+    """Shows the state of simple work in one line: rewritten on a terminal, printed at intervals elsewhere.
 
     Args:
         interval: seconds between two lines without a terminal; with 0 every change is printed.
@@ -296,7 +296,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | Non
     sky    absent
 
     Args:
-        header: titles of the columns.
+        header: column titles.
         rows: cells of each row.
         align: `"l"` (left) or `"r"` (right) per column; by default the first column is left-aligned and the others are
             right-aligned.
@@ -317,7 +317,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str
     """Prints a table to stdout: with rich if stdout is a terminal and rich is installed, else as plain text.
 
     Args:
-        header: titles of the columns.
+        header: column titles.
         rows: cells of each row, shown literally (rich would interpret brackets).
         align: as for `table`.
     """

@@ -16,13 +16,13 @@ def seed(value: int) -> None:
     """Seeds Python's, numpy's and torch's default random states (all devices).
 
     Args:
-        value: 0 to 2**32 - 1, the range that all three take.
+        value: 0 to 2**32 - 1, the range that all three accept.
 
     Raises:
         InvalidArgumentError: if `value` is outside of it.
     """
     if not 0 <= value < 2**32:
-        raise InvalidArgumentError(f"seed must lie in 0 to 2**32 - 1, got {value}")
+        raise InvalidArgumentError(f"seed must be from 0 to 2**32 - 1, got {value}")
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 - the state that other libraries draw from
     torch.manual_seed(value)

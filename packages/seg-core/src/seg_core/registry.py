@@ -1,6 +1,6 @@
 """Registries: models, datasets, losses and more of every installed package by name, imported on use.
 
-A package announces a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
+A package declares a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
 An installed package is found without further steps; the target of a name is imported when the name is used.
 """
 
@@ -42,13 +42,13 @@ def resolve_target(target: str) -> Any:
 
 
 class Registry:
-    """The names of one kind of thing.
+    """The names of one kind of object, such as models.
 
     Args:
-        noun: what a name stands for, for messages (`"model"`).
+        noun: what the names refer to, for messages (`"model"`).
         group: entry point group whose catalogs are read on first use; None for a registry that only `register` and
             `add_table` fill.
-        former_group: earlier name of the group; a package that still uses it is mentioned when a name is unknown.
+        former_group: earlier name of the group; the error for an unknown name lists packages that still use it.
     """
 
     def __init__(self, noun: str, group: str | None = None, former_group: str | None = None) -> None:
@@ -65,8 +65,8 @@ class Registry:
     def add_table(self, package: str, table: Mapping[str, Entry | str]) -> None:
         """Adds a package's catalog, once.
 
-        Only needed without installed metadata (torch.hub); otherwise the entry point does it. A name that another
-        package has claimed before stays in the list; using it is an error that names both packages.
+        Only needed without installed metadata (torch.hub); otherwise the entry point is used. A name that another
+        package already has stays in the list; using it is an error that names both packages.
         """
         if package in self._tables:
             return
@@ -86,7 +86,7 @@ class Registry:
     @overload
     def register(self, name: str, value: Any) -> Any: ...
     def register(self, name: str, value: Any = None) -> Any:
-        """Adds one name by hand, as in a notebook; also a decorator: `@MODELS.register("my_net")`.
+        """Adds one name, such as in a notebook; also a decorator: `@MODELS.register("my_net")`.
 
         Args:
             name: the new name.
@@ -118,14 +118,14 @@ class Registry:
 
         Raises:
             UnknownNameError: if there is no such name; the message names the nearest ones.
-            InvalidArgumentError: if two packages claim the name.
+            InvalidArgumentError: if two packages define the name.
         """
         self._discover()
         if name in self._conflicts:
             first, second = self._conflicts[name]
             raise InvalidArgumentError(
-                f"{self.noun} {name!r} is claimed by both {first} and {second}; uninstall one of them or ask its "
-                "authors for another name"
+                f"{self.noun} {name!r} is defined by both {first} and {second}; uninstall one of them, or report "
+                "the conflict to its authors"
             )
         if name not in self._entries:
             hint = nearest(name, self._entries)
@@ -138,7 +138,7 @@ class Registry:
 
         Raises:
             UnknownNameError: if there is no such name.
-            InvalidArgumentError: if two packages claim the name.
+            InvalidArgumentError: if two packages define the name.
         """
         entry = self.entry(name)
         if name not in self._objects:
@@ -169,14 +169,14 @@ class Registry:
         return f"Registry({self.noun!r}, {len(self)} names)"
 
     def _former_users(self) -> str:
-        """Returns a sentence on packages whose tables are not read because they use the former group, or ""."""
+        """Returns a sentence about packages that are not read because they use the former group, or ""."""
         points = entry_points(group=self.former_group) if self.former_group else ()
         packages = sorted({point.dist.name if point.dist is not None else point.name for point in points})
         if not packages:
             return ""
         return (
-            f". Not read: the table of {', '.join(packages)} in the entry point group {self.former_group!r}, which is "
-            f"{self.group!r} now; update the package or rename the group in its pyproject.toml"
+            f". Not read: the catalog of {', '.join(packages)} in the entry point group {self.former_group!r}, which "
+            f"is {self.group!r} now; update the package or rename the group in its pyproject.toml"
         )
 
     def _discover(self) -> None:
@@ -187,9 +187,9 @@ class Registry:
             package = point.dist.name if point.dist is not None else point.name
             try:
                 self.add_table(package, self._load(point))
-            except Exception as error:  # a third party's table must not break the list for everyone
+            except Exception as error:  # an error in a third-party catalog must not break all other names
                 warnings.warn(
-                    f"the {self.noun} table of package {package!r} ({point.value}) cannot be read and is left out: "
+                    f"the {self.noun} catalog of package {package!r} ({point.value}) cannot be read and is skipped: "
                     f"{type(error).__name__}: {error}",
                     stacklevel=3,
                 )
@@ -210,6 +210,6 @@ OPTIMIZERS = Registry("optimizer", "seg_core.optimizers")
 SCHEDULERS = Registry("LR scheduler", "seg_core.schedulers", former_group="seg_core.schedules")
 LOGGERS = Registry("logger", "seg_core.loggers")
 PREDICTORS = Registry("way of predicting", "seg_core.predictors")
-# suffix of an exported file, as ".onnx" -> function that loads it from its path
+# suffix of an exported file, such as ".onnx" -> function that loads it from its path
 LOADERS = Registry("loader", "seg_core.loaders")
 COMMANDS = Registry("command", "seg_core.commands")

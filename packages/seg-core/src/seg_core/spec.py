@@ -1,6 +1,6 @@
-"""A name with params, as configs and functions take them: what is wrong with the params, and building from them.
+"""Objects given by name and params, as in configs: checks the params, and builds the object.
 
-All reading of signatures at run time is here.
+All code that reads signatures at run time is in this module.
 """
 
 import inspect
@@ -14,7 +14,7 @@ __all__ = ["build_named", "check_params", "param_problems", "parameters_of", "ta
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Returns the parameters of a function or class that can be given by name, `*args` and `**kwargs` left out."""
+    """Returns the parameters of a function or class that can be passed by name, without `*args` and `**kwargs`."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {name: p for name, p in inspect.signature(target).parameters.items() if p.kind in by_name}
 
@@ -36,10 +36,10 @@ def param_problems(
     """Returns what is wrong with the params of a target, one sentence per problem.
 
     Args:
-        name: of the target, for the messages.
+        name: name of the target, for messages.
         target: the function or class that is called with `params`.
-        params: as the user set them, by name.
-        given: parameters that the caller passes itself, so that the user must not; as a mapping, with the reason or
+        params: params by name, as set by the user.
+        given: parameters that the caller sets itself, so the user must not; as a mapping, with the reason or
             what to set instead.
         key: where the user set the params, such as `"optimizer.params"`; "" for arguments of a function.
         complete: whether a parameter without a default is a problem if it is in neither `params` nor `given`.
@@ -82,19 +82,19 @@ def check_params(
 
 
 def build_named(registry: Registry, name: str, params: Mapping[str, Any], *args: Any, **given: Any) -> Any:
-    """Looks up a name, checks its params, and returns the object that they make.
+    """Looks up a name, checks its params, and builds the object.
 
     Args:
-        registry: with the name.
-        name: of a function or class.
-        params: its arguments as the user set them.
+        registry: registry that contains the name.
+        name: name of a function or class.
+        params: its arguments, as set by the user.
         *args: its first arguments, which the user cannot set.
         **given: more arguments: each is passed only if the target has a parameter of that name and `params` does not
             set it.
 
     Raises:
         UnknownNameError: if the registry does not know the name.
-        InvalidArgumentError: if the target does not take one of the params, or one is missing.
+        InvalidArgumentError: if the target does not have one of the params, or one is missing.
     """
     target = registry.get(name)
     handed = {key: value for key, value in given.items() if takes(target, key)}

@@ -1,4 +1,4 @@
-"""Versions of installed packages, for everything that says what it was made with."""
+"""Versions of installed packages, for files that record the versions they were written with."""
 
 import platform
 import sys
@@ -10,9 +10,9 @@ _DEFAULT = ("python", "torch", "torchvision", "numpy", "seg-core", "seg-models",
 
 
 def installed_versions(*distributions: str) -> dict[str, str]:
-    """Returns the versions of packages by name; those that are not installed are left out.
+    """Returns the versions of packages by name; those that are not installed are omitted.
 
-    An imported package that states its own version is taken at its word: torch's says for which CUDA it was built,
+    The `__version__` of an imported package is preferred: torch's includes the CUDA version it was built for,
     and under torch.hub our packages are imported without being installed.
 
     Args:

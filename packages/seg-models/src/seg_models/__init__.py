@@ -1,6 +1,6 @@
 """Semantic segmentation networks, backbones, weights and inference for PyTorch.
 
-Nothing heavy is imported before a name that needs it is used: `import seg_models` brings neither torch nor torchvision.
+Heavy dependencies are imported when a name that needs them is used: `import seg_models` imports no torch.
 """
 
 from seg_core import registry as _registry
@@ -9,8 +9,8 @@ from seg_models import catalog as _catalog
 from seg_models.__about__ import __version__ as __version__
 from seg_models._exports import EXPORTS
 
-# The entry points of the installed package announce the same tables; this is for torch.hub, where nothing is installed.
-# A package's tables are added once, whoever comes first.
+# The entry points of the installed package declare the same catalogs; this is for torch.hub without installation.
+# A package's catalogs are added only once.
 _registry.MODELS.add_table("seg-models", _catalog.MODELS)
 _registry.BACKBONES.add_table("seg-models", _catalog.BACKBONES)
 _registry.PREDICTORS.add_table("seg-models", _catalog.PREDICTORS)

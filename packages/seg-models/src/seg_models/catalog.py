@@ -1,7 +1,7 @@
 """The contents of this package as data: models with their facts and weights, backbones, predictors, commands.
 
-No torch here: listing names is instant. Everything that lists models (`list_models`, the weights enums, the public
-names of the package, `seg models`, torch.hub) is derived from these tables.
+This module does not import torch, so listing names is instant. Everything that lists models (`list_models`, the weights
+enums, the public names of the package, `seg models`, torch.hub) is derived from these tables.
 """
 
 from dataclasses import replace
@@ -47,14 +47,14 @@ BACKBONES: dict[str, Entry] = {
 def _network(
     name: str, family: str, what: str, on: dict[str, tuple[int, int] | dict[str, Any]], **common: Any
 ) -> dict[str, ModelEntry]:
-    """Returns the rows of a network: one for any backbone, and one for each backbone that has its own builder.
+    """Returns the entries of a network: one for any backbone, and one for each backbone that has its own builder.
 
     Args:
-        name: of the builder that takes a backbone, and of its module.
-        family: the paper's name.
-        what: the network in a few words.
-        on: backbone -> parameters and multiply-accumulates, or all fields that only this row has.
-        common: fields of all rows.
+        name: name of the builder for any backbone, and of its module.
+        family: name in the paper.
+        what: short description of the network.
+        on: backbone -> parameters and multiply-accumulates, or all fields that only this entry has.
+        common: fields of all entries.
     """
     module = f"seg_models.networks.{name}"
     rows = {name: ModelEntry(f"{module}:{name}", f"{what} on any backbone", family, any_backbone=True, **common)}

@@ -1,4 +1,4 @@
-"""Models by name. Listing names imports no torch; building does."""
+"""Lists and builds models by name. Listing names does not import torch; building does."""
 
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -33,7 +33,7 @@ def list_models(pattern: str | None = None) -> list[str]:
     """Returns the names of all models of all installed packages, sorted.
 
     Args:
-        pattern: glob pattern that the names must match, as `"fcn*"`.
+        pattern: glob pattern that the names must match, such as `"fcn*"`.
     """
     names = [name for name in MODELS.names() if pattern is None or fnmatch(name, pattern)]
     return [name for name in names if not getattr(MODELS.entry(name), "any_backbone", False)]
@@ -52,9 +52,9 @@ def get_model(name: str, **options: Any) -> "nn.Module":
     """Builds a model by name.
 
     Args:
-        name: one of `list_models()`; or the name of a network that takes `backbone`, as `"upernet"`.
-        options: of the builder: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`, `variant` and
-            those of the network; see the builder's documentation.
+        name: one of `list_models()`; or the name of a network that takes `backbone`, such as `"upernet"`.
+        options: options of the builder: `weights`, `num_classes`, `aux_loss`, `weights_backbone`, `in_channels`,
+            `variant` and those of the network; see the builder's documentation.
 
     Raises:
         UnknownNameError: if there is no such model.
@@ -73,9 +73,9 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
 
     Args:
         family: name of the network, as `"fcn"` or `"DeepLabV3+"`, or of a model, as `"pidnet_s"`; case does not matter.
-        backbone: one of `list_backbones()`, as `"resnet50"`, or `"timm:"` and a name of timm; None if the network has
+        backbone: one of `list_backbones()`, such as `"resnet50"`, or `"timm:"` and a timm name; None if the network has
             no backbone.
-        options: of the builder, as for `get_model`.
+        options: options of the builder, as for `get_model`.
 
     Raises:
         UnknownNameError: if there is no such network or backbone.
@@ -90,7 +90,7 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
         for name, entry in entries.items()
         if entry.family.lower() == wanted or (name == wanted and (entry.any_backbone or entry.backbone is None))
     }
-    # the other members of a network that was found by its row's name
+    # the other models of a network that was found by the name of one model
     families = {entry.family for entry in members.values()}
     members |= {name: entry for name, entry in entries.items() if entry.family in families}
     if not members:
@@ -128,7 +128,7 @@ def list_backbones(pattern: str | None = None) -> list[str]:
     """Returns the names of all backbones of all installed packages, sorted; timm's are not listed: `"timm:NAME"`.
 
     Args:
-        pattern: glob pattern that the names must match, as `"resnet*"`.
+        pattern: glob pattern that the names must match, such as `"resnet*"`.
     """
     return [name for name in BACKBONES.names() if pattern is None or fnmatch(name, pattern)]
 
@@ -145,14 +145,14 @@ def get_backbone(
     """Builds a backbone by name: a module from images to an ordered dict of features, from fine to coarse.
 
     Args:
-        name: one of `list_backbones()`, or `"timm:"` and a name of timm, as `"timm:convnext_tiny"`.
-        weights: ImageNet weights: member of torchvision's enum, its name, `"DEFAULT"`, the tag of weights of timm, or
+        name: one of `list_backbones()`, or `"timm:"` and a timm name, such as `"timm:convnext_tiny"`.
+        weights: ImageNet weights: member of torchvision's enum, its name, `"DEFAULT"`, the tag of timm weights, or
             None to initialize randomly.
         progress: whether a download shows a progress bar.
-        in_channels: channels of the images. For numbers other than 3 the weights' first convolution is inflated: one
-            channel takes the sum over the colors, n channels the colors in turn, times 3 / n.
+        in_channels: channels of the images. For numbers other than 3 the weights' first convolution is inflated: for
+            one channel the kernels are summed over the colors; n channels repeat them in turn, times 3 / n.
         output_stride: pixels per feature of the last stages: 8, 16 or 32; strides beyond it become dilation.
-        options: further options of this backbone, as `stem="deep"` for ResNets.
+        options: further options of this backbone, such as `stem="deep"` for ResNets.
 
     Raises:
         UnknownNameError: if there are no such backbone or weights.
@@ -173,7 +173,7 @@ def get_model_weights(name: "str | Callable[..., nn.Module]") -> "type[WeightsEn
     """Returns the weights enum of a model.
 
     Args:
-        name: of the model, or its builder.
+        name: name of the model, or its builder.
 
     Raises:
         UnknownNameError: if there is no such model, or no weights for it.
@@ -187,7 +187,7 @@ def get_model_weights(name: "str | Callable[..., nn.Module]") -> "type[WeightsEn
 
 
 def get_weight(name: str) -> "WeightsEnum":
-    """Returns the weights member named `"EnumName.MEMBER"`, as `"FCN_ResNet50_Weights.DEFAULT"`.
+    """Returns the weights member named `"EnumName.MEMBER"`, such as `"FCN_ResNet50_Weights.DEFAULT"`.
 
     Raises:
         UnknownNameError: if there is no such enum or member.

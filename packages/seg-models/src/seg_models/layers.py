@@ -1,4 +1,4 @@
-"""Blocks that several networks share."""
+"""Building blocks used by several networks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,20 +22,20 @@ __all__ = [
 
 
 def relu(_channels: int) -> nn.Module:
-    """Returns ReLU, as the blocks here take activations: called with the number of channels."""
+    """Returns ReLU; takes the number of channels, as all activations of these blocks do."""
     return nn.ReLU(inplace=True)
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, activation; with stride 1 and odd kernels the size stays.
+    """Convolution without bias, batch norm, activation; with stride 1 and odd kernels the size is kept.
 
     Args:
         in_channels: channels of the features.
         out_channels: channels of the result.
         kernel_size: height and width, or one number for both.
-        stride: of the convolution.
-        dilation: of the convolution.
-        groups: of the convolution.
+        stride: stride of the convolution.
+        dilation: dilation of the convolution.
+        groups: groups of the convolution.
         act: builds the activation for a number of channels; None is no activation.
         norm: builds the norm for a number of channels.
     """
@@ -68,7 +68,7 @@ class SeparableConv(nn.Sequential):
     Args:
         in_channels: channels of the features.
         out_channels: channels of the result.
-        dilation: of the depthwise convolution.
+        dilation: dilation of the depthwise convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
@@ -117,11 +117,11 @@ class PyramidPooling(nn.ModuleList):
     With a batch of one in train mode, the branch whose map is 1x1 normalizes with its running statistics.
 
     Args:
-        in_channels: of the features.
+        in_channels: channels of the features.
         width: channels of each branch.
-        bins: regions along each side, one number a branch.
+        bins: number of regions along each side, for each branch.
         act: as in `ConvNormAct`.
-        align_corners: of the resize back to the features' size.
+        align_corners: whether the resize back to the features' size aligns corners.
     """
 
     def __init__(

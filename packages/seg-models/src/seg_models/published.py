@@ -1,6 +1,6 @@
-"""The published weights as data: which files exist for which model. No torch here.
+"""The published weights as data: which files exist for which model. Does not import torch.
 
-`published.json` has one row for each file; what follows from a row's dataset and origin is added here.
+`published.json` has one row for each file; this module adds what follows from its dataset and origin.
 """
 
 import json

@@ -48,4 +48,4 @@ def test_resume_skips_finished_images(images, model_file, tmp_path, capsys):
     assert ids(out / "0.png").shape == (40, 60)  # its overlay was missing
     assert len(names(out)) == 10
     assert seg(*arguments) == 0
-    assert "nothing is left to predict" in capsys.readouterr().out
+    assert "nothing left to predict" in capsys.readouterr().out

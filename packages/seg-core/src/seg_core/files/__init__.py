@@ -1,1 +1,1 @@
-"""Files: how images and masks become pixels and ids."""
+"""Reading and writing files: images, masks, rasters, downloads."""

@@ -17,10 +17,10 @@ _LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; the file written there becomes `path` if the block ends without error.
+    """Yields a temporary path in the folder of `path`; the file is renamed to `path` if the block ends without error.
 
     The temporary file is synced to the disk before the rename, so that a loss of power leaves the old file or the new
-    one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are made.
+    one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are created.
 
     Raises:
         WriteError: if the folder or the file cannot be written, or the disk is full.
@@ -35,7 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; results get the usual permissions of new files
+        # mkstemp creates files that only their owner can read; results get the usual permissions of new files
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -67,7 +67,7 @@ def is_leftover(path: Path) -> bool:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> list[Path]:
-    """Removes temporary files that a killed process left in `folder` and the folders within; returns their paths.
+    """Removes temporary files that a killed process left in `folder` and its subfolders; returns their paths.
 
     Call it only when no other process writes there.
     """

@@ -1,10 +1,10 @@
 """Downloads published files once into a folder; each file is checked before it gets its name, and on every use.
 
 A file is written to `<name>.part` and renamed when it is complete and has the published hash. A partial file is resumed
-the next time, if the server confirms that its file has not changed. `seg-manifest.json` beside the files holds the full
-hash of each file that was ever used; if no hash was published, later uses are compared with that of the first use.
+the next time, if the server confirms that its file has not changed. `seg-manifest.json` in the same folder records the
+full hash of each file at its first use; if no hash was published, the file is compared with it on later uses.
 
-Weights go to torch.hub's folder, which `TORCH_HOME` moves. With `SEG_OFFLINE=1` no request is made.
+Weights are stored in torch.hub's folder, which `TORCH_HOME` sets. With `SEG_OFFLINE=1` no request is made.
 """
 
 import contextlib
@@ -60,17 +60,17 @@ class ManifestRow(TypedDict):
 def fetch(
     url: str, digest: str = "", progress: bool = True, folder: Path | None = None, argument: str = "weights="
 ) -> Path:
-    """Returns the file of `url` in a folder; it is downloaded if needed, and always checked.
+    """Returns the local path of the file at `url`, which is downloaded if needed, and always checked.
 
     Two processes may fetch the same file at once: one downloads, the other waits for it.
 
     Args:
-        url: of the file; its last component is the file's name.
+        url: URL of the file; its last component is the file's name.
         digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty if none was
-            published: then the sha256 of the first use counts.
+            published: then the sha256 of the first use is expected.
         progress: whether to show progress on stderr.
-        folder: where the file goes; torch.hub's folder for checkpoints if None.
-        argument: with which a user can name a file that was downloaded by hand, for messages.
+        folder: where the file is stored; torch.hub's folder for checkpoints if None.
+        argument: name of the argument that takes the path of a manually downloaded file, for messages.
 
     Raises:
         CorruptFileError: if the file is not the published one.
@@ -83,7 +83,7 @@ def fetch(
             if is_offline():
                 raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids requests"))
             with _turn(target, progress) as part:
-                if not path.is_file():  # another process may have downloaded it meanwhile
+                if not path.is_file():  # another process may have downloaded it in the meantime
                     _download(target, part, progress)
         found, sha256 = _digest_of(path, target.digest)
     if not found.startswith(target.digest):
@@ -95,12 +95,12 @@ def fetch(
         _record(path, url, sha256)
     except WriteError as error:  # a read-only folder can still be used
         if not digest:
-            logger.warning("later changes of %s would go unnoticed: %s", path, error)
+            logger.warning("later changes of %s cannot be detected: %s", path, error)
     return path
 
 
 def stored_path(url: str, folder: Path | None = None) -> Path:
-    """Returns where the file of `url` is, or would be, in `folder` (torch.hub's for checkpoints if None).
+    """Returns the path at which `fetch` stores the file of `url` in `folder` (torch.hub's for checkpoints if None).
 
     Raises:
         InvalidArgumentError: if the URL has no file name at its end.
@@ -134,7 +134,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
     else:
         reason = "a row's url, sha256 or first_used is not a string"
     raise CorruptFileError(
-        f"{path} cannot be read: {reason}; repair or delete it: then each file is compared from its next use on"
+        f"{path} cannot be read: {reason}; repair or delete it (the hash of each file is then recorded again)"
     )
 
 
@@ -149,10 +149,10 @@ class _Target:
     """A file to download.
 
     Attributes:
-        url: of the file.
-        path: where it goes.
+        url: URL of the file.
+        path: where it is stored.
         digest: first digits of its sha256, or `md5:` and its md5, or "".
-        expected: the same in words.
+        expected: description of that hash, for messages.
         argument: as for `fetch`.
     """
 
@@ -171,7 +171,7 @@ class _Target:
 
 
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
-    """Returns the first digits of the file's hash, and the same in words."""
+    """Returns the first digits of the file's hash, and a description of it for messages."""
     row = read_manifest(path.parent).get(path.name)
     if digest.startswith(_MD5):  # the manifest holds no md5
         return digest, _hash_words(digest)
@@ -190,7 +190,7 @@ def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str,
 
 
 class _Notes(TypedDict):
-    """What is known about the file that a `.part` belongs to; kept beside it."""
+    """Metadata of the file that a `.part` belongs to; stored in the same folder."""
 
     url: str
     validator: str
@@ -215,12 +215,12 @@ def _download(target: _Target, part: Path, progress: bool) -> None:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """Answer of a server.
+    """Response of a server.
 
     Attributes:
-        answer: to read from.
+        answer: the open response.
         start: bytes that are already there and are not sent again.
-        total: bytes of the whole file, or None if the server does not say.
+        total: bytes of the whole file, or None if the server does not report it.
     """
 
     answer: Any
@@ -307,7 +307,7 @@ def _read(target: _Target, answer: Any, received: int, total: int | None) -> byt
 
 def _broken_off(target: _Target, got: str, total: int | None) -> str:
     expected = "the whole file" if total is None else f"{total} bytes"
-    return target.failure(got, expected, "Try again: the part received is kept, and resumed if the server can. ")
+    return target.failure(got, expected, "Try again: the partial file is kept, and resumed if the server supports it. ")
 
 
 def _check(target: _Target, part: Path) -> None:
@@ -318,7 +318,7 @@ def _check(target: _Target, part: Path) -> None:
 
 
 def _validator(headers: Message) -> str:
-    """Returns what identifies a version of the file, or "". A weak ETag does not promise equal bytes."""
+    """Returns the ETag or modification date of the file, or "". A weak ETag does not guarantee equal bytes."""
     tag = str(headers.get("ETag", ""))
     return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
 
@@ -345,10 +345,10 @@ def _words(error: object) -> str:
 
 
 class _Progress:
-    """Shows on stderr how much was received: a bar in a terminal, else a line for every tenth.
+    """Shows on stderr how much was received: a bar in a terminal, else one line per 10 %.
 
     Args:
-        total: bytes of the whole file, or None if the server does not say.
+        total: bytes of the whole file, or None if the server does not report it.
         enabled: whether to show anything.
     """
 
@@ -388,7 +388,7 @@ def _record(path: Path, url: str, digest: str) -> None:
         return
     manifest = path.with_name(_MANIFEST)
     with locked(manifest, give_up_after=2 * READ_TIMEOUT):
-        rows = read_manifest(path.parent)  # with the rows that other processes wrote meanwhile
+        rows = read_manifest(path.parent)  # includes the rows that other processes have written since
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         rows[path.name] = ManifestRow(url=url, sha256=digest, bytes=path.stat().st_size, first_used=today)
         write_json(manifest, rows, sort_keys=True)

@@ -1,8 +1,8 @@
-"""Images and masks from files: the one place where a file becomes pixels or ids, for datasets, prediction, commands.
+"""Reads images and masks from files; datasets, prediction and all commands use these functions.
 
 - **Formats and size** are checked by `seg_core.files.opening`, before anything is decoded.
-- **Orientation.** `"apply"` turns an image as its tag says, `"stored"` leaves the pixels as they lie in the file,
-  whatever the format. A mask with such a tag is an error: nothing says whether its image was turned too.
+- **Orientation.** `"apply"` applies the orientation tag to the image, `"stored"` keeps the pixels as stored, whatever
+  the format. A mask with such a tag is an error: it is unknown whether the tag was applied to its image too.
 - **Depth.** Images have at most 8 bits per channel; Pillow would take the high byte of 16-bit RGB without a warning.
   Masks of one channel keep their ids at 1, 2, 4, 8 and 16 bits, and at 32 bits if all values are valid ids.
 - **Kinds that Pillow reads wrong**, or not as GDAL does, are errors: TIFFs of CIELAB, of YCbCr without JPEG, of signed
@@ -46,11 +46,11 @@ MAX_PIXELS = 178_000_000
 """Default limit of width times height; aerial images of iSAID reach 13000x13000."""
 
 ORIENTATIONS = ("apply", "stored")
-"""Ways to treat an orientation tag."""
+"""How an orientation tag is handled, see `read_image`."""
 
 
 class Once:
-    """Gives each warning once. A dataset has its own, and each process that loads data has a copy of it."""
+    """Issues each warning once. Each dataset has its own instance, and each process that loads data has a copy."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
@@ -67,13 +67,13 @@ _ONCE_PER_PROCESS = Once()
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a file says about its image.
+    """Properties of an image, read from the header of its file.
 
     Attributes:
         format: `"PNG"`, `"TIFF"`, ... as Pillow names them.
-        width: in pixels, as stored.
-        height: in pixels, as stored.
-        orientation: 1 to 8; 1 is upright, also where there is no tag.
+        width: width in pixels, as stored.
+        height: height in pixels, as stored.
+        orientation: 1 to 8; 1 is upright, also if there is no tag.
         unlike: how the stored samples differ from the pixels that `read_image` returns, such as `"CMYK colors"`; empty
             for 8-bit gray or RGB, with or without alpha: then a program that reads the file by tiles gets the same
             pixels.
@@ -93,13 +93,13 @@ class Header:
 
 @dataclass(frozen=True)
 class StoredMask:
-    """A decoded mask before its values are turned into ids, for readers of colors.
+    """A decoded mask before its values are converted to ids, for readers of colors.
 
     Attributes:
         image: as Pillow decodes it. Of RGB, RGBA, palette and 8-bit gray images the values are those of the file; the
             ids of other gray images come from `ids_of`.
-        name: for messages.
-        bits: of a stored sample.
+        name: name in messages.
+        bits: number of bits of a stored sample.
         inverted: whether Pillow returns the complement of the stored samples.
     """
 
@@ -131,8 +131,8 @@ def check_orientation(orientation: str) -> str:
     """
     if orientation not in ORIENTATIONS:
         raise InvalidArgumentError(
-            "orientation must be 'apply' (turn an image as its EXIF, XMP or TIFF tag says) or 'stored' (take the "
-            f"pixels as stored), got {orientation!r}"
+            "orientation must be 'apply' (apply the EXIF, XMP or TIFF orientation tag) or 'stored' (keep the pixels as "
+            f"stored), got {orientation!r}"
         )
     return orientation
 
@@ -148,7 +148,7 @@ def read_image(
         source: path, contents of a file, file object or PIL image. The limit does not apply to a PIL image, which is
             in memory already.
         max_pixels: largest width times height.
-        orientation: `"apply"` turns the image as its tag says, `"stored"` takes the pixels as stored.
+        orientation: `"apply"` applies the orientation tag, `"stored"` keeps the pixels as stored.
         name: name in messages; by default the path.
 
     Returns:
@@ -186,7 +186,7 @@ def read_mask(
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     """Returns the ids of a mask: the values of its samples as stored.
 
-    These are gray values of 1, 2, 4, 8, 12 or 16 bits (not scaled, and not inverted if a TIFF says that white is zero),
+    These are gray values of 1, 2, 4, 8, 12 or 16 bits (not scaled, and not inverted if white is zero in a TIFF),
     32-bit values up to 65535, and palette indices. An RGB mask whose three channels are equal everywhere holds the ids
     three times: it is read with a warning. An alpha channel that is opaque everywhere is dropped.
 
@@ -223,8 +223,8 @@ def load_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None 
         decoded, tag = decode(image, "check")
         if tag != 1:
             raise CorruptFileError(
-                f"mask {called} has orientation tag {tag}; a mask must have none, or 1, since nothing says whether its "
-                "image was turned too: save the mask upright, without the tag"
+                f"mask {called} has orientation tag {tag}; a mask must have none, or 1, since it is unknown whether "
+                "the tag was applied to its image too: save the mask upright, without the tag"
             )
         return StoredMask(decoded, called, storage.bits, storage.inverted)
 
@@ -240,8 +240,8 @@ def ids_of(mask: StoredMask, once: Once | None = None) -> npt.NDArray[np.uint8] 
     if mode in ("I", "I;16", "I;16L", "I;16B", "I;16N"):
         if mode == "I" and values.size and not 0 <= int(values.min()) <= int(values.max()) <= MAX_ID:
             raise CorruptFileError(
-                f"mask {mask.name} holds {mask.bits}-bit values from {values.min()} to {values.max()}; ids lie in 0 to "
-                f"{MAX_ID}: convert the file"
+                f"mask {mask.name} holds {mask.bits}-bit values from {values.min()} to {values.max()}; ids must be 0 "
+                f"to {MAX_ID}: convert the file"
             )
         return values.astype(np.uint16, copy=False)
     if mode in ("LA", "PA", "RGBA"):

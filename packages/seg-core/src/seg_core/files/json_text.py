@@ -38,7 +38,7 @@ def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None
     """Writes a value as a JSON file with an indent of two spaces, atomically.
 
     Args:
-        path: of the file.
+        path: path of the file.
         value: as for `to_json`.
         **options: of `json.dumps`, such as `sort_keys=True`.
 

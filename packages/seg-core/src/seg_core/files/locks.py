@@ -1,4 +1,4 @@
-"""Locks between processes that work on one file."""
+"""File locks between processes."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ _POLL = 0.02  # seconds
 
 
 def file_lock(path: str | os.PathLike[str]) -> FileLock:
-    """Returns the lock of the lock file at `path`, not yet taken; the system releases it with its process.
+    """Returns the lock of the lock file at `path`, not yet acquired; the system releases it when the process ends.
 
-    Where the file system has no locks, taking it raises NotImplementedError or OSError.
+    If the file system does not support locks, acquiring it raises NotImplementedError or OSError.
     """
     # a lock file without the system's support would outlive a killed process; older filelocks have no such fallback
     strict: dict[str, Any] = {"fallback_to_soft": False} if takes(FileLock.__init__, "fallback_to_soft") else {}
@@ -29,16 +29,16 @@ def file_lock(path: str | os.PathLike[str]) -> FileLock:
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: str = "", give_up_after: float | None = None) -> Iterator[bool]:
-    """Keeps other processes from working on a file during the block, once no other process does.
+    """Holds an exclusive lock on a file during the block; waits for it while another process holds it.
 
-    Yields whether it could. Otherwise the block runs without a lock: on a file system that has none, in a folder that
-    cannot be written, or where the other process is stuck.
+    Yields whether the lock was acquired. The block runs without it on a file system without locks, in a folder that
+    cannot be written, or if the other process is stuck.
 
     Args:
-        path: of the file; the lock is a file beside it, which is removed afterwards.
+        path: path of the file; the lock file is created in the same folder and removed afterwards.
         waiting: what to print on stderr while waiting for another process.
-        give_up_after: seconds without growth of `path` after which the other process counts as stuck; None waits for
-            ever, for work that does not change `path`.
+        give_up_after: seconds without growth of `path` after which the other process is considered stuck; None
+            waits forever, for work that does not change `path`.
     """
     lock = file_lock(path.with_name(path.name + ".lock"))
     size, since = -1, time.monotonic()

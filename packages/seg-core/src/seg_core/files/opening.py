@@ -1,8 +1,8 @@
-"""Opens image files: finds the format, checks the size before anything is decoded, and turns failures into our errors.
+"""Opens image files: finds the format, checks the size before anything is decoded, and converts failures to our errors.
 
-Formats: PNG, JPEG, TIFF, BMP, WebP, GIF, PPM (and its kin), JPEG 2000; of several frames the first. The number of
-pixels is read from the header and compared with `max_pixels`. Pillow's own limit is a variable of the whole process: it
-is never set here, and it does not decide.
+Formats: PNG, JPEG, TIFF, BMP, WebP, GIF, PPM (also PBM, PGM, PAM), JPEG 2000; the first of several frames. The number
+of pixels is read from the header and compared with `max_pixels`. Pillow's own limit is a variable of the whole process;
+it is neither changed nor used.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ __all__ = ["PREFIX_BYTES", "Source", "file_errors", "identify", "opened"]
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 """A path, the contents of a file, a file object at its start, or an image of PIL."""
 
-# PIL imports a plugin when a file needs it; here they are used directly
+# Pillow imports a plugin when a file needs it; this module calls the plugins directly
 _PLUGINS = (
     PngImagePlugin,
     JpegImagePlugin,
@@ -45,7 +45,7 @@ _PLUGINS = (
     Jpeg2KImagePlugin,
 )
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
-PREFIX_BYTES = 16  # bytes that Pillow tells formats by
+PREFIX_BYTES = 16  # bytes by which Pillow identifies formats
 
 
 @contextlib.contextmanager
@@ -80,10 +80,10 @@ def opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Iter
 
 @contextlib.contextmanager
 def file_errors(name: str, noun: str) -> Iterator[None]:
-    """Turns what Pillow and the system raise in the block into our errors.
+    """Converts exceptions of Pillow and the system in the block to our errors.
 
     Args:
-        name: of the file, for messages.
+        name: name of the file, for messages.
         noun: `"image"` or `"mask"`, for messages.
     """
     try:
@@ -104,7 +104,7 @@ def file_errors(name: str, noun: str) -> Iterator[None]:
         # Pillow's decoders raise a dozen types for damaged files, struct.error, zlib.error and SyntaxError among them
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CorruptFileError(
-            f"{noun} {name} cannot be read: {reason or type(error).__name__}; replace the file or leave it out"
+            f"{noun} {name} cannot be read: {reason or type(error).__name__}; replace the file or remove it"
         ) from error
 
 
@@ -140,7 +140,7 @@ def identify(file: IO[bytes], filename: str, noun: str) -> ImageFile.ImageFile:
 
 
 def _tiff_problem(file: IO[bytes], noun: str) -> str:
-    """Returns why Pillow cannot open a TIFF, or "" if its tags do not say."""
+    """Returns why Pillow cannot open a TIFF, or "" if its tags do not show it."""
     tags = tiff_tags(file)
     storage = tiff_storage(tags)
     problem = storage.mask_problem() if noun == "mask" else storage.image_problem("RGB")

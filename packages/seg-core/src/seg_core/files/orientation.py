@@ -1,7 +1,7 @@
-"""The orientation tag of an image file, and decoding an image upright or as it is stored.
+"""The orientation tag of an image file, and decoding of images upright or as stored.
 
-An EXIF, XMP or TIFF tag says how to turn an image. Pillow turns TIFFs by itself and nothing else. A tag that cannot be
-parsed, or whose value is not 1 to 8, counts as none, as in every viewer.
+An EXIF, XMP or TIFF tag specifies how to rotate or mirror an image for display. Pillow applies it automatically only to
+TIFFs. A tag that cannot be parsed, or with a value other than 1 to 8, is ignored, as in every viewer.
 """
 
 import io
@@ -29,26 +29,26 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
 def is_turned(tag: object) -> TypeGuard[int]:
-    """Returns whether the value of an orientation tag means that the image is stored turned or mirrored."""
+    """Returns whether the value of an orientation tag means that the image is stored rotated or mirrored."""
     return tag in _TURNS
 
 
 def decode(image: Image.Image, orientation: str) -> tuple[Image.Image, int]:
     """Decodes an image and returns it with its tag.
 
-    Pillow turns TIFFs while it decodes them, and removes the tag; it turns no other format.
+    Pillow applies the tag of a TIFF while decoding, and removes it; it ignores the tag of other formats.
 
     Args:
-        image: opened, not decoded.
-        orientation: `"apply"` turns the image as its tag says, `"stored"` leaves it as stored; with `"check"` it may
-            be either, for callers that refuse any tag but 1.
+        image: an opened image that is not decoded yet.
+        orientation: `"apply"` applies the tag, `"stored"` does not; with `"check"` either may happen, for callers that
+            reject any tag but 1.
     """
     is_tiff = image.format == "TIFF" and getattr(image, "tile", None)
     tag, seen = 1, None
     if is_tiff:
         tag, seen = orientation_tag(image), image.getexif().get(ORIENTATION)
         _allow_size(image)
-        if tag >= 5:  # Pillow would map the file with height and width exchanged, then turn it
+        if tag >= 5:  # Pillow would map the file with height and width exchanged, then rotate it
             image.filename = ""  # type: ignore[attr-defined]
     image.load()
     turned = is_tiff and seen in _TURNS and ORIENTATION not in image.getexif()

@@ -36,7 +36,7 @@ _FILE_CHANNELS = (1, 2, 3, 4)  # with two the second is alpha
 
 @dataclass(frozen=True)
 class GeoReference:
-    """Where an image lies on Earth.
+    """The geographic location of an image.
 
     Attributes:
         crs: rasterio's coordinate reference system.
@@ -52,10 +52,10 @@ class Raster:
     """An image that is read one rectangle at a time.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
         read: top, left, height, width -> (h, w, C) with 1, 3 or 4 channels; uint8, or float in 0 to 1.
-        geo_reference: of a GeoTIFF, else None.
+        geo_reference: the geo reference of a GeoTIFF, else None.
     """
 
     height: int

@@ -1,4 +1,4 @@
-"""How an image file stores its samples, by its header: bit depth, channels, and what is unusual about it."""
+"""How an image file stores its samples, from its header: bit depth, channels and unusual encodings."""
 
 import re
 import struct
@@ -27,7 +27,7 @@ MAX_ID = 65535
 
 _MASK_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 _JPEG_COLORS = "JPEG's YCbCr colors, which decoders turn into slightly different RGB"
-_LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")  # of TIFF, in Pillow's words
+_LOSSY_COMPRESSIONS = ("jpeg", "tiff_jpeg", "webp")  # of TIFF, as Pillow names them
 _IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 # tags of TIFF; ORIENTATION is EXIF's as well
@@ -47,9 +47,9 @@ class Storage:
     """How a file stores its samples.
 
     Attributes:
-        format: of the file.
-        bits: of a sample.
-        channels: of a pixel.
+        format: file format.
+        bits: bits of a sample.
+        channels: channels of a pixel.
         flaw: why the kind is not supported, such as "CIELAB colors"; empty if it is.
         unlike: see `seg_core.files.images.Header`.
         inverted: whether Pillow returns the complement of gray samples.
@@ -71,7 +71,7 @@ class Storage:
     is_lossy: bool = False
 
     def image_problem(self, mode: str) -> str:
-        """Returns why this is no image that can be read and what to do, or "" if it can."""
+        """Returns why the image cannot be read and what to do, or "" if it can."""
         if self.flaw:
             return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
         if self.bits > 8 or self.is_float:
@@ -87,7 +87,7 @@ class Storage:
         return ""
 
     def mask_problem(self) -> str:
-        """Returns why this is no mask that can be read and what to do, or "" if it can."""
+        """Returns why the mask cannot be read and what to do, or "" if it can."""
         if self.flaw:
             return (
                 f"has {self.flaw}, which is not supported; a mask holds one class id per pixel: save it as a gray PNG"

@@ -1,8 +1,8 @@
-"""From the classes of one label set to those of another, by name.
+"""Conversion of class ids between label sets, by class name.
 
 The known conversions are plain JSON files in the folder `conversions`, one per label set that is converted to:
 `{"to": "Street", "from": {"BDD100K": {"road": "road", "terrain": "nature", "train": null}}}`. Each class of the label
-set that is converted from is listed; null leaves its pixels out.
+set that is converted from is listed; null ignores its pixels.
 """
 
 import json
@@ -18,18 +18,17 @@ __all__ = ["label_map_between", "list_conversions"]
 
 
 def label_map_between(source: str | DatasetMetadata, target: str | DatasetMetadata) -> LabelMap:
-    """Returns the map from the class ids of one label set to those of another; what has no class there is ignored.
+    """Returns the map between the class ids of two label sets; classes without a counterpart are ignored.
 
-    A mask of `source`'s train ids becomes one of `target`'s. Two label sets of the same classes in any order need no
-    entry.
+    It maps a mask of `source`'s train ids to `target`'s. Label sets of the same classes in any order need no entry.
 
     Args:
         source: a label set or its name.
-        target: the same for the result.
+        target: label set of the result, or its name.
 
     Raises:
         UnknownNameError: if there is no such label set, or no conversion between the two is known; the message lists
-            what `target` can be made from.
+            the label sets that can be converted to `target`.
     """
     have, want = resolve_metadata(source), resolve_metadata(target)
     names = _table(want.name).get(have.name)
@@ -39,7 +38,8 @@ def label_map_between(source: str | DatasetMetadata, target: str | DatasetMetada
         known = list_conversions(want.name)
         raise UnknownNameError(
             f"no conversion from label set {have.name!r} to {want.name!r} is known.{nearest(have.name, known)} "
-            f"{want.name!r} can be made from {', '.join(known) or 'no other'}; for your own classes give a LabelMap"
+            f"Label sets that can be converted to {want.name!r}: {', '.join(known) or 'none'}; for your own classes "
+            "use a LabelMap"
         )
     to_id = {label: index for index, label in enumerate(want.labels)}
     mapping = {

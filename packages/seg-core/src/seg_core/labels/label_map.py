@@ -118,7 +118,7 @@ class LabelMap:
         """
         if isinstance(mask, np.ndarray):
             return self._map_array(mask)
-        # a tensor, recognized without importing torch: whoever has one has imported it
+        # a tensor, recognized without importing torch: a caller that has one has imported it
         if hasattr(mask, "detach") and hasattr(mask, "as_subclass"):
             import torch
 
@@ -129,7 +129,7 @@ class LabelMap:
         raise InvalidArgumentError(f"mask must be a numpy array or a torch tensor, got {type(mask).__name__}")
 
     def then(self, other: "LabelMap") -> "LabelMap":
-        """Returns the map that applies this one, then `other` to its train ids. What this one ignores stays ignored.
+        """Returns the map that applies this one, then `other` to its train ids. Ids that this one ignores stay ignored.
 
         Raises:
             InvalidArgumentError: if `other` does not list a train id of this map and has `unlisted="error"`.
@@ -145,7 +145,7 @@ class LabelMap:
                 mapping[raw_id] = other._mapping.get(train, IGNORE)
         if missing:
             raise InvalidArgumentError(
-                f"the second map does not list the ids {id_ranges(missing)}, which the first one gives; it lists "
+                f"the second map does not list the ids {id_ranges(missing)}, which the first one maps to; it lists "
                 f"{id_ranges(other._mapping)}. Add them, or give it unlisted='ignore'"
             )
         return LabelMap(mapping, ignore_index=other._ignore_index, unlisted=self._unlisted)
@@ -155,7 +155,7 @@ class LabelMap:
 
         Args:
             ignored_as: raw id that ignored pixels get; by default the lowest raw id that this map ignores, or
-                `ignore_index` where it ignores none.
+                `ignore_index` if it ignores none.
 
         Raises:
             InvalidArgumentError: if two raw ids share a train id, or `ignored_as` is the raw id of a class.
@@ -222,7 +222,7 @@ class LabelMap:
         return result
 
     def _map_pairs(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        # numpy widens every index to 64 bits: looking two pixels up at once does so half as often, and in strips the
+        # numpy widens every index to 64 bits: looking up two pixels at once does so half as often, and in strips the
         # wide indices stay in the cache
         flat = np.ascontiguousarray(mask).reshape(-1)
         result = np.empty_like(flat)
@@ -259,7 +259,7 @@ class LabelMap:
         return LabelOutOfRangeError(
             f"the mask holds raw ids that the label map does not list: {list_ids(ids, counts)}. "
             f"Listed: {id_ranges(self._mapping)}. "
-            "Add them to the mapping (IGNORE leaves their pixels out), or give unlisted='ignore'"
+            "Add them to the mapping (IGNORE ignores their pixels), or give unlisted='ignore'"
         )
 
 

@@ -39,8 +39,8 @@ class DatasetMetadata:
         ignore_color: color of those pixels.
         license: terms under which the data may be used.
         citation: what to cite.
-        source: where the data come from.
-        left_right_pairs: pairs of class ids for the left and the right of one thing, such as arms; swapped in a
+        source: origin of the data.
+        left_right_pairs: pairs of class ids for the left and right instance of an object, such as arms; swapped in a
             mirrored image.
 
     Raises:
@@ -66,7 +66,7 @@ class DatasetMetadata:
             raise InvalidArgumentError("name must not be empty; give the label set a name")
         labels = _check_labels(self.labels)
         colors = _check_colors(self.colors, len(labels)) if len(self.colors) else default_palette(len(labels))
-        # the instance is frozen for everybody else; lists from JSON and TOML become tuples here
+        # the dataclass is frozen; lists from JSON and TOML are converted to tuples
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "colors", colors)
         object.__setattr__(self, "ignore_color", check_color("ignore_color", self.ignore_color))
@@ -102,7 +102,7 @@ class DatasetMetadata:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
-        """Returns metadata from what `to_dict` gave or a user wrote; only `labels` is required.
+        """Returns metadata from a mapping with the fields of `to_dict`; only `labels` is required.
 
         Without `name` the label set is called `"custom"`.
 
@@ -122,12 +122,12 @@ class DatasetMetadata:
 
 
 def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | DatasetMetadata") -> DatasetMetadata:
-    """Returns the metadata that `source` stands for.
+    """Returns the metadata given by name, file, mapping or object.
 
     Args:
         source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
             `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned unchanged. A file or
-            mapping may leave out the name (for a file its stem is used) and the colors (see `default_palette`).
+            mapping may omit the name (for a file its stem is used) and the colors (see `default_palette`).
 
     Raises:
         UnknownNameError: if no label set has that name; the message names the nearest ones.
@@ -240,7 +240,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
 def _check_colors(colors: Sequence[Sequence[int]], count: int) -> tuple[tuple[int, int, int], ...]:
     if len(colors) != count:
         raise InvalidArgumentError(
-            f"colors must hold one color per class: {count} labels but {len(colors)} colors; leave colors out for "
+            f"colors must hold one color per class: {count} labels but {len(colors)} colors; omit colors for "
             "the default palette"
         )
     return tuple(check_color(f"colors[{index}]", color) for index, color in enumerate(colors))

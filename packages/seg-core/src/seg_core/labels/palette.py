@@ -1,4 +1,4 @@
-"""Colors of classes: the default palette, and the check of colors that a user gives."""
+"""Colors of classes: the default palette, and the check of colors given by a user."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _LEVELS = (30, 75, 120, 165, 210, 245)  # of each channel in the default palette
 def default_palette(num_classes: int) -> tuple[Color, ...]:
     """Returns one distinct color per class, the most distinct ones first; palettes of all lengths start the same.
 
-    Each color is the one of a coarse grid that lies farthest from those before it and from black, gray and white, by
+    Each color is the one of a coarse grid with the largest distance to those before it and to black, gray and white, by
     the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap approximation of perception.
     """
     colors = list(_spread_colors()[:num_classes])

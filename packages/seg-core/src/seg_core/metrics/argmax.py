@@ -13,7 +13,7 @@ _STRIP = 32768
 
 @torch.no_grad()
 def argmax_labels(logits: Tensor) -> Tensor:
-    """Returns the class with the largest logit per pixel, the first of equal ones, as `torch.argmax` does.
+    """Returns the class with the largest logit per pixel, the first one on ties, as `torch.argmax` does.
 
     On a CPU it needs less than 1 MiB besides the result. For logits in channels_last memory torch's own reduction is
     used, which is fast there and needs 12 bytes per pixel of one image. A pixel with a NaN among its logits gets an

@@ -69,7 +69,7 @@ def count_pixels(
             raise InvalidArgumentError(f"{_sample_name(dataset, index)} has no mask; count a split that has masks")
         store = MetricStore(num_classes, ignore_index)
         try:
-            # every pixel "predicted" as class 0: the first column then holds the counts of the mask, checked
+            # every pixel "predicted" as class 0: the first column then contains the counts of the mask, checked
             store.store_results(mask, np.zeros(mask.shape, np.uint8))
         except LabelOutOfRangeError as error:
             raise LabelOutOfRangeError(f"mask of {_sample_name(dataset, index)}: {error}") from error
@@ -99,7 +99,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
       et al., 2019, arXiv:1901.05555). By default it is the paper's (N - 1) / N with N the pixels of all classes. Far
       below that, such as 0.9999, all classes with many pixels get the same weight.
 
-    The three inverse schemes are scaled so that the weights have a mean of 1 over the pixels, `"inverse"` then is
+    The three inverse schemes are scaled so that the weights have a mean of 1 over the pixels, so `"inverse"` is
     1 / (p * number of classes that occur); those of `"effective_number"` so that their sum is K, as in the paper.
     Except under `"enet"`, a class that does not occur gets the largest weight of the others.
 
@@ -179,7 +179,7 @@ def _effective_number(
     beta: float | None = None,
 ) -> Tensor:
     if beta is not None and not 0 <= beta < 1:
-        raise InvalidArgumentError(f"beta must lie in 0 to below 1, or be None for (N - 1) / N, got {beta}")
+        raise InvalidArgumentError(f"beta must be in [0, 1), or None for (N - 1) / N, got {beta}")
     # 1 - beta is computed separately: near 1 a float has few digits left for it
     rest = min(1.0, 1 / float(pixels.sum())) if beta is None else 1.0 - beta
     present = pixels > 0

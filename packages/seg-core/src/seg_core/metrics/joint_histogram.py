@@ -1,7 +1,7 @@
-"""Joint histogram of (ground truth, prediction) pairs of label maps, from which the confusion matrix is taken.
+"""Joint histogram of (ground truth, prediction) pairs of label maps, from which the confusion matrix is computed.
 
 `count_bytes` is a fast path for bytes on the CPU, `PairTable` is for everything else. Both count ignored and invalid
-pixels in the same pass as all others, in bins of their own.
+pixels in the same pass as all others, in separate bins.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["PairTable", "as_bytes", "count_bytes"]
 
 # Elements per operation: few enough to run in the calling thread and stay in its cache. Larger operations use torch's
-# pool of threads, and waiting for it on a busy machine takes up to a hundred times longer than the counting.
+# pool of threads, and waiting for it on a busy machine takes up to a hundred times longer than counting.
 _STRIP = 32768
 # Neighboring pixels mostly have the same values, and repeated additions to one number wait for each other. So neighbors
 # are counted in different copies of the table, which are added up at the end.

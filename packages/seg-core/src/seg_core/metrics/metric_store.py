@@ -55,7 +55,7 @@ class MetricStore:
         self.reset()
 
     def reset(self) -> None:
-        """Removes everything that was stored."""
+        """Resets all counts and measures."""
         # totals from `reduce` are kept apart, so that repeated calls count no sample twice
         self._own = _Totals.empty(self.num_classes)
         self._shared = _Totals.empty(self.num_classes)

@@ -16,4 +16,4 @@ SCORE_TITLES = {
     "dice": "Dice",
     "loss": "loss",
 }
-"""What tables call the scores and the loss."""
+"""Display names of the scores and the loss in tables."""

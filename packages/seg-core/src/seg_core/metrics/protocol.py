@@ -22,17 +22,17 @@ __all__ = ["EvaluationProtocol", "digest_of_dataset", "digest_of_files"]
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """What was scored, and how.
+    """Which images were scored, and how.
 
-    It is plain data: `to_dict` gives a table for JSON and model files, `str` one sentence.
+    It is plain data: `to_dict` returns a dict for JSON and model files, `str` one sentence.
 
     Attributes:
-        dataset: name of the dataset's classes, as `"CamVid"`.
-        split: of the dataset.
-        digest: of the list of images, see `digest_of_dataset`; `""` if unknown.
+        dataset: name of the dataset's label set, such as `"CamVid"`.
+        split: split of the dataset.
+        digest: digest of the list of images, see `digest_of_dataset`; `""` if unknown.
         num_images: images scored.
         classes: names of the classes, in the order of their ids.
-        resize: what happens to an image before the network: `{}` (nothing), `{"scale": 0.5}`, `{"shorter_side": 512}`,
+        resize: resize of an image before the network: `{}` (nothing), `{"scale": 0.5}`, `{"shorter_side": 512}`,
             `{"longer_side": 1024}` or `{"size": [512, 1024]}` (height, width); lengths in pixels. Masks are never
             resized: logits are resized to the mask.
         tile: (height, width) in pixels of the tiles that images are predicted in; None if they are predicted whole.
@@ -81,7 +81,7 @@ class EvaluationProtocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EvaluationProtocol":
-        """Returns the protocol from what `to_dict` gave; a missing key takes its default.
+        """Returns the protocol from a mapping like that of `to_dict`; a missing key gets its default.
 
         Raises:
             InvalidArgumentError: if a key is unknown, one without a default is missing, or a value is not allowed.
@@ -139,9 +139,9 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
 def digest_of_files(paths: Iterable[str | os.PathLike[str]], root: str | os.PathLike[str]) -> str:
     """Returns a digest of a list of files: hexadecimal sha256 of their sorted paths relative to `root`.
 
-    Paths have `/` as separator, are normalized to Unicode NFC, and stand one per line, so that a dataset keeps its
-    digest when it is moved or copied to another system. Files outside of `root` (of a second dataset joined to it)
-    are taken relative to their common folder. The content of the files does not matter.
+    Paths have `/` as separator, are normalized to Unicode NFC, and are listed one per line, so that a dataset keeps
+    its digest when it is moved or copied to another system. Files outside of `root` (of a second dataset concatenated
+    with it) are taken relative to their common folder. The content of the files does not matter.
 
     Args:
         paths: absolute, or relative to the current folder.

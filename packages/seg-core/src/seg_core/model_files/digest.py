@@ -15,7 +15,7 @@ __all__ = ["digest_of", "encode", "plain"]
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
-    """Returns the hexadecimal sha256 of plain values and dense tensors on the CPU; their order matters.
+    """Returns the hexadecimal sha256 of plain values and dense tensors on the CPU, in order.
 
     Tensors enter with dtype, shape and bytes; contiguous ones are not copied.
 
@@ -63,7 +63,7 @@ def _encode(value: Any, write: Callable[[Any], object]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value as Python's own numbers, strings, lists, tuples and dicts, which every reader of a file can load.
+    """Returns a value as Python numbers, strings, lists, tuples and dicts, which every reader of a file can load.
 
     Scalars and arrays of numpy and torch become numbers and lists.
 

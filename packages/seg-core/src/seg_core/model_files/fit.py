@@ -1,7 +1,7 @@
 """Compares a network's tensors with its description when a model file is written or read.
 
 The network of the description is built without storage (torch's device `meta`), so the comparison needs no memory,
-whatever numbers the description holds.
+whatever sizes the description specifies.
 """
 
 import functools
@@ -24,7 +24,7 @@ from seg_core.spec import check_params
 
 __all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
 
-# arguments that fill a network rather than build it; a file that named weights would trigger a download
+# arguments that initialize a network rather than define it; a file that named weights would trigger a download
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
 _NOT_ARGUMENTS = {
     **dict.fromkeys(_WEIGHTS_ARGUMENTS, "a model file holds its own weights"),
@@ -78,18 +78,18 @@ def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
     builder = MODELS.get(spec.builder)
     recipe = _Recipe(id(builder), spec.variant, encode(plain(spec.arguments)), builder, spec.arguments)
     expected = _expected_tensors(recipe)
-    built = f"as {spec.builder!r} is built with {_short(dict(spec.arguments))}"
+    built = f"when {spec.builder!r} is built with {_short(dict(spec.arguments))}"
     for name, (shape, kind) in expected.items():
         if name not in state:
-            raise InvalidArgumentError(f"it has no tensor {name!r} of shape {shape}, which is there {built}")
+            raise InvalidArgumentError(f"it has no tensor {name!r} of shape {shape}, which the network has {built}")
         found = state[name]
         if tuple(found.shape) != shape:
-            raise InvalidArgumentError(f"the tensor {name!r} has shape {tuple(found.shape)}, and {shape} {built}")
+            raise InvalidArgumentError(f"the tensor {name!r} has shape {tuple(found.shape)}, but {shape} {built}")
         if _kind(found) != kind:
-            raise InvalidArgumentError(f"the tensor {name!r} holds {_kind(found)}, and {kind} {built}")
+            raise InvalidArgumentError(f"the tensor {name!r} holds {_kind(found)}, but {kind} {built}")
     for name in state:
         if name not in expected:
-            raise InvalidArgumentError(f"it has a tensor {name!r}, which is not there {built}")
+            raise InvalidArgumentError(f"it has a tensor {name!r}, which the network does not have {built}")
 
 
 def build(spec: BuildSpec) -> nn.Module:
@@ -166,21 +166,21 @@ def tensors_to_save(network: nn.Module) -> dict[str, Tensor]:
 
 
 def advice(names: Mapping[str, Tensor]) -> str:
-    """Returns what to do about a network whose tensors are not those of its builder."""
+    """Returns advice for a network with other tensors than its builder creates."""
     for name in names:
         if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in names:
-            return "it is pruned: make that permanent by torch.nn.utils.prune.remove(module, name) before saving"
+            return "it is pruned: make this permanent with torch.nn.utils.prune.remove(module, name) before saving"
         if ".parametrizations." in f".{name}":
             return (
-                "it has parametrizations: make them permanent by "
+                "it has parametrizations: make them permanent with "
                 "torch.nn.utils.parametrize.remove_parametrizations(module, name) before saving"
             )
         if name.endswith("_g") and f"{name.removesuffix('_g')}_v" in names:
-            return "it has weight norm: make that permanent by torch.nn.utils.remove_weight_norm(module) before saving"
+            return "it has weight norm: make it permanent with torch.nn.utils.remove_weight_norm(module) before saving"
         if "lora_" in name:
             return "it has adapters: merge them into its weights before saving (peft: model.merge_and_unload())"
     return (
-        "it was changed after it was built: build it with the arguments that it has now (num_classes= for another "
+        "it was changed after it was built: build it with matching arguments (num_classes= for another "
         "classifier), or register your own builder (seg_core.registry.MODELS.register) and set model.build_spec"
     )
 

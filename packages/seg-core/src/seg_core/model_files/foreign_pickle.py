@@ -1,7 +1,7 @@
 """Reads other projects' checkpoints that hold pickled objects besides tensors, without running any of their code.
 
 A pickle is a program: it names functions and classes and calls them, so the author of a file decides what runs on the
-machine that opens it. `torch.load(weights_only=True)` therefore refuses all names but those that tensors need, and that
+machine that opens it. `torch.load(weights_only=True)` therefore rejects all names but those that tensors need, and that
 is how this toolkit reads files. Some published files name more: mmengine's of 2023 hold the buffers of their logger
 besides the weights. `load_inert` reads those, with the user's consent.
 
@@ -11,8 +11,8 @@ Protection against a hostile file:
   becomes an `Inert` object, which accepts any call, argument, item, attribute and state, and does nothing.
 - The names on the list cannot be misused: tensors are rebuilt by our own functions that ignore hooks and metadata,
   state is dropped (the original could set attributes of the listed functions), and codes of `copyreg`, which bypass
-  the list, are refused.
-- TorchScript archives, which `torch.load` would pass to another interpreter, are refused; so are the tar files of
+  the list, are rejected.
+- TorchScript archives, which `torch.load` would pass to another interpreter, are rejected; so are the tar files of
   torch before 2017, whose unpacking follows links out of its folder.
 
 No protection: a file may still be large or slow to read, crash torch's own reader of bytes if that has an error, or
@@ -73,7 +73,7 @@ def load_safely(path: str | os.PathLike[str]) -> object:
     A file that holds pickled objects besides tensors and plain containers is only read with consent, by `load_inert`.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         CorruptFileError: if it is damaged or of another kind, or holds pickled objects and there is no consent.
@@ -104,7 +104,7 @@ def load_inert(path: str | os.PathLike[str]) -> object:
     It does not check consent; `load_safely` does.
 
     Args:
-        path: of the file, in torch's zip format or the earlier one (of torch 1.5 and before).
+        path: path of the file, in torch's zip format or the earlier one (of torch 1.5 and before).
 
     Raises:
         CorruptFileError: if it is damaged or of another kind.
@@ -136,7 +136,7 @@ def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
     whose names cannot be found without running it, the protocol.
 
     Args:
-        path: of the file; a damaged file or one of another kind has no parts.
+        path: path of the file; a damaged file or one of another kind has no parts.
     """
     found: dict[str, None] = {}
     with contextlib.suppress(Exception), Path(path).open("rb") as file:
@@ -164,7 +164,7 @@ class Inert:
         object.__setattr__(self, "__name__", name)
 
     def __call__(self, *_args: object, **_kwargs: object) -> "Inert":
-        """Returns another one, whatever the arguments are."""
+        """Returns another `Inert`, whatever the arguments."""
         return Inert(self.__name__)
 
     def __getattr__(self, name: str) -> "Inert":
@@ -185,7 +185,7 @@ class Inert:
         return f"Inert({self.__name__!r})"
 
 
-# The originals also take hooks, which are functions, and metadata.
+# torch's originals also accept hooks, which are functions, and metadata.
 def _rebuild_tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> Tensor:
     return _view(storage, storage.dtype, offset, size, stride)
 
@@ -236,7 +236,7 @@ def _look_up(module: str, name: str) -> Any:
 
 
 def _is_storage(module: str, name: str) -> bool:
-    """Returns whether torch itself replaces the name, such as torch.FloatStorage, before it asks the unpickler."""
+    """Returns whether torch replaces the name, such as torch.FloatStorage, before it calls `find_class`."""
     return module in ("torch", "torch.cuda") and name.endswith("Storage")
 
 

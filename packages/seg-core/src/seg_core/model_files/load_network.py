@@ -1,6 +1,6 @@
-"""A network from whatever names it: a model file, a run folder, an exported file, or a model's name with weights.
+"""Loads a network by model file, run folder, exported file, or model name with weights.
 
-`seg predict`, `seg eval` and `Predictor` all find their network here, so that the same input means the same everywhere.
+`seg predict`, `seg eval` and `Predictor` all use these functions, so they accept the same inputs.
 """
 
 import logging
@@ -29,15 +29,15 @@ _SUFFIXES = (".pt", ".pth", ".safetensors")
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """Where a network comes from; nothing is loaded yet.
+    """The source of a network; nothing is loaded yet.
 
     Attributes:
-        given: what the user named, for messages.
+        given: the source as the user gave it, for messages.
         path: the model file or exported file; None for a model by name.
-        weights: of a model by name: member of its weights enum, the member's name or a checkpoint file. None for a
-            file, which holds its own.
-        run: the run folder whose file it is, or None.
-        note: a sentence on what was chosen for the user, or "".
+        weights: weights of a model by name: member of its weights enum, the member's name or a checkpoint file. None
+            for a file, which contains its own.
+        run: the run folder that contains the file, or None.
+        note: a sentence about a default that was chosen, or "".
     """
 
     given: str
@@ -48,18 +48,18 @@ class NetworkSource:
 
 
 def looks_like_path(text: str) -> bool:
-    """Tells a file from the name of a model or of weights: it exists, has a folder, or the suffix of a model's file."""
+    """Returns whether a string is a path and not a name: it exists, has a folder, or has the suffix of a model file."""
     path = Path(text)
     return path.is_file() or path.name != text or path.suffix in _SUFFIXES or path.suffix in LOADERS
 
 
 def find_network(source: str | os.PathLike[str], weights: Any = None) -> NetworkSource:
-    """Returns where the network comes from that a user names. Imports no torch and loads nothing.
+    """Resolves a path or name to the source of a network. Imports no torch and loads nothing.
 
     Args:
-        source: path of a model file or an exported file, a run folder (its last weights are taken), or the name of a
+        source: path of a model file or an exported file, a run folder (its last weights are used), or the name of a
             model.
-        weights: of a model by name; None takes the default weights, and `note` says which.
+        weights: weights of a model by name; None selects the default weights, which `note` names.
 
     Raises:
         InvalidArgumentError: if weights are given with a file or a run, a model by name has none or needs a backbone,
@@ -76,7 +76,7 @@ def find_network(source: str | os.PathLike[str], weights: Any = None) -> Network
             )
         if weights is not None:
             raise InvalidArgumentError(
-                f"weights {weights} cannot be used with run {given}, which holds its own; leave it out"
+                f"weights {weights} cannot be used with run {given}, which contains its own; remove weights"
             )
         beside = [other.name for other in others if other.is_file()]
         also = f"; it also has {' and '.join(beside)}" if beside else ""
@@ -84,7 +84,7 @@ def find_network(source: str | os.PathLike[str], weights: Any = None) -> Network
     if isinstance(source, os.PathLike) or looks_like_path(given):
         if weights is not None:
             raise InvalidArgumentError(
-                f"weights {weights} cannot be used with model file {given}, which holds its own; leave it out"
+                f"weights {weights} cannot be used with model file {given}, which contains its own; remove weights"
             )
         return NetworkSource(given, path)
     entry = MODELS.entry(given)
@@ -109,16 +109,16 @@ def load_network(
     *,
     say: Callable[[str], None] = logger.warning,
 ) -> "nn.Module":
-    """Returns the network that a user names, on the CPU; a network is returned as it is.
+    """Loads a network on the CPU; a network that is passed in is returned unchanged.
 
     Args:
-        source: a network, what `find_network` takes, or what it returned.
+        source: a network, a source as in `find_network`, or its result.
         weights: as for `find_network`.
-        say: called with a sentence on what was chosen for the user; not for a source that `find_network` returned.
+        say: called with a sentence about a default that was chosen; not for a result of `find_network`.
 
     Raises:
-        InvalidArgumentError: as for `find_network`; if weights are given with a network; or if weights leave a part of
-            the network randomly initialized, so that its results would be random.
+        InvalidArgumentError: as for `find_network`; if weights are given with a network; or if weights leave tensors
+            of the network randomly initialized, so that its results would be random.
         UnknownNameError: if there is no model or there are no weights of that name.
         FileNotFoundError: if there is no such file.
         CorruptFileError: if the file is damaged.
@@ -128,7 +128,7 @@ def load_network(
         if source.note:
             say(source.note)
     elif weights is not None:
-        raise InvalidArgumentError(f"weights={weights!r} cannot be used with a network, which holds its own")
+        raise InvalidArgumentError(f"weights={weights!r} cannot be used with a network, which contains its own")
     if not isinstance(source, NetworkSource):
         return source
     if source.path is not None:
@@ -143,6 +143,6 @@ def load_network(
     if unfilled:
         raise InvalidArgumentError(
             f"weights {source.weights} leave {len(unfilled)} tensors of {source.given!r} randomly initialized, the "
-            f"first is {unfilled[0]}, so the results would be random; take weights of this network"
+            f"first is {unfilled[0]}, so the results would be random; use weights of this network"
         )
     return network

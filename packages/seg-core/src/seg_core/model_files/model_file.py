@@ -1,6 +1,6 @@
 """The model file: written by training, read by inference.
 
-It holds everything that a prediction needs: the builder of the network with variant and arguments, the label set with
+It contains everything that prediction needs: the builder of the network with variant and arguments, the label set with
 its colors, the preprocessing, the scores with their protocol, and the versions it was written with. It holds plain
 containers and tensors only, so it loads with `torch.load(weights_only=True)`.
 
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 _FORMAT = "seg-model"
-_FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 say "form" and "licence" where 3 says "variant" and "license"
+_FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 have "form" and "licence" instead of "variant" and "license"
 # keys by which a model file is recognized even if one of them is damaged
 _OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessing", "digest")
 _SHOWN = 80  # characters of a value in messages
@@ -59,11 +59,11 @@ class ModelInfo:
     Attributes:
         spec: how to build the network.
         metadata: names and colors of the classes.
-        preprocessing: from an image to the network's input.
+        preprocessing: converts an image to the network's input.
         metrics: scores, as `{"miou": 0.71}`.
-        protocol: how the scores were measured, as `EvaluationProtocol.to_dict` gives it; `{}` if unknown.
-        protocol_text: the same in a sentence; `""` if unknown.
-        versions: of the packages that wrote the file.
+        protocol: how the scores were measured, as returned by `EvaluationProtocol.to_dict`; `{}` if unknown.
+        protocol_text: the protocol as a sentence; `""` if unknown.
+        versions: versions of the packages that wrote the file.
     """
 
     spec: BuildSpec
@@ -94,23 +94,23 @@ def save_model(
     """Writes `model` as a self-describing file, atomically.
 
     The file can always be read back: names and shapes of the tensors are compared with those of the builder's network.
-    For that it is built without storage, once per network and process (0.05 to 0.5 s). A network inside of
+    For this the network is built without storage, once per network and process (0.05 to 0.5 s). A network inside of
     torch.compile, DistributedDataParallel, DataParallel or AveragedModel is saved without the wrapper; a network that
-    is pruned, sharded, quantized, adapted, or has another classifier than it was built with is refused.
+    is pruned, sharded, quantized, has adapters, or has another classifier than it was built with is rejected.
 
     Tensors keep their number type in the file. `load_model` restores the values exactly, in float32, or in float64 if
     the file holds any.
 
     Args:
-        model: made by a registered builder (it carries `build_spec`); parameters may be on any device.
-        path: of the file; `.pt` is usual.
-        metadata: of the classes that the outputs are.
-        preprocessing: of images before the network.
+        model: built by a registered builder (it has `build_spec`); parameters may be on any device.
+        path: path of the file, usually `.pt`.
+        metadata: names and colors of the output classes.
+        preprocessing: converts an image to the network's input.
         metrics: scores of the model, plain numbers and lists.
         protocol: how they were measured: an `EvaluationProtocol`, its `to_dict()`, or any sentence.
 
     Raises:
-        InvalidArgumentError: if the model was not made by a registered builder, or was changed since; if its number of
+        InvalidArgumentError: if the model was not built by a registered builder, or was changed since; if its number of
             classes differs from the metadata's; or if `metrics` or `protocol` hold other than plain values.
         WriteError: if the file cannot be written.
     """
@@ -151,7 +151,7 @@ def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelI
     """Returns the description in a model file, without building its network.
 
     Args:
-        path: of the file.
+        path: path of the file.
         verify: whether to check the file's digest, see `load_model`.
 
     Raises:
@@ -169,8 +169,8 @@ def load_model(
     The network computes in float32 (float64 if the file holds any), with exactly the values that were saved.
 
     Args:
-        path: of the file.
-        map_location: device that the network is put on.
+        path: path of the file.
+        map_location: device that the network is moved to.
         verify: whether to check the digest over description and tensors, so that a damaged file is an error and never a
             network with wrong weights. It takes about as long as torch.load: 0.1 s for 130 MB. Older files without a
             digest are loaded with a warning, given once.
@@ -195,7 +195,7 @@ def load_model(
     if wide is not None and any(t.dtype != wide for t in model.state_dict().values() if t.is_floating_point()):
         model = model.to(wide)
     model.load_state_dict(state, strict=True)
-    model.model_info = info  # type: ignore[assignment]  # a plain attribute; nn.Module's stub knows tensors and modules
+    model.model_info = info  # type: ignore[assignment]  # a plain attribute; nn.Module's stub has tensors and modules
     return model.to(map_location).eval()
 
 
@@ -209,11 +209,11 @@ def is_model_file(content: object) -> bool:
 def parse_model_file(
     content: object, path: str | os.PathLike[str], verify: bool = True
 ) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """Returns description and tensors from what `torch.load` read from a model file, checked.
+    """Checks what `torch.load` read from a model file, and returns its description and tensors.
 
     Args:
-        content: as read.
-        path: of the file, for messages.
+        content: the content of the file.
+        path: path of the file, for messages.
         verify: whether to check the digest.
 
     Raises:
@@ -239,7 +239,7 @@ def parse_model_file(
     elif verify and not _warned_of_no_digest:
         _warned_of_no_digest = True
         warnings.warn(
-            f"{path} has no digest, so damage to it would go unnoticed: it was written by an older seg-core. Load it "
+            f"{path} has no digest, so damage to it cannot be detected: it was written by an older seg-core. Load it "
             "and save it again with save_model; this warning is given once",
             stacklevel=4,
         )
@@ -279,7 +279,7 @@ def _verify(path: str | os.PathLike[str], content: dict[Any, Any]) -> None:
     written = _take(path, content, "digest", str, "a sha256 in hexadecimal digits")
     try:
         found = digest_of({key: value for key, value in content.items() if key != "digest"})
-    except Exception as error:  # other than plain values in a damaged file
+    except Exception as error:  # values that are not plain in a damaged file
         raise CorruptFileError(f"{path} is damaged: {error}; write or copy it again") from error
     if written != found:
         raise CorruptFileError(
@@ -368,8 +368,8 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
     spec = getattr(network, "build_spec", None)
     if not isinstance(spec, BuildSpec):
         raise InvalidArgumentError(
-            f"model of type {type(network).__name__} carries no build_spec, so the file could not say how to build it "
-            "again; make it with a registered builder, or set "
+            f"model of type {type(network).__name__} has no build_spec, which is needed to build it from the file; "
+            "build it with a registered builder, or set "
             "model.build_spec = seg_core.BuildSpec(builder, variant, arguments)"
         )
     num_classes = spec.arguments.get("num_classes")
@@ -387,7 +387,7 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
     try:
         check_description(spec)
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"model.build_spec does not say how to build the model again: {error}") from error
+        raise InvalidArgumentError(f"model.build_spec does not match its builder: {error}") from error
     return spec
 
 

@@ -1,4 +1,4 @@
-"""Published weights with torchvision's interface, made from the rows of the catalog.
+"""Published weights with torchvision's interface, built from the entries of the catalog.
 
 The enums behave like torchvision's (`FCN_ResNet50_Weights.DEFAULT`, `.verify`, `.transforms()`, `.meta`,
 `.get_state_dict()`), but are our own class, so that third parties' models work the same and a wrong member name is a
@@ -33,13 +33,13 @@ class Weights:
     """One published weights file.
 
     Attributes:
-        url: of the file.
+        url: URL of the file.
         transforms: returns the preprocessing that the weights expect: `weights.transforms()(image)`.
         meta: published facts: `"categories"`, params, MACs, metrics with their protocol, source, license.
         hash: hexadecimal sha256, whole or its first digits.
         verified: how far `hash` verifies the file: `"sha256"`, `"prefix"` or `"first-use"`.
         variant: the variant of the builder that the file needs.
-        key_rules: name of the rules by which the file's parameter names are read.
+        key_rules: name of the rules that map the file's parameter names to ours.
         aux: whether the file holds auxiliary heads.
         label_set: name of the label set of the outputs.
     """
@@ -56,7 +56,7 @@ class Weights:
 
     @classmethod
     def from_entry(cls, entry: WeightsEntry) -> Self:
-        """Returns the weights of a catalog row."""
+        """Returns the weights of a catalog entry."""
         meta = {**entry.meta, "categories": resolve_metadata(entry.label_set).labels}
         return cls(
             url=entry.url,
@@ -84,7 +84,7 @@ class _WeightsEnumMeta(EnumMeta):
 
 
 class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
-    """The weights of one builder; made from the catalog by `make_weights_enum`. `DEFAULT` is the best of them."""
+    """The weights of one builder; built from the catalog by `make_weights_enum`. `DEFAULT` is the best of them."""
 
     @classmethod
     def verify(cls, obj: Any) -> Any:
@@ -147,17 +147,17 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
 
 
 def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[WeightsEnum]:
-    """Returns the weights enum of a builder, made from its catalog row.
+    """Returns the weights enum of a builder, built from its catalog entry.
 
     Args:
-        name: of the enum, as `"FCN_ResNet50_Weights"`.
-        entry: the builder's row.
-        module: from which the enum can be imported, for pickling.
+        name: name of the enum, such as `"FCN_ResNet50_Weights"`.
+        entry: the builder's catalog entry.
+        module: module from which the enum can be imported, for pickling.
     """
     members = {member: Weights.from_entry(row) for member, row in entry.weights.items()}
     if entry.default_weights is not None:
-        members["DEFAULT"] = members[entry.default_weights]  # an equal value makes DEFAULT an alias
-    # Enum's functional form: a call of the class makes a subclass, which type checkers only know for literal calls
+        members["DEFAULT"] = members[entry.default_weights]  # equal values make DEFAULT an alias
+    # Enum's functional form: calling the class creates a subclass, which type checkers only support for literal calls
     make = cast("Callable[..., type[WeightsEnum]]", WeightsEnum)
     return make(name, members, module=module)
 
@@ -193,7 +193,7 @@ def tensors_of(content: object, source: str) -> dict[str, Tensor]:
         holds = f"a dict{place} with {', '.join(others[:_OTHERS_SHOWN])}{more}"
     keys = ", ".join(map(repr, _NESTED))
     raise CorruptFileError(
-        f"{source} holds {holds}, and not tensors by name, as a plain dict or under one of {keys}; write the file with "
+        f"{source} holds {holds}, not tensors by name, as a plain dict or under one of {keys}; write the file with "
         "torch.save(model.state_dict(), path)"
     )
 

@@ -1,1 +1,1 @@
-"""Masks over images, and figures."""
+"""Colored label maps, overlays and figures."""

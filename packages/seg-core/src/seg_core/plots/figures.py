@@ -1,6 +1,6 @@
 """The figures of a run: snapshots, confusion matrix, curves.
 
-They are matplotlib's own `Figure` objects, made without pyplot: no global state changes and nothing needs closing.
+They are matplotlib `Figure` objects, created without pyplot: no global state changes and nothing needs closing.
 matplotlib is an extra (`pip install 'seg-core[plot]'`).
 """
 
@@ -49,7 +49,7 @@ def draw_snapshots(
         images: images as in `overlay`, not normalized; they may differ in size.
         truths: ground truth, (H, W) class ids each.
         preds: predicted class ids, of the same sizes.
-        metadata: gives names and colors.
+        metadata: names and colors of the classes.
         titles: one short string per image, shown under it.
 
     Raises:
@@ -70,7 +70,7 @@ def draw_snapshots(
         sizes = [part.shape[:2] for part in row]
         if len(set(sizes)) != 1:
             raise InvalidArgumentError(
-                f"image, ground truth and prediction {index} must have one size, got (height, width) {sizes}"
+                f"image, ground truth and prediction {index} must have the same size, got (height, width) {sizes}"
             )
         rows.append(row)
     seen = sorted(
@@ -80,7 +80,7 @@ def draw_snapshots(
     if any(bool((label_ids(labels) == metadata.ignore_index).any()) for labels in (*truths, *preds)):
         patches.append(Patch(facecolor=_unit(metadata.ignore_color), label="ignored"))
 
-    # cells of one width; tall images make narrow ones, so that a row is never higher than 4 inches
+    # cells of one width; tall images get narrow ones, so that a row is never higher than 4 inches
     aspects = [row[0].shape[0] / row[0].shape[1] for row in rows]
     cell = min(3.4, 4 / max(aspects))
     width = max(3 * cell + 0.3, 5.0)
@@ -90,7 +90,7 @@ def draw_snapshots(
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=aspects)
     for index, row in enumerate(rows):
         for column, (axis, part) in enumerate(zip(axes[index], row, strict=True)):
-            # colors of classes are never mixed; images are smoothed as matplotlib sees fit
+            # colors of classes are never mixed; images are resampled by matplotlib's default
             axis.imshow(part, interpolation=None if column == 0 else "nearest")
             axis.set_xticks([])
             axis.set_yticks([])
@@ -220,7 +220,7 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
     Args:
         figure: any matplotlib figure.
         show: whether to open it in a window (or the notebook) and wait until it is closed.
-        save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are made.
+        save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are created.
 
     Raises:
         InvalidArgumentError: if matplotlib cannot write the format.
@@ -250,7 +250,7 @@ def _figure_class() -> "type[Figure]":
 
 
 def _show(figure: "Figure") -> None:
-    """Shows a figure; one made without pyplot is put into the window of a new figure of pyplot."""
+    """Shows a figure; one created without pyplot is shown in the window of a new pyplot figure."""
     import matplotlib.pyplot as plt
 
     if figure.canvas.manager is None:
@@ -334,7 +334,7 @@ def _draw_curves(axis: "Axes", curves: Mapping[str, Sequence[tuple[float, float]
         axis.spines[side].set_visible(False)
     if len(curves) <= 8:
         axis.legend(fontsize=7, frameon=False)
-    else:  # beside the panel, since inside it would hide the curves
+    else:  # to the right of the panel, since inside it would hide the curves
         axis.legend(
             fontsize=6,
             frameon=False,

@@ -23,7 +23,7 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
 
     Args:
         labels: (H, W) class ids of any integer type; `ignore_index` for pixels without a class.
-        metadata: gives the colors; ignored pixels get its `ignore_color`.
+        metadata: colors of the classes; ignored pixels get its `ignore_color`.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -45,7 +45,7 @@ def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: 
     Args:
         image: PIL image, array (H, W, 3) or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
         labels: (H, W) class ids, as in `colorize`.
-        metadata: gives the colors.
+        metadata: colors of the classes.
         alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
 
     Returns:
@@ -56,12 +56,12 @@ def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: 
         InvalidArgumentError: if the sizes differ or an argument is not allowed.
     """
     if not 0 <= alpha <= 1:
-        raise InvalidArgumentError(f"alpha must lie in 0 to 1, got {alpha!r}")
+        raise InvalidArgumentError(f"alpha must be between 0 and 1, got {alpha!r}")
     pixels = image_array(image)
     colors = colorize(labels, metadata)
     if pixels.shape != colors.shape:
         raise InvalidArgumentError(
-            f"image and labels must have one size, got image {pixels.shape[0]}x{pixels.shape[1]} and labels "
+            f"image and labels must have the same size, got image {pixels.shape[0]}x{pixels.shape[1]} and labels "
             f"{colors.shape[0]}x{colors.shape[1]} (height x width)"
         )
     # 8-bit fixed point: a float image would take four times the memory

@@ -1,1 +1,1 @@
-"""What an image and its mask go through: the crop of a training sample."""
+"""Transforms of images and masks: crop, augmentation, preprocessing."""

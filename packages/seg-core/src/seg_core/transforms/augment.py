@@ -23,8 +23,8 @@ __all__ = ["SegmentationAugment"]
 
 _Generators = torch.Generator | Sequence[torch.Generator] | None
 _Range = tuple[float, float]
-# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones go to the end, so that the generator
-# of a sample still gives the same draws.
+# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones are appended, so that the generator
+# of a sample still produces the same draws.
 _HFLIP, _VFLIP, _ROTATION, _ZOOM, _BLUR, _CONTRAST_STRETCH = range(6)
 _CORNERS = slice(6, 14)
 _JITTER = slice(14, 18)
@@ -32,7 +32,7 @@ _NUM_DRAWS = 18
 
 _NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
-_BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian lies beyond
+_BLUR_REACH = 3.0  # standard deviations; less than 0.3 % of a Gaussian is outside
 _MIN_SIGMA = 1e-3  # pixels; leaves the image unchanged
 
 
@@ -41,12 +41,12 @@ class SegmentationAugment:
 
     The order is: automatic contrast, color jitter, normalization; flips, perspective, zoom and rotation; blur. Image
     and mask get the same geometry in one warp: the image by bilinear interpolation, the mask by the nearest pixel.
-    Pixels from outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips without other
+    Pixels outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips without other
     geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the range of an
     image once at the end, where torchvision's operations clip after each step.
 
     Each sample has its own draws, always the same number whatever the batch and the settings: with the same generators
-    a batch equals its samples one by one (bit for bit on a CPU). Draws are made on the CPU, all other work on the
+    a batch equals its samples one by one (bit for bit on a CPU). Draws are on the CPU, all other work is on the
     device of the images.
 
     Args:
@@ -59,14 +59,14 @@ class SegmentationAugment:
             torchvision's `RandomPerspective`.
         blur: standard deviation of a Gaussian blur in pixels: the maximum (the minimum is 0), or minimum and maximum.
         color_jitter: brightness, contrast, saturation and optionally hue, as arguments of torchvision's `ColorJitter`:
-            a number d stands for factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of the color
+            a number d means factors from 1 - d (at least 0) to 1 + d, for hue from -d to d turns of the color
             circle (at most 0.5); a pair is minimum and maximum. Hue rotates in YIQ, where that is linear and keeps the
             luma; torchvision rotates it in HSV.
         auto_contrast: probability (0 to 1) of stretching each channel to the full range, before the color jitter.
-        mask_fill: id of mask pixels from outside of the image, usually the ignored value.
-        mean: per channel (red, green, blue), of values in 0 to 1.
-        std: per channel, of values in 0 to 1.
-        left_right_pairs: pairs of class ids for the left and the right of one thing, which are swapped if an image is
+        mask_fill: id of mask pixels outside of the image, usually the ignored value.
+        mean: mean of each channel (red, green, blue), of values in 0 to 1.
+        std: standard deviation of each channel, of values in 0 to 1.
+        left_right_pairs: pairs of class ids for the left and right instance of an object, swapped if an image is
             mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
 
     Raises:
@@ -136,7 +136,7 @@ class SegmentationAugment:
             Masks: int64 (H, W) or (N, H, W), or None.
 
         Raises:
-            InvalidArgumentError: if types, shapes or the number of generators do not agree with this.
+            InvalidArgumentError: if types, shapes or the number of generators are not as described above.
         """
         batch = _checked_images(images)
         labels = None if masks is None else _checked_masks(masks, images, self.mask_fill)
@@ -214,7 +214,7 @@ class SegmentationAugment:
         count, _, height, width = images.shape
         sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_MIN_SIGMA)
         reach = math.ceil(_BLUR_REACH * self.blur[1])
-        down, across = min(reach, height - 1), min(reach, width - 1)  # the most that mirroring can provide
+        down, across = min(reach, height - 1), min(reach, width - 1)  # the maximum that mirroring can provide
         planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(
             1, 3 * count, height + 2 * down, -1
         )

@@ -32,7 +32,7 @@ class SegmentationTransform:
     Args:
         size: side of a square or (height, width), in pixels; None keeps each image's size.
         mask_fill: id of mask pixels outside of the image, usually the ignored value.
-        scale_range: smallest and largest factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
+        scale_range: minimum and maximum factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
         image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean.
 
     Raises:
@@ -104,7 +104,7 @@ class SegmentationTransform:
             mask_height, mask_width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
             if (mask_height, mask_width) != (height, width):
                 raise InvalidArgumentError(
-                    f"image and mask must have one size, got image {height}x{width} and mask "
+                    f"image and mask must have the same size, got image {height}x{width} and mask "
                     f"{mask_height}x{mask_width} (height x width)"
                 )
         rows, columns = self._draw_crop(height, width, generator)
@@ -117,16 +117,16 @@ class SegmentationTransform:
     def transform_mask(
         self, mask: Image.Image | np.ndarray[Any, Any] | Tensor, *, generator: torch.Generator | None = None
     ) -> tv_tensors.Mask:
-        """Returns the mask that a call with its image and an equal generator gives, at a fraction of the cost.
+        """Returns the mask that `__call__` returns for an equal generator, at a fraction of the cost.
 
-        This allows a look at a crop before the image is resized.
+        This allows inspecting a crop before the image is resized.
 
         Args:
-            mask: as for a call.
-            generator: as for a call.
+            mask: as in `__call__`.
+            generator: as in `__call__`.
 
         Raises:
-            InvalidArgumentError: if the mask is not of the kind that a call takes.
+            InvalidArgumentError: if the mask is not of a kind that `__call__` accepts.
         """
         mask = _checked_mask(mask)
         height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
@@ -176,7 +176,7 @@ def _span(length: int, size: int, factor: float, position: float) -> _Span:
     Args:
         length: pixels of the image.
         size: pixels of the crop.
-        factor: of the rescale.
+        factor: factor of the rescale.
         position: 0 to below 1, from the first possible offset to the last.
     """
     rescaled = max(1, round(length * factor))
@@ -222,7 +222,7 @@ def _uint8(image: Tensor) -> Tensor:
 
 
 def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image | Tensor:
-    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of its own type."""
+    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of the same type."""
     if isinstance(mask, Image.Image):
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
             raise InvalidArgumentError(

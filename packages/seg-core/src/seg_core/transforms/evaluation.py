@@ -1,6 +1,6 @@
-"""The path from an image to the network's input in validation, `seg eval` and prediction.
+"""Converts images to network inputs, in the same way for validation, `seg eval` and prediction.
 
-The image is resized as the preprocessing says and normalized; its mask is not changed. Logits are resized to the mask,
+The image is resized and normalized by the preprocessing; its mask is not changed. Logits are resized to the mask,
 or to the image if there is none, so that scores refer to the dataset's own masks.
 """
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationTransform"]
 
-# A resize that enlarges an image beyond this many pixels was not meant for such an image.
+# A resize beyond this many pixels is most likely a mistake.
 _MOST_ENLARGED = 2**26
 
 
 class EvaluationTransform:
-    """Turns images into the network's input; a `JointTransform` without randomness.
+    """Resizes images to the network's input size; a `JointTransform` without randomness.
 
     Args:
         preprocessing: resize and normalization.
@@ -34,19 +34,19 @@ class EvaluationTransform:
     def __call__(
         self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
     ) -> "tuple[tv_tensors.Image, tv_tensors.Mask]":
-        """Returns the image at the size for the network, and the mask unchanged.
+        """Returns the image at the network's input size, and the mask unchanged.
 
         Args:
             image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
             mask: class ids (H, W) of any integer type.
-            generator: not used; every joint transform takes one.
+            generator: not used; part of the interface of joint transforms.
 
         Returns:
             Image: (3, h, w), uint8 in 0 to 255 (rounded) or float32 in 0 to 1, not normalized.
             Mask: (H, W), unchanged.
 
         Raises:
-            InvalidArgumentError: if it is no such image, its mask has another size, or the result would be too large.
+            InvalidArgumentError: if `image` or `mask` is not as described above, or the result would be too large.
         """
         # only here: prediction does not need torchvision, whose import takes seconds
         from torchvision import tv_tensors
@@ -55,13 +55,13 @@ class EvaluationTransform:
         image = as_rgb_tensor(image)
         if image.shape[-2:] != mask.shape[-2:]:
             raise InvalidArgumentError(
-                f"image and mask must have one size, got image {image.shape[-2]}x{image.shape[-1]} and mask "
+                f"image and mask must have the same size, got image {image.shape[-2]}x{image.shape[-1]} and mask "
                 f"{mask.shape[-2]}x{mask.shape[-1]} (height x width)"
             )
         return tv_tensors.Image(self.resize(image)), tv_tensors.Mask(mask)
 
     def resize(self, images: Tensor) -> Tensor:
-        """Returns images at the size for the network.
+        """Returns images at the network's input size.
 
         Args:
             images: uint8 or float32, (3, H, W) or (N, 3, H, W).
@@ -82,11 +82,11 @@ class EvaluationTransform:
         return resize_image(images, size)
 
     def normalize(self, images: Tensor, device: torch.device) -> Tensor:
-        """Returns images as the network takes them.
+        """Returns normalized images, the network's input.
 
         Args:
             images: uint8 in 0 to 255 or float32 in 0 to 1, (N, 3, h, w), resized.
-            device: of the network; uint8 images are moved first, since as floats they are four times as large.
+            device: device of the network; uint8 images are moved first, since as floats they are four times as large.
 
         Returns:
             float32 (N, 3, h, w) on `device`, normalized RGB, in channels_last memory: fastest for convolutions, and the

@@ -13,7 +13,7 @@ from torch import Tensor
 
 __all__ = ["flip_matrices", "perspective_matrices", "rotation_matrices", "warp"]
 
-# Beyond the horizon of a perspective the divisor would be zero or negative; such pixels lie far outside of the image.
+# Beyond the horizon of a perspective the divisor would be zero or negative; such pixels are far outside of the image.
 _MIN_DIVISOR = 1e-3
 
 
@@ -45,8 +45,8 @@ def perspective_matrices(shifts: Tensor, height: int, width: int) -> Tensor:
     Args:
         shifts: float64 (N, 4, 2): how far the top left, top right, bottom right and bottom left corner move, along x
             and y, as fraction of half the side; 1 would be the middle of the image.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
     """
     half = shifts.new_tensor([width / 2, height / 2])
     corners = shifts.new_tensor([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
@@ -68,7 +68,7 @@ def perspective_matrices(shifts: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int) -> tuple[Tensor, Tensor | None]:
-    """Returns images and masks transformed by `matrices`; pixels from outside of the image are 0 and `mask_fill`.
+    """Returns images and masks transformed by `matrices`; pixels outside of the image are 0 and `mask_fill`.
 
     Images are interpolated bilinearly, masks by the nearest pixel.
 
@@ -76,7 +76,7 @@ def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int)
         images: float32 (N, 3, H, W).
         masks: uint8 or int64 (N, H, W).
         matrices: float64 (N, 3, 3), on the CPU, from coordinates in `images` to those in the result.
-        mask_fill: a value that the type of `masks` holds.
+        mask_fill: a value that the type of `masks` can represent.
 
     Returns:
         New tensors of the same shapes and types; images in contiguous memory.
@@ -99,15 +99,15 @@ def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.devic
 
     Args:
         inverse: float64 (N, 3, 3), on the CPU, from coordinates in the result to those in the image.
-        height: of both, in pixels.
-        width: of both, in pixels.
-        device: of the result.
+        height: height of both, in pixels.
+        width: width of both, in pixels.
+        device: device of the result.
     """
     to_unit = inverse.new_tensor([2 / width, 2 / height, 1])
     m = (inverse * to_unit[:, None]).to(device, torch.float32)[..., None, None]  # (N, 3, 3, 1, 1)
     x = torch.arange(width, dtype=torch.float32, device=device) - (width - 1) / 2
     y = (torch.arange(height, dtype=torch.float32, device=device) - (height - 1) / 2)[:, None]
-    # x and y in planes of their own: writing interleaved pairs takes twice as long
+    # x and y in separate planes: writing interleaved pairs takes twice as long
     grid = torch.empty(len(inverse), 2, height, width, device=device)
     for axis in (0, 1):
         torch.add(m[:, axis, 0] * x + m[:, axis, 2], m[:, axis, 1] * y, out=grid[:, axis])

@@ -1,4 +1,4 @@
-"""Preprocessing of a network's input: image size and normalization, as weights and model files hold it."""
+"""Preprocessing of a network's input: image size and normalization, stored with weights and in model files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -39,14 +39,14 @@ RESIZE_FORMS = ("scale", "shorter_side", "longer_side", "size")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns images into what a network was trained on: an antialiased bilinear resize, then normalization.
+    """Converts images to network inputs: an antialiased bilinear resize, then normalization.
 
     It is plain data, so that weights entries and model files can hold it. At most one of the four resize options may be
     given; without one each image keeps its size.
 
     Attributes:
-        mean: per channel (red, green, blue), of values in 0 to 1.
-        std: per channel, of values in 0 to 1.
+        mean: mean of each channel (red, green, blue), of values in 0 to 1.
+        std: standard deviation of each channel, of values in 0 to 1.
         scale: factor of height and width.
         shorter_side: length in pixels that the shorter side gets (the longer one follows, rounded down as in
             torchvision).
@@ -102,7 +102,7 @@ class Preprocessing:
             resize: a table like `resize`; `{}` for none.
 
         Raises:
-            InvalidArgumentError: if it is no such table.
+            InvalidArgumentError: if it is not such a table.
         """
         if not isinstance(resize, Mapping) or len(resize) > 1 or not all(form in RESIZE_FORMS for form in resize):
             hint = "".join(nearest(str(form), RESIZE_FORMS) for form in resize) if isinstance(resize, Mapping) else ""
@@ -113,7 +113,7 @@ class Preprocessing:
         return replace(self, **{**dict.fromkeys(RESIZE_FORMS), **resize})
 
     def __call__(self, image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
-        """Returns a batch that a network takes.
+        """Returns a batch of network inputs.
 
         Args:
             image: one image (PIL of any 8-bit mode; array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensor
@@ -123,7 +123,7 @@ class Preprocessing:
             float32 (N, 3, h, w), normalized RGB, on the image's device.
 
         Raises:
-            InvalidArgumentError: if it is not such an image.
+            InvalidArgumentError: if `image` is not of a kind described above.
         """
         images = as_rgb_tensor(image)
         if images.ndim == 3:
@@ -133,7 +133,7 @@ class Preprocessing:
         return normalize(images, self.mean, self.std)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Returns the (height, width) that the network gets for an image of this size."""
+        """Returns the (height, width) of the network's input for an image of this size."""
         if self.size is not None:
             return self.size
         if self.scale is not None:
@@ -153,7 +153,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """Returns the object from what `to_dict` gave; a missing key takes its default.
+        """Returns the object from a mapping like that of `to_dict`; a missing key gets its default.
 
         Raises:
             InvalidArgumentError: if a key is unknown or a value is not allowed.
@@ -194,7 +194,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))
-        # torch refuses negative strides (flipped views) and warns about read-only memory
+        # torch rejects negative strides (flipped views) and warns about read-only memory
         if not image.flags.writeable or any(stride < 0 for stride in image.strides):
             image = image.copy()
         tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -262,7 +262,7 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """Returns `(images - mean) / std` of images in 0 to 1; uint8 is divided by 255 first.
+    """Returns `(images - mean) / std` for images in 0 to 1; uint8 is divided by 255 first.
 
     Args:
         images: uint8 in 0 to 255 or float in 0 to 1, (3, H, W) or (N, 3, H, W).
@@ -296,7 +296,7 @@ def check_unit_range(images: Tensor) -> None:
     low, high = (float(x) for x in torch.aminmax(images))
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise InvalidArgumentError(
-            f"float images must lie in 0 to 1, got values from {low:.4g} to {high:.4g}; pass uint8 for 0 to 255, and "
+            f"float images must be in 0 to 1, got values from {low:.4g} to {high:.4g}; pass uint8 for 0 to 255, and "
             "pass images before they are normalized"
         )
 

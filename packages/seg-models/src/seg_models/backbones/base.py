@@ -1,4 +1,4 @@
-"""What backbones share: features by name, dilation instead of stride, ImageNet weights, other input channels."""
+"""Base class of backbones: features by name, dilation instead of stride, ImageNet weights, input channels."""
 
 import functools
 import logging
@@ -46,7 +46,7 @@ class Backbone(nn.Module, ABC):
         """Restricts the result, and `feature_info`, to these features, so that no others stay in memory.
 
         Args:
-            names: of features of the backbone, in any order.
+            names: names of features of the backbone, in any order.
 
         Raises:
             InvalidArgumentError: if it has no such feature.
@@ -75,10 +75,10 @@ class Backbone(nn.Module, ABC):
 
 
 class SequentialBackbone(nn.Sequential, Backbone):
-    """Layers one after the other, some of whose results are the features; children are numbered.
+    """A sequence of numbered layers; the outputs of some of them are the features.
 
     Args:
-        layers: of a classifier; those after the last feature are dropped.
+        layers: layers of a classifier; those after the last feature are dropped.
         taps: positions of the layers whose results are `"stage1"`, `"stage2"`, ...
         output_stride: strides beyond it become dilation.
     """
@@ -117,7 +117,7 @@ def replace_strides(layers: nn.Sequential, output_stride: int) -> list[int]:
     its stride becomes 3x3, and the convolutions after it are dilated.
 
     Args:
-        layers: in the order in which they run; convolutions inside them count too.
+        layers: layers in execution order; convolutions inside them are included.
         output_stride: maximum of pixels per feature.
     """
     stride = dilation = 1
@@ -147,7 +147,7 @@ def _side(value: int | tuple[int, ...]) -> int:
 
 
 def check_arguments(in_channels: object, output_stride: object) -> None:
-    """Checks that there is at least one channel, and that the output stride is 8, 16 or 32.
+    """Checks that `in_channels` is at least 1, and `output_stride` is 8, 16 or 32.
 
     Raises:
         InvalidArgumentError: if not.
@@ -158,10 +158,10 @@ def check_arguments(in_channels: object, output_stride: object) -> None:
 
 
 def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, Tensor]:
-    """Returns the parameters that torchvision publishes for a classifier.
+    """Returns the parameters of a classifier published by torchvision.
 
     Args:
-        name: of torchvision's builder.
+        name: name of torchvision's builder.
         weights: member of torchvision's enum for it, or its name, with or without the enum's name.
         progress: whether a download shows a progress bar.
 
@@ -196,7 +196,7 @@ def _verify(enum: Any, weights: object) -> Any:
 
 
 def refuse_weights(name: str, weights: object, instead: str) -> None:
-    """Refuses weights for a backbone without published ones.
+    """Rejects `weights` for a backbone without published weights.
 
     Raises:
         UnknownNameError: if `weights` is not None.
@@ -208,11 +208,11 @@ def refuse_weights(name: str, weights: object, instead: str) -> None:
 
 
 def backbone_builder(build: Callable[..., T], name: str, summary: str, **options: str) -> Callable[..., T]:
-    """Returns the builder of one backbone, documented.
+    """Returns the builder of one backbone, with its documentation.
 
     Args:
-        build: the builder of all backbones of its kind; takes the name first.
-        name: of torchvision's builder.
+        build: the builder of all backbones of its kind; its first argument is the name.
+        name: name of torchvision's builder.
         summary: first sentences of the documentation.
         options: option of this kind of backbone -> its description.
     """
@@ -244,9 +244,9 @@ def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) ->
     takes the kernel of color i mod 3, times 3 / n, so that the response keeps its scale.
 
     Args:
-        convolution: for 3 channels.
+        convolution: the first convolution, for 3 channels.
         in_channels: channels of the images.
-        keep: whether its kernels are trained, and are inflated by the rule; else they are randomly initialized.
+        keep: whether to inflate its trained kernels by the rule; else the new ones are randomly initialized.
     """
     if in_channels == convolution.in_channels:
         return convolution

@@ -46,7 +46,7 @@ def layer_norm(channels: int) -> nn.LayerNorm:
 
 
 class ChannelsLastConv(nn.Conv2d):
-    """A convolution of features with their channels last, (N, h, w, C), as norms and linear layers take them."""
+    """A convolution of features with their channels last, (N, h, w, C), as norms and linear layers expect."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, h, w, in_channels) to (N, h', w', out_channels)."""
@@ -111,7 +111,7 @@ class Block(nn.Module):
     Args:
         channels: channels of the features.
         heads: number of heads of the attention.
-        reduction: of the attention.
+        reduction: reduction of the attention.
         drop: probability that an image of a training batch takes only the shortcut.
     """
 
@@ -188,14 +188,14 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
     else:
         return
-    nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all have one
+    nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # all layers have a bias
 
 
 def _mit(
     name: str,
     *,
     weights: object = None,
-    progress: bool = True,  # noqa: ARG001 - of every backbone
+    progress: bool = True,  # noqa: ARG001 - an argument of every backbone
     in_channels: int = 3,
     output_stride: int = 32,
     stochastic_depth: float = 0.1,

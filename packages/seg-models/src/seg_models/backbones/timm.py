@@ -20,7 +20,7 @@ class TimmBackbone(Backbone):
     """A network of timm as a backbone.
 
     Args:
-        model: from `timm.create_model(..., features_only=True)`.
+        model: result of `timm.create_model(..., features_only=True)`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -45,7 +45,7 @@ def timm_backbone(
     name: str,
     *,
     weights: object = None,
-    progress: bool = True,  # noqa: ARG001 - of every backbone
+    progress: bool = True,  # noqa: ARG001 - an argument of every backbone
     in_channels: int = 3,
     output_stride: int = 32,
     **options: Any,
@@ -53,13 +53,13 @@ def timm_backbone(
     """Builds a backbone of timm.
 
     Args:
-        name: of timm, without the prefix, as `"convnext_tiny"`.
-        weights: `"DEFAULT"`, the tag of one of timm's pretrained weights, as `"fb_in1k"`, or None to initialize
+        name: timm's name, without the prefix, such as `"convnext_tiny"`.
+        weights: `"DEFAULT"`, the tag of one of timm's pretrained weights, such as `"fb_in1k"`, or None to initialize
             randomly.
-        progress: ignored, as timm decides.
+        progress: ignored; timm decides.
         in_channels: channels of the images; timm inflates its weights by the same rule as this toolkit.
         output_stride: pixels per feature of the last stages; less than 32 only if timm's network supports it.
-        options: further options of timm's network, as `img_size`.
+        options: further options of timm's network, such as `img_size`.
 
     Raises:
         InvalidArgumentError: if timm is not installed, or cannot build its network with these options.

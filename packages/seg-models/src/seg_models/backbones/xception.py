@@ -31,8 +31,8 @@ from seg_models.pretrained.rules.pixseg import XCEPTION
 
 __all__ = ["AlignedXception", "Xception", "xception", "xception65"]
 
-# Converted from the weights of Keras, which has an epsilon of 1e-3, TensorFlow's padding and images in [-1, 1]; none of
-# that is so here. pixseg trained its networks from these weights unchanged.
+# Converted from the weights of Keras, which has an epsilon of 1e-3, TensorFlow's padding and images in [-1, 1]; this
+# network has none of these. pixseg trained its networks from these weights unchanged.
 IMAGENET = "https://github.com/CyrusCKF/pixseg/releases/download/xception/xception_imagenet.pth"
 MEMBERS = ("IMAGENET1K_PIXSEG", "DEFAULT")
 INSTEAD = "use weights_backbone='DEFAULT' with backbone='timm:legacy_xception' or 'timm:xception65'"
@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class Stride:
-    """Returns strides until the output stride is reached, and counts dilation from then on."""
+    """Counts the strides of layers: strides until the output stride is reached, dilation from then on."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -175,8 +175,8 @@ class AlignedBlock(nn.Module):
 
     Args:
         widths: channels of the input and of the three results.
-        stride: of the block.
-        dilation: of the convolutions.
+        stride: stride of the block.
+        dilation: dilation of the convolutions.
         shortcut: `"conv"`, `"sum"` or `"none"`.
     """
 
@@ -294,7 +294,7 @@ def xception(
 def xception65(
     *,
     weights: object = None,
-    progress: bool = True,  # noqa: ARG001 - of every backbone
+    progress: bool = True,  # noqa: ARG001 - an argument of every backbone
     in_channels: int = 3,
     output_stride: int = 32,
 ) -> AlignedXception:

@@ -1,1 +1,1 @@
-"""Builders: from a name and options to a network, with or without weights."""
+"""Builders: create a network from options, with or without weights."""

@@ -13,12 +13,12 @@ __all__ = ["BackboneRecipe"]
 
 @dataclass(frozen=True)
 class BackboneRecipe:
-    """A backbone that is not built yet, so that its network can add what follows from the network's own options.
+    """A backbone that is not built yet, so that the network can add options for it.
 
     Attributes:
-        name: of the backbone.
+        name: name of the backbone.
         in_channels: channels of the images.
-        weights: ImageNet weights, as `get_backbone` takes them.
+        weights: ImageNet weights, as in `get_backbone`.
         progress: whether a download shows a progress bar.
         options: the user's further options of the backbone's builder.
     """
@@ -33,7 +33,7 @@ class BackboneRecipe:
         """Builds the backbone.
 
         Args:
-            own: options that the network sets itself, as `output_stride`.
+            own: options that the network sets itself, such as `output_stride`.
 
         Raises:
             InvalidArgumentError: if the user set one of them too.
@@ -41,7 +41,7 @@ class BackboneRecipe:
         for option in self.options:
             if option in own or option in ("weights", "progress", "in_channels"):
                 raise InvalidArgumentError(
-                    f"backbone_options cannot hold {option!r}, which the model's own arguments decide; remove it"
+                    f"backbone_options cannot hold {option!r}, which the model sets itself; remove it"
                 )
         return get_backbone(
             self.name,

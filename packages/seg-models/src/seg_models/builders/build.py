@@ -1,4 +1,4 @@
-"""The steps that all builders share: settle the variant, the weights and the number of classes, then build and load."""
+"""The common steps of all builders: determine variant, weights and number of classes, then build and load."""
 
 import functools
 import os
@@ -48,24 +48,23 @@ def build_network(
     *,
     backbone: str | None = None,
 ) -> NetworkT:
-    """Builds a network as the user asked for it, and loads its weights.
+    """Builds a network with the user's options, and loads its weights.
 
     Args:
-        name: of the model in the catalog; with a backbone, of the row for any backbone. If the catalog has a row
-            `<name>_<backbone>`, that is the model.
-        build: builds the bare network, randomly initialized but for its backbone. It is called with the keywords
+        name: name of the model in the catalog; with a backbone, name of the entry for any backbone. If the catalog has
+            an entry `<name>_<backbone>`, that is the model.
+        build: builds the bare network, randomly initialized except for its backbone. It is called with the keywords
             `num_classes`; `aux_loss`, if the catalog names outputs besides `"out"`; `options`, if the network has any;
             `recipe`, the `BackboneRecipe` of its backbone, or, if it has none, `in_channels`.
-        arguments: what the user passed: `CommonOptions` and the network's own. An option that is None counts as not
-            passed.
+        arguments: what the user passed: `CommonOptions` and the network's own. An option that is None is ignored.
         variants: variant -> its options. Those of `"paper"` are defaults; those of any other variant are fixed.
         backbone: name of the backbone, if the network has one.
 
     Returns:
-        The network in train mode, as torch builds it. `network.build_spec` says how to build it again. With weights,
-        `network.randomly_initialized` names the tensors that the checkpoint did not fill (for another number of
-        classes, or without auxiliary heads); a warning logs them too. If the checkpoint says what its classes and its
-        preprocessing are, and the network has these classes, `network.model_info` holds them, as after `load_model`.
+        The network in train mode, as torch builds it. `network.build_spec` describes how to build it again. With
+        weights, `network.randomly_initialized` names the tensors that the checkpoint did not fill (for another number
+        of classes, or without auxiliary heads); a warning lists them too. If the checkpoint contains its classes and
+        preprocessing, and the network has these classes, `network.model_info` holds them, as after `load_model`.
 
     Raises:
         UnknownNameError: if the weights or the variant do not exist.
@@ -83,7 +82,7 @@ def build_network(
     num_classes = common.num_classes or _count_classes(checkpoint, planned)
     network: NetworkT = planned.build(num_classes)  # type: ignore[assignment]  # as the builder is annotated
     spec = BuildSpec(model.name, variant, {"num_classes": num_classes, **planned.arguments})
-    # plain attributes: nn.Module's stub takes everything set on a module for a tensor or a module
+    # plain attributes: nn.Module's stub expects every attribute of a module to be a tensor or a module
     network.build_spec = spec  # type: ignore[assignment]
     if checkpoint is not None:
         network.randomly_initialized = load_checkpoint(network, checkpoint, planned.build, common.class_names)  # type: ignore[assignment]
@@ -97,13 +96,13 @@ def build_network(
 
 @dataclass(frozen=True)
 class _Model:
-    """The catalog's row of a model.
+    """The catalog entry of a model.
 
     Attributes:
-        name: of the row.
-        entry: the row.
+        name: name of the entry.
+        entry: the entry.
         backbone: name of its backbone, or None.
-        arguments: those of the build spec that the row does not imply: the backbone, if the row is for any.
+        arguments: arguments of the build spec that the entry does not imply: the backbone, if the entry is for any.
     """
 
     name: str
@@ -121,13 +120,13 @@ def _find_model(name: str, backbone: str | None) -> _Model:
     if backbone is not None and row in MODELS and isinstance(entry := MODELS.entry(row), ModelEntry):
         return _Model(row, entry, entry.backbone or backbone, {})
     entry = MODELS.entry(name)
-    if not isinstance(entry, ModelEntry):  # registered by hand, as in a notebook, with nothing but its builder
+    if not isinstance(entry, ModelEntry):  # registered at run time, such as in a notebook, with nothing but its builder
         entry = ModelEntry(entry.target, entry.summary)
     return _Model(name, entry, backbone, {} if backbone is None else {"backbone": backbone})
 
 
 def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
-    """Returns the options of every builder, with the number of classes that class names imply."""
+    """Checks the options of every builder; returns them with the number of classes that class names imply."""
     if common.num_classes is not None:
         check_integer("num_classes", common.num_classes)
     check_integer("in_channels", common.in_channels)
@@ -156,7 +155,7 @@ def _count_names(class_names: Sequence[str], num_classes: int | None, weights: o
         )
     if weights is None:
         raise InvalidArgumentError(
-            "class_names choose among the classes of weights, and weights is None; set weights, or num_classes instead "
+            "class_names select from the classes of weights, but weights is None; set weights, or num_classes instead "
             "of class_names"
         )
     return len(class_names)
@@ -241,7 +240,7 @@ def _refuse_options(variant: str, passed: Mapping[str, Any]) -> None:
 
 
 def _open_checkpoint(model: _Model, common: CommonOptions, plan: Callable[[str], Plan]) -> Checkpoint | None:
-    """Returns the tensors of the named weights under our names, and the variant that they are of."""
+    """Returns the tensors of the named weights under our names, and their variant."""
     if common.weights is None:
         return None
     checkpoint = _open_weights(model.name, common.weights, common.progress)

@@ -27,7 +27,7 @@ __all__ = [
     "split_arguments",
 ]
 
-PAPER = "paper"  # the variant whose options the user may change; the options of all others are set
+PAPER = "paper"  # the variant with options that the user may change; the options of all others are fixed
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class CommonOptions:
         weights: member of the model's weights enum, its name, `"DEFAULT"`, a checkpoint file, or None to initialize
             randomly.
         progress: whether a download shows a progress bar.
-        num_classes: channels of the logits; None takes the number of the weights, or 21 without weights.
-        class_names: names of the classes to predict: each takes the classifier's row of the weights' class of that name
+        num_classes: channels of the logits; None uses that of the weights, or 21 without weights.
+        class_names: names of the classes to predict: each gets the classifier's row of the weights' class of that name
             or of a synonym; rows of other classes are randomly initialized. Implies `num_classes`.
         aux_loss: whether to add auxiliary outputs, if the network has any; None is False.
         weights_backbone: ImageNet weights of the backbone: member of torchvision's enum, its name, `"DEFAULT"`, or None
             to initialize randomly; for a timm backbone the tag of its weights.
         in_channels: channels of the images; ImageNet weights are inflated to numbers other than 3.
-        variant: variant of the network, see the catalog; None is the one that the weights need, or else the first.
+        variant: variant of the network, see the catalog; None selects the one that the weights need, or else the first.
     """
 
     weights: WeightsEnum | str | os.PathLike[str] | None = None
@@ -60,10 +60,10 @@ class CommonOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of one network, in addition to `CommonOptions`; a variant is a value of them."""
+    """The options of one network, in addition to `CommonOptions`; each variant is an instance."""
 
     def settled(self) -> Self:
-        """Returns the options with a value for each that follows from the others."""
+        """Returns the options, with derived defaults filled in."""
         return self
 
 
@@ -72,7 +72,7 @@ class BackboneOptions(Options):
     """The options of a network on a backbone.
 
     Attributes:
-        backbone_options: further options of the backbone's builder, as `{"stem": "deep"}` for ResNets; see
+        backbone_options: further options of the backbone's builder, such as `{"stem": "deep"}` for ResNets; see
             `get_backbone`.
     """
 
@@ -84,7 +84,7 @@ class OtherNetwork:
     """A variant that the network's options cannot express: another network, in its own module.
 
     Attributes:
-        target: what builds it, as `"module:function"`; imported on use. It is called as the network's own `build`, see
+        target: its build function, as `"module:function"`; imported on use. It is called like `build` of
             `build_network`, but without options.
         backbone_options: the options of the backbone's builder that it needs.
     """
@@ -93,7 +93,7 @@ class OtherNetwork:
     backbone_options: Mapping[str, Any] | None = None
 
 
-# a variant; if it depends on the backbone, glob pattern of the backbone's name -> variant, the first match counts
+# a variant; if it depends on the backbone, glob pattern of the backbone's name -> variant, the first match applies
 Variant = Options | OtherNetwork
 Variants = Mapping[str, Variant | Mapping[str, Variant]]
 

@@ -1,8 +1,8 @@
-"""Writes the signature and the documentation of builders, from the options that they take.
+"""Writes the signature and the documentation of builders, from their options.
 
-A builder is a short function that takes `**arguments`. What it shows in `help()`, to `inspect.signature` and, through
-the package's stub file, to type checkers is written here: `CommonOptions`, then the options of the network with the
-defaults of its variant "paper".
+A builder is a short function that takes `**arguments`. This module writes what `help()`, `inspect.signature` and,
+through the package's stub file, type checkers show: `CommonOptions`, then the options of the network with the defaults
+of its variant "paper".
 """
 
 import functools
@@ -19,7 +19,7 @@ __all__ = ["builder", "on_backbone"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_BACKBONE = "name of the backbone, see `list_backbones`, or `timm:` and a name of timm."
+_BACKBONE = "name of the backbone, see `list_backbones`, or `timm:` and a timm name."
 _RAISES = """\
 Raises:
     TypeError: if there is no such option.
@@ -34,7 +34,7 @@ def builder(variants: Variants = WITHOUT_OPTIONS) -> Callable[[Callable[P, T]], 
     """Returns a decorator that completes a builder, which takes `**arguments`: writes its signature and documentation.
 
     Args:
-        variants: as `build_network` takes them.
+        variants: as in `build_network`.
     """
 
     def complete(function: Callable[P, T]) -> Callable[P, T]:
@@ -98,7 +98,7 @@ def _described(options: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(options.__mro__[:-1]):
         section = (inspect.cleandoc(base.__doc__ or "")).partition("Attributes:\n")[2].partition("\n\n")[0]
-        for paragraph in re.split(r"\n    (?=\w)", f"\n{section}")[1:]:  # four blanks begin an attribute, more go on
+        for paragraph in re.split(r"\n    (?=\w)", f"\n{section}")[1:]:  # four spaces start an attribute
             name, _, text = paragraph.partition(": ")
             found[name] = text
     return found

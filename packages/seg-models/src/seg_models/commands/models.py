@@ -16,7 +16,7 @@ __all__ = ["MODELS_COMMAND"]
 _VERIFIED = {
     "sha256": "by its published sha256",
     "prefix": "by the first digits of its sha256, which are in its name",
-    "first-use": "by its first download here; no hash is published, and this toolkit was never tested with the file",
+    "first-use": "by its first download; no hash is published, and this toolkit was not tested with the file",
 }
 _HEADER = ("name", "params", "MACs", "weights", "")
 _ALIGN = "lrrrl"
@@ -49,7 +49,7 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
     """Returns the names of the models that match all filters.
 
     Raises:
-        UnknownNameError: if a filter names nothing that exists.
+        UnknownNameError: if a filter matches no model.
     """
     entries = {name: entry for name in list_models() if isinstance(entry := MODELS.entry(name), ModelEntry)}
     data = {
@@ -97,14 +97,14 @@ def _footer() -> str:
 
 
 def _details(name: str) -> str:
-    """Returns what `seg models show NAME` prints."""
+    """Returns the output of `seg models show NAME`."""
     entry = MODELS.entry(name)
     lines = [f"{name}: {entry.summary}" if entry.summary else name, ""]
     if not isinstance(entry, ModelEntry):
         return "\n".join([*lines, f"built by  {entry.target}"])
     facts = [("network", entry.family)]
     if entry.any_backbone:
-        facts.append(("backbone", f'any: create("{name}", backbone="resnet50"), or "timm:" and a name of timm'))
+        facts.append(("backbone", f'any: create("{name}", backbone="resnet50"), or "timm:" and a timm name'))
     else:
         facts += [
             ("backbone", entry.backbone or "none"),

@@ -1,1 +1,1 @@
-"""Prediction of images with a trained network."""
+"""Prediction of label maps with a trained network."""

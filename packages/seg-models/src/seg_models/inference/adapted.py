@@ -1,4 +1,4 @@
-"""Wraps a network so that it takes images of any size and any floating-point type."""
+"""Wraps a network so that it accepts images of any size and any floating-point type."""
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,11 @@ __all__ = ["AnySize", "adapt", "last_resize", "min_size_of"]
 
 
 class AnySize(nn.Module):
-    """A network that pads small images and converts their type, so that it takes float images of any size.
+    """A network that pads small images and converts their type, so that it accepts float images of any size.
 
     Args:
-        network: as the builders make it, in eval mode.
-        dtype: of its weights; None if inputs have the same type.
+        network: a network of this package, in eval mode.
+        dtype: dtype of its weights; None if inputs have the same type.
         min_size: minimum height and width of its inputs. Smaller images are padded at the right and bottom with zeros,
             the mean color, and the logits are cropped.
     """
@@ -47,10 +47,10 @@ class AnySize(nn.Module):
 
 
 def adapt(model: nn.Module) -> nn.Module:
-    """Returns `model` if it takes images of any size, else an `AnySize` around it.
+    """Returns `model` if it accepts images of any size, else an `AnySize` around it.
 
     Args:
-        model: as the builders make it, in eval mode; for other models no minimum size is known.
+        model: a network of this package, in eval mode; for other models no minimum size is known.
     """
     min_size = min_size_of(model)
     return model if min_size <= 1 or isinstance(model, AnySize) else AnySize(model, None, min_size)

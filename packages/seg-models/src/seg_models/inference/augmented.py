@@ -16,7 +16,7 @@ from seg_models.inference.whole import predict_whole
 
 __all__ = ["predict_tta", "tta_options"]
 
-_MIN_PROBABILITY = 1e-12  # its logarithm is finite
+_MIN_PROBABILITY = 1e-12  # so that its logarithm is finite
 _STRIP = 2**18  # elements
 
 
@@ -36,15 +36,15 @@ def predict_tta(
     logarithm of the mean; its softmax is the mean, so it can be used as logits.
 
     Args:
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
-        scales: factors of height and width. Images are resized bilinearly, with antialiasing where they shrink; their
+        model: a network of this package, in eval mode.
+        images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
+        scales: factors of height and width. Images are resized bilinearly, with antialiasing when downscaling; their
             logits are resized back bilinearly.
         hflip: whether to add copies flipped left to right.
         vflip: whether to add copies flipped upside down.
         quarter_turns: whether to add copies rotated by 90, 180 and 270 degrees.
         left_right_pairs: pairs of class ids that are swapped in a mirrored image, such as left and right arm; None
-            takes those of the model's metadata, if it has some.
+            uses those of the model's metadata, if any.
         predict: function that predicts the logits of each copy, such as `predict_tiled`.
 
     Returns:

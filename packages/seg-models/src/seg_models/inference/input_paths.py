@@ -1,7 +1,7 @@
-"""What a path or URL names: an image, a folder, a glob pattern, a video.
+"""Classifies paths and URLs: an image, a folder, a glob pattern, a video.
 
-Apart from `inputs`, which reads the images, since it imports neither torch nor Pillow: `seg predict` checks its
-arguments with these functions before it spends seconds on importing torch.
+Separate from `inputs`, which reads the images, since this module imports neither torch nor Pillow: `seg predict` checks
+its arguments with these functions before it spends seconds on importing torch.
 """
 
 import glob
@@ -58,7 +58,7 @@ def list_image_files(source: str | os.PathLike[str]) -> list[Path]:
         found = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         if not found:
             raise ImageNotFoundError(
-                f"folder {os.fspath(source)} has no images ({', '.join(IMAGE_SUFFIXES)}); name another folder"
+                f"folder {os.fspath(source)} has no images ({', '.join(IMAGE_SUFFIXES)}); choose another folder"
             )
         return found
     matches = glob.glob(os.fspath(source), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern

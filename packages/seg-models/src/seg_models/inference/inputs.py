@@ -57,7 +57,7 @@ class InputImage:
 
 
 def is_one_image(source: object) -> bool:
-    """Returns whether `source` is one image; if not, it holds several or is not a source of images."""
+    """Returns whether `source` is one image; if not, it contains several or is not a source of images."""
     if isinstance(source, str | os.PathLike):
         return is_url(source) or not (is_folder(source) or is_video(source) or is_pattern(source))
     if isinstance(source, np.ndarray | Tensor):
@@ -110,7 +110,7 @@ def read_ahead(
 
     Args:
         images: as `find_inputs` yields them.
-        count: images that are decoded ahead, besides one for each thread.
+        count: number of images to decode ahead, in addition to one per thread.
         max_pixels: maximum width times height of an image file.
         on_error: called with the name and the error of an image that cannot be read, which is then skipped. If None
             the error is raised.

@@ -31,7 +31,7 @@ class FilePrediction:
     """A label map that was written to a file tile by tile.
 
     Attributes:
-        path: of the label map.
+        path: path of the label map.
         size: its (height, width) in pixels.
         areas: pixels of each class that occurs, by its name, largest first; ignored pixels are not counted.
     """
@@ -55,8 +55,8 @@ def predict_to_file(
         source: as in `Predictor.predict_to_file`.
         target: as in `Predictor.predict_to_file`.
         label_blocks: predicts the blocks of the label map.
-        metadata: of the classes.
-        dtype: of the ids.
+        metadata: names and colors of the classes.
+        dtype: dtype of the ids.
         on_progress: called with the fraction of the image that is done, 0 to 1.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The prediction of one image: its label map, and how that is shown and saved."""
+"""The prediction of one image: its label map, with methods to show and save it."""
 
 import functools
 import json
@@ -29,7 +29,7 @@ class Prediction:
 
     Attributes:
         labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
-            whose class is less probable than the threshold have the metadata's `ignore_index`.
+            with a class probability below the threshold have the metadata's `ignore_index`.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright.
         scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
@@ -66,7 +66,7 @@ class Prediction:
 
         - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
           larger ids are saved as 16-bit gray.
-        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if that was a GeoTIFF.
+        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if it is a GeoTIFF.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
           corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
@@ -101,8 +101,8 @@ def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dic
     """Returns the pixels of each class by its name, largest first, without classes that do not occur.
 
     Args:
-        counts: int64 of at least K entries, pixels of each id; entries beyond the classes are left out.
-        metadata: of the K classes.
+        counts: int64 of at least K entries, pixels of each id; entries beyond the classes are ignored.
+        metadata: names and colors of the K classes.
     """
     classes = counts[: metadata.num_classes]
     order = np.argsort(-classes, kind="stable")

@@ -1,4 +1,4 @@
-"""`Predictor`: from images to label maps, at the images' own size."""
+"""`Predictor`: predicts label maps at the original size of the images."""
 
 import contextlib
 import copy
@@ -54,12 +54,12 @@ class Predictor:
     Args:
         model: a network (it is put in eval mode and moved to `device`), the path of a model file, a run folder (its
             last weights are used), or a model's name.
-        weights: for a model's name: member of its weights enum, the member's name or a checkpoint file; None takes
-            `"DEFAULT"` and logs that as a warning.
-        metadata: names and colors of the classes; None takes those of the network's weights or model file.
-        preprocessing: from an image to the network's input; None takes that of the network's weights or model file.
-        device: where to compute; `"auto"` uses a GPU if there is one.
-        dtype: number type of the network's weights and computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
+        weights: for a model's name: member of its weights enum, the member's name or a checkpoint file; None uses
+            `"DEFAULT"` and logs a warning.
+        metadata: names and colors of the classes; None uses those of the network's weights or model file.
+        preprocessing: resize and normalization; None uses those of the network's weights or model file.
+        device: device to compute on; `"auto"` uses a GPU if available.
+        dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             None leaves the weights unchanged. A network that is passed in is copied first.
         tile: (height, width) in pixels, or one integer, of the tiles that images are predicted in, at the size that
             the network sees (after `preprocessing`); None predicts whole images.
@@ -67,17 +67,17 @@ class Predictor:
         blend: how overlapping tiles are averaged: `"hann"` or `"constant"`, see `predict_tiled`.
         tta: test-time augmentation: True uses the defaults of `predict_tta`; a sequence gives the scales, a dict any
             arguments of `predict_tta`. With tiles, each tile is augmented. None or False turns it off.
-        batch_size: images of equal size in one pass through the network; with tiles, tiles in one pass.
+        batch_size: number of images of equal size in one forward pass; with tiles, number of tiles.
         scores: whether predictions have the probability of each pixel's class.
         logits: whether predictions have the logits of all classes: K float32 per pixel.
-        threshold: pixels whose class is less probable than this, 0 to 1, get the metadata's `ignore_index`.
+        threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
         max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
 
     Raises:
-        InvalidArgumentError: if the network does not contain what is left out here, does not take RGB images, or has
-            another number of classes than the metadata; if the device does not exist; if another argument is out of
-            range.
+        InvalidArgumentError: if metadata or preprocessing are neither given nor known, if the network does
+            not take RGB images, or has another number of classes than the metadata; if the device does not exist; if
+            another argument is out of range.
         UnknownNameError: if there is no model or weights member of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
@@ -169,7 +169,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yields the predictions of images in order.
 
-        A few images are decoded ahead while the network computes. Up to `batch_size` consecutive images of equal size
+        The next images are decoded while the network computes. Up to `batch_size` consecutive images of equal size
         are predicted in one pass.
 
         Args:
@@ -198,7 +198,7 @@ class Predictor:
     ) -> FilePrediction:
         """Predicts an image of any size tile by tile, and writes each block of the label map as soon as it is done.
 
-        Neither the image nor the label map is held in memory: what is needed depends only on the tile size and the
+        Neither the image nor the label map is held in memory: memory use depends only on the tile size and the
         number of classes.
 
         Args:
@@ -383,7 +383,7 @@ def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
         )
     if spec.arguments.get("in_channels", 3) != 3:
         raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, and Predictor gives it RGB images; "
+            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; "
             "call the model itself"
         )
 

@@ -48,11 +48,11 @@ def tiff_writer(
     programs do not show.
 
     Args:
-        path: of the file; it gets this name when the `with` block ends without an error.
+        path: path of the file; it is renamed to this path when the `with` block ends without an error.
         shape: (H, W).
         dtype: uint8 or uint16.
-        metadata: of the classes.
-        geo_reference: where the label map lies on Earth.
+        metadata: names and colors of the classes.
+        geo_reference: geographic location of the label map.
 
     Raises:
         WriteError: if it cannot be written.
@@ -87,7 +87,7 @@ def tiff_writer(
         with _as_write_error(path):
             complete = np.array_equal(_count_ids(temporary, len(counts)), counts)
         if not complete:
-            raise WriteError(f"cannot write {path}: not all of it reached the disk; check its free space")
+            raise WriteError(f"cannot write {path}: it is incomplete on the disk; check its free space")
 
 
 @contextlib.contextmanager
@@ -120,9 +120,9 @@ def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.
     The file is written, not memory-mapped: on a full disk a write to a memory map would kill the process.
 
     Args:
-        path: of the file; it gets this name when the `with` block ends without an error.
+        path: path of the file; it is renamed to this path when the `with` block ends without an error.
         shape: (H, W).
-        dtype: of the ids.
+        dtype: dtype of the ids.
 
     Raises:
         WriteError: if it cannot be written.

@@ -39,7 +39,7 @@ def polygons(
 
     Args:
         labels: uint8 or uint16 (H, W).
-        metadata: of the classes.
+        metadata: names and colors of the classes.
         geo_reference: if given, coordinates are longitude and latitude (WGS 84); else pixels, x to the right and y
             down.
 

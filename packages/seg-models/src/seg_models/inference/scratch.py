@@ -13,7 +13,7 @@ __all__ = ["Scratch", "logits_into"]
 
 
 class Scratch:
-    """Memory for one tensor at a time; each result overwrites the one before it."""
+    """Memory for one tensor at a time; each result overwrites the previous one."""
 
     def __init__(self) -> None:
         self._memory: Tensor | None = None
@@ -44,8 +44,8 @@ def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 
 
     Args:
         scratch: memory, which is overwritten.
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
+        model: a network of this package, in eval mode.
+        images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         room: pixels of the largest images that will follow.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Blending of overlapping tiles: where the tiles of an image lie, and the weight of each tile at each pixel.
+"""Blending of overlapping tiles: positions of the tiles of an image, and the weight of each tile at each pixel.
 
-The weights of a tile are the product of its weights along the rows and along the columns, so each axis is planned on
-its own. At each pixel the weights of all tiles sum to 1.
+The weights of a tile are the product of its weights along the rows and along the columns, so each axis is planned
+separately. At each pixel the weights of all tiles sum to 1.
 """
 
 import math
@@ -22,7 +22,7 @@ def tile_starts(length: int, size: int, overlap: float) -> list[int]:
 
     Args:
         length: pixels to cover, at least 1.
-        size: of a tile.
+        size: pixels of a tile.
         overlap: fraction 0 to below 1 of a tile that overlaps the next one, at least.
     """
     if length <= size:
@@ -34,7 +34,7 @@ def tile_starts(length: int, size: int, overlap: float) -> list[int]:
 
 @dataclass(frozen=True)
 class TileSpan:
-    """Consecutive pixels along one axis that are added in the same way.
+    """Consecutive pixels along one axis that are accumulated in the same way.
 
     Attributes:
         first: their first pixel in the image.
@@ -103,7 +103,7 @@ class TileAxis:
         return max(spans[-1].end - spans[0].first for spans in self.spans)
 
     def within(self, first: int, end: int) -> dict[int, list[TileSpan]]:
-        """Returns number -> spans of the tiles with a weight at the pixels `first` to `end - 1`, cut to these."""
+        """Returns number -> spans of the tiles with a weight at the pixels `first` to `end - 1`, clipped to these."""
         parts = {
             number: [span.part(first, end) for span in spans if span.first < end and span.end > first]
             for number, spans in enumerate(self.spans)
@@ -125,7 +125,7 @@ class TileAxis:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where the tiles of an image lie, and their weights."""
+    """The positions of the tiles of an image, and their weights."""
 
     rows: TileAxis
     columns: TileAxis
@@ -199,7 +199,7 @@ def ring_runs(first: int, end: int, depth: int) -> Iterator[tuple[int, int, int]
 
 
 def _blend_weights(starts: Sequence[int], size: int, blend: Blend) -> list[Tensor]:
-    """Returns the weights of each tile along one axis, (size,); at the edges of the image they do not fall."""
+    """Returns the weights of each tile along one axis, (size,); at the edges of the image they do not decrease."""
     positions = torch.arange(size, dtype=torch.float64) + 0.5
     weights = []
     for number, start in enumerate(starts):

@@ -1,6 +1,6 @@
 """Prediction of large images in overlapping tiles (a sliding window), in memory that does not grow with the image.
 
-`tile_blending` has the positions and weights of the tiles.
+`tile_blending` computes the positions and weights of the tiles.
 """
 
 import functools
@@ -39,7 +39,7 @@ def predict_tiled(
     """Returns the logits or the labels of images that are predicted tile by tile, without gradients.
 
     Tiles are placed at steps of `(1 - overlap)` of their size; the last one of a row or column is moved inside the
-    image, so it overlaps the one before it more. Where tiles overlap, their logits are averaged:
+    image, so it overlaps the one before it more. In overlaps, their logits are averaged:
 
     - `"hann"`: weights change from one tile to the next on a Hann curve over the middle half of the overlap. The outer
       quarter of the overlap, where a tile sees the least context, has weight 0: for a network with a receptive field
@@ -50,14 +50,14 @@ def predict_tiled(
     512 MiB or those of one tile, as in `tiled_blocks`.
 
     Args:
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device. Images smaller than a tile are
+        model: a network of this package, in eval mode.
+        images: float (N, C, H, W), normalized RGB if C is 3, on the model's device. Images smaller than a tile are
             predicted whole.
         tile: (height, width) of a tile in pixels, or one integer for a square; at least the network's `min_size`.
         overlap: fraction 0 to below 1 of a tile that overlaps the next one.
         blend: how overlapping tiles are averaged.
         output: `"logits"`, or `"labels"`, which are computed row by row.
-        batch_size: tiles in one pass through the network.
+        batch_size: number of tiles in one forward pass.
         predict: function that predicts the logits of a batch of tiles, such as `predict_tta`; None predicts them in one
             pass.
 
@@ -119,7 +119,7 @@ def tiled_blocks(
 ) -> Iterator[tuple[int, int, Tensor]]:
     """Yields the logits of an image of any size block by block, as `predict_tiled` computes them.
 
-    The image is read tile by tile, so it need not fit in memory. What is kept are the sums of one row of tiles:
+    The image is read tile by tile, so it need not fit in memory. Only the sums of one row of tiles are kept:
     K x tile height x image width. If these exceed `max_bytes`, the image is processed in groups of neighboring columns,
     each from top to bottom. Tiles that reach into two groups are predicted in both, so every pixel gets all its tiles,
     in the same order, and the result does not depend on the groups (except for rounding in the network, which may
@@ -135,7 +135,7 @@ def tiled_blocks(
         tile: (height, width) of a tile in pixels, or one integer for a square.
         overlap: fraction 0 to below 1 of a tile that overlaps the next one.
         blend: how overlapping tiles are averaged, as in `predict_tiled`.
-        batch_size: tiles in one pass.
+        batch_size: number of tiles in one forward pass.
         max_bytes: limit of the sums that are kept.
 
     Yields:
@@ -195,12 +195,12 @@ def _finished(
         predict: as in `tiled_blocks`.
         read: as in `tiled_blocks`.
         plan: the tiles.
-        batch_size: tiles in one pass.
+        batch_size: number of tiles in one forward pass.
         sums_in: limit in bytes of a band of sums; or a function that takes logits (n, K, h, w) and returns the memory
             for the sums of the whole image, (K, H, W).
     """
     rows, columns = plan.rows, plan.columns
-    # the size of the groups depends on the number of classes, which only the first pass shows
+    # the size of the groups depends on the number of classes, known only after the first pass
     first_pass = [_pass(predict, read, plan, 0, range(min(batch_size, len(columns.starts))))]
     like = first_pass[0]
     if isinstance(sums_in, int):
@@ -210,7 +210,7 @@ def _finished(
     else:
         groups = [(0, columns.length)]
         sums = sums_in(like)
-    del like  # or it would stay in memory until the end
+    del like  # otherwise it would stay in memory until the end
     firsts = [*rows.firsts(), rows.length]
     for left, right in groups:
         band = sums[:, :, : right - left]
@@ -218,7 +218,7 @@ def _finished(
         for row in range(len(rows.starts)):
             for at in range(0, len(tiles), batch_size):
                 chosen = dict(list(tiles.items())[at : at + batch_size])
-                # the logits get no name here, so that they are freed before the next ones are computed
+                # the logits are not bound to a name, so that they are freed before the next ones are computed
                 _add_pass(
                     band,
                     left,
@@ -259,7 +259,7 @@ def _add_pass(
     Args:
         band: the sums, see `add_weighted`.
         left: column of the image where they begin.
-        logits: of at least as many tiles as `tiles` has; the first ones are used.
+        logits: logits of at least as many tiles as `tiles` has; the first ones are used.
         plan: the tiles.
         row: index in `plan.rows`.
         tiles: index of each tile in `plan.columns` -> its spans there.

@@ -40,7 +40,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]
 
 
 def frame_rate(path: str | os.PathLike[str]) -> Fraction:
-    """Returns the frames per second of a video; 25 if the file does not say.
+    """Returns the frames per second of a video; 25 if the file does not specify them.
 
     Raises:
         ImageNotFoundError: if there is no such file.
@@ -55,11 +55,11 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
 class VideoWriter:
     """Writes frames as an H.264 video, or as MPEG-4 if PyAV has no H.264 encoder; atomically.
 
-    Use it as a context manager: the file gets its name when the `with` block ends without an error. The first frame
-    sets the size; an odd last row or column is dropped, since the format stores colors at half the resolution.
+    Use it as a context manager: the file is renamed to `path` when the `with` block ends without an error. The first
+    frame sets the size; an odd last row or column is dropped, since the format stores colors at half the resolution.
 
     Args:
-        path: of the video; the suffix selects the container, such as .mp4.
+        path: path of the video; the suffix selects the container, such as .mp4.
         rate: frames per second.
 
     Raises:
@@ -97,7 +97,7 @@ class VideoWriter:
             self._stream.options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
         if (self._stream.height, self._stream.width) != (height, width):
             raise InvalidArgumentError(
-                f"frames of a video must have one size, got {frame.shape[0]}x{frame.shape[1]} after "
+                f"frames of a video must have the same size, got {frame.shape[0]}x{frame.shape[1]} after "
                 f"{self._stream.height}x{self._stream.width} (height x width)"
             )
         image = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
@@ -144,6 +144,6 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
 
 
 def _upright(frame: npt.NDArray[np.uint8], rotation: int) -> npt.NDArray[np.uint8]:
-    """Returns a frame rotated counter-clockwise by `rotation` degrees, as the file asks for."""
+    """Returns a frame rotated counter-clockwise by `rotation` degrees, as specified by the file."""
     turns = round(rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(frame, turns)) if turns else frame

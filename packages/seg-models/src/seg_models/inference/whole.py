@@ -37,8 +37,8 @@ def predict_whole(
     `labels_from_logits`. Images smaller than the network's minimum size are padded.
 
     Args:
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
+        model: a network of this package, in eval mode.
+        images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         size: (height, width) in pixels of the result, to which logits are resized bilinearly; None keeps the size of
             the images.
         output: `"logits"`, `"labels"`, or `"both"`, labels first.
@@ -48,7 +48,7 @@ def predict_whole(
         Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
 
     Raises:
-        InvalidArgumentError: if `output` is none of these.
+        InvalidArgumentError: if `output` is not one of these.
     """
     if output not in get_args(WholeOutput):
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(WholeOutput))}, got {output!r}")
@@ -76,8 +76,8 @@ def predict_labels(model: nn.Module, images: Tensor, size: tuple[int, int] | Non
     """Returns the labels of whole images: `predict_whole` with `output="labels"`.
 
     Args:
-        model: a network as the builders make it, in eval mode.
-        images: float (N, C, H, W), normalized RGB where C is 3, on the model's device.
+        model: a network of this package, in eval mode.
+        images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         size: (height, width) in pixels of the labels; None keeps the size of the images.
 
     Returns:

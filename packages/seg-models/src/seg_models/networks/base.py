@@ -1,4 +1,4 @@
-"""What the networks here have in common: `forward_logits` first, then the resize to the input's size."""
+"""The base class of the networks: `forward_logits`, followed by a resize to the input's size."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ __all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_
 
 
 def select_features(backbone: nn.Module, *features: FeatureInfo) -> list[str]:
-    """Makes the backbone return only these features, so that no others stay in memory; returns their names in order."""
+    """Restricts the backbone to these features, so that no others stay in memory; returns their names in order."""
     names = [info.name for info in features]
-    if isinstance(backbone, Backbone):  # a backbone from elsewhere may return all of its features
+    if isinstance(backbone, Backbone):  # a third-party backbone may return all of its features
         backbone.select(names)
     return names
 
@@ -34,7 +34,7 @@ def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:
             return info
     found = ", ".join(str(info.stride) for info in backbone.feature_info)
     raise InvalidArgumentError(
-        f"this network needs a feature of stride {stride}, and the backbone has strides {found}; choose another"
+        f"this network needs a feature of stride {stride}, but the backbone has strides {found}; choose another"
     )
 
 
@@ -46,7 +46,7 @@ def last_features(backbone: Backbone, count: int) -> tuple[FeatureInfo, ...]:
     """
     if len(backbone.feature_info) < count:
         raise InvalidArgumentError(
-            f"this network needs {count} features, and the backbone has {len(backbone.feature_info)}; choose another "
+            f"this network needs {count} features, but the backbone has {len(backbone.feature_info)}; choose another "
             "backbone"
         )
     return backbone.feature_info[-count:]
@@ -82,7 +82,7 @@ class SegmentationNetwork(nn.Module, ABC):
             `forward_logits` returns the output at the input's size already.
         build_spec: how to build this network again; set by its builder and kept in model files.
         randomly_initialized: names of the tensors that the named weights did not fill.
-        model_info: classes and preprocessing of the named weights, if they are known and hold for this network.
+        model_info: classes and preprocessing of the named weights, if known and valid for this network.
     """
 
     upsampling: Mapping[str, tuple[str, bool] | None]

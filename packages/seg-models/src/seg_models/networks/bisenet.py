@@ -82,7 +82,7 @@ class ContextPath(nn.Module):
     Args:
         backbone: returns features from fine to coarse; the last two are used.
         width: channels of the context.
-        mode: of the upsampling, as `resize` takes it.
+        mode: mode of the upsampling, as in `resize`.
     """
 
     def __init__(self, backbone: Backbone, width: int = WIDTH, mode: str = "bilinear") -> None:

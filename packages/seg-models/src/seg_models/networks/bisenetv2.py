@@ -190,7 +190,7 @@ class BiSeNetV2(SegmentationNetwork):
         self.upsampling = dict.fromkeys(["out", *self.AUX] if aux_loss else ["out"], ("bilinear", False))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # as section 5 says
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")  # as in section 5
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Returns `"out"` at stride 8 and, with auxiliary heads, `"aux"`, ..., `"aux_32x"` at 4, 8, 16 and 32."""

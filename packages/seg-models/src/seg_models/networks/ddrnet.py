@@ -120,7 +120,7 @@ def basic_blocks(in_channels: int, channels: int, count: int, stride: int = 1, a
         in_channels: channels of the features.
         channels: channels of the result.
         count: number of blocks.
-        stride: of the first block.
+        stride: stride of the first block.
         act: whether the last block ends in ReLU.
     """
     blocks = nn.Sequential()

@@ -174,7 +174,7 @@ class DeepLabV3(SegmentationNetwork):
         classifier: maps the coarsest features to logits.
         aux_feature: name of the feature that `aux_classifier` reads.
         aux_classifier: maps it to the logits `"aux"`, or None.
-        align_corners: of the upsampling.
+        align_corners: whether the upsampling aligns corners.
     """
 
     def __init__(

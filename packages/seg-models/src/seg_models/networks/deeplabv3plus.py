@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         low_width: channels that these are reduced to.
         width: channels of the context and of the result.
         separable: whether the 3x3 convolutions are depthwise separable.
-        align_corners: of the context's resize.
+        align_corners: whether the context's resize aligns corners.
     """
 
     def __init__(self, low_channels: int, low_width: int, width: int, *, separable: bool, align_corners: bool) -> None:
@@ -116,8 +116,8 @@ class DeepLabV3Plus(SegmentationNetwork):
     Args:
         backbone: returns features from fine to coarse, one of stride 4 among them.
         num_classes: channels of the logits.
-        rates: of the atrous spatial pyramid pooling.
-        options: those of the head.
+        rates: dilations of the atrous spatial pyramid pooling.
+        options: options of the head.
         aux_loss: whether to add an auxiliary head, whose logits are `"aux"`.
     """
 

@@ -9,10 +9,10 @@ Parameters: 0.366 M at 20 classes (paper: 0.37 M). For a 640x360 image 1.82 G mu
 Differs from the paper:
 - any image size: sides are padded with zeros to a multiple of 8, below and to the right, and the result is cropped
 - no convolution but the last has a bias (in the paper: no projection), since each is followed by batch norm
-- the paper puts batch norm and PReLU between convolutions; here they also stand between the two of an asymmetric pair,
+- the paper puts batch norm and PReLU between convolutions; here they are also between the two of an asymmetric pair,
   and batch norm follows the convolution that ends a branch, as in the authors' code
 - the last convolution is 3x3; the paper gives no size, the authors' code has 2x2
-- that code has ReLU and no dropout in the decoder; here, as the text says, PReLU and dropout are everywhere
+- that code has ReLU and no dropout in the decoder; here, as in the text, PReLU and dropout are everywhere
 
 Variant "pixseg" is another network: `seg_models.networks.pixseg.enet`.
 """

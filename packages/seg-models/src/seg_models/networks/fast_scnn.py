@@ -125,7 +125,7 @@ class FastSCNN(SegmentationNetwork):
     """The whole network (table 1).
 
     Args:
-        options: of the network.
+        options: options of the network.
         num_classes: channels of the logits.
         in_channels: channels of the images.
         aux_loss: whether to add auxiliary heads on the fine features, at 1/8, whose logits are `"aux"`, and on the

@@ -91,7 +91,7 @@ class FCN(SegmentationNetwork):
         classifier: maps the coarsest features to logits.
         skip_classifiers: the same for the features before, from coarse to fine; all logits are added up (figure 3).
         aux_classifier: the same for the features before the coarsest; its logits are `"aux"`.
-        align_corners: of every resize.
+        align_corners: whether every resize aligns corners.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ class FPN(SegmentationNetwork):
     Args:
         backbone: returns features from fine to coarse; the last four are used.
         num_classes: channels of the logits.
-        align_corners: of every bilinear resize.
+        align_corners: whether every bilinear resize aligns corners.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, *, align_corners: bool = False) -> None:

@@ -63,7 +63,7 @@ class PSPNet(SegmentationNetwork):
         backbone: returns features from fine to coarse.
         num_classes: channels of the logits.
         aux_loss: whether to add an auxiliary head on the features before the coarsest, whose logits are `"aux"`.
-        align_corners: of every resize.
+        align_corners: whether every resize aligns corners.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ class SegFormer(SegmentationNetwork):
     Args:
         backbone: returns features from fine to coarse; the last four are used.
         num_classes: channels of the logits.
-        options: of the network.
+        options: options of the network.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, options: SegFormerOptions) -> None:

@@ -75,7 +75,7 @@ def width_for(coarsest: FeatureInfo) -> int:
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:
-    """Samples features where the flow points.
+    """Warps features by a flow.
 
     Args:
         features: float (N, C, h, w).
@@ -202,7 +202,7 @@ class SFNet(SegmentationNetwork):
     def _join_levels(self, *features: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Returns all levels concatenated at the finest features' size, and the aligned ones, from fine to coarse.
 
-        A function of its own, so that no level stays in memory while the classifier runs.
+        A separate function, so that no level stays in memory while the classifier runs.
         """
         *finer, top = features
         high = self.pyramid(top)

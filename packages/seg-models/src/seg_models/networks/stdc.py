@@ -173,7 +173,7 @@ class STDC(SegmentationNetwork):
 
     Args:
         modules: number of modules in each of the backbone's stages 3 to 5.
-        options: of the network.
+        options: options of the network.
         num_classes: channels of the logits.
         in_channels: channels of the images.
         aux_loss: whether to add auxiliary heads: on the context at 1/8, whose logits are `"aux"`, and at 1/16,

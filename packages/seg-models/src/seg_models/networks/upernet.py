@@ -76,7 +76,7 @@ class UPerNet(SegmentationNetwork):
         backbone: returns features from fine to coarse; the last four are used.
         num_classes: channels of the logits.
         aux_loss: whether to add an auxiliary head on the features before the coarsest, whose logits are `"aux"`.
-        align_corners: of every resize.
+        align_corners: whether every resize aligns corners.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class UPerNet(SegmentationNetwork):
     def _join_levels(self, finer: list[Tensor], top: Tensor) -> Tensor:
         """Returns the four levels of the pyramid concatenated: (N, 4 * 512, h, w) at the finest features' size.
 
-        A function of its own, so that no level stays in memory while the fusion runs.
+        A separate function, so that no level stays in memory while the fusion runs.
         """
         summed = [self.bottleneck(torch.cat([top, *self.pyramid(top)], dim=1))]
         for lateral, features in zip(reversed(self.laterals), reversed(finer), strict=True):

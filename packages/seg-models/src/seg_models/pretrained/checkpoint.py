@@ -1,4 +1,4 @@
-"""Loads checkpoints into networks: which tensors must fit, and which may differ with the number of classes."""
+"""Loads checkpoints into networks: which tensors must match, and which may differ with the number of classes."""
 
 import logging
 import os
@@ -30,10 +30,10 @@ class Checkpoint:
     Attributes:
         source: the file or the weights member, for messages.
         tensors: parameter or buffer name -> tensor.
-        variant: the variant that the file names, or None if it names none.
-        builder: the builder that the file names, or None.
-        num_classes: channels of the logits, or None if the file does not say.
-        info: classes, preprocessing and scores, or None if the file does not say.
+        variant: the variant stored in the file, or None.
+        builder: the builder stored in the file, or None.
+        num_classes: channels of the logits, or None if not stored in the file.
+        info: classes, preprocessing and scores, or None if not stored in the file.
     """
 
     source: str
@@ -50,7 +50,7 @@ class Checkpoint:
             build: builds the network for a number of classes.
 
         Raises:
-            InvalidArgumentError: if it does not follow from the file.
+            InvalidArgumentError: if it cannot be determined from the file.
         """
         if self.num_classes is not None:
             return self.num_classes
@@ -65,7 +65,7 @@ class Checkpoint:
                 found = axis.count(self.tensors[name].shape[axis.dimension])
                 if found == int(found) and found >= 1:
                     return int(found)
-        raise InvalidArgumentError(f"the number of classes does not follow from {self.source}; set num_classes=")
+        raise InvalidArgumentError(f"the number of classes cannot be determined from {self.source}; set num_classes=")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -74,7 +74,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     The digest of a model file is checked, as in `load_model`.
 
     Args:
-        path: of the file; with the suffix `.safetensors` it has that format, else torch's.
+        path: path of the file; the suffix `.safetensors` selects that format, else it is torch's.
 
     Raises:
         InvalidArgumentError: if there is no such file, or safetensors is needed and not installed.
@@ -83,7 +83,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     name = os.fspath(path)
     if not Path(path).is_file():
         raise InvalidArgumentError(
-            f"weights {name!r} look like a file, and there is no such file; give the path of a checkpoint, or the name "
+            f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
             "of a weights member such as 'DEFAULT'"
         )
     if Path(path).suffix == ".safetensors":
@@ -111,7 +111,7 @@ def _read_safetensors(name: str) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Misfit:
-    """The tensors in which a checkpoint and a network differ; false if there are none.
+    """The tensors in which a checkpoint and a network differ; falsy if there are none.
 
     Attributes:
         lacking: tensors that only the network has.
@@ -125,7 +125,7 @@ class Misfit:
 
     @property
     def count(self) -> int:
-        """The number of tensors that do not fit."""
+        """The number of tensors that differ."""
         return len(self.lacking) + len(self.surplus) + len(self.reshaped)
 
     def __bool__(self) -> bool:
@@ -139,12 +139,12 @@ class Misfit:
 def misfit(build: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> Misfit:
     """Compares a checkpoint with a network, without allocating the network.
 
-    Two differences do not count: tensors that depend on the number of classes may be for another number, and auxiliary
+    Two differences are ignored: tensors that depend on the number of classes may be for another number, and auxiliary
     heads may be in only one of the two.
 
     Args:
         build: builds the network for a number of classes.
-        tensors: of the checkpoint, under the network's names.
+        tensors: tensors of the checkpoint, under the network's names.
     """
     shapes, per_class = shapes_and_axes(build)
     return Misfit(
@@ -159,7 +159,7 @@ def misfit(build: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> 
 
 
 def _same_shape(one: torch.Size, other: torch.Size, axis: ClassAxis | None) -> bool:
-    """Whether two shapes agree, except in the axis that depends on the number of classes."""
+    """Returns whether two shapes are equal, except in the axis that depends on the number of classes."""
     if axis is None:
         return one == other
     if len(one) != len(other):
@@ -175,16 +175,16 @@ def load_checkpoint(
     build: Callable[[int], nn.Module],
     class_names: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
-    """Fills `network`, and returns and logs the names of the tensors that stay randomly initialized.
+    """Loads a checkpoint into `network`; logs and returns the names of tensors that stay randomly initialized.
 
-    Every tensor must fit, except for the two differences that `misfit` allows: those tensors stay as they are.
+    Every tensor must match, except for the two differences that `misfit` ignores: those tensors are not changed.
 
     Args:
-        network: as `build` built it.
-        checkpoint: the tensors to fill it with.
+        network: a network built by `build`.
+        checkpoint: the tensors to load.
         build: builds the network for a number of classes.
-        class_names: of the network's classes: tensors that depend on classes then take, class by class, the
-            checkpoint's rows for the class of that name.
+        class_names: names of the network's classes: tensors that depend on classes then get, for each class, the
+            checkpoint's rows of the class of that name.
 
     Raises:
         CorruptFileError: if the checkpoint is of another network.
@@ -206,7 +206,7 @@ def load_checkpoint(
     unfilled = tuple(name for name in own if name not in fitting or name in partly)
     if unfilled:
         logger.warning(
-            "%s does not fill these tensors, randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
+            "%s lacks these tensors, which are randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
         )
     return unfilled
 
@@ -214,7 +214,7 @@ def load_checkpoint(
 def _by_class(
     own: Mapping[str, Tensor], checkpoint: Checkpoint, per_class: Mapping[str, ClassAxis], class_names: Sequence[str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Matches the rows of tensors that depend on classes.
+    """Selects the rows of tensors that depend on classes.
 
     Returns:
         The tensors for the network's classes, and the names of those that are partly randomly initialized.

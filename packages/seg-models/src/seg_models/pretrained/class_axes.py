@@ -1,4 +1,4 @@
-"""Finds which tensors of a network depend on the number of classes, and how.
+"""Determines which tensors of a network depend on the number of classes, and how.
 
 The network is built twice without storage, for two numbers of classes, and the shapes are compared.
 """
@@ -20,8 +20,8 @@ class ClassAxis:
 
     Attributes:
         dimension: the only dimension that does, or -1 if several do.
-        at_probe: its length at the first number of classes that was tried.
-        per_class: what each further class adds to the length, on average.
+        at_probe: its length for the first number of classes of the comparison.
+        per_class: average increase of the length per class.
     """
 
     dimension: int

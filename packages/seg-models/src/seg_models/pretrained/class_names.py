@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 __all__ = ["SYNONYMS", "matching_classes"]
 
-# synonyms in the label sets that weights are published for; case, blanks and punctuation do not matter
+# synonyms in the label sets that weights are published for; case, spaces and punctuation are ignored
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("aeroplane", "airplane", "plane"),
     ("animal", "ground animal"),
@@ -36,7 +36,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
 def matching_classes(wanted: Sequence[str], known: Sequence[str]) -> dict[int, int]:
     """Returns the id of each wanted class -> the id of the known class of the same name, or of a synonym.
 
-    Equal names come before synonyms; a wanted class with neither is left out.
+    Equal names have priority over synonyms; a wanted class with neither is omitted.
 
     Args:
         wanted: class names in the order of their ids.

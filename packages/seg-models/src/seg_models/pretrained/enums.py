@@ -37,7 +37,7 @@ def _enum_name(model: str) -> str | None:
 
 
 # Type checkers take the enums from here; the catalogs are the only list of them. Other packages' enums are found too,
-# since a pickled member names this module.
+# since a pickled member refers to this module.
 def __getattr__(name: str) -> Any:
     for model in registry.MODELS:
         if _enum_name(model) == name:

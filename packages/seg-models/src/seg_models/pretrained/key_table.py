@@ -1,7 +1,7 @@
-"""How the parameter names of another project's checkpoints become ours; the rules of each project stand in `rules`.
+"""Converts parameter names of other projects' checkpoints to ours; the rules of each project are in `rules`.
 
 Key rules are named after the project. `"seg"` are our own names, which are also torchvision's in the variants named
-after it. Networks know no other names: tensors are renamed before they are loaded.
+after it. Networks only use these: tensors are renamed before they are loaded.
 """
 
 import re
@@ -17,12 +17,12 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class KeyTable:
-    """How one project's checkpoints name the parameters of one network.
+    """The parameter names of one network in one project's checkpoints.
 
     Attributes:
         key_rules: name of the project.
         family: family of the models that the table is for, as in the catalog.
-        variants: the variants that files with these names hold.
+        variants: the variants of files with these names.
         rules: pattern and replacement of `re.sub`, applied to every name in this order. A tensor whose name becomes
             empty is dropped.
         prepare: splits or reshapes tensors before they are renamed.

@@ -1,4 +1,4 @@
-"""Which key tables there are for a model's variant."""
+"""Finds the key tables for a variant of a model."""
 
 from fnmatch import fnmatch
 
@@ -13,7 +13,7 @@ TABLES: tuple[KeyTable, ...] = (*mmsegmentation.TABLES, *pixseg.TABLES)
 
 
 def tables_for(model: str, variant: str) -> list[KeyTable]:
-    """Returns the tables whose files may hold a model's variant, our own names first."""
+    """Returns the tables of files that may contain a model's variant, our own names first."""
     entry = MODELS.entry(model)
     family = entry.family if isinstance(entry, ModelEntry) else ""
     return [

@@ -1,4 +1,4 @@
-"""Recognizes which variant of a model a checkpoint holds, and whose parameter names, from its names and shapes."""
+"""Recognizes the variant of a checkpoint, and the project of its parameter names, from names and shapes."""
 
 import hashlib
 import logging
@@ -28,7 +28,7 @@ class Plan:
 
     Attributes:
         build: builds the network for a number of classes.
-        arguments: of its build spec, except the number of classes.
+        arguments: arguments of its build spec, except the number of classes.
         other_network: the variant, if that is another network than the model's own; else None.
     """
 
@@ -56,17 +56,17 @@ def recognize(
 ) -> Checkpoint:
     """Returns the checkpoint with its variant, and its tensors under our names.
 
-    If several variants have these names and shapes, a known hash of the file decides; without one the first is taken,
+    If several variants have these names and shapes, a known hash of the file decides; without one the first is used,
     with a warning if they compute different things.
 
     Args:
-        checkpoint: of unknown variant.
+        checkpoint: a checkpoint of unknown variant.
         model: name of the model in the catalog.
         variants: the candidates, the preferred one first.
-        plan: variant -> how it is built. Variants that it refuses, since an option contradicts them, are skipped.
+        plan: variant -> how it is built. Variants that an option contradicts are skipped.
 
     Raises:
-        CorruptFileError: if the file fits none of them; the message names the nearest and what differs.
+        CorruptFileError: if the file matches none of them; the message names the nearest one and the differences.
         InvalidArgumentError: if every variant contradicts an option.
     """
     readings: list[_Reading] = []
@@ -100,7 +100,7 @@ def recognize(
     unlike = [r.variant for r in fitting if r.variant != chosen.variant and _differ(r.plan, chosen.plan)]
     if unlike and known is None:
         logger.warning(
-            "%s may be of variant %s of %s: names and shapes are the same. Taking %r; set variant= to choose",
+            "%s may be of variant %s of %s: names and shapes are the same. Using %r; set variant= to choose",
             checkpoint.source,
             " or ".join(repr(variant) for variant in [chosen.variant, *unlike]),
             model,
@@ -116,7 +116,7 @@ def _differ(one: Plan, other: Plan) -> bool:
 
 
 def _known_variant(path: str, model: str) -> str | None:
-    """Returns the variant that the catalog has for a file of this hash, published or recorded at its first use."""
+    """Returns the variant of a file by its hash in the catalog, published or recorded at its first use."""
     entry = MODELS.entry(model)
     published = entry.weights.values() if isinstance(entry, ModelEntry) else ()
     with Path(path).open("rb") as file:

@@ -1,6 +1,6 @@
 """`seg predict`: label maps of images and videos.
 
-In the order in which they are used: `command` has the options of the command line and the steps, `options` parses
+In the order of use: `command` has the command-line options and the steps, `options` parses
 values, `jobs` lists the images of folders, glob patterns and URLs with their output files, `shards` divides the jobs
-among processes, `runner` predicts them, `progress` shows how far it is.
+among processes, `runner` predicts them, `progress` shows the progress.
 """

@@ -45,12 +45,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=tuple(_SUFFIXES),
         default="png",
-        help="of the label maps: PNG or tiled TIFF whose values are the class ids, or polygons (default: %(default)s)",
+        help="format of the label maps: PNG or tiled TIFF of class ids, or polygons (default: %(default)s)",
     )
     parser.add_argument(
         "--overlay", action="store_true", help="also write each image overlaid with the colors of its classes"
     )
-    parser.add_argument("--tile", metavar="N|HxW", help="predict in tiles of this size in pixels, as 512 or 512x1024")
+    parser.add_argument("--tile", metavar="N|HxW", help="predict in tiles of this size in pixels, e.g. 512 or 512x1024")
     parser.add_argument(
         "--overlap",
         type=float,
@@ -63,28 +63,26 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="LIST",
-        help="test-time augmentation; LIST, such as 0.75,1,1.25,hflip, has scales and any of hflip, vflip, turns "
+        help="test-time augmentation; LIST, such as 0.75,1,1.25,hflip, contains scales and any of hflip, vflip, turns "
         "(without LIST: 0.5,0.75,1,1.25,1.5,hflip)",
     )
     parser.add_argument(
-        "--scale", type=float, metavar="F", help="resize images for the network by this factor (default: the model's)"
+        "--scale", type=float, metavar="F", help="scale factor of images before the network (default: the model's)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="images or tiles in one pass (default: %(default)s)"
+        "--batch-size", type=int, default=1, metavar="N", help="images or tiles per forward pass (default: %(default)s)"
     )
+    parser.add_argument("--device", default="auto", metavar="D", help="device, such as cuda (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="floating-point type to compute in")
     parser.add_argument(
-        "--device", default="auto", metavar="D", help="where to compute, such as cuda (default: %(default)s)"
-    )
-    parser.add_argument("--dtype", choices=("fp32", "bf16", "fp16"), help="number type to compute in")
-    parser.add_argument(
-        "--threshold", type=float, metavar="P", help="ignore pixels whose class is less probable than this"
+        "--threshold", type=float, metavar="P", help="ignore pixels with a class probability below this"
     )
     parser.add_argument(
         "--min-region",
         type=int,
         default=1,
         metavar="N",
-        help="regions of fewer pixels get the class of their largest neighbor",
+        help="replace regions of fewer pixels by the class of their largest neighbor",
     )
     parser.add_argument(
         "--max-pixels",
@@ -101,7 +99,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # everything that may be wrong with the command line is checked before torch is imported and the model is loaded
+    # the whole command line is checked before torch is imported and the model is loaded
     options = parse_options(arguments)
     source = _usage_errors(find_network, arguments.model, arguments.weights)
     shard = parse_shard(arguments.shard)
@@ -111,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         jobs = unfinished(jobs)
     _check_dependencies(jobs, arguments)
     if not jobs:
-        print(f"nothing is left to predict; the results are in {arguments.out}")
+        print(f"nothing left to predict; the results are in {arguments.out}")
         return 0
 
     predictor = _make_predictor(source, arguments, options)
@@ -131,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_dependencies(jobs: Sequence[Job], arguments: argparse.Namespace) -> None:
-    """Raises MissingDependencyError now if a library that reads or writes a file is not installed."""
+    """Raises MissingDependencyError if a library that reads or writes one of the files is not installed."""
     from seg_core.files.rasters import import_rasterio
     from seg_models.inference.video import import_av
 
@@ -154,7 +152,7 @@ def _make_predictor(source: NetworkSource, arguments: argparse.Namespace, option
 
 
 def _usage_errors(function: Any, *arguments: Any) -> Any:
-    """Calls a function; an argument that it refuses is an error of the command line."""
+    """Calls a function; an InvalidArgumentError becomes a UsageError."""
     try:
         return function(*arguments)
     except InvalidArgumentError as error:
@@ -162,7 +160,7 @@ def _usage_errors(function: Any, *arguments: Any) -> Any:
 
 
 def _check_writable(out: Path) -> None:
-    """Raises WriteError if nothing can be written to the output folder, before the first image is predicted."""
+    """Raises WriteError if nothing can be written to the output folder, before any image is predicted."""
     from seg_core.files.atomic import atomic_path
 
     with contextlib.suppress(_Writable), atomic_path(out / "writable"):
@@ -177,7 +175,7 @@ PREDICT = Command(
     configure=_configure,
     run=_run,
     description=(
-        "Predicts label maps of images, at the images' own size, with class ids as values. For a video it writes one "
+        "Predicts label maps of images, at the images' own size, with class ids as values. For a video, it writes one "
         "label map per frame."
     ),
     epilog=(

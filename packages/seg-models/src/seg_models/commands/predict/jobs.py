@@ -1,4 +1,4 @@
-"""What `seg predict` has to do: the images of files, folders, glob patterns and URLs, and their output files."""
+"""The jobs of `seg predict`: the images of files, folders, glob patterns and URLs, and their output files."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,12 +36,12 @@ class Job:
 def find_jobs(sources: Sequence[str], out: Path, suffix: str, overlay: bool) -> list[Job]:
     """Returns a job for each image and video; nothing is read or written yet.
 
-    An image that is named twice, in a folder and alone, has one job.
+    An image that is given twice, such as in a folder and alone, has one job.
 
     Args:
         sources: images, folders, glob patterns, URLs and videos.
         out: output folder.
-        suffix: of the label maps.
+        suffix: suffix of the label maps.
         overlay: whether overlays are written.
 
     Raises:
@@ -70,7 +70,7 @@ def find_jobs(sources: Sequence[str], out: Path, suffix: str, overlay: bool) -> 
 
 
 def unfinished(jobs: list[Job]) -> list[Job]:
-    """Returns the jobs without their output files, for `--resume`; videos stay, since each frame is checked later."""
+    """Returns the jobs with missing output files, for `--resume`; videos stay, since each frame is checked later."""
     left = [job for job in jobs if is_video(job.source) or not all(target.is_file() for target in job.targets)]
     if len(left) < len(jobs):
         print(f"seg: {count_images(len(jobs) - len(left))} done before", file=sys.stderr)
@@ -78,7 +78,7 @@ def unfinished(jobs: list[Job]) -> list[Job]:
 
 
 def _images_of(source: str) -> Iterator[str]:
-    """Yields the images that one argument names: one image, or those of a folder or a glob pattern."""
+    """Yields the images of one argument: one image, or those of a folder or a glob pattern."""
     if is_url(source):
         yield source
     elif is_folder(source) or is_pattern(source):

@@ -14,7 +14,7 @@ class ImageProgress:
 
     Args:
         total: images to predict.
-        has_videos: whether videos are among them; their frames count as images, and their number is not known before.
+        has_videos: whether videos are among them; their frames count as images, in unknown number.
 
     Attributes:
         done: images predicted.
@@ -46,7 +46,7 @@ class ImageProgress:
         self.message(f"skipped: {problem}")
 
     def message(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a permanent line."""
         self._line.message(f"seg: {text}")
 
     def finish(self) -> None:

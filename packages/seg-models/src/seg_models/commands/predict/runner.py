@@ -21,12 +21,12 @@ _MAX_PIXELS_IN_MEMORY = 2**26
 
 
 class JobRunner:
-    """Predicts jobs. What cannot be read or predicted is reported and skipped; what cannot be written ends the run.
+    """Predicts jobs. Images that cannot be read or predicted are reported and skipped; a write error ends the run.
 
     Args:
         predictor: predicts each image.
         progress: counts images and prints problems.
-        suffix: of the label maps.
+        suffix: suffix of the label maps.
         resume: whether frames of videos are skipped if their label maps exist.
     """
 

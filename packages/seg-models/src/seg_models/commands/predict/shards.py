@@ -14,10 +14,10 @@ _SHARD = re.compile(r"(\d+)/(\d+)")
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """Returns the index of this process's shard, from 0 on, and the number of shards.
+    """Returns the index of this process's shard, counted from 0, and the number of shards.
 
     Args:
-        text: value of `--shard`; None takes RANK and WORLD_SIZE of the environment, or a single shard.
+        text: value of `--shard`; None uses RANK and WORLD_SIZE of the environment, or a single shard.
 
     Raises:
         UsageError: if it is not a shard.
@@ -50,7 +50,7 @@ def shard_of(jobs: list[Job], shard: tuple[int, int]) -> list[Job]:
 
 
 def device_of_process(device: str) -> str:
-    """Returns the device of this process: with `"auto"` and a launcher, one GPU for each process of a machine."""
+    """Returns the device of this process: with `"auto"` and a launcher, one GPU per process of a machine."""
     import torch
 
     rank = os.environ.get("LOCAL_RANK", "")

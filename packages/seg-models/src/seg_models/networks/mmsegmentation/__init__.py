@@ -1,1 +1,1 @@
-"""What only mmsegmentation's checkpoints need: https://github.com/open-mmlab/mmsegmentation, version 1.2.2."""
+"""Networks and layers for mmsegmentation's checkpoints: https://github.com/open-mmlab/mmsegmentation, version 1.2.2."""

@@ -45,7 +45,7 @@ class SamePadding(nn.Conv2d):
 
     @classmethod
     def like(cls, convolution: nn.Conv2d) -> "SamePadding":
-        """Returns this with the parameters of a convolution that pads symmetrically."""
+        """Returns an instance with the parameters of a convolution that pads symmetrically."""
         kernel = convolution.kernel_size[0]
         same = cls(
             convolution.in_channels,
@@ -86,7 +86,7 @@ def segmentation_backbone(backbone: SequentialBackbone) -> SequentialBackbone:
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm as everywhere in this network."""
+    """Returns the batch norm of this network."""
     return nn.BatchNorm2d(channels, eps=EPSILON)
 
 

@@ -21,7 +21,7 @@ def on_resnet(options: OptionsT) -> dict[str, OptionsT]:
     """Returns the variants `"mmsegmentation"`, with the suffixes `"_plain"`, `"_769"`, and both.
 
     Args:
-        options: of the network, as all of its files have them; they include `align_corners`.
+        options: options of the network that all of its files share; they include `align_corners`.
     """
     variants = {}
     for stem_suffix, stem in STEMS.items():

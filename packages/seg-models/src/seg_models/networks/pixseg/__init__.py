@@ -1,1 +1,1 @@
-"""What only pixseg's checkpoints need: https://github.com/CyrusCKF/PixSeg, semantic_segmentation_toolkit before."""
+"""Networks for pixseg's checkpoints: https://github.com/CyrusCKF/PixSeg, formerly semantic_segmentation_toolkit."""

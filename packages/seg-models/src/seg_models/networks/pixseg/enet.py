@@ -129,8 +129,8 @@ class Upsampling(nn.Module):
         """Maps (N, in_channels, h, w) and int64 (N, out_channels, h, w) to (N, out_channels, H, W).
 
         Args:
-            features: of the level below.
-            positions: of the pooling that led to that level.
+            features: features of the level below.
+            positions: positions from the pooling that led to that level.
             like: (N, any, H, W), the tensor that was pooled.
         """
         height, width = like.shape[-2:]

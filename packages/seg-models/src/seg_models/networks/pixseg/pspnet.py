@@ -4,7 +4,7 @@ Variant "pixseg" is that of version 0.8.2, whose release has the file pspnet_res
 convolution reduces the features and the pyramid's branches to as many channels as there are classes, with batch norm
 and ReLU; torchvision's FCN head, a quarter as wide, maps those to logits.
 
-The other two are of its history, when it was named semantic_segmentation_toolkit. Their head is twice as wide as in the
+The other two are older, from when it was named semantic_segmentation_toolkit. Their head is twice as wide as in the
 paper's variant, 1024 channels on ResNet-50:
 
 - "pixseg_20250222", of the files of that date (VOC), of 20250226 and 20250301 (Cityscapes), does not dilate the
@@ -35,7 +35,7 @@ class PyramidContext(nn.Module):
     Args:
         in_channels: channels of the features.
         width: channels of each of the pyramid's branches, and of the result.
-        kernel_size: of the convolution that reduces.
+        kernel_size: kernel size of the convolution that reduces.
     """
 
     def __init__(self, in_channels: int, width: int, kernel_size: int = 1) -> None:
@@ -77,5 +77,5 @@ def _build_wide(backbone: Backbone, num_classes: int, aux_loss: bool) -> PSPNet:
 
 
 def _pooled_channels(backbone: Backbone) -> int:
-    """Channels of the features and the pyramid's branches together."""
+    """Returns the channels of the features and the pyramid's branches together."""
     return 2 * backbone.feature_info[-1].channels

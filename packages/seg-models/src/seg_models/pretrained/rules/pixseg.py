@@ -1,4 +1,4 @@
-"""Key rules of pixseg 0.8.2 and of its history. https://github.com/CyrusCKF/PixSeg
+"""Key rules of pixseg 0.8.2 and of older versions. https://github.com/CyrusCKF/PixSeg
 
 Variant "pixseg" is also that of the files enet-...-20250304 and bisenet_resnet18-...-20250305: the same networks.
 """
@@ -59,7 +59,7 @@ _ENET = [
     *((rf"\.main_modules\.{n}\.", f".extension.{n // 3}.{n % 3}.") for n in range(10)),
     (r"^head\.", "classifier."),
 ]
-# pixseg has pooling, convolution, norm, ReLU; ours has no module for the pooling
+# pixseg has pooling, convolution, norm, ReLU; our network has no module for the pooling
 NECK = [
     (r"^neck\.poolings\.(\d)\.1\.", r"pyramid.pyramid.\1.0."),
     (r"^neck\.poolings\.(\d)\.2\.", r"pyramid.pyramid.\1.1."),
