@@ -1,10 +1,12 @@
 """The contact sheet of a config's augmentation."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -31,11 +33,16 @@ def test_sheet_shows_each_image_above_its_mask_and_its_draws_beside_it(tmp_path)
         assert len({round(factor, 3) for factor in brightness}) == 3
 
 
-def test_sheet_without_a_size_is_an_error(tmp_path):
+def test_sheet_without_a_size_is_an_error(tmp_path, monkeypatch, capsys):
     config = tmp_path / "run.toml"
     config.write_text(
         '[model]\nname = "enet"\n[data.dataset]\nname = "Shapes"\n[trainer]\nsteps = 1\n', encoding="utf-8"
     )
-    done = draw(tmp_path, config)
-    assert done.returncode == 2
-    assert "does not set data.transform.train.size; a sheet needs images of one size" in done.stderr
+    spec = importlib.util.spec_from_file_location("augmentations", EXAMPLES / "augmentations.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, "argv", ["augmentations.py", str(config)])
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    assert end.value.code == 2
+    assert "does not set data.transform.train.size; a sheet needs images of one size" in capsys.readouterr().err
