@@ -1,6 +1,7 @@
 import io
 import re
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -16,6 +17,8 @@ from seg_core.progress import (
     print_table,
     table,
 )
+
+needs_rich = pytest.mark.skipif(find_spec("rich") is None, reason="the bar needs the extra seg-core[cli]")
 
 
 def state(step, epoch=3, loss=0.5, miou=0.25, images_per_second=12.34):
@@ -66,7 +69,9 @@ def test_make_progress_without_terminal_is_plain(monkeypatch):
     assert isinstance(make_progress(), PlainProgress)
 
 
-@pytest.mark.parametrize(("installed", "kind"), [(True, BarProgress), (False, PlainProgress)])
+@pytest.mark.parametrize(
+    ("installed", "kind"), [pytest.param(True, BarProgress, marks=needs_rich), (False, PlainProgress)]
+)
 def test_make_progress_on_a_terminal_takes_rich_where_it_is(monkeypatch, installed, kind):
     class Terminal(io.StringIO):
         def isatty(self):
@@ -77,6 +82,7 @@ def test_make_progress_on_a_terminal_takes_rich_where_it_is(monkeypatch, install
     assert isinstance(make_progress(), kind)
 
 
+@needs_rich
 def test_bar_shows_loss_miou_speed(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -110,6 +116,7 @@ def test_plain_part_prints_only_when_it_is_time_to(monkeypatch):
     assert stream.getvalue() == "counting 20/40\n"
 
 
+@needs_rich
 def test_bar_part_is_shown_until_it_is_over(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     progress = BarProgress()
@@ -128,7 +135,10 @@ def test_bar_part_is_shown_until_it_is_over(monkeypatch):
     progress.close()
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("plain", PlainProgress), ("quiet", QuietProgress), ("bar", BarProgress)])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("plain", PlainProgress), ("quiet", QuietProgress), pytest.param("bar", BarProgress, marks=needs_rich)],
+)
 def test_modes_can_be_chosen(mode, kind):
     assert type(make_progress(mode)) is kind
 
@@ -156,6 +166,7 @@ def test_quiet_shows_warnings_alone():
     assert stream.getvalue() == "warning: no network\n"
 
 
+@needs_rich
 def test_plain_and_bar_show_warnings(monkeypatch):
     stream = io.StringIO()
     PlainProgress(stream).warn("no network")
