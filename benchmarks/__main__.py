@@ -113,8 +113,7 @@ def run_topic(
 
 def _load(reference: str) -> Sequence[Case]:
     module, attribute = reference.split(":")
-    cases: Sequence[Case] = getattr(importlib.import_module(module), attribute)
-    return cases
+    return getattr(importlib.import_module(module), attribute)
 
 
 if __name__ == "__main__":

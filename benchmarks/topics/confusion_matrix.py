@@ -67,8 +67,7 @@ def _torchmetrics(name: str, validate: bool) -> Contender:
     def answer(inputs: Inputs) -> Tensor:
         store, long = metric(), inputs.long()
         store.update(long.pred, long.truth)
-        matrix: Tensor = store.compute()
-        return matrix
+        return store.compute()
 
     return Contender(name, prepare, "peer", "torchmetrics", answer)
 

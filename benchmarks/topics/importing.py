@@ -25,8 +25,7 @@ def _contender(name: str, statement: str, kind: Kind, distribution: str) -> Cont
 
     def heavy(_: Any) -> list[str]:
         ask = f"import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
-        found: list[str] = json.loads(_interpret(f"{statement}\n{ask}"))
-        return found
+        return json.loads(_interpret(f"{statement}\n{ask}"))
 
     return Contender(name, prepare, kind, distribution, heavy if kind == "ours" else lambda _: [])
 

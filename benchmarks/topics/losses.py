@@ -117,8 +117,7 @@ def _smp(name: str) -> Callable[[], Loss]:
     def make() -> Loss:
         import segmentation_models_pytorch as smp
 
-        loss: Loss = getattr(smp.losses, name)("multiclass")
-        return loss
+        return getattr(smp.losses, name)("multiclass")
 
     return make
 
@@ -153,8 +152,7 @@ def _pixseg(name: str, **options: Any) -> Callable[[], Loss]:
     def make() -> Loss:
         import pixseg.learn
 
-        loss: Loss = getattr(pixseg.learn, name)(**options)
-        return loss
+        return getattr(pixseg.learn, name)(**options)
 
     return make
 
@@ -164,8 +162,7 @@ def _torchvision_focal() -> Loss:
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         truth = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-        value: Tensor = sigmoid_focal_loss(logits, truth, alpha=-1, gamma=2, reduction="mean")
-        return value
+        return sigmoid_focal_loss(logits, truth, alpha=-1, gamma=2, reduction="mean")
 
     return loss
 

@@ -52,8 +52,7 @@ def _torchvision(name: str) -> _Build:
     def build() -> nn.Module:
         from torchvision.models import get_model
 
-        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
-        return network
+        return get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
 
     return build
 
@@ -62,8 +61,7 @@ def _smp(name: str, encoder: str) -> _Build:
     def build() -> nn.Module:
         import segmentation_models_pytorch as smp
 
-        network: nn.Module = getattr(smp, name)(encoder, encoder_weights=None, classes=NUM_CLASSES)
-        return network
+        return getattr(smp, name)(encoder, encoder_weights=None, classes=NUM_CLASSES)
 
     return build
 
@@ -73,8 +71,7 @@ def _pixseg(name: str) -> _Build:
         from pixseg.models import get_model
 
         options = {} if name == "enet" else {"weights_backbone": None}
-        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, **options)
-        return network
+        return get_model(name, num_classes=NUM_CLASSES, **options)
 
     return build
 
@@ -108,8 +105,7 @@ def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Conte
         def work() -> Tensor:
             with torch.inference_mode():
                 outputs = network(images)
-            logits: Tensor = outputs if isinstance(outputs, Tensor) else outputs["out"]
-            return logits
+            return outputs if isinstance(outputs, Tensor) else outputs["out"]
 
         return work
 

@@ -43,8 +43,7 @@ def _ours(compiled: bool) -> _Make:
 def _pixseg(params: list[Tensor]) -> torch.optim.Optimizer:
     from pixseg.learn.optimization import Padam
 
-    optimizer: torch.optim.Optimizer = Padam(params, lr=0.1, partial=PARTIAL)
-    return optimizer
+    return Padam(params, lr=0.1, partial=PARTIAL)
 
 
 def _adam(fused: bool) -> _Make:

@@ -125,8 +125,7 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         from torchvision.models import get_model
 
-        network: nn.Module = get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
-        return network
+        return get_model(name, num_classes=NUM_CLASSES, weights=None, weights_backbone=None)
 
     return build
 
@@ -135,8 +134,7 @@ def _seg_models(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         import seg_models
 
-        network: nn.Module = seg_models.get_model(name, num_classes=NUM_CLASSES)
-        return network
+        return seg_models.get_model(name, num_classes=NUM_CLASSES)
 
     return build
 

@@ -1,4 +1,4 @@
-"""The sample configs: each says where it comes from, and trains on an invented tree of its dataset."""
+"""The sample configs: each says where it comes from, and trains on a generated tree of its dataset."""
 
 import re
 import tomllib
@@ -44,7 +44,7 @@ def make_images(folder):
 
 
 def invented(dataset, folder):
-    """Writes an invented tree of a dataset; returns what the config then says of it."""
+    """Writes a generated tree of a dataset; returns what the config then says of it."""
     if dataset == "FolderDataset":
         make_images(folder / "own")
         return {"root": str(folder / "own")}
@@ -74,7 +74,7 @@ def test_config_says_its_source_the_score_to_expect_and_how_to_run_it(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.filterwarnings("ignore:classes .* do not occur in the counts")
-def test_config_builds_and_trains_two_steps_on_an_invented_tree(name, tmp_path):
+def test_config_builds_and_trains_two_steps_on_a_generated_tree(name, tmp_path):
     config = config_of(name)
     tables = config.to_dict()
     tables["model"].pop("weights_backbone", None)  # a download

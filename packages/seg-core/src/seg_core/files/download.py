@@ -299,8 +299,7 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
 
 def _read(target: _Target, answer: Any, received: int, total: int | None) -> bytes:
     try:
-        block: bytes = answer.read1(_BLOCK)  # what has arrived: a larger read would lose it if the server stalls
-        return block
+        return answer.read1(_BLOCK)  # what has arrived: a larger read would lose it if the server stalls
     except (OSError, http.client.HTTPException) as error:
         raise WriteError(_broken_off(target, f"{received} bytes, then {_words(error)}", total)) from error
 

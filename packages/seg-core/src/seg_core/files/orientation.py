@@ -49,7 +49,7 @@ def decode(image: Image.Image, orientation: str) -> tuple[Image.Image, int]:
         tag, seen = orientation_tag(image), image.getexif().get(ORIENTATION)
         _allow_size(image)
         if tag >= 5:  # Pillow would map the file with height and width exchanged, then rotate it
-            image.filename = ""  # type: ignore[attr-defined]
+            image.filename = ""  # type: ignore[attr-defined]  # only images from files have it
     image.load()
     turned = is_tiff and seen in _TURNS and ORIENTATION not in image.getexif()
     if not is_tiff and orientation != "stored":
@@ -97,6 +97,6 @@ def without_pixels(file: IO[bytes]) -> io.BytesIO:
 
 def _allow_size(image: Image.Image) -> None:
     """Allocates a TIFF's pixels, since Pillow would first compare its size with the limit of the process."""
-    width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]
+    width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]  # type: ignore[attr-defined]  # only TIFFs
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         image.im = Image.new(image.mode, (width, height), None).im

@@ -151,8 +151,7 @@ def _raster_of_gdal_file(file: Any, path: Path) -> Raster:
             part = file.read(bands, window=rasterio.windows.Window(left, top, width, height))
         except rasterio.errors.RasterioError as error:
             raise CorruptFileError(f"{path} cannot be read at row {top}: {error}; replace it") from error
-        pixels: npt.NDArray[Any] = part.transpose(1, 2, 0)
-        return pixels
+        return part.transpose(1, 2, 0)
 
     return Raster(file.height, file.width, read, _geo_reference_of(file))
 
@@ -242,5 +241,4 @@ def import_rasterio() -> ModuleType:
         raise MissingDependencyError(
             "tiled TIFF, GeoJSON and the removal of small regions need rasterio: pip install 'seg-core[geo]'"
         ) from error
-    module: ModuleType = rasterio
-    return module
+    return rasterio

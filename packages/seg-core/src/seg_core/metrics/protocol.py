@@ -76,8 +76,7 @@ class EvaluationProtocol:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists, numbers and strings, for JSON and `torch.load(weights_only=True)`."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return _plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EvaluationProtocol":
@@ -148,8 +147,8 @@ def digest_of_files(paths: Iterable[str | os.PathLike[str]], root: str | os.Path
         root: folder of the dataset.
     """
     # abspath and not resolve(), which would follow links: files may be linked from elsewhere
-    top = os.path.abspath(root)  # noqa: PTH100
-    files = [os.path.abspath(path) for path in paths]  # noqa: PTH100
+    top = os.path.abspath(root)  # noqa: PTH100 - see above
+    files = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - see above
     inside = [os.path.relpath(path, top) for path in files if _is_below(path, top)]
     outside = [path for path in files if not _is_below(path, top)]
     if outside:
@@ -171,7 +170,7 @@ def digest_of_dataset(dataset: SegmentationDataset) -> str:
     """
     first_files = [next(iter(dataset.file_names(index)), "") for index in range(len(dataset))]
     root = getattr(dataset, "root", None)
-    if root is None and first_files and os.path.isabs(first_files[0]):  # noqa: PTH117
+    if root is None and first_files and os.path.isabs(first_files[0]):  # noqa: PTH117 - a string
         root = _common_folder(first_files)
     if root is None:
         what = {
@@ -188,7 +187,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _common_folder(paths: Sequence[str]) -> str:
-    return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120 - strings
 
 
 def _size_text(resize: Mapping[str, Any]) -> str:

@@ -79,8 +79,7 @@ def load_safely(path: str | os.PathLike[str]) -> object:
         CorruptFileError: if it is damaged or of another kind, or holds pickled objects and there is no consent.
     """
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
-        return content
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for files in other formats
         if is_consented():
             return load_inert(path)

@@ -133,8 +133,7 @@ def load_network(
         return source
     if source.path is not None:
         if source.path.suffix in LOADERS:
-            exported: nn.Module = LOADERS.get(source.path.suffix)(source.path)
-            return exported
+            return LOADERS.get(source.path.suffix)(source.path)
         from seg_core.model_files.model_file import load_model
 
         return load_model(source.path)

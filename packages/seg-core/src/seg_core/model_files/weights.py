@@ -119,8 +119,7 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
 
     @property
     def _weights(self) -> Weights:
-        weights: Weights = self.value
-        return weights
+        return self.value
 
     def get_state_dict(self, progress: bool = True) -> dict[str, Tensor]:
         """Downloads the file (once, into torch.hub's folder), checks it and returns its tensors by name.

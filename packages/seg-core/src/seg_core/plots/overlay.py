@@ -80,8 +80,7 @@ def image_array(image: ImageLike) -> npt.NDArray[np.uint8]:
         raise InvalidArgumentError(f"an image must be one image (3, H, W), got shape {tuple(pixels.shape)}")
     if pixels.dtype != torch.uint8:
         pixels = pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    array: npt.NDArray[np.uint8] = pixels.permute(1, 2, 0).cpu().numpy()
-    return array
+    return pixels.permute(1, 2, 0).cpu().numpy()
 
 
 def label_ids(labels: Labels) -> npt.NDArray[Any]:

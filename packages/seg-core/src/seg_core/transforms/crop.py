@@ -280,8 +280,7 @@ def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
 def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
     """Returns the source pixel that holds the center of each destination pixel, in exact integer arithmetic."""
     _, source, _, destination = span
-    indices: np.ndarray[Any, Any] = (2 * np.arange(destination) + 1) * source // (2 * destination)
-    return indices
+    return (2 * np.arange(destination) + 1) * source // (2 * destination)
 
 
 def _pad(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fill: Sequence[int]) -> Tensor:

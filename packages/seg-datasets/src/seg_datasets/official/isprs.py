@@ -186,7 +186,7 @@ class Potsdam(OfficialDataset):
             names the file, the colors and their pixel counts, `"error"` raises.
     """
 
-    editions = {  # noqa: RUF012
+    editions = {  # noqa: RUF012 - not changed
         bands + ending: _potsdam(bands, eroded)
         for bands in BANDS
         for ending, eroded in (("", False), ("-eroded", True))
@@ -235,7 +235,7 @@ class Vaihingen(OfficialDataset):
             a warning that names the file, the colors and their pixel counts.
     """
 
-    editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012
+    editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012 - not changed
     edition = editions["full"]
 
     def __init__(

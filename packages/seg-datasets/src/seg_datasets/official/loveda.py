@@ -84,7 +84,7 @@ class LoveDA(OfficialDataset):
         domain: `"rural"` or `"urban"`; None for both.
     """
 
-    editions = {name: _edition(folder) for name, folder in FOLDERS.items()}  # noqa: RUF012
+    editions = {name: _edition(folder) for name, folder in FOLDERS.items()}  # noqa: RUF012 - not changed
     edition = editions["all"]
 
     def __init__(

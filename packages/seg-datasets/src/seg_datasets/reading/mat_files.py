@@ -98,5 +98,4 @@ def _loadmat(path: Path) -> Callable[..., dict[str, Any]]:
         raise MissingDependencyError(
             f"mask {path} is a MATLAB file, which scipy reads: pip install 'seg-datasets[mat]'"
         ) from error
-    reader: Callable[..., dict[str, Any]] = loadmat
-    return reader
+    return loadmat

@@ -25,8 +25,7 @@ _SIN60 = math.sin(math.pi / 3)
 
 
 def _length(u: Field, v: Field) -> Field:
-    length: Field = np.sqrt(u * u + v * v)
-    return length
+    return np.sqrt(u * u + v * v)
 
 
 def _disc(u: Field, v: Field) -> Field:
@@ -34,8 +33,7 @@ def _disc(u: Field, v: Field) -> Field:
 
 
 def _ring(u: Field, v: Field) -> Field:
-    ring: Field = np.abs(_length(u, v) - 0.65) - 0.3
-    return ring
+    return np.abs(_length(u, v) - 0.65) - 0.3
 
 
 def _square(u: Field, v: Field) -> Field:
@@ -52,8 +50,7 @@ def _star(u: Field, v: Field) -> Field:
     for side in (_COS36, -_COS36):
         over = 2.0 * np.maximum(x * side - y * _SIN36, 0.0)
         x, y = x - over * side, y + over * _SIN36
-    star: Field = (np.abs(x) - _STAR_TIP[0]) * _STAR_NORMAL[0] + (y - _STAR_TIP[1]) * _STAR_NORMAL[1]
-    return star
+    return (np.abs(x) - _STAR_TIP[0]) * _STAR_NORMAL[0] + (y - _STAR_TIP[1]) * _STAR_NORMAL[1]
 
 
 def _cross(u: Field, v: Field) -> Field:
@@ -116,8 +113,7 @@ def _checks(u: Field, v: Field) -> Field:
 
 def _dots(u: Field, v: Field) -> Field:
     x, y = _wave(u), _wave(v)
-    dots: Field = (x * x + y * y < 0.63).astype(np.float32)
-    return dots
+    return (x * x + y * y < 0.63).astype(np.float32)
 
 
 PATTERNS: Mapping[str, Callable[[Field, Field], Field]] = MappingProxyType(

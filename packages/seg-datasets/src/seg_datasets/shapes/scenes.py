@@ -132,8 +132,7 @@ def _clouds(size: tuple[int, int], cells: tuple[int, int], rng: np.random.Genera
     grid = rng.random(cells).astype(np.float32)
     (upper, y), (left, x) = (_knots(length, count) for length, count in zip(size, cells, strict=True))
     rows = grid[upper] + (grid[upper + 1] - grid[upper]) * y[:, None]  # (H, cells)
-    clouds: Field = rows[:, left] + (rows[:, left + 1] - rows[:, left]) * x
-    return clouds
+    return rows[:, left] + (rows[:, left + 1] - rows[:, left]) * x
 
 
 def _knots(length: int, count: int) -> tuple[npt.NDArray[np.intp], Field]:
@@ -146,8 +145,7 @@ def _knots(length: int, count: int) -> tuple[npt.NDArray[np.intp], Field]:
 
 def _tone(hue: float, saturation: float, value: float) -> Field:
     rgb = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
-    tone: Field = np.array(rgb, np.float32).reshape(3, 1, 1) * 255
-    return tone
+    return np.array(rgb, np.float32).reshape(3, 1, 1) * 255
 
 
 def _between(limits: tuple[float, float], share: float) -> float:

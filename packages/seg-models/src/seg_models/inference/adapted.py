@@ -33,8 +33,7 @@ class AnySize(nn.Module):
 
     def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the network's outputs before the final resize; images must not be small."""
-        outputs: dict[str, Tensor] = self._network.forward_logits(images.to(self._dtype))  # type: ignore[operator]
-        return outputs
+        return self._network.forward_logits(images.to(self._dtype))  # type: ignore[operator]  # a Network
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns float32 logits (N, K, H, W) as `"out"`."""

@@ -28,8 +28,7 @@ def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArr
     """
     if check_integer("min_pixels", min_pixels) == 1:
         return labels
-    sieved: npt.NDArray[Any] = import_rasterio().features.sieve(labels, min_pixels, connectivity=4)
-    return sieved
+    return import_rasterio().features.sieve(labels, min_pixels, connectivity=4)
 
 
 def polygons(

@@ -53,8 +53,7 @@ def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 
     """
     corners = last_resize(model, images)
     if corners is None:
-        full: Tensor = model(images)["out"]
-        return full
-    logits = model.forward_logits(images)["out"]  # type: ignore[operator]
+        return model(images)["out"]
+    logits = model.forward_logits(images)["out"]  # type: ignore[operator]  # a Network
     size = (images.shape[-2], images.shape[-1])
     return logits if tuple(logits.shape[-2:]) == size else scratch.resize(logits, size, corners, room)

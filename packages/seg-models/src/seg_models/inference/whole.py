@@ -58,7 +58,7 @@ def predict_whole(
     with torch.inference_mode():
         corners = last_resize(network, images) if target == own and output != "logits" else None
         if corners is not None:
-            logits = network.forward_logits(images)["out"]  # type: ignore[operator]
+            logits = network.forward_logits(images)["out"]  # type: ignore[operator]  # a Network
             labels = labels_from_logits(logits, target, align_corners=corners)
         else:
             corners = False

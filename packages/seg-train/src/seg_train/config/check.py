@@ -380,6 +380,7 @@ def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
     for parameter in trial.parameters():
         parameter.grad = torch.full_like(parameter, 0.1)
     if needs_closure(optimizer):
+        # torch annotates the closure as one that returns a float, its optimizers take a tensor
         optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
     else:
         optimizer.step()

@@ -165,5 +165,4 @@ def _images_with(pixels: Tensor, min_pixels: int) -> list[int]:
     enough = pixels >= max(min_pixels, 1)
     if not bool(enough.any()):
         enough = pixels > 0
-    indices: list[int] = enough.nonzero().flatten().tolist()
-    return indices
+    return enough.nonzero().flatten().tolist()

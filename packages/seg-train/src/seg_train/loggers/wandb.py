@@ -102,7 +102,7 @@ class WandbLogger(Logger):
             project=self.project,
             name=self.name,
             entity=self.entity,
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]  # a checked string
             tags=list(self.tags),
             config={**config, "environment": dict(environment), "classes": list(metadata.labels)},
             id=self._id,

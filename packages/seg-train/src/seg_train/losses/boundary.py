@@ -176,8 +176,7 @@ class BoundaryAwareLoss(nn.Module):
         _check_channels(boundary_logits, target, (1,), "boundary_logits")
         near = widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
         ids, _ = split_ignored(target, self.ignore_index)
-        loss: Tensor = self.criterion(logits, ids.where(near, self.ignore_index))
-        return loss
+        return self.criterion(logits, ids.where(near, self.ignore_index))
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

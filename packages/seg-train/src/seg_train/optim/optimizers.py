@@ -75,8 +75,7 @@ def build_optimizer(
         # torch has no fused SGD for tensors that are sharded over processes
         sharded = any(hasattr(p, "device_mesh") for p in trainable)
         arguments["fused"] = not sharded and all(p.device.type in devices and p.is_floating_point() for p in trainable)
-    optimizer: torch.optim.Optimizer = factory(parameters, **arguments)
-    return optimizer
+    return factory(parameters, **arguments)
 
 
 def parameter_groups(

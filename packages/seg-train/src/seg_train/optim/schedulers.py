@@ -158,8 +158,7 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
     factory = SCHEDULERS.get(name)
     arguments = _filled_in(name, params, optimizer, length)
     check_params(name, factory, arguments, _NOT_PARAMS)
-    scheduler: LRScheduler = factory(optimizer, **arguments)
-    return scheduler
+    return factory(optimizer, **arguments)
 
 
 def _filled_in(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> dict[str, Any]:

@@ -287,8 +287,7 @@ def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
 
 
 def _open(section: DatasetSection, split: str) -> SegmentationDataset:
-    dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
-    return dataset
+    return DATASETS.get(section.name)(section.root, split=split, **section.params)
 
 
 def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> DeepSupervision:
@@ -314,5 +313,4 @@ def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torc
     given: dict[str, Any] = {"ignore_index": ignore_index}
     if weights is not None:
         given["weight"] = weights
-    loss: nn.Module = build_named(LOSSES, name, params, **given)
-    return loss
+    return build_named(LOSSES, name, params, **given)

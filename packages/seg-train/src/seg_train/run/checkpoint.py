@@ -81,7 +81,7 @@ class Checkpoints:
         """
         is_last = self.last.exists() and self.last.samefile(path)
         for other in self._by_step():
-            if int(_STEP_FILE.fullmatch(other.name)[1]) <= step or other.samefile(path):  # type: ignore[index]
+            if int(_STEP_FILE.fullmatch(other.name)[1]) <= step or other.samefile(path):  # type: ignore[index]  # it matched
                 continue
             if is_last:
                 other.unlink()

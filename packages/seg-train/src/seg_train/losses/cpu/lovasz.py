@@ -33,8 +33,7 @@ def extension_by_strips(
         formula: computes the same in torch operations.
     """
     pixels = logits.flatten(2).contiguous(), target.flatten(1)
-    extension: tuple[Tensor, Tensor] = _Extension.apply(*pixels, ignore_index, per_image, formula)
-    return extension
+    return _Extension.apply(*pixels, ignore_index, per_image, formula)
 
 
 class _Extension(torch.autograd.Function):
