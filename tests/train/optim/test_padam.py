@@ -384,18 +384,19 @@ def test_sparse_gradient_says_what_to_do():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of the caches that are left out
-def test_compile_without_a_compiler_says_what_to_do(monkeypatch):
+def test_compile_without_a_compiler_says_what_to_do():
     torch.compiler.reset()
     padam._compiled_update.cache_clear()
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/c++"))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
     params = parameters(shapes=[(3,)])
     set_gradients(params, 0)
-    with pytest.raises(
-        ImportError, match=r"compile=True: torch cannot compile here \(.*\+\+.*\); .* or remove compile"
+    # torch's own patch: monkeypatch does not restore an option that is an alias of another one
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "/nowhere/c++"), "force_disable_caches": True}),
+        pytest.raises(ImportError, match=r"compile=True: torch cannot compile here \(.*\+\+.*\); .* or remove compile"),
     ):
         Padam(params, compile=True).step()
     padam._compiled_update.cache_clear()
+    assert not torch._inductor.config.force_disable_caches
 
 
 def test_complex_parameter_is_an_error():
