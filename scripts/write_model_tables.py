@@ -35,7 +35,7 @@ PROMISES = {
     "export_any_size": "`torch.export` with dynamic height and width, from 65 on; agrees at an even and an odd size",
     "onnx_any_size": "the same program as ONNX agrees in onnxruntime at both sizes",
     "pickle_and_deepcopy": "copies give the same output",
-    "state_dict_files": "parameters survive torch's files and safetensors, and are taken as `weights=`",
+    "state_dict_files": "parameters survive torch's files, which are taken as `weights=`, and safetensors",
 }
 
 

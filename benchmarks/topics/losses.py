@@ -193,7 +193,7 @@ def _step(loss: Loss, logits: Tensor, target: Tensor) -> Callable[[], tuple[Tens
     def step() -> tuple[Tensor, Tensor]:
         leaf.grad = None
         value = loss(leaf, target)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # of torch
         assert leaf.grad is not None
         return value.detach(), leaf.grad
 

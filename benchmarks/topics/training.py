@@ -111,7 +111,7 @@ def _recipe(build: Callable[[], nn.Module]) -> Callable[[_Inputs], Callable[[], 
             losses = {key: F.cross_entropy(value, targets, ignore_index=255) for key, value in outputs.items()}
             loss = losses["out"] if len(losses) == 1 else losses["out"] + 0.5 * losses["aux"]
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # of torch
             optimizer.step()
             scheduler.step()
             return loss.detach()
@@ -174,7 +174,7 @@ def _case(
 ) -> Case:
     def contender(label: str, prepare: Callable[[_Inputs], Callable[[], Tensor]], distribution: str) -> Contender:
         kind = "ours" if label.startswith("ours") else "peer"
-        return Contender(label, prepare, kind, distribution, answer=_losses(prepare))  # type: ignore[arg-type]
+        return Contender(label, prepare, kind, distribution, answer=_losses(prepare))  # type: ignore[arg-type]  # two literals
 
     return Case(
         name=name,

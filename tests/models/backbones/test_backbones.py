@@ -248,15 +248,15 @@ def test_xception65_equals_timms(output_stride):
     timm = pytest.importorskip("timm")
     ours = get_backbone("xception65", output_stride=output_stride).eval()
     theirs = timm.create_model("xception65", num_classes=0, global_pool="", output_stride=output_stride).eval()
-    mine, state = sorted(ours.state_dict(), key=in_block_order), theirs.state_dict()
-    for key, other in zip(mine, sorted(state, key=in_block_order), strict=True):
-        shape = ours.state_dict()[key].shape
+    own, state = ours.state_dict(), theirs.state_dict()
+    for key, other in zip(sorted(own, key=in_block_order), sorted(state, key=in_block_order), strict=True):
+        shape = own[key].shape
         assert state[other].shape == shape
         if state[other].is_floating_point():
             # of both signs, so that each ReLU shows
             scale = shape[1:].numel() ** -0.5
             state[other] = torch.rand(shape) + 0.5 if len(shape) == 1 else torch.randn(shape) * scale
-            ours.state_dict()[key].copy_(state[other])
+            own[key].copy_(state[other])
     theirs.load_state_dict(state)
     images = torch.randn(1, 3, 97, 65)
     with torch.inference_mode():

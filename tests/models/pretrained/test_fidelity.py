@@ -118,9 +118,14 @@ def build(case, spec, aux=True):
     return get_model(name, **options)
 
 
+def facts_of(case):
+    """What is published of a network: shapes, counts, outputs."""
+    return json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8"))
+
+
 def open_case(case, fidelity):
     """The model, filled with the published tensors through the converter, and the facts, outputs under our names."""
-    spec = json.loads((FOLDER / f"{case}.json").read_text(encoding="utf-8"))
+    spec = facts_of(case)
     model = build(case, spec)
     names = OUTPUTS.get(model.build_spec.builder.split("_")[0])
     for run in spec["runs"] if names and case.startswith("mmsegmentation") else ():
@@ -178,8 +183,8 @@ def test_outputs_equal_the_published_ones(case, opened, fidelity):
 
 
 @every_case
-def test_parameters_and_macs_equal_the_published_ones(case, fidelity, opened):
-    _, spec = opened(case)
+def test_parameters_and_macs_equal_the_published_ones(case, fidelity):
+    spec = facts_of(case)
     with torch.device("meta"):
         model, bare = build(case, spec).eval(), build(case, spec, aux=False).eval()
     if "parameters_without_auxiliary" in spec:

@@ -66,7 +66,7 @@ def weights(folder, tmp_path_factory):
 
 def config_of(folder, tmp_path, evaluation, weights=None, **trainer):
     return {
-        "model": {"name": "fcn_resnet18"} | ({} if weights is None else {"weights": str(weights)}),
+        "model": {"name": "segformer_b0"} | ({} if weights is None else {"weights": str(weights)}),
         "data": {
             "dataset": {
                 "name": "FolderDataset",

@@ -250,7 +250,6 @@ def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) ->
     """
     if in_channels == convolution.in_channels:
         return convolution
-    # torch's stub has these as tuples of any length, and takes pairs
     # torch annotates these attributes as tuples of any length
     other = nn.Conv2d(
         in_channels,

@@ -122,7 +122,7 @@ class SequentialLR(lr_scheduler.SequentialLR):
                 )
         super().__init__(optimizer, made, list(milestones))
 
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # torch also takes an epoch, which it has deprecated
         """Advances by one step."""
         if self.last_epoch + 1 not in self._milestones:
             super().step()

@@ -162,7 +162,7 @@ def _convert_batch_norm(network: nn.Module) -> nn.Module:
 def _convert_plain_batch_norm(module: nn.Module, kept: "Counter[str]") -> nn.Module:
     if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
         if type(module).forward is _BatchNorm.forward and "forward" not in vars(module):
-            return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]  # of torch
         kept[type(module).__name__] += 1
     for name, child in module.named_children():
         replacement = _convert_plain_batch_norm(child, kept)

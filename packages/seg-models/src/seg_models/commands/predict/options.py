@@ -68,7 +68,8 @@ def _parse_tta(text: str | None) -> dict[str, Any] | bool:
             scales.append(float(word))
         except ValueError:
             raise UsageError(
-                f"--tta {text}: {word!r} is neither a scale nor one of {', '.join(_FLIPS)}; write 0.75,1,1.25,hflip"
+                f"--tta {text}: {word!r} is neither a scale nor one of {', '.join(_FLIPS)}; write "
+                "--tta 0.75,1,1.25,hflip, or --tta alone as the last option: what follows it is taken as its list"
             ) from None
     return {
         "scales": tuple(scales or (1.0,)),

@@ -59,7 +59,7 @@ def use_strips(logits: Tensor, factor: int = 1) -> bool:
         and logits.ndim > 2
         and max(1, _MIN_LOGITS * factor) <= logits.numel()
         and _is_dense(logits)
-        and torch.autograd.forward_ad.unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
+        and torch.autograd.forward_ad.unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]  # of torch
     )
 
 
