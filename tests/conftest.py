@@ -12,8 +12,10 @@ import pytest
 
 from seg_core import registry
 
-# numpy and scipy read it when they are imported; torch has its own limit below
+# The suite runs in two processes on two cores: more threads would only fight for them. Libraries read these when they
+# are imported, here and in the processes that tests start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -77,5 +79,4 @@ def pytest_configure(config):
     settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("suite")
 
-    # the suite runs in two processes on two cores; more threads would only fight for them
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # also where something imported torch before OMP_NUM_THREADS was set

@@ -12,14 +12,25 @@ from seg_models import get_backbone, list_backbones
 from seg_models.backbones.base import with_in_channels
 from seg_models.catalog import BACKBONES
 
-every_backbone = pytest.mark.parametrize("name", sorted(BACKBONES))
-dilated_backbone = pytest.mark.parametrize("name", sorted(name for name in BACKBONES if not name.startswith("mit")))
+# of the same code as a smaller one, with more layers or channels
+LARGER = {*(f"efficientnet_b{n}" for n in range(1, 8)), *(f"mit_b{n}" for n in range(1, 6)), "resnet34", "resnet101"}
+
+
+def sized(name, *values):
+    """The parameters of a test of one backbone; the larger ones are tested by `hatch run models`."""
+    return pytest.param(name, *values, marks=[pytest.mark.full] if name in LARGER else [])
+
+
+every_backbone = pytest.mark.parametrize("name", [sized(name) for name in sorted(BACKBONES)])
+dilated_backbone = pytest.mark.parametrize(
+    "name", [sized(name) for name in sorted(BACKBONES) if not name.startswith("mit")]
+)
 PUBLISHED = sorted(name for name in BACKBONES if not name.startswith(("xception", "mit")))
 
 
 @pytest.mark.parametrize(
     ("name", "output_stride"),
-    [(name, s) for name in sorted(BACKBONES) for s in (8, 16, 32) if s == 32 or not name.startswith("mit")],
+    [sized(name, s) for name in sorted(BACKBONES) for s in (8, 16, 32) if s == 32 or not name.startswith("mit")],
 )
 def test_features_are_those_of_feature_info_from_fine_to_coarse(name, output_stride):
     with torch.device("meta"):

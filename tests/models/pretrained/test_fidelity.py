@@ -78,7 +78,6 @@ DEFAULT = {
     "pixseg/sfnet_resnet18",
     "pixseg/upernet_resnet18",
     "torchvision/deeplabv3_mobilenet_v3_large",
-    "torchvision/deeplabv3_resnet50",
     "torchvision/fcn_resnet50",
     "torchvision/lraspp_mobilenet_v3_large",
 }

@@ -49,7 +49,6 @@ def run_elsewhere(tables, tmp_path):
     config.write_text(json.dumps(tables))
     process = subprocess.Popen(
         [sys.executable, "-c", STAY, str(SCRIPT), str(config)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
     )
     assert process.stdout.readline() == b"evaluating\n"

@@ -1,7 +1,6 @@
 """Runs that are killed, also while they write, and resumed; and damaged checkpoints."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +46,6 @@ def test_run_killed_at_twenty_random_moments_equals_an_uninterrupted_one(tables,
         [sys.executable, SCRIPT, "kill", path, "22", "5"],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

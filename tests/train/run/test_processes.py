@@ -1,7 +1,6 @@
 """One run on two processes: the same as on one, and what happens if one of them dies."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +90,6 @@ def finished(tmp_path_factory, tables_for):
         [sys.executable, SCRIPT, "run_jobs", path],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
