@@ -59,7 +59,7 @@ def main() -> int:
 
 def run_tests(file: Path) -> int:
     """Runs the tests, writes their JUnit file and returns the exit status."""
-    command = ["pytest", "-q", "-n", "2", "-m", "full or not full", f"--junitxml={file}"]
+    command = ["pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "full or not full", f"--junitxml={file}"]
     command += [*TESTS, "--deselect", OF_THE_PAGE]  # of what is about to be written
     return subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=False).returncode
 

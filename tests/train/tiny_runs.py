@@ -16,7 +16,6 @@ import time
 import traceback
 from pathlib import Path
 
-import matplotlib.backends.backend_agg  # noqa: F401 - a run draws with it: here, so that its forks need not import it
 import torch
 from torch import nn
 

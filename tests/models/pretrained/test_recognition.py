@@ -66,18 +66,18 @@ def test_variant_and_key_rules_are_recognized_from_the_file(case, saved, fidelit
 
 
 def test_variant_that_is_passed_decides(saved, caplog):
-    path, _ = saved("pixseg/pspnet_resnet50-20250304")
-    model = seg_models.get_model("pspnet_resnet50", weights=path, variant="pixseg_20250304")
-    assert model.build_spec.variant == "pixseg_20250304"
+    path, _ = saved("mmsegmentation/pspnet_r18-d8")
+    model = seg_models.get_model("pspnet_resnet18", weights=path, variant="mmsegmentation_769")
+    assert model.build_spec.variant == "mmsegmentation_769"
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
 @pytest.mark.parametrize("how", ["published", "recorded at first use"])
 def test_known_hash_decides(how, saved, monkeypatch, caplog):
-    path, _ = saved("pixseg/pspnet_resnet50-20250304")
+    path, _ = saved("mmsegmentation/pspnet_r18-d8")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    entry = MODELS.entry("pspnet_resnet50")
-    member, weights = next((m, w) for m, w in entry.weights.items() if w.variant == "pixseg_20250304")
+    entry = MODELS.entry("pspnet_resnet18")
+    member, weights = next((m, w) for m, w in entry.weights.items() if w.variant == "mmsegmentation_769")
     if how == "published":
         weights = dataclasses.replace(weights, hash=digest, verified="sha256")
         known = types.SimpleNamespace(
@@ -87,8 +87,8 @@ def test_known_hash_decides(how, saved, monkeypatch, caplog):
     else:
         row = {"url": weights.url, "sha256": digest}
         monkeypatch.setattr("seg_models.pretrained.recognition.read_manifest", lambda: {path.name: row})
-    model = seg_models.get_model("pspnet_resnet50", weights=path)
-    assert model.build_spec.variant == "pixseg_20250304"
+    model = seg_models.get_model("pspnet_resnet18", weights=path)
+    assert model.build_spec.variant == "mmsegmentation_769"
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 

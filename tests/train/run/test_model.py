@@ -180,7 +180,7 @@ def test_batch_norm_over_processes_of_plain_layers_is_silent():
 def test_last_scores_of_a_bf16_run_are_those_of_its_model_file(tables, stripes):
     """On a backbone whose depthwise convolutions pad in a `forward` of their own, with crops of 64 pixels."""
     pytest.importorskip("timm")
-    tables["model"] = {"name": "fpn", "params": {"backbone": "timm:tf_efficientnet_lite0"}}
+    tables["model"] = {"name": "lraspp", "params": {"backbone": "timm:tf_mobilenetv3_small_minimal_100"}}
     tables["data"]["transform"] = {"train": {"size": [64, 64]}}
     tables["trainer"] |= {"precision": "bf16", "ema_decay": 0.5}
     result = Trainer(load_config(tables)).run()

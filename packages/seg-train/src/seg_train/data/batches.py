@@ -143,14 +143,20 @@ class Loader:
             UserError: if a sample cannot be used, including errors in a worker: a damaged image, an id out of range.
         """
         self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
-        for item in self._loader:
-            if isinstance(item, _Failure):
-                try:
-                    raise item.error
-                finally:
-                    # The error's traceback refers to this frame: a reference cycle that would keep the workers alive.
-                    del item
-            yield from item
+        try:
+            for item in self._loader:
+                if isinstance(item, _Failure):
+                    try:
+                        raise item.error
+                    finally:
+                        # The error's traceback refers to this frame: a reference cycle that would keep workers alive.
+                        del item
+                yield from item
+        except Exception:
+            # Stops the workers now. If garbage collection did it, torch would wait 5 s for each of them: by then it has
+            # ended the threads that tell them to stop.
+            self._loader._iterator = None
+            raise
 
 
 class _Plan:
