@@ -96,12 +96,19 @@ def test_unreadable_sample_is_an_error_of_one_sentence(stripes, num_workers):
     assert str(caught.value) == "train/2.png is no image; replace it"
 
 
-def test_workers_have_stopped_when_the_error_of_one_arrives(stripes):
-    loader = Loader(stripes(broken=2), SegmentationTransform(), num_workers=2)
+@pytest.mark.parametrize("error", [CorruptFileError, KeyError])
+def test_workers_have_stopped_when_the_error_of_one_arrives(stripes, error):
+    class Broken(stripes):
+        def __getitem__(self, index):
+            if index == 2:
+                raise error("2.png")
+            return super().__getitem__(index)
+
+    loader = Loader(Broken(), SegmentationTransform(), num_workers=2)
     batches = loader.read([[0], [1], [2], [3]])
     next(batches)
     workers = loader._loader._iterator._workers
-    with pytest.raises(CorruptFileError):
+    with pytest.raises(error):
         list(batches)
     assert [worker.is_alive() for worker in workers] == [False, False]
     assert [batch.indices for batch in loader.read([[0], [1]])] == [[0], [1]], "it can be used again"

@@ -153,10 +153,18 @@ class Loader:
                         del item
                 yield from item
         except Exception:
-            # Stops the workers now. If garbage collection did it, torch would wait 5 s for each of them: by then it has
-            # ended the threads that tell them to stop.
-            self._loader._iterator = None
+            self._stop_workers()
             raise
+
+    def _stop_workers(self) -> None:
+        """Stops the workers now; the next plan starts new ones.
+
+        If garbage collection did it, torch would wait 5 s for each of them: by then it has ended the threads that tell
+        them to stop.
+        """
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]  # of torch's iterator with workers
 
 
 class _Plan:
