@@ -158,7 +158,7 @@ def kill(config, kills, seed):
         last = life == int(kills)
         # kill it after this many writes to the disk, or after this many seconds
         writes = draw.randint(1, 12) if life % 2 else None
-        seconds = None if last else draw.uniform(0.05, 0.8)
+        seconds = None if last else draw.uniform(0.05, 0.4)
         pid = os.fork()
         if not pid:
             status = 1

@@ -35,7 +35,7 @@ def test_run_killed_at_twenty_random_moments_equals_an_uninterrupted_one(tables,
     tables["model"]["aux_loss"] = True
     tables["criterion"] = {"class_weights": [1.0, 2.0, 3.0]}
     tables["optimizer"] = {"name": "Padam", "params": {"lr": 0.1}}
-    tables["trainer"] = {"epochs": 40, "device": "cpu", "ema_decay": 0.9, "checkpoint_every_steps": 1}
+    tables["trainer"] = {"epochs": 20, "device": "cpu", "ema_decay": 0.9, "checkpoint_every_steps": 1}
     tables["trainer"] |= {"accumulation_steps": 2, "log_every_steps": 2, "snapshots": 1}
     tables["evaluation"] = {"every_steps": 2, "monitor": "ema_acc"}
     tables["paths"] = {"output": str(tmp_path), "run": "killed"}
