@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import gc
 import http.server
 import importlib.util
 import os
@@ -80,3 +81,9 @@ def pytest_configure(config):
     settings.load_profile("suite")
 
     torch.set_num_threads(1)  # also where something imported torch before OMP_NUM_THREADS was set
+
+
+def pytest_collection_finish(session):
+    # what is loaded by now stays to the end: the garbage collector need not search it again and again
+    gc.collect()
+    gc.freeze()
