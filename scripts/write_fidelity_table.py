@@ -39,8 +39,8 @@ _HEAD = [
     "code: names and shapes of its state dict, and values of its outputs for parameters and images made by rule "
     "(`tests/models/fidelity.py`). Here a state dict under the original names goes through the converter into our "
     "network, which must compute the same: the largest difference over all outputs and image sizes, as a share of "
-    "the output's standard deviation. In float64 1e-7 is allowed, in float32 what is written. The public files "
-    "themselves were not opened.\n",
+    "the output's standard deviation. In float64 1e-7 is allowed, in float32 what is written; in float32 it depends on "
+    f"the processor (here {torch.backends.cpu.get_cpu_capability()}). The public files themselves were not opened.\n",
     "| network | model | variant | float64 | float32 | allowed | kept |",
     "|---|---|---|---|---|---|---|",
 ]
