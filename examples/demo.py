@@ -1,6 +1,6 @@
 """Trains ENet on the built-in dataset Shapes, prints its scores, and predicts with the resulting model file.
 
-`hatch run demo` runs it, in one to two minutes on two CPU cores.
+`hatch run demo` runs it, in one to three minutes on two CPU cores.
 """
 
 import argparse
