@@ -87,3 +87,7 @@ def pytest_collection_finish(session):
     # what is loaded by now stays to the end: the garbage collector need not search it again and again
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure(config):
+    gc.unfreeze()  # extension modules report what is left at exit as leaks
