@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.randomness import sample_generator, sample_seed, seed
+from seg_core.randomness import isolated_randomness, sample_generator, sample_seed, seed
 
 
 def draw():
@@ -50,3 +50,44 @@ def test_sample_generator_neighbors_are_uncorrelated():
     assert abs(float(draws.mean()) - 0.5) < 0.02
     neighbors = np.corrcoef(draws[:-1, 0].numpy(), draws[1:, 0].numpy())[0, 1]
     assert abs(neighbors) < 0.08
+
+
+def test_isolated_randomness_draws_depend_on_the_seed_alone():
+    with isolated_randomness(7):
+        first = draw()
+    draw()
+    with isolated_randomness(7):
+        assert draw() == first
+    for other in (8, 7 + 2**40, -1):
+        with isolated_randomness(other):
+            assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("error", [None, KeyError, GeneratorExit])
+def test_isolated_randomness_restores_the_states_also_after_an_error(error):
+    seed(3)
+    random.gauss(0, 1), np.random.randn()  # both keep a second number for the next call
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    expected = random.gauss(0, 1), np.random.randn(), draw()
+    random.setstate(states[0]), np.random.set_state(states[1]), torch.set_rng_state(states[2])
+    try:
+        with isolated_randomness(1):
+            draw()
+            random.gauss(0, 1)
+            if error is not None:
+                raise error
+    except (KeyError, GeneratorExit) as caught:
+        assert type(caught) is error
+    else:
+        assert error is None
+    assert (random.gauss(0, 1), np.random.randn(), draw()) == expected
+
+
+def test_isolated_randomness_within_another_continues_it_afterwards():
+    with isolated_randomness(1):
+        expected = [draw(), draw()]
+    with isolated_randomness(1):
+        first = draw()
+        with isolated_randomness(2):
+            draw()
+        assert [first, draw()] == expected

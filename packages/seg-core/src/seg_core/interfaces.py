@@ -57,7 +57,11 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """Returns image uint8 (3, H, W) and mask (H, W) of train ids; no mask in a test split without masks."""
+        """Returns image uint8 (3, H, W) and mask (H, W) of train ids; no mask in a test split without masks.
+
+        It may draw from the default states of Python's `random`, `np.random` and torch: the trainer and evaluations
+        seed them before each sample, see `seg_core.randomness.isolated_randomness`.
+        """
 
     def file_names(self, index: int) -> Sequence[str]:
         """Returns the files of sample `index`, for messages."""

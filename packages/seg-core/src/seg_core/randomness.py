@@ -1,15 +1,21 @@
 """Seeds: one for a whole process, and one generator for each sample of each epoch."""
 
+import contextlib
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["sample_generator", "sample_seed", "seed"]
+__all__ = ["DATASET_STREAM", "isolated_randomness", "sample_generator", "sample_seed", "seed"]
 
 _MASK = 2**64 - 1
+
+DATASET_STREAM = 2
+"""Stream of what a dataset itself draws in `__getitem__`; see `sample_generator` for the others."""
 
 
 def seed(value: int) -> None:
@@ -53,8 +59,47 @@ def sample_generator(run_seed: int, epoch: int, index: int, stream: int = 0) -> 
         run_seed: the run's seed.
         epoch: counted from 0.
         index: position in the dataset.
-        stream: 0 for the transform, 1 for the augmentation: two steps that draw independently for one sample.
+        stream: 0 for the transform, 1 for the augmentation, 2 (`DATASET_STREAM`) for the dataset itself: steps that
+            draw independently for one sample.
     """
     generator = torch.Generator()
     generator.manual_seed(sample_seed(run_seed, epoch, index, stream))
     return generator
+
+
+@contextlib.contextmanager
+def isolated_randomness(seed: int) -> Iterator[None]:
+    """Seeds the default random states for what happens inside, and restores them at the end, also after an error.
+
+    These are Python's `random`, NumPy's legacy state (`np.random.rand`) and torch's default CPU generator. Code of a
+    user that draws from them, such as a dataset's `__getitem__`, then draws the same for the same seed, and disturbs
+    nobody else. In a worker process of a data loader, whose states nobody else uses, they are only seeded.
+
+    Generators that the code makes itself are not reached. The states belong to the process, so threads share them: use
+    one thread at a time.
+
+    Args:
+        seed: any integer; its lowest 64 bits count. `sample_seed(run_seed, epoch, index, DATASET_STREAM)` is that of a
+            sample that a dataset reads.
+    """
+    if get_worker_info() is not None:
+        _seed_defaults(seed)
+        yield
+        return
+    python, numpy, default = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        _seed_defaults(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(default)
+
+
+def _seed_defaults(seed: int) -> None:
+    """Seeds the states of the CPU alone: `torch.manual_seed` would seed every GPU too, which takes longer."""
+    seed &= _MASK
+    random.seed(seed)
+    short = (seed ^ seed >> 32) & 0xFFFFFFFF  # NumPy takes 32 bits, and torch's CPU generator uses no more
+    np.random.seed(short)  # noqa: NPY002
+    torch.default_generator.manual_seed(short)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_core.spec import check_params
 
 __all__ = ["PixelCounts", "class_weights", "count_pixels"]
@@ -64,7 +65,8 @@ def count_pixels(
     image_pixels = torch.zeros_like(pixels)
     total = 0
     for index in range(len(dataset)):
-        mask = dataset[index][1]
+        with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
+            mask = dataset[index][1]
         if mask is None:
             raise InvalidArgumentError(f"{_sample_name(dataset, index)} has no mask; count a split that has masks")
         store = MetricStore(num_classes, ignore_index)

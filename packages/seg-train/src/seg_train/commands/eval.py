@@ -132,6 +132,7 @@ def _run(arguments: argparse.Namespace) -> int:
         batch_size=target.batch_size,
         num_workers=settings.num_workers,
         with_loss=settings.loss,
+        seed=target.seed,
     )
 
     measured = EvaluationProtocol(
@@ -208,6 +209,7 @@ def _evaluate(
     batch_size: int,
     num_workers: int,
     with_loss: bool,
+    seed: int,
 ) -> "MetricStore":
     """Returns a store with the confusion matrix over all of `dataset`; shows progress on stderr.
 
@@ -227,8 +229,9 @@ def _evaluate(
     metadata, total = dataset.metadata, len(dataset)
     store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
     transform = EvaluationTransform(preprocessing)
+    pin_memory = device.type == "cuda"
     loader = Loader(
-        dataset, transform, num_workers=num_workers, pin_memory=device.type == "cuda", splits_unlike_sizes=True
+        dataset, transform, seed=seed, num_workers=num_workers, pin_memory=pin_memory, splits_unlike_sizes=True
     )
     loss = None
     if with_loss:

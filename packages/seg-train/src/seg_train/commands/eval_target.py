@@ -34,6 +34,7 @@ class Target:
         params: other options of the dataset.
         batch_size: images per batch. For a run the default is its own, which reproduces the run's scores bit for bit:
             the batch size affects the last bits of the logits.
+        seed: of what the dataset itself draws at random: that of the run, or 0.
     """
 
     source: NetworkSource
@@ -42,6 +43,7 @@ class Target:
     split: str
     params: Mapping[str, Any]
     batch_size: int
+    seed: int = 0
 
 
 def find_target(model: str, weights: str | None, dataset: str | None, settings: Settings) -> Target:
@@ -58,13 +60,13 @@ def find_target(model: str, weights: str | None, dataset: str | None, settings: 
         raise UsageError(str(error)) from error
     if source.note:
         print(f"seg: {source.note}", file=sys.stderr)
-    section = None
+    section, seed = None, 0
     batch_size = settings.batch_size or 1
     if source.run is not None and dataset is None:
         from seg_train.run.folder import RunFolder
 
         config = RunFolder(source.run).load_config()
-        section = config.data.dataset
+        section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size
     if dataset is None:
@@ -72,7 +74,7 @@ def find_target(model: str, weights: str | None, dataset: str | None, settings: 
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)
     params = settings.params or (section.params if section is not None else {})
-    return Target(source, dataset, root, split, params, batch_size)
+    return Target(source, dataset, root, split, params, batch_size, seed)
 
 
 def open_dataset(target: Target) -> "SegmentationDataset":
@@ -84,6 +86,8 @@ def open_dataset(target: Target) -> "SegmentationDataset":
         InvalidArgumentError: if the split is empty.
         UserError: if the dataset cannot be opened, for example because its folder is missing.
     """
+    from seg_core.randomness import isolated_randomness
+
     name = target.dataset
     entry = DATASETS.entry(name)
     if isinstance(entry, DatasetEntry) and entry.needs_root and target.root is None:
@@ -101,7 +105,8 @@ def open_dataset(target: Target) -> "SegmentationDataset":
                 f"Splits: {', '.join(names)}; set one with -s split=NAME"
             )
     _check_params("params", f"dataset {name!r}", kind, target.params, ("root", "split", "transforms"))
-    dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
+    with isolated_randomness(target.seed):  # as the trainer opens it
+        dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     if not len(dataset):
         raise InvalidArgumentError(f"the {target.split} split of {name!r} has no images; choose another split")
     return dataset

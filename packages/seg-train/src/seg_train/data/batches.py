@@ -2,7 +2,8 @@
 
 Every batch is planned before it is read. The random choices for a sample depend only on the run's seed, the epoch and
 the sample's index, or its place in the epoch if samples may repeat. So neither the number of workers nor the step at
-which a run was resumed changes a batch.
+which a run was resumed changes a batch. This holds for a dataset that draws random numbers itself too: Python's,
+NumPy's and torch's default states are seeded in this way before each sample is read.
 """
 
 import signal
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
 from seg_core.interfaces import JointTransform, SegmentationDataset
-from seg_core.randomness import sample_generator, sample_seed
+from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
@@ -196,7 +197,8 @@ class _Samples(Dataset[Any]):
     def __getitem__(self, key: tuple[int, PlannedSample]) -> tuple[Tensor, Tensor, PlannedSample, int] | _Failure:
         epoch, planned = key
         try:
-            image, mask = self.dataset[planned.index]
+            with isolated_randomness(sample_seed(self.seed, epoch, planned.place, DATASET_STREAM)):
+                image, mask = self.dataset[planned.index]
             if mask is None:
                 raise InvalidArgumentError(
                     f"sample {planned.index} of {_name(self.dataset)} has no mask; choose a split that has masks"

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
-from seg_core.randomness import sample_seed
+from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_train.data.batches import ClassCrop, PlannedSample, check_ids
 
 __all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
@@ -51,7 +51,8 @@ def count_pixels_per_image(
     metadata = dataset.metadata
     counts = torch.zeros((len(dataset), metadata.num_classes), dtype=torch.int64)
     for index in range(len(dataset)):
-        mask = dataset[index][1]
+        with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
+            mask = dataset[index][1]
         if mask is None:
             files = ", ".join(map(str, dataset.file_names(index)))
             raise InvalidArgumentError(

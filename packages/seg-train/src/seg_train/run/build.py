@@ -16,7 +16,7 @@ from torch import nn
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.randomness import sample_seed, seed
+from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from seg_core.spec import build_named
 from seg_core.transforms.augment import SegmentationAugment
@@ -177,8 +177,12 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
             "processes share it, each in trainer.accumulation_steps = "
             f"{config.trainer.accumulation_steps} micro-batches"
         )
-    train_set = _open(data.dataset, data.dataset.train_split)
-    val_set = _open(data.dataset, data.dataset.val_split)
+    # Seeded alike, so that datasets that split at random when they are opened leave nothing of one split in the other,
+    # and do so again when the run is resumed.
+    with isolated_randomness(config.trainer.seed):
+        train_set = _open(data.dataset, data.dataset.train_split)
+    with isolated_randomness(config.trainer.seed):
+        val_set = _open(data.dataset, data.dataset.val_split)
     for key, dataset, minimum in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
         if len(dataset) < minimum:
             raise ConfigError(

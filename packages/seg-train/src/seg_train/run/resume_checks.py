@@ -9,6 +9,7 @@ from seg_core.errors import ConfigError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.progress import Progress
+from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_train.config.migrate import CONFIG_FORMAT, FormerValTransform, Migrated
 from seg_train.config.schema import WITHOUT_INFLUENCE, TrainConfig, default_of, flatten, has_influence, has_section
 
@@ -127,7 +128,8 @@ def check_val_transform(
     )
     try:
         for index in range(total):
-            height, width = val_set[index][0].shape[-2:]
+            with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
+                height, width = val_set[index][0].shape[-2:]
             scaled = former.scaled(height, width)
             if former.size[0] < scaled[0] or former.size[1] < scaled[1]:
                 name = next(iter(val_set.file_names(index)), f"number {index}")
