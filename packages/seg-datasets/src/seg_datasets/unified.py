@@ -9,12 +9,14 @@ import bisect
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from torch.utils.data import Dataset
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.scan import MaskFile
 from seg_core.labels.conversion import label_map_between
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
@@ -73,6 +75,7 @@ class Unified(Dataset[Any]):
         self._label_maps: list[LabelMap] = [
             label_map_between(member.metadata, self.metadata) for member in self.members
         ]
+        self._label_maps_of_files: dict[int, LabelMap] = {}
         self._ends = list(itertools.accumulate(len(member) for member in self.members))
 
     def __len__(self) -> int:
@@ -95,6 +98,17 @@ class Unified(Dataset[Any]):
         """Returns the paths of image and mask of sample `index`."""
         member, own_index = self._find(index)
         return tuple(self.members[member].file_names(own_index))
+
+    def mask_file(self, index: int) -> MaskFile | None:
+        """Returns the mask file of sample `index`, for a scan of the masks; None if its member has none."""
+        member, own_index = self._find(index)
+        find = getattr(self.members[member], "mask_file", None)
+        found: MaskFile | None = None if find is None or self.transforms is not None else find(own_index)
+        if found is None:
+            return None
+        if member not in self._label_maps_of_files:  # all files of a member have the same label map
+            self._label_maps_of_files[member] = found.label_map.then(self._label_maps[member])
+        return replace(found, label_map=self._label_maps_of_files[member])
 
     def _find(self, index: int) -> tuple[int, int]:
         """Returns the number of the member that has sample `index`, and the sample's index in it."""

@@ -1,5 +1,6 @@
 """Masks that store a color per pixel, decoded to ids by exact match."""
 
+import hashlib
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +13,7 @@ from PIL import Image
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import ids_of
+from seg_datasets.__about__ import __version__
 from seg_datasets.reading.samples import Reading, load_mask
 
 __all__ = ["UNKNOWN", "ColorReader"]
@@ -52,6 +54,12 @@ class ColorReader:
         assert len(set(colors.values())) == len(colors), "two ids with the same color cannot be distinguished"
         self.colors = dict(colors)
         self.unknown = unknown
+
+    @property
+    def name(self) -> str:
+        """Name of this reader in the cache of mask scans: readers of the same name read the same ids."""
+        colors = ";".join(f"{index}={red},{green},{blue}" for index, (red, green, blue) in sorted(self.colors.items()))
+        return f"colors {hashlib.sha256(colors.encode()).hexdigest()[:16]} {self.unknown} {__version__}"
 
     def __call__(self, path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
         """Returns the ids of a mask, uint8 (H, W); uint16 if an index mask has more than 8 bits.

@@ -1,15 +1,20 @@
 """The base class of all datasets that read pairs of image and mask files."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from seg_core.files.scan import MaskFile
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
+from seg_datasets.__about__ import __version__
+from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair
-from seg_datasets.reading.samples import MaskReader, Reading, read_pair
+from seg_datasets.reading.samples import MaskReader, Reading, read_mask, read_pair
 
 __all__ = ["PairedDataset"]
 
@@ -72,3 +77,29 @@ class PairedDataset(Dataset[Any]):
     def file_names(self, index: int) -> tuple[str, ...]:
         """Returns the paths of image and mask of sample `index`."""
         return self._pairs[index].names()
+
+    def mask_file(self, index: int) -> MaskFile | None:
+        """Returns the mask file of sample `index`, for a scan of the masks without the images.
+
+        None if there is no such file, or the mask of the sample is more than this file: with `transforms`, and in a
+        subclass with its own `__getitem__`.
+        """
+        path = self._pairs[index].mask
+        if path is None or self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+            return None
+        return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy)
+
+    def _read_ids(self, path: Path) -> npt.NDArray[Any]:
+        return (self.mask_reader or read_mask)(path, self.reading)
+
+    @property
+    def _reader_name(self) -> str | None:
+        reader = self.mask_reader
+        if reader is None:
+            return "ids"
+        if isinstance(reader, ColorReader):
+            return reader.name
+        # a function of this package changes only with its version; one of a user may change at any time
+        if inspect.isfunction(reader) and reader.__module__.startswith("seg_datasets."):
+            return f"{reader.__module__}:{reader.__qualname__} {__version__}"
+        return None

@@ -1,0 +1,62 @@
+"""Guesses the label map of masks whose ids are not the class ids: one too high, or spread over 0 to 255."""
+
+from collections.abc import Collection
+from typing import Any
+
+from seg_core.labels.label_map import IGNORE, LabelMap
+
+__all__ = ["label_map_line", "suggest_label_map"]
+
+
+def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> LabelMap | None:
+    """Returns the label map that probably converts ids to the classes 0 to K - 1, or None.
+
+    - Ids 1 to K are one too high: each is mapped to the class below.
+    - Ids 0 to K are one too many: 0 is ignored, as in ADE20K, and the others are mapped to the class below.
+    - As many ids as classes, such as 0, 128 and 255 for three, are the classes in ascending order. The ignored value
+      counts as one of them if the others are one too few.
+    - With two classes, one class id and the ignored value are the two classes, as in masks of 0 and 255.
+
+    >>> suggest_label_map({0, 255}, num_classes=2)
+    LabelMap({0: 0, 255: 1}, ignore_index=255, unlisted='error')
+
+    Args:
+        ids: the ids that all masks together contain, 0 to 65535.
+        num_classes: number of classes K.
+        ignore_index: value of the pixels without a class.
+
+    Returns:
+        The map, which also lists `ignore_index` if it is among the ids; None if the ids are class ids, or nothing
+        above fits.
+    """
+    found = sorted(set(ids) - {ignore_index})
+    has_ignored = ignore_index in ids
+    if not found:
+        return None
+    if found[-1] < num_classes:
+        if num_classes != 2 or len(found) != 1 or not has_ignored:
+            return None
+        return LabelMap({found[0]: found[0], ignore_index: 1 - found[0]}, ignore_index=ignore_index)
+    mapping: dict[int, Any]
+    if found[-1] == num_classes:
+        mapping = {0: IGNORE} if found[0] == 0 else {}
+        mapping |= {raw: raw - 1 for raw in range(1, num_classes + 1)}
+    elif len(found) == num_classes:
+        mapping = {raw: index for index, raw in enumerate(found)}
+    elif has_ignored and len(found) + 1 == num_classes:
+        mapping = {raw: index for index, raw in enumerate(sorted(ids))}
+    else:
+        return None
+    if has_ignored:
+        mapping.setdefault(ignore_index, IGNORE)
+    return LabelMap(mapping, ignore_index=ignore_index)
+
+
+def label_map_line(label_map: LabelMap) -> str:
+    """Returns a label map as a line of a config.
+
+    >>> label_map_line(LabelMap({0: IGNORE, 1: 0, 2: 1}))
+    'label_map = { 0 = "ignore", 1 = 0, 2 = 1 }'
+    """
+    pairs = (f"{raw} = {t}" if isinstance(t, int) else f'{raw} = "ignore"' for raw, t in label_map.mapping.items())
+    return f"label_map = {{ {', '.join(pairs)} }}"
