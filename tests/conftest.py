@@ -21,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("SEG_CACHE", str(tmp_path_factory.getbasetemp() / "seg-cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.getbasetemp() / "torch-home"))
     real_connect = socket.socket.connect
 

@@ -73,18 +73,18 @@ def test_count_pixels_reports_progress():
 def test_count_pixels_wrong_value_names_sample_and_file():
     dataset = Masks(MASKS[0], np.array([[5, 0, 5]]))
     with pytest.raises(
-        LabelOutOfRangeError, match=r"mask of sample 1: .*5 \(2 pixels\); allowed are the class ids 0 to 1"
+        LabelOutOfRangeError, match=r"mask of sample 1 contains .*: 5 \(2 pixels\). Allowed: 0-1, 255; correct"
     ):
         count_pixels(dataset, num_classes=2)
     dataset.file_names = lambda index: (f"{index}.jpg", f"{index}.png")
-    with pytest.raises(LabelOutOfRangeError, match=r"mask of sample 1 \(1\.jpg, 1\.png\): "):
+    with pytest.raises(LabelOutOfRangeError, match=r"mask of sample 1 \(1\.jpg, 1\.png\) contains"):
         count_pixels(dataset, num_classes=2)
 
 
 def test_count_pixels_without_masks_or_classes_says_what_to_do():
     with pytest.raises(InvalidArgumentError, match="num_classes must be given, since the dataset has no metadata"):
         count_pixels(Masks(*MASKS))
-    with pytest.raises(InvalidArgumentError, match="sample 0 has no mask; count a split that has masks"):
+    with pytest.raises(InvalidArgumentError, match="sample 0 has no mask; choose a split that has masks"):
         count_pixels(Masks(None), num_classes=2)
 
 

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, nearest
-from seg_core.metrics.metric_store import MetricStore
-from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
+from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.files.scan import DatasetScan, scan_dataset
 from seg_core.spec import check_params
 
-__all__ = ["PixelCounts", "class_weights", "count_pixels"]
+__all__ = ["PixelCounts", "class_weights", "count_pixels", "pixel_counts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +42,9 @@ def count_pixels(
 ) -> PixelCounts:
     """Counts the pixels of each class in the masks of a dataset.
 
+    Of the datasets of seg-datasets the mask files are read without the images, in parallel, and not again by later
+    runs; see `seg_core.files.scan`.
+
     Args:
         dataset: has a length and returns `(image, mask)` for each index; masks are integer (H, W), class ids or
             `ignore_index`.
@@ -54,35 +56,20 @@ def count_pixels(
         InvalidArgumentError: if the number of classes is not known, or a sample has no mask.
         LabelOutOfRangeError: if a mask holds another value; the message names the sample.
     """
-    metadata = getattr(dataset, "metadata", None)
-    if num_classes is None:
-        if metadata is None:
-            raise InvalidArgumentError("num_classes must be given, since the dataset has no metadata")
-        num_classes = metadata.num_classes
-    if ignore_index is None:
-        ignore_index = 255 if metadata is None else metadata.ignore_index
-    pixels = torch.zeros(num_classes, dtype=torch.int64)
-    image_pixels = torch.zeros_like(pixels)
-    total = 0
-    for index in range(len(dataset)):
-        with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
-            mask = dataset[index][1]
-        if mask is None:
-            raise InvalidArgumentError(f"{_sample_name(dataset, index)} has no mask; count a split that has masks")
-        store = MetricStore(num_classes, ignore_index)
-        try:
-            # every pixel "predicted" as class 0: the first column then contains the counts of the mask, checked
-            store.store_results(mask, np.zeros(mask.shape, np.uint8))
-        except LabelOutOfRangeError as error:
-            raise LabelOutOfRangeError(f"mask of {_sample_name(dataset, index)}: {error}") from error
-        in_mask = store.confusion_matrix[:, 0]
-        size = int(np.prod(mask.shape))
-        pixels += in_mask
-        image_pixels += size * (in_mask > 0)
-        total += size
-        if progress is not None:
-            progress(index + 1, len(dataset))
-    return PixelCounts(pixels, image_pixels, total - int(pixels.sum()), len(dataset))
+    scan = scan_dataset(dataset, num_classes=num_classes, ignore_index=ignore_index, progress=progress)
+    scan.check_ids()
+    return pixel_counts(scan)
+
+
+def pixel_counts(scan: DatasetScan) -> PixelCounts:
+    """Returns the counts of a scan of all masks of a dataset."""
+    size = scan.sizes.prod(1, keepdims=True)
+    return PixelCounts(
+        pixels=torch.from_numpy(scan.pixels.sum(0)),
+        image_pixels=torch.from_numpy((size * (scan.pixels > 0)).sum(0)),
+        ignored=int(scan.ignored.sum()),
+        num_images=len(scan.indices),
+    )
 
 
 def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
@@ -219,9 +206,3 @@ def _is_plain_counts(source: Any) -> bool:
     if isinstance(source, Tensor | np.ndarray):
         return source.ndim == 1
     return isinstance(source, Sequence) and bool(source) and all(isinstance(n, numbers.Real) for n in source)
-
-
-def _sample_name(dataset: Any, index: int) -> str:
-    file_names = getattr(dataset, "file_names", None)
-    files = f" ({', '.join(map(str, file_names(index)))})" if file_names is not None else ""
-    return f"sample {index}{files}"

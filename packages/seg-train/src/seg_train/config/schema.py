@@ -25,6 +25,7 @@ __all__ = ["TrainConfig"]
 # Keys that change where, how fast or how often something happens but not the training result: a run may be resumed with
 # other values of them.
 WITHOUT_INFLUENCE = (
+    "data.check",
     "data.dataset.root",
     "data.loader.num_workers",
     "evaluation.batch_size",
@@ -237,6 +238,12 @@ class AugmentSection(Section):
 class DataSection(Section):
     """Datasets, transforms and loading."""
 
+    check: Literal["auto", "full", "sample", "off"] = Field(
+        default="auto",
+        description="which masks of a new run are read before the first step, to find ids that are no class and "
+        "classes that never occur: full all, sample 2,000 spread over the split, auto all if that is predicted to take "
+        "less than a minute, else the sample; what a mask file contains is remembered for later runs",
+    )
     dataset: DatasetSection
     transform: TransformsSection = TransformsSection()
     loader: LoaderSection = LoaderSection()

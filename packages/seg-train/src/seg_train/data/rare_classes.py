@@ -21,14 +21,14 @@ import math
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.scan import scan_dataset
 from seg_core.interfaces import SegmentationDataset
-from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
-from seg_train.data.batches import ClassCrop, PlannedSample, check_ids
+from seg_core.randomness import sample_seed
+from seg_train.data.batches import ClassCrop, PlannedSample
 
 __all__ = ["RareClassSampling", "class_probabilities", "count_pixels_per_image"]
 
@@ -38,8 +38,6 @@ def count_pixels_per_image(
 ) -> Tensor:
     """Returns the number of pixels of each class in each image: int64 (images, K), without ignored pixels.
 
-    Only one image at a time is in memory.
-
     Args:
         dataset: of images with masks.
         progress: called after each image with the number of images done and their total.
@@ -48,23 +46,9 @@ def count_pixels_per_image(
         InvalidArgumentError: if a sample has no mask.
         LabelOutOfRangeError: if a mask contains an id that is neither a class nor the ignored value.
     """
-    metadata = dataset.metadata
-    counts = torch.zeros((len(dataset), metadata.num_classes), dtype=torch.int64)
-    for index in range(len(dataset)):
-        with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
-            mask = dataset[index][1]
-        if mask is None:
-            files = ", ".join(map(str, dataset.file_names(index)))
-            raise InvalidArgumentError(
-                f"sample {index} ({files}) has no mask; rare-class sampling needs a split that has masks"
-            )
-        check_ids(mask, dataset, index)
-        ids = mask.as_subclass(Tensor).cpu().numpy()
-        known = ids[ids != metadata.ignore_index]
-        counts[index] = torch.from_numpy(np.bincount(known, minlength=metadata.num_classes))
-        if progress is not None:
-            progress(index + 1, len(dataset))
-    return counts
+    scan = scan_dataset(dataset, progress=progress)
+    scan.check_ids()
+    return torch.from_numpy(scan.pixels)
 
 
 def class_probabilities(pixels: Tensor, temperature: float = 0.01) -> Tensor:

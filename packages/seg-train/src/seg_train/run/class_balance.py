@@ -6,21 +6,19 @@ Pixels are counted once per run. The results are kept in the run folder, so that
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from seg_core.errors import ConfigError
+from seg_core.files.scan import DatasetScan
 from seg_core.interfaces import SegmentationDataset
-from seg_core.metrics.class_weights import class_weights, count_pixels
-from seg_core.progress import Progress
+from seg_core.metrics.class_weights import class_weights, pixel_counts
 from seg_train.config.schema import TrainConfig
-from seg_train.data.rare_classes import RareClassSampling, count_pixels_per_image
+from seg_train.data.rare_classes import RareClassSampling
 from seg_train.run.folder import RunFolder
 
 __all__ = ["ClassBalance"]
-
-_Counts = TypeVar("_Counts")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class ClassBalance:
         config: TrainConfig,
         train_set: SegmentationDataset,
         folder: RunFolder,
-        progress: Progress,
+        scan: Callable[[], DatasetScan],
         *,
         resumed: bool,
     ) -> "ClassBalance":
@@ -53,19 +51,20 @@ class ClassBalance:
             config: config of the run.
             train_set: dataset to train on.
             folder: run folder, with the counts of a resumed run.
-            progress: shows the counting.
+            scan: returns the scan of all training masks; called at most once.
             resumed: whether the run is resumed from a checkpoint.
 
         Raises:
             ConfigError: if the config has class weights for another number of classes.
         """
-        weights = _weights(config, train_set, folder, progress, resumed=resumed)
+        scan = functools.cache(scan)
+        weights = _weights(config, train_set, folder, scan, resumed=resumed)
         section = config.data.sampling
         if not section.rare_classes:
             return cls(weights, None, None)
         counts = folder.read_pixel_counts() if resumed else None
         if counts is None:
-            counts = _count(count_pixels_per_image, train_set, progress)
+            counts = torch.from_numpy(scan().pixels)
         sampling = RareClassSampling(
             counts, temperature=section.temperature, min_pixels=section.min_pixels, attempts=section.attempts
         )
@@ -86,7 +85,12 @@ class ClassBalance:
 
 
 def _weights(
-    config: TrainConfig, train_set: SegmentationDataset, folder: RunFolder, progress: Progress, *, resumed: bool
+    config: TrainConfig,
+    train_set: SegmentationDataset,
+    folder: RunFolder,
+    scan: Callable[[], DatasetScan],
+    *,
+    resumed: bool,
 ) -> list[float] | None:
     wanted, metadata = config.criterion.class_weights, train_set.metadata
     if not isinstance(wanted, str):
@@ -99,12 +103,4 @@ def _weights(
     if wanted == "none":
         return None
     kept = folder.read_class_weights() if resumed else None
-    return kept if kept is not None else class_weights(_count(count_pixels, train_set, progress), wanted).tolist()
-
-
-def _count(count: Callable[..., _Counts], train_set: SegmentationDataset, progress: Progress) -> _Counts:
-    progress.message(f"counting the pixels of each class in {len(train_set)} masks")
-    try:
-        return count(train_set, progress=functools.partial(progress.part, "counting"))
-    finally:
-        progress.close()
+    return kept if kept is not None else class_weights(pixel_counts(scan()), wanted).tolist()

@@ -29,6 +29,7 @@ from seg_train.run.evaluate import Outcome, Validation, check_val_loss
 from seg_train.run.failures import LossGuard, NonFiniteLossError, explain_failures
 from seg_train.run.folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.run.interruption import Interruption, RunInterruptedError
+from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
 from seg_train.run.resume import open_checkpoint
@@ -101,8 +102,14 @@ class Trainer:
         self.length = RunLength.of(config, len(self.data.train_set))
         if checkpoint is not None:
             checkpoint.check_data(config, self.data, self._data_description, self.progress)
+        train_set, masks = self.data.train_set, MaskCheck(config.data, self.accelerator, self.progress)
+        scan = masks.check(train_set, self.data.val_set) if checkpoint is None else None
         self.balance = ClassBalance.of(
-            config, self.data.train_set, self.folder, self.progress, resumed=checkpoint is not None
+            config,
+            train_set,
+            self.folder,
+            lambda: scan if scan is not None and scan.is_complete else masks.scan_all(train_set),
+            resumed=checkpoint is not None,
         )
         self.parts, self.network, self.scheduler = build_parts(
             config, self.data, self.length, self.balance.weights, self.accelerator
