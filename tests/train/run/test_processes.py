@@ -42,6 +42,18 @@ def without_learning(tables):
     return tables
 
 
+def checked(tables):
+    """The masks are checked; the class `never` occurs in none."""
+    tables["data"]["check"] = "full"
+    tables["trainer"] |= {"epochs": 1}
+    return tables
+
+
+def wrong(tables):
+    tables["data"]["dataset"]["params"] = {"wrong": 0}
+    return checked(tables)
+
+
 def unchanged(tables):
     return tables
 
@@ -55,6 +67,8 @@ JOBS = {
     "dice_two": (2, dice, {}, {}),
     "scores_one": (1, without_learning, {}, {}),
     "scores_two": (2, without_learning, {}, {}),
+    "checked": (2, checked, {}, {}),
+    "wrong": (2, wrong, {}, {}),
     "died": (2, unchanged, EVERY_STEP, {"dies_at": 5}),
     "sharded": (2, unchanged, FSDP, {}),
     "sharded_killed": (2, unchanged, FSDP, {"dies_at": 7}),
@@ -172,3 +186,16 @@ def test_fsdp_trains_evaluates_saves_and_resumes(finished, result_of, tiny_runs)
     assert_close(sharded, resumed)
     model = load_model(output / "sharded_killed" / "model_ema.pt")
     assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in whole["model"].items()}
+
+
+def test_masks_are_checked_by_one_process_and_warned_about_once(finished):
+    _, results = finished
+    assert results["checked"]["codes"] == [0, 0]
+    assert results["checked"]["log"].count("class 2 (never) occurs in none of 12 masks") == 1
+
+
+def test_wrong_id_in_a_mask_ends_every_process_before_the_run_folder_is_made(finished):
+    output, results = finished
+    assert results["wrong"]["codes"] == [1, 1]
+    assert results["wrong"]["log"].count("LabelOutOfRangeError: train: mask of sample 0 (train/0.png) contains") == 2
+    assert not (output / "wrong").exists()

@@ -150,7 +150,7 @@ def scan_dataset(
         num_classes = metadata.num_classes
     if ignore_index is None:
         ignore_index = 255 if metadata is None else metadata.ignore_index
-    own_ids: dict[int, int | None] = {ignore_index: None, **{index: index for index in range(num_classes)}}
+    own_ids: dict[int, int | None] = {**{index: index for index in range(num_classes)}, ignore_index: None}
     # files have the label map of the dataset, which other classes would not fit
     has_own = metadata is not None and (num_classes, ignore_index) == (metadata.num_classes, metadata.ignore_index)
     source = _source_of(dataset, own_ids) if has_own else _Samples(dataset, own_ids)

@@ -74,7 +74,6 @@ class MaskCheck:
         return self._on_main(functools.partial(self._check, split, dataset, is_train))
 
     def _check(self, split: str, dataset: SegmentationDataset, is_train: bool) -> DatasetScan:
-        self.progress.message(f"checking {len(dataset)} masks of {split}")
         scan = self._scan(dataset, self.section.check)
         use = "learned" if is_train else "scored"
         found = find_problems(scan, dataset.metadata, use)
@@ -106,7 +105,7 @@ class MaskCheck:
         line = label_map_line(finding.label_map)
         if takes(DATASETS.get(self.section.dataset.name), "label_map"):
             key = "data.dataset.params"
-            return f". If the ids are meant so, add to {key} of the config: {line}   (or: -s '{key}.{line}')"
+            return f". If the ids are meant so, add to {key} of the config: {line} (or run with -s '{key}.{line}')"
         if hasattr(dataset, "mask_file"):
             return ""  # an official dataset, whose ids are known
         return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"

@@ -1,0 +1,373 @@
+"""The scan of masks: what it finds, what it remembers, and which masks it reads."""
+
+import os
+import random
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from seg_core import IGNORE, CorruptFileError, DatasetMetadata, InvalidArgumentError, LabelMap, LabelOutOfRangeError
+from seg_core.files import scan, scan_cache
+from seg_core.files.images import read_mask
+from seg_core.files.scan import MaskFile, cache_folder, scan_dataset, scan_masks
+from seg_core.files.scan_findings import describe_scan, find_problems
+
+TWO = DatasetMetadata("two", ("ground", "thing"))
+THREE = DatasetMetadata("three", ("ground", "leaf", "stone"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEG_CACHE", str(tmp_path / "cache"))
+
+
+class Reader:
+    """Reads masks, and counts how often."""
+
+    def __init__(self):
+        self.names = []
+
+    def __call__(self, path):
+        self.names.append(path.name)
+        return read_mask(path)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes masks that were changed an hour ago; returns them as files of a dataset with three classes."""
+
+    def write(*masks, read=read_mask, reader="ids", label_map=None):
+        files = []
+        for number, mask in enumerate(masks):
+            path = tmp_path / f"{number}.png"
+            Image.fromarray(mask if isinstance(mask, np.ndarray) else np.array(mask, np.uint8)).save(path)
+            os.utime(path, ns=(0, 10**18 + number))
+            files.append(MaskFile(path, read, reader, label_map or LabelMap.identity(3, 255)))
+        return files
+
+    return write
+
+
+class InFiles:
+    """A dataset of mask files alone."""
+
+    def __init__(self, files, metadata=THREE):
+        self.files, self.metadata = files, metadata
+
+    def __len__(self):
+        return len(self.files)
+
+    def mask_file(self, index):
+        return self.files[index]
+
+
+class InMemory:
+    """A dataset of masks without files."""
+
+    def __init__(self, *masks, metadata=THREE):
+        self.masks, self.metadata = [np.asarray(mask, np.uint8) for mask in masks], metadata
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, index):
+        random.random(), torch.rand(1), np.random.rand()
+        return None, torch.from_numpy(self.masks[index])
+
+
+def masks(*rows):
+    return [np.array([row], np.uint8) for row in rows]
+
+
+# ---- what is found ---------------------------------------------------------------------------------------------------
+
+
+def test_masks_give_size_and_pixels_of_each_id(write):
+    wide = np.array([[300, 300, 7]], np.uint16)
+    assert scan_masks(write([[0, 0, 1], [1, 255, 1]], wide)) == [(2, 3, {0: 2, 1: 3, 255: 1}), (1, 3, {7: 1, 300: 2})]
+
+
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_dataset_gives_pixels_per_class_ignored_and_sizes(write, kind):
+    rows = masks([0, 0, 1, 255], [1, 1, 1])
+    found = scan_dataset(InFiles(write(*rows)) if kind == "files" else InMemory(*rows))
+    assert found.pixels.tolist() == [[2, 1, 0], [0, 3, 0]]
+    assert found.ignored.tolist() == [1, 0]
+    assert found.sizes.tolist() == [[1, 4], [1, 3]]
+    assert found.raw_ids == {0: {0}, 1: {1}, None: {255}}
+    assert found.is_complete
+    assert (found.wrong_ids, found.problem) == ({}, "")
+
+
+def test_label_map_converts_the_ids_of_files(write):
+    label_map = LabelMap({10: 0, 20: 2, 21: 2, 30: IGNORE})
+    found = scan_dataset(InFiles(write(*masks([10, 20, 21, 30, 30]), label_map=label_map)))
+    assert found.pixels.tolist() == [[1, 0, 2]]
+    assert found.ignored.tolist() == [2]
+    assert found.raw_ids == {0: {10}, 2: {20, 21}, None: {30}}
+
+
+def test_label_map_that_ignores_others_has_no_wrong_ids(write):
+    found = scan_dataset(InFiles(write(*masks([1, 99]), label_map=LabelMap({1: 0}, unlisted="ignore"))))
+    assert (found.ignored.tolist(), found.wrong_ids) == ([1], {})
+
+
+def test_wrong_ids_are_counted_and_the_first_file_is_named(write):
+    files = write(*masks([0], [0, 3, 3, 9], [9]))
+    found = scan_dataset(InFiles(files))
+    assert found.wrong_ids == {3: 2, 9: 2}
+    with pytest.raises(LabelOutOfRangeError) as caught:
+        found.check_ids()
+    assert f"mask {files[1].path} contains ids that are not allowed: 3 (2 pixels), 9 (1 pixel)" in str(caught.value)
+    assert "Allowed: 0-2, 255; correct the mask" in str(caught.value)
+
+
+def test_other_classes_than_those_of_the_files_are_checked_on_the_samples():
+    found = scan_dataset(InMemory([[0, 4]]), num_classes=5, ignore_index=0)
+    assert found.pixels.tolist() == [[0, 0, 0, 0, 1]]
+    assert found.ignored.tolist() == [1]
+
+
+def test_damaged_file_raises_its_error_and_what_was_read_is_kept(write):
+    files = write(*masks([0], [1], [2]))
+    files[1].path.write_bytes(b"no image")
+    with pytest.raises(CorruptFileError, match=r"1\.png cannot be read"):
+        scan_masks(files)
+    read = Reader()
+    scan_masks(write(*masks([0], [1], [2]), read=read))
+    assert read.names == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"), [(np.zeros((1, 2, 2), np.uint8), "got shape"), (np.zeros((2, 2)), "float64")]
+)
+def test_samples_that_are_no_masks_are_named(mask, message):
+    dataset = InMemory()
+    dataset.masks = [mask]
+    with pytest.raises(InvalidArgumentError, match=rf"mask of sample 0 must be \(H, W\) of an integer type.*{message}"):
+        scan_dataset(dataset)
+
+
+def test_check_of_another_name_is_an_error():
+    with pytest.raises(
+        InvalidArgumentError, match="check must be one of auto, full, sample, got 'ful'. Did you mean 'full'"
+    ):
+        scan_dataset(InMemory([[0]]), "ful")
+
+
+def test_samples_are_read_without_advancing_any_generator():
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    scan_dataset(InMemory([[0]]))
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_progress_counts_every_mask(write):
+    files, seen = write(*masks([0], [1], [2])), []
+    for _ in range(2):  # the second time all are known
+        scan_masks(files, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+# ---- what is remembered ----------------------------------------------------------------------------------------------
+
+
+def test_second_scan_reads_nothing(write):
+    read = Reader()
+    files = write(*masks([0, 1], [2, 2]), read=read)
+    first = scan_masks(files)
+    assert scan_masks(files) == first
+    assert sorted(read.names) == ["0.png", "1.png"]
+
+
+def test_changed_file_is_read_again(write):
+    read = Reader()
+    files = write(*masks([0, 1], [2, 2]), read=read)
+    scan_masks(files)
+    Image.fromarray(np.array([[1, 1]], np.uint8)).save(files[1].path)
+    os.utime(files[1].path, ns=(0, 2 * 10**18))
+    assert scan_masks(files)[1].counts == {1: 2}
+    assert read.names.count("1.png") == 2
+
+
+def test_file_changed_just_now_is_not_remembered(write):
+    read = Reader()
+    files = write(*masks([0]), read=read)
+    files[0].path.touch()
+    scan_masks(files)
+    scan_masks(files)
+    assert read.names == ["0.png", "0.png"]
+
+
+def test_another_reader_reads_again_and_one_without_a_name_always(write):
+    read = Reader()
+    for reader, number in (("ids", 1), ("colors", 2), ("colors", 2), (None, 3), (None, 4)):
+        scan_masks(write(*masks([0]), read=read, reader=reader))
+        assert len(read.names) == number
+
+
+def test_names_that_are_no_text_are_remembered(tmp_path, write):
+    files = write(*masks([1]))
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    try:
+        files[0].path.rename(odd)
+    except OSError:
+        pytest.skip("this file system takes text only")
+    read = Reader()
+    for _ in range(2):
+        assert scan_masks([MaskFile(odd, read, "ids", files[0].label_map)]) == [(1, 1, {1: 1})]
+    assert len(read.names) == 1
+
+
+@pytest.mark.parametrize("damage", ["file", "folder", "row"])
+def test_cache_that_cannot_be_used_warns_once_and_the_scan_is_right(write, damage):
+    scan_cache._warn_once.cache_clear()
+    files = write(*masks([0, 1]))
+    path = cache_folder() / "masks.sqlite3"
+    if damage == "file":
+        path.parent.mkdir()
+        path.write_bytes(b"no database, but long enough to have a header of one" * 9)
+    elif damage == "folder":
+        path.parent.write_bytes(b"a file where the folder should be")
+    else:
+        scan_masks(files)
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE masks SET counts = '{broken'")
+    with pytest.warns(UserWarning, match=r"cannot use its cache .*masks\.sqlite3 .*set SEG_CACHE") as caught:
+        for _ in range(2):
+            assert scan_masks(files) == [(1, 2, {0: 1, 1: 1})]
+    assert len(caught) == 1
+
+
+def test_cache_folder_is_that_of_the_platform_unless_set(monkeypatch):
+    monkeypatch.setenv("SEG_CACHE", "~/mine")
+    assert cache_folder() == Path.home() / "mine"
+    monkeypatch.delenv("SEG_CACHE")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/seg")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache/seg"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert cache_folder() == Path.home() / "Library/Caches/seg"
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert cache_folder() == Path("/local/seg")
+
+
+# ---- which masks are read --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    monkeypatch.setattr(scan, "_SAMPLE", 4)
+    monkeypatch.setattr(scan, "_TRIAL", 2)
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_sample_is_spread_over_the_dataset():
+    found = scan_dataset(InMemory(*[[[0]]] * 10), "sample")
+    assert list(found.indices) == [0, 2, 5, 7]
+    assert not found.is_complete
+    assert describe_scan(found).startswith("4 of 10 masks")
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize(("limit", "number"), [(60.0, 10), (0.0, 4)])
+def test_auto_reads_all_if_the_first_ones_were_quick(monkeypatch, limit, number):
+    monkeypatch.setattr(scan, "_LIMIT", limit)
+    assert len(scan_dataset(InMemory(*[[[0]]] * 10), "auto").indices) == number
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_auto_reads_all_if_they_are_remembered(monkeypatch, write):
+    files = write(*masks(*[[0]] * 10))
+    scan_masks(files)
+    monkeypatch.setattr(scan, "_LIMIT", 0.0)
+    assert scan_dataset(InFiles(files), "auto").is_complete
+
+
+# ---- what is wrong or odd --------------------------------------------------------------------------------------------
+
+
+def problems(*rows, metadata=THREE, use="learned"):
+    return find_problems(scan_dataset(InMemory(*([row] for row in rows), metadata=metadata)), metadata, use)
+
+
+def only(*rows, metadata=THREE, use="learned"):
+    (finding,) = problems(*rows, metadata=metadata, use=use)
+    return finding
+
+
+def test_masks_with_every_class_have_no_problem():
+    assert problems([0, 1, 255], [2, 2]) == []
+
+
+def test_binary_masks_of_0_and_255_are_an_error_with_their_label_map():
+    found = only([0, 0, 255], [0, 0, 0], metadata=TWO)
+    assert found.is_error
+    assert "class 1 (thing) occurs in none of 2 masks, and 0, 255 are the only ids" in found.text
+    assert found.label_map == LabelMap({0: 0, 255: 1})
+
+
+def test_binary_masks_without_the_background_are_an_error_with_their_label_map():
+    assert only([1, 255], metadata=TWO).label_map == LabelMap({1: 1, 255: 0})
+
+
+def test_binary_masks_of_background_alone_are_odd_only():
+    found = only([0, 0], metadata=TWO)
+    assert not found.is_error
+    assert found.text == "class 1 (thing) occurs in none of 1 masks; it cannot be learned"
+
+
+def test_absent_classes_are_named():
+    assert only([0]).text == "classes 1 (leaf), 2 (stone) occur in none of 1 masks; they cannot be learned"
+    assert only([0], use="scored").text.endswith("they cannot be scored")
+
+
+def test_absent_class_beside_an_ignored_id_says_what_that_may_stand_for():
+    found = only([0, 1, 255])
+    assert not found.is_error
+    assert found.text.endswith("If id 255, which is ignored, stands for stone, map it to 2")
+
+
+def test_masks_that_are_all_ignored_are_an_error():
+    found = only([255, 255], [255])
+    assert found.is_error
+    assert found.text == "all pixels of 2 masks are ignored (ids 255), so nothing can be learned"
+
+
+def test_ids_one_too_high_are_an_error_with_the_map_that_shifts_them():
+    found = only([1, 2], [3, 255])
+    assert found.is_error
+    assert found.label_map == LabelMap({1: 0, 2: 1, 3: 2, 255: IGNORE})
+    assert "mask of sample 1 contains ids that are not allowed: 3 (1 pixel)" in found.text
+    assert "The ids in 2 masks are 1-3, 255, and the dataset has 3 classes, 0 to 2" in found.text
+
+
+def test_one_id_too_many_says_that_a_label_may_be_missing():
+    found = only([0, 1, 2, 3])
+    assert found.label_map == LabelMap({0: IGNORE, 1: 0, 2: 1, 3: 2})
+    assert found.text.endswith("either one label is missing, or 0 has no class")
+
+
+def test_ids_without_a_pattern_have_no_label_map():
+    assert only([0, 77]).label_map is None
+
+
+def test_ids_behind_a_label_map_have_no_second_one(write):
+    found = scan_dataset(InFiles(write(*masks([10, 255]), label_map=LabelMap({10: 0, 255: IGNORE})), TWO))
+    (finding,) = find_problems(found, TWO)
+    assert (finding.is_error, finding.label_map) == (False, None)
+
+
+def test_description_has_sizes_ids_and_share_of_ignored_pixels():
+    rows = [[0, 255]], [[1, 1], [2, 2]], [[255]]
+    assert describe_scan(scan_dataset(InMemory(*rows))) == (
+        "3 masks: 1x1 to 2x2 pixels (width x height), ids 0-2, 255, 28.6% of the pixels ignored, 1 wholly"
+    )

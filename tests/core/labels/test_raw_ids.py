@@ -1,0 +1,44 @@
+"""The label map that is guessed from the ids in masks."""
+
+import pytest
+
+from seg_core import IGNORE, LabelMap
+from seg_core.labels.raw_ids import label_map_line, suggest_label_map
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_classes", "expected"),
+    [
+        ({0, 255}, 2, {0: 0, 255: 1}),
+        ({1, 255}, 2, {1: 1, 255: 0}),
+        ({0, 100}, 2, {0: 0, 100: 1}),
+        ({0, 128, 255}, 3, {0: 0, 128: 1, 255: 2}),
+        ({0, 128, 255}, 2, {0: 0, 128: 1, 255: IGNORE}),
+        ({0, 85, 170, 255}, 4, {0: 0, 85: 1, 170: 2, 255: 3}),
+        ({1, 2, 3}, 3, {1: 0, 2: 1, 3: 2}),
+        ({1, 3, 255}, 3, {1: 0, 2: 1, 3: 2, 255: IGNORE}),  # 2 occurs in no mask
+        ({0, 1, 2, 3}, 3, {0: IGNORE, 1: 0, 2: 1, 3: 2}),
+        ({7, 11, 26}, 3, {7: 0, 11: 1, 26: 2}),
+    ],
+)
+def test_ids_with_a_pattern_give_their_map(ids, num_classes, expected):
+    assert suggest_label_map(ids, num_classes) == LabelMap(expected)
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_classes"),
+    [({0, 1, 2}, 3), ({0, 1, 255}, 2), ({0}, 2), ({255}, 2), (set(), 2), ({0, 255}, 3), ({0, 9}, 3), ({5, 9, 11}, 2)],
+)
+def test_class_ids_and_ids_without_a_pattern_give_none(ids, num_classes):
+    assert suggest_label_map(ids, num_classes) is None
+
+
+def test_another_ignored_value_is_respected():
+    assert suggest_label_map({0, 7}, 2, ignore_index=7) == LabelMap({0: 0, 7: 1}, ignore_index=7)
+    assert suggest_label_map({0, 255}, 2, ignore_index=7) == LabelMap({0: 0, 255: 1}, ignore_index=7)
+
+
+def test_line_is_that_of_a_config():
+    assert label_map_line(LabelMap({0: IGNORE, 1: 0, 255: IGNORE})) == (
+        'label_map = { 0 = "ignore", 1 = 0, 255 = "ignore" }'
+    )
