@@ -133,7 +133,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ),
         (
             "data.transform.train.resize={shorter_side=4, size=4}",
-            "data.transform.train.resize: give one of scale, shorter_side, longer_side and size, got shorter_side, size",
+            "train.resize: give one of scale, shorter_side, longer_side and size, got shorter_side, size",
         ),
         ("data.transform.train.resize.shorter=4", "resize.shorter = 4: unknown key. Did you mean"),
         ("data.transform.train.resize=512", "data.transform.train.resize = 512: must be"),

@@ -42,9 +42,9 @@ class SegmentationAugment:
 
     The order is: automatic contrast, brightness shift, color jitter, normalization; flips, perspective, zoom and
     rotation; blur. Image and mask get the same geometry in one warp: the image by bilinear interpolation, the mask by
-    the nearest pixel. Pixels outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips without other
-    geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the range of an
-    image once at the end, where torchvision's operations clip after each step.
+    the nearest pixel. Pixels outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips
+    without other geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the
+    range of an image once at the end, where torchvision's operations clip after each step.
 
     Each sample has its own draws, always the same number whatever the batch and the settings (one more with
     `brightness_shift`): with the same generators a batch equals its samples one by one (bit for bit on a CPU). Draws
