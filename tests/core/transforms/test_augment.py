@@ -585,5 +585,115 @@ def test_repr_names_every_setting():
     assert repr(SegmentationAugment(hflip=0.5, color_jitter=(0.5, (1, 2), 0, 0.1), **IDENTITY)) == (
         "SegmentationAugment(hflip=0.5, vflip=0.0, rotation_range=(0.0, 0.0), zoom_range=(1.0, 1.0), perspective=0.0, "
         "blur=(0.0, 0.0), color_jitter=((0.5, 1.5), (1.0, 2.0), (1.0, 1.0), (-0.1, 0.1)), auto_contrast=0.0, "
-        "mask_fill=255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), left_right_pairs=())"
+        "mask_fill=255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), left_right_pairs=(), "
+        "brightness_shift=(0.0, 0.0), color_jitter_probability=1.0)"
     )
+
+
+# ---- brightness_shift and color_jitter_probability -------------------------------------------------------------------
+
+
+def middle(num_samples=4, seed=0):
+    """Returns images of values that no jitter below clips, float (num_samples, 3, 6, 8)."""
+    return 0.4 + 0.2 * torch.rand(num_samples, 3, 6, 8, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shift", [0.1, -0.25])
+def test_brightness_shift_is_added_to_every_channel(shift):
+    images = middle()
+    result, _ = SegmentationAugment(brightness_shift=(shift, shift), **IDENTITY)(images)
+    assert torch.allclose(result, images + shift, atol=1e-6)
+    pixels = (images * 255).byte()
+    result, _ = SegmentationAugment(brightness_shift=(shift, shift), **IDENTITY)(pixels)
+    assert torch.allclose(result, pixels / 255 + shift, atol=1e-6)
+    result, _ = SegmentationAugment(brightness_shift=(0.9, 0.9), **IDENTITY)(images)
+    assert torch.equal(result, torch.ones_like(result))
+
+
+def test_brightness_shift_comes_before_the_factors_of_the_jitter():
+    images, shift, brightness, contrast = middle(), 0.08, 0.7, 1.3
+    jitter = ((brightness, brightness), (contrast, contrast), 0)
+    result, _ = SegmentationAugment(brightness_shift=(shift, shift), color_jitter=jitter, **IDENTITY)(images)
+    shifted = images + shift
+    weights = torch.tensor([0.299, 0.587, 0.114])
+    mean = (shifted.mean((2, 3)) @ weights)[:, None, None, None]
+    assert torch.allclose(result, brightness * (mean + contrast * (shifted - mean)), atol=1e-5)
+    # the brightness and contrast of SSD's photometric distortion: an addition, then a factor
+    ssd = SegmentationAugment(brightness_shift=(shift, shift), color_jitter=((0.7, 0.7), 0, 0), **IDENTITY)
+    assert torch.allclose(ssd(images)[0], 0.7 * (images + shift), atol=1e-6)
+
+
+def test_brightness_shift_keeps_saturation_and_hue_of_the_jitter():
+    images = middle()
+    jitter = {"color_jitter": (0, 0, (0.6, 0.6), (0.05, 0.05)), **IDENTITY}
+    plain, _ = SegmentationAugment(**jitter)(images)
+    shifted, _ = SegmentationAugment(brightness_shift=(0.1, 0.1), **jitter)(images)
+    assert torch.allclose(shifted, plain + 0.1, atol=1e-5)
+
+
+def test_brightness_shift_leaves_the_other_draws_of_a_sample_unchanged():
+    images, masks = batch(8)
+    plain, labels = SegmentationAugment(hflip=0.5, zoom_range=(0.5, 2))(images, masks, generator=generators(8))
+    shifted = SegmentationAugment(hflip=0.5, zoom_range=(0.5, 2), brightness_shift=(1e-9, 1e-9))
+    result, same = shifted(images, masks, generator=generators(8))
+    assert torch.equal(labels, same)
+    assert torch.allclose(result, plain, atol=1e-5)
+
+
+def test_color_jitter_draws_of_the_defaults_are_those_of_eighteen_numbers():
+    images = middle(5)
+    one = torch.Generator().manual_seed(3)
+    result, _ = SegmentationAugment(color_jitter=(0.4, 0, 0), **IDENTITY)(images, generator=one)
+    again = torch.Generator().manual_seed(3)
+    factors = torch.stack([torch.rand(18, generator=again)[14] for _ in range(5)]) * 0.8 + 0.6
+    assert torch.allclose(result, factors[:, None, None, None] * images, atol=1e-6)
+    assert torch.equal(one.get_state(), again.get_state())
+
+
+def test_color_jitter_probability_one_changes_nothing_and_zero_switches_it_off():
+    images, masks = batch()
+    expected = SegmentationAugment(**EVERYTHING)(images, masks, generator=generators(6))
+    always = SegmentationAugment(color_jitter_probability=1.0, **EVERYTHING)(images, masks, generator=generators(6))
+    assert torch.equal(always[0], expected[0])
+    assert torch.equal(always[1], expected[1])
+    never = SegmentationAugment(
+        color_jitter=(0.4, 0.4, 0.4, 0.1), brightness_shift=0.2, color_jitter_probability=0, **IDENTITY
+    )(images)
+    assert torch.allclose(never[0], images / 255, atol=1e-6)
+
+
+def test_color_jitter_probability_applies_each_part_on_its_own_over_its_whole_range():
+    num_samples = 4000
+    # gray ramps: brightness is the factor of the mean, contrast that of the deviation; chroma has its own image
+    ramp = torch.linspace(0.45, 0.55, 5).expand(num_samples, 3, 1, 5)
+    augment = SegmentationAugment(
+        color_jitter=(0.5, 0.5, 0), brightness_shift=0.1, color_jitter_probability=0.3, **IDENTITY
+    )
+    result, _ = augment(ramp, generator=torch.Generator().manual_seed(0))
+    mean, slope = result[:, 0, 0].mean(1), result[:, 0, 0, -1] - result[:, 0, 0, 0]
+    untouched = (mean - 0.5).abs() < 1e-5
+    assert float(untouched.float().mean()) == pytest.approx(0.7**2, abs=0.04)  # neither shift nor factor
+    same_slope = (slope - 0.1).abs() < 1e-5
+    assert float(same_slope.float().mean()) == pytest.approx(0.7**2, abs=0.04)  # neither brightness nor contrast
+    both = untouched & same_slope
+    assert float(both.float().mean()) == pytest.approx(0.7**3, abs=0.04)
+    only_contrast = slope[untouched & ~same_slope] / 0.1
+    assert only_contrast.min() < 0.55 and only_contrast.max() > 1.45
+    counts = torch.histc(only_contrast, 4, 0.5, 1.5)
+    assert counts.min() > 0.18 * counts.sum() and counts.max() < 0.32 * counts.sum()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"brightness_shift": -0.1}, r"brightness_shift must be \(minimum, maximum\) in -1 to 1, .* got -0.1"),
+        ({"brightness_shift": (0.2, -0.2)}, r"brightness_shift .* got \(0.2, -0.2\)"),
+        ({"brightness_shift": 32}, "brightness_shift .* got 32"),
+        ({"brightness_shift": "a"}, "brightness_shift .* got 'a'"),
+        ({"color_jitter_probability": 1.5}, "color_jitter_probability must be a probability in 0 to 1, got 1.5"),
+        ({"color_jitter_probability": None}, "color_jitter_probability must be"),
+    ],
+)
+def test_init_wrong_shift_or_probability_raises(options, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        SegmentationAugment(**options)

@@ -305,6 +305,16 @@ def test_init_size_as_pair_is_height_and_width(size):
         ({"image_fill": (1, 2)}, r"image_fill must be three integers in 0 to 255, got \(1, 2\)"),
         ({"image_fill": (1, 2, 256)}, "image_fill must be"),
         ({"image_fill": 3}, "image_fill must be"),
+        ({"resize": {"shorter": 8}}, r"resize must be one of \{scale = 0.5\}, .* got \{'shorter': 8\}"),
+        ({"resize": {"shorter_side": 8, "scale": 2}}, "resize must be one of"),
+        ({"resize": 8}, "resize must be one of .* got 8"),
+        ({"resize": {"shorter_side": 0}}, "shorter_side must be pixels, an integer >= 1, or None, got 0"),
+        ({"resize": {"size": 8}}, r"size must be \(height, width\) in pixels"),
+        ({"size": 8, "cat_max_ratio": 0}, "cat_max_ratio must be a fraction above 0 and at most 1 .* got 0"),
+        ({"size": 8, "cat_max_ratio": 1.5}, "got 1.5"),
+        ({"size": 8, "cat_max_ratio": True}, "got True"),
+        ({"size": 8, "cat_max_ratio": float("nan")}, "got nan"),
+        ({"cat_max_ratio": 0.75}, "cat_max_ratio needs size, got cat_max_ratio=0.75 with size=None"),
     ],
 )
 def test_init_wrong_argument_raises(options, words):
@@ -346,7 +356,11 @@ def test_call_generator_of_another_device_raises():
 
 def test_repr_names_every_setting():
     assert repr(SegmentationTransform(8, scale_range=(0.5, 2))) == (
-        "SegmentationTransform(size=(8, 8), mask_fill=255, scale_range=(0.5, 2.0), image_fill=(124, 116, 104))"
+        "SegmentationTransform(size=(8, 8), mask_fill=255, scale_range=(0.5, 2.0), image_fill=(124, 116, 104), "
+        "resize=None, cat_max_ratio=1.0)"
+    )
+    assert repr(SegmentationTransform(8, resize={"size": (4, 6)}, cat_max_ratio=0.75)).endswith(
+        "resize={'size': [4, 6]}, cat_max_ratio=0.75)"
     )
 
 

@@ -149,8 +149,17 @@ def test_images_of_different_sizes_in_a_training_batch_are_an_error(stripes):
             image, mask = super().__getitem__(index)
             return image[:, : 10 + index], mask[: 10 + index]
 
-    with pytest.raises(InvalidArgumentError, match=r"different sizes \(10x24 and 11x24\) cannot share a batch of"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"different sizes \(10x24 and 11x24\) cannot share a batch of"
+    ) as caught:
         read(Growing(), [[0, 1]])
+    assert "or data.transform.train.resize = { size = [height, width] }, the size of every image" in str(caught.value)
+    (batch,) = read(Growing(), [[0, 1]], transform=SegmentationTransform(resize={"size": [20, 30]}))
+    assert batch.images.shape == (2, 3, 20, 30)
+    assert batch.masks.shape == (2, 20, 30)
+    with pytest.raises(InvalidArgumentError, match=r"different sizes \(12x28 and 12x26\)|\(12x26 and 12x28\)"):
+        read(Growing(), [[0, 1]], transform=SegmentationTransform(resize={"shorter_side": 12}))
+    assert len(read(Growing(), [[0], [1]], transform=SegmentationTransform(resize={"shorter_side": 12}))) == 2
 
 
 def test_augmentation_of_a_sample_does_not_depend_on_its_batch(stripes):

@@ -227,7 +227,15 @@ class Foreign:
         return self.inner(image, mask, generator=generator)
 
 
-@pytest.mark.parametrize("transform", [SegmentationTransform(size=(16, 20)), Foreign()], ids=["ours", "other"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        SegmentationTransform(size=(16, 20)),
+        Foreign(),
+        SegmentationTransform(size=(16, 20), resize={"shorter_side": 40}, scale_range=(0.8, 1.25), cat_max_ratio=0.6),
+    ],
+    ids=["ours", "other", "cat_max_ratio"],
+)
 def test_crop_is_the_first_with_enough_pixels_of_the_class_or_the_one_with_most(transform):
     enough_at, best_at = set(), set()
     for place in range(60):

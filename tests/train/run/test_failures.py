@@ -101,6 +101,14 @@ def test_out_of_memory_says_what_to_lower(error, tables):
         assert advice in message
 
 
+def test_out_of_memory_of_whole_images_names_their_resize(tables):
+    tables["data"]["transform"] = {"train": {"resize": {"size": [24, 32]}}}
+    trainer = Trainer(load_config(tables))
+    trainer.parts.criterion.forward = lambda *arguments: (_ for _ in ()).throw(MemoryError())
+    with pytest.raises(NotEnoughMemoryError, match=r"batch_size \(now 4\) or data.transform.train.resize"):
+        trainer.run()
+
+
 def test_out_of_memory_in_an_evaluation_says_other_things(tables):
     trainer = Trainer(load_config(tables, ["evaluation.batch_size=3", "trainer.precision=bf16"]))
     if "tiled" not in PREDICTORS:

@@ -23,12 +23,13 @@ __all__ = ["SegmentationAugment"]
 
 _Generators = torch.Generator | Sequence[torch.Generator] | None
 _Range = tuple[float, float]
-# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones are appended, so that the generator
-# of a sample still produces the same draws.
+# Columns of the table of draws, one row of numbers in 0 to 1 per sample. New ones are appended, and drawn only if they
+# are needed, so that a generator still produces the same draws.
 _HFLIP, _VFLIP, _ROTATION, _ZOOM, _BLUR, _CONTRAST_STRETCH = range(6)
 _CORNERS = slice(6, 14)
 _JITTER = slice(14, 18)
 _NUM_DRAWS = 18
+_SHIFT = 18
 
 _NO_JITTER = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 
@@ -39,15 +40,15 @@ _MIN_SIGMA = 1e-3  # pixels; leaves the image unchanged
 class SegmentationAugment:
     """Augments an image and its mask, then normalizes; with all defaults it only normalizes.
 
-    The order is: automatic contrast, color jitter, normalization; flips, perspective, zoom and rotation; blur. Image
-    and mask get the same geometry in one warp: the image by bilinear interpolation, the mask by the nearest pixel.
-    Pixels outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips without other
-    geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the range of an
-    image once at the end, where torchvision's operations clip after each step.
+    The order is: automatic contrast, brightness shift, color jitter, normalization; flips, perspective, zoom and
+    rotation; blur. Image and mask get the same geometry in one warp: the image by bilinear interpolation, the mask by
+    the nearest pixel. Pixels outside of the image get the mean color (0 after normalization) and `mask_fill`. Flips
+    without other geometry move pixels exactly. All color operations are one matrix per image; values are clipped to the
+    range of an image once at the end, where torchvision's operations clip after each step.
 
-    Each sample has its own draws, always the same number whatever the batch and the settings: with the same generators
-    a batch equals its samples one by one (bit for bit on a CPU). Draws are on the CPU, all other work is on the
-    device of the images.
+    Each sample has its own draws, always the same number whatever the batch and the settings (one more with
+    `brightness_shift`): with the same generators a batch equals its samples one by one (bit for bit on a CPU). Draws
+    are on the CPU, all other work is on the device of the images.
 
     Args:
         hflip: probability (0 to 1) of a horizontal flip.
@@ -63,6 +64,10 @@ class SegmentationAugment:
             circle (at most 0.5); a pair is minimum and maximum. Hue rotates in YIQ, where that is linear and keeps the
             luma; torchvision rotates it in HSV.
         auto_contrast: probability (0 to 1) of stretching each channel to the full range, before the color jitter.
+        brightness_shift: number that is added to all channels before the color jitter, as a fraction of the full range:
+            a number d means from -d to d; a pair is minimum and maximum. Brightness of `color_jitter` is a factor.
+        color_jitter_probability: probability (0 to 1) with which the brightness shift and each of the four parts of the
+            color jitter is applied, independently of the others.
         mask_fill: id of mask pixels outside of the image, usually the ignored value.
         mean: mean of each channel (red, green, blue), of values in 0 to 1.
         std: standard deviation of each channel, of values in 0 to 1.
@@ -94,6 +99,8 @@ class SegmentationAugment:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         left_right_pairs: Sequence[tuple[int, int]] = (),
+        brightness_shift: float | Sequence[float] = 0.0,
+        color_jitter_probability: float = 1.0,
     ) -> None:
         self.hflip = _checked_fraction("hflip", hflip, "a probability")
         self.vflip = _checked_fraction("vflip", vflip, "a probability")
@@ -110,8 +117,16 @@ class SegmentationAugment:
         self.mean = three_numbers("mean", mean)
         self.std = three_numbers("std", std, positive=True)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
+        shifts = (0.0 - brightness_shift, brightness_shift) if is_number(brightness_shift) else brightness_shift
+        self.brightness_shift = _checked_range(
+            "brightness_shift", shifts, "-1 to 1, or one number from 0 to 1", brightness_shift, minimum=-1, maximum=1
+        )
+        self.color_jitter_probability = _checked_fraction(
+            "color_jitter_probability", color_jitter_probability, "a probability"
+        )
         self._warps = (self.rotation_range, self.zoom_range, self.perspective) != ((0.0, 0.0), (1.0, 1.0), 0.0)
-        self._jitters = self.color_jitter != _NO_JITTER
+        self._shifts = self.brightness_shift != (0.0, 0.0)
+        self._jitters = self.color_jitter != _NO_JITTER or self._shifts
         self._blurs = self.blur != (0.0, 0.0)
 
     @overload
@@ -140,7 +155,7 @@ class SegmentationAugment:
         """
         batch = _checked_images(images)
         labels = None if masks is None else _checked_masks(masks, images, self.mask_fill)
-        draws = _draw(batch.shape[0], generator)
+        draws = _draw(batch.shape[0], generator, _NUM_DRAWS + self._shifts)
         result = torch.empty_like(batch, dtype=torch.float32)
         ids = None if labels is None else torch.empty_like(labels, dtype=torch.int64)
         for part in _parts(batch):
@@ -195,9 +210,12 @@ class SegmentationAugment:
         if not self._jitters and not stretched.any():
             normalize(images, self.mean, self.std, out=out)
             return
-        low, high = torch.tensor(self.color_jitter, dtype=torch.float64).unbind(1)
-        factors = low + (high - low) * draws[:, _JITTER]
+        factors = self._jitter_of(draws[:, _JITTER], self.color_jitter, unchanged=(1.0, 1.0, 1.0, 0.0))
         matrix, offset = color_matrices(images, factors, stretched)
+        if self._shifts:
+            shift = self._jitter_of(draws[:, _SHIFT:], (self.brightness_shift,), unchanged=(0.0,))
+            # gray is only scaled by brightness: contrast and saturation keep it, since its mean is shifted alike
+            offset = offset + (factors[:, :1] * shift).to(offset)
         mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
         matrix, offset = matrix / std[:, None], (offset - mean) / std
         apply_affine_color(
@@ -208,6 +226,18 @@ class SegmentationAugment:
             high=[(1 - m) / s for m, s in zip(self.mean, self.std, strict=True)],
             out=out,
         )
+
+    def _jitter_of(self, draws: Tensor, limits: Sequence[_Range], unchanged: Sequence[float]) -> Tensor:
+        """Returns float64 (N, K): each draw scaled to its limits, or `unchanged` where it is not applied.
+
+        A draw below the probability p applies its operation; divided by p it is uniform in 0 to 1 again.
+        """
+        low, high = torch.tensor(limits, dtype=torch.float64).unbind(1)
+        p = self.color_jitter_probability
+        if p == 1:
+            return low + (high - low) * draws
+        scaled = low + (high - low) * (draws / (p or 1.0))
+        return torch.where(draws < p, scaled, torch.tensor(unchanged, dtype=torch.float64))
 
     def _blurred(self, images: Tensor, draws: Tensor) -> Tensor:
         """Returns float32 `images` (N, 3, H, W) blurred by a Gaussian per sample, with mirrored borders."""
@@ -239,8 +269,8 @@ def _parts(batch: Tensor) -> Iterator[slice]:
         yield from (slice(i, i + 1) for i in range(len(batch)))
 
 
-def _draw(num_samples: int, generator: _Generators) -> Tensor:
-    """Returns float64 (num_samples, _NUM_DRAWS) in 0 to below 1, on the CPU: the parameters of each sample."""
+def _draw(num_samples: int, generator: _Generators, count: int) -> Tensor:
+    """Returns float64 (num_samples, count) in 0 to below 1, on the CPU: the parameters of each sample."""
     if isinstance(generator, Sequence):
         generators: Sequence[torch.Generator | None] = generator
         if len(generators) != num_samples:
@@ -253,8 +283,8 @@ def _draw(num_samples: int, generator: _Generators) -> Tensor:
         if g is not None and g.device.type != "cpu":
             raise InvalidArgumentError(f"generator must be on the CPU, got one on {g.device}")
     if not generators:
-        return torch.empty(0, _NUM_DRAWS, dtype=torch.float64)
-    return torch.stack([torch.rand(_NUM_DRAWS, generator=g) for g in generators]).double()
+        return torch.empty(0, count, dtype=torch.float64)
+    return torch.stack([torch.rand(count, generator=g) for g in generators]).double()
 
 
 def _between(limits: _Range, draws: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Random crop: rescales, crops and resizes an image and its mask, and sets the tensor type; colors stay."""
+"""Random crop: resizes, rescales and crops an image and its mask, and sets the tensor type; colors stay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
-from seg_core.transforms.preprocessing import as_rgb_tensor, pil_to_rgb, resize_image
+from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, pil_to_rgb, resize_image
 
 __all__ = ["SegmentationTransform"]
 
@@ -19,24 +19,42 @@ __all__ = ["SegmentationTransform"]
 _Span = tuple[int, int, int, int]
 # factor of the rescale, position along the height, position along the width
 _NUM_DRAWS = 3
+# maximum number of crops of which `cat_max_ratio` chooses one
+_NUM_CROPS = 10
+# A mask with ids closer together than this is counted by an array of this length at most.
+_ID_RANGE = 2**16
 
 
 class SegmentationTransform:
     """Converts an image and its mask to tensors and, with `size`, takes a random crop.
 
-    Without `size` only the type changes, and nothing is random. With `size` the image is rescaled by a random factor,
-    and a random crop of that size is taken. The crop is chosen first, in source pixels, so that only the pixels inside
-    are resized: the image by antialiased bilinear interpolation, the mask by the nearest pixel of the same crop. If a
-    side of the rescaled image is shorter than the crop, the image is placed at random in it and the rest is padded.
+    Without `size` the whole image is kept, resized if `resize` says so, and nothing is random. With `size` the image is
+    resized, then rescaled by a random factor, and a random crop of that size is taken. The crop is chosen first, in
+    source pixels, so that only the pixels inside are resized, and only once: the image by antialiased bilinear
+    interpolation, the mask by the nearest pixel of the same crop. If a side of the rescaled image is shorter than the
+    crop, the image is placed at random in it and the rest is padded.
 
     Args:
-        size: side of a square or (height, width), in pixels; None keeps each image's size.
+        size: side of a square or (height, width) of the crop, in pixels; None keeps the whole image.
         mask_fill: id of mask pixels outside of the image, usually the ignored value.
         scale_range: minimum and maximum factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
         image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean.
+        resize: resize of every image before the random factor, one of `{"shorter_side": 512}`, `{"longer_side": 1024}`,
+            `{"size": (512, 1024)}` and `{"scale": 0.5}`, with the meaning that they have in `Preprocessing`; None for
+            none.
+        cat_max_ratio: maximum fraction of the crop's valid pixels (those other than `mask_fill`) that a single class
+            may cover. Of ten random crops at the same scale the first that fulfills it is taken, else the last; without
+            a mask, and with 1.0, the first. Needs `size`.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
+
+    Example:
+        >>> transform = SegmentationTransform(512, scale_range=(0.5, 2.0), resize={"shorter_side": 512})
+        >>> image, mask = np.zeros((300, 400, 3), np.uint8), np.zeros((300, 400), np.uint8)
+        >>> image, mask = transform(image, mask, generator=torch.Generator().manual_seed(0))
+        >>> image.shape, mask.shape
+        (torch.Size([3, 512, 512]), torch.Size([512, 512]))
     """
 
     def __init__(
@@ -45,6 +63,8 @@ class SegmentationTransform:
         mask_fill: int = 255,
         scale_range: Sequence[float] | None = None,
         image_fill: Sequence[int] = (124, 116, 104),
+        resize: Mapping[str, Any] | None = None,
+        cat_max_ratio: float = 1.0,
     ) -> None:
         self.size = _checked_size(size)
         self.scale_range = _checked_scale_range(scale_range)
@@ -57,6 +77,18 @@ class SegmentationTransform:
         if len(fill) != 3 or not all(is_integer(v, 0) and v <= 255 for v in fill):
             raise InvalidArgumentError(f"image_fill must be three integers in 0 to 255, got {image_fill!r}")
         self.image_fill = fill
+        self._resizing = Preprocessing().with_resize({} if resize is None else resize)
+        self.resize = self._resizing.resize or None
+        if not is_number(cat_max_ratio) or not 0 < cat_max_ratio <= 1:
+            raise InvalidArgumentError(
+                f"cat_max_ratio must be a fraction above 0 and at most 1 (1 allows every crop), got {cat_max_ratio!r}"
+            )
+        self.cat_max_ratio = float(cat_max_ratio)
+        if self.cat_max_ratio < 1 and self.size is None:
+            raise InvalidArgumentError(
+                f"cat_max_ratio needs size, got cat_max_ratio={self.cat_max_ratio} with size=None; give the size of "
+                "the crop, or leave cat_max_ratio out"
+            )
 
     @overload
     def __call__(
@@ -88,15 +120,16 @@ class SegmentationTransform:
                 0 to 255 or float in 0 to 1.
             mask: class ids of any integer type: PIL (a palette image gives its indices), array or tensor (H, W) or
                 (1, H, W); None without a mask.
-            generator: the only source of randomness (three numbers per call with `size`), on the CPU; torch's default
-                one if None.
+            generator: the only source of randomness, on the CPU; torch's default one if None. With `size` a call draws
+                three numbers, with `cat_max_ratio` below 1 another eighteen, whatever image and mask are.
 
         Returns:
             Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost.
             Mask: (h, w) in the integer type of `mask` (bool becomes uint8), or None.
 
         Raises:
-            InvalidArgumentError: if image or mask is not of the kind above, or their sizes differ.
+            InvalidArgumentError: if image or mask is not of the kind above, their sizes differ, or `resize` would make
+                the whole image too large.
         """
         height, width = _image_size(image)
         if mask is not None:
@@ -107,7 +140,7 @@ class SegmentationTransform:
                     f"image and mask must have the same size, got image {height}x{width} and mask "
                     f"{mask_height}x{mask_width} (height x width)"
                 )
-        rows, columns = self._draw_crop(height, width, generator)
+        rows, columns = self._draw_crop(height, width, mask, generator)
         pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
         pixels = resize_image(pixels, (rows[3], columns[3]))
         if self.size is not None:
@@ -130,20 +163,35 @@ class SegmentationTransform:
         """
         mask = _checked_mask(mask)
         height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
-        return self._crop_of_mask(mask, *self._draw_crop(height, width, generator))
+        return self._crop_of_mask(mask, *self._draw_crop(height, width, mask, generator))
 
     def __repr__(self) -> str:
         return (
             f"SegmentationTransform(size={self.size}, mask_fill={self.mask_fill}, scale_range={self.scale_range}, "
-            f"image_fill={self.image_fill})"
+            f"image_fill={self.image_fill}, resize={self.resize}, cat_max_ratio={self.cat_max_ratio})"
         )
 
-    def _draw_crop(self, height: int, width: int, generator: torch.Generator | None) -> tuple[_Span, _Span]:
+    def _draw_crop(
+        self, height: int, width: int, mask: Image.Image | Tensor | None, generator: torch.Generator | None
+    ) -> tuple[_Span, _Span]:
         """Returns the rows and the columns of the crop; without `size` all of them, and nothing is drawn."""
         if self.size is None:
-            return (0, height, 0, height), (0, width, 0, width)
-        factor, y, x = self._draw(generator)
-        return _span(height, self.size[0], factor, y), _span(width, self.size[1], factor, x)
+            resized = self._resizing.bounded_size_of(height, width)
+            return (0, height, 0, resized[0]), (0, width, 0, resized[1])
+        resized = self._resizing.size_of(height, width)
+        factor, places = self._draw(generator)
+        scaled = [max(1, round(side * factor)) for side in resized]
+        crops = [
+            (_span(height, scaled[0], self.size[0], y), _span(width, scaled[1], self.size[1], x)) for y, x in places
+        ]
+        if mask is None:
+            return crops[0]
+        return next((crop for crop in crops[:-1] if self._is_mixed(mask, *crop)), crops[-1])
+
+    def _is_mixed(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> bool:
+        """Returns whether no class covers more of the crop's valid pixels than allowed."""
+        most, total = _count(_nearest(_crop_mask(mask, rows, columns), rows, columns), self.mask_fill)
+        return total > 0 and most <= self.cat_max_ratio * total
 
     def _crop_of_mask(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> tv_tensors.Mask:
         tensor = _nearest(_crop_mask(mask, rows, columns), rows, columns)
@@ -151,13 +199,19 @@ class SegmentationTransform:
             tensor = self._place_mask(tensor, self.size, rows, columns)
         return tv_tensors.Mask(tensor)
 
-    def _draw(self, generator: torch.Generator | None) -> tuple[float, float, float]:
-        """Returns the factor and the two positions in 0 to 1; the number of draws never depends on the settings."""
+    def _draw(self, generator: torch.Generator | None) -> tuple[float, list[list[float]]]:
+        """Returns the factor, and (y, x) in 0 to 1 of each crop to choose from.
+
+        The first crop is the same with and without `cat_max_ratio`.
+        """
         if generator is not None and generator.device.type != "cpu":
             raise InvalidArgumentError(f"generator must be on the CPU, got one on {generator.device}")
-        u, y, x = torch.rand(_NUM_DRAWS, generator=generator).tolist()
+        u, *place = torch.rand(_NUM_DRAWS, generator=generator).tolist()
         low, high = self.scale_range or (1.0, 1.0)
-        return low + (high - low) * u, y, x
+        places = [place]
+        if self.cat_max_ratio < 1:
+            places += torch.rand((_NUM_CROPS - 1, 2), generator=generator).tolist()
+        return low + (high - low) * u, places
 
     def _place_mask(self, mask: Tensor, size: tuple[int, int], rows: _Span, columns: _Span) -> Tensor:
         largest = int(torch.iinfo(mask.dtype).max)
@@ -170,20 +224,43 @@ class SegmentationTransform:
         return _pad(mask, size, rows, columns, (self.mask_fill,))
 
 
-def _span(length: int, size: int, factor: float, position: float) -> _Span:
+def _span(length: int, rescaled: int, size: int, position: float) -> _Span:
     """Returns which source pixels of one axis the crop takes, and which of its pixels they fill.
 
     Args:
         length: pixels of the image.
+        rescaled: pixels of the image after resize and rescale.
         size: pixels of the crop.
-        factor: factor of the rescale.
         position: 0 to below 1, from the first possible offset to the last.
     """
-    rescaled = max(1, round(length * factor))
     if rescaled < size:  # all of the axis, somewhere in the crop
         return 0, length, int(position * (size - rescaled + 1)), rescaled
     source = min(length, max(1, round(size * length / rescaled)))
     return int(position * (length - source + 1)), source, 0, size
+
+
+def _count(ids: Tensor, ignored: int) -> tuple[int, int]:
+    """Returns how many pixels the most frequent class covers, and how many all classes do, without ignored ones.
+
+    Args:
+        ids: (h, w) of any integer type.
+        ignored: id that is not a class.
+    """
+    ids = ids.flatten()
+    if ids.dtype == torch.uint8:
+        counts = torch.bincount(ids, minlength=256)
+        if ignored < 256:
+            counts[ignored] = 0
+    else:
+        ids = ids.long()  # few kernels support the wider unsigned types
+        ids = ids[ids != ignored]
+        if not len(ids):
+            return 0, 0
+        low, high = (int(bound) for bound in torch.aminmax(ids))
+        # to count is many times faster than to sort
+        is_narrow = high - low < _ID_RANGE
+        counts = torch.bincount(ids - low) if is_narrow else torch.unique(ids, return_counts=True)[1]
+    return int(counts.max()), int(counts.sum())
 
 
 def _image_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationTransform"]
 
-# A resize beyond this many pixels is most likely a mistake.
-_MOST_ENLARGED = 2**26
-
 
 class EvaluationTransform:
     """Resizes images to the network's input size; a `JointTransform` without randomness.
@@ -72,14 +69,7 @@ class EvaluationTransform:
         Raises:
             InvalidArgumentError: if the result would be too large.
         """
-        height, width = images.shape[-2:]
-        size = self.preprocessing.size_of(height, width)
-        if size[0] * size[1] > max(_MOST_ENLARGED, height * width):
-            raise InvalidArgumentError(
-                f"the resize {self.preprocessing.resize} would enlarge an image of {height}x{width} pixels (height x "
-                f"width) to {size[0]}x{size[1]}; choose a smaller one, or none"
-            )
-        return resize_image(images, size)
+        return resize_image(images, self.preprocessing.bounded_size_of(*images.shape[-2:]))
 
     def normalize(self, images: Tensor, device: torch.device) -> Tensor:
         """Returns normalized images, the network's input.

@@ -34,6 +34,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _OVERSHOOT = 0.5
 
 
+# A resize beyond this many pixels is most likely a mistake.
+_MOST_ENLARGED = 2**26
+
 RESIZE_FORMS = ("scale", "shorter_side", "longer_side", "size")
 
 
@@ -146,6 +149,20 @@ class Preprocessing:
             longer = max(height, width)
             return max(1, height * self.longer_side // longer), max(1, width * self.longer_side // longer)
         return height, width
+
+    def bounded_size_of(self, height: int, width: int) -> tuple[int, int]:
+        """Returns `size_of`, if a whole image of this size may be resized so.
+
+        Raises:
+            InvalidArgumentError: if the result would be too large.
+        """
+        size = self.size_of(height, width)
+        if size[0] * size[1] > max(_MOST_ENLARGED, height * width):
+            raise InvalidArgumentError(
+                f"the resize {self.resize} would enlarge an image of {height}x{width} pixels (height x width) to "
+                f"{size[0]}x{size[1]}; choose a smaller one, or none"
+            )
+        return size
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists and numbers, for JSON and `torch.load(weights_only=True)`."""

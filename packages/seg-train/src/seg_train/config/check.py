@@ -188,7 +188,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     """Returns the metadata if it is available without opening the dataset."""
     train = data.transform.train
     try:
-        SegmentationTransform(size=train.size, scale_range=train.scale_range)
+        SegmentationTransform(**train.model_dump(exclude_none=True))
     except UserError as error:
         problems.append(f"data.transform.train: {error}")
     try:

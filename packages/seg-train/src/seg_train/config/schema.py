@@ -5,7 +5,7 @@ whether their `params` fit.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -178,12 +178,44 @@ class DatasetSection(Section):
     )
 
 
+class ResizeKeys(Section):
+    """The keys of a resize, of which one is given."""
+
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="factor of height and width"
+    )
+    shorter_side: Positive | None = Field(default=None, description="pixels of the shorter side")
+    longer_side: Positive | None = Field(default=None, description="pixels of the longer side")
+    size: Size | None = Field(default=None, description="[height, width] in pixels; the aspect ratio may change")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = self.model_dump(exclude_none=True)
+        if len(given) != 1:
+            raise ValueError(
+                f"give one of scale, shorter_side, longer_side and size, got {', '.join(given) or 'none of them'}"
+            )
+        return self
+
+
+class TrainResizeSection(ResizeKeys):
+    """Resizing of training images and their masks before the random factor, one of four kinds."""
+
+
 class TransformSection(Section):
     """The random crop of training samples, see `seg_core.SegmentationTransform`."""
 
+    resize: TrainResizeSection | None = Field(
+        default=None, description="resizing of every image before the random factor; default: each keeps its size"
+    )
     size: Size | None = Field(default=None, description="crop in pixels, [height, width] or one number")
     scale_range: ScaleRange | None = Field(
         default=None, description="range of the random resize factor, applied before the crop"
+    )
+    cat_max_ratio: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="maximum fraction of a crop's valid pixels that one class may cover: of ten random crops the "
+        "first that fulfills it is used, else the last; with rare_classes each attempt is chosen so",
     )
 
 
@@ -232,6 +264,13 @@ class AugmentSection(Section):
     )
     auto_contrast: Probability = Field(
         default=0.0, description="probability of automatic contrast: stretching to the full range"
+    )
+    brightness_shift: NumberOrPair = Field(
+        default=0.0,
+        description="range of a number added to all channels, as a fraction of the full range: d for -d to d",
+    )
+    color_jitter_probability: Probability = Field(
+        default=1.0, description="probability of each part of color_jitter, and of brightness_shift"
     )
 
 
@@ -363,27 +402,11 @@ class TrainerSection(Section):
         return self
 
 
-class ResizeSection(Section):
+class ResizeSection(ResizeKeys):
     """Resizing of val images before the network, one of four kinds; by default each image keeps its size.
 
     Masks are never resized: the logits are resized to the mask. The trained model resizes images in the same way.
     """
-
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="factor of height and width"
-    )
-    shorter_side: Positive | None = Field(default=None, description="pixels of the shorter side")
-    longer_side: Positive | None = Field(default=None, description="pixels of the longer side")
-    size: Size | None = Field(default=None, description="[height, width] in pixels; the aspect ratio may change")
-
-    @model_validator(mode="after")
-    def _one_form(self) -> "ResizeSection":
-        given = self.model_dump(exclude_none=True)
-        if len(given) != 1:
-            raise ValueError(
-                f"give one of scale, shorter_side, longer_side and size, got {', '.join(given) or 'none of them'}"
-            )
-        return self
 
 
 class EvaluationSection(Section):

@@ -219,7 +219,10 @@ class _Samples(Dataset[Any]):
         return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
 
     def _best_attempt(self, image: Tensor, mask: Tensor, epoch: int, place: int, crop: ClassCrop) -> int:
-        """Returns the first attempt whose crop has enough pixels of the class, else the one with most."""
+        """Returns the first attempt whose crop has enough pixels of the class, else the one with most.
+
+        Each attempt is what the transform gives: with `cat_max_ratio` it has chosen among crops of its own.
+        """
         best, most = 0, -1
         for attempt in range(crop.attempts):
             generator = self._generator(epoch, place, attempt)
@@ -280,7 +283,8 @@ def _collate(samples: list[_Sample | _Failure]) -> list[Batch] | _Failure:
         return _Failure(
             InvalidArgumentError(
                 f"images of different sizes ({shown}) cannot share a batch of training; set "
-                "data.transform.train.size, the size of the random crop, or data.loader.batch_size = 1"
+                "data.transform.train.size, the size of the random crop, or data.transform.train.resize = { size = "
+                "[height, width] }, the size of every image, or data.loader.batch_size = 1"
             )
         )
     return [_batch(read)]

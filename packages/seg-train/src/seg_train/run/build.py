@@ -128,8 +128,11 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
         plugin = TorchDynamoPlugin(backend="inductor")
     accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed, dynamo_plugin=plugin)
     if device.type == "cuda":
-        # crops of one size: the first step finds the fastest algorithm
-        torch.backends.cudnn.benchmark = config.data.transform.train.size is not None
+        # images of one size: the first step finds the fastest algorithm
+        train = config.data.transform.train
+        torch.backends.cudnn.benchmark = train.size is not None or (
+            train.resize is not None and train.resize.size is not None
+        )
     return accelerator
 
 
@@ -196,9 +199,7 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         "pin_memory": accelerator.device.type == "cuda",
     }
     ignored = train_set.metadata.ignore_index
-    train = SegmentationTransform(
-        size=data.transform.train.size, scale_range=data.transform.train.scale_range, mask_fill=ignored
-    )
+    train = SegmentationTransform(**data.transform.train.model_dump(exclude_none=True), mask_fill=ignored)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=ignored, left_right_pairs=train_set.metadata.left_right_pairs
     )

@@ -94,7 +94,9 @@ def _memory_remedies(config: TrainConfig, during: str) -> list[str]:
                 f"raise trainer.accumulation_steps (now {trainer.accumulation_steps}), which computes the same batch "
                 "in smaller micro-batches"
             )
-        advice.append(f"lower data.loader.batch_size (now {loader.batch_size}) or data.transform.train.size")
+        train = config.data.transform.train
+        key = "resize" if train.size is None and train.resize is not None else "size"
+        advice.append(f"lower data.loader.batch_size (now {loader.batch_size}) or data.transform.train.{key}")
     if trainer.precision in ("auto", "fp32"):
         advice.append('set trainer.precision = "bf16"')
     return advice
