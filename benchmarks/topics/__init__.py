@@ -4,6 +4,7 @@ TOPICS = {
     "confusion-matrix": "benchmarks.topics.confusion_matrix:CASES",
     "train-pipeline": "benchmarks.topics.train_pipeline:CASES",
     "label-remap": "benchmarks.topics.label_remap:CASES",
+    "mask-scan": "benchmarks.topics.mask_scan:CASES",
     "argmax": "benchmarks.topics.argmax:CASES",
     "labels": "benchmarks.topics.labels:CASES",
     "sliding-window": "benchmarks.topics.sliding_window:CASES",

@@ -27,6 +27,7 @@ from benchmarks.topics import (
     importing,
     label_remap,
     losses,
+    mask_scan,
     networks,
     train_pipeline,
 )
@@ -450,6 +451,15 @@ def test_label_remap_ours_agree_with_a_loop_and_what_differs_is_noticed():
         assert "values equal" in case.check({**answers, "again": answers["ours"].copy()})
         with pytest.raises(DisagreementError):
             case.check({**answers, "wrong": answers["ours"] ^ 1})
+
+
+def test_mask_scan_ours_agree_with_a_loop_and_what_differs_is_noticed():
+    (case,) = mask_scan.CASES
+    paths = case.make_inputs(True)[:3]
+    answers = {contender.name: contender.prepare(paths)() for contender in case.contenders}
+    assert case.check(answers) == "the counts of all 3 masks are equal"
+    with pytest.raises(DisagreementError, match="'wrong' and 'ours' differ"):
+        case.check({**answers, "wrong": answers["ours"][:2]})
 
 
 def test_confusion_matrix_ours_agree_with_brute_force():
