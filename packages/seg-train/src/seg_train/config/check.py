@@ -31,6 +31,7 @@ from seg_train.config.schema import (
     SchedulerSection,
     TrainerSection,
 )
+from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
 from seg_train.optim.schedulers import build_scheduler
@@ -267,10 +268,16 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
             )
         except InvalidArgumentError:
             pass  # the scheme is known and needs more than plain counts
-    elif not isinstance(weights, str) and metadata is not None and len(weights) != metadata.num_classes:
-        problems.append(
-            f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} classes"
-        )
+    elif not isinstance(weights, str):
+        try:
+            checked_weight(weights, "criterion.class_weights")
+        except InvalidArgumentError as error:
+            problems.append(str(error))
+        if metadata is not None and len(weights) != metadata.num_classes:
+            problems.append(
+                f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
+                "classes"
+            )
     for name, output in criterion.outputs.items():
         if output.name is not None:
             _check_loss(f"criterion.outputs.{name}", output.name, output.params, problems)
