@@ -191,3 +191,15 @@ def test_weights_of_a_part_of_a_combined_loss_are_checked_and_the_part_is_named(
     parts = [{"name": "CrossEntropyLoss"}, {"name": "DiceLoss", "params": {"weight": [0.0, 0.0]}}]
     with pytest.raises(InvalidArgumentError, match=r"losses\[1\].params: weight must have at least one number above 0"):
         CombinedLoss(parts)
+
+
+# ---- other devices ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", CASES)
+def test_cuda_batch_without_pixels_gives_0_with_a_graph(name):
+    for shape in EMPTY:
+        logits, target = (tensor.detach().cuda() for tensor in empty_batch(shape))
+        logits.requires_grad_()
+        assert_zero_with_graph(make(name, weight=WEIGHT).cuda()(logits, target), logits)
