@@ -39,6 +39,7 @@ def test_classes_of_the_same_names_do_not_differ_whatever_the_set_is_called():
             THREE,
             "the network has 4 classes (more) but the dataset 3 (three), and class 3, 'bus', is missing in the dataset",
         ),
+        (1, THREE, "the network has 1 class, which it predicts everywhere, but the dataset 3 (three)"),
         (5, THREE, "the network has 5 classes but the dataset 3 (three)"),
         (
             34,

@@ -119,6 +119,22 @@ def test_evaluate_counts_the_channels_of_a_network_of_which_nothing_is_known(str
         evaluate(Bare(3, as_dict), stripes(length=1), predictor=predict)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")
+@pytest.mark.parametrize("kind", ["scripted", "compiled", "exported"])
+def test_evaluate_counts_the_channels_of_converted_networks(stripes, kind):
+    network = Bare(5, as_dict=False)
+    if kind == "scripted":
+        converted = torch.jit.trace(network, torch.zeros(1, 3, 32, 24))
+    elif kind == "compiled":
+        converted = torch.compile(network, backend="eager")
+    else:
+        converted = torch.export.export(network.eval(), (torch.zeros(1, 3, 32, 24),)).module()
+        converted.eval = converted.train = lambda *_: converted  # which torch does not support for exported programs
+    PREDICTORS.register("plain_logits", lambda model, images: model(images))
+    with pytest.warns(UserWarning, match=r"the network has 5 classes but the dataset 3 \(Stripes\)"):
+        evaluate(converted, stripes(length=1), predictor="plain_logits")
+
+
 def test_evaluate_removes_its_hook_after_an_error(stripes):
     network = Bare(3)
     with pytest.raises(ValueError):

@@ -24,7 +24,8 @@ def difference_of_classes(
     if isinstance(network, int):
         if network == dataset.num_classes:
             return None
-        text = f"the network has {network} classes but {other} {dataset.num_classes} ({dataset.name})"
+        own = "1 class, which it predicts everywhere," if network == 1 else f"{network} classes"
+        text = f"the network has {own} but {other} {dataset.num_classes} ({dataset.name})"
         if (related := _related(network, dataset)) is None:
             return text
         return f"{text}; {related.name} has {network}, and {_first_name(related, dataset, f'in {related.name}', other)}"
