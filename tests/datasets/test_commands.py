@@ -33,6 +33,26 @@ def test_show_camvid_prints_classes_layout_license_and_citation(capsys):
         assert expected in out
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("Cityscapes", "CityscapesBackground 20, CityscapesCategory 7, CityscapesCategory8 8, CityscapesClass 19"),
+        ("CityscapesClass", "Cityscapes 34, CityscapesBackground 20, CityscapesCategory 7, CityscapesCategory8 8"),
+        ("PascalContext", "PascalContext60 60"),
+        ("iSAID", "iSAID15 15"),
+        ("MapillaryVistas", "MapillaryVistas_v1.2 65"),
+    ],
+)
+def test_show_names_the_label_sets_of_the_same_family(name, others, capsys):
+    assert main(["datasets", "show", name]) == 0
+    assert f"label sets with other classes: {others}; a network of one does not fit" in capsys.readouterr().out
+
+
+def test_show_of_a_dataset_with_one_label_set_names_no_others(capsys):
+    assert main(["datasets", "show", "VOC"]) == 0
+    assert "label sets with other classes" not in capsys.readouterr().out
+
+
 def test_show_folder_dataset_prints_both_layouts(capsys):
     assert main(["datasets", "show", "FolderDataset"]) == 0
     out = capsys.readouterr().out

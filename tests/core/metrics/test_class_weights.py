@@ -233,3 +233,14 @@ def test_class_weights_absent_class_weighs_as_the_rarest_and_warns(scheme):
 def test_class_weights_wrong_argument_is_named(source, scheme, options, error, words):
     with pytest.raises(error, match=words):
         class_weights(source, scheme, **options)
+
+
+def test_class_weights_that_would_not_be_finite_and_positive_are_an_error():
+    with pytest.raises(InvalidArgumentError, match=r"'enet' with c=inf gives weights that are not .*: \[0.0, 0.0\]"):
+        class_weights([1, 2], "enet", c=math.inf)
+
+
+@pytest.mark.parametrize("source", [torch.ones(1, 2), np.ones((1, 2)), torch.tensor(5), "CamVid", 3])
+def test_class_weights_of_other_than_counts_or_a_dataset_say_what_is_allowed(source):
+    with pytest.raises(InvalidArgumentError, match="source must be a dataset, the result of count_pixels, or one num"):
+        class_weights(source, "inverse")

@@ -216,6 +216,34 @@ def test_wrong_number_of_class_weights_is_found_before_building(tables):
     assert "criterion.class_weights has 2 numbers but CamVid has 11 classes" in problems_of(tables)
 
 
+@pytest.mark.parametrize("weights", ["[0, 0, 0]", "[0.0]", "[1e-60, 0]"])
+def test_class_weights_that_are_all_zero_are_a_problem(tables, weights):
+    text = problems_of(tables, [f"criterion.class_weights={weights}"])
+    assert "criterion.class_weights must have at least one number above 0, got [0.0" in text
+
+
+@pytest.mark.parametrize("weights", ["[1, inf, 1]", "[nan, 1, 1]"])
+def test_class_weights_that_are_not_finite_are_a_problem(tables, weights):
+    assert 'must be "none", the name of a scheme such as' in problems_of(tables, [f"criterion.class_weights={weights}"])
+    text = problems_of(tables, ["criterion.class_weights=[1, 1e39, 1]"])
+    assert "criterion.class_weights must hold one finite number of at least 0 per class, got [1.0, inf, 1.0]" in text
+
+
+@pytest.mark.parametrize("name", ["metadata", "label_set"])
+def test_one_class_is_a_problem(tables, name):
+    if name == "metadata":
+        dataset = {"name": "FolderDataset", "root": "x", "params": {"metadata": {"labels": ["road"]}}}
+    else:
+        dataset = {"name": "CamVid", "root": "x", "params": {"label_set": {"name": "one", "labels": ["road"]}}}
+    tables["data"]["dataset"] = dataset
+    text = problems_of(tables)
+    assert f"data.dataset.params.{name}: " in text
+    assert "has one class, 'road', but at least two are needed" in text
+    assert 'labels = ["background", "road"]' in text
+    dataset["params"][name]["labels"] = ["background", "road"]  # as advised
+    assert load_config(tables)
+
+
 def test_missing_root_is_found_before_building(tables):
     tables["data"]["dataset"]["name"] = "CamVid"
     assert "data.dataset.root is missing: CamVid needs its root folder" in problems_of(tables)

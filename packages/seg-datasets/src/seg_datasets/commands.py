@@ -5,6 +5,7 @@ import inspect
 
 from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
+from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import takes
@@ -83,6 +84,12 @@ def _details(name: str) -> str:
             ):
                 if value:
                     lines.append(f"{title:<9} {value}")
+            others = [f"{other.name} {other.num_classes}" for other in family_of(metadata.name) if other != metadata]
+            if others:
+                listed = ", ".join(others)
+                lines.append(
+                    f"related   label sets with other classes: {listed}; a network of one does not fit another"
+                )
             width = max(map(len, metadata.labels))
             lines += ["", f"classes ({metadata.num_classes}; {metadata.ignore_index} is the ignore value)"]
             for index, (label, color) in enumerate(zip(metadata.labels, metadata.colors, strict=True)):

@@ -124,6 +124,14 @@ class DatasetMetadata:
 def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | DatasetMetadata") -> DatasetMetadata:
     """Returns the metadata given by name, file, mapping or object.
 
+    Names that begin alike have different classes, and a network of one does not fit another. `"Cityscapes"` has the 34
+    ids of the masks, `"CityscapesClass"` the 19 of them that the benchmark scores, `"CityscapesBackground"` these and a
+    background, `"CityscapesCategory"` their 7 categories, `"CityscapesCategory8"` also void. `"PascalContext"` has 59
+    classes, in `"PascalContext60"` the background comes before them; `"iSAID"` has the background before the 15 of
+    `"iSAID15"`. `"MapillaryVistas"` is v2.0 with 116 classes, `"MapillaryVistas_v1.2"` has 65. `"COCOStuff"` has 171,
+    `"COCOStuff27"` groups them. The same classes are in `"VOC"` and `"SBD"` (21, background first), and in
+    `"CityscapesClass"`, `"BDD100K"` and `"Street"`.
+
     Args:
         source: name of a known label set (see `list_label_sets`; upper and lower case as listed), a path that ends in
             `.toml` or `.json`, a mapping with at least `labels`, or metadata, which are returned unchanged. A file or

@@ -103,8 +103,8 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
 
     Raises:
         UnknownNameError: if there is no such scheme.
-        InvalidArgumentError: if an option or a count is not allowed, nothing was counted, or the scheme needs more than
-            plain counts.
+        InvalidArgumentError: if an option or a count is not allowed, nothing was counted, the scheme needs more than
+            plain counts, or a weight would not be a finite number above 0.
     """
     if scheme not in _SCHEMES:
         hint = nearest(scheme, _SCHEMES)
@@ -115,6 +115,12 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
         pixels, image_pixels = source.pixels, source.image_pixels
     elif _is_plain_counts(source):
         pixels, image_pixels = source if isinstance(source, Tensor) else torch.tensor(source), None
+    elif isinstance(source, Tensor | np.ndarray | str) or not hasattr(source, "__len__"):
+        shape = f" of shape {tuple(source.shape)}" if isinstance(source, Tensor | np.ndarray) else f" {source!r}"
+        raise InvalidArgumentError(
+            "source must be a dataset, the result of count_pixels, or one number of pixels per class, got "
+            f"{type(source).__name__}{shape}"
+        )
     else:
         counts = count_pixels(source)
         pixels, image_pixels = counts.pixels, counts.image_pixels
@@ -129,7 +135,14 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
             f"classes {', '.join(map(str, absent))} do not occur in the counts; their weights are finite but arbitrary",
             stacklevel=2,
         )
-    return formula(pixels, image_pixels, **options).float()
+    weights = formula(pixels, image_pixels, **options).float()
+    if not bool((weights > 0).all()) or not bool(weights.isfinite().all()):
+        given = f" with {', '.join(f'{name}={value!r}' for name, value in options.items())}" if options else ""
+        raise InvalidArgumentError(
+            f"scheme {scheme!r}{given} gives weights that are not finite numbers above 0: {weights.tolist()}; choose "
+            "another scheme or option"
+        )
+    return weights
 
 
 def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tensor:  # noqa: ARG001 - as every scheme

@@ -25,6 +25,7 @@ from seg_core.__about__ import __version__
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 from seg_core.files.atomic import atomic_path
+from seg_core.labels.comparison import difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
@@ -109,6 +110,10 @@ def save_model(
         metrics: scores of the model, plain numbers and lists.
         protocol: how they were measured: an `EvaluationProtocol`, its `to_dict()`, or any sentence.
 
+    Warns:
+        UserWarning: if the names in `metadata` are not those of the weights that the network was built with
+            (`model.model_info`); the message names the first one that differs.
+
     Raises:
         InvalidArgumentError: if the model was not built by a registered builder, or was changed since; if its number of
             classes differs from the metadata's; or if `metrics` or `protocol` hold other than plain values.
@@ -116,6 +121,7 @@ def save_model(
     """
     network = unwrap(model)
     spec = _checked_spec(network, metadata)
+    _compare_names(network, metadata)
     state = tensors_to_save(network)
     try:
         check_tensors(spec, state)
@@ -389,6 +395,19 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"model.build_spec does not match its builder: {error}") from error
     return spec
+
+
+def _compare_names(network: nn.Module, metadata: DatasetMetadata) -> None:
+    info = getattr(network, "model_info", None)
+    if not isinstance(info, ModelInfo):
+        return
+    found = difference_of_classes(info.metadata, metadata, "the metadata")
+    if found is not None:
+        warnings.warn(
+            f"{found}; the file will name the classes as the metadata do. Pass metadata=model.model_info.metadata, or, "
+            "if the network was trained on other classes since it was built, set model.model_info = None",
+            stacklevel=3,
+        )
 
 
 def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tuple[dict[str, Any], str]:

@@ -158,7 +158,8 @@ class SegmentationAugment:
         draws = _draw(batch.shape[0], generator, _NUM_DRAWS + self._shifts)
         result = torch.empty_like(batch, dtype=torch.float32)
         ids = None if labels is None else torch.empty_like(labels, dtype=torch.int64)
-        for part in _parts(batch):
+        # without pixels both are complete already
+        for part in _parts(batch) if batch.numel() else ():
             moved = self._augment(batch[part], None if labels is None else labels[part], draws[part], result[part])
             if ids is not None and moved is not None:
                 ids[part] = moved

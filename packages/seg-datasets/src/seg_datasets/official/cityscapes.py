@@ -138,6 +138,9 @@ class _AnyCityscapes(OfficialDataset):
 class Cityscapes(_AnyCityscapes):
     """Cityscapes with all 34 ids of its masks as classes, including those that the benchmark ignores.
 
+    The scores of the benchmark are those of the 19 classes of `CityscapesClass`, which have other ids: road is 7 here
+    and 0 there. Networks and metadata of one do not fit the other.
+
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:
@@ -152,6 +155,8 @@ class Cityscapes(_AnyCityscapes):
 
 class CityscapesClass(_AnyCityscapes):
     """Cityscapes with the 19 classes of its benchmark; the other 15 ids become the ignore value 255.
+
+    `Cityscapes` has all 34 ids as classes; networks and metadata of one do not fit the other. BDD100K has the same 19.
 
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 

@@ -71,6 +71,9 @@ def _split_files(split: str) -> SplitFiles:
 class iSAID(OfficialDataset):  # noqa: N801 (the name of the dataset)
     """iSAID's aerial images with 16 classes, of which the first is the background.
 
+    With `label_set="iSAID15"` the background is ignored, and every id is one lower; networks of one do not fit the
+    other.
+
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:

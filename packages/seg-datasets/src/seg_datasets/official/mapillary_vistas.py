@@ -113,6 +113,8 @@ def _edition(version: str, classes: str) -> Edition:
 class MapillaryVistas(OfficialDataset):
     """Mapillary's street scenes with 116 classes (v2.0) or 65 (v1.2); ids that are not evaluated become 255.
 
+    The metadata of v1.2 are the label set `MapillaryVistas_v1.2`. Networks of one version do not fit the other.
+
     Other arguments, attributes and errors are those of `OfficialDataset`. Test images have the mask None.
 
     Args:

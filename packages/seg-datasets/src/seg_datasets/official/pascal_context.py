@@ -132,6 +132,9 @@ EDITIONS = MappingProxyType(
 class PascalContext(OfficialDataset):
     """PASCAL-Context's scenes with 59 classes, or 60 with the background; report which with every score.
 
+    The metadata of the 60 are the label set `PascalContext60`. Its background is class 0, so that every other id is one
+    higher than without; networks of one task do not fit the other.
+
     Masks are PNGs written by a converter, or the .mat label maps of the site. Masks with VOC's classes first must not
     be read with it (see the module). Other arguments, attributes and errors are those of `OfficialDataset`.
 

@@ -179,7 +179,7 @@ LAYOUT = VOCLayout(
 
 
 class VOC(OfficialDataset):
-    """VOC 2012's images with 20 object classes and the background; borders (255) are ignored.
+    """VOC 2012's images with 20 object classes and the background; borders (255) are ignored. SBD has the same classes.
 
     The lists in `ImageSets/Segmentation` decide which images belong to a split. Test images have the mask None.
     `trainaug` joins VOC's train with the images of SBD that are not in VOC's val: images of `train.txt` have VOC's own

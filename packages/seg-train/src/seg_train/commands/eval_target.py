@@ -83,9 +83,10 @@ def open_dataset(target: Target) -> "SegmentationDataset":
     Raises:
         UnknownNameError: if there is no such dataset.
         UsageError: if the dataset needs a root, or has no such split or option.
-        InvalidArgumentError: if the split is empty.
+        InvalidArgumentError: if the split is empty, or the dataset has only one class.
         UserError: if the dataset cannot be opened, for example because its folder is missing.
     """
+    from seg_core.labels.comparison import check_several_classes
     from seg_core.randomness import isolated_randomness
 
     name = target.dataset
@@ -107,6 +108,7 @@ def open_dataset(target: Target) -> "SegmentationDataset":
     _check_params("params", f"dataset {name!r}", kind, target.params, ("root", "split", "transforms"))
     with isolated_randomness(target.seed):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
+    check_several_classes(dataset.metadata)
     if not len(dataset):
         raise InvalidArgumentError(f"the {target.split} split of {name!r} has no images; choose another split")
     return dataset
@@ -170,15 +172,17 @@ def preprocessing_for(
     Raises:
         UsageError: if the numbers of classes differ, or `resize` is wrong.
     """
+    from seg_core.labels.comparison import difference_of_classes
     from seg_core.transforms.preprocessing import Preprocessing
 
     metadata, info = dataset.metadata, getattr(network, "model_info", None)
     count = _built_with(network, "num_classes") if info is None else info.metadata.num_classes
     if count not in (None, metadata.num_classes):
         trained_on = "" if info is None else f" ({info.metadata.name})"
+        found = difference_of_classes(count if info is None else info.metadata, metadata)
         raise UsageError(
             f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
-            f"({metadata.name}); evaluate it on a dataset with its training classes"
+            f"({metadata.name}); evaluate it on a dataset with its training classes ({found})"
         )
     if info is None:
         _warn(

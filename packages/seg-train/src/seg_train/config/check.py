@@ -14,6 +14,7 @@ import torch
 from seg_core.catalog import DatasetEntry, Entry, ModelEntry
 from seg_core.device import check_device
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
+from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.metrics.class_weights import class_weights
 from seg_core.metrics.names import SCORE_NAMES
@@ -31,6 +32,7 @@ from seg_train.config.schema import (
     SchedulerSection,
     TrainerSection,
 )
+from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
 from seg_train.optim.schedulers import build_scheduler
@@ -223,12 +225,15 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     label_set = _label_set(section, entry)
     if label_set is None:
         return None
+    given = next((own for own in ("label_set", "metadata") if own in section.params), None)
+    key = "data.dataset" if given is None else f"{key}.{given}"
     try:
-        return resolve_metadata(label_set)
+        metadata = resolve_metadata(label_set)
+        check_several_classes(metadata)
     except UserError as error:
-        key += ".label_set" if "label_set" in section.params else ".metadata"
         problems.append(f"{key}: {error}")
         return None
+    return metadata
 
 
 def _label_set(section: DatasetSection, entry: Entry) -> Any:
@@ -267,10 +272,16 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
             )
         except InvalidArgumentError:
             pass  # the scheme is known and needs more than plain counts
-    elif not isinstance(weights, str) and metadata is not None and len(weights) != metadata.num_classes:
-        problems.append(
-            f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} classes"
-        )
+    elif not isinstance(weights, str):
+        try:
+            checked_weight(weights, "criterion.class_weights")
+        except InvalidArgumentError as error:
+            problems.append(str(error))
+        if metadata is not None and len(weights) != metadata.num_classes:
+            problems.append(
+                f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
+                "classes"
+            )
     for name, output in criterion.outputs.items():
         if output.name is not None:
             _check_loss(f"criterion.outputs.{name}", output.name, output.params, problems)

@@ -202,7 +202,7 @@ def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore
 
     The number of classes is unknown here, so only ids below 0 are checked.
     """
-    check_inputs(logits, target)
+    check_inputs(logits, target, min_classes=1)
     _check_channels(logits, target, channels)
     ids, valid = split_ignored(target, ignore_index)
     if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # on CUDA this would synchronize

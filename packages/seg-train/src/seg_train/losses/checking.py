@@ -2,10 +2,16 @@
 
 import math
 import numbers
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_train.losses.inputs import widened
 
-__all__ = ["check_fraction", "check_non_negative", "check_reduction"]
+__all__ = ["check_fraction", "check_non_negative", "check_reduction", "checked_weight"]
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -27,3 +33,44 @@ def check_fraction(name: str, value: float) -> None:
     """Raises InvalidArgumentError if the argument `name` is not in the range 0 to 1."""
     if not 0 <= value <= 1:
         raise InvalidArgumentError(f"{name} must be between 0 and 1, got {value!r}")
+
+
+def checked_weight(weight: object, name: str = "weight") -> Tensor:
+    """Returns a copy of class weights: float (K,), float64 if they are a float64 tensor or array, else float32.
+
+    Call it when a loss is built: reading the values waits for the device.
+
+    Args:
+        weight: a list of numbers, or a tensor or array (K,) of any float or integer type. Some of them may be 0, which
+            switches these classes off.
+        name: of the argument or the key of the config, for the message.
+
+    Raises:
+        InvalidArgumentError: if they are not finite numbers >= 0, at least one of them above 0.
+    """
+    try:
+        # A copy, so that later changes of the argument do not change the loss.
+        given = torch.as_tensor(weight).detach().clone()
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # all of these, depending on what torch is given
+        given = None
+    if given is None or given.dtype == torch.bool or given.is_complex() or _holds_bools(weight):
+        raise InvalidArgumentError(
+            f"{name} must hold one number per class, got {weight!r}; see seg_train.class_weights"
+        )
+    values = widened(given)
+    if values.ndim != 1 or not bool((values >= 0).all()) or not bool(values.isfinite().all()):
+        raise InvalidArgumentError(
+            f"{name} must hold one finite number of at least 0 per class, got {values.tolist()}; see "
+            "seg_train.class_weights"
+        )
+    if not bool((values > 0).any()):
+        raise InvalidArgumentError(
+            f"{name} must have at least one number above 0, got {values.tolist()}: every loss would be 0 and nothing "
+            "would be learned; omit it for 1 each, or see seg_train.class_weights"
+        )
+    return values
+
+
+def _holds_bools(weight: object) -> bool:
+    """Returns whether a list holds a bool, which torch converts if there are numbers too."""
+    return isinstance(weight, Sequence) and any(isinstance(value, bool | np.bool_) for value in weight)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import LOSSES
 from seg_core.spec import check_params, parameters_of
-from seg_train.losses.checking import check_non_negative
+from seg_train.losses.checking import check_non_negative, checked_weight
 from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
 __all__ = ["CombinedLoss"]
@@ -53,7 +53,7 @@ class CombinedLoss(nn.Module):
             )
         given: dict[str, Any] = {"ignore_index": ignore_index}
         if weight is not None:
-            given["weight"] = weight
+            given["weight"] = checked_weight(weight)
         factors, modules, takes_weight = [], [], False
         for index, item in enumerate(losses):
             place = f"losses[{index}]"

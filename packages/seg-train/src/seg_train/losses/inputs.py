@@ -1,12 +1,14 @@
 """Prepares logits and targets for the losses: checks, conversion to float32 and int64, separation of ignored pixels."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 
-__all__ = ["check_inputs", "class_ids", "has_integers", "split_ignored", "widened"]
+__all__ = ["check_inputs", "class_ids", "has_integers", "joined_pixels", "split_ignored", "widened"]
 
 
 def widened(values: Tensor, *, planar: bool = False) -> Tensor:
@@ -29,21 +31,41 @@ def split_ignored(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     return ids, ids != ignore_index
 
 
+def joined_pixels(values: Tensor, axis: int) -> Tensor:
+    """Returns values with all axes from `axis` on joined into one, of length 1 if there are none.
+
+    `reshape` with -1 cannot tell the length of that axis if another one is 0, as in a batch without images.
+    """
+    return values.reshape(*values.shape[:axis], math.prod(values.shape[axis:]))
+
+
 def has_integers(tensor: Tensor) -> bool:
     """Returns whether the tensor has an integer type; bool is none."""
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
-def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None, *, min_classes: int = 2) -> None:
     """Checks logits float (N, K, ...) against an integer target (N, ...) and class weights (K,).
 
+    Args:
+        logits: to check.
+        target: to check.
+        weight: class weights, or None.
+        min_classes: minimum of K; below 2 only for logits that are not those of classes.
+
     Raises:
-        InvalidArgumentError: if their shapes or types do not fit.
+        InvalidArgumentError: if their shapes or types do not fit, or there is only one class: its softmax is always 1,
+            so its loss would be 0 whatever the logits are.
     """
     if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
         raise InvalidArgumentError(
             f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
             "resize the logits to the target first"
+        )
+    if logits.shape[1] < min_classes:
+        raise InvalidArgumentError(
+            f"logits must have at least {min_classes} classes, got {logits.shape[1]} in {tuple(logits.shape)}: the "
+            "softmax of a single class is always 1, so there is nothing to learn; give the background a class too"
         )
     if not has_integers(target):
         raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")

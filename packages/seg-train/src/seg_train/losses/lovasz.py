@@ -9,7 +9,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.cpu.lovasz import extension_by_strips
 from seg_train.losses.cpu.strips import use_strips
-from seg_train.losses.inputs import check_inputs, class_ids, widened
+from seg_train.losses.inputs import check_inputs, class_ids, joined_pixels, widened
 from seg_train.losses.reduction import reduce_classes
 from seg_train.losses.weighted import WeightedLoss
 
@@ -103,19 +103,19 @@ def extension_by_torch(logits: Tensor, target: Tensor, ignore_index: int, per_im
     Compiled code cannot raise if a target is out of range: then the losses are NaN.
     """
     num_classes = logits.shape[1]
-    ids, ignored = class_ids(target.reshape(len(target), -1), num_classes, ignore_index)  # (N, L)
-    values = logits.reshape(*logits.shape[:2], -1).masked_fill(ignored[:, None], 0).softmax(1)
+    ids, ignored = class_ids(joined_pixels(target, 1), num_classes, ignore_index)  # (N, L)
+    values = joined_pixels(logits, 2).masked_fill(ignored[:, None], 0).softmax(1)
     if torch.compiler.is_compiling():
         outside = (ids < 0) | (ids >= num_classes)
         values = values.masked_fill(outside[:, None], float("nan"))
     values = values.transpose(0, 1)  # (K, N, L)
-    rows = len(ids) if per_image else 1
-    ids, ignored = ids.reshape(rows, -1), ignored.reshape(rows, -1)
+    if not per_image:
+        ids, ignored = ids.reshape(1, -1), ignored.reshape(1, -1)
     losses, true = [], []
     for index, plane in enumerate(values):
         own = (ids == index) & ~ignored  # (rows, pixels)
         area = own.sum(1, keepdim=True)
-        errors = plane.reshape(rows, -1)
+        errors = plane if per_image else plane.reshape(1, -1)
         # ignored pixels get the lowest value, so that they come last
         errors = torch.where(own, 1 - errors, errors).masked_fill(ignored, -1)
         errors, order = errors.sort(dim=1, descending=True, stable=True)

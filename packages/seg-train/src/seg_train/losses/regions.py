@@ -19,7 +19,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_train.losses.checking import check_non_negative
 from seg_train.losses.cpu.regions import areas_by_strips
 from seg_train.losses.cpu.strips import use_strips
-from seg_train.losses.inputs import check_inputs, class_ids, widened
+from seg_train.losses.inputs import check_inputs, class_ids, joined_pixels, widened
 from seg_train.losses.reduction import reduce_classes
 from seg_train.losses.weighted import WeightedLoss
 
@@ -129,10 +129,10 @@ def areas_by_torch(logits: Tensor, target: Tensor, ignore_index: int, squared: b
     Compiled code cannot raise if a target is out of range: then the areas are NaN.
     """
     num_classes = logits.shape[1]
-    ids, ignored = class_ids(target.reshape(len(target), -1), num_classes, ignore_index)  # (N, L)
+    ids, ignored = class_ids(joined_pixels(target, 1), num_classes, ignore_index)  # (N, L)
     hidden = ignored[:, None]
     # masked before the softmax too: an infinite or NaN logit would have a NaN gradient
-    values = logits.reshape(*logits.shape[:2], -1).masked_fill(hidden, 0).softmax(1).masked_fill(hidden, 0)
+    values = joined_pixels(logits, 2).masked_fill(hidden, 0).softmax(1).masked_fill(hidden, 0)
     if torch.compiler.is_compiling():
         outside = (ids < 0) | (ids >= num_classes)
         values = values.masked_fill(outside[:, None], float("nan"))

@@ -1,5 +1,7 @@
 """Targets computed from label maps: the boundaries that PIDNet learns and the details that STDC learns."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,6 +37,8 @@ def boundary_targets(masks: Tensor, width: int = 4, ignore_index: int = 255) -> 
     if not is_integer(width, 2) or width % 2:
         raise InvalidArgumentError(f"width must be an even number of pixels, at least 2, got {width!r}")
     labels, valid = _labels(masks, ignore_index)
+    if not labels.numel():  # torch cannot pool images without pixels
+        return masks.long()
     nothing = labels.new_full((), -torch.inf)
     highest, lowest = (
         F.max_pool2d(values.where(valid, nothing), width + 1, stride=1, padding=width // 2)
@@ -63,6 +67,8 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
         InvalidArgumentError: if masks are not of an integer type or have no height and width.
     """
     labels, valid = _labels(masks, ignore_index)
+    if not labels.numel():  # torch cannot convolve images without pixels
+        return masks.long()
     ring = labels.new_ones(1, 1, 3, 3)
     ring[..., 1, 1] = 0
     height, width = labels.shape[-2:]
@@ -85,7 +91,7 @@ def _labels(masks: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         raise InvalidArgumentError(f"masks must hold class ids of an integer type, got {masks.dtype}")
     if masks.ndim < 2:
         raise InvalidArgumentError(f"masks must be (..., H, W), got {tuple(masks.shape)}")
-    labels, valid = split_ignored(masks.reshape(-1, 1, *masks.shape[-2:]), ignore_index)
+    labels, valid = split_ignored(masks.reshape(math.prod(masks.shape[:-2]), 1, *masks.shape[-2:]), ignore_index)
     return labels.float(), valid
 
 

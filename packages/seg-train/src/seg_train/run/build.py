@@ -2,7 +2,7 @@
 
 import atexit
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
@@ -30,6 +31,7 @@ from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
 from seg_train.optim.schedulers import build_scheduler
 from seg_train.optim.warmup import Scheduler
+from seg_train.run.classes import settle_classes
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.run.step import Parts
 
@@ -168,7 +170,8 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
     """Opens the datasets and builds loaders and transforms.
 
     Raises:
-        ConfigError: if a split is smaller than a batch, or the processes cannot share a batch evenly.
+        ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, or there is only one
+            class.
         UserError: if a dataset cannot be opened, for example because its folder is missing.
     """
     data, loader = config.data, config.data.loader
@@ -186,6 +189,10 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         train_set = _open(data.dataset, data.dataset.train_split)
     with isolated_randomness(config.trainer.seed):
         val_set = _open(data.dataset, data.dataset.val_split)
+    try:
+        check_several_classes(train_set.metadata)
+    except InvalidArgumentError as error:
+        raise ConfigError(f"data.dataset: {error}") from error
     for key, dataset, minimum in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
         if len(dataset) < minimum:
             raise ConfigError(
@@ -224,8 +231,17 @@ def build_parts(
     length: RunLength,
     class_weights: list[float] | None,
     accelerator: Accelerator,
+    warn: Callable[[str], Any] | None = None,
 ) -> tuple[Parts, RunNetwork, Scheduler | None]:
     """Builds the network, its loss, optimizer and learning-rate scheduler, and seeds training.
+
+    Args:
+        config: config of the run.
+        data: data of the run.
+        length: length of the run.
+        class_weights: of the loss, or None.
+        accelerator: device, precision and processes.
+        warn: called with a warning if the weights were trained on other classes; None for no warning.
 
     Raises:
         UserError: if the network or the loss cannot be built.
@@ -240,6 +256,7 @@ def build_parts(
         variant=config.model.variant,
         **config.model.params,
     )
+    settle_classes(model, data.metadata, warn)
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
         model = model.to(memory_format=torch.channels_last)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import ConfigError
 from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.comparison import check_several_classes
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
 from seg_core.transforms.evaluation import EvaluationTransform
@@ -23,6 +24,7 @@ from seg_train.loggers.base import Snapshot
 from seg_train.monitor import Monitor
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, precision_of
+from seg_train.run.classes import comparing_classes
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -100,11 +102,17 @@ def evaluate(
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
 
+    Warns:
+        UserWarning: if the network's classes are not the dataset's: another number, or other names in its weights or
+            file. They are compared by index.
+
     Raises:
         UnknownNameError: if there is no such predictor.
+        InvalidArgumentError: if the dataset has only one class, whose IoU would always be 1.
         UserError: if a sample cannot be read or does not fit its metadata.
     """
     metadata = dataset.metadata
+    check_several_classes(metadata)
     device = next(model.parameters()).device
     if preprocessing is None:
         info = getattr(model, "model_info", None)
@@ -115,15 +123,17 @@ def evaluate(
     loader = Loader(
         dataset, transform, num_workers=num_workers, pin_memory=device.type == "cuda", splits_unlike_sizes=True
     )
-    evaluate_batches(
-        model,
-        loader.read(evaluation_plan(len(dataset), batch_size)),
-        store,
-        way=Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata),
-        transform=transform,
-        device=device,
-        loss=loss,
-    )
+    way = Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata)
+    with comparing_classes(model, metadata):
+        evaluate_batches(
+            model,
+            loader.read(evaluation_plan(len(dataset), batch_size)),
+            store,
+            way=way,
+            transform=transform,
+            device=device,
+            loss=loss,
+        )
     if loss is not None and loss.is_measured:
         store.store_measures(1, {"loss": loss.value()})
     return store

@@ -112,7 +112,12 @@ class Trainer:
             resumed=checkpoint is not None,
         )
         self.parts, self.network, self.scheduler = build_parts(
-            config, self.data, self.length, self.balance.weights, self.accelerator
+            config,
+            self.data,
+            self.length,
+            self.balance.weights,
+            self.accelerator,
+            warn=self.progress.warn if checkpoint is None else None,
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
         self.monitor = Monitor(config.evaluation.monitor or default_monitor(has_ema), has_ema, metadata.labels)

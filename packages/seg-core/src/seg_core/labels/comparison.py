@@ -1,0 +1,87 @@
+"""Compares the classes that a network was trained on with those of a dataset."""
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
+
+__all__ = ["check_several_classes", "difference_of_classes", "family_of"]
+
+
+def difference_of_classes(
+    network: DatasetMetadata | int, dataset: DatasetMetadata, other: str = "the dataset"
+) -> str | None:
+    """Returns how the classes of a network differ from those of a dataset, or None if they do not, as far as known.
+
+    Classes are compared by index, their names as they are written.
+
+    Args:
+        network: classes of the network, or only their number.
+        dataset: classes of the dataset.
+        other: what the message calls it.
+
+    Returns:
+        Both numbers of classes, and the first name that differs.
+    """
+    if isinstance(network, int):
+        if network == dataset.num_classes:
+            return None
+        own = "1 class, which it predicts everywhere," if network == 1 else f"{network} classes"
+        text = f"the network has {own} but {other} {dataset.num_classes} ({dataset.name})"
+        if (related := _related(network, dataset)) is None:
+            return text
+        return f"{text}; {related.name} has {network}, and {_first_name(related, dataset, f'in {related.name}', other)}"
+    if network.labels == dataset.labels:
+        return None
+    first = _first_name(network, dataset, "for the network", other)
+    if network.num_classes == dataset.num_classes:
+        return (
+            f"the network ({network.name}) and {other} ({dataset.name}) have {dataset.num_classes} classes each, "
+            f"but {first}"
+        )
+    return (
+        f"the network has {network.num_classes} classes ({network.name}) but {other} {dataset.num_classes} "
+        f"({dataset.name}), and {first}"
+    )
+
+
+def family_of(name: str) -> tuple[DatasetMetadata, ...]:
+    """Returns the known label sets whose names begin as this one does, itself included: other classes of the same data.
+
+    >>> [metadata.name for metadata in family_of("iSAID15")]
+    ['iSAID', 'iSAID15']
+    """
+    known = list_label_sets()
+    if name not in known:
+        return ()
+    shortest = min((other for other in known if name.startswith(other)), key=len)
+    return tuple(resolve_metadata(other) for other in known if other.startswith(shortest))
+
+
+def check_several_classes(metadata: DatasetMetadata) -> None:
+    """Raises InvalidArgumentError if there is only one class; the message says why that cannot be learned or scored."""
+    if metadata.num_classes > 1:
+        return
+    label = metadata.labels[0]
+    raise InvalidArgumentError(
+        f"{metadata.name} has one class, {label!r}, but at least two are needed: networks choose one of the classes "
+        "for each pixel, and the only one always wins, with a loss of 0 and an IoU of 1. Give the rest of the image a "
+        f'class of its own: labels = ["background", {_quoted(label)}], with the ids 0 and 1 in the masks'
+    )
+
+
+def _first_name(network: DatasetMetadata, dataset: DatasetMetadata, where: str, other: str) -> str:
+    """Returns the first difference of names; `where` says whose the first ones are, `other` whose the second."""
+    for index, (own, another) in enumerate(zip(network.labels, dataset.labels, strict=False)):
+        if own != another:
+            return f"class {index} is {own!r} {where} and {another!r} in {other}"
+    index = min(network.num_classes, dataset.num_classes)
+    longer, missing = (network, f"in {other}") if network.num_classes > index else (dataset, where)
+    return f"class {index}, {longer.labels[index]!r}, is missing {missing}"
+
+
+def _related(count: int, dataset: DatasetMetadata) -> DatasetMetadata | None:
+    """Returns the label set of the same family with that number of classes: for CityscapesClass and 34 Cityscapes."""
+    return next((found for found in family_of(dataset.name) if found.num_classes == count), None)
+
+
+def _quoted(label: str) -> str:
+    return '"' + label.replace("\\", "\\\\").replace('"', '\\"') + '"'
