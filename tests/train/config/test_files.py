@@ -110,6 +110,21 @@ def test_base_that_cannot_be_read_is_an_error(folder, text, words):
         load_config(write(folder / "run.toml", text + "\n"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_config_and_its_base_from_a_windows_program_are_read(folder, encoding):
+    base = (folder / "base" / "base.toml").read_text(encoding="utf-8")
+    expected = load_config(write(folder / "run.toml", 'extends = "base/base.toml"\n'))
+    (folder / "base" / "base.toml").write_bytes(base.replace("\n", "\r\n").encode(encoding))
+    (folder / "run.toml").write_bytes('extends = "base/base.toml"\r\n'.encode(encoding))
+    assert load_config(folder / "run.toml") == expected
+
+
+def test_config_in_latin_1_is_an_error_that_says_so(folder):
+    (folder / "run.toml").write_bytes("# für alle\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config .*run.toml is not UTF-8: byte 0xfc in line 1.*save it as UTF-8"):
+        load_config(folder / "run.toml")
+
+
 def test_circle_over_two_files_is_named(folder):
     write(folder / "a.toml", 'extends = "b.toml"\n')
     write(folder / "b.toml", 'extends = "a.toml"\n')
