@@ -46,7 +46,7 @@ def test_open_with_converted_masks_alone_error_says_so_and_what_to_do(tmp_path, 
     words = (
         r"COCOStuff train in .*: expected masks annotations/train2017/\*.png or .* \(0 found\), and found only 2 "
         r"masks that a converter of another toolkit wrote "
-        r"\(000000000009_labelTrainIds.png, .*\); these have other ids. To fix it, get train2017.zip .* FolderDataset"
+        r"\(000000000009_labelTrainIds.png, .*\); they have other ids. To fix this, get train2017.zip .* FolderDataset"
     )
     with pytest.raises(DatasetNotFoundError, match=words):
         opened("COCOStuff", root, "train", missing=missing)

@@ -66,6 +66,10 @@ class Once:
     def __init__(self) -> None:
         self._given: set[str] = set()
 
+    def has(self, key: str) -> bool:
+        """Returns whether there was a warning with that `key`."""
+        return key in self._given
+
     def warn(self, key: str, text: str) -> None:
         """Warns, unless there was a warning with that `key` before."""
         if key not in self._given:

@@ -201,9 +201,9 @@ class Layout:
             f"{len(masks)} masks that a converter of another toolkit wrote ({first_few(path.name for path in masks)})"
         )
         return (
-            f"{self.dataset} {split} in {folder}: {expected}, and found only {found}; these have other ids. To fix it, "
-            f"{self.source} again, so that the official masks are there too, or read the converted ones with "
-            "FolderDataset, with the metadata of their ids and mask_suffix for the ending of their names"
+            f"{self.dataset} {split} in {folder}: {expected}, and found only {found}; they have other ids. "
+            f"To fix this, {self.source} again, so that the official masks are there too, or read the converted ones "
+            "with FolderDataset, with the metadata of their ids and mask_suffix for the ending of their names"
         )
 
 
