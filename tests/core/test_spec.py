@@ -2,7 +2,15 @@ import pytest
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
 from seg_core.registry import Registry
-from seg_core.spec import build_named, check_params, param_problems, parameters_of, takes
+from seg_core.spec import (
+    build_named,
+    check_params,
+    leading_parameters,
+    param_problems,
+    parameters_of,
+    takes,
+    takes_any,
+)
 
 
 def sgd(params, lr, *, momentum=0.0, **extra):
@@ -92,3 +100,18 @@ def test_build_named_passes_what_the_target_takes_and_params_win(things):
 def test_build_named_says_what_is_wrong(things, name, params, error, message):
     with pytest.raises(error, match=message):
         build_named(things, name, params, *([[]] if name == "sgd" else []))
+
+
+def test_supplied_params_are_not_missing_and_may_be_set():
+    assert param_problems("sgd", sgd, {}, ("params",), supplied=("lr",)) == []
+    assert param_problems("sgd", sgd, {"lr": 1}, ("params",), supplied=("lr",)) == []
+
+
+def test_leading_parameters_are_those_passed_by_position():
+    assert leading_parameters(lambda first, /, second, *rest, last: None, 3) == ["first", "second"]
+    assert leading_parameters(Loss, 1) == ["factor"]
+
+
+def test_takes_any_sees_keywords_of_any_name():
+    assert takes_any(sgd)
+    assert not takes_any(Loss)

@@ -10,7 +10,15 @@ from typing import Any
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.registry import Registry
 
-__all__ = ["build_named", "check_params", "param_problems", "parameters_of", "takes"]
+__all__ = [
+    "build_named",
+    "check_params",
+    "leading_parameters",
+    "param_problems",
+    "parameters_of",
+    "takes",
+    "takes_any",
+]
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -24,6 +32,17 @@ def takes(target: Callable[..., Any], name: str) -> bool:
     return name in parameters_of(target)
 
 
+def takes_any(target: Callable[..., Any]) -> bool:
+    """Returns whether a function or class has `**kwargs`."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+def leading_parameters(target: Callable[..., Any], count: int) -> list[str]:
+    """Returns the names of the first `count` parameters that can be passed by position; fewer if it has fewer."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, p in inspect.signature(target).parameters.items() if p.kind in by_position][:count]
+
+
 def param_problems(
     name: str,
     target: Callable[..., Any],
@@ -32,6 +51,7 @@ def param_problems(
     *,
     key: str = "",
     complete: bool = True,
+    supplied: Collection[str] = (),
 ) -> list[str]:
     """Returns what is wrong with the params of a target, one sentence per problem.
 
@@ -42,22 +62,22 @@ def param_problems(
         given: parameters that the caller sets itself, so the user must not; as a mapping, with the reason or
             what to set instead.
         key: where the user set the params, such as `"optimizer.params"`; "" for arguments of a function.
-        complete: whether a parameter without a default is a problem if it is in neither `params` nor `given`.
+        complete: whether a parameter without a default is a problem if it is in none of `params`, `given`, `supplied`.
+        supplied: parameters that the caller sets if `params` do not.
     """
     own = {parameter: p for parameter, p in parameters_of(target).items() if parameter not in given}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
     found = []
     for param, value in params.items():
         place = f"{key}.{param} = {value}: " if key else ""
         if param in given:
             reason = f"; {given[param]}" if isinstance(given, Mapping) else ""
             found.append(f"{place}not set here{reason}" if key else f"{name}: {param} cannot be given here{reason}")
-        elif param not in own and not takes_any:
+        elif param not in own and not takes_any(target):
             what = "has no such parameter" if key else f"has no parameter {param!r}"
             found.append(f"{place}{name} {what}.{nearest(param, own)} Allowed: {', '.join(own) or 'none'}")
     if complete:
         for param, p in own.items():
-            if p.default is p.empty and param not in params:
+            if p.default is p.empty and param not in params and param not in supplied:
                 where = f"{key}.{param} is missing" if key else f"{param} is missing"
                 found.append(f"{where}: {name} has no default for it")
     return found
