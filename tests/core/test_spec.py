@@ -1,13 +1,17 @@
 import pytest
+import torch
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
 from seg_core.registry import Registry
 from seg_core.spec import (
+    Option,
     build_named,
     check_params,
+    documented_options,
     leading_parameters,
     param_problems,
     parameters_of,
+    shown_default,
     takes,
     takes_any,
 )
@@ -115,3 +119,59 @@ def test_leading_parameters_are_those_passed_by_position():
 def test_takes_any_sees_keywords_of_any_name():
     assert takes_any(sgd)
     assert not takes_any(Loss)
+
+
+class Base:
+    """A base.
+
+    Args:
+        root: the folder: `a/b`,
+            or another.
+        size (int, optional): in pixels.
+        low, high: limits.
+
+    Attributes:
+        shown: not a parameter.
+    """
+
+    def __init__(self, root, size=3, low=0, high=None):
+        pass
+
+
+class Derived(Base):
+    """Other arguments are those of `Base`.
+
+    Args:
+        size: in meters.
+        **options: of the writer.
+    """
+
+    def __init__(self, root, size=4, *, low=0, shown=None, **options):
+        pass
+
+
+def test_documented_options_are_those_of_the_class_and_its_bases():
+    options = {option.name: option for option in documented_options(Derived)}
+    assert list(options) == ["root", "size", "low", "shown"]
+    assert options["root"].is_required
+    assert options["root"].meaning == "the folder: `a/b`, or another."
+    assert (options["size"].default, options["size"].meaning, options["size"].home) == (4, "in meters.", "Derived")
+    assert (options["low"].meaning, options["low"].home) == ("limits.", "Base")
+    assert options["shown"].meaning == "", "the attributes describe no parameters"
+    assert [option.name for option in documented_options(Derived, without=("root", "low"))] == ["size", "shown"]
+    assert documented_options(Base)[1].meaning == "in pixels."
+
+
+def test_documented_options_of_a_function_without_a_docstring_have_no_meaning():
+    assert [(option.name, option.meaning) for option in documented_options(adam)] == [
+        ("params", ""),
+        ("lr", ""),
+        ("betas", ""),
+    ]
+
+
+def test_shown_default_is_written_as_in_a_config():
+    assert [shown_default(option) for option in documented_options(adam)[1:]] == ["0.1", "[0.9, 0.99]"]
+    assert shown_default(documented_options(Base)[3]) == "None"
+    assert shown_default(Option("device", torch.device("cpu"), "", "")) == "device(type='cpu')"
+    assert shown_default(Option("predict", adam, "", "")) == "adam"

@@ -7,7 +7,7 @@ import torch
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.metrics.class_weights import PixelCounts, class_weights, count_pixels
+from seg_core.metrics.class_weights import PixelCounts, class_weights, count_pixels, describe_schemes
 
 # CamVid train (367 images of 480x360) as published: pixels, images that hold the class, median-frequency weight
 CAMVID = [
@@ -233,3 +233,18 @@ def test_class_weights_absent_class_weighs_as_the_rarest_and_warns(scheme):
 def test_class_weights_wrong_argument_is_named(source, scheme, options, error, words):
     with pytest.raises(error, match=words):
         class_weights(source, scheme, **options)
+
+
+def test_describe_schemes_has_the_formula_of_each_and_a_meaning_of_each_option():
+    described = describe_schemes()
+    for name, (formula, options) in described.items():
+        class_weights([1, 2] if name != "median_frequency" else PixelCounts(*map(torch.tensor, ([1], [1])), 0, 1), name)
+        assert formula, name
+        assert all(option.meaning and not option.is_required for option in options), name
+    assert described["inverse"] == (
+        '1 / p (G. King, L. Zeng, Logistic regression in rare events data, 2001; "balanced" in scikit-learn).',
+        [],
+    )
+    assert [(option.name, option.default) for option in described["enet"][1]] == [("c", 1.02)]
+    with pytest.raises(UnknownNameError, match=f"Known: {', '.join(described)}"):
+        class_weights([1], "other")
