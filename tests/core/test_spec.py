@@ -1,8 +1,20 @@
 import pytest
+import torch
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError
 from seg_core.registry import Registry
-from seg_core.spec import build_named, check_params, param_problems, parameters_of, takes
+from seg_core.spec import (
+    Option,
+    build_named,
+    check_params,
+    documented_options,
+    leading_parameters,
+    param_problems,
+    parameters_of,
+    shown_default,
+    takes,
+    takes_any,
+)
 
 
 def sgd(params, lr, *, momentum=0.0, **extra):
@@ -92,3 +104,74 @@ def test_build_named_passes_what_the_target_takes_and_params_win(things):
 def test_build_named_says_what_is_wrong(things, name, params, error, message):
     with pytest.raises(error, match=message):
         build_named(things, name, params, *([[]] if name == "sgd" else []))
+
+
+def test_supplied_params_are_not_missing_and_may_be_set():
+    assert param_problems("sgd", sgd, {}, ("params",), supplied=("lr",)) == []
+    assert param_problems("sgd", sgd, {"lr": 1}, ("params",), supplied=("lr",)) == []
+
+
+def test_leading_parameters_are_those_passed_by_position():
+    assert leading_parameters(lambda first, /, second, *rest, last: None, 3) == ["first", "second"]
+    assert leading_parameters(Loss, 1) == ["factor"]
+
+
+def test_takes_any_sees_keywords_of_any_name():
+    assert takes_any(sgd)
+    assert not takes_any(Loss)
+
+
+class Base:
+    """A base.
+
+    Args:
+        root: the folder: `a/b`,
+            or another.
+        size (int, optional): in pixels.
+        low, high: limits.
+
+    Attributes:
+        shown: not a parameter.
+    """
+
+    def __init__(self, root, size=3, low=0, high=None):
+        pass
+
+
+class Derived(Base):
+    """Other arguments are those of `Base`.
+
+    Args:
+        size: in meters.
+        **options: of the writer.
+    """
+
+    def __init__(self, root, size=4, *, low=0, shown=None, **options):
+        pass
+
+
+def test_documented_options_are_those_of_the_class_and_its_bases():
+    options = {option.name: option for option in documented_options(Derived)}
+    assert list(options) == ["root", "size", "low", "shown"]
+    assert options["root"].is_required
+    assert options["root"].meaning == "the folder: `a/b`, or another."
+    assert (options["size"].default, options["size"].meaning, options["size"].home) == (4, "in meters.", "Derived")
+    assert (options["low"].meaning, options["low"].home) == ("limits.", "Base")
+    assert options["shown"].meaning == "", "the attributes describe no parameters"
+    assert [option.name for option in documented_options(Derived, without=("root", "low"))] == ["size", "shown"]
+    assert documented_options(Base)[1].meaning == "in pixels."
+
+
+def test_documented_options_of_a_function_without_a_docstring_have_no_meaning():
+    assert [(option.name, option.meaning) for option in documented_options(adam)] == [
+        ("params", ""),
+        ("lr", ""),
+        ("betas", ""),
+    ]
+
+
+def test_shown_default_is_written_as_in_a_config():
+    assert [shown_default(option) for option in documented_options(adam)[1:]] == ["0.1", "[0.9, 0.99]"]
+    assert shown_default(documented_options(Base)[3]) == "None"
+    assert shown_default(Option("device", torch.device("cpu"), "", "")) == "device(type='cpu')"
+    assert shown_default(Option("predict", adam, "", "")) == "adam"

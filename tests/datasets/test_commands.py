@@ -4,6 +4,7 @@ import pytest
 
 from seg_core.command import main
 from seg_core.registry import DATASETS
+from seg_core.spec import documented_options, shown_default
 from seg_datasets import MapillaryVistas, catalog, fake
 
 
@@ -123,3 +124,29 @@ def test_help_exits_0(arguments, capsys):
 def test_show_without_name_exits_2(capsys):
     assert main(["datasets", "show"]) == 2
     assert "NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", catalog.DATASETS)
+def test_show_lists_every_option_with_its_default_and_meaning(capsys, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["datasets", "show", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    options = documented_options(DATASETS.get(name), without=("root", "split", "transforms"))
+    assert options
+    for option in options:
+        assert option.meaning, f"describe {option.name} in the docstring of {name}"
+        head = f"  {option.name} (required)" if option.is_required else f"  {option.name} = {shown_default(option)}"
+        start = lines.index(head) + 1
+        words = option.meaning.split()
+        shown = " ".join(lines[start : start + len(words)]).split()
+        assert shown[: len(words)] == words
+        assert len(lines[start]) <= 60
+
+
+def test_show_of_a_dataset_without_options_and_of_one_without_descriptions(capsys):
+    DATASETS.register("Plain", lambda root, split: None)
+    DATASETS.register("Terse", lambda root, split, speed=3: None)
+    assert main(["datasets", "show", "Plain"]) == 0
+    assert "options   none" in capsys.readouterr().out
+    assert main(["datasets", "show", "Terse"]) == 0
+    assert "  speed = 3\n      (not described)\n" in capsys.readouterr().out

@@ -211,3 +211,20 @@ def test_import_metadata_imports_neither_torch_nor_numpy():
     code = "import sys, seg_core; seg_core.resolve_metadata('VOC'); print({'torch', 'numpy'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("suffix", "text"), [(".toml", 'labels = ["a",\r\n"ß"]\r\n'), (".json", '{"labels":\r\n["a", "ß"]}')]
+)
+def test_resolve_metadata_file_of_a_windows_program_is_read(tmp_path, encoding, suffix, text):
+    path = tmp_path / f"classes{suffix}"
+    path.write_bytes(text.encode(encoding))
+    assert resolve_metadata(path).labels == ("a", "ß")
+
+
+def test_resolve_metadata_file_in_latin_1_is_an_error_that_says_so(tmp_path):
+    path = tmp_path / "classes.toml"
+    path.write_bytes('labels = ["ß"]'.encode("latin-1"))
+    with pytest.raises(CorruptFileError, match=r"metadata file .*classes.toml is not UTF-8.*Latin-1.*save it as UTF-8"):
+        resolve_metadata(path)

@@ -7,7 +7,7 @@ import torch
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.metrics.class_weights import PixelCounts, class_weights, count_pixels
+from seg_core.metrics.class_weights import PixelCounts, class_weights, count_pixels, describe_schemes
 
 # CamVid train (367 images of 480x360) as published: pixels, images that hold the class, median-frequency weight
 CAMVID = [
@@ -244,3 +244,18 @@ def test_class_weights_that_would_not_be_finite_and_positive_are_an_error():
 def test_class_weights_of_other_than_counts_or_a_dataset_say_what_is_allowed(source):
     with pytest.raises(InvalidArgumentError, match="source must be a dataset, the result of count_pixels, or one num"):
         class_weights(source, "inverse")
+
+
+def test_describe_schemes_has_the_formula_of_each_and_a_meaning_of_each_option():
+    described = describe_schemes()
+    for name, (formula, options) in described.items():
+        class_weights([1, 2] if name != "median_frequency" else PixelCounts(*map(torch.tensor, ([1], [1])), 0, 1), name)
+        assert formula, name
+        assert all(option.meaning and not option.is_required for option in options), name
+    assert described["inverse"] == (
+        '1 / p (G. King, L. Zeng, Logistic regression in rare events data, 2001; "balanced" in scikit-learn).',
+        [],
+    )
+    assert [(option.name, option.default) for option in described["enet"][1]] == [("c", 1.02)]
+    with pytest.raises(UnknownNameError, match=f"Known: {', '.join(described)}"):
+        class_weights([1], "other")

@@ -225,7 +225,7 @@ def test_store_results_wrong_shapes_and_types_are_named():
         store.store_results(torch.zeros(1, 2, dtype=int), torch.zeros(1, 2, 2, dtype=int))
     with pytest.raises(InvalidArgumentError, match=r"preds must hold integers, got a tensor of torch\.float32; logits"):
         store.store_results(torch.zeros(1, 2, dtype=int), torch.zeros(1, 2))
-    with pytest.raises(InvalidArgumentError, match="truths must hold integers, got an array of float64"):
+    with pytest.raises(InvalidArgumentError, match="truths must hold integers, got an array of float64; convert masks"):
         store.store_results(np.zeros(2), np.zeros(2, int))
     with pytest.raises(InvalidArgumentError, match="truths must be a tensor or a numpy array, got list"):
         store.store_results([0], np.zeros(1, int))

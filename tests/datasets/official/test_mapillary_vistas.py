@@ -144,7 +144,7 @@ def test_config_of_the_older_package_is_read(tmp_path):
     ("text", "match"),
     [
         ("{", "is not valid JSON: "),
-        ("\xff", "is not valid JSON: "),
+        ("\xff", "is not UTF-8: byte 0xff in line 1"),
         ("[]", "has no list 'labels'"),
         ('{"label": []}', "has no list 'labels'"),
         ('{"labels": []}', "has no list 'labels' of at least one label"),
@@ -162,6 +162,12 @@ def test_config_damaged_error_names_it_and_the_remedy(text, match, tmp_path):
         MapillaryVistas(root)
     assert str(config) in str(caught.value)
     assert str(caught.value).endswith("restore the file from the package, or remove it to use the built-in classes")
+
+
+def test_config_saved_with_a_mark_and_crlf_is_read(tmp_path):
+    root, config = make_tree(tmp_path / "mv")
+    config.write_bytes(config.read_bytes().replace(b"\n", b"\r\n").decode().encode("utf-8-sig"))
+    assert MapillaryVistas(root).metadata == resolve_metadata("MapillaryVistas")
 
 
 def test_config_two_classes_with_the_same_name_error_names_both(tmp_path):

@@ -42,6 +42,7 @@ def _odd_names(stripes):
     DATASETS.register("OddStripes", OddStripes)
     # a name alone, as a third party's: its splits are not known
     DATASETS.register("Empty", lambda root, split: stripes(split=split, length=0))
+    DATASETS.register("EmptyFolder", lambda folder, split: stripes(split=split, length=0))
 
 
 @pytest.fixture
@@ -438,6 +439,7 @@ def test_missing_device_says_so(save, capsys):
             "-s params.metadata is missing: dataset 'FolderDataset'",
         ),
         (["MODEL", "Empty"], 1, "the val split of 'Empty' has no images"),
+        (["MODEL", "EmptyFolder"], 1, "the val split of 'EmptyFolder' has no images"),
         (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no image; replace it"),
         (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png contains 7 (1 pixel)"),
         (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no image"),

@@ -10,10 +10,14 @@ import pytest
 
 from seg_core.command import main
 from seg_core.errors import ConfigError
-from seg_core.registry import DATASETS, MODELS
+from seg_core.metrics.class_weights import describe_schemes
+from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, PREDICTORS
+from seg_core.spec import documented_options, shown_default
 from seg_train import load_config
 from seg_train.config.files import read_tables
 from seg_train.config.json_schema import json_schema
+from seg_train.config.params import DATASET, PREDICTOR
+from seg_train.config.reference import reference_page
 from seg_train.config.show import as_toml, starting_config
 
 ROOT = Path(__file__).parents[3]
@@ -108,6 +112,21 @@ def test_base_that_cannot_be_read_is_an_error(folder, text, words):
     write(folder / "bad.toml", "[model\n")
     with pytest.raises(ConfigError, match=words):
         load_config(write(folder / "run.toml", text + "\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_config_and_its_base_from_a_windows_program_are_read(folder, encoding):
+    base = (folder / "base" / "base.toml").read_text(encoding="utf-8")
+    expected = load_config(write(folder / "run.toml", 'extends = "base/base.toml"\n'))
+    (folder / "base" / "base.toml").write_bytes(base.replace("\n", "\r\n").encode(encoding))
+    (folder / "run.toml").write_bytes('extends = "base/base.toml"\r\n'.encode(encoding))
+    assert load_config(folder / "run.toml") == expected
+
+
+def test_config_in_latin_1_is_an_error_that_says_so(folder):
+    (folder / "run.toml").write_bytes("# für alle\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"config .*run.toml is not UTF-8: byte 0xfc in line 1.*save it as UTF-8"):
+        load_config(folder / "run.toml")
 
 
 def test_circle_over_two_files_is_named(folder):
@@ -251,6 +270,39 @@ def test_page_and_schema_are_those_of_the_code():
     script = runpy.run_path(str(ROOT / "scripts" / "write_config_reference.py"))
     for name, content in script["pages"]().items():
         assert (ROOT / name).read_text(encoding="utf-8") == content, f"{name} is old: hatch run config-reference"
+
+
+def registered(registry):
+    return [name for name in registry.names() if registry.origin(name).startswith("seg-")]
+
+
+@pytest.mark.parametrize("registry", [DATASETS, PREDICTORS, LOSSES, LOGGERS], ids=lambda registry: registry.noun)
+def test_every_parameter_of_what_we_register_is_described(registry):
+    assert registered(registry)
+    for name in registered(registry):
+        bare = [option.name for option in documented_options(registry.get(name)) if not option.meaning]
+        assert not bare, f"describe {', '.join(bare)} under Args: in the docstring of {name}"
+
+
+def test_page_lists_every_option_of_datasets_predictors_and_class_weights():
+    page = reference_page()
+    for registry, owned in ((DATASETS, DATASET.owned), (PREDICTORS, PREDICTOR.owned)):
+        for name in registered(registry):
+            assert f"`{name}`" in page
+            for option in documented_options(registry.get(name), owned):
+                default = "required" if option.is_required else f"`{shown_default(option)}`"
+                meaning = option.meaning.replace("|", "\\|")
+                assert f"| `{option.name}` | {default} | {meaning} |" in page, (name, option.name)
+    for name, (formula, options) in describe_schemes().items():
+        assert f"- `{name}`: {formula}" in page
+        assert all(
+            f"`{option.name}` (default `{shown_default(option)}`): {option.meaning}" in page for option in options
+        )
+
+
+def test_page_leaves_out_names_that_are_not_of_the_packages():
+    assert "Stripes" in DATASETS
+    assert "Stripes" not in reference_page()
 
 
 def test_schema_is_printed(capsys):

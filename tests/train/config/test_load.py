@@ -190,7 +190,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("optimizer.params.momentum=0.9", "optimizer.params.momentum = 0.9: AdamW has no such parameter"),
         ("optimizer.params.lr=-1", "optimizer.params: Invalid learning rate: -1"),
         ("lr_scheduler.name=PolyLR", "lr_scheduler.name = \"PolyLR\": unknown LR scheduler 'PolyLR'. Did you mean"),
-        ("lr_scheduler.name=StepLR", "lr_scheduler.params: step_size is missing: StepLR has no default for it"),
+        ("lr_scheduler.name=StepLR", "lr_scheduler.params.step_size is missing: StepLR has no default for it"),
         ("lr_scheduler.params.gamma=3", "lr_scheduler.params.gamma = 3: PolynomialLR has no such parameter"),
         ("lr_scheduler.interval=batch", "lr_scheduler.interval = \"batch\": must be 'step' or 'epoch'"),
         ("log.locl.x=1", "log.locl = \"locl\": unknown logger 'locl'. Did you mean 'local'?"),
@@ -302,7 +302,11 @@ def test_ten_mistakes_are_ten_problems_at_once_and_nothing_is_built(tables, tmp_
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"[model\n", "is not valid TOML"), (b"\xff\xfe", "cannot read the config"), (None, "there is no config file")],
+    [
+        (b"[model\n", "is not valid TOML"),
+        (b"\xff", "is not UTF-8: byte 0xff in line 1"),
+        (None, "there is no config file"),
+    ],
 )
 def test_unreadable_file_is_named(tmp_path, content, words):
     path = tmp_path / "run.toml"

@@ -169,6 +169,14 @@ def test_new_length_is_written_and_nothing_else_changes(tables, tmp_path):
     assert after == before[1]
 
 
+def test_new_length_of_a_config_saved_with_a_byte_order_mark_is_written(tables, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create(load_config(tables), {})
+    folder.config.write_bytes(folder.config.read_text().encode("utf-8-sig"))
+    folder.update_config({"epochs": 7})
+    assert folder.load_config().trainer.epochs == 7
+
+
 def test_old_config_is_written_in_todays_keys(tmp_path):
     folder = copy_config("scaled", tmp_path)
     folder.update_config({"epochs": 4})

@@ -100,6 +100,14 @@ def test_counting_without_masks_says_what_is_needed():
         count_pixels_per_image(Streets(masks=False))
 
 
+def test_counting_masks_of_floats_names_file_and_type_and_what_to_do(monkeypatch):
+    dataset = Streets()
+    monkeypatch.setattr(type(dataset), "__getitem__", lambda self, index: (None, torch.full((2, 2), 0.7)))
+    words = r"the mask of 0.png is a tensor of torch.float32; ids are integers: .*mask.to\(torch.uint8\)"
+    with pytest.raises(InvalidArgumentError, match=words):
+        count_pixels_per_image(dataset)
+
+
 def test_counting_a_wrong_id_names_file_and_value():
     with pytest.raises(
         LabelOutOfRangeError, match=r"mask of sample 4 \(4.png\) contains .* 9 \(3 pixels\). Allowed: 0-3, 255"

@@ -1,16 +1,55 @@
-"""Objects given by name and params, as in configs: checks the params, and builds the object.
+"""Objects given by name and params, as in configs: checks the params, builds the object, and lists its options.
 
 All code that reads signatures at run time is in this module.
 """
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.registry import Registry
 
-__all__ = ["build_named", "check_params", "param_problems", "parameters_of", "takes"]
+__all__ = [
+    "Option",
+    "build_named",
+    "check_params",
+    "documented_options",
+    "leading_parameters",
+    "param_problems",
+    "parameters_of",
+    "shown_default",
+    "takes",
+    "takes_any",
+]
+
+
+_ENTRY = re.compile(r"(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: \([^)]*\))?: ?(.*)")
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a function or class, and what its documentation says about it.
+
+    Attributes:
+        name: its name.
+        default: its default; `inspect.Parameter.empty` if it has none.
+        meaning: its description in one line; "" if there is none.
+        home: name of the function or class that describes it, which for a class may be a base class.
+    """
+
+    name: str
+    default: Any
+    meaning: str
+    home: str
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
 
 
 def parameters_of(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -24,6 +63,81 @@ def takes(target: Callable[..., Any], name: str) -> bool:
     return name in parameters_of(target)
 
 
+def documented_options(target: Callable[..., Any], without: Collection[str] = ()) -> list[Option]:
+    """Returns the parameters of a function or class, in their order, with their descriptions.
+
+    A description is an entry under "Args:" in a docstring of Google's style: of the class, of its `__init__`, or of a
+    base class, the nearest first.
+
+    Args:
+        target: the function or class.
+        without: parameters to leave out, such as those that the caller sets.
+    """
+    described: dict[str, tuple[str, str]] = {}
+    for home, docstring in _docstrings(target):
+        for name, meaning in _entries(docstring):
+            described.setdefault(name, (meaning, home))
+    return [
+        Option(name, p.default, *described.get(name, ("", "")))
+        for name, p in parameters_of(target).items()
+        if name not in without
+    ]
+
+
+def shown_default(option: Option) -> str:
+    """Returns the default of an option as a config writes it: `"text"`, `true`, `[1, 2]`; others as in Python.
+
+    >>> shown_default(Option("missing", "error", "", "")), shown_default(Option("scales", (0.5, 1.0), "", ""))
+    ('"error"', '[0.5, 1.0]')
+    """
+    try:
+        return "None" if option.default is None else json.dumps(option.default)
+    except TypeError:
+        return str(getattr(option.default, "__name__", repr(option.default)))
+
+
+def _docstrings(target: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """Yields the docstrings that describe the parameters of a target, the nearest first, each with its owner's name."""
+    if not isinstance(target, type):
+        yield getattr(target, "__name__", ""), target.__doc__ or ""
+        return
+    for base in target.__mro__:
+        yield base.__name__, base.__doc__ or ""
+        yield base.__name__, getattr(base.__dict__.get("__init__"), "__doc__", None) or ""
+
+
+def _entries(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yields the names and descriptions under "Args:" in a docstring; the descriptions are one line each."""
+    lines = inspect.cleandoc(docstring).splitlines()
+    if "Args:" not in lines:
+        return
+    section: list[str] = []
+    for line in lines[lines.index("Args:") + 1 :]:
+        if line and not line.startswith(" "):
+            break
+        section.append(line)
+    names: list[str] = []
+    text: list[str] = []
+    for line in (*inspect.cleandoc("\n" + "\n".join(section)).splitlines(), "end: "):
+        entry = _ENTRY.fullmatch(line)
+        if entry is None:
+            text.append(line.strip())
+            continue
+        yield from ((name, " ".join(filter(None, text))) for name in names)
+        names, text = [name.lstrip("*") for name in entry[1].split(", ")], [entry[2]]
+
+
+def takes_any(target: Callable[..., Any]) -> bool:
+    """Returns whether a function or class has `**kwargs`."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+def leading_parameters(target: Callable[..., Any], count: int) -> list[str]:
+    """Returns the names of the first `count` parameters that can be passed by position; fewer if it has fewer."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, p in inspect.signature(target).parameters.items() if p.kind in by_position][:count]
+
+
 def param_problems(
     name: str,
     target: Callable[..., Any],
@@ -32,6 +146,7 @@ def param_problems(
     *,
     key: str = "",
     complete: bool = True,
+    supplied: Collection[str] = (),
 ) -> list[str]:
     """Returns what is wrong with the params of a target, one sentence per problem.
 
@@ -42,22 +157,22 @@ def param_problems(
         given: parameters that the caller sets itself, so the user must not; as a mapping, with the reason or
             what to set instead.
         key: where the user set the params, such as `"optimizer.params"`; "" for arguments of a function.
-        complete: whether a parameter without a default is a problem if it is in neither `params` nor `given`.
+        complete: whether a parameter without a default is a problem if it is in none of `params`, `given`, `supplied`.
+        supplied: parameters that the caller sets if `params` do not.
     """
     own = {parameter: p for parameter, p in parameters_of(target).items() if parameter not in given}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
     found = []
     for param, value in params.items():
         place = f"{key}.{param} = {value}: " if key else ""
         if param in given:
             reason = f"; {given[param]}" if isinstance(given, Mapping) else ""
             found.append(f"{place}not set here{reason}" if key else f"{name}: {param} cannot be given here{reason}")
-        elif param not in own and not takes_any:
+        elif param not in own and not takes_any(target):
             what = "has no such parameter" if key else f"has no parameter {param!r}"
             found.append(f"{place}{name} {what}.{nearest(param, own)} Allowed: {', '.join(own) or 'none'}")
     if complete:
         for param, p in own.items():
-            if p.default is p.empty and param not in params:
+            if p.default is p.empty and param not in params and param not in supplied:
                 where = f"{key}.{param} is missing" if key else f"{param} is missing"
                 found.append(f"{where}: {name} has no default for it")
     return found

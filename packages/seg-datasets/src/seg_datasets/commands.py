@@ -2,20 +2,24 @@
 
 import argparse
 import inspect
+import shutil
+import textwrap
+from collections.abc import Callable
+from typing import Any
 
 from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
 from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
-from seg_core.spec import takes
+from seg_core.spec import documented_options, shown_default, takes
 
 __all__ = ["DATASETS_COMMAND"]
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    show = actions.add_parser("show", help="show one dataset: classes, splits, expected layout, license, citation")
+    show = actions.add_parser("show", help="show one dataset: classes, splits, options, expected layout, license")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
     download = actions.add_parser("download", help="download and unpack a dataset with public archives")
     download.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
@@ -102,9 +106,27 @@ def _details(name: str) -> str:
     edition = getattr(dataset_class, "edition", None)
     layout = edition.layout.tree if edition is not None else getattr(dataset_class, "layout", None)
     layout = layout or inspect.getdoc(dataset_class) or "(not described)"
+    lines += ["", *_options(dataset_class)]
     lines += ["", "on disk"]
     lines += [f"  {line}".rstrip() for line in layout.strip("\n").splitlines()]
     return "\n".join(lines)
+
+
+def _options(dataset_class: Callable[..., Any]) -> list[str]:
+    """Returns the lines about the options of a dataset, as wide as the terminal."""
+    options = documented_options(dataset_class, without=("root", "split", "transforms"))
+    if not options:
+        return ["options   none"]
+    heads = [f"{o.name} (required)" if o.is_required else f"{o.name} = {shown_default(o)}" for o in options]
+    indent = " " * 6
+    width = min(max(shutil.get_terminal_size((100, 24)).columns, 40), 120)
+    lines = ["options (in Python as keyword arguments, in a config under [data.dataset] params)"]
+    for head, option in zip(heads, options, strict=True):
+        lines.append(f"  {head}")
+        lines += textwrap.wrap(
+            option.meaning or "(not described)", width, initial_indent=indent, subsequent_indent=indent
+        )
+    return lines
 
 
 DATASETS_COMMAND = Command(

@@ -83,6 +83,10 @@ class FolderDataset(PairedDataset):
     """
 
     layout: ClassVar[str] = LAYOUT
+    palette_remedy: ClassVar[str] = (
+        "read the masks by their colors with colors=True, or save them with the palette in the order of the ids; if "
+        "the indices are right, correct the colors of the metadata"
+    )
 
     def __init__(
         self,

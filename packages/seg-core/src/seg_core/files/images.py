@@ -5,8 +5,9 @@
   the format. A mask with such a tag is an error: it is unknown whether the tag was applied to its image too.
 - **Depth.** Images have at most 8 bits per channel; Pillow would take the high byte of 16-bit RGB without a warning.
   Masks of one channel keep their ids at 1, 2, 4, 8 and 16 bits, and at 32 bits if all values are valid ids.
+- **Several pages.** Of an image the first frame or page is read; a mask of several is an error, except for overviews.
 - **Kinds that Pillow reads wrong**, or not as GDAL does, are errors: TIFFs of CIELAB, of YCbCr without JPEG, of signed
-  samples, of more than four channels; BMPs whose gray palette hides that they have fewer bits.
+  or complex samples, of more than four channels; BMPs whose gray palette hides that they have fewer bits.
 """
 
 import os
@@ -22,7 +23,17 @@ from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.opening import PREFIX_BYTES, Source, file_errors, identify, opened
 from seg_core.files.orientation import decode, is_turned, orientation_tag, without_pixels, xmp_orientation
-from seg_core.files.storage import HEIGHT, MAX_ID, ORIENTATION, WIDTH, XMP, storage_of, tiff_storage, tiff_tags
+from seg_core.files.storage import (
+    HEIGHT,
+    MAX_ID,
+    ORIENTATION,
+    WIDTH,
+    XMP,
+    num_pages,
+    storage_of,
+    tiff_storage,
+    tiff_tags,
+)
 
 __all__ = [
     "MAX_PIXELS",
@@ -54,6 +65,10 @@ class Once:
 
     def __init__(self) -> None:
         self._given: set[str] = set()
+
+    def has(self, key: str) -> bool:
+        """Returns whether there was a warning with that `key`."""
+        return key in self._given
 
     def warn(self, key: str, text: str) -> None:
         """Warns, unless there was a warning with that `key` before."""
@@ -202,8 +217,8 @@ def read_mask(
     Raises:
         ImageNotFoundError: if there is no such file.
         ImageTooLargeError: if it has more pixels than `max_pixels`; nothing is decoded then.
-        CorruptFileError: if it cannot be read, is a color image, has transparent pixels, an orientation tag other than
-            1, lossy compression, or values that are not ids.
+        CorruptFileError: if it cannot be read, is a color image, has transparent pixels, several channels or pages, an
+            orientation tag other than 1, lossy compression, or values that are not ids.
         InvalidArgumentError: if `max_pixels` is not allowed.
     """
     return ids_of(load_mask(source, max_pixels=max_pixels, name=name), once)
@@ -220,11 +235,21 @@ def load_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None 
         storage = storage_of(image)
         if problem := storage.mask_problem():
             raise CorruptFileError(f"mask {called} {problem}")
+        if not isinstance(source, Image.Image) and (pages := num_pages(image)) > 1:
+            raise CorruptFileError(
+                f"mask {called} has {pages} {'pages' if image.format == 'TIFF' else 'frames'}; a mask holds one class "
+                "id per pixel: save the one that belongs to the image alone, or, if each holds one class, combine them"
+            )
         decoded, tag = decode(image, "check")
         if tag != 1:
             raise CorruptFileError(
                 f"mask {called} has orientation tag {tag}; a mask must have none, or 1, since it is unknown whether "
                 "the tag was applied to its image too: save the mask upright, without the tag"
+            )
+        if storage.channels > 1 and len(decoded.getbands()) == 1:  # Pillow drops a channel of unknown meaning
+            raise CorruptFileError(
+                f"mask {called} has {storage.channels} channels; a mask holds one class id per pixel: save the channel "
+                "of the ids alone, by gdal_translate -b 1 IN OUT.png (-b 2 for the second)"
             )
         return StoredMask(decoded, called, storage.bits, storage.inverted)
 
@@ -241,7 +266,8 @@ def ids_of(mask: StoredMask, once: Once | None = None) -> npt.NDArray[np.uint8] 
         if mode == "I" and values.size and not 0 <= int(values.min()) <= int(values.max()) <= MAX_ID:
             raise CorruptFileError(
                 f"mask {mask.name} holds {mask.bits}-bit values from {values.min()} to {values.max()}; ids must be 0 "
-                f"to {MAX_ID}: convert the file"
+                f"to {MAX_ID}: give other values, such as -1 for no class, the ignore value (255 by default), and save "
+                "the mask as a gray PNG"
             )
         return values.astype(np.uint16, copy=False)
     if mode in ("LA", "PA", "RGBA"):

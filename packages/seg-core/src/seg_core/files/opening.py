@@ -47,6 +47,26 @@ _PLUGINS = (
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
 PREFIX_BYTES = 16  # bytes by which Pillow identifies formats
 
+_KIND_BYTES = 64
+# first bytes, in lower case where they are text -> what other files are that people have among their images
+_OTHER_KINDS = {
+    b"\x93NUMPY": "an array of NumPy (.npy): save it as PNG, by Image.fromarray(array).save('OUT.png')",
+    b"PK\x03\x04": "a zip archive or an array of NumPy (.npz): unpack it, or save the array as PNG",
+    b"version https:/": "a pointer of Git LFS: get the file itself by `git lfs pull`",
+    b"<!doctype html": "a web page, as a failed download leaves it; replace the file",
+    b"<html": "a web page, as a failed download leaves it; replace the file",
+    b"<svg": "a drawing (SVG): draw it into a PNG",
+    b"<?xml": "XML, such as annotations of boxes or a drawing: convert it to PNG",
+    b"{": "JSON, such as annotations of polygons: draw the polygons into a mask, by the program that wrote them",
+    b"%pdf": "a PDF: convert it to PNG",
+    b"\x76\x2f\x31\x01": "OpenEXR, which holds floats: convert it to 8 bits first",
+    b"\x89HDF": "HDF5 (.h5, .mat of MATLAB 7.3): save the array in it as PNG",
+    b"MATLAB 5.0": "a file of MATLAB (.mat): save the array in it as PNG",
+}
+_OTHER_BRANDS = dict.fromkeys((b"heic", b"heix", b"mif1"), "HEIF, as phones write it: convert it to JPEG or PNG") | {
+    b"avif": "AVIF: convert it to JPEG or PNG"
+}
+
 
 @contextlib.contextmanager
 def opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Iterator[tuple[Image.Image, str]]:
@@ -136,7 +156,21 @@ def identify(file: IO[bytes], filename: str, noun: str) -> ImageFile.ImageFile:
             if name == "TIFF" and (problem := _tiff_problem(file, noun)):
                 raise _UnreadKind(problem) from error
             raise
-    raise UnidentifiedImageError(f"it is none of {', '.join(_FORMATS)}")
+    file.seek(0)
+    known = ", ".join(_FORMATS)
+    if kind := _other_kind(file.read(_KIND_BYTES)):
+        raise _UnreadKind(f"cannot be read: it is none of {known} but {kind}")
+    raise UnidentifiedImageError(f"it is none of {known}")
+
+
+def _other_kind(head: bytes) -> str:
+    """Returns what a file that is no supported image is, with advice, or "" if its first bytes do not tell."""
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower()
+    for prefix, kind in _OTHER_KINDS.items():
+        if head.startswith(prefix) or start.startswith(prefix):
+            return kind
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    return _OTHER_BRANDS.get(brand, "")
 
 
 def _tiff_problem(file: IO[bytes], noun: str) -> str:
@@ -146,8 +180,14 @@ def _tiff_problem(file: IO[bytes], noun: str) -> str:
     problem = storage.mask_problem() if noun == "mask" else storage.image_problem("RGB")
     if problem or WIDTH not in tags:
         return problem
+    if noun == "mask" and storage.channels > 1:
+        return (
+            f"has {storage.channels} channels; a mask holds one class id per pixel: save the channel of the ids alone, "
+            "by gdal_translate -b 1 IN OUT.png, or, if each channel holds one class, combine them"
+        )
+    channels = f"{storage.channels} channel{'' if storage.channels == 1 else 's'}"
     return (
-        f"cannot be read: Pillow knows no TIFF of {storage.channels} channels of {storage.bits} bits with photometric "
+        f"cannot be read: Pillow knows no TIFF of {channels} of {storage.bits} bits with photometric "
         f"interpretation {tags.get(PHOTOMETRIC)} and compression {tags.get(COMPRESSION, 1)}; convert it to 8-bit "
         "RGB, or a mask to a gray PNG, by gdal_translate or ImageMagick"
     )

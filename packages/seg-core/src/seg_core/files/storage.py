@@ -17,6 +17,7 @@ __all__ = [
     "WIDTH",
     "XMP",
     "Storage",
+    "num_pages",
     "storage_of",
     "tiff_storage",
     "tiff_tags",
@@ -38,8 +39,15 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOR_SPACES = {8: "CIELAB", 9: "ICCLab", 10: "ITULab", 32803: "raw sensor", 32844: "LogL", 32845: "LogLuv"}
 _OLD_JPEG, _JPEG = 6, 7
 _PLANES = 2
-_UNSIGNED, _FLOAT = 1, 3
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_OTHER_SAMPLES = {4: "samples of undefined type", 5: "complex samples", 6: "complex samples"}
 _PREMULTIPLIED = 1
+_SUBFILE = 254
+_OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
+_TO_IDS = (
+    "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
+    "Image.fromarray(ids.astype('uint8')).save('OUT.png')"
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +84,10 @@ class Storage:
             return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
         if self.bits > 8 or self.is_float:
             kind = "floating-point samples of " if self.is_float else ""
+            signed = ", signed" if self.is_signed else ""
             return (
-                f"has {kind}{self.bits} bits per channel; 8-bit gray or color is needed: reduce it to 8 bits first, in "
-                "the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT)"
+                f"has {kind}{self.bits} bits per channel{signed}; 8-bit gray or color is needed: reduce it to 8 bits "
+                "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT)"
             )
         if self.is_signed:
             return "has signed samples; 8-bit gray or color of 0 to 255 is needed: convert the file first"
@@ -94,8 +103,14 @@ class Storage:
             )
         if self.is_float:
             return (
-                f"has floating-point samples of {self.bits} bits; ids are integers from 0 to {MAX_ID}: convert the "
-                "file to a gray PNG with 8 or 16 bits"
+                f"has floating-point samples of {self.bits} bits; ids are integers from 0 to {MAX_ID}. If the values "
+                f"are whole ids, convert the file: {_TO_IDS}. If they are scores or heights, they are no mask yet: "
+                "derive ids from them first, by a threshold or an argmax"
+            )
+        if self.bits > 32:
+            return (
+                f"has integers of {self.bits} bits; ids are integers from 0 to {MAX_ID} in at most 32 bits: convert "
+                f"the file: {_TO_IDS}"
             )
         if self.bits > 8 and self.channels > 1:
             return (
@@ -103,7 +118,7 @@ class Storage:
                 "as a gray PNG with 8 or 16 bits"
             )
         if self.is_signed and self.bits == 8:
-            return f"has signed samples; ids are integers from 0 to {MAX_ID}: convert the file to a gray PNG"
+            return f"has signed samples; ids are integers from 0 to {MAX_ID}: convert the file: {_TO_IDS}"
         if self.is_lossy:
             return (
                 f"has lossy compression ({self.format}), which changes ids; write masks as PNG, TIFF or BMP "
@@ -199,6 +214,8 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         flaw = f"{_COLOR_SPACES.get(photometric, f'photometric interpretation {photometric}')} colors"
     elif channels > 4:
         flaw = f"{channels} channels"
+    elif others := [_OTHER_SAMPLES[kind] for kind in formats if kind in _OTHER_SAMPLES]:
+        flaw = others[0]
     elif len(set(depths)) > 1:
         flaw = f"channels of {', '.join(map(str, depths))} bits"
     if flaw:
@@ -227,9 +244,32 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         unlike=unlike,
         inverted=photometric == _WHITE_IS_ZERO and bits <= 8,
         is_float=_FLOAT in formats,
-        is_signed=any(kind not in (_UNSIGNED, _FLOAT) for kind in formats),
+        is_signed=_SIGNED in formats,
         is_lossy=TiffImagePlugin.COMPRESSION_INFO.get(compression) in _LOSSY_COMPRESSIONS,
     )
+
+
+def num_pages(image: Image.Image) -> int:
+    """Returns the number of frames or pages of the opened file of an image; 1 for an image in memory.
+
+    Pages of a TIFF that are smaller versions or the transparency of another page are not counted.
+    """
+    if not getattr(image, "is_animated", False):
+        return 1
+    if image.format != "TIFF":
+        return int(getattr(image, "n_frames", 1))
+    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
+    place = file.tell()
+    tags = tiff_tags(file)
+    size, pages, seen = (tags[WIDTH], tags[HEIGHT]), 1, {0}
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        belongs_to_another = tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY)
+        pages += (tags.get(WIDTH), tags.get(HEIGHT)) == size and not belongs_to_another
+    file.seek(place)
+    return pages
 
 
 def _per_channel(bits: int) -> str:

@@ -198,7 +198,8 @@ class LabelMap:
     def _map_array(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if mask.dtype.kind not in "ui":
             raise InvalidArgumentError(
-                f"mask must hold integer ids, got an array of {mask.dtype}; convert it, as with mask.astype('uint8')"
+                f"mask must hold integer ids, got an array of {mask.dtype}; convert it, as with "
+                "mask.astype('uint8'), if all values are whole ids"
             )
         table = self._table
         if mask.dtype == np.uint8 and table.dtype == np.uint8:

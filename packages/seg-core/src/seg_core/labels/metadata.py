@@ -16,6 +16,7 @@ from typing import Any
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
 from seg_core.labels.palette import check_color, default_palette
+from seg_core.text import read_text
 
 __all__ = [
     "DatasetMetadata",
@@ -140,7 +141,7 @@ def resolve_metadata(source: "str | os.PathLike[str] | Mapping[str, Any] | Datas
     Raises:
         UnknownNameError: if no label set has that name; the message names the nearest ones.
         DatasetNotFoundError: if the file does not exist.
-        CorruptFileError: if the file is not readable TOML or JSON.
+        CorruptFileError: if the file is not readable TOML or JSON, or not in UTF-8 or UTF-16 with its mark.
         InvalidArgumentError: if the contents are not valid metadata, or `source` is of another type.
     """
     if isinstance(source, DatasetMetadata):
@@ -210,13 +211,15 @@ def _from_file(path: Path) -> DatasetMetadata:
     if suffix not in (".toml", ".json"):
         raise InvalidArgumentError(f"metadata file {path} must end in .toml or .json")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_text(path, "metadata file")
         values = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
     except FileNotFoundError as error:
         raise DatasetNotFoundError(f"metadata file {path} does not exist; check the path") from error
     except OSError as error:
         raise CorruptFileError(f"metadata file {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # also what tomllib, json and the decoder raise
+    except CorruptFileError:  # of another encoding
+        raise
+    except ValueError as error:  # also what tomllib and json raise
         raise CorruptFileError(f"metadata file {path} is not valid {suffix[1:].upper()}: {error}") from error
     if not isinstance(values, Mapping):
         raise InvalidArgumentError(

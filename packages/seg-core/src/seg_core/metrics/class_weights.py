@@ -1,6 +1,8 @@
 """Pixel counts per class of a dataset, and the class weights that balance them in a loss."""
 
+import inspect
 import numbers
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +14,9 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.files.scan import DatasetScan, scan_dataset
-from seg_core.spec import check_params
+from seg_core.spec import Option, check_params, documented_options
 
-__all__ = ["PixelCounts", "class_weights", "count_pixels", "pixel_counts"]
+__all__ = ["PixelCounts", "class_weights", "count_pixels", "describe_schemes", "pixel_counts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +112,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
         hint = nearest(scheme, _SCHEMES)
         raise UnknownNameError(f"unknown scheme {scheme!r} for class weights.{hint} Known: {', '.join(_SCHEMES)}")
     formula = _SCHEMES[scheme]
-    check_params(f"scheme {scheme!r}", formula, options, given=("pixels", "image_pixels"))
+    check_params(f"scheme {scheme!r}", formula, options, given=_COUNTS)
     if isinstance(source, PixelCounts):
         pixels, image_pixels = source.pixels, source.image_pixels
     elif _is_plain_counts(source):
@@ -145,7 +147,22 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     return weights
 
 
+def describe_schemes() -> dict[str, tuple[str, list[Option]]]:
+    """Returns the schemes of `class_weights` by name: the formula with its source, in one line, and the options."""
+    text = inspect.cleandoc(class_weights.__doc__ or "")
+    bullets = re.findall(r'^- `"(\w+)"`: (.+(?:\n  .+)*)', text, flags=re.MULTILINE)
+    formulas = {name: " ".join(lines.split()) for name, lines in bullets}
+    return {name: (formulas[name], documented_options(scheme, _COUNTS)) for name, scheme in _SCHEMES.items()}
+
+
 def _enet(pixels: Tensor, image_pixels: Tensor | None, c: float = 1.02) -> Tensor:  # noqa: ARG001 - as every scheme
+    """Returns the weights of scheme "enet".
+
+    Args:
+        pixels: as for `class_weights`.
+        image_pixels: as for `class_weights`.
+        c: added to the fraction, above 1; the nearer to 1, the larger the weights of rare classes.
+    """
     if not c > 1:
         raise InvalidArgumentError(f"c must be greater than 1, so that all weights are finite and positive, got {c}")
     return 1 / torch.log(c + pixels / pixels.sum())
@@ -180,6 +197,13 @@ def _effective_number(
     image_pixels: Tensor | None,  # noqa: ARG001 - as every scheme
     beta: float | None = None,
 ) -> Tensor:
+    """Returns the weights of scheme "effective_number".
+
+    Args:
+        pixels: as for `class_weights`.
+        image_pixels: as for `class_weights`.
+        beta: at least 0 and below 1; None for (N - 1) / N, with N the pixels of all classes.
+    """
     if beta is not None and not 0 <= beta < 1:
         raise InvalidArgumentError(f"beta must be in [0, 1), or None for (N - 1) / N, got {beta}")
     # 1 - beta is computed separately: near 1 a float has few digits left for it
@@ -205,6 +229,7 @@ def _with_absent(weights_present: Tensor, present: Tensor) -> Tensor:
     return weights
 
 
+_COUNTS = ("pixels", "image_pixels")  # what `class_weights` passes to every scheme
 _SCHEMES: dict[str, Callable[..., Tensor]] = {
     "enet": _enet,
     "median_frequency": _median_frequency,

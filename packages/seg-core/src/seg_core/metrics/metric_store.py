@@ -270,11 +270,19 @@ def _range_error(side: str, seen: str, num_classes: int, ignore_index: int) -> L
     return LabelOutOfRangeError(f"{side} hold {seen}; allowed are {allowed}: {advice}")
 
 
+_FLOAT_ADVICE = {
+    "preds": "logits become labels with argmax_labels",
+    "truths": "convert masks of whole ids to an integer type, such as uint8",
+}
+
+
 def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
     """Returns `labels` as a plain tensor of an integer type with arithmetic in torch, sharing memory if possible."""
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind not in "uib":
-            raise InvalidArgumentError(f"{side} must hold integers, got an array of {labels.dtype}")
+            raise InvalidArgumentError(
+                f"{side} must hold integers, got an array of {labels.dtype}; {_FLOAT_ADVICE[side]}"
+            )
         native = labels.dtype.newbyteorder("=")
         # torch cannot share read-only memory (such as PIL's) or negative strides
         shareable = labels.flags.writeable and labels.flags.c_contiguous and labels.dtype == native
@@ -282,7 +290,7 @@ def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
     elif isinstance(labels, Tensor):
         if labels.is_floating_point() or labels.is_complex():
             raise InvalidArgumentError(
-                f"{side} must hold integers, got a tensor of {labels.dtype}; logits become labels with argmax_labels"
+                f"{side} must hold integers, got a tensor of {labels.dtype}; {_FLOAT_ADVICE[side]}"
             )
         tensor = labels.detach().as_subclass(Tensor)
     else:

@@ -9,6 +9,8 @@ in a mask is an error. Some images are gray.
 unsupervised segmentation, which evaluate on a subset of val. `label_set="VOC"` gives the 20 object classes of VOC, with
 all other labeled pixels as background, so that models trained on VOC can be evaluated on it.
 
+mmsegmentation's converter writes `X_labelTrainIds.png`, with the ids 0 to 170, beside `X.png`; these are left out.
+
 The stuff annotations of the COCO API (ids 92 to 183) and COCO-Stuff 10k (.mat files) are not read.
 
 Expected on disk: see `TREE`. Download: https://github.com/nightrome/cocostuff

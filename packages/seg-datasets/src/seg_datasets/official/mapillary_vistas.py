@@ -30,6 +30,7 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.text import read_text
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, SplitFiles
@@ -200,10 +201,12 @@ def _configured(edition: Edition, path: Path) -> Edition:
 def _read_labels(path: Path) -> list[dict[str, Any]]:
     """Returns the labels of a config in the order of their ids, each with `_KEYS`."""
     try:
-        config = json.loads(path.read_bytes().decode("utf-8"))
+        config = json.loads(read_text(path))
     except OSError as error:
         raise CorruptFileError(f"{path} cannot be read: {error.strerror or error}; {_RESTORE}") from error
-    except ValueError as error:  # from json and from decoding
+    except CorruptFileError as error:  # of another encoding
+        raise CorruptFileError(f"{error}; or {_RESTORE}") from error
+    except ValueError as error:
         raise CorruptFileError(f"{path} is not valid JSON: {error}; {_RESTORE}") from error
     labels = config.get("labels") if isinstance(config, dict) else None
     if not isinstance(labels, list) or not labels:

@@ -17,6 +17,7 @@ from seg_datasets.reading.archives import fetch_archives
 from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
+from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading
 
 __all__ = ["Edition", "OfficialDataset"]
@@ -83,6 +84,11 @@ class OfficialDataset(PairedDataset):
         "FolderDataset"
     )
 
+    palette_remedy: ClassVar[str] = (
+        "unpack the archive again, to read the official masks; masks from another source can be read by FolderDataset, "
+        "by their colors with colors=True"
+    )
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -95,9 +101,10 @@ class OfficialDataset(PairedDataset):
         orientation: str = "stored",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        reading = Reading(orientation, max_pixels)
         layout, label_map = self.edition.layout, self.edition.label_map
         metadata, name = resolve_metadata(self.edition.classes), layout.split_name(split)
+        # by the dataset's own classes: those of another label set have other colors
+        reading = Reading(orientation, max_pixels, PaletteCheck(metadata, label_map, self.palette_remedy))
         if label_set is not None and label_set != metadata.name:
             label_map = label_map.then(label_map_between(metadata, label_set))
             metadata = resolve_metadata(label_set)

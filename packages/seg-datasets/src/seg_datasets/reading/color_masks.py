@@ -14,6 +14,7 @@ from PIL import Image
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import ids_of
 from seg_datasets.__about__ import __version__
+from seg_datasets.reading.palettes import PaletteOrder
 from seg_datasets.reading.samples import Reading, load_mask
 
 __all__ = ["UNKNOWN", "ColorReader"]
@@ -33,8 +34,9 @@ class ColorReader:
     Called with the path of a mask it returns ids uint8 (H, W). A color must match a class in all three channels: the
     blended colors that resizing and lossy formats leave at edges match no class.
 
-    Gray images contain ids. So do palette images, unless all colors that they use are class colors: programs that
-    compress PNG files convert images of few colors to a palette, in any order.
+    Gray images contain ids. So do palette images, unless all colors that they use are class colors, or their palette is
+    one of these in another order (see `seg_datasets.reading.palettes`): programs that compress PNG files convert images
+    of few colors to a palette, in any order.
 
     Args:
         colors: id -> (red, green, blue); ids up to 253, all colors different.
@@ -54,6 +56,7 @@ class ColorReader:
         assert len(set(colors.values())) == len(colors), "two ids with the same color cannot be distinguished"
         self.colors = dict(colors)
         self.unknown = unknown
+        self._order = PaletteOrder(self.colors)
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ class ColorReader:
         """
         mask = load_mask(path, reading)
         image = mask.image
-        if image.mode not in ("RGB", "RGBA", "P") or (image.mode == "P" and not self._has_class_palette(image)):
+        if image.mode not in ("RGB", "RGBA", "P") or (image.mode == "P" and not self._has_colors(image)):
             return ids_of(mask)
         if image.mode != "RGB":
             image = image.convert("RGBA").convert("RGB")  # also right for palettes with transparency
@@ -79,6 +82,10 @@ class ColorReader:
         if ids.max(initial=0) == UNKNOWN:
             self._report_unknown(path, np.asarray(image)[ids == UNKNOWN], ids.size)
         return ids
+
+    def _has_colors(self, image: Image.Image) -> bool:
+        """Returns whether a palette image is to be read by its colors."""
+        return self._has_class_palette(image) or self._order.first_misplaced(image) is not None
 
     def _has_class_palette(self, image: Image.Image) -> bool:
         """Returns whether the palette entries that an image uses are colors of classes, all different."""

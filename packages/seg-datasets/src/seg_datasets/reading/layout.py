@@ -10,6 +10,7 @@ from pathlib import Path
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, nearest
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_missing, check_root
+from seg_datasets.reading.converted import is_converted, without_converted
 from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
 
 __all__ = ["Layout", "SplitFiles", "read_listing"]
@@ -21,7 +22,8 @@ class SplitFiles:
 
     A glob pattern is a path below the dataset's folder, such as `leftImg8bit/train/*/*_leftImg8bit.png`. Each `*`
     matches one or more characters of one name. The matched characters, joined by `/`, are the key of a file: an image
-    and the mask with the same key belong together. Of several patterns the first that matches any file is used.
+    and the mask with the same key belong together. Of several patterns the first that matches any file is used. Files
+    that converters of other toolkits write beside these are left out, see `seg_datasets.reading.converted`.
 
     Attributes:
         images: glob patterns of the images.
@@ -120,6 +122,9 @@ class Layout:
             self._check_listed(wanted, images, split, listing, missing)
         where = f"{self.dataset} {split} in {folder}"
         advice = f"leave them out with missing='skip', or {self.source} again"
+        alone = [path for key, path in masks.items() if key not in images and is_converted(key)]
+        if alone and not images.keys() & masks.keys():
+            raise DatasetNotFoundError(self._only_converted(folder, split, alone))
         pairs = pair_by_key(images, None if without_masks else masks, where, missing, advice)
         if not pairs:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
@@ -173,6 +178,8 @@ class Layout:
         below = [prefix for prefix in self.prefixes if prefix]
         entries = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         content = f"it contains {first_few(entries)}" if entries else "it is empty"
+        if files.masks and not num_masks and (alone := self._converted_masks(folder, files)):
+            return self._only_converted(folder, split, alone)
         downloadable = any(not archive.splits or split in archive.splits for archive in self.archives)
         download = " download=True does all of this." if downloadable else ""
         return (
@@ -180,6 +187,23 @@ class Layout:
             + (f" and below it in {first_few(below)}" if below else "")
             + f" for {expected}; {content}. To fix this, {self.source}, and pass the unpacked folder as root."
             f"{download} `seg datasets show {self.dataset}` prints the expected tree"
+        )
+
+    def _converted_masks(self, folder: Path, files: SplitFiles) -> list[Path]:
+        """Returns the converted files in the folders of the masks."""
+        steps = dict.fromkeys(pattern.rsplit("/", 1)[0] + "/*.png" for pattern in files.masks if "/" in pattern)
+        found = (_matches(folder / prefix, step, ()) for prefix in self.prefixes for step in steps)
+        return [path for paths in found for key, path in paths.items() if is_converted(key)]
+
+    def _only_converted(self, folder: Path, split: str, masks: list[Path]) -> str:
+        expected = f"expected masks {' or '.join(self.splits[split].masks)} (0 found)"
+        found = (
+            f"{len(masks)} masks that a converter of another toolkit wrote ({first_few(path.name for path in masks)})"
+        )
+        return (
+            f"{self.dataset} {split} in {folder}: {expected}, and found only {found}; they have other ids. "
+            f"To fix this, {self.source} again, so that the official masks are there too, or read the converted ones "
+            "with FolderDataset, with the metadata of their ids and mask_suffix for the ending of their names"
         )
 
 
@@ -209,15 +233,14 @@ def _name(key: str) -> str:
 def _matches(folder: Path, pattern: str, exclude: tuple[str, ...]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path, key in _walk(folder, tuple(pattern.split("/")), ()):
-        if path.name.endswith(exclude) if exclude else False:
-            continue
         if key in found:
             raise DatasetNotFoundError(
                 f"{found[key]} and {path.name} in the same folder both match {pattern}, which pairs files by name; "
                 "remove or rename one of them"
             )
         found[key] = path
-    return dict(sorted(found.items()))
+    kept = without_converted(found)  # an excluded file may be the original of a converted one
+    return {key: path for key, path in sorted(kept.items()) if not path.name.endswith(exclude)}
 
 
 def _walk(folder: Path, steps: tuple[str, ...], matched: tuple[str, ...]) -> Iterator[tuple[Path, str]]:

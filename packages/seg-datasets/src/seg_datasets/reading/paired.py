@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 from torch.utils.data import Dataset
@@ -14,6 +15,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.__about__ import __version__
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading, read_mask, read_pair
 
 __all__ = ["PairedDataset"]
@@ -32,7 +34,8 @@ class PairedDataset(Dataset[Any]):
             uint8 (3, H, W), RGB, and the mask (H, W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
             need a copy, so it must be picklable.
-        reading: how files are read: orientation and maximum size; None uses the defaults.
+        reading: how files are read: orientation and maximum size; None uses the defaults. Without a check for palettes
+            it gets the one for `metadata` and `label_map`.
 
     Attributes:
         metadata, split, transforms, label_map, mask_reader, reading: as given.
@@ -40,6 +43,10 @@ class PairedDataset(Dataset[Any]):
     """
 
     root: Path | None = None
+    palette_remedy: ClassVar[str] = (
+        "save the masks with the palette in the order of the ids; if the indices are right, correct the colors of the "
+        "metadata"
+    )
 
     def __init__(
         self,
@@ -59,7 +66,10 @@ class PairedDataset(Dataset[Any]):
         self._pairs = pairs
         self._remedy = remedy
         self.mask_reader = mask_reader
-        self.reading = reading or Reading()
+        reading = reading or Reading()
+        if reading.palette is None:
+            reading = replace(reading, palette=PaletteCheck(metadata, label_map, self.palette_remedy))
+        self.reading = reading
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -23,6 +23,7 @@ from seg_core.files import images
 from seg_core.files.images import MAX_PIXELS, Once, StoredMask
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.palettes import PaletteCheck
 
 __all__ = ["MaskReader", "Reading", "load_mask", "read_image", "read_mask", "read_pair"]
 
@@ -35,6 +36,7 @@ class Reading:
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag;
             `"stored"` ignores the tag.
         max_pixels: maximum width times height of an image or a mask.
+        palette: warns about palette masks whose indices are in another order than the ids; None does not look.
         once: the warnings emitted so far; each worker process has its own copy.
 
     Raises:
@@ -43,6 +45,7 @@ class Reading:
 
     orientation: str = "stored"
     max_pixels: int = MAX_PIXELS
+    palette: PaletteCheck | None = field(default=None, compare=False, repr=False)
     once: Once = field(default_factory=Once, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,13 +70,19 @@ def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
 def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
     """Returns the ids (H, W) stored in a mask file; see `seg_core.files.images.read_mask`.
 
+    Warns:
+        UserWarning: if `reading` has a check for palettes, and the palette of the mask is in another order.
+
     Raises:
         CorruptFileError: if the file is not a readable mask, or has more pixels than allowed.
         DatasetNotFoundError: if the file no longer exists.
     """
     reading = reading or Reading()
     with _gone(path, "mask"):
-        return images.read_mask(path, max_pixels=reading.max_pixels, once=reading.once)
+        mask = images.load_mask(path, max_pixels=reading.max_pixels)
+        if reading.palette is not None:
+            reading.palette.check(mask, reading.once)
+        return images.ids_of(mask, reading.once)
 
 
 def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:

@@ -9,7 +9,7 @@ from seg_core.catalog import DatasetEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.registry import DATASETS, PREDICTORS
-from seg_core.spec import param_problems, parameters_of
+from seg_core.spec import leading_parameters, param_problems, parameters_of
 from seg_train.commands.eval_settings import Settings
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def open_dataset(target: Target) -> "SegmentationDataset":
                 f"dataset {name!r} has no split {target.split!r}.{nearest(target.split, names)} "
                 f"Splits: {', '.join(names)}; set one with -s split=NAME"
             )
-    _check_params("params", f"dataset {name!r}", kind, target.params, ("root", "split", "transforms"))
+    given = ("root", "split", "transforms", *leading_parameters(kind, 1))  # the root may have another name
+    _check_params("params", f"dataset {name!r}", kind, target.params, given)
     with isolated_randomness(target.seed):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     check_several_classes(dataset.metadata)

@@ -19,9 +19,10 @@ from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.metrics.class_weights import class_weights
 from seg_core.metrics.names import SCORE_NAMES
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
-from seg_core.spec import param_problems, takes
+from seg_core.spec import takes
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
+from seg_train.config import params
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
@@ -35,42 +36,13 @@ from seg_train.config.schema import (
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
 
-# Arguments that the trainer itself passes to a builder; `params` must not set them.
-_MODEL_GIVEN = {
-    "num_classes": "it comes from the dataset",
-    "weights": "set model.weights",
-    "weights_backbone": "set model.weights_backbone",
-    "aux_loss": "set model.aux_loss",
-    "variant": "set model.variant",
-    "progress": "the trainer sets it",
-    "in_channels": "images have 3",
-}
-_DATASET_GIVEN = {
-    "root": "set data.dataset.root",
-    "split": "set data.dataset.train_split and data.dataset.val_split",
-    "transforms": "set data.transform",
-}
 # options of datasets that do not change the classes
 _WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata", "orientation", "max_pixels"}
-_LOSS_GIVEN = {
-    "weight": "set criterion.class_weights",
-    "ignore_index": "it comes from the dataset",
-    "reduction": "the trainer needs the mean",
-}
-_OPTIMIZER_GIVEN = {"params": "they are the network's"}
-_SCHEDULER_GIVEN = {"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}
-_LOGGER_GIVEN = {"run_dir": "set paths.output and paths.run"}
-_PREDICTOR_GIVEN = {
-    "model": "it is the trained network",
-    "images": "they are the val images",
-    "size": "it is the size of the masks",
-    "output": "the evaluation sets it; set evaluation.loss = false for labels only",
-}
 
 
 def find_problems(sections: Mapping[str, Any]) -> list[str]:
@@ -146,8 +118,11 @@ def _check_evaluation(
 ) -> None:
     predictor = _known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
     if predictor is not None:
-        key = "evaluation.params"
-        _check_params(key, evaluation.predictor, predictor, evaluation.params, _PREDICTOR_GIVEN, problems)
+        supplied = ["left_right_pairs"]  # of the dataset
+        call = params.PREDICTOR
+        problems.extend(
+            call.problems("evaluation", evaluation.predictor, predictor, evaluation.params, supplied=supplied)
+        )
     if evaluation.tile is not None:
         _known(PREDICTORS, "evaluation.tile needs", "tiled", problems)
     if evaluation.scales is not None or evaluation.hflip:
@@ -183,7 +158,7 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
             problems.append("log.local.enabled: the local logger is always on; remove the key")
         elif not isinstance(enabled, bool):
             problems.append(f"log.{name}.enabled = {enabled!r}: must be true or false")
-    _check_params(f"log.{name}", name, logger, options, _LOGGER_GIVEN, problems)
+    problems.extend(params.LOGGER.problems(f"log.{name}", name, logger, options, key=f"log.{name}"))
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:
@@ -209,7 +184,11 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     if dataset is None:
         return None
     key = "data.dataset.params"
-    _check_params(key, section.name, dataset, section.params, _DATASET_GIVEN, problems)
+    found = params.DATASET.problems("data.dataset", section.name, dataset, section.params)
+    if not found:
+        own = params.option_problems(dataset, section.root, section.params)
+        found = [f"data.dataset: {problem}" for problem in own]
+    problems.extend(found)
     entry = DATASETS.entry(section.name)
     if isinstance(entry, DatasetEntry):
         if entry.needs_root and section.root is None:
@@ -250,9 +229,11 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
     builder = _known(MODELS, "model.name", model.name, problems)
     if builder is None:
         return
-    _check_params("model.params", model.name, builder, model.params, _MODEL_GIVEN, problems)
     entry = MODELS.entry(model.name)
-    if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in model.params:
+    needs_backbone = isinstance(entry, ModelEntry) and entry.any_backbone
+    backbone = ["backbone"] if needs_backbone else []  # it has a message of its own
+    problems.extend(params.MODEL.problems("model", model.name, builder, model.params, supplied=backbone))
+    if needs_backbone and "backbone" not in model.params:
         problems.append(f'model.params.backbone is missing: {model.name} needs one; name it, such as "resnet50"')
     if isinstance(entry, ModelEntry) and model.variant is not None and model.variant not in entry.variants:
         problems.append(f'model.variant = "{model.variant}": {model.name} has the variants {", ".join(entry.variants)}')
@@ -287,22 +268,23 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
             _check_loss(f"criterion.outputs.{name}", output.name, output.params, problems)
 
 
-def _check_loss(key: str, name: str, params: Mapping[str, Any], problems: list[str]) -> Callable[..., Any] | None:
+def _check_loss(key: str, name: str, given: Mapping[str, Any], problems: list[str]) -> Callable[..., Any] | None:
     """Checks a loss and the losses in it; returns its class, or None if there is no such loss."""
     loss = _known(LOSSES, f"{key}.name", name, problems)
     if loss is None:
         return None
     found = len(problems)
-    _check_params(f"{key}.params", name, loss, params, _LOSS_GIVEN, problems)
-    if name == "CombinedLoss" and isinstance(params.get("losses"), list):
-        for place, part in enumerate(params["losses"]):
+    problems.extend(params.LOSS.problems(key, name, loss, given))
+    if name == "CombinedLoss" and isinstance(given.get("losses"), list):
+        for place, part in enumerate(given["losses"]):
             if isinstance(part, Mapping) and isinstance(part.get("name"), str):
                 inner = part.get("params", {})
                 if isinstance(inner, Mapping):
                     _check_loss(f"{key}.params.losses[{place}]", part["name"], inner, problems)
     if found == len(problems):
         try:
-            loss(**params)
+            # the dataset has another value, which is as good here
+            loss(**({"ignore_index": 255} if takes(loss, "ignore_index") else {}), **given)
         except (UserError, TypeError) as error:
             problems.append(f"{key}.params: {error}")
     return loss
@@ -357,7 +339,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     else:
         factory = _known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
         if factory is not None:
-            _check_params("optimizer.params", optimizer.name, factory, optimizer.params, _OPTIMIZER_GIVEN, problems)
+            problems.extend(params.OPTIMIZER.problems("optimizer", optimizer.name, factory, optimizer.params))
     tried = None
     if found == len(problems):
         try:
@@ -371,7 +353,10 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     found = len(problems)
     factory = _known(SCHEDULERS, "lr_scheduler.name", scheduler.name, problems)
     if factory is not None:
-        _check_params("lr_scheduler.params", scheduler.name, factory, scheduler.params, _SCHEDULER_GIVEN, problems)
+        supplied = [LENGTH_ARGUMENTS.get(scheduler.name, ""), "max_lr" if scheduler.name == "OneCycleLR" else ""]
+        problems.extend(
+            params.SCHEDULER.problems("lr_scheduler", scheduler.name, factory, scheduler.params, supplied=supplied)
+        )
     if found == len(problems):
         # if the optimizer is invalid, a substitute that every scheduler accepts
         tried = tried or torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
@@ -427,15 +412,3 @@ def _known(registry: Registry, key: str, name: str, problems: list[str]) -> Call
         problems.append(f'{key} = "{name}": {error}')
         return None
     return found
-
-
-def _check_params(
-    key: str,
-    name: str,
-    target: Callable[..., Any],
-    params: Mapping[str, Any],
-    given: Mapping[str, str],
-    problems: list[str],
-) -> None:
-    """Compares `params` with the parameters of `target`, except those that the trainer passes."""
-    problems.extend(param_problems(name, target, params, given, key=key, complete=False))

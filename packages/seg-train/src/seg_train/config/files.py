@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, CorruptFileError
+from seg_core.text import read_text
 from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten
 
@@ -90,11 +91,13 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False)
 
 def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path, "config"))
     except FileNotFoundError:
         hint = f", which {by[-1]} extends" if by else ""
         raise ConfigError(f"there is no config file {path}{hint}; check its path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except CorruptFileError as error:  # of another encoding
+        raise ConfigError(str(error)) from error
+    except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error

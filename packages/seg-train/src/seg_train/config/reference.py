@@ -5,6 +5,12 @@ from typing import Any
 
 from seg_train.catalog import LOGGERS, LOSSES, OPTIMIZERS, SCHEDULERS
 from seg_train.config.json_schema import json_schema
+from seg_train.config.reference_options import (
+    options_of_classes,
+    options_of_datasets,
+    options_of_predictors,
+    options_of_sampling,
+)
 from seg_train.config.schema import TrainConfig
 
 __all__ = ["reference_page"]
@@ -35,11 +41,20 @@ changes, the `params` of the base file are dropped: they belonged to the other n
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
-`params` are the arguments of the class or function that `name` refers to; its documentation lists them. Write functions
-as `"package.module:function"`. [examples/configs](../examples/configs) has twelve recipes.
+`params` are the arguments of the class or function that `name` refers to; its documentation lists them, and this page
+those of datasets, predictors, class weights and samplers. Write functions as `"package.module:function"`.
+[examples/configs](../examples/configs) has twelve recipes.
 """
 # section -> names that this package registers for it
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}
+
+# section -> what follows its table
+_OPTIONS = {
+    "data.dataset": options_of_datasets,
+    "data.sampling": options_of_sampling,
+    "criterion": options_of_classes,
+    "evaluation": options_of_predictors,
+}
 
 _LOGGERS = """\
 ## `[log.NAME]`
@@ -77,6 +92,8 @@ def _add_section(parts: list[str], schema: dict[str, Any], name: str | None, pat
         if path[0] in _NAMES and len(path) == 1:
             names = _NAMES[path[0]]
             parts.append("\n".join(f"- `{name}`: {names[name].summary}" for name in sorted(names)) + "\n")
+        if ".".join(path) in _OPTIONS:
+            parts.append(_OPTIONS[".".join(path)]())
     for key, value in inner:
         _add_section(parts, schema, value["$ref"].rpartition("/")[2], (*path, key))
     if not path:

@@ -242,15 +242,22 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
     """Checks that a mask contains only the dataset's class ids and its ignored value.
 
     Args:
-        mask: (H, W) of any integer type.
+        mask: (H, W) of any integer type, or bool.
         dataset: its metadata define the allowed values.
         index: of the sample, for the message.
 
     Raises:
         LabelOutOfRangeError: if it contains another value; the message names the files.
+        InvalidArgumentError: if it holds floats, which would be cut to integers.
     """
     metadata = dataset.metadata
     mask = mask.as_subclass(Tensor)
+    if mask.is_floating_point() or mask.is_complex():
+        files = " and ".join(map(str, dataset.file_names(index))) or f"sample {index}"
+        raise InvalidArgumentError(
+            f"the mask of {files} is a tensor of {mask.dtype}; ids are integers: if the values are whole ids, let the "
+            "dataset return mask.to(torch.uint8)"
+        )
     mask = mask if mask.dtype == torch.uint8 else mask.long()
     wrong = (mask >= metadata.num_classes) & (mask != metadata.ignore_index)
     if mask.dtype != torch.uint8:

@@ -31,6 +31,7 @@ import torch
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
+from seg_core.text import read_text
 from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
@@ -120,11 +121,11 @@ class RunFolder:
         """
         if not self.config.is_file():
             return
-        former = self.config.read_bytes()
+        former = read_text(self.config, "config")
         tables = read_tables(self.config, stored=True).values
         kept = {k: v for k, v in tables.get("trainer", {}).items() if k not in ("epochs", "steps")}
         tables["trainer"] = kept | dict(length)
-        if tomllib.loads(former.decode()) != {"format": CONFIG_FORMAT, **tables}:
+        if tomllib.loads(former) != {"format": CONFIG_FORMAT, **tables}:
             self._write_config(tables)
 
     def _write_config(self, tables: Mapping[str, Any]) -> None:

@@ -1,0 +1,68 @@
+"""Text files that people write: UTF-8 with or without a byte-order mark, UTF-16 and UTF-32 with one, any line ends."""
+
+import codecs
+import os
+from pathlib import Path
+
+from seg_core.errors import CorruptFileError
+
+__all__ = ["decode_text", "read_text"]
+
+# the mark of UTF-32 LE begins with that of UTF-16 LE, so it comes first; these codecs remove the mark
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+_SAVE = "save it as UTF-8 (in Windows Notepad: Save as, Encoding: UTF-8)"
+
+
+def read_text(path: str | os.PathLike[str], what: str = "") -> str:
+    r"""Returns the text of a file, without a byte-order mark, with `\n` as the end of each line.
+
+    Windows programs begin UTF-8 with a mark, or write UTF-16, which always has one. Without a mark the text is UTF-8.
+
+    Args:
+        path: the file.
+        what: what the file is, for messages, such as `"metadata file"`.
+
+    Raises:
+        CorruptFileError: if the text has another encoding.
+        OSError: if the file cannot be read, as `open` raises it.
+    """
+    return decode_text(Path(path).read_bytes(), f"{what} {path}".strip())
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """Returns the contents of a file as text, as `read_text` does; `name` is the file in messages.
+
+    Raises:
+        CorruptFileError: if the text has another encoding.
+    """
+    codec, called = next(((codec, called) for mark, codec, called in _MARKS if data.startswith(mark)), ("utf-8", ""))
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError as error:
+        raise CorruptFileError(_message(data, error, called, name)) from error
+    if not called and "\0" in text:
+        # every second byte of Latin text in UTF-16 is 0, which UTF-8 allows, but no text file has
+        raise CorruptFileError(
+            f"{name} contains zero bytes: it is UTF-16 without a byte-order mark, or not a text file; {_SAVE}"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _message(data: bytes, error: UnicodeDecodeError, called: str, name: str) -> str:
+    line = data.count(b"\n", 0, error.start) + 1
+    if called:
+        return f"{name} has the byte-order mark of {called}, but is not valid {called} ({error.reason}); {_SAVE}"
+    start = data.rfind(b"\n", 0, error.start) + 1
+    end = data.find(b"\n", error.start)
+    part = data[max(start, error.start - 20) : len(data) if end < 0 else min(end, error.start + 20)].strip()
+    guess = part.decode("cp1252", errors="replace")
+    return (
+        f"{name} is not UTF-8: byte 0x{data[error.start]:02x} in line {line}. In another encoding, such as Latin-1 or "
+        f"Windows-1252, it reads {guess!r}; {_SAVE}"
+    )

@@ -1,0 +1,133 @@
+"""Compares the params of a config with the signatures of the targets, and with what the trainer passes itself."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from seg_core.errors import UserError
+from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
+
+__all__ = ["DATASET", "LOGGER", "LOSS", "MODEL", "OPTIMIZER", "PREDICTOR", "SCHEDULER", "Call", "option_problems"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """How the trainer calls the targets of one kind.
+
+    Attributes:
+        owned: arguments that `params` must not set -> why, or what to set instead.
+        positional: those of `owned` that are passed first, by position; the target may name them otherwise.
+        passed: arguments that are passed by name if the target takes them.
+        required: those of `passed` that are always passed, so that the target must take them.
+    """
+
+    owned: Mapping[str, str]
+    positional: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+    required: tuple[str, ...] = field(default=())
+
+    def problems(
+        self,
+        section: str,
+        name: str,
+        target: Callable[..., Any],
+        params: Mapping[str, Any],
+        *,
+        key: str = "",
+        supplied: Collection[str] = (),
+    ) -> list[str]:
+        """Returns what is wrong with the params of a target, or with the target itself, with full keys.
+
+        Args:
+            section: key of the section with the name, such as `"model"`.
+            name: name of the target.
+            target: the function or class.
+            params: as in the config.
+            key: key of the params; `section.params` by default.
+            supplied: parameters that the trainer fills in if `params` do not set them.
+        """
+        key = key or f"{section}.params"
+        leading = leading_parameters(target, len(self.positional))
+        roles = dict(zip(leading, self.positional, strict=False))
+        owned = {**self.owned, **{own: self.owned[role] for own, role in roles.items()}}
+        found = param_problems(name, target, params, owned, key=key, supplied=supplied)
+        handed = {*leading, *self.passed}
+        found.extend(
+            f"{section}: {name} has no default for {parameter!r}, which the trainer does not pass; give it one"
+            for parameter, p in parameters_of(target).items()
+            if parameter in self.owned and parameter not in handed and p.default is p.empty
+        )
+        lacking = [argument for argument in self.required if argument not in parameters_of(target)]
+        if lacking and not takes_any(target):
+            found.append(
+                f"{section}: {name} must take {', '.join(map(repr, lacking))}, which the trainer passes; add "
+                f"{'it' if len(lacking) == 1 else 'them'}, or **kwargs"
+            )
+        return found
+
+
+_BUILDER = ("weights", "num_classes", "aux_loss", "weights_backbone", "variant")
+MODEL = Call(
+    {
+        "num_classes": "it comes from the dataset",
+        "weights": "set model.weights",
+        "weights_backbone": "set model.weights_backbone",
+        "aux_loss": "set model.aux_loss",
+        "variant": "set model.variant",
+        "progress": "the trainer sets it",
+        "in_channels": "images have 3",
+    },
+    passed=_BUILDER,
+    required=_BUILDER,
+)
+DATASET = Call(
+    {
+        "root": "set data.dataset.root",
+        "split": "set data.dataset.train_split and data.dataset.val_split",
+        "transforms": "set data.transform",
+    },
+    positional=("root",),
+    passed=("split",),
+    required=("split",),
+)
+LOSS = Call(
+    {
+        "weight": "set criterion.class_weights",
+        "ignore_index": "it comes from the dataset",
+        "reduction": "the trainer needs the mean",
+    },
+    passed=("weight", "ignore_index"),
+)
+OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
+SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
+LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",))
+PREDICTOR = Call(
+    {
+        "model": "it is the trained network",
+        "images": "they are the val images",
+        "size": "it is the size of the masks",
+        "output": "the evaluation sets it; set evaluation.loss = false for labels only",
+    },
+    positional=("model", "images"),
+    passed=("size", "output"),
+)
+
+
+def option_problems(dataset: Any, root: str | None, params: Mapping[str, Any]) -> list[str]:
+    """Returns what a dataset class itself finds wrong with its root and options, one sentence per problem.
+
+    A class may have the classmethod `option_problems(root, params)`, which must be fast: it may look for files, but
+    reads no images. It is asked about what a signature does not tell, such as options that need each other.
+
+    Args:
+        dataset: the registered class or function.
+        root: as in the config.
+        params: as in the config; their names are those of parameters.
+    """
+    ask = getattr(dataset, "option_problems", None)
+    if not callable(ask):
+        return []
+    try:
+        return [str(problem) for problem in ask(root, params)]
+    except UserError as error:  # such as that of a root that does not exist
+        return [str(error)]
