@@ -16,11 +16,10 @@ from seg_core.errors import (
     DatasetNotFoundError,
     ImageNotFoundError,
     LabelOutOfRangeError,
-    id_ranges,
-    list_ids,
 )
 from seg_core.files import images
 from seg_core.files.images import MAX_PIXELS, Once, StoredMask
+from seg_core.files.scan import wrong_ids_message
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.palettes import PaletteCheck
@@ -162,10 +161,8 @@ def _gone(path: Path, noun: str) -> Iterator[None]:
 
 def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remedy: str) -> str:
     ids, counts = np.unique(raw, return_counts=True)
-    listed = np.isin(ids, list(label_map.mapping))
-    wrong = list_ids(ids[~listed], counts[~listed])
-    allowed = id_ranges(label_map.mapping)
-    return f"mask {path} contains ids that are not allowed: {wrong}. Allowed: {allowed}; {remedy}"
+    found = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    return wrong_ids_message(str(path), found, label_map.mapping, remedy)
 
 
 def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
