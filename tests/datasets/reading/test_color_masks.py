@@ -208,3 +208,40 @@ def test_write_colors_then_reader_returns_the_ids(tmp_path, name):
     np.testing.assert_array_equal(edition.mask_reader(tmp_path / name), expected)
     with Image.open(tmp_path / name) as image:
         assert image.mode == ("L" if "ann_dir" in name else "RGB")
+
+
+def test_many_colors_whose_codes_exceed_a_byte_are_decoded_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = rng.choice(256**3, 253, replace=False)
+    colors = {index: (int(code >> 16), int(code >> 8 & 255), int(code & 255)) for index, code in enumerate(codes)}
+    ids = rng.integers(0, 253, (300, 7), np.uint8)  # more rows than one band
+    Image.fromarray(np.array(list(colors.values()), np.uint8)[ids]).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(ColorReader(colors, "error")(tmp_path / "mask.png"), ids)
+    Image.new("RGB", (2, 1), (1, 2, 3)).save(tmp_path / "mask.png")
+    with pytest.raises(CorruptFileError, match="rgb 1,2,3 .2 pixels."):
+        ColorReader(colors, "error")(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA"])
+def test_only_colors_gray_and_palette_masks_contain_colors(tmp_path, mode):
+    mask = Image.fromarray(np.array([[0, 255]], np.uint8)).convert(mode)
+    mask.save(tmp_path / "mask.png")
+    reader = ColorReader({0: (255, 255, 255), 1: (0, 0, 0)}, "error", only_colors=True)
+    np.testing.assert_array_equal(reader(tmp_path / "mask.png"), [[1, 0]])
+
+
+def test_only_colors_gray_ids_are_unknown_colors(tmp_path):
+    Image.fromarray(np.array([[0, 1]], np.uint8)).save(tmp_path / "mask.png")
+    reader = ColorReader({0: (255, 255, 255), 1: (0, 0, 0)}, "error", only_colors=True, remedy="do this")
+    with pytest.raises(CorruptFileError, match=r"rgb 1,1,1 \(1 pixel\); do this"):
+        reader(tmp_path / "mask.png")
+
+
+def test_only_colors_transparent_or_16_bit_mask_error_says_what_it_is(tmp_path):
+    reader = ColorReader({0: (255, 255, 255), 1: (0, 0, 0)}, only_colors=True)
+    Image.new("RGBA", (2, 1), (0, 0, 0, 3)).save(tmp_path / "mask.png")
+    with pytest.raises(CorruptFileError, match="transparent pixels"):
+        reader(tmp_path / "mask.png")
+    Image.fromarray(np.array([[0, 1]], np.uint16)).save(tmp_path / "mask.png")
+    with pytest.raises(CorruptFileError, match="contains numbers and not colors"):
+        reader(tmp_path / "mask.png")

@@ -48,7 +48,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "FolderDataset": DatasetEntry(
         "seg_datasets.folder:FolderDataset",
-        "your own images and index masks, in folders per split or split automatically",
+        "your own images and masks, in most layouts of folders, split by folders, lists, fractions or folds",
     ),
     "LIP": DatasetEntry(
         "seg_datasets.official.lip:LIP",

@@ -277,7 +277,8 @@ def ids_of(mask: StoredMask, once: Once | None = None) -> npt.NDArray[np.uint8] 
         if mode not in ("RGB", "RGBA") or not _equal_channels(values):
             raise CorruptFileError(
                 f"mask {mask.name} is a color image (mode {mode!r}); a mask holds one class id per pixel: an index PNG "
-                "with 8 or 16 bits (gray or palette). Convert the colors to ids first"
+                "with 8 or 16 bits (gray or palette). Convert the colors to ids first; FolderDataset reads colors with "
+                "colors = true"
             )
         (once or _ONCE_PER_PROCESS).warn(
             "RGB mask",

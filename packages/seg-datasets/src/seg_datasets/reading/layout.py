@@ -12,8 +12,9 @@ from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_missing, check_root
 from seg_datasets.reading.converted import is_converted, without_converted
 from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
+from seg_datasets.reading.text import read_lines, same_name
 
-__all__ = ["Layout", "SplitFiles", "read_listing"]
+__all__ = ["Layout", "SplitFiles", "find_matches", "read_listing"]
 
 
 @dataclass(frozen=True)
@@ -115,17 +116,16 @@ class Layout:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         wanted = None if listing is None else read_listing(listing)
         if files.keys:
-            wanted = set(files.keys)
+            wanted = set(map(same_name, files.keys))
         if wanted is not None:
             images = {key: path for key, path in images.items() if _name(key) in wanted}
             masks = {key: path for key, path in masks.items() if _name(key) in wanted}
             self._check_listed(wanted, images, split, listing, missing)
         where = f"{self.dataset} {split} in {folder}"
-        advice = f"leave them out with missing='skip', or {self.source} again"
         alone = [path for key, path in masks.items() if key not in images and is_converted(key)]
         if alone and not images.keys() & masks.keys():
             raise DatasetNotFoundError(self._only_converted(folder, split, alone))
-        pairs = pair_by_key(images, None if without_masks else masks, where, missing, advice)
+        pairs = pair_by_key(images, None if without_masks else masks, where, missing, f"{self.source} again")
         if not pairs:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         return pairs
@@ -141,11 +141,11 @@ class Layout:
     def _files(
         self, folder: Path, patterns: tuple[str, ...], keys: tuple[str, ...], exclude: tuple[str, ...] = ()
     ) -> dict[str, Path]:
-        wanted = set(keys)
+        wanted = set(map(same_name, keys))
         others: dict[str, Path] = {}
         for prefix in self.prefixes:
             for pattern in patterns:
-                found = _matches(folder / prefix, pattern, exclude)
+                found = find_matches(folder / prefix, pattern, exclude)
                 if any(_name(key) in wanted for key in found) if wanted else found:
                     return found
                 # only unwanted files match, as `*_noBoundary.tif` does for `*.tif`; another pattern may match better
@@ -192,7 +192,7 @@ class Layout:
     def _converted_masks(self, folder: Path, files: SplitFiles) -> list[Path]:
         """Returns the converted files in the folders of the masks."""
         steps = dict.fromkeys(pattern.rsplit("/", 1)[0] + "/*.png" for pattern in files.masks if "/" in pattern)
-        found = (_matches(folder / prefix, step, ()) for prefix in self.prefixes for step in steps)
+        found = (find_matches(folder / prefix, step) for prefix in self.prefixes for step in steps)
         return [path for paths in found for key, path in paths.items() if is_converted(key)]
 
     def _only_converted(self, folder: Path, split: str, masks: list[Path]) -> str:
@@ -214,12 +214,11 @@ def read_listing(path: Path) -> set[str]:
     (`/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png`). So only the file name of the first path is used.
 
     Raises:
-        CorruptFileError: if the list is empty.
+        CorruptFileError: if the list is empty, or not in UTF-8 or an encoding with a mark.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = (re.split(r"[\\/]", line.split()[0])[-1] for line in lines if line.strip())
+    names = (re.split(r"[\\/]", line.split()[0])[-1] for line in read_lines(path))
     # names may contain dots, so only known suffixes are removed
-    stems = {re.sub(r"\.(png|jpe?g|tiff?|bmp|mat)$", "", name, flags=re.IGNORECASE) for name in names}
+    stems = {re.sub(r"\.(png|jpe?g|tiff?|bmp|mat)$", "", name, flags=re.IGNORECASE) for name in map(same_name, names)}
     if not stems:
         raise CorruptFileError(f"{path} lists no files; restore it from the archive it came with")
     return stems
@@ -230,42 +229,80 @@ def _name(key: str) -> str:
     return key.rsplit("/", 1)[-1]
 
 
-def _matches(folder: Path, pattern: str, exclude: tuple[str, ...]) -> dict[str, Path]:
+def find_matches(
+    folder: Path, pattern: str, exclude: tuple[str, ...] = (), suffixes: tuple[str, ...] = ()
+) -> dict[str, Path]:
+    """Returns key -> file for the files that match a glob pattern, sorted by key.
+
+    Each `*` matches one or more characters of one name, and `**` as a whole step any number of folders. What they
+    match, joined by `/` and in composed Unicode, is the key. Upper and lower case do not matter in the steps with a
+    star; hidden files and folders are left out.
+
+    Args:
+        folder: where the pattern starts.
+        pattern: steps separated by `/`.
+        exclude: endings of names to leave out.
+        suffixes: if given, only files with one of these suffixes match. If the pattern does not end in one of them, it
+            describes the name without its suffix, so that `images/*` matches `images/a.jpg` with the key `a`.
+
+    Raises:
+        DatasetNotFoundError: if two files have the same key.
+    """
     found: dict[str, Path] = {}
-    for path, key in _walk(folder, tuple(pattern.split("/")), ()):
-        if key in found:
+    for path, key in _walk(folder, tuple(pattern.split("/")), (), suffixes):
+        if key in found and found[key] != path:
             raise DatasetNotFoundError(
-                f"{found[key]} and {path.name} in the same folder both match {pattern}, which pairs files by name; "
-                "remove or rename one of them"
+                f"{found[key]} and {path.name if path.parent == found[key].parent else path} both match {pattern}, "
+                "which pairs files by name; remove or rename one of them"
             )
         found[key] = path
-    kept = without_converted(found)  # an excluded file may be the original of a converted one
+    # an excluded file may be the original of a converted one; in a folder of one's own any name may be a mask
+    kept = found if suffixes else without_converted(found)
     return {key: path for key, path in sorted(kept.items()) if not path.name.endswith(exclude)}
 
 
-def _walk(folder: Path, steps: tuple[str, ...], matched: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+def _walk(
+    folder: Path, steps: tuple[str, ...], matched: tuple[str, ...], suffixes: tuple[str, ...]
+) -> Iterator[tuple[Path, str]]:
     """Yields the files that match the rest of a glob pattern, with their keys."""
     # the leading folders without a star are one step
     literal = 0
     while literal < len(steps) - 1 and "*" not in steps[literal]:
         literal += 1
     folder = folder.joinpath(*steps[:literal])
-    matches = _matcher(steps[literal])
-    is_last = literal == len(steps) - 1
+    step, rest = steps[literal], steps[literal + 1 :]
     if not folder.is_dir():
         return
+    if step == "**" and rest:
+        yield from _walk(folder, rest, matched, suffixes)
+        for path in _folders_in(folder):
+            yield from _walk(path, steps[literal:], (*matched, same_name(path.name)), suffixes)
+        return
+    matches = _matcher(step, () if rest else suffixes)
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() == is_last)
+        names = sorted(
+            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() != bool(rest)
+        )
     for name in names:
-        match = matches(name)
+        match = matches(same_name(name))
         if match is None:
             continue
-        if is_last:
-            yield folder / name, "/".join((*matched, *match.groups()))
+        if rest:
+            yield from _walk(folder / name, rest, (*matched, *match.groups()), suffixes)
         else:
-            yield from _walk(folder / name, steps[literal + 1 :], (*matched, *match.groups()))
+            yield folder / name, "/".join((*matched, *match.groups()))
 
 
-def _matcher(step: str) -> Callable[[str], re.Match[str] | None]:
-    expression = "(.+)".join(map(re.escape, step.split("*")))
+def _folders_in(folder: Path) -> list[Path]:
+    """Returns the folders in a folder, without hidden ones and without links to a folder around them."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    around = [folder.resolve(), *folder.resolve().parents]
+    return sorted(Path(entry) for entry in found if not (entry.is_symlink() and Path(entry).resolve() in around))
+
+
+def _matcher(step: str, suffixes: tuple[str, ...]) -> Callable[[str], re.Match[str] | None]:
+    expression = "(.+)".join(map(re.escape, same_name(step).split("*")))
+    if suffixes and not step.lower().endswith(suffixes):
+        expression += f"(?:{'|'.join(map(re.escape, suffixes))})"
     return re.compile(expression, re.IGNORECASE).fullmatch  # suffixes may be in upper case

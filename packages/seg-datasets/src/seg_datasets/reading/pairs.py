@@ -2,11 +2,12 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from seg_core.errors import DatasetNotFoundError
+from seg_datasets.reading.text import same_name, shown
 
 __all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
 
@@ -29,7 +30,12 @@ class Pair:
 
 
 def pair_by_key(
-    images: Mapping[str, Path], masks: Mapping[str, Path] | None, where: str, missing: str, advice: str
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path] | None,
+    where: str,
+    missing: str,
+    advice: str = "",
+    explain: Callable[[], str] = str,
 ) -> list[Pair]:
     """Pairs images and masks with the same key; returns them sorted by key.
 
@@ -38,14 +44,16 @@ def pair_by_key(
         masks: key -> mask; None if there are no masks at all (a test split).
         where: dataset, split and folder, for messages.
         missing: `"error"` or `"skip"`.
-        advice: advice about missing partners, for the message.
+        advice: where to get the missing files, for the message.
+        explain: called if files have no partner; returns how their names differ and what to do, or "".
 
     Raises:
-        DatasetNotFoundError: if `missing` is `"error"` and an image has no mask or a mask has no image; the message
-            names the first few.
+        DatasetNotFoundError: if an image has no mask or a mask has no image and `missing` is `"error"`, or if no image
+            has a mask; the message names the first few.
     """
     if masks is None:
         return [Pair(images[key], None) for key in sorted(images)]
+    paired = sorted(images.keys() & masks.keys())
     unpaired_images = sorted(images.keys() - masks.keys())
     unpaired_masks = sorted(masks.keys() - images.keys())
     if unpaired_images or unpaired_masks:
@@ -58,16 +66,23 @@ def pair_by_key(
             if unpaired
         ]
         message = f"{where}: {len(images)} images and {len(masks)} masks do not pair; {', '.join(parts)}"
-        if missing == "error":
-            raise DatasetNotFoundError(f"{message}. Files are paired by name: add or remove the files listed, {advice}")
-        warnings.warn(f"{message}; these are left out", stacklevel=5)
-    return [Pair(images[key], masks[key]) for key in sorted(images.keys() & masks.keys())]
+        if missing == "error" or not paired:
+            if explanation := explain():
+                raise DatasetNotFoundError(f"{message}. {explanation}")
+            remedies = ["Files are paired by name: add or remove the files listed"]
+            remedies += ["leave them out with missing='skip'"] * bool(paired) + [advice] * bool(advice)
+            raise DatasetNotFoundError(f"{message}. {_either(remedies)}")
+        # if most are left out, names probably differ by something that an option takes away
+        hint = f". {explain()}" if 2 * len(paired) < max(len(images), len(masks)) else ""
+        warnings.warn(f"{message}; these are left out{hint.rstrip('. ')}", stacklevel=5)
+    return [Pair(images[key], masks[key]) for key in paired]
 
 
 def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """Returns stem -> file for the files in `folder` with one of `suffixes` (upper or lower case), sorted by stem.
 
-    Hidden files are left out. The result is empty if the folder does not exist.
+    Stems are in composed Unicode, so that names from macOS and from other systems are equal. Hidden files are left out.
+    The result is empty if the folder does not exist.
 
     Raises:
         DatasetNotFoundError: if two files share a stem, as a.png and a.jpg do: it is unclear which one has the mask.
@@ -77,12 +92,13 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
         path = folder / name
         if path.suffix.lower() not in suffixes:
             continue
-        if path.stem in found:
+        stem = same_name(path.stem)
+        if stem in found:
             raise DatasetNotFoundError(
-                f"{folder} contains both {found[path.stem].name} and {name}: files are paired by their name without "
+                f"{folder} contains both {found[stem].name} and {name}: files are paired by their name without "
                 "the suffix, so it must be unique; remove or rename one of them"
             )
-        found[path.stem] = path
+        found[stem] = path
     return dict(sorted(found.items()))
 
 
@@ -100,10 +116,17 @@ def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
 
 
 def first_few(names: Iterable[str]) -> str:
-    """Returns the first five names and the number of the others, for messages."""
-    listed = list(names)
+    """Returns the first five names and the number of the others, for messages.
+
+    Names with characters that are not visible are quoted, with these as escapes.
+    """
+    listed = [shown(name) for name in names]
     more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
     return ", ".join(listed[:_MOST_NAMED]) + more
+
+
+def _either(remedies: list[str]) -> str:
+    return remedies[0] if len(remedies) == 1 else f"{', '.join(remedies[:-1])}, or {remedies[-1]}"
 
 
 def _names(folder: Path) -> list[str]:

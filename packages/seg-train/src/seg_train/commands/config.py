@@ -1,6 +1,7 @@
 """`seg config`: writes, shows and checks configs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from seg_core.command import Command
@@ -10,6 +11,7 @@ __all__ = ["CONFIG"]
 
 _EPILOG = """\
 examples:
+  seg config init run.toml --root my_data                    looks at your images and masks first
   seg config init run.toml --model pidnet_s --data CityscapesClass
   seg config check run.toml
   seg config show run.toml -s optimizer.params.lr=0.002      all values, and where each is from
@@ -24,6 +26,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     init.add_argument("--model", default="enet", metavar="NAME", help="a name from `seg models` (default: enet)")
     init.add_argument(
         "--data", default="FolderDataset", metavar="NAME", help="a name from `seg datasets` (default: FolderDataset)"
+    )
+    init.add_argument(
+        "--root",
+        metavar="DIR",
+        help="folder of the dataset; for your own data it is looked at: layout, ids and sizes decide what is written",
     )
     for name, text in (
         ("show", "print all values of a config, and where each is from"),
@@ -48,8 +55,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.config.show import as_toml
 
     if arguments.action == "init":
-        _init(Path(arguments.file), arguments.model, arguments.data)
-    elif arguments.action == "schema":
+        return _init(Path(arguments.file), arguments.model, arguments.data, arguments.root)
+    if arguments.action == "schema":
         import json
 
         print(json.dumps(json_schema(), indent=2))
@@ -68,14 +75,29 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _init(path: Path, model: str, dataset: str) -> None:
+def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
     from seg_core.files.atomic import write_text
+    from seg_core.registry import DATASETS, MODELS
     from seg_train.config.show import starting_config
 
     if path.exists():
         raise WriteError(f"{path} already exists; choose another name")
-    write_text(path, starting_config(model, dataset, str(path)))
+    MODELS.entry(model)  # unknown names are told before a long look at the data
+    DATASETS.entry(dataset)
+    report = None
+    if root is not None:
+        inspect = getattr(DATASETS.get(dataset), "inspect", None)
+        if inspect is not None:
+            print(f"looking at the images and masks in {root}", file=sys.stderr)
+            report = inspect(root)
+    if report is not None:
+        print(report)
+        if not report.fits:
+            print(f"{path} was not written: correct what is odd, or name a dataset with --data")
+            return 1
+    write_text(path, starting_config(model, dataset, str(path), root, report))
     print(f"wrote {path}; edit it, then: seg config check {path}")
+    return 0
 
 
 CONFIG = Command(

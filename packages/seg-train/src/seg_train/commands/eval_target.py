@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.registry import DATASETS, PREDICTORS
 from seg_core.spec import leading_parameters, param_problems, parameters_of
 from seg_train.commands.eval_settings import Settings
+from seg_train.data.dataset_classes import classes_in_root
 
 if TYPE_CHECKING:
     from torch import nn
@@ -107,6 +108,10 @@ def open_dataset(target: Target) -> "SegmentationDataset":
             )
     given = ("root", "split", "transforms", *leading_parameters(kind, 1))  # the root may have another name
     _check_params("params", f"dataset {name!r}", kind, target.params, given)
+    try:
+        classes_in_root(kind, target.root, target.params)
+    except UserError as error:
+        raise UsageError(f"-s params.{error}") from error
     with isolated_randomness(target.seed):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     check_several_classes(dataset.metadata)

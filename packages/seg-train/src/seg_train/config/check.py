@@ -33,6 +33,7 @@ from seg_train.config.schema import (
     SchedulerSection,
     TrainerSection,
 )
+from seg_train.data.dataset_classes import classes_in_root
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
@@ -201,6 +202,12 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
                 problems.append(
                     f'data.dataset.{split_key} = "{split}": {section.name} has the splits {", ".join(names)}'
                 )
+    try:
+        if (classes := classes_in_root(dataset, section.root, section.params)) is not None:
+            return classes
+    except UserError as error:
+        problems.append(f"{key}.{error}")
+        return None
     label_set = _label_set(section, entry)
     if label_set is None:
         return None

@@ -11,6 +11,8 @@ from seg_core.registry import DATASETS, MODELS
 __all__ = ["as_toml", "starting_config"]
 
 _WIDTH = 44  # columns of keys and values before a comment
+_BATCH_SIZE = 8
+_CROP, _LARGEST_CROP, _CROP_STEP = 256, 512, 32
 
 
 def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> str:
@@ -25,13 +27,16 @@ def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
     return "\n".join(lines).strip("\n") + "\n"
 
 
-def starting_config(model: str, dataset: str, name: str) -> str:
+def starting_config(model: str, dataset: str, name: str, root: str | None = None, report: Any = None) -> str:
     """Returns a commented TOML config for a network and a dataset.
 
     Args:
         model: name of the network.
         dataset: name of the dataset.
         name: file name, for the comments.
+        root: root of the dataset; None writes a name to edit.
+        report: what the dataset's class method `inspect(root)` returned: its options, sizes and number of images are
+            written. None writes usual values.
 
     Raises:
         UnknownNameError: if there is no such network or dataset.
@@ -56,20 +61,23 @@ def starting_config(model: str, dataset: str, name: str) -> str:
         others = tuple(output for output in network.outputs[1:] if not output.startswith("aux"))
     lines += ["", "[data.dataset]", f"name = {_value(dataset)}"]
     if not isinstance(data, DatasetEntry) or data.needs_root:
-        lines.append(f"root = {_value('data/' + dataset.lower())} # folder of the unpacked dataset")
+        comment = " # folder of the unpacked dataset" if root is None else ""
+        lines.append(f"root = {_value(root or 'data/' + dataset.lower())}{comment}")
     if isinstance(data, DatasetEntry):
         if data.splits and "val" not in data.splits:
             lines.append(f"val_split = {_value(data.splits[-1])}")
-        if dataset == "FolderDataset":
+        if report is not None:
+            lines += _options(report)
+        elif dataset == "FolderDataset":
             lines.append('params.metadata = { labels = ["ground", "thing"] } # your classes')
     lines += [
         "",
         "[data.transform.train]",
-        "size = [256, 256] # random crop",
+        f"size = {_value(_crop(report, network))} # random crop: height, width",
         "scale_range = [0.5, 2.0]",
         "",
         "[data.loader]",
-        "batch_size = 8",
+        f"batch_size = {min(_BATCH_SIZE, report.counts['train']) if report is not None else _BATCH_SIZE}",
         "num_workers = 2",
         "",
         "[data.augment]",
@@ -100,6 +108,31 @@ def starting_config(model: str, dataset: str, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _options(report: Any) -> list[str]:
+    """Returns the options of a dataset that its report found, a line each, with comments."""
+    comments = {
+        "metadata": "the classes: write your names" if report.suggested else "the classes",
+        "label_map": "ids in the masks to classes: check it",
+        "colors": "masks contain the colors of the classes",
+        "groups": "keeps frames of a sequence on one side",
+    }
+    lines = []
+    for option, value in report.options.items():
+        comment = f" # {comments[option]}" if option in comments else ""
+        lines.append(f"params.{_key(option)} = {_value(value)}{comment}")
+    return lines
+
+
+def _crop(report: Any, network: Any) -> list[int]:
+    """Returns a random crop that fits into the smallest image, in steps that most networks divide by."""
+    if report is None:
+        return [_CROP, _CROP]
+    minimum = network.min_size if isinstance(network, ModelEntry) else 1
+    minimum = max(-(-minimum // _CROP_STEP), 1) * _CROP_STEP
+    smallest = report.sizes[0]
+    return [max(min(side // _CROP_STEP * _CROP_STEP, _LARGEST_CROP), minimum) for side in smallest]
+
+
 def _add_table(
     lines: list[str], values: Mapping[str, Any], origins: Mapping[str, str] | None, path: tuple[str, ...]
 ) -> None:
@@ -124,7 +157,7 @@ def _key(key: str) -> str:
 def _value(value: Any) -> str:
     """Returns a value as TOML writes it, on one line."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, float):

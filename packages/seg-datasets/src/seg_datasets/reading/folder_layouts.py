@@ -1,0 +1,323 @@
+"""Where the images and masks of a folder of one's own are: given as patterns, or found by the usual names."""
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_datasets.reading.arguments import check_choice
+from seg_datasets.reading.layout import find_matches
+from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, files_by_stem, first_few
+from seg_datasets.reading.splits import SPLITS, SplitFile, check_split_file
+from seg_datasets.reading.text import same_name
+
+__all__ = ["Files", "FolderLayout", "find_layout", "has_files"]
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
+MASK_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "gt",
+    "ann_dir",
+    "SegmentationClass",
+    "SegmentationClassPNG",
+)
+_FORMS = ("{split}/NAME", "NAME/{split}", "NAME")
+_VOC_LISTS = "ImageSets/Segmentation/{split}.txt"
+# other names of the folders of a split
+_NAMES_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a split, before they are paired.
+
+    Attributes:
+        images: key -> image.
+        masks: key -> mask.
+        looked_in: what was found where, for messages.
+    """
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    looked_in: str
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """Where images and masks are, as the arguments of `FolderDataset` of the same names.
+
+    Attributes:
+        images, masks: glob patterns or folders relative to the root, which may hold `{split}`.
+        mask_suffix: end of the names of masks, before the suffix of the file.
+        pair_by: `"path"` or `"name"`.
+        split_file: lists of names, or None.
+
+    Raises:
+        InvalidArgumentError: if a value is not allowed.
+    """
+
+    images: str = "images"
+    masks: str = "masks"
+    mask_suffix: str = ""
+    pair_by: str = "path"
+    split_file: SplitFile | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("images", "masks"):
+            _check_pattern(name, getattr(self, name))
+        if not isinstance(self.mask_suffix, str):
+            raise InvalidArgumentError(f"mask_suffix must be a string such as '_mask', got {self.mask_suffix!r}")
+        if self.mask_suffix.lower().endswith(MASK_SUFFIXES):
+            raise InvalidArgumentError(
+                f"mask_suffix = {self.mask_suffix!r} is the end of a name before the suffix of the file; write "
+                f"{self.mask_suffix.rsplit('.', 1)[0]!r}"
+            )
+        check_choice("pair_by", self.pair_by, ("path", "name"), "'name' leaves out the folders")
+        if self.split_file is not None:
+            check_split_file(self.split_file)
+        if ("{split}" in self.masks) and not self.has_split_folders:
+            raise InvalidArgumentError(
+                f"masks = {self.masks!r} contains {{split}} and images = {self.images!r} does not; write it into both"
+            )
+
+    @property
+    def has_split_folders(self) -> bool:
+        """Whether each split has files of its own."""
+        return "{split}" in self.images
+
+    def files(self, root: Path, split: str) -> Files:
+        """Returns the images and masks of a split; those of all splits if these have no files of their own.
+
+        Raises:
+            InvalidArgumentError: if images and masks are the same files.
+            DatasetNotFoundError: if two files have the same key, or several folders may be that of the split.
+        """
+        images, image_folder = _files(root, "images", self.images, split, IMAGE_SUFFIXES)
+        masks, mask_folder = _files(root, "masks", self.masks, split, MASK_SUFFIXES)
+        if self.mask_suffix:
+            masks = _without_suffix(masks, same_name(self.mask_suffix))
+        if same := [key for key in images.keys() & masks.keys() if images[key] == masks[key]]:
+            raise InvalidArgumentError(
+                f"images = {self.images!r} and masks = {self.masks!r} match the same files, such as "
+                f"{first_few([images[same[0]].name])}; give patterns or a mask_suffix that tell them apart"
+            )
+        own = set(masks.values())
+        images = {key: path for key, path in images.items() if path not in own}
+        if self.pair_by == "name":
+            images, masks = _by_name(images, "images"), _by_name(masks, "masks")
+        masks = _same_case(images, masks)
+        if self.has_split_folders and "{split}" not in self.masks:
+            masks = {key: path for key, path in masks.items() if key in images}  # the others are of other splits
+        descriptions = [
+            f"{folder}: {len(found)} {noun}" if found or "*" in pattern else describe_folder(folder, suffixes, noun)
+            for folder, found, noun, pattern, suffixes in (
+                (image_folder, images, "images", self.images, IMAGE_SUFFIXES),
+                (mask_folder, masks, "masks", self.masks, MASK_SUFFIXES),
+            )
+        ]
+        return Files(images, masks, "; ".join(descriptions))
+
+
+def find_layout(root: Path) -> FolderLayout:
+    """Returns the layout of a folder, by the usual names of folders.
+
+    Folders per split come before one folder for all, and `images` and `masks` before other names.
+
+    Raises:
+        DatasetNotFoundError: if several layouts fit.
+    """
+    found = _fitting(root)
+    per_split = FolderLayout("{split}/images", "{split}/masks")
+    flat = FolderLayout()
+    if any((root / split / "images").is_dir() for split in SPLITS):
+        found = [layout for layout in found if layout.images.startswith("{split}/")]
+        if not found or per_split in found:
+            return per_split
+    if not found or (flat in found and _has_direct_files(root)):
+        return flat
+    if len(found) > 1:
+        options = "; or ".join(f"images={layout.images!r}, masks={layout.masks!r}" for layout in found)
+        raise DatasetNotFoundError(f"FolderDataset: several layouts fit {root}. Choose one with {options}")
+    layout = found[0]
+    if layout.images == "JPEGImages" and any(
+        (root / _VOC_LISTS.replace("{split}", split)).is_file() for split in ("train", "val")
+    ):
+        return replace(layout, split_file=_VOC_LISTS)
+    return layout
+
+
+def has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
+    """Returns whether a folder, or one below it, holds a file with one of the suffixes; hidden ones do not count."""
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if any(name.lower().endswith(suffixes) and not name.startswith(".") for name in names):
+            return True
+    return False
+
+
+# ---- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _fitting(root: Path) -> list[FolderLayout]:
+    images = _forms(root, IMAGE_FOLDERS, IMAGE_SUFFIXES)
+    masks = _forms(root, MASK_FOLDERS, MASK_SUFFIXES)
+    found = []
+    for form in _FORMS:
+        for image, mask in itertools.product(images, masks):
+            if form in images[image] and form in masks[mask]:
+                found.append(FolderLayout(form.replace("NAME", image), form.replace("NAME", mask)))
+    return found
+
+
+def _forms(root: Path, names: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Returns name -> the forms in which a folder of that name holds files."""
+    forms: dict[str, list[str]] = {}
+    for name in names:
+        found = [
+            form
+            for form in _FORMS[:2]
+            if any(has_files(folder, suffixes) for folder in _split_folders(root, form.replace("NAME", name)))
+        ]
+        plain = _resolved(root, name)
+        # a folder with a folder per split is no folder for all, unless it holds files itself
+        if plain.is_dir() and (files_by_stem(plain, suffixes) if _FORMS[1] in found else has_files(plain, suffixes)):
+            found.append(_FORMS[2])
+        forms[name] = found
+    return {name: found for name, found in forms.items() if found}
+
+
+def _split_folders(root: Path, pattern: str) -> Iterator[Path]:
+    for split in SPLITS:
+        for name in _NAMES_OF[split]:
+            folder = _resolved(root, pattern.replace("{split}", name))
+            if folder.is_dir():
+                yield folder
+
+
+def _has_direct_files(root: Path) -> bool:
+    return bool(files_by_stem(root / "images", IMAGE_SUFFIXES) and files_by_stem(root / "masks", MASK_SUFFIXES))
+
+
+# ---- files of a pattern ----------------------------------------------------------------------------------------------
+
+
+def _check_pattern(name: str, pattern: object) -> None:
+    example = "a folder or a glob pattern below the root, such as 'images' or 'images/*.jpg'"
+    if not isinstance(pattern, str) or not pattern.strip("/ "):
+        raise InvalidArgumentError(f"{name} must be {example}, got {pattern!r}")
+    if "\\" in pattern:
+        raise InvalidArgumentError(f"{name} = {pattern!r}: write / between folders, as in {example}")
+    if pattern.startswith("/"):
+        raise InvalidArgumentError(f"{name} = {pattern!r}: must be relative to the root: {example}")
+
+
+def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
+    """Returns the files of a pattern, and the folder or the pattern that was searched."""
+    names = _NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
+    found = {}
+    for name in names:
+        filled = pattern.replace("{split}", name)
+        if files := _files_of(root, filled, suffixes):
+            found[name] = files
+    if len(found) > 1:
+        folders = " and ".join(pattern.replace("{split}", name) for name in found)
+        raise DatasetNotFoundError(
+            f"FolderDataset {split}: {root} has {noun} in {folders}; remove one, or rename it to something else"
+        )
+    name, files = next(iter(found.items()), (names[0], {}))
+    return files, _resolved(root, pattern.replace("{split}", name))
+
+
+def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    pattern = pattern.strip("/")
+    steps = pattern.split("/")
+    literal = list(itertools.takewhile(lambda step: "*" not in step, steps))
+    folder = _resolved(root, "/".join(literal))
+    if len(literal) < len(steps):
+        rest = "/".join(steps[len(literal) :])
+        rest = rest.removesuffix(".*")
+        return find_matches(folder, f"{rest}/*" if rest.endswith("**") else rest, suffixes=suffixes)
+    files = files_by_stem(folder, suffixes)
+    if not files:
+        return find_matches(folder, "**/*", suffixes=suffixes)
+    if nested := find_matches(folder, "*/**/*", suffixes=suffixes):
+        warnings.warn(
+            f"{folder} holds {len(files)} files, and {len(nested)} more in folders below it, which are left out: "
+            f"{first_few(nested)}; give '{pattern}/**/*' as the pattern to read all, or remove these",
+            stacklevel=7,
+        )
+    return files
+
+
+def _resolved(root: Path, folder: str) -> Path:
+    """Returns a folder below the root; upper and lower case and the form of Unicode do not matter if only one fits."""
+    path = root / folder
+    if path.is_dir():
+        return path
+    here = root
+    for step in folder.split("/"):
+        below = here / step
+        if not below.is_dir():
+            alike = []
+            if here.is_dir():
+                wanted = same_name(step).casefold()
+                entries = [entry for entry in here.iterdir() if same_name(entry.name).casefold() == wanted]
+                alike = [entry for entry in entries if entry.is_dir()]
+            if len(alike) != 1:
+                return path
+            below = alike[0]
+        here = below
+    return here
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+def _without_suffix(masks: Mapping[str, Path], suffix: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for key, path in masks.items():
+        if not key.casefold().endswith(suffix.casefold()):
+            continue
+        short = key[: -len(suffix)]
+        if short in found:
+            raise DatasetNotFoundError(f"{found[short]} and {path} are both masks of {short}; remove one of them")
+        found[short] = path
+    return found
+
+
+def _by_name(files: Mapping[str, Path], noun: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for key, path in files.items():
+        name = key.rsplit("/", 1)[-1]
+        if name in found:
+            raise DatasetNotFoundError(
+                f"pair_by='name' needs names that are unique, but {found[name]} and {path} are {noun} of the same "
+                "name; pair by path, with the same folders for images and masks"
+            )
+        found[name] = path
+    return found
+
+
+def _same_case(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Returns the masks with the keys of the images from which they differ by upper and lower case only."""
+    alone = {key for key in images if key not in masks}
+    by_folded: dict[str, list[str]] = {}
+    for key in alone:
+        by_folded.setdefault(key.casefold(), []).append(key)
+    others: dict[str, list[str]] = {}
+    for key in masks:
+        if key not in images:
+            others.setdefault(key.casefold(), []).append(key)
+    renamed = {
+        keys[0]: by_folded[folded][0]
+        for folded, keys in others.items()
+        if len(keys) == 1 and len(by_folded.get(folded, ())) == 1
+    }
+    return dict(sorted((renamed.get(key, key), path) for key, path in masks.items()))

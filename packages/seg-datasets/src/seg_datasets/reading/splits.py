@@ -1,0 +1,392 @@
+"""Splits the files of a folder into train and val: by fraction, by folds, by groups, or by lists of names."""
+
+import hashlib
+import itertools
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seg_core.checks import is_integer, is_number
+from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, nearest
+from seg_datasets.reading.pairs import IMAGE_SUFFIXES, first_few
+from seg_datasets.reading.text import read_lines, same_name
+
+__all__ = [
+    "SPLITS",
+    "FramesWarning",
+    "SplitFile",
+    "SplitRule",
+    "check_split_file",
+    "frames_regex",
+    "listed_keys",
+    "warn_of_frames",
+]
+
+SPLITS = ("train", "val", "test")
+_DEFAULT_FRACTION = 0.2
+_MIN_FRAMES = 3  # of a sequence
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Decides which files are val if neither folders nor lists do.
+
+    Files, or groups of files, are ranked by a hash of seed and name: independent of the random generators of numpy and
+    Python, and stable if files are added.
+
+    Attributes:
+        val_fraction: fraction of the files for val; above 0 and below 1.
+        seed: of the hash.
+        groups: regular expression whose first group names the group of a key; None puts each file in its own group.
+        folds: number of folds for cross-validation; None uses `val_fraction`.
+        fold: the fold that is val, from 0.
+
+    Raises:
+        InvalidArgumentError: if a value is not allowed.
+    """
+
+    val_fraction: float = _DEFAULT_FRACTION
+    seed: int = 0
+    groups: str | None = None
+    folds: int | None = None
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        if not is_number(self.val_fraction) or not 0.0 < self.val_fraction < 1.0:
+            raise InvalidArgumentError(
+                f"val_fraction must be between 0 and 1, got {self.val_fraction!r}; 0.2 is common"
+            )
+        if not is_integer(self.seed):
+            raise InvalidArgumentError(f"seed must be an integer, got {self.seed!r}")
+        if self.folds is not None and not is_integer(self.folds, 2):
+            raise InvalidArgumentError(f"folds must be an integer >= 2, got {self.folds!r}; 5 is common")
+        if not is_integer(self.fold, 0) or self.fold >= (self.folds or 1):
+            allowed = "set folds too" if self.folds is None else f"it must be from 0 to {self.folds - 1}"
+            raise InvalidArgumentError(f"fold = {self.fold!r} with folds = {self.folds!r}: {allowed}")
+        if self.folds is not None and self.val_fraction != _DEFAULT_FRACTION:
+            raise InvalidArgumentError(
+                f"val_fraction = {self.val_fraction} and folds = {self.folds} both decide which files are val; remove "
+                "one of them"
+            )
+        if self.groups is not None:
+            _compiled(self.groups)
+
+    @property
+    def given(self) -> list[str]:
+        """The arguments that only make sense for files that are split by this rule, if they were set."""
+        options = {
+            "groups": self.groups is not None,
+            "folds": self.folds is not None,
+            "val_fraction": self.val_fraction != _DEFAULT_FRACTION,
+        }
+        return [name for name, is_set in options.items() if is_set]
+
+    def val_keys(self, names: Mapping[str, str], where: str) -> set[str]:
+        """Returns the keys of the files that are val.
+
+        Args:
+            names: key -> name that is hashed.
+            where: the folder, for messages.
+
+        Raises:
+            InvalidArgumentError: if `groups` does not match a key.
+            DatasetNotFoundError: if there are fewer files or groups than parts.
+        """
+        members: dict[str, list[str]] = defaultdict(list)
+        group_of = _compiled(self.groups) if self.groups is not None else None
+        unmatched = []
+        for key, name in names.items():
+            match = group_of.search(key) if group_of is not None else None
+            if group_of is not None and (match is None or match[1] is None):
+                unmatched.append(key)
+            members[name if match is None else match[1]].append(key)
+        if unmatched:
+            raise InvalidArgumentError(
+                f"groups = {self.groups!r} does not match {len(unmatched)} of {len(names)} files in {where}: "
+                f"{first_few(unmatched)}; it is searched in the path below the images folder, without suffix"
+            )
+        noun = "images" if self.groups is None else "groups"
+        parts = self.folds or 2
+        if len(members) < parts:
+            what = "one image" if len(names) == 1 else f"{len(members)} {noun if len(members) > 1 else noun[:-1]}"
+            into = "train and val" if self.folds is None else f"{self.folds} folds"
+            remedy = "add more" if self.groups is None else f"groups = {self.groups!r} must name more"
+            raise DatasetNotFoundError(f"{where} has {what}, which cannot be split into {into}; {remedy}")
+        ranked = sorted(members, key=lambda name: _hash(f"{self.seed}/{name}"))
+        chosen = self._fold(ranked, members) if self.folds else self._fraction(ranked, members)
+        return {key for name in chosen for key in members[name]}
+
+    def _fraction(self, ranked: list[str], members: Mapping[str, list[str]]) -> list[str]:
+        total = sum(map(len, members.values()))
+        if self.groups is None:
+            return ranked[: min(max(round(self.val_fraction * total), 1), total - 1)]
+        wanted, taken, count = self.val_fraction * total, [], 0
+        for name in ranked:  # a group that brings the number of files closer to what is wanted
+            if abs(count + len(members[name]) - wanted) < abs(count - wanted):
+                taken.append(name)
+                count += len(members[name])
+        if not taken:
+            taken = [min(ranked, key=lambda name: abs(len(members[name]) - wanted))]
+        return taken[:-1] if len(taken) == len(ranked) else taken
+
+    def _fold(self, ranked: list[str], members: Mapping[str, list[str]]) -> list[str]:
+        assert self.folds is not None
+        if self.groups is None:
+            bounds = [len(ranked) * part // self.folds for part in (self.fold, self.fold + 1)]
+            return ranked[bounds[0] : bounds[1]]
+        folds: list[list[str]] = [[] for _ in range(self.folds)]
+        sizes = [0] * self.folds
+        for name in sorted(
+            ranked, key=lambda name: -len(members[name])
+        ):  # the largest first, each to the smallest fold
+            smallest = sizes.index(min(sizes))
+            folds[smallest].append(name)
+            sizes[smallest] += len(members[name])
+        return folds[self.fold]
+
+
+def _hash(text: str) -> bytes:
+    # names of files may hold bytes that are not UTF-8, which Python keeps as surrogates
+    return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+
+
+def _compiled(groups: object) -> re.Pattern[str]:
+    if not isinstance(groups, str):
+        raise InvalidArgumentError(f"groups must be a regular expression as a string, got {groups!r}")
+    try:
+        pattern = re.compile(groups)
+    except re.error as error:
+        raise InvalidArgumentError(f"groups = {groups!r} is not a regular expression: {error}") from None
+    if not pattern.groups:
+        raise InvalidArgumentError(
+            f"groups = {groups!r} has no group: put the part that names the sequence into parentheses, as in "
+            "'^(.*)_[0-9]+$'"
+        )
+    return pattern
+
+
+# ---- frames of a video in both splits --------------------------------------------------------------------------------
+
+_SEQUENCE_WORDS = re.compile(
+    r"(?:^|[^a-z])(seq|sequence|video|vid|clip|scene|shot|cam|camera|take|frame)s?(?:[^a-z]|$)"
+)
+
+
+def _names_sequence(prefix: str) -> bool:
+    return bool(re.search(r"[0-9]", prefix) or _SEQUENCE_WORDS.search(prefix.lower()))
+
+
+def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
+    """Returns the `groups` that keeps numbered frames of a sequence together, if such frames are in both splits.
+
+    Numbered photos are no frames: 0001 to 0500, or cat_01 and dog_07, have neighbors that show other things, and so
+    have photos that were numbered and then put into folders, without a number that two folders share. So a
+    sequence is a run of numbers in constant steps after a prefix, and most files must be in one of several sequences
+    whose prefixes are numbers themselves (seq01_000123, 3/0001) or say what they are (video_a/0001, clip-x_12), or in a
+    single one that says so (frame_0001). Most files of val must have a neighbor of their sequence in train.
+
+    Returns:
+        The expression; "" if there is one sequence only, which groups cannot divide; None if there are no such frames.
+    """
+    numbers: dict[str, dict[int, str]] = defaultdict(dict)
+    for key in (*train, *val):
+        if match := re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL):
+            numbers[match[1]].setdefault(int(match[2]), key)
+    steps = {prefix: step for prefix, found in numbers.items() if (step := _step(found)) and _names_sequence(prefix)}
+    # numbers that go on from folder to folder are those of photos that were put into folders
+    by_folder = [prefix for prefix in steps if not _names_sequence(prefix.rpartition("/")[2])]
+    runs = [number for prefix in by_folder for number in numbers[prefix]]
+    if len(set(runs)) == len(runs):
+        steps = {prefix: step for prefix, step in steps.items() if prefix not in by_folder}
+    in_sequences = sum(len(numbers[prefix]) for prefix in steps)
+    is_single = len(steps) == 1 and _SEQUENCE_WORDS.search(next(iter(steps)).lower())
+    if (len(steps) < 2 and not is_single) or in_sequences < 0.8 * (len(train) + len(val)):
+        return None
+    trained = set(train)
+    beside = 0
+    for key in val:
+        match = re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL)
+        if match and match[1] in steps:
+            number, step = int(match[2]), steps[match[1]]
+            beside += any(numbers[match[1]].get(number + side) in trained for side in (-step, step))
+    if 2 * beside < len(val):
+        return None
+    if is_single:
+        return ""
+    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
+
+
+def _step(numbers: Collection[int]) -> int:
+    """Returns the step between most of the numbers, or 0 if there is none, or they are few."""
+    gaps = Counter(second - first for first, second in itertools.pairwise(sorted(numbers)))
+    step, times = gaps.most_common(1)[0] if gaps else (0, 0)
+    return step if len(numbers) >= _MIN_FRAMES and 2 * times >= sum(gaps.values()) else 0
+
+
+class FramesWarning(UserWarning):
+    """Frames of one sequence are in both splits; `groups` keeps them together, or is "" if nothing does."""
+
+    def __init__(self, text: str, groups: str) -> None:
+        super().__init__(text)
+        self.groups = groups
+
+
+def warn_of_frames(train: Collection[str], val: Collection[str], where: str) -> None:
+    """Warns if frames of one sequence are in both splits; the text is that of both, so that Python shows it once."""
+    regex = frames_regex(train, val)
+    if regex is None:
+        return
+    remedy = f"Keep each sequence on one side with groups='{regex}', whose first group names it"
+    if not regex:
+        remedy = "All are of one sequence: split it in time, with lists of names (split_file) or folders"
+    text = (
+        f"FolderDataset in {where}: files of val look like neighbors of files of train in the same numbered sequence "
+        f"({first_few(sorted(val))}), so scores on val will be too good. {remedy}"
+    )
+    warnings.warn(FramesWarning(text, regex), stacklevel=6)
+
+
+# ---- lists of names --------------------------------------------------------------------------------------------------
+
+SplitFile = str | Mapping[str, str]
+
+
+def check_split_file(split_file: object) -> None:
+    """Checks the argument `split_file`.
+
+    Raises:
+        InvalidArgumentError: if it is neither a path with `{split}` nor a table of paths.
+    """
+    if isinstance(split_file, str):
+        if "{split}" not in split_file:
+            raise InvalidArgumentError(
+                f"split_file = {split_file!r} must contain {{split}}, as in 'splits/{{split}}.txt', or be a table such "
+                "as { train = 'train.txt', val = 'val.txt' }"
+            )
+        return
+    if not isinstance(split_file, Mapping) or not split_file:
+        raise InvalidArgumentError(
+            "split_file must be a path such as 'splits/{split}.txt', or a table such as { train = 'train.txt', val = "
+            f"'val.txt' }}, got {split_file!r}"
+        )
+    for split, path in split_file.items():
+        if split not in SPLITS:
+            hint = nearest(str(split), SPLITS)
+            raise InvalidArgumentError(f"split_file has the key {split!r}.{hint} Allowed: {', '.join(SPLITS)}")
+        if not isinstance(path, str):
+            raise InvalidArgumentError(f"split_file.{split} must be the path of a text file, got {path!r}")
+
+
+def _list_path(root: Path, split_file: SplitFile, split: str) -> Path | None:
+    if isinstance(split_file, str):
+        return root / split_file.replace("{split}", split)
+    return root / split_file[split] if split in split_file else None
+
+
+def listed_keys(
+    root: Path, split_file: SplitFile, split: str, keys: Collection[str], mask_suffix: str, missing: str
+) -> list[str]:
+    """Returns the keys that the list of a split names, sorted.
+
+    A line is a name, or paths of an image and its mask; folders above the images and suffixes may be there or not.
+
+    Args:
+        root: folder that the paths of lists are relative to.
+        split_file: see `check_split_file`.
+        split: whose list.
+        keys: of all files.
+        mask_suffix: a list may hold the names of masks.
+        missing: `"skip"` leaves out names without a file, with a warning.
+
+    Raises:
+        DatasetNotFoundError: if there is no such list, a name has no file or several, or train shares a file with
+            another split.
+        CorruptFileError: if the list is empty.
+    """
+    path = _list_path(root, split_file, split)
+    if path is None:
+        assert isinstance(split_file, Mapping)
+        raise DatasetNotFoundError(
+            f"FolderDataset has no {split} split: split_file has lists of {', '.join(split_file)}; add {split}"
+        )
+    if not path.is_file():
+        raise DatasetNotFoundError(f"FolderDataset has no {split} split: split_file names {path}, which does not exist")
+    names = _Names(keys, mask_suffix)
+    found, absent = names.resolve(path)
+    if absent:
+        some = sorted(keys)[:3]
+        message = (
+            f"{path} lists {len(found) + len(absent)} names, {len(absent)} of which are no image: {first_few(absent)}; "
+            f"the images are named {', '.join(some)}"
+        )
+        if missing == "error" or not found:
+            remedy = "; correct the list" + (", or leave them out with missing='skip'" if found else "")
+            raise DatasetNotFoundError(message + remedy)
+        warnings.warn(f"{message}; they are left out", stacklevel=5)
+    for other in SPLITS:
+        beside = _list_path(root, split_file, other)
+        if other == split or "train" not in (split, other) or beside is None or not beside.is_file():
+            continue
+        if both := sorted(set(found) & set(names.resolve(beside)[0])):
+            raise DatasetNotFoundError(
+                f"{len(both)} files are listed in both {path} and {beside}: {first_few(both)}; remove them from one"
+            )
+    return sorted(found)
+
+
+class _Names:
+    """Finds the keys of names in lists."""
+
+    def __init__(self, keys: Iterable[str], mask_suffix: str) -> None:
+        self._by_last: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            self._by_last[key.rsplit("/", 1)[-1]].append(key)
+        self._mask_suffix = mask_suffix
+
+    def resolve(self, path: Path) -> tuple[list[str], list[str]]:
+        """Returns the keys of the listed files, each once, and the names without a file."""
+        lines = read_lines(path)
+        if not lines:
+            raise CorruptFileError(f"{path} lists no files; write one name per line")
+        found: dict[str, None] = {}
+        absent = []
+        for line in lines:
+            matches = next(filter(None, map(self._keys_of, _readings(line))), [])
+            if len(matches) > 1:
+                raise DatasetNotFoundError(
+                    f"{path} lists {line!r}, which is the name of {len(matches)} images: {first_few(matches)}; write "
+                    "their folders too"
+                )
+            if matches:
+                found[matches[0]] = None
+            else:
+                absent.append(line)
+        return list(found), absent
+
+    def _keys_of(self, name: str) -> Sequence[str]:
+        endings = [name]
+        if self._mask_suffix and name.lower().endswith(self._mask_suffix.lower()):
+            endings.append(name[: -len(self._mask_suffix)])
+        for ending in endings:
+            last = ending.rsplit("/", 1)[-1]
+            fitting = [
+                key
+                for key in self._by_last.get(last, ())
+                if f"/{key}".endswith(f"/{ending}") or f"/{ending}".endswith(f"/{key}")
+            ]
+            if fitting:
+                longest = max(map(len, fitting))
+                exact = [key for key in fitting if len(key) == longest and f"/{ending}".endswith(f"/{key}")]
+                return exact or fitting
+        return ()
+
+
+def _readings(line: str) -> list[str]:
+    """Returns the names that a line may hold: the whole line, or the first of several paths; without suffix."""
+    first = re.split(r"[\s,;]", line, maxsplit=1)[0]
+    names = [same_name(text).replace("\\", "/").removeprefix("./") for text in dict.fromkeys((line, first)) if text]
+    without = [name[: -len(suffix)] for name in names for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)]
+    return list(dict.fromkeys([*names, *without]))
