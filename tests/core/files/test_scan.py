@@ -142,14 +142,22 @@ def test_damaged_file_raises_its_error_and_what_was_read_is_kept(write):
     assert read.names == ["1.png", "2.png"]
 
 
-@pytest.mark.parametrize(
-    ("mask", "message"), [(np.zeros((1, 2, 2), np.uint8), "got shape"), (np.zeros((2, 2)), "float64")]
-)
+@pytest.mark.parametrize(("mask", "message"), [(np.zeros((2, 2, 2), np.uint8), "uint8"), (np.zeros((2, 2)), "float64")])
 def test_samples_that_are_no_masks_are_named(mask, message):
     dataset = InMemory()
     dataset.masks = [mask]
-    with pytest.raises(InvalidArgumentError, match=rf"mask of sample 0 must be \(H, W\) of an integer type.*{message}"):
+    with pytest.raises(InvalidArgumentError, match=rf"mask of sample 0 has shape .* and holds {message}"):
         scan_dataset(dataset)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.array([[True, False]]), torch.tensor([[[1, 0]]]), Image.fromarray(np.array([[1, 0]], np.uint8))]
+)
+def test_samples_may_be_of_every_kind_that_training_takes(mask):
+    dataset = InMemory()
+    dataset.masks = [mask]
+    dataset.__class__ = type("Any", (InMemory,), {"__getitem__": lambda self, index: (None, self.masks[index])})
+    assert scan_dataset(dataset).pixels.tolist() == [[1, 1, 0]]
 
 
 def test_check_of_another_name_is_an_error():

@@ -253,7 +253,8 @@ def test_progress_counts_images_on_stderr(save, capsys, monkeypatch):
     monkeypatch.setattr(progress.PlainProgress, "interval", 0.0)
     assert main(["eval", save(), "Stripes", *HERE, "-s", "batch_size=5"]) == 0
     shown = capsys.readouterr().err.splitlines()
-    assert shown[:3] == ["evaluating 5/12", "evaluating 10/12", "evaluating 12/12"]
+    assert shown[:12] == [f"scanning {done}/12" for done in range(1, 13)]
+    assert shown[12:15] == ["evaluating 5/12", "evaluating 10/12", "evaluating 12/12"]
 
 
 def test_help_names_every_key(capsys):
@@ -356,6 +357,35 @@ def test_other_names_of_classes_are_a_warning_that_names_the_first(save, capsys)
     assert "bright" in captured.out
 
 
+def test_masks_of_0_and_255_are_a_warning_with_the_label_map(stripes, tmp_path, capsys):
+    pair = DatasetMetadata("Pair", ("ground", "thing"))
+
+    class Stored(stripes):
+        metadata = pair
+
+        def __init__(self, root=None, split="train", label_map=None):
+            super().__init__(root, split)
+            self.label_map = label_map or {}
+
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return image, torch.where(mask == 1, self.label_map.get("255", 255), torch.zeros_like(mask))
+
+    DATASETS.register("Stored", Stored)
+    path = tmp_path / "two.pt"
+    save_model(MODELS.get("tiny_net")(num_classes=2), path, metadata=pair, preprocessing=Preprocessing())
+    assert main(["eval", str(path), "Stored", *HERE]) == 0
+    captured = capsys.readouterr()
+    assert "seg: warning: val: class 1 (thing) occurs in none of 12 masks, and 0, 255 are the only ids" in captured.err
+    line = captured.err.partition("set -s '")[2].partition("'")[0]
+    assert line == "params.label_map = { 0 = 0, 255 = 1 }"
+    assert re.search(r"^thing +0.0000 +absent", captured.out, re.MULTILINE)
+    assert main(["eval", str(path), "Stored", *HERE, "-s", line]) == 0
+    captured = capsys.readouterr()
+    assert "warning" not in captured.err
+    assert re.search(r"^thing +0.\d+ +0.\d+ ", captured.out, re.MULTILINE)
+
+
 # ---- wrong usage -----------------------------------------------------------------------------------------------------
 
 
@@ -441,7 +471,11 @@ def test_missing_device_says_so(save, capsys):
         (["MODEL", "Empty"], 1, "the val split of 'Empty' has no images"),
         (["MODEL", "EmptyFolder"], 1, "the val split of 'EmptyFolder' has no images"),
         (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no image; replace it"),
-        (["MODEL", "Stripes", "-s", "params.wrong=3"], 1, "the mask of val/3.png contains 7 (1 pixel)"),
+        (
+            ["MODEL", "Stripes", "-s", "params.wrong=3"],
+            1,
+            "mask of sample 3 (val/3.png) contains ids that are not allowed: 7",
+        ),
         (["MODEL", "OddStripes", "-s", "params.broken=3", "-s", "batch_size=2"], 1, "val/3.png is no image"),
         (["MODEL", "Stripes", "--json", "FOLDER"], 2, "is a folder; add the file's name"),
         (["MODEL", "Stripes", "--json", "MODEL"], 2, "would overwrite the model; name another file"),

@@ -103,7 +103,7 @@ def test_counting_without_masks_says_what_is_needed():
 def test_counting_masks_of_floats_names_file_and_type_and_what_to_do(monkeypatch):
     dataset = Streets()
     monkeypatch.setattr(type(dataset), "__getitem__", lambda self, index: (None, torch.full((2, 2), 0.7)))
-    words = r"the mask of 0.png is a tensor of torch.float32; ids are integers: .*mask.to\(torch.uint8\)"
+    words = r"mask of sample 0 \(0.png\) has shape \(2, 2\) and holds float32; .*integer ids: .*mask.to\(torch.uint8\)"
     with pytest.raises(InvalidArgumentError, match=words):
         count_pixels_per_image(dataset)
 

@@ -74,7 +74,7 @@ def test_masks_of_0_and_255_are_an_error_whose_line_makes_the_run_learn(own, tmp
         Trainer(load_config(own(ids=[0, 255])))
     message = str(caught.value)
     assert "train: class 1 (thing) occurs in none of 8 masks, and 0, 255 are the only ids" in message
-    line = message.partition("run with -s '")[2].partition("'")[0]
+    line = message.partition("set -s '")[2].partition("'")[0]
     assert line == "data.dataset.params.label_map = { 0 = 0, 255 = 1 }"
     assert not list(tmp_path.glob("runs/*"))
     assert Trainer(load_config(own(ids=[0, 255]), [line])).run().scores["iou_per_class"].keys() == {"ground", "thing"}
@@ -95,7 +95,7 @@ def test_ids_one_too_high_are_an_error_whose_line_shifts_them(own, tmp_path):
     with pytest.raises(LabelOutOfRangeError) as caught:
         Trainer(load_config(own(ids=[1, 2])))
     assert "mask of sample 0 (train0.png) contains ids that are not allowed: 2 (128 pixels)" in str(caught.value)
-    line = str(caught.value).partition("run with -s '")[2].partition("'")[0]
+    line = str(caught.value).partition("set -s '")[2].partition("'")[0]
     assert line.endswith("label_map = { 1 = 0, 2 = 1 }")
     assert not list(tmp_path.glob("runs/*"))
     Trainer(load_config(own(ids=[1, 2]), [line]))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from seg_core.checks import is_integer
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_core.files.images import MAX_PIXELS
+from seg_core.files.scan import OnProgress
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.spec import parameters_of
@@ -203,11 +204,12 @@ class FolderDataset(PairedDataset):
         return problems
 
     @classmethod
-    def inspect(cls, root: str | os.PathLike[str], **options: Any) -> FolderReport:
+    def inspect(cls, root: str | os.PathLike[str], progress: OnProgress | None = None, **options: Any) -> FolderReport:
         """Looks at a folder: layout, numbers and sizes of files, ids in the masks, and what is odd.
 
         Args:
             root: the folder.
+            progress: called with the number of masks read and their total after each mask.
             **options: options of `FolderDataset` that are known; the others are found.
 
         Returns:
@@ -217,7 +219,7 @@ class FolderDataset(PairedDataset):
             InvalidArgumentError: if there is no such option.
             DatasetNotFoundError: if there is no such folder.
         """
-        return inspect_folder(cls, check_root(root, "FolderDataset"), options)
+        return inspect_folder(cls, check_root(root, "FolderDataset"), options, progress)
 
 
 def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> list[Pair]:

@@ -28,6 +28,7 @@ __all__ = [
     "DatasetScan",
     "MaskFile",
     "MaskSummary",
+    "OnProgress",
     "cache_folder",
     "sample_name",
     "scan_dataset",
@@ -304,7 +305,10 @@ class _Samples(_Source):
             name = sample_name(self._dataset, index)
             if mask is None:
                 raise InvalidArgumentError(f"{name} has no mask; choose a split that has masks")
-            yield _summarize(np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask), f"of {name}")
+            ids = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+            # as the transforms of training take them
+            ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
+            yield _summarize(ids.astype(np.uint8) if ids.dtype == np.bool_ else ids, f"of {name}")
 
 
 def _source_of(dataset: Any, own_ids: Mapping[int, int | None]) -> _Source:
@@ -316,7 +320,8 @@ def _source_of(dataset: Any, own_ids: Mapping[int, int | None]) -> _Source:
 def _summarize(ids: npt.NDArray[Any], name: str) -> MaskSummary:
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
         raise InvalidArgumentError(
-            f"mask {name} must be (H, W) of an integer type, got shape {ids.shape} of {ids.dtype}; convert it"
+            f"mask {name} has shape {ids.shape} and holds {ids.dtype}; a mask is (H, W) of integer ids: convert it, as "
+            "with mask.to(torch.uint8)"
         )
     if ids.dtype == np.uint8 and ids.size:
         # several times faster than numpy's functions, which widen every value to 64 bits

@@ -12,7 +12,7 @@ from typing import Any
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError, id_ranges, nearest
 from seg_core.files.images import read_header
-from seg_core.files.scan import MaskSummary, scan_masks
+from seg_core.files.scan import MaskSummary, OnProgress, scan_masks
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import default_palette
@@ -86,13 +86,16 @@ class FolderReport:
         return "\n".join(lines)
 
 
-def inspect_folder(dataset: Callable[..., Any], root: Path, options: Mapping[str, Any]) -> FolderReport:
+def inspect_folder(
+    dataset: Callable[..., Any], root: Path, options: Mapping[str, Any], progress: OnProgress | None = None
+) -> FolderReport:
     """Returns the report on a folder, see `FolderDataset.inspect`.
 
     Args:
         dataset: the class `FolderDataset`.
         root: the folder.
         options: options that are known.
+        progress: called with the number of masks read and their total.
 
     Raises:
         InvalidArgumentError: if there is no such option.
@@ -101,16 +104,19 @@ def inspect_folder(dataset: Callable[..., Any], root: Path, options: Mapping[str
     for name in options:
         if name not in known:
             raise InvalidArgumentError(f"FolderDataset has no option {name!r}.{nearest(name, known)} It has: {known}")
-    return _Inspection(dataset, root, dict(options)).report()
+    return _Inspection(dataset, root, dict(options), progress).report()
 
 
 class _Inspection:
-    def __init__(self, dataset: Callable[..., Any], root: Path, options: dict[str, Any]) -> None:
+    def __init__(
+        self, dataset: Callable[..., Any], root: Path, options: dict[str, Any], progress: OnProgress | None
+    ) -> None:
         self.dataset = dataset
         self.root = root
         self.metadata = options.pop("metadata", None)
         self.masks_as = {name: options.pop(name) for name in ("label_map", "colors") if name in options}
         self.options = options
+        self.progress = progress
         self.odd: list[str] = []
         self.frames: FramesWarning | None = None
 
@@ -286,7 +292,7 @@ class _Inspection:
             return self._color_masks(used, paths, metadata)
         with self._noted():
             files = [opened.mask_file(index) for opened in used for index in range(len(opened))]
-            scanned = scan_masks(files)
+            scanned = scan_masks(files, self.progress)
         summaries = {str(file.path): summary for file, summary in zip(files, scanned, strict=True)}
         pixels: Counter[int] = Counter()
         for summary in scanned:
@@ -376,7 +382,7 @@ class _Inspection:
         with self._noted():
             opened = [self.dataset(self.root, given, found.split, **self._without_metadata()) for found in used]
             files = [found.mask_file(index) for found in opened for index in range(len(found))]
-            scanned = scan_masks(files)
+            scanned = scan_masks(files, self.progress)
         pixels: Counter[int] = Counter()
         for summary in scanned:
             pixels.update(summary.counts)

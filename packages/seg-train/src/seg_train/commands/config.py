@@ -1,7 +1,7 @@
 """`seg config`: writes, shows and checks configs."""
 
 import argparse
-import sys
+import functools
 from pathlib import Path
 
 from seg_core.command import Command
@@ -77,6 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
     from seg_core.files.atomic import write_text
+    from seg_core.progress import make_progress
     from seg_core.registry import DATASETS, MODELS
     from seg_train.config.show import starting_config
 
@@ -88,8 +89,12 @@ def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
     if root is not None:
         inspect = getattr(DATASETS.get(dataset), "inspect", None)
         if inspect is not None:
-            print(f"looking at the images and masks in {root}", file=sys.stderr)
-            report = inspect(root)
+            progress = make_progress()
+            progress.message(f"looking at the images and masks in {root}")
+            try:
+                report = inspect(root, functools.partial(progress.part, "scanning"))
+            finally:
+                progress.close()
     if report is not None:
         print(report)
         if not report.fits:

@@ -112,6 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     # before the network, so that a wrong folder is reported before weights are downloaded
     dataset = open_dataset(target)
+    _check_masks(dataset, target.dataset, target.split)
     network = load_model_of(target)
     resize = {"scale": settings.scale} if settings.scale is not None else settings.resize
     preprocessing = preprocessing_for(arguments.model, network, dataset, resize)
@@ -181,6 +182,27 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         write_text(arguments.json, report_json(report) + "\n")
     return 0
+
+
+def _check_masks(dataset: "SegmentationDataset", name: str, split: str) -> None:
+    """Warns on stderr if the masks cannot give the scores that are meant.
+
+    Raises:
+        LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
+        UserError: if a mask cannot be read.
+    """
+    from seg_core.errors import LabelOutOfRangeError
+    from seg_core.progress import make_progress
+    from seg_train.run.mask_check import find_mask_problems
+
+    if getattr(dataset, "generated", False):
+        return
+    scan, found = find_mask_problems(dataset, name, split, make_progress(), use="scored", key="params")
+    for finding in found:
+        if scan.wrong_ids:
+            raise LabelOutOfRangeError(finding.text)
+        if finding.is_error:  # a class that only does not occur is absent in the table
+            print(f"seg: warning: {finding.text}", file=sys.stderr)
 
 
 def _check_json_file(file: str | bool | None, model: str, weights: str | None) -> None:

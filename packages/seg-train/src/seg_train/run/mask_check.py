@@ -5,7 +5,7 @@ The main process scans the masks, and the other processes of the run wait for wh
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
@@ -21,9 +21,59 @@ from seg_core.registry import DATASETS
 from seg_core.spec import takes
 from seg_train.config.schema import DataSection
 
-__all__ = ["MaskCheck"]
+__all__ = ["MaskCheck", "find_mask_problems"]
 
 _Result = TypeVar("_Result")
+
+
+def find_mask_problems(
+    dataset: SegmentationDataset,
+    name: str,
+    split: str,
+    progress: Progress,
+    *,
+    check: str = "auto",
+    use: str = "learned",
+    key: str = "data.dataset.params",
+) -> tuple[DatasetScan, list[Finding]]:
+    """Returns the scan of a split, and what is wrong with its masks, with what to do.
+
+    Args:
+        dataset: the split.
+        name: registered name of the dataset.
+        split: name of the split, for messages.
+        progress: shows the scan.
+        check: which masks are read, as `data.check`.
+        use: what the masks are for, `"learned"` or `"scored"`.
+        key: where the options of the dataset are set.
+
+    Raises:
+        UserError: if a mask cannot be read.
+    """
+    scan = _scan(dataset, check, progress)
+    found = find_problems(scan, dataset.metadata, use)
+    if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
+        scan = _scan(dataset, "full", progress)  # the other masks may show that all is well
+        found = find_problems(scan, dataset.metadata, use)
+    return scan, [replace(f, text=f"{split}: {f.text}{_advice(f, dataset, name, key)}") for f in found]
+
+
+def _scan(dataset: SegmentationDataset, check: str, progress: Progress) -> DatasetScan:
+    try:
+        return scan_dataset(dataset, check, progress=functools.partial(progress.part, "scanning"))
+    finally:
+        progress.close()
+
+
+def _advice(finding: Finding, dataset: SegmentationDataset, name: str, key: str) -> str:
+    if finding.label_map is None:
+        return ""
+    line = label_map_line(finding.label_map)
+    if takes(DATASETS.get(name), "label_map"):
+        return f". If the ids are meant so, add to {key}: {line} (or set -s '{key}.{line}')"
+    if hasattr(dataset, "mask_file"):
+        return ""  # an official dataset, whose ids are known
+    return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
 
 
 @dataclass(frozen=True)
@@ -63,7 +113,7 @@ class MaskCheck:
             UserError: if a mask cannot be read.
         """
         self.progress.message(f"counting the pixels of each class in {len(dataset)} masks")
-        scan = self._on_main(functools.partial(self._scan, dataset, "full"))
+        scan = self._on_main(functools.partial(_scan, dataset, "full", self.progress))
         scan.check_ids()
         return scan
 
@@ -74,41 +124,20 @@ class MaskCheck:
         return self._on_main(functools.partial(self._check, split, dataset, is_train))
 
     def _check(self, split: str, dataset: SegmentationDataset, is_train: bool) -> DatasetScan:
-        scan = self._scan(dataset, self.section.check)
         use = "learned" if is_train else "scored"
-        found = find_problems(scan, dataset.metadata, use)
-        if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
-            scan = self._scan(dataset, "full")  # the other masks may show that all is well
-            found = find_problems(scan, dataset.metadata, use)
+        name, check = self.section.dataset.name, self.section.check
+        scan, found = find_mask_problems(dataset, name, split, self.progress, check=check, use=use)
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
-            text = f"{split}: {finding.text}{self._advice(finding, dataset)}"
             if scan.wrong_ids:
-                raise LabelOutOfRangeError(text)
+                raise LabelOutOfRangeError(finding.text)
             if finding.is_error and is_train:
-                raise ConfigError(text)
+                raise ConfigError(finding.text)
             if finding.is_error or is_train:
-                self.progress.warn(text)
+                self.progress.warn(finding.text)
             else:
-                self.progress.message(text)
+                self.progress.message(finding.text)
         return scan
-
-    def _scan(self, dataset: SegmentationDataset, check: str) -> DatasetScan:
-        try:
-            return scan_dataset(dataset, check, progress=functools.partial(self.progress.part, "scanning"))
-        finally:
-            self.progress.close()
-
-    def _advice(self, finding: Finding, dataset: SegmentationDataset) -> str:
-        if finding.label_map is None:
-            return ""
-        line = label_map_line(finding.label_map)
-        if takes(DATASETS.get(self.section.dataset.name), "label_map"):
-            key = "data.dataset.params"
-            return f". If the ids are meant so, add to {key} of the config: {line} (or run with -s '{key}.{line}')"
-        if hasattr(dataset, "mask_file"):
-            return ""  # an official dataset, whose ids are known
-        return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
 
     def _on_main(self, action: Callable[[], _Result]) -> _Result:
         """Returns the result of the main process, or raises its error, in every process."""
