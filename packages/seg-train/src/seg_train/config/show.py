@@ -117,7 +117,8 @@ def _options(report: Any) -> list[str]:
         "groups": "keeps frames of a sequence on one side",
     }
     lines = []
-    for option, value in report.options.items():
+    # the classes first: their names are what a person edits
+    for option, value in sorted(report.options.items(), key=lambda item: item[0] != "metadata"):
         comment = f" # {comments[option]}" if option in comments else ""
         lines.append(f"params.{_key(option)} = {_value(value)}{comment}")
     return lines
