@@ -1,4 +1,5 @@
 import argparse
+import warnings
 
 import pytest
 
@@ -9,7 +10,7 @@ from seg_core.registry import Registry
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["fine", "missing", "config", "bug", "interrupt"])
+    parser.add_argument("what", choices=["fine", "missing", "config", "bug", "interrupt", "warn"])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,6 +22,9 @@ def run(args: argparse.Namespace) -> int:
         raise ZeroDivisionError("a bug of ours")
     if args.what == "interrupt":
         raise KeyboardInterrupt
+    if args.what == "warn":
+        for text, category in (("the mask is odd; look at it", UserWarning), ("use another one", FutureWarning)):
+            print(warnings.formatwarning(text, category, "here.py", 7), end="")
     print("done")
     return 0
 
@@ -93,6 +97,16 @@ def test_wrong_argument_is_2(capsys):
 def test_interrupt_is_1(capsys):
     assert main(["try", "interrupt"]) == 1
     assert capsys.readouterr().err == "seg: interrupted\n"
+
+
+def test_warning_for_the_user_is_one_line_and_others_keep_their_place(capsys):
+    former = warnings.formatwarning
+    assert main(["try", "warn"]) == 0
+    assert warnings.formatwarning is former
+    first, second, done = capsys.readouterr().out.splitlines()
+    assert first == "seg: warning: the mask is odd; look at it"
+    assert second == "here.py:7: FutureWarning: use another one"
+    assert done == "done"
 
 
 def test_a_bug_keeps_its_traceback():

@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or a config is wro
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,8 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `seg` with `argv` (default: the process's arguments) and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    former = warnings.formatwarning
+    warnings.formatwarning = _warning_line  # worker processes that fork inherit it
     try:
         return _dispatch(arguments)
     except UserError as error:
@@ -53,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # that the interpreter's own flush at exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        warnings.formatwarning = former
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Returns a warning as a user of the command reads it: without the line of our code that gave it."""
+    if issubclass(category, UserWarning):
+        return f"seg: warning: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n" + (f"  {line}\n" if line else "")
 
 
 def _dispatch(arguments: list[str]) -> int:
