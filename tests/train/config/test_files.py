@@ -185,6 +185,13 @@ def test_show_of_a_wrong_config_exits_2(folder, capsys):
     assert "trainer.sed = 1: unknown key" in capsys.readouterr().err
 
 
+def test_check_notes_a_root_that_is_not_here(folder, tmp_path, capsys):
+    path = str(folder / "base" / "base.toml")
+    for root, noted in ((tmp_path, False), (tmp_path / "nowhere", True)):
+        assert main(["config", "check", path, "-s", f"data.dataset.root={root}"]) == 0
+        assert (f'note: data.dataset.root = "{root}" does not exist here' in capsys.readouterr().out) is noted
+
+
 def test_check_tells_mistakes_and_exits_1(folder, capsys):
     path = str(folder / "base" / "base.toml")
     assert main(["config", "check", path]) == 0

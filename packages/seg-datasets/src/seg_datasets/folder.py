@@ -403,7 +403,7 @@ def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata:
     if too_large:
         raise InvalidArgumentError(
             f"label_map has the train ids {first_few(map(str, too_large))}, but the metadata {metadata.name!r} have "
-            f"{count} classes, 0 to {count - 1}; map to these or to IGNORE"
+            f'{count} classes, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
         )
     return label_map
 

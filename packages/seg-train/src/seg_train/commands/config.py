@@ -72,6 +72,10 @@ def _run(arguments: argparse.Namespace) -> int:
             print(as_toml(config.to_dict(), origins), end="")
         else:
             print(f"{arguments.config}: no mistakes found")
+            root = config.data.dataset.root
+            if root is not None and not Path(root).expanduser().exists():
+                # no mistake: a config may be written on another machine than it is run on
+                print(f'note: data.dataset.root = "{root}" does not exist here (current folder: {Path.cwd()})')
     return 0
 
 

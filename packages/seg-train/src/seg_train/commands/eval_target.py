@@ -111,7 +111,7 @@ def open_dataset(target: Target) -> "SegmentationDataset":
     try:
         classes_in_root(kind, target.root, target.params)
     except UserError as error:
-        raise UsageError(f"-s params.{error}") from error
+        raise UsageError(f"-s params.{error}; here: -s 'params.metadata={{labels = [...]}}'") from error
     with isolated_randomness(target.seed):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     check_several_classes(dataset.metadata)
