@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seg_core import ConfigError, DatasetMetadata, InvalidArgumentError, LabelOutOfRangeError
-from seg_core.files import scan
+from seg_core.files import mask_sources
 from seg_core.progress import PlainProgress
 from seg_core.registry import DATASETS
 from seg_train import Trainer, load_config
@@ -140,13 +140,13 @@ def test_check_off_and_drawn_masks_read_nothing(own):
 
 
 def test_sample_with_an_error_is_followed_by_a_scan_of_all(own, monkeypatch):
-    monkeypatch.setattr(scan, "_SAMPLE", 2)
+    monkeypatch.setattr(mask_sources, "SAMPLE_SIZE", 2)
     with pytest.raises(ConfigError, match="in none of 8 masks"):
         Trainer(load_config(own(check="sample", ids=[0, 255])))
 
 
 def test_sample_says_how_many_masks_it_read(own, capsys, monkeypatch):
-    monkeypatch.setattr(scan, "_SAMPLE", 2)
+    monkeypatch.setattr(mask_sources, "SAMPLE_SIZE", 2)
     assert "train: 2 of 8 masks" in shown(own(check="sample"), capsys)
     assert READ == [("train", 0), ("train", 4), ("val", 0), ("val", 2)]
 

@@ -34,6 +34,7 @@ def find_mask_problems(
     *,
     check: str = "auto",
     use: str = "learned",
+    num_workers: int = 0,
     key: str = "data.dataset.params",
 ) -> tuple[DatasetScan, list[Finding]]:
     """Returns the scan of a split, and what is wrong with its masks, with what to do.
@@ -45,22 +46,24 @@ def find_mask_problems(
         progress: shows the scan.
         check: which masks are read, as `data.check`.
         use: what the masks are for, `"learned"` or `"scored"`.
+        num_workers: number of processes that read samples, if the masks are not files.
         key: where the options of the dataset are set.
 
     Raises:
         UserError: if a mask cannot be read.
     """
-    scan = _scan(dataset, check, progress)
+    scan = _scan(dataset, check, progress, num_workers)
     found = find_problems(scan, dataset.metadata, use)
     if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
-        scan = _scan(dataset, "full", progress)  # the other masks may show that all is well
+        scan = _scan(dataset, "full", progress, num_workers)  # the other masks may show that all is well
         found = find_problems(scan, dataset.metadata, use)
     return scan, [replace(f, text=f"{split}: {f.text}{_advice(f, dataset, name, key)}") for f in found]
 
 
-def _scan(dataset: SegmentationDataset, check: str, progress: Progress) -> DatasetScan:
+def _scan(dataset: SegmentationDataset, check: str, progress: Progress, num_workers: int) -> DatasetScan:
     try:
-        return scan_dataset(dataset, check, progress=functools.partial(progress.part, "scanning"))
+        report = functools.partial(progress.part, "scanning")
+        return scan_dataset(dataset, check, num_workers=num_workers, progress=report)
     finally:
         progress.close()
 
@@ -113,7 +116,7 @@ class MaskCheck:
             UserError: if a mask cannot be read.
         """
         self.progress.message(f"counting the pixels of each class in {len(dataset)} masks")
-        scan = self._on_main(functools.partial(_scan, dataset, "full", self.progress))
+        scan = self._on_main(functools.partial(_scan, dataset, "full", self.progress, self.section.loader.num_workers))
         scan.check_ids()
         return scan
 
@@ -126,7 +129,9 @@ class MaskCheck:
     def _check(self, split: str, dataset: SegmentationDataset, is_train: bool) -> DatasetScan:
         use = "learned" if is_train else "scored"
         name, check = self.section.dataset.name, self.section.check
-        scan, found = find_mask_problems(dataset, name, split, self.progress, check=check, use=use)
+        scan, found = find_mask_problems(
+            dataset, name, split, self.progress, check=check, use=use, num_workers=self.section.loader.num_workers
+        )
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
             if scan.wrong_ids:
