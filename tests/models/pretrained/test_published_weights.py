@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import seg_models
+from seg_core.errors import CorruptFileError
 from seg_core.labels.metadata import resolve_metadata
+from seg_core.model_files.weights import WeightsEnum
 from seg_models.catalog import MODELS
 from seg_models.pretrained.key_table import OWN
 from seg_models.pretrained.lookup import table_of
@@ -79,6 +81,23 @@ def test_named_weights_are_converted_and_bring_their_classes(monkeypatch, expect
     assert model.model_info.metadata.name == "CityscapesClass"
     assert model.model_info.metrics == {"miou": 0.7784, "miou_tta": 0.8015}
     assert torch.equal(model.classifier[3].weight, tensors["decode_head.conv_seg.weight"])
+
+
+def test_default_without_a_published_score_is_said_once(monkeypatch, caplog):
+    from seg_models.builders import build
+
+    build._say_without_score.cache_clear()
+    without = {model for model, (_, members, default) in WEIGHTS.items() if not members[default].meta["metrics"]}
+    assert len(without) == 9
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, progress=True: {})
+    for model in ("enet", "enet", "fcn_resnet50"):
+        with pytest.raises(CorruptFileError, match="is not of this network"):
+            seg_models.get_model(model, weights="DEFAULT")
+    for member in ("CITYSCAPES_PIXSEG_20250304", "CITYSCAPES_PIXSEG"):
+        with pytest.raises(CorruptFileError):
+            seg_models.enet(weights=member)
+    (said,) = caplog.messages
+    assert said.startswith("no score was published for ENet_Weights.CITYSCAPES_PIXSEG, the default weights")
 
 
 class TestClassNames:
