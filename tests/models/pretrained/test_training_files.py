@@ -9,6 +9,7 @@ from torch import nn
 import seg_models
 from seg_core import DatasetMetadata, Preprocessing, save_model
 from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_models.builders.build import _is_path
 from seg_models.pretrained.input_channels import inflate_kernels
 from seg_models.pretrained.tensor_names import is_foreign
 
@@ -142,12 +143,17 @@ def test_file_whose_name_holds_a_mark_is_found(network, tmp_path):
     assert_same(seg_models.enet(weights=f"{tmp_path / 'run#4.pth'}#ema", variant="paper"), network)
 
 
-def test_run_folder_gives_its_best_weights(network, tmp_path, caplog):
+def test_run_folder_gives_its_best_weights(network, tmp_path, monkeypatch, caplog):
     facts = {"metadata": DatasetMetadata("four", tuple("abcd")), "preprocessing": Preprocessing()}
     save_model(network, tmp_path / "model_best.pt", **facts)
     save_model(seg_models.enet(num_classes=4), tmp_path / "model.pt", **facts)
     assert_same(seg_models.enet(weights=tmp_path), network)
     assert "taking the best weights of the run" in caplog.text
+    monkeypatch.chdir(tmp_path.parent)
+    assert_same(seg_models.enet(weights=tmp_path.name), network)
+    (tmp_path / "DEFAULT").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not _is_path("enet", "DEFAULT")
     with pytest.raises(InvalidArgumentError, match="is a model file, which holds one network; remove #ema"):
         seg_models.enet(weights=f"{tmp_path / 'model.pt'}#ema")
 

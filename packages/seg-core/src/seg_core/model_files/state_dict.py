@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
 
-__all__ = ["tensors_of"]
+__all__ = ["networks_in", "tensors_of"]
 
 # names under which training scripts save a network; the first is mmsegmentation's and Lightning's
 _NESTS = (
@@ -56,22 +56,39 @@ def tensors_of(
         CorruptFileError: if there are no tensors by name, or other values among them.
         InvalidArgumentError: if there are several such dicts and none is chosen, or there is no `nest`.
     """
-    states = dict(_states({"": content} if _is_state(content) else content))
     if nest is not None:
-        return _chosen(states, nest, source)
-    known = {place: state for place, state in states.items() if set(place.split(".")) & set(_NESTS)}
-    found = known or states
+        return _chosen(_all_states(content), nest, source)
+    found = networks_in(content, source)
     if preferred is not None and preferred in found:
         found = {preferred: found[preferred]}
-    if not found:
-        raise _no_tensors(content, source)
     if len(found) > 1:
-        counts = " and ".join(f"{place!r} ({len(_plain(state))} tensors)" for place, state in found.items())
+        counts = " and ".join(f"{place!r} ({len(state)} tensors)" for place, state in found.items())
         first = next(iter(found))
         raise InvalidArgumentError(
             f"{source} holds several networks: {counts}; choose one by its name after a #, as in {source}#{first}"
         )
-    return _plain(next(iter(found.values())))
+    return next(iter(found.values()))
+
+
+def networks_in(content: object, source: str) -> dict[str, dict[str, Tensor]]:
+    """Returns the networks in a file: place, as keys joined by dots, or "" for the content itself -> tensors by name.
+
+    Args:
+        content: what the file holds.
+        source: the file, for messages.
+
+    Raises:
+        CorruptFileError: if there are no tensors by name, or other values among them.
+    """
+    states = _all_states(content)
+    known = {place: state for place, state in states.items() if set(place.split(".")) & set(_NESTS)}
+    if not states:
+        raise _no_tensors(content, source)
+    return {place: _plain(state) for place, state in (known or states).items()}
+
+
+def _all_states(content: object) -> dict[str, Mapping[str, Any]]:
+    return dict(_states({"": content} if _is_state(content) else content))
 
 
 def _chosen(states: Mapping[str, Any], nest: str, source: str) -> dict[str, Tensor]:

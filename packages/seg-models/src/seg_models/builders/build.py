@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
@@ -263,7 +264,7 @@ def _open_checkpoint(model: _Model, common: CommonOptions, plan: Callable[[str],
 
 
 def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], progress: bool) -> Checkpoint:
-    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and looks_like_path(weights)):
+    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and _is_path(name, weights)):
         checkpoint = read_checkpoint(weights)
         if checkpoint.builder not in (None, name):
             raise InvalidArgumentError(
@@ -290,6 +291,15 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
             protocol_text=published.meta.get("protocol", ""),
         ),
     )
+
+
+def _is_path(name: str, weights: str) -> bool:
+    """Returns whether weights are a file or a run folder; a folder with the name of a member is the member."""
+    if looks_like_path(weights):
+        return True
+    entry = MODELS.entry(name)
+    members = entry.weights if isinstance(entry, ModelEntry) else {}
+    return weights not in (*members, "DEFAULT") and Path(weights).is_dir()
 
 
 @functools.cache  # once per process

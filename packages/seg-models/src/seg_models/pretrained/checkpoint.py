@@ -13,12 +13,20 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.model_files.foreign_pickle import load_safely
 from seg_core.model_files.model_file import ModelInfo, is_model_file, parse_model_file
 from seg_core.model_files.paths import find_run_file, split_nest
-from seg_core.model_files.state_dict import tensors_of
+from seg_core.model_files.state_dict import networks_in, tensors_of
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes
 from seg_models.pretrained.tensor_names import is_counter, is_foreign
 
-__all__ = ["Checkpoint", "Misfit", "load_checkpoint", "misfit", "misfit_of_shapes", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Misfit",
+    "load_checkpoint",
+    "misfit",
+    "misfit_of_shapes",
+    "networks_in_file",
+    "read_checkpoint",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -89,20 +97,33 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         file, note = find_run_file(name)
         logger.warning("weights %s: %s", name, note)
         name = os.fspath(file)
-    if not Path(name).is_file():
-        raise InvalidArgumentError(
-            f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
-            "of a weights member such as 'DEFAULT'"
-        )
-    if Path(name).suffix == ".safetensors":
-        return Checkpoint(name, tensors_of(_read_safetensors(name), name, nest))
-    content = load_safely(name)
+    content = _read(name)
     if is_model_file(content):
         if nest is not None:
             raise InvalidArgumentError(f"{name} is a model file, which holds one network; remove #{nest}")
         info, state = parse_model_file(content, name)
         return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
     return Checkpoint(name, tensors_of(content, name, nest))
+
+
+def networks_in_file(path: str | os.PathLike[str]) -> ModelInfo | dict[str, dict[str, Tensor]]:
+    """Returns the description in a model file; of another checkpoint each network in it: place in the file -> tensors.
+
+    Raises:
+        InvalidArgumentError: if there is no such file.
+        CorruptFileError: if it is damaged, or holds no tensors by name.
+    """
+    content = _read(os.fspath(path))
+    return parse_model_file(content, path)[0] if is_model_file(content) else networks_in(content, os.fspath(path))
+
+
+def _read(name: str) -> object:
+    if not Path(name).is_file():
+        raise InvalidArgumentError(
+            f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
+            "of a weights member such as 'DEFAULT'"
+        )
+    return _read_safetensors(name) if Path(name).suffix == ".safetensors" else load_safely(name)
 
 
 def _read_safetensors(name: str) -> dict[str, Tensor]:

@@ -95,7 +95,11 @@ def recognize(
         nearest = min(readings, key=lambda reading: reading.misfit.count)
         check_channels(nearest.checkpoint, model, nearest.plan)
         names = "" if nearest.table.key_rules == "seg" else f" under {nearest.table.key_rules}'s names"
-        hint = f"Nearest is variant {nearest.variant!r}{names}. " if len(candidates) > 1 else ""
+        hint = (
+            f"Nearest is variant {nearest.variant!r}{names}. "
+            if len({(r.variant, r.table.key_rules) for r in readings}) > 1
+            else ""
+        )
         raise CorruptFileError(
             f"{checkpoint.source} is not of this network with these options: {nearest.misfit}. {hint}"
             + (_prefix_advice(checkpoint, candidates) or _ADVICE)
