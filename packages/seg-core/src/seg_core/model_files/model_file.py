@@ -232,8 +232,8 @@ def parse_model_file(
     global _warned_of_no_digest
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(
-            f"{path} is a PyTorch file but not a model file of this toolkit; training writes model.pt, "
-            "seg_core.save_model writes one from a network"
+            f"{path} is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write "
+            "these); to load its tensors, name their model, and give the file as its weights"
         )
     found = _take(path, content, "format_version", int, "an integer >= 1")
     if found > _FORMAT_VERSION:

@@ -55,10 +55,14 @@ def describe(network: "nn.Module", given: str, classes: DatasetMetadata | None, 
         return (
             options if scale is None else options | {"preprocessing": info.preprocessing.with_resize({"scale": scale})}
         )
-    if classes is None and count is None:
-        raise UsageError(f"{given} says neither its classes nor their number; name them with --classes FILE or DATASET")
-    unknown = ["its preprocessing: using ImageNet's mean and std, and the images' own size"]
+    unknown = [
+        "its preprocessing: using ImageNet's mean and std" + (", and the images' own size" if scale is None else "")
+    ]
     if classes is None:
+        if count is None:
+            raise UsageError(
+                f"{given} says neither its classes nor their number; name them with --classes FILE or DATASET"
+            )
         options["metadata"] = DatasetMetadata("ids", tuple(map(str, range(count))), ignore_index=max(255, count))
         unknown.insert(
             0, f"its classes: writing ids 0 to {count - 1}, in generated colors (--classes FILE or DATASET names them)"
