@@ -36,7 +36,7 @@ PREFIXED = {
         {"params_ema": STATE},
         {"epoch": 3, "segmenter": STATE},
         {"checkpoint": {"model": STATE}, "optimizer": {"state": {"conv.weight": STATE}}},
-        {"model": STATE, "criterion": {"weight": torch.ones(3)}},
+        {"model": STATE, "criterion": {}},
         {"state_dict": {**STATE, "head._extra_state": {"any": 1}}},
         {"state_dict": None, "model": STATE},
     ],
@@ -82,7 +82,15 @@ def test_several_networks_in_one_file_are_named_and_one_is_chosen():
         tensors_of(TWO, "net.pth")
     assert tensors_of(TWO, "net.pth", "model") == STATE
     assert tensors_of(TWO, "net.pth", "ema") == tensors_of(TWO, "net.pth", "ema.module") == EMA
-    assert tensors_of({"criterion": EMA, "model": STATE}, "net.pth", "criterion") == EMA
+    weights = {"weight": torch.ones(3)}
+    assert tensors_of({"criterion": weights, "model": {**STATE, "a": torch.ones(1)}}, "net.pth", "criterion") == weights
+
+
+def test_network_under_an_unusual_name_beside_a_usual_one_is_named_too():
+    with pytest.raises(InvalidArgumentError, match=r"several networks: 'model' .* and 'average.tensors' .*#model"):
+        tensors_of({"model": STATE, "average": {"tensors": EMA, "updates": 3}}, "net.pth")
+    many = {f"{name}.{i}": tensor for i in range(3) for name, tensor in STATE.items()}
+    assert tensors_of({"model": many, "centers": STATE}, "net.pth") == many
 
 
 def test_prefix_of_the_names_can_be_chosen_like_a_network():

@@ -81,10 +81,16 @@ def networks_in(content: object, source: str) -> dict[str, dict[str, Tensor]]:
         CorruptFileError: if there are no tensors by name, or other values among them.
     """
     states = _all_states(content)
-    known = {place: state for place, state in states.items() if set(place.split(".")) & set(_NESTS)}
     if not states:
         raise _no_tensors(content, source)
-    return {place: _plain(state) for place, state in (known or states).items()}
+    sizes = [len(state) for place, state in states.items() if set(place.split(".")) & set(_NESTS)]
+    # beside a usual name, another one of similar size may be a network too, and a small one is of a loss or the like
+    least = max(sizes, default=0) / 2
+    return {
+        place: _plain(state)
+        for place, state in states.items()
+        if len(state) >= least or set(place.split(".")) & set(_NESTS)
+    }
 
 
 def _all_states(content: object) -> dict[str, Mapping[str, Any]]:
