@@ -35,8 +35,7 @@ __all__ = ["EVAL"]
 
 _EPILOG = """\
 examples:
-  seg eval runs/enet-camvid                                the last weights of a run, as the run evaluated them
-  seg eval runs/enet-camvid/model_best.pt CamVid -s root=data/camvid
+  seg eval runs/enet-camvid                                the best weights of a run, as the run evaluated them
   seg eval runs/enet-camvid/model.pt CamVid -s root=data/camvid -s split=test --json scores.json
   seg eval fcn_resnet50 VOC --weights DEFAULT -s root=data/voc --json > scores.json
 
