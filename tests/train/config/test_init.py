@@ -157,7 +157,7 @@ def test_check_folder_with_one_class_in_its_classes_file_is_told(tmp_path, capsy
     write(tmp_path / "data")
     (tmp_path / "data/classes.toml").write_text('labels = ["road"]')
     assert main(["config", "check", folder_config(tmp_path / "run.toml")]) == 1
-    assert "data.dataset: classes has one class, 'road', but at least two are needed" in capsys.readouterr().out
+    assert "data.dataset: custom has one class, 'road', but at least two are needed" in capsys.readouterr().out
 
 
 def test_check_folder_classes_file_that_is_wrong_is_told(tmp_path, capsys):
