@@ -18,13 +18,15 @@ from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.class_files import Metadata, check_has_colors, resolve_classes
 from seg_datasets.reading.color_masks import ColorReader
-from seg_datasets.reading.differences import find_hint, search_folders, try_layout, what_differs
+from seg_datasets.reading.differences import find_hint, try_layout, what_differs
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
+from seg_datasets.reading.frames import warn_of_frames
+from seg_datasets.reading.guesses import search_folders
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Pair, first_few, pair_by_key
 from seg_datasets.reading.samples import Reading
-from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys, warn_of_frames
+from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
 
 __all__ = ["FolderDataset"]
@@ -88,12 +90,12 @@ class FolderDataset(PairedDataset):
             `"splits/{split}.txt"`, or a table such as `{train = "train.txt", val = "val.txt"}`. Files that no list
             names are left out.
         val_fraction: fraction of the files for val if the splits have neither folders nor lists; above 0 and below 1.
-            Train and val get at least one file each.
+            Train and val get at least one file each. None is 0.2. An error with folders or lists of splits.
         groups: regular expression, searched in the path of each image below the images folder without suffix. Files
             with the same first group stay on one side, as frames of one video must: `"^(.*)_[0-9]+$"`.
         folds: number of folds for cross-validation, instead of `val_fraction`.
         fold: the fold that is val, from 0 to `folds` - 1; the others are train.
-        seed: decides which files, groups or folds are val.
+        seed: decides which files, groups or folds are val; None is 0. An error with folders or lists of splits.
         label_map: raw ids of the masks -> train ids, for masks with other ids: a `LabelMap`, or a table as in a config,
             where `"ignore"` means the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids that it does not list
             are an error.
@@ -138,11 +140,11 @@ class FolderDataset(PairedDataset):
         mask_suffix: str = "",
         pair_by: str = "path",
         split_file: SplitFile | None = None,
-        val_fraction: float = 0.2,
+        val_fraction: float | None = None,
         groups: str | None = None,
         folds: int | None = None,
         fold: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         label_map: LabelMap | Mapping[Any, Any] | None = None,
         colors: bool = False,
         missing: str = "error",

@@ -11,7 +11,7 @@ from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.layout import find_matches
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, files_by_stem, first_few
-from seg_datasets.reading.splits import SPLITS, SplitFile, check_split_file
+from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitFile, check_split_file
 from seg_datasets.reading.text import same_name
 
 __all__ = ["Files", "FolderLayout", "find_layout", "has_files"]
@@ -30,8 +30,6 @@ MASK_FOLDERS = (
 )
 _FORMS = ("{split}/NAME", "NAME/{split}", "NAME")
 _VOC_LISTS = "ImageSets/Segmentation/{split}.txt"
-# other names of the folders of a split
-_NAMES_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ def _forms(root: Path, names: tuple[str, ...], suffixes: tuple[str, ...]) -> dic
 
 def _split_folders(root: Path, pattern: str) -> Iterator[Path]:
     for split in SPLITS:
-        for name in _NAMES_OF[split]:
+        for name in NAMES_OF[split]:
             folder = _resolved(root, pattern.replace("{split}", name))
             if folder.is_dir():
                 yield folder
@@ -220,7 +218,7 @@ def _check_pattern(name: str, pattern: object) -> None:
 
 def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
     """Returns the files of a pattern, and the folder or the pattern that was searched."""
-    names = _NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
+    names = NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
     found = {}
     for name in names:
         filled = pattern.replace("{split}", name)
