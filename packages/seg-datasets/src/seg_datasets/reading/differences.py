@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from seg_core.errors import UserError
+from seg_datasets.reading.advice import several_masks, shifted_numbers
 from seg_datasets.reading.folder_layouts import Files, FolderLayout
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES
 
@@ -66,6 +67,8 @@ def find_hint(root: Path, layout: FolderLayout, split: str, files: Files) -> Hin
     Prefixes and suffixes of names are found by comparing a few images with the masks, and folders may be left out if
     names are unique.
     """
+    if several_masks(files.images, files.masks):
+        return None  # each of the suffixes pairs all images and drops the other masks
     best: Hint | None = None
     now = len(files.images.keys() & files.masks.keys())
     for changed in itertools.islice(_layouts(layout, files), _MOST_TRIED):
@@ -75,11 +78,16 @@ def find_hint(root: Path, layout: FolderLayout, split: str, files: Files) -> Hin
             best = hint
             if best.is_complete:
                 break
+    dropped = len(files.masks) - best.masks if best else 0
+    if best and best.pairs == best.images and best.layout.mask_suffix and dropped > 0:
+        best = replace(best, others=f"{dropped} other masks are left out")
     return best
 
 
 def what_differs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
-    """Returns a sentence about names that no option pairs, or "": padding with zeros, folders."""
+    """Returns a sentence about names that no option pairs, or "": several masks per image, shifts, zeros, folders."""
+    if told := several_masks(images, masks) or shifted_numbers(images, masks):
+        return told
     alone = sorted(images.keys() - masks.keys())
     others = sorted(masks.keys() - images.keys())
     if not alone or not others:

@@ -64,6 +64,7 @@ class FolderReport:
         lines = [str(self.root)]
         if self.counts:
             lines.append("  images   " + ", ".join(f"{count} {split}" for split, count in self.counts.items()))
+        if self.image_suffixes:
             kinds = (" ".join(sorted(found)) for found in (self.image_suffixes, self.mask_suffixes))
             lines.append("  files    images {}, masks {}".format(*kinds))
         if self.sizes:

@@ -2,17 +2,19 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from seg_core.errors import DatasetNotFoundError, UserError
 from seg_core.files.scan import OnProgress
+from seg_datasets.reading.advice import lists_advice
 from seg_datasets.reading.differences import find_hint
-from seg_datasets.reading.folder_layouts import FolderLayout, find_layout
+from seg_datasets.reading.folder_layouts import FolderLayout, find_layout, split_name
+from seg_datasets.reading.folder_messages import options_of_split
 from seg_datasets.reading.frames import FramesWarning
-from seg_datasets.reading.guesses import search_folders
-from seg_datasets.reading.splits import SPLITS
+from seg_datasets.reading.guesses import left_out, search_folders
+from seg_datasets.reading.splits import NAMES_OF, SPLITS
 
 __all__ = ["FolderSearch"]
 
@@ -38,6 +40,7 @@ class FolderSearch:
         self.progress = progress
         self.odd: list[str] = []
         self.frames: FramesWarning | None = None
+        self.is_told = False  # what is left out
 
     def _open(self, split: str, **options: Any) -> Any:
         """Opens a split without its classes; warnings become oddities."""
@@ -76,7 +79,16 @@ class FolderSearch:
         if self._has_split_folders() or "split_file" in self.options or self._layout().split_file is not None:
             with contextlib.suppress(UserError):  # there need not be one
                 opened["test"] = self._open("test")
+        self._tell_left_out(opened)
         return {split: opened[split] for split in SPLITS if split in opened}
+
+    def _tell_left_out(self, opened: Mapping[str, Any]) -> None:
+        layout = self._layout()
+        if "test" not in opened and (told := options_of_split(self.root, layout, "test")):
+            self.odd.append(f"the test split is not part of these options: {told} in a dataset of split 'test'")
+            return
+        if not self.is_told and layout.split_file is None and (told := left_out(self.root, layout)):
+            self.odd.append(told)
 
     def _layout(self) -> FolderLayout:
         given = {name: self.options[name] for name in ("mask_suffix", "pair_by", "split_file") if name in self.options}
@@ -100,18 +112,35 @@ class FolderSearch:
                     hint, _ = search_folders(self.root)
                 if hint is not None and hint.pairs == hint.images:
                     self.options |= _changed(hint.layout, layout)
+                    self.is_told = bool(hint.others)
                     self.odd.append(f"the usual names do not fit. {hint.sentence(layout)}")
-        for lists in _LISTS if not self._has_split_folders() and self._layout().split_file is None else ():
-            if all((self.root / lists.replace("{split}", split)).is_file() for split in ("train", "val")):
+        if not self._has_split_folders() and self._layout().split_file is None:
+            self._find_lists()
+
+    def _find_lists(self) -> None:
+        """Uses lists of train and val in a usual place, if they name images of this folder."""
+        rule = {"val_fraction", "seed", "groups", "folds"} & self.options.keys()
+        keys = self._layout().files(self.root, "train").images
+        for lists in () if rule else _LISTS:
+            table = {
+                split: path
+                for split in SPLITS
+                for name in NAMES_OF[split]
+                if (self.root / (path := lists.replace("{split}", name))).is_file()
+            }
+            if {"train", "val"} <= table.keys():
                 self.options["split_file"] = lists
-                break
+                return
+        if told := lists_advice(self.root, keys, None):
+            self.odd.append(told)
 
     def _rest_in(self, split: str) -> bool:
         """Splits the files of train if there is no val; returns whether this is so."""
         layout = self._layout()
         if not layout.has_split_folders or layout.split_file is not None or layout.files(self.root, "val").images:
             return False
-        images, masks = (pattern.replace("{split}", split) for pattern in (layout.images, layout.masks))
+        name = split_name(self.root, layout, split)
+        images, masks = (pattern.replace("{split}", name) for pattern in (layout.images, layout.masks))
         if not FolderLayout(images, masks, layout.mask_suffix, layout.pair_by).files(self.root, split).images:
             return False
         self.options |= {"images": images, "masks": masks}
@@ -134,7 +163,7 @@ class FolderSearch:
             opened |= before
             self.odd += [str(self.frames), str(error)]
             return
-        self.odd.append(f"files look like frames of numbered sequences; groups = '{groups}' keeps each on one side")
+        self.odd.append(f"files look like {self.frames.what}; groups = '{groups}' keeps each on one side")
 
 
 def _changed(layout: FolderLayout, other: FolderLayout) -> dict[str, Any]:

@@ -8,12 +8,16 @@ from collections.abc import Collection
 
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["FramesWarning", "frames_regex", "warn_of_frames"]
+__all__ = ["FramesWarning", "copies_regex", "frames_regex", "tiles_regex", "warn_of_frames"]
 
 _MIN_FRAMES = 3  # of a sequence
 _SEQUENCE_WORDS = re.compile(
     r"(?:^|[^a-z])(seq|sequence|video|vid|clip|scene|shot|cam|camera|take|frame)s?(?:[^a-z]|$)"
 )
+
+
+_TILE = re.compile(r"(.*[^0-9])([0-9]+)[_\-x]([0-9]+)", re.DOTALL)
+_COPY = re.compile(r"(.*)\.rf\.[^/]*", re.DOTALL)  # names that Roboflow gives to copies of an image
 
 
 def _names_sequence(prefix: str) -> bool:
@@ -36,7 +40,9 @@ def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
     for key in (*train, *val):
         if match := re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL):
             numbers[match[1]].setdefault(int(match[2]), key)
-    steps = {prefix: step for prefix, found in numbers.items() if (step := _step(found)) and _names_sequence(prefix)}
+    stepped = {prefix: step for prefix, found in numbers.items() if (step := _step(found))}
+    lettered = _lettered(stepped)
+    steps = {prefix: step for prefix, step in stepped.items() if _names_sequence(prefix) or prefix in lettered}
     # numbers that go on from folder to folder are those of photos that were put into folders
     by_folder = [prefix for prefix in steps if not _names_sequence(prefix.rpartition("/")[2])]
     runs = [number for prefix in by_folder for number in numbers[prefix]]
@@ -60,6 +66,51 @@ def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
     return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
 
 
+def _lettered(prefixes: Collection[str]) -> set[str]:
+    """Returns the prefixes that name a sequence by a letter, as vida_ and vidb_ do."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for prefix in prefixes:
+        match = re.fullmatch(r"(.*[a-z])[a-z]([^a-z0-9]*)", prefix, re.DOTALL | re.IGNORECASE)
+        if match and _SEQUENCE_WORDS.search(match[1].lower()):
+            found[match[1]].append(prefix)
+    return {prefix for members in found.values() if len(members) > 1 for prefix in members}
+
+
+def _both_sides(pattern: re.Pattern[str], train: Collection[str], val: Collection[str]) -> set[str]:
+    """Returns the first groups of a pattern that files of both splits have."""
+    sides = ({match[1] for key in keys if (match := pattern.fullmatch(key))} for keys in (train, val))
+    return set.intersection(*sides)
+
+
+def copies_regex(train: Collection[str], val: Collection[str]) -> str | None:
+    """Returns the `groups` that keeps the copies of an image together, as Roboflow names them; None without copies."""
+    if not _both_sides(_COPY, train, val):
+        return None
+    return r"^(.*?)(?:\.rf\.[^/]*)?$"
+
+
+def tiles_regex(train: Collection[str], val: Collection[str]) -> str | None:
+    """Returns the `groups` that keeps the tiles of an image together, if tiles of one image are in both splits.
+
+    Tiles are named by row and column, as site_0_1; those of most images are a full grid.
+    """
+    grids: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for key in (*train, *val):
+        if match := _TILE.fullmatch(key):
+            grids[match[1]].add((int(match[2]), int(match[3])))
+    full = {prefix: cells for prefix, cells in grids.items() if _is_grid(cells)}
+    if len(full) < 2 or sum(map(len, full.values())) < 0.8 * (len(train) + len(val)):
+        return None
+    if not _both_sides(_TILE, train, val) & full.keys():
+        return None
+    return "^(.*?)[0-9]+[_x-][0-9]+$"
+
+
+def _is_grid(cells: Collection[tuple[int, int]]) -> bool:
+    rows, columns = ({cell[axis] for cell in cells} for axis in (0, 1))
+    return len(rows) > 1 and len(columns) > 1 and len(cells) == len(rows) * len(columns) and min(*rows, *columns) <= 1
+
+
 def _step(numbers: Collection[int]) -> int:
     """Returns the step between most of the numbers, or 0 if there is none, or they are few."""
     gaps = Counter(second - first for first, second in itertools.pairwise(sorted(numbers)))
@@ -70,13 +121,25 @@ def _step(numbers: Collection[int]) -> int:
 class FramesWarning(UserWarning):
     """Frames of one sequence are in both splits; `groups` keeps them together, or is "" if nothing does."""
 
-    def __init__(self, text: str, groups: str) -> None:
+    def __init__(self, text: str, groups: str, what: str = "frames of numbered sequences") -> None:
         super().__init__(text)
         self.groups = groups
+        self.what = what
 
 
 def warn_of_frames(train: Collection[str], val: Collection[str], where: str) -> None:
     """Warns if frames of one sequence are in both splits; the text is that of both, so that Python shows it once."""
+    regex = copies_regex(train, val)
+    what, parts = "copies of images", "the copies of an image"
+    if regex is None and (regex := tiles_regex(train, val)) is not None:
+        what, parts = "tiles of images", "the tiles of an image"
+    if regex is not None:
+        text = (
+            f"FolderDataset in {where}: files of val look like {what} in train ({first_few(sorted(val))}), so scores "
+            f"on val will be too good. Keep {parts} on one side with groups='{regex}', whose first group names it"
+        )
+        warnings.warn(FramesWarning(text, regex, what), stacklevel=6)
+        return
     regex = frames_regex(train, val)
     if regex is None:
         return

@@ -10,10 +10,20 @@ from pathlib import Path
 from PIL import Image
 
 from seg_core.errors import UserError
+from seg_datasets.reading.advice import several_masks
 from seg_datasets.reading.differences import Hint, find_hint, options_text, try_layout
 from seg_datasets.reading.folder_layouts import FolderLayout
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, first_few
-from seg_datasets.reading.roles import has_role, is_aside, is_mask, mask_affix, roles_rank, says_images, split_template
+from seg_datasets.reading.roles import (
+    fold_of,
+    has_role,
+    is_aside,
+    is_mask,
+    mask_affix,
+    roles_rank,
+    says_images,
+    split_template,
+)
 from seg_datasets.reading.splits import SPLITS
 
 __all__ = ["left_out", "search_folders"]
@@ -74,7 +84,8 @@ def search_folders(root: Path) -> tuple[Hint | None, str]:
     if len(counts) > _MOST_NAMED:
         described += f"; and {len(counts) - _MOST_NAMED} more folders"
     if not scored:
-        return None, described
+        several = next(filter(None, itertools.starmap(_several, itertools.product([root], images, masks))), "")
+        return None, several or described
     best = max(score for score, _ in scored)
     equal = list({hint.layout: hint for score, hint in scored if score == best}.values())
     if len(equal) > 1:
@@ -85,6 +96,16 @@ def search_folders(root: Path) -> tuple[Hint | None, str]:
         return None, described
     others = list(filter(None, [_unpaired(root, hint), left_out(root, hint.layout)]))
     return replace(hint, others="; ".join(others)), described
+
+
+def _several(root: Path, image: _Side, mask: _Side) -> str:
+    """Returns a sentence if images have several masks each, or ""."""
+    layout = _layout(image, mask, (image, mask))
+    try:
+        files = layout.files(root, "train" if layout.has_split_folders else "all") if layout is not None else None
+    except UserError:
+        return ""
+    return several_masks(files.images, files.masks) if files is not None else ""
 
 
 def _unpaired(root: Path, hint: Hint) -> str:
@@ -206,17 +227,13 @@ def _are_sides(members: Sequence[str], every: Iterable[str]) -> bool:
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _tried(
-    root: Path, image: _Side, mask: _Side, images: Sequence[_Side], masks: Sequence[_Side]
-) -> tuple[tuple[int, ...], Hint] | None:
-    """Returns a layout of two sets of files, and how good it is; None if it does not pair most of the images."""
+def _layout(image: _Side, mask: _Side, every: Sequence[_Side]) -> FolderLayout | None:
+    """Returns the layout of two sets of files, or None if nothing says which of them are the masks."""
     if image is mask or ("{split}" in mask.template and "{split}" not in image.template):
         return None
-    if mask in images and mask.template != image.template:  # nothing says that these are masks
+    if fold_of(image.template) != fold_of(mask.template):
         return None
-    if image.suffix not in _LOSSY and mask in images:
-        return None
-    alone = Counter(side.template for side in {id(side): side for side in (*images, *masks)}.values())
+    alone = Counter(side.template for side in {id(side): side for side in every}.values())
     patterns = [
         side.folder()
         if alone[side.template] == 1 and side.template != "."
@@ -224,8 +241,21 @@ def _tried(
         for side in (image, mask)
     ]
     try:
-        layout = FolderLayout(*patterns)
-        split = "train" if layout.has_split_folders else "all"
+        return FolderLayout(*patterns)
+    except UserError:
+        return None
+
+
+def _tried(
+    root: Path, image: _Side, mask: _Side, images: Sequence[_Side], masks: Sequence[_Side]
+) -> tuple[tuple[int, ...], Hint] | None:
+    """Returns a layout of two sets of files, and how good it is; None if it does not pair most of the images."""
+    if mask in images and (mask.template != image.template or image.suffix not in _LOSSY):
+        return None  # nothing says that these are masks
+    if (layout := _layout(image, mask, (*images, *masks))) is None:
+        return None
+    split = "train" if layout.has_split_folders else "all"
+    try:
         files = layout.files(root, split)
     except UserError:
         return None

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["has_role", "is_aside", "is_mask", "mask_affix", "roles_rank", "says_images", "split_template"]
+__all__ = ["fold_of", "has_role", "is_aside", "is_mask", "mask_affix", "roles_rank", "says_images", "split_template"]
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _MASK_PARTS = ("mask", "label", "annot", "segment", "groundtruth", "trimap")
@@ -39,6 +39,11 @@ def says_images(name: str) -> bool:
 def has_role(name: str) -> bool:
     """Returns whether the name of a folder says what is in it, so that others beside it hold something else."""
     return is_mask(name) or says_images(name) or is_aside(name) or bool(_FOLD.search(name))
+
+
+def fold_of(place: str) -> tuple[str, ...]:
+    """Returns the steps of a path that name a fold: images and masks are in the same one."""
+    return tuple(step for step in place.split("/") if _FOLD.search(step))
 
 
 def is_aside(name: str) -> bool:

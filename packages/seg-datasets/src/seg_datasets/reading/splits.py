@@ -20,6 +20,7 @@ __all__ = [
     "SplitRule",
     "check_split_file",
     "listed_keys",
+    "names_in_list",
 ]
 
 SPLITS = ("train", "val", "test")
@@ -255,6 +256,16 @@ def listed_keys(
                 f"{len(both)} files are listed in both {path} and {beside}: {first_few(both)}; remove them from one"
             )
     return sorted(found)
+
+
+def names_in_list(path: Path, keys: Iterable[str]) -> list[str]:
+    """Returns the keys of the images that a list names, other lines left out.
+
+    Raises:
+        DatasetNotFoundError: if a name is that of several images.
+        CorruptFileError: if the list is empty or no text.
+    """
+    return _Names(keys, "").resolve(path)[0]
 
 
 class _Names:
