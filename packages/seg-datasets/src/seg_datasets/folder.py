@@ -40,9 +40,10 @@ root/                               root/
   train/masks/a.png                   masks/a.png
   val/images/, val/masks/           a seeded fraction of them is val, the rest train
   test/images/, test/masks/ (masks optional)
-also images/train/ and masks/train/, img_dir/train/ and ann_dir/train/, JPEGImages/ and SegmentationClass/ with the
-lists of ImageSets/Segmentation; masks may be called labels, annotations or gt, val valid or validation. Anything else
-is given by the options images, masks, mask_suffix and split_file. classes.toml in root names the classes.
+also images/train/ and masks/train/, images/train/ and one masks/, img_dir/train/ and ann_dir/train/, JPEGImages/ and
+SegmentationClass/ with the lists of ImageSets/Segmentation; masks may be called labels, annotations or gt, train
+training, val valid, validation or dev. Anything else is given by the options images, masks, mask_suffix and split_file.
+classes.toml in root names the classes.
 images: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
 """
 

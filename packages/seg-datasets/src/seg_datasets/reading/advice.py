@@ -88,8 +88,9 @@ def shifted_numbers(images: Collection[str], masks: Collection[str]) -> str:
 
 
 def conversion_advice(root: Path) -> str:
-    """Returns a sentence about annotations below a folder that are no masks yet, or "": JPEG, polygons, boxes."""
+    """Returns a sentence about annotations below a folder that are no masks yet, or "": JPEG, GIF, polygons, boxes."""
     lossy: list[Path] = []
+    gifs: list[Path] = []
     others: dict[str, list[Path]] = defaultdict(list)
     stems: set[str] = set()
     has_masks = False
@@ -105,7 +106,9 @@ def conversion_advice(root: Path) -> str:
             if suffix in IMAGE_SUFFIXES:
                 stems.add(stem)
             of_masks = is_mask(stem) or (bool(below) and is_mask(below[-1]))
-            if suffix in _LOSSY and of_masks:
+            if suffix == ".gif" and of_masks:
+                gifs.append(Path(place, name))
+            elif suffix in _LOSSY and of_masks:
                 lossy.append(Path(place, name))
             elif suffix in MASK_SUFFIXES and of_masks:
                 has_masks = True
@@ -116,6 +119,11 @@ def conversion_advice(root: Path) -> str:
             f"Masks in JPEG or WebP ({first_few([lossy[0].name])}) are not read, as its compression changes ids near "
             "edges. Convert them: round each pixel to the nearest id (for 0 and 255, compare with 128), save as PNG "
             "under the same name, and check that no other ids are left"
+        )
+    if gifs and not has_masks:
+        return (
+            f"Masks in GIF ({first_few([gifs[0].name])}) are not read, as programs give the colors of each GIF other numbers. "
+            "Convert them to gray values in PNG, in Python with PIL.Image.open('a.gif').convert('L').save('a.png')"
         )
     if has_masks:
         return ""

@@ -28,6 +28,7 @@ class Hint:
         pairs: number of pairs with it.
         images, masks: numbers of files with it.
         others: a sentence about files that it leaves out, or "".
+        may_skip: whether it may be used with `missing="skip"`.
     """
 
     layout: FolderLayout
@@ -35,6 +36,7 @@ class Hint:
     images: int
     masks: int
     others: str = ""
+    may_skip: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -46,8 +48,7 @@ class Hint:
         count = (
             f"all {self.pairs}" if self.is_complete else f"{self.pairs} of {self.images} images and {self.masks} masks"
         )
-        skip = "" if self.pairs == self.images else ", missing='skip'"
-        options = options_text(self.layout, tried) + skip * bool(self.others)
+        options = options_text(self.layout, tried) + ", missing='skip'" * self.may_skip
         return f"With {options} {count} pair" + f"; {self.others}" * bool(self.others)
 
 

@@ -36,12 +36,10 @@ def files_not_found(root: Path, layout: FolderLayout, split: str, files: Files) 
     told = _val_advice(root, layout, split, files) or conversion_advice(root)
     if told:
         return f"{message}. {told}"
-    hint, described = search_folders(root)
+    hint, advice = search_folders(root)
     if hint is not None:
         return f"{message}. {hint.sentence(layout)}"
-    if described and not (files.images and files.masks):
-        return f"{message}. Name the folders with images=... and masks=...; there are {described}"
-    return message
+    return f"{message}. {advice}" if advice else message
 
 
 def unlike_train(root: Path, layout: FolderLayout, split: str, hint: Hint) -> str:

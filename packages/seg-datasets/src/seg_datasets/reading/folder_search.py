@@ -12,8 +12,9 @@ from seg_datasets.reading.advice import lists_advice
 from seg_datasets.reading.differences import find_hint
 from seg_datasets.reading.folder_layouts import FolderLayout, find_layout, split_name
 from seg_datasets.reading.folder_messages import options_of_split
-from seg_datasets.reading.frames import FramesWarning
+from seg_datasets.reading.frames import FramesWarning, copied
 from seg_datasets.reading.guesses import left_out, search_folders
+from seg_datasets.reading.pairs import first_few
 from seg_datasets.reading.splits import NAMES_OF, SPLITS
 
 __all__ = ["FolderSearch"]
@@ -80,13 +81,27 @@ class FolderSearch:
             with contextlib.suppress(UserError):  # there need not be one
                 opened["test"] = self._open("test")
         self._tell_left_out(opened)
+        self._tell_copies(opened)
         return {split: opened[split] for split in SPLITS if split in opened}
+
+    def _tell_copies(self, opened: Mapping[str, Any]) -> None:
+        """Tells copies of an image in folders or lists of both splits, which no option keeps together."""
+        if {"train", "val"} - opened.keys() or "groups" in self.options:
+            return
+        train, val = (
+            [Path(opened[split].file_names(index)[0]).stem for index in range(len(opened[split]))]
+            for split in ("train", "val")
+        )
+        if both := copied(train, val):
+            self.odd.append(
+                f"copies of {len(both)} images are in both train and val ({first_few(sorted(both))}), so scores on val "
+                "will be too good: move all copies of an image to one side"
+            )
 
     def _tell_left_out(self, opened: Mapping[str, Any]) -> None:
         layout = self._layout()
         if "test" not in opened and (told := options_of_split(self.root, layout, "test")):
             self.odd.append(f"the test split is not part of these options: {told} in a dataset of split 'test'")
-            return
         if not self.is_told and layout.split_file is None and (told := left_out(self.root, layout)):
             self.odd.append(told)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["FramesWarning", "copies_regex", "frames_regex", "tiles_regex", "warn_of_frames"]
+__all__ = ["FramesWarning", "copied", "copies_regex", "frames_regex", "tiles_regex", "warn_of_frames"]
 
 _MIN_FRAMES = 3  # of a sequence
 _SEQUENCE_WORDS = re.compile(
@@ -82,9 +82,14 @@ def _both_sides(pattern: re.Pattern[str], train: Collection[str], val: Collectio
     return set.intersection(*sides)
 
 
+def copied(train: Collection[str], val: Collection[str]) -> set[str]:
+    """Returns the images of which both splits have copies, as Roboflow names them."""
+    return _both_sides(_COPY, train, val)
+
+
 def copies_regex(train: Collection[str], val: Collection[str]) -> str | None:
     """Returns the `groups` that keeps the copies of an image together, as Roboflow names them; None without copies."""
-    if not _both_sides(_COPY, train, val):
+    if not copied(train, val):
         return None
     return r"^(.*?)(?:\.rf\.[^/]*)?$"
 

@@ -25,6 +25,7 @@ from seg_datasets.reading.roles import (
     split_template,
 )
 from seg_datasets.reading.splits import SPLITS
+from seg_datasets.reading.text import shown
 
 __all__ = ["left_out", "search_folders"]
 
@@ -71,8 +72,8 @@ def search_folders(root: Path) -> tuple[Hint | None, str]:
     name are beside each other as JPEG and PNG. It never leaves out more images than it pairs.
 
     Returns:
-        The layout that pairs most images, or None; and a description of the folders with images, or of the layouts that
-        fit equally well.
+        The layout that pairs most images, or None; and a sentence about what to do without one, "" if there are no
+        images.
     """
     counts, sides = _sides(root)
     images, masks = sides
@@ -83,19 +84,21 @@ def search_folders(root: Path) -> tuple[Hint | None, str]:
     described = "; ".join(describe_folder(root / place, tuple(_SUFFIXES), "images") for place in counts[:_MOST_NAMED])
     if len(counts) > _MOST_NAMED:
         described += f"; and {len(counts) - _MOST_NAMED} more folders"
+    advice = f"Name the folders with images=... and masks=...; there are {described}" if described else ""
     if not scored:
         several = next(filter(None, itertools.starmap(_several, itertools.product([root], images, masks))), "")
-        return None, several or described
+        return None, several or advice
     best = max(score for score, _ in scored)
     equal = list({hint.layout: hint for score, hint in scored if score == best}.values())
     if len(equal) > 1:
         fitting = "; or ".join(options_text(hint.layout) for hint in equal[:4])
-        return None, f"several layouts that fit equally well: {fitting}"
+        return None, f"Several layouts fit equally well, choose one: {fitting}"
     hint = equal[0]
     if _leaves_most(root, hint.layout, images):
-        return None, described
-    others = list(filter(None, [_unpaired(root, hint), left_out(root, hint.layout)]))
-    return replace(hint, others="; ".join(others)), described
+        return None, advice
+    told, may_skip = _unpaired(root, hint)
+    others = list(filter(None, [told, left_out(root, hint.layout)]))
+    return replace(hint, others="; ".join(others), may_skip=may_skip), advice
 
 
 def _several(root: Path, image: _Side, mask: _Side) -> str:
@@ -108,38 +111,39 @@ def _several(root: Path, image: _Side, mask: _Side) -> str:
     return several_masks(files.images, files.masks) if files is not None else ""
 
 
-def _unpaired(root: Path, hint: Hint) -> str:
-    """Returns a sentence about what a layout reads and does not pair, or ""."""
+def _unpaired(root: Path, hint: Hint) -> tuple[str, bool]:
+    """Returns a sentence about what a layout reads and does not pair, or "", and whether it may be skipped."""
     if hint.pairs == hint.images:
-        return ""
+        return "", False
     files = hint.layout.files(root, "train" if hint.layout.has_split_folders else "all")
     alone = [path.name for key, path in files.images.items() if key not in files.masks]
     if more := [name for name in alone if is_mask(Path(name).stem)]:
         return (
             f"{len(more)} files look like further masks of images that have one ({first_few(more)}): one mask per "
             "image is read, so merge the masks of an image into one file first"
-        )
-    return f"images without a mask: {len(alone)} ({first_few(alone)})"
+        ), False
+    return f"images without a mask: {len(alone)} ({first_few(alone)})", True
 
 
 def left_out(root: Path, layout: FolderLayout) -> str:
     """Returns a sentence about the files with images below a folder that a layout does not read, or ""."""
     used: set[Path] = set()
     for split in SPLITS if layout.has_split_folders else ("all",):
-        try:
-            files = layout.files(root, split)
-        except UserError:
-            continue
-        used |= {*files.images.values(), *files.masks.values()}
+        used |= _read(root, layout, split)
+    (images, of_train, _), (masks, *_) = split_template(layout.images), split_template(layout.masks)
+    if of_train == "train" and "{split}" in masks:  # test images are told elsewhere
+        used |= _read(root, replace(layout, images=images, masks=masks), "test")
     others: Counter[str] = Counter()
+    examples = {}
     for folder, names in _walk(root):
         place = folder.relative_to(root).as_posix()
-        count = sum(folder / name not in used for name in names)
-        if count:
-            others[place] += count
+        unused = [name for name in names if folder / name not in used]
+        if unused:
+            others[place] += len(unused)
+            examples[place] = unused[0]
     if not others:
         return ""
-    named = ", ".join(f"{count} in {place}" for place, count in others.most_common(5))
+    named = ", ".join(f"{count} in {place} such as {shown(examples[place])}" for place, count in others.most_common(5))
     more = f" and {len(others) - 5} more folders" if len(others) > 5 else ""
     total = others.total()
     return f"{total} other {'image is' if total == 1 else 'images are'} left out: {named}{more}"
@@ -210,7 +214,7 @@ def _templates(places: Sequence[str]) -> dict[str, tuple[str, str]]:
         groups[key].append(template)
     named: dict[str, str] = {}
     for key, members in groups.items():
-        # folders at the top may be images and other pictures of them, as rgb and depth, if there are masks beside
+        # folders at the top may be others beside them, as rgb and depth, if there are masks beside
         is_one = len(key) > 1 or not _are_sides(members, [template for template, _, _ in split_of.values()])
         for member in members:
             named[member] = "/".join(
@@ -271,16 +275,19 @@ def _tried(
 
 def _leaves_most(root: Path, layout: FolderLayout, images: Sequence[_Side]) -> bool:
     """Returns whether a layout leaves out more images than it reads; those of test do not count."""
-    read = {path for split in SPLITS for path in _images(root, layout, split)}
-    others = sum(path not in read for side in images if "test" not in side.splits for path in side.paths)
-    return others > len(read)
+    read = set.union(*(_read(root, layout, split) for split in SPLITS))
+    candidates = {path for side in images for path in side.paths}
+    others = {path for side in images if "test" not in side.splits for path in side.paths} - read
+    return len(others) > len(candidates & read)
 
 
-def _images(root: Path, layout: FolderLayout, split: str) -> Iterable[Path]:
+def _read(root: Path, layout: FolderLayout, split: str) -> set[Path]:
+    """Returns the images and masks that a layout reads."""
     try:
-        return layout.files(root, split).images.values()
+        files = layout.files(root, split)
     except UserError:
-        return ()
+        return set()
+    return {*files.images.values(), *files.masks.values()}
 
 
 def _channels(files: Mapping[str, Path]) -> int:

@@ -12,7 +12,7 @@ from seg_datasets.reading.text import same_name, shown
 __all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # lossless formats only, as JPEG and WebP change ids
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
 
 _MOST_NAMED = 5
 

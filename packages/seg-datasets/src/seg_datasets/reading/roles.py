@@ -1,4 +1,4 @@
-"""What the names of folders and files say about their role: images, masks, or pictures that are neither."""
+"""What the names of folders and files say about their role: images, masks, or neither."""
 
 import re
 
@@ -47,7 +47,7 @@ def fold_of(place: str) -> tuple[str, ...]:
 
 
 def is_aside(name: str) -> bool:
-    """Returns whether a name says that it is a picture for people, such as a_overlay."""
+    """Returns whether a name says that it is made to look at, such as a_overlay."""
     return bool(_words(name) & _ASIDE)
 
 
@@ -59,7 +59,7 @@ def roles_rank(name: str) -> int:
 def mask_affix(stem: str) -> tuple[str, str]:
     """Returns what the name of a mask has before and after that of its image; ("", "") if it does not say so.
 
-    `a_01_mask` has `("", "_mask")`, `mask_01` has `("mask_", "")`; `label` has no image in its name: `("label", "")`.
+    `a_01_mask` has `("", "_mask")`, `mask_01` has `("mask_", "")`.
     """
     steps = list(re.finditer(r"[^_\-. ]+", stem))
     for place, step in enumerate(steps):
@@ -68,9 +68,7 @@ def mask_affix(stem: str) -> tuple[str, str]:
         if place:
             start = steps[place - 1].end()
             return "", stem[start:]
-        if not re.search(r"[0-9]", stem):
-            return stem, ""
-        head = re.match(r"[^0-9]*?[_\-. ]+(?=[0-9])|[^0-9]+", stem)
+        head = re.match(r"[^_\-. 0-9]+[_\-. ]*", stem)
         return (head[0] if head else ""), ""
     return "", ""
 
