@@ -367,7 +367,8 @@ def test_masks_in_gif_error_says_how_to_convert_and_it_works(tmp_path):
     assert "Masks in GIF (p00_mask.gif) are not read" in message
     assert ".convert('L').save('a.png')" in message
     for path in sorted((tmp_path / "train_masks").iterdir()):
-        Image.open(path).convert("L").save(path.with_suffix(".png"))
+        with Image.open(path) as opened:
+            opened.convert("L").save(path.with_suffix(".png"))
     report, _ = report_of(tmp_path)
     assert report.fits
     assert set(report.ids) == {0, 1, 2}

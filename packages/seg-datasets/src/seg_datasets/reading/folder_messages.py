@@ -33,12 +33,12 @@ def files_not_found(root: Path, layout: FolderLayout, split: str, files: Files) 
             )
             hint = find_hint(root, plain, split, every) or try_layout(root, plain, split)
             return message if hint is None or not hint.pairs else f"{message}. {hint.sentence(layout)}"
-    told = _val_advice(root, layout, split, files) or conversion_advice(root)
-    if told:
+    if told := _val_advice(root, layout, split, files):
         return f"{message}. {told}"
     hint, advice = search_folders(root)
     if hint is not None:
         return f"{message}. {hint.sentence(layout)}"
+    advice = conversion_advice(root) or advice
     return f"{message}. {advice}" if advice else message
 
 

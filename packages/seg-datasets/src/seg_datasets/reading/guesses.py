@@ -32,7 +32,7 @@ __all__ = ["left_out", "search_folders"]
 _DEPTH = 4
 _MOST_FOLDERS = 20000
 _MOST_NAMED = 12
-_MOST_SIDES = 16  # sets of images, and of masks, that are tried with each other
+_MOST_SIDES = 10  # sets of images, and of masks, that are tried with each other
 _SUFFIXES = frozenset({*IMAGE_SUFFIXES, *MASK_SUFFIXES})
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
