@@ -92,6 +92,16 @@ def test_folder_beside_images_and_masks_is_told(tmp_path):
     assert "6 other images are left out: 6 in depth such as p00.png" in told
 
 
+def test_two_folders_that_may_be_the_images_are_both_offered(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path, names(3), f"{split}/A/{{}}.png", f"{split}/label/{{}}.png")
+        write(tmp_path, names(3), f"{split}/B/{{}}.png", masks="")
+    message = error_of(tmp_path)
+    assert "Several layouts fit equally well" in message
+    for folder in "AB":
+        assert f"images='{{split}}/{folder}', masks='{{split}}/label'" in message
+
+
 def test_layout_that_leaves_out_more_than_it_pairs_is_not_suggested(tmp_path):
     write(tmp_path, names(2), "some/photos/{}.png", "some/gt/{}.png")
     for place in ("b", "c"):

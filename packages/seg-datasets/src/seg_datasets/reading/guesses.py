@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -213,19 +213,25 @@ def _templates(places: Sequence[str]) -> dict[str, tuple[str, str]]:
         key = tuple(step if has_role(step) or "{split}" in step else "*" for step in template.split("/"))
         groups[key].append(template)
     named: dict[str, str] = {}
+    of_masks = {
+        (template.rpartition("/")[0], template)
+        for template, _, _ in split_of.values()
+        if is_mask(template.rpartition("/")[2])
+    }
     for key, members in groups.items():
-        # folders at the top may be others beside them, as rgb and depth, if there are masks beside
-        is_one = len(key) > 1 or not _are_sides(members, [template for template, _, _ in split_of.values()])
         for member in members:
+            # folders beside one of masks may be images and others of the same scenes, as rgb and depth
+            beside = {parent for parent, name in of_masks if name != member}
+            is_side = member.rpartition("/")[0] in beside
             named[member] = "/".join(
-                own if step != "*" or not is_one or len({other.split("/")[place] for other in members}) == 1 else "*"
+                own
+                if step != "*"
+                or (is_side and place == len(key) - 1)
+                or len({other.split("/")[place] for other in members}) == 1
+                else "*"
                 for place, (step, own) in enumerate(zip(key, member.split("/"), strict=True))
             )
     return {place: (named[template], split) for place, (template, split, _) in split_of.items()}
-
-
-def _are_sides(members: Sequence[str], every: Iterable[str]) -> bool:
-    return any(is_mask(template) for template in every if template not in members)
 
 
 # ---- layouts ---------------------------------------------------------------------------------------------------------
