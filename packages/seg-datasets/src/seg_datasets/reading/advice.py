@@ -123,7 +123,8 @@ def conversion_advice(root: Path) -> str:
     if gifs and not has_masks:
         return (
             f"Masks in GIF ({first_few([gifs[0].name])}) are not read, as programs give the colors of each GIF other "
-            "numbers. Convert them to gray values in PNG, in Python with PIL.Image.open('a.gif').convert('L').save('a.png')"
+            "numbers. Convert them to gray values in PNG, in Python with "
+            "PIL.Image.open('a.gif').convert('L').save('a.png')"
         )
     if has_masks:
         return ""
