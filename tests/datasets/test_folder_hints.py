@@ -167,6 +167,19 @@ def test_several_masks_per_image_are_told_and_none_is_dropped(tmp_path, images, 
     assert "With" not in told
 
 
+def test_few_further_masks_are_told_as_left_out(tmp_path):
+    write(tmp_path, names(12), masks="masks/{}_mask.png")
+    mask(tmp_path / "masks/p01_mask_1.png")
+    _, told = report_of(tmp_path)
+    assert "With mask_suffix='_mask' all 12 pair; 1 other masks are left out" in told
+
+
+def test_mask_whose_image_is_missing_is_no_further_mask(tmp_path):
+    write(tmp_path, names(12))
+    mask(tmp_path / "masks/p01_2.png")
+    assert "or leave them out with missing='skip'" in error_of(tmp_path)
+
+
 def test_further_masks_beside_images_are_told_and_not_skipped(tmp_path):
     write(tmp_path, names(4), "benign/{}.png", "benign/{}_mask.png")
     mask(tmp_path / "benign/p01_mask_1.png")

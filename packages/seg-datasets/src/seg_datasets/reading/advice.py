@@ -16,6 +16,7 @@ from seg_datasets.reading.splits import SplitFile, names_in_list
 __all__ = ["conversion_advice", "lists_advice", "several_masks", "shifted_numbers"]
 
 _MOST_LISTS = 40
+_FEW = 10  # fewer than one of so many images
 _LOSSY = (".jpg", ".jpeg", ".webp")
 _LIST_NAME = re.compile(
     r"(?<![a-z])(?:train|training|trainval|val|valid|validation|test|testing|dev|folds?|splits?)(?![a-z])",
@@ -43,6 +44,8 @@ def several_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
                 found[image][re.sub(r"[_\-. 0-9]+$", "", key[place:])].append(key)
                 break
     several = {image: members for image, tails in found.items() if len(members := max(tails.values(), key=len)) > 1}
+    if _FEW * len(several) < len(images):  # masks of images that are missing, or a few that are told as left out
+        several = {}
     if not several:
         by_folder: tuple[dict[str, list[str]], ...] = (defaultdict(list), defaultdict(list))
         for files, folders in zip((images, masks), by_folder, strict=True):
