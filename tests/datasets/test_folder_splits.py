@@ -6,7 +6,8 @@ import pytest
 
 from seg_core import DatasetNotFoundError, InvalidArgumentError
 from seg_datasets import FolderDataset
-from seg_datasets.reading.splits import SplitRule, frames_regex
+from seg_datasets.reading.frames import frames_regex
+from seg_datasets.reading.splits import SplitRule
 from tests.datasets.own_folders import LABELS, files_of, names, write
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,13 +18,15 @@ from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.class_files import Metadata, check_has_colors, resolve_classes
 from seg_datasets.reading.color_masks import ColorReader
-from seg_datasets.reading.differences import find_hint, search_folders, try_layout, what_differs
+from seg_datasets.reading.differences import find_hint, what_differs
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
+from seg_datasets.reading.folder_messages import files_not_found, options_of_split, unlike_train
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
+from seg_datasets.reading.frames import warn_of_frames
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, Pair, first_few, pair_by_key
+from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
 from seg_datasets.reading.samples import Reading
-from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys, warn_of_frames
+from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
 
 __all__ = ["FolderDataset"]
@@ -38,9 +40,10 @@ root/                               root/
   train/masks/a.png                   masks/a.png
   val/images/, val/masks/           a seeded fraction of them is val, the rest train
   test/images/, test/masks/ (masks optional)
-also images/train/ and masks/train/, img_dir/train/ and ann_dir/train/, JPEGImages/ and SegmentationClass/ with the
-lists of ImageSets/Segmentation; masks may be called labels, annotations or gt, val valid or validation. Anything else
-is given by the options images, masks, mask_suffix and split_file. classes.toml in root names the classes.
+also images/train/ and masks/train/, images/train/ and one masks/, img_dir/train/ and ann_dir/train/, JPEGImages/ and
+SegmentationClass/ with the lists of ImageSets/Segmentation; masks may be called labels, annotations or gt, train
+training, val valid, validation or dev. Anything else is given by the options images, masks, mask_suffix and split_file.
+classes.toml in root names the classes.
 images: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
 """
 
@@ -88,12 +91,12 @@ class FolderDataset(PairedDataset):
             `"splits/{split}.txt"`, or a table such as `{train = "train.txt", val = "val.txt"}`. Files that no list
             names are left out.
         val_fraction: fraction of the files for val if the splits have neither folders nor lists; above 0 and below 1.
-            Train and val get at least one file each.
+            Train and val get at least one file each. None is 0.2. An error with folders or lists of splits.
         groups: regular expression, searched in the path of each image below the images folder without suffix. Files
             with the same first group stay on one side, as frames of one video must: `"^(.*)_[0-9]+$"`.
         folds: number of folds for cross-validation, instead of `val_fraction`.
         fold: the fold that is val, from 0 to `folds` - 1; the others are train.
-        seed: decides which files, groups or folds are val.
+        seed: decides which files, groups or folds are val; None is 0. An error with folders or lists of splits.
         label_map: raw ids of the masks -> train ids, for masks with other ids: a `LabelMap`, or a table as in a config,
             where `"ignore"` means the ignore value: `{0 = "ignore", 1 = 0, 2 = 1}`. Ids that it does not list
             are an error.
@@ -138,11 +141,11 @@ class FolderDataset(PairedDataset):
         mask_suffix: str = "",
         pair_by: str = "path",
         split_file: SplitFile | None = None,
-        val_fraction: float = 0.2,
+        val_fraction: float | None = None,
         groups: str | None = None,
         folds: int | None = None,
         fold: int = 0,
-        seed: int = 0,
+        seed: int | None = None,
         label_map: LabelMap | Mapping[Any, Any] | None = None,
         colors: bool = False,
         missing: str = "error",
@@ -238,24 +241,28 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
         files = _listed(root, layout, split, files, missing)
     without_masks = split == "test" and has_own and not files.masks
     if not files.images or not (found.masks or without_masks):
-        raise DatasetNotFoundError(_not_found(root, layout, split, files))
+        raise DatasetNotFoundError(files_not_found(root, layout, split, files))
 
     def explain() -> str:
         hint = find_hint(root, layout, split, found)
-        return what_differs(files.images, files.masks) if hint is None else hint.sentence(layout)
+        if hint is None:
+            return what_differs(files.images, files.masks)
+        return unlike_train(root, layout, split, hint) or hint.sentence(layout)
 
     masks = None if without_masks else files.masks
     pairs = pair_by_key(files.images, masks, where, missing, explain=explain)
     if has_own:
         return pairs
     keys = {path: key for key, path in files.images.items()}
-    return _train_or_val(pairs, root, split, rule.val_fraction, rule.seed, keys, rule=rule, images=layout.images)
+    return _train_or_val(
+        pairs, root, split, rule.val_fraction, rule.seed, keys, rule=rule, images=layout.images, layout=layout
+    )
 
 
 def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
     """Checks that the files of a layout are split by one rule only."""
     has_own = layout.has_split_folders or layout.split_file is not None
-    if has_own and (set(rule.given) & {"groups", "folds"} or (layout.split_file is not None and rule.given)):
+    if has_own and rule.given:
         what = f"folders per split ({layout.images})" if layout.has_split_folders else f"lists ({layout.split_file})"
         raise InvalidArgumentError(
             f"FolderDataset: {' and '.join(rule.given)} cannot be used, as {root} has {what}; remove it, or name the "
@@ -281,7 +288,7 @@ def _layout_in(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitR
     if has_patterns:
         return given
     found = find_layout(root)
-    lists = given.split_file if given.split_file is not None or rule.given else found.split_file
+    lists = given.split_file if given.split_file is not None or set(rule.given) - {"seed"} else found.split_file
     return FolderLayout(found.images, found.masks, given.mask_suffix, given.pair_by, lists)
 
 
@@ -299,51 +306,24 @@ def _folder_of(root: Path, layout: FolderLayout, split: str) -> Path:
     return root / split if layout.images.startswith("{split}/") else root
 
 
-def _not_found(root: Path, layout: FolderLayout, split: str, files: Files) -> str:
-    kinds = f"images ({_kinds(IMAGE_SUFFIXES)}) and masks ({_kinds(MASK_SUFFIXES)}; lossy formats destroy ids)"
-    message = f"FolderDataset {split}: found {files.looked_in}. Expected "
-    if layout.images not in ("images", "{split}/images"):
-        message += f"files that match images={layout.images!r} and masks={layout.masks!r} in {root}, "
-    else:
-        message += f"{root}/{split}/images and {root}/{split}/masks, or {root}/images and {root}/masks, with "
-    message += f"{kinds} with the same names"
-    if files.images and layout.mask_suffix:
-        plain = replace(layout, mask_suffix="")
-        every = plain.files(root, split)
-        message = (
-            f"FolderDataset {split}: no mask has a name that ends in mask_suffix={layout.mask_suffix!r}; found "
-            f"{every.looked_in}"
-        )
-        hint = find_hint(root, plain, split, every) or try_layout(root, plain, split)
-        return message if hint is None or not hint.pairs else f"{message}. {hint.sentence(layout)}"
-    if files.images or files.masks:
-        return message
-    if split == "val" and layout.has_split_folders and layout.split_file is None and layout.files(root, "train").images:
-        images, masks = (pattern.replace("{split}", "train") for pattern in (layout.images, layout.masks))
-        return f"{message}. To split the files of train into train and val, set images={images!r}, masks={masks!r}"
-    hint, described = search_folders(root)
-    if hint is not None:
-        return f"{message}. {hint.sentence(layout)}"
-    if described:
-        return f"{message}. Name the folders with images=... and masks=...; there are {described}"
-    return message
-
-
 def _train_or_val(
     pairs: list[Pair],
     root: Path,
     split: str,
-    val_fraction: float,
-    seed: int,
+    val_fraction: float | None,
+    seed: int | None,
     keys: Mapping[Path, str] | None = None,
     *,
     rule: SplitRule | None = None,
     images: str = "images",
+    layout: FolderLayout | None = None,
 ) -> list[Pair]:
     if split == "test":
+        message = f"{root} has no test split: {root}/{images} is split into train and val"
+        if layout is not None and (told := options_of_split(root, layout, "test")):
+            raise DatasetNotFoundError(f"{message}; {told}")
         raise DatasetNotFoundError(
-            f"{root} has no test split: {root}/{images} is split into train and val; put test images into "
-            f"{root}/test/images and the others into {root}/train and {root}/val"
+            f"{message}; put test images into {root}/test/images and the others into {root}/train and {root}/val"
         )
     rule = rule or SplitRule(val_fraction, seed)
     key_of = {pair.image: pair.image.stem if keys is None else keys[pair.image] for pair in pairs}
@@ -426,7 +406,3 @@ def _train_id(raw: Any, train: Any, count: int) -> Any:
             f'label_map maps {raw!r} to {train!r}: it must be a class id, 0 to {count - 1}, or "ignore"'
         )
     return train
-
-
-def _kinds(suffixes: tuple[str, ...]) -> str:
-    return " ".join(suffix[1:] for suffix in suffixes)

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 from PIL import (
@@ -111,6 +112,11 @@ def file_errors(name: str, noun: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except FileNotFoundError as error:
+        path = Path(name)
+        if path.is_symlink():
+            raise ImageNotFoundError(
+                f"the {noun} {name} is a link to {path.readlink()}, which does not exist; correct or remove the link"
+            ) from error
         raise ImageNotFoundError(f"there is no {noun} {name}; check the path") from error
     except Image.DecompressionBombError as error:  # some plugins check the limit themselves
         raise ImageTooLargeError(

@@ -84,6 +84,8 @@ def open_raster(source: Any) -> Iterator[Raster]:
         return
     path = Path(source)
     if not path.exists():
+        if path.is_symlink():
+            raise ImageNotFoundError(f"{path} is a link to {path.readlink()}, which does not exist; correct the link")
         raise ImageNotFoundError(f"there is no image {path}; check the path")
     if path.suffix.lower() == ".npy":
         yield _raster_of_npy(path)

@@ -2,27 +2,21 @@
 
 import itertools
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from PIL import Image
-
 from seg_core.errors import UserError
+from seg_datasets.reading.advice import several_masks, shifted_numbers
 from seg_datasets.reading.folder_layouts import Files, FolderLayout
-from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder
+from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES
 
-__all__ = ["Hint", "find_hint", "options_text", "search_folders", "try_layout", "what_differs"]
+__all__ = ["Hint", "find_hint", "options_text", "try_layout", "what_differs"]
 
 _SAMPLES = 3  # images whose mask is looked for
 _MOST_MASKS = 300  # that are compared with each
 _MOST_TRIED = 12  # layouts
-_MOST_FOLDERS = 12
-_OF_MASKS = re.compile(r"mask|label|annot|(?<![a-z])(?:gt|seg)(?![a-z])", re.IGNORECASE)
-# the name of a split in that of a folder: train, train_images, trainannot
-_TRAIN = re.compile(r"(?<![a-z])(?:training|train)(?=annot|mask|label|gt|[^a-z]|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,12 +27,16 @@ class Hint:
         layout: the layout.
         pairs: number of pairs with it.
         images, masks: numbers of files with it.
+        others: a sentence about files that it leaves out, or "".
+        may_skip: whether it may be used with `missing="skip"`.
     """
 
     layout: FolderLayout
     pairs: int
     images: int
     masks: int
+    others: str = ""
+    may_skip: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -50,7 +48,8 @@ class Hint:
         count = (
             f"all {self.pairs}" if self.is_complete else f"{self.pairs} of {self.images} images and {self.masks} masks"
         )
-        return f"With {options_text(self.layout, tried)} {count} pair"
+        options = options_text(self.layout, tried) + ", missing='skip'" * self.may_skip
+        return f"With {options} {count} pair" + f"; {self.others}" * bool(self.others)
 
 
 def options_text(layout: FolderLayout, other: FolderLayout | None = None) -> str:
@@ -69,6 +68,8 @@ def find_hint(root: Path, layout: FolderLayout, split: str, files: Files) -> Hin
     Prefixes and suffixes of names are found by comparing a few images with the masks, and folders may be left out if
     names are unique.
     """
+    if several_masks(files.images, files.masks):
+        return None  # each of the suffixes pairs all images and drops the other masks
     best: Hint | None = None
     now = len(files.images.keys() & files.masks.keys())
     for changed in itertools.islice(_layouts(layout, files), _MOST_TRIED):
@@ -78,11 +79,16 @@ def find_hint(root: Path, layout: FolderLayout, split: str, files: Files) -> Hin
             best = hint
             if best.is_complete:
                 break
+    dropped = len(files.masks) - best.masks if best else 0
+    if best and best.pairs == best.images and best.layout.mask_suffix and dropped > 0:
+        best = replace(best, others=f"{dropped} other masks are left out")
     return best
 
 
 def what_differs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
-    """Returns a sentence about names that no option pairs, or "": padding with zeros, folders."""
+    """Returns a sentence about names that no option pairs, or "": several masks per image, shifts, zeros, folders."""
+    if told := several_masks(images, masks) or shifted_numbers(images, masks):
+        return told
     alone = sorted(images.keys() - masks.keys())
     others = sorted(masks.keys() - images.keys())
     if not alone or not others:
@@ -106,45 +112,6 @@ def what_differs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
             f"images/{alone[0]} and masks/{alone[0]}"
         )
     return ""
-
-
-def search_folders(root: Path) -> tuple[Hint | None, str]:
-    """Looks for images and masks anywhere below a folder.
-
-    Returns:
-        The layout that pairs most images, all of them, or None; and a description of the folders with images. If either
-        of two folders may hold the masks, they are where files have one channel.
-    """
-    counts: Counter[str] = Counter()
-    lossy: set[str] = set()
-    for folder in _folders(root):
-        place = folder.relative_to(root).as_posix()
-        names = [path.name.lower() for path in _entries(folder) if path.is_file() and not path.name.startswith(".")]
-        count = sum(name.endswith(IMAGE_SUFFIXES) for name in names)
-        if count:
-            counts[place] = count
-            if any(name.endswith((".jpg", ".jpeg", ".webp")) for name in names):
-                lossy.add(place)
-    best: tuple[tuple[bool, int], Hint] | None = None
-    for layout in _guesses(list(counts)[:_MOST_FOLDERS], lossy):
-        split = "train" if layout.has_split_folders else "all"
-        try:
-            files = layout.files(root, split)
-        except UserError:
-            continue
-        if not files.images or not files.masks:
-            continue
-        hint = try_layout(root, layout, split)
-        if hint is None or not hint.is_complete:
-            hint = find_hint(root, layout, split, files) or hint
-        if hint is not None and hint.pairs == hint.images:
-            score = (_channels(files.masks) == 1 and _channels(files.images) > 1, hint.pairs)
-            if best is None or score > best[0]:
-                best = score, hint
-    described = "; ".join(
-        describe_folder(root / place, IMAGE_SUFFIXES, "images") for place in list(counts)[:_MOST_FOLDERS]
-    )
-    return best[1] if best else None, described
 
 
 # ---- layouts to try --------------------------------------------------------------------------------------------------
@@ -268,53 +235,3 @@ def _pattern(pattern: str, files: Mapping[str, Path], prefix: str, suffix: str) 
     if name.count("*") != 1:
         return None
     return "/".join([*steps[:-1], name.replace("*", f"{prefix}*{suffix}") + kind])
-
-
-# ---- folders anywhere ------------------------------------------------------------------------------------------------
-
-
-def _folders(root: Path, depth: int = 3) -> Iterator[Path]:
-    yield root
-    if depth:
-        for path in sorted(_entries(root)):
-            if path.is_dir() and not path.name.startswith("."):
-                yield from _folders(path, depth - 1)
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:  # such as a folder of another user, which holds nothing that could be suggested
-        return []
-
-
-def _channels(files: Mapping[str, Path]) -> int:
-    """Returns the number of channels of the first file; a palette index is one."""
-    try:
-        with Image.open(next(iter(files.values()))) as image:
-            return len(image.getbands())
-    except (OSError, ValueError):
-        return 0
-
-
-def _guesses(places: Sequence[str], lossy: set[str]) -> Iterator[FolderLayout]:
-    """Yields layouts of two folders with images, or of one that holds images and masks."""
-    patterns: dict[str, bool] = {}
-    templates = {_TRAIN.sub("{split}", place) for place in places if _TRAIN.search(place)}
-    of_splits = {template.replace("{split}", split) for template in templates for split in ("val", "valid", "test")}
-    for place in places:
-        pattern = _TRAIN.sub("{split}", place)
-        if pattern.count("{split}") > 1:
-            pattern = place
-        if place not in of_splits:  # those of other splits belong to the pattern of train
-            patterns[pattern] = patterns.get(pattern, False) or place in lossy
-    for images, masks in itertools.permutations(sorted(patterns, key=lambda pattern: not patterns[pattern]), 2):
-        if ("{split}" in images) == ("{split}" in masks) and not _OF_MASKS.search(images):
-            yield FolderLayout(images, masks)
-    for pattern in patterns:
-        inside = "" if pattern == "." else f"{pattern}/"
-        if patterns[pattern]:
-            yield FolderLayout(f"{inside}*.jpg", f"{inside}*.png")
-            yield FolderLayout(f"{inside}*.jpeg", f"{inside}*.png")
-        for suffix in ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "-mask", ".mask"):
-            yield FolderLayout(f"{inside}*", f"{inside}*{suffix}.png")

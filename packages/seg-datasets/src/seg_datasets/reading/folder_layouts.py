@@ -2,19 +2,20 @@
 
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.layout import find_matches
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, files_by_stem, first_few
-from seg_datasets.reading.splits import SPLITS, SplitFile, check_split_file
+from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitFile, check_split_file
 from seg_datasets.reading.text import same_name
 
-__all__ = ["Files", "FolderLayout", "find_layout", "has_files"]
+__all__ = ["Files", "FolderLayout", "find_layout", "has_files", "split_name"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
 MASK_FOLDERS = (
@@ -29,9 +30,8 @@ MASK_FOLDERS = (
     "SegmentationClassPNG",
 )
 _FORMS = ("{split}/NAME", "NAME/{split}", "NAME")
+_LAST_NAMES = {"val": "dev"}  # if there are no others
 _VOC_LISTS = "ImageSets/Segmentation/{split}.txt"
-# other names of the folders of a split
-_NAMES_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,9 @@ class FolderLayout:
         """
         images, image_folder = _files(root, "images", self.images, split, IMAGE_SUFFIXES)
         masks, mask_folder = _files(root, "masks", self.masks, split, MASK_SUFFIXES)
+        if images and not masks and self.has_split_folders:  # of several names of a split, the one that is there
+            name = split_name(root, self, split)
+            mask_folder = _resolved(root, self.masks.replace("{split}", name))
         if self.mask_suffix:
             masks = _without_suffix(masks, same_name(self.mask_suffix))
         if same := [key for key in images.keys() & masks.keys() if images[key] == masks[key]]:
@@ -153,6 +156,23 @@ def find_layout(root: Path) -> FolderLayout:
     return layout
 
 
+def split_name(root: Path, layout: FolderLayout, split: str) -> str:
+    """Returns the name of a split in the folders of a layout, such as `"training"`; the split if there is none."""
+    last = [_LAST_NAMES[split]] if split in _LAST_NAMES else []
+    for name in (*NAMES_OF.get(split, (split,)), *last):
+        if _files_of(root, layout.images.replace("{split}", name), IMAGE_SUFFIXES):
+            return _spelled(root, layout.images, name)
+    return split
+
+
+def _spelled(root: Path, pattern: str, name: str) -> str:
+    """Returns the name of a split as it is written in a folder, which may differ by upper and lower case."""
+    folder = pattern[: pattern.index("{split}") + len("{split}")].replace("{split}", name)
+    spelled = _resolved(root, folder) if (root / folder).parent.is_dir() else root / folder
+    written = spelled.relative_to(root).as_posix()
+    return written[len(folder) - len(name) :] if written.casefold() == folder.casefold() else name
+
+
 def has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
     """Returns whether a folder, or one below it, holds a file with one of the suffixes; hidden ones do not count."""
     for _, folders, names in os.walk(folder):
@@ -173,6 +193,26 @@ def _fitting(root: Path) -> list[FolderLayout]:
         for image, mask in itertools.product(images, masks):
             if form in images[image] and form in masks[mask]:
                 found.append(FolderLayout(form.replace("NAME", image), form.replace("NAME", mask)))
+    return found or _with_masks_of_all(root, images, masks)
+
+
+def _with_masks_of_all(
+    root: Path, images: Mapping[str, list[str]], masks: Mapping[str, list[str]]
+) -> list[FolderLayout]:
+    """Returns layouts with a folder of images per split and one of masks for all of them."""
+    found = []
+    for image, mask in itertools.product(images, masks):
+        if _FORMS[2] in images[image] or masks[mask] != [_FORMS[2]]:
+            continue
+        layout = FolderLayout(images[image][0].replace("NAME", image), mask)
+        try:
+            splits = [layout.files(root, split) for split in SPLITS]
+        except UserError:
+            continue
+        names = [key for files in splits for key in files.images]
+        # a name in two splits would share its mask
+        if len(set(names)) == len(names) and all(files.masks for files in splits[:2]):
+            found.append(layout)
     return found
 
 
@@ -195,7 +235,7 @@ def _forms(root: Path, names: tuple[str, ...], suffixes: tuple[str, ...]) -> dic
 
 def _split_folders(root: Path, pattern: str) -> Iterator[Path]:
     for split in SPLITS:
-        for name in _NAMES_OF[split]:
+        for name in NAMES_OF[split]:
             folder = _resolved(root, pattern.replace("{split}", name))
             if folder.is_dir():
                 yield folder
@@ -214,13 +254,18 @@ def _check_pattern(name: str, pattern: object) -> None:
         raise InvalidArgumentError(f"{name} must be {example}, got {pattern!r}")
     if "\\" in pattern:
         raise InvalidArgumentError(f"{name} = {pattern!r}: write / between folders, as in {example}")
+    if re.search(r"\{[^{}/]*,[^{}/]*\}", pattern):
+        raise InvalidArgumentError(
+            f"{name} = {pattern!r}: braces with a choice are not supported; write * instead, which matches any "
+            "characters, and leave out the suffix to read files of all kinds, as in 'images/*'"
+        )
     if pattern.startswith("/"):
         raise InvalidArgumentError(f"{name} = {pattern!r}: must be relative to the root: {example}")
 
 
 def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
     """Returns the files of a pattern, and the folder or the pattern that was searched."""
-    names = _NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
+    names = NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
     found = {}
     for name in names:
         filled = pattern.replace("{split}", name)
@@ -231,6 +276,10 @@ def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str,
         raise DatasetNotFoundError(
             f"FolderDataset {split}: {root} has {noun} in {folders}; remove one, or rename it to something else"
         )
+    if not found and "{split}" in pattern and split in _LAST_NAMES:
+        name = _LAST_NAMES[split]
+        if files := _files_of(root, pattern.replace("{split}", name), suffixes):
+            found[name] = files
     name, files = next(iter(found.items()), (names[0], {}))
     return files, _resolved(root, pattern.replace("{split}", name))
 

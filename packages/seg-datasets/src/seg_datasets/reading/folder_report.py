@@ -1,16 +1,14 @@
 """Looks at a folder of one's own data: which options of `FolderDataset` fit, what it holds, and what is odd."""
 
-import contextlib
 import inspect
 import statistics
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError, id_ranges, nearest
+from seg_core.errors import InvalidArgumentError, UserError, id_ranges, nearest
 from seg_core.files.images import read_header
 from seg_core.files.scan import MaskSummary, OnProgress, scan_masks
 from seg_core.labels.label_map import LabelMap
@@ -18,17 +16,14 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import default_palette
 from seg_core.labels.raw_ids import suggest_label_map
 from seg_datasets.reading.class_files import check_has_colors, resolve_classes
-from seg_datasets.reading.differences import find_hint, search_folders
-from seg_datasets.reading.folder_layouts import FolderLayout, find_layout
+from seg_datasets.reading.folder_search import FolderSearch
 from seg_datasets.reading.mask_kinds import MOST_COLOR_MASKS, MOST_COLORS, colors_of, kind_of, suggested_classes
 from seg_datasets.reading.pairs import first_few
-from seg_datasets.reading.splits import SPLITS, FramesWarning
 
 __all__ = ["FolderReport", "inspect_folder"]
 
 _MOST_HEADERS = 2000
 _MOST_IDS = 300
-_LISTS = ("splits/{split}.txt", "split/{split}.txt", "lists/{split}.txt", "{split}.txt", "ImageSets/{split}.txt")
 _NOT_OURS = ("root", "split", "transforms")
 
 
@@ -69,6 +64,7 @@ class FolderReport:
         lines = [str(self.root)]
         if self.counts:
             lines.append("  images   " + ", ".join(f"{count} {split}" for split, count in self.counts.items()))
+        if self.image_suffixes:
             kinds = (" ".join(sorted(found)) for found in (self.image_suffixes, self.mask_suffixes))
             lines.append("  files    images {}, masks {}".format(*kinds))
         if self.sizes:
@@ -107,19 +103,7 @@ def inspect_folder(
     return _Inspection(dataset, root, dict(options), progress).report()
 
 
-class _Inspection:
-    def __init__(
-        self, dataset: Callable[..., Any], root: Path, options: dict[str, Any], progress: OnProgress | None
-    ) -> None:
-        self.dataset = dataset
-        self.root = root
-        self.metadata = options.pop("metadata", None)
-        self.masks_as = {name: options.pop(name) for name in ("label_map", "colors") if name in options}
-        self.options = options
-        self.progress = progress
-        self.odd: list[str] = []
-        self.frames: FramesWarning | None = None
-
+class _Inspection(FolderSearch):
     def report(self) -> FolderReport:
         """Returns the report; it ends early where nothing further can be said."""
         found: dict[str, Any] = {}
@@ -147,105 +131,6 @@ class _Inspection:
         return FolderReport(
             self.root, fits=fits, options=self.options, oddities=tuple(dict.fromkeys(self.odd)), **found
         )
-
-    # ---- files -------------------------------------------------------------------------------------------------------
-
-    def _open(self, split: str, **options: Any) -> Any:
-        """Opens a split without its classes; warnings become oddities."""
-        with self._noted():
-            return self.dataset(self.root, {"labels": ["any"]}, split, **{**self.options, **options})
-
-    @contextlib.contextmanager
-    def _noted(self) -> Iterator[None]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-        for warning in caught:
-            if isinstance(warning.message, FramesWarning):
-                self.frames = warning.message
-            elif issubclass(warning.category, UserWarning) and "three channels are equal" not in str(warning.message):
-                self.odd.append(str(warning.message))
-
-    def _splits(self) -> dict[str, Any]:
-        """Opens all splits and finds the options that this takes."""
-        if "images" not in self.options and "split_file" not in self.options:
-            self._find_files()
-        try:
-            opened = {"train": self._open("train")}
-        except DatasetNotFoundError:
-            if not self._has_split_folders() or not self._rest_in("train"):
-                raise
-            opened = {"train": self._open("train")}
-        try:
-            opened["val"] = self._open("val")
-        except DatasetNotFoundError as error:
-            if self._rest_in("train"):
-                opened = {split: self._open(split) for split in ("train", "val")}
-            else:
-                self.odd.append(str(error))
-        self._group(opened)
-        if self._has_split_folders() or "split_file" in self.options or self._layout().split_file is not None:
-            with contextlib.suppress(UserError):  # there need not be one
-                opened["test"] = self._open("test")
-        return {split: opened[split] for split in SPLITS if split in opened}
-
-    def _layout(self) -> FolderLayout:
-        given = {name: self.options[name] for name in ("mask_suffix", "pair_by", "split_file") if name in self.options}
-        if "images" in self.options:
-            return FolderLayout(self.options["images"], self.options["masks"], **given)
-        found = find_layout(self.root)
-        return FolderLayout(found.images, found.masks, **{"split_file": found.split_file, **given})
-
-    def _has_split_folders(self) -> bool:
-        return self._layout().has_split_folders
-
-    def _find_files(self) -> None:
-        """Finds options that pair images and masks, if the usual ones do not."""
-        layout = self._layout()
-        with self._noted():
-            files = layout.files(self.root, "train")
-            if layout.split_file is None and (not files.images or files.images.keys() != files.masks.keys()):
-                if files.images and files.masks:
-                    hint = find_hint(self.root, layout, "train", files)
-                else:
-                    hint, _ = search_folders(self.root)
-                if hint is not None and hint.pairs == hint.images:
-                    self.options |= _changed(hint.layout, layout)
-                    self.odd.append(f"the usual names do not fit. {hint.sentence(layout)}")
-        for lists in _LISTS if not self._has_split_folders() and self._layout().split_file is None else ():
-            if all((self.root / lists.replace("{split}", split)).is_file() for split in ("train", "val")):
-                self.options["split_file"] = lists
-                break
-
-    def _rest_in(self, split: str) -> bool:
-        """Splits the files of train if there is no val; returns whether this is so."""
-        layout = self._layout()
-        if not layout.has_split_folders or layout.split_file is not None or layout.files(self.root, "val").images:
-            return False
-        images, masks = (pattern.replace("{split}", split) for pattern in (layout.images, layout.masks))
-        if not FolderLayout(images, masks, layout.mask_suffix, layout.pair_by).files(self.root, split).images:
-            return False
-        self.options |= {"images": images, "masks": masks}
-        self.odd.append("there is no val split, so the files of train are split into train and val")
-        return True
-
-    def _group(self, opened: dict[str, Any]) -> None:
-        """Keeps frames of a sequence on one side."""
-        if self.frames is None:
-            return
-        groups, before = self.frames.groups, dict(opened)
-        if not groups:
-            self.odd.append(str(self.frames))
-            return
-        self.options["groups"] = groups
-        try:
-            opened |= {split: self._open(split) for split in ("train", "val")}
-        except UserError as error:
-            del self.options["groups"]
-            opened |= before
-            self.odd += [str(self.frames), str(error)]
-            return
-        self.odd.append(f"files look like frames of numbered sequences; groups = '{groups}' keeps each on one side")
 
     # ---- images and masks --------------------------------------------------------------------------------------------
 
@@ -413,15 +298,6 @@ _NO_MASKS: Mapping[str, Any] = {
     "suggested": False,
     "summaries": {},
 }
-
-
-def _changed(layout: FolderLayout, other: FolderLayout) -> dict[str, Any]:
-    """Returns the options of a layout that differ from those of another."""
-    options = {name: getattr(layout, name) for name in ("mask_suffix", "pair_by")}
-    changed = {name: value for name, value in options.items() if value != getattr(other, name)}
-    if (layout.images, layout.masks) != (other.images, other.masks):
-        changed = {"images": layout.images, "masks": layout.masks, **changed}
-    return changed
 
 
 def _spread(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

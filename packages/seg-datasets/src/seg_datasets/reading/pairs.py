@@ -69,11 +69,15 @@ def pair_by_key(
         if missing == "error" or not paired:
             if explanation := explain():
                 raise DatasetNotFoundError(f"{message}. {explanation}")
+            if not paired and len(images) == len(masks):
+                message += ". If each mask belongs to an image, give both the same name"
             remedies = ["Files are paired by name: add or remove the files listed"]
             remedies += ["leave them out with missing='skip'"] * bool(paired) + [advice] * bool(advice)
             raise DatasetNotFoundError(f"{message}. {_either(remedies)}")
         # if most are left out, names probably differ by something that an option takes away
-        hint = f". {explain()}" if 2 * len(paired) < max(len(images), len(masks)) else ""
+        # and if as many images as masks are, their numbers may be shifted
+        is_odd = 2 * len(paired) < max(len(images), len(masks)) or len(unpaired_images) == len(unpaired_masks)
+        hint = f". {explain()}" if is_odd else ""
         warnings.warn(f"{message}; these are left out{hint.rstrip('. ')}", stacklevel=5)
     return [Pair(images[key], masks[key]) for key in paired]
 

@@ -1,10 +1,9 @@
 """Splits the files of a folder into train and val: by fraction, by folds, by groups, or by lists of names."""
 
 import hashlib
-import itertools
 import re
 import warnings
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,19 @@ from seg_datasets.reading.pairs import IMAGE_SUFFIXES, first_few
 from seg_datasets.reading.text import read_lines, same_name
 
 __all__ = [
+    "NAMES_OF",
     "SPLITS",
-    "FramesWarning",
     "SplitFile",
     "SplitRule",
     "check_split_file",
-    "frames_regex",
     "listed_keys",
-    "warn_of_frames",
+    "names_in_list",
 ]
 
 SPLITS = ("train", "val", "test")
 _DEFAULT_FRACTION = 0.2
-_MIN_FRAMES = 3  # of a sequence
+# other names of the folders and lists of a split
+NAMES_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class SplitRule:
     Python, and stable if files are added.
 
     Attributes:
-        val_fraction: fraction of the files for val; above 0 and below 1.
-        seed: of the hash.
+        val_fraction: fraction of the files for val; above 0 and below 1; None is 0.2.
+        seed: of the hash; None is 0.
         groups: regular expression whose first group names the group of a key; None puts each file in its own group.
         folds: number of folds for cross-validation; None uses `val_fraction`.
         fold: the fold that is val, from 0.
@@ -48,25 +47,25 @@ class SplitRule:
         InvalidArgumentError: if a value is not allowed.
     """
 
-    val_fraction: float = _DEFAULT_FRACTION
-    seed: int = 0
+    val_fraction: float | None = None
+    seed: int | None = None
     groups: str | None = None
     folds: int | None = None
     fold: int = 0
 
     def __post_init__(self) -> None:
-        if not is_number(self.val_fraction) or not 0.0 < self.val_fraction < 1.0:
+        if self.val_fraction is not None and not (is_number(self.val_fraction) and 0.0 < self.val_fraction < 1.0):
             raise InvalidArgumentError(
                 f"val_fraction must be between 0 and 1, got {self.val_fraction!r}; 0.2 is common"
             )
-        if not is_integer(self.seed):
+        if self.seed is not None and not is_integer(self.seed):
             raise InvalidArgumentError(f"seed must be an integer, got {self.seed!r}")
         if self.folds is not None and not is_integer(self.folds, 2):
             raise InvalidArgumentError(f"folds must be an integer >= 2, got {self.folds!r}; 5 is common")
         if not is_integer(self.fold, 0) or self.fold >= (self.folds or 1):
             allowed = "set folds too" if self.folds is None else f"it must be from 0 to {self.folds - 1}"
             raise InvalidArgumentError(f"fold = {self.fold!r} with folds = {self.folds!r}: {allowed}")
-        if self.folds is not None and self.val_fraction != _DEFAULT_FRACTION:
+        if self.folds is not None and self.val_fraction not in (None, _DEFAULT_FRACTION):
             raise InvalidArgumentError(
                 f"val_fraction = {self.val_fraction} and folds = {self.folds} both decide which files are val; remove "
                 "one of them"
@@ -80,7 +79,8 @@ class SplitRule:
         options = {
             "groups": self.groups is not None,
             "folds": self.folds is not None,
-            "val_fraction": self.val_fraction != _DEFAULT_FRACTION,
+            "val_fraction": self.val_fraction is not None,
+            "seed": self.seed is not None,
         }
         return [name for name, is_set in options.items() if is_set]
 
@@ -115,15 +115,16 @@ class SplitRule:
             into = "train and val" if self.folds is None else f"{self.folds} folds"
             remedy = "add more" if self.groups is None else f"groups = {self.groups!r} must name more"
             raise DatasetNotFoundError(f"{where} has {what}, which cannot be split into {into}; {remedy}")
-        ranked = sorted(members, key=lambda name: _hash(f"{self.seed}/{name}"))
+        ranked = sorted(members, key=lambda name: _hash(f"{self.seed or 0}/{name}"))
         chosen = self._fold(ranked, members) if self.folds else self._fraction(ranked, members)
         return {key for name in chosen for key in members[name]}
 
     def _fraction(self, ranked: list[str], members: Mapping[str, list[str]]) -> list[str]:
         total = sum(map(len, members.values()))
+        fraction = _DEFAULT_FRACTION if self.val_fraction is None else self.val_fraction
         if self.groups is None:
-            return ranked[: min(max(round(self.val_fraction * total), 1), total - 1)]
-        wanted, taken, count = self.val_fraction * total, [], 0
+            return ranked[: min(max(round(fraction * total), 1), total - 1)]
+        wanted, taken, count = fraction * total, [], 0
         for name in ranked:  # a group that brings the number of files closer to what is wanted
             if abs(count + len(members[name]) - wanted) < abs(count - wanted):
                 taken.append(name)
@@ -168,87 +169,6 @@ def _compiled(groups: object) -> re.Pattern[str]:
     return pattern
 
 
-# ---- frames of a video in both splits --------------------------------------------------------------------------------
-
-_SEQUENCE_WORDS = re.compile(
-    r"(?:^|[^a-z])(seq|sequence|video|vid|clip|scene|shot|cam|camera|take|frame)s?(?:[^a-z]|$)"
-)
-
-
-def _names_sequence(prefix: str) -> bool:
-    return bool(re.search(r"[0-9]", prefix) or _SEQUENCE_WORDS.search(prefix.lower()))
-
-
-def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
-    """Returns the `groups` that keeps numbered frames of a sequence together, if such frames are in both splits.
-
-    Numbered photos are no frames: 0001 to 0500, or cat_01 and dog_07, have neighbors that show other things, and so
-    have photos that were numbered and then put into folders, without a number that two folders share. So a
-    sequence is a run of numbers in constant steps after a prefix, and most files must be in one of several sequences
-    whose prefixes are numbers themselves (seq01_000123, 3/0001) or say what they are (video_a/0001, clip-x_12), or in a
-    single one that says so (frame_0001). Most files of val must have a neighbor of their sequence in train.
-
-    Returns:
-        The expression; "" if there is one sequence only, which groups cannot divide; None if there are no such frames.
-    """
-    numbers: dict[str, dict[int, str]] = defaultdict(dict)
-    for key in (*train, *val):
-        if match := re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL):
-            numbers[match[1]].setdefault(int(match[2]), key)
-    steps = {prefix: step for prefix, found in numbers.items() if (step := _step(found)) and _names_sequence(prefix)}
-    # numbers that go on from folder to folder are those of photos that were put into folders
-    by_folder = [prefix for prefix in steps if not _names_sequence(prefix.rpartition("/")[2])]
-    runs = [number for prefix in by_folder for number in numbers[prefix]]
-    if len(set(runs)) == len(runs):
-        steps = {prefix: step for prefix, step in steps.items() if prefix not in by_folder}
-    in_sequences = sum(len(numbers[prefix]) for prefix in steps)
-    is_single = len(steps) == 1 and _SEQUENCE_WORDS.search(next(iter(steps)).lower())
-    if (len(steps) < 2 and not is_single) or in_sequences < 0.8 * (len(train) + len(val)):
-        return None
-    trained = set(train)
-    beside = 0
-    for key in val:
-        match = re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL)
-        if match and match[1] in steps:
-            number, step = int(match[2]), steps[match[1]]
-            beside += any(numbers[match[1]].get(number + side) in trained for side in (-step, step))
-    if 2 * beside < len(val):
-        return None
-    if is_single:
-        return ""
-    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
-
-
-def _step(numbers: Collection[int]) -> int:
-    """Returns the step between most of the numbers, or 0 if there is none, or they are few."""
-    gaps = Counter(second - first for first, second in itertools.pairwise(sorted(numbers)))
-    step, times = gaps.most_common(1)[0] if gaps else (0, 0)
-    return step if len(numbers) >= _MIN_FRAMES and 2 * times >= sum(gaps.values()) else 0
-
-
-class FramesWarning(UserWarning):
-    """Frames of one sequence are in both splits; `groups` keeps them together, or is "" if nothing does."""
-
-    def __init__(self, text: str, groups: str) -> None:
-        super().__init__(text)
-        self.groups = groups
-
-
-def warn_of_frames(train: Collection[str], val: Collection[str], where: str) -> None:
-    """Warns if frames of one sequence are in both splits; the text is that of both, so that Python shows it once."""
-    regex = frames_regex(train, val)
-    if regex is None:
-        return
-    remedy = f"Keep each sequence on one side with groups='{regex}', whose first group names it"
-    if not regex:
-        remedy = "All are of one sequence: split it in time, with lists of names (split_file) or folders"
-    text = (
-        f"FolderDataset in {where}: files of val look like neighbors of files of train in the same numbered sequence "
-        f"({first_few(sorted(val))}), so scores on val will be too good. {remedy}"
-    )
-    warnings.warn(FramesWarning(text, regex), stacklevel=6)
-
-
 # ---- lists of names --------------------------------------------------------------------------------------------------
 
 SplitFile = str | Mapping[str, str]
@@ -282,7 +202,8 @@ def check_split_file(split_file: object) -> None:
 
 def _list_path(root: Path, split_file: SplitFile, split: str) -> Path | None:
     if isinstance(split_file, str):
-        return root / split_file.replace("{split}", split)
+        paths = [root / split_file.replace("{split}", name) for name in NAMES_OF.get(split, (split,))]
+        return next((path for path in paths if path.is_file()), paths[0])
     return root / split_file[split] if split in split_file else None
 
 
@@ -335,6 +256,16 @@ def listed_keys(
                 f"{len(both)} files are listed in both {path} and {beside}: {first_few(both)}; remove them from one"
             )
     return sorted(found)
+
+
+def names_in_list(path: Path, keys: Iterable[str]) -> list[str]:
+    """Returns the keys of the images that a list names, other lines left out.
+
+    Raises:
+        DatasetNotFoundError: if a name is that of several images.
+        CorruptFileError: if the list is empty or no text.
+    """
+    return _Names(keys, "").resolve(path)[0]
 
 
 class _Names:
