@@ -2,12 +2,14 @@
 
 import json
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg_core.command import main
+from seg_core.registry import DATASETS
 from seg_train import load_config
 
 
@@ -151,6 +153,20 @@ def test_check_folder_without_classes_says_what_to_write_and_following_it_works(
     assert "data.dataset.params.metadata is missing: dataset 'FolderDataset' needs the names of your classes" in out
     (tmp_path / "data/classes.toml").write_text(out.split("such a line: ")[1].splitlines()[0])
     assert main(["config", "check", path]) == 0
+
+
+def test_check_knows_nothing_of_the_arguments_of_a_subclass(tmp_path):
+    from seg_datasets import FolderDataset
+
+    class Mine(FolderDataset):
+        def __init__(self, root, split="train"):
+            super().__init__(root, {"labels": ["ground", "thing"]}, split)
+
+    DATASETS.register("Mine", Mine)
+    write(tmp_path / "data")
+    tables = tomllib.loads(Path(folder_config(tmp_path / "run.toml", root=str(tmp_path / "data"))).read_text())
+    tables["data"]["dataset"] = {"name": "Mine", "root": str(tmp_path / "data")}
+    assert load_config(tables).data.dataset.params == {}
 
 
 def test_check_folder_with_one_class_in_its_classes_file_is_told(tmp_path, capsys):

@@ -167,23 +167,29 @@ class FolderDataset(PairedDataset):
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, mask_reader, reading)
 
     @classmethod
-    def find_metadata(cls, root: str | os.PathLike[str] | None, metadata: Metadata | None = None) -> DatasetMetadata:
-        """Returns the classes that a dataset would have, without opening it.
+    def find_metadata(
+        cls, root: str | os.PathLike[str] | None, metadata: Metadata | None = None
+    ) -> DatasetMetadata | None:
+        """Returns the classes that a dataset would have, without opening it; None for a subclass with its own arguments.
 
         Raises:
             InvalidArgumentError: if `metadata` is None and the root has no `classes.toml` or `classes.json`, or the
                 classes are not valid.
         """
-        return resolve_classes(root, metadata)
+        return resolve_classes(root, metadata) if cls.__init__ is FolderDataset.__init__ else None
 
     @classmethod
     def option_problems(cls, root: str | os.PathLike[str] | None, params: Mapping[str, Any]) -> list[str]:
         """Returns what is wrong with options, one sentence per problem, without a look at images or masks.
 
+        Nothing is known of a subclass with arguments of its own.
+
         Args:
             root: the folder; None, or one that does not exist, leaves out what depends on it.
             params: options of the dataset.
         """
+        if cls.__init__ is not FolderDataset.__init__:
+            return []
         own = {name: p.default for name, p in parameters_of(cls).items()} | dict(params)
         problems: list[str] = []
 

@@ -23,5 +23,5 @@ def classes_in_root(dataset: Any, root: str | None, params: Mapping[str, Any]) -
     find = getattr(dataset, "find_metadata", None)
     if find is None or params.get("metadata") is not None:
         return None
-    found: DatasetMetadata = find(root)
+    found: DatasetMetadata | None = find(root)
     return found
