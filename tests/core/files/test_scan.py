@@ -330,11 +330,11 @@ def test_binary_masks_without_the_background_are_an_error_with_their_label_map()
 def test_binary_masks_of_background_alone_are_odd_only():
     found = only([0, 0], metadata=TWO)
     assert not found.is_error
-    assert found.text == "class 1 (thing) occurs in none of 1 masks; it cannot be learned"
+    assert found.text == "class 1 (thing) occurs in none of 1 mask; it cannot be learned"
 
 
 def test_absent_classes_are_named():
-    assert only([0]).text == "classes 1 (leaf), 2 (stone) occur in none of 1 masks; they cannot be learned"
+    assert only([0]).text == "classes 1 (leaf), 2 (stone) occur in none of 1 mask; they cannot be learned"
     assert only([0], use="scored").text.endswith("they cannot be scored")
 
 
@@ -379,3 +379,64 @@ def test_description_has_sizes_ids_and_share_of_ignored_pixels():
     assert describe_scan(scan_dataset(InMemory(*rows))) == (
         "3 masks: 1x1 to 2x2 pixels (width x height), ids 0-2, 255, 28.6% of the pixels ignored, 1 wholly"
     )
+
+
+# ---- masks of two kinds ----------------------------------------------------------------------------------------------
+
+
+def test_masks_of_0_1_beside_masks_of_0_255_are_counted_and_named_with_the_map_for_both():
+    found = only([0, 1], [0, 0], [0, 255], [0, 1], metadata=TWO)
+    assert not found.is_error
+    assert found.text == (
+        "thing is 1 in 2 masks without 255 (the first is mask of sample 0), and there is no 1 but 255 in 1 (the first "
+        "is mask of sample 2): if 255 is thing in these, its pixels are now ignored"
+    )
+    assert found.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+
+
+def test_masks_of_two_kinds_are_named_by_their_files(write):
+    files = write(*masks([0, 1], [0, 255]), label_map=LabelMap.identity(2, 255))
+    (found,) = find_problems(scan_dataset(InFiles(files, TWO)), TWO)
+    assert f"the first is mask {files[0].path}" in found.text
+    assert f"the first is mask {files[1].path}" in found.text
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0, 1, 255], [0, 1, 255], [0, 255], [0, 1, 255]],  # ignored borders beside objects
+        [[0, 1], [0, 1], [0, 1, 255], [0, 255]],  # images with a padded border
+        [[0, 1], [0, 1], [255, 255]],  # a mask that nobody drew
+        [[0, 1], [0, 255], *([[0, 0]] * 40)],  # both are rare
+    ],
+)
+def test_healthy_masks_with_ignored_pixels_are_no_problem(rows):
+    assert problems(*rows, metadata=TWO) == []
+
+
+def test_rare_objects_in_many_masks_of_two_kinds_are_told():
+    rows = [*([[0, 1]] * 20), *([[0, 255]] * 20), *([[0, 0]] * 60)]
+    assert only(*rows, metadata=TWO).label_map == LabelMap({0: 0, 1: 1, 255: 1})
+
+
+def test_other_split_with_1_keeps_it_in_the_label_map():
+    train, val = (scan_dataset(InMemory([[0, high]], metadata=TWO)) for high in (1, 255))
+    (found,) = find_problems(val, TWO, "scored", train)
+    assert found.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+    assert "in the other split (1 mask) thing is 1" in found.text
+
+
+def test_class_id_that_the_map_for_the_other_split_lacks_is_added_to_it(write):
+    label_map = LabelMap({0: 0, 255: 1})
+    train, val = write(*masks([0, 255], [0, 1]), label_map=label_map)
+    other = scan_dataset(InFiles([train], TWO))
+    (found,) = find_problems(scan_dataset(InFiles([val], TWO)), TWO, "scored", other)
+    assert found.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+
+
+def test_many_absent_classes_and_many_ids_are_cut():
+    many = DatasetMetadata("many", tuple(f"c{index}" for index in range(200)))
+    found = only([0], metadata=many)
+    assert found.text.startswith("199 classes, 1 (c1), 2 (c2), 3 (c3), 4 (c4), 5 (c5) and 194 more occur in none of")
+    ids = list(range(0, 200, 2))
+    assert "36, 38 and 80 more, 0.0%" in describe_scan(scan_dataset(InMemory([ids], metadata=many)))

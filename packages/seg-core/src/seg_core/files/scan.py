@@ -82,6 +82,7 @@ class DatasetScan:
         raw_ids: class id, or None for ignored pixels -> the ids in the masks that stand for it.
         wrong_ids: ids that are neither a class nor ignored -> their pixels.
         problem: sentence about the first mask with such ids; empty if there is none.
+        names: of the masks that were scanned, for messages: files or numbers of samples.
     """
 
     total: int
@@ -92,6 +93,7 @@ class DatasetScan:
     raw_ids: Mapping[int | None, frozenset[int]]
     wrong_ids: Mapping[int, int]
     problem: str
+    names: Sequence[str] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -222,6 +224,10 @@ class _Source:
         """Returns the sentence about a mask with other ids."""
         raise NotImplementedError
 
+    def name(self, index: int) -> str:
+        """Returns the name of a mask."""
+        raise NotImplementedError
+
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         raise NotImplementedError
 
@@ -252,6 +258,9 @@ class _Files(_Source):
     def problem(self, index: int) -> str:
         file = self.files[index]
         return wrong_ids_message(str(file.path), self.known[index].counts, file.label_map.mapping, file.remedy)
+
+    def name(self, index: int) -> str:
+        return str(self.files[index].path)
 
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         # threads are enough: decoding, most of the work, runs without Python's lock
@@ -296,6 +305,9 @@ class _Samples(_Source):
     def problem(self, index: int) -> str:
         name = f"of {sample_name(self._dataset, index)}"
         return wrong_ids_message(name, self.known[index].counts, self._targets, "correct the mask or the metadata")
+
+    def name(self, index: int) -> str:
+        return f"of {sample_name(self._dataset, index)}"
 
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         for index in indices:
@@ -372,4 +384,5 @@ def _collect(source: _Source, indices: Sequence[int], total: int, num_classes: i
         raw_ids={target: frozenset(found) for target, found in raw_ids.items()},
         wrong_ids=dict(sorted(wrong.items())),
         problem=problem,
+        names=[source.name(index) for index in indices],
     )

@@ -35,6 +35,7 @@ def find_mask_problems(
     check: str = "auto",
     use: str = "learned",
     key: str = "data.dataset.params",
+    other: DatasetScan | None = None,
 ) -> tuple[DatasetScan, list[Finding]]:
     """Returns the scan of a split, and what is wrong with its masks, with what to do.
 
@@ -46,15 +47,16 @@ def find_mask_problems(
         check: which masks are read, as `data.check`.
         use: what the masks are for, `"learned"` or `"scored"`.
         key: where the options of the dataset are set.
+        other: scan of another split of this dataset.
 
     Raises:
         UserError: if a mask cannot be read.
     """
     scan = _scan(dataset, check, progress)
-    found = find_problems(scan, dataset.metadata, use)
+    found = find_problems(scan, dataset.metadata, use, other)
     if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
         scan = _scan(dataset, "full", progress)  # the other masks may show that all is well
-        found = find_problems(scan, dataset.metadata, use)
+        found = find_problems(scan, dataset.metadata, use, other)
     return scan, [replace(f, text=f"{split}: {f.text}{_advice(f, dataset, name, key)}") for f in found]
 
 
@@ -102,7 +104,9 @@ class MaskCheck:
             return None
         names = self.section.dataset
         scan = self._checked(names.train_split, train_set, is_train=True)
-        self._checked(names.val_split, val_set, is_train=False)
+        # of another dataset the ids say nothing about these
+        same = scan if type(train_set) is type(val_set) else None
+        self._checked(names.val_split, val_set, is_train=False, other=same)
         return scan
 
     def scan_all(self, dataset: SegmentationDataset) -> DatasetScan:
@@ -117,16 +121,20 @@ class MaskCheck:
         scan.check_ids()
         return scan
 
-    def _checked(self, split: str, dataset: SegmentationDataset, *, is_train: bool) -> DatasetScan | None:
+    def _checked(
+        self, split: str, dataset: SegmentationDataset, *, is_train: bool, other: DatasetScan | None = None
+    ) -> DatasetScan | None:
         """Returns the scan of a split after its problems were raised or shown; None if there is nothing to scan."""
         if getattr(dataset, "generated", False):
             return None
-        return self._on_main(functools.partial(self._check, split, dataset, is_train))
+        return self._on_main(functools.partial(self._check, split, dataset, is_train, other))
 
-    def _check(self, split: str, dataset: SegmentationDataset, is_train: bool) -> DatasetScan:
+    def _check(
+        self, split: str, dataset: SegmentationDataset, is_train: bool, other: DatasetScan | None
+    ) -> DatasetScan:
         use = "learned" if is_train else "scored"
         name, check = self.section.dataset.name, self.section.check
-        scan, found = find_mask_problems(dataset, name, split, self.progress, check=check, use=use)
+        scan, found = find_mask_problems(dataset, name, split, self.progress, check=check, use=use, other=other)
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
             if scan.wrong_ids:
