@@ -65,7 +65,7 @@ def find_problems(
             f"class {metadata.labels.index(label)} ({label}) occurs in none of {masks}, and {_ranges(ids)} are the "
             f"only ids: every pixel is {remaining} or ignored, so {label} cannot be {use}"
         )
-        if other is not None and present == [True, False] and other.raw_ids.get(1) == {1}:
+        if other is not None and present == [True, False] and other.raw_ids.get(1) == frozenset({1}):
             text += f"; in the other split ({_masks(other)}) {label} is 1"
             suggested = mixed_map(metadata.ignore_index)
         return [Finding(text, True, suggested)]
