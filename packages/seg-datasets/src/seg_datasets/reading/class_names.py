@@ -64,7 +64,9 @@ def _parse(path: Path) -> tuple[list[str], list[Color]]:
         fields = [line.split(":") for line in lines if not line.startswith("#")]
         colors: list[Color] = []
         for field in fields:
-            red, green, blue = map(int, field[1].split(",")) if len(field) > 1 else ()
+            if len(field) < 2:
+                raise ValueError("no color")
+            red, green, blue = map(int, field[1].split(","))
             colors.append((red, green, blue))
         return [field[0] for field in fields], colors
     return lines, []

@@ -122,10 +122,10 @@ def suggested_classes(ids: Collection[int]) -> DatasetMetadata | None:
       that is rare must not change the ids of those after it. This holds for any number of classes.
     - Other ids are as many classes, in ascending order.
 
-    255 is the ignored value beside ids that are class ids; with more than 255 classes it is 65535.
+    255 is the ignored value beside ids that are class ids; if 256 and larger ids are classes, it is 65535.
     """
     large = sorted(set(ids) - {_LARGE_ID})
-    if large and large[-1] >= 255 and 2 * len(large) > large[-1] + 1 and len(large) > 255:
+    if large and large[-1] > 255 and 2 * len(large) > large[-1] + 1:
         return _numbered(large[-1] + 1, _LARGE_ID)
     found = sorted(set(ids) - {255})
     if not found:

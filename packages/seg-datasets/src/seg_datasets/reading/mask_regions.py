@@ -12,7 +12,7 @@ from seg_core.errors import id_ranges
 
 __all__ = ["Regions", "describe_smoothed_ids", "object_channel", "object_numbers", "smoothed"]
 
-_SOLID_SHARE = 0.02  # a value with this share of the pixels is no edge
+_SOLID_SHARE = 0.1  # a value with this share of the pixels is no edge
 _SOLID_INNER = 0.2  # nor one whose pixels are to this share surrounded by the same value
 _MOST_SOFT = 0.25  # share of the pixels that edges may have
 _MANY = 32  # values in one mask; scenes of 150 classes show fewer

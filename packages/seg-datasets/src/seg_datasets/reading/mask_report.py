@@ -129,7 +129,7 @@ class MaskInspection:
                 f"all pixels of {counted(len(files), 'mask')} are ignored ({ignored}): nothing can be learned"
             )
             fits = False
-        elif problem := self._no_classes(files, pixels, metadata):
+        elif problem := self._no_classes(files, pixels, metadata, suggested):
             self.odd.append(problem)
             fits, metadata = False, None if suggested else metadata
         else:
@@ -144,12 +144,12 @@ class MaskInspection:
         return self._findings(files, scanned, kind, pixels, metadata, suggested, fits)
 
     def _no_classes(
-        self, files: Sequence[MaskFile], pixels: Mapping[int, int], metadata: DatasetMetadata | None
+        self, files: Sequence[MaskFile], pixels: Mapping[int, int], metadata: DatasetMetadata | None, suggested: bool
     ) -> str:
         """Returns why the ids of masks are no classes; "" if they may be, or were given as such."""
         ids = set(pixels)
-        known = set(range(metadata.num_classes)) if metadata is not None else set()
-        if "label_map" in self.masks_as or len(ids) < 4 or (self.metadata is not None and ids <= known):
+        known = set() if suggested or metadata is None else {*range(metadata.num_classes), metadata.ignore_index}
+        if "label_map" in self.masks_as or len(ids) < 4 or ids <= known:
             return ""
         regions = Regions()
         for file in _spread(files):
@@ -161,7 +161,7 @@ class MaskInspection:
                 f"masks contain {len(ids)} values that form no areas: these are images, not masks; give the folder of "
                 "the masks with images=... and masks=..."
             )
-        if len(ids) > _MOST_IDS and not known >= ids - {255}:
+        if len(ids) > _MOST_IDS and suggested:
             return f"masks contain {len(ids)} different ids: are they images, or numbers of objects?"
         return ""
 
@@ -176,7 +176,11 @@ class MaskInspection:
         """Finds the label map for the ids, and says what is odd about them."""
         count, ignored = metadata.num_classes, metadata.ignore_index
         if count < 2:
-            self.odd.append("there is one class; two are needed, such as background and object")
+            names = '", "'.join(["background", *metadata.labels])
+            self.odd.append(
+                f"there is one class, and masks contain the ids {_ranges(ids)}; two are needed, such as background and "
+                f'object: labels = ["{names}"]'
+            )
             return False
         allowed = {*range(count), ignored}
         targets: Mapping[int, Any] = {raw: raw for raw in allowed}
@@ -196,8 +200,8 @@ class MaskInspection:
             targets = self.options["label_map"] = dict(mixed_map(ignored).mapping)
             self.odd.append(
                 f"masks store the object in two ways: as 1 in {counted(len(ones), 'mask')} (the first is "
-                f"{self._shown(files[ones[0]])}), as {ignored} in {len(others)} (the first is "
-                f"{self._shown(files[others[0]])}); the label map reads both, if {ignored} is not ignored: check it"
+                f"{self._first(files, ones)}), as {ignored} in {len(others)} (the first is "
+                f"{self._first(files, others)}); the label map reads both, if {ignored} is not ignored: check it"
             )
         elif label_map is not None:
             table = {raw: to if isinstance(to, int) else "ignore" for raw, to in label_map.mapping.items()}
@@ -259,6 +263,7 @@ class MaskInspection:
                 self.odd.append(
                     "masks contain colors, and the classes have none: add to the metadata the color of each class; the "
                     f"masks contain {', '.join(str(list(color)) for color in colors)}"
+                    + (", in this order in most masks" if order else "")
                 )
                 return MaskFindings("colors", metadata)
             suggested = True
@@ -315,8 +320,10 @@ class MaskInspection:
         summaries = {str(file.path): summary for file, summary in zip(files, scanned, strict=True)}
         return MaskFindings(kind, metadata, shares, suggested, fits, summaries)
 
-    def _shown(self, file: MaskFile) -> str:
-        return file.path.relative_to(self.root).as_posix() if file.path.is_relative_to(self.root) else str(file.path)
+    def _first(self, files: Sequence[MaskFile], places: Sequence[int]) -> str:
+        """Returns the first file by name, relative to the root."""
+        path = min(files[place].path for place in places)
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
 def describe_masks(

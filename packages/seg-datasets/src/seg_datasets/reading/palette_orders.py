@@ -4,7 +4,7 @@ Tools that compress or convert images give each file a palette in an order of it
 files and another class in others. See `seg_datasets.reading.palettes` for masks whose classes have known colors.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +47,18 @@ def find_conflict(
         found = {i: palette.colors[i] for i in used[path] if i < len(palette.colors) and i not in palette.hidden}
         if len(set(found.values())) == len(found):
             in_use[path] = found
-    counts: dict[int, Counter[Color]] = defaultdict(Counter)
-    for found in in_use.values():
-        for index, color in found.items():
-            counts[index][color] += 1
-    usual = {index: min(colors, key=lambda color: (-colors[color], color)) for index, colors in counts.items()}
-    owners = {color: index for index, color in sorted(usual.items(), reverse=True)}
+    counts = Counter((index, color) for found in in_use.values() for index, color in found.items())
+    usual: dict[int, Color] = {}
+    owners: dict[Color, int] = {}
+    # each index has one color and each color one index; of two orders that are as frequent, black comes first
+    for index, color in sorted(counts, key=lambda entry: (-counts[entry], entry)):
+        if index not in usual and color not in owners:
+            usual[index], owners[color] = color, index
     odd = [
         (path, index, color)
-        for path, found in in_use.items()
+        for path, found in sorted(in_use.items())
         for index, color in sorted(found.items())
-        if color != usual[index] and owners.get(color, index) != index
+        if owners.get(color, index) != index
     ]
     if not odd:
         return None
@@ -65,8 +66,9 @@ def find_conflict(
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     number = len({path for path, *_ in odd})
     text = (
-        f"the palettes of masks are in different orders: in {name} index {index} has the color {_rgb(color)}, in most "
-        f"masks {_rgb(usual[index])} ({counted(number, 'mask')} of {len(palettes)} differ{'s' if number == 1 else ''})"
+        f"the palettes of masks are in different orders ({counted(number, 'mask')} of {len(palettes)} "
+        f"differ{'s' if number == 1 else ''} from the others): in {name} index {index} has the color {_rgb(color)}, "
+        f"which is that of index {owners[color]} in others"
     )
     colors = dict.fromkeys(usual[index] for index in sorted(usual))
     colors |= dict.fromkeys(color for found in in_use.values() for color in found.values())
