@@ -176,10 +176,10 @@ class MaskInspection:
         """Finds the label map for the ids, and says what is odd about them."""
         count, ignored = metadata.num_classes, metadata.ignore_index
         if count < 2:
-            names = '", "'.join(["background", *metadata.labels])
+            line = "" if suggested else f': labels = ["background", "{metadata.labels[0]}"]'
             self.odd.append(
-                f"there is one class, and masks contain the ids {_ranges(ids)}; two are needed, such as background and "
-                f'object: labels = ["{names}"]'
+                f"there is one class, and masks contain {'the id' if len(ids) == 1 else 'the ids'} {_ranges(ids)}; two "
+                f"are needed, such as background and object{line}"
             )
             return False
         allowed = {*range(count), ignored}
