@@ -118,3 +118,35 @@ def test_packages_come_from_the_clone_and_stay_importable(found, clone):
 
 def test_load_of_an_unknown_name_is_an_error_that_names_it(found):
     assert "unet" in found["error"]
+
+
+TWO_CLONES = """
+import warnings
+import torch
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for clone in CLONES:
+        torch.hub.load(clone, "list_models", source="local")
+print(json.dumps([str(warning.message) for warning in caught if "this process" in str(warning.message)]))
+"""
+
+
+def test_second_clone_in_one_process_warns_if_its_code_differs(clone, tmp_path):
+    same, edited, older = (tmp_path / name for name in ("same", "edited", "older"))
+    for copy in (same, edited, older):
+        shutil.copytree(clone, copy)
+    with (edited / "packages/seg-models/src/seg_models/layers.py").open("a") as file:
+        file.write("# edited\n")
+    (older / "packages/seg-core/src/seg_core/text.py").unlink()
+    script = (
+        PRELUDE + "import json\n" + TWO_CLONES.replace("CLONES", repr([str(c) for c in (clone, same, edited, older)]))
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(done.stdout.splitlines()[-1])
+    used = clone / "packages/seg-models/src/seg_models"
+    assert first.startswith(
+        f"this process already uses seg_models from {used}, whose code differs from that of {edited}"
+    )
+    assert "Load the second in a process of its own" in first
+    assert second.startswith("this process already uses seg_core")

@@ -1,7 +1,9 @@
 """The scan of masks: what it finds, what it remembers, and which masks it reads."""
 
+import dataclasses
 import os
 import random
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from seg_core import IGNORE, CorruptFileError, DatasetMetadata, InvalidArgumentError, LabelMap, LabelOutOfRangeError
-from seg_core.files import scan, scan_cache
+from seg_core.files import mask_sources, scan_cache
 from seg_core.files.images import read_mask
 from seg_core.files.scan import MaskFile, cache_folder, scan_dataset, scan_masks
 from seg_core.files.scan_findings import describe_scan, find_problems
@@ -133,13 +135,17 @@ def test_other_classes_than_those_of_the_files_are_checked_on_the_samples():
 
 
 def test_damaged_file_raises_its_error_and_what_was_read_is_kept(write):
-    files = write(*masks([0], [1], [2]))
+    read = Reader()
+    files = write(*masks([0], [1], [2]), read=read)
+    sound = files[1].path.read_bytes()
     files[1].path.write_bytes(b"no image")
     with pytest.raises(CorruptFileError, match=r"1\.png cannot be read"):
         scan_masks(files)
-    read = Reader()
-    scan_masks(write(*masks([0], [1], [2]), read=read))
-    assert read.names == ["1.png", "2.png"]
+    files[1].path.write_bytes(sound)
+    read.names.clear()
+    scan_masks(files)
+    assert "0.png" not in read.names
+    assert "1.png" in read.names
 
 
 @pytest.mark.parametrize(("mask", "message"), [(np.zeros((2, 2, 2), np.uint8), "uint8"), (np.zeros((2, 2)), "float64")])
@@ -165,6 +171,53 @@ def test_check_of_another_name_is_an_error():
         InvalidArgumentError, match="check must be one of auto, full, sample, got 'ful'. Did you mean 'full'"
     ):
         scan_dataset(InMemory([[0]]), "ful")
+
+
+def test_attributes_of_an_inner_dataset_are_not_its_masks(write):
+    class Wrapper(InMemory):
+        def __getattr__(self, name):
+            return getattr(InFiles(write(*masks([0, 0]))), name)
+
+    assert scan_dataset(Wrapper([[1, 1]])).pixels.tolist() == [[0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [({"image": 0, "mask": 1}, "is a dict with the keys 'image', 'mask'"), ((0, 1, 2), "is a tuple of 3")],
+)
+def test_samples_that_are_no_pairs_are_named(sample, words):
+    dataset = InMemory([[0]])
+    dataset.__class__ = type("Any", (InMemory,), {"__getitem__": lambda self, index: sample})
+    with pytest.raises(InvalidArgumentError, match=rf"sample 0 {words}; the dataset must return the pair"):
+        scan_dataset(dataset)
+
+
+def test_mask_file_of_another_kind_is_named():
+    with pytest.raises(InvalidArgumentError, match=r"mask_file of InFiles must return a .*MaskFile or None, got Posix"):
+        scan_dataset(InFiles([Path("a.png")]))
+
+
+@pytest.mark.parametrize("broken", [None, 17])
+def test_slow_samples_are_read_by_workers_in_their_order(monkeypatch, broken):
+    monkeypatch.setattr(mask_sources, "_SLOW", 0.0)
+    dataset = InMemory(*[[[index % 3] * (index + 1)] for index in range(24)])
+    if broken is not None:
+        dataset.masks[broken] = np.zeros((2, 2, 2), np.uint8)
+        with pytest.raises(InvalidArgumentError, match="mask of sample 17 has shape"):
+            scan_dataset(dataset, num_workers=2)
+    else:
+        found = scan_dataset(dataset, num_workers=2)
+        assert found.sizes[:, 1].tolist() == list(range(1, 25))
+        assert found.pixels.argmax(1).tolist() == [index % 3 for index in range(24)]
+
+
+def test_wide_masks_are_counted_in_strips(monkeypatch):
+    monkeypatch.setattr(mask_sources, "_STRIP", 3)
+    ids = np.random.default_rng(0).integers(0, 400, (10, 7)).astype(np.uint16)
+    dataset = InMemory(metadata=DatasetMetadata("many", tuple(map(str, range(400))), ignore_index=65535))
+    dataset.masks = [ids]
+    dataset.__class__ = type("Any", (InMemory,), {"__getitem__": lambda self, index: (None, self.masks[index])})
+    assert scan_dataset(dataset).pixels[0].tolist() == np.bincount(ids.ravel(), minlength=400).tolist()
 
 
 def test_samples_are_read_without_advancing_any_generator():
@@ -214,9 +267,29 @@ def test_file_changed_just_now_is_not_remembered(write):
 
 def test_another_reader_reads_again_and_one_without_a_name_always(write):
     read = Reader()
+    (file,) = write(*masks([0]), read=read)
     for reader, number in (("ids", 1), ("colors", 2), ("colors", 2), (None, 3), (None, 4)):
-        scan_masks(write(*masks([0]), read=read, reader=reader))
+        scan_masks([dataclasses.replace(file, reader=reader)])
         assert len(read.names) == number
+
+
+@pytest.mark.parametrize("how", ["copied with its time", "link to another folder"])
+def test_another_file_of_the_same_name_size_and_time_is_read_again(tmp_path, write, how):
+    for name, value in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "0.tif"  # uncompressed: its size does not depend on its ids
+        Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+        os.utime(path, ns=(0, 10**18))
+    if how == "copied with its time":
+        path, change = tmp_path / "a/0.tif", lambda: shutil.copy2(tmp_path / "b/0.tif", tmp_path / "a/0.tif")
+    else:
+        link = tmp_path / "link"
+        link.symlink_to(tmp_path / "a")
+        path, change = link / "0.tif", lambda: (link.unlink(), link.symlink_to(tmp_path / "b"))
+    file = MaskFile(path, read_mask, "ids", LabelMap.identity(2))
+    assert scan_masks([file])[0].counts == {0: 16}
+    change()
+    assert scan_masks([file])[0].counts == {1: 16}
 
 
 def test_names_that_are_no_text_are_remembered(tmp_path, write):
@@ -245,7 +318,7 @@ def test_cache_that_cannot_be_used_warns_once_and_the_scan_is_right(write, damag
     else:
         scan_masks(files)
         with sqlite3.connect(path) as database:
-            database.execute("UPDATE masks SET counts = '{broken'")
+            database.execute("UPDATE mask_files SET counts = '{broken'")
     with pytest.warns(UserWarning, match=r"cannot use its cache .*masks\.sqlite3 .*set SEG_CACHE") as caught:
         for _ in range(2):
             assert scan_masks(files) == [(1, 2, {0: 1, 1: 1})]
@@ -273,8 +346,8 @@ def test_cache_folder_is_that_of_the_platform_unless_set(monkeypatch):
 
 @pytest.fixture
 def small_sample(monkeypatch):
-    monkeypatch.setattr(scan, "_SAMPLE", 4)
-    monkeypatch.setattr(scan, "_TRIAL", 2)
+    monkeypatch.setattr(mask_sources, "SAMPLE_SIZE", 4)
+    monkeypatch.setattr(mask_sources, "_TRIAL", 2)
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -288,7 +361,7 @@ def test_sample_is_spread_over_the_dataset():
 @pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize(("limit", "number"), [(60.0, 10), (0.0, 4)])
 def test_auto_reads_all_if_the_first_ones_were_quick(monkeypatch, limit, number):
-    monkeypatch.setattr(scan, "_LIMIT", limit)
+    monkeypatch.setattr(mask_sources, "_LIMIT", limit)
     assert len(scan_dataset(InMemory(*[[[0]]] * 10), "auto").indices) == number
 
 
@@ -296,7 +369,7 @@ def test_auto_reads_all_if_the_first_ones_were_quick(monkeypatch, limit, number)
 def test_auto_reads_all_if_they_are_remembered(monkeypatch, write):
     files = write(*masks(*[[0]] * 10))
     scan_masks(files)
-    monkeypatch.setattr(scan, "_LIMIT", 0.0)
+    monkeypatch.setattr(mask_sources, "_LIMIT", 0.0)
     assert scan_dataset(InFiles(files), "auto").is_complete
 
 

@@ -8,6 +8,7 @@ from seg_core import BuildSpec, DatasetMetadata, Preprocessing, save_model
 from seg_core.catalog import ModelEntry
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network, looks_like_path
+from seg_core.model_files.paths import split_nest
 from seg_core.registry import LOADERS, MODELS
 
 
@@ -74,14 +75,42 @@ def test_model_file_is_loaded_as_saved():
     assert not said
 
 
-def test_run_folder_gives_its_last_weights_and_names_the_others():
-    saved = save(Path("runs/tiny/model.pt"))
-    save(Path("runs/tiny/model_best.pt"))
+def test_run_folder_gives_its_best_weights_and_names_the_others():
+    save(Path("runs/tiny/model.pt"))
+    saved = save(Path("runs/tiny/model_best.pt"))
     said = []
     assert torch.equal(load_network("runs/tiny", say=said.append).head.weight, saved.head.weight)
-    assert said == [f"taking the last weights of the run, {Path('runs/tiny/model.pt')}; it also has model_best.pt"]
+    assert said == [f"taking the best weights of the run, {Path('runs/tiny/model_best.pt')}; it also has model.pt"]
     found = find_network(Path("runs/tiny"))
-    assert (found.path, found.run) == (Path("runs/tiny/model.pt"), Path("runs/tiny"))
+    assert (found.path, found.run) == (Path("runs/tiny/model_best.pt"), Path("runs/tiny"))
+
+
+def test_run_folder_without_best_weights_gives_the_last_and_says_so():
+    saved = save(Path("runs/tiny/model.pt"))
+    said = []
+    assert torch.equal(load_network("runs/tiny", say=said.append).head.weight, saved.head.weight)
+    assert said == [f"taking the last weights of the run, {Path('runs/tiny/model.pt')}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("net.pth#ema", ("net.pth", "ema")),
+        ("net.ckpt#ema.module", ("net.ckpt", "ema.module")),
+        ("there#teacher", ("there", "teacher")),
+        ("a#1.pth", ("a#1.pth", None)),
+        ("a#1.pth#ema", ("a#1.pth", "ema")),
+        ("none#ema", ("none#ema", None)),
+        ("net.pth", ("net.pth", None)),
+        ("net.pth#", ("net.pth#", None)),
+    ],
+)
+def test_network_within_a_file_is_named_after_a_mark(tmp_path, text, expected):
+    for name in ("there", "a#1.pth"):
+        (tmp_path / name).touch()
+    assert split_nest(text) == expected
+    assert split_nest(Path(text)) == expected
+    assert looks_like_path("net.pth#ema")
 
 
 def test_folder_with_the_name_of_a_model_is_that_model(tmp_path):
@@ -127,7 +156,13 @@ def test_exported_file_goes_to_the_loader_of_its_suffix():
         ("damaged.pt", None, CorruptFileError, "damaged.pt cannot be read"),
         ("net.pt", "CITY", InvalidArgumentError, "weights CITY cannot be used with model file net.pt, .*remove w"),
         ("run", "CITY", InvalidArgumentError, "weights CITY cannot be used with run run, .* remove weights"),
-        ("empty", None, InvalidArgumentError, "empty is a folder without a model.pt; give a run folder or the path"),
+        (
+            "empty",
+            None,
+            InvalidArgumentError,
+            "empty is a folder without a model_best.pt or .*; give a run folder or the",
+        ),
+        (".", None, InvalidArgumentError, ". is a folder without .*; run folders in it: run; give a run folder"),
         ("publishd", None, UnknownNameError, "unknown model 'publishd'. Did you mean 'published'"),
         ("general", None, InvalidArgumentError, "model 'general' needs a backbone; name a model that has one"),
         ("bare", None, InvalidArgumentError, "model 'bare' has no published weights; give a model file"),

@@ -4,7 +4,6 @@ import hashlib
 import pickle
 import sys
 import types
-from collections import OrderedDict
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ import torch
 from seg_core.catalog import ModelEntry, WeightsEntry
 from seg_core.errors import CorruptFileError, UnknownNameError, WriteError
 from seg_core.files.download import read_manifest
-from seg_core.model_files.foreign_pickle import Inert, consent
-from seg_core.model_files.weights import WeightsEnum, make_weights_enum, tensors_of
+from seg_core.model_files.foreign_pickle import consent
+from seg_core.model_files.weights import WeightsEnum, make_weights_enum
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.ones(2)}
 
@@ -166,47 +165,3 @@ def test_get_state_dict_file_with_pickled_objects_needs_consent(served, module, 
         assert set(member.get_state_dict(progress=False)) == set(STATE)
     monkeypatch.setenv("SEG_OLD_CHECKPOINTS", "1")
     assert set(member.get_state_dict(progress=False)) == set(STATE)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        STATE,
-        OrderedDict(STATE),
-        {"meta": {"epoch": 1}, "state_dict": STATE},
-        {"model": STATE, "optimizer": {}},
-        {"model_state_dict": STATE, "epoch": 3},
-        {"state_dict": STATE, "model": {"other": torch.ones(1)}, "model_state_dict": 5},
-        {"state_dict": None, "model": STATE},
-    ],
-)
-def test_tensors_of_finds_them_in_the_dict_or_under_its_usual_names(content):
-    assert tensors_of(content, "net.pth") == STATE
-
-
-def test_tensors_of_parameter_with_such_a_name_is_a_parameter():
-    tensors = {"model": torch.ones(1), "state_dict": torch.ones(2)}
-    assert tensors_of(tensors, "net.pth") == tensors
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            [1],
-            "net.pth holds an object of type list, not tensors by name, as a plain dict or under",
-        ),
-        (Inert("a.Net"), "net.pth holds an object of type Inert"),
-        ({}, "net.pth holds an empty dict, not tensors"),
-        ({"state_dict": {}}, "net.pth holds an empty dict under 'state_dict', not tensors"),
-        (
-            {"a": torch.ones(1), "b": 1, 2: torch.ones(1)},
-            r"net.pth holds a dict with 'b' \(int\), 2 \(Tensor\), not tensors",
-        ),
-        ({"model": {**STATE, "x": "y"}}, r"net.pth holds a dict under 'model' with 'x' \(str\), not tensors"),
-        (dict.fromkeys("abcde"), r"with 'a' \(NoneType\), .*'c' \(NoneType\) and 2 more, not tensors"),
-    ],
-)
-def test_tensors_of_other_content_says_what_it_is(content, message):
-    with pytest.raises(CorruptFileError, match=message):
-        tensors_of(content, "net.pth")

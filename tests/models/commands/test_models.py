@@ -1,9 +1,12 @@
 """`seg models`: the list, its filters, and one model."""
 
 import pytest
+import torch
 
 import seg_models
 from seg_core.command import main
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.transforms.preprocessing import Preprocessing
 
 
 def seg(*arguments):
@@ -94,3 +97,55 @@ def test_models_show_says_how_files_are_verified(capsys):
     assert "verified  by the first digits of its sha256" in shown
     assert "verified  by its first download" in shown
     assert "key rules torchvision" in shown.split("COCO_WITH_VOC_LABELS_V1")[1].split("CITYSCAPES")[0]
+
+
+def test_models_show_describes_a_model_file_and_a_run_folder(tmp_path, capsys):
+    model = seg_models.enet(num_classes=2)
+    metadata = DatasetMetadata("two", ("sky", "ground"))
+    (tmp_path / "run").mkdir()
+    for name in ("model.pt", "model_best.pt"):
+        path = tmp_path / "run" / name
+        preprocessing = Preprocessing(scale=0.5)
+        seg_models.save_model(model, path, metadata=metadata, preprocessing=preprocessing, metrics={"miou": 0.51234})
+    assert seg("models", "show", path) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        f"{path}: model file, ",
+        "model     enet, variant paper",
+        "num_classes=2",
+        "classes   2 of two: sky, ground",
+        "input     scale 0.5; mean 0.485, 0.456, 0.406",
+        "scores    miou 0.5123",
+        f"seg predict IMAGES --model {path}",
+    ):
+        assert text in shown
+    assert seg("models", "show", tmp_path / "run") == 0
+    again = capsys.readouterr().out
+    assert again == f"taking the best weights of the run, {path}; it also has model.pt\n\n{shown}"
+
+
+def test_models_show_lists_the_networks_in_another_checkpoint(tmp_path, capsys):
+    state = {"module.conv.weight": torch.ones(1000, 5), "module.conv.bias": torch.ones(1000)}
+    torch.save({"model": state, "ema": state, "epoch": 3}, path := tmp_path / "two.pth")
+    for given in (path, f"{path}#ema"):
+        assert seg("models", "show", given) == 0
+        shown = capsys.readouterr().out
+        assert "model     2 tensors, 0.01 M numbers: module.conv.weight, module.conv.bias" in shown
+        assert "\nema       2 tensors" in shown
+        assert f"--model NAME --weights {path}#model" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("gone.pt", 2, "there is no file gone.pt; give a model file"),
+        ("empty", 2, "empty is a folder without a model_best.pt or model.pt"),
+        ("bad.pt", 1, "bad.pt cannot be read as a checkpoint"),
+    ],
+)
+def test_models_show_says_what_is_wrong_with_a_file(tmp_path, monkeypatch, capsys, name, code, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.pt").write_text("no archive")
+    assert seg("models", "show", name) == code
+    assert words in capsys.readouterr().err

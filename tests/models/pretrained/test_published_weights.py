@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import seg_models
+from seg_core.errors import CorruptFileError
 from seg_core.labels.metadata import resolve_metadata
+from seg_core.model_files.weights import WeightsEnum
 from seg_models.catalog import MODELS
 from seg_models.pretrained.key_table import OWN
 from seg_models.pretrained.lookup import table_of
@@ -79,6 +81,74 @@ def test_named_weights_are_converted_and_bring_their_classes(monkeypatch, expect
     assert model.model_info.metadata.name == "CityscapesClass"
     assert model.model_info.metrics == {"miou": 0.7784, "miou_tta": 0.8015}
     assert torch.equal(model.classifier[3].weight, tensors["decode_head.conv_seg.weight"])
+
+
+# What the published file names say: pattern of the beginning -> model, and part of the name -> dataset.
+_NETWORKS = {
+    r"bisenetv1_r(\d+)-d32_": r"bisenet_resnet\1",
+    r"bisenetv2_fcn_": "bisenetv2",
+    r"ddrnet_23-slim_": "ddrnet23_slim",
+    r"fast_scnn_lr": "fast_scnn",
+    r"lraspp_m-v3-d8_": "lraspp_mobilenet_v3_large",
+    r"lraspp_m-v3s-d8_": "lraspp_mobilenet_v3_small",
+    r"pidnet-([sml])_": r"pidnet_\1",
+    r"segformer_mit-b(\d)_": r"segformer_b\1",
+    r"stdc(\d)_in1k": r"stdc\1",
+    r"(deeplabv3|deeplabv3plus|fcn|pspnet)_r(\d+)-d8_": r"\1_resnet\2",
+    r"upernet_r(\d+)_": r"upernet_resnet\1",
+    r"([a-z0-9_]+?)(?:_coco)?-(?:[0-9a-f]{8}\.|(?:cityscapes|sbd|voc2012)-\d+x\d+)": r"\1",  # torchvision and pixseg
+}
+_DATASETS = {
+    "pascal_context_59": {"PascalContext"},
+    "pascal_context_2": {"PascalContext60"},  # the date follows
+    "cityscapes": {"CityscapesClass", "CityscapesBackground"},
+    "ade20k": {"ADE20K"},
+    "voc12aug": {"VOC"},
+    "voc2012": {"VOC"},
+    "sbd": {"VOC"},
+    "coco-stuff": {"COCOStuff"},
+    "potsdam": {"Potsdam"},
+    "vaihingen": {"Vaihingen"},
+    "isaid": {"iSAID"},
+    "loveda": {"LoveDA"},
+    "mapillay_v1_65": {"MapillaryVistas_v1.2"},
+}
+
+
+@pytest.mark.parametrize(("model", "member"), MEMBERS)
+def test_file_is_of_the_model_and_the_dataset_that_its_name_says(model, member):
+    entry = WEIGHTS[model][1][member]
+    folder, name = entry.url.split("/")[-2:]
+    said = next(
+        found.expand(network)
+        for pattern, network in _NETWORKS.items()
+        if (found := re.match(pattern, name, re.ASCII)) is not None
+    )
+    assert said == model
+    data = next((sets for part, sets in _DATASETS.items() if part in name), {"VOC"})  # torchvision's name none
+    assert entry.label_set in data
+    if entry.key_rules == "mmsegmentation":
+        assert name.startswith(folder)
+        assert ("769x769" in name) == entry.variant.endswith("_769")
+    elif entry.key_rules == "torchvision":
+        assert entry.label_set == "VOC"
+
+
+def test_default_without_a_published_score_is_said_once(monkeypatch, caplog):
+    from seg_models.builders import build
+
+    build._say_without_score.cache_clear()
+    without = {model for model, (_, members, default) in WEIGHTS.items() if not members[default].meta["metrics"]}
+    assert len(without) == 9
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda self, progress=True: {})
+    for model in ("enet", "enet", "fcn_resnet50"):
+        with pytest.raises(CorruptFileError, match="is not of this network"):
+            seg_models.get_model(model, weights="DEFAULT")
+    for member in ("CITYSCAPES_PIXSEG_20250304", "CITYSCAPES_PIXSEG"):
+        with pytest.raises(CorruptFileError):
+            seg_models.enet(weights=member)
+    (said,) = caplog.messages
+    assert said.startswith("no score was published for ENet_Weights.CITYSCAPES_PIXSEG, the default weights")
 
 
 class TestClassNames:

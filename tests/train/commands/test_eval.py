@@ -459,7 +459,11 @@ def test_missing_device_says_so(save, capsys):
         ),
         (["upernet", "Stripes", "--weights", "a.pth"], 2, "model 'upernet' needs a backbone"),
         (["MODEL", "Stripes", "--weights", "DEFAULT"], 2, "weights DEFAULT cannot be used with model file"),
-        (["FOLDER", "Stripes"], 2, "is a folder without a model.pt; give a run folder or the path of a model file"),
+        (
+            ["FOLDER", "Stripes"],
+            2,
+            "is a folder without a model_best.pt or model.pt or model_ema.pt; give a run folder or the",
+        ),
         (["MODEL", "Strips"], 2, "unknown dataset 'Strips'. Did you mean 'Stripes'"),
         (["MODEL", "CamVid"], 2, "dataset 'CamVid' needs its root folder: set it with -s root=DIR"),
         (["MODEL", "CamVid", "-s", "root=nowhere"], 1, "nowhere"),

@@ -153,6 +153,13 @@ def test_check_folder_without_classes_says_what_to_write_and_following_it_works(
     assert main(["config", "check", path]) == 0
 
 
+def test_check_folder_with_one_class_in_its_classes_file_is_told(tmp_path, capsys):
+    write(tmp_path / "data")
+    (tmp_path / "data/classes.toml").write_text('labels = ["road"]')
+    assert main(["config", "check", folder_config(tmp_path / "run.toml")]) == 1
+    assert "data.dataset: classes has one class, 'road', but at least two are needed" in capsys.readouterr().out
+
+
 def test_check_folder_classes_file_that_is_wrong_is_told(tmp_path, capsys):
     write(tmp_path / "data")
     (tmp_path / "data/classes.toml").write_text('lables = ["a"]')

@@ -1,8 +1,10 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seg_core import Preprocessing, SegmentationAugment, SegmentationTransform
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
@@ -188,3 +190,51 @@ def test_evaluation_splits_batches_of_different_sizes(stripes, num_workers):
     assert [batch.indices for batch in batches] == [[0, 1], [2], [3], [4], [5]]
     assert [tuple(batch.images.shape[-2:]) for batch in batches] == [(5, 12), (6, 12), (6, 12), (6, 12), (6, 12)]
     assert [batch.masks.shape[-2] for batch in batches] == [10, 11, 11, 12, 12]
+
+
+# ---- samples of other forms ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("form", ["pil", "numpy", "one channel", "bool"])
+def test_samples_in_every_form_give_the_batches_of_tensors(stripes, form, workers):
+    class Formed(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            mask = mask.clamp(max=1)  # a bool mask has no ignored value
+            if form == "pil":
+                return Image.fromarray(image.permute(1, 2, 0).numpy()), Image.fromarray(mask.numpy())
+            if form == "numpy":
+                return image.permute(1, 2, 0).numpy(), mask.numpy().astype(np.uint8)
+            return image, mask[None] if form == "one channel" else mask.bool()
+
+    class Plain(stripes):
+        def __getitem__(self, index):
+            image, mask = super().__getitem__(index)
+            return image, mask.clamp(max=1)
+
+    for transform in (SegmentationTransform(size=(16, 12)), EvaluationTransform(Preprocessing())):
+        read = [
+            list(Loader(dataset(), transform, num_workers=workers).read([[0, 3], [2, 1]]))
+            for dataset in (Formed, Plain)
+        ]
+        for found, expected in zip(*read, strict=True):
+            assert torch.equal(found.images, expected.images)
+            assert torch.equal(found.masks, expected.masks)
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (
+            {"image": 1, "mask": 2},
+            r"sample 0 \(train/0.png\) is a dict with the keys 'image', 'mask'; .*pair",
+        ),
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(2, 4, dtype=torch.uint8)), r"0.png\): .*same size"),
+        ((torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(4, 4, 4, dtype=torch.uint8)), r"0.png\): mask must be"),
+    ],
+)
+def test_samples_that_are_wrong_name_their_files(stripes, monkeypatch, sample, words):
+    monkeypatch.setattr(stripes, "__getitem__", lambda self, index: sample)
+    with pytest.raises(InvalidArgumentError, match=words):
+        list(Loader(stripes(), SegmentationTransform(size=4)).read([[0]]))

@@ -286,3 +286,43 @@ def test_eval_on_one_class_is_an_error(tables, stripes, capsys, tmp_path):
     save_model(tiny(), tmp_path / "model.pt", metadata=stripes.metadata, preprocessing=Preprocessing())
     assert main(["eval", str(tmp_path / "model.pt"), "Roads"]) != 0
     assert "Roads has one class, 'road'" in capsys.readouterr().err
+
+
+# ---- datasets and networks that do not fit ---------------------------------------------------------------------------
+
+
+def test_train_and_val_with_different_classes_are_an_error(tables, stripes, monkeypatch):
+    own = stripes.metadata
+    other = DatasetMetadata("Stripes", ("dark", "light", "never"))
+    monkeypatch.setattr(stripes, "metadata", property(lambda self: other if self.split == "val" else own))
+    words = r"train and val have different classes: .*class 1 is 'light' for val and 'bright' in the train split"
+    with pytest.raises(ConfigError, match=words):
+        Trainer(load_config(tables))
+    other = DatasetMetadata("Stripes", own.labels, ignore_index=99)
+    with pytest.raises(ConfigError, match="train ignores the value 255 and val 99; give both the same ignore_index"):
+        Trainer(load_config(tables))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("metadata", "needs the attribute `metadata`"),
+        ("file_names", r"has no file_names; a dataset needs .*file_names\("),
+    ],
+)
+def test_dataset_that_lacks_something_is_an_error_that_says_what(tables, stripes, monkeypatch, name, words):
+    monkeypatch.delattr(stripes, name)
+    with pytest.raises(ConfigError, match=rf"data.dataset.name = 'Stripes': its train split {words}"):
+        Trainer(load_config(tables))
+
+
+def test_network_with_other_outputs_than_it_says_is_an_error_at_the_first_step(tables, tmp_path):
+    def four(*, num_classes, **options):
+        model = MODELS.get("tiny_net")(num_classes=4)
+        model.build_spec = BuildSpec("four", "paper", {"num_classes": num_classes})
+        return model
+
+    MODELS.register("four", four)
+    tables["model"]["name"] = "four"
+    with pytest.raises(ConfigError, match="the network returns logits of 4 classes, but the dataset has 3"):
+        Trainer(load_config(tables)).run()

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from seg_core import ConfigError, DatasetMetadata, InvalidArgumentError, LabelOutOfRangeError
-from seg_core.files import scan
+from seg_core import (
+    ConfigError,
+    DatasetMetadata,
+    InvalidArgumentError,
+    LabelMap,
+    LabelOutOfRangeError,
+    read_mask,
+)
+from seg_core.files import mask_sources
+from seg_core.files.mask_sources import MaskFile
 from seg_core.progress import PlainProgress
 from seg_core.registry import DATASETS
 from seg_train import Trainer, load_config
@@ -161,13 +170,13 @@ def test_check_off_and_drawn_masks_read_nothing(own):
 
 
 def test_sample_with_an_error_is_followed_by_a_scan_of_all(own, monkeypatch):
-    monkeypatch.setattr(scan, "_SAMPLE", 2)
+    monkeypatch.setattr(mask_sources, "SAMPLE_SIZE", 2)
     with pytest.raises(ConfigError, match="in none of 8 masks"):
         Trainer(load_config(own(check="sample", ids=[0, 255])))
 
 
 def test_sample_says_how_many_masks_it_read(own, capsys, monkeypatch):
-    monkeypatch.setattr(scan, "_SAMPLE", 2)
+    monkeypatch.setattr(mask_sources, "SAMPLE_SIZE", 2)
     assert "train: 2 of 8 masks" in shown(own(check="sample"), capsys)
     assert READ == [("train", 0), ("train", 4), ("val", 0), ("val", 2)]
 
@@ -190,6 +199,53 @@ def test_resumed_run_is_not_checked_again_and_may_change_the_check(own):
     READ.clear()
     Trainer(load_config(own(check="full")), resume=True)
     assert READ == []
+
+
+def test_resumed_run_whose_mask_files_changed_is_checked(own, tmp_path, monkeypatch):
+    for number in range(8):
+        Image.fromarray(np.resize(np.array([0, 1], np.uint8), (16, 16))).save(tmp_path / f"{number}.png")
+    label_map = LabelMap.identity(2, 255)
+    read = lambda self, index: MaskFile(tmp_path / f"{index}.png", read_mask, "ids", label_map)  # noqa: E731
+    monkeypatch.setattr(Own, "mask_file", read, raising=False)
+    Trainer(load_config(own())).run()
+    Image.fromarray(np.full((16, 16), 9, np.uint8)).save(tmp_path / "1.png")
+    with pytest.raises(LabelOutOfRangeError, match=r"1\.png contains ids that are not allowed: 9 \(256 pixels\)"):
+        Trainer(load_config(own()), resume=True)
+
+
+def test_images_of_different_sizes_without_a_crop_are_an_error_before_the_run(own, tmp_path, monkeypatch):
+    def sample(self, index):
+        height = 20 if index == 5 else 16
+        mask = torch.zeros(height, 16, dtype=torch.uint8)
+        mask[0] = 1
+        return torch.zeros(3, height, 16, dtype=torch.uint8), mask
+
+    monkeypatch.setattr(Own, "__getitem__", sample)
+    tables = own()
+    train = tables["data"]["transform"]["train"] = {}
+    words = r"different sizes \(height x width 16x16 and 20x16\) and cannot share a batch of 4; set data.transform"
+    with pytest.raises(ConfigError, match=words):
+        Trainer(load_config(tables))
+    train["resize"] = {"shorter_side": 8}
+    with pytest.raises(ConfigError, match="height x width 8x8 and 10x8"):
+        Trainer(load_config(tables))
+    assert not list(tmp_path.glob("runs/*"))
+    train["resize"] = {"size": [16, 16]}
+    Trainer(load_config(tables))
+    train.clear()
+    tables["data"]["loader"]["batch_size"] = 1
+    Trainer(load_config(tables))
+
+
+def test_class_weights_of_absent_classes_alone_are_an_error(own, monkeypatch):
+    monkeypatch.setattr(Own, "metadata", DatasetMetadata("three", ("a", "b", "never")))
+    tables = own()
+    tables["criterion"] = {"class_weights": [0, 0, 1]}
+    with (
+        pytest.warns(UserWarning, match="class 2"),
+        pytest.raises(ConfigError, match=r"classes with a weight above 0 \(never\) occur in no training mask"),
+    ):
+        Trainer(load_config(tables))
 
 
 def test_config_has_the_four_checks(own):

@@ -25,17 +25,23 @@ _CHUNK = 500  # files per query; SQLite allows 999 values in one
 _RECENT = 2.0  # seconds; a file changed again within the resolution of its time stamp would look unchanged
 _WAIT = 10.0  # seconds to wait for another process that writes
 _TABLE = """\
-CREATE TABLE IF NOT EXISTS masks (
-    path BLOB, reader TEXT, size INTEGER, mtime_ns INTEGER, height INTEGER, width INTEGER, counts TEXT,
-    PRIMARY KEY (path, reader)
+CREATE TABLE IF NOT EXISTS mask_files (
+    path BLOB, reader TEXT, version TEXT, height INTEGER, width INTEGER, counts TEXT, PRIMARY KEY (path, reader)
 ) WITHOUT ROWID"""
 
 
 class FileKey(NamedTuple):
-    """One version of a file: absolute path, size in bytes, modification time in nanoseconds."""
+    """One version of a file.
+
+    Attributes:
+        path: absolute path.
+        version: size, time of modification, and what tells files apart whose copies keep that time: the time of the
+            last change of the file's entry (its creation, on Windows) and its number in the file system.
+        mtime_ns: time of modification in nanoseconds.
+    """
 
     path: str
-    size: int
+    version: str
     mtime_ns: int
 
 
@@ -66,7 +72,8 @@ def file_key(path: Path) -> FileKey | None:
         found = path.stat()
     except OSError:
         return None
-    return FileKey(os.path.abspath(path), found.st_size, found.st_mtime_ns)  # noqa: PTH100 - links stay as they are
+    version = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_dev} {found.st_ino}"
+    return FileKey(os.path.abspath(path), version, found.st_mtime_ns)  # noqa: PTH100 - links stay as they are
 
 
 def recall(reader: str, keys: Sequence[FileKey]) -> dict[FileKey, MaskSummary]:
@@ -82,13 +89,13 @@ def recall(reader: str, keys: Sequence[FileKey]) -> dict[FileKey, MaskSummary]:
         for start in range(0, len(keys), _CHUNK):
             wanted = {os.fsencode(key.path): key for key in keys[start : start + _CHUNK]}
             rows = database.execute(
-                "SELECT path, size, mtime_ns, height, width, counts FROM masks WHERE reader = ? AND path IN "
+                "SELECT path, version, height, width, counts FROM mask_files WHERE reader = ? AND path IN "
                 f"({', '.join('?' * len(wanted))})",
                 (_versioned(reader), *wanted),
             )
-            for path, size, mtime_ns, height, width, counts in rows:
+            for path, version, height, width, counts in rows:
                 key = wanted[path]
-                if (size, mtime_ns) == (key.size, key.mtime_ns):
+                if version == key.version:
                     ids = {int(raw): number for raw, number in json.loads(counts).items()}
                     found[key] = MaskSummary(height, width, ids)
         return found
@@ -103,14 +110,14 @@ def remember(reader: str, masks: Iterable[tuple[FileKey, MaskSummary]]) -> None:
     """
     newest = time.time_ns() - int(_RECENT * 1e9)
     rows = [
-        (os.fsencode(key.path), _versioned(reader), key.size, key.mtime_ns, height, width, json.dumps(counts))
+        (os.fsencode(key.path), _versioned(reader), key.version, height, width, json.dumps(counts))
         for key, (height, width, counts) in masks
         if key.mtime_ns < newest
     ]
 
     def insert(database: "sqlite3.Connection") -> None:
         with database:
-            database.executemany("INSERT OR REPLACE INTO masks VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            database.executemany("INSERT OR REPLACE INTO mask_files VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     if rows:
         _use_database(insert)

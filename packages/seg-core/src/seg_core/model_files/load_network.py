@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError
+from seg_core.model_files.paths import WEIGHTS_SUFFIXES, find_run_file, split_nest
 from seg_core.registry import LOADERS, MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["RUN_MODEL_FILES", "NetworkSource", "find_network", "load_network", "looks_like_path"]
+__all__ = ["NetworkSource", "find_network", "load_network", "looks_like_path"]
 
 logger = logging.getLogger(__name__)
-
-RUN_MODEL_FILES = ("model.pt", "model_best.pt", "model_ema.pt")
-"""Model files of a run folder: the last weights, the best, and the EMA's."""
-
-_SUFFIXES = (".pt", ".pth", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -48,17 +44,21 @@ class NetworkSource:
 
 
 def looks_like_path(text: str) -> bool:
-    """Returns whether a string is a path and not a name: it exists, has a folder, or has the suffix of a model file."""
-    path = Path(text)
-    return path.is_file() or path.name != text or path.suffix in _SUFFIXES or path.suffix in LOADERS
+    """Returns whether a string is a path and not a name: it exists, has a folder, or has the suffix of a model file.
+
+    It may name one of several networks in the file, as in `"file.pth#ema"`.
+    """
+    file, _ = split_nest(text)
+    path = Path(file)
+    return path.is_file() or path.name != file or path.suffix in WEIGHTS_SUFFIXES or path.suffix in LOADERS
 
 
 def find_network(source: str | os.PathLike[str], weights: Any = None) -> NetworkSource:
     """Resolves a path or name to the source of a network. Imports no torch and loads nothing.
 
     Args:
-        source: path of a model file or an exported file, a run folder (its last weights are used), or the name of a
-            model.
+        source: path of a model file or an exported file, a run folder (its best weights are used, which `note` says),
+            or the name of a model.
         weights: weights of a model by name; None selects the default weights, which `note` names.
 
     Raises:
@@ -69,18 +69,12 @@ def find_network(source: str | os.PathLike[str], weights: Any = None) -> Network
     given = os.fspath(source)
     path = Path(source)
     if path.is_dir() and (isinstance(source, os.PathLike) or given not in MODELS):
-        file, *others = (path / name for name in RUN_MODEL_FILES)
-        if not file.is_file():
-            raise InvalidArgumentError(
-                f"{given} is a folder without a {file.name}; give a run folder or the path of a model file"
-            )
+        file, note = find_run_file(path)
         if weights is not None:
             raise InvalidArgumentError(
                 f"weights {weights} cannot be used with run {given}, which contains its own; remove weights"
             )
-        beside = [other.name for other in others if other.is_file()]
-        also = f"; it also has {' and '.join(beside)}" if beside else ""
-        return NetworkSource(given, file, run=path, note=f"taking the last weights of the run, {file}{also}")
+        return NetworkSource(given, file, run=path, note=note)
     if isinstance(source, os.PathLike) or looks_like_path(given):
         if weights is not None:
             raise InvalidArgumentError(

@@ -11,6 +11,7 @@ before a file is written, and before anything is built from one.
 """
 
 import functools
+import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
+from seg_core.model_files.paths import find_run_file
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -43,6 +45,8 @@ __all__ = [
     "read_model_info",
     "save_model",
 ]
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = "seg-model"
 _FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 have "form" and "licence" instead of "variant" and "license"
@@ -157,7 +161,7 @@ def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelI
     """Returns the description in a model file, without building its network.
 
     Args:
-        path: path of the file.
+        path: path of the file, or of a run folder, which gives its best weights.
         verify: whether to check the file's digest, see `load_model`.
 
     Raises:
@@ -175,7 +179,7 @@ def load_model(
     The network computes in float32 (float64 if the file holds any), with exactly the values that were saved.
 
     Args:
-        path: path of the file.
+        path: path of the file, or of a run folder, which gives its best weights.
         map_location: device that the network is moved to.
         verify: whether to check the digest over description and tensors, so that a damaged file is an error and never a
             network with wrong weights. It takes about as long as torch.load: 0.1 s for 130 MB. Older files without a
@@ -228,8 +232,8 @@ def parse_model_file(
     global _warned_of_no_digest
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(
-            f"{path} is a PyTorch file but not a model file of this toolkit; training writes model.pt, "
-            "seg_core.save_model writes one from a network"
+            f"{path} is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write "
+            "these); to load its tensors, name their model, and give the file as its weights"
         )
     found = _take(path, content, "format_version", int, "an integer >= 1")
     if found > _FORMAT_VERSION:
@@ -256,6 +260,9 @@ def parse_model_file(
 
 
 def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[str, Tensor]]:
+    if Path(path).is_dir():
+        path, note = find_run_file(path)
+        logger.warning(note)
     if not Path(path).is_file():
         raise MissingModelFileError(
             f"there is no model file {path}; give the path of one that training wrote (model.pt)"

@@ -16,16 +16,14 @@ from typing import Any, Self, cast
 from torch import Tensor
 
 from seg_core.catalog import ModelEntry, WeightsEntry
-from seg_core.errors import CorruptFileError, UnknownNameError, nearest
+from seg_core.errors import UnknownNameError, nearest
 from seg_core.files.download import fetch
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.model_files.foreign_pickle import load_safely
+from seg_core.model_files.state_dict import tensors_of
 from seg_core.transforms.preprocessing import Preprocessing
 
-__all__ = ["Weights", "WeightsEnum", "make_weights_enum", "tensors_of"]
-
-_NESTED = ("state_dict", "model", "model_state_dict")
-_OTHERS_SHOWN = 3
+__all__ = ["Weights", "WeightsEnum", "make_weights_enum"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,8 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
             WriteError: if it cannot be downloaded or stored.
         """
         path = fetch(self.url, self._weights.hash, progress)
-        return tensors_of(load_safely(path), os.fspath(path))
+        # a published file is for inference: of several networks the one under the usual name is meant
+        return tensors_of(load_safely(path), os.fspath(path), preferred="state_dict")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
@@ -159,47 +158,3 @@ def make_weights_enum(name: str, entry: ModelEntry, module: str) -> type[Weights
     # Enum's functional form: calling the class creates a subclass, which type checkers only support for literal calls
     make = cast("Callable[..., type[WeightsEnum]]", WeightsEnum)
     return make(name, members, module=module)
-
-
-def tensors_of(content: object, source: str) -> dict[str, Tensor]:
-    """Returns the tensors of a checkpoint by name.
-
-    They are the content itself, or are under `"state_dict"` (mmsegmentation's files), `"model"` or
-    `"model_state_dict"`.
-
-    Args:
-        content: what the file holds.
-        source: the file, for messages.
-
-    Raises:
-        CorruptFileError: if there are none, or other values among them.
-    """
-    found, place = content, ""
-    if isinstance(content, Mapping):
-        for key in _NESTED:
-            if isinstance(content.get(key), Mapping):
-                found, place = content[key], f" under {key!r}"
-                break
-    if isinstance(found, Mapping) and _holds_tensors(found):
-        return dict(found)
-    if not isinstance(found, Mapping):
-        holds = f"an object of type {type(found).__name__}"
-    elif not found:
-        holds = f"an empty dict{place}"
-    else:
-        others = [f"{name!r} ({type(value).__name__})" for name, value in found.items() if not _is_tensor(name, value)]
-        more = f" and {len(others) - _OTHERS_SHOWN} more" if len(others) > _OTHERS_SHOWN else ""
-        holds = f"a dict{place} with {', '.join(others[:_OTHERS_SHOWN])}{more}"
-    keys = ", ".join(map(repr, _NESTED))
-    raise CorruptFileError(
-        f"{source} holds {holds}, not tensors by name, as a plain dict or under one of {keys}; write the file with "
-        "torch.save(model.state_dict(), path)"
-    )
-
-
-def _holds_tensors(content: Mapping[Any, Any]) -> bool:
-    return bool(content) and all(_is_tensor(name, value) for name, value in content.items())
-
-
-def _is_tensor(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor)

@@ -256,9 +256,10 @@ def find_matches(
                 "which pairs files by name; remove or rename one of them"
             )
         found[key] = path
+    endings = tuple(ending.lower() for ending in exclude)
     # an excluded file may be the original of a converted one; in a folder of one's own any name may be a mask
     kept = found if suffixes else without_converted(found)
-    return {key: path for key, path in sorted(kept.items()) if not path.name.endswith(exclude)}
+    return {key: path for key, path in sorted(kept.items()) if not path.name.lower().endswith(endings)}
 
 
 def _walk(

@@ -19,7 +19,7 @@ from seg_core.errors import (
 )
 from seg_core.files import images
 from seg_core.files.images import MAX_PIXELS, Once, StoredMask
-from seg_core.files.scan import wrong_ids_message
+from seg_core.files.mask_sources import wrong_ids_message
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.palettes import PaletteCheck

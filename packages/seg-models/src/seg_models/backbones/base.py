@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
 from seg_core.interfaces import FeatureInfo
+from seg_models.pretrained.input_channels import inflate_kernels
 
 __all__ = [
     "Backbone",
@@ -226,7 +227,7 @@ _ARGUMENTS = """\
 Args:
     weights: member of torchvision's enum for this network, its name, or None to initialize randomly.
     progress: whether a download shows a progress bar.
-    in_channels: channels of the images; see `seg_models.backbones.base.with_in_channels` for other than 3.
+    in_channels: channels of the images; see `seg_models.pretrained.input_channels` for other than 3.
     output_stride: pixels per feature of the last stages: 8, 16 or 32.
 """
 _RAISES = """
@@ -240,13 +241,11 @@ Raises:
 def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) -> nn.Conv2d:
     """Returns a first convolution for images of another number of channels.
 
-    Inflation rule, as in timm: for one channel the kernels of red, green and blue are summed; for n channels the i-th
-    takes the kernel of color i mod 3, times 3 / n, so that the response keeps its scale.
-
     Args:
         convolution: the first convolution, for 3 channels.
         in_channels: channels of the images.
-        keep: whether to inflate its trained kernels by the rule; else the new ones are randomly initialized.
+        keep: whether to inflate its trained kernels, by the rule of `inflate_kernels`; else the new ones are randomly
+            initialized.
     """
     if in_channels == convolution.in_channels:
         return convolution
@@ -263,12 +262,7 @@ def with_in_channels(convolution: nn.Conv2d, in_channels: int, *, keep: bool) ->
         nn.init.kaiming_normal_(other.weight, mode="fan_out", nonlinearity="relu")
         return other
     with torch.no_grad():
-        kernels = convolution.weight
-        if in_channels == 1:
-            other.weight.copy_(kernels.sum(1, keepdim=True))
-        else:
-            colors = torch.arange(in_channels, device=kernels.device) % 3
-            other.weight.copy_(kernels[:, colors] * (3 / in_channels))
+        other.weight.copy_(inflate_kernels(convolution.weight, in_channels))
         if other.bias is not None and convolution.bias is not None:
             other.bias.copy_(convolution.bias)
     logger.info("the first convolution was inflated from 3 to %d channels", in_channels)

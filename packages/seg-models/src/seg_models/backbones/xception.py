@@ -24,7 +24,7 @@ from seg_core.errors import UnknownNameError
 from seg_core.files.download import fetch
 from seg_core.interfaces import FeatureInfo
 from seg_core.model_files.foreign_pickle import load_safely
-from seg_core.model_files.weights import tensors_of
+from seg_core.model_files.state_dict import tensors_of
 from seg_models.backbones.base import Backbone, check_arguments, refuse_weights, with_in_channels
 from seg_models.layers import ConvNormAct, relu
 from seg_models.pretrained.rules.pixseg import XCEPTION

@@ -1,9 +1,11 @@
 """The common steps of all builders: determine variant, weights and number of classes, then build and load."""
 
 import functools
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
@@ -28,12 +30,15 @@ from seg_models.builders.options import (
     find_variant,
     split_arguments,
 )
-from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, read_checkpoint
+from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, misfit, read_checkpoint
 from seg_models.pretrained.enums import enum_of_model
+from seg_models.pretrained.input_channels import RGB, inflate_tensors
 from seg_models.pretrained.lookup import table_of
-from seg_models.pretrained.recognition import Plan, recognize
+from seg_models.pretrained.recognition import Plan, check_channels, recognize
 
 __all__ = ["DEFAULT_NUM_CLASSES", "build_network"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_NUM_CLASSES = 21  # those of VOC, as in torchvision
 
@@ -79,6 +84,8 @@ def build_network(
     checkpoint = _open_checkpoint(model, common, plan)
     variant = _settle_variant(model, common.variant, checkpoint)
     planned = plan(variant)
+    if checkpoint is not None:
+        checkpoint = _fit_channels(checkpoint, model.name, planned)
     num_classes = common.num_classes or _count_classes(checkpoint, planned)
     network: NetworkT = planned.build(num_classes)  # type: ignore[assignment]  # as the builder is annotated
     spec = BuildSpec(model.name, variant, {"num_classes": num_classes, **planned.arguments})
@@ -163,7 +170,7 @@ def _count_names(class_names: Sequence[str], num_classes: int | None, weights: o
 
 def _plan(
     model: _Model,
-    build: Callable[..., nn.Module],
+    build_paper: Callable[..., nn.Module],
     variants: Variants,
     common: CommonOptions,
     passed: Mapping[str, Any],
@@ -174,7 +181,7 @@ def _plan(
     Raises:
         InvalidArgumentError: if an option contradicts the variant.
     """
-    passed = dict(passed)
+    given, passed = passed, dict(passed)
     passed_to_backbone = passed.pop("backbone_options", {})
     found = find_variant(variants, variant, model.backbone)
     to_backbone = _settle_backbone_options(variant, getattr(found, "backbone_options", None) or {}, passed_to_backbone)
@@ -187,6 +194,7 @@ def _plan(
         _refuse_options(variant, passed)
         build = resolve_target(found.target)
     else:
+        build = build_paper
         options = _settle_options(variant, found, passed)
         own = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "backbone_options"}
         if own:
@@ -203,6 +211,10 @@ def _plan(
         arguments["backbone_options"] = to_backbone
     return Plan(
         build=lambda num_classes: build(num_classes=num_classes, **keywords),
+        build_with=lambda channels: (
+            _plan(model, build_paper, variants, replace(common, in_channels=channels), given, variant).build
+        ),
+        in_channels=common.in_channels,
         arguments=arguments,
         other_network=variant if isinstance(found, OtherNetwork) else None,
     )
@@ -252,7 +264,7 @@ def _open_checkpoint(model: _Model, common: CommonOptions, plan: Callable[[str],
 
 
 def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], progress: bool) -> Checkpoint:
-    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and looks_like_path(weights)):
+    if isinstance(weights, os.PathLike) or (isinstance(weights, str) and _is_path(name, weights)):
         checkpoint = read_checkpoint(weights)
         if checkpoint.builder not in (None, name):
             raise InvalidArgumentError(
@@ -262,6 +274,8 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
         return checkpoint
     member: WeightsEnum = enum_of_model(name).verify(weights)
     published: Weights = member.value
+    if not published.meta.get("metrics") and member is type(member)["DEFAULT"]:
+        _say_without_score(str(member))
     metadata = resolve_metadata(published.label_set)
     table = table_of(published.key_rules, name, published.variant)
     return Checkpoint(
@@ -277,6 +291,36 @@ def _open_weights(name: str, weights: WeightsEnum | str | os.PathLike[str], prog
             protocol_text=published.meta.get("protocol", ""),
         ),
     )
+
+
+def _is_path(name: str, weights: str) -> bool:
+    """Returns whether weights are a file or a run folder; a folder with the name of a member is the member."""
+    if looks_like_path(weights):
+        return True
+    entry = MODELS.entry(name)
+    members = entry.weights if isinstance(entry, ModelEntry) else {}
+    return weights not in (*members, "DEFAULT") and Path(weights).is_dir()
+
+
+@functools.cache  # once per process
+def _say_without_score(member: str) -> None:
+    logger.warning("no score was published for %s, the default weights of this model; score them on your data", member)
+
+
+def _fit_channels(checkpoint: Checkpoint, model: str, plan: Plan) -> Checkpoint:
+    """Returns the checkpoint inflated to the network's channels if it is for 3, see `inflate_kernels`.
+
+    Raises:
+        InvalidArgumentError: if it is for another number of channels and cannot be inflated.
+    """
+    if not misfit(plan.build, checkpoint.tensors):
+        return checkpoint
+    if plan.in_channels != RGB:
+        inflated = inflate_tensors(checkpoint.tensors, plan.build_with, plan.in_channels)
+        if inflated is not None:
+            return replace(checkpoint, tensors=inflated)
+    check_channels(checkpoint, model, plan)
+    return checkpoint
 
 
 def _settle_variant(model: _Model, variant: str | None, checkpoint: Checkpoint | None) -> str:

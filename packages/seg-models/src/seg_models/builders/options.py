@@ -35,8 +35,8 @@ class CommonOptions:
     """The options of every builder.
 
     Attributes:
-        weights: member of the model's weights enum, its name, `"DEFAULT"`, a checkpoint file, or None to initialize
-            randomly.
+        weights: member of the model's weights enum, its name, `"DEFAULT"`, a checkpoint file (`"file.pth#ema"`: one of
+            several networks in it), a run folder, or None to initialize randomly.
         progress: whether a download shows a progress bar.
         num_classes: channels of the logits; None uses that of the weights, or 21 without weights.
         class_names: names of the classes to predict: each gets the classifier's row of the weights' class of that name
@@ -44,7 +44,7 @@ class CommonOptions:
         aux_loss: whether to add auxiliary outputs, if the network has any; None is False.
         weights_backbone: ImageNet weights of the backbone: member of torchvision's enum, its name, `"DEFAULT"`, or None
             to initialize randomly; for a timm backbone the tag of its weights.
-        in_channels: channels of the images; ImageNet weights are inflated to numbers other than 3.
+        in_channels: channels of the images; weights for 3 channels are inflated to other numbers.
         variant: variant of the network, see the catalog; None selects the one that the weights need, or else the first.
     """
 

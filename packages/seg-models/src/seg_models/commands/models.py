@@ -1,11 +1,13 @@
-"""`seg models`: lists the models of the installed packages, and shows one of them. Imports no torch."""
+"""`seg models`: lists the models of the installed packages, and shows one of them, or a file. Names need no torch."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from seg_core.catalog import ModelEntry, WeightsEntry
 from seg_core.command import Command
-from seg_core.errors import UnknownNameError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.model_files.load_network import looks_like_path
 from seg_core.progress import print_table
 from seg_core.registry import MODELS
 from seg_models.factory import list_models
@@ -32,13 +34,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--max-params", metavar="MILLIONS", type=float, help="only models with at most this many million parameters"
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    show = actions.add_parser("show", help="show one model: facts, outputs, variants, weights")
-    show.add_argument("name", metavar="NAME", help="a name from `seg models`")
+    show = actions.add_parser("show", help="show a model: facts, outputs, variants, weights; or what is in a file")
+    show.add_argument("name", metavar="NAME|FILE|RUN", help="a name from `seg models`, a model file, checkpoint or run")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
-        print(_details(arguments.name))
+        print(_describe(arguments.name))
         return 0
     print_table(_HEADER, _rows(_selected(arguments)), _ALIGN)
     print(f"\n{_footer()}")
@@ -94,6 +96,17 @@ def _footer() -> str:
         f"On any backbone, with create(NETWORK, backbone=NAME): {', '.join(networks)}.\n"
         "`seg models show NAME` shows one model."
     )
+
+
+def _describe(name: str) -> str:
+    if name in MODELS or not (looks_like_path(name) or Path(name).is_dir()):
+        return _details(name)
+    from seg_models.commands.model_facts import describe_file  # imports torch
+
+    try:
+        return describe_file(name)
+    except InvalidArgumentError as error:
+        raise UsageError(str(error)) from error
 
 
 def _details(name: str) -> str:
@@ -166,6 +179,7 @@ def _billions(number: int) -> str:
 MODELS_COMMAND = Command(
     configure=_configure,
     run=_run,
-    description="Lists the models of the installed packages; `show NAME` shows one of them.",
-    epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10\n  seg models show fcn_resnet50",
+    description="Lists the models of the installed packages; `show NAME` shows one of them, `show FILE` a model file.",
+    epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10\n  seg models show fcn_resnet50\n  "
+    "seg models show runs/camvid",
 )

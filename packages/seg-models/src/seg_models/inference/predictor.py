@@ -53,9 +53,9 @@ class Predictor:
 
     Args:
         model: a network (it is put in eval mode and moved to `device`), the path of a model file, a run folder (its
-            last weights are used), or a model's name.
-        weights: for a model's name: member of its weights enum, the member's name or a checkpoint file; None uses
-            `"DEFAULT"` and logs a warning.
+            best weights are used), or a model's name.
+        weights: for a model's name: member of its weights enum, the member's name, a checkpoint file
+            (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
         metadata: names and colors of the classes; None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
         device: device to compute on; `"auto"` uses a GPU if available.

@@ -12,11 +12,21 @@ from torch import Tensor, nn
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.model_files.foreign_pickle import load_safely
 from seg_core.model_files.model_file import ModelInfo, is_model_file, parse_model_file
-from seg_core.model_files.weights import tensors_of
+from seg_core.model_files.paths import find_run_file, split_nest
+from seg_core.model_files.state_dict import networks_in, tensors_of
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes
+from seg_models.pretrained.tensor_names import is_counter, is_foreign
 
-__all__ = ["Checkpoint", "Misfit", "load_checkpoint", "misfit", "read_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Misfit",
+    "load_checkpoint",
+    "misfit",
+    "misfit_of_shapes",
+    "networks_in_file",
+    "read_checkpoint",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -74,25 +84,46 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     The digest of a model file is checked, as in `load_model`.
 
     Args:
-        path: path of the file; the suffix `.safetensors` selects that format, else it is torch's.
+        path: path of the file; the suffix `.safetensors` selects that format, else it is torch's. `"file.pth#ema"`
+            names one of several networks in a file, see `tensors_of`. A run folder gives its best weights.
 
     Raises:
-        InvalidArgumentError: if there is no such file, or safetensors is needed and not installed.
+        InvalidArgumentError: if there is no such file, or no such network in it; if it holds several and none is named;
+            or if safetensors is needed and not installed.
         CorruptFileError: if it is damaged, or holds something else.
     """
-    name = os.fspath(path)
-    if not Path(path).is_file():
+    name, nest = split_nest(path)
+    if Path(name).is_dir():
+        file, note = find_run_file(name)
+        logger.warning("weights %s: %s", name, note)
+        name = os.fspath(file)
+    content = _read(name)
+    if is_model_file(content):
+        if nest is not None:
+            raise InvalidArgumentError(f"{name} is a model file, which holds one network; remove #{nest}")
+        info, state = parse_model_file(content, name)
+        return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
+    return Checkpoint(name, tensors_of(content, name, nest))
+
+
+def networks_in_file(path: str | os.PathLike[str]) -> ModelInfo | dict[str, dict[str, Tensor]]:
+    """Returns the description in a model file; of another checkpoint each network in it: place in the file -> tensors.
+
+    Raises:
+        InvalidArgumentError: if there is no such file.
+        CorruptFileError: if it is damaged, or holds no tensors by name.
+    """
+    content = _read(os.fspath(path))
+    return parse_model_file(content, path)[0] if is_model_file(content) else networks_in(content, os.fspath(path))
+
+
+def _read(name: str) -> object:
+    if not Path(name).is_file():
         raise InvalidArgumentError(
             f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
             "of a weights member such as 'DEFAULT'"
         )
-    if Path(path).suffix == ".safetensors":
-        return Checkpoint(name, _read_safetensors(name))
-    content = load_safely(path)
-    if is_model_file(content):
-        info, state = parse_model_file(content, path)
-        return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
-    return Checkpoint(name, tensors_of(content, name))
+    return _read_safetensors(name) if Path(name).suffix == ".safetensors" else load_safely(name)
 
 
 def _read_safetensors(name: str) -> dict[str, Tensor]:
@@ -139,17 +170,24 @@ class Misfit:
 def misfit(build: Callable[[int], nn.Module], tensors: Mapping[str, Tensor]) -> Misfit:
     """Compares a checkpoint with a network, without allocating the network.
 
-    Two differences are ignored: tensors that depend on the number of classes may be for another number, and auxiliary
-    heads may be in only one of the two.
+    These differences are ignored: tensors that depend on the number of classes may be for another number; auxiliary
+    heads may be in only one of the two; the checkpoint may lack the counters of batch norms, as for torch itself, and
+    hold tensors of a FLOP counter, a loss or a metric.
 
     Args:
         build: builds the network for a number of classes.
         tensors: tensors of the checkpoint, under the network's names.
     """
-    shapes, per_class = shapes_and_axes(build)
+    return misfit_of_shapes(*shapes_and_axes(build), tensors)
+
+
+def misfit_of_shapes(
+    shapes: Mapping[str, torch.Size], per_class: Mapping[str, ClassAxis], tensors: Mapping[str, Tensor]
+) -> Misfit:
+    """Compares a checkpoint with the result of `shapes_and_axes` for a network, as `misfit` does."""
     return Misfit(
-        lacking=tuple(name for name in shapes if name not in tensors and not _auxiliary(name)),
-        surplus=tuple(name for name in tensors if name not in shapes and not _auxiliary(name)),
+        lacking=tuple(name for name in shapes if not (name in tensors or _auxiliary(name) or is_counter(name))),
+        surplus=tuple(name for name in tensors if not (name in shapes or _auxiliary(name) or is_foreign(name))),
         reshaped=tuple(
             name
             for name, shape in shapes.items()
@@ -177,7 +215,8 @@ def load_checkpoint(
 ) -> tuple[str, ...]:
     """Loads a checkpoint into `network`; logs and returns the names of tensors that stay randomly initialized.
 
-    Every tensor must match, except for the two differences that `misfit` ignores: those tensors are not changed.
+    Every tensor must match, except for the differences that `misfit` ignores: those tensors are not changed. A warning
+    names tensors of the checkpoint that are no network's.
 
     Args:
         network: a network built by `build`.
@@ -201,9 +240,12 @@ def load_checkpoint(
         given, partly = _by_class(own, checkpoint, shapes_and_axes(build)[1], class_names)
     fitting = {name: given[name] for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
     network.load_state_dict(fitting, strict=False)
-    if any(name not in own for name in given):
+    foreign = [name for name in given if name not in own and is_foreign(name) and not _auxiliary(name)]
+    if foreign:
+        logger.warning("%s: left out tensors that are not of the network: %s", checkpoint.source, _some(foreign))
+    if any(name not in own and _auxiliary(name) for name in given):
         logger.info("%s: auxiliary heads dropped; aux_loss=True keeps them", checkpoint.source)
-    unfilled = tuple(name for name in own if name not in fitting or name in partly)
+    unfilled = tuple(name for name in own if (name not in fitting and not _counts_for(name, fitting)) or name in partly)
     if unfilled:
         logger.warning(
             "%s lacks these tensors, which are randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
@@ -242,6 +284,11 @@ def _by_class(
             "%s has no classes for %s: their rows are randomly initialized", checkpoint.source, ", ".join(unmatched)
         )
     return tensors, tuple(per_class) if unmatched else ()
+
+
+def _counts_for(name: str, loaded: Mapping[str, Tensor]) -> bool:
+    """Returns whether a tensor is the counter of a batch norm whose statistics were loaded."""
+    return is_counter(name) and f"{name.rpartition('.')[0]}.running_mean" in loaded
 
 
 def _auxiliary(name: str) -> bool:

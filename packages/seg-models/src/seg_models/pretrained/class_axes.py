@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ClassAxis", "shapes_and_axes"]
+__all__ = ["ClassAxis", "shapes_and_axes", "shapes_of"]
 
 _PROBES = (8, 12)  # multiples of 4: some widths are a quarter of the number of classes
 
@@ -45,10 +45,15 @@ class ClassAxis:
         return (first + torch.arange(rows)).flatten()
 
 
+def shapes_of(build: Callable[[int], nn.Module], num_classes: int = _PROBES[0]) -> dict[str, torch.Size]:
+    """Returns the shape of each tensor of a network, which is built without storage."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build(num_classes).state_dict().items()}
+
+
 def shapes_and_axes(build: Callable[[int], nn.Module]) -> tuple[dict[str, torch.Size], dict[str, ClassAxis]]:
     """Returns the shape of each tensor, and the class axis of those that depend on the number of classes."""
-    with torch.device("meta"):
-        one, other = ({name: t.shape for name, t in build(classes).state_dict().items()} for classes in _PROBES)
+    one, other = (shapes_of(build, classes) for classes in _PROBES)
     axes = {}
     for name, shape in one.items():
         differing = [d for d, (a, b) in enumerate(zip(shape, other[name], strict=True)) if a != b]

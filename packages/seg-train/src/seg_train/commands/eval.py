@@ -35,8 +35,7 @@ __all__ = ["EVAL"]
 
 _EPILOG = """\
 examples:
-  seg eval runs/enet-camvid                                the last weights of a run, as the run evaluated them
-  seg eval runs/enet-camvid/model_best.pt CamVid -s root=data/camvid
+  seg eval runs/enet-camvid                                the best weights of a run, as the run evaluated them
   seg eval runs/enet-camvid/model.pt CamVid -s root=data/camvid -s split=test --json scores.json
   seg eval fcn_resnet50 VOC --weights DEFAULT -s root=data/voc --json > scores.json
 
@@ -112,7 +111,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     # before the network, so that a wrong folder is reported before weights are downloaded
     dataset = open_dataset(target)
-    _check_masks(dataset, target.dataset, target.split)
+    _check_masks(dataset, target.dataset, target.split, settings.num_workers)
     network = load_model_of(target)
     resize = {"scale": settings.scale} if settings.scale is not None else settings.resize
     preprocessing = preprocessing_for(arguments.model, network, dataset, resize)
@@ -184,7 +183,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_masks(dataset: "SegmentationDataset", name: str, split: str) -> None:
+def _check_masks(dataset: "SegmentationDataset", name: str, split: str, num_workers: int) -> None:
     """Warns on stderr if the masks cannot give the scores that are meant.
 
     Raises:
@@ -197,7 +196,9 @@ def _check_masks(dataset: "SegmentationDataset", name: str, split: str) -> None:
 
     if getattr(dataset, "generated", False):
         return
-    scan, found = find_mask_problems(dataset, name, split, make_progress(), use="scored", key="params")
+    scan, found = find_mask_problems(
+        dataset, name, split, make_progress(), use="scored", num_workers=num_workers, key="params"
+    )
     for finding in found:
         if scan.wrong_ids:
             raise LabelOutOfRangeError(finding.text)

@@ -203,11 +203,17 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
                     f'data.dataset.{split_key} = "{split}": {section.name} has the splits {", ".join(names)}'
                 )
     try:
-        if (classes := classes_in_root(dataset, section.root, section.params)) is not None:
-            return classes
+        classes = classes_in_root(dataset, section.root, section.params)
     except UserError as error:
         problems.append(f"{key}.{error}")
         return None
+    if classes is not None:
+        try:
+            check_several_classes(classes)
+        except InvalidArgumentError as error:
+            problems.append(f"data.dataset: {error}")
+            return None
+        return classes
     label_set = _label_set(section, entry)
     if label_set is None:
         return None

@@ -89,7 +89,7 @@ def _as_class_weights(value: object) -> object:
         return value
     if isinstance(value, list | tuple) and value and all(is_number(v) and v >= 0 for v in value):
         return tuple(float(v) for v in value)
-    raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number per class')
+    raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number >= 0 per class')
 
 
 def _as_folder_name(value: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
+from seg_core.files.mask_sources import pair_of, sample_name
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
@@ -198,19 +199,29 @@ class _Samples(Dataset[Any]):
         epoch, planned = key
         try:
             with isolated_randomness(sample_seed(self.seed, epoch, planned.place, DATASET_STREAM)):
-                image, mask = self.dataset[planned.index]
+                sample = self.dataset[planned.index]
+            image, mask = pair_of(sample, sample_name(self.dataset, planned.index))
             if mask is None:
                 raise InvalidArgumentError(
                     f"sample {planned.index} of {_name(self.dataset)} has no mask; choose a split that has masks"
                 )
-            attempt = 0
-            if planned.crop is not None:
-                attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
-            image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            image, mask = self._transformed(image, mask, epoch, planned)
             check_ids(mask, self.dataset, planned.index)
         except UserError as error:
             return _Failure(error)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
+
+    def _transformed(self, image: Any, mask: Any, epoch: int, planned: PlannedSample) -> tuple[Tensor, Tensor]:
+        try:
+            if not _is_plain(image, mask):
+                # every transform then gets what the dataset interface says, whatever a dataset returns
+                image, mask = _AS_TENSORS(image, mask)
+            attempt = 0
+            if planned.crop is not None:
+                attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
+            return self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{sample_name(self.dataset, planned.index)}: {error}") from error
 
     def _generator(self, epoch: int, place: int, attempt: int) -> torch.Generator:
         """Returns the generator of a crop; that of the first attempt is the same as without a class to contain."""
@@ -236,6 +247,16 @@ class _Samples(Dataset[Any]):
             if count >= crop.min_pixels:
                 break
         return best
+
+
+_AS_TENSORS = SegmentationTransform()
+
+
+def _is_plain(image: Any, mask: Any) -> bool:
+    """Returns whether a sample has the types that the dataset interface asks for."""
+    if not (isinstance(image, Tensor) and isinstance(mask, Tensor) and image.ndim == 3 and mask.ndim == 2):
+        return False
+    return image.dtype == torch.uint8 and mask.dtype != torch.bool
 
 
 def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:

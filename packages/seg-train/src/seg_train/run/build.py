@@ -15,7 +15,7 @@ from torch import nn
 
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
-from seg_core.labels.comparison import check_several_classes
+from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
@@ -189,6 +189,9 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         train_set = _open(data.dataset, data.dataset.train_split)
     with isolated_randomness(config.trainer.seed):
         val_set = _open(data.dataset, data.dataset.val_split)
+    for split, dataset in ((data.dataset.train_split, train_set), (data.dataset.val_split, val_set)):
+        _check_dataset(data.dataset.name, split, dataset)
+    _check_same_classes(train_set.metadata, val_set.metadata)
     try:
         check_several_classes(train_set.metadata)
     except InvalidArgumentError as error:
@@ -283,6 +286,7 @@ def build_parts(
         seed=trainer.seed,
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
+        num_classes=data.metadata.num_classes,
     )
     # The dropout seed must not depend on how many random numbers initialization has drawn.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
@@ -310,6 +314,41 @@ def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
 
 def _open(section: DatasetSection, split: str) -> SegmentationDataset:
     return DATASETS.get(section.name)(section.root, split=split, **section.params)
+
+
+def _check_dataset(name: str, split: str, dataset: SegmentationDataset) -> None:
+    """Checks that a dataset has what the trainer needs.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    if not isinstance(getattr(dataset, "metadata", None), DatasetMetadata):
+        raise ConfigError(
+            f"data.dataset.name = {name!r}: its {split} split needs the attribute `metadata`, a "
+            "seg_core.DatasetMetadata with the names of the classes"
+        )
+    lacking = [method for method in ("__len__", "__getitem__", "file_names") if not hasattr(dataset, method)]
+    if lacking:
+        raise ConfigError(
+            f"data.dataset.name = {name!r}: its {split} split has no {', '.join(lacking)}; a dataset needs its length, "
+            "samples (image, mask) by index, and file_names(index), the names of a sample's files (any fixed names)"
+        )
+
+
+def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:
+    """Checks that train and val have the same classes.
+
+    Raises:
+        ConfigError: if they differ; the message names the first difference.
+    """
+    found = difference_of_classes(val, train, "the train split")
+    if found is not None:
+        raise ConfigError(f"data.dataset: train and val have different classes: {found.replace('the network', 'val')}")
+    if train.ignore_index != val.ignore_index:
+        raise ConfigError(
+            f"data.dataset: train ignores the value {train.ignore_index} and val {val.ignore_index}; give both the "
+            "same ignore_index"
+        )
 
 
 def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> DeepSupervision:

@@ -4,7 +4,7 @@ The main process scans the masks, and the other processes of the run wait for wh
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from seg_core.labels.raw_ids import label_map_line
 from seg_core.progress import Progress
 from seg_core.registry import DATASETS
 from seg_core.spec import takes
-from seg_train.config.schema import DataSection
+from seg_core.transforms.preprocessing import Preprocessing
+from seg_train.config.schema import TrainConfig
 
 __all__ = ["MaskCheck", "find_mask_problems"]
 
@@ -34,6 +35,7 @@ def find_mask_problems(
     *,
     check: str = "auto",
     use: str = "learned",
+    num_workers: int = 0,
     key: str = "data.dataset.params",
     other: DatasetScan | None = None,
 ) -> tuple[DatasetScan, list[Finding]]:
@@ -46,23 +48,25 @@ def find_mask_problems(
         progress: shows the scan.
         check: which masks are read, as `data.check`.
         use: what the masks are for, `"learned"` or `"scored"`.
+        num_workers: number of processes that read samples, if the masks are not files.
         key: where the options of the dataset are set.
         other: scan of another split of this dataset.
 
     Raises:
         UserError: if a mask cannot be read.
     """
-    scan = _scan(dataset, check, progress)
+    scan = _scan(dataset, check, progress, num_workers)
     found = find_problems(scan, dataset.metadata, use, other)
     if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
-        scan = _scan(dataset, "full", progress)  # the other masks may show that all is well
+        scan = _scan(dataset, "full", progress, num_workers)  # the other masks may show that all is well
         found = find_problems(scan, dataset.metadata, use, other)
     return scan, [replace(f, text=f"{split}: {f.text}{_advice(f, dataset, name, key)}") for f in found]
 
 
-def _scan(dataset: SegmentationDataset, check: str, progress: Progress) -> DatasetScan:
+def _scan(dataset: SegmentationDataset, check: str, progress: Progress, num_workers: int) -> DatasetScan:
     try:
-        return scan_dataset(dataset, check, progress=functools.partial(progress.part, "scanning"))
+        report = functools.partial(progress.part, "scanning")
+        return scan_dataset(dataset, check, num_workers=num_workers, progress=report)
     finally:
         progress.close()
 
@@ -83,31 +87,75 @@ class MaskCheck:
     """Scans the masks of a run.
 
     Attributes:
-        section: `[data]` of the config.
+        config: of the run.
         accelerator: of the run.
         progress: shows the scan and its warnings.
     """
 
-    section: DataSection
+    config: TrainConfig
     accelerator: Accelerator
     progress: Progress
 
-    def check(self, train_set: SegmentationDataset, val_set: SegmentationDataset) -> DatasetScan | None:
+    def check(
+        self, train_set: SegmentationDataset, val_set: SegmentationDataset, *, resumed: bool
+    ) -> DatasetScan | None:
         """Checks the masks of both splits; returns the scan of the training masks, or None if they are not scanned.
+
+        Args:
+            train_set: dataset to train on.
+            val_set: dataset to evaluate on.
+            resumed: whether the run is resumed; then masks that are not files were checked before, and nobody has to
+                wait for them again.
 
         Raises:
             LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
-            ConfigError: if nothing can be learned: all training pixels are ignored, or belong to one of two classes.
+            ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; or images of
+                different sizes cannot share a batch.
             UserError: if a mask cannot be read.
         """
-        if self.section.check == "off":
+        if self.config.data.check == "off":
             return None
-        names = self.section.dataset
-        scan = self._checked(names.train_split, train_set, is_train=True)
-        # of another dataset the ids say nothing about these
-        same = scan if type(train_set) is type(val_set) else None
-        self._checked(names.val_split, val_set, is_train=False, other=same)
-        return scan
+        names = self.config.data.dataset
+        scans: list[DatasetScan | None] = []
+        for split, dataset, is_train in ((names.train_split, train_set, True), (names.val_split, val_set, False)):
+            skipped = getattr(dataset, "generated", False) or (resumed and not hasattr(type(dataset), "mask_file"))
+            # of another dataset the ids say nothing about these
+            other = None if is_train or type(train_set) is not type(val_set) else scans[0]
+            action = functools.partial(self._check, split, dataset, is_train, other)
+            scans.append(None if skipped else self._on_main(action))
+        if scans[0] is not None:
+            self._check_sizes(scans[0])
+        return scans[0]
+
+    def check_weights(self, scan: DatasetScan, weights: Sequence[float], labels: Sequence[str]) -> None:
+        """Checks that a class with a weight above 0 occurs.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        occurs = [pixels > 0 for pixels in scan.pixels.sum(0).tolist()]
+        if scan.is_complete and not any(w > 0 and here for w, here in zip(weights, occurs, strict=True)):
+            weighted = ", ".join(label for label, weight in zip(labels, weights, strict=True) if weight > 0)
+            raise ConfigError(
+                f"criterion.class_weights: the classes with a weight above 0 ({weighted}) occur in no training mask, "
+                "so the loss is always 0; give a class that occurs a weight"
+            )
+
+    def _check_sizes(self, scan: DatasetScan) -> None:
+        section, trainer = self.config.data.transform.train, self.config.trainer
+        own = self.config.data.loader.batch_size // (self.accelerator.num_processes * trainer.accumulation_steps)
+        if section.size is not None or own < 2:
+            return
+        resize = {} if section.resize is None else section.resize.model_dump(exclude_none=True)
+        preprocessing = Preprocessing().with_resize(resize)
+        sizes = sorted({preprocessing.size_of(height, width) for height, width in scan.sizes.tolist()})
+        if len(sizes) > 1:
+            shown = " and ".join(f"{height}x{width}" for height, width in (sizes[0], sizes[-1]))
+            raise ConfigError(
+                f"training images have different sizes (height x width {shown}) and cannot share a batch of {own}; "
+                "set data.transform.train.size, the size of the random crop, or data.transform.train.resize = {size = "
+                "[height, width]}, or data.loader.batch_size = 1"
+            )
 
     def scan_all(self, dataset: SegmentationDataset) -> DatasetScan:
         """Returns the scan of all masks of a dataset.
@@ -117,24 +165,27 @@ class MaskCheck:
             UserError: if a mask cannot be read.
         """
         self.progress.message(f"counting the pixels of each class in {len(dataset)} masks")
-        scan = self._on_main(functools.partial(_scan, dataset, "full", self.progress))
+        scan = self._on_main(
+            functools.partial(_scan, dataset, "full", self.progress, self.config.data.loader.num_workers)
+        )
         scan.check_ids()
         return scan
-
-    def _checked(
-        self, split: str, dataset: SegmentationDataset, *, is_train: bool, other: DatasetScan | None = None
-    ) -> DatasetScan | None:
-        """Returns the scan of a split after its problems were raised or shown; None if there is nothing to scan."""
-        if getattr(dataset, "generated", False):
-            return None
-        return self._on_main(functools.partial(self._check, split, dataset, is_train, other))
 
     def _check(
         self, split: str, dataset: SegmentationDataset, is_train: bool, other: DatasetScan | None
     ) -> DatasetScan:
         use = "learned" if is_train else "scored"
-        name, check = self.section.dataset.name, self.section.check
-        scan, found = find_mask_problems(dataset, name, split, self.progress, check=check, use=use, other=other)
+        name, check = self.config.data.dataset.name, self.config.data.check
+        scan, found = find_mask_problems(
+            dataset,
+            name,
+            split,
+            self.progress,
+            check=check,
+            use=use,
+            num_workers=self.config.data.loader.num_workers,
+            other=other,
+        )
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
             if scan.wrong_ids:

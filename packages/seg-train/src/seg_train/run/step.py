@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from seg_core.errors import ConfigError
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.randomness import sample_generator
 from seg_core.transforms.augment import SegmentationAugment
@@ -31,6 +32,7 @@ class Parts:
         seed: seed of the run.
         max_grad_norm: gradients are clipped to this norm, or None.
         accumulation_steps: number of micro-batches that a process splits its samples into.
+        num_classes: number of channels that the main logits must have; None does not check it.
     """
 
     model: nn.Module
@@ -41,6 +43,7 @@ class Parts:
     seed: int = 0
     max_grad_norm: float | None = None
     accumulation_steps: int = 1
+    num_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
     Args:
         parts: network, loss, optimizer.
         batch: this process's samples; `parts.accumulation_steps` divides their number.
+
+    Raises:
+        ConfigError: if the network returns another number of classes than the dataset has.
     """
     parts.model.train()
     device, processes = parts.accelerator.device, parts.accelerator.num_processes
@@ -94,6 +100,7 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
             with contextlib.nullcontext() if is_last else parts.accelerator.no_sync(parts.model):
                 with parts.accelerator.autocast():
                     outputs = parts.model(image)
+                _check_channels(outputs["out"], parts.num_classes)
                 loss = parts.criterion(outputs, mask, share)
                 # DDP averages the gradients of the processes, but their shares of the loss add up to the loss.
                 parts.accelerator.backward(loss * processes if processes > 1 else loss)
@@ -113,3 +120,11 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
         parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
     return results[0]
+
+
+def _check_channels(logits: Tensor, num_classes: int | None) -> None:
+    if num_classes is not None and logits.shape[1] != num_classes:
+        raise ConfigError(
+            f"model.name: the network returns logits of {logits.shape[1]} classes, but the dataset has {num_classes}; "
+            "its builder must build as many outputs as num_classes says"
+        )

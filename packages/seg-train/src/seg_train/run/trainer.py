@@ -102,8 +102,8 @@ class Trainer:
         self.length = RunLength.of(config, len(self.data.train_set))
         if checkpoint is not None:
             checkpoint.check_data(config, self.data, self._data_description, self.progress)
-        train_set, masks = self.data.train_set, MaskCheck(config.data, self.accelerator, self.progress)
-        scan = masks.check(train_set, self.data.val_set) if checkpoint is None else None
+        train_set, masks = self.data.train_set, MaskCheck(config, self.accelerator, self.progress)
+        scan = masks.check(train_set, self.data.val_set, resumed=checkpoint is not None)
         self.balance = ClassBalance.of(
             config,
             train_set,
@@ -111,6 +111,8 @@ class Trainer:
             lambda: scan if scan is not None and scan.is_complete else masks.scan_all(train_set),
             resumed=checkpoint is not None,
         )
+        if scan is not None and self.balance.weights is not None:
+            masks.check_weights(scan, self.balance.weights, train_set.metadata.labels)
         self.parts, self.network, self.scheduler = build_parts(
             config,
             self.data,

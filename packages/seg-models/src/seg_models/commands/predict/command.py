@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.command import Command
 from seg_core.errors import InvalidArgumentError, UsageError
+from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
+from seg_models.commands.predict.classes import describe, parse_classes
 from seg_models.commands.predict.jobs import Job, find_jobs, unfinished
 from seg_models.commands.predict.options import parse_options
 from seg_models.commands.predict.progress import ImageProgress, count_images
@@ -36,7 +38,16 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, metavar="FILE|RUN|NAME", help="model file, run folder, or name from `seg models`"
     )
     parser.add_argument(
-        "--weights", metavar="W", help="for a model's name: weights member or checkpoint file (default: DEFAULT)"
+        "--weights",
+        metavar="W",
+        help="for a model's name: weights member, checkpoint file (FILE#NAME: one "
+        "of several networks in it) or run folder (default: DEFAULT)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE|DATASET",
+        help="names and colors of the classes, for weights that do not name them: .toml or .json file, or a dataset, "
+        "such as VOC (default: the model's, else ids in generated colors)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("predictions"), metavar="DIR", help="output folder (default: %(default)s)"
@@ -101,6 +112,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     # the whole command line is checked before torch is imported and the model is loaded
     options = parse_options(arguments)
+    classes = parse_classes(arguments.classes)
     source = _usage_errors(find_network, arguments.model, arguments.weights)
     shard = parse_shard(arguments.shard)
     suffix = _SUFFIXES[arguments.format]
@@ -112,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"nothing left to predict; the results are in {arguments.out}")
         return 0
 
-    predictor = _make_predictor(source, arguments, options)
+    predictor = _make_predictor(source, arguments, classes, options)
     _check_writable(arguments.out)
     from seg_models.commands.predict.runner import JobRunner
 
@@ -139,15 +151,16 @@ def _check_dependencies(jobs: Sequence[Job], arguments: argparse.Namespace) -> N
         import_av()
 
 
-def _make_predictor(source: NetworkSource, arguments: argparse.Namespace, options: dict[str, Any]) -> "Predictor":
+def _make_predictor(
+    source: NetworkSource, arguments: argparse.Namespace, classes: DatasetMetadata | None, options: dict[str, Any]
+) -> "Predictor":
     from seg_models.inference.predictor import Predictor
 
     if source.note:
         print(f"seg: {source.note}", file=sys.stderr)
     network = _usage_errors(load_network, source)
-    info = getattr(network, "model_info", None)
-    if arguments.scale is not None and info is not None:
-        options |= {"preprocessing": info.preprocessing.with_resize({"scale": arguments.scale})}
+    given = source.given if source.weights is None else f"{source.given} with weights {source.weights}"
+    options |= describe(network, given, classes, arguments.scale)
     return Predictor(network, device=device_of_process(arguments.device), **options)
 
 
@@ -182,6 +195,7 @@ PREDICT = Command(
         "examples:\n"
         "  seg predict street.jpg --model runs/camvid/model.pt --overlay\n"
         "  seg predict 'images/*.jpg' --model fcn_resnet50 --weights DEFAULT --out labels --resume\n"
+        "  seg predict street.jpg --model fcn_resnet50 --weights mine.pth --classes classes.toml\n"
         "  seg predict drive.mp4 --model runs/camvid/model.pt --overlay --batch-size 4\n"
         "  seg predict town.tif --model runs/aerial/model.pt --tile 512 --format tiff"
     ),

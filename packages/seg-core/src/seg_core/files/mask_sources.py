@@ -1,0 +1,353 @@
+"""The masks of a dataset as a scan reads them: files, by threads, or samples of a dataset of one's own."""
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seg_core.errors import InvalidArgumentError, UserError, id_ranges, list_ids
+from seg_core.files.scan_cache import FileKey, MaskSummary, file_key, recall, remember
+from seg_core.labels.label_map import LabelMap
+from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
+
+__all__ = [
+    "MaskFile",
+    "MaskFiles",
+    "MaskSamples",
+    "MaskSource",
+    "OnProgress",
+    "files_of",
+    "pair_of",
+    "sample_name",
+    "summary_of_sample",
+    "wrong_ids_message",
+]
+
+SAMPLE_SIZE = 2000
+"""Number of masks that are scanned if not all are."""
+
+_TRIAL = 100  # masks from which the duration of a scan is predicted
+_LIMIT = 60.0  # seconds that the scan of all masks may take under "auto"
+_MOST_THREADS = 16
+_SLOW_TRIAL, _SLOW = 10, 2.0  # samples, and seconds for all others from which worker processes pay
+_STRIP = 256  # rows
+_SAVED_AT_ONCE = 2000  # masks; a scan that is interrupted keeps those before
+
+OnProgress = Callable[[int, int], object]
+"""Called with the number of masks done and their total."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask file of a dataset and how it is read.
+
+    Attributes:
+        path: the file.
+        read: returns its raw ids (H, W), of any integer type; threads call it.
+        reader: name of `read` in the cache; None if what it returns must not be remembered.
+        label_map: raw ids -> class ids.
+        remedy: what to do about a raw id that `label_map` does not list, for messages.
+    """
+
+    path: Path
+    read: Callable[[Path], npt.NDArray[Any]]
+    reader: str | None
+    label_map: LabelMap
+    remedy: str = "correct the mask, or list its ids in the label map"
+
+
+class MaskSource:
+    """Masks by index, and what is known of them."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, MaskSummary] = {}
+
+    def read(self, indices: Sequence[int], progress: OnProgress | None = None) -> None:
+        """Reads those masks that are not known yet."""
+        missing = [index for index in indices if index not in self.known]
+        done = len(indices) - len(missing)
+        for index, summary in zip(missing, self._read(missing), strict=True):
+            self.known[index] = summary
+            done += 1
+            if progress is not None:
+                progress(done, len(indices))
+
+    def select(self, total: int, check: str) -> Sequence[int]:
+        """Returns the masks to scan; for `"auto"`, the first that are not known are read to predict the duration."""
+        if check == "full" or total <= SAMPLE_SIZE:
+            return range(total)
+        if check == "auto":
+            missing = [index for index in range(total) if index not in self.known]
+            start = time.perf_counter()
+            self.read(missing[:_TRIAL])
+            if (time.perf_counter() - start) / _TRIAL * len(missing) <= _LIMIT:
+                return range(total)
+        return [place * total // SAMPLE_SIZE for place in range(SAMPLE_SIZE)]
+
+    def targets(self, index: int) -> Mapping[int, int | None]:
+        """Returns the ids that the mask may hold -> class id, or None for ignored."""
+        raise NotImplementedError
+
+    def problem(self, index: int) -> str:
+        """Returns the sentence about a mask with other ids."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """Returns the name of a mask, for messages."""
+        raise NotImplementedError
+
+    def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
+        raise NotImplementedError
+
+
+class MaskFiles(MaskSource):
+    """Masks that are files; those that the cache knows are not read.
+
+    Args:
+        files: the masks.
+    """
+
+    def __init__(self, files: Sequence[MaskFile]) -> None:
+        super().__init__()
+        self.files = files
+        self._targets: dict[int, Mapping[int, int | None]] = {}  # by the identity of the label map
+        self._keys: dict[int, FileKey] = {}
+        for index, file in enumerate(files):
+            key = None if file.reader is None else file_key(file.path)
+            if key is not None:
+                self._keys[index] = key
+        for reader, indices in self._by_reader(self._keys).items():
+            found = recall(reader, [self._keys[index] for index in indices])
+            self.known |= {index: found[self._keys[index]] for index in indices if self._keys[index] in found}
+
+    def targets(self, index: int) -> Mapping[int, int | None]:
+        """Returns those of the file's label map."""
+        label_map = self.files[index].label_map
+        if id(label_map) not in self._targets:
+            targets = {raw: t if isinstance(t, int) else None for raw, t in label_map.mapping.items()}
+            self._targets[id(label_map)] = (
+                targets if label_map.unlisted == "error" else defaultdict(lambda: None, targets)
+            )
+        return self._targets[id(label_map)]
+
+    def problem(self, index: int) -> str:
+        """Returns a sentence with the path of the file."""
+        file = self.files[index]
+        return wrong_ids_message(str(file.path), self.known[index].counts, file.label_map.mapping, file.remedy)
+
+    def name(self, index: int) -> str:
+        """Returns the path of the file."""
+        return str(self.files[index].path)
+
+    def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
+        # threads are enough: decoding, most of the work, runs without Python's lock
+        with ThreadPoolExecutor(min(_num_cpus(), _MOST_THREADS)) as threads:
+            for start in range(0, len(indices), _SAVED_AT_ONCE):
+                chunk = indices[start : start + _SAVED_AT_ONCE]
+                pending = [threads.submit(self._summary, index) for index in chunk]
+                done: dict[int, MaskSummary] = {}
+                try:
+                    for index, task in zip(chunk, pending, strict=True):
+                        done[index] = task.result()
+                        yield done[index]
+                finally:
+                    for task in pending:
+                        task.cancel()
+                    self._remember(done)
+
+    def _summary(self, index: int) -> MaskSummary:
+        file = self.files[index]
+        return _summarize(file.read(file.path), str(file.path))
+
+    def _remember(self, done: Mapping[int, MaskSummary]) -> None:
+        for reader, indices in self._by_reader(done.keys() & self._keys.keys()).items():
+            remember(reader, [(self._keys[index], done[index]) for index in indices])
+
+    def _by_reader(self, indices: Iterable[int]) -> Mapping[str, list[int]]:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index in indices:
+            groups[self.files[index].reader or ""].append(index)
+        return groups
+
+
+class MaskSamples(MaskSource):
+    """Masks of the samples of a dataset.
+
+    Args:
+        dataset: the dataset.
+        targets: the ids that its masks may hold -> class id, or None for ignored.
+        num_workers: number of processes that read samples if that takes long.
+    """
+
+    def __init__(self, dataset: Any, targets: Mapping[int, int | None], num_workers: int) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._targets = targets
+        self._num_workers = num_workers
+
+    def targets(self, index: int) -> Mapping[int, int | None]:  # noqa: ARG002 - the same for all
+        """Returns those of the dataset."""
+        return self._targets
+
+    def problem(self, index: int) -> str:
+        """Returns a sentence with the number and the files of the sample."""
+        name = f"of {sample_name(self._dataset, index)}"
+        return wrong_ids_message(name, self.known[index].counts, self._targets, "correct the mask or the metadata")
+
+    def name(self, index: int) -> str:
+        """Returns the number and the files of the sample."""
+        return f"of {sample_name(self._dataset, index)}"
+
+    def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
+        start = time.perf_counter()
+        for place, index in enumerate(indices):
+            rest = len(indices) - place
+            if place == _SLOW_TRIAL and (time.perf_counter() - start) / place * rest > _SLOW and self._num_workers:
+                yield from self._in_workers(indices[place:])
+                return
+            yield summary_of_sample(self._dataset, index)
+
+    def _in_workers(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
+        from torch.utils.data import DataLoader
+
+        loader: Any = DataLoader(
+            _Summaries(self._dataset),  # type: ignore[arg-type]  # has what a map-style dataset needs
+            sampler=indices,
+            batch_size=None,
+            num_workers=self._num_workers,
+            worker_init_fn=_ignore_interrupts,
+        )
+        results = iter(loader)
+        try:
+            for result in results:
+                if isinstance(result, UserError):
+                    raise result
+                yield result
+        finally:
+            results._shutdown_workers()  # at once, also after an error; see the loader of training
+
+
+@dataclass(frozen=True)
+class _Summaries:
+    """What the masks of samples hold, for worker processes; a worker's error would arrive wrapped in its traceback."""
+
+    dataset: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> MaskSummary | UserError:
+        try:
+            return summary_of_sample(self.dataset, index)
+        except UserError as error:
+            return error
+
+
+def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers
+
+
+def summary_of_sample(dataset: Any, index: int) -> MaskSummary:
+    """Returns what the mask of a sample holds.
+
+    Raises:
+        InvalidArgumentError: if the sample is no pair of image and mask, or has no mask.
+        UserError: what the dataset raises.
+    """
+    # the dataset may draw random numbers; the generators of the caller must not advance
+    with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
+        sample = dataset[index]
+    mask = pair_of(sample, sample_name(dataset, index))[1]
+    if mask is None:
+        raise InvalidArgumentError(f"{sample_name(dataset, index)} has no mask; choose a split that has masks")
+    ids = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+    # as the transforms of training take them
+    ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
+    return _summarize(ids.astype(np.uint8) if ids.dtype == np.bool_ else ids, f"of {sample_name(dataset, index)}")
+
+
+def pair_of(sample: Any, name: str) -> tuple[Any, Any]:
+    """Returns image and mask of a sample.
+
+    Raises:
+        InvalidArgumentError: if the sample is not a pair.
+    """
+    if isinstance(sample, tuple | list) and len(sample) == 2:
+        return sample[0], sample[1]
+    keys = f" with the keys {', '.join(map(repr, sample))}" if isinstance(sample, Mapping) else ""
+    length = f" of {len(sample)}" if isinstance(sample, tuple | list) else ""
+    raise InvalidArgumentError(
+        f"{name} is a {type(sample).__name__}{length}{keys}; the dataset must return the pair (image, mask)"
+    )
+
+
+def files_of(dataset: Any) -> Sequence[MaskFile] | None:
+    """Returns the mask files of a dataset, or None if its masks are more than files."""
+    # asked of the class: an object that hands on the attributes of another dataset may return other masks than that
+    if not hasattr(type(dataset), "mask_file"):
+        return None
+    files = [dataset.mask_file(index) for index in range(len(dataset))]
+    if not files or None in files:
+        return None
+    if wrong := next((file for file in files if not isinstance(file, MaskFile)), None):
+        raise InvalidArgumentError(
+            f"mask_file of {type(dataset).__name__} must return a seg_core.files.scan.MaskFile or None, got {wrong!r}"
+        )
+    return files
+
+
+def _summarize(ids: npt.NDArray[Any], name: str) -> MaskSummary:
+    if ids.ndim != 2 or ids.dtype.kind not in "ui":
+        raise InvalidArgumentError(
+            f"mask {name} has shape {ids.shape} and holds {ids.dtype}; a mask is (H, W) of integer ids: convert it, as "
+            "with mask.to(torch.uint8)"
+        )
+    if ids.dtype == np.uint8 and ids.size:
+        # several times faster than numpy's functions, which widen every value to 64 bits
+        counts = np.array(Image.fromarray(np.ascontiguousarray(ids)).histogram())
+    elif ids.dtype == np.uint16:
+        counts = np.zeros(2**16, np.int64)
+        for top in range(0, len(ids), _STRIP):  # in strips, since the widened copy of a large mask would not fit
+            counts += np.bincount(ids[top : top + _STRIP].ravel(), minlength=2**16)
+    else:
+        values, amounts = np.unique(ids, return_counts=True)
+        return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(values.tolist(), amounts.tolist(), strict=True)))
+    found = np.flatnonzero(counts)
+    return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(found.tolist(), counts[found].tolist(), strict=True)))
+
+
+def _num_cpus() -> int:
+    # those of this process, which a container or a job may have restricted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wrong_ids_message(name: str, counts: Mapping[int, int], allowed: Collection[int], remedy: str) -> str:
+    """Returns the sentence about a mask with ids that are not allowed.
+
+    Args:
+        name: name of the mask.
+        counts: id -> pixels, of all its ids.
+        allowed: ids that are allowed.
+        remedy: what to do.
+    """
+    wrong = {raw: number for raw, number in sorted(counts.items()) if raw not in allowed}
+    return (
+        f"mask {name} contains ids that are not allowed: {list_ids(wrong, wrong.values())}. Allowed: "
+        f"{id_ranges(allowed)}; {remedy}"
+    )
+
+
+def sample_name(dataset: Any, index: int) -> str:
+    """Returns the number and the files of a sample, for messages."""
+    file_names = getattr(dataset, "file_names", None)
+    files = ", ".join(map(str, file_names(index))) if file_names is not None else ""
+    return f"sample {index} ({files})" if files else f"sample {index}"

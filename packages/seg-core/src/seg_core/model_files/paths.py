@@ -1,0 +1,49 @@
+"""Paths of models and weights as users write them: run folders, and one of several networks in a file. No torch."""
+
+import os
+from pathlib import Path
+
+from seg_core.errors import InvalidArgumentError
+
+__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "split_nest"]
+
+RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
+"""Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
+
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+
+_WHAT = {"model_best.pt": "the best weights", "model.pt": "the last weights", "model_ema.pt": "the EMA of the weights"}
+
+
+def find_run_file(folder: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Returns the model file of a run folder, the best weights if it has them, and a sentence that says so.
+
+    Raises:
+        InvalidArgumentError: if the folder has no model file; the message names those of folders within.
+    """
+    present = [path for name in RUN_MODEL_FILES if (path := Path(folder) / name).is_file()]
+    if not present:
+        runs = sorted({file.parent for name in RUN_MODEL_FILES for file in Path(folder).glob(f"*/{name}")})
+        more = "" if len(runs) < 4 else f" and {len(runs) - 3} more"
+        within = f"; run folders in it: {', '.join(map(str, runs[:3]))}{more}" if runs else ""
+        raise InvalidArgumentError(
+            f"{os.fspath(folder)} is a folder without a {' or '.join(RUN_MODEL_FILES)}{within}; give a run folder or "
+            "the path of a model file"
+        )
+    file, *others = present
+    also = f"; it also has {' and '.join(other.name for other in others)}" if others else ""
+    return file, f"taking {_WHAT[file.name]} of the run, {file}{also}"
+
+
+def split_nest(path: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Returns the file of `"file.pth#ema"`, and the name of the network in it; None if no network is named.
+
+    A file whose name contains a # is found first.
+    """
+    given = os.fspath(path)
+    file, mark, nest = given.rpartition("#")
+    if not mark or not file or not nest or Path(given).exists():
+        return given, None
+    if Path(file).is_file() or Path(file).suffix in WEIGHTS_SUFFIXES:
+        return file, nest
+    return given, None

@@ -1,0 +1,61 @@
+"""What `seg models show FILE` prints: the description in a model file, or the networks in another checkpoint."""
+
+from pathlib import Path
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.model_files.model_file import ModelInfo
+from seg_core.model_files.paths import find_run_file, split_nest
+from seg_models.pretrained.checkpoint import networks_in_file
+
+__all__ = ["describe_file"]
+
+_LABELS_SHOWN = 8
+_NAMES_SHOWN = 2
+
+
+def describe_file(path: str) -> str:
+    """Returns the lines for a model file, the best model of a run folder, or another project's checkpoint.
+
+    Raises:
+        InvalidArgumentError: if there is no such file, or a folder holds no model file.
+        CorruptFileError: if it is damaged or no checkpoint.
+    """
+    lines: list[str] = []
+    path, _ = split_nest(path)
+    if Path(path).is_dir():
+        file, note = find_run_file(path)
+        path, lines = str(file), [note, ""]
+    if not Path(path).is_file():
+        raise InvalidArgumentError(
+            f"there is no file {path}; give a model file, a checkpoint, a run folder, or a name from `seg models`"
+        )
+    found = networks_in_file(path)
+    size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
+    if isinstance(found, ModelInfo):
+        lines += [f"{path}: model file, {size}", "", *_described(found)]
+        return "\n".join([*lines, "", f"predict with: seg predict IMAGES --model {path}"])
+    lines += [f"{path}: tensors without a description of their network, {size}", ""]
+    for place, tensors in found.items():
+        numbers = sum(tensor.numel() for tensor in tensors.values())
+        names = ", ".join(list(tensors)[:_NAMES_SHOWN])
+        lines.append(f"{place or 'tensors':<9} {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers: {names}, ...")
+    chosen = f"{path}#{next(iter(found))}" if len(found) > 1 else path
+    return "\n".join([*lines, "", f"predict with: seg predict IMAGES --model NAME --weights {chosen}"])
+
+
+def _described(info: ModelInfo) -> list[str]:
+    labels = info.metadata.labels
+    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    resize = ", ".join(f"{name} {value}" for name, value in info.preprocessing.resize.items()) or "images as they are"
+    mean, std = (", ".join(f"{n:g}" for n in numbers) for numbers in (info.preprocessing.mean, info.preprocessing.std))
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in info.metrics.items() if isinstance(value, float))
+    facts = [
+        ("model", f"{info.spec.builder}, variant {info.spec.variant}"),
+        ("arguments", ", ".join(f"{name}={value!r}" for name, value in info.spec.arguments.items())),
+        ("classes", f"{len(labels)} of {info.metadata.name}: {', '.join(labels[:_LABELS_SHOWN])}{more}"),
+        ("input", f"{resize}; mean {mean}; std {std}"),
+        ("scores", scores or "none"),
+        ("protocol", info.protocol_text),
+        ("versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
+    ]
+    return [f"{title:<9} {text}" for title, text in facts if text]
