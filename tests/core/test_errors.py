@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from seg_core import errors
-from seg_core.errors import UserError, nearest
+from seg_core.errors import UserError, counted, id_ranges, nearest
 
 CLASSES = [getattr(errors, name) for name in errors.__all__ if isinstance(getattr(errors, name), type)]
 
@@ -35,3 +35,14 @@ def test_nearest_close_name_suggests_it_whatever_the_case():
 
 def test_nearest_nothing_close_returns_empty():
     assert nearest("xyz", ["CamVid", "Shapes"]) == ""
+
+
+def test_id_ranges_are_cut_at_a_limit_with_the_number_of_other_ids():
+    ids = [0, 1, 2, 5, 7, 8, 9, 255]
+    assert id_ranges(ids) == id_ranges(ids, 4) == "0-2, 5, 7-9, 255"
+    assert id_ranges(ids, 2) == "0-2, 5 and 4 more"
+
+
+def test_counted_has_the_noun_in_its_number():
+    assert [counted(n, "mask") for n in (0, 1, 2)] == ["0 masks", "1 mask", "2 masks"]
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]

@@ -228,7 +228,10 @@ def test_masks_of_another_size_are_told(tmp_path):
     mask(tmp_path / "masks/p02.png", np.zeros((HEIGHT, WIDTH + 1), np.uint8))
     report = FolderDataset.inspect(tmp_path)
     assert not report.fits
-    assert any("1 masks have another size than their image: the mask of" in sentence for sentence in report.oddities)
+    assert any(
+        "1 mask has another size than its image: the mask of images/p02.jpg has 7x4" in sentence
+        for sentence in report.oddities
+    )
 
 
 def test_damaged_files_are_told(tmp_path):

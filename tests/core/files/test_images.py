@@ -13,7 +13,7 @@ from PIL import Image
 from seg_core import CorruptFileError, InvalidArgumentError, read_image, read_mask
 from seg_core.errors import ImageNotFoundError, ImageTooLargeError
 from seg_core.files import opening
-from seg_core.files.images import Once, load_image, read_header
+from seg_core.files.images import Once, check_image, load_image, read_header
 from tests.image_files import CASES, PIXELS, TURNED, chunk, exif, gray, ids, png, saved, tiff
 
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -330,3 +330,22 @@ def test_read_tiff_that_pillow_does_not_know_error_says_what_is_special():
 
 def test_formats_are_those_of_the_plugins():
     assert all(name in Image.OPEN for name in opening._FORMATS)
+
+
+# ---- the header alone ------------------------------------------------------------------------------------------------
+
+
+def test_check_of_the_header_raises_as_reading_does_and_decodes_nothing(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(path)
+    for check in (check_image, read_image):
+        with pytest.raises(CorruptFileError, match=r"a\.png has 16 bits per channel"):
+            check(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(path)
+    check_image(path)
+    with pytest.raises(ImageTooLargeError, match="more than max_pixels=15"):
+        check_image(path, max_pixels=15)
+    path.write_bytes(path.read_bytes()[:2000])  # most pixels are cut off
+    check_image(path)
+    with pytest.raises(CorruptFileError):
+        read_image(path)

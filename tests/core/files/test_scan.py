@@ -16,7 +16,7 @@ from seg_core import IGNORE, CorruptFileError, DatasetMetadata, InvalidArgumentE
 from seg_core.files import mask_sources, scan_cache
 from seg_core.files.images import read_mask
 from seg_core.files.scan import MaskFile, cache_folder, scan_dataset, scan_masks
-from seg_core.files.scan_findings import describe_scan, find_problems
+from seg_core.files.scan_findings import describe_scan
 
 TWO = DatasetMetadata("two", ("ground", "thing"))
 THREE = DatasetMetadata("three", ("ground", "leaf", "stone"))
@@ -371,84 +371,3 @@ def test_auto_reads_all_if_they_are_remembered(monkeypatch, write):
     scan_masks(files)
     monkeypatch.setattr(mask_sources, "_LIMIT", 0.0)
     assert scan_dataset(InFiles(files), "auto").is_complete
-
-
-# ---- what is wrong or odd --------------------------------------------------------------------------------------------
-
-
-def problems(*rows, metadata=THREE, use="learned"):
-    return find_problems(scan_dataset(InMemory(*([row] for row in rows), metadata=metadata)), metadata, use)
-
-
-def only(*rows, metadata=THREE, use="learned"):
-    (finding,) = problems(*rows, metadata=metadata, use=use)
-    return finding
-
-
-def test_masks_with_every_class_have_no_problem():
-    assert problems([0, 1, 255], [2, 2]) == []
-
-
-def test_binary_masks_of_0_and_255_are_an_error_with_their_label_map():
-    found = only([0, 0, 255], [0, 0, 0], metadata=TWO)
-    assert found.is_error
-    assert "class 1 (thing) occurs in none of 2 masks, and 0, 255 are the only ids" in found.text
-    assert found.label_map == LabelMap({0: 0, 255: 1})
-
-
-def test_binary_masks_without_the_background_are_an_error_with_their_label_map():
-    assert only([1, 255], metadata=TWO).label_map == LabelMap({1: 1, 255: 0})
-
-
-def test_binary_masks_of_background_alone_are_odd_only():
-    found = only([0, 0], metadata=TWO)
-    assert not found.is_error
-    assert found.text == "class 1 (thing) occurs in none of 1 masks; it cannot be learned"
-
-
-def test_absent_classes_are_named():
-    assert only([0]).text == "classes 1 (leaf), 2 (stone) occur in none of 1 masks; they cannot be learned"
-    assert only([0], use="scored").text.endswith("they cannot be scored")
-
-
-def test_absent_class_beside_an_ignored_id_says_what_that_may_stand_for():
-    found = only([0, 1, 255])
-    assert not found.is_error
-    assert found.text.endswith("If id 255, which is ignored, stands for stone, map it to 2")
-
-
-def test_masks_that_are_all_ignored_are_an_error():
-    found = only([255, 255], [255])
-    assert found.is_error
-    assert found.text == "all pixels of 2 masks are ignored (ids 255), so nothing can be learned"
-
-
-def test_ids_one_too_high_are_an_error_with_the_map_that_shifts_them():
-    found = only([1, 2], [3, 255])
-    assert found.is_error
-    assert found.label_map == LabelMap({1: 0, 2: 1, 3: 2, 255: IGNORE})
-    assert "mask of sample 1 contains ids that are not allowed: 3 (1 pixel)" in found.text
-    assert "The ids in 2 masks are 1-3, 255, and the dataset has 3 classes, 0 to 2" in found.text
-
-
-def test_one_id_too_many_says_that_a_label_may_be_missing():
-    found = only([0, 1, 2, 3])
-    assert found.label_map == LabelMap({0: IGNORE, 1: 0, 2: 1, 3: 2})
-    assert found.text.endswith("either one label is missing, or 0 has no class")
-
-
-def test_ids_without_a_pattern_have_no_label_map():
-    assert only([0, 77]).label_map is None
-
-
-def test_ids_behind_a_label_map_have_no_second_one(write):
-    found = scan_dataset(InFiles(write(*masks([10, 255]), label_map=LabelMap({10: 0, 255: IGNORE})), TWO))
-    (finding,) = find_problems(found, TWO)
-    assert (finding.is_error, finding.label_map) == (False, None)
-
-
-def test_description_has_sizes_ids_and_share_of_ignored_pixels():
-    rows = [[0, 255]], [[1, 1], [2, 2]], [[255]]
-    assert describe_scan(scan_dataset(InMemory(*rows))) == (
-        "3 masks: 1x1 to 2x2 pixels (width x height), ids 0-2, 255, 28.6% of the pixels ignored, 1 wholly"
-    )

@@ -27,7 +27,18 @@ def test_ids_with_a_pattern_give_their_map(ids, num_classes, expected):
 
 @pytest.mark.parametrize(
     ("ids", "num_classes"),
-    [({0, 1, 2}, 3), ({0, 1, 255}, 2), ({0}, 2), ({255}, 2), (set(), 2), ({0, 255}, 3), ({0, 9}, 3), ({5, 9, 11}, 2)],
+    [
+        ({0, 1, 2}, 3),
+        ({0, 1, 255}, 2),
+        ({0}, 2),
+        ({255}, 2),
+        (set(), 2),
+        ({0, 1}, 1),
+        ({0, 255}, 1),
+        ({0, 255}, 3),
+        ({0, 9}, 3),
+        ({5, 9, 11}, 2),
+    ],
 )
 def test_class_ids_and_ids_without_a_pattern_give_none(ids, num_classes):
     assert suggest_label_map(ids, num_classes) is None

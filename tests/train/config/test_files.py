@@ -52,6 +52,17 @@ def write(path, text):
     return path
 
 
+# ---- TOML ------------------------------------------------------------------------------------------------------------
+
+
+def test_toml_keeps_other_alphabets_readable_and_every_string_as_it_is():
+    readable = {"root": "mëine Daten/\u72ac", "Käse": "\U0001f600"}
+    assert as_toml({"a": readable}) == '[a]\nroot = "mëine Daten/\u72ac"\n"Käse" = "\U0001f600"\n'
+    odd = {"a": {"x": 'q"\\ \n\t\x00\x7f\x85\u200b\U000e0001'}}
+    assert tomllib.loads(as_toml(odd)) == odd
+    assert as_toml(odd).isprintable() or as_toml(odd).isascii()
+
+
 # ---- extends ---------------------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,12 @@ class WithoutLabelMap(Own):
         super().__init__(root, split, ids)
 
 
+class TwoKinds(Own):
+    def __getitem__(self, index):
+        self.ids = (0, 255) if index % 2 else (0, 1)
+        return super().__getitem__(index)
+
+
 class Drawn(WithoutLabelMap):
     generated = True
 
@@ -57,7 +63,7 @@ class Drawn(WithoutLabelMap):
 @pytest.fixture(autouse=True)
 def _registered():
     READ.clear()
-    for dataset in (Own, WithoutLabelMap, Drawn):
+    for dataset in (Own, WithoutLabelMap, TwoKinds, Drawn):
         DATASETS.register(dataset.__name__, dataset)
 
 
@@ -131,6 +137,21 @@ def test_validation_masks_are_checked_too(own, capsys):
     with pytest.warns(UserWarning, match="val: class 1 .* 0, 255 are the only ids: .* cannot be scored.*255 = 1"):
         Trainer(load_config(own(val_ids=[0, 255])))
     assert "val: class 1 (thing) occurs in none of 4 masks; it cannot be scored" in shown(own(val_ids=[0]), capsys)
+
+
+def test_masks_that_store_the_object_in_two_ways_are_a_warning_whose_line_mends_it(own):
+    with pytest.warns(UserWarning, match=r"train: thing is 1 in 4 masks without 255 \(the first is mask of") as caught:
+        Trainer(load_config(own("TwoKinds")))
+    assert "(train0.png)" in str(caught[0].message)
+    line = str(caught[0].message).partition("set -s '")[2].partition("'")[0]
+    assert line == "data.dataset.params.label_map = { 0 = 0, 1 = 1, 255 = 1 }"
+    trainer = Trainer(load_config(own("TwoKinds"), [line]))  # without a warning
+    assert trainer.run().scores["iou_per_class"].keys() == {"ground", "thing"}
+
+
+def test_validation_masks_of_the_other_kind_are_told_with_a_map_that_fits_both(own):
+    with pytest.warns(UserWarning, match=r"val: .* in the other split \(8 masks\) thing is 1.*0 = 0, 1 = 1, 255 = 1"):
+        Trainer(load_config(own(val_ids=[0, 255])))
 
 
 def test_masks_are_described(own, capsys):

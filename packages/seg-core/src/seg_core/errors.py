@@ -23,6 +23,7 @@ __all__ = [
     "UsageError",
     "UserError",
     "WriteError",
+    "counted",
     "id_ranges",
     "is_out_of_memory",
     "list_ids",
@@ -110,15 +111,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
 
 
-def id_ranges(ids: Iterable[int]) -> str:
-    """Returns ids as ranges: `0-10, 255`."""
+def id_ranges(ids: Iterable[int], limit: int | None = None) -> str:
+    """Returns ids as ranges: `0-10, 255`; of more than `limit` ranges the first and the number of other ids."""
     runs: list[list[int]] = []
     for number in sorted(ids):
         if runs and number == runs[-1][1] + 1:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    if limit is None or len(runs) <= limit:
+        return ", ".join(texts)
+    others = sum(last - first + 1 for first, last in runs[limit:])
+    return f"{', '.join(texts[:limit])} and {others} more"
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """Returns a number with its noun: `1 mask`, `2 masks`, `2 classes` for `several="classes"`."""
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def list_ids(ids: Iterable[int | str], counts: Iterable[int], limit: int = 5) -> str:

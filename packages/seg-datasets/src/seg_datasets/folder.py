@@ -170,7 +170,9 @@ class FolderDataset(PairedDataset):
     def find_metadata(
         cls, root: str | os.PathLike[str] | None, metadata: Metadata | None = None
     ) -> DatasetMetadata | None:
-        """Returns the classes that a dataset would have, without opening it; None for a subclass with its own arguments.
+        """Returns the classes that a dataset would have, without opening it.
+
+        None for a subclass with arguments of its own, of which nothing is known.
 
         Raises:
             InvalidArgumentError: if `metadata` is None and the root has no `classes.toml` or `classes.json`, or the

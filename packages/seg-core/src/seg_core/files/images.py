@@ -42,6 +42,7 @@ __all__ = [
     "Once",
     "Source",
     "StoredMask",
+    "check_image",
     "check_max_pixels",
     "check_orientation",
     "ids_of",
@@ -188,12 +189,19 @@ def load_image(
     check_max_pixels(max_pixels)
     check_orientation(orientation)
     with opened(source, "image", name, max_pixels) as (image, called):
-        storage = storage_of(image)
-        if problem := storage.image_problem(image.mode):
-            text = f"image {called} {problem}"
-            raise InvalidArgumentError(text) if isinstance(source, Image.Image) else CorruptFileError(text)
+        _check_kind(image, called, source)
         decoded, tag = decode(image, orientation)
         return np.array(to_rgb(decoded)), tag
+
+
+def check_image(source: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> None:
+    """Checks that `read_image` reads a file, as far as its header tells; nothing is decoded.
+
+    Raises:
+        ImageNotFoundError, ImageTooLargeError, CorruptFileError: as `read_image`.
+    """
+    with opened(source, "image", None, check_max_pixels(max_pixels)) as (image, called):
+        _check_kind(image, called, source)
 
 
 def read_mask(
@@ -333,6 +341,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode in ("P", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow needs this step before a palette with transparency becomes RGB
     return image.convert("RGB")
+
+
+def _check_kind(image: Image.Image, called: str, source: Source) -> None:
+    """Raises an error if an image is of a kind that is not read, such as one of 16 bits."""
+    if problem := storage_of(image).image_problem(image.mode):
+        text = f"image {called} {problem}"
+        raise InvalidArgumentError(text) if isinstance(source, Image.Image) else CorruptFileError(text)
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------

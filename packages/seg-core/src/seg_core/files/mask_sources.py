@@ -101,6 +101,10 @@ class MaskSource:
         """Returns the sentence about a mask with other ids."""
         raise NotImplementedError
 
+    def name(self, index: int) -> str:
+        """Returns the name of a mask, for messages."""
+        raise NotImplementedError
+
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         raise NotImplementedError
 
@@ -139,6 +143,10 @@ class MaskFiles(MaskSource):
         """Returns a sentence with the path of the file."""
         file = self.files[index]
         return wrong_ids_message(str(file.path), self.known[index].counts, file.label_map.mapping, file.remedy)
+
+    def name(self, index: int) -> str:
+        """Returns the path of the file."""
+        return str(self.files[index].path)
 
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         # threads are enough: decoding, most of the work, runs without Python's lock
@@ -194,6 +202,10 @@ class MaskSamples(MaskSource):
         """Returns a sentence with the number and the files of the sample."""
         name = f"of {sample_name(self._dataset, index)}"
         return wrong_ids_message(name, self.known[index].counts, self._targets, "correct the mask or the metadata")
+
+    def name(self, index: int) -> str:
+        """Returns the number and the files of the sample."""
+        return f"of {sample_name(self._dataset, index)}"
 
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         start = time.perf_counter()

@@ -46,6 +46,7 @@ class DatasetScan:
         raw_ids: class id, or None for ignored pixels -> the ids in the masks that stand for it.
         wrong_ids: ids that are neither a class nor ignored -> their pixels.
         problem: sentence about the first mask with such ids; empty if there is none.
+        names: of the masks that were scanned, for messages: files or numbers of samples.
     """
 
     total: int
@@ -56,6 +57,7 @@ class DatasetScan:
     raw_ids: Mapping[int | None, frozenset[int]]
     wrong_ids: Mapping[int, int]
     problem: str
+    names: Sequence[str] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -161,4 +163,5 @@ def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes
         raw_ids={target: frozenset(found) for target, found in raw_ids.items()},
         wrong_ids=dict(sorted(wrong.items())),
         problem=problem,
+        names=[source.name(index) for index in indices],
     )

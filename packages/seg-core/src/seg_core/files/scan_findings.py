@@ -1,14 +1,18 @@
 """What a scan of masks shows to be wrong or odd, in sentences: for the check before a run, and reports on a dataset."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from seg_core.errors import id_ranges
+from seg_core.errors import counted, id_ranges
 from seg_core.files.scan import DatasetScan
-from seg_core.labels.label_map import LabelMap
+from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.labels.raw_ids import suggest_label_map
+from seg_core.labels.raw_ids import mixed_map, mixed_masks, suggest_label_map
 
 __all__ = ["Finding", "describe_scan", "find_problems"]
+
+_MOST_NAMED = 5  # classes
+_MOST_RANGES = 20  # of ids
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,16 @@ class Finding:
     label_map: LabelMap | None = None
 
 
-def find_problems(scan: DatasetScan, metadata: DatasetMetadata, use: str = "learned") -> list[Finding]:
+def find_problems(
+    scan: DatasetScan, metadata: DatasetMetadata, use: str = "learned", other: DatasetScan | None = None
+) -> list[Finding]:
     """Returns what is wrong with the masks of a split.
 
     Args:
         scan: scan of the masks.
         metadata: classes of the dataset.
         use: what cannot be done then, `"learned"` or `"scored"`, for the sentences.
+        other: scan of another split, read in the same way, whose ids a label map must keep.
     """
     ids = {raw for found in scan.raw_ids.values() for raw in found} | set(scan.wrong_ids)
     as_stored = all(found == {metadata.ignore_index if t is None else t} for t, found in scan.raw_ids.items())
@@ -41,27 +48,30 @@ def find_problems(scan: DatasetScan, metadata: DatasetMetadata, use: str = "lear
         suggested = suggest_label_map(ids, metadata.num_classes, metadata.ignore_index)
     masks = _masks(scan)
     if scan.wrong_ids:
-        text = f"{scan.problem}. The ids in {masks} are {id_ranges(ids)}, and the dataset has {_classes(metadata)}"
+        text = f"{scan.problem}. The ids in {masks} are {_ranges(ids)}, and the dataset has {_classes(metadata)}"
         if suggested is not None and suggested.mapping.get(0) is not None and 0 in ids and metadata.num_classes in ids:
             text += "; either one label is missing, or 0 has no class"
-        return [Finding(text, True, suggested)]
+        return [Finding(text, True, suggested or _completed(scan, metadata, other))]
     present = [pixels > 0 for pixels in scan.pixels.sum(0).tolist()]
     if not any(present):
-        text = f"all pixels of {masks} are ignored (ids {id_ranges(ids)}), so nothing can be {use}"
+        text = f"all pixels of {masks} are ignored (ids {_ranges(ids)}), so nothing can be {use}"
         return [Finding(text, True)]
     absent = [label for label, found in zip(metadata.labels, present, strict=True) if not found]
     if not absent:
-        return []
+        return _mixed(scan, metadata) if as_stored and metadata.num_classes == 2 else []
     if suggested is not None:
-        label, other = absent[0], metadata.labels[present.index(True)]
+        label, remaining = absent[0], metadata.labels[present.index(True)]
         text = (
-            f"class {metadata.labels.index(label)} ({label}) occurs in none of {masks}, and {id_ranges(ids)} are the "
-            f"only ids: every pixel is {other} or ignored, so {label} cannot be {use}"
+            f"class {metadata.labels.index(label)} ({label}) occurs in none of {masks}, and {_ranges(ids)} are the "
+            f"only ids: every pixel is {remaining} or ignored, so {label} cannot be {use}"
         )
+        if other is not None and present == [True, False] and other.raw_ids.get(1) == frozenset({1}):
+            text += f"; in the other split ({_masks(other)}) {label} is 1"
+            suggested = mixed_map(metadata.ignore_index)
         return [Finding(text, True, suggested)]
     text = f"{_named(metadata, absent)} in none of {masks}; {'it' if len(absent) == 1 else 'they'} cannot be {use}"
     if scan.ignored.any() and len(ids) == metadata.num_classes and len(absent) == 1:
-        raw = id_ranges(scan.raw_ids[None])
+        raw = _ranges(scan.raw_ids[None])
         text += f". If id {raw}, which is ignored, stands for {absent[0]}, map it to {metadata.labels.index(absent[0])}"
     return [Finding(text, False)]
 
@@ -74,22 +84,57 @@ def describe_scan(scan: DatasetScan) -> str:
     low, high = scan.sizes.min(0), scan.sizes.max(0)
     size = f"{low[1]}x{low[0]}" + ("" if (low == high).all() else f" to {high[1]}x{high[0]}")
     whole = int((scan.pixels.sum(1) == 0).sum())
-    return (
-        f"{_masks(scan)}: {size} pixels (width x height), ids {id_ranges(ids)}, {share:.1%} of the pixels ignored"
-        + (f", {whole} wholly" if whole else "")
+    return f"{_masks(scan)}: {size} pixels (width x height), ids {_ranges(ids)}, {share:.1%} of the pixels ignored" + (
+        f", {whole} wholly" if whole else ""
     )
+
+
+def _mixed(scan: DatasetScan, metadata: DatasetMetadata) -> list[Finding]:
+    """Returns the finding about masks that store the object in two ways."""
+    ignored = metadata.ignore_index
+    held = zip(scan.pixels.tolist(), scan.ignored.tolist(), strict=True)
+    ids = [{*(i for i in (0, 1) if pixels[i]), *([ignored] if missing else [])} for pixels, missing in held]
+    found = mixed_masks(ids, ignored)
+    if found is None:
+        return []
+    ones, others = found
+    text = (
+        f"{metadata.labels[1]} is 1 in {counted(len(ones), 'mask')} without {ignored} (the first is mask "
+        f"{scan.names[ones[0]]}), and there is no 1 but {ignored} in {len(others)} (the first is mask "
+        f"{scan.names[others[0]]}): if {ignored} is {metadata.labels[1]} in these, its pixels are now ignored"
+    )
+    return [Finding(text, False, mixed_map(ignored))]
+
+
+def _completed(scan: DatasetScan, metadata: DatasetMetadata, other: DatasetScan | None) -> LabelMap | None:
+    """Returns the map of another split with the class ids that it lacks, or None if others are wrong, too."""
+    if other is None or max(scan.wrong_ids) >= metadata.num_classes or min(scan.wrong_ids) < 0:
+        return None
+    found = [(raw, target) for part in (other, scan) for target, ids in part.raw_ids.items() for raw in sorted(ids)]
+    table = {raw: IGNORE if target is None else target for raw, target in found} | {raw: raw for raw in scan.wrong_ids}
+    return LabelMap(dict(sorted(table.items())), ignore_index=metadata.ignore_index)
 
 
 def _masks(scan: DatasetScan) -> str:
     count = len(scan.indices)
-    return f"{count} masks" if scan.is_complete else f"{count} of {scan.total} masks"
+    return counted(count, "mask") if scan.is_complete else f"{count} of {counted(scan.total, 'mask')}"
+
+
+def _ranges(ids: Iterable[int]) -> str:
+    return id_ranges(ids, _MOST_RANGES)
 
 
 def _classes(metadata: DatasetMetadata) -> str:
     count = metadata.num_classes
-    return f"{count} classes, 0 to {count - 1}, and the ignored value {metadata.ignore_index}"
+    which = f"0 to {count - 1}" if count > 1 else "0"
+    return f"{counted(count, 'class', 'classes')}, {which}, and the ignored value {metadata.ignore_index}"
 
 
 def _named(metadata: DatasetMetadata, labels: list[str]) -> str:
-    numbered = [f"{metadata.labels.index(label)} ({label})" for label in labels]
-    return f"class {numbered[0]} occurs" if len(labels) == 1 else f"classes {', '.join(numbered)} occur"
+    numbered = [f"{metadata.labels.index(label)} ({label})" for label in labels[:_MOST_NAMED]]
+    if len(labels) == 1:
+        return f"class {numbered[0]} occurs"
+    more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
+    return (
+        f"{len(labels)} classes, {', '.join(numbered)}{more} occur" if more else f"classes {', '.join(numbered)} occur"
+    )

@@ -1,11 +1,13 @@
 """Guesses the label map of masks whose ids are not the class ids: one too high, or spread over 0 to 255."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from seg_core.labels.label_map import IGNORE, LabelMap
 
-__all__ = ["label_map_line", "suggest_label_map"]
+__all__ = ["label_map_line", "mixed_map", "mixed_masks", "suggest_label_map"]
+
+_ENOUGH = 3  # masks expected to hold both ids; that none does is then no accident (probability 5%)
 
 
 def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> LabelMap | None:
@@ -26,9 +28,11 @@ def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int 
         ignore_index: value of the pixels without a class.
 
     Returns:
-        The map, which also lists `ignore_index` if it is among the ids; None if the ids are class ids, or nothing
-        above fits.
+        The map, which also lists `ignore_index` if it is among the ids; None if the ids are class ids, nothing above
+        fits, or there is one class: which id it is, and that two classes are needed, no map can tell.
     """
+    if num_classes < 2:
+        return None
     found = sorted(set(ids) - {ignore_index})
     has_ignored = ignore_index in ids
     if not found:
@@ -50,6 +54,39 @@ def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int 
     if has_ignored:
         mapping.setdefault(ignore_index, IGNORE)
     return LabelMap(mapping, ignore_index=ignore_index)
+
+
+def mixed_masks(masks: Sequence[Collection[int]], ignore_index: int = 255) -> tuple[list[int], list[int]] | None:
+    """Returns which masks of two classes store the object as 1 and which as the ignored value, if both kinds occur.
+
+    Read as class ids, the objects of the second kind are ignored. Ignored pixels are usually found beside objects, or
+    are spread over the masks whether or not they hold an object. So masks are of two kinds if (almost) none holds both
+    1 and the ignored value, and most hold one of them, or so many that by chance some would hold both.
+
+    >>> mixed_masks([{0, 1}, {0}, {0, 1}, {0, 255}])
+    ([0, 2], [3])
+
+    Args:
+        masks: the ids of each mask.
+        ignore_index: value of the pixels without a class.
+
+    Returns:
+        Places of the masks with 1, and of those with 0 and `ignore_index`; None if the masks are of one kind.
+    """
+    with_one = [place for place, ids in enumerate(masks) if 1 in ids and ignore_index not in ids]
+    with_ignored = [place for place, ids in enumerate(masks) if {*ids} == {0, ignore_index}]
+    with_both = sum(1 in ids and ignore_index in ids for ids in masks)
+    fewer, either = min(len(with_one), len(with_ignored)), len(with_one) + len(with_ignored)
+    if not fewer or 20 * with_both > fewer:
+        return None
+    if 2 * either < len(masks) and len(with_one) * len(with_ignored) < _ENOUGH * len(masks):
+        return None
+    return with_one, with_ignored
+
+
+def mixed_map(ignore_index: int = 255) -> LabelMap:
+    """Returns the label map that reads masks of both kinds of `mixed_masks`."""
+    return LabelMap({0: 0, 1: 1, ignore_index: 1}, ignore_index=ignore_index)
 
 
 def label_map_line(label_map: LabelMap) -> str:

@@ -65,7 +65,12 @@ def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | No
     try:
         return DatasetMetadata.from_dict(_fields(values))
     except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"metadata file {path}: {error}") from None
+        text = f"metadata file {path}: {error}"
+        if str(error).startswith("ignore_index 255 is the id of class") and "ignore_index" not in str(values):
+            # nobody wrote 255: more classes than 255 need another value
+            line = "ignore_index = 65535 beside labels = [...]"
+            text += f"; write {line if path.suffix == '.toml' else _LARGE_JSON}"
+        raise InvalidArgumentError(text) from None
 
 
 def check_has_colors(metadata: DatasetMetadata, source: Metadata | None) -> None:
@@ -95,6 +100,7 @@ def check_has_colors(metadata: DatasetMetadata, source: Metadata | None) -> None
         seen[color] = index
 
 
+_LARGE_JSON = '{"labels": [...], "ignore_index": 65535}'
 _MAX_COLORS = 253  # one id is needed for ignored pixels, and one for unknown colors
 
 

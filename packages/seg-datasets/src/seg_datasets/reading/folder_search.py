@@ -36,7 +36,7 @@ class FolderSearch:
         self.dataset = dataset
         self.root = root
         self.metadata = options.pop("metadata", None)
-        self.masks_as = {name: options.pop(name) for name in ("label_map", "colors") if name in options}
+        self.masks_as: dict[str, Any] = {name: options.pop(name) for name in ("label_map", "colors") if name in options}
         self.options = options
         self.progress = progress
         self.odd: list[str] = []

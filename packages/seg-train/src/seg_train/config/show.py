@@ -152,7 +152,7 @@ def _add_table(
 
 
 def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
 def _value(value: Any) -> str:
@@ -164,5 +164,17 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         # TOML needs a point or an exponent, and writes inf and nan as Python does
         return repr(value)
-    # strings, integers and booleans are written as in JSON, except for a character that JSON need not escape
-    return json.dumps(value).replace("\x7f", "\\u007f")
+    return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _text(text: str) -> str:
+    """Returns a string as TOML writes it: other alphabets stay readable, what cannot be seen is escaped."""
+    return '"' + "".join(map(_character, text)) + '"'
+
+
+def _character(character: str) -> str:
+    if character.isascii() and character != "\x7f":
+        return json.dumps(character)[1:-1]
+    # JSON writes two surrogates for a character above 0xffff, which TOML does not allow
+    code = ord(character)
+    return character if character.isprintable() else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -37,6 +37,7 @@ def find_mask_problems(
     use: str = "learned",
     num_workers: int = 0,
     key: str = "data.dataset.params",
+    other: DatasetScan | None = None,
 ) -> tuple[DatasetScan, list[Finding]]:
     """Returns the scan of a split, and what is wrong with its masks, with what to do.
 
@@ -49,15 +50,16 @@ def find_mask_problems(
         use: what the masks are for, `"learned"` or `"scored"`.
         num_workers: number of processes that read samples, if the masks are not files.
         key: where the options of the dataset are set.
+        other: scan of another split of this dataset.
 
     Raises:
         UserError: if a mask cannot be read.
     """
     scan = _scan(dataset, check, progress, num_workers)
-    found = find_problems(scan, dataset.metadata, use)
+    found = find_problems(scan, dataset.metadata, use, other)
     if not scan.is_complete and not scan.wrong_ids and any(finding.is_error for finding in found):
         scan = _scan(dataset, "full", progress, num_workers)  # the other masks may show that all is well
-        found = find_problems(scan, dataset.metadata, use)
+        found = find_problems(scan, dataset.metadata, use, other)
     return scan, [replace(f, text=f"{split}: {f.text}{_advice(f, dataset, name, key)}") for f in found]
 
 
@@ -113,10 +115,13 @@ class MaskCheck:
         """
         if self.config.data.check == "off":
             return None
-        names, scans = self.config.data.dataset, []
+        names = self.config.data.dataset
+        scans: list[DatasetScan | None] = []
         for split, dataset, is_train in ((names.train_split, train_set, True), (names.val_split, val_set, False)):
             skipped = getattr(dataset, "generated", False) or (resumed and not hasattr(type(dataset), "mask_file"))
-            action = functools.partial(self._check, split, dataset, is_train)
+            # of another dataset the ids say nothing about these
+            other = None if is_train or type(train_set) is not type(val_set) else scans[0]
+            action = functools.partial(self._check, split, dataset, is_train, other)
             scans.append(None if skipped else self._on_main(action))
         if scans[0] is not None:
             self._check_sizes(scans[0])
@@ -166,11 +171,20 @@ class MaskCheck:
         scan.check_ids()
         return scan
 
-    def _check(self, split: str, dataset: SegmentationDataset, is_train: bool) -> DatasetScan:
+    def _check(
+        self, split: str, dataset: SegmentationDataset, is_train: bool, other: DatasetScan | None
+    ) -> DatasetScan:
         use = "learned" if is_train else "scored"
         name, check = self.config.data.dataset.name, self.config.data.check
         scan, found = find_mask_problems(
-            dataset, name, split, self.progress, check=check, use=use, num_workers=self.config.data.loader.num_workers
+            dataset,
+            name,
+            split,
+            self.progress,
+            check=check,
+            use=use,
+            num_workers=self.config.data.loader.num_workers,
+            other=other,
         )
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
