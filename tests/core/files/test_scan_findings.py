@@ -127,7 +127,7 @@ def test_ids_without_a_pattern_have_no_label_map():
 def test_ids_behind_a_label_map_have_no_second_one(write):
     found = scan_dataset(InFiles(write(*masks([10, 255]), label_map=LabelMap({10: 0, 255: IGNORE})), TWO))
     (finding,) = find_problems(found, TWO)
-    assert (finding.is_error, finding.label_map) == (False, None)
+    assert (finding.is_error, finding.label_map) == (True, None)
 
 
 def test_description_has_sizes_ids_and_share_of_ignored_pixels():
@@ -196,3 +196,13 @@ def test_many_absent_classes_and_many_ids_are_cut():
     assert found.text.startswith("199 classes, 1 (c1), 2 (c2), 3 (c3), 4 (c4), 5 (c5) and 194 more occur in none of")
     ids = list(range(0, 200, 2))
     assert "36, 38 and 80 more, 0.0%" in describe_scan(scan_dataset(InMemory([ids], metadata=many)))
+
+
+def test_masks_of_one_class_and_ignored_pixels_are_an_error_for_any_number_of_classes():
+    found = only([0, 255], [0])
+    assert found.is_error
+    assert found.text == (
+        "class 0 (ground) is the only one in 2 masks, and all other pixels are ignored (ids 0, 255), so nothing can be "
+        "learned"
+    )
+    assert found.label_map is None

@@ -11,6 +11,7 @@ from seg_core.labels.raw_ids import mixed_map, mixed_masks, suggest_label_map
 
 __all__ = ["Finding", "describe_scan", "find_problems"]
 
+_FEW_CLASSES = 10
 _MOST_NAMED = 5  # classes
 _MOST_RANGES = 20  # of ids
 
@@ -69,8 +70,16 @@ def find_problems(
             text += f"; in the other split ({_masks(other)}) {label} is 1"
             suggested = mixed_map(metadata.ignore_index)
         return [Finding(text, True, suggested)]
+    if sum(present) == 1 and scan.ignored.any():
+        only = present.index(True)
+        text = (
+            f"class {only} ({metadata.labels[only]}) is the only one in {masks}, and all other pixels are ignored (ids "
+            f"{_ranges(ids)}), so nothing can be {use}"
+        )
+        return [Finding(text, True)]
     text = f"{_named(metadata, absent)} in none of {masks}; {'it' if len(absent) == 1 else 'they'} cannot be {use}"
-    if scan.ignored.any() and len(ids) == metadata.num_classes and len(absent) == 1:
+    # with many classes the last one is rather rare than stored as the ignored value
+    if scan.ignored.any() and len(ids) == metadata.num_classes <= _FEW_CLASSES and len(absent) == 1:
         raw = _ranges(scan.raw_ids[None])
         text += f". If id {raw}, which is ignored, stands for {absent[0]}, map it to {metadata.labels.index(absent[0])}"
     return [Finding(text, False)]

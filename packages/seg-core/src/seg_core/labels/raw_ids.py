@@ -14,9 +14,11 @@ def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int 
     """Returns the label map that probably converts ids to the classes 0 to K - 1, or None.
 
     - Ids 1 to K are one too high: each is mapped to the class below.
-    - Ids 0 to K are one too many: 0 is ignored, as in ADE20K, and the others are mapped to the class below.
+    - Ids 0 to K are one too many: 0 is ignored, as in ADE20K, and the others are mapped to the class below. With more
+      than three classes, a few of these ids may be missing.
     - As many ids as classes, such as 0, 128 and 255 for three, are the classes in ascending order. The ignored value
       counts as one of them if the others are one too few.
+    - With two classes, 0, 127 or 128, and 255 are a trimap, of which the middle and the highest may be ignored: None.
     - With two classes, one class id and the ignored value are the two classes, as in masks of 0 and 255.
 
     >>> suggest_label_map({0, 255}, num_classes=2)
@@ -41,8 +43,11 @@ def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int 
         if num_classes != 2 or len(found) != 1 or not has_ignored:
             return None
         return LabelMap({found[0]: found[0], ignore_index: 1 - found[0]}, ignore_index=ignore_index)
+    if num_classes == 2 and has_ignored and found in ([0, 127], [0, 128]):
+        return None
     mapping: dict[int, Any]
-    if found[-1] == num_classes:
+    is_nearly_all = len(found) == num_classes + 1 or (num_classes > 3 and len(found) > num_classes // 2)
+    if found[-1] == num_classes and (found[0] > 0 or is_nearly_all):
         mapping = {0: IGNORE} if found[0] == 0 else {}
         mapping |= {raw: raw - 1 for raw in range(1, num_classes + 1)}
     elif len(found) == num_classes:
