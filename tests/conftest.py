@@ -84,6 +84,12 @@ def pytest_configure(config):
     torch.set_num_threads(1)  # also where something imported torch before OMP_NUM_THREADS was set
 
 
+def pytest_collection_modifyitems(items):
+    # Two processes divide the tests, and the one that is done first takes from the end of the other's. The runs that
+    # these tests share take long; in front, no part of the file is taken and they are made once.
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/train/run/test_processes.py"))
+
+
 def pytest_collection_finish(session):
     # what is loaded by now stays to the end: the garbage collector need not search it again and again
     gc.collect()
