@@ -17,9 +17,7 @@ from seg_core.files import mask_sources, scan_cache
 from seg_core.files.images import read_mask
 from seg_core.files.scan import MaskFile, cache_folder, scan_dataset, scan_masks
 from seg_core.files.scan_findings import describe_scan
-
-TWO = DatasetMetadata("two", ("ground", "thing"))
-THREE = DatasetMetadata("three", ("ground", "leaf", "stone"))
+from tests.core.files.mask_datasets import InFiles, InMemory, masks
 
 
 @pytest.fixture(autouse=True)
@@ -52,37 +50,6 @@ def write(tmp_path):
         return files
 
     return write
-
-
-class InFiles:
-    """A dataset of mask files alone."""
-
-    def __init__(self, files, metadata=THREE):
-        self.files, self.metadata = files, metadata
-
-    def __len__(self):
-        return len(self.files)
-
-    def mask_file(self, index):
-        return self.files[index]
-
-
-class InMemory:
-    """A dataset of masks without files."""
-
-    def __init__(self, *masks, metadata=THREE):
-        self.masks, self.metadata = [np.asarray(mask, np.uint8) for mask in masks], metadata
-
-    def __len__(self):
-        return len(self.masks)
-
-    def __getitem__(self, index):
-        random.random(), torch.rand(1), np.random.rand()
-        return None, torch.from_numpy(self.masks[index])
-
-
-def masks(*rows):
-    return [np.array([row], np.uint8) for row in rows]
 
 
 # ---- what is found ---------------------------------------------------------------------------------------------------

@@ -1,17 +1,13 @@
 """What a scan of masks shows to be wrong or odd."""
 
-import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from seg_core import IGNORE, DatasetMetadata, LabelMap
 from seg_core.files.images import read_mask
 from seg_core.files.scan import MaskFile, scan_dataset
 from seg_core.files.scan_findings import describe_scan, find_problems
-
-TWO = DatasetMetadata("two", ("ground", "thing"))
-THREE = DatasetMetadata("three", ("ground", "leaf", "stone"))
+from tests.core.files.mask_datasets import THREE, TWO, InFiles, InMemory, masks
 
 
 @pytest.fixture
@@ -27,36 +23,6 @@ def write(tmp_path):
         return files
 
     return write
-
-
-class InFiles:
-    """A dataset of mask files alone."""
-
-    def __init__(self, files, metadata=THREE):
-        self.files, self.metadata = files, metadata
-
-    def __len__(self):
-        return len(self.files)
-
-    def mask_file(self, index):
-        return self.files[index]
-
-
-class InMemory:
-    """A dataset of masks without files."""
-
-    def __init__(self, *masks, metadata=THREE):
-        self.masks, self.metadata = [np.asarray(mask, np.uint8) for mask in masks], metadata
-
-    def __len__(self):
-        return len(self.masks)
-
-    def __getitem__(self, index):
-        return None, torch.from_numpy(self.masks[index])
-
-
-def masks(*rows):
-    return [np.array([row], np.uint8) for row in rows]
 
 
 def problems(*rows, metadata=THREE, use="learned"):

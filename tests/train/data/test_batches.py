@@ -121,8 +121,8 @@ def test_id_out_of_range_names_file_value_and_what_is_allowed(stripes, num_worke
     with pytest.raises(LabelOutOfRangeError) as caught:
         read(stripes(wrong=1), [[0, 1]], num_workers=num_workers)
     assert str(caught.value) == (
-        "the mask of train/1.png contains 7 (1 pixel); allowed are the 3 classes 0 to 2 of Stripes and the ignored "
-        "value 255: correct the mask or the metadata"
+        "mask of sample 1 (train/1.png) contains ids that are not allowed: 7 (1 pixel). Allowed: 0-2, 255; correct the "
+        "mask or the metadata"
     )
 
 
@@ -132,7 +132,7 @@ def test_negative_id_in_a_signed_mask_is_out_of_range(stripes):
             image, mask = super().__getitem__(index)
             return image, mask.to(torch.int32) - 1
 
-    with pytest.raises(LabelOutOfRangeError, match=r"contains -1 \(\d+ pixels\), 254 \(1 pixel\)"):
+    with pytest.raises(LabelOutOfRangeError, match=r"contains ids that are not allowed: -1 \(\d+ pixels\), 254 \(1 pixel\)"):
         read(Signed(), [[0]])
 
 

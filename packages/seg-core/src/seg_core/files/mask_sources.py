@@ -1,8 +1,8 @@
 """The masks of a dataset as a scan reads them: files, by threads, or samples of a dataset of one's own."""
 
 import os
-import signal
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +18,7 @@ from seg_core.errors import InvalidArgumentError, UserError, id_ranges, list_ids
 from seg_core.files.scan_cache import FileKey, MaskSummary, file_key, recall, remember
 from seg_core.labels.label_map import LabelMap
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
+from seg_core.workers import ignore_signals, stop_workers
 
 __all__ = [
     "MaskFile",
@@ -65,7 +66,7 @@ class MaskFile:
     remedy: str = "correct the mask, or list its ids in the label map"
 
 
-class MaskSource:
+class MaskSource(ABC):
     """Masks by index, and what is known of them."""
 
     def __init__(self) -> None:
@@ -93,20 +94,21 @@ class MaskSource:
                 return range(total)
         return [place * total // SAMPLE_SIZE for place in range(SAMPLE_SIZE)]
 
+    @abstractmethod
     def targets(self, index: int) -> Mapping[int, int | None]:
         """Returns the ids that the mask may hold -> class id, or None for ignored."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problem(self, index: int) -> str:
         """Returns the sentence about a mask with other ids."""
-        raise NotImplementedError
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """Returns the name of a mask, for messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
-        raise NotImplementedError
+        """Yields what these masks hold."""
 
 
 class MaskFiles(MaskSource):
@@ -224,7 +226,7 @@ class MaskSamples(MaskSource):
             sampler=indices,
             batch_size=None,
             num_workers=self._num_workers,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=ignore_signals,
         )
         results = iter(loader)
         try:
@@ -233,7 +235,7 @@ class MaskSamples(MaskSource):
                     raise result
                 yield result
         finally:
-            results._shutdown_workers()  # at once, also after an error; see the loader of training
+            stop_workers(results)
 
 
 @dataclass(frozen=True)
@@ -250,10 +252,6 @@ class _Summaries:
             return summary_of_sample(self.dataset, index)
         except UserError as error:
             return error
-
-
-def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers
 
 
 def summary_of_sample(dataset: Any, index: int) -> MaskSummary:

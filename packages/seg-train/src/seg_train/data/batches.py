@@ -6,7 +6,6 @@ which a run was resumed changes a batch. This holds for a dataset that draws ran
 NumPy's and torch's default states are seeded in this way before each sample is read.
 """
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError, list_ids
-from seg_core.files.mask_sources import pair_of, sample_name
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError
+from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
+from seg_core.workers import ignore_signals, stop_workers
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -129,7 +129,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             collate_fn=_collate_apart if splits_unlike_sizes else _collate,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=ignore_signals,
             # without its own generator, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
         )
@@ -159,14 +159,10 @@ class Loader:
             raise
 
     def _stop_workers(self) -> None:
-        """Stops the workers now; the next plan starts new ones.
-
-        If garbage collection did it, torch would wait 5 s for each of them: by then it has ended the threads that tell
-        them to stop.
-        """
+        """Stops the workers now; the next plan starts new ones."""
         iterator, self._loader._iterator = self._loader._iterator, None
         if iterator is not None:
-            iterator._shutdown_workers()  # type: ignore[attr-defined]  # of torch's iterator with workers
+            stop_workers(iterator)
 
 
 class _Plan:
@@ -274,23 +270,20 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
     metadata = dataset.metadata
     mask = mask.as_subclass(Tensor)
     if mask.is_floating_point() or mask.is_complex():
-        files = " and ".join(map(str, dataset.file_names(index))) or f"sample {index}"
         raise InvalidArgumentError(
-            f"the mask of {files} is a tensor of {mask.dtype}; ids are integers: if the values are whole ids, let the "
-            "dataset return mask.to(torch.uint8)"
+            f"the mask of {sample_name(dataset, index)} is a tensor of {mask.dtype}; ids are integers: if the values "
+            "are whole ids, let the dataset return mask.to(torch.uint8)"
         )
     mask = mask if mask.dtype == torch.uint8 else mask.long()
     wrong = (mask >= metadata.num_classes) & (mask != metadata.ignore_index)
     if mask.dtype != torch.uint8:
         wrong |= (mask < 0) & (mask != metadata.ignore_index)
     if bool(wrong.any()):
-        ids, counts = torch.unique(mask[wrong], return_counts=True)
-        files = " and ".join(map(str, dataset.file_names(index))) or f"sample {index}"
-        raise LabelOutOfRangeError(
-            f"the mask of {files} contains {list_ids(ids.tolist(), counts.tolist())}; allowed are the "
-            f"{metadata.num_classes} classes 0 to {metadata.num_classes - 1} of {metadata.name} and the ignored "
-            f"value {metadata.ignore_index}: correct the mask or the metadata"
-        )
+        ids, numbers = torch.unique(mask[wrong], return_counts=True)
+        counts = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
+        allowed = {*range(metadata.num_classes), metadata.ignore_index}
+        name = f"of {sample_name(dataset, index)}"
+        raise LabelOutOfRangeError(wrong_ids_message(name, counts, allowed, "correct the mask or the metadata"))
 
 
 def _planned(sample: int | PlannedSample) -> PlannedSample:
@@ -341,13 +334,6 @@ def _batch(samples: list[_Sample]) -> Batch:
     batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
     indices, places = [sample.index for sample in planned], [sample.place for sample in planned]
     return Batch(batch, torch.stack(masks), indices, epochs[0], places)
-
-
-def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - as DataLoader calls it
-    # Ctrl-C reaches every process of the terminal; the main process ends the run and then the workers. It does so with
-    # SIGTERM, for which they must not have the handler that saves a checkpoint.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _name(dataset: SegmentationDataset) -> str:

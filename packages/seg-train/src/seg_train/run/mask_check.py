@@ -77,7 +77,7 @@ def _advice(finding: Finding, dataset: SegmentationDataset, name: str, key: str)
     line = label_map_line(finding.label_map)
     if takes(DATASETS.get(name), "label_map"):
         return f". If the ids are meant so, add to {key}: {line} (or set -s '{key}.{line}')"
-    if hasattr(dataset, "mask_file"):
+    if hasattr(type(dataset), "mask_file"):
         return ""  # an official dataset, whose ids are known
     return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
 
