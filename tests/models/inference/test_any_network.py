@@ -329,6 +329,13 @@ def test_images_and_tiles_below_the_minimum_size_are_padded(name, size):
     assert predict_tiled(model, torch.rand(1, 3, 40, 40), 20, output="labels").shape == (1, 40, 40)
 
 
+@pytest.mark.parametrize(("network", "backbone"), [("fpn", "mit_b0"), ("unet", "vgg16"), ("unet", "mit_b0")])
+def test_images_below_the_minimum_size_of_the_backbone_are_padded(network, backbone):
+    model = seg_models.create(network, backbone=backbone, num_classes=2).eval()
+    assert predict_labels(model, torch.rand(1, 3, 5, 40)).shape == (1, 5, 40)
+    assert predict_tiled(model, torch.rand(1, 3, 1, 1)).shape == (1, 2, 1, 1)
+
+
 def test_bgr_images_give_the_labels_of_rgb(tmp_path):
     from PIL import Image
 

@@ -85,11 +85,14 @@ def adapt(model: nn.Module) -> AnySize:
 
 
 def min_size_of(model: nn.Module) -> int:
-    """Returns the minimum height and width in pixels of a model's inputs by the catalog; 1 if it is not listed."""
+    """Returns the minimum height and width in pixels of a model's inputs: the catalog's, or its backbone's if larger.
+
+    It is 1 if neither is known.
+    """
     spec = getattr(model, "build_spec", None)
-    if spec is None or spec.builder not in MODELS:
-        return 1
-    return getattr(MODELS.entry(spec.builder), "min_size", 1)
+    listed = MODELS.entry(spec.builder) if spec is not None and spec.builder in MODELS else None
+    backbone = getattr(model, "backbone", None)
+    return max(int(getattr(known, "min_size", 1)) for known in (listed, backbone))
 
 
 def _float_dtype(network: nn.Module) -> torch.dtype | None:
