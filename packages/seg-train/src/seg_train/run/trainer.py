@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
@@ -21,7 +22,7 @@ from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, PlannedSample, training_plan
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
-from seg_train.monitor import Monitor, default_monitor
+from seg_train.monitor import Monitor
 from seg_train.run.build import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
@@ -122,7 +123,7 @@ class Trainer:
             warn=self.progress.warn if checkpoint is None else None,
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
-        self.monitor = Monitor(config.evaluation.monitor or default_monitor(has_ema), has_ema, metadata.labels)
+        self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
         self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
         check_val_loss(config, self.monitor, self.scheduler, self.validation, self.network.network)
         self.loggers = LoggerGroup(
@@ -139,6 +140,7 @@ class Trainer:
         )
         self._guard = LossGuard(self.folder.path, self.data.train_set)
         self._best_is_new = False
+        self._has_warned_of_score = False
         self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if checkpoint is not None:
             num_samples = len(self.data.train_set)
@@ -356,11 +358,15 @@ class Trainer:
                 self.loggers.on_snapshots(moment, outcome.snapshots)
         self.state.last_row = row
         self.position.evaluated = self.position.step
-        is_best = self.position.update_best(row, self.monitor, self.config.evaluation.min_delta)
+        score, weights = self.monitor.best_of(row)
+        if self._watches_absent_class(outcomes["last"].matrix):
+            score = None
+        if score is None:
+            self._warn_of_undefined_score()
+        is_best = self.position.update_best(score, self.monitor, self.config.evaluation.min_delta)
         self._best_is_new |= is_best
         self._stop_early()
-        best = self.monitor.weights if is_best else None
-        save_models(self.folder, self.state, self.data, self.validation.protocol, row, best)
+        save_models(self.folder, self.state, self.data, self.validation.protocol, row, weights if is_best else None)
 
     def _evaluate_weights(self, which: str) -> Outcome:
         what = "evaluating" if which == "last" else "evaluating EMA"
@@ -384,11 +390,28 @@ class Trainer:
         running.reset()
         return row
 
+    def _watches_absent_class(self, matrix: Tensor) -> bool:
+        """Returns whether the IoU of a class is monitored that has no pixel in val: it is 0 or undefined."""
+        label = self.monitor.label
+        return label is not None and not bool(matrix[self.data.metadata.labels.index(label)].any())
+
+    def _warn_of_undefined_score(self) -> None:
+        """Warns once that the monitored score is undefined, so that no weights are the best."""
+        if not self._has_warned_of_score:
+            self._has_warned_of_score = True
+            absent = "no pixel in val is of this class" if self.monitor.label else "it is not a number"
+            self.progress.warn(
+                f'evaluation.monitor = "{self.monitor.name}": this score is undefined, since {absent}; it counts '
+                'neither for model_best.pt nor for evaluation.patience. Monitor another score, such as "miou"'
+            )
+
     def _stop_early(self) -> None:
         position, patience = self.position, self.config.evaluation.patience
         if patience is not None and position.stale >= patience:
+            delta = self.config.evaluation.min_delta
+            margin = f" by more than {delta:g} (evaluation.min_delta)" if delta else ""
             self.progress.message(
-                f"stopped early: {self.monitor.name} was not better than {position.best} in "
+                f"stopped early: {self.monitor.name} was not better than {position.counted}{margin} in "
                 f"{position.stale} evaluations (evaluation.patience)"
             )
             position.finished = True
