@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -13,7 +14,14 @@ from seg_core.registry import DATASETS, LOGGERS, PREDICTORS
 from seg_train import Logger, Trainer, load_config
 from seg_train.data.batches import Batch
 from seg_train.run.checkpoint import load_checkpoint
-from seg_train.run.failures import LossGuard, NonFiniteLossError, ProcessDiedError, explain_failures
+from seg_train.run.failures import (
+    LossGuard,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    ProcessDiedError,
+    WeightGuard,
+    explain_failures,
+)
 
 
 class Collecting(Progress):
@@ -362,3 +370,37 @@ def test_class_that_is_not_there_cannot_be_monitored(tables):
 def test_fp16_on_a_cpu_is_an_error(tables):
     with pytest.raises(ConfigError, match='trainer.precision = "fp16" needs a GPU'):
         Trainer(load_config(tables, ["trainer.precision=fp16"]))
+
+
+# ---- weights that are not finite -------------------------------------------------------------------------------------
+
+
+def test_infinite_update_is_not_written(tables):
+    """A finite loss, and a last step whose update is infinite: the files from before it stay."""
+    tables["optimizer"] = {"name": "SGD", "params": {"lr": 1e38}}
+    tables["lr_scheduler"] = {"name": "ConstantLR"}
+    tables["trainer"]["epochs"] = 1
+    tables["data"]["loader"]["batch_size"] = 12  # one step
+    trainer = Trainer(load_config(tables))
+    with pytest.raises(NonFiniteWeightsError, match=r"after step 1, \d+ entries of .* are NaN or infinite") as caught:
+        trainer.run()
+    run = trainer.folder
+    assert load_checkpoint(run.checkpoints.last)["position"]["step"] == 0
+    assert f"they were not written; {run.checkpoints.last} and the model files are from before" in str(caught.value)
+    assert not run.model.exists()
+    command = re.search(r"seg train (\S+config.toml) -s paths.run=NAME", str(caught.value))
+    config = load_config(command[1], ["paths.run=calmer", "optimizer.params.lr=0.01", "trainer.max_grad_norm=1"])
+    assert Trainer(config).run().scores["miou"] >= 0
+
+
+def test_infinity_that_a_network_starts_with_is_no_error(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    guard = WeightGuard(tmp_path, network)
+    assert guard.check(3, tmp_path / "last.pt") is None
+    with torch.no_grad():
+        network.weight[0] = 3e38  # the sum of huge weights is not finite, but they are
+    assert guard.check(3, tmp_path / "last.pt") is None
+    with torch.no_grad():
+        network.bias[1] = torch.nan
+    assert "1 entries of bias are NaN or infinite: " in str(guard.check(3, tmp_path / "last.pt"))

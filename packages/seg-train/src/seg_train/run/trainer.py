@@ -27,7 +27,13 @@ from seg_train.run.build import RunLength, build_accelerator, build_data, build_
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
 from seg_train.run.evaluate import Outcome, Validation, check_val_loss
-from seg_train.run.failures import LossGuard, NonFiniteLossError, explain_failures
+from seg_train.run.failures import (
+    LossGuard,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    WeightGuard,
+    explain_failures,
+)
 from seg_train.run.folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
@@ -139,6 +145,7 @@ class Trainer:
             position=Position() if checkpoint is None else checkpoint.position(),
         )
         self._guard = LossGuard(self.folder.path, self.data.train_set)
+        self._weight_guard = WeightGuard(self.folder.path, self.network.network)
         self._best_is_new = False
         self._has_warned_of_score = False
         self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
@@ -159,6 +166,7 @@ class Trainer:
 
         Raises:
             RunInterruptedError: after Ctrl-C or SIGTERM, once a checkpoint is written; the message says how to resume.
+            NonFiniteWeightsError: if a weight does; it is not written.
             NonFiniteLossError: if the loss becomes infinite or NaN; the run folder lists the files of the batch.
             NotEnoughMemoryError: if the device is out of memory; the message says what to lower.
             ProcessDiedError: if a worker process, or another process of the run, died.
@@ -300,6 +308,12 @@ class Trainer:
         if self._any(error is not None):
             raise error or NonFiniteLossError("the loss of another process of this run is not finite; see its message")
 
+    def _check_weights(self) -> None:
+        """Ends the run on all processes if a weight is not finite on any of them."""
+        error = self._weight_guard.check(self.position.step, self.folder.checkpoints.last)
+        if self._any(error is not None):
+            raise error or NonFiniteWeightsError("weights of another process of this run are not finite; see there")
+
     def _any(self, flag: bool) -> bool:
         """Returns whether `flag` is true on any process; every process must call it."""
         if self.accelerator.num_processes == 1:
@@ -346,6 +360,7 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluates the last weights and their EMA on val, logs the scores, and saves the model files."""
         self._check_losses()
+        self._check_weights()
         with explain_failures(self.config, "evaluation"):
             outcomes = {"last": self._evaluate_weights("last")}
             if self.network.average is not None:
@@ -437,6 +452,7 @@ class Trainer:
     def _save(self) -> None:
         """Writes a checkpoint; every process must call it."""
         self._check_losses()
+        self._check_weights()
         state = self.state.collect()
         is_best, self._best_is_new = self._best_is_new, False
         if not self.accelerator.is_main_process:
