@@ -61,12 +61,12 @@ def _ours(name: str, precision: str, variant: str | None) -> Callable[[_Inputs],
         from accelerate.state import AcceleratorState
 
         import seg_models
+        from seg_core.device import fastest_precision
         from seg_core.transforms.augment import SegmentationAugment
         from seg_train.data.batches import Batch
         from seg_train.losses.cross_entropy import CrossEntropyLoss
         from seg_train.losses.deep_supervision import DeepSupervision
         from seg_train.optim.optimizers import build_optimizer
-        from seg_train.run.build import fastest_precision
         from seg_train.run.model import train_depthwise_in_full_precision
         from seg_train.run.step import Parts, train_step
 

@@ -182,7 +182,7 @@ def test_bf16_computes_on_a_copy():
         ({"tile": 8, "blend": "linear"}, "blend must be one of hann, constant, got 'linear'"),
         ({"tta": [0]}, "tta must have scales above 0"),
         ({"tta": {"flip": True}}, "tta has no option 'flip'; it has scales, hflip"),
-        ({"dtype": "int8"}, "dtype must be one of fp32, bf16, fp16"),
+        ({"dtype": "int8"}, "dtype must be one of auto, fp32, bf16, fp16"),
         ({"dtype": "fp16", "device": "cpu"}, 'dtype "fp16" needs a GPU'),
         ({"weights": "DEFAULT"}, "weights='DEFAULT' cannot be used with a network"),
     ],

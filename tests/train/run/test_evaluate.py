@@ -40,6 +40,15 @@ def test_evaluate_leaves_mode_and_random_state_as_they_were(model, stripes, trai
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
 
 
+def test_evaluate_leaves_frozen_modules_in_eval_mode(model, stripes):
+    model.train()
+    frozen = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()
+    modes = [module.training for module in model.modules()]
+    evaluate(model, stripes())
+    assert not frozen.training
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_evaluate_restores_the_mode_after_an_error(model, stripes):
     model.train()
     with pytest.raises(ValueError):

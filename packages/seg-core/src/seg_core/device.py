@@ -1,5 +1,6 @@
 """Devices: their names, automatic selection, and the error raised when a device runs out of memory."""
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,16 @@ from seg_core.errors import InvalidArgumentError, NotEnoughMemoryError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEVICES", "check_device", "is_available", "out_of_memory", "resolve_device"]
+__all__ = [
+    "DEVICES",
+    "check_device",
+    "fastest_precision",
+    "has_bf16",
+    "is_available",
+    "out_of_memory",
+    "resolve_device",
+    "warn_of_slow_bf16",
+]
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 """Devices that configs and commands name; `"auto"` is the first of the others that is available."""
@@ -61,6 +71,42 @@ def resolve_device(device: "str | torch.device", argument: str = "device") -> "t
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on torch's build
         raise _missing(str(device), argument, error) from error
+
+
+def has_bf16(device: "torch.device") -> bool | None:
+    """Returns whether a processor computes in bf16 itself; None if torch does not tell.
+
+    Without it torch converts each operand, which takes several times as long as fp32.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # private to torch, and not in all of its versions
+        checks = [getattr(torch.cpu, n, None) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        return any(check() for check in checks if check is not None) if any(checks) else None
+    return None
+
+
+def fastest_precision(device: "torch.device") -> str:
+    """Returns `"bf16"` if the processor computes in it, else `"fp32"`."""
+    return "bf16" if has_bf16(device) else "fp32"
+
+
+def warn_of_slow_bf16(device: "torch.device", remedy: str) -> None:
+    """Warns if a processor does not compute in bf16.
+
+    Args:
+        device: where bf16 was asked for.
+        remedy: what to choose, completing "use ...".
+    """
+    if has_bf16(device) is False:
+        warnings.warn(
+            f"this processor ({device.type}) does not compute in bf16, which takes several times as long as fp32 "
+            f"on it; use {remedy}",
+            stacklevel=3,
+        )
 
 
 def out_of_memory(doing: str, remedies: Sequence[str], cause: BaseException | str) -> NotEnoughMemoryError:

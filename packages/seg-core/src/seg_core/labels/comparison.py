@@ -3,7 +3,18 @@
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
 
-__all__ = ["check_several_classes", "difference_of_classes", "family_of"]
+__all__ = [
+    "ONE_CHANNEL_ADVICE",
+    "check_several_classes",
+    "check_several_outputs",
+    "difference_of_classes",
+    "family_of",
+]
+
+ONE_CHANNEL_ADVICE = (
+    "for a network of one channel, trained with binary cross-entropy in a loop of your own, threshold its output "
+    'yourself: torch.sigmoid(model(images)["out"]) > 0.5'
+)
 
 
 def difference_of_classes(
@@ -65,6 +76,17 @@ def check_several_classes(metadata: DatasetMetadata) -> None:
         f"{metadata.name} has one class, {label!r}, but at least two are needed: networks choose one of the classes "
         "for each pixel, and the only one always wins, with a loss of 0 and an IoU of 1. Give the rest of the image a "
         f'class of its own: labels = ["background", {_quoted(label)}], with the ids 0 and 1 in the masks'
+    )
+
+
+def check_several_outputs(metadata: DatasetMetadata) -> None:
+    """Raises InvalidArgumentError if a network has only one class to choose from; the message says what to do."""
+    if metadata.num_classes > 1:
+        return
+    label = metadata.labels[0]
+    raise InvalidArgumentError(
+        f"{metadata.name} has one class, {label!r}: a prediction is one of the classes for each pixel, so every pixel "
+        f'would be that one; {ONE_CHANNEL_ADVICE}; or train with two classes: labels = ["background", {_quoted(label)}]'
     )
 
 

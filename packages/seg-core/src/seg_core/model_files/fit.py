@@ -22,7 +22,7 @@ from seg_core.model_files.digest import encode, plain
 from seg_core.registry import MODELS
 from seg_core.spec import check_params
 
-__all__ = ["advice", "build", "check_description", "check_tensors", "tensors_to_save", "unwrap"]
+__all__ = ["advice", "build", "check_description", "check_tensors", "is_compiled", "tensors_to_save", "unwrap"]
 
 # arguments that initialize a network rather than define it; a file that named weights would trigger a download
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
@@ -185,10 +185,19 @@ def advice(names: Mapping[str, Tensor]) -> str:
     )
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Returns whether a call of a module runs a compiled function, by torch.compile or its method `compile`."""
+    return _is_optimized(module) or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def _is_optimized(module: nn.Module) -> bool:
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # torch's compiler takes a second to import
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+
+
 def _inner(module: nn.Module) -> str | None:
     """Returns the attribute that holds the network if a module is only a wrapper, else None."""
-    dynamo = sys.modules.get("torch._dynamo.eval_frame")  # torch's compiler takes a second to import
-    if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
+    if _is_optimized(module):
         return "_orig_mod"
     return "module" if isinstance(module, DistributedDataParallel | DataParallel | AveragedModel) else None
 

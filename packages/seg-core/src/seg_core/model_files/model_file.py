@@ -26,7 +26,7 @@ from seg_core.__about__ import __version__
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 from seg_core.files.atomic import atomic_path
-from seg_core.labels.comparison import difference_of_classes
+from seg_core.labels.comparison import check_several_outputs, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
@@ -120,9 +120,10 @@ def save_model(
 
     Raises:
         InvalidArgumentError: if the model was not built by a registered builder, or was changed since; if its number of
-            classes differs from the metadata's; or if `metrics` or `protocol` hold other than plain values.
+            classes differs from the metadata's, or is one; or if `metrics` or `protocol` hold other than plain values.
         WriteError: if the file cannot be written.
     """
+    check_several_outputs(metadata)
     network = unwrap(model)
     spec = _checked_spec(network, metadata)
     _compare_names(network, metadata)

@@ -39,9 +39,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         feature_info: one for each entry of the result, in the same order.
+        min_size: minimum height and width of the images in pixels; prediction pads smaller ones.
     """
 
     feature_info: tuple[FeatureInfo, ...]
+    min_size: int = 1
 
     def select(self, names: Iterable[str]) -> None:
         """Restricts the result, and `feature_info`, to these features, so that no others stay in memory.

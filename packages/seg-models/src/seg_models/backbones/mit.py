@@ -142,6 +142,9 @@ class MixTransformer(Backbone):
         stochastic_depth: probability of skipping the last block in training; it grows from 0 at the first one.
     """
 
+    # the features of stage 1 must be at least as large as the stride of its attention's reduction, 8: (29 + 3) / 4
+    min_size = 29
+
     def __init__(self, in_channels: int, width: int, depths: Sequence[int], stochastic_depth: float = 0.1) -> None:
         super().__init__()
         drops = iter(torch.linspace(0, stochastic_depth, sum(depths), device="cpu").tolist())

@@ -88,7 +88,9 @@ def _vgg(
     if fully_convolutional:
         layers += hidden
         taps[-1] = len(layers) - 1
-    return SequentialBackbone(layers, taps, output_stride)
+    backbone = SequentialBackbone(layers, taps, output_stride)
+    backbone.min_size = output_stride  # the poolings round down
+    return backbone
 
 
 def _builder(name: str, title: str) -> Callable[..., SequentialBackbone]:

@@ -1,74 +1,122 @@
-"""Wraps a network so that it accepts images of any size and any floating-point type."""
+"""Calls any network in the way that prediction needs it: images of any size and type in, checked logits out."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg_core.model_files.fit import is_compiled
 from seg_core.registry import MODELS
+from seg_models.inference.outputs import check_num_channels, find_logits
+from seg_models.networks.base import SegmentationNetwork
 
-__all__ = ["AnySize", "adapt", "last_resize", "min_size_of"]
+__all__ = ["AnySize", "adapt", "min_size_of"]
 
 
 class AnySize(nn.Module):
-    """A network that pads small images and converts their type, so that it accepts float images of any size.
+    """A network that accepts float images of any size and type, and returns logits at their size.
+
+    Small images are padded, images are converted to the type of the weights, and logits of another size are resized.
+    The network's mode (train or eval) is not changed.
 
     Args:
-        network: a network of this package, in eval mode.
-        dtype: dtype of its weights; None if inputs have the same type.
-        min_size: minimum height and width of its inputs. Smaller images are padded at the right and bottom with zeros,
-            the mean color, and the logits are cropped.
+        network: a network of this package, or any other that returns logits, see `find_logits`.
+        num_classes: number of channels that it must return; None takes any.
+        min_size: minimum height and width of its inputs; None uses the catalog's. Smaller images are padded at the
+            right and bottom with zeros, the mean color, and the logits are cropped.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype | None, min_size: int) -> None:
+    def __init__(self, network: nn.Module, num_classes: int | None = None, min_size: int | None = None) -> None:
         super().__init__()
         self._network = network
-        self._dtype = dtype
-        self._min_size = min_size
-        self.upsampling = getattr(network, "upsampling", {})
-        self.eval()
+        self._num_classes = num_classes
+        self._min_size = min_size_of(network) if min_size is None else min_size
+        self._dtype = _float_dtype(network)
 
-    def is_small(self, images: Tensor) -> bool:
-        """Returns whether images are smaller than the network's minimum size."""
-        return min(images.shape[-2:]) < self._min_size
+    def logits_before_resize(self, images: Tensor) -> tuple[Tensor, bool]:
+        """Returns the logits before the bilinear resize to the size of the images, if the network ends with one.
 
-    def forward_logits(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the network's outputs before the final resize; images must not be small."""
-        return self._network.forward_logits(images.to(self._dtype))  # type: ignore[operator]  # a Network
+        Args:
+            images: float (N, C, H, W), normalized RGB if C is 3.
+
+        Returns:
+            Logits: float32 (N, K, h, w), float64 if the network's are; the size of the images if there is no such
+            resize.
+            align_corners: of that resize.
+        """
+        corners = _last_resize(self._network)
+        if corners is None or self._is_small(images):
+            return self._called(images), False
+        output = self._network.forward_logits(images.to(self._dtype))  # type: ignore[operator]  # a Network
+        return self._checked(output, images), corners
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns float32 logits (N, K, H, W) as `"out"`."""
+        """Returns float32 logits (N, K, H, W) as `"out"`; float64 if the network's are."""
+        logits = self._called(images)
+        size = images.shape[-2:]
+        if logits.shape[-2:] != size:
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return {"out": logits}
+
+    def _called(self, images: Tensor) -> Tensor:
+        """Returns what the network returns for images, padded if they are small."""
+        if not self._is_small(images):
+            return self._checked(self._network(images.to(self._dtype)), images)
         height, width = images.shape[-2:]
-        if self.is_small(images):
-            missing = (max(0, self._min_size - width), max(0, self._min_size - height))
-            images = F.pad(images, (0, missing[0], 0, missing[1]))
-        logits = self._network(images.to(self._dtype))["out"]
-        return {"out": logits[..., :height, :width].float()}
+        missing = (max(0, self._min_size - width), max(0, self._min_size - height))
+        padded = F.pad(images, (0, missing[0], 0, missing[1]))
+        logits = self._checked(self._network(padded.to(self._dtype)), images)
+        if logits.shape[-2:] != padded.shape[-2:]:
+            logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+    def _checked(self, output: object, images: Tensor) -> Tensor:
+        logits = find_logits(output, images)
+        if self._num_classes is not None:
+            check_num_channels(logits, self._num_classes)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _is_small(self, images: Tensor) -> bool:
+        return min(images.shape[-2:]) < self._min_size
 
 
-def adapt(model: nn.Module) -> nn.Module:
-    """Returns `model` if it accepts images of any size, else an `AnySize` around it.
-
-    Args:
-        model: a network of this package, in eval mode; for other models no minimum size is known.
-    """
-    min_size = min_size_of(model)
-    return model if min_size <= 1 or isinstance(model, AnySize) else AnySize(model, None, min_size)
+def adapt(model: nn.Module) -> AnySize:
+    """Returns an `AnySize` around `model`, or `model` if it is one."""
+    return model if isinstance(model, AnySize) else AnySize(model)
 
 
 def min_size_of(model: nn.Module) -> int:
-    """Returns the minimum height and width in pixels of a model's inputs by the catalog; 1 if it is not listed."""
+    """Returns the minimum height and width in pixels of a model's inputs: the catalog's, or its backbone's if larger.
+
+    It is 1 if neither is known.
+    """
     spec = getattr(model, "build_spec", None)
-    if spec is None or spec.builder not in MODELS:
-        return 1
-    return getattr(MODELS.entry(spec.builder), "min_size", 1)
+    listed = MODELS.entry(spec.builder) if spec is not None and spec.builder in MODELS else None
+    backbone = getattr(model, "backbone", None)
+    return max(int(getattr(known, "min_size", 1)) for known in (listed, backbone))
 
 
-def last_resize(model: nn.Module, images: Tensor) -> bool | None:
-    """Returns `align_corners` of the bilinear resize that `model` ends with for these images.
+def _float_dtype(network: nn.Module) -> torch.dtype | None:
+    """Returns the type of the weights; None if they have no floating-point type to convert images to."""
+    if not isinstance(network, nn.Module):  # any function of images
+        return None
+    return next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), None)
 
-    None if it ends with another step, which `forward_logits` would skip: another resize mode, or cropping of padding.
+
+def _last_resize(model: nn.Module) -> bool | None:
+    """Returns `align_corners` of the bilinear resize that `model` ends with, which `forward_logits` leaves out.
+
+    None if it ends with another step, or if `forward_logits` would not run what a call of the model runs.
     """
     resize = getattr(model, "upsampling", {}).get("out")
-    if resize is None or resize[0] != "bilinear" or (isinstance(model, AnySize) and model.is_small(images)):
+    if resize is None or resize[0] != "bilinear" or not _is_plain(model):
         return None
     return bool(resize[1])
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Returns whether calling a model runs its class's `forward`, and that its `forward_logits`, and nothing else."""
+    if is_compiled(model):
+        return False
+    if isinstance(model, SegmentationNetwork) and type(model).forward is not SegmentationNetwork.forward:
+        return False
+    return not (model._forward_hooks or model._forward_pre_hooks)

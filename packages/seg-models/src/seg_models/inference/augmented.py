@@ -11,6 +11,7 @@ from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_models.inference.adapted import adapt
+from seg_models.inference.outputs import check_several_channels
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 
@@ -36,7 +37,7 @@ def predict_tta(
     logarithm of the mean; its softmax is the mean, so it can be used as logits.
 
     Args:
-        model: a network of this package, in eval mode.
+        model: a network in eval mode, as for `predict_whole`.
         images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         scales: factors of height and width. Images are resized bilinearly, with antialiasing when downscaling; their
             logits are resized back bilinearly.
@@ -51,7 +52,8 @@ def predict_tta(
         float32 (N, K, H, W), logarithms of the mean probabilities.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range, or `predict` returns labels.
+        InvalidArgumentError: if an argument is out of range, `predict` returns labels, or the network returns other
+            than logits of at least two classes.
     """
     factors = tuple(scales)
     if not factors or not all(is_number(f) and f > 0 for f in factors):
@@ -68,7 +70,7 @@ def predict_tta(
     scratch, scratch_of_size = Scratch(), Scratch()
     total: Tensor | None = None
     passes = 0
-    with torch.inference_mode():
+    with torch.no_grad():
         for size in sizes:
             resized = _resized(images, size)
             for turns, upside_down, mirrored in _copies(hflip, vflip, quarter_turns):
@@ -79,6 +81,7 @@ def predict_tta(
                     logits = predict(model, augmented)
                 if not logits.is_floating_point():
                     raise InvalidArgumentError("predict must return logits, got labels: set its output to logits")
+                check_several_channels(logits)
                 if turns or upside_down:  # a horizontal flip alone is undone when it is added
                     logits = _undo(logits, turns, upside_down, mirrored)
                 logits = logits.float()

@@ -5,7 +5,7 @@ import copy
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.checks import check_integer
-from seg_core.device import out_of_memory, resolve_device
+from seg_core.device import fastest_precision, out_of_memory, resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
+from seg_core.labels.comparison import check_several_outputs
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
+from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.load_network import load_network
 from seg_core.model_files.model_file import ModelInfo
 from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
-from seg_models.inference.adapted import AnySize, min_size_of
+from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
+from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.regions import remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
@@ -35,6 +38,9 @@ from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
 __all__ = ["Predictor"]
+
+ChannelOrder = Literal["rgb", "bgr"]
+"""Order of the channels of images in memory."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SCORE_STRIP = 2**20  # elements
@@ -53,14 +59,18 @@ class Predictor:
 
     Args:
         model: a network (it is put in eval mode and moved to `device`), the path of a model file, a run folder (its
-            best weights are used), or a model's name.
+            best weights are used), or a model's name. A network of another library must return logits (N, K, h, w), as
+            a tensor or as `"out"` or `"logits"` of a dict; those of another size are resized to the image.
         weights: for a model's name: member of its weights enum, the member's name, a checkpoint file
             (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
         metadata: names and colors of the classes; None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
         device: device to compute on; `"auto"` uses a GPU if available.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
-            None leaves the weights unchanged. A network that is passed in is copied first.
+            `"auto"` is bf16 if the processor computes in it, else fp32; None leaves the weights unchanged. A network
+            that is passed in is copied first.
+        channel_order: order of the channels of arrays and tensors, `"rgb"`, or `"bgr"` as OpenCV reads images; files,
+            PIL images and frames of videos are always read as RGB.
         tile: (height, width) in pixels, or one integer, of the tiles that images are predicted in, at the size that
             the network sees (after `preprocessing`); None predicts whole images.
         overlap: fraction 0 to below 1 of a tile that overlaps the next one.
@@ -74,10 +84,14 @@ class Predictor:
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
         max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
 
+    Warns:
+        UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
+
     Raises:
-        InvalidArgumentError: if metadata or preprocessing are neither given nor known, if the network does
-            not take RGB images, or has another number of classes than the metadata; if the device does not exist; if
-            another argument is out of range.
+        InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network does not take
+            RGB images, has another number of classes than the metadata (of a network of another library this is known
+            at the first prediction), or one class only; if the device does not exist; if another argument is out of
+            range.
         UnknownNameError: if there is no model or weights member of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
@@ -92,6 +106,7 @@ class Predictor:
         preprocessing: Preprocessing | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
+        channel_order: ChannelOrder = "rgb",
         tile: int | Sequence[int] | None = None,
         overlap: float = 0.5,
         blend: Blend = "hann",
@@ -105,6 +120,11 @@ class Predictor:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = _usable_dtype(dtype, self.device)
+        if channel_order not in get_args(ChannelOrder):
+            raise InvalidArgumentError(
+                f'channel_order must be "rgb", or "bgr" for images of OpenCV, got {channel_order!r}'
+            )
+        self.channel_order = channel_order
         self._tta = tta_options(tta)
         self.batch_size = check_integer("batch_size", batch_size)
         self.min_region = check_integer("min_region", min_region)
@@ -121,9 +141,9 @@ class Predictor:
         self.preprocessing = preprocessing or _from_info(info, "preprocessing")
         _check_fit(network, self.metadata)
         if self.dtype is not None and network is model:
-            network = copy.deepcopy(network)
+            network = _copied(network, self.dtype)
         self.model = network.to(self.device, self.dtype).eval()
-        self._network = AnySize(self.model, self.dtype, min_size_of(network))
+        self._network = AnySize(self.model, self.metadata.num_classes)
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
@@ -241,14 +261,27 @@ class Predictor:
 
     def _predict(self, batch: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""
-        with torch.inference_mode(), _memory_advice(self):
+        batch = [(image, self._as_rgb(image, pixels)) for image, pixels in batch]
+        with torch.no_grad(), _memory_advice(self):
             inputs = self._prepare(torch.stack([pixels for _, pixels in batch]))
             size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
-            results = list(self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size))
+            results: list[tuple[Any, Any, Any]] = []
+            try:
+                results.extend(
+                    self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size)
+                )
+            except NonFiniteLogitsError as error:
+                name = batch[len(results) + error.index][0].name
+                raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
         for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
             if self.min_region > 1:
                 labels = remove_small_regions(labels, self.min_region)
             yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
+
+    def _as_rgb(self, image: InputImage, pixels: Tensor) -> Tensor:
+        """Returns the pixels (3, H, W) of an image in RGB; only images in memory can be BGR."""
+        in_memory = image.name is None and isinstance(image.content, np.ndarray | Tensor)
+        return pixels.flip(0) if self.channel_order == "bgr" and in_memory else pixels
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Returns the network's inputs for images (N, 3, H, W), on its device."""
@@ -301,7 +334,7 @@ class Predictor:
         """Returns a function that predicts the logits of tiles; its result is valid until the next call."""
         if self._tta is not None:
             return self._logits
-        return torch.inference_mode()(functools.partial(logits_into, Scratch(), self._network))
+        return torch.no_grad()(functools.partial(logits_into, Scratch(), self._network))
 
     def _predict_blocks(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
         """Yields top, left and logits (K, h, w) of the blocks of an input (3, H, W), predicted tile by tile."""
@@ -315,6 +348,7 @@ class Predictor:
 
     def _decide(self, logits: Tensor) -> tuple[npt.NDArray[Any], Tensor | None]:
         """Returns the ids (h, w) of logits (K, h, w), and their probabilities if scores or a threshold need them."""
+        check_decidable(logits)
         ids = argmax_labels(logits).cpu().numpy().astype(self._id_dtype, copy=False)
         if not self.scores and self.threshold is None:
             return ids, None
@@ -345,7 +379,7 @@ class Predictor:
         tile_logits = self._tile_logits()
 
         def predict(tiles: Tensor) -> Tensor:
-            with torch.inference_mode():
+            with torch.no_grad():
                 logits = tile_logits(self._prepare(tiles))
                 return _resized(logits, (tiles.shape[-2], tiles.shape[-1]))
 
@@ -373,6 +407,7 @@ def _from_info(info: ModelInfo | None, name: str) -> Any:
 
 
 def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
+    check_several_outputs(metadata)
     spec = getattr(network, "build_spec", None)
     if spec is None:
         return
@@ -388,12 +423,28 @@ def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
         )
 
 
+def _copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    copied = copy.deepcopy(network)
+    if is_compiled(network) and not is_compiled(copied):
+        raise InvalidArgumentError(
+            f"dtype = {dtype}: the network is copied to change its type, and the copy of a network that is compiled in "
+            f"place is not compiled; convert it yourself, by model.to({dtype}), and leave dtype out"
+        )
+    return copied
+
+
 def _usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    if dtype == "auto":
+        dtype = fastest_precision(device)
     chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if dtype is not None and chosen not in _DTYPES.values():
-        raise InvalidArgumentError(f"dtype must be one of {', '.join(_DTYPES)}, torch's names or None, got {dtype!r}")
+        raise InvalidArgumentError(
+            f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's names or None, got {dtype!r}"
+        )
     if chosen == torch.float16 and device.type == "cpu":
-        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "bf16"')
+        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
+    if chosen == torch.bfloat16:
+        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
     return chosen
 
 

@@ -5,9 +5,9 @@ operating system provides it page by page, filled with zeros.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seg_models.inference.adapted import last_resize
+from seg_models.inference.adapted import AnySize
 
 __all__ = ["Scratch", "logits_into"]
 
@@ -39,21 +39,18 @@ class Scratch:
         return result
 
 
-def logits_into(scratch: Scratch, model: nn.Module, images: Tensor, room: int = 0) -> Tensor:
-    """Returns the logits of whole images at their size, in `scratch` if the network ends with a bilinear resize.
+def logits_into(scratch: Scratch, model: AnySize, images: Tensor, room: int = 0) -> Tensor:
+    """Returns the logits of whole images at their size, in `scratch` if the network leaves a bilinear resize to do.
 
     Args:
         scratch: memory, which is overwritten.
-        model: a network of this package, in eval mode.
+        model: a network in eval mode.
         images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         room: pixels of the largest images that will follow.
 
     Returns:
         Floating point (N, K, H, W), the same as the network's output.
     """
-    corners = last_resize(model, images)
-    if corners is None:
-        return model(images)["out"]
-    logits = model.forward_logits(images)["out"]  # type: ignore[operator]  # a Network
+    logits, corners = model.logits_before_resize(images)
     size = (images.shape[-2], images.shape[-1])
     return logits if tuple(logits.shape[-2:]) == size else scratch.resize(logits, size, corners, room)

@@ -15,6 +15,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt
+from seg_models.inference.outputs import check_decidable
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tile_blending import Blend, TilePlan, TileSpan, add_weighted, ring_runs
 
@@ -50,10 +51,10 @@ def predict_tiled(
     512 MiB or those of one tile, as in `tiled_blocks`.
 
     Args:
-        model: a network of this package, in eval mode.
+        model: a network in eval mode, as for `predict_whole`.
         images: float (N, C, H, W), normalized RGB if C is 3, on the model's device. Images smaller than a tile are
-            predicted whole.
-        tile: (height, width) of a tile in pixels, or one integer for a square; at least the network's `min_size`.
+            predicted whole, and those smaller than the network's minimum size are padded.
+        tile: (height, width) of a tile in pixels, or one integer for a square.
         overlap: fraction 0 to below 1 of a tile that overlaps the next one.
         blend: how overlapping tiles are averaged.
         output: `"logits"`, or `"labels"`, which are computed row by row.
@@ -66,7 +67,8 @@ def predict_tiled(
         than 256 classes.
 
     Raises:
-        InvalidArgumentError: if an argument is out of range.
+        InvalidArgumentError: if an argument is out of range; if the network returns other than logits; for labels if
+            it returns NaN, or one channel only, of which every pixel would be class 0.
     """
     size = _check_options(tile, overlap, blend, batch_size)
     if output not in get_args(Output):
@@ -91,7 +93,7 @@ def predict_tiled(
             result = logits.new_empty(len(images), logits.shape[1], *images.shape[2:])
         return result[index]
 
-    with torch.inference_mode():
+    with torch.no_grad():
         for index, image in enumerate(images):
             read = functools.partial(_crop, image)
             if output == "logits":
@@ -99,6 +101,7 @@ def predict_tiled(
                     pass
                 continue
             for top, left, logits in _finished(logits_of_tiles, read, plan, batch_size, _MAX_BYTES):
+                check_decidable(logits)
                 labels = argmax_labels(logits)
                 if result is None:
                     result = labels.new_empty(len(images), *images.shape[2:])
@@ -167,7 +170,7 @@ def join_blocks(blocks: Iterable[tuple[int, int, Tensor]], size: tuple[int, int]
     return result
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _blocks(
     predict: Callable[[Tensor], Tensor],
     read: Callable[[int, int, int, int], Tensor],
@@ -181,7 +184,7 @@ def _blocks(
             yield top + first, left, logits[:, first : first + at_once].clone()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _finished(
     predict: Callable[[Tensor], Tensor],
     read: Callable[[int, int, int, int], Tensor],

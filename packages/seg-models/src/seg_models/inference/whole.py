@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.metrics.argmax import argmax_labels
-from seg_models.inference.adapted import adapt, last_resize
+from seg_models.inference.adapted import adapt
 from seg_models.inference.labels import labels_from_logits
+from seg_models.inference.outputs import check_decidable
 
 __all__ = ["WholeOutput", "predict_labels", "predict_whole"]
 
@@ -34,41 +35,45 @@ def predict_whole(
     """Returns the logits or the labels of whole images, in one pass and without gradients.
 
     If the network ends with a bilinear resize, labels are computed without the logits at full size, see
-    `labels_from_logits`. Images smaller than the network's minimum size are padded.
+    `labels_from_logits`. Images smaller than the network's minimum size are padded, and converted to the type of its
+    weights.
 
     Args:
-        model: a network of this package, in eval mode.
+        model: a network in eval mode: one of this package, or another that returns logits (N, K, h, w), as a tensor
+            or as `"out"` or `"logits"` of a dict; those of another size are resized.
         images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         size: (height, width) in pixels of the result, to which logits are resized bilinearly; None keeps the size of
             the images.
         output: `"logits"`, `"labels"`, or `"both"`, labels first.
 
     Returns:
-        Logits: float (N, K, h, w); float32 if they were resized.
+        Logits: float32 (N, K, h, w), float64 if the network's are.
         Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
 
     Raises:
-        InvalidArgumentError: if `output` is not one of these.
+        InvalidArgumentError: if `output` is not one of these; if the network returns other than logits; for labels if
+            it returns NaN, or one channel only, of which every pixel would be class 0.
     """
     if output not in get_args(WholeOutput):
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(WholeOutput))}, got {output!r}")
     own = (images.shape[-2], images.shape[-1])
     target = own if size is None else size
     network = adapt(model)
-    with torch.inference_mode():
-        corners = last_resize(network, images) if target == own and output != "logits" else None
-        if corners is not None:
-            logits = network.forward_logits(images)["out"]  # type: ignore[operator]  # a Network
-            labels = labels_from_logits(logits, target, align_corners=corners)
+    with torch.no_grad():
+        if target == own and output != "logits":
+            logits, align_corners = network.logits_before_resize(images)
         else:
-            corners = False
-            logits = network(images)["out"]
-            if output != "logits":
-                labels = argmax_labels(logits) if target == own else labels_from_logits(logits, target)
+            logits, align_corners = network(images)["out"], False
+        if output != "logits":
+            check_decidable(logits)
+            if tuple(logits.shape[-2:]) == target:
+                labels = argmax_labels(logits)
+            else:
+                labels = labels_from_logits(logits, target, align_corners=align_corners)
         if output == "labels":
             return labels
         if tuple(logits.shape[-2:]) != target:
-            logits = F.interpolate(logits.float(), target, mode="bilinear", align_corners=corners)
+            logits = F.interpolate(logits, target, mode="bilinear", align_corners=align_corners)
     return logits if output == "logits" else (labels, logits)
 
 
@@ -76,11 +81,14 @@ def predict_labels(model: nn.Module, images: Tensor, size: tuple[int, int] | Non
     """Returns the labels of whole images: `predict_whole` with `output="labels"`.
 
     Args:
-        model: a network of this package, in eval mode.
+        model: a network in eval mode, as for `predict_whole`.
         images: float (N, C, H, W), normalized RGB if C is 3, on the model's device.
         size: (height, width) in pixels of the labels; None keeps the size of the images.
 
     Returns:
         uint8 (N, h, w), class ids; uint16 for more than 256 classes.
+
+    Raises:
+        InvalidArgumentError: as `predict_whole`.
     """
     return predict_whole(model, images, size, "labels")

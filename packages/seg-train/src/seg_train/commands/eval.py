@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seg_core.command import Command
-from seg_core.device import resolve_device
+from seg_core.device import resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.versions import installed_versions
 from seg_train.commands.eval_report import report_json, results_of, show_report
@@ -121,7 +121,9 @@ def _run(arguments: argparse.Namespace) -> int:
         check_way(options, arguments.model)
     precision = settings.precision or (protocol.get("precision", "fp32") if target.source.run is not None else "fp32")
     if precision == "fp16" and device.type == "cpu":
-        raise UsageError("precision fp16 needs a GPU; set -s precision=bf16 or fp32")
+        raise UsageError("precision fp16 needs a GPU; set -s precision=fp32")
+    if settings.precision == "bf16":
+        warn_of_slow_bf16(device, "-s precision=fp32")
     store = _evaluate(
         network.to(device),
         dataset,

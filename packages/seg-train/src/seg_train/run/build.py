@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import TorchDynamoPlugin
 from torch import nn
 
+from seg_core.device import fastest_precision, warn_of_slow_bf16
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
@@ -42,7 +43,6 @@ __all__ = [
     "build_data",
     "build_loggers",
     "build_parts",
-    "fastest_precision",
     "precision_of",
 ]
 
@@ -123,7 +123,9 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
     if chosen == "auto":
         chosen = precision or fastest_precision(device)
     if chosen == "fp16" and device.type == "cpu":
-        raise ConfigError('trainer.precision = "fp16" needs a GPU; on a CPU use "bf16", or "auto"')
+        raise ConfigError('trainer.precision = "fp16" needs a GPU; on a CPU use "auto"')
+    if config.trainer.precision == "bf16":
+        warn_of_slow_bf16(device, 'trainer.precision = "auto"')
     mixed = {"fp32": "no"}.get(chosen, chosen)
     plugin = None
     if config.trainer.compile:
@@ -145,19 +147,6 @@ def _leave_group() -> None:
     # down meanwhile, the process aborts ("terminate called without an active exception"). The threads outlive the
     # group, since the network refers to it, and cannot be joined; they run while this thread sleeps.
     time.sleep(0.5)
-
-
-def fastest_precision(device: torch.device) -> str:
-    """Returns `"bf16"` if the processor supports it in hardware, else `"fp32"`."""
-    if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        # private to torch, and not in all of its versions; without them we cannot tell whether bf16 is faster
-        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        has = any(getattr(torch.cpu, name, lambda: False)() for name in names)
-    else:
-        has = False
-    return "bf16" if has else "fp32"
 
 
 def precision_of(accelerator: Accelerator) -> str:

@@ -26,7 +26,7 @@ from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, precision_of
 from seg_train.run.classes import comparing_classes
 from seg_train.run.validation_loss import SplitLoss
-from seg_train.run.ways import Way, WayOptions
+from seg_train.run.ways import Way, WayOptions, eval_mode
 
 __all__ = ["Outcome", "Validation", "check_val_loss", "evaluate", "evaluate_batches"]
 
@@ -45,7 +45,7 @@ def evaluate_batches(
 ) -> None:
     """Adds the results of `model` on `batches` to `store`.
 
-    The network is in eval mode meanwhile, and in its previous mode afterwards.
+    The network is in eval mode meanwhile, and each of its modules in its previous mode afterwards.
 
     Args:
         model: network on `device`.
@@ -57,9 +57,7 @@ def evaluate_batches(
         loss: collects the loss of each image if the predictor returns logits.
         on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         for batch in batches:
             images = transform.normalize(batch.images, device)
             masks = batch.masks.to(device, non_blocking=True)
@@ -70,8 +68,6 @@ def evaluate_batches(
                 loss.add(logits, masks)
             if on_batch is not None:
                 on_batch(batch, labels)
-    finally:
-        model.train(was_training)
 
 
 def evaluate(
@@ -88,7 +84,7 @@ def evaluate(
     """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` returns the scores.
 
     Masks are never resized: if `preprocessing` resizes an image, the logits are resized to its mask. The network is in
-    eval mode meanwhile, and in its previous mode afterwards. It runs on the device of its parameters.
+    eval mode meanwhile, and each of its modules in its previous mode afterwards. It runs on its parameters' device.
 
     Args:
         model: a network as `seg_models.get_model` returns it.

@@ -1,0 +1,111 @@
+"""What a network returns: finding its logits, and checking them before labels are made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
+
+__all__ = ["NonFiniteLogitsError", "check_decidable", "check_num_channels", "check_several_channels", "find_logits"]
+
+# keys of the main output: of torchvision and this toolkit, and of transformers
+_KEYS = ("out", "logits")
+
+
+class NonFiniteLogitsError(InvalidArgumentError):
+    """A network returned NaN or infinity for an image.
+
+    Attributes:
+        index: position of the image in the batch.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+def find_logits(output: Any, images: Tensor) -> Tensor:
+    """Returns the logits in the output of a network: a tensor, or a dict with the tensor `"out"` or `"logits"`.
+
+    Args:
+        output: what the network returned; a dict of one tensor is taken whatever its key.
+        images: (N, C, H, W), its input.
+
+    Returns:
+        Floating point (N, K, h, w), at any size.
+
+    Raises:
+        InvalidArgumentError: if these are not in it.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        keys = [key for key in _KEYS if key in output] or (list(output) if len(output) == 1 else [])
+        if not keys:
+            raise _not_logits(f"a dict with {', '.join(map(repr, output)) or 'nothing'}", len(images))
+        found = output[keys[0]]
+    if not isinstance(found, Tensor):
+        raise _not_logits(f"a {type(found).__name__}", len(images))
+    if found.ndim != 4 or not found.is_floating_point() or len(found) != len(images) or not found.numel():
+        raise _not_logits(f"{found.dtype} {tuple(found.shape)}", len(images))
+    return found
+
+
+def check_num_channels(logits: Tensor, num_classes: int) -> None:
+    """Checks that logits (N, K, h, w) have one channel per class.
+
+    Raises:
+        InvalidArgumentError: if they do not.
+    """
+    if logits.shape[1] != num_classes:
+        raise InvalidArgumentError(
+            f"the network returns {logits.shape[1]} channels, but the metadata names {num_classes} classes; pass the "
+            "metadata of the classes that it was trained on"
+        )
+
+
+def check_decidable(logits: Tensor) -> None:
+    """Checks that the class of each pixel can be found from logits: that there are several, and no NaN.
+
+    A class may be excluded with minus infinity.
+
+    Args:
+        logits: floating point (N, K, h, w) or (K, h, w).
+
+    Raises:
+        NonFiniteLogitsError: if an image has NaN or infinity among its logits.
+        InvalidArgumentError: if there is one channel only.
+    """
+    check_several_channels(logits)
+    # one pass over the values; the sum is finite unless one of them is not
+    if bool(logits.sum(dtype=torch.float32).isfinite()):
+        return
+    wrong = (logits.isnan() | logits.isposinf()).flatten(-3).any(-1).reshape(-1)
+    if bool(wrong.any()):
+        half = " or its number type (fp16 overflows: use bf16 or fp32)" if logits.dtype == torch.float16 else ""
+        raise NonFiniteLogitsError(
+            "the network returns NaN or infinity for this image, so its pixels have no class; check its weights "
+            f"(a training that diverged){half} and the normalization of the image",
+            int(wrong.nonzero()[0]),
+        )
+
+
+def check_several_channels(logits: Tensor) -> None:
+    """Checks that logits (N, K, h, w) or (K, h, w) have several channels to choose from.
+
+    Raises:
+        InvalidArgumentError: if they have one only.
+    """
+    if logits.shape[-3] < 2:
+        raise InvalidArgumentError(
+            f"the network returns one channel, so every pixel would be class 0; {ONE_CHANNEL_ADVICE}"
+        )
+
+
+def _not_logits(seen: str, count: int) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"a network must return float logits ({count}, K, h, w) for {count} image{'' if count == 1 else 's'}, as a "
+        f'tensor or as "out" or "logits" of a dict, got {seen}; wrap it in a module that returns them'
+    )
