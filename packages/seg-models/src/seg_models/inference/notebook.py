@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib
 import io
 import sys
 from collections.abc import Mapping
@@ -29,10 +30,9 @@ def in_notebook() -> bool:
 
 def show_html(text: str) -> None:
     """Shows HTML below the cell of a notebook that is running."""
-    # it is there whenever a notebook runs
-    from IPython.display import HTML, display
-
-    display(HTML(text))
+    # no dependency of ours: where a notebook runs, it is there
+    display = importlib.import_module("IPython.display")
+    display.display(display.HTML(text))
 
 
 def prediction_html(
