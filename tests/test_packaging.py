@@ -85,7 +85,9 @@ ROOMS = {
         "errors checks text lazy catalog registry randomness workers spec device versions progress command "
         "labels interfaces files transforms metrics model_files plots"
     ),
-    "seg_models": "published catalog layers pretrained backbones factory builders networks inference commands",
+    "seg_models": (
+        "published catalog layers pretrained backbones other_names factory builders networks inference commands"
+    ),
     "seg_datasets": "catalog reading official shapes folder factory unified doctor commands",
     "seg_train": "catalog monitor losses optim data config loggers run commands",
     "seg_hub": "entrypoints",

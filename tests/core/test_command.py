@@ -6,6 +6,7 @@ import pytest
 from seg_core import command as command_module
 from seg_core.command import Command, main
 from seg_core.errors import ConfigError, DatasetNotFoundError
+from seg_core.registry import COMMANDS as INSTALLED
 from seg_core.registry import Registry
 
 
@@ -87,6 +88,28 @@ def test_config_error_is_2(capsys):
 def test_unknown_command_suggests_the_nearest_and_is_2(capsys):
     assert main(["tri"]) == 2
     assert "unknown command 'tri'. Did you mean 'try'? `seg` alone lists the commands" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("train", "seg-train"),
+        ("eval", "seg-train"),
+        ("config", "seg-train"),
+        ("datasets", "seg-datasets"),
+        ("predict", "seg-models"),
+        ("models", "seg-models"),
+    ],
+)
+def test_command_of_a_package_that_is_not_installed_names_it_and_is_2(name, package, capsys):
+    assert main([name, "run.toml"]) == 2
+    expected = f"seg: error: `seg {name}` needs {package}, which is not installed: pip install {package}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_every_command_of_our_packages_is_known_by_its_package():
+    assert set(command_module._PACKAGES) == set(INSTALLED)
+    assert {name: INSTALLED.origin(name) for name in INSTALLED} == command_module._PACKAGES
 
 
 def test_wrong_argument_is_2(capsys):

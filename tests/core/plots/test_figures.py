@@ -8,8 +8,14 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, WriteError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
-from seg_core.plots.overlay import colorize
+from seg_core.plots.figures import (
+    draw_overlay,
+    draw_snapshots,
+    exhibit_figure,
+    plot_confusion_matrix,
+    plot_running_metrics,
+)
+from seg_core.plots.overlay import colorize, overlay
 
 pytest.importorskip("matplotlib", reason="figures need the extra seg-core[plot]")
 
@@ -55,6 +61,7 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
     figures = [
         draw_snapshots([torch.rand(3, 20, 40), torch.rand(3, 40, 20)], [ids, ids.T], [ids, ids.T], metadata),
         plot_confusion_matrix(torch.eye(num_classes, dtype=torch.int64) * 7, names),
+        draw_overlay(torch.rand(3, 40, 20), ids.T, metadata),
     ]
     for figure in figures:
         figure.draw_without_rendering()
@@ -65,6 +72,17 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
     figure = figures[0]
     lowest = min(axis.get_window_extent().y0 for axis in figure.axes)
     assert figure.legends[0].get_window_extent().y1 <= lowest
+
+
+def test_draw_overlay_shows_the_image_and_the_classes_seen(labels):
+    image = np.full((2, 3, 3), 90, np.uint8)
+    figure = draw_overlay(image, labels, METADATA, 0.25, contours=True)
+    expected = overlay(image, labels, METADATA, 0.25, contours=True)
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), expected)
+    assert legend_texts(figure) == ["road", "car", "a label whose name is much…"]
+    ignored = draw_overlay(image, np.full_like(labels, 255), METADATA)
+    ignored.draw_without_rendering()
+    assert legend_texts(ignored) == []
 
 
 def test_draw_snapshots_wrong_arguments_raise(labels):

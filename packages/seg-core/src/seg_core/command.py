@@ -19,6 +19,16 @@ from seg_core.registry import COMMANDS
 
 __all__ = ["Command", "main"]
 
+# command -> the package that has it, so that a missing package is named
+_PACKAGES = {
+    "config": "seg-train",
+    "datasets": "seg-datasets",
+    "eval": "seg-train",
+    "models": "seg-models",
+    "predict": "seg-models",
+    "train": "seg-train",
+}
+
 
 @dataclass(frozen=True)
 class Command:
@@ -77,6 +87,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"seg-core {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS and name in _PACKAGES:
+        message = f"`seg {name}` needs {_PACKAGES[name]}, which is not installed: pip install {_PACKAGES[name]}"
+        print(f"seg: error: {message}", file=sys.stderr)
+        return 2
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
         what = "option" if name.startswith("-") else "command"
