@@ -9,6 +9,7 @@ Weights are stored in torch.hub's folder, which `TORCH_HOME` sets. With `SEG_OFF
 
 import contextlib
 import datetime
+import glob
 import hashlib
 import http.client
 import json
@@ -21,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from seg_core.__about__ import __version__
@@ -32,7 +33,16 @@ from seg_core.files.json_text import write_json
 from seg_core.files.locks import locked, size_of
 from seg_core.progress import StatusLine
 
-__all__ = ["READ_TIMEOUT", "ManifestRow", "fetch", "is_offline", "read_manifest", "stored_path"]
+__all__ = [
+    "READ_TIMEOUT",
+    "ManifestRow",
+    "fetch",
+    "fetch_once",
+    "is_offline",
+    "quoted_url",
+    "read_manifest",
+    "stored_path",
+]
 
 READ_TIMEOUT = 30.0
 """Seconds to wait for a server that sends nothing."""
@@ -44,6 +54,8 @@ _MANIFEST = "seg-manifest.json"
 _LINE_BYTES = 100_000_000  # one line of progress for each, if the total is unknown
 _DIGITS_SHOWN = 16
 _MD5 = "md5:"
+_SAFE = "%/:@!$&'()*+,;=~[]"  # may stand in a path as they are
+_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")  # not the start of a quoted byte
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -65,7 +77,7 @@ def fetch(
     Two processes may fetch the same file at once: one downloads, the other waits for it.
 
     Args:
-        url: URL of the file; its last component is the file's name.
+        url: URL of the file; its last component is the file's name. Spaces and letters outside of ASCII are quoted.
         digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty if none was
             published: then the sha256 of the first use is expected.
         progress: whether to show progress on stderr.
@@ -97,6 +109,53 @@ def fetch(
         if not digest:
             logger.warning("later changes of %s cannot be detected: %s", path, error)
     return path
+
+
+def fetch_once(url: str, path: Path, noun: str) -> None:
+    """Downloads the file at `url` to `path`, for one use: nothing else is stored, and a partial file is not kept.
+
+    Args:
+        url: URL of the file. Spaces and letters outside of ASCII are quoted.
+        path: where the file is written.
+        noun: what the file should be, such as "image", for messages.
+
+    Raises:
+        CorruptFileError: if the answer is a web page, empty or of another length than the server said.
+        WriteError: if it cannot be downloaded or stored.
+    """
+    target = _OneUse(url, path, "", noun, noun)
+    with _disk_errors(target):
+        if is_offline():
+            raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids requests"))
+        try:
+            _download(target, path.with_name(path.name + ".part"), progress=False)
+        finally:
+            for left in path.parent.glob(f"{glob.escape(path.name)}.part*"):
+                left.unlink()
+
+
+def quoted_url(url: str) -> str:
+    """Returns a URL as a request needs it: without letters outside of ASCII, spaces and fragment.
+
+    What is quoted already stays.
+
+    Raises:
+        InvalidArgumentError: if it is no URL.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        if parts.scheme in ("http", "https") and not parts.hostname:
+            raise ValueError("it has no host")
+        _ = parts.port  # raises if it is no number
+        place = parts.netloc
+        if not place.isascii():
+            host, colon, port = place.partition(":")
+            place = host.encode("idna").decode() + colon + port
+    except ValueError as error:  # UnicodeError is one
+        raise InvalidArgumentError(f"{url!r} is not a URL: {error}; correct it") from error
+    path = quote(_PERCENT.sub("%25", parts.path), safe=_SAFE)
+    query = quote(_PERCENT.sub("%25", parts.query), safe=_SAFE + "?")
+    return urlunsplit((parts.scheme, place, path, query, ""))
 
 
 def stored_path(url: str, folder: Path | None = None) -> Path:
@@ -162,12 +221,37 @@ class _Target:
     expected: str
     argument: str
 
+    must_be_sized: ClassVar[bool] = True
+    """Whether an answer without a length is an error: nothing tells whether it is complete."""
+
     def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
         """Returns the message of a failure: what was expected, what was received, and what the user can do."""
         return (
             f"cannot fetch {self.url}: expected {expected or self.expected}, got {got}. {then}The file belongs at "
             f"{self.path}: download it by hand to that path, or give another path as {self.argument}"
         )
+
+    def broken_off(self, got: str, expected: str) -> str:
+        """Returns the message of a failure in the middle of the file."""
+        kept = "Try again: the partial file is kept, and resumed if the server supports it. "
+        return self.failure(got, expected, kept)
+
+
+@dataclass(frozen=True)
+class _OneUse(_Target):
+    """A file that is downloaded for one use; its decoder notices if it is incomplete."""
+
+    must_be_sized: ClassVar[bool] = False
+
+    def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
+        wanted = f", instead of {expected}" if expected and expected[0].isdigit() else ""
+        return (
+            f"the {self.argument} {self.url} cannot be downloaded: got {got}{wanted}. {then}Check the URL in a "
+            f"browser, or download the {self.argument} there and pass its path"
+        )
+
+    def broken_off(self, got: str, expected: str) -> str:
+        return self.failure(got, expected, "Try again. ")
 
 
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
@@ -251,7 +335,7 @@ def _request(target: _Target, part: Path) -> _Delivery:
 
 def _ask(target: _Target, headers: dict[str, str]) -> Any:
     """Returns the answer, or None if the server has no such range."""
-    request = Request(target.url, headers={"User-Agent": f"seg-core/{__version__}", **headers})
+    request = Request(quoted_url(target.url), headers={"User-Agent": f"seg-core/{__version__}", **headers})
     try:
         answer = urlopen(request, timeout=READ_TIMEOUT)
     except HTTPError as error:
@@ -275,7 +359,7 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
     kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
     if kind in _HTML_TYPES:
         raise CorruptFileError(target.failure(f"a web page ({kind})"))
-    if total is None and not target.digest and not getattr(answer, "chunked", False):
+    if total is None and not target.digest and target.must_be_sized and not getattr(answer, "chunked", False):
         raise CorruptFileError(target.failure("an answer without a size, which cannot be checked for completeness"))
     with part.open("ab" if received else "wb") as file, _Progress(total, progress) as shown:
         if not received:
@@ -306,7 +390,7 @@ def _read(target: _Target, answer: Any, received: int, total: int | None) -> byt
 
 def _broken_off(target: _Target, got: str, total: int | None) -> str:
     expected = "the whole file" if total is None else f"{total} bytes"
-    return target.failure(got, expected, "Try again: the partial file is kept, and resumed if the server supports it. ")
+    return target.broken_off(got, expected)
 
 
 def _check(target: _Target, part: Path) -> None:
