@@ -15,8 +15,9 @@ import pytest
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files import download, locks
-from seg_core.files.download import fetch, fetch_once, quoted_url, read_manifest, stored_path
+from seg_core.files.download import fetch, fetch_once, read_manifest, stored_path
 from seg_core.files.locks import locked
+from seg_core.files.urls import quoted_url
 
 DATA = bytes(range(256)) * 400  # 100 kB
 OTHER = DATA[::-1]

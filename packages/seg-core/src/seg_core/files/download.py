@@ -10,7 +10,6 @@ Weights are stored in torch.hub's folder, which `TORCH_HOME` sets. With `SEG_OFF
 import contextlib
 import datetime
 import glob
-import hashlib
 import http.client
 import json
 import logging
@@ -22,16 +21,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Any, ClassVar, TypedDict
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlparse, urlsplit, urlunsplit
+from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
 
 from seg_core.__about__ import __version__
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
+from seg_core.files.download_progress import DownloadProgress
+from seg_core.files.hashes import MD5, digest_of, hash_words
 from seg_core.files.json_text import write_json
 from seg_core.files.locks import locked, size_of
-from seg_core.progress import StatusLine
+from seg_core.files.urls import quoted_url
 
 __all__ = [
     "READ_TIMEOUT",
@@ -39,7 +40,6 @@ __all__ = [
     "fetch",
     "fetch_once",
     "is_offline",
-    "quoted_url",
     "read_manifest",
     "stored_path",
 ]
@@ -51,11 +51,6 @@ logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _MANIFEST = "seg-manifest.json"
-_LINE_BYTES = 100_000_000  # one line of progress for each, if the total is unknown
-_DIGITS_SHOWN = 16
-_MD5 = "md5:"
-_SAFE = "%/:@!$&'()*+,;=~[]"  # may stand in a path as they are
-_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")  # not the start of a quoted byte
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -97,10 +92,10 @@ def fetch(
             with _turn(target, progress) as part:
                 if not path.is_file():  # another process may have downloaded it in the meantime
                     _download(target, part, progress)
-        found, sha256 = _digest_of(path, target.digest)
+        found, sha256 = digest_of(path, target.digest)
     if not found.startswith(target.digest):
         raise CorruptFileError(
-            f"{path} is not the file published at {url}: expected {target.expected}, got {_hash_words(found)}; delete "
+            f"{path} is not the file published at {url}: expected {target.expected}, got {hash_words(found)}; delete "
             f"the file to fetch it again, or give the path of the right one as {argument}"
         )
     try:
@@ -132,30 +127,6 @@ def fetch_once(url: str, path: Path, noun: str) -> None:
         finally:
             for left in path.parent.glob(f"{glob.escape(path.name)}.part*"):
                 left.unlink()
-
-
-def quoted_url(url: str) -> str:
-    """Returns a URL as a request needs it: without letters outside of ASCII, spaces and fragment.
-
-    What is quoted already stays.
-
-    Raises:
-        InvalidArgumentError: if it is no URL.
-    """
-    try:
-        parts = urlsplit(url.strip())
-        if parts.scheme in ("http", "https") and not parts.hostname:
-            raise ValueError("it has no host")
-        _ = parts.port  # raises if it is no number
-        place = parts.netloc
-        if not place.isascii():
-            host, colon, port = place.partition(":")
-            place = host.encode("idna").decode() + colon + port
-    except ValueError as error:  # UnicodeError is one
-        raise InvalidArgumentError(f"{url!r} is not a URL: {error}; correct it") from error
-    path = quote(_PERCENT.sub("%25", parts.path), safe=_SAFE)
-    query = quote(_PERCENT.sub("%25", parts.query), safe=_SAFE + "?")
-    return urlunsplit((parts.scheme, place, path, query, ""))
 
 
 def stored_path(url: str, folder: Path | None = None) -> Path:
@@ -257,17 +228,17 @@ class _OneUse(_Target):
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
     """Returns the first digits of the file's hash, and a description of it for messages."""
     row = read_manifest(path.parent).get(path.name)
-    if digest.startswith(_MD5):  # the manifest holds no md5
-        return digest, _hash_words(digest)
+    if digest.startswith(MD5):  # the manifest holds no md5
+        return digest, hash_words(digest)
     if row is not None and row["sha256"].startswith(digest) and (row["url"] == url or digest):
         known = f" (as at first use on {row['first_used']}; delete its row in {_MANIFEST} to accept another file)"
-        return row["sha256"], _hash_words(row["sha256"]) + ("" if digest else known)
+        return row["sha256"], hash_words(row["sha256"]) + ("" if digest else known)
     if row is not None and not digest and path.is_file():
         raise CorruptFileError(
             f"{path} was fetched from {row['url']}, and {url} has a file of the same name; move or delete it, or give "
             f"the path of the right one as {argument}"
         )
-    return digest, _hash_words(digest) if digest else "a file (no hash of it was published)"
+    return digest, hash_words(digest) if digest else "a file (no hash of it was published)"
 
 
 # ----------------------------------------------------------------------------------------------------------- requests
@@ -361,7 +332,7 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
         raise CorruptFileError(target.failure(f"a web page ({kind})"))
     if total is None and not target.digest and target.must_be_sized and not getattr(answer, "chunked", False):
         raise CorruptFileError(target.failure("an answer without a size, which cannot be checked for completeness"))
-    with part.open("ab" if received else "wb") as file, _Progress(total, progress) as shown:
+    with part.open("ab" if received else "wb") as file, DownloadProgress(total, progress) as shown:
         if not received:
             notes = _Notes(url=target.url, validator=_validator(answer.headers), total=total)
             write_json(_notes_path(part), notes)
@@ -394,10 +365,10 @@ def _broken_off(target: _Target, got: str, total: int | None) -> str:
 
 
 def _check(target: _Target, part: Path) -> None:
-    found, _ = _digest_of(part, target.digest)
+    found, _ = digest_of(part, target.digest)
     if not found.startswith(target.digest):
         then = "It was deleted; try again, and report it if this persists. "
-        raise CorruptFileError(target.failure(_hash_words(found), then=then))
+        raise CorruptFileError(target.failure(hash_words(found), then=then))
 
 
 def _validator(headers: Message) -> str:
@@ -425,40 +396,6 @@ def _is_html(path: Path) -> bool:
 
 def _words(error: object) -> str:
     return f"nothing received for {READ_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
-
-
-class _Progress:
-    """Shows on stderr how much was received: a bar in a terminal, else one line per 10 %.
-
-    Args:
-        total: bytes of the whole file, or None if the server does not report it.
-        enabled: whether to show anything.
-    """
-
-    def __init__(self, total: int | None, enabled: bool) -> None:
-        self._total = total
-        self._line = StatusLine() if enabled else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._line is not None:
-            self._line.close()
-
-    def show(self, received: int) -> None:
-        """Shows the state, if it has changed by a visible step."""
-        if self._line is None:
-            return
-        live = self._line.live
-        if self._total:
-            percent = 100 * received // self._total
-            percent -= 0 if live else percent % 10
-            bar = f"[{'#' * (percent // 5):20}] " if live else ""
-            self._line.show(f"  {bar}{percent:3} % of {self._total / 1e6:.1f} MB")
-        else:
-            step = _LINE_BYTES // 100 if live else _LINE_BYTES
-            self._line.show(f"  {received // step * step / 1e6:.0f} MB")
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -505,21 +442,3 @@ def _disk_errors(target: _Target) -> Iterator[None]:
         got = str(error.strerror or error)
         then = "Check the folder's permissions and free space. "
         raise WriteError(target.failure(got, "a file that can be written and read", then)) from error
-
-
-def _hash_words(digest: str) -> str:
-    if digest.startswith(_MD5):
-        return f"the md5 {digest.removeprefix(_MD5)}"
-    return f"a sha256 that begins with {digest[:_DIGITS_SHOWN]}"
-
-
-def _digest_of(path: Path, like: str) -> tuple[str, str]:
-    """Returns a file's hash of the kind that `like` is, and its sha256."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-            if like.startswith(_MD5):
-                md5.update(block)
-    digest = sha256.hexdigest()
-    return (_MD5 + md5.hexdigest() if like.startswith(_MD5) else digest), digest

@@ -1,13 +1,11 @@
-"""Input images from files, folders, glob patterns, URLs, videos and memory: found, decoded, and read ahead."""
+"""Input images from files, folders, glob patterns, URLs, videos and memory: found and decoded."""
 
 import dataclasses
 import io
 import os
 import re
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,16 +29,11 @@ from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 from seg_models.inference.video import read_frames
 
-__all__ = ["InputImage", "OnError", "Source", "batched", "find_inputs", "is_one_image", "load_input", "read_ahead"]
+__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input"]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | bytes | bytearray | memoryview | IO[bytes]
 """One image, or several: a folder, a glob pattern, a video, a batch."""
 
-OnError = Callable[[str | None, Exception], None]
-"""Called with the name of an image (None for one in memory) and the error, of any kind, of reading or predicting it."""
-
-# Threads that decode images while the network computes; Pillow decodes without holding the interpreter's lock.
-_READERS = 2
 _ALL_FRAMES = "all_frames=True of the Predictor predicts all of them"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _KINDS = "a path, a URL, a PIL image, an array, a tensor, the bytes of an image file, or an iterable of them"
@@ -109,73 +102,6 @@ def find_inputs(
     if found.left_out:
         warnings.warn(f"{os.fspath(source)}: {found.left_out_text}", stacklevel=4)
     return _several(found.paths, all_frames, max_pixels)
-
-
-def read_ahead(
-    images: Iterator[InputImage],
-    count: int,
-    max_pixels: int,
-    on_error: OnError | None,
-) -> Iterator[tuple[InputImage, Tensor]]:
-    """Yields images with their pixels, in order, while threads decode the next files.
-
-    Images in memory are converted at the moment they are drawn from `images`: a camera may fill the same array again.
-
-    Args:
-        images: as `find_inputs` returns them. If it raises an error, the images before are yielded first.
-        count: number of images to read ahead, in addition to one per thread.
-        max_pixels: maximum width times height of an image file.
-        on_error: called for an image that cannot be read, which is then skipped. If None the error is raised.
-    """
-    waiting: deque[tuple[InputImage, Future[Tensor]]] = deque()
-    once, failure, is_ended = Once(), None, False
-    pool = ThreadPoolExecutor(_READERS)
-    try:
-        while True:
-            while len(waiting) < _READERS + count and not is_ended:
-                try:
-                    image = next(images)
-                except StopIteration:
-                    is_ended = True
-                except Exception as error:
-                    is_ended, failure = True, error
-                else:
-                    waiting.append((image, _load_soon(image, max_pixels, once, pool)))
-            if not waiting:
-                if failure is not None:
-                    raise failure
-                return
-            image, future = waiting.popleft()
-            try:
-                pixels = future.result()
-            except Exception as error:
-                if on_error is None:
-                    raise
-                on_error(image.name, error)
-                continue
-            yield image, pixels
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def batched(images: Iterator[tuple[InputImage, Tensor]], size: int) -> Iterator[list[tuple[InputImage, Tensor]]]:
-    """Yields up to `size` consecutive images of equal size and dtype; if an error ends them, those before it first."""
-    batch: list[tuple[InputImage, Tensor]] = []
-    try:
-        for image, pixels in images:
-            if batch and (pixels.shape != batch[0][1].shape or pixels.dtype != batch[0][1].dtype):
-                full, batch = batch, []
-                yield full
-            batch.append((image, pixels))
-            if len(batch) == size:
-                full, batch = batch, []
-                yield full
-    except Exception:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | None = None) -> Tensor:
@@ -330,18 +256,6 @@ def _frames_of(image: InputImage, content: Any, max_pixels: int) -> Iterator[Inp
 
 
 # ---- reading images --------------------------------------------------------------------------------------------------
-
-
-def _load_soon(image: InputImage, max_pixels: int, once: Once, pool: ThreadPoolExecutor) -> Future[Tensor]:
-    """Returns the pixels of an image: those of a file are read by a thread, those in memory at once."""
-    if image.is_file or isinstance(image.content, bytes):
-        return pool.submit(load_input, image, max_pixels, once)
-    done: Future[Tensor] = Future()
-    try:
-        done.set_result(load_input(image, max_pixels, once))
-    except Exception as error:
-        done.set_exception(error)
-    return done
 
 
 def _read_file(source: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once) -> npt.NDArray[np.uint8]:

@@ -28,19 +28,12 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta, tta_options
-from seg_models.inference.inputs import (
-    InputImage,
-    OnError,
-    batched,
-    find_inputs,
-    is_one_image,
-    load_input,
-    read_ahead,
-)
+from seg_models.inference.inputs import InputImage, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.regions import remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
+from seg_models.inference.streams import OnError, predict_stream
 from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
@@ -214,8 +207,7 @@ class Predictor:
         return self._stream(find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels), on_error)
 
     def _stream(self, images: Iterator[InputImage], on_error: OnError | None) -> Iterator[Prediction]:
-        for batch in batched(read_ahead(images, self.batch_size, self.max_pixels, on_error), self.batch_size):
-            yield from self._predict_or_report(batch, on_error)
+        return predict_stream(images, self._predict, self.batch_size, self.max_pixels, on_error)
 
     def predict_to_file(
         self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
@@ -249,25 +241,6 @@ class Predictor:
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
-
-    def _predict_or_report(
-        self, batch: Sequence[tuple[InputImage, Tensor]], on_error: OnError | None
-    ) -> Iterator[Prediction]:
-        try:
-            predictions = list(self._predict(batch))
-        except MemoryError:
-            raise
-        except Exception as error:  # also one that a network raises for some sizes
-            if on_error is None:
-                raise
-            if len(batch) == 1:
-                on_error(batch[0][0].name, error)
-                return
-        else:
-            yield from predictions
-            return
-        for image in batch:  # to find the ones that fail
-            yield from self._predict_or_report([image], on_error)
 
     def _predict(self, batch: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""
