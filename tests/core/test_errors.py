@@ -18,6 +18,7 @@ def test_error_shows_its_message_and_survives_pickling(cls):
 
 def test_errors_are_the_builtins_that_users_expect():
     assert issubclass(errors.InvalidArgumentError, ValueError)
+    assert issubclass(errors.InvalidTypeError, TypeError)
     assert issubclass(errors.UnknownNameError, ValueError)
     assert issubclass(errors.DatasetNotFoundError, FileNotFoundError)
     assert issubclass(errors.MissingDependencyError, ImportError)

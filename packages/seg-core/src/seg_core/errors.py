@@ -16,6 +16,7 @@ __all__ = [
     "ImageNotFoundError",
     "ImageTooLargeError",
     "InvalidArgumentError",
+    "InvalidTypeError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
     "NotEnoughMemoryError",
@@ -59,6 +60,10 @@ class UnknownNameError(UsageError):
 
 class InvalidArgumentError(UserError, ValueError):
     """An argument has a value outside of what is allowed."""
+
+
+class InvalidTypeError(InvalidArgumentError, TypeError):
+    """An argument has a type that is not allowed."""
 
 
 class LabelOutOfRangeError(InvalidArgumentError):

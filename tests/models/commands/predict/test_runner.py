@@ -88,6 +88,20 @@ def test_video_gives_a_label_map_per_frame_and_an_overlay_video(clip, model_file
         np.testing.assert_allclose(frame.mean((0, 1)), prediction.overlay().mean((0, 1)), atol=6)
 
 
+def test_overlay_of_a_video_has_the_times_of_its_frames(model_file, tmp_path):
+    """As phones write them: the interval between frames varies."""
+    pytest.importorskip("av")
+    from seg_models.inference.video import VideoWriter, read_timed_frames
+
+    times = [Fraction(ms, 1000) for ms in (0, 40, 80, 120, 160, 1000, 2000, 3000)]
+    with VideoWriter(tmp_path / "phone.mp4", Fraction(25)) as video:
+        for number, time in enumerate(times):
+            video.write(np.full((48, 64, 3), 30 * number, np.uint8), time)
+    out = tmp_path / "out"
+    assert seg("predict", tmp_path / "phone.mp4", "--model", model_file, "--out", out, "--overlay") == 0
+    assert [time for _, time in read_timed_frames(out / "phone_overlay.mp4")] == times
+
+
 def test_resume_predicts_the_missing_frames_of_a_video(clip, model_file, tmp_path, capsys):
     out = tmp_path / "out"
     (out / "clip").mkdir(parents=True)

@@ -75,7 +75,7 @@ def predict_to_file(
             writer = tiff_writer(target, size, dtype, metadata, raster.geo_reference)
 
         def read(top: int, left: int, height: int, width: int) -> Tensor:
-            return as_rgb_tensor(raster.read(top, left, height, width))
+            return as_rgb_tensor(raster.read(top, left, height, width), origin=(top, left))
 
         with writer as write:
             for top, left, ids in label_blocks(read, size):

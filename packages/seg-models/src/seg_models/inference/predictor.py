@@ -3,13 +3,15 @@
 import contextlib
 import copy
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args, overload
+from typing import IO, Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,12 +30,13 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
-from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
+from seg_models.inference.inputs import InputImage, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.regions import remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
+from seg_models.inference.streams import OnError, predict_stream
 from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
@@ -83,6 +86,8 @@ class Predictor:
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
         max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
+        all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
+            if False the first one is, with a warning.
 
     Warns:
         UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
@@ -117,6 +122,7 @@ class Predictor:
         threshold: float | None = None,
         min_region: int = 1,
         max_pixels: int = MAX_PIXELS,
+        all_frames: bool = False,
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = _usable_dtype(dtype, self.device)
@@ -134,6 +140,7 @@ class Predictor:
         self.scores, self.logits = scores, logits
         self.threshold = threshold
         self.max_pixels = check_max_pixels(max_pixels)
+        self.all_frames = all_frames
 
         network = load_network(model, weights)
         info = getattr(network, "model_info", None)
@@ -155,63 +162,71 @@ class Predictor:
             self._predict_blocks(torch.zeros(1, 1, 1))
 
     @overload
-    def __call__(self, source: Source) -> Prediction: ...
+    def __call__(self, source: Image.Image | bytes | bytearray | memoryview | IO[bytes]) -> Prediction: ...
+
+    @overload
+    def __call__(self, source: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
 
     @overload
     def __call__(self, source: Any) -> Any: ...
 
     def __call__(self, source: Any) -> Any:
-        """Predicts one image, or yields the predictions of several, as `stream` does.
+        """Predicts one image or several.
 
         Args:
             source: one image: path, URL (http, https), PIL image, array (H, W, 3) or (H, W), tensor (3, H, W), frame of
-                PyAV; uint8 in 0 to 255 or float in 0 to 1. Files and PIL images are turned upright by their EXIF
-                orientation. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
-                iterable of any of these.
+                PyAV, the contents of an image file as bytes, or such a file opened in binary mode (`io.BytesIO` too).
+                Colors are RGB (of arrays and tensors BGR with `channel_order="bgr"`); values are uint8 in 0 to 255 or
+                float in 0 to 1. Files and PIL images are turned upright by their EXIF orientation. Or several
+                images: a list or tuple of any of these, a tensor (N, 3, H, W), a folder (without its subfolders), a
+                glob pattern (`"*.jpg"`), the path or URL of a video, a generator or another iterable.
 
         Returns:
-            A `Prediction`, or an iterator of them if `source` holds several images.
+            A `Prediction` of one image; of a list, a tuple or a batch a list of them, computed at once; of a folder, a
+            pattern, a video or another iterable an iterator, which computes each when it is drawn, as `stream` does.
+            With `all_frames`, a file of several frames or pages is like a video.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if there is no such file, or a folder or a pattern has no images.
             CorruptFileError: if it cannot be downloaded, or read as an image.
+            InvalidTypeError: if it is not a source of images; it is a TypeError.
             InvalidArgumentError: if it is not an image.
             NotEnoughMemoryError: if the image does not fit in memory.
         """
+        is_batch = isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim > 3)
+        if is_batch:
+            return list(self.stream(source))
+        images = find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels)
         if not is_one_image(source):
-            return self.stream(source)
-        (image,) = find_inputs(source)
-        (prediction,) = self._predict([(image, load_input(image, self.max_pixels))])
+            return self._stream(images, None)
+        first, *second = itertools.islice(images, 2)
+        if second:  # frames of one file
+            return self._stream(itertools.chain([first], second, images), None)
+        (prediction,) = self._predict([(first, load_input(first, self.max_pixels))])
         return prediction
 
-    def stream(
-        self, source: Any, *, on_error: Callable[[str | None, UserError], None] | None = None
-    ) -> Iterator[Prediction]:
-        """Yields the predictions of images in order.
+    def stream(self, source: Any, *, on_error: OnError | None = None) -> Iterator[Prediction]:
+        """Returns an iterator of the predictions of images, in order; each is computed when it is drawn.
 
-        The next images are decoded while the network computes. Up to `batch_size` consecutive images of equal size
-        are predicted in one pass.
+        The next images are read while the network computes; an array or tensor is copied when it is drawn from a
+        generator, which may fill it again. Up to `batch_size` consecutive images of equal size are predicted in one
+        pass.
 
         Args:
             source: one or several images, as in `__call__`; folders and glob patterns are sorted by name.
-            on_error: called with the name (None for an image in memory) and the error of an image that cannot be
-                read or predicted, which is then skipped. If None the error is raised.
+            on_error: called with the name (None for an image in memory) and the error, of any kind, of an image that
+                cannot be read or predicted, which is then skipped. If None the error is raised, after the predictions
+                of the images before it.
 
         Raises:
-            UserError: as in `__call__`, if `on_error` is None; in any case if a folder or a glob pattern has no images
-                or a video cannot be read to its end.
+            InvalidTypeError: at the call, if `source` is not a source of images; it is a TypeError.
+            FileNotFoundError: at the call, if a folder or a glob pattern has no images.
+            UserError: as in `__call__`, if `on_error` is None.
         """
-        batch: list[tuple[InputImage, Tensor]] = []
-        for image, pixels in read_ahead(find_inputs(source), self.batch_size, self.max_pixels, on_error):
-            if batch and (pixels.shape != batch[0][1].shape or pixels.dtype != batch[0][1].dtype):
-                yield from self._predict_or_report(batch, on_error)
-                batch = []
-            batch.append((image, pixels))
-            if len(batch) == self.batch_size:
-                yield from self._predict_or_report(batch, on_error)
-                batch = []
-        if batch:
-            yield from self._predict_or_report(batch, on_error)
+        return self._stream(find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels), on_error)
+
+    def _stream(self, images: Iterator[InputImage], on_error: OnError | None) -> Iterator[Prediction]:
+        return predict_stream(images, self._predict, self.batch_size, self.max_pixels, on_error)
 
     def predict_to_file(
         self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
@@ -245,19 +260,6 @@ class Predictor:
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
-
-    def _predict_or_report(
-        self, batch: Sequence[tuple[InputImage, Tensor]], on_error: Callable[[str | None, UserError], None] | None
-    ) -> Iterator[Prediction]:
-        try:
-            predictions = list(self._predict(batch))
-        except UserError as error:
-            if on_error is None:
-                raise
-            for image, _ in batch:
-                on_error(image.name, error)
-            return
-        yield from predictions
 
     def _predict(self, batch: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""

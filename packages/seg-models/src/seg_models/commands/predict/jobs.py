@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlparse
 
 from seg_core.errors import ImageNotFoundError, UsageError
 from seg_models.commands.predict.progress import count_images
-from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_image_files
+from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 
 __all__ = ["Job", "find_jobs", "unfinished"]
 
@@ -83,7 +83,7 @@ def _images_of(source: str) -> Iterator[str]:
         yield source
     elif is_folder(source) or is_pattern(source):
         try:
-            yield from map(str, list_image_files(source))
+            yield from map(str, list_files(source).paths)
         except ImageNotFoundError as error:
             raise UsageError(str(error)) from error
     elif Path(source).exists():

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ from seg_core.errors import UserError, WriteError
 from seg_core.files.images import read_header
 from seg_models.commands.predict.jobs import Job
 from seg_models.commands.predict.progress import ImageProgress
+from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url, is_video
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.predictor import Predictor
-from seg_models.inference.video import VideoWriter, frame_rate, read_frames
+from seg_models.inference.video import VideoWriter, frame_rate, read_timed_frames
 
 __all__ = ["JobRunner"]
 
@@ -54,8 +56,8 @@ class JobRunner:
             else:
                 self._predict_large(job)
 
-    def _report(self, name: str | None, error: UserError) -> None:
-        text = str(error)
+    def _report(self, name: str | None, error: Exception) -> None:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         self.progress.report(text if name is None or name in text else f"{name}: {text}")
 
     def _save(self, prediction: Prediction, job: Job) -> None:
@@ -97,24 +99,27 @@ class JobRunner:
         if self.resume and job.overlay is not None and job.overlay.is_file():  # written last
             return
         numbers: list[int] = []  # of the frames that are predicted
+        times: list[Fraction] = []
 
-        def frames() -> Iterator[Any]:
-            for number, frame in enumerate(read_frames(job.source)):
+        def frames(path: Path) -> Iterator[Any]:
+            for number, (frame, time) in enumerate(read_timed_frames(path)):
                 # the overlay video is one file, which needs all frames
                 if job.overlay is None and self.resume and self._labels_of_frame(job, number).is_file():
                     continue
                 numbers.append(number)
+                times.append(time)
                 yield frame
 
         try:
             with contextlib.ExitStack() as stack:
+                path = stack.enter_context(local_file(job.source, "video"))
                 video = None
                 if job.overlay is not None:
-                    video = stack.enter_context(VideoWriter(job.overlay, frame_rate(job.source)))
-                for index, prediction in enumerate(self.predictor.stream(frames())):
+                    video = stack.enter_context(VideoWriter(job.overlay, frame_rate(path)))
+                for index, prediction in enumerate(self.predictor.stream(frames(path))):
                     prediction.save(self._labels_of_frame(job, numbers[index]))
                     if video is not None:
-                        video.write(prediction.overlay())
+                        video.write(prediction.overlay(), times[index])
                     self.progress.advance()
         except WriteError:
             raise
