@@ -108,7 +108,7 @@ def test_unreadable_image_is_named_and_nothing_is_written(shades, tmp_path):
     for name, error, words in (
         ("deep.tif", InvalidArgumentError, "1 channels of uint16; an image has 1 to 4 channels of uint8"),
         ("five.tif", InvalidArgumentError, "5 channels"),
-        ("text.tif", CorruptFileError, "cannot be read as an image"),
+        ("text.tif", CorruptFileError, "text.tif cannot be read: it is none of PNG"),
         ("text.npy", CorruptFileError, "cannot be read as an array"),
         ("row.npy", InvalidArgumentError, r"got .* of shape \(7,\)"),
         ("int.npy", InvalidArgumentError, "image must be uint8 in 0 to 255 or float in 0 to 1, got int64"),

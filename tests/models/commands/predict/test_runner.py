@@ -48,7 +48,7 @@ def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, mo
     tiles = ["--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
-    assert "palette.png has a palette; read tile by tile" in capsys.readouterr().err
+    assert "palette.png has a palette, so it can only be read at once" in capsys.readouterr().err
 
 
 def spy(function, record):

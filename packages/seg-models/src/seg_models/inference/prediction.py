@@ -14,9 +14,11 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
-from seg_core.files.rasters import read_geo_reference
+from seg_core.files.geo_reference import read_geo_reference
+from seg_core.files.image_writing import check_format, write_image
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.overlay import colorize, overlay
+from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.raster_writing import class_palette, tiff_writer
 from seg_models.inference.regions import polygons
 
@@ -66,13 +68,17 @@ class Prediction:
 
         - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
           larger ids are saved as 16-bit gray.
-        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if it is a GeoTIFF.
+        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image's file: transform and CRS, ground
+          control points, rational polynomial coefficients, also of a world file.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
-          corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
+          corner of the image; for an image with a geo reference longitude and latitude (WGS 84). With a transform but
+          no CRS they are those of the transform, in its unit: assign the CRS in the program that reads them. Rational
+          polynomial coefficients are applied at their mean height.
 
         Raises:
-            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; or if it is the
+                image's own file.
             WriteError: if it cannot be written.
             MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
@@ -81,20 +87,20 @@ class Prediction:
             raise InvalidArgumentError(
                 f"path must end in {', '.join(_WRITERS)}, which keep the class ids, got {os.fspath(path)!r}"
             )
+        check_not_source(path, self.source)
         write(self, path)
 
     def save_overlay(self, path: str | os.PathLike[str], alpha: float = 0.5) -> None:
         """Writes the image overlaid with the colors of its classes, atomically; the suffix selects the format.
 
         Raises:
-            InvalidArgumentError: if Pillow has no format for that suffix.
+            InvalidArgumentError: if Pillow has no format for that suffix, or the format holds no image of this size; or
+                if `path` is the image's own file.
             WriteError: if it cannot be written.
         """
-        if Path(path).suffix.lower() not in Image.registered_extensions():
-            raise InvalidArgumentError(f"path must end in .png, .jpg or another image format, got {os.fspath(path)!r}")
-        image = Image.fromarray(self.overlay(alpha))
-        with atomic_path(path) as temporary:
-            image.save(temporary, quality=92)  # lossless formats ignore the quality
+        check_format(path, self.labels.shape)
+        check_not_source(path, self.source)
+        write_image(path, self.overlay(alpha))
 
 
 def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dict[str, int]:

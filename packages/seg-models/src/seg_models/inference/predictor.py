@@ -17,6 +17,7 @@ from seg_core.checks import check_integer
 from seg_core.device import out_of_memory, resolve_device
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
+from seg_core.files.validity import valid_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.model_files.load_network import load_network
@@ -26,10 +27,11 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta, tta_options
+from seg_models.inference.input_paths import is_url
 from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.prediction import Prediction
-from seg_models.inference.regions import remove_small_regions
+from seg_models.inference.regions import ignore_invalid, remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
@@ -204,15 +206,18 @@ class Predictor:
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
                 array; or an array that supports slicing, such as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or
-                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose pixels would differ from those of
-                `__call__` (an orientation tag, a palette, CMYK, other than 8 bits per channel, ...) is an error.
+                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose stored samples are not the pixels of
+                `__call__` (an orientation tag, a palette, CMYK, JPEG's colors, ...) is read at once, up to
+                `max_pixels`. Pixels without data (a nodata value, a mask, alpha 0) get the metadata's `ignore_index`,
+                as in `__call__`.
             target: file of the label map, written atomically: `.tif` (tiled, with the palette of the classes and the
-                geo reference of a GeoTIFF), or `.npy` (which can be memory-mapped).
+                geo reference of the source), or `.npy` (which can be memory-mapped). Ids are uint8, or uint16 if they
+                or an `ignore_index` that occurs are above 255.
             on_progress: called with the fraction of the image that is done, 0 to 1.
 
         Raises:
             InvalidArgumentError: if the predictor has no `tile` or has an option that needs the whole image, if the
-                image has another type, or if `target` has another suffix.
+                image has another type, or if `target` has another suffix or is the image's own file.
             FileNotFoundError: if there is no such image.
             CorruptFileError: if it cannot be read.
             WriteError: if the label map cannot be written.
@@ -221,7 +226,13 @@ class Predictor:
         self._check_tile_by_tile()
         with _memory_advice(self):
             return predict_to_file(
-                source, target, self._label_blocks, self.metadata, self._id_dtype, on_progress=on_progress
+                source,
+                target,
+                self._label_blocks,
+                self.metadata,
+                self._id_dtype,
+                self.max_pixels,
+                on_progress=on_progress,
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
@@ -246,8 +257,12 @@ class Predictor:
             size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
             results = list(self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size))
         for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
+            valid = _valid_pixels(image, labels.shape)
             if self.min_region > 1:
-                labels = remove_small_regions(labels, self.min_region)
+                labels = remove_small_regions(labels, self.min_region, valid)
+            if valid is not None:
+                labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
+                scores = None if scores is None else np.where(valid, scores, np.float32(0))
             yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -362,6 +377,12 @@ class Predictor:
             return self.tile if isinstance(self.tile, int) else tuple(self.tile)
         tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
         return tuple(max(1, round(length / factor)) for length in tile)
+
+
+def _valid_pixels(image: InputImage, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """Returns which pixels of an image (H, W) hold data; None if all do, as for images in memory."""
+    content = image.content
+    return valid_pixels(content, shape) if isinstance(content, str | os.PathLike) and not is_url(content) else None
 
 
 def _from_info(info: ModelInfo | None, name: str) -> Any:
