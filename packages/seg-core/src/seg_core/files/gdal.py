@@ -36,10 +36,11 @@ def open_gdal_file(path: Path) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def quiet_gdal() -> Iterator[None]:
-    """Keeps GDAL's cache small, and silences rasterio's warning about images without a geo reference."""
+    """Keeps GDAL's cache small, and silences rasterio's warnings about geo references and nodata values."""
     rasterio = import_rasterio()
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)  # `validity` reads alpha itself
         yield
 
 

@@ -147,5 +147,11 @@ def _upright(found: GeoReference, orientation: int, file: Any) -> GeoReference:
         )
         for point in found.gcps
     ]
-    transform = None if found.transform is None else found.transform * stored
+    transform = None if found.transform is None else _composed(found.transform, stored)
     return replace(found, transform=transform, gcps=tuple(points), rpcs=None)
+
+
+def _composed(outer: Any, inner: Any) -> Any:
+    """Returns the affine map that applies `inner`, then `outer`; the operator for it depends on affine's version."""
+    matrix = np.array(outer).reshape(3, 3) @ np.array(inner).reshape(3, 3)
+    return import_rasterio().Affine(*map(float, matrix.ravel()[:6]))

@@ -148,7 +148,8 @@ def _check_samples(file: Any, path: Path) -> None:
     if file.count not in _FILE_CHANNELS or dtypes != {"uint8"}:
         raise InvalidArgumentError(
             f"{path} has {file.count} channels of {', '.join(sorted(dtypes))}; an image has 1 to 4 channels of uint8: "
-            "reduce it first, in the range that suits the data"
+            "reduce it first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255, with "
+            "-b 1 -b 2 -b 3 for the bands of red, green and blue)"
         )
 
 
@@ -195,10 +196,13 @@ def _raster_of_gdal_file(file: Any, path: Path, geo_reference: GeoReference | No
         try:
             return read(rasterio.windows.Window(left, top, w, h))
         except rasterio.errors.RasterioError as error:
-            raise CorruptFileError(f"{path} cannot be read at row {top}: {error}; replace it") from error
+            # rasterio's own text only says that there is a cause
+            raise CorruptFileError(
+                f"{path} cannot be read at row {top}: {error.__cause__ or error}; replace it"
+            ) from error
 
     def read_colors(window: Any) -> npt.NDArray[Any]:
-        return file.read(bands, window=window).transpose(1, 2, 0)  # type: ignore[no-any-return]
+        return file.read(bands, window=window).transpose(1, 2, 0)
 
     return Raster(
         file.height,

@@ -6,6 +6,7 @@ for every format.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ _FOR_DISPLAY = ("PNG", "WEBP", "GIF", "BMP")  # drivers of GDAL
 _ONCE = Once()
 
 
-def valid_pixels(path: str | Path, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def valid_pixels(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
     """Returns which pixels of an image file hold data.
 
     Without rasterio none are excluded, with a warning if the file excludes some.

@@ -1,6 +1,7 @@
 """Checks of the files that predictions are written to."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError
@@ -20,7 +21,7 @@ def check_not_source(path: str | os.PathLike[str], source: Any) -> None:
     if not isinstance(name, str | os.PathLike) or is_url(name):
         return
     try:
-        is_same = os.path.samefile(path, name)
+        is_same = Path(path).samefile(name)
     except (OSError, ValueError):  # one of them does not exist
         return
     if is_same:

@@ -81,7 +81,7 @@ def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: 
     polygon = {"type": "Polygon", "coordinates": located}
     if crs is None:
         return polygon
-    return import_rasterio().warp.transform_geom(crs, "EPSG:4326", polygon)  # type: ignore[no-any-return]
+    return import_rasterio().warp.transform_geom(crs, "EPSG:4326", polygon)
 
 
 def _signed_area(ring: list[tuple[float, float]]) -> float:
