@@ -22,9 +22,7 @@ from seg_core.files.image_writing import write_image
 def test_limit_of_a_format_is_named_and_the_advice_works(name, side, limit, is_tall, tmp_path):
     image = np.zeros((side, 4, 3) if is_tall else (4, side, 3), np.uint8)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
-    with pytest.raises(
-        InvalidArgumentError, match=f"{name} cannot hold an image of {size} .*{limit}.*; choose .png"
-    ):
+    with pytest.raises(InvalidArgumentError, match=f"{name} cannot hold an image of {size} .*{limit}.*; choose .png"):
         write_image(tmp_path / name, image)
     assert list(tmp_path.iterdir()) == []
     for advised in ("x.png", "x.tif"):

@@ -31,7 +31,8 @@ class Prediction:
 
     Attributes:
         labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
-            with a class probability below the threshold have the metadata's `ignore_index`.
+            with a class probability below the threshold, or without data in the image's file, have the metadata's
+            `ignore_index`.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright.
         scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.

@@ -74,7 +74,8 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
-        max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
+        max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
+            reads tile by tile have no limit.
 
     Raises:
         InvalidArgumentError: if metadata or preprocessing are neither given nor known, if the network does
@@ -148,7 +149,8 @@ class Predictor:
         Args:
             source: one image: path, URL (http, https), PIL image, array (H, W, 3) or (H, W), tensor (3, H, W), frame of
                 PyAV; uint8 in 0 to 255 or float in 0 to 1. Files and PIL images are turned upright by their EXIF
-                orientation. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
+                orientation. Pixels of a file without data (in TIFF and JPEG 2000 a nodata value, a mask, alpha 0) get
+                the metadata's `ignore_index` and score 0. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
                 iterable of any of these.
 
         Returns:
@@ -200,8 +202,8 @@ class Predictor:
     ) -> FilePrediction:
         """Predicts an image of any size tile by tile, and writes each block of the label map as soon as it is done.
 
-        Neither the image nor the label map is held in memory: memory use depends only on the tile size and the
-        number of classes.
+        Neither the image nor the label map is held in memory, except for images that must be read at once (see
+        `source`): memory use depends only on the tile size and the number of classes.
 
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
