@@ -149,8 +149,7 @@ class Predictor:
         Args:
             source: one image: path, URL (http, https), PIL image, array (H, W, 3) or (H, W), tensor (3, H, W), frame of
                 PyAV; uint8 in 0 to 255 or float in 0 to 1. Files and PIL images are turned upright by their EXIF
-                orientation. Pixels of a file without data (in TIFF and JPEG 2000 a nodata value, a mask, alpha 0) get
-                the metadata's `ignore_index` and score 0. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
+                orientation. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
                 iterable of any of these.
 
         Returns:
