@@ -34,13 +34,13 @@ _FOR_DISPLAY = ("PNG", "WEBP", "GIF", "BMP")  # drivers of GDAL
 _ONCE = Once()
 
 
-def valid_pixels(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def valid_pixels(source: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
     """Returns which pixels of an image file hold data.
 
     Without rasterio none are excluded, with a warning if the file excludes some.
 
     Args:
-        path: path of the image.
+        source: path of the image; of a URL or an image in memory all pixels hold data.
         shape: (H, W) of the image as read, upright.
 
     Returns:
@@ -49,7 +49,9 @@ def valid_pixels(path: str | os.PathLike[str], shape: tuple[int, ...]) -> npt.ND
     Raises:
         CorruptFileError: if GDAL cannot read them.
     """
-    path = Path(path)
+    if not isinstance(source, str | os.PathLike) or not Path(source).is_file():
+        return None
+    path = Path(source)
     marks = marks_of(path)
     if not marks:
         return None

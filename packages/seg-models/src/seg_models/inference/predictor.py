@@ -27,7 +27,6 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta, tta_options
-from seg_models.inference.input_paths import is_url
 from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.prediction import Prediction
@@ -258,7 +257,7 @@ class Predictor:
             size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
             results = list(self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size))
         for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
-            valid = _valid_pixels(image, labels.shape)
+            valid = valid_pixels(image.content, labels.shape)
             if self.min_region > 1:
                 labels = remove_small_regions(labels, self.min_region, valid)
             if valid is not None:
@@ -378,12 +377,6 @@ class Predictor:
             return self.tile if isinstance(self.tile, int) else tuple(self.tile)
         tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
         return tuple(max(1, round(length / factor)) for length in tile)
-
-
-def _valid_pixels(image: InputImage, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
-    """Returns which pixels of an image (H, W) hold data; None if all do, as for images in memory."""
-    content = image.content
-    return valid_pixels(content, shape) if isinstance(content, str | os.PathLike) and not is_url(content) else None
 
 
 def _from_info(info: ModelInfo | None, name: str) -> Any:
