@@ -208,6 +208,16 @@ def test_exhibit_figure_unknown_format_raises(tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".jpg"])
+def test_exhibit_figure_too_large_for_the_format_raises(tmp_path, suffix):
+    from matplotlib.figure import Figure
+
+    words = f"figure{suffix} cannot hold a figure of 66000x20 pixels .*; choose .png"
+    with pytest.raises(InvalidArgumentError, match=words):
+        exhibit_figure(Figure((660, 0.2), dpi=100), save_to=tmp_path / f"figure{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_exhibit_figure_folder_that_cannot_be_made_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot write"):

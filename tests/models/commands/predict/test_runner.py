@@ -48,7 +48,32 @@ def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, mo
     tiles = ["--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
-    assert "palette.png has a palette; read tile by tile" in capsys.readouterr().err
+    assert "palette.png has a palette, so it can only be read at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "options"), [("turned.jpg", {}), ("turned_gray.jpg", {"mode": "L"})])
+def test_turned_jpeg_is_predicted_upright_whatever_its_size(name, options, model_file, tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    image = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), np.uint8)).convert(options.get("mode", "RGB"))
+    tag = Image.Exif()
+    tag[274] = 6
+    image.save(tmp_path / name, exif=tag)
+    tiles = ["--model", model_file, "--tile", "32", "--format", "tiff"]
+    assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "small") == 0
+    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
+    assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "large") == 0
+    small, large = (ids(tmp_path / out / name.replace("jpg", "tif")) for out in ("small", "large"))
+    assert small.shape == (60, 40)
+    np.testing.assert_array_equal(large, small)
+
+
+def test_overlay_too_large_for_jpeg_is_a_png(model_file, tmp_path, capsys):
+    Image.new("RGB", (4, 65501)).save(tmp_path / "strip.png")
+    out = tmp_path / "out"
+    assert seg("predict", tmp_path / "strip.png", "--model", model_file, "--out", out, "--overlay") == 0
+    assert names(out) == ["strip.png", "strip_overlay.png"]
+    assert "JPEG has at most 65500 pixels a side" in (err := capsys.readouterr().err)
+    assert "it was written as strip_overlay.png" in err
 
 
 def spy(function, record):

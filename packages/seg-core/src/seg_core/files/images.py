@@ -363,6 +363,8 @@ def read_header(source: str | os.PathLike[str]) -> Header:
     with file_errors(str(path), "image"), path.open("rb") as file:
         if file.read(PREFIX_BYTES).startswith(tuple(TiffImagePlugin.PREFIXES)):
             tags = tiff_tags(file)
+            if WIDTH not in tags or HEIGHT not in tags:
+                raise OSError("it is cut off, or has no size")
             storage, tag = tiff_storage(tags), tags.get(ORIENTATION)
             if tag is None:
                 tag = xmp_orientation(tags.get(XMP))

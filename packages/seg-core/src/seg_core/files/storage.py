@@ -20,6 +20,7 @@ __all__ = [
     "num_pages",
     "page_numbers",
     "storage_of",
+    "tiff_marks",
     "tiff_storage",
     "tiff_tags",
 ]
@@ -43,7 +44,8 @@ _PLANES = 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _OTHER_SAMPLES = {4: "samples of undefined type", 5: "complex samples", 6: "complex samples"}
 _PREMULTIPLIED = 1
-_SUBFILE = 254
+_ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
+_SUBFILE, _NODATA = 254, 42113
 _OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
@@ -160,8 +162,10 @@ def storage_of(image: Image.Image) -> Storage:
         unlike = "a palette"
     elif image.mode in ("CMYK", "YCbCr", "LAB"):
         unlike = f"{image.mode} colors"
-    elif kind == "JPEG" and channels == 3:
+    elif kind in ("JPEG", "MPO") and channels == 3:  # MPO: a JPEG with others behind it, as phones write it
         unlike = _JPEG_COLORS
+    elif kind == "WEBP" and getattr(image, "is_animated", False):
+        unlike = "several frames"
     elif bits != 8 and not unlike:
         unlike = _per_channel(bits)
     return Storage(
@@ -248,6 +252,23 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         is_signed=_SIGNED in formats,
         is_lossy=TiffImagePlugin.COMPRESSION_INFO.get(compression) in _LOSSY_COMPRESSIONS,
     )
+
+
+def tiff_marks(file: IO[bytes]) -> str:
+    """Returns what in a TIFF tells which of its pixels hold data, such as "a nodata value", or "" if nothing does."""
+    tags = tiff_tags(file)
+    if _NODATA in tags:
+        return "a nodata value"
+    if any(kind in _ALPHA for kind in _several(tags.get(_EXTRA, ()))):
+        return "an alpha channel"
+    seen = {0}
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
+            return "a mask"
+    return ""
 
 
 def num_pages(image: Image.Image) -> int:

@@ -4,6 +4,7 @@ They are matplotlib `Figure` objects, created without pyplot: no global state ch
 matplotlib is an extra (`pip install 'seg-core[plot]'`).
 """
 
+import io
 import math
 import os
 import sys
@@ -243,7 +244,7 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
         save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are created.
 
     Raises:
-        InvalidArgumentError: if matplotlib cannot write the format.
+        InvalidArgumentError: if matplotlib cannot write the format, or the format holds no figure of this size.
         WriteError: if the file cannot be written.
     """
     if save_to is not None:
@@ -252,8 +253,17 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
             raise InvalidArgumentError(
                 f"save_to must end in a known format, got {os.fspath(save_to)!r}; known: {', '.join(sorted(formats))}"
             )
+        content = io.BytesIO()  # in memory first: the same errors tell of a format's limits and of a full disk
+        try:
+            figure.savefig(content, format=Path(save_to).suffix.lower().removeprefix("."), dpi=figure.dpi)
+        except (OSError, ValueError) as error:
+            width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
+            raise InvalidArgumentError(
+                f"{os.fspath(save_to)} cannot hold a figure of {width}x{height} pixels (width x height): {error}; "
+                "choose .png or .pdf, or a smaller figure"
+            ) from error
         with atomic_path(save_to) as temporary:
-            figure.savefig(temporary, dpi=figure.dpi)
+            temporary.write_bytes(content.getbuffer())
     if show:
         _show(figure)
     pyplot = sys.modules.get("matplotlib.pyplot")

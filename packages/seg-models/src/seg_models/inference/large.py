@@ -14,8 +14,10 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
+from seg_models.inference.regions import ignore_invalid
 
 __all__ = ["FilePrediction", "LabelBlocks", "ReadTile", "predict_to_file"]
 
@@ -46,7 +48,8 @@ def predict_to_file(
     target: str | os.PathLike[str],
     label_blocks: LabelBlocks,
     metadata: DatasetMetadata,
-    dtype: type[np.uint8] | type[np.uint16],
+    dtype: npt.DTypeLike,
+    max_pixels: int,
     on_progress: Callable[[float], None] | None = None,
 ) -> FilePrediction:
     """Predicts an image of any size and writes its label map, without holding either in memory.
@@ -56,7 +59,8 @@ def predict_to_file(
         target: as in `Predictor.predict_to_file`.
         label_blocks: predicts the blocks of the label map.
         metadata: names and colors of the classes.
-        dtype: dtype of the ids.
+        dtype: uint8 or uint16, dtype of the ids; uint16 is used where the ignored value needs it.
+        max_pixels: largest width times height of an image that must be read at once.
         on_progress: called with the fraction of the image that is done, 0 to 1.
 
     Raises:
@@ -65,9 +69,12 @@ def predict_to_file(
     suffix = Path(target).suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy"):
         raise InvalidArgumentError(f"target must end in .tif, .tiff or .npy, got {os.fspath(target)!r}")
-    counts = np.zeros(int(np.iinfo(dtype).max) + 1, np.int64)
+    check_not_source(target, source)
     done = 0
-    with open_raster(source) as raster:
+    with open_raster(source, max_pixels) as raster:
+        if raster.valid is not None:
+            dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
+        counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
         size = (raster.height, raster.width)
         if suffix == ".npy":
             writer = npy_writer(target, size, dtype)
@@ -79,6 +86,8 @@ def predict_to_file(
 
         with writer as write:
             for top, left, ids in label_blocks(read, size):
+                if raster.valid is not None:
+                    ids = ignore_invalid(ids, raster.valid(top, left, *ids.shape), metadata.ignore_index)
                 write(top, left, ids)
                 counts += np.bincount(ids.ravel(), minlength=len(counts))
                 done += ids.size

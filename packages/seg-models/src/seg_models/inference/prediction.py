@@ -15,12 +15,14 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
-from seg_core.files.rasters import read_geo_reference
+from seg_core.files.geo_reference import read_geo_reference
+from seg_core.files.image_writing import check_format, write_image
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_overlay, exhibit_figure
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import colorize, overlay
 from seg_models.inference.notebook import in_notebook, percent, prediction_html, show_html
+from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.raster_writing import class_palette, tiff_writer
 from seg_models.inference.regions import polygons
 
@@ -36,7 +38,8 @@ class Prediction:
 
     Attributes:
         labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
-            with a class probability below the threshold have the metadata's `ignore_index`.
+            with a class probability below the threshold, or without data in the image's file, have the metadata's
+            `ignore_index`.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright.
         scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
@@ -219,13 +222,17 @@ class Prediction:
 
         - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
           larger ids are saved as 16-bit gray.
-        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if it is a GeoTIFF.
+        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image's file: transform and CRS, ground
+          control points, rational polynomial coefficients, also of a world file.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
-          corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
+          corner of the image; for an image with a geo reference longitude and latitude (WGS 84). With a transform but
+          no CRS they are those of the transform, in its unit: assign the CRS in the program that reads them. Rational
+          polynomial coefficients are applied at their mean height.
 
         Raises:
-            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; or if it is the
+                image's own file.
             WriteError: if it cannot be written.
             MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
@@ -234,6 +241,7 @@ class Prediction:
             raise InvalidArgumentError(
                 f"path must end in {', '.join(_WRITERS)}, which keep the class ids, got {os.fspath(path)!r}"
             )
+        check_not_source(path, self.source)
         write(self, path)
 
     def save_overlay(
@@ -254,14 +262,13 @@ class Prediction:
 
         Raises:
             UnknownNameError: if `legend` holds a name that no class has.
-            InvalidArgumentError: if Pillow cannot write a format with that suffix, or an argument is not allowed.
+            InvalidArgumentError: if Pillow cannot write a format with that suffix, or the format holds no image of this
+                size; if `path` is the image's own file, or another argument is not allowed.
             WriteError: if it cannot be written.
         """
-        if Image.registered_extensions().get(Path(path).suffix.lower()) not in Image.SAVE:
-            raise InvalidArgumentError(f"path must end in .png, .jpg or another image format, got {os.fspath(path)!r}")
-        image = Image.fromarray(self.overlay(alpha, contours=contours, legend=legend))
-        with atomic_path(path) as temporary:
-            image.save(temporary, quality=92)  # lossless formats ignore the quality
+        check_format(path, self.labels.shape)
+        check_not_source(path, self.source)
+        write_image(path, self.overlay(alpha, contours=contours, legend=legend))
 
 
 def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """`Predictor`: predicts label maps at the original size of the images."""
 
 import contextlib
-import copy
 import functools
 import itertools
 import os
@@ -16,15 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.checks import check_integer
-from seg_core.device import fastest_precision, out_of_memory, resolve_device, warn_of_slow_bf16
+from seg_core.device import out_of_memory, resolve_device
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
-from seg_core.labels.comparison import check_several_outputs
+from seg_core.files.validity import valid_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
-from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.load_network import load_network
-from seg_core.model_files.model_file import ModelInfo
 from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
@@ -34,7 +31,8 @@ from seg_models.inference.inputs import InputImage, find_inputs, is_one_image, l
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable
 from seg_models.inference.prediction import Prediction
-from seg_models.inference.regions import remove_small_regions
+from seg_models.inference.preparation import check_fit, copied, from_info, usable_dtype
+from seg_models.inference.regions import ignore_invalid, remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.streams import OnError, predict_stream
 from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
@@ -45,7 +43,6 @@ __all__ = ["Predictor"]
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels of images in memory."""
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SCORE_STRIP = 2**20  # elements
 
 
@@ -85,7 +82,8 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
-        max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
+        max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
+            reads tile by tile have no limit.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
             if False the first one is, with a warning.
 
@@ -125,7 +123,7 @@ class Predictor:
         all_frames: bool = False,
     ) -> None:
         self.device = resolve_device(device)
-        self.dtype = _usable_dtype(dtype, self.device)
+        self.dtype = usable_dtype(dtype, self.device)
         if channel_order not in get_args(ChannelOrder):
             raise InvalidArgumentError(
                 f'channel_order must be "rgb", or "bgr" for images of OpenCV, got {channel_order!r}'
@@ -144,11 +142,11 @@ class Predictor:
 
         network = load_network(model, weights)
         info = getattr(network, "model_info", None)
-        self.metadata = metadata or _from_info(info, "metadata")
-        self.preprocessing = preprocessing or _from_info(info, "preprocessing")
-        _check_fit(network, self.metadata)
+        self.metadata = metadata or from_info(info, "metadata")
+        self.preprocessing = preprocessing or from_info(info, "preprocessing")
+        check_fit(network, self.metadata)
         if self.dtype is not None and network is model:
-            network = _copied(network, self.dtype)
+            network = copied(network, self.dtype)
         self.model = network.to(self.device, self.dtype).eval()
         self._network = AnySize(self.model, self.metadata.num_classes)
         self._transform = EvaluationTransform(self.preprocessing)
@@ -233,21 +231,24 @@ class Predictor:
     ) -> FilePrediction:
         """Predicts an image of any size tile by tile, and writes each block of the label map as soon as it is done.
 
-        Neither the image nor the label map is held in memory: memory use depends only on the tile size and the
-        number of classes.
+        Neither the image nor the label map is held in memory, except for images that must be read at once (see
+        `source`): memory use depends only on the tile size and the number of classes.
 
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
                 array; or an array that supports slicing, such as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or
-                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose pixels would differ from those of
-                `__call__` (an orientation tag, a palette, CMYK, other than 8 bits per channel, ...) is an error.
+                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose stored samples are not the pixels of
+                `__call__` (an orientation tag, a palette, CMYK, JPEG's colors, ...) is read at once, up to
+                `max_pixels`. Pixels without data (a nodata value, a mask, alpha 0) get the metadata's `ignore_index`,
+                as in `__call__`.
             target: file of the label map, written atomically: `.tif` (tiled, with the palette of the classes and the
-                geo reference of a GeoTIFF), or `.npy` (which can be memory-mapped).
+                geo reference of the source), or `.npy` (which can be memory-mapped). Ids are uint8, or uint16 if they
+                or an `ignore_index` that occurs are above 255.
             on_progress: called with the fraction of the image that is done, 0 to 1.
 
         Raises:
             InvalidArgumentError: if the predictor has no `tile` or has an option that needs the whole image, if the
-                image has another type, or if `target` has another suffix.
+                image has another type, or if `target` has another suffix or is the image's own file.
             FileNotFoundError: if there is no such image.
             CorruptFileError: if it cannot be read.
             WriteError: if the label map cannot be written.
@@ -256,7 +257,13 @@ class Predictor:
         self._check_tile_by_tile()
         with _memory_advice(self):
             return predict_to_file(
-                source, target, self._label_blocks, self.metadata, self._id_dtype, on_progress=on_progress
+                source,
+                target,
+                self._label_blocks,
+                self.metadata,
+                self._id_dtype,
+                self.max_pixels,
+                on_progress=on_progress,
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
@@ -276,8 +283,12 @@ class Predictor:
                 name = batch[len(results) + error.index][0].name
                 raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
         for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
+            valid = valid_pixels(image.content, labels.shape)
             if self.min_region > 1:
-                labels = remove_small_regions(labels, self.min_region)
+                labels = remove_small_regions(labels, self.min_region, valid)
+            if valid is not None:
+                labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
+                scores = None if scores is None else np.where(valid, scores, np.float32(0))
             yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
 
     def _as_rgb(self, image: InputImage, pixels: Tensor) -> Tensor:
@@ -398,56 +409,6 @@ class Predictor:
             return self.tile if isinstance(self.tile, int) else tuple(self.tile)
         tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
         return tuple(max(1, round(length / factor)) for length in tile)
-
-
-def _from_info(info: ModelInfo | None, name: str) -> Any:
-    if info is None:
-        raise InvalidArgumentError(
-            f"the model has no {name}: pass {name}=, or use a model file (save_model writes one) or published weights"
-        )
-    return getattr(info, name)
-
-
-def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
-    check_several_outputs(metadata)
-    spec = getattr(network, "build_spec", None)
-    if spec is None:
-        return
-    if spec.arguments.get("num_classes") != metadata.num_classes:
-        raise InvalidArgumentError(
-            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built "
-            f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
-        )
-    if spec.arguments.get("in_channels", 3) != 3:
-        raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; "
-            "call the model itself"
-        )
-
-
-def _copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    copied = copy.deepcopy(network)
-    if is_compiled(network) and not is_compiled(copied):
-        raise InvalidArgumentError(
-            f"dtype = {dtype}: the network is copied to change its type, and the copy of a network that is compiled in "
-            f"place is not compiled; convert it yourself, by model.to({dtype}), and leave dtype out"
-        )
-    return copied
-
-
-def _usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    if dtype == "auto":
-        dtype = fastest_precision(device)
-    chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if dtype is not None and chosen not in _DTYPES.values():
-        raise InvalidArgumentError(
-            f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's names or None, got {dtype!r}"
-        )
-    if chosen == torch.float16 and device.type == "cpu":
-        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
-    if chosen == torch.bfloat16:
-        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
-    return chosen
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:

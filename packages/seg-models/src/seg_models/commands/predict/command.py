@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check_dependencies(jobs: Sequence[Job], arguments: argparse.Namespace) -> None:
     """Raises MissingDependencyError if a library that reads or writes one of the files is not installed."""
-    from seg_core.files.rasters import import_rasterio
+    from seg_core.files.gdal import import_rasterio
     from seg_models.inference.video import import_av
 
     if arguments.format != "png" or arguments.min_region > 1:

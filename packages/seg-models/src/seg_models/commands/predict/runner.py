@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import UserError, WriteError
+from seg_core.errors import InvalidArgumentError, UserError, WriteError
 from seg_core.files.images import read_header
 from seg_models.commands.predict.jobs import Job
 from seg_models.commands.predict.progress import ImageProgress
@@ -63,8 +63,16 @@ class JobRunner:
     def _save(self, prediction: Prediction, job: Job) -> None:
         prediction.save(job.labels)
         if job.overlay is not None:
-            prediction.save_overlay(job.overlay)
+            self._save_overlay(prediction, job.overlay)
         self.progress.advance()
+
+    def _save_overlay(self, prediction: Prediction, path: Path) -> None:
+        try:
+            prediction.save_overlay(path)
+        except InvalidArgumentError as error:  # JPEG holds no image of this size
+            path = path.with_suffix(".png")
+            prediction.save_overlay(path)
+            self.progress.message(f"{error}; it was written as {path.name}")
 
     def _is_large(self, job: Job) -> bool:
         """Returns whether an image is predicted to a file tile by tile."""
