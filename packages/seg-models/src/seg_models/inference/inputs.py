@@ -277,11 +277,20 @@ def _read_file(source: str | os.PathLike[str] | bytes, name: str, max_pixels: in
 def _read_first(file: Path | bytes, name: str, max_pixels: int, once: Once) -> npt.NDArray[np.uint8]:
     pixels = read_image(file, max_pixels=max_pixels, name=name)
     if not once.has(_ALL_FRAMES):
-        count, noun = count_pages(file, max_pixels=max_pixels, name=name)
-        if count > 1:
-            text = f"{name} has {counted(count, noun)}; only the first is predicted (of other such files as well)"
-            once.warn(_ALL_FRAMES, f"{text}; {_ALL_FRAMES}")
+        warn_of_more_frames(file, name, max_pixels, once)
     return pixels
+
+
+def warn_of_more_frames(file: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once) -> None:
+    """Warns, once, if an image file has several frames or pages, of which the first is predicted.
+
+    Raises:
+        CorruptFileError: if the file is no image, or has more than `max_pixels`.
+    """
+    count, noun = count_pages(file, max_pixels=max_pixels, name=name)
+    if count > 1:
+        text = f"{name} has {counted(count, noun)}; only the first is predicted (of other such files as well)"
+        once.warn(_ALL_FRAMES, f"{text}; {_ALL_FRAMES}")
 
 
 def _is_file_content(source: object) -> bool:

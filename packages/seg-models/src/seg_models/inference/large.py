@@ -1,6 +1,8 @@
 """Prediction of images larger than memory: read, predicted and written to a file tile by tile."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.files.images import Once
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_models.inference.inputs import warn_of_more_frames
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
@@ -72,6 +76,9 @@ def predict_to_file(
     check_not_source(target, source)
     done = 0
     with open_raster(source, max_pixels) as raster:
+        if isinstance(source, str | os.PathLike):
+            with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
+                warn_of_more_frames(source, os.fspath(source), sys.maxsize, Once())
         if raster.valid is not None:
             dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
         counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
