@@ -38,7 +38,12 @@ _NO_MEMORY = re.compile(
 
 
 class UserError(Exception):
-    """Base of all errors that a user can cause and correct."""
+    """Base of all errors that a user can cause and correct.
+
+    Attributes:
+        exit_code: of a command that ends with this error: 2 if the user asked for something that does not exist or is
+            not allowed, 1 if what exists is damaged, does not fit, or cannot be written.
+    """
 
     exit_code = 1
 
@@ -60,13 +65,19 @@ class UnknownNameError(UsageError):
 class InvalidArgumentError(UserError, ValueError):
     """An argument has a value outside of what is allowed."""
 
+    exit_code = 2
+
 
 class LabelOutOfRangeError(InvalidArgumentError):
     """A mask or a prediction contains an id that is neither a class nor the ignored value."""
 
+    exit_code = 1  # found in files
+
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
     """A dataset is not where it was expected, or a part of it is missing."""
+
+    exit_code = 2
 
     # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
     def __str__(self) -> str:

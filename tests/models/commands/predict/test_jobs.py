@@ -18,7 +18,7 @@ def test_folder_and_file_give_one_png_per_image(two_images, model_file, tmp_path
         assert saved.mode == "P"
         assert set(np.unique(saved)) <= {0, 1}
     streams = capsys.readouterr()
-    assert streams.out == f"3 images predicted; class ids as PNG in {out}\n"
+    assert streams.out == f"3 images predicted: 3 label maps (class ids as PNG) in {out}\n"
     assert re.search(r"3/3 images, [\d.]+ images/s\n$", streams.err)
 
 

@@ -42,7 +42,7 @@ def test_options_equal_those_of_predictor(options, keywords, images, model_file,
     ("options", "words"),
     [
         (["--tile", "big"], "--tile big must be pixels, such as 512, or height x width"),
-        (["--tta", "1,sideways"], "'sideways' is neither a scale nor one of hflip, vflip, turns"),
+        (["--tta", "1,sideways"], "'sideways' is neither a scale above 0 nor one of hflip, vflip, turns"),
         (["--tile", "0"], "--tile 0 must be pixels"),
         (["--overlap", "1"], "--overlap 1.0 must be a fraction from 0 to below 1"),
         (["--threshold", "2"], "--threshold 2.0 must be a probability from 0 to 1"),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from seg_core.checks import check_integer
 from seg_core.device import out_of_memory, resolve_device
-from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, is_out_of_memory, nearest
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
@@ -58,7 +58,7 @@ class Predictor:
             (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
         metadata: names and colors of the classes; None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
-        device: device to compute on; `"auto"` uses a GPU if available.
+        device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             None leaves the weights unchanged. A network that is passed in is copied first.
         tile: (height, width) in pixels, or one integer, of the tiles that images are predicted in, at the size that
@@ -72,13 +72,15 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
+        only: names of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None keeps
+            all. Scores and logits stay those of all classes.
         max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
 
     Raises:
         InvalidArgumentError: if metadata or preprocessing are neither given nor known, if the network does
             not take RGB images, or has another number of classes than the metadata; if the device does not exist; if
             another argument is out of range.
-        UnknownNameError: if there is no model or weights member of that name.
+        UnknownNameError: if there is no model, weights member or class of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
     """
@@ -90,7 +92,7 @@ class Predictor:
         weights: Any = None,
         metadata: DatasetMetadata | None = None,
         preprocessing: Preprocessing | None = None,
-        device: str | torch.device = "auto",
+        device: str | int | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
         tile: int | Sequence[int] | None = None,
         overlap: float = 0.5,
@@ -101,6 +103,7 @@ class Predictor:
         logits: bool = False,
         threshold: float | None = None,
         min_region: int = 1,
+        only: Sequence[str] | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.device = resolve_device(device)
@@ -128,9 +131,11 @@ class Predictor:
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
         max_id = self.metadata.num_classes - 1
-        if threshold is not None:
+        if threshold is not None or only is not None:
             max_id = max(max_id, self.metadata.ignore_index)
         self._id_dtype = np.uint8 if max_id < 256 else np.uint16
+        self.only = only
+        self._kept = None if only is None else _kept_ids(only, self.metadata, self._id_dtype)
         if tile is not None:  # raises for wrong options now, not at the first image
             self._predict_blocks(torch.zeros(1, 1, 1))
 
@@ -248,6 +253,8 @@ class Predictor:
         for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
             if self.min_region > 1:
                 labels = remove_small_regions(labels, self.min_region)
+            if self._kept is not None:
+                labels = self._kept.take(labels)
             yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -352,7 +359,7 @@ class Predictor:
         tile = self._tile_in_image()
         for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
             ids, _ = self._decide(logits)
-            yield top, left, ids
+            yield top, left, ids if self._kept is None else self._kept.take(ids)
 
     def _tile_in_image(self) -> int | tuple[int, ...]:
         """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""
@@ -370,6 +377,23 @@ def _from_info(info: ModelInfo | None, name: str) -> Any:
             f"the model has no {name}: pass {name}=, or use a model file (save_model writes one) or published weights"
         )
     return getattr(info, name)
+
+
+def _kept_ids(
+    only: Sequence[str], metadata: DatasetMetadata, dtype: type[np.uint8] | type[np.uint16]
+) -> npt.NDArray[Any]:
+    """Returns a table from the ids of classes, and `ignore_index`, to the id that labels get."""
+    if isinstance(only, str):
+        raise InvalidArgumentError(f"only must be a list of class names, got the string {only!r}; pass [{only!r}]")
+    table = np.full(max(metadata.num_classes, metadata.ignore_index + 1), metadata.ignore_index, dtype)
+    for name in only:
+        if name not in metadata.labels:
+            raise UnknownNameError(
+                f"only has {name!r}, which is no class of {metadata.name}.{nearest(str(name), metadata.labels)} "
+                f"Classes: {', '.join(metadata.labels)}"
+            )
+        table[metadata.labels.index(name)] = metadata.labels.index(name)
+    return table
 
 
 def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
