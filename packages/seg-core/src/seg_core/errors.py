@@ -23,6 +23,7 @@ __all__ = [
     "UsageError",
     "UserError",
     "WriteError",
+    "WrongTargetError",
     "counted",
     "id_ranges",
     "is_out_of_memory",
@@ -104,6 +105,12 @@ class WriteError(UserError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class WrongTargetError(WriteError):
+    """A result cannot be written where the user asked: a file or a folder is in the way."""
+
+    exit_code = 2
 
 
 class MissingDependencyError(UserError, ImportError):

@@ -70,6 +70,8 @@ def find_network(source: str | os.PathLike[str], weights: Any = None, variant: s
         UnknownNameError: if there is no model or no variant of that name.
     """
     given = os.fspath(source)
+    if not given.strip():
+        raise InvalidArgumentError("the model is an empty string; name a model file, a run folder or a model")
     path = Path(source)
     if path.is_dir() and (isinstance(source, os.PathLike) or given not in MODELS):
         file, note = find_run_file(path)

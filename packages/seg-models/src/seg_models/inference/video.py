@@ -15,7 +15,7 @@ from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumen
 from seg_core.files.atomic import atomic_path
 from seg_models.inference.input_paths import VIDEO_SUFFIXES
 
-__all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames"]
+__all__ = ["VideoWriter", "count_frames", "frame_rate", "import_av", "read_frames"]
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -50,6 +50,20 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
     with _opened(path, import_av()) as container:
         rate = container.streams.video[0].average_rate
     return Fraction(rate) if rate else Fraction(25)
+
+
+def count_frames(path: str | os.PathLike[str]) -> int | None:
+    """Returns the number of frames that a video specifies; None if it does not, 1 if it cannot be read.
+
+    Raises:
+        MissingDependencyError: if PyAV is not installed.
+    """
+    av = import_av()
+    try:
+        with _opened(path, av) as container:
+            return container.streams.video[0].frames or None
+    except (ImageNotFoundError, CorruptFileError):
+        return 1
 
 
 class VideoWriter:

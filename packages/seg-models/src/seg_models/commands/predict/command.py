@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.command import INTERRUPTED, Command
 from seg_core.errors import InvalidArgumentError, UsageError, counted
+from seg_core.files.atomic import atomic_path, check_folder, write_text
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_models.commands.predict.arguments import add_arguments
@@ -39,7 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
     classes = parse_classes(arguments.classes)
     source = _usage_errors(find_network, arguments.model, arguments.weights, arguments.variant)
     shard = parse_shard(arguments.shard)
-    _check_folder(arguments.out)
+    check_folder(arguments.out, f"--out {arguments.out}")
     sources = read_names(arguments.images)
     check_report_files(arguments, sources)
     jobs = shard_of(find_jobs(sources, arguments.out, outputs), shard)
@@ -57,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_models.commands.predict.report import Report
     from seg_models.commands.predict.runner import JobRunner
 
-    progress = ImageProgress(None if any(is_video(job.source) for job in left) else len(left))
+    progress = ImageProgress(_count(left))
     report = Report(jobs, predictor.metadata, only, reads_old=wants_report)
     runner = JobRunner(predictor, progress, report, outputs, style, resume=arguments.resume)
     try:
@@ -78,11 +79,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if progress.failed else 0
 
 
-def _check_folder(out: Path) -> None:
-    """Raises UsageError if the output folder or a folder above it is a file."""
-    existing = next((path for path in (out, *out.parents) if path.exists()), None)
-    if existing is not None and not existing.is_dir():
-        raise UsageError(f"--out {out} cannot be a folder, since {existing} is a file; choose another folder")
+def _count(jobs: Sequence[Job]) -> int | None:
+    """Returns the number of images and frames; None if a video does not specify it."""
+    from seg_models.inference.video import count_frames
+
+    counts = [count_frames(job.source) if is_video(job.source) else 1 for job in jobs]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _check_dependencies(jobs: Sequence[Job], outputs: Outputs, min_region: int) -> None:
@@ -112,6 +114,8 @@ def _make_predictor(
     options |= describe(network, given, classes, arguments.scale)
     metadata = options.get("metadata") or network.model_info.metadata
     only = parse_only(arguments.only, metadata.labels)
+    if arguments.all_frames:
+        options["all_frames"] = True
     return Predictor(network, device=device, only=only, **options), only
 
 
@@ -125,8 +129,6 @@ def _usage_errors(function: Any, *arguments: Any) -> Any:
 
 def _check_writable(out: Path) -> None:
     """Raises WriteError if nothing can be written to the output folder, before any image is predicted."""
-    from seg_core.files.atomic import atomic_path
-
     with contextlib.suppress(_Writable), atomic_path(out / "writable"):
         raise _Writable
 
@@ -147,7 +149,6 @@ def _resume_line(arguments: argparse.Namespace) -> str:
 def _write_reports(
     arguments: argparse.Namespace, source: NetworkSource, report: "Report", shard: tuple[int, int]
 ) -> None:
-    from seg_core.files.atomic import write_text
     from seg_core.versions import installed_versions
 
     texts = []

@@ -23,8 +23,6 @@ from seg_models.inference.input_paths import (
 
 __all__ = ["Job", "Outputs", "find_jobs", "num_frames", "read_names", "unfinished"]
 
-_MULTI_FRAME_SUFFIXES = (".gif", ".tif", ".tiff", ".webp", ".png")
-
 
 @dataclass(frozen=True)
 class Outputs:
@@ -164,18 +162,23 @@ def _is_finished(job: Job, outputs: Outputs) -> bool:
 
 
 def num_frames(source: str) -> int:
-    """Returns the number of frames of an image file; 1 if it cannot be read, which is reported later."""
-    if is_url(source) or Path(source).suffix.lower() not in _MULTI_FRAME_SUFFIXES:
+    """Returns the number of frames or pages of an image file; 1 if it cannot be read, which is reported later."""
+    if is_url(source):
         return 1
     from PIL import Image
 
+    from seg_core.files.storage import num_pages
+
+    # Pillow raises many kinds of errors for damaged files
     with contextlib.suppress(Exception), Image.open(source) as image:
-        return int(getattr(image, "n_frames", 1))
+        return num_pages(image)
     return 1
 
 
 def _images_of(source: str, out: Path) -> Iterator[_Found]:
     """Yields the images of one argument: one image, or those of a folder or a glob pattern."""
+    if not source.strip():
+        raise UsageError("an argument of IMAGES is empty; name an image, a folder, a glob pattern or a URL")
     if is_url(source):
         yield _Found(source)
     elif is_folder(source):

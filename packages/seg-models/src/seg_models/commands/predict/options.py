@@ -9,6 +9,7 @@ from typing import Any
 
 from seg_core.checks import is_integer
 from seg_core.errors import UnknownNameError, UsageError, nearest
+from seg_core.files.atomic import check_folder
 from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
 from seg_models.commands.predict.jobs import Outputs
 from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
@@ -80,6 +81,7 @@ def check_report_files(arguments: argparse.Namespace, sources: Sequence[str]) ->
 
     Raises:
         UsageError: if both are printed, or one is a folder, an image, or a file that is read.
+        WrongTargetError: if the folder of one is a file.
     """
     if arguments.json is not None and arguments.json == arguments.csv:
         what = "printed to stdout" if arguments.json == "-" else f"written to {arguments.json}"
@@ -91,6 +93,7 @@ def check_report_files(arguments: argparse.Namespace, sources: Sequence[str]) ->
         path = Path(file)
         if not file or path.is_dir():
             raise UsageError(f"{option} {file!r} is a folder; add the file's name")
+        check_folder(path.parent, f"{option} {file}")
         if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
             raise UsageError(f"{option} {file} has the name of an image or a video; write {option} behind the images")
         if path.exists() and any(name is not None and path.resolve() == Path(name).resolve() for name in read):

@@ -25,6 +25,7 @@ class ImageProgress:
         self.done = 0
         self.failed = 0
         self._total = total
+        self._finished = False
         self._fraction = 0.0
         self._start = time.perf_counter()
         self._line = StatusLine(interval=_INTERVAL)
@@ -50,6 +51,11 @@ class ImageProgress:
         self._fraction = 0.0
         self.message(f"skipped: {problem}")
 
+    def expect(self, count: int) -> None:
+        """Adds to the images to predict, if their number is known; with a negative number, there are fewer."""
+        if self._total is not None:
+            self._total += count
+
     def message(self, text: str) -> None:
         """Prints a permanent line."""
         if self._bar is not None:
@@ -59,12 +65,13 @@ class ImageProgress:
 
     def finish(self) -> None:
         """Prints the last state, and ends the bar; may be called twice."""
+        if self._finished:
+            return
+        self._finished = True
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-            self._line.message(self._state())
-        else:
-            self._line.close(self._state())
+        self._line.close(self._state())
 
     def describe(self) -> str:
         """Returns the number of images done: "12 of 40 images", "1 image"."""

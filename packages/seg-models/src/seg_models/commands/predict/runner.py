@@ -15,7 +15,7 @@ from seg_models.commands.predict.report import Report
 from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url, is_video
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.predictor import Predictor
-from seg_models.inference.video import VideoWriter, frame_rate, read_frames
+from seg_models.inference.video import VideoWriter, count_frames, frame_rate, read_frames
 
 __all__ = ["JobRunner"]
 
@@ -99,7 +99,9 @@ class JobRunner:
             found = _FRAME.fullmatch(source)
             assert found is not None
             number = int(found[2])
-            job = jobs[found[1]].of_frame(number)
+            job = jobs[found[1]]
+            if number or num_frames(job.source) > 1:
+                job = job.of_frame(number)
         if job.labels is not None:
             prediction.save(job.labels)
         if job.overlay is not None:
@@ -142,15 +144,18 @@ class JobRunner:
 
     def _predict_video(self, job: Job) -> None:
         numbers: list[int] = []  # of the frames that are predicted
+        expected, predicted, skipped, failed = count_frames(job.source) or 0, 0, 0, False
         size: tuple[int, int] | None = None
 
         def frames() -> Iterator[Any]:
-            nonlocal size
+            nonlocal size, skipped
             for number, frame in enumerate(read_frames(job.source)):
                 labels = self._labels_of_frame(job, number)
                 # the overlay video is one file, which needs all frames
                 if job.overlay is None and self.resume and labels is not None and labels.is_file():
                     size = self.report.add_frame_done_before(job, number, labels) or size
+                    skipped += 1
+                    self.progress.expect(-1)
                     continue
                 numbers.append(number)
                 yield frame
@@ -168,13 +173,17 @@ class JobRunner:
                         video.write(prediction.overlay(**self.style))
                     size = (prediction.labels.shape[0], prediction.labels.shape[1])
                     self.report.add_frame(job, numbers[index], prediction.areas)
+                    predicted += 1
                     self.progress.advance()
         except WriteError:
             raise
         except UserError as error:
+            failed = True
             self._report(job.source, error)
         else:
             self.report.add_video(job, size)
+        # a damaged video has fewer frames than it specifies, and counts as one image that failed
+        self.progress.expect(predicted + skipped + failed - expected)
 
     def _add_finished_video(self, job: Job) -> None:
         """Adds a video whose overlay was done before, with the label maps that it has."""
