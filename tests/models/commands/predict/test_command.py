@@ -113,7 +113,7 @@ def test_folder_that_cannot_be_written_is_an_error_before_the_first_prediction(i
     for out in (tmp_path / "out", tmp_path / "out" / "deep" / "er"):
         assert seg("predict", images, "--model", model_file, "--out", out) == 2
         streams = capsys.readouterr()
-        assert f"--out {out} cannot be a folder, since {tmp_path / 'out'} is a file" in streams.err
+        assert f"--out {out} cannot be written, since {tmp_path / 'out'} is a file" in streams.err
         assert "images/s" not in streams.err
     assert (tmp_path / "out").read_text() == "a file, no folder"
     if Path("/proc/self").is_dir():  # permissions do not stop an administrator, but no folder can be created there

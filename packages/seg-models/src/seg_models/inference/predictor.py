@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from seg_core.checks import check_integer
 from seg_core.device import out_of_memory, resolve_device
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, is_out_of_memory, nearest
+from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
@@ -26,6 +26,7 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize, min_size_of
 from seg_models.inference.augmented import predict_tta, tta_options
+from seg_models.inference.classes import kept_ids
 from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.prediction import Prediction
@@ -135,7 +136,7 @@ class Predictor:
             max_id = max(max_id, self.metadata.ignore_index)
         self._id_dtype = np.uint8 if max_id < 256 else np.uint16
         self.only = only
-        self._kept = None if only is None else _kept_ids(only, self.metadata, self._id_dtype)
+        self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
         if tile is not None:  # raises for wrong options now, not at the first image
             self._predict_blocks(torch.zeros(1, 1, 1))
 
@@ -377,23 +378,6 @@ def _from_info(info: ModelInfo | None, name: str) -> Any:
             f"the model has no {name}: pass {name}=, or use a model file (save_model writes one) or published weights"
         )
     return getattr(info, name)
-
-
-def _kept_ids(
-    only: Sequence[str], metadata: DatasetMetadata, dtype: type[np.uint8] | type[np.uint16]
-) -> npt.NDArray[Any]:
-    """Returns a table from the ids of classes, and `ignore_index`, to the id that labels get."""
-    if isinstance(only, str):
-        raise InvalidArgumentError(f"only must be a list of class names, got the string {only!r}; pass [{only!r}]")
-    table = np.full(max(metadata.num_classes, metadata.ignore_index + 1), metadata.ignore_index, dtype)
-    for name in only:
-        if name not in metadata.labels:
-            raise UnknownNameError(
-                f"only has {name!r}, which is no class of {metadata.name}.{nearest(str(name), metadata.labels)} "
-                f"Classes: {', '.join(metadata.labels)}"
-            )
-        table[metadata.labels.index(name)] = metadata.labels.index(name)
-    return table
 
 
 def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
