@@ -103,6 +103,15 @@ def test_resume_predicts_the_missing_frames_of_a_video(clip, model_file, tmp_pat
     np.testing.assert_array_equal(ids(out / "clip" / "000003.png"), expected[3])
 
 
+def test_number_of_frames_is_that_of_the_file(clip, tmp_path):
+    from seg_models.inference.video import count_frames
+
+    (tmp_path / "text.mp4").write_text("no video")
+    assert count_frames(clip) == 4
+    assert count_frames(tmp_path / "text.mp4") == count_frames(tmp_path / "gone.mp4") == 1
+    assert count_frames("https://example.org/clip.mp4") is None
+
+
 def test_overlay_video_without_label_maps(clip, model_file, tmp_path, capsys):
     from seg_models.inference.video import read_frames
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
-from seg_models.inference.input_paths import VIDEO_SUFFIXES
+from seg_models.inference.input_paths import VIDEO_SUFFIXES, is_url
 
 __all__ = ["VideoWriter", "count_frames", "frame_rate", "import_av", "read_frames"]
 
@@ -55,9 +55,13 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
 def count_frames(path: str | os.PathLike[str]) -> int | None:
     """Returns the number of frames that a video specifies; None if it does not, 1 if it cannot be read.
 
+    The number of a URL is None, since the video would have to be downloaded.
+
     Raises:
         MissingDependencyError: if PyAV is not installed.
     """
+    if is_url(path):
+        return None
     av = import_av()
     try:
         with _opened(path, av) as container:
