@@ -45,7 +45,7 @@ def styles(monkeypatch):
         (["--contours"], (0.5, True, False), "jpg"),
         (["--legend", "--overlay-format", "png"], (0.5, False, True), "png"),
         (["--overlay-format", "webp"], (0.5, False, False), "webp"),
-        (["--legend", "--only", "ground"], (0.5, False, ["ground"]), "jpg"),
+        (["--legend", "--only", "ground"], (0.5, False, True), "jpg"),
     ],
 )
 def test_each_option_of_overlays_writes_them(options, style, suffix, images, model_file, tmp_path, styles):

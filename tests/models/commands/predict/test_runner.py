@@ -129,6 +129,22 @@ def test_overlay_video_without_label_maps(clip, model_file, tmp_path, capsys):
     assert "nothing left to predict" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("only", "legend"), [([], ["sky", "ground"]), (["--only", "ground"], ["ground"])])
+def test_legend_of_a_video_names_the_same_classes_in_each_frame(only, legend, clip, model_file, tmp_path, monkeypatch):
+    from seg_models.inference.prediction import Prediction
+
+    seen = []
+
+    def overlay(self, alpha=0.5, *, contours=False, legend=False):
+        seen.append((alpha, contours, legend))
+        return self.image
+
+    monkeypatch.setattr(Prediction, "overlay", overlay)
+    options = ["--no-masks", "--legend", "--contours", *only]
+    assert seg("predict", clip, "--model", model_file, "--out", tmp_path / "out", *options) == 0
+    assert seen == [(0.5, True, legend)] * 4
+
+
 def test_frames_of_a_video_are_rows_of_the_areas_also_when_resumed(clip, model_file, tmp_path, capsys):
     files = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "s.json"]
     arguments = ["predict", clip, "--model", model_file, "--out", tmp_path / "out", *files]

@@ -106,7 +106,7 @@ def _add_overlay(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--overlay", action="store_true", help="also write each image overlaid with the colors of its classes"
     )
-    group.add_argument("--legend", action="store_true", help="with the names and colors of the classes beside it")
+    group.add_argument("--legend", action="store_true", help="with the names and colors of the classes")
     group.add_argument("--contours", action="store_true", help="with the outlines of the regions")
     group.add_argument(
         "--alpha",

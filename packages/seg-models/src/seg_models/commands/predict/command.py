@@ -53,8 +53,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
     predictor, only = _make_predictor(source, arguments, classes, options)
     _check_writable(arguments.out)
-    if only is not None and style.get("legend"):
-        style["legend"] = only
     from seg_models.commands.predict.report import Report
     from seg_models.commands.predict.runner import JobRunner
 

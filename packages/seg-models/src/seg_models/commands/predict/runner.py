@@ -143,6 +143,10 @@ class JobRunner:
             self.progress.advance()
 
     def _predict_video(self, job: Job) -> None:
+        style = dict(self.style)
+        if style.get("legend"):
+            # all classes, not those that occur: the frames of a video have one size
+            style["legend"] = list(self.predictor.only or self.predictor.metadata.labels)
         numbers: list[int] = []  # of the frames that are predicted
         expected, predicted, skipped, failed = count_frames(job.source) or 0, 0, 0, False
         size: tuple[int, int] | None = None
@@ -170,7 +174,7 @@ class JobRunner:
                     if labels is not None:
                         prediction.save(labels)
                     if video is not None:
-                        video.write(prediction.overlay(**self.style))
+                        video.write(prediction.overlay(**style))
                     size = (prediction.labels.shape[0], prediction.labels.shape[1])
                     self.report.add_frame(job, numbers[index], prediction.areas)
                     predicted += 1
