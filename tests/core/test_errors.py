@@ -26,7 +26,14 @@ def test_errors_are_the_builtins_that_users_expect():
 
 
 def test_exit_code_is_2_for_wrong_requests_and_1_for_failures():
-    assert {c.__name__ for c in CLASSES if c.exit_code == 2} == {"UsageError", "ConfigError", "UnknownNameError"}
+    assert {c.__name__ for c in CLASSES if c.exit_code == 2} == {
+        "UsageError",
+        "ConfigError",
+        "UnknownNameError",
+        "InvalidArgumentError",
+        "DatasetNotFoundError",
+        "WrongTargetError",
+    }
     assert {c.exit_code for c in CLASSES} == {1, 2}
 
 

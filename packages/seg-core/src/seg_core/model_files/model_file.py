@@ -83,6 +83,8 @@ class ModelInfo:
 class MissingModelFileError(UserError, FileNotFoundError):
     """A model file does not exist."""
 
+    exit_code = 2
+
     def __str__(self) -> str:
         return str(self.args[0])
 

@@ -80,6 +80,8 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
             )
         kept = [n for n in kept if wanted.lower() in (str(value).lower() for value in values.get(n, ()))]
     if arguments.max_params is not None:
+        if not arguments.max_params > 0:
+            raise UsageError(f"--max-params {arguments.max_params} must be a number of millions above 0, such as 10")
         kept = [n for n in kept if n in entries and entries[n].params <= arguments.max_params * 1e6]
     return kept
 
@@ -143,6 +145,8 @@ def _footer() -> str:
 
 
 def _describe(name: str) -> str:
+    if not name.strip():
+        raise UsageError("NAME is empty; `seg models` lists the names")
     if name in MODELS or not (looks_like_path(name) or Path(name).is_dir()):
         return _details(name)
     from seg_models.commands.model_facts import describe_file  # imports torch

@@ -34,6 +34,7 @@ ARRAY_SUFFIXES = (".npy", ".zarr")
 # files of systems, which nobody misses; names that begin with a dot are hidden anyway
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r")
 _KINDS_SHOWN = 6
+_FOLDERS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,23 @@ class FoundFiles:
         root: the folder, or the part of the pattern without wildcards; all `paths` are below it.
         left_out: number of files of other kinds, by suffix in lower case; hidden files and those of the system are not
             counted.
+        folders: folders that were not searched, each with the reason in parentheses.
     """
 
     paths: list[Path]
     root: Path
     left_out: Counter[str] = field(default_factory=Counter)
+    folders: list[str] = field(default_factory=list)
+
+    @property
+    def folders_text(self) -> str:
+        """Such as "left out folder photos/.cache (a hidden folder)"; empty if there are none."""
+        if not self.folders:
+            return ""
+        others = (
+            f" and {counted(len(self.folders) - _FOLDERS_SHOWN, 'other')}" if len(self.folders) > _FOLDERS_SHOWN else ""
+        )
+        return f"left out folder{'s' if self.folders[1:] else ''} {', '.join(self.folders[:_FOLDERS_SHOWN])}{others}"
 
     @property
     def left_out_text(self) -> str:
@@ -92,7 +105,9 @@ def is_pattern(source: str | os.PathLike[str]) -> bool:
     return glob.has_magic(os.fspath(source)) and not os.path.exists(source)  # noqa: PTH110
 
 
-def list_files(source: str | os.PathLike[str], *, recursive: bool = False) -> FoundFiles:
+def list_files(
+    source: str | os.PathLike[str], *, recursive: bool = False, without: str | os.PathLike[str] | None = None
+) -> FoundFiles:
     """Returns the images and videos of a folder, or of those that match a glob pattern.
 
     A pattern that ends in a suffix, such as `"*.dat"`, finds all files of that suffix, whatever they are.
@@ -101,6 +116,7 @@ def list_files(source: str | os.PathLike[str], *, recursive: bool = False) -> Fo
         source: folder or glob pattern.
         recursive: whether the images in subfolders of a folder are found too; hidden subfolders are not searched. In a
             pattern, `**` does this.
+        without: a folder below the source that is not searched, such as that of the results; None for none.
 
     Raises:
         ImageNotFoundError: if there are no images or videos.
@@ -108,7 +124,8 @@ def list_files(source: str | os.PathLike[str], *, recursive: bool = False) -> Fo
     """
     if is_folder(source):
         root = Path(source)
-        found = _sorted_out(_files_below(root, recursive), root)
+        folders: list[str] = []
+        found = _sorted_out(_files_below(root, recursive, without, folders), root, folders)
         if not found.paths:
             raise ImageNotFoundError(f"folder {root} has no images or videos{_advice(found, recursive)}")
         return found
@@ -116,9 +133,19 @@ def list_files(source: str | os.PathLike[str], *, recursive: bool = False) -> Fo
     matches = [Path(path) for path in glob.glob(pattern, recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute
     root = _fixed_part(pattern)
     files = [path for path in matches if path.is_file()]
+    folders = []
+    if without is not None and not root.resolve().is_relative_to(Path(without).resolve()):
+        # "photos/**/*.png" would match the results of an earlier run in photos/
+        inside = {path for path in files if path.resolve().is_relative_to(Path(without).resolve())}
+        if inside:
+            files, folders = [path for path in files if path not in inside], [f"{without} (the output folder)"]
+            if not files:
+                raise ImageNotFoundError(
+                    f"only files of the output folder {without} match {pattern!r}; check the glob pattern"
+                )
     suffix = Path(pattern).suffix
     is_any_kind = bool(suffix) and not glob.has_magic(suffix)
-    found = FoundFiles(sorted(files), root) if is_any_kind else _sorted_out(files, root)
+    found = FoundFiles(sorted(files), root, folders=folders) if is_any_kind else _sorted_out(files, root, folders)
     if not found.paths:
         if matches and not files:
             raise ImageNotFoundError(
@@ -133,8 +160,8 @@ def list_files(source: str | os.PathLike[str], *, recursive: bool = False) -> Fo
     return found
 
 
-def _sorted_out(files: Iterator[Path] | list[Path], root: Path) -> FoundFiles:
-    found = FoundFiles([], root)
+def _sorted_out(files: Iterator[Path] | list[Path], root: Path, folders: list[str]) -> FoundFiles:
+    found = FoundFiles([], root, folders=folders)
     for path in sorted(files):
         suffix = path.suffix.lower()
         if suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES:
@@ -144,9 +171,19 @@ def _sorted_out(files: Iterator[Path] | list[Path], root: Path) -> FoundFiles:
     return found
 
 
-def _files_below(root: Path, recursive: bool) -> Iterator[Path]:
-    """Yields the files of a folder that are not hidden; a folder that a link leads back to is searched once."""
+def _files_below(
+    root: Path, recursive: bool, without: str | os.PathLike[str] | None, left_out: list[str]
+) -> Iterator[Path]:
+    """Yields the files of a folder that are not hidden; a folder that a link leads back to is searched once.
+
+    Args:
+        root: the folder.
+        recursive: whether its subfolders are searched.
+        without: a folder that is not searched, or None.
+        left_out: receives the folders that are not searched, with the reason.
+    """
     seen: set[str] = set()
+    excluded = None if without is None else os.path.realpath(without)
     waiting = [root]
     while waiting:
         folder = waiting.pop()
@@ -157,11 +194,17 @@ def _files_below(root: Path, recursive: bool) -> Iterator[Path]:
             seen.add(real)
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
+                    is_hidden = entry.name.startswith(".")
                     if not entry.is_dir():
-                        yield Path(entry.path)
-                    elif recursive and is_folder(entry.path):
+                        if not is_hidden:
+                            yield Path(entry.path)
+                    elif not (recursive and is_folder(entry.path)):
+                        continue
+                    elif is_hidden:
+                        left_out.append(f"{entry.path} (a hidden folder)")
+                    elif excluded == os.path.realpath(entry.path):
+                        left_out.append(f"{entry.path} (the output folder)")
+                    else:
                         waiting.append(Path(entry.path))
         except OSError as error:
             raise CorruptFileError(
@@ -172,7 +215,7 @@ def _files_below(root: Path, recursive: bool) -> Iterator[Path]:
 def _advice(found: FoundFiles, recursive: bool) -> str:
     """Returns what a folder without images has instead, and what to do."""
     if not recursive:
-        below = _sorted_out(_files_below(found.root, True), found.root)
+        below = _sorted_out(_files_below(found.root, True, None, []), found.root, [])
         if below.paths:
             ((suffix, _),) = Counter(path.suffix for path in below.paths).most_common(1)
             folders = len({path.parent for path in below.paths})
@@ -182,7 +225,8 @@ def _advice(found: FoundFiles, recursive: bool) -> str:
                 f'them: "{pattern}"'
             )
     left_out = f"; {found.left_out_text}" if found.left_out else ""
-    return f" ({', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}){left_out}; choose another folder"
+    below = ", also not in its subfolders" if recursive else ""
+    return f" ({', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}){below}{left_out}; choose another folder"
 
 
 def _fixed_part(pattern: str) -> Path:

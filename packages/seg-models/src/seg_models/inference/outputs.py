@@ -1,4 +1,4 @@
-"""What a network returns: finding its logits, and checking them before labels are made."""
+"""What a network returns: finding its logits, checking them before labels are made, and their probabilities."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,18 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
 
-__all__ = ["NonFiniteLogitsError", "check_decidable", "check_num_channels", "check_several_channels", "find_logits"]
+__all__ = [
+    "NonFiniteLogitsError",
+    "check_decidable",
+    "check_num_channels",
+    "check_several_channels",
+    "find_logits",
+    "top_probabilities",
+]
 
 # keys of the main output: of torchvision and this toolkit, and of transformers
 _KEYS = ("out", "logits")
+_SCORE_STRIP = 2**20  # elements
 
 
 class NonFiniteLogitsError(InvalidArgumentError):
@@ -102,6 +110,16 @@ def check_several_channels(logits: Tensor) -> None:
         raise InvalidArgumentError(
             f"the network returns one channel, so every pixel would be class 0; {ONE_CHANNEL_ADVICE}"
         )
+
+
+def top_probabilities(logits: Tensor) -> Tensor:
+    """Returns float32 (H, W), the largest probability of logits (K, H, W), computed a few rows at a time."""
+    rows = max(1, _SCORE_STRIP // (logits.shape[0] * logits.shape[2]))
+    parts = []
+    for strip in torch.split(logits, rows, 1):
+        floats = strip.float()
+        parts.append((floats - floats.amax(0)).exp_().sum(0).reciprocal_())
+    return torch.cat(parts)
 
 
 def _not_logits(seen: str, count: int) -> InvalidArgumentError:

@@ -27,9 +27,10 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
+from seg_models.inference.classes import kept_ids
 from seg_models.inference.inputs import InputImage, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
-from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable
+from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import check_fit, copied, from_info, usable_dtype
 from seg_models.inference.regions import ignore_invalid, remove_small_regions
@@ -42,8 +43,6 @@ __all__ = ["Predictor"]
 
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels of images in memory."""
-
-_SCORE_STRIP = 2**20  # elements
 
 
 class Predictor:
@@ -65,7 +64,7 @@ class Predictor:
             (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
         metadata: names and colors of the classes; None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
-        device: device to compute on; `"auto"` uses a GPU if available.
+        device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             `"auto"` is bf16 if the processor computes in it, else fp32; None leaves the weights unchanged. A network
             that is passed in is copied first.
@@ -82,6 +81,8 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
+        only: names of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None keeps
+            all. Scores and logits stay those of all classes.
         max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
             reads tile by tile have no limit.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
@@ -95,7 +96,7 @@ class Predictor:
             RGB images, has another number of classes than the metadata (of a network of another library this is known
             at the first prediction), or one class only; if the device does not exist; if another argument is out of
             range.
-        UnknownNameError: if there is no model or weights member of that name.
+        UnknownNameError: if there is no model, weights member or class of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
     """
@@ -107,7 +108,7 @@ class Predictor:
         weights: Any = None,
         metadata: DatasetMetadata | None = None,
         preprocessing: Preprocessing | None = None,
-        device: str | torch.device = "auto",
+        device: str | int | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
         channel_order: ChannelOrder = "rgb",
         tile: int | Sequence[int] | None = None,
@@ -119,6 +120,7 @@ class Predictor:
         logits: bool = False,
         threshold: float | None = None,
         min_region: int = 1,
+        only: Sequence[str] | None = None,
         max_pixels: int = MAX_PIXELS,
         all_frames: bool = False,
     ) -> None:
@@ -153,9 +155,11 @@ class Predictor:
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
         max_id = self.metadata.num_classes - 1
-        if threshold is not None:
+        if threshold is not None or only is not None:
             max_id = max(max_id, self.metadata.ignore_index)
         self._id_dtype = np.uint8 if max_id < 256 else np.uint16
+        self.only = only
+        self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
         if tile is not None:  # raises for wrong options now, not at the first image
             self._predict_blocks(torch.zeros(1, 1, 1))
 
@@ -286,6 +290,8 @@ class Predictor:
             valid = valid_pixels(image.content, labels.shape)
             if self.min_region > 1:
                 labels = remove_small_regions(labels, self.min_region, valid)
+            if self._kept is not None:
+                labels = self._kept.take(labels)
             if valid is not None:
                 labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
                 scores = None if scores is None else np.where(valid, scores, np.float32(0))
@@ -365,7 +371,7 @@ class Predictor:
         ids = argmax_labels(logits).cpu().numpy().astype(self._id_dtype, copy=False)
         if not self.scores and self.threshold is None:
             return ids, None
-        probabilities = _top_probabilities(logits)
+        probabilities = top_probabilities(logits)
         if self.threshold is not None:
             ids[(probabilities < self.threshold).cpu().numpy()] = self.metadata.ignore_index
         return ids, probabilities
@@ -399,7 +405,7 @@ class Predictor:
         tile = self._tile_in_image()
         for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
             ids, _ = self._decide(logits)
-            yield top, left, ids
+            yield top, left, ids if self._kept is None else self._kept.take(ids)
 
     def _tile_in_image(self) -> int | tuple[int, ...]:
         """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""
@@ -415,16 +421,6 @@ def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-
-
-def _top_probabilities(logits: Tensor) -> Tensor:
-    """Returns float32 (H, W), the largest probability of logits (K, H, W), computed a few rows at a time."""
-    rows = max(1, _SCORE_STRIP // (logits.shape[0] * logits.shape[2]))
-    parts = []
-    for strip in torch.split(logits, rows, 1):
-        floats = strip.float()
-        parts.append((floats - floats.amax(0)).exp_().sum(0).reciprocal_())
-    return torch.cat(parts)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
 from seg_models.inference.downloads import local_file
-from seg_models.inference.input_paths import VIDEO_SUFFIXES
+from seg_models.inference.input_paths import VIDEO_SUFFIXES, is_url
 
-__all__ = ["VideoWriter", "frame_rate", "import_av", "read_frames", "read_timed_frames"]
+__all__ = ["VideoWriter", "count_frames", "frame_rate", "import_av", "read_frames", "read_timed_frames"]
 
 # Encoders and their options. Without frames that are predicted from later ones (bf), since with them FFmpeg computes a
 # wrong duration of frames that are not evenly spaced, and AVI shows frames in a wrong order.
@@ -85,6 +85,24 @@ def frame_rate(path: str | os.PathLike[str]) -> Fraction:
     """
     with _opened(path, import_av()) as container:
         return _rate_of(container)
+
+
+def count_frames(path: str | os.PathLike[str]) -> int | None:
+    """Returns the number of frames that a video specifies; None if it does not, 1 if it cannot be read.
+
+    The number of a URL is None, since the video would have to be downloaded.
+
+    Raises:
+        MissingDependencyError: if PyAV is not installed.
+    """
+    if is_url(path):
+        return None
+    av = import_av()
+    try:
+        with _opened(path, av) as container:
+            return container.streams.video[0].frames or None
+    except (ImageNotFoundError, CorruptFileError):
+        return 1
 
 
 class VideoWriter:
