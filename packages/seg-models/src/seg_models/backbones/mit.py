@@ -62,6 +62,21 @@ class PatchEmbedding(nn.Sequential):
         )
 
 
+class Reduction(nn.Sequential):
+    """One key from each patch: (N, h, w, C) to (N, h / size, w / size, C), rounded down."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__(ChannelsLastConv(channels, channels, size, size), layer_norm(channels))
+        self.size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reduces the features."""
+        # The convolution itself drops what is left over at the end. Cropped here, the result's size is h // size; as
+        # (h - size) // size + 1 inductor cannot tell it from 0 if h is dynamic, and does not compile.
+        height, width = (side // self.size * self.size for side in features.shape[1:3])
+        return super().forward(features[:, :height, :width])
+
+
 class EfficientAttention(nn.Module):
     """Self-attention whose keys and values come from reduced features (equation 2).
 
@@ -77,11 +92,7 @@ class EfficientAttention(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.project = nn.Linear(channels, channels)
-        self.reduce = (
-            nn.Sequential(ChannelsLastConv(channels, channels, reduction, reduction), layer_norm(channels))
-            if reduction > 1
-            else nn.Identity()
-        )
+        self.reduce = Reduction(channels, reduction) if reduction > 1 else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""
