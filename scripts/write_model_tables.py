@@ -177,9 +177,8 @@ def page_of_timm(rows: list[list[str]]) -> str:
         "- *images*: sizes that the backbone takes. Where timm's network needs multiples of a number, or a least "
         "size, images are padded with zeros at the bottom and the right, and the features cropped. Multiples of a "
         "large number are costly for images that are not close to one.\n"
-        "- *strides*: of its features, measured. Networks with four levels (FPN, UPerNet, SegFormer) need at least four "
-        "features.\n"
-        "- *resized*: timm's features that are not the image's size divided by the stride; they are resized to it.\n"
+        "- *strides*: of its features, measured. FPN, UPerNet and SegFormer need at least four features.\n"
+        "- *resized*: features whose size is not the image's divided by the stride; they are resized to it.\n"
         "- options such as `dynamic_img_size=True` are set by themselves.\n",
         table(["family", "measured", "images", "strides", "notes"], rows),
     ]
