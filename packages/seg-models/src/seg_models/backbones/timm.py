@@ -92,7 +92,7 @@ class TimmBackbone(Backbone):
     def _pad(self, images: Tensor) -> Tensor:
         """Returns the images at a size that the network takes."""
         multiple, minimum = self.measured.multiple, self.measured.minimum
-        if multiple == minimum == 1:
+        if multiple == 1 and min(images.shape[-2:]) >= minimum:
             return images
         height, width = (max(-(-side // multiple) * multiple, minimum) - side for side in images.shape[-2:])
         return F.pad(images, (0, width, 0, height))
@@ -102,7 +102,7 @@ class TimmBackbone(Backbone):
         if info.name in self._resized:
             size = [-(-side // info.stride) for side in padded.shape[-2:]]
             feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
-        if self.measured.multiple == self.measured.minimum == 1:
+        if padded is images:
             return feature
         height, width = (-(-side // info.stride) for side in images.shape[-2:])
         return feature[..., :height, :width]
