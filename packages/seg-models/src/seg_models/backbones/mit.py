@@ -71,11 +71,14 @@ class Reduction(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         """Reduces the features."""
-        # The convolution itself drops what is left over at the end. Cropped here, the result's size is h // size; as
-        # (h - size) // size + 1 inductor cannot tell it from 0 if h is dynamic, and does not compile.
-        height, width = (side // self.size * self.size for side in features.shape[1:3])
+        # The convolution itself drops what is left over at the end. Cropped before, the result's size is h // size; as
+        # (h - size) // size + 1 inductor cannot tell it from 0 if h is dynamic, and does not compile. torch.export
+        # in turn cannot reason about the crop.
+        if torch.compiler.is_dynamo_compiling():
+            height, width = (side // self.size * self.size for side in features.shape[1:3])
+            features = features[:, :height, :width]
         convolution, norm = self
-        return norm(convolution(features[:, :height, :width]))
+        return norm(convolution(features))
 
 
 class EfficientAttention(nn.Module):
