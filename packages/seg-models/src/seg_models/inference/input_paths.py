@@ -225,8 +225,8 @@ def _advice(found: FoundFiles, recursive: bool) -> str:
                 f'them: "{pattern}"'
             )
     left_out = f"; {found.left_out_text}" if found.left_out else ""
-    below = ", also not in its subfolders" if recursive else ""
-    return f" ({', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}){below}{left_out}; choose another folder"
+    searched = ", also not in its subfolders" if recursive else ""
+    return f" ({', '.join((*IMAGE_SUFFIXES, *VIDEO_SUFFIXES))}){searched}{left_out}; choose another folder"
 
 
 def _fixed_part(pattern: str) -> Path:
