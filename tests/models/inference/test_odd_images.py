@@ -140,6 +140,14 @@ READ = {
     "two_pages.tif": by_pillow(save_all=True, append_images=[IMAGE]),
     "two_bands.tif": by_gdal(RGB[..., :2]),
     "four_bands.tif": by_gdal(RGB[..., [0, 1, 2, 0]], photometric="RGB", alpha="UNSPECIFIED"),
+    # which Pillow does not read
+    "planar_two_bands.tif": by_gdal(RGB[..., :2], interleave="band"),
+    "planar_four_bands.tif": by_gdal(RGB[..., [0, 1, 2, 0]], interleave="band", photometric="MINISBLACK"),
+    "three_gray_bands.tif": by_gdal(photometric="MINISBLACK"),
+    "four_gray_bands.tif": by_gdal(RGB[..., [0, 1, 2, 0]], photometric="MINISBLACK"),
+    "array.npy": lambda path: np.save(path, RGB),
+    "planes.npy": lambda path: np.save(path, RGB.transpose(2, 0, 1)),
+    "fractions.npy": lambda path: np.save(path, RGB.astype(np.float32) / 255),
     "nodata_in_one_band.tif": by_gdal(np.maximum(RGB, np.uint8([33, 0, 0])), nodata=32),
     "nodata_out_of_range.tif": by_pillow(tiffinfo={42113: "-9999"}),
     "nodata_nan.tif": by_pillow(tiffinfo={42113: "nan"}),
@@ -229,6 +237,20 @@ def test_refused_in_memory_and_by_tiles(name, tmp_path):
         assert isinstance(error, CorruptFileError | InvalidArgumentError)
         assert name in str(error)
         assert any(advice in str(error) for advice in ("reduce it", "convert", "replace it", "replace the file"))
+
+
+@pytest.mark.parametrize("name", ["nodata.tif", "alpha.tif", "alpha.jp2", "mask_inside.tif"])
+def test_contents_of_a_file_and_downloads_keep_what_has_no_data(name, tmp_path, serve):
+    NO_DATA[name](tmp_path / name)
+    expected = predictor()(tmp_path / name).labels
+    for source in ((tmp_path / name).read_bytes(), f"{serve(tmp_path)}/{name}"):
+        np.testing.assert_array_equal(predictor()(source).labels, expected)
+
+
+def test_place_of_a_download_is_said_to_be_lost(tmp_path, serve):
+    write_tiff(tmp_path / "town.tif", RGB, **geo_reference())
+    with pytest.warns(UserWarning, match="town.tif has a geo reference, which results of a URL do not get; download"):
+        predictor()(f"{serve(tmp_path)}/town.tif")
 
 
 def test_folder_with_the_name_of_an_image(tmp_path):

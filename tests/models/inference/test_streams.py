@@ -110,9 +110,9 @@ def test_image_of_a_prediction_does_not_change_with_the_array_it_was_made_from(k
 
 def test_what_is_a_copy_already_is_not_copied_again():
     own = InputImage("clip.mp4, frame 0", plain(1), is_own=True)
-    assert np.shares_memory(load_input(own).numpy(), own.content)
+    assert np.shares_memory(load_input(own).pixels.numpy(), own.content)
     other = InputImage(None, plain(1))
-    assert not np.shares_memory(load_input(other).numpy(), other.content)
+    assert not np.shares_memory(load_input(other).pixels.numpy(), other.content)
 
 
 # ---- one image or several --------------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_error_of_a_decoder_is_reported(shades, monkeypatch, tmp_path):
         raise RuntimeError("decoder")
 
     Image.fromarray(plain(10)).save(tmp_path / "a.png")
-    monkeypatch.setattr("seg_models.inference.inputs.read_image", lambda *_, **__: broken(None))
+    monkeypatch.setattr("seg_models.inference.reading.read_image", lambda *_, **__: broken(None))
     errors = []
     predictions = Predictor(shades).stream([tmp_path / "a.png", plain(250)], on_error=lambda *of: errors.append(of))
     assert labels_of(predictions) == [2]

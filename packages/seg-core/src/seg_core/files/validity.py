@@ -24,7 +24,7 @@ from seg_core.files.opening import PREFIX_BYTES, opened
 from seg_core.files.orientation import upright
 from seg_core.files.storage import tiff_marks
 
-__all__ = ["ReadValid", "marks_of", "valid_of", "valid_pixels"]
+__all__ = ["ReadValid", "is_tiff", "marks_of", "may_mark_pixels", "valid_of", "valid_pixels"]
 
 ReadValid = Callable[[Any], npt.NDArray[np.bool_]]
 """A window of rasterio, or None for the whole file -> whether its pixels (h, w), as stored, hold data."""
@@ -88,6 +88,17 @@ def marks_of(path: Path) -> str:
             return ""
     with opened(path, "image", None, sys.maxsize) as (image, _):
         return "an alpha channel" if image.getbands()[-1] == "A" else ""
+
+
+def is_tiff(path: Path) -> bool:
+    """Returns whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(PREFIX_BYTES).startswith(tuple(TiffImagePlugin.PREFIXES))
+
+
+def may_mark_pixels(content: bytes) -> bool:
+    """Returns whether the contents of an image file are of a format that can tell which pixels hold data."""
+    return content.startswith((*TiffImagePlugin.PREFIXES, *_JPEG2000_PREFIXES))
 
 
 def _has_nodata_beside(path: Path) -> bool:

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -17,24 +16,30 @@ from torch import Tensor
 
 from seg_core.device import out_of_memory
 from seg_core.errors import (
-    ImageTooLargeError,
     InvalidArgumentError,
     InvalidTypeError,
     UserError,
     counted,
 )
-from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_header, read_image, read_pages
+from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image, read_pages
 from seg_core.transforms.preprocessing import as_rgb_tensor
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
+from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file
 from seg_models.inference.video import read_frames
 
-__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input"]
+__all__ = [
+    "InputImage",
+    "LoadedImage",
+    "Source",
+    "find_inputs",
+    "is_one_image",
+    "load_input",
+]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | bytes | bytearray | memoryview | IO[bytes]
 """One image, or several: a folder, a glob pattern, a video, a batch."""
 
-_ALL_FRAMES = "all_frames=True of the Predictor predicts all of them"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _KINDS = "a path, a URL, a PIL image, an array, a tensor, the bytes of an image file, or an iterable of them"
 
@@ -61,6 +66,21 @@ class InputImage:
     def is_file(self) -> bool:
         """Whether the content is read from a file or a URL."""
         return isinstance(self.content, str | os.PathLike)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One image, decoded and upright.
+
+    Attributes:
+        source: where it comes from.
+        pixels: uint8 or float32 (3, H, W), RGB.
+        valid: bool (H, W), the pixels of a file that hold data; None if all do.
+    """
+
+    source: InputImage
+    pixels: Tensor
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 def is_one_image(source: object) -> bool:
@@ -104,8 +124,8 @@ def find_inputs(
     return _several(found.paths, all_frames, max_pixels)
 
 
-def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | None = None) -> Tensor:
-    """Returns an image decoded and upright, uint8 or float32 (3, H, W), RGB; later changes of its source do not count.
+def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | None = None) -> LoadedImage:
+    """Returns an image decoded and upright; later changes of its source do not count.
 
     Args:
         image: the image. A warning tells if its file has several frames or pages, of which the first is read.
@@ -118,13 +138,13 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
         InvalidArgumentError: if it is in memory and is not an image of 8 bits per channel.
         NotEnoughMemoryError: if it does not fit in memory.
     """
-    content = image.content
+    content, valid = image.content, None
     if isinstance(content, Exception):
         raise content
     called = image.name or image.place
     try:
         if image.is_file or isinstance(content, bytes):
-            content = _read_file(content, image.name or "(in memory)", max_pixels, once or Once())
+            content, valid = read_file(content, image.name or "(in memory)", max_pixels, once or Once())
         elif isinstance(content, Image.Image):
             content = read_image(content)
         elif _is_video_frame(content):
@@ -140,7 +160,7 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
         remedies = ["reduce the image", "predict a file tile by tile: Predictor.predict_to_file"]
         raise out_of_memory(f"reading {called or 'the image'}", remedies, error) from error
     is_shared = content is image.content and not image.is_own and _shares_memory(pixels, content)
-    return pixels.clone() if is_shared else pixels
+    return LoadedImage(image, pixels.clone() if is_shared else pixels, valid)
 
 
 # ---- finding images --------------------------------------------------------------------------------------------------
@@ -202,7 +222,7 @@ def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[Input
                 text = (
                     f"{called} has {counted(count, noun)}; only its current one, {noun} {source.tell()}, is predicted"
                 )
-                warnings.warn(f"{text}; {_ALL_FRAMES}", stacklevel=2)
+                warnings.warn(f"{text}; {ALL_FRAMES_ADVICE}", stacklevel=2)
             yield image
     elif is_one_image(source):
         yield InputImage(None, source)
@@ -253,44 +273,6 @@ def _frames_of(image: InputImage, content: Any, max_pixels: int) -> Iterator[Inp
     for number, pixels in enumerate(read_pages(content, max_pixels=max_pixels, name=called)):
         name = f"{called}, {noun} {number}" if count > 1 else image.name
         yield InputImage(name, pixels, is_own=True)
-
-
-# ---- reading images --------------------------------------------------------------------------------------------------
-
-
-def _read_file(source: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once) -> npt.NDArray[np.uint8]:
-    """Returns the image of a path, a URL or the contents of a file, decoded and upright, uint8 (H, W, 3)."""
-    if isinstance(source, bytes):
-        return _read_first(source, name, max_pixels, once)
-    try:
-        with local_file(source, "image") as path:
-            return _read_first(path, name, max_pixels, once)
-    except ImageTooLargeError as error:
-        if is_url(source) or not read_header(source).is_plain:
-            raise
-        raise ImageTooLargeError(
-            f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
-            "tiff"
-        ) from error
-
-
-def _read_first(file: Path | bytes, name: str, max_pixels: int, once: Once) -> npt.NDArray[np.uint8]:
-    pixels = read_image(file, max_pixels=max_pixels, name=name)
-    if not once.has(_ALL_FRAMES):
-        warn_of_more_frames(file, name, max_pixels, once)
-    return pixels
-
-
-def warn_of_more_frames(file: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once) -> None:
-    """Warns, once, if an image file has several frames or pages, of which the first is predicted.
-
-    Raises:
-        CorruptFileError: if the file is no image, or has more than `max_pixels`.
-    """
-    count, noun = count_pages(file, max_pixels=max_pixels, name=name)
-    if count > 1:
-        text = f"{name} has {counted(count, noun)}; only the first is predicted (of other such files as well)"
-        once.warn(_ALL_FRAMES, f"{text}; {_ALL_FRAMES}")
 
 
 def _is_file_content(source: object) -> bool:

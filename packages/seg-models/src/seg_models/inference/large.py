@@ -17,10 +17,10 @@ from seg_core.files.images import Once
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import as_rgb_tensor
-from seg_models.inference.inputs import warn_of_more_frames
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
+from seg_models.inference.reading import warn_of_more_frames
 from seg_models.inference.regions import ignore_invalid
 
 __all__ = ["FilePrediction", "LabelBlocks", "ReadTile", "predict_to_file"]

@@ -18,7 +18,6 @@ from seg_core.checks import check_integer
 from seg_core.device import out_of_memory, resolve_device
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
-from seg_core.files.validity import valid_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.model_files.load_network import load_network
@@ -28,7 +27,7 @@ from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import kept_ids
-from seg_models.inference.inputs import InputImage, find_inputs, is_one_image, load_input
+from seg_models.inference.inputs import InputImage, LoadedImage, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
@@ -204,7 +203,7 @@ class Predictor:
         first, *second = itertools.islice(images, 2)
         if second:  # frames of one file
             return self._stream(itertools.chain([first], second, images), None)
-        (prediction,) = self._predict([(first, load_input(first, self.max_pixels))])
+        (prediction,) = self._predict([load_input(first, self.max_pixels)])
         return prediction
 
     def stream(self, source: Any, *, on_error: OnError | None = None) -> Iterator[Prediction]:
@@ -272,22 +271,22 @@ class Predictor:
 
     # ---- batches of images -------------------------------------------------------------------------------------------
 
-    def _predict(self, batch: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
+    def _predict(self, batch: Sequence[LoadedImage]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""
-        batch = [(image, self._as_rgb(image, pixels)) for image, pixels in batch]
+        images = [self._as_rgb(image) for image in batch]
         with torch.no_grad(), _memory_advice(self):
-            inputs = self._prepare(torch.stack([pixels for _, pixels in batch]))
-            size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
+            inputs = self._prepare(torch.stack(images))
+            size = (images[0].shape[-2], images[0].shape[-1])
             results: list[tuple[Any, Any, Any]] = []
             try:
                 results.extend(
                     self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size)
                 )
             except NonFiniteLogitsError as error:
-                name = batch[len(results) + error.index][0].name
+                name = batch[len(results) + error.index].source.name
                 raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
-        for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
-            valid = valid_pixels(image.content, labels.shape)
+        for image, pixels, (labels, scores, logits) in zip(batch, images, results, strict=True):
+            valid = image.valid
             if self.min_region > 1:
                 labels = remove_small_regions(labels, self.min_region, valid)
             if self._kept is not None:
@@ -295,12 +294,12 @@ class Predictor:
             if valid is not None:
                 labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
                 scores = None if scores is None else np.where(valid, scores, np.float32(0))
-            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
+            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.source.name)
 
-    def _as_rgb(self, image: InputImage, pixels: Tensor) -> Tensor:
+    def _as_rgb(self, image: LoadedImage) -> Tensor:
         """Returns the pixels (3, H, W) of an image in RGB; only images in memory can be BGR."""
-        in_memory = image.name is None and isinstance(image.content, np.ndarray | Tensor)
-        return pixels.flip(0) if self.channel_order == "bgr" and in_memory else pixels
+        in_memory = image.source.name is None and isinstance(image.source.content, np.ndarray | Tensor)
+        return image.pixels.flip(0) if self.channel_order == "bgr" and in_memory else image.pixels
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Returns the network's inputs for images (N, 3, H, W), on its device."""

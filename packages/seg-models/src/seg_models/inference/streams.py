@@ -4,10 +4,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from torch import Tensor
-
 from seg_core.files.images import Once
-from seg_models.inference.inputs import InputImage, load_input
+from seg_models.inference.inputs import InputImage, LoadedImage, load_input
 from seg_models.inference.prediction import Prediction
 
 __all__ = ["OnError", "Predict", "predict_stream"]
@@ -15,7 +13,7 @@ __all__ = ["OnError", "Predict", "predict_stream"]
 OnError = Callable[[str | None, Exception], None]
 """Called with the name of an image (None for one in memory) and the error, of any kind, of reading or predicting it."""
 
-Predict = Callable[[list[tuple[InputImage, Tensor]]], Iterable[Prediction]]
+Predict = Callable[[list[LoadedImage]], Iterable[Prediction]]
 """Predicts a batch of images of equal size and dtype."""
 
 # Threads that decode images while the network computes; Pillow decodes without holding the interpreter's lock.
@@ -39,9 +37,7 @@ def predict_stream(
         yield from _predict_or_report(batch, predict, on_error)
 
 
-def _predict_or_report(
-    batch: list[tuple[InputImage, Tensor]], predict: Predict, on_error: OnError | None
-) -> Iterator[Prediction]:
+def _predict_or_report(batch: list[LoadedImage], predict: Predict, on_error: OnError | None) -> Iterator[Prediction]:
     try:
         predictions = list(predict(batch))
     except MemoryError:
@@ -50,7 +46,7 @@ def _predict_or_report(
         if on_error is None:
             raise
         if len(batch) == 1:
-            on_error(batch[0][0].name, error)
+            on_error(batch[0].source.name, error)
             return
     else:
         yield from predictions
@@ -64,8 +60,8 @@ def _read_ahead(
     count: int,
     max_pixels: int,
     on_error: OnError | None,
-) -> Iterator[tuple[InputImage, Tensor]]:
-    """Yields images with their pixels, in order, while threads decode the next files.
+) -> Iterator[LoadedImage]:
+    """Yields images in order, while threads decode the next files.
 
     Images in memory are converted at the moment they are drawn from `images`: a camera may fill the same array again.
 
@@ -75,7 +71,7 @@ def _read_ahead(
         max_pixels: maximum width times height of an image file.
         on_error: called for an image that cannot be read, which is then skipped. If None the error is raised.
     """
-    waiting: deque[tuple[InputImage, Future[Tensor]]] = deque()
+    waiting: deque[tuple[InputImage, Future[LoadedImage]]] = deque()
     once, failure, is_ended = Once(), None, False
     pool = ThreadPoolExecutor(_READERS)
     try:
@@ -95,26 +91,27 @@ def _read_ahead(
                 return
             image, future = waiting.popleft()
             try:
-                pixels = future.result()
+                loaded = future.result()
             except Exception as error:
                 if on_error is None:
                     raise
                 on_error(image.name, error)
                 continue
-            yield image, pixels
+            yield loaded
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _batched(images: Iterator[tuple[InputImage, Tensor]], size: int) -> Iterator[list[tuple[InputImage, Tensor]]]:
+def _batched(images: Iterator[LoadedImage], size: int) -> Iterator[list[LoadedImage]]:
     """Yields up to `size` consecutive images of equal size and dtype; if an error ends them, those before it first."""
-    batch: list[tuple[InputImage, Tensor]] = []
+    batch: list[LoadedImage] = []
     try:
-        for image, pixels in images:
-            if batch and (pixels.shape != batch[0][1].shape or pixels.dtype != batch[0][1].dtype):
+        for image in images:
+            first = batch[0].pixels if batch else image.pixels
+            if image.pixels.shape != first.shape or image.pixels.dtype != first.dtype:
                 full, batch = batch, []
                 yield full
-            batch.append((image, pixels))
+            batch.append(image)
             if len(batch) == size:
                 full, batch = batch, []
                 yield full
@@ -126,11 +123,11 @@ def _batched(images: Iterator[tuple[InputImage, Tensor]], size: int) -> Iterator
         yield batch
 
 
-def _load_soon(image: InputImage, max_pixels: int, once: Once, pool: ThreadPoolExecutor) -> Future[Tensor]:
-    """Returns the pixels of an image: those of a file are read by a thread, those in memory at once."""
+def _load_soon(image: InputImage, max_pixels: int, once: Once, pool: ThreadPoolExecutor) -> Future[LoadedImage]:
+    """Returns an image: those of a file are read by a thread, those in memory at once."""
     if image.is_file or isinstance(image.content, bytes):
         return pool.submit(load_input, image, max_pixels, once)
-    done: Future[Tensor] = Future()
+    done: Future[LoadedImage] = Future()
     try:
         done.set_result(load_input(image, max_pixels, once))
     except Exception as error:
