@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
-from seg_core.model_files.paths import find_run_file
+from seg_core.model_files.paths import find_run_file, other_kind
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -263,27 +262,6 @@ def parse_model_file(
         raise CorruptFileError(f"{path} is a damaged model file: its description contains itself") from error
 
 
-def _other_kind(path: str | os.PathLike[str]) -> str:
-    """Returns what a file of torch that is no model file holds, and what to do, or "" if that is not known."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-            if archive.testzip() is not None:
-                return ""
-    except (OSError, zipfile.BadZipFile):
-        return ""
-    if "constants.pkl" in names and any(name.startswith("code/") for name in names):
-        return "a TorchScript program; load it with torch.jit.load(path), and pass the network: Predictor(network, ...)"
-    if any(name.startswith(("models/", "serialized_exported_program", "archive_format")) for name in names):
-        return "an exported program; load it with torch.export.load(path), and pass its module: program.module()"
-    if "data.pkl" in names:
-        return (
-            "a pickled object that could run any code; if you trust it, load it with torch.load(path, "
-            "weights_only=False), and pass the network: Predictor(network, ...)"
-        )
-    return ""
-
-
 def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[str, Tensor]]:
     if Path(path).is_dir():
         path, note = find_run_file(path)
@@ -295,12 +273,9 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle can raise anything in torch's reader
-        if other := _other_kind(path):
-            raise CorruptFileError(f"{path} is no model file: it is {other}") from error
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise CorruptFileError(
-            f"{path} cannot be read: it is truncated or no model file ({reason}); write or copy it again"
-        ) from error
+        otherwise = f"cannot be read: it is truncated or no model file ({reason}); write or copy it again"
+        raise CorruptFileError(f"{path} {other_kind(path) or otherwise}") from error
     return parse_model_file(content, path, verify)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "InputImage",
     "LoadedImage",
     "Source",
+    "as_array",
     "find_inputs",
     "is_one_image",
     "load_input",
@@ -113,7 +114,7 @@ def find_inputs(
         InvalidArgumentError: if it is a string that is no path and no URL of http or https.
         ImageNotFoundError: if a folder has no images, or no file matches a glob pattern.
     """
-    source = _as_array(source)
+    source = as_array(source)
     _check_source(source)
     if not isinstance(source, str | os.PathLike):
         return _images_of(source, all_frames, max_pixels)
@@ -170,7 +171,7 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
 # ---- finding images --------------------------------------------------------------------------------------------------
 
 
-def _as_array(source: Any) -> Any:
+def as_array(source: Any) -> Any:
     """Returns an array of another library, such as an HDF5 dataset, as one of numpy; anything else unchanged."""
     is_known = isinstance(source, np.ndarray | Tensor | Image.Image | str | bytes | os.PathLike)
     is_other = not is_known and hasattr(source, "__array__") and hasattr(source, "shape")

@@ -27,7 +27,7 @@ from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import kept_ids
-from seg_models.inference.inputs import InputImage, LoadedImage, find_inputs, is_one_image, load_input
+from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
@@ -206,6 +206,7 @@ class Predictor:
             InvalidArgumentError: if it is not an image.
             NotEnoughMemoryError: if the image does not fit in memory.
         """
+        source = as_array(source)
         is_batch = isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim > 3)
         if is_batch:
             return list(self.stream(source))
