@@ -135,5 +135,5 @@ def test_no_heavy_import():
 
 def test_file_of_a_video_without_its_suffix_says_so(shades):
     for data in (b"\0\0\0\x18ftypisom" + bytes(50), b"\x1a\x45\xdf\xa3" + bytes(50)):
-        with pytest.raises(ValueError, match="a video.*: give its name the suffix"):
+        with pytest.raises(ValueError, match="a video.*: pass the path of a file"):
             Predictor(shades)(io.BytesIO(data))

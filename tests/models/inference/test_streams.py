@@ -428,3 +428,57 @@ def test_damaged_frame_is_reported_after_those_before_it(shades, tmp_path):
     predictions = list(predictor.stream(sources, on_error=lambda *of: errors.append(of)))
     assert predictions[-1].labels[0, 0] == 0
     assert [(name, type(error)) for name, error in errors] == [(str(tmp_path / "a.png"), CorruptFileError)]
+
+
+def test_predictions_before_an_error_come_first_in_batches_too(shades):
+    class Fails(type(shades)):
+        def forward_logits(self, images):
+            if (images == 1).all(-1).all(-1).all(-1).any():
+                raise RuntimeError("white")
+            return super().forward_logits(images)
+
+    shades.__class__ = Fails
+    found = []
+    with pytest.raises(RuntimeError, match="white"):
+        found.extend(p.labels[0, 0] for p in Predictor(shades, batch_size=4).stream(map(plain, (10, 100, 255, 10))))
+    assert found == [0, 1]
+
+
+def test_masked_pixels_of_an_array_have_no_data(shades):
+    masked = np.ma.MaskedArray(plain(250), mask=False)
+    masked[:2] = np.ma.masked
+    labels = Predictor(shades)(masked).labels
+    assert (labels[:2] == 255).all()
+    assert (labels[2:] == 2).all()
+
+
+class Stored:
+    """An array of another library, as h5py's datasets are."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+    def __iter__(self):
+        return iter(self.array)
+
+
+def test_array_of_another_library_is_one_image(shades):
+    np.testing.assert_array_equal(Predictor(shades)(Stored(plain(250))).labels, Predictor(shades)(plain(250)).labels)
+    assert len(Predictor(shades)([Stored(plain(250)), Stored(plain(10))])) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ([(plain(10), plain(10)[..., 0])], r"image 0 of the source: it is a tuple of 2, not an image; of pairs"),
+        (({"image": plain(10)},), r"pass source\['image'\]"),
+        ({"image": plain(10)}, r"pass source\['image'\]"),
+        (plain(10).transpose(2, 0, 1)[:, :2, :2], r"put its channels last: image.transpose\(1, 2, 0\)"),
+    ],
+)
+def test_what_is_no_image_says_what_to_pass(shades, source, words):
+    with pytest.raises(ValueError, match=words):
+        Predictor(shades)(source)

@@ -60,7 +60,7 @@ _OTHER_KINDS = {
     b"<svg": "a drawing (SVG): draw it into a PNG",
     b"<?xml": "XML, such as annotations of boxes or a drawing: convert it to PNG",
     b"{": "JSON, such as annotations of polygons: draw the polygons into a mask, by the program that wrote them",
-    b"\x1a\x45\xdf\xa3": "a video (WebM or Matroska): give its name the suffix .webm or .mkv, or pass its frames",
+    b"\x1a\x45\xdf\xa3": "a video (WebM or Matroska): pass the path of a file named .webm or .mkv, or its frames",
     b"%pdf": "a PDF: convert it to PNG",
     b"\x76\x2f\x31\x01": "OpenEXR, which holds floats: convert it to 8 bits first",
     b"\x89HDF": "HDF5 (.h5, .mat of MATLAB 7.3): save the array in it as PNG",
@@ -70,7 +70,7 @@ _OTHER_BRANDS = dict.fromkeys((b"heic", b"heix", b"mif1"), "HEIF, as phones writ
     b"avif": "AVIF: convert it to JPEG or PNG"
 }
 _VIDEO_BRANDS = (*b"isom iso2 iso4 iso5 iso6 mp41 mp42 avc1 3gp4 3gp5".split(), b"M4V ", b"qt  ")
-_OTHER_BRANDS |= dict.fromkeys(_VIDEO_BRANDS, "a video: give its name the suffix .mp4, or pass its frames")
+_OTHER_BRANDS |= dict.fromkeys(_VIDEO_BRANDS, "a video: pass the path of a file with the suffix .mp4, or its frames")
 
 
 @contextlib.contextmanager

@@ -212,9 +212,10 @@ def as_rgb_tensor(
         if image.ndim == 2:
             image = image[:, :, None]
         if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+            first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
             raise InvalidArgumentError(
                 f"an image array must be (height, width) or (height, width, 3), got shape {image.shape}; "
-                "a batch is passed as a tensor (N, 3, H, W)"
+                + ("put its channels last: image.transpose(1, 2, 0)" if first else "a batch is a tensor (N, 3, H, W)")
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))

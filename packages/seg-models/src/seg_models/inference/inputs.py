@@ -5,7 +5,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "InputImage",
     "LoadedImage",
     "Source",
+    "as_array",
     "find_inputs",
     "is_one_image",
     "load_input",
@@ -113,6 +114,7 @@ def find_inputs(
         InvalidArgumentError: if it is a string that is no path and no URL of http or https.
         ImageNotFoundError: if a folder has no images, or no file matches a glob pattern.
     """
+    source = as_array(source)
     _check_source(source)
     if not isinstance(source, str | os.PathLike):
         return _images_of(source, all_frames, max_pixels)
@@ -159,11 +161,21 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
     except MemoryError as error:
         remedies = ["reduce the image", "predict a file tile by tile: Predictor.predict_to_file"]
         raise out_of_memory(f"reading {called or 'the image'}", remedies, error) from error
+    if isinstance(image.content, np.ma.MaskedArray):  # as rasterio reads with masked=True
+        masked = np.asarray(np.ma.getmaskarray(image.content))
+        valid = None if not masked.any() else ~(masked if masked.ndim == 2 else np.all(masked, axis=-1))
     is_shared = content is image.content and not image.is_own and _shares_memory(pixels, content)
     return LoadedImage(image, pixels.clone() if is_shared else pixels, valid)
 
 
 # ---- finding images --------------------------------------------------------------------------------------------------
+
+
+def as_array(source: Any) -> Any:
+    """Returns an array of another library, such as an HDF5 dataset, as one of numpy; anything else unchanged."""
+    is_known = isinstance(source, np.ndarray | Tensor | Image.Image | str | bytes | os.PathLike)
+    is_other = not is_known and hasattr(source, "__array__") and hasattr(source, "shape")
+    return np.asarray(source) if is_other else source
 
 
 def _check_source(source: object) -> None:
@@ -182,8 +194,16 @@ def _check_source(source: object) -> None:
             f'a file of an image must be opened in binary mode, open(path, "rb"), got {type(source).__name__}; or pass '
             "its path"
         )
-    if not is_one_image(source) and not isinstance(source, np.ndarray | Tensor | Iterable):
-        advice = ""
+    advice = ""
+    if isinstance(source, Mapping):
+        images = [key for key in ("image", "img", "pixel_values", "path") if key in source]
+        advice = f"; pass source[{images[0]!r}]" if images else "; pass its values"
+    elif hasattr(source, "isOpened") or hasattr(source, "grab"):  # cv2.VideoCapture
+        advice = "; pass the path of the video, or a generator of its frames as RGB arrays: frame[..., ::-1]"
+    elif hasattr(source, "metadata") and hasattr(source, "__getitem__"):  # a dataset of this toolkit
+        advice = "; pass its images: (dataset[index][0] for index in range(len(dataset)))"
+    is_several = isinstance(source, np.ndarray | Tensor | Iterable) and not advice
+    if not is_one_image(source) and not is_several:
         if source is None:
             advice = "; cv2.imread returns None for a file that it cannot read"
         elif isinstance(source, int):
@@ -247,6 +267,11 @@ def _several(items: Iterable[Any], all_frames: bool, max_pixels: int) -> Iterato
             yield InputImage(getattr(item, "filename", None) or None, item, place)
             continue
         try:
+            if isinstance(item, list | tuple):
+                raise InvalidTypeError(
+                    f"it is a {type(item).__name__} of {len(item)}, not an image; of pairs of image and mask, pass the "
+                    "images alone: (image for image, _ in dataset)"
+                )
             for image in find_inputs(item, all_frames=all_frames, max_pixels=max_pixels):
                 yield image if image.name or image.place else dataclasses.replace(image, place=place)
         except UserError as error:

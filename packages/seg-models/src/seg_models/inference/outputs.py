@@ -12,6 +12,7 @@ from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
 __all__ = [
     "NonFiniteLogitsError",
     "check_decidable",
+    "check_images",
     "check_num_channels",
     "check_several_channels",
     "find_logits",
@@ -33,6 +34,20 @@ class NonFiniteLogitsError(InvalidArgumentError):
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
         self.index = index
+
+
+def check_images(images: object) -> None:
+    """Checks the input of the predict functions.
+
+    Raises:
+        InvalidArgumentError: if it is not float (N, C, H, W) with values.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        seen = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise InvalidArgumentError(
+            f"images must be a float tensor (N, C, H, W), normalized, of at least one image with pixels, got {seen}; "
+            "Predictor takes files, arrays and PIL images"
+        )
 
 
 def find_logits(output: Any, images: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The prediction of one image: its label map, with methods to show and save it."""
 
-import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -212,7 +211,7 @@ class Prediction:
 
     # ---- areas and files ---------------------------------------------------------------------------------------------
 
-    @functools.cached_property
+    @property
     def areas(self) -> dict[str, int]:
         """Pixels of each class that occurs, by its name, largest first; ignored pixels are not counted."""
         return class_areas(np.bincount(self.labels.ravel(), minlength=self.metadata.num_classes), self.metadata)

@@ -1,6 +1,5 @@
 """`Predictor`: predicts label maps at the original size of the images."""
 
-import contextlib
 import functools
 import itertools
 import os
@@ -14,28 +13,38 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_core.checks import check_integer
-from seg_core.device import out_of_memory, resolve_device
-from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.checks import check_integer, is_number
+from seg_core.device import resolve_device
+from seg_core.errors import InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.model_files.load_network import load_network
+from seg_core.modes import eval_mode, set_eval
 from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import kept_ids
-from seg_models.inference.inputs import InputImage, LoadedImage, find_inputs, is_one_image, load_input
+from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
-from seg_models.inference.preparation import check_fit, copied, from_info, usable_dtype
+from seg_models.inference.preparation import (
+    as_metadata,
+    check_fit,
+    check_model,
+    check_preprocessing,
+    copied,
+    from_info,
+    memory_advice,
+    usable_dtype,
+)
 from seg_models.inference.regions import ignore_invalid, remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.streams import OnError, predict_stream
-from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
+from seg_models.inference.tiled import Blend, check_tiles, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
 __all__ = ["Predictor"]
@@ -61,7 +70,8 @@ class Predictor:
             a tensor or as `"out"` or `"logits"` of a dict; those of another size are resized to the image.
         weights: for a model's name: member of its weights enum, the member's name, a checkpoint file
             (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
-        metadata: names and colors of the classes; None uses those of the network's weights or model file.
+        metadata: names and colors of the classes: also a label set's name, a .toml or .json file, or a list of names;
+            None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
         device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
@@ -80,8 +90,8 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
-        only: names of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None keeps
-            all. Scores and logits stay those of all classes.
+        only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None
+            keeps all. Scores and logits stay those of all classes.
         max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
             reads tile by tile have no limit.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
@@ -105,7 +115,7 @@ class Predictor:
         model: nn.Module | str | os.PathLike[str],
         *,
         weights: Any = None,
-        metadata: DatasetMetadata | None = None,
+        metadata: DatasetMetadata | Sequence[str] | str | None = None,
         preprocessing: Preprocessing | None = None,
         device: str | int | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
@@ -119,7 +129,7 @@ class Predictor:
         logits: bool = False,
         threshold: float | None = None,
         min_region: int = 1,
-        only: Sequence[str] | None = None,
+        only: Sequence[str | int] | None = None,
         max_pixels: int = MAX_PIXELS,
         all_frames: bool = False,
     ) -> None:
@@ -133,22 +143,26 @@ class Predictor:
         self._tta = tta_options(tta)
         self.batch_size = check_integer("batch_size", batch_size)
         self.min_region = check_integer("min_region", min_region)
-        if threshold is not None and not 0 <= threshold <= 1:
+        if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
             raise InvalidArgumentError(f"threshold must be a probability from 0 to 1, or None, got {threshold!r}")
+        size = check_tiles(1 if tile is None else tile, overlap, blend, batch_size)
+        self._tile_size = None if tile is None else size
         self.tile, self.overlap, self.blend = tile, overlap, blend
         self.scores, self.logits = scores, logits
         self.threshold = threshold
         self.max_pixels = check_max_pixels(max_pixels)
         self.all_frames = all_frames
 
-        network = load_network(model, weights)
+        network = load_network(check_model(model), weights)
         info = getattr(network, "model_info", None)
-        self.metadata = metadata or from_info(info, "metadata")
-        self.preprocessing = preprocessing or from_info(info, "preprocessing")
+        self.metadata = from_info(info, "metadata") if metadata is None else as_metadata(metadata)
+        self.preprocessing = from_info(info, "preprocessing") if preprocessing is None else preprocessing
+        check_preprocessing(self.preprocessing)
         check_fit(network, self.metadata)
         if self.dtype is not None and network is model:
             network = copied(network, self.dtype)
-        self.model = network.to(self.device, self.dtype).eval()
+        self.model = network.to(self.device, self.dtype)
+        set_eval(self.model)
         self._network = AnySize(self.model, self.metadata.num_classes)
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
@@ -159,8 +173,6 @@ class Predictor:
         self._id_dtype = np.uint8 if max_id < 256 else np.uint16
         self.only = only
         self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
-        if tile is not None:  # raises for wrong options now, not at the first image
-            self._predict_blocks(torch.zeros(1, 1, 1))
 
     @overload
     def __call__(self, source: Image.Image | bytes | bytearray | memoryview | IO[bytes]) -> Prediction: ...
@@ -194,6 +206,7 @@ class Predictor:
             InvalidArgumentError: if it is not an image.
             NotEnoughMemoryError: if the image does not fit in memory.
         """
+        source = as_array(source)
         is_batch = isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim > 3)
         if is_batch:
             return list(self.stream(source))
@@ -258,11 +271,17 @@ class Predictor:
             MissingDependencyError: if the library for this format is not installed.
         """
         self._check_tile_by_tile()
-        with _memory_advice(self):
+        blocks = self._label_blocks
+        if self.channel_order == "bgr" and not isinstance(source, str | os.PathLike):
+
+            def blocks(read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+                return self._label_blocks(lambda *place: read(*place).flip(0), size)
+
+        with eval_mode(self.model), memory_advice(self):
             return predict_to_file(
                 source,
                 target,
-                self._label_blocks,
+                blocks,
                 self.metadata,
                 self._id_dtype,
                 self.max_pixels,
@@ -274,7 +293,7 @@ class Predictor:
     def _predict(self, batch: Sequence[LoadedImage]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""
         images = [self._as_rgb(image) for image in batch]
-        with torch.no_grad(), _memory_advice(self):
+        with torch.no_grad(), eval_mode(self.model), memory_advice(self):
             inputs = self._prepare(torch.stack(images))
             size = (images[0].shape[-2], images[0].shape[-1])
             results: list[tuple[Any, Any, Any]] = []
@@ -298,7 +317,7 @@ class Predictor:
 
     def _as_rgb(self, image: LoadedImage) -> Tensor:
         """Returns the pixels (3, H, W) of an image in RGB; only images in memory can be BGR."""
-        in_memory = image.source.name is None and isinstance(image.source.content, np.ndarray | Tensor)
+        in_memory = not image.source.is_own and isinstance(image.source.content, np.ndarray | Tensor)
         return image.pixels.flip(0) if self.channel_order == "bgr" and in_memory else image.pixels
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -406,38 +425,15 @@ class Predictor:
             ids, _ = self._decide(logits)
             yield top, left, ids if self._kept is None else self._kept.take(ids)
 
-    def _tile_in_image(self) -> int | tuple[int, ...]:
+    def _tile_in_image(self) -> tuple[int, int]:
         """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""
-        assert self.tile is not None
-        factor = self.preprocessing.scale
-        if factor is None:
-            return self.tile if isinstance(self.tile, int) else tuple(self.tile)
-        tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
-        return tuple(max(1, round(length / factor)) for length in tile)
+        assert self._tile_size is not None
+        factor = self.preprocessing.scale or 1
+        height, width = self._tile_size
+        return max(1, round(height / factor)), max(1, round(width / factor))
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-
-
-@contextlib.contextmanager
-def _memory_advice(predictor: Predictor) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, UserError) or not is_out_of_memory(error):
-            raise
-        remedies = []
-        if predictor.tile is None:
-            remedies.append("predict tile by tile, such as tile=512")
-        else:
-            remedies.append(f"use a smaller tile (now {predictor.tile})")
-        if predictor.batch_size > 1:
-            remedies.append(f"lower batch_size (now {predictor.batch_size})")
-        if predictor.logits:
-            remedies.append("remove logits=True")
-        if predictor.dtype is None:
-            remedies.append('set dtype="bf16"')
-        raise out_of_memory("prediction", remedies, error) from error

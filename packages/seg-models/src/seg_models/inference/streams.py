@@ -31,7 +31,7 @@ def predict_stream(
         batch_size: maximum number of images in a batch.
         max_pixels: maximum width times height of an image file.
         on_error: called for an image that cannot be read or predicted, which is then skipped. If a batch fails, each of
-            its images is tried alone. If None the error is raised.
+            its images is tried alone. If None the error is raised, after the predictions of the images before.
     """
     for batch in _batched(_read_ahead(images, batch_size, max_pixels, on_error), batch_size):
         yield from _predict_or_report(batch, predict, on_error)
@@ -43,9 +43,9 @@ def _predict_or_report(batch: list[LoadedImage], predict: Predict, on_error: OnE
     except MemoryError:
         raise
     except Exception as error:  # also one that a network raises for some sizes
-        if on_error is None:
-            raise
         if len(batch) == 1:
+            if on_error is None:
+                raise
             on_error(batch[0].source.name, error)
             return
     else:

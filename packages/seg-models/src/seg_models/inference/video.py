@@ -240,7 +240,8 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
             ) from error
         with container:
             if not container.streams.video:
-                raise CorruptFileError(f"{os.fspath(path)} has sound but no images; remove it")
+                what = "has sound but no images" if container.streams.audio else "has no images, or is cut off"
+                raise CorruptFileError(f"{os.fspath(path)} {what}; replace or remove it")
             container.streams.video[0].thread_type = "AUTO"
             yield container
 
