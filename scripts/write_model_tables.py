@@ -1,7 +1,8 @@
 """Writes docs/models.md: every network's facts next to the published ones, and the promises of the contract it keeps.
 
 Without `--results` the whole contract runs first, in two processes, with the other tests of models that are marked
-`full`; that takes 15 minutes. Exits with 1 if a test fails.
+`full`; that takes 15 minutes, and as long again for what inductor compiles. Also writes docs/timm.md: which of timm's
+networks are backbones, measured; `--only timm` writes that page alone. Exits with 1 if a test fails.
 """
 
 import argparse
@@ -14,14 +15,18 @@ import tempfile
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 from seg_core.catalog import ModelEntry
+from seg_core.errors import InvalidArgumentError
 from seg_core.registry import BACKBONES, MODELS
 from seg_models import get_model_builder, list_models
+from seg_models.backbones.timm import measure
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "models.md"
+PAGE_OF_TIMM = ROOT / "docs" / "timm.md"
 CONTRACT = "tests/models/networks/test_contract.py::TestContract"
 # the contract, and the other tests of models that are marked `full`
 TESTS = ["tests/models/networks", "tests/models/backbones", "tests/models/test_model_files.py"]
@@ -46,7 +51,12 @@ PROMISES = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, help="use this JUnit file of the contract instead of running it")
+    parser.add_argument("--only", choices=["timm"], help="write docs/timm.md alone, without running the contract")
     arguments = parser.parse_args()
+    PAGE_OF_TIMM.write_text(page_of_timm(timm_rows()), encoding="utf-8")
+    print(f"wrote {PAGE_OF_TIMM.relative_to(ROOT)}")
+    if arguments.only:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         results, status = arguments.results, 0
         if results is None:
@@ -95,7 +105,8 @@ def page(results: Path) -> str:
         + ", ".join(f"`{name}`" for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False))
         + '. `create("upernet", backbone="efficientnet_b0")`. Backbones: '
         + ", ".join(f"`{name}`" for name in BACKBONES)
-        + ", and with `pip install seg-models[timm]` every timm network with features, as `timm:convnext_tiny`.\n",
+        + ", and with `pip install seg-models[timm]` timm's that take images of any size, as "
+        "`timm:convnext_tiny`: [timm.md](timm.md).\n",
         "## Compared with the published figures\n",
         'Size is height x width of the image. "Counted" is a count of the authors\' code, or of a transcription of '
         "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "
@@ -105,8 +116,71 @@ def page(results: Path) -> str:
         "What every model promises, proven by `" + CONTRACT + "`:\n",
         "\n".join(f"{number}. {text}" for number, text in enumerate(PROMISES.values(), 1)) + "\n",
         matrix(read_results(results)),
+        compiled(results),
         "With a batch of one in train mode, and only then, a branch whose map is one pixel (pyramid pooling, image "
         "pooling, attention) normalizes with its running statistics: one value has no variance.\n",
+    ]
+    return "\n".join(parts)
+
+
+def compiled(results: Path) -> str:
+    """The models that inductor compiled, for a fixed size and for dynamic ones."""
+    kept: dict[str, bool] = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        match = re.fullmatch(r"test_lightest_of_each_network(?:_of_dynamic_sizes)?\[(\w+)\]", case.get("name", ""))
+        if match is not None:
+            passed = not any(child.tag in ("failure", "error", "skipped") for child in case)
+            kept[match[1]] = kept.get(match[1], True) and passed
+    passing, failing = (", ".join(f"`{n}`" for n, ok in sorted(kept.items()) if ok is want) for want in (True, False))
+    return (
+        "Compiled for the CPU by inductor, for one size and for dynamic ones, these agree within 1e-4: "
+        f"{passing or '-'}." + (f" These do not: {failing}." if failing else "") + "\n"
+    )
+
+
+def timm_rows() -> list[list[str]]:
+    """The first network of each of timm's families, measured."""
+    from timm.models import list_models as list_timm
+    from timm.models import list_modules
+
+    rows = []
+    for family in sorted(list_modules()):
+        name = next(iter(list_timm(module=family)), None)
+        if name is not None:
+            rows.append(timm_row(family, name))
+    return rows
+
+
+def timm_row(family: str, name: str) -> list[str]:
+    try:
+        found = measure(name)
+    except InvalidArgumentError as error:
+        reason = re.sub(r".*(takes? images of any size|as a backbone with \S+): |; choose .*", "", str(error))
+        return [family, f"`{name}`", "refused", "", reason.replace("|", " ")]
+    if found.multiple > 1:
+        images = f"any, padded to multiples of {found.multiple}"
+    else:
+        images = "any" if found.minimum == 1 else f"any, padded to at least {found.minimum}"
+    notes = ["resized: " + ", ".join(f"stage{position + 1}" for position in found.inexact)] if found.inexact else []
+    notes += [f"`{option}={value}`" for option, value in found.options.items()]
+    return [family, f"`{name}`", images, ", ".join(str(stride) for stride in found.strides), "; ".join(notes)]
+
+
+def page_of_timm(rows: list[list[str]]) -> str:
+    taken = sum(images != "refused" for _, _, images, *_ in rows)
+    parts = [
+        "# timm's networks as backbones\n",
+        f"Written by `hatch run models`: the first network of each of {len(rows)} families (modules) of timm "
+        f"{version('timm')}, measured as it is when one is built. {taken} are backbones. The others of a family "
+        "mostly, not always, do the same; each is measured when it is built, and is refused with the reason if it "
+        "cannot take images of any size.\n",
+        "- *images*: sizes that the backbone takes. Where timm's network needs multiples of a number, or a least "
+        "size, images are padded with zeros at the bottom and the right, and the features cropped. Multiples of a "
+        "large number are costly for images that are not close to one.\n"
+        "- *strides*: of its features, measured. FPN, UPerNet and SegFormer need at least four features.\n"
+        "- *resized*: features whose size is not the image's divided by the stride; they are resized to it.\n"
+        "- options such as `dynamic_img_size=True` are set by themselves.\n",
+        table(["family", "measured", "images", "strides", "notes"], rows),
     ]
     return "\n".join(parts)
 

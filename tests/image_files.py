@@ -211,7 +211,7 @@ class Case:
         image: the pixels (H, W, 3) as stored, or a regular expression for the error message.
         mask: the ids (H, W), or a regular expression.
         orientation: tag of the file.
-        by_tiles: whether GDAL reads the same pixels; otherwise reading by tiles must be refused.
+        by_tiles: whether GDAL reads the same pixels; otherwise the file is read at once.
     """
 
     name: str

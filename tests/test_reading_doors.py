@@ -14,7 +14,7 @@ import seg_datasets
 import seg_models
 from seg_core import CorruptFileError, DatasetMetadata, InvalidArgumentError, LabelMap, read_image, read_mask
 from seg_core.command import main
-from seg_core.errors import UserError
+from seg_core.errors import ImageTooLargeError, UserError
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.color_masks import ColorReader
@@ -184,21 +184,29 @@ def test_images_in_the_command_are_predicted_or_skipped(network, two, tmp_path, 
 
 
 @BY_NAME
-def test_image_read_by_tiles_equals_the_reader_or_is_refused(case, tmp_path):
+def test_image_read_by_tiles_equals_the_reader_or_is_refused_too(case, tmp_path):
     pytest.importorskip("rasterio")
     from seg_core.files.rasters import open_raster
 
     path = case.save(tmp_path)
 
-    def read_tiles():
-        with open_raster(path) as raster:
-            assert (raster.height, raster.width) == PIXELS.shape[:2]
+    def read_tiles(**options):
+        with open_raster(path, **options) as raster:
             top = raster.read(0, 0, 2, raster.width)
-            return np.concatenate([top, raster.read(2, 0, raster.height - 2, raster.width)])
+            tiles = np.concatenate([top, raster.read(2, 0, raster.height - 2, raster.width)])
+            assert (raster.height, raster.width) == tiles.shape[:2]
+            return np.broadcast_to(tiles, (*tiles.shape[:2], 3))
 
-    if case.by_tiles:
-        np.testing.assert_array_equal(np.broadcast_to(read_tiles(), PIXELS.shape), case.image)
+    if isinstance(case.image, str):
+        with pytest.raises(
+            (InvalidArgumentError, CorruptFileError), match=f"{re.escape(case.name)} .*(convert|reduce) it"
+        ):
+            read_tiles()
         return
-    advice = "upright" if case.orientation != 1 else "convert it|reduce it"
-    with pytest.raises((InvalidArgumentError, CorruptFileError), match=f"{re.escape(case.name)} .*({advice})"):
-        read_tiles()
+    expected = TURNED[case.orientation](case.image)
+    np.testing.assert_array_equal(read_tiles(), expected)
+    if case.by_tiles:
+        np.testing.assert_array_equal(read_tiles(max_pixels=1), expected)
+    else:
+        with pytest.raises(ImageTooLargeError, match=f"{re.escape(case.name)} has .*, so it can only be read at once"):
+            read_tiles(max_pixels=1)

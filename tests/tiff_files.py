@@ -30,5 +30,6 @@ def read_tiff(path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)
         with rasterio.open(path) as file:
             return file.read(1), dict(file.profile), file.colormap(1) if file.dtypes[0] == "uint8" else None

@@ -4,18 +4,21 @@ import warnings
 import pytest
 
 from seg_core import command as command_module
-from seg_core.command import Command, main
-from seg_core.errors import ConfigError, DatasetNotFoundError
+from seg_core.command import INTERRUPTED, Command, main
+from seg_core.errors import ConfigError, CorruptFileError, DatasetNotFoundError
+from seg_core.registry import COMMANDS as INSTALLED
 from seg_core.registry import Registry
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=["fine", "missing", "config", "bug", "interrupt", "warn"])
+    parser.add_argument("what", choices=["fine", "missing", "damaged", "config", "bug", "interrupt", "warn"])
 
 
 def run(args: argparse.Namespace) -> int:
     if args.what == "missing":
         raise DatasetNotFoundError("no data in there; look elsewhere")
+    if args.what == "damaged":
+        raise CorruptFileError("the file is cut short; replace it")
     if args.what == "config":
         raise ConfigError("optimizer.params.lrr: unknown key")
     if args.what == "bug":
@@ -72,16 +75,19 @@ def test_command_that_works_returns_its_code(capsys):
     assert capsys.readouterr().out == "done\n"
 
 
-def test_user_error_is_one_line_and_1(capsys):
-    assert main(["try", "missing"]) == 1
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("damaged", 1, "the file is cut short; replace it"),
+        ("missing", 2, "no data in there; look elsewhere"),
+        ("config", 2, "optimizer.params.lrr: unknown key"),
+    ],
+)
+def test_user_error_is_one_line_and_the_code_of_its_class(what, code, message, capsys):
+    assert main(["try", what]) == code
     captured = capsys.readouterr()
-    assert captured.err == "seg: error: no data in there; look elsewhere\n"
+    assert captured.err == f"seg: error: {message}\n"
     assert captured.out == ""
-
-
-def test_config_error_is_2(capsys):
-    assert main(["try", "config"]) == 2
-    assert capsys.readouterr().err == "seg: error: optimizer.params.lrr: unknown key\n"
 
 
 def test_unknown_command_suggests_the_nearest_and_is_2(capsys):
@@ -89,13 +95,35 @@ def test_unknown_command_suggests_the_nearest_and_is_2(capsys):
     assert "unknown command 'tri'. Did you mean 'try'? `seg` alone lists the commands" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("train", "seg-train"),
+        ("eval", "seg-train"),
+        ("config", "seg-train"),
+        ("datasets", "seg-datasets"),
+        ("predict", "seg-models"),
+        ("models", "seg-models"),
+    ],
+)
+def test_command_of_a_package_that_is_not_installed_names_it_and_is_2(name, package, capsys):
+    assert main([name, "run.toml"]) == 2
+    expected = f"seg: error: `seg {name}` needs {package}, which is not installed: pip install {package}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_every_command_of_our_packages_is_known_by_its_package():
+    assert set(command_module._PACKAGES) == set(INSTALLED)
+    assert {name: INSTALLED.origin(name) for name in INSTALLED} == command_module._PACKAGES
+
+
 def test_wrong_argument_is_2(capsys):
     assert main(["try", "nothing"]) == 2
     assert "invalid choice: 'nothing'" in capsys.readouterr().err
 
 
-def test_interrupt_is_1(capsys):
-    assert main(["try", "interrupt"]) == 1
+def test_interrupt_is_130(capsys):
+    assert main(["try", "interrupt"]) == INTERRUPTED == 130
     assert capsys.readouterr().err == "seg: interrupted\n"
 
 

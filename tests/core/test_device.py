@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from seg_core.device import DEVICES, check_device, is_available, out_of_memory, resolve_device
+from seg_core.device import DEVICES, check_device, is_available, names_device, out_of_memory, resolve_device
 from seg_core.errors import InvalidArgumentError, NotEnoughMemoryError
 
 
@@ -29,6 +31,28 @@ def test_auto_is_a_gpu_if_there_is_one(gpus, cuda, mps, chosen):
 def test_named_device_is_returned_as_torch_device():
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("device", "named"), [(0, "cuda:0"), ("0", "cuda:0"), (3, "cuda:3"), ("12", "cuda:12")])
+def test_number_is_that_of_a_cuda_gpu(device, named, monkeypatch):
+    def empty(size, device):
+        return SimpleNamespace(device=device)
+
+    monkeypatch.setattr("torch.empty", empty)  # as where there is such a GPU
+    assert resolve_device(device) == named
+
+
+@pytest.mark.parametrize(
+    ("device", "shown"), [(99, r"device = 99 \(cuda:99\)"), ("99", r'device = "99" \(cuda:99\)'), (-1, "device = -1")]
+)
+def test_number_without_a_gpu_is_an_error_that_says_what_it_means(device, shown):
+    with pytest.raises(InvalidArgumentError, match=rf'^{shown}: torch .* finds no such device \(.+\); use "auto"'):
+        resolve_device(device)
+
+
+def test_names_of_devices():
+    assert all(map(names_device, ["auto", "cpu", "cuda", "mps", "cuda:1", "1", 0, 7]))
+    assert not any(map(names_device, ["gpu", "cuda:", "cuda:x", "-1", -1, True, None, 1.0, "", "cpu:0x"]))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xpu"])

@@ -18,6 +18,7 @@ def test_error_shows_its_message_and_survives_pickling(cls):
 
 def test_errors_are_the_builtins_that_users_expect():
     assert issubclass(errors.InvalidArgumentError, ValueError)
+    assert issubclass(errors.InvalidTypeError, TypeError)
     assert issubclass(errors.UnknownNameError, ValueError)
     assert issubclass(errors.DatasetNotFoundError, FileNotFoundError)
     assert issubclass(errors.MissingDependencyError, ImportError)
@@ -25,7 +26,14 @@ def test_errors_are_the_builtins_that_users_expect():
 
 
 def test_exit_code_is_2_for_wrong_requests_and_1_for_failures():
-    assert {c.__name__ for c in CLASSES if c.exit_code == 2} == {"UsageError", "ConfigError", "UnknownNameError"}
+    assert {c.__name__ for c in CLASSES if c.exit_code == 2} == {
+        "UsageError",
+        "ConfigError",
+        "UnknownNameError",
+        "InvalidArgumentError",
+        "DatasetNotFoundError",
+        "WrongTargetError",
+    }
     assert {c.exit_code for c in CLASSES} == {1, 2}
 
 

@@ -78,12 +78,12 @@ def test_fake_writes_a_dataset_once_that_can_be_read(capsys, tmp_path):
     assert f"wrote a fake MapillaryVistas to {folder}" in capsys.readouterr().out
     image, mask = MapillaryVistas(folder, version="v1.2")[0]
     assert (image.shape, mask.shape) == ((3, 20, 30), (20, 30))
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert "is not empty" in capsys.readouterr().err
 
 
 def test_fake_of_a_dataset_without_layout_is_an_error(capsys, tmp_path):
-    assert main(["datasets", "fake", "Shapes", str(tmp_path / "a")]) == 1
+    assert main(["datasets", "fake", "Shapes", str(tmp_path / "a")]) == 2
     assert "no official layout" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
 
@@ -95,7 +95,7 @@ def test_download_of_complete_dataset_prints_the_number_of_images(capsys, tmp_pa
 
 
 def test_download_without_public_archives_says_how_to_get_them(capsys, tmp_path):
-    assert main(["datasets", "download", "Cityscapes", str(tmp_path)]) == 1
+    assert main(["datasets", "download", "Cityscapes", str(tmp_path)]) == 2
     assert "cityscapes-dataset.com" in capsys.readouterr().err
 
 

@@ -28,6 +28,11 @@ def test_catalog_entry_points_to_the_class_of_that_name(name):
         assert resolve_metadata(entry.label_set).num_classes > 1
 
 
+def test_resolve_metadata_is_beside_the_datasets():
+    assert seg_datasets.resolve_metadata is resolve_metadata
+    assert "resolve_metadata" in dir(seg_datasets)
+
+
 def test_get_dataset_shapes_needs_no_root():
     dataset = get_dataset("Shapes", split="val", length=3)
     assert (len(dataset), dataset.split) == (3, "val")

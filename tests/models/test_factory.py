@@ -25,9 +25,9 @@ def test_get_model_unknown_name_suggests_the_nearest():
 
 def test_get_model_unknown_option_suggests_the_nearest():
     with pytest.raises(
-        InvalidArgumentError, match=r"model 'enet' has no parameter 'num_class'.*Did you mean 'num_classes'"
+        InvalidArgumentError, match=r"model 'enet' has no parameter 'num_clases'.*Did you mean 'num_classes'"
     ):
-        seg_models.get_model("enet", num_class=3)
+        seg_models.get_model("enet", num_clases=3)
     with pytest.raises(InvalidArgumentError, match="'enet' has no parameter 'output_stride'"):
         seg_models.create("enet", output_stride=8)
 

@@ -1,10 +1,11 @@
+import errno
 import os
 import stat
 
 import pytest
 
-from seg_core.errors import DatasetNotFoundError, WriteError
-from seg_core.files.atomic import atomic_path, write_text
+from seg_core.errors import DatasetNotFoundError, WriteError, WrongTargetError
+from seg_core.files.atomic import atomic_path, check_folder, write_text
 
 
 def test_write_text_makes_folders_and_leaves_only_the_file(tmp_path):
@@ -35,8 +36,29 @@ def test_atomic_path_keeps_suffix_and_gives_ordinary_permissions(tmp_path):
 
 def test_write_text_where_a_file_is_the_folder_raises_write_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match=r"cannot write .*x.txt: .*; check the folder's permissions and free space"):
-        write_text(tmp_path / "file" / "x.txt", "text")
+    for path in (tmp_path / "file" / "x.txt", tmp_path):  # a file as a folder, and a folder as the file
+        with pytest.raises(WrongTargetError, match=rf"cannot write {path}: .*: choose another path"):
+            write_text(path, "text")
+
+
+def test_write_text_on_a_full_disk_raises_write_error(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    message = r"cannot write .*x.txt: No space left on device; check the folder's permissions and free space"
+    with pytest.raises(WriteError, match=message) as caught:
+        write_text(tmp_path / "x.txt", "text")
+    assert not isinstance(caught.value, WrongTargetError)
+
+
+def test_check_folder_finds_a_file_at_any_level_and_creates_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    check_folder(tmp_path / "new" / "deep", "--out")
+    for path in (tmp_path / "file", tmp_path / "file" / "new" / "deep"):
+        with pytest.raises(WrongTargetError, match=rf"--out x cannot be written, since {tmp_path / 'file'} is a file"):
+            check_folder(path, "--out x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_atomic_path_lets_a_user_error_through(tmp_path):

@@ -15,8 +15,9 @@ import pytest
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files import download, locks
-from seg_core.files.download import fetch, read_manifest, stored_path
+from seg_core.files.download import fetch, fetch_once, read_manifest, stored_path
 from seg_core.files.locks import locked
+from seg_core.files.urls import quoted_url
 
 DATA = bytes(range(256)) * 400  # 100 kB
 OTHER = DATA[::-1]
@@ -664,3 +665,48 @@ def test_fetch_file_there_with_another_md5_error_says_so(site, tmp_path):
     with pytest.raises(CorruptFileError, match="is not the file published at .*expected the md5"):
         fetch(site.url, "md5:" + hashlib.md5(DATA).hexdigest(), progress=False, folder=tmp_path)
     assert (tmp_path / "net.pth").read_bytes() == OTHER
+
+
+def test_fetch_quotes_the_url_of_a_request(site, tmp_path):
+    path = fetch(site.url.replace("net.pth", "größe 2.pth"), DIGEST, progress=False, folder=tmp_path)
+    assert path == tmp_path / "größe 2.pth"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h/ä b.jpg?size=2&of=ö#top", "http://h/%C3%A4%20b.jpg?size=2&of=%C3%B6"),
+        ("http://h/a%20b.jpg?c=%C3%A4", "http://h/a%20b.jpg?c=%C3%A4"),
+        ("http://h/50%.jpg", "http://h/50%25.jpg"),
+        ("https://bücher.example:8080/a", "https://xn--bcher-kva.example:8080/a"),
+        (" http://[::1]:80/a\n", "http://[::1]:80/a"),
+        ("file:///a/b c", "file:///a/b%20c"),
+    ],
+)
+def test_quoted_url_quotes_once_what_a_request_cannot_hold(url, expected):
+    assert quoted_url(url) == expected
+    assert quoted_url(expected) == expected
+
+
+@pytest.mark.parametrize("url", ["http://", "https:///a", "http://[::1/a", "http://h:port/a"])
+def test_quoted_url_of_no_url_is_an_error(url):
+    with pytest.raises(InvalidArgumentError, match="is not a URL: "):
+        quoted_url(url)
+
+
+def test_fetch_once_leaves_nothing_but_the_file(site, tmp_path):
+    site.length = False
+    fetch_once(site.url, tmp_path / "file.png", "image")
+    assert (tmp_path / "file.png").read_bytes() == DATA
+    assert [path.name for path in tmp_path.iterdir()] == ["file.png"]
+
+
+def test_fetch_once_failure_speaks_of_the_file_and_leaves_nothing(site, tmp_path):
+    site.stop_after = 1000
+    expected = (
+        rf"the image {re.escape(site.url)} cannot be downloaded: got 1000 bytes, instead of {len(DATA)} bytes. Try "
+        "again. Check the URL in a browser, or download the image there and pass its path"
+    )
+    with pytest.raises(WriteError, match=expected):
+        fetch_once(site.url, tmp_path / "file.png", "image")
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ from PIL import Image
 from seg_core import CorruptFileError, InvalidArgumentError, read_image, read_mask
 from seg_core.errors import ImageNotFoundError, ImageTooLargeError
 from seg_core.files import opening
-from seg_core.files.images import Once, check_image, load_image, read_header
+from seg_core.files.images import Once, check_image, count_pages, load_image, read_header, read_pages
 from tests.image_files import CASES, PIXELS, TURNED, chunk, exif, gray, ids, png, saved, tiff
 
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -349,3 +349,66 @@ def test_check_of_the_header_raises_as_reading_does_and_decodes_nothing(tmp_path
     check_image(path)
     with pytest.raises(CorruptFileError):
         read_image(path)
+
+
+def pages_of(kind, *sizes, **options):
+    """Returns a file of several frames or pages; each has one gray value, its number times 100."""
+    first, *others = [Image.new("RGB", size, (100 * n,) * 3) for n, size in enumerate(sizes)]
+    file = io.BytesIO()
+    first.save(file, kind, save_all=True, append_images=others, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "noun"), [("TIFF", "page"), ("GIF", "frame"), ("PNG", "frame"), ("WEBP", "frame"), ("MPO", "frame")]
+)
+def test_read_pages_gives_each_as_a_new_array(kind, noun):
+    data = pages_of(kind, *[(9, 6)] * 3)
+    assert count_pages(data) == (3, noun)
+    pages = list(read_pages(data))
+    assert [page.shape for page in pages] == [(6, 9, 3)] * 3
+    np.testing.assert_allclose([page.mean() for page in pages], [0, 100, 200], atol=3)
+    np.testing.assert_array_equal(read_image(data), pages[0])
+
+
+def test_read_pages_of_a_file_of_one_image_is_read_image(tmp_path):
+    for case in CASES:
+        if not isinstance(case.image, str):
+            path = case.save(tmp_path)
+            assert count_pages(path)[0] == 1
+            (page,) = read_pages(path)
+            np.testing.assert_array_equal(page, read_image(path), err_msg=case.name)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "MPO"])
+def test_smaller_versions_of_an_image_are_no_pages(kind):
+    data = pages_of(kind, (101, 60), (51, 30), (26, 15))
+    assert count_pages(data)[0] == 1
+    assert len(list(read_pages(data))) == 1
+
+
+def test_scanned_pages_of_other_sizes_are_pages():
+    data = pages_of("TIFF", (90, 60), (89, 59), (60, 90), (120, 80))
+    assert [page.shape[:2] for page in read_pages(data)] == [(60, 90), (59, 89), (90, 60), (80, 120)]
+    with pytest.raises(ImageTooLargeError, match="has 120x80 = 9600 pixels"):
+        list(read_pages(data, max_pixels=9599))
+
+
+def test_read_pages_of_an_opened_image_leaves_it_where_it_was():
+    with Image.open(io.BytesIO(pages_of("GIF", *[(9, 6)] * 3))) as image:
+        image.seek(1)
+        assert len(list(read_pages(image))) == 3
+        assert image.tell() == 1
+
+
+def test_page_that_cannot_be_read_is_an_error_after_those_before_it():
+    data = pages_of("TIFF", *[(90, 60)] * 2)
+    deep = Image.fromarray(np.zeros((6, 9), np.uint16))
+    file = io.BytesIO()
+    Image.new("L", (9, 6)).save(file, "TIFF", save_all=True, append_images=[deep])
+    pages = read_pages(file.getvalue(), name="scan.tif")
+    next(pages)
+    with pytest.raises(CorruptFileError, match="image scan.tif has 16 bits per channel"):
+        next(pages)
+    with pytest.raises(CorruptFileError):
+        list(read_pages(data[: len(data) // 2]))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDependencyError
-from seg_core.files.rasters import GeoReference, open_raster, read_geo_reference
+from seg_core.files.geo_reference import GeoReference, read_geo_reference
+from seg_core.files.rasters import open_raster
 from tests.tiff_files import geo_reference, write_tiff
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from importlib import resources
 
+import numpy as np
 import pytest
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError
@@ -228,3 +229,15 @@ def test_resolve_metadata_file_in_latin_1_is_an_error_that_says_so(tmp_path):
     path.write_bytes('labels = ["ß"]'.encode("latin-1"))
     with pytest.raises(CorruptFileError, match=r"metadata file .*classes.toml is not UTF-8.*Latin-1.*save it as UTF-8"):
         resolve_metadata(path)
+
+
+def test_class_id_takes_a_name_or_an_id():
+    metadata = DatasetMetadata("two", ("sky", "ground"))
+    assert [metadata.class_id(given) for given in ("sky", "ground", 1, np.uint8(0))] == [0, 1, 1, 0]
+    with pytest.raises(
+        UnknownNameError, match=r"unknown class 'Ground' of two. Did you mean 'ground'\? The metadata's"
+    ):
+        metadata.class_id("Ground")
+    for wrong in (2, -1, 255, True, 1.0, None, ["sky"]):
+        with pytest.raises(InvalidArgumentError, match="a class must be a name or an id from 0 to 1 of two, got"):
+            metadata.class_id(wrong)

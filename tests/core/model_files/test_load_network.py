@@ -35,6 +35,7 @@ def registered(monkeypatch, tmp_path):
     entries = {
         "published": ModelEntry(target, default_weights="STREET", weights_enum="Tiny_Weights"),
         "bare": ModelEntry(target),
+        "two_variants": ModelEntry(target, variants=("paper", "other"), default_weights="STREET", weights_enum="W"),
         "general": ModelEntry(target, any_backbone=True),
     }
     for name, entry in entries.items():
@@ -129,6 +130,25 @@ def test_name_with_weights_is_built_with_them():
     assert load_network("tiny", Path("mine.pt")).weights == Path("mine.pt")
     assert find_network("published", "DEFAULT") == NetworkSource("published", weights="STREET")
     assert find_network("tiny", "DEFAULT") == NetworkSource("tiny", weights="DEFAULT")
+
+
+def test_name_is_built_in_the_variant_that_is_named():
+    assert load_network(find_network("two_variants", "mine.pth", "other")).build_spec.variant == "other"
+    assert load_network(find_network("two_variants", "mine.pth")).build_spec.variant == "paper"
+    assert load_network(find_network("two_variants", variant="other")).build_spec.variant == "other"
+    assert load_network(find_network("tiny", "mine.pth", "any")).build_spec.variant == "any"  # registered by hand
+    with pytest.raises(UnknownNameError, match=r"model 'two_variants' has no variant 'othr'. Did you mean 'other'\?"):
+        find_network("two_variants", "mine.pth", "othr")
+    for source in ("net.pt", "."):
+        Path("model.pt").touch()
+        with pytest.raises(InvalidArgumentError, match=r"variant other cannot be used with .*; remove variant"):
+            find_network(source, variant="other")
+
+
+@pytest.mark.parametrize("source", ["", " "])
+def test_empty_string_is_no_model(source):
+    with pytest.raises(InvalidArgumentError, match="the model is an empty string"):
+        find_network(source)
 
 
 def test_network_is_returned_as_it_is():

@@ -8,8 +8,14 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, WriteError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
-from seg_core.plots.overlay import colorize
+from seg_core.plots.figures import (
+    draw_overlay,
+    draw_snapshots,
+    exhibit_figure,
+    plot_confusion_matrix,
+    plot_running_metrics,
+)
+from seg_core.plots.overlay import colorize, overlay
 
 pytest.importorskip("matplotlib", reason="figures need the extra seg-core[plot]")
 
@@ -55,6 +61,7 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
     figures = [
         draw_snapshots([torch.rand(3, 20, 40), torch.rand(3, 40, 20)], [ids, ids.T], [ids, ids.T], metadata),
         plot_confusion_matrix(torch.eye(num_classes, dtype=torch.int64) * 7, names),
+        draw_overlay(torch.rand(3, 40, 20), ids.T, metadata),
     ]
     for figure in figures:
         figure.draw_without_rendering()
@@ -65,6 +72,17 @@ def test_figures_everything_drawn_lies_inside(num_classes, tmp_path):
     figure = figures[0]
     lowest = min(axis.get_window_extent().y0 for axis in figure.axes)
     assert figure.legends[0].get_window_extent().y1 <= lowest
+
+
+def test_draw_overlay_shows_the_image_and_the_classes_seen(labels):
+    image = np.full((2, 3, 3), 90, np.uint8)
+    figure = draw_overlay(image, labels, METADATA, 0.25, contours=True)
+    expected = overlay(image, labels, METADATA, 0.25, contours=True)
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), expected)
+    assert legend_texts(figure) == ["road", "car", "a label whose name is much…"]
+    ignored = draw_overlay(image, np.full_like(labels, 255), METADATA)
+    ignored.draw_without_rendering()
+    assert legend_texts(ignored) == []
 
 
 def test_draw_snapshots_wrong_arguments_raise(labels):
@@ -188,6 +206,16 @@ def test_exhibit_figure_unknown_format_raises(tmp_path, name):
     with pytest.raises(InvalidArgumentError, match=r"save_to must end in a known format, got .*; known: .*png"):
         exhibit_figure(plot_running_metrics({"loss": [(0, 1.0)]}), save_to=tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".jpg"])
+def test_exhibit_figure_too_large_for_the_format_raises(tmp_path, suffix):
+    from matplotlib.figure import Figure
+
+    words = f"figure{suffix} cannot hold a figure of 66000x20 pixels .*; choose .png"
+    with pytest.raises(InvalidArgumentError, match=words):
+        exhibit_figure(Figure((660, 0.2), dpi=100), save_to=tmp_path / f"figure{suffix}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exhibit_figure_folder_that_cannot_be_made_raises(tmp_path):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, MissingDependencyError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix, plot_running_metrics
+from seg_core.plots.figures import draw_overlay, draw_snapshots, plot_confusion_matrix, plot_running_metrics
 from seg_core.plots.overlay import colorize, overlay
 
 METADATA = DatasetMetadata(
@@ -73,6 +73,29 @@ def test_overlay_mixes_colors_and_leaves_ignored_pixels(labels):
     assert np.array_equal(full[labels != 255], colorize(labels, METADATA)[labels != 255])
 
 
+def test_contours_are_lines_in_the_colors_of_both_classes():
+    labels = np.zeros((20, 30), np.uint8)
+    labels[:, 15:] = 1
+    labels[:3] = 255
+    image = np.full((20, 30, 3), 100, np.uint8)
+    drawn = overlay(image, labels, METADATA, alpha=0, contours=True)
+    expected = image.copy()
+    expected[3:, 14], expected[3:, 15] = METADATA.colors[:2]
+    expected[3, :15], expected[3, 15:] = METADATA.colors[:2]  # beside ignored pixels, which have no line
+    np.testing.assert_array_equal(drawn, expected)
+    inner = np.s_[5:, :13]
+    mixed = overlay(image, labels, METADATA, contours=True)
+    np.testing.assert_array_equal(mixed[inner], overlay(image, labels, METADATA)[inner])
+
+
+@pytest.mark.parametrize(("side", "width"), [(1, 0), (2, 1), (100, 1), (800, 2), (2000, 3)])
+def test_contours_are_wider_in_large_images(side, width):
+    labels = np.zeros((side, side), np.uint8)
+    labels[:, side // 2 :] = 1
+    drawn = overlay(np.zeros((side, side, 3), np.uint8), labels, METADATA, alpha=0, contours=True)
+    assert (drawn[0].any(axis=-1)).sum() == 2 * width
+
+
 def test_overlay_takes_every_kind_of_image(labels):
     image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
     tensor = torch.from_numpy(image).permute(2, 0, 1)
@@ -85,8 +108,9 @@ def test_overlay_wrong_arguments_are_told(labels):
     image = np.zeros((3, 2, 3), np.uint8)
     with pytest.raises(InvalidArgumentError, match="got image 3x2 and labels 2x3"):
         overlay(image, labels, METADATA)
-    with pytest.raises(InvalidArgumentError, match="alpha must be between 0 and 1, got 2"):
-        overlay(image, labels, METADATA, alpha=2)
+    for alpha in (2, -0.1, float("nan"), "half", None):
+        with pytest.raises(InvalidArgumentError, match=f"alpha must be between 0 and 1, got {alpha!r}"):
+            overlay(image, labels, METADATA, alpha=alpha)
     with pytest.raises(InvalidArgumentError, match="one image"):
         overlay(torch.zeros(1, 3, 2, 3), labels, METADATA)
 
@@ -104,6 +128,7 @@ def test_plots_without_matplotlib_name_the_extra(monkeypatch):
         lambda: plot_confusion_matrix(np.eye(2), ("a", "b")),
         lambda: plot_running_metrics({"loss": [(0, 1.0)]}),
         lambda: draw_snapshots([], [], [], METADATA),
+        lambda: draw_overlay(np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8), METADATA),
     ):
         with pytest.raises(MissingDependencyError, match=r"pip install 'seg-core\[plot\]'"):
             draw()

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -224,3 +226,47 @@ def test_factor_of_one_is_no_resize():
 def test_wrong_resize_is_refused(resize, message):
     with pytest.raises(InvalidArgumentError, match=message):
         Preprocessing().with_resize(resize)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_image_with_a_value_that_is_not_finite_is_refused_and_located(value):
+    image = np.full((4, 5, 3), 0.5, np.float32)
+    image[3, 4, 0] = image[2, 1, 2] = value
+    words = (
+        rf"must be finite, in 0 to 1, got {value} at row {{}}, column {{}}, channel 2{{}} \(2 such pixels\); replace"
+    )
+    with pytest.raises(InvalidArgumentError, match=words.format(2, 1, "")):
+        as_rgb_tensor(image)
+    with pytest.raises(InvalidArgumentError, match=words.format(12, 21, "")):
+        as_rgb_tensor(image, origin=(10, 20))
+    batch = torch.stack([torch.zeros(3, 4, 5), torch.from_numpy(image).permute(2, 0, 1)])
+    with pytest.raises(InvalidArgumentError, match=words.format(2, 1, " of image 1")):
+        Preprocessing()(batch)
+
+
+def test_training_crop_of_a_float_image_locates_nan_in_the_whole_image():
+    image = np.full((40, 50, 3), 0.5, np.float32)
+    image[:, 30] = np.nan
+    transform = SegmentationTransform((16, 16))
+    found = set()
+    for seed in range(30):
+        try:
+            transform(image, generator=torch.Generator().manual_seed(seed))
+        except InvalidArgumentError as error:
+            found.add(re.search(r"column (\d+),", str(error))[1])
+    assert found == {"30"}
+
+
+def test_image_of_another_type_is_a_type_error():
+    with pytest.raises(TypeError, match="image must be a PIL image, a numpy array or a tensor, got list"):
+        as_rgb_tensor([[1]])
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f2", ">f4", ">f8", "longdouble"])
+def test_floats_of_every_precision_and_byte_order_become_float32(dtype):
+    image = (np.arange(24).reshape(2, 4, 3) / 24).astype(dtype)
+    tensor = as_rgb_tensor(image)
+    assert tensor.dtype == torch.float32
+    np.testing.assert_allclose(tensor.permute(1, 2, 0), image.astype(np.float32))
+    with pytest.raises(InvalidArgumentError, match="got >u2; convert it first, in the range that suits the data"):
+        as_rgb_tensor(np.zeros((2, 2), ">u2"))

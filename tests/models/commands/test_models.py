@@ -6,7 +6,9 @@ import torch
 import seg_models
 from seg_core.command import main
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.registry import Registry
 from seg_core.transforms.preprocessing import Preprocessing
+from seg_models.commands import models
 
 
 def seg(*arguments):
@@ -16,15 +18,17 @@ def seg(*arguments):
 def test_models_lists_every_model_with_its_facts(capsys):
     assert seg("models") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["name", "params", "MACs", "weights"]
+    assert lines[0].split() == ["name", "params", "MACs", "weights", "best", "mIoU"]
     listed = {
         line.split()[0]: line.split()[1:] for line in lines[1:] if line and line.split()[0] in seg_models.list_models()
     }
     assert set(listed) == set(seg_models.list_models())
     assert "bisenet" not in {line.split()[0] for line in lines[1:] if line}
-    assert "with create(NETWORK, backbone=NAME): bisenet, deeplabv3, " in lines[-2]
-    assert listed["enet"][:5] == ["0.37", "M", "4.2", "G", "2"]
-    assert listed["fcn_resnet50"][:5] == ["32.96", "M", "276.7", "G", "4"]
+    assert "with create(NETWORK, backbone=NAME):\nbisenet, deeplabv3, " in "\n".join(lines)
+    assert listed["enet"] == ["0.37", "M", "4.2", "G", "2", "-"]
+    assert listed["fcn_resnet50"] == ["32.96", "M", "276.7", "G", "4", "0.736", "Cityscapes"]
+    assert listed["unet_resnet34"][-2:] == ["0", "-"]
+    assert max(map(len, lines)) <= 100
 
 
 def test_models_on_a_terminal_with_rich_shows_the_same_names(monkeypatch, capsys):
@@ -89,6 +93,54 @@ def test_models_filters_select_models(options, names, capsys):
 def test_models_filter_without_a_match_names_what_exists(options, words, capsys):
     assert seg("models", *options) == 2
     assert words in capsys.readouterr().err
+
+
+def test_models_with_data_shows_the_scores_on_that_data(capsys):
+    assert seg("models", "--data", "ade20k", "--family", "FCN") == 0
+    rows = [row.split() for row in capsys.readouterr().out.split("\n\n")[0].splitlines()[1:]]
+    assert {row[0]: row[-2:] for row in rows} == {
+        "fcn_resnet50": ["0.361", "ADE20K"],
+        "fcn_resnet101": ["0.399", "ADE20K"],
+    }
+    assert seg("models", "--data", "VOC", "--backbone", "resnet18", "--family", "SFNet") == 0
+    (row,) = capsys.readouterr().out.split("\n\n")[0].splitlines()[1:]
+    assert row.split()[-1] == "-", "its weights on VOC have no published score"
+
+
+@pytest.mark.parametrize(
+    ("order", "column", "names"),
+    [
+        ("name", 0, ["bisenet_resnet18", "bisenet_resnet50", "bisenet_xception"]),
+        ("params", 1, ["enet", "lraspp_mobilenet_v3_small", "fast_scnn"]),
+        ("macs", 3, ["lraspp_mobilenet_v3_small", "fast_scnn", "lraspp_mobilenet_v3_large"]),
+        ("score", 6, ["segformer_b2", "deeplabv3plus_resnet101", "pidnet_l"]),
+    ],
+)
+def test_models_sort_orders_the_list(order, column, names, capsys):
+    assert seg("models", "--sort", order) == 0
+    rows = [row.split() for row in capsys.readouterr().out.split("\n\n")[0].splitlines()[1:]]
+    assert [row[0] for row in rows[:3]] == names
+    values = [row[column] for row in rows]
+    if order == "score":
+        values = [-1.0 if value == "-" else float(value) for value in values][::-1]
+    elif order != "name":
+        values = list(map(float, values))
+    assert values == sorted(values)
+
+
+def test_models_sort_by_another_word_is_2(capsys):
+    assert seg("models", "--sort", "size") == 2
+    assert "invalid choice: 'size'" in capsys.readouterr().err
+
+
+def test_models_lists_a_model_that_was_registered_without_facts(capsys, monkeypatch):
+    registry = Registry("model")
+    registry.register("mine", lambda: None)
+    monkeypatch.setattr(models, "MODELS", registry)
+    monkeypatch.setattr(models, "list_models", registry.names)
+    for order in ("name", "params", "score"):
+        assert seg("models", "--sort", order) == 0
+        assert capsys.readouterr().out.splitlines()[1].split() == ["mine", "?", "?", "?", "?"]
 
 
 def test_models_show_says_how_files_are_verified(capsys):

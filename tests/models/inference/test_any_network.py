@@ -1,5 +1,6 @@
 """Networks of other libraries, of other types, compiled, or broken: labels, or an error, in every way of predicting."""
 
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 import seg_models
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models import Predictor, predict_labels, predict_tiled, predict_tta, predict_whole
@@ -243,11 +244,73 @@ def test_own_forward_and_hooks_are_what_runs():
     assert torch.equal(predict_labels(model, images), 1 - labels)
 
 
-def test_the_mode_of_the_network_stays():
+def test_the_mode_of_the_network_stays_and_train_mode_is_told():
     model = seg_models.enet(num_classes=2)
     for predict in (predict_whole, predict_labels, predict_tiled, predict_tta):
-        predict(model, torch.rand(2, 3, 32, 32))
+        with pytest.warns(UserWarning, match="the network is in train mode: .*call model.eval"):
+            predict(model, torch.rand(2, 3, 32, 32))
         assert model.training
+
+
+def test_predictor_predicts_in_eval_mode_whatever_happens_to_its_network():
+    model = seg_models.enet(num_classes=2)
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
+    predictor = Predictor(model, metadata=TWO, preprocessing=PLAIN)
+    expected = predictor(image).labels
+    model.train()
+    np.testing.assert_array_equal(predictor(image).labels, expected)
+    assert model.training
+    model.double()
+    assert (predictor(image).labels == expected).mean() > 0.99
+
+
+def test_forward_of_an_instance_is_what_runs():
+    model = Small()
+    images = torch.rand(1, 3, 33, 40)
+    labels = predict_labels(model, images)
+    original = model.forward
+    model.forward = lambda images: {name: -logits for name, logits in original(images).items()}
+    assert torch.equal(predict_labels(model, images), 1 - labels)
+    tiled = predict_tiled(original, images, 16, output="labels")
+    assert torch.equal(predict_tiled(model, images, 16, output="labels"), 1 - tiled)
+
+
+@pytest.mark.parametrize("options", [*WAYS, {"tile": 8, "batch_size": 3}])
+def test_network_may_write_into_its_input(options):
+    class Writes(Bright):
+        def forward(self, images):
+            return super().forward(images.mul_(-1).add_(1))
+
+    prediction = Predictor(Writes(), metadata=TWO, preprocessing=PLAIN, **options)(halves())
+    np.testing.assert_array_equal(prediction.labels, 1 - expected())
+    images = torch.rand(1, 3, 12, 12)
+    kept = images.clone()
+    for predict in (predict_whole, predict_labels, predict_tiled, predict_tta):
+        predict(Writes(), images)
+        assert torch.equal(images, kept)
+
+
+def test_exported_program_is_predicted_with(tmp_path):
+    program = torch.export.export(Bright().eval(), (torch.rand(1, 3, 18, 20),))
+    prediction = Predictor(program.module(), metadata=TWO, preprocessing=PLAIN)(halves())
+    np.testing.assert_array_equal(prediction.labels, expected())
+    with pytest.raises(InvalidArgumentError, match=r"got ExportedProgram; pass the program's module: program.module"):
+        Predictor(program, metadata=TWO, preprocessing=PLAIN)
+
+
+def test_files_of_torch_that_are_no_model_files_say_what_they_are(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own function deprecated
+        torch.jit.trace(Bright(), torch.rand(1, 3, 8, 8)).save(tmp_path / "traced.pt")
+    torch.save(seg_models.enet(num_classes=2), tmp_path / "whole.pt")
+    torch.export.save(torch.export.export(Bright().eval(), (torch.rand(1, 3, 8, 8),)), tmp_path / "exported.pt")
+    for name, words in (
+        ("traced", "a TorchScript program; load it with torch.jit.load"),
+        ("whole", "a pickled object that could run any code; if you trust it, load it with torch.load"),
+        ("exported", "an exported program; load it with torch.export.load"),
+    ):
+        with pytest.raises(CorruptFileError, match=f"{name}.pt is no model file: it is {words}"):
+            Predictor(tmp_path / f"{name}.pt", metadata=TWO, preprocessing=PLAIN)
 
 
 def test_results_can_be_used_in_a_loss():
@@ -311,9 +374,16 @@ def test_functions_make_no_labels_of_nan(predict):
         predict(Broken(), torch.ones(2, 3, 12, 12))
 
 
-def test_a_class_may_be_excluded_with_minus_infinity():
-    labels = predict_labels(Broken(-torch.inf), torch.ones(1, 3, 12, 12))
-    assert (labels == 1).all()
+@pytest.mark.parametrize("options", WAYS)
+@pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_a_class_may_be_excluded_with_minus_infinity(options, stride, scale):
+    def without_first(logits):
+        return torch.cat([logits[:, :1] * 0 - torch.inf, logits[:, 1:]], 1)
+
+    preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3, scale=scale)
+    predictor = Predictor(Bright(without_first, stride), metadata=TWO, preprocessing=preprocessing, **options)
+    assert (predictor(halves()).labels == 1).all()
 
 
 # ---- small images ----------------------------------------------------------------------------------------------------
@@ -349,9 +419,20 @@ def test_bgr_images_give_the_labels_of_rgb(tmp_path):
     right = expected(6, 8)
     predictor = Predictor(Red(), metadata=TWO, preprocessing=PLAIN, channel_order="bgr")
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    for source in (bgr, torch.from_numpy(bgr).permute(2, 0, 1), Image.fromarray(rgb), tmp_path / "red.png"):
+    for source in (
+        bgr,
+        torch.from_numpy(bgr).permute(2, 0, 1),
+        Image.fromarray(rgb),
+        tmp_path / "red.png",
+        (tmp_path / "red.png").read_bytes(),
+    ):
         prediction = predictor(source)
         np.testing.assert_array_equal(prediction.labels, right)
         np.testing.assert_array_equal(prediction.image, rgb)
+    all_frames = Predictor(Red(), metadata=TWO, preprocessing=PLAIN, channel_order="bgr", all_frames=True)
+    np.testing.assert_array_equal(all_frames((tmp_path / "red.png").read_bytes()).labels, right)
+    tiles = Predictor(Red(), metadata=TWO, preprocessing=PLAIN, channel_order="bgr", tile=4)
+    tiles.predict_to_file(bgr, tmp_path / "labels.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), right)
     with pytest.raises(InvalidArgumentError, match='channel_order must be "rgb", or "bgr"'):
         Predictor(Red(), metadata=TWO, preprocessing=PLAIN, channel_order="RGB")

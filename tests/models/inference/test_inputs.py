@@ -1,10 +1,5 @@
 """Images from files, folders, glob patterns, URLs and memory, as `Predictor` reads them."""
 
-import http.server
-import io
-import tempfile
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -67,7 +62,7 @@ def test_corrupt_or_missing_image_is_named(shades, tmp_path):
 def test_several_images_are_predicted_in_order(shades, tmp_path):
     for name, height in (("b.png", 6), ("a.png", 4), ("c.png", 6)):
         Image.fromarray(stripes(height)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "Thumbs.db").write_text("no image")
     predictor = Predictor(shades, batch_size=2)
     sources = {
         "folder": tmp_path,
@@ -177,58 +172,3 @@ def test_strip_that_the_preprocessing_would_enlarge_too_much_is_an_error(shades)
     predictor = Predictor(shades, preprocessing=Preprocessing(shorter_side=520))
     with pytest.raises(InvalidArgumentError, match=r"enlarge an image of 10x100000 pixels .* to 520x5200000; choose"):
         predictor(np.zeros((10, 100_000, 3), np.uint8))
-
-
-@pytest.fixture
-def server(tmp_path):
-    """Serves an image at any path; /stalls.png stops in the middle, /gone.png is missing."""
-    body = io.BytesIO()
-    Image.fromarray(stripes()).save(body, "png")
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            if self.path == "/gone.png":
-                return self.send_error(404)
-            data = body.getvalue()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.path == "/stalls.png":
-                self.wfile.write(data[: len(data) // 2])
-                self.wfile.flush()
-                stop.wait(10)
-                return None
-            self.wfile.write(data)
-            return None
-
-        def log_message(self, *_):
-            pass
-
-    stop = threading.Event()
-    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_port}"
-    stop.set()
-    served.shutdown()
-    thread.join()
-    served.server_close()
-
-
-def test_url_is_downloaded_and_not_kept(shades, server, tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    prediction = Predictor(shades)(f"{server}/stripes.png")
-    np.testing.assert_array_equal(prediction.labels[0], np.repeat(LABELS, 2))
-    assert prediction.source == f"{server}/stripes.png"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_url_that_stalls_or_is_missing_is_an_error(shades, server, tmp_path, monkeypatch):
-    monkeypatch.setattr("seg_core.files.download.READ_TIMEOUT", 0.3)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(CorruptFileError, match=r"stalls.png cannot be downloaded: .*nothing received for 0.3 s"):
-        Predictor(shades)(f"{server}/stalls.png")
-    with pytest.raises(CorruptFileError, match=r"gone.png cannot be downloaded: .*status 404"):
-        Predictor(shades)(f"{server}/gone.png")
-    assert list(tmp_path.iterdir()) == []

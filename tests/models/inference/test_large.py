@@ -108,7 +108,7 @@ def test_unreadable_image_is_named_and_nothing_is_written(shades, tmp_path):
     for name, error, words in (
         ("deep.tif", InvalidArgumentError, "1 channels of uint16; an image has 1 to 4 channels of uint8"),
         ("five.tif", InvalidArgumentError, "5 channels"),
-        ("text.tif", CorruptFileError, "cannot be read as an image"),
+        ("text.tif", CorruptFileError, "text.tif cannot be read: it is none of PNG"),
         ("text.npy", CorruptFileError, "cannot be read as an array"),
         ("row.npy", InvalidArgumentError, r"got .* of shape \(7,\)"),
         ("int.npy", InvalidArgumentError, "image must be uint8 in 0 to 255 or float in 0 to 1, got int64"),
@@ -153,3 +153,49 @@ def test_truncated_source_is_named_and_not_the_target(shades, image, tmp_path):
         with pytest.raises(CorruptFileError, match=r"cut.tif cannot be read at row \d+"):
             Predictor(shades, tile=16).predict_to_file(tmp_path / "cut.tif", tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["cut.tif"]
+
+
+@pytest.mark.parametrize("kind", ["same", "spelling", "symlink", "hard link", "link to it", "memory map"])
+def test_result_never_replaces_its_image(kind, shades, image, tmp_path):
+    source = target = tmp_path / ("image.npy" if kind == "memory map" else "image.tif")
+    if kind == "memory map":
+        np.save(source, image)
+    else:
+        write_tiff(source, image)
+    before = source.read_bytes()
+    if kind == "spelling":
+        (tmp_path / "folder").mkdir()
+        target = tmp_path / "folder" / ".." / "image.tif"
+    elif kind in ("symlink", "hard link"):
+        target = tmp_path / "link.tif"
+        target.symlink_to(source) if kind == "symlink" else target.hardlink_to(source)
+    elif kind == "link to it":
+        source = tmp_path / "link.tif"
+        source.symlink_to(target)
+    elif kind == "memory map":
+        source = np.load(source, mmap_mode="r")[2:]
+
+    def not_called(_module, _inputs):
+        raise AssertionError("predicted before the check")
+
+    words = "is the image that is predicted .* and would be replaced by the result; choose another file"
+    hook = shades.register_forward_pre_hook(not_called)
+    with pytest.raises(InvalidArgumentError, match=words):
+        Predictor(shades, tile=16).predict_to_file(source, target)
+    hook.remove()
+    if kind != "memory map":
+        prediction = Predictor(shades)(source)
+        for save in (prediction.save, prediction.save_overlay):
+            with pytest.raises(InvalidArgumentError, match=words):
+                save(target)
+    assert target.read_bytes() == before
+
+
+def test_result_may_replace_an_older_result(shades, image, tmp_path):
+    write_tiff(tmp_path / "image.tif", image)
+    prediction = Predictor(shades)(tmp_path / "image.tif")
+    for _ in range(2):
+        Predictor(shades, tile=16).predict_to_file(tmp_path / "image.tif", tmp_path / "labels.tif")
+        prediction.save(tmp_path / "labels.tif")
+    (tmp_path / "image.tif").unlink()
+    prediction.save(tmp_path / "image.tif")

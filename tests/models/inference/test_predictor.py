@@ -184,6 +184,21 @@ def test_bf16_computes_on_a_copy():
         ({"tta": {"flip": True}}, "tta has no option 'flip'; it has scales, hflip"),
         ({"dtype": "int8"}, "dtype must be one of auto, fp32, bf16, fp16"),
         ({"dtype": "fp16", "device": "cpu"}, 'dtype "fp16" needs a GPU'),
+        ({"dtype": torch.int8}, "dtype must be one of auto, fp32"),
+        ({"tile": 3.5}, "tile must be"),
+        ({"overlap": -1}, "overlap must be a fraction from 0 to below 1, got -1"),
+        ({"overlap": "x"}, "overlap must be a fraction"),
+        ({"blend": "x"}, "blend must be one of"),
+        ({"tta": 1}, "tta must be True, a list of scales"),
+        ({"tta": {"scales": 1}}, "tta must have scales above 0"),
+        ({"tta": {"hflip": "no"}}, "tta hflip must be True or False"),
+        ({"tta": {"left_right_pairs": 5}}, "tta left_right_pairs must be pairs"),
+        ({"threshold": "x"}, "threshold must be a probability"),
+        ({"threshold": True}, "threshold must be a probability"),
+        ({"only": []}, "only must be a list of at least one class"),
+        ({"only": 5}, "only must be a list of at least one class"),
+        ({"metadata": {"labels": ["a"]}}, "metadata must be a seg_core.DatasetMetadata, .* got dict"),
+        ({"preprocessing": lambda image: image}, r"preprocessing must be a seg_core.Preprocessing, got function; pass"),
         ({"weights": "DEFAULT"}, "weights='DEFAULT' cannot be used with a network"),
     ],
 )
@@ -246,3 +261,42 @@ def test_image_below_the_minimum_size_is_padded(options):
         with torch.inference_mode():
             expected = model(padded)["out"][0, :, :20]
         np.testing.assert_array_equal(prediction.logits, expected.numpy())
+
+
+def test_preprocessing_of_torchvision_is_translated(shades):
+    from torchvision.models.segmentation import LRASPP_MobileNet_V3_Large_Weights as Weights
+
+    for given in (Weights.DEFAULT, Weights.DEFAULT.transforms()):
+        with pytest.raises(InvalidArgumentError) as caught:
+            Predictor(shades, preprocessing=given)
+        advice = str(caught.value).partition("; pass ")[2]
+        made = eval(advice, {"Preprocessing": Preprocessing})
+        assert made.shorter_side == 520
+        assert made.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_metadata_may_be_a_name_or_a_list_of_names(shades):
+    predictor = Predictor(shades, metadata=["a", "b", "c"], only=[0, "c"])
+    assert predictor.metadata.labels == ("a", "b", "c")
+    np.testing.assert_array_equal(np.unique(predictor(stripes()).labels), [0, 2, 255])
+    network = torch.nn.Conv2d(3, 21, 1)
+    assert Predictor(network, metadata="VOC", preprocessing=Preprocessing()).metadata.num_classes == 21
+
+
+@pytest.mark.parametrize("dtype", ["float32", "fp64", torch.float64, "bfloat16"])
+def test_names_of_torch_are_taken_as_dtype(shades, dtype):
+    assert Predictor(shades, dtype=dtype).dtype in (torch.float32, torch.float64, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (None, "got NoneType"),
+        ({"weight": torch.zeros(1)}, "got dict; a state dict is loaded into its network first"),
+        (seg_models.enet, "got function; call it to get the network"),
+        (torch.nn.Linear, "got type; call it to get the network"),
+    ],
+)
+def test_what_is_no_model_is_an_error(model, words):
+    with pytest.raises(InvalidArgumentError, match=f"model must be a network .*{words}"):
+        Predictor(model)

@@ -331,5 +331,5 @@ def test_wrong_arguments_are_errors(options, words):
 
 @pytest.mark.parametrize("wrong", [torch.zeros(3, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
 def test_wrong_images_are_errors(wrong):
-    with pytest.raises(InvalidArgumentError, match="images must be float"):
+    with pytest.raises(InvalidArgumentError, match="images must be a float tensor"):
         predict_tiled(Local(), wrong, tile=16)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from seg_core import MetricStore, Preprocessing, load_model, read_model_info, save_model
 from seg_core.catalog import Entry, ModelEntry
 from seg_core.command import main
+from seg_core.errors import WriteError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import COMMANDS, DATASETS, MODELS, PREDICTORS
 from seg_train import CrossEntropyLoss, Trainer, evaluate, load_config
@@ -331,7 +332,7 @@ def test_default_weights_are_named_in_the_json(given, capsys):
 
 def test_weights_that_leave_tensors_unfilled_are_an_error(capsys):
     published(randomly_initialized=("head.weight", "head.bias"))
-    assert main(["eval", "tiny_published", "Stripes", *HERE]) == 1
+    assert main(["eval", "tiny_published", "Stripes", *HERE]) == 2
     assert "2 tensors of 'tiny_published' randomly initialized, the first is head.weight" in capsys.readouterr().err
 
 
@@ -399,7 +400,7 @@ def test_masks_of_0_and_255_are_a_warning_with_the_label_map(stripes, tmp_path, 
         ("scale=0", "-s scale = 0: must be a factor above 0"),
         ("scale=inf", "must be a factor above 0"),
         ("scale=half", '-s scale = "half": must be a factor above 0'),
-        ("device=gpu", '-s device = "gpu": must be auto, cuda, mps or cpu'),
+        ("device=gpu", '-s device = "gpu": must be auto, cuda, mps, cpu, or the number of a GPU'),
         ("precision=fp8", "must be fp32, bf16 or fp16"),
         ("precision=fp16", "precision fp16 needs a GPU"),
         ("resize={scael=0.5}", "Did you mean 'scale'"),
@@ -449,12 +450,12 @@ def test_missing_device_says_so(save, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nowhere.pt", "Stripes"], 1, "there is no model file nowhere.pt"),
+        (["nowhere.pt", "Stripes"], 2, "there is no model file nowhere.pt"),
         (["ennet", "Stripes"], 2, "unknown model 'ennet'. Did you mean 'enet'"),
         (["tiny_net", "Stripes"], 2, "model 'tiny_net' has no published weights; give a model file"),
         (
             ["enet", "Stripes", "--weights", "nowhere.pth"],
-            1,
+            2,
             "weights 'nowhere.pth' look like a file, but there is no such file",
         ),
         (["upernet", "Stripes", "--weights", "a.pth"], 2, "model 'upernet' needs a backbone"),
@@ -466,14 +467,14 @@ def test_missing_device_says_so(save, capsys):
         ),
         (["MODEL", "Strips"], 2, "unknown dataset 'Strips'. Did you mean 'Stripes'"),
         (["MODEL", "CamVid"], 2, "dataset 'CamVid' needs its root folder: set it with -s root=DIR"),
-        (["MODEL", "CamVid", "-s", "root=nowhere"], 1, "nowhere"),
+        (["MODEL", "CamVid", "-s", "root=nowhere"], 2, "nowhere"),
         (
             ["MODEL", "FolderDataset", "-s", "root=nowhere"],
             2,
             "-s params.metadata is missing: dataset 'FolderDataset'",
         ),
-        (["MODEL", "Empty"], 1, "the val split of 'Empty' has no images"),
-        (["MODEL", "EmptyFolder"], 1, "the val split of 'EmptyFolder' has no images"),
+        (["MODEL", "Empty"], 2, "the val split of 'Empty' has no images"),
+        (["MODEL", "EmptyFolder"], 2, "the val split of 'EmptyFolder' has no images"),
         (["MODEL", "Stripes", "-s", "params.broken=3"], 1, "val/3.png is no image; replace it"),
         (
             ["MODEL", "Stripes", "-s", "params.wrong=3"],
@@ -505,10 +506,12 @@ def test_images_of_several_sizes_are_scored_one_by_one(save, capsys, batch_size)
     assert sum(map(sum, found["confusion_matrix"])) == 6 * (31 * 23 - 1) + 6 * (30 * 23 - 1)
 
 
-def test_unwritable_file_costs_the_file_and_not_the_scores(save, tmp_path, capsys):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    assert main(["eval", save(), "Stripes", *HERE, "--json", str(blocked / "scores.json")]) == 1
+def test_unwritable_file_costs_the_file_and_not_the_scores(save, tmp_path, monkeypatch, capsys):
+    def full(path, text):
+        raise WriteError(f"cannot write {path}: no space left")
+
+    monkeypatch.setattr("seg_core.files.atomic.write_text", full)
+    assert main(["eval", save(), "Stripes", *HERE, "--json", str(tmp_path / "scores.json")]) == 1
     captured = capsys.readouterr()
     assert "seg: error: cannot write" in captured.err
     assert captured.out.splitlines()[-1].startswith("mIoU ")

@@ -219,7 +219,7 @@ def test_init_writes_a_config_without_mistakes_and_overwrites_nothing(folder, ca
     config = load_config(path)
     assert (config.model.name, config.data.dataset.name) == ("pidnet_s", "CityscapesClass")
     before = path.read_text()
-    assert main(["config", "init", str(path)]) == 1
+    assert main(["config", "init", str(path)]) == 2
     assert "already exists" in capsys.readouterr().err
     assert path.read_text() == before
 

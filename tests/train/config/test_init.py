@@ -125,7 +125,7 @@ def test_init_wrong_names_or_folder_are_told_and_nothing_is_written(tmp_path, ca
     write(tmp_path / "data")
     assert init("data", "--model", "tiny_nett") == 2
     assert init("data", "--data", "FolderDatset") == 2
-    assert init("nowhere") == 1
+    assert init("nowhere") == 2
     assert "root nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "run.toml").exists()
 

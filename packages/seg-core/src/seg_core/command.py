@@ -3,7 +3,9 @@
 A package declares its subcommands by an entry point in the group `seg_core.commands` whose value is a catalog: name ->
 `Entry` with the target of a `Command` and a one-line summary. Only the subcommand that is run is imported.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage (the command line or a config is wrong; nothing was started).
+Exit codes: 0 done, 1 failed or something was found, 2 wrong usage (the command line or a config is wrong, or names what
+does not exist; nothing was started), 130 interrupted by Ctrl-C (128 and the number of the signal, as in shells). The
+class of an error decides, see `seg_core.errors`.
 """
 
 import argparse
@@ -17,7 +19,20 @@ from seg_core.__about__ import __version__
 from seg_core.errors import UserError, nearest
 from seg_core.registry import COMMANDS
 
-__all__ = ["Command", "main"]
+__all__ = ["INTERRUPTED", "Command", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+# command -> the package that has it, so that a missing package is named
+_PACKAGES = {
+    "config": "seg-train",
+    "datasets": "seg-datasets",
+    "eval": "seg-train",
+    "models": "seg-models",
+    "predict": "seg-models",
+    "train": "seg-train",
+}
 
 
 @dataclass(frozen=True)
@@ -26,8 +41,9 @@ class Command:
 
     Attributes:
         configure: adds the subcommand's arguments to its parser.
-        run: does the work, given the parsed arguments, and returns the exit code. Results go to stdout; progress and
-            warnings go to stderr. A `UserError` it raises is shown as one sentence.
+        run: does the work, given the parsed arguments, and returns the exit code. `arguments.command_line` is the
+            command line as it was given, a list that begins with `"seg"`. Results go to stdout; progress and warnings
+            go to stderr. A `UserError` it raises is shown as one sentence.
         description: text that `--help` shows above the arguments.
         epilog: text that `--help` shows below them, such as examples.
     """
@@ -50,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("seg: interrupted", file=sys.stderr)
-        return 1
+        return INTERRUPTED
     except BrokenPipeError:
         # `seg models | head` closes our stdout early, which is no failure. The descriptor is replaced so
         # that the interpreter's own flush at exit does not fail again.
@@ -77,6 +93,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"seg-core {__version__}")
         return 0
     name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS and name in _PACKAGES:
+        message = f"`seg {name}` needs {_PACKAGES[name]}, which is not installed: pip install {_PACKAGES[name]}"
+        print(f"seg: error: {message}", file=sys.stderr)
+        return 2
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
         what = "option" if name.startswith("-") else "command"
@@ -91,7 +111,7 @@ def _dispatch(arguments: list[str]) -> int:
     )
     command.configure(parser)
     try:
-        namespace = parser.parse_args(rest)
+        namespace = parser.parse_args(rest, argparse.Namespace(command_line=["seg", *arguments]))
     except SystemExit as stop:  # argparse would end the process; main() returns the code
         return stop.code if isinstance(stop.code, int) else 2
     code: int = command.run(namespace)

@@ -1,9 +1,11 @@
 """Devices: their names, automatic selection, and the error raised when a device runs out of memory."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError, NotEnoughMemoryError
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ __all__ = [
     "fastest_precision",
     "has_bf16",
     "is_available",
+    "names_device",
     "out_of_memory",
     "resolve_device",
     "warn_of_slow_bf16",
@@ -23,6 +26,7 @@ __all__ = [
 DEVICES = ("auto", "cuda", "mps", "cpu")
 """Devices that configs and commands name; `"auto"` is the first of the others that is available."""
 
+_NUMBERED = re.compile(r"(?:cuda:)?\d+")
 _REASON_SHOWN = 200  # characters of torch's own message
 
 
@@ -53,11 +57,20 @@ def check_device(device: str, argument: str = "device") -> None:
         raise _missing(device, argument)
 
 
-def resolve_device(device: "str | torch.device", argument: str = "device") -> "torch.device":
+def names_device(value: object) -> bool:
+    """Returns whether `value` is one of `DEVICES`, or names a GPU by its number: `"cuda:1"`, `"1"` or 1.
+
+    Whether torch can use it is not checked, so torch is not imported.
+    """
+    return is_integer(value, 0) or (isinstance(value, str) and (value in DEVICES or bool(_NUMBERED.fullmatch(value))))
+
+
+def resolve_device(device: "str | int | torch.device", argument: str = "device") -> "torch.device":
     """Returns the device to compute on.
 
     Args:
-        device: `"auto"` (a GPU if available, else the CPU), or any torch device, such as `"cuda:1"`.
+        device: `"auto"` (a GPU if available, else the CPU), or any torch device, such as `"cuda:1"`. A number, such as
+            1 or `"1"`, is that of a CUDA GPU.
         argument: name of the option, for the message.
 
     Raises:
@@ -67,10 +80,14 @@ def resolve_device(device: "str | torch.device", argument: str = "device") -> "t
 
     if device == "auto":
         return torch.device(next(name for name in DEVICES if name != "auto" and is_available(name)))
+    named = device
+    if is_integer(device, 0) or (isinstance(device, str) and device.isdecimal()):
+        named = f"cuda:{int(device)}"
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on torch's build
-        raise _missing(str(device), argument, error) from error
+        return torch.empty(0, device=named).device
+    # which one depends on torch's build; a TypeError is for True, None, ..., which are no device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise _missing(device, argument, error, named) from error
 
 
 def has_bf16(device: "torch.device") -> bool | None:
@@ -123,12 +140,16 @@ def out_of_memory(doing: str, remedies: Sequence[str], cause: BaseException | st
     )
 
 
-def _missing(device: str, argument: str, cause: BaseException | None = None) -> InvalidArgumentError:
+def _missing(
+    device: object, argument: str, cause: BaseException | None = None, named: object = None
+) -> InvalidArgumentError:
     import torch
 
     reason = "" if cause is None else f" ({_first_line(cause)})"
+    shown = f"{device!r}" if isinstance(device, int) or device is None else f'"{device}"'
+    meant = "" if named in (None, device) else f" ({named})"
     return InvalidArgumentError(
-        f'{argument} = "{device}": torch {torch.__version__} finds no such device{reason}; use "auto" for '
+        f'{argument} = {shown}{meant}: torch {torch.__version__} finds no such device{reason}; use "auto" for '
         "an available one"
     )
 

@@ -16,6 +16,7 @@ __all__ = [
     "ImageNotFoundError",
     "ImageTooLargeError",
     "InvalidArgumentError",
+    "InvalidTypeError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
     "NotEnoughMemoryError",
@@ -23,6 +24,7 @@ __all__ = [
     "UsageError",
     "UserError",
     "WriteError",
+    "WrongTargetError",
     "counted",
     "id_ranges",
     "is_out_of_memory",
@@ -38,7 +40,12 @@ _NO_MEMORY = re.compile(
 
 
 class UserError(Exception):
-    """Base of all errors that a user can cause and correct."""
+    """Base of all errors that a user can cause and correct.
+
+    Attributes:
+        exit_code: of a command that ends with this error: 2 if the user asked for something that does not exist or is
+            not allowed, 1 if what exists is damaged, does not fit, or cannot be written.
+    """
 
     exit_code = 1
 
@@ -60,13 +67,23 @@ class UnknownNameError(UsageError):
 class InvalidArgumentError(UserError, ValueError):
     """An argument has a value outside of what is allowed."""
 
+    exit_code = 2
+
+
+class InvalidTypeError(InvalidArgumentError, TypeError):
+    """An argument has a type that is not allowed."""
+
 
 class LabelOutOfRangeError(InvalidArgumentError):
     """A mask or a prediction contains an id that is neither a class nor the ignored value."""
 
+    exit_code = 1  # found in files
+
 
 class DatasetNotFoundError(UserError, FileNotFoundError):
     """A dataset is not where it was expected, or a part of it is missing."""
+
+    exit_code = 2
 
     # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
     def __str__(self) -> str:
@@ -93,6 +110,12 @@ class WriteError(UserError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class WrongTargetError(WriteError):
+    """A result cannot be written where the user asked: a file or a folder is in the way."""
+
+    exit_code = 2
 
 
 class MissingDependencyError(UserError, ImportError):

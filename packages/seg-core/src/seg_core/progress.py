@@ -22,6 +22,7 @@ __all__ = [
     "QuietProgress",
     "StatusLine",
     "StepState",
+    "clock",
     "make_progress",
     "print_table",
     "table",
@@ -87,8 +88,11 @@ class Progress:
     def step(self, state: StepState) -> None:
         """Shows the state of the training."""
 
-    def part(self, what: str, done: int, total: int) -> None:
-        """Shows the progress of work without steps, such as an evaluation; it ends when `done` is `total`."""
+    def part(self, what: str, done: float, total: int | None) -> None:
+        """Shows the progress of work without steps, such as an evaluation; it ends when `done` is `total`.
+
+        `done` may count a part of the next piece; `total` is None if it is not known.
+        """
 
     def message(self, text: str) -> None:
         """Shows a line that stays, such as the result of an epoch."""
@@ -119,13 +123,13 @@ class PlainProgress(Progress):
         elapsed = time.monotonic() - self._begin
         remaining = elapsed / max(state.step - self._done, 1) * (self._total - state.step)
         self.message(
-            f"step {state.step}/{self._total}  epoch {state.epoch}/{state.epochs}  {state}  {_clock(remaining)} left"
+            f"step {state.step}/{self._total}  epoch {state.epoch}/{state.epochs}  {state}  {clock(remaining)} left"
         )
 
-    def part(self, what: str, done: int, total: int) -> None:
+    def part(self, what: str, done: float, total: int | None) -> None:
         """Prints one line if it is due."""
         if self.due():
-            self.message(f"{what} {done}/{total}")
+            self.message(f"{what} {int(done)}" + ("" if total is None else f"/{total}"))
 
     def message(self, text: str) -> None:
         """Prints one line."""
@@ -182,13 +186,13 @@ class BarProgress(Progress):
             self._task, completed=state.step, description=f"epoch {state.epoch}/{state.epochs}", state=str(state)
         )
 
-    def part(self, what: str, done: int, total: int) -> None:
+    def part(self, what: str, done: float, total: int | None) -> None:
         """Moves the bar of this work, and removes it when the work is over."""
         if self._part is None:
             self._part = self._bar.add_task(what, total=total, state="")
             self._bar.start()
         self._bar.update(self._part, completed=done)
-        if done >= total:
+        if total is not None and done >= total:
             self._bar.remove_task(self._part)
             self._part = None
 
@@ -230,7 +234,8 @@ def make_progress(mode: str = "auto") -> Progress:
     return PlainProgress()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Returns a time as minutes and seconds, `2:05`, with hours if there are any, `1:02:05`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -7,5 +7,7 @@ EXPORTS = {
     "fake": "seg_datasets.doctor.fake:fake",
     "get_dataset": "seg_datasets.factory:get_dataset",
     "list_datasets": "seg_datasets.factory:list_datasets",
+    # the classes of a dataset are often wanted beside it
+    "resolve_metadata": "seg_core.labels.metadata:resolve_metadata",
     "unify": "seg_datasets.unified:unify",
 }

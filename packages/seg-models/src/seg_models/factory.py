@@ -1,13 +1,14 @@
 """Lists and builds models by name. Listing names does not import torch; building does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import BACKBONES, MODELS
-from seg_core.spec import check_params
+from seg_core.spec import check_params, parameters_of, takes_any
+from seg_models.other_names import TIMM, explain_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +27,7 @@ __all__ = [
     "list_models",
 ]
 
-TIMM = "timm:"
+_OF_EVERY_BACKBONE = ("weights", "progress", "in_channels", "output_stride")
 
 
 def list_models(pattern: str | None = None) -> list[str]:
@@ -61,6 +62,7 @@ def get_model(name: str, **options: Any) -> "nn.Module":
         InvalidArgumentError: if the builder has no such option, or an option has a value that is not allowed.
     """
     builder = get_model_builder(name)
+    _refuse_other_names(builder, options, model=name, backbone=options.get("backbone"))
     check_params(f"model {name!r}", builder, options, complete=False)
     entry = MODELS.entry(name)
     if isinstance(entry, ModelEntry) and entry.any_backbone and "backbone" not in options:
@@ -110,6 +112,8 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
         return get_model(fitting[0], **options)
     known = sorted(entry.backbone for entry in members.values() if entry.backbone is not None)
     if backbone is None:
+        if general is not None:
+            _refuse_other_names(get_model_builder(general), options, model=general)
         if general is None:
             raise InvalidArgumentError(f"network {family!r} has several sizes: {', '.join(sorted(fitting))}; name one")
         raise InvalidArgumentError(
@@ -160,6 +164,7 @@ def get_backbone(
         WriteError: if the weights cannot be fetched.
     """
     common = {"weights": weights, "progress": progress, "in_channels": in_channels, "output_stride": output_stride}
+    _refuse_other_names(None if name.startswith(TIMM) else BACKBONES.get(name), options, backbone=name)
     if name.startswith(TIMM):
         from seg_models.backbones.timm import timm_backbone
 
@@ -204,6 +209,21 @@ def get_weight(name: str) -> "WeightsEnum":
     from seg_models.pretrained.enums import enum_of_model
 
     return enum_of_model(owners[enum_name])[member]
+
+
+def _refuse_other_names(
+    builder: "Callable[..., object] | None",
+    options: Mapping[str, Any],
+    *,
+    model: str | None = None,
+    backbone: str | None = None,
+) -> None:
+    """Raises InvalidArgumentError if options are named as in other libraries; timm's backbones have no `builder`."""
+    if builder is not None and takes_any(builder):
+        return
+    own = _OF_EVERY_BACKBONE if builder is None else parameters_of(builder)
+    if message := explain_options(options, own, model=model, backbone=backbone):
+        raise InvalidArgumentError(message)
 
 
 def _target(builder: "Callable[..., nn.Module]") -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ def test_overlay_is_written_beside_the_label_map(two_images, model_file, tmp_pat
     out = tmp_path / "out"
     assert seg("predict", two_images / "b.png", "--model", model_file, "--out", out, "--overlay") == 0
     assert names(out) == ["b.png", "b_overlay.jpg"]
-    assert "1 image predicted; class ids as PNG, overlays as *_overlay.jpg in" in capsys.readouterr().out
+    assert (
+        f"1 image predicted: 1 label map (class ids as PNG), 1 overlay (*_overlay.jpg) in {out}\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_formats_hold_the_same_labels(images, model_file, tmp_path):
@@ -78,16 +82,19 @@ def test_wrong_usage_is_one_sentence_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("option", "value"), [("--model", "gone.pt"), ("--model", "cut.pt"), ("--device", "nonsense")])
-def test_damaged_model_or_missing_device_exits_with_1(
-    option, value, two_images, model_file, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("option", "value", "code"),
+    [("--model", "gone.pt", 2), ("--model", "cut.pt", 1), ("--device", "nonsense", 2), ("--device", "99", 2)],
+)
+def test_missing_model_or_device_exits_with_2_and_a_damaged_model_with_1(
+    option, value, code, two_images, model_file, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cut.pt").write_bytes(model_file.read_bytes()[:-500])
     arguments = {"--model": "model.pt", option: value}
-    assert seg("predict", two_images, *[text for pair in arguments.items() for text in pair]) == 1
+    assert seg("predict", two_images, *[text for pair in arguments.items() for text in pair]) == code
     streams = capsys.readouterr()
-    assert streams.err.startswith("seg: error: ")
+    assert streams.err.splitlines()[-1].startswith("seg: error: ")
     assert value in streams.err
     assert not (tmp_path / "predictions").exists()
 
@@ -97,17 +104,21 @@ def test_model_name_without_weights_takes_the_default_and_says_so(two_images, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(seg_models.FCN_ResNet50_Weights, "get_state_dict", no_download)
-    assert seg("predict", two_images, "--model", "fcn_resnet50") == 1
+    assert seg("predict", two_images, "--model", "fcn_resnet50") == 130
     assert "no weights given, taking FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1" in capsys.readouterr().err
 
 
 def test_folder_that_cannot_be_written_is_an_error_before_the_first_prediction(images, model_file, tmp_path, capsys):
     (tmp_path / "out").write_text("a file, no folder")
-    assert seg("predict", images, "--model", model_file, "--out", tmp_path / "out") == 1
-    streams = capsys.readouterr()
-    assert streams.err.startswith("seg: error: cannot write ")
-    assert "images/s" not in streams.err
+    for out in (tmp_path / "out", tmp_path / "out" / "deep" / "er"):
+        assert seg("predict", images, "--model", model_file, "--out", out) == 2
+        streams = capsys.readouterr()
+        assert f"--out {out} cannot be written, since {tmp_path / 'out'} is a file" in streams.err
+        assert "images/s" not in streams.err
     assert (tmp_path / "out").read_text() == "a file, no folder"
+    if Path("/proc/self").is_dir():  # permissions do not stop an administrator, but no folder can be created there
+        assert seg("predict", images, "--model", model_file, "--out", "/proc/out") == 1
+        assert capsys.readouterr().err.startswith("seg: error: cannot write /proc/out/writable: ")
 
 
 def test_format_without_its_library_is_an_error_before_any_output(images, model_file, tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """What `seg predict` does with large images, videos, bad images, and a full disk."""
 
+import json
+import re
 import subprocess
 from fractions import Fraction
 
@@ -48,7 +50,32 @@ def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, mo
     tiles = ["--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
-    assert "palette.png has a palette; read tile by tile" in capsys.readouterr().err
+    assert "palette.png has a palette, so it can only be read at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "options"), [("turned.jpg", {}), ("turned_gray.jpg", {"mode": "L"})])
+def test_turned_jpeg_is_predicted_upright_whatever_its_size(name, options, model_file, tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    image = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), np.uint8)).convert(options.get("mode", "RGB"))
+    tag = Image.Exif()
+    tag[274] = 6
+    image.save(tmp_path / name, exif=tag)
+    tiles = ["--model", model_file, "--tile", "32", "--format", "tiff"]
+    assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "small") == 0
+    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
+    assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "large") == 0
+    small, large = (ids(tmp_path / out / name.replace("jpg", "tif")) for out in ("small", "large"))
+    assert small.shape == (60, 40)
+    np.testing.assert_array_equal(large, small)
+
+
+def test_overlay_too_large_for_jpeg_is_a_png(model_file, tmp_path, capsys):
+    Image.new("RGB", (4, 65501)).save(tmp_path / "strip.png")
+    out = tmp_path / "out"
+    assert seg("predict", tmp_path / "strip.png", "--model", model_file, "--out", out, "--overlay") == 0
+    assert names(out) == ["strip.png", "strip_overlay.png"]
+    assert "JPEG has at most 65500 pixels a side" in (err := capsys.readouterr().err)
+    assert "it was written as strip_overlay.png" in err
 
 
 def spy(function, record):
@@ -88,6 +115,20 @@ def test_video_gives_a_label_map_per_frame_and_an_overlay_video(clip, model_file
         np.testing.assert_allclose(frame.mean((0, 1)), prediction.overlay().mean((0, 1)), atol=6)
 
 
+def test_overlay_of_a_video_has_the_times_of_its_frames(model_file, tmp_path):
+    """As phones write them: the interval between frames varies."""
+    pytest.importorskip("av")
+    from seg_models.inference.video import VideoWriter, read_timed_frames
+
+    times = [Fraction(ms, 1000) for ms in (0, 40, 80, 120, 160, 1000, 2000, 3000)]
+    with VideoWriter(tmp_path / "phone.mp4", Fraction(25)) as video:
+        for number, time in enumerate(times):
+            video.write(np.full((48, 64, 3), 30 * number, np.uint8), time)
+    out = tmp_path / "out"
+    assert seg("predict", tmp_path / "phone.mp4", "--model", model_file, "--out", out, "--overlay") == 0
+    assert [time for _, time in read_timed_frames(out / "phone_overlay.mp4")] == times
+
+
 def test_resume_predicts_the_missing_frames_of_a_video(clip, model_file, tmp_path, capsys):
     out = tmp_path / "out"
     (out / "clip").mkdir(parents=True)
@@ -99,6 +140,142 @@ def test_resume_predicts_the_missing_frames_of_a_video(clip, model_file, tmp_pat
     assert (out / "clip" / "000002.png").read_text() == "done before"
     expected = [p.labels for p in Predictor(model_file)(clip)]
     np.testing.assert_array_equal(ids(out / "clip" / "000003.png"), expected[3])
+
+
+def test_number_of_frames_is_that_of_the_file(clip, tmp_path):
+    from seg_models.inference.video import count_frames
+
+    (tmp_path / "text.mp4").write_text("no video")
+    assert count_frames(clip) == 4
+    assert count_frames(tmp_path / "text.mp4") == count_frames(tmp_path / "gone.mp4") == 1
+    assert count_frames("https://example.org/clip.mp4") is None
+
+
+def test_overlay_video_without_label_maps(clip, model_file, tmp_path, capsys):
+    from seg_models.inference.video import read_frames
+
+    out = tmp_path / "out"
+    arguments = ["predict", clip, "--model", model_file, "--out", out, "--no-masks", "--alpha", "1"]
+    assert seg(*arguments) == 0
+    assert names(out) == ["clip_overlay.mp4"]
+    streams = capsys.readouterr()
+    assert streams.out == f"4 images predicted: 1 overlay video (*_overlay.mp4) in {out}\n"
+    assert "4/4 images, " in streams.err
+    frames = read_frames(out / "clip_overlay.mp4")
+    for prediction, frame in zip(Predictor(model_file)(clip), frames, strict=True):
+        np.testing.assert_allclose(frame.mean((0, 1)), prediction.colorize().mean((0, 1)), atol=6)
+    assert seg(*arguments, "--resume") == 0
+    assert "nothing left to predict" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("only", "legend"), [([], ["sky", "ground"]), (["--only", "ground"], ["ground"])])
+def test_legend_of_a_video_names_the_same_classes_in_each_frame(only, legend, clip, model_file, tmp_path, monkeypatch):
+    from seg_models.inference.prediction import Prediction
+
+    seen = []
+
+    def overlay(self, alpha=0.5, *, contours=False, legend=False):
+        seen.append((alpha, contours, legend))
+        return self.image
+
+    monkeypatch.setattr(Prediction, "overlay", overlay)
+    options = ["--no-masks", "--legend", "--contours", *only]
+    assert seg("predict", clip, "--model", model_file, "--out", tmp_path / "out", *options) == 0
+    assert seen == [(0.5, True, legend)] * 4
+
+
+def test_frames_of_a_video_are_rows_of_the_areas_also_when_resumed(clip, model_file, tmp_path, capsys):
+    files = ["--csv", tmp_path / "a.csv", "--json", tmp_path / "s.json"]
+    arguments = ["predict", clip, "--model", model_file, "--out", tmp_path / "out", *files]
+    assert seg(*arguments) == 0
+    rows = (tmp_path / "a.csv").read_text().splitlines()
+    areas = [p.areas for p in Predictor(model_file)(clip)]
+    assert rows == [
+        "source,sky,ground",
+        *(f"{clip}, frame {n}".join('""') + f",{a.get('sky', 0)},{a.get('ground', 0)}" for n, a in enumerate(areas)),
+    ]
+    (tmp_path / "out" / "clip" / "000001.png").unlink()
+    assert seg(*arguments, "--resume") == 0
+    streams = capsys.readouterr()
+    assert "1/1 images, " in streams.err
+    assert "1 image predicted: 1 label map (class ids as PNG)" in streams.out
+    assert "; 3 done before" in streams.out
+    assert (tmp_path / "a.csv").read_text().splitlines() == rows
+    (video,) = json.loads((tmp_path / "s.json").read_text())["images"]
+    assert (video["source"], video["frames"], video["width"], video["height"]) == (str(clip), 4, 64, 48)
+    sky = sum(a.get("sky", 0) for a in areas)
+    assert video["areas"].get("sky", {"pixels": 0, "fraction": 0}) == {"pixels": sky, "fraction": sky / (4 * 48 * 64)}
+    # the same after an overlay video, which is one result
+    overlay = ["--overlay", "--resume"]
+    assert seg(*arguments, *overlay) == 0
+    capsys.readouterr()
+    assert seg(*arguments, *overlay) == 0
+    assert "; 4 done before" in capsys.readouterr().out
+    assert (tmp_path / "a.csv").read_text().splitlines() == rows
+
+
+def test_video_that_ends_early_is_one_failure_and_the_total_stays_right(
+    clip, images, model_file, tmp_path, monkeypatch, capsys
+):
+    from seg_core.errors import CorruptFileError
+    from seg_models.commands.predict import runner
+
+    def two_frames(path):
+        yield from [(np.zeros((8, 8, 3), np.uint8), Fraction(number, 25)) for number in range(2)]
+        raise CorruptFileError(f"{path} cannot be read beyond frame 2")
+
+    monkeypatch.setattr(runner, "read_timed_frames", two_frames)
+    arguments = ["predict", clip, images / "0.png", "--model", model_file, "--out", tmp_path / "out", "--json"]
+    assert seg(*arguments) == 1
+    streams = capsys.readouterr()
+    # an image, the frames that were predicted before the failure, and the failure
+    assert re.search(r"\b(\d)/\1 images, ", streams.err)
+    assert "seg: 1 image of 2 could not be predicted" in streams.err
+    found = json.loads(streams.out)
+    assert [failed["source"] for failed in found["failed"]] == [str(clip)]
+    assert [image["source"] for image in found["images"]] == [str(images / "0.png")]
+
+
+def test_each_frame_of_an_image_file_has_its_own_results(tmp_path):
+    from seg_core.labels.metadata import DatasetMetadata
+    from seg_models.commands.predict.jobs import Outputs, find_jobs
+    from seg_models.commands.predict.progress import ImageProgress
+    from seg_models.commands.predict.report import Report
+    from seg_models.commands.predict.runner import JobRunner
+    from seg_models.inference.prediction import Prediction
+
+    two = DatasetMetadata("two", ("sky", "ground"))
+    pages = [Image.fromarray(np.full((4, 6), 9 * number, np.uint8)) for number in range(2)]
+    pages[0].save(tmp_path / "scan, frame 7.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif")
+
+    class Pages:
+        """A predictor that names pages as `Predictor(all_frames=True)` does."""
+
+        tile = None
+
+        def stream(self, sources, on_error):
+            for source, count in zip(sources, (1, 2), strict=True):
+                for number in range(count):
+                    labels = np.full((4, 6), number, np.uint8)
+                    image = np.zeros((4, 6, 3), np.uint8)
+                    yield Prediction(labels, two, image, source=f"{source}, frame {number}")
+
+    outputs = Outputs(".png", ".png", all_frames=True)
+    jobs = find_jobs([str(tmp_path / name) for name in ("one.tif", "scan, frame 7.tif")], tmp_path / "out", outputs)
+    report = Report(jobs, two, None, reads_old=True)
+    JobRunner(Pages(), ImageProgress(2), report, outputs, {}, resume=False).run(jobs)
+    assert names(tmp_path / "out") == [
+        "one.png",
+        "one_overlay.png",
+        *(f"scan, frame 7_frame00000{n}{end}.png" for n in range(2) for end in ("", "_overlay")),
+    ]
+    assert ids(tmp_path / "out" / "scan, frame 7_frame000001.png").max() == 1
+    assert [row.rsplit(",", 2)[1:] for row in report.csv().splitlines()[1:]] == [["24", "0"], ["24", "0"], ["0", "24"]]
+    again = Report(jobs, two, None, reads_old=True)
+    JobRunner(Pages(), ImageProgress(2), again, outputs, {}, resume=True).add_finished(jobs)
+    assert again.csv().splitlines()[2:] == report.csv().splitlines()[2:]
+    assert again.done_before == 3
 
 
 def test_file_that_is_no_video_is_skipped(clip, images, model_file, tmp_path, capsys):

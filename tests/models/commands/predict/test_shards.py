@@ -27,7 +27,7 @@ def test_processes_of_a_launcher_divide_the_images(images, model_file, tmp_path)
     done = subprocess.run(list(map(str, launcher + arguments)), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [
-        f"{count} images predicted; class ids as PNG in {tmp_path / 'out'}" for count in (2, 3)
+        f"{n} images predicted: {n} label maps (class ids as PNG) in {tmp_path / 'out'}" for n in (2, 3)
     ]
     assert names(tmp_path / "out") == [f"{n}.png" for n in range(5)]
 

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from seg_core.errors import UserError, WriteError
+from seg_core.errors import UserError, WriteError, WrongTargetError
 
-__all__ = ["atomic_path", "is_leftover", "remove_leftovers", "write_text"]
+__all__ = ["atomic_path", "check_folder", "is_leftover", "remove_leftovers", "write_error", "write_text"]
 
 # as `atomic_path` names its temporary files
 _LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
@@ -43,12 +43,41 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except UserError:
         raise
     except OSError as error:
-        raise WriteError(
-            f"cannot write {target}: {error.strerror or error}; check the folder's permissions and free space"
-        ) from error
+        raise write_error(f"write {target}", error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_error(action: str, error: OSError) -> WriteError:
+    """Returns the error to raise if the system refuses to write.
+
+    Args:
+        action: what failed, such as "write labels/a.png".
+        error: the error of the system.
+    """
+    reason = f"cannot {action}: {error.strerror or error}"
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return WrongTargetError(
+            f"{reason}; a file is in the place of a folder, or a folder in that of the file: choose another path"
+        )
+    return WriteError(f"{reason}; check the folder's permissions and free space")
+
+
+def check_folder(folder: str | os.PathLike[str], argument: str) -> None:
+    """Checks before the work that a folder exists or can be created, as far as that is known without writing.
+
+    Args:
+        folder: the folder.
+        argument: the argument that names it or a file in it, with its value, for the message.
+
+    Raises:
+        WrongTargetError: if it, or a folder above it, is a file.
+    """
+    path = Path(folder)
+    existing = next((here for here in (path, *path.parents) if here.exists()), None)
+    if existing is not None and not existing.is_dir():
+        raise WrongTargetError(f"{argument} cannot be written, since {existing} is a file; choose another path")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

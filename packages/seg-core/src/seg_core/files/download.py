@@ -9,7 +9,7 @@ Weights are stored in torch.hub's folder, which `TORCH_HOME` sets. With `SEG_OFF
 
 import contextlib
 import datetime
-import hashlib
+import glob
 import http.client
 import json
 import logging
@@ -21,18 +21,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, ClassVar, TypedDict
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlparse
 from urllib.request import Request, urlopen
 
 from seg_core.__about__ import __version__
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
+from seg_core.files.download_progress import DownloadProgress
+from seg_core.files.hashes import MD5, digest_of, hash_words
 from seg_core.files.json_text import write_json
 from seg_core.files.locks import locked, size_of
-from seg_core.progress import StatusLine
+from seg_core.files.urls import quoted_url
 
-__all__ = ["READ_TIMEOUT", "ManifestRow", "fetch", "is_offline", "read_manifest", "stored_path"]
+__all__ = [
+    "READ_TIMEOUT",
+    "ManifestRow",
+    "fetch",
+    "fetch_once",
+    "is_offline",
+    "read_manifest",
+    "stored_path",
+]
 
 READ_TIMEOUT = 30.0
 """Seconds to wait for a server that sends nothing."""
@@ -41,9 +51,6 @@ logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
 _MANIFEST = "seg-manifest.json"
-_LINE_BYTES = 100_000_000  # one line of progress for each, if the total is unknown
-_DIGITS_SHOWN = 16
-_MD5 = "md5:"
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
 
@@ -65,7 +72,7 @@ def fetch(
     Two processes may fetch the same file at once: one downloads, the other waits for it.
 
     Args:
-        url: URL of the file; its last component is the file's name.
+        url: URL of the file; its last component is the file's name. Spaces and letters outside of ASCII are quoted.
         digest: hexadecimal sha256 of the file, whole or its first digits, or `"md5:"` and its md5; empty if none was
             published: then the sha256 of the first use is expected.
         progress: whether to show progress on stderr.
@@ -85,10 +92,10 @@ def fetch(
             with _turn(target, progress) as part:
                 if not path.is_file():  # another process may have downloaded it in the meantime
                     _download(target, part, progress)
-        found, sha256 = _digest_of(path, target.digest)
+        found, sha256 = digest_of(path, target.digest)
     if not found.startswith(target.digest):
         raise CorruptFileError(
-            f"{path} is not the file published at {url}: expected {target.expected}, got {_hash_words(found)}; delete "
+            f"{path} is not the file published at {url}: expected {target.expected}, got {hash_words(found)}; delete "
             f"the file to fetch it again, or give the path of the right one as {argument}"
         )
     try:
@@ -97,6 +104,29 @@ def fetch(
         if not digest:
             logger.warning("later changes of %s cannot be detected: %s", path, error)
     return path
+
+
+def fetch_once(url: str, path: Path, noun: str) -> None:
+    """Downloads the file at `url` to `path`, for one use: nothing else is stored, and a partial file is not kept.
+
+    Args:
+        url: URL of the file. Spaces and letters outside of ASCII are quoted.
+        path: where the file is written.
+        noun: what the file should be, such as "image", for messages.
+
+    Raises:
+        CorruptFileError: if the answer is a web page, empty or of another length than the server said.
+        WriteError: if it cannot be downloaded or stored.
+    """
+    target = _OneUse(url, path, "", noun, noun)
+    with _disk_errors(target):
+        if is_offline():
+            raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids requests"))
+        try:
+            _download(target, path.with_name(path.name + ".part"), progress=False)
+        finally:
+            for left in path.parent.glob(f"{glob.escape(path.name)}.part*"):
+                left.unlink()
 
 
 def stored_path(url: str, folder: Path | None = None) -> Path:
@@ -162,6 +192,9 @@ class _Target:
     expected: str
     argument: str
 
+    must_be_sized: ClassVar[bool] = True
+    """Whether an answer without a length is an error: nothing tells whether it is complete."""
+
     def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
         """Returns the message of a failure: what was expected, what was received, and what the user can do."""
         return (
@@ -169,21 +202,43 @@ class _Target:
             f"{self.path}: download it by hand to that path, or give another path as {self.argument}"
         )
 
+    def broken_off(self, got: str, expected: str) -> str:
+        """Returns the message of a failure in the middle of the file."""
+        kept = "Try again: the partial file is kept, and resumed if the server supports it. "
+        return self.failure(got, expected, kept)
+
+
+@dataclass(frozen=True)
+class _OneUse(_Target):
+    """A file that is downloaded for one use; its decoder notices if it is incomplete."""
+
+    must_be_sized: ClassVar[bool] = False
+
+    def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
+        wanted = f", instead of {expected}" if expected and expected[0].isdigit() else ""
+        return (
+            f"the {self.argument} {self.url} cannot be downloaded: got {got}{wanted}. {then}Check the URL in a "
+            f"browser, or download the {self.argument} there and pass its path"
+        )
+
+    def broken_off(self, got: str, expected: str) -> str:
+        return self.failure(got, expected, "Try again. ")
+
 
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
     """Returns the first digits of the file's hash, and a description of it for messages."""
     row = read_manifest(path.parent).get(path.name)
-    if digest.startswith(_MD5):  # the manifest holds no md5
-        return digest, _hash_words(digest)
+    if digest.startswith(MD5):  # the manifest holds no md5
+        return digest, hash_words(digest)
     if row is not None and row["sha256"].startswith(digest) and (row["url"] == url or digest):
         known = f" (as at first use on {row['first_used']}; delete its row in {_MANIFEST} to accept another file)"
-        return row["sha256"], _hash_words(row["sha256"]) + ("" if digest else known)
+        return row["sha256"], hash_words(row["sha256"]) + ("" if digest else known)
     if row is not None and not digest and path.is_file():
         raise CorruptFileError(
             f"{path} was fetched from {row['url']}, and {url} has a file of the same name; move or delete it, or give "
             f"the path of the right one as {argument}"
         )
-    return digest, _hash_words(digest) if digest else "a file (no hash of it was published)"
+    return digest, hash_words(digest) if digest else "a file (no hash of it was published)"
 
 
 # ----------------------------------------------------------------------------------------------------------- requests
@@ -251,7 +306,7 @@ def _request(target: _Target, part: Path) -> _Delivery:
 
 def _ask(target: _Target, headers: dict[str, str]) -> Any:
     """Returns the answer, or None if the server has no such range."""
-    request = Request(target.url, headers={"User-Agent": f"seg-core/{__version__}", **headers})
+    request = Request(quoted_url(target.url), headers={"User-Agent": f"seg-core/{__version__}", **headers})
     try:
         answer = urlopen(request, timeout=READ_TIMEOUT)
     except HTTPError as error:
@@ -275,9 +330,9 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
     kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
     if kind in _HTML_TYPES:
         raise CorruptFileError(target.failure(f"a web page ({kind})"))
-    if total is None and not target.digest and not getattr(answer, "chunked", False):
+    if total is None and not target.digest and target.must_be_sized and not getattr(answer, "chunked", False):
         raise CorruptFileError(target.failure("an answer without a size, which cannot be checked for completeness"))
-    with part.open("ab" if received else "wb") as file, _Progress(total, progress) as shown:
+    with part.open("ab" if received else "wb") as file, DownloadProgress(total, progress) as shown:
         if not received:
             notes = _Notes(url=target.url, validator=_validator(answer.headers), total=total)
             write_json(_notes_path(part), notes)
@@ -306,14 +361,14 @@ def _read(target: _Target, answer: Any, received: int, total: int | None) -> byt
 
 def _broken_off(target: _Target, got: str, total: int | None) -> str:
     expected = "the whole file" if total is None else f"{total} bytes"
-    return target.failure(got, expected, "Try again: the partial file is kept, and resumed if the server supports it. ")
+    return target.broken_off(got, expected)
 
 
 def _check(target: _Target, part: Path) -> None:
-    found, _ = _digest_of(part, target.digest)
+    found, _ = digest_of(part, target.digest)
     if not found.startswith(target.digest):
         then = "It was deleted; try again, and report it if this persists. "
-        raise CorruptFileError(target.failure(_hash_words(found), then=then))
+        raise CorruptFileError(target.failure(hash_words(found), then=then))
 
 
 def _validator(headers: Message) -> str:
@@ -341,40 +396,6 @@ def _is_html(path: Path) -> bool:
 
 def _words(error: object) -> str:
     return f"nothing received for {READ_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
-
-
-class _Progress:
-    """Shows on stderr how much was received: a bar in a terminal, else one line per 10 %.
-
-    Args:
-        total: bytes of the whole file, or None if the server does not report it.
-        enabled: whether to show anything.
-    """
-
-    def __init__(self, total: int | None, enabled: bool) -> None:
-        self._total = total
-        self._line = StatusLine() if enabled else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._line is not None:
-            self._line.close()
-
-    def show(self, received: int) -> None:
-        """Shows the state, if it has changed by a visible step."""
-        if self._line is None:
-            return
-        live = self._line.live
-        if self._total:
-            percent = 100 * received // self._total
-            percent -= 0 if live else percent % 10
-            bar = f"[{'#' * (percent // 5):20}] " if live else ""
-            self._line.show(f"  {bar}{percent:3} % of {self._total / 1e6:.1f} MB")
-        else:
-            step = _LINE_BYTES // 100 if live else _LINE_BYTES
-            self._line.show(f"  {received // step * step / 1e6:.0f} MB")
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -421,21 +442,3 @@ def _disk_errors(target: _Target) -> Iterator[None]:
         got = str(error.strerror or error)
         then = "Check the folder's permissions and free space. "
         raise WriteError(target.failure(got, "a file that can be written and read", then)) from error
-
-
-def _hash_words(digest: str) -> str:
-    if digest.startswith(_MD5):
-        return f"the md5 {digest.removeprefix(_MD5)}"
-    return f"a sha256 that begins with {digest[:_DIGITS_SHOWN]}"
-
-
-def _digest_of(path: Path, like: str) -> tuple[str, str]:
-    """Returns a file's hash of the kind that `like` is, and its sha256."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-            if like.startswith(_MD5):
-                md5.update(block)
-    digest = sha256.hexdigest()
-    return (_MD5 + md5.hexdigest() if like.startswith(_MD5) else digest), digest

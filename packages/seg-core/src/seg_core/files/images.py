@@ -5,13 +5,15 @@
   the format. A mask with such a tag is an error: it is unknown whether the tag was applied to its image too.
 - **Depth.** Images have at most 8 bits per channel; Pillow would take the high byte of 16-bit RGB without a warning.
   Masks of one channel keep their ids at 1, 2, 4, 8 and 16 bits, and at 32 bits if all values are valid ids.
-- **Several pages.** Of an image the first frame or page is read; a mask of several is an error, except for overviews.
+- **Several pages.** Of an image the first frame or page is read, and by `read_pages` all of them; a mask of several is
+  an error, except for overviews.
 - **Kinds that Pillow reads wrong**, or not as GDAL does, are errors: TIFFs of CIELAB, of YCbCr without JPEG, of signed
   or complex samples, of more than four channels; BMPs whose gray palette hides that they have fewer bits.
 """
 
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError
-from seg_core.files.opening import PREFIX_BYTES, Source, file_errors, identify, opened
+from seg_core.files.opening import PREFIX_BYTES, Source, check_size, file_errors, identify, opened
 from seg_core.files.orientation import decode, is_turned, orientation_tag, without_pixels, xmp_orientation
 from seg_core.files.storage import (
     HEIGHT,
@@ -30,6 +32,7 @@ from seg_core.files.storage import (
     WIDTH,
     XMP,
     num_pages,
+    page_numbers,
     storage_of,
     tiff_storage,
     tiff_tags,
@@ -45,12 +48,14 @@ __all__ = [
     "check_image",
     "check_max_pixels",
     "check_orientation",
+    "count_pages",
     "ids_of",
     "load_image",
     "load_mask",
     "read_header",
     "read_image",
     "read_mask",
+    "read_pages",
     "to_rgb",
 ]
 
@@ -194,6 +199,46 @@ def load_image(
         return np.array(to_rgb(decoded)), tag
 
 
+def count_pages(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> tuple[int, str]:
+    """Returns the number of frames or pages of an image, and `"frame"` or `"page"`; nothing is decoded.
+
+    Smaller versions of an image in a TIFF and previews of cameras do not count.
+
+    Raises:
+        As `read_image`, as far as the header tells.
+    """
+    with opened(source, "image", name, check_max_pixels(max_pixels)) as (image, _):
+        return len(page_numbers(image)), "page" if image.format == "TIFF" else "frame"
+
+
+def read_pages(
+    source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yields all frames or pages of an image, each as `read_image` returns the first.
+
+    The frames of an animation are composed: each is the whole image as it is shown.
+
+    Args:
+        source: as for `read_image`. A PIL image must come from a file that is still open.
+        max_pixels: largest width times height.
+        name: name in messages; by default the path.
+
+    Raises:
+        As `read_image`.
+    """
+    with opened(source, "image", name, check_max_pixels(max_pixels)) as (image, called):
+        place = image.tell()
+        for number in page_numbers(image):
+            image.seek(number)
+            if not isinstance(source, Image.Image):
+                check_size(image, called, "image", max_pixels)
+            _check_kind(image, called, source)
+            decoded, _ = decode(image, "apply")
+            yield np.array(to_rgb(decoded))
+        if isinstance(source, Image.Image):
+            image.seek(place)
+
+
 def check_image(source: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> None:
     """Checks that `read_image` reads a file, as far as its header tells; nothing is decoded.
 
@@ -318,6 +363,8 @@ def read_header(source: str | os.PathLike[str]) -> Header:
     with file_errors(str(path), "image"), path.open("rb") as file:
         if file.read(PREFIX_BYTES).startswith(tuple(TiffImagePlugin.PREFIXES)):
             tags = tiff_tags(file)
+            if WIDTH not in tags or HEIGHT not in tags:
+                raise OSError("it is cut off, or has no size")
             storage, tag = tiff_storage(tags), tags.get(ORIENTATION)
             if tag is None:
                 tag = xmp_orientation(tags.get(XMP))

@@ -28,8 +28,9 @@ from PIL import (
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, UserError
 from seg_core.files.storage import COMPRESSION, PHOTOMETRIC, WIDTH, tiff_storage, tiff_tags
+from seg_core.files.suffixes import FORMAT_SUFFIXES
 
-__all__ = ["PREFIX_BYTES", "Source", "file_errors", "identify", "opened"]
+__all__ = ["PREFIX_BYTES", "Source", "check_size", "file_errors", "identify", "opened"]
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 """A path, the contents of a file, a file object at its start, or an image of PIL."""
@@ -45,7 +46,7 @@ _PLUGINS = (
     PpmImagePlugin,
     Jpeg2KImagePlugin,
 )
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+_FORMATS = tuple(FORMAT_SUFFIXES)
 PREFIX_BYTES = 16  # bytes by which Pillow identifies formats
 
 _KIND_BYTES = 64
@@ -59,6 +60,7 @@ _OTHER_KINDS = {
     b"<svg": "a drawing (SVG): draw it into a PNG",
     b"<?xml": "XML, such as annotations of boxes or a drawing: convert it to PNG",
     b"{": "JSON, such as annotations of polygons: draw the polygons into a mask, by the program that wrote them",
+    b"\x1a\x45\xdf\xa3": "a video (WebM or Matroska): pass the path of a file named .webm or .mkv, or its frames",
     b"%pdf": "a PDF: convert it to PNG",
     b"\x76\x2f\x31\x01": "OpenEXR, which holds floats: convert it to 8 bits first",
     b"\x89HDF": "HDF5 (.h5, .mat of MATLAB 7.3): save the array in it as PNG",
@@ -67,6 +69,8 @@ _OTHER_KINDS = {
 _OTHER_BRANDS = dict.fromkeys((b"heic", b"heix", b"mif1"), "HEIF, as phones write it: convert it to JPEG or PNG") | {
     b"avif": "AVIF: convert it to JPEG or PNG"
 }
+_VIDEO_BRANDS = (*b"isom iso2 iso4 iso5 iso6 mp41 mp42 avc1 3gp4 3gp5".split(), b"M4V ", b"qt  ")
+_OTHER_BRANDS |= dict.fromkeys(_VIDEO_BRANDS, "a video: pass the path of a file with the suffix .mp4, or its frames")
 
 
 @contextlib.contextmanager
@@ -89,14 +93,19 @@ def opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Iter
             stack.enter_context(file_errors(called, noun))
             file = io.BytesIO(source) if isinstance(source, bytes) else source
         image = identify(file, path, noun)
-        if image.width * image.height > max_pixels:
-            pixels = image.width * image.height
-            raise ImageTooLargeError(
-                f"{noun} {called} has {image.width}x{image.height} = {pixels} pixels (width x height), more than "
-                f"max_pixels={max_pixels}; if the file is what you expect, raise the limit: max_pixels={pixels} of the "
-                f"dataset or the Predictor, --max-pixels {pixels} of seg predict"
-            )
+        check_size(image, called, noun, max_pixels)
         yield image, called
+
+
+def check_size(image: Image.Image, called: str, noun: str, max_pixels: int) -> None:
+    """Raises ImageTooLargeError if an image that is not decoded yet has more than `max_pixels`."""
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise ImageTooLargeError(
+            f"{noun} {called} has {image.width}x{image.height} = {pixels} pixels (width x height), more than "
+            f"max_pixels={max_pixels}; if the file is what you expect, raise the limit: max_pixels={pixels} of the "
+            f"dataset or the Predictor, --max-pixels {pixels} of seg predict"
+        )
 
 
 @contextlib.contextmanager

@@ -9,11 +9,13 @@ import os
 import re
 from typing import IO, Any, TypeGuard
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from seg_core.files.storage import HEIGHT, ORIENTATION, WIDTH
 
-__all__ = ["decode", "is_turned", "orientation_tag", "without_pixels", "xmp_orientation"]
+__all__ = ["decode", "is_turned", "orientation_tag", "upright", "without_pixels", "xmp_orientation"]
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,6 +73,11 @@ def orientation_tag(image: Image.Image) -> int:
     if tag is None:
         tag = xmp_orientation(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
     return tag if isinstance(tag, int) and tag in _TURNS else 1
+
+
+def upright(values: npt.NDArray[Any], tag: int) -> npt.NDArray[Any]:
+    """Returns an array (H, W), bool or uint8, of an image as stored, turned upright by its orientation tag."""
+    return values if tag == 1 else np.array(Image.fromarray(values).transpose(_TURNS[tag]))
 
 
 def xmp_orientation(text: Any) -> int | None:

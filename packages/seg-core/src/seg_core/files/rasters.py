@@ -6,45 +6,31 @@ files need neither.
 
 import contextlib
 import os
-import warnings
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
-from seg_core.files.images import Header, read_header
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    InvalidArgumentError,
+    MissingDependencyError,
+)
+from seg_core.files.gdal import import_rasterio, open_gdal_file
+from seg_core.files.geo_reference import GeoReference, geo_reference_of
+from seg_core.files.images import MAX_PIXELS, Header, check_image, read_header, read_image
+from seg_core.files.validity import marks_of, valid_of, valid_pixels
 
-__all__ = [
-    "GeoReference",
-    "Raster",
-    "import_rasterio",
-    "open_gdal_file",
-    "open_raster",
-    "quiet_gdal",
-    "read_geo_reference",
-]
+__all__ = ["Raster", "open_raster"]
 
-_CACHE_MIB = 64  # of GDAL, which would take a twentieth of the machine's memory
 _CHANNELS = (1, 3, 4)
 _FILE_CHANNELS = (1, 2, 3, 4)  # with two the second is alpha
-
-
-@dataclass(frozen=True)
-class GeoReference:
-    """The geographic location of an image.
-
-    Attributes:
-        crs: rasterio's coordinate reference system.
-        transform: affine map from pixels (x to the right, y down) to its coordinates.
-    """
-
-    crs: Any
-    transform: Any
 
 
 @dataclass(frozen=True)
@@ -55,28 +41,34 @@ class Raster:
         height: height in pixels.
         width: width in pixels.
         read: top, left, height, width -> (h, w, C) with 1, 3 or 4 channels; uint8, or float in 0 to 1.
-        geo_reference: the geo reference of a GeoTIFF, else None.
+        geo_reference: the geo reference of a file that has one, else None.
+        valid: top, left, height, width -> bool (h, w), whether the pixels hold data; None if all do.
     """
 
     height: int
     width: int
     read: Callable[[int, int, int, int], npt.NDArray[Any]]
     geo_reference: GeoReference | None = None
+    valid: Callable[[int, int, int, int], npt.NDArray[np.bool_]] | None = None
 
 
 @contextlib.contextmanager
-def open_raster(source: Any) -> Iterator[Raster]:
+def open_raster(source: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
     """Opens an image that is then read one rectangle at a time.
+
+    GDAL returns the stored samples of a file. Where these are not the pixels that `read_image` returns (an orientation
+    tag, a palette, CMYK, JPEG's colors, fewer than 8 bits, ...), or GDAL cannot read the file, it is read at once.
 
     Args:
         source: path of a TIFF (or another format of GDAL), of a `.npy` file or of a zarr array; or an array, in memory
             or memory-mapped. Arrays are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels.
+        max_pixels: largest width times height of a file that is read at once.
 
     Raises:
         ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read.
-        InvalidArgumentError: if it has other channels or more than 8 bits, or if reading it in parts would give other
-            pixels than reading it at once: an orientation tag, a palette, CMYK, fewer bits, ...
+        ImageTooLargeError: if it must be read at once and has more pixels than `max_pixels`.
+        InvalidArgumentError: if it has other channels or more than 8 bits.
         MissingDependencyError: if the library for this format is not installed.
     """
     if not isinstance(source, str | os.PathLike):
@@ -91,22 +83,35 @@ def open_raster(source: Any) -> Iterator[Raster]:
         yield _raster_of_npy(path)
     elif path.suffix.lower() == ".zarr":
         yield _raster_of_array(_open_zarr(path), str(path))
+    elif path.is_dir():
+        raise CorruptFileError(f"{path} is a folder, not an image; give the path of a file in it")
     else:
-        with open_gdal_file(path) as file:
-            yield _raster_of_gdal_file(file, path)
+        with _opened_file(path, max_pixels) as raster:
+            yield raster
 
 
-def read_geo_reference(source: str | None, shape: tuple[int, ...]) -> GeoReference | None:
-    """Returns the geo reference of a GeoTIFF, or None if `source` is another file or has none.
-
-    Args:
-        source: path or URL of the image.
-        shape: (H, W) of the label map that was predicted; for another size the geo reference would be wrong.
-    """
-    if source is None or Path(source).suffix.lower() not in (".tif", ".tiff") or not Path(source).is_file():
-        return None
-    with open_gdal_file(Path(source)) as file:
-        return _geo_reference_of(file) if (file.height, file.width) == shape else None
+@contextlib.contextmanager
+def _opened_file(path: Path, max_pixels: int) -> Iterator[Raster]:
+    header: Header | None = None
+    unknown: CorruptFileError | None = None
+    try:
+        header = read_header(path)
+    except CorruptFileError as error:
+        unknown = error  # a format that only GDAL reads
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_gdal_file(path))
+        except CorruptFileError:
+            if unknown is not None:
+                raise unknown from None
+            yield _raster_read_at_once(path, "a format that GDAL does not read", None, max_pixels)
+            return
+        _check_samples(file, path)
+        geo_reference = geo_reference_of(file, 1 if header is None else header.orientation)
+        if reason := _unlike_whole(file, header):
+            yield _raster_read_at_once(path, reason, geo_reference, max_pixels)
+        else:
+            yield _raster_of_gdal_file(file, path, geo_reference, header is None)
 
 
 def _raster_of_array(array: Any, name: str) -> Raster:
@@ -138,54 +143,74 @@ def _raster_of_npy(path: Path) -> Raster:
     return Raster(outline.height, outline.width, lambda *part: _raster_of_array(mapped(), str(path)).read(*part).copy())
 
 
-def _raster_of_gdal_file(file: Any, path: Path) -> Raster:
+def _check_samples(file: Any, path: Path) -> None:
     dtypes = set(file.dtypes)
     if file.count not in _FILE_CHANNELS or dtypes != {"uint8"}:
         raise InvalidArgumentError(
             f"{path} has {file.count} channels of {', '.join(sorted(dtypes))}; an image has 1 to 4 channels of uint8: "
-            "reduce it first, in the range that suits the data"
+            "reduce it first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255, with "
+            "-b 1 -b 2 -b 3 for the bands of red, green and blue)"
         )
-    _check_same_as_whole(file, path)
-    rasterio, bands = import_rasterio(), [1] if file.count < 3 else [1, 2, 3]  # without alpha
-
-    def read(top: int, left: int, height: int, width: int) -> npt.NDArray[Any]:
-        try:
-            part = file.read(bands, window=rasterio.windows.Window(left, top, width, height))
-        except rasterio.errors.RasterioError as error:
-            raise CorruptFileError(f"{path} cannot be read at row {top}: {error}; replace it") from error
-        return part.transpose(1, 2, 0)
-
-    return Raster(file.height, file.width, read, _geo_reference_of(file))
 
 
-def _check_same_as_whole(file: Any, path: Path) -> None:
-    """Raises InvalidArgumentError if GDAL would give other pixels than `seg_core.files.images.read_image`.
+def _unlike_whole(file: Any, header: Header | None) -> str:
+    """Returns why GDAL gives other pixels than `seg_core.files.images.read_image`, or "" if it gives the same.
 
     GDAL returns the stored samples, without turning them upright or converting their colors to RGB.
     """
-    try:
-        header: Header | None = read_header(path)
-    except CorruptFileError:
-        header = None  # a format that only GDAL reads
     if header is not None and header.orientation != 1:
-        raise InvalidArgumentError(
-            f"{path} has orientation tag {header.orientation}, which is not applied to an image read tile by tile; "
-            "save it upright, without the tag, first"
-        )
-    unlike = header.unlike if header is not None else ""
+        return f"orientation tag {header.orientation}"
     if file.colorinterp[0].name == "palette":
-        unlike = "a palette"
-    elif bits := file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS"):
-        unlike = unlike or f"{bits} bits per channel"
-    if unlike:
-        raise InvalidArgumentError(
-            f"{path} has {unlike}; read tile by tile it would have other pixels than read at once: convert it to "
-            "8-bit RGB, without JPEG, first"
-        )
+        return "a palette"
+    if header is not None and header.unlike:
+        return header.unlike
+    bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    return f"{bits} bits per channel" if bits else ""
 
 
-def _geo_reference_of(file: Any) -> GeoReference | None:
-    return None if file.crs is None else GeoReference(file.crs, file.transform)
+def _raster_read_at_once(path: Path, reason: str, geo_reference: GeoReference | None, max_pixels: int) -> Raster:
+    check_image(path, max_pixels=sys.maxsize)  # a kind that cannot be read at any size
+    try:
+        image = read_image(path, max_pixels=max_pixels)
+    except ImageTooLargeError as error:
+        raise ImageTooLargeError(
+            f"{path} has {reason}, so it can only be read at once, and more pixels than max_pixels={max_pixels} (width "
+            "times height); raise max_pixels (seg predict --max-pixels) if it fits in memory, else convert it to 8-bit "
+            "RGB, upright, without JPEG"
+        ) from error
+    valid = valid_pixels(path, image.shape[:2])
+    return Raster(
+        image.shape[0],
+        image.shape[1],
+        lambda top, left, height, width: image[top : top + height, left : left + width],
+        geo_reference,
+        None if valid is None else lambda t, le, h, w: valid[t : t + h, le : le + w],
+    )
+
+
+def _raster_of_gdal_file(file: Any, path: Path, geo_reference: GeoReference | None, is_gdal_only: bool) -> Raster:
+    rasterio, bands = import_rasterio(), [1] if file.count < 3 else [1, 2, 3]  # without alpha
+    read_valid = valid_of(file) if is_gdal_only or marks_of(path) else None
+
+    def part(read: Callable[[Any], npt.NDArray[Any]], top: int, left: int, h: int, w: int) -> npt.NDArray[Any]:
+        try:
+            return read(rasterio.windows.Window(left, top, w, h))
+        except rasterio.errors.RasterioError as error:
+            # rasterio's own text only says that there is a cause
+            raise CorruptFileError(
+                f"{path} cannot be read at row {top}: {error.__cause__ or error}; replace it"
+            ) from error
+
+    def read_colors(window: Any) -> npt.NDArray[Any]:
+        return file.read(bands, window=window).transpose(1, 2, 0)
+
+    return Raster(
+        file.height,
+        file.width,
+        lambda *place: part(read_colors, *place),
+        geo_reference,
+        None if read_valid is None else lambda *place: part(read_valid, *place),
+    )
 
 
 def _open_zarr(path: Path) -> Any:
@@ -198,49 +223,3 @@ def _open_zarr(path: Path) -> Any:
     # what zarr raises differs between its versions, and shares no base class
     except Exception as error:
         raise CorruptFileError(f"{path} cannot be read as a zarr array: {error}; replace it") from error
-
-
-@contextlib.contextmanager
-def open_gdal_file(path: Path) -> Iterator[Any]:
-    """Opens an image file with rasterio.
-
-    Raises:
-        CorruptFileError: if it cannot be read as an image.
-        MissingDependencyError: if rasterio is not installed.
-    """
-    rasterio = import_rasterio()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet_gdal())
-        try:
-            file = stack.enter_context(rasterio.open(path))
-        except rasterio.errors.RasterioError as error:
-            raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
-        yield file
-
-
-@contextlib.contextmanager
-def quiet_gdal() -> Iterator[None]:
-    """Keeps GDAL's cache small, and silences rasterio's warning about images without a geo reference."""
-    rasterio = import_rasterio()
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE_MIB), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
-
-
-def import_rasterio() -> ModuleType:
-    """Returns rasterio, with the submodules that this toolkit uses imported.
-
-    Raises:
-        MissingDependencyError: if it is not installed.
-    """
-    try:
-        import rasterio
-        import rasterio.errors
-        import rasterio.features
-        import rasterio.warp
-        import rasterio.windows
-    except ImportError as error:
-        raise MissingDependencyError(
-            "tiled TIFF, GeoJSON and the removal of small regions need rasterio: pip install 'seg-core[geo]'"
-        ) from error
-    return rasterio

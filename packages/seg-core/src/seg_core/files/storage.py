@@ -18,7 +18,9 @@ __all__ = [
     "XMP",
     "Storage",
     "num_pages",
+    "page_numbers",
     "storage_of",
+    "tiff_marks",
     "tiff_storage",
     "tiff_tags",
 ]
@@ -42,7 +44,8 @@ _PLANES = 2
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _OTHER_SAMPLES = {4: "samples of undefined type", 5: "complex samples", 6: "complex samples"}
 _PREMULTIPLIED = 1
-_SUBFILE = 254
+_ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
+_SUBFILE, _NODATA = 254, 42113
 _OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
@@ -159,8 +162,10 @@ def storage_of(image: Image.Image) -> Storage:
         unlike = "a palette"
     elif image.mode in ("CMYK", "YCbCr", "LAB"):
         unlike = f"{image.mode} colors"
-    elif kind == "JPEG" and channels == 3:
+    elif kind in ("JPEG", "MPO") and channels == 3:  # MPO: a JPEG with others behind it, as phones write it
         unlike = _JPEG_COLORS
+    elif kind == "WEBP" and getattr(image, "is_animated", False):
+        unlike = "several frames"
     elif bits != 8 and not unlike:
         unlike = _per_channel(bits)
     return Storage(
@@ -249,27 +254,83 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     )
 
 
-def num_pages(image: Image.Image) -> int:
-    """Returns the number of frames or pages of the opened file of an image; 1 for an image in memory.
-
-    Pages of a TIFF that are smaller versions or the transparency of another page are not counted.
-    """
-    if not getattr(image, "is_animated", False):
-        return 1
-    if image.format != "TIFF":
-        return int(getattr(image, "n_frames", 1))
-    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
-    place = file.tell()
+def tiff_marks(file: IO[bytes]) -> str:
+    """Returns what in a TIFF tells which of its pixels hold data, such as "a nodata value", or "" if nothing does."""
     tags = tiff_tags(file)
-    size, pages, seen = (tags[WIDTH], tags[HEIGHT]), 1, {0}
+    if _NODATA in tags:
+        return "a nodata value"
+    if any(kind in _ALPHA for kind in _several(tags.get(_EXTRA, ()))):
+        return "an alpha channel"
+    seen = {0}
     while tags.next not in seen:  # a damaged file may lead back to an earlier page
         seen.add(tags.next)
         file.seek(tags.next)
         tags.load(file)
-        belongs_to_another = tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY)
-        pages += (tags.get(WIDTH), tags.get(HEIGHT)) == size and not belongs_to_another
+        if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
+            return "a mask"
+    return ""
+
+
+def num_pages(image: Image.Image) -> int:
+    """Returns the number of frames or pages of the opened file of a mask; 1 for an image in memory.
+
+    Pages of a TIFF of another size than the first, which cannot be masks of the same image, are not counted; nor are
+    those that `page_numbers` leaves out.
+    """
+    sizes = _page_sizes(image)
+    return sum(size == sizes[0] for size in sizes.values())
+
+
+def page_numbers(image: Image.Image) -> list[int]:
+    """Returns the numbers, for Pillow's `seek`, of the frames or pages of the opened file of an image.
+
+    Pages of a TIFF that are smaller versions or the transparency of another page are left out, and so are previews in
+    the file of a camera (MPO). An image in memory has the number 0.
+    """
+    sizes = _page_sizes(image)
+    return [number for number, size in sizes.items() if not _is_smaller_version(size, sizes[0])]
+
+
+def _page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
+    """Returns the size of each frame or page by its number, except for pages of a TIFF that belong to another one."""
+    if not getattr(image, "is_animated", False):
+        return {0: image.size}
+    if image.format == "TIFF":
+        return _tiff_page_sizes(image)
+    count = int(getattr(image, "n_frames", 1))
+    if image.format != "MPO":
+        return dict.fromkeys(range(count), image.size)
+    place, sizes = image.tell(), {}
+    for number in range(count):
+        try:
+            image.seek(number)
+        except (EOFError, OSError, SyntaxError, ValueError):
+            break  # a copy of the first image alone, whose header still lists the others
+        sizes[number] = image.size
+    image.seek(place)
+    return sizes
+
+
+def _tiff_page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
+    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
+    place = file.tell()
+    tags = tiff_tags(file)
+    sizes, seen, number = {0: (tags[WIDTH], tags[HEIGHT])}, {0}, 0
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        number += 1
+        if not tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY):
+            sizes[number] = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
     file.seek(place)
-    return pages
+    return sizes
+
+
+def _is_smaller_version(size: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Returns whether an image of `size` may be an overview of another, by its aspect ratio up to rounding."""
+    is_smaller = all(4 * length <= 3 * full for length, full in zip(size, of, strict=True))
+    return is_smaller and abs(size[0] * of[1] - size[1] * of[0]) <= max(of)
 
 
 def _per_channel(bits: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,29 @@ class DatasetMetadata:
     def num_classes(self) -> int:
         """Number of classes, without the ignored value."""
         return len(self.labels)
+
+    def class_id(self, name: str | int) -> int:
+        """Returns the id of a class.
+
+        Args:
+            name: the class's name; an id (of Python's or numpy's types) is checked and returned.
+
+        Raises:
+            UnknownNameError: if no class has that name; the message names the nearest ones.
+            InvalidArgumentError: if it is an integer but no class id, or of another type.
+        """
+        if isinstance(name, str):
+            if name not in self.labels:
+                raise UnknownNameError(
+                    f"unknown class {name!r} of {self.name}.{nearest(name, self.labels)} The metadata's labels are "
+                    f"the {self.num_classes} names"
+                )
+            return self.labels.index(name)
+        if isinstance(name, bool) or not isinstance(name, Integral) or not 0 <= name < self.num_classes:
+            raise InvalidArgumentError(
+                f"a class must be a name or an id from 0 to {self.num_classes - 1} of {self.name}, got {name!r}"
+            )
+        return int(name)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain strings, numbers and lists, for JSON and TOML."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES, find_run_file, split_nest
 from seg_core.registry import LOADERS, MODELS
 
@@ -33,6 +33,7 @@ class NetworkSource:
         weights: weights of a model by name: member of its weights enum, the member's name or a checkpoint file. None
             for a file, which contains its own.
         run: the run folder that contains the file, or None.
+        variant: variant of a model by name; None for that of its weights.
         note: a sentence about a default that was chosen, or "".
     """
 
@@ -41,6 +42,7 @@ class NetworkSource:
     weights: Any = None
     run: Path | None = None
     note: str = ""
+    variant: str | None = None
 
 
 def looks_like_path(text: str) -> bool:
@@ -53,33 +55,30 @@ def looks_like_path(text: str) -> bool:
     return path.is_file() or path.name != file or path.suffix in WEIGHTS_SUFFIXES or path.suffix in LOADERS
 
 
-def find_network(source: str | os.PathLike[str], weights: Any = None) -> NetworkSource:
+def find_network(source: str | os.PathLike[str], weights: Any = None, variant: str | None = None) -> NetworkSource:
     """Resolves a path or name to the source of a network. Imports no torch and loads nothing.
 
     Args:
         source: path of a model file or an exported file, a run folder (its best weights are used, which `note` says),
             or the name of a model.
         weights: weights of a model by name; None selects the default weights, which `note` names.
+        variant: variant of a model by name; None selects that of its weights.
 
     Raises:
-        InvalidArgumentError: if weights are given with a file or a run, a model by name has none or needs a backbone,
-            or a folder holds no model file.
-        UnknownNameError: if there is no model of that name.
+        InvalidArgumentError: if weights or a variant are given with a file or a run, a model by name has no weights or
+            needs a backbone, or a folder holds no model file.
+        UnknownNameError: if there is no model or no variant of that name.
     """
     given = os.fspath(source)
+    if not given.strip():
+        raise InvalidArgumentError("the model is an empty string; name a model file, a run folder or a model")
     path = Path(source)
     if path.is_dir() and (isinstance(source, os.PathLike) or given not in MODELS):
         file, note = find_run_file(path)
-        if weights is not None:
-            raise InvalidArgumentError(
-                f"weights {weights} cannot be used with run {given}, which contains its own; remove weights"
-            )
+        _refuse_own("run", given, weights=weights, variant=variant)
         return NetworkSource(given, file, run=path, note=note)
     if isinstance(source, os.PathLike) or looks_like_path(given):
-        if weights is not None:
-            raise InvalidArgumentError(
-                f"weights {weights} cannot be used with model file {given}, which contains its own; remove weights"
-            )
+        _refuse_own("model file", given, weights=weights, variant=variant)
         return NetworkSource(given, path)
     entry = MODELS.entry(given)
     known = entry if isinstance(entry, ModelEntry) else None
@@ -87,14 +86,30 @@ def find_network(source: str | os.PathLike[str], weights: Any = None) -> Network
         raise InvalidArgumentError(
             f"model {given!r} needs a backbone; name a model that has one (`seg models` lists them), or a model file"
         )
+    if variant is not None and known is not None and variant not in known.variants:
+        raise UnknownNameError(
+            f"model {given!r} has no variant {variant!r}.{nearest(variant, known.variants)} Variants: "
+            f"{', '.join(known.variants)}"
+        )
     default = None if known is None else known.default_weights
     if weights is None:
         if known is None or default is None:
             raise InvalidArgumentError(
                 f"model {given!r} has no published weights; give a model file (training writes model.pt), or weights"
             )
-        return NetworkSource(given, weights=default, note=f"no weights given, taking {known.weights_enum}.{default}")
-    return NetworkSource(given, weights=default if weights == "DEFAULT" and default is not None else weights)
+        note = f"no weights given, taking {known.weights_enum}.{default}"
+        return NetworkSource(given, weights=default, note=note, variant=variant)
+    chosen = default if weights == "DEFAULT" and default is not None else weights
+    return NetworkSource(given, weights=chosen, variant=variant)
+
+
+def _refuse_own(what: str, given: str, **options: Any) -> None:
+    """Raises InvalidArgumentError if an option is given that the file has itself."""
+    for name, value in options.items():
+        if value is not None:
+            raise InvalidArgumentError(
+                f"{name} {value} cannot be used with {what} {given}, which contains its own; remove {name}"
+            )
 
 
 def load_network(
@@ -131,7 +146,8 @@ def load_network(
         from seg_core.model_files.model_file import load_model
 
         return load_model(source.path)
-    network: nn.Module = MODELS.get(source.given)(weights=source.weights)
+    options = {} if source.variant is None else {"variant": source.variant}
+    network: nn.Module = MODELS.get(source.given)(weights=source.weights, **options)
     unfilled = getattr(network, "randomly_initialized", ())
     if unfilled:
         raise InvalidArgumentError(

@@ -32,7 +32,7 @@ from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
-from seg_core.model_files.paths import find_run_file
+from seg_core.model_files.paths import find_run_file, other_kind
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -82,6 +82,8 @@ class ModelInfo:
 
 class MissingModelFileError(UserError, FileNotFoundError):
     """A model file does not exist."""
+
+    exit_code = 2
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -272,9 +274,8 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle can raise anything in torch's reader
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise CorruptFileError(
-            f"{path} cannot be read: it is truncated or no model file ({reason}); write or copy it again"
-        ) from error
+        otherwise = f"cannot be read: it is truncated or no model file ({reason}); write or copy it again"
+        raise CorruptFileError(f"{path} {other_kind(path) or otherwise}") from error
     return parse_model_file(content, path, verify)
 
 

@@ -1,11 +1,12 @@
 """Paths of models and weights as users write them: run folders, and one of several networks in a file. No torch."""
 
 import os
+import zipfile
 from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "split_nest"]
+__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest"]
 
 RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
 """Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
@@ -47,3 +48,26 @@ def split_nest(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     if Path(file).is_file() or Path(file).suffix in WEIGHTS_SUFFIXES:
         return file, nest
     return given, None
+
+
+def other_kind(path: str | os.PathLike[str]) -> str:
+    """Returns "is no model file: it is ..." with what to do for other files of torch, or "" if it is none of those."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+            if archive.testzip() is not None:
+                return ""
+    except Exception:  # a damaged archive can raise anything
+        return ""
+    kinds = {
+        "a TorchScript program; load it with torch.jit.load(path), and pass the network": (
+            "constants.pkl" in names and any(name.startswith("code/") for name in names)
+        ),
+        "an exported program; load it with torch.export.load(path), and pass its module: program.module()": any(
+            name.startswith(("models/", "serialized_exported_program", "archive_format")) for name in names
+        ),
+        "a pickled object that could run any code; if you trust it, load it with torch.load(path, weights_only=False), "
+        "and pass the network": "data.pkl" in names,
+    }
+    found = [kind for kind, fits in kinds.items() if fits]
+    return f"is no model file: it is {found[0]}" if found else ""

@@ -1,9 +1,10 @@
-"""The figures of a run: snapshots, confusion matrix, curves.
+"""Figures: snapshots and overlays of predictions, confusion matrix, curves.
 
 They are matplotlib `Figure` objects, created without pyplot: no global state changes and nothing needs closing.
 matplotlib is an extra (`pip install 'seg-core[plot]'`).
 """
 
+import io
 import math
 import os
 import sys
@@ -18,13 +19,15 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
+from seg_core.plots.legend import short_name
+from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids, overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
-__all__ = ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"]
+__all__ = ["draw_overlay", "draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"]
 
 _DPI = 120
 _MAX_NAME = 28  # characters of a class name
@@ -57,8 +60,6 @@ def draw_snapshots(
         InvalidArgumentError: if there is no image, or numbers or sizes differ.
     """
     figure_class = _figure_class()
-    from matplotlib.patches import Patch
-
     counts = {"images": len(images), "truths": len(truths), "preds": len(preds)}
     if titles is not None:
         counts["titles"] = len(titles)
@@ -76,9 +77,9 @@ def draw_snapshots(
     seen = sorted(
         {int(i) for labels in (*truths, *preds) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}
     )
-    patches = [Patch(facecolor=_unit(metadata.colors[i]), label=_short(metadata.labels[i])) for i in seen]
+    patches = _patches(seen, metadata)
     if any(bool((label_ids(labels) == metadata.ignore_index).any()) for labels in (*truths, *preds)):
-        patches.append(Patch(facecolor=_unit(metadata.ignore_color), label="ignored"))
+        patches.append(_patch(metadata.ignore_color, "ignored"))
 
     # cells of one width; tall images get narrow ones, so that a row is never higher than 4 inches
     aspects = [row[0].shape[0] / row[0].shape[1] for row in rows]
@@ -100,19 +101,39 @@ def draw_snapshots(
                 axis.set_title(("image", "ground truth", "prediction")[column], fontsize=10)
         if titles is not None:
             axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2)
-    for patch in patches:
-        patch.set_edgecolor("0.5")  # white classes on white paper
-        patch.set_linewidth(0.5)
-    figure.legend(
-        handles=patches,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-        columnspacing=1.2,
-        handlelength=1.4,
-        handletextpad=0.5,
-    )
+    _add_legend(figure, patches, columns)
+    return figure
+
+
+def draw_overlay(
+    image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5, *, contours: bool = False
+) -> "Figure":
+    """Returns a figure of an image overlaid with the colors of its classes; below, a legend of the classes seen.
+
+    Args:
+        image: image as in `overlay`.
+        labels: (H, W) class ids.
+        metadata: names and colors of the classes.
+        alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
+        contours: whether regions are outlined.
+
+    Raises:
+        LabelOutOfRangeError: if an id is neither a class nor the ignored value.
+        InvalidArgumentError: if the sizes differ or an argument is not allowed.
+    """
+    figure_class = _figure_class()
+    pixels = overlay(image, labels, metadata, alpha, contours=contours)
+    patches = _patches(sorted({int(i) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}), metadata)
+    aspect = pixels.shape[0] / pixels.shape[1]
+    cell = min(8.0, 6 / aspect)
+    width = max(cell, 5.0)
+    columns, legend_height = _legend_layout([str(p.get_label()) for p in patches], width)
+    figure = figure_class(figsize=(width, cell * aspect + 0.2 + legend_height), dpi=_DPI, layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(pixels)
+    axis.set_axis_off()
+    if patches:
+        _add_legend(figure, patches, columns)
     return figure
 
 
@@ -148,7 +169,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     numbered = num_classes <= _MAX_NUMBERED_CLASSES
     cell = 0.42 if numbered else max(0.11, 0.42 * _MAX_NUMBERED_CLASSES / num_classes)
     font = 9 if numbered else max(5.0, min(9.0, cell * 72 * 0.8))
-    names = [_short(label) for label in labels]
+    names = [short_name(label, _MAX_NAME) for label in labels]
     margin = max(map(len, names)) * font / 72 * 0.6 + 0.6
     side = num_classes * cell
     figure = figure_class(
@@ -223,7 +244,7 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
         save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are created.
 
     Raises:
-        InvalidArgumentError: if matplotlib cannot write the format.
+        InvalidArgumentError: if matplotlib cannot write the format, or the format holds no figure of this size.
         WriteError: if the file cannot be written.
     """
     if save_to is not None:
@@ -232,8 +253,17 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
             raise InvalidArgumentError(
                 f"save_to must end in a known format, got {os.fspath(save_to)!r}; known: {', '.join(sorted(formats))}"
             )
+        content = io.BytesIO()  # in memory first: the same errors tell of a format's limits and of a full disk
+        try:
+            figure.savefig(content, format=Path(save_to).suffix.lower().removeprefix("."), dpi=figure.dpi)
+        except (OSError, ValueError) as error:
+            width, height = (round(side * figure.dpi) for side in figure.get_size_inches())
+            raise InvalidArgumentError(
+                f"{os.fspath(save_to)} cannot hold a figure of {width}x{height} pixels (width x height): {error}; "
+                "choose .png or .pdf, or a smaller figure"
+            ) from error
         with atomic_path(save_to) as temporary:
-            figure.savefig(temporary, dpi=figure.dpi)
+            temporary.write_bytes(content.getbuffer())
     if show:
         _show(figure)
     pyplot = sys.modules.get("matplotlib.pyplot")
@@ -265,15 +295,35 @@ def _unit(color: Sequence[int]) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1].rstrip() + "…"
+def _patches(class_ids: Iterable[int], metadata: DatasetMetadata) -> list["Patch"]:
+    return [_patch(metadata.colors[i], short_name(metadata.labels[i], _MAX_NAME)) for i in class_ids]
+
+
+def _patch(color: Sequence[int], label: str) -> "Patch":
+    from matplotlib.patches import Patch
+
+    # the edge shows white classes on white paper
+    return Patch(facecolor=_unit(color), label=label, edgecolor="0.5", linewidth=0.5)
+
+
+def _add_legend(figure: "Figure", patches: list["Patch"], columns: int) -> None:
+    figure.legend(
+        handles=patches,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.4,
+        handletextpad=0.5,
+    )
 
 
 def _legend_layout(names: Iterable[str], width: float) -> tuple[int, float]:
     """Returns columns and height in inches of a legend that fits into `width` inches."""
     names = list(names)
     column = max(map(len, names), default=1) * _LEGEND_LETTER + 0.42
-    rows = math.ceil(len(names) / max(1, int(width / column)))
+    rows = math.ceil(len(names) / max(1, int(width / column))) or 1
     return math.ceil(len(names) / rows), rows * _LEGEND_ROW  # rows of about equal length
 
 

@@ -1,5 +1,8 @@
 """Label maps as colors, alone and blended over their images. Figures are in `seg_core.plots.figures`."""
 
+import math
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.legend import add_legend
 from seg_core.transforms.preprocessing import as_rgb_tensor
 
 __all__ = ["ImageLike", "Labels", "colorize", "image_array", "label_ids", "overlay"]
@@ -26,7 +30,7 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
         metadata: colors of the classes; ignored pixels get its `ignore_color`.
 
     Returns:
-        uint8 (H, W, 3), RGB.
+        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `result[..., ::-1]`.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
@@ -39,24 +43,39 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
     return table.take(ids, axis=0)
 
 
-def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
+def overlay(
+    image: ImageLike,
+    labels: Labels,
+    metadata: DatasetMetadata,
+    alpha: float = 0.5,
+    *,
+    contours: bool = False,
+    legend: bool | Sequence[str] = False,
+) -> npt.NDArray[np.uint8]:
     """Returns an image with the colors of its classes blended over it; ignored pixels show the image alone.
 
     Args:
-        image: PIL image, array (H, W, 3) or tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
+        image: PIL image, array (H, W, 3) or tensor (3, H, W); RGB; uint8 in 0 to 255 or float in 0 to 1.
         labels: (H, W) class ids, as in `colorize`.
         metadata: colors of the classes.
         alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
+        contours: whether regions are outlined in the colors of their classes, 1 to 3 pixels wide by the size of the
+            image; with `alpha=0` the outlines alone are drawn.
+        legend: whether the classes that occur are named in a strip below the image. Names of classes give these, in
+            this order; then all images of one size give results of one size, as a video needs. See `add_legend`.
 
     Returns:
-        uint8 (H, W, 3), RGB.
+        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `result[..., ::-1]`. With a legend it is higher, and
+        wider if the names need it.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
+        UnknownNameError: if `legend` holds a name that no class has.
         InvalidArgumentError: if the sizes differ or an argument is not allowed.
     """
-    if not 0 <= alpha <= 1:
+    if not isinstance(alpha, Real) or not 0 <= alpha <= 1:
         raise InvalidArgumentError(f"alpha must be between 0 and 1, got {alpha!r}")
+    listed = _legend_ids(legend, metadata)
     pixels = image_array(image)
     colors = colorize(labels, metadata)
     if pixels.shape != colors.shape:
@@ -64,13 +83,43 @@ def overlay(image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: 
             f"image and labels must have the same size, got image {pixels.shape[0]}x{pixels.shape[1]} and labels "
             f"{colors.shape[0]}x{colors.shape[1]} (height x width)"
         )
+    ids = label_ids(labels)
     # 8-bit fixed point: a float image would take four times the memory
     weight = round(alpha * 256)
     mixed = (pixels.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight + 128) >> 8
-    ignored = label_ids(labels) == metadata.ignore_index
     result: npt.NDArray[np.uint8] = mixed.astype(np.uint8)
+    if contours:
+        lines = _outlines(ids)
+        result[lines] = colors[lines]
+    ignored = ids == metadata.ignore_index
     result[ignored] = pixels[ignored]
-    return result
+    if listed is None:
+        listed = [i for i in np.unique(ids).tolist() if i != metadata.ignore_index]
+    return add_legend(result, listed, metadata)
+
+
+def _legend_ids(legend: bool | Sequence[str], metadata: DatasetMetadata) -> list[int] | None:
+    """Returns the classes of a legend; None for those that occur."""
+    if isinstance(legend, bool):
+        return None if legend else []
+    if isinstance(legend, str) or not isinstance(legend, Sequence):
+        raise InvalidArgumentError(f"legend must be True, False or a list of class names, got {legend!r}")
+    return [metadata.class_id(name) for name in legend]
+
+
+def _outlines(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Returns which pixels are within the outline's width of another id in their row or column, bool (H, W)."""
+    width = min(max(round(math.sqrt(ids.size) / 400), 1), 3)
+    lines = np.zeros(ids.shape, np.bool_)
+    for distance in range(1, width + 1):
+        for one, other in (
+            (np.s_[distance:], np.s_[:-distance]),
+            (np.s_[:, distance:], np.s_[:, :-distance]),
+        ):
+            differ = ids[one] != ids[other]
+            lines[one] |= differ
+            lines[other] |= differ
+    return lines
 
 
 def image_array(image: ImageLike) -> npt.NDArray[np.uint8]:

@@ -141,7 +141,7 @@ class SegmentationTransform:
                     f"{mask_height}x{mask_width} (height x width)"
                 )
         rows, columns = self._draw_crop(height, width, mask, generator)
-        pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns)))
+        pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns), origin=(rows[0], columns[0])))
         pixels = resize_image(pixels, (rows[3], columns[3]))
         if self.size is not None:
             pixels = _pad(pixels, self.size, rows, columns, self.image_fill)

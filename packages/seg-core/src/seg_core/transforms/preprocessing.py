@@ -1,5 +1,6 @@
 """Preprocessing of a network's input: image size and normalization, stored with weights and in model files."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_core.checks import is_integer, is_number
-from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.errors import InvalidArgumentError, InvalidTypeError, nearest
 from seg_core.files.images import to_rgb
 
 __all__ = [
@@ -184,11 +185,16 @@ class Preprocessing:
         return cls(**values)
 
 
-def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
+def as_rgb_tensor(
+    image: Image.Image | np.ndarray[Any, Any] | Tensor, *, origin: tuple[int, int] = (0, 0), on_device: bool = False
+) -> Tensor:
     """Returns an image as RGB tensor: grayscale is repeated, alpha is dropped, a palette is looked up.
 
     Args:
-        image: as in `Preprocessing`. Tensors may have 1, 3 or 4 channels too, and any leading batch axis.
+        image: as in `Preprocessing`. Tensors may have 1, 3 or 4 channels too, and any leading batch axis. Floats may
+            have any precision and byte order.
+        origin: row and column of the image's first pixel, for messages, if it is a part of a larger image.
+        on_device: whether values of floats on another device than the CPU are checked too, which waits for the device.
 
     Returns:
         uint8 (3, H, W) or (N, 3, H, W) in 0 to 255, or float32 of the same shape in 0 to 1. Images and arrays keep
@@ -196,7 +202,8 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
         of a tensor or array where no conversion is needed.
 
     Raises:
-        InvalidArgumentError: if type, shape, number type or range are not those of an image.
+        InvalidTypeError: if it is neither a PIL image nor an array nor a tensor.
+        InvalidArgumentError: if shape, number type or range are not those of an image, or a float is NaN or infinite.
     """
     if isinstance(image, Image.Image):
         # np.array, not asarray: torch needs writable memory
@@ -205,14 +212,19 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
         if image.ndim == 2:
             image = image[:, :, None]
         if image.ndim != 3 or image.shape[-1] not in (1, 3, 4):
+            first = image.ndim == 3 and image.shape[0] in (1, 3, 4)
             raise InvalidArgumentError(
                 f"an image array must be (height, width) or (height, width, 3), got shape {image.shape}; "
-                "a batch is passed as a tensor (N, 3, H, W)"
+                + ("put its channels last: image.transpose(1, 2, 0)" if first else "a batch is a tensor (N, 3, H, W)")
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))
-        # torch rejects negative strides (flipped views) and warns about read-only memory
-        if not image.flags.writeable or any(stride < 0 for stride in image.strides):
+        if image.dtype.itemsize > 8:  # long double, which torch does not know
+            image = image.astype(np.float64)
+        # torch rejects other byte orders, negative strides (flipped views) and those of a field of a record, and warns
+        # about read-only memory
+        image = image.astype(image.dtype.newbyteorder("="), copy=False)
+        if not image.flags.writeable or any(stride < 0 or stride % image.itemsize for stride in image.strides):
             image = image.copy()
         tensor = torch.from_numpy(image).permute(2, 0, 1)
     elif isinstance(image, Tensor):
@@ -222,7 +234,7 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
                 f"an image tensor must be (3, H, W) or (N, 3, H, W), got shape {tuple(tensor.shape)}"
             )
     else:
-        raise InvalidArgumentError(
+        raise InvalidTypeError(
             f"image must be a PIL image, a numpy array or a tensor, got {type(image).__name__}; "
             "read a file with seg_core.read_image"
         )
@@ -231,7 +243,9 @@ def as_rgb_tensor(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
     if tensor.dtype != torch.uint8:
         if not tensor.is_floating_point():
             raise InvalidArgumentError(_wrong_type(tensor.dtype))
-        check_unit_range(tensor)
+        if tensor.dtype.itemsize == 1:  # float8: torch compares no values of it
+            tensor = tensor.float()
+        check_unit_range(tensor, origin=origin, on_device=on_device)
         tensor = tensor.float()
     if tensor.shape[-3] == 1:
         return tensor.expand(*tensor.shape[:-3], 3, *tensor.shape[-2:]).contiguous()
@@ -303,19 +317,41 @@ def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: 
     return floats.mul_(factor[:, None, None]).sub_(offset[:, None, None])
 
 
-def check_unit_range(images: Tensor) -> None:
-    """Raises InvalidArgumentError if float images on the CPU are clearly not in 0 to 1.
+def check_unit_range(images: Tensor, *, origin: tuple[int, int] = (0, 0), on_device: bool = False) -> None:
+    """Checks that float images are in 0 to 1, with some tolerance.
 
-    Images on another device are not checked: that would wait for the device.
+    Args:
+        images: float (..., C, H, W).
+        origin: as for `as_rgb_tensor`.
+        on_device: whether images on another device than the CPU are checked too, which waits for the device.
+
+    Raises:
+        InvalidArgumentError: if a value is NaN, infinite, or clearly not in 0 to 1.
     """
-    if images.device.type != "cpu" or images.numel() == 0:
+    if (images.device.type != "cpu" and not on_device) or images.numel() == 0:
         return
-    low, high = (float(x) for x in torch.aminmax(images))
+    low, high = (float(x) for x in torch.aminmax(images))  # NaN if there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InvalidArgumentError(_not_finite(images, origin))
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         raise InvalidArgumentError(
             f"float images must be in 0 to 1, got values from {low:.4g} to {high:.4g}; pass uint8 for 0 to 255, and "
             "pass images before they are normalized"
         )
+
+
+def _not_finite(images: Tensor, origin: tuple[int, int]) -> str:
+    """Returns the message for images with a value that is NaN or infinite: where the first one is, by rows."""
+    wrong = ~torch.isfinite(images)
+    pixels = torch.nonzero(wrong.movedim(-3, -1))
+    *batch, row, column, channel = (int(number) for number in pixels[0])
+    value = float(images[(*batch, channel, row, column)])
+    of_image = f" of image {batch[0]}" if batch else ""
+    return (
+        f"float images must be finite, in 0 to 1, got {value} at row {row + origin[0]}, column {column + origin[1]}, "
+        f"channel {channel}{of_image} ({int(wrong.any(-3).sum())} such pixels); replace these values first, such as by "
+        "numpy.nan_to_num"
+    )
 
 
 def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[float, float, float]:
@@ -333,4 +369,7 @@ def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[fl
 
 
 def _wrong_type(dtype: Any) -> str:
-    return f"image must be uint8 in 0 to 255 or float in 0 to 1, got {dtype}; convert it first"
+    return (
+        f"image must be uint8 in 0 to 255 or float in 0 to 1, got {dtype}; convert it first, in the range that suits "
+        "the data"
+    )

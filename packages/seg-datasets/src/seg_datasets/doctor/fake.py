@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_core.errors import InvalidArgumentError, WriteError, nearest
+from seg_core.checks import check_integer
+from seg_core.errors import InvalidArgumentError, WrongTargetError, nearest
+from seg_core.files.atomic import check_folder
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.fake_colors import write_colors
@@ -50,13 +52,18 @@ def fake(
 
     Raises:
         UnknownNameError: if there is no such dataset.
-        InvalidArgumentError: if the dataset has no official layout, or no such edition, prefix or folder layout.
-        WriteError: if `folder` is not empty, or cannot be written to.
+        InvalidArgumentError: if the dataset has no official layout, or no such edition, prefix or folder layout, or if
+            the size is not one of an image.
+        WrongTargetError: if `folder` is not empty, or is a file.
+        WriteError: if it cannot be written to.
     """
+    for length in size:
+        check_integer("size", length)
     chosen, layout = _edition(name, edition)
     root = Path(folder).expanduser()
+    check_folder(root, f"folder {root}")
     if root.exists() and any(root.iterdir()):
-        raise WriteError(f"{root} is not empty; choose an empty or new folder, to keep fake and real files apart")
+        raise WrongTargetError(f"{root} is not empty; choose an empty or new folder, to keep fake and real files apart")
     if prefix is not None and prefix not in layout.prefixes:
         raise InvalidArgumentError(f"prefix must be one of {', '.join(map(repr, layout.prefixes))}, got {prefix!r}")
     below = root / (layout.top if prefix is None else prefix)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from seg_core.errors import CorruptFileError, UserError, WriteError
-from seg_core.files.atomic import write_text
+from seg_core.files.atomic import write_error, write_text
 from seg_core.files.download import fetch
 from seg_core.files.locks import locked
 
@@ -227,6 +227,4 @@ def _folder_errors(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except OSError as error:
-        raise WriteError(
-            f"cannot unpack into {folder}: {error.strerror or error}; check the folder's permissions and free space"
-        ) from error
+        raise write_error(f"unpack into {folder}", error) from error

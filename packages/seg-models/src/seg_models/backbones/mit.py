@@ -62,6 +62,25 @@ class PatchEmbedding(nn.Sequential):
         )
 
 
+class Reduction(nn.Sequential):
+    """One key from each patch: (N, h, w, C) to (N, h / size, w / size, C), rounded down."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__(ChannelsLastConv(channels, channels, size, size), layer_norm(channels))
+        self.size = size
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reduces the features."""
+        # The convolution itself drops what is left over at the end. Cropped before, the result's size is h // size; as
+        # (h - size) // size + 1 inductor cannot tell it from 0 if h is dynamic, and does not compile. torch.export
+        # in turn cannot reason about the crop.
+        if torch.compiler.is_dynamo_compiling():
+            height, width = (side // self.size * self.size for side in features.shape[1:3])
+            features = features[:, :height, :width]
+        convolution, norm = self
+        return norm(convolution(features))
+
+
 class EfficientAttention(nn.Module):
     """Self-attention whose keys and values come from reduced features (equation 2).
 
@@ -77,11 +96,7 @@ class EfficientAttention(nn.Module):
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.project = nn.Linear(channels, channels)
-        self.reduce = (
-            nn.Sequential(ChannelsLastConv(channels, channels, reduction, reduction), layer_norm(channels))
-            if reduction > 1
-            else nn.Identity()
-        )
+        self.reduce = Reduction(channels, reduction) if reduction > 1 else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (N, h, w, C) to the same shape."""

@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any, ParamSpec, TypeVar
 
 from seg_models.builders.options import PAPER, WITHOUT_OPTIONS, CommonOptions, Options, Variants, find_variant
+from seg_models.other_names import explain_options
 
 __all__ = ["builder", "on_backbone"]
 
@@ -74,8 +75,13 @@ def _complete(
     parameters = [*positional, *keywords, *own]
     signature = inspect.Signature(parameters, return_annotation=inspect.signature(source).return_annotation)
 
+    name = call.__name__
+
     @functools.wraps(call)
     def build(*args: P.args, **kwargs: P.kwargs) -> T:
+        chosen: Any = backbone or next(iter(args), None) or kwargs.get("backbone")
+        if message := explain_options(kwargs, signature.parameters, model=name, backbone=chosen):
+            raise TypeError(f"{name}(): {message}")
         signature.bind(*args, **kwargs)  # an unknown option is a TypeError, as with any function
         return call(*args, **kwargs)
 

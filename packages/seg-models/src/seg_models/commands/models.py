@@ -1,6 +1,8 @@
 """`seg models`: lists the models of the installed packages, and shows one of them, or a file. Names need no torch."""
 
 import argparse
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +22,8 @@ _VERIFIED = {
     "prefix": "by the first digits of its sha256, which are in its name",
     "first-use": "by its first download; no hash is published, and this toolkit was not tested with the file",
 }
-_HEADER = ("name", "params", "MACs", "weights", "")
-_ALIGN = "lrrrl"
+_HEADER = ("name", "params", "MACs", "weights", "best mIoU", "")
+_ALIGN = "lrrrrl"
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +35,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-params", metavar="MILLIONS", type=float, help="only models with at most this many million parameters"
     )
+    parser.add_argument(
+        "--sort",
+        choices=("name", "params", "macs", "score"),
+        default="name",
+        help="order of the list: by name (the default), smallest params or MACs first, or best score first",
+    )
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show a model: facts, outputs, variants, weights; or what is in a file")
     show.add_argument("name", metavar="NAME|FILE|RUN", help="a name from `seg models`, a model file, checkpoint or run")
@@ -42,7 +50,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         print(_describe(arguments.name))
         return 0
-    print_table(_HEADER, _rows(_selected(arguments)), _ALIGN)
+    names = _sorted(_selected(arguments), arguments.sort, arguments.data)
+    print_table(_HEADER, [_row(name, arguments.data) for name in names], _ALIGN)
     print(f"\n{_footer()}")
     return 0
 
@@ -54,10 +63,7 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
         UnknownNameError: if a filter matches no model.
     """
     entries = {name: entry for name in list_models() if isinstance(entry := MODELS.entry(name), ModelEntry)}
-    data = {
-        name: {str(called) for w in entry.weights.values() for called in (w.meta.get("data", ""), w.label_set)}
-        for name, entry in entries.items()
-    }
+    data = {name: {called for w in entry.weights.values() for called in _data_of(w)} for name, entry in entries.items()}
     kept = list_models()
     for option, values in (
         ("family", {name: {entry.family} for name, entry in entries.items()}),
@@ -74,31 +80,73 @@ def _selected(arguments: argparse.Namespace) -> list[str]:
             )
         kept = [n for n in kept if wanted.lower() in (str(value).lower() for value in values.get(n, ()))]
     if arguments.max_params is not None:
+        if not arguments.max_params > 0:
+            raise UsageError(f"--max-params {arguments.max_params} must be a number of millions above 0, such as 10")
         kept = [n for n in kept if n in entries and entries[n].params <= arguments.max_params * 1e6]
     return kept
 
 
-def _rows(names: Sequence[str]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    for name in names:
+def _data_of(weights: WeightsEntry) -> tuple[str, str]:
+    """Returns the names of the data that weights were trained on: its own and that of the label set."""
+    return str(weights.meta.get("data", "")), weights.label_set
+
+
+def _best_score(name: str, data: str | None) -> tuple[float, str] | None:
+    """Returns the best published mIoU of a model (one scale, no flips) and its dataset; None if none is published.
+
+    Args:
+        name: name of the model.
+        data: only weights for this dataset or label set count; None counts all.
+    """
+    entry = MODELS.entry(name)
+    scores = [
+        (float(weights.meta["metrics"]["miou"]), _data_of(weights)[0] or weights.label_set)
+        for weights in (entry.weights.values() if isinstance(entry, ModelEntry) else ())
+        if "miou" in weights.meta.get("metrics", {})
+        and (data is None or data.lower() in (called.lower() for called in _data_of(weights)))
+    ]
+    return max(scores, default=None)
+
+
+def _sorted(names: Sequence[str], order: str, data: str | None) -> list[str]:
+    """Returns names in the order that `--sort` names; those without a value come last, equal ones by name."""
+
+    def value(name: str) -> float:
         entry = MODELS.entry(name)
-        if isinstance(entry, ModelEntry):
-            rows.append((name, _millions(entry.params), _billions(entry.macs), str(len(entry.weights)), entry.summary))
-        else:
-            rows.append((name, "?", "?", "?", entry.summary))
-    return rows
+        if order == "score":
+            best = _best_score(name, data)
+            return math.inf if best is None else -best[0]
+        if order == "name" or not isinstance(entry, ModelEntry):
+            return math.inf
+        return entry.params if order == "params" else entry.macs
+
+    return sorted(names, key=lambda name: (value(name), name))
+
+
+def _row(name: str, data: str | None) -> tuple[str, ...]:
+    entry = MODELS.entry(name)
+    if not isinstance(entry, ModelEntry):
+        return name, "?", "?", "?", "?", ""
+    score, dataset = _best_score(name, data) or (None, "")
+    shown = "-" if score is None else f"{score:.3f}"
+    return name, _millions(entry.params), _billions(entry.macs), str(len(entry.weights)), shown, dataset
 
 
 def _footer() -> str:
-    networks = [name for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False)]
+    names = [name for name in MODELS if getattr(MODELS.entry(name), "any_backbone", False)]
+    networks = textwrap.fill(", ".join(names), 98)
     return (
         "params at 21 classes, MACs of one 3x512x1024 image, both without auxiliary heads.\n"
-        f"On any backbone, with create(NETWORK, backbone=NAME): {', '.join(networks)}.\n"
-        "`seg models show NAME` shows one model."
+        "best mIoU: the highest that is published for the model's weights, at one scale. Scores on\n"
+        "different datasets do not compare; --data NAME shows those on one. -: none is published.\n"
+        f"On any backbone, with create(NETWORK, backbone=NAME):\n{networks}.\n"
+        "`seg models show NAME` describes one model and lists all its weights and scores."
     )
 
 
 def _describe(name: str) -> str:
+    if not name.strip():
+        raise UsageError("NAME is empty; `seg models` lists the names")
     if name in MODELS or not (looks_like_path(name) or Path(name).is_dir()):
         return _details(name)
     from seg_models.commands.model_facts import describe_file  # imports torch
@@ -180,6 +228,6 @@ MODELS_COMMAND = Command(
     configure=_configure,
     run=_run,
     description="Lists the models of the installed packages; `show NAME` shows one of them, `show FILE` a model file.",
-    epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10\n  seg models show fcn_resnet50\n  "
-    "seg models show runs/camvid",
+    epilog="examples:\n  seg models\n  seg models --data Cityscapes --max-params 10 --sort score\n  "
+    "seg models show fcn_resnet50\n  seg models show runs/camvid",
 )

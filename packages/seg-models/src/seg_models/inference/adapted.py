@@ -1,8 +1,11 @@
 """Calls any network in the way that prediction needs it: images of any size and type in, checked logits out."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_core.model_files.fit import is_compiled
 from seg_core.registry import MODELS
@@ -10,6 +13,9 @@ from seg_models.inference.outputs import check_num_channels, find_logits
 from seg_models.networks.base import SegmentationNetwork
 
 __all__ = ["AnySize", "adapt", "min_size_of"]
+
+
+_LOWEST = -1e20  # a logit that excludes a class; the sum of as many as an image has pixels is finite
 
 
 class AnySize(nn.Module):
@@ -30,7 +36,6 @@ class AnySize(nn.Module):
         self._network = network
         self._num_classes = num_classes
         self._min_size = min_size_of(network) if min_size is None else min_size
-        self._dtype = _float_dtype(network)
 
     def logits_before_resize(self, images: Tensor) -> tuple[Tensor, bool]:
         """Returns the logits before the bilinear resize to the size of the images, if the network ends with one.
@@ -46,7 +51,7 @@ class AnySize(nn.Module):
         corners = _last_resize(self._network)
         if corners is None or self._is_small(images):
             return self._called(images), False
-        output = self._network.forward_logits(images.to(self._dtype))  # type: ignore[operator]  # a Network
+        output = self._network.forward_logits(self._input(images))  # type: ignore[operator]  # a Network
         return self._checked(output, images), corners
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -60,28 +65,51 @@ class AnySize(nn.Module):
     def _called(self, images: Tensor) -> Tensor:
         """Returns what the network returns for images, padded if they are small."""
         if not self._is_small(images):
-            return self._checked(self._network(images.to(self._dtype)), images)
+            return self._checked(self._network(self._input(images)), images)
         height, width = images.shape[-2:]
         missing = (max(0, self._min_size - width), max(0, self._min_size - height))
         padded = F.pad(images, (0, missing[0], 0, missing[1]))
-        logits = self._checked(self._network(padded.to(self._dtype)), images)
+        logits = self._checked(self._network(self._input(padded)), images)
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
+
+    def _input(self, images: Tensor) -> Tensor:
+        """Returns images in the type of the weights; a network of another library may write into them."""
+        converted = images.to(_float_dtype(self._network))
+        is_own = isinstance(self._network, SegmentationNetwork)
+        return converted if is_own or converted is not images else converted.clone()
 
     def _checked(self, output: object, images: Tensor) -> Tensor:
         logits = find_logits(output, images)
         if self._num_classes is not None:
             check_num_channels(logits, self._num_classes)
-        return logits if logits.dtype == torch.float64 else logits.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        # Minus infinity excludes a class; interpolated, it would become NaN. Reading costs less than writing, but on
+        # other devices the answer would have to be waited for.
+        if logits.device.type == "cpu" and bool(logits.sum().isfinite()):
+            return logits
+        return logits.clamp(min=_LOWEST)
 
     def _is_small(self, images: Tensor) -> bool:
         return min(images.shape[-2:]) < self._min_size
 
 
 def adapt(model: nn.Module) -> AnySize:
-    """Returns an `AnySize` around `model`, or `model` if it is one."""
-    return model if isinstance(model, AnySize) else AnySize(model)
+    """Returns an `AnySize` around `model`, or `model` if it is one.
+
+    Warns:
+        UserWarning: if its batch norms are in train mode.
+    """
+    if isinstance(model, AnySize):
+        return model
+    if getattr(model, "training", False) and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+        warnings.warn(
+            "the network is in train mode: its batch norms use the statistics of these images, and change; call "
+            "model.eval() first",
+            stacklevel=3,
+        )
+    return AnySize(model)
 
 
 def min_size_of(model: nn.Module) -> int:
@@ -115,7 +143,7 @@ def _last_resize(model: nn.Module) -> bool | None:
 
 def _is_plain(model: nn.Module) -> bool:
     """Returns whether calling a model runs its class's `forward`, and that its `forward_logits`, and nothing else."""
-    if is_compiled(model):
+    if is_compiled(model) or not {"forward", "forward_logits"}.isdisjoint(getattr(model, "__dict__", ())):
         return False
     if isinstance(model, SegmentationNetwork) and type(model).forward is not SegmentationNetwork.forward:
         return False

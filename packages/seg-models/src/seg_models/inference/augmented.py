@@ -11,7 +11,7 @@ from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_models.inference.adapted import adapt
-from seg_models.inference.outputs import check_several_channels
+from seg_models.inference.outputs import check_images, check_several_channels
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 
@@ -58,10 +58,9 @@ def predict_tta(
     factors = tuple(scales)
     if not factors or not all(is_number(f) and f > 0 for f in factors):
         raise InvalidArgumentError(f"scales must hold at least one factor above 0, got {scales!r}")
-    if images.ndim != 4 or not images.is_floating_point():
-        raise InvalidArgumentError(
-            f"images must be float (N, C, H, W), normalized, got {images.dtype} {tuple(images.shape)}"
-        )
+    check_images(images)
+    if images.dtype != torch.float64:
+        images = images.float()  # CPUs cannot resize others
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
     model = adapt(model)
     height, width = images.shape[-2:]
@@ -173,12 +172,23 @@ def tta_options(tta: bool | Sequence[float] | Mapping[str, Any] | None) -> dict[
         return None
     if tta is True:
         return {}
+    if not isinstance(tta, Mapping | Sequence) or isinstance(tta, str):
+        raise InvalidArgumentError(
+            f"tta must be True, a list of scales such as [0.75, 1.0], or a dict of the arguments of predict_tta, got "
+            f"{tta!r}"
+        )
     options = dict(tta) if isinstance(tta, Mapping) else {"scales": tuple(tta)}
     known = ("scales", "hflip", "vflip", "quarter_turns", "left_right_pairs")
     for name in options:
         if name not in known:
             raise InvalidArgumentError(f"tta has no option {name!r}; it has {', '.join(known)}")
     scales = options.get("scales", (1.0,))
-    if not scales or not all(is_number(s) and s > 0 for s in scales):
+    if not isinstance(scales, Sequence) or not scales or not all(is_number(s) and s > 0 for s in scales):
         raise InvalidArgumentError(f"tta must have scales above 0, got {scales!r}")
+    for name in ("hflip", "vflip", "quarter_turns"):
+        if not isinstance(options.get(name, False), bool):
+            raise InvalidArgumentError(f"tta {name} must be True or False, got {options[name]!r}")
+    pairs = options.get("left_right_pairs") or ()
+    if not isinstance(pairs, Sequence) or not all(isinstance(p, Sequence) and len(p) == 2 for p in pairs):
+        raise InvalidArgumentError(f"tta left_right_pairs must be pairs of class ids, got {pairs!r}")
     return options

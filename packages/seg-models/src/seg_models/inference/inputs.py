@@ -1,46 +1,48 @@
-"""Input images from files, folders, glob patterns, URLs, videos and memory: found, decoded, and read ahead."""
+"""Input images from files, folders, glob patterns, URLs, videos and memory: found and decoded."""
 
+import dataclasses
+import io
 import os
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor
 
+from seg_core.device import out_of_memory
 from seg_core.errors import (
-    CorruptFileError,
-    ImageTooLargeError,
     InvalidArgumentError,
+    InvalidTypeError,
     UserError,
-    WriteError,
+    counted,
 )
-from seg_core.files.download import fetch
-from seg_core.files.images import MAX_PIXELS, read_header, read_image
+from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image, read_pages
 from seg_core.transforms.preprocessing import as_rgb_tensor
-from seg_models.inference.input_paths import (
-    is_folder,
-    is_pattern,
-    is_url,
-    is_video,
-    list_image_files,
-)
+from seg_models.inference.downloads import local_file
+from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
+from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file
 from seg_models.inference.video import read_frames
 
-__all__ = ["InputImage", "Source", "find_inputs", "is_one_image", "load_input", "read_ahead", "read_input_file"]
+__all__ = [
+    "InputImage",
+    "LoadedImage",
+    "Source",
+    "as_array",
+    "find_inputs",
+    "is_one_image",
+    "load_input",
+]
 
-Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | bytes | bytearray | memoryview | IO[bytes]
 """One image, or several: a folder, a glob pattern, a video, a batch."""
 
-# Threads that decode images while the network computes; Pillow decodes without holding the interpreter's lock.
-_READERS = 2
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_KINDS = "a path, a URL, a PIL image, an array, a tensor, the bytes of an image file, or an iterable of them"
 
 
 @dataclass(frozen=True)
@@ -48,143 +50,287 @@ class InputImage:
     """One image that is not decoded yet.
 
     Attributes:
-        name: its path or URL; for a frame of a video, the path and the frame's number; None for an image in memory.
-        content: path, URL, PIL image, array, tensor, or a frame of PyAV.
+        name: its path or URL; for a frame of a video or an image file, the path and the frame's number; None for an
+            image in memory.
+        content: path, URL, contents of a file, PIL image, array, tensor, or a frame of PyAV; or the error that finding
+            the image raised.
+        place: where in the source an image without a name is, such as "image 3 of the source", for messages.
+        is_own: whether nobody else can change the content.
     """
 
     name: str | None
     content: Any
+    place: str = ""
+    is_own: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the content is read from a file or a URL."""
+        return isinstance(self.content, str | os.PathLike)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """One image, decoded and upright.
+
+    Attributes:
+        source: where it comes from.
+        pixels: uint8 or float32 (3, H, W), RGB.
+        valid: bool (H, W), the pixels of a file that hold data; None if all do.
+    """
+
+    source: InputImage
+    pixels: Tensor
+    valid: npt.NDArray[np.bool_] | None = None
 
 
 def is_one_image(source: object) -> bool:
-    """Returns whether `source` is one image; if not, it contains several or is not a source of images."""
+    """Returns whether `source` is one image; if not, it contains several or is not a source of images.
+
+    An image file counts as one, whatever the number of its frames.
+    """
     if isinstance(source, str | os.PathLike):
-        return is_url(source) or not (is_folder(source) or is_video(source) or is_pattern(source))
+        return not is_video(source) and (is_url(source) or not (is_folder(source) or is_pattern(source)))
     if isinstance(source, np.ndarray | Tensor):
         return source.ndim <= 3
-    return isinstance(source, Image.Image) or hasattr(source, "to_ndarray")
+    return isinstance(source, Image.Image) or _is_file_content(source) or _is_video_frame(source)
 
 
-def find_inputs(source: Source | Iterable[Any]) -> Iterator[InputImage]:
-    """Yields the images of `source` in order, without decoding them; folders and glob patterns are sorted by name.
+def find_inputs(
+    source: Source | Iterable[Any], *, all_frames: bool = False, max_pixels: int = MAX_PIXELS
+) -> Iterator[InputImage]:
+    """Returns an iterator of the images of `source` in order, not decoded; those of folders and patterns are sorted.
+
+    Files that a folder has beside its images and videos are told by a warning. An image that is not found, or
+    cannot be read while its frames are counted, is no error here: its `content` is the error.
 
     Args:
         source: as in `Predictor.stream`.
+        all_frames: whether an image file of several frames or pages gives all of them, or the first.
+        max_pixels: maximum width times height of an image file of several frames.
 
     Raises:
+        InvalidTypeError: if it is not a source of images.
+        InvalidArgumentError: if it is a string that is no path and no URL of http or https.
         ImageNotFoundError: if a folder has no images, or no file matches a glob pattern.
-        InvalidArgumentError: if it is not a source of images.
-        CorruptFileError: if a video cannot be read.
     """
-    if isinstance(source, str | os.PathLike):
-        if is_one_image(source):
-            yield InputImage(os.fspath(source), source)
-        elif is_video(source):
-            for number, frame in enumerate(read_frames(source)):
-                yield InputImage(f"{os.fspath(source)}, frame {number}", frame)
-        else:
-            for path in list_image_files(source):
-                yield from find_inputs(path)
-    elif is_one_image(source):
-        yield InputImage(getattr(source, "filename", None) or None, source)
-    elif isinstance(source, np.ndarray | Tensor):
-        for one in source:
-            yield InputImage(None, one)
-    elif isinstance(source, Iterable):
-        for item in source:
-            yield from find_inputs(item)
-    else:
-        raise InvalidArgumentError(
-            f"a source of images must be a path, a URL, a PIL image, an array, a tensor, or an iterable of them, got "
-            f"{type(source).__name__}"
-        )
+    source = as_array(source)
+    _check_source(source)
+    if not isinstance(source, str | os.PathLike):
+        return _images_of(source, all_frames, max_pixels)
+    if is_one_image(source) or is_video(source):
+        return _with_error(_images_of(source, all_frames, max_pixels), os.fspath(source))
+    found = list_files(source)
+    if found.left_out:
+        warnings.warn(f"{os.fspath(source)}: {found.left_out_text}", stacklevel=4)
+    return _several(found.paths, all_frames, max_pixels)
 
 
-def read_ahead(
-    images: Iterator[InputImage],
-    count: int,
-    max_pixels: int,
-    on_error: Callable[[str | None, UserError], None] | None,
-) -> Iterator[tuple[InputImage, Tensor]]:
-    """Yields images with their pixels, in order, while threads decode the next ones.
+def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | None = None) -> LoadedImage:
+    """Returns an image decoded and upright; later changes of its source do not count.
 
     Args:
-        images: as `find_inputs` yields them.
-        count: number of images to decode ahead, in addition to one per thread.
-        max_pixels: maximum width times height of an image file.
-        on_error: called with the name and the error of an image that cannot be read, which is then skipped. If None
-            the error is raised.
-    """
-    waiting: deque[tuple[InputImage, Future[Tensor]]] = deque()
-    pool = ThreadPoolExecutor(_READERS)
-    try:
-        while True:
-            while len(waiting) < _READERS + count and (image := next(images, None)) is not None:
-                waiting.append((image, pool.submit(load_input, image, max_pixels)))
-            if not waiting:
-                return
-            image, future = waiting.popleft()
-            try:
-                pixels = future.result()
-            except UserError as error:
-                if on_error is None:
-                    raise
-                on_error(image.name, error)
-                continue
-            yield image, pixels
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def load_input(image: InputImage, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Returns an image decoded and upright, uint8 or float32 (3, H, W), RGB.
-
-    Args:
-        image: the image.
+        image: the image. A warning tells if its file has several frames or pages, of which the first is read.
         max_pixels: maximum width times height of a file.
+        once: remembers the warnings given before; None for none.
 
     Raises:
         ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be downloaded or read, is too large, or has more than 8 bits per channel.
         InvalidArgumentError: if it is in memory and is not an image of 8 bits per channel.
+        NotEnoughMemoryError: if it does not fit in memory.
     """
-    content = image.content
+    content, valid = image.content, None
+    if isinstance(content, Exception):
+        raise content
+    called = image.name or image.place
     try:
-        if isinstance(content, str | os.PathLike):
-            content = read_input_file(content, max_pixels)
+        if image.is_file or isinstance(content, bytes):
+            content, valid = read_file(content, image.name or "(in memory)", max_pixels, once or Once())
         elif isinstance(content, Image.Image):
             content = read_image(content)
-        elif hasattr(content, "to_ndarray"):
-            content = content.to_ndarray(format="rgb24")
-        pixels = as_rgb_tensor(content)
+        elif _is_video_frame(content):
+            frame, content = content, content.to_ndarray(format="rgb24")
+            if frame.format.name == "rgb24":  # not converted: the array may be the frame's own memory
+                content = content.copy()
+        pixels = as_rgb_tensor(content, on_device=True)
     except InvalidArgumentError as error:
-        if image.name is None or image.name in str(error):
+        if not called or called in str(error):
             raise
-        raise InvalidArgumentError(f"{image.name}: {error}") from error
-    return pixels if pixels.dtype == torch.uint8 else pixels.float()
+        raise type(error)(f"{called}: {error}") from error
+    except MemoryError as error:
+        remedies = ["reduce the image", "predict a file tile by tile: Predictor.predict_to_file"]
+        raise out_of_memory(f"reading {called or 'the image'}", remedies, error) from error
+    if isinstance(image.content, np.ma.MaskedArray):  # as rasterio reads with masked=True
+        masked = np.asarray(np.ma.getmaskarray(image.content))
+        valid = None if not masked.any() else ~(masked if masked.ndim == 2 else np.all(masked, axis=-1))
+    is_shared = content is image.content and not image.is_own and _shares_memory(pixels, content)
+    return LoadedImage(image, pixels.clone() if is_shared else pixels, valid)
 
 
-def read_input_file(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """Returns the image of a path or URL, decoded and upright, uint8 (H, W, 3).
+# ---- finding images --------------------------------------------------------------------------------------------------
 
-    Raises:
-        ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be downloaded or read as an image, or has more than `max_pixels`.
-    """
-    name = os.fspath(path)
+
+def as_array(source: Any) -> Any:
+    """Returns an array of another library, such as an HDF5 dataset, as one of numpy; anything else unchanged."""
+    is_known = isinstance(source, np.ndarray | Tensor | Image.Image | str | bytes | os.PathLike)
+    is_other = not is_known and hasattr(source, "__array__") and hasattr(source, "shape")
+    return np.asarray(source) if is_other else source
+
+
+def _check_source(source: object) -> None:
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        if not text:
+            raise InvalidArgumentError("the path of an image is an empty string; give a path, or a URL")
+        if isinstance(text, str) and _SCHEME.match(text) and not is_url(text):
+            raise InvalidArgumentError(
+                f"{text!r} cannot be read: URLs of images and videos begin with http:// or https://; pass the path of "
+                "a file, or for a camera a generator of its frames as RGB arrays"
+            )
+        return
+    if isinstance(source, io.TextIOBase):
+        raise InvalidTypeError(
+            f'a file of an image must be opened in binary mode, open(path, "rb"), got {type(source).__name__}; or pass '
+            "its path"
+        )
+    advice = ""
+    if isinstance(source, Mapping):
+        images = [key for key in ("image", "img", "pixel_values", "path") if key in source]
+        advice = f"; pass source[{images[0]!r}]" if images else "; pass its values"
+    elif hasattr(source, "isOpened") or hasattr(source, "grab"):  # cv2.VideoCapture
+        advice = "; pass the path of the video, or a generator of its frames as RGB arrays: frame[..., ::-1]"
+    elif hasattr(source, "metadata") and hasattr(source, "__getitem__"):  # a dataset of this toolkit
+        advice = "; pass its images: (dataset[index][0] for index in range(len(dataset)))"
+    is_several = isinstance(source, np.ndarray | Tensor | Iterable) and not advice
+    if not is_one_image(source) and not is_several:
+        if source is None:
+            advice = "; cv2.imread returns None for a file that it cannot read"
+        elif isinstance(source, int):
+            advice = (
+                "; a camera is read by cv2 or PyAV: pass a generator that yields its frames as RGB arrays (H, W, 3) "
+                "(frames of cv2 are BGR: frame[..., ::-1])"
+            )
+        raise InvalidTypeError(f"a source of images must be {_KINDS}, got {source!r:.60}{advice}")
+
+
+def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[InputImage]:
+    """Yields the images of a source that is neither a folder nor a glob pattern."""
+    if isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        if is_video(source):
+            for number, frame in enumerate(read_frames(source)):
+                yield InputImage(f"{name}, frame {number}", frame, is_own=True)
+        elif all_frames:
+            yield from _frames_of_file(source, name, max_pixels)
+        else:
+            yield InputImage(name, source)
+    elif _is_file_content(source):
+        name, content = _file_content(source)
+        image = InputImage(name, content)
+        yield from _frames_of(image, content, max_pixels) if all_frames else (image,)
+    elif isinstance(source, Image.Image):
+        image = InputImage(getattr(source, "filename", None) or None, source)
+        if getattr(source, "fp", None) is None or not getattr(source, "is_animated", False):
+            yield image
+        elif all_frames:
+            yield from _frames_of(image, source, max_pixels)
+        else:
+            count, noun = count_pages(source)
+            if count > 1:
+                called = image.name or "the PIL image"
+                text = (
+                    f"{called} has {counted(count, noun)}; only its current one, {noun} {source.tell()}, is predicted"
+                )
+                warnings.warn(f"{text}; {ALL_FRAMES_ADVICE}", stacklevel=2)
+            yield image
+    elif is_one_image(source):
+        yield InputImage(None, source)
+    else:
+        yield from _several(source, all_frames, max_pixels)
+
+
+def _with_error(images: Iterator[InputImage], name: str) -> Iterator[InputImage]:
+    """Yields images, and the error that ends them as the content of a last one."""
     try:
-        if not is_url(path):
-            return read_image(path, max_pixels=max_pixels)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                fetched = fetch(name, progress=False, folder=Path(folder), argument="the image")
-            except WriteError as error:
-                raise CorruptFileError(f"{path} cannot be downloaded: {error}") from error
-            return read_image(fetched, max_pixels=max_pixels, name=name)
-    except ImageTooLargeError as error:
-        if is_url(path) or not read_header(path).is_plain:
-            raise
-        raise ImageTooLargeError(
-            f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
-            "tiff"
-        ) from error
+        yield from images
+    except UserError as error:
+        yield InputImage(name, error)
+
+
+def _several(items: Iterable[Any], all_frames: bool, max_pixels: int) -> Iterator[InputImage]:
+    """Yields the images of several sources; an error of one of them is the content of an image."""
+    is_stored = isinstance(items, list | tuple)
+    for number, item in enumerate(items):
+        place = f"image {number} of the source"
+        if isinstance(item, Image.Image) and not is_stored:  # such as a GIF that an iterator moves frame by frame
+            yield InputImage(getattr(item, "filename", None) or None, item, place)
+            continue
+        try:
+            if isinstance(item, list | tuple):
+                raise InvalidTypeError(
+                    f"it is a {type(item).__name__} of {len(item)}, not an image; of pairs of image and mask, pass the "
+                    "images alone: (image for image, _ in dataset)"
+                )
+            for image in find_inputs(item, all_frames=all_frames, max_pixels=max_pixels):
+                yield image if image.name or image.place else dataclasses.replace(image, place=place)
+        except UserError as error:
+            if isinstance(item, str | os.PathLike):
+                yield InputImage(os.fspath(item), error)
+            else:
+                yield InputImage(None, type(error)(f"{place}: {error}"))
+
+
+def _frames_of_file(source: str | os.PathLike[str], name: str, max_pixels: int) -> Iterator[InputImage]:
+    """Yields the frames of an image file; one of a single frame is left to the threads that decode."""
+    with local_file(source, "image") as path:
+        count, _ = count_pages(path, max_pixels=max_pixels, name=name)
+        if count == 1 and not is_url(source):
+            yield InputImage(name, source)
+        else:
+            yield from _frames_of(InputImage(name, source), path, max_pixels)
+
+
+def _frames_of(image: InputImage, content: Any, max_pixels: int) -> Iterator[InputImage]:
+    """Yields all frames or pages of an image whose file is `content`."""
+    called = image.name or "(in memory)"
+    count, noun = count_pages(content, max_pixels=max_pixels, name=called)
+    for number, pixels in enumerate(read_pages(content, max_pixels=max_pixels, name=called)):
+        name = f"{called}, {noun} {number}" if count > 1 else image.name
+        yield InputImage(name, pixels, is_own=True)
+
+
+def _is_file_content(source: object) -> bool:
+    """Returns whether `source` is the contents of a file, or a file opened in binary mode."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return True
+    return hasattr(source, "read") and not isinstance(source, io.TextIOBase | np.ndarray | Tensor)
+
+
+def _file_content(source: Any) -> tuple[str | None, bytes]:
+    """Returns the name of an opened file, None if it has none, and its contents."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return None, bytes(source)
+    name = getattr(source, "name", None)
+    try:
+        if source.seekable():  # such as a BytesIO that was written, and stands at its end
+            source.seek(0)
+        content = source.read()
+    except (OSError, ValueError, AttributeError) as error:
+        raise InvalidArgumentError(f"the file {name or source!r} cannot be read: {error}; pass its path") from error
+    if not isinstance(content, bytes):
+        raise InvalidTypeError(
+            f"the file {name or source!r} must give bytes, got {type(content).__name__}; open it in binary mode"
+        )
+    return name if isinstance(name, str) else None, content
+
+
+def _is_video_frame(source: object) -> bool:
+    """Returns whether `source` is a frame of PyAV with an image; a frame of sound has no width."""
+    return hasattr(source, "to_ndarray") and hasattr(source, "width")
+
+
+def _shares_memory(pixels: Tensor, content: object) -> bool:
+    if isinstance(content, Tensor):
+        return pixels.untyped_storage().data_ptr() == content.untyped_storage().data_ptr()
+    return isinstance(content, np.ndarray) and np.may_share_memory(pixels.numpy(), content)

@@ -1,6 +1,8 @@
 """Prediction of images larger than memory: read, predicted and written to a file tile by tile."""
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.files.images import Once
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
+from seg_models.inference.reading import warn_of_more_frames
+from seg_models.inference.regions import ignore_invalid
 
 __all__ = ["FilePrediction", "LabelBlocks", "ReadTile", "predict_to_file"]
 
@@ -46,7 +52,8 @@ def predict_to_file(
     target: str | os.PathLike[str],
     label_blocks: LabelBlocks,
     metadata: DatasetMetadata,
-    dtype: type[np.uint8] | type[np.uint16],
+    dtype: npt.DTypeLike,
+    max_pixels: int,
     on_progress: Callable[[float], None] | None = None,
 ) -> FilePrediction:
     """Predicts an image of any size and writes its label map, without holding either in memory.
@@ -56,7 +63,8 @@ def predict_to_file(
         target: as in `Predictor.predict_to_file`.
         label_blocks: predicts the blocks of the label map.
         metadata: names and colors of the classes.
-        dtype: dtype of the ids.
+        dtype: uint8 or uint16, dtype of the ids; uint16 is used where the ignored value needs it.
+        max_pixels: largest width times height of an image that must be read at once.
         on_progress: called with the fraction of the image that is done, 0 to 1.
 
     Raises:
@@ -65,9 +73,15 @@ def predict_to_file(
     suffix = Path(target).suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy"):
         raise InvalidArgumentError(f"target must end in .tif, .tiff or .npy, got {os.fspath(target)!r}")
-    counts = np.zeros(int(np.iinfo(dtype).max) + 1, np.int64)
+    check_not_source(target, source)
     done = 0
-    with open_raster(source) as raster:
+    with open_raster(source, max_pixels) as raster:
+        if isinstance(source, str | os.PathLike):
+            with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
+                warn_of_more_frames(source, os.fspath(source), sys.maxsize, Once())
+        if raster.valid is not None:
+            dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
+        counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
         size = (raster.height, raster.width)
         if suffix == ".npy":
             writer = npy_writer(target, size, dtype)
@@ -75,10 +89,12 @@ def predict_to_file(
             writer = tiff_writer(target, size, dtype, metadata, raster.geo_reference)
 
         def read(top: int, left: int, height: int, width: int) -> Tensor:
-            return as_rgb_tensor(raster.read(top, left, height, width))
+            return as_rgb_tensor(raster.read(top, left, height, width), origin=(top, left))
 
         with writer as write:
             for top, left, ids in label_blocks(read, size):
+                if raster.valid is not None:
+                    ids = ignore_invalid(ids, raster.valid(top, left, *ids.shape), metadata.ignore_index)
                 write(top, left, ids)
                 counts += np.bincount(ids.ravel(), minlength=len(counts))
                 done += ids.size

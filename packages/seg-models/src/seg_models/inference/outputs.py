@@ -1,4 +1,4 @@
-"""What a network returns: finding its logits, and checking them before labels are made."""
+"""What a network returns: finding its logits, checking them before labels are made, and their probabilities."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,19 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
 
-__all__ = ["NonFiniteLogitsError", "check_decidable", "check_num_channels", "check_several_channels", "find_logits"]
+__all__ = [
+    "NonFiniteLogitsError",
+    "check_decidable",
+    "check_images",
+    "check_num_channels",
+    "check_several_channels",
+    "find_logits",
+    "top_probabilities",
+]
 
 # keys of the main output: of torchvision and this toolkit, and of transformers
 _KEYS = ("out", "logits")
+_SCORE_STRIP = 2**20  # elements
 
 
 class NonFiniteLogitsError(InvalidArgumentError):
@@ -25,6 +34,20 @@ class NonFiniteLogitsError(InvalidArgumentError):
     def __init__(self, message: str, index: int) -> None:
         super().__init__(message)
         self.index = index
+
+
+def check_images(images: object) -> None:
+    """Checks the input of the predict functions.
+
+    Raises:
+        InvalidArgumentError: if it is not float (N, C, H, W) with values.
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point() or not images.numel():
+        seen = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise InvalidArgumentError(
+            f"images must be a float tensor (N, C, H, W), normalized, of at least one image with pixels, got {seen}; "
+            "Predictor takes files, arrays and PIL images"
+        )
 
 
 def find_logits(output: Any, images: Tensor) -> Tensor:
@@ -102,6 +125,16 @@ def check_several_channels(logits: Tensor) -> None:
         raise InvalidArgumentError(
             f"the network returns one channel, so every pixel would be class 0; {ONE_CHANNEL_ADVICE}"
         )
+
+
+def top_probabilities(logits: Tensor) -> Tensor:
+    """Returns float32 (H, W), the largest probability of logits (K, H, W), computed a few rows at a time."""
+    rows = max(1, _SCORE_STRIP // (logits.shape[0] * logits.shape[2]))
+    parts = []
+    for strip in torch.split(logits, rows, 1):
+        floats = strip.float()
+        parts.append((floats - floats.amax(0)).exp_().sum(0).reciprocal_())
+    return torch.cat(parts)
 
 
 def _not_logits(seen: str, count: int) -> InvalidArgumentError:

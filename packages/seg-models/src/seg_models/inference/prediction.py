@@ -1,10 +1,10 @@
 """The prediction of one image: its label map, with methods to show and save it."""
 
-import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,31 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
-from seg_core.files.rasters import read_geo_reference
+from seg_core.files.geo_reference import read_geo_reference
+from seg_core.files.image_writing import check_format, write_image
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figures import draw_overlay, exhibit_figure
+from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import colorize, overlay
+from seg_models.inference.notebook import in_notebook, percent, prediction_html, show_html
+from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.raster_writing import class_palette, tiff_writer
 from seg_models.inference.regions import polygons
 
 __all__ = ["Prediction", "class_areas"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The label map of one image.
 
+    Notebooks show it as the overlaid image with the areas of its classes. `numpy.asarray(prediction)` is `labels`.
+    Predictions are equal if all their arrays, classes and sources are; they can be pickled.
+
     Attributes:
         labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
-            with a class probability below the threshold have the metadata's `ignore_index`.
+            with a class probability below the threshold, or without data in the image's file, have the metadata's
+            `ignore_index`.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright.
         scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
@@ -44,19 +53,165 @@ class Prediction:
     logits: npt.NDArray[np.float32] | None = None
     source: str | None = None
 
+    # ---- one class, one pixel ----------------------------------------------------------------------------------------
+
+    def mask(self, name: str | int) -> npt.NDArray[np.bool_]:
+        """Returns which pixels are of a class, bool (H, W).
+
+        Args:
+            name: name of the class, or its id.
+
+        Raises:
+            UnknownNameError: if no class has that name; the message names the nearest ones.
+            InvalidArgumentError: if it is no id of a class. Ignored pixels are `labels == metadata.ignore_index`.
+        """
+        mask: npt.NDArray[np.bool_] = self.labels == self.metadata.class_id(name)
+        return mask
+
+    def probability(self, name: str | int) -> npt.NDArray[np.float32]:
+        """Returns the probability of a class at each pixel, float32 (H, W), 0 to 1: the softmax of the logits.
+
+        Args:
+            name: name of the class, or its id.
+
+        Raises:
+            UnknownNameError: if no class has that name.
+            InvalidArgumentError: if the prediction has no logits: pass `logits=True` to the predictor.
+        """
+        class_id = self.metadata.class_id(name)
+        if self.logits is None:
+            raise InvalidArgumentError(
+                "probability() needs the logits of all classes, which this prediction does not have; create the "
+                "predictor with logits=True"
+            )
+        # class by class, so that memory is needed for one map and not for K of them
+        largest = self.logits.max(axis=0)
+        total = np.zeros_like(largest)
+        for logits in self.logits:
+            total += np.exp(logits - largest)
+        return np.exp(self.logits[class_id] - largest) / total
+
+    def polygons(self, name: str | int | None = None) -> list[dict[str, Any]]:
+        """Returns the connected regions as polygons: the features that `save("x.geojson")` writes.
+
+        Each is a dict `{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": rings}, "properties": {...}}`
+        with the properties `class_id`, `class` and `pixels`. The first ring is the outer border, further ones are
+        holes. Points are pixels (x, y) from the upper left corner of the image; for a GeoTIFF longitude and latitude
+        (WGS 84).
+
+        Args:
+            name: name or id of the class; None gives the regions of all classes.
+
+        Raises:
+            UnknownNameError: if no class has that name.
+            MissingDependencyError: if rasterio is not installed.
+        """
+        wanted = None if name is None else self.metadata.class_id(name)
+        features = polygons(self.labels, self.metadata, read_geo_reference(self.source, self.labels.shape))
+        return [f for f in features if wanted is None or f["properties"]["class_id"] == wanted]
+
+    def name_at(self, y: int, x: int) -> str | None:
+        """Returns the name of the class at a pixel; None if the pixel is ignored.
+
+        Args:
+            y: row of the pixel, 0 (top) to H - 1.
+            x: column of the pixel, 0 (left) to W - 1.
+
+        Raises:
+            InvalidArgumentError: if it is not a pixel of the image; negative numbers do not count from the end.
+        """
+        for argument, value, length in zip("yx", (y, x), self.labels.shape, strict=True):
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < length:
+                height, width = self.labels.shape
+                raise InvalidArgumentError(
+                    f"{argument} must be an integer from 0 to {length - 1} for an image of {height}x{width} (height x "
+                    f"width), got {value!r}"
+                )
+        class_id = int(self.labels[y, x])
+        return None if class_id == self.metadata.ignore_index else self.metadata.labels[class_id]
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+
     def colorize(self) -> npt.NDArray[np.uint8]:
-        """Returns the label map in the colors of its classes, uint8 (H, W, 3)."""
+        """Returns the label map in the colors of its classes, uint8 (H, W, 3), RGB."""
         return colorize(self.labels, self.metadata)
 
-    def overlay(self, alpha: float = 0.5) -> npt.NDArray[np.uint8]:
-        """Returns the image overlaid with the colors of its classes, uint8 (H, W, 3).
+    def overlay(
+        self, alpha: float = 0.5, *, contours: bool = False, legend: bool | Sequence[str] = False
+    ) -> npt.NDArray[np.uint8]:
+        """Returns the image overlaid with the colors of its classes.
 
         Args:
             alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
-        """
-        return overlay(self.image, self.labels, self.metadata, alpha)
+            contours: whether regions are outlined, 1 to 3 pixels wide by the size of the image; with `alpha=0` the
+                outlines alone are drawn.
+            legend: whether the classes that occur are named in a strip below the image. Names of classes give these, in
+                this order; then all images of one size give results of one size, as a video needs.
 
-    @functools.cached_property
+        Returns:
+            uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `prediction.overlay()[..., ::-1]`. With a legend
+            it is higher, and wider if the names need it.
+
+        Raises:
+            UnknownNameError: if `legend` holds a name that no class has.
+            InvalidArgumentError: if an argument is not allowed.
+        """
+        return overlay(self.image, self.labels, self.metadata, alpha, contours=contours, legend=legend)
+
+    def show(self, alpha: float = 0.5, *, contours: bool = False) -> None:
+        """Shows the overlaid image and its classes: in the notebook, else in a window, and waits until it is closed.
+
+        Args:
+            alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
+            contours: whether regions are outlined.
+
+        Raises:
+            InvalidArgumentError: if an argument is not allowed.
+            MissingDependencyError: outside of notebooks, if matplotlib is not installed.
+        """
+        if in_notebook():
+            show_html(self._html(alpha, contours))
+        else:
+            figure = draw_overlay(self.image, self.labels, self.metadata, alpha, contours=contours)
+            exhibit_figure(figure, show=True)
+
+    def _html(self, alpha: float = 0.5, contours: bool = False) -> str:
+        height, width = self.labels.shape
+        title = f"{self.source or 'image'}: {height}x{width} (height x width)"
+        return prediction_html(title, self.image, self.labels, self.metadata, self.areas, alpha, contours=contours)
+
+    def _repr_html_(self) -> str:
+        return self._html()
+
+    def __repr__(self) -> str:
+        pixels = max(self.labels.size, 1)
+        parts = [f"{short_name(name, 28)} {percent(count / pixels)}" for name, count in self.areas.items()]
+        shown = [*parts[:2], *([f"+{len(parts) - 2}"] if len(parts) > 2 else [])] or ["all ignored"]
+        size = "x".join(map(str, self.labels.shape))
+        name = "" if self.source is None else f"{Path(self.source).name or self.source}: "
+        return f"Prediction({name}{size}, {', '.join(shown)})"
+
+    # ---- as a value --------------------------------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        if self is other:
+            return True
+        same = (self.source, self.metadata) == (other.source, other.metadata)
+        return same and all(
+            _equal(getattr(self, name), getattr(other, name)) for name in ("labels", "image", "scores", "logits")
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.metadata, self.labels.shape))
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self.labels, dtype=dtype, copy=copy)
+
+    # ---- areas and files ---------------------------------------------------------------------------------------------
+
+    @property
     def areas(self) -> dict[str, int]:
         """Pixels of each class that occurs, by its name, largest first; ignored pixels are not counted."""
         return class_areas(np.bincount(self.labels.ravel(), minlength=self.metadata.num_classes), self.metadata)
@@ -66,13 +221,17 @@ class Prediction:
 
         - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
           larger ids are saved as 16-bit gray.
-        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image if it is a GeoTIFF.
+        - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image's file: transform and CRS, ground
+          control points, rational polynomial coefficients, also of a world file.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
-          corner of the image; for a GeoTIFF longitude and latitude (WGS 84).
+          corner of the image; for an image with a geo reference longitude and latitude (WGS 84). With a transform but
+          no CRS they are those of the transform, in its unit: assign the CRS in the program that reads them. Rational
+          polynomial coefficients are applied at their mean height.
 
         Raises:
-            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; or if it is the
+                image's own file.
             WriteError: if it cannot be written.
             MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
@@ -81,20 +240,34 @@ class Prediction:
             raise InvalidArgumentError(
                 f"path must end in {', '.join(_WRITERS)}, which keep the class ids, got {os.fspath(path)!r}"
             )
+        check_not_source(path, self.source)
         write(self, path)
 
-    def save_overlay(self, path: str | os.PathLike[str], alpha: float = 0.5) -> None:
+    def save_overlay(
+        self,
+        path: str | os.PathLike[str],
+        alpha: float = 0.5,
+        *,
+        contours: bool = False,
+        legend: bool | Sequence[str] = False,
+    ) -> None:
         """Writes the image overlaid with the colors of its classes, atomically; the suffix selects the format.
 
+        Args:
+            path: the file, such as `"x.png"` or `"x.jpg"`.
+            alpha: weight of the colors, as in `overlay`.
+            contours: whether regions are outlined.
+            legend: whether the classes that occur are named below the image, or the names of those that are.
+
         Raises:
-            InvalidArgumentError: if Pillow has no format for that suffix.
+            UnknownNameError: if `legend` holds a name that no class has.
+            InvalidArgumentError: if Pillow cannot write a format with that suffix, or the format holds no image of this
+                size; if `path` is the image's own file, or another argument is not allowed.
             WriteError: if it cannot be written.
         """
-        if Path(path).suffix.lower() not in Image.registered_extensions():
-            raise InvalidArgumentError(f"path must end in .png, .jpg or another image format, got {os.fspath(path)!r}")
-        image = Image.fromarray(self.overlay(alpha))
-        with atomic_path(path) as temporary:
-            image.save(temporary, quality=92)  # lossless formats ignore the quality
+        check_format(path, self.labels.shape)
+        check_not_source(path, self.source)
+        write_image(path, self.overlay(alpha, contours=contours, legend=legend))
 
 
 def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dict[str, int]:
@@ -107,6 +280,13 @@ def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dic
     classes = counts[: metadata.num_classes]
     order = np.argsort(-classes, kind="stable")
     return {metadata.labels[i]: int(classes[i]) for i in order if classes[i]}
+
+
+def _equal(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    # NaN as logits of a network that diverged; integers have none, and are compared without a copy
+    return np.array_equal(one, other, equal_nan=np.issubdtype(one.dtype, np.floating))
 
 
 def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:

@@ -1,49 +1,56 @@
 """`Predictor`: predicts label maps at the original size of the images."""
 
-import contextlib
-import copy
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args, overload
+from typing import IO, Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_core.checks import check_integer
-from seg_core.device import fastest_precision, out_of_memory, resolve_device, warn_of_slow_bf16
-from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.checks import check_integer, is_number
+from seg_core.device import resolve_device
+from seg_core.errors import InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
-from seg_core.labels.comparison import check_several_outputs
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
-from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.load_network import load_network
-from seg_core.model_files.model_file import ModelInfo
+from seg_core.modes import eval_mode, set_eval
 from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
-from seg_models.inference.inputs import InputImage, Source, find_inputs, is_one_image, load_input, read_ahead
+from seg_models.inference.classes import kept_ids
+from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
-from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable
+from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
-from seg_models.inference.regions import remove_small_regions
+from seg_models.inference.preparation import (
+    as_metadata,
+    check_fit,
+    check_model,
+    check_preprocessing,
+    copied,
+    from_info,
+    memory_advice,
+    usable_dtype,
+)
+from seg_models.inference.regions import ignore_invalid, remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
-from seg_models.inference.tiled import Blend, join_blocks, tiled_blocks
+from seg_models.inference.streams import OnError, predict_stream
+from seg_models.inference.tiled import Blend, check_tiles, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 
 __all__ = ["Predictor"]
 
 ChannelOrder = Literal["rgb", "bgr"]
 """Order of the channels of images in memory."""
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SCORE_STRIP = 2**20  # elements
 
 
 class Predictor:
@@ -63,9 +70,10 @@ class Predictor:
             a tensor or as `"out"` or `"logits"` of a dict; those of another size are resized to the image.
         weights: for a model's name: member of its weights enum, the member's name, a checkpoint file
             (`"file.pth#ema"`: one of several networks in it) or a run folder; None uses `"DEFAULT"` and logs a warning.
-        metadata: names and colors of the classes; None uses those of the network's weights or model file.
+        metadata: names and colors of the classes: also a label set's name, a .toml or .json file, or a list of names;
+            None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
-        device: device to compute on; `"auto"` uses a GPU if available.
+        device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             `"auto"` is bf16 if the processor computes in it, else fp32; None leaves the weights unchanged. A network
             that is passed in is copied first.
@@ -82,7 +90,12 @@ class Predictor:
         logits: whether predictions have the logits of all classes: K float32 per pixel.
         threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
-        max_pixels: maximum width times height of an image file that is decoded at once; `predict_to_file` has no limit.
+        only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None
+            keeps all. Scores and logits stay those of all classes.
+        max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
+            reads tile by tile have no limit.
+        all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
+            if False the first one is, with a warning.
 
     Warns:
         UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
@@ -92,7 +105,7 @@ class Predictor:
             RGB images, has another number of classes than the metadata (of a network of another library this is known
             at the first prediction), or one class only; if the device does not exist; if another argument is out of
             range.
-        UnknownNameError: if there is no model or weights member of that name.
+        UnknownNameError: if there is no model, weights member or class of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
     """
@@ -102,9 +115,9 @@ class Predictor:
         model: nn.Module | str | os.PathLike[str],
         *,
         weights: Any = None,
-        metadata: DatasetMetadata | None = None,
+        metadata: DatasetMetadata | Sequence[str] | str | None = None,
         preprocessing: Preprocessing | None = None,
-        device: str | torch.device = "auto",
+        device: str | int | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
         channel_order: ChannelOrder = "rgb",
         tile: int | Sequence[int] | None = None,
@@ -116,10 +129,12 @@ class Predictor:
         logits: bool = False,
         threshold: float | None = None,
         min_region: int = 1,
+        only: Sequence[str | int] | None = None,
         max_pixels: int = MAX_PIXELS,
+        all_frames: bool = False,
     ) -> None:
         self.device = resolve_device(device)
-        self.dtype = _usable_dtype(dtype, self.device)
+        self.dtype = usable_dtype(dtype, self.device)
         if channel_order not in get_args(ChannelOrder):
             raise InvalidArgumentError(
                 f'channel_order must be "rgb", or "bgr" for images of OpenCV, got {channel_order!r}'
@@ -128,160 +143,182 @@ class Predictor:
         self._tta = tta_options(tta)
         self.batch_size = check_integer("batch_size", batch_size)
         self.min_region = check_integer("min_region", min_region)
-        if threshold is not None and not 0 <= threshold <= 1:
+        if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
             raise InvalidArgumentError(f"threshold must be a probability from 0 to 1, or None, got {threshold!r}")
+        size = check_tiles(1 if tile is None else tile, overlap, blend, batch_size)
+        self._tile_size = None if tile is None else size
         self.tile, self.overlap, self.blend = tile, overlap, blend
         self.scores, self.logits = scores, logits
         self.threshold = threshold
         self.max_pixels = check_max_pixels(max_pixels)
+        self.all_frames = all_frames
 
-        network = load_network(model, weights)
+        network = load_network(check_model(model), weights)
         info = getattr(network, "model_info", None)
-        self.metadata = metadata or _from_info(info, "metadata")
-        self.preprocessing = preprocessing or _from_info(info, "preprocessing")
-        _check_fit(network, self.metadata)
+        self.metadata = from_info(info, "metadata") if metadata is None else as_metadata(metadata)
+        self.preprocessing = from_info(info, "preprocessing") if preprocessing is None else preprocessing
+        check_preprocessing(self.preprocessing)
+        check_fit(network, self.metadata)
         if self.dtype is not None and network is model:
-            network = _copied(network, self.dtype)
-        self.model = network.to(self.device, self.dtype).eval()
+            network = copied(network, self.dtype)
+        self.model = network.to(self.device, self.dtype)
+        set_eval(self.model)
         self._network = AnySize(self.model, self.metadata.num_classes)
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
         max_id = self.metadata.num_classes - 1
-        if threshold is not None:
+        if threshold is not None or only is not None:
             max_id = max(max_id, self.metadata.ignore_index)
         self._id_dtype = np.uint8 if max_id < 256 else np.uint16
-        if tile is not None:  # raises for wrong options now, not at the first image
-            self._predict_blocks(torch.zeros(1, 1, 1))
+        self.only = only
+        self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
 
     @overload
-    def __call__(self, source: Source) -> Prediction: ...
+    def __call__(self, source: Image.Image | bytes | bytearray | memoryview | IO[bytes]) -> Prediction: ...
+
+    @overload
+    def __call__(self, source: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
 
     @overload
     def __call__(self, source: Any) -> Any: ...
 
     def __call__(self, source: Any) -> Any:
-        """Predicts one image, or yields the predictions of several, as `stream` does.
+        """Predicts one image or several.
 
         Args:
             source: one image: path, URL (http, https), PIL image, array (H, W, 3) or (H, W), tensor (3, H, W), frame of
-                PyAV; uint8 in 0 to 255 or float in 0 to 1. Files and PIL images are turned upright by their EXIF
-                orientation. Or several images: a folder, a glob pattern (`"*.jpg"`), a video, a tensor (N, 3, H, W), an
-                iterable of any of these.
+                PyAV, the contents of an image file as bytes, or such a file opened in binary mode (`io.BytesIO` too).
+                Colors are RGB (of arrays and tensors BGR with `channel_order="bgr"`); values are uint8 in 0 to 255 or
+                float in 0 to 1. Files and PIL images are turned upright by their EXIF orientation. Or several
+                images: a list or tuple of any of these, a tensor (N, 3, H, W), a folder (without its subfolders), a
+                glob pattern (`"*.jpg"`), the path or URL of a video, a generator or another iterable.
 
         Returns:
-            A `Prediction`, or an iterator of them if `source` holds several images.
+            A `Prediction` of one image; of a list, a tuple or a batch a list of them, computed at once; of a folder, a
+            pattern, a video or another iterable an iterator, which computes each when it is drawn, as `stream` does.
+            With `all_frames`, a file of several frames or pages is like a video.
 
         Raises:
-            FileNotFoundError: if there is no such file.
+            FileNotFoundError: if there is no such file, or a folder or a pattern has no images.
             CorruptFileError: if it cannot be downloaded, or read as an image.
+            InvalidTypeError: if it is not a source of images; it is a TypeError.
             InvalidArgumentError: if it is not an image.
             NotEnoughMemoryError: if the image does not fit in memory.
         """
+        source = as_array(source)
+        is_batch = isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim > 3)
+        if is_batch:
+            return list(self.stream(source))
+        images = find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels)
         if not is_one_image(source):
-            return self.stream(source)
-        (image,) = find_inputs(source)
-        (prediction,) = self._predict([(image, load_input(image, self.max_pixels))])
+            return self._stream(images, None)
+        first, *second = itertools.islice(images, 2)
+        if second:  # frames of one file
+            return self._stream(itertools.chain([first], second, images), None)
+        (prediction,) = self._predict([load_input(first, self.max_pixels)])
         return prediction
 
-    def stream(
-        self, source: Any, *, on_error: Callable[[str | None, UserError], None] | None = None
-    ) -> Iterator[Prediction]:
-        """Yields the predictions of images in order.
+    def stream(self, source: Any, *, on_error: OnError | None = None) -> Iterator[Prediction]:
+        """Returns an iterator of the predictions of images, in order; each is computed when it is drawn.
 
-        The next images are decoded while the network computes. Up to `batch_size` consecutive images of equal size
-        are predicted in one pass.
+        The next images are read while the network computes; an array or tensor is copied when it is drawn from a
+        generator, which may fill it again. Up to `batch_size` consecutive images of equal size are predicted in one
+        pass.
 
         Args:
             source: one or several images, as in `__call__`; folders and glob patterns are sorted by name.
-            on_error: called with the name (None for an image in memory) and the error of an image that cannot be
-                read or predicted, which is then skipped. If None the error is raised.
+            on_error: called with the name (None for an image in memory) and the error, of any kind, of an image that
+                cannot be read or predicted, which is then skipped. If None the error is raised, after the predictions
+                of the images before it.
 
         Raises:
-            UserError: as in `__call__`, if `on_error` is None; in any case if a folder or a glob pattern has no images
-                or a video cannot be read to its end.
+            InvalidTypeError: at the call, if `source` is not a source of images; it is a TypeError.
+            FileNotFoundError: at the call, if a folder or a glob pattern has no images.
+            UserError: as in `__call__`, if `on_error` is None.
         """
-        batch: list[tuple[InputImage, Tensor]] = []
-        for image, pixels in read_ahead(find_inputs(source), self.batch_size, self.max_pixels, on_error):
-            if batch and (pixels.shape != batch[0][1].shape or pixels.dtype != batch[0][1].dtype):
-                yield from self._predict_or_report(batch, on_error)
-                batch = []
-            batch.append((image, pixels))
-            if len(batch) == self.batch_size:
-                yield from self._predict_or_report(batch, on_error)
-                batch = []
-        if batch:
-            yield from self._predict_or_report(batch, on_error)
+        return self._stream(find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels), on_error)
+
+    def _stream(self, images: Iterator[InputImage], on_error: OnError | None) -> Iterator[Prediction]:
+        return predict_stream(images, self._predict, self.batch_size, self.max_pixels, on_error)
 
     def predict_to_file(
         self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
     ) -> FilePrediction:
         """Predicts an image of any size tile by tile, and writes each block of the label map as soon as it is done.
 
-        Neither the image nor the label map is held in memory: memory use depends only on the tile size and the
-        number of classes.
+        Neither the image nor the label map is held in memory, except for images that must be read at once (see
+        `source`): memory use depends only on the tile size and the number of classes.
 
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
                 array; or an array that supports slicing, such as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or
-                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose pixels would differ from those of
-                `__call__` (an orientation tag, a palette, CMYK, other than 8 bits per channel, ...) is an error.
+                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose stored samples are not the pixels of
+                `__call__` (an orientation tag, a palette, CMYK, JPEG's colors, ...) is read at once, up to
+                `max_pixels`. Pixels without data (a nodata value, a mask, alpha 0) get the metadata's `ignore_index`,
+                as in `__call__`.
             target: file of the label map, written atomically: `.tif` (tiled, with the palette of the classes and the
-                geo reference of a GeoTIFF), or `.npy` (which can be memory-mapped).
+                geo reference of the source), or `.npy` (which can be memory-mapped). Ids are uint8, or uint16 if they
+                or an `ignore_index` that occurs are above 255.
             on_progress: called with the fraction of the image that is done, 0 to 1.
 
         Raises:
             InvalidArgumentError: if the predictor has no `tile` or has an option that needs the whole image, if the
-                image has another type, or if `target` has another suffix.
+                image has another type, or if `target` has another suffix or is the image's own file.
             FileNotFoundError: if there is no such image.
             CorruptFileError: if it cannot be read.
             WriteError: if the label map cannot be written.
             MissingDependencyError: if the library for this format is not installed.
         """
         self._check_tile_by_tile()
-        with _memory_advice(self):
+        blocks = self._label_blocks
+        if self.channel_order == "bgr" and not isinstance(source, str | os.PathLike):
+
+            def blocks(read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+                return self._label_blocks(lambda *place: read(*place).flip(0), size)
+
+        with eval_mode(self.model), memory_advice(self):
             return predict_to_file(
-                source, target, self._label_blocks, self.metadata, self._id_dtype, on_progress=on_progress
+                source,
+                target,
+                blocks,
+                self.metadata,
+                self._id_dtype,
+                self.max_pixels,
+                on_progress=on_progress,
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
 
-    def _predict_or_report(
-        self, batch: Sequence[tuple[InputImage, Tensor]], on_error: Callable[[str | None, UserError], None] | None
-    ) -> Iterator[Prediction]:
-        try:
-            predictions = list(self._predict(batch))
-        except UserError as error:
-            if on_error is None:
-                raise
-            for image, _ in batch:
-                on_error(image.name, error)
-            return
-        yield from predictions
-
-    def _predict(self, batch: Sequence[tuple[InputImage, Tensor]]) -> Iterator[Prediction]:
+    def _predict(self, batch: Sequence[LoadedImage]) -> Iterator[Prediction]:
         """Yields the predictions of images of equal size and type."""
-        batch = [(image, self._as_rgb(image, pixels)) for image, pixels in batch]
-        with torch.no_grad(), _memory_advice(self):
-            inputs = self._prepare(torch.stack([pixels for _, pixels in batch]))
-            size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
+        images = [self._as_rgb(image) for image in batch]
+        with torch.no_grad(), eval_mode(self.model), memory_advice(self):
+            inputs = self._prepare(torch.stack(images))
+            size = (images[0].shape[-2], images[0].shape[-1])
             results: list[tuple[Any, Any, Any]] = []
             try:
                 results.extend(
                     self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size)
                 )
             except NonFiniteLogitsError as error:
-                name = batch[len(results) + error.index][0].name
+                name = batch[len(results) + error.index].source.name
                 raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
-        for (image, pixels), (labels, scores, logits) in zip(batch, results, strict=True):
+        for image, pixels, (labels, scores, logits) in zip(batch, images, results, strict=True):
+            valid = image.valid
             if self.min_region > 1:
-                labels = remove_small_regions(labels, self.min_region)
-            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.name)
+                labels = remove_small_regions(labels, self.min_region, valid)
+            if self._kept is not None:
+                labels = self._kept.take(labels)
+            if valid is not None:
+                labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
+                scores = None if scores is None else np.where(valid, scores, np.float32(0))
+            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.source.name)
 
-    def _as_rgb(self, image: InputImage, pixels: Tensor) -> Tensor:
+    def _as_rgb(self, image: LoadedImage) -> Tensor:
         """Returns the pixels (3, H, W) of an image in RGB; only images in memory can be BGR."""
-        in_memory = image.name is None and isinstance(image.content, np.ndarray | Tensor)
-        return pixels.flip(0) if self.channel_order == "bgr" and in_memory else pixels
+        in_memory = not image.source.is_own and isinstance(image.source.content, np.ndarray | Tensor)
+        return image.pixels.flip(0) if self.channel_order == "bgr" and in_memory else image.pixels
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Returns the network's inputs for images (N, 3, H, W), on its device."""
@@ -352,7 +389,7 @@ class Predictor:
         ids = argmax_labels(logits).cpu().numpy().astype(self._id_dtype, copy=False)
         if not self.scores and self.threshold is None:
             return ids, None
-        probabilities = _top_probabilities(logits)
+        probabilities = top_probabilities(logits)
         if self.threshold is not None:
             ids[(probabilities < self.threshold).cpu().numpy()] = self.metadata.ignore_index
         return ids, probabilities
@@ -386,100 +423,17 @@ class Predictor:
         tile = self._tile_in_image()
         for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
             ids, _ = self._decide(logits)
-            yield top, left, ids
+            yield top, left, ids if self._kept is None else self._kept.take(ids)
 
-    def _tile_in_image(self) -> int | tuple[int, ...]:
+    def _tile_in_image(self) -> tuple[int, int]:
         """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""
-        assert self.tile is not None
-        factor = self.preprocessing.scale
-        if factor is None:
-            return self.tile if isinstance(self.tile, int) else tuple(self.tile)
-        tile = (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
-        return tuple(max(1, round(length / factor)) for length in tile)
-
-
-def _from_info(info: ModelInfo | None, name: str) -> Any:
-    if info is None:
-        raise InvalidArgumentError(
-            f"the model has no {name}: pass {name}=, or use a model file (save_model writes one) or published weights"
-        )
-    return getattr(info, name)
-
-
-def _check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
-    check_several_outputs(metadata)
-    spec = getattr(network, "build_spec", None)
-    if spec is None:
-        return
-    if spec.arguments.get("num_classes") != metadata.num_classes:
-        raise InvalidArgumentError(
-            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built "
-            f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
-        )
-    if spec.arguments.get("in_channels", 3) != 3:
-        raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; "
-            "call the model itself"
-        )
-
-
-def _copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    copied = copy.deepcopy(network)
-    if is_compiled(network) and not is_compiled(copied):
-        raise InvalidArgumentError(
-            f"dtype = {dtype}: the network is copied to change its type, and the copy of a network that is compiled in "
-            f"place is not compiled; convert it yourself, by model.to({dtype}), and leave dtype out"
-        )
-    return copied
-
-
-def _usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
-    if dtype == "auto":
-        dtype = fastest_precision(device)
-    chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if dtype is not None and chosen not in _DTYPES.values():
-        raise InvalidArgumentError(
-            f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's names or None, got {dtype!r}"
-        )
-    if chosen == torch.float16 and device.type == "cpu":
-        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
-    if chosen == torch.bfloat16:
-        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
-    return chosen
+        assert self._tile_size is not None
+        factor = self.preprocessing.scale or 1
+        height, width = self._tile_size
+        return max(1, round(height / factor)), max(1, round(width / factor))
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(logits.shape[-2:]) == size:
         return logits
     return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
-
-
-def _top_probabilities(logits: Tensor) -> Tensor:
-    """Returns float32 (H, W), the largest probability of logits (K, H, W), computed a few rows at a time."""
-    rows = max(1, _SCORE_STRIP // (logits.shape[0] * logits.shape[2]))
-    parts = []
-    for strip in torch.split(logits, rows, 1):
-        floats = strip.float()
-        parts.append((floats - floats.amax(0)).exp_().sum(0).reciprocal_())
-    return torch.cat(parts)
-
-
-@contextlib.contextmanager
-def _memory_advice(predictor: Predictor) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, UserError) or not is_out_of_memory(error):
-            raise
-        remedies = []
-        if predictor.tile is None:
-            remedies.append("predict tile by tile, such as tile=512")
-        else:
-            remedies.append(f"use a smaller tile (now {predictor.tile})")
-        if predictor.batch_size > 1:
-            remedies.append(f"lower batch_size (now {predictor.batch_size})")
-        if predictor.logits:
-            remedies.append("remove logits=True")
-        if predictor.dtype is None:
-            remedies.append('set dtype="bf16"')
-        raise out_of_memory("prediction", remedies, error) from error

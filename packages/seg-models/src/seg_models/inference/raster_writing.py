@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, WriteError
 from seg_core.files.atomic import atomic_path
-from seg_core.files.rasters import GeoReference, import_rasterio, open_gdal_file, quiet_gdal
+from seg_core.files.gdal import CACHE_BYTES, import_rasterio, open_gdal_file, quiet_gdal
+from seg_core.files.geo_reference import GeoReference
 from seg_core.labels.metadata import DatasetMetadata
 
 __all__ = ["Write", "class_palette", "npy_writer", "tiff_writer"]
@@ -23,7 +24,7 @@ Write = Callable[[int, int, npt.NDArray[Any]], None]
 """Writes a block of a label map: top, left, ids (h, w)."""
 
 _PALETTE_SIZE = 256
-_TIFF_BLOCK = 512  # pixels
+_TIFF_BLOCK, _MIN_TIFF_BLOCK = 512, 16  # pixels; TIFF has blocks of multiples of 16
 
 
 def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
@@ -61,11 +62,11 @@ def tiff_writer(
     rasterio = import_rasterio()
     id_dtype = np.dtype(dtype)
     options: dict[str, Any] = {"driver": "GTiff", "count": 1, "tiled": True, "compress": "deflate"}
-    options |= {"blockxsize": _TIFF_BLOCK, "blockysize": _TIFF_BLOCK, "bigtiff": "if_safer"}
+    options |= {"blockxsize": _TIFF_BLOCK, "blockysize": _block_height(shape[1], id_dtype), "bigtiff": "if_safer"}
     if metadata.ignore_index <= np.iinfo(id_dtype).max:
         options["nodata"] = metadata.ignore_index
     if geo_reference is not None:
-        options |= {"crs": geo_reference.crs, "transform": geo_reference.transform}
+        options |= _geo_options(geo_reference)
     counts = np.zeros(np.iinfo(id_dtype).max + 1, np.int64)
     with atomic_path(path) as temporary, quiet_gdal():
         with _as_write_error(path):
@@ -88,6 +89,26 @@ def tiff_writer(
             complete = np.array_equal(_count_ids(temporary, len(counts)), counts)
         if not complete:
             raise WriteError(f"cannot write {path}: it is incomplete on the disk; check its free space")
+
+
+def _block_height(width: int, dtype: np.dtype[Any]) -> int:
+    """Returns the height of blocks of which a row fits into GDAL's cache, beside the blocks of the image being read.
+
+    Otherwise a block that is written in parts would be compressed and appended to the file for each of them.
+    """
+    height = _TIFF_BLOCK
+    while height > _MIN_TIFF_BLOCK and height * width * dtype.itemsize > CACHE_BYTES // 2:
+        height //= 2
+    return height
+
+
+def _geo_options(geo_reference: GeoReference) -> dict[str, Any]:
+    """Returns the options by which rasterio writes a geo reference."""
+    options = {"crs": geo_reference.crs, "transform": geo_reference.transform, "rpcs": geo_reference.rpcs}
+    if geo_reference.gcps:
+        # which rasterio writes together with a CRS only, though an empty one is enough
+        options |= {"gcps": list(geo_reference.gcps), "crs": geo_reference.crs or import_rasterio().crs.CRS()}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @contextlib.contextmanager

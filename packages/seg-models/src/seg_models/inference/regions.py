@@ -7,13 +7,28 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.checks import check_integer
-from seg_core.files.rasters import GeoReference, import_rasterio
+from seg_core.files.gdal import import_rasterio
+from seg_core.files.geo_reference import GeoReference, Locate
 from seg_core.labels.metadata import DatasetMetadata
 
-__all__ = ["polygons", "remove_small_regions"]
+__all__ = ["ignore_invalid", "polygons", "remove_small_regions"]
 
 
-def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArray[Any]:
+def ignore_invalid(labels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], ignore_index: int) -> npt.NDArray[Any]:
+    """Returns a label map with `ignore_index` where the image has no data.
+
+    Args:
+        labels: uint8 or uint16 (H, W).
+        valid: bool (H, W), whether the pixels of the image hold data.
+        ignore_index: 0 to 65535; if it does not fit into the type of `labels`, the result is uint16.
+    """
+    dtype = np.promote_types(labels.dtype, np.min_scalar_type(ignore_index))
+    return np.where(valid, labels, np.array(ignore_index, dtype))
+
+
+def remove_small_regions(
+    labels: npt.NDArray[Any], min_pixels: int, valid: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[Any]:
     """Returns a label map in which small regions have the id of their largest neighbor (GDAL's sieve filter).
 
     Pixels are connected through their sides. Regions of ignored pixels are removed like any other.
@@ -21,6 +36,7 @@ def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArr
     Args:
         labels: uint8 or uint16 (H, W).
         min_pixels: regions with fewer pixels are removed.
+        valid: bool (H, W), whether the pixels of the image hold data; the others belong to no region.
 
     Raises:
         InvalidArgumentError: if `min_pixels` is below 1.
@@ -28,7 +44,7 @@ def remove_small_regions(labels: npt.NDArray[Any], min_pixels: int) -> npt.NDArr
     """
     if check_integer("min_pixels", min_pixels) == 1:
         return labels
-    return import_rasterio().features.sieve(labels, min_pixels, connectivity=4)
+    return import_rasterio().features.sieve(labels, min_pixels, mask=valid, connectivity=4)
 
 
 def polygons(
@@ -39,23 +55,33 @@ def polygons(
     Args:
         labels: uint8 or uint16 (H, W).
         metadata: names and colors of the classes.
-        geo_reference: if given, coordinates are longitude and latitude (WGS 84); else pixels, x to the right and y
-            down.
+        geo_reference: if it has a location, coordinates are longitude and latitude (WGS 84), or without a CRS those
+            of the geo reference; else pixels, x to the right and y down.
 
     Raises:
         MissingDependencyError: if rasterio is not installed.
     """
     rasterio = import_rasterio()
     shown = labels != metadata.ignore_index
-    for geometry, value in rasterio.features.shapes(labels, mask=shown, connectivity=4):
-        pixels = round(sum(map(_signed_area, geometry["coordinates"])))
-        if geo_reference is not None:
-            a, b, c, d, e, f = tuple(geo_reference.transform)[:6]
-            mapped = [[(a * x + b * y + c, d * x + e * y + f) for x, y in ring] for ring in geometry["coordinates"]]
-            geometry = {"type": "Polygon", "coordinates": mapped}
-            geometry = rasterio.warp.transform_geom(geo_reference.crs, "EPSG:4326", geometry)
-        properties = {"class_id": int(value), "class": metadata.labels[int(value)], "pixels": abs(pixels)}
-        yield {"type": "Feature", "geometry": geometry, "properties": properties}
+    with (geo_reference or GeoReference()).located() as location:
+        for geometry, value in rasterio.features.shapes(labels, mask=shown, connectivity=4):
+            pixels = round(sum(map(_signed_area, geometry["coordinates"])))
+            if location is not None:
+                geometry = _on_the_ground(geometry["coordinates"], *location)
+            properties = {"class_id": int(value), "class": metadata.labels[int(value)], "pixels": abs(pixels)}
+            yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: Any) -> dict[str, Any]:
+    """Returns the GeoJSON polygon of rings in pixels."""
+    located = []
+    for ring in rings:
+        x, y = locate(*np.asarray(ring, np.float64).T)
+        located.append(list(zip(map(float, x), map(float, y), strict=True)))
+    polygon = {"type": "Polygon", "coordinates": located}
+    if crs is None:
+        return polygon
+    return import_rasterio().warp.transform_geom(crs, "EPSG:4326", polygon)
 
 
 def _signed_area(ring: list[tuple[float, float]]) -> float:

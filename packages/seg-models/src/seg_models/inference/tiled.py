@@ -5,21 +5,23 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from seg_core.checks import check_integer, is_integer
+from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt
-from seg_models.inference.outputs import check_decidable
+from seg_models.inference.outputs import check_decidable, check_images
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tile_blending import Blend, TilePlan, TileSpan, add_weighted, ring_runs
 
-__all__ = ["Blend", "Output", "join_blocks", "predict_tiled", "tiled_blocks"]
+__all__ = ["Blend", "Output", "check_tiles", "join_blocks", "predict_tiled", "tiled_blocks"]
 
 Output = Literal["logits", "labels"]
 
@@ -70,15 +72,10 @@ def predict_tiled(
         InvalidArgumentError: if an argument is out of range; if the network returns other than logits; for labels if
             it returns NaN, or one channel only, of which every pixel would be class 0.
     """
-    size = _check_options(tile, overlap, blend, batch_size)
+    size = check_tiles(tile, overlap, blend, batch_size)
     if output not in get_args(Output):
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(Output))}, got {output!r}")
-    if images.ndim != 4 or not images.is_floating_point():
-        raise InvalidArgumentError(
-            f"images must be float (N, C, H, W), normalized, got {images.dtype} {tuple(images.shape)}"
-        )
-    if not len(images):
-        raise InvalidArgumentError("images must hold at least one image, got none")
+    check_images(images)
     plan = TilePlan.of((images.shape[-2], images.shape[-1]), size, overlap, blend)
     model = adapt(model)
     logits_of_tiles = functools.partial(logits_into, Scratch(), model)
@@ -149,7 +146,7 @@ def tiled_blocks(
     Raises:
         InvalidArgumentError: if an argument is out of range, or if `predict` does not return the logits of the tiles.
     """
-    tile_size = _check_options(tile, overlap, blend, batch_size)
+    tile_size = check_tiles(tile, overlap, blend, batch_size)
     if len(size) != 2 or not all(is_integer(value, 1) for value in size):
         raise InvalidArgumentError(f"size must be the image's (height, width) in pixels above 0, got {size!r}")
     check_integer("max_bytes", max_bytes)
@@ -276,14 +273,14 @@ def _crop(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor
     return image[:, top : top + height, left : left + width]
 
 
-def _check_options(tile: int | Sequence[int], overlap: float, blend: Blend, batch_size: int) -> tuple[int, int]:
+def check_tiles(tile: int | Sequence[int], overlap: float, blend: Blend, batch_size: int) -> tuple[int, int]:
     """Returns (height, width) of a tile; raises InvalidArgumentError if an option is out of range."""
-    values = (tile, tile) if isinstance(tile, int) else tuple(tile)
-    if len(values) != 2 or not all(is_integer(value, 1) for value in values):
+    values = tuple(tile) if isinstance(tile, Sequence | np.ndarray) else (tile, tile)
+    if len(values) != 2 or not all(isinstance(v, Integral) and is_integer(int(v), 1) for v in values):
         raise InvalidArgumentError(f"tile must be (height, width) in pixels above 0, or one integer, got {tile!r}")
-    if not 0 <= overlap < 1:
+    if not is_number(overlap) or not 0 <= overlap < 1:
         raise InvalidArgumentError(f"overlap must be a fraction from 0 to below 1, got {overlap!r}")
     if blend not in get_args(Blend):
         raise InvalidArgumentError(f"blend must be one of {', '.join(get_args(Blend))}, got {blend!r}")
     check_integer("batch_size", batch_size)
-    return values[0], values[1]
+    return int(values[0]), int(values[1])

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_core.metrics.argmax import argmax_labels
 from seg_models.inference.adapted import adapt
 from seg_models.inference.labels import labels_from_logits
-from seg_models.inference.outputs import check_decidable
+from seg_models.inference.outputs import check_decidable, check_images
 
 __all__ = ["WholeOutput", "predict_labels", "predict_whole"]
 
@@ -51,11 +52,14 @@ def predict_whole(
         Labels: uint8 (N, h, w), class ids; uint16 for more than 256 classes.
 
     Raises:
-        InvalidArgumentError: if `output` is not one of these; if the network returns other than logits; for labels if
-            it returns NaN, or one channel only, of which every pixel would be class 0.
+        InvalidArgumentError: if an argument is not as described above; if the network returns other than logits; for
+            labels if it returns NaN, or one channel only, of which every pixel would be class 0.
     """
     if output not in get_args(WholeOutput):
         raise InvalidArgumentError(f"output must be one of {', '.join(get_args(WholeOutput))}, got {output!r}")
+    check_images(images)
+    if size is not None and not (len(size) == 2 and all(is_integer(length, 1) for length in size)):
+        raise InvalidArgumentError(f"size must be (height, width) in pixels, two integers >= 1, got {size!r}")
     own = (images.shape[-2], images.shape[-1])
     target = own if size is None else size
     network = adapt(model)

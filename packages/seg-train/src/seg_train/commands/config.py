@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 
 from seg_core.command import Command
-from seg_core.errors import ConfigError, WriteError
+from seg_core.errors import ConfigError, WrongTargetError
 
 __all__ = ["CONFIG"]
 
@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             config, origins = load_with_origins(arguments.config, arguments.set)
         except ConfigError as error:
-            if arguments.action == "show":
+            if arguments.action == "show" or not Path(arguments.config).is_file():
                 raise
             print(error)
             return 1
@@ -80,13 +80,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
-    from seg_core.files.atomic import write_text
+    from seg_core.files.atomic import check_folder, write_text
     from seg_core.progress import make_progress
     from seg_core.registry import DATASETS, MODELS
     from seg_train.config.show import starting_config
 
     if path.exists():
-        raise WriteError(f"{path} already exists; choose another name")
+        raise WrongTargetError(f"{path} already exists; choose another name")
+    check_folder(path.parent, f"FILE {path}")
     MODELS.entry(model)  # unknown names are told before a long look at the data
     DATASETS.entry(dataset)
     report = None

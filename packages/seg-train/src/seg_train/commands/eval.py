@@ -59,7 +59,7 @@ keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parenth
   batch_size        images per batch (that of a run folder without DATASET, else 1); images of different sizes
                     are processed one by one
   num_workers       worker processes that read images (2)
-  device            auto, cuda, mps or cpu (auto)
+  device            auto, cuda, mps, cpu, or the number of a GPU: 0 for cuda:0 (auto)
   precision         fp32, bf16, or on a GPU fp16 (that of a run folder, else fp32)
 
 The JSON has the keys model, weights, dataset, split, num_images, protocol, protocol_text, settings, scores (miou, acc,
@@ -77,6 +77,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights", metavar="W", help="with a model's name: weights member or checkpoint file (default: DEFAULT)"
+    )
+    parser.add_argument(
+        "--variant",
+        metavar="V",
+        help="with a model's name: its variant, such as torchvision (default: that of the weights)",
     )
     parser.add_argument(
         "-s",
@@ -101,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     settings = read_settings(arguments.set)
     _check_json_file(arguments.json, arguments.model, arguments.weights)
-    target = find_target(arguments.model, arguments.weights, arguments.dataset, settings)
+    target = find_target(arguments.model, arguments.weights, arguments.variant, arguments.dataset, settings)
     options = settings.way()
     if options is not None:
         check_way(options, "-s")
@@ -213,12 +218,16 @@ def _check_json_file(file: str | bool | None, model: str, weights: str | None) -
 
     Raises:
         UsageError: if it is a folder, or one of the files that are read.
+        WrongTargetError: if its folder is a file.
     """
+    from seg_core.files.atomic import check_folder
+
     if not isinstance(file, str):
         return
     path = Path(file)
     if not file or path.is_dir():
         raise UsageError(f"--json {file!r} is a folder; add the file's name")
+    check_folder(path.parent, f"--json {file}")
     if path.exists() and any(read is not None and path.resolve() == Path(read).resolve() for read in (model, weights)):
         raise UsageError(f"--json {file} would overwrite the model; name another file")
 

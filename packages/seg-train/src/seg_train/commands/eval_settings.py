@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from seg_core.checks import is_integer, is_number
-from seg_core.device import DEVICES
+from seg_core.device import names_device
 from seg_core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "split": (_is_name, "the name of a split, such as val; quote one that is a number"),
     "batch_size": (lambda v: is_integer(v, 1), "an integer >= 1"),
     "num_workers": (lambda v: is_integer(v, 0), "an integer >= 0; 0 reads in the main process"),
-    "device": (lambda v: v in DEVICES, "auto, cuda, mps or cpu"),
+    "device": (names_device, "auto, cuda, mps, cpu, or the number of a GPU, such as 0 for cuda:0"),
     "precision": (lambda v: v in ("fp32", "bf16", "fp16"), "fp32, bf16 or fp16"),
     "resize": (lambda v: isinstance(v, dict), "a table such as {scale = 0.5}; omit it to use the model's"),
     "scale": (_is_factor, "a factor above 0, such as 0.5; omit it to use the model's"),
@@ -63,7 +63,7 @@ class Settings:
     split: str | None = None
     batch_size: int | None = None
     num_workers: int = 2
-    device: str = "auto"
+    device: str | int = "auto"
     precision: str | None = None
     resize: dict[str, Any] | None = None
     scale: float | None = None

@@ -47,16 +47,18 @@ class Target:
     seed: int = 0
 
 
-def find_target(model: str, weights: str | None, dataset: str | None, settings: Settings) -> Target:
+def find_target(
+    model: str, weights: str | None, variant: str | None, dataset: str | None, settings: Settings
+) -> Target:
     """Returns the model and the dataset to evaluate it on, by default that of the run. Nothing is loaded yet.
 
     Raises:
         UnknownNameError: if there is no such model.
-        UsageError: if model and weights cannot be used together, or no dataset is given.
+        UsageError: if model, weights and variant cannot be used together, or no dataset is given.
         ConfigError: if the config of the run is wrong.
     """
     try:
-        source = find_network(model, weights)
+        source = find_network(model, weights, variant)
     except InvalidArgumentError as error:
         raise UsageError(str(error)) from error
     if source.note:

@@ -16,6 +16,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+from seg_core.modes import eval_mode
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing, resize_image
 from seg_train.config.schema import TrainConfig
@@ -26,7 +27,7 @@ from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, precision_of
 from seg_train.run.classes import comparing_classes
 from seg_train.run.validation_loss import SplitLoss
-from seg_train.run.ways import Way, WayOptions, eval_mode
+from seg_train.run.ways import Way, WayOptions
 
 __all__ = ["Outcome", "Validation", "check_val_loss", "evaluate", "evaluate_batches"]
 

@@ -15,6 +15,8 @@ __all__ = ["Interruption", "RunInterruptedError"]
 class RunInterruptedError(UserError):
     """A run was stopped by Ctrl-C or SIGTERM; it can be resumed."""
 
+    exit_code = 130  # as after Ctrl-C in every command
+
 
 class Interruption:
     """While active, a first SIGINT or a SIGTERM sets `requested`, and a second SIGINT raises KeyboardInterrupt.

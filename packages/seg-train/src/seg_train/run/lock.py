@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from seg_core.errors import UsageError, WriteError
+from seg_core.errors import UsageError
+from seg_core.files.atomic import write_error
 from seg_core.files.locks import file_lock
 
 __all__ = ["LOCK_FILES", "RunLockedError", "check_unlocked", "locked"]
@@ -84,9 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock = _acquire(folder)
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LOCKS_HERE:
-            raise WriteError(
-                f"cannot lock the run folder {folder}: {error.strerror or error}; check its permissions and free space"
-            ) from error
+            raise write_error(f"lock the run folder {folder}", error) from error
         warnings.warn(
             f"the file system of {folder} has no locks: nothing prevents a second run from using the folder at the "
             "same time",

@@ -4,9 +4,8 @@ Masks are never resized: if an image was resized for the network, its logits are
 `seg eval` and `evaluate` all predict through `Way`, so that the same options produce the same label maps.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +16,11 @@ from torch import Tensor, nn
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
+from seg_core.modes import eval_mode
 from seg_core.registry import PREDICTORS
 from seg_core.spec import takes
 
-__all__ = ["Way", "WayOptions", "eval_mode"]
+__all__ = ["Way", "WayOptions"]
 
 _OVERLAP = 0.5
 
@@ -175,18 +175,3 @@ class Way:
         with eval_mode(model), torch.inference_mode(), fork:
             image = torch.zeros(1, in_channels, 64, 64, device=device)
             return self(model, image, (64, 64))[1] is not None
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Puts a network in eval mode meanwhile; afterwards each module has its previous mode.
-
-    `model.train()` alone would also set modules to train mode that were in eval mode, such as frozen batch norms.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

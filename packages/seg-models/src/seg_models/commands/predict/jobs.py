@@ -1,16 +1,32 @@
-"""The jobs of `seg predict`: the images of files, folders, glob patterns and URLs, and their output files."""
+"""The jobs of `seg predict`: the images and videos of its arguments, and their output files."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from seg_core.errors import ImageNotFoundError, UsageError
+from seg_core.errors import ImageNotFoundError, UsageError, UserError
 from seg_models.commands.predict.progress import count_images
-from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_image_files
+from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 
-__all__ = ["Job", "find_jobs", "unfinished"]
+__all__ = ["Job", "Outputs", "find_jobs", "num_frames", "read_names", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written for each image.
+
+    Attributes:
+        suffix: suffix of the label maps, or None for none.
+        overlay: suffix of the overlays of images, or None for no overlays; those of videos are .mp4.
+        all_frames: whether an image file of several frames gives a result for each frame, not only for the first.
+    """
+
+    suffix: str | None
+    overlay: str | None = None
+    all_frames: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,87 +35,177 @@ class Job:
 
     Attributes:
         source: path or URL.
-        labels: file of the label map; for a video the folder of the label maps of its frames.
+        labels: file of the label map, for a video the folder of the label maps of its frames; None for no label map.
         overlay: image or video with the classes overlaid, or None.
     """
 
     source: str
-    labels: Path
+    labels: Path | None
     overlay: Path | None
 
     @property
     def targets(self) -> tuple[Path, ...]:
-        """The label map and, if wanted, the overlay."""
-        return (self.labels,) if self.overlay is None else (self.labels, self.overlay)
+        """The output files that are wanted."""
+        return tuple(path for path in (self.labels, self.overlay) if path is not None)
+
+    def of_frame(self, number: int) -> "Job":
+        """Returns the job of one frame of an image file, such as `x_frame000001.png`."""
+        stem, frame = Path(self.source).stem, f"_frame{number:06d}"
+
+        def named(path: Path | None) -> Path | None:
+            return None if path is None else path.with_name(f"{stem}{frame}{path.name.removeprefix(stem)}")
+
+        return replace(self, labels=named(self.labels), overlay=named(self.overlay))
 
 
-def find_jobs(sources: Sequence[str], out: Path, suffix: str, overlay: bool) -> list[Job]:
+@dataclass(frozen=True)
+class _Found:
+    """One image or video, and its folder below the one that was named: the results keep that folder."""
+
+    source: str
+    folder: Path = Path()
+
+
+def read_names(sources: Sequence[str]) -> list[str]:
+    """Returns the sources with `-` replaced by the names that stdin has, one per line; blank lines are skipped.
+
+    Raises:
+        UsageError: if stdin has no names, or `-` is given twice.
+    """
+    if "-" not in sources:
+        return list(sources)
+    if sources.count("-") > 1:
+        raise UsageError("- stands for the names on stdin, which can be read once only; give it once")
+    stream = sys.stdin
+    if hasattr(stream, "reconfigure"):
+        # names of files may have any bytes, as in arguments
+        stream.reconfigure(errors="surrogateescape")
+    lines = [] if stream is None else [line.rstrip("\r\n") for line in stream]
+    names = [line for line in lines if line.strip()]
+    if not names:
+        raise UsageError("- reads names of images from stdin, one per line, but stdin has none; pipe names into it")
+    place = sources.index("-")
+    return [*sources[:place], *names, *sources[place + 1 :]]
+
+
+def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs) -> list[Job]:
     """Returns a job for each image and video; nothing is read or written yet.
 
-    An image that is given twice, such as in a folder and alone, has one job.
+    The results of a folder have its subfolders, those of a glob pattern the folders below its first wildcard. An image
+    that is given twice, such as in a folder and alone, has one job. What is left out is said on stderr.
 
     Args:
         sources: images, folders, glob patterns, URLs and videos.
         out: output folder.
-        suffix: suffix of the label maps.
-        overlay: whether overlays are written.
+        outputs: what is written for each image.
 
     Raises:
         UsageError: if there is no such file, or two images have the same output file, or an output file is an input.
     """
-    found = list(dict.fromkeys(image for source in sources for image in _images_of(source)))
-    inputs = {Path(source).resolve() for source in found if not is_url(source)}
+    unique: dict[str, _Found] = {}
+    for found in (image for source in sources for image in _images_of(source, out)):
+        # not resolved: two links to one image are two images
+        path = found.source if is_url(found.source) else os.path.abspath(found.source)  # noqa: PTH100
+        unique.setdefault(path, found)
+    inputs = {Path(found.source).resolve() for found in unique.values() if not is_url(found.source)}
     taken: dict[Path, str] = {}
     jobs = []
-    for source in found:
-        job = _make_job(source, out, suffix, overlay)
+    for found in unique.values():
+        job = _make_job(found, out, outputs)
         for target in job.targets:
             if target.resolve() in inputs:
                 raise UsageError(
                     f"{target} is one of the images and would be overwritten; choose another folder with --out"
                 )
-            if target in taken and (is_url(source) or not _is_same_file(taken[target], source)):
+            if target in taken and (is_url(job.source) or not _is_same_file(taken[target], job.source)):
                 raise UsageError(
-                    f"{taken[target]} and {source} would both be written to {target}; predict them in two runs with "
-                    "different folders for --out"
+                    f"{taken[target]} and {job.source} would both be written to {target}; predict them in two runs "
+                    "with different folders for --out"
                 )
-        if job.labels not in taken:
+        if job.targets[0] not in taken:
             jobs.append(job)
-        taken |= dict.fromkeys(job.targets, source)
+        taken |= dict.fromkeys(job.targets, job.source)
     return jobs
 
 
-def unfinished(jobs: list[Job]) -> list[Job]:
-    """Returns the jobs with missing output files, for `--resume`; videos stay, since each frame is checked later."""
-    left = [job for job in jobs if is_video(job.source) or not all(target.is_file() for target in job.targets)]
-    if len(left) < len(jobs):
-        print(f"seg: {count_images(len(jobs) - len(left))} done before", file=sys.stderr)
-    return left
+def unfinished(jobs: list[Job], outputs: Outputs) -> tuple[list[Job], list[Job]]:
+    """Returns the jobs with missing output files and those without, for `--resume`.
+
+    A video without an overlay is never finished, since each of its frames is checked later; the overlay of a video is
+    written last.
+    """
+    left: list[Job] = []
+    finished: list[Job] = []
+    for job in jobs:
+        (finished if _is_finished(job, outputs) else left).append(job)
+    if finished:
+        print(f"seg: {count_images(len(finished))} done before", file=sys.stderr)
+    return left, finished
 
 
-def _images_of(source: str) -> Iterator[str]:
-    """Yields the images of one argument: one image, or those of a folder or a glob pattern."""
+def _is_finished(job: Job, outputs: Outputs) -> bool:
+    if is_video(job.source):
+        return job.overlay is not None and job.overlay.is_file()
+    frames = num_frames(job.source) if outputs.all_frames else 1
+    parts = [job] if frames == 1 else [job.of_frame(number) for number in range(frames)]
+    return all(target.is_file() for part in parts for target in part.targets)
+
+
+def num_frames(source: str) -> int:
+    """Returns the number of frames or pages of an image file; 1 if it cannot be read, which is reported later."""
     if is_url(source):
-        yield source
+        return 1
+    from seg_core.files.images import count_pages
+
+    try:
+        return count_pages(source, max_pixels=sys.maxsize)[0]
+    except UserError:
+        return 1
+
+
+def _images_of(source: str, out: Path) -> Iterator[_Found]:
+    """Yields the images of one argument: one image, or those of a folder or a glob pattern."""
+    if not source.strip():
+        raise UsageError("an argument of IMAGES is empty; name an image, a folder, a glob pattern or a URL")
+    if is_url(source):
+        yield _Found(source)
     elif is_folder(source) or is_pattern(source):
-        try:
-            yield from map(str, list_image_files(source))
-        except ImageNotFoundError as error:
-            raise UsageError(str(error)) from error
+        yield from _images_of_several(source, out)
     elif Path(source).exists():
-        yield source
+        yield _Found(source)
     else:
         raise UsageError(f"there is no image or folder {source} (current folder: {Path.cwd()}); check the path")
+
+
+def _images_of_several(source: str, out: Path) -> list[_Found]:
+    """Returns the images and videos of a folder and its subfolders, or of a glob pattern, without those in `out`.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    try:
+        found = list_files(source, recursive=True, without=out)
+    except ImageNotFoundError as error:
+        raise UsageError(str(error)) from error
+    for text in (found.folders_text, found.left_out_text):
+        if text:
+            print(f"seg: {text} in {source}", file=sys.stderr)
+    return [_Found(str(path), path.parent.relative_to(found.root)) for path in found.paths]
 
 
 def _is_same_file(first: str, second: str) -> bool:
     return not is_url(first) and Path(first).resolve() == Path(second).resolve()
 
 
-def _make_job(source: str, out: Path, suffix: str, overlay: bool) -> Job:
+def _make_job(found: _Found, out: Path, outputs: Outputs) -> Job:
+    source = found.source
     stem = Path(unquote(urlparse(source).path)).stem if is_url(source) else Path(source).stem
     if not stem:
         raise UsageError(f"URL {source} has no file name for the results; download the image and name the file")
-    if is_video(source):
-        return Job(source, out / stem, out / f"{stem}_overlay.mp4" if overlay else None)
-    return Job(source, out / f"{stem}{suffix}", out / f"{stem}_overlay.jpg" if overlay else None)
+    folder = out / found.folder
+    labels = overlay = None
+    if outputs.suffix is not None:
+        labels = folder / (stem if is_video(source) else f"{stem}{outputs.suffix}")
+    if outputs.overlay is not None:
+        overlay = folder / f"{stem}_overlay{'.mp4' if is_video(source) else outputs.overlay}"
+    return Job(source, labels, overlay)

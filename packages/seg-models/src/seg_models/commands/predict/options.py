@@ -1,13 +1,20 @@
 """Values of the command line of `seg predict`, parsed and checked. Imports no torch."""
 
 import argparse
+import math
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from seg_core.checks import is_integer
-from seg_core.errors import UsageError
+from seg_core.errors import UnknownNameError, UsageError, nearest
+from seg_core.files.atomic import check_folder
+from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
+from seg_models.commands.predict.jobs import Outputs
+from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
 
-__all__ = ["parse_options"]
+__all__ = ["check_report_files", "parse_only", "parse_options", "parse_outputs"]
 
 _TILE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _FLIPS = ("hflip", "vflip", "turns")
@@ -19,7 +26,7 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: if a value is wrong.
     """
-    if arguments.scale is not None and not arguments.scale > 0:
+    if arguments.scale is not None and not 0 < arguments.scale < math.inf:
         raise UsageError(f"--scale {arguments.scale} must be a factor above 0, such as 0.5")
     if not 0 <= arguments.overlap < 1:
         raise UsageError(f"--overlap {arguments.overlap} must be a fraction from 0 to below 1, such as 0.5")
@@ -46,6 +53,74 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
+def parse_outputs(arguments: argparse.Namespace) -> tuple[Outputs, dict[str, Any]]:
+    """Returns what is written for each image, and the keyword arguments of `Prediction.overlay`.
+
+    Raises:
+        UsageError: if a value is wrong, or options contradict each other.
+    """
+    if arguments.alpha is not None and not 0 <= arguments.alpha <= 1:
+        raise UsageError(f"--alpha {arguments.alpha} must be a weight from 0 to 1, such as 0.5")
+    style: dict[str, Any] = {} if arguments.alpha is None else {"alpha": arguments.alpha}
+    style |= {name: True for name in ("contours", "legend") if getattr(arguments, name)}
+    overlay = None
+    if arguments.overlay or style or arguments.overlay_format is not None:
+        overlay = OVERLAY_FORMATS[arguments.overlay_format or "jpg"]
+    if arguments.no_masks and overlay is None:
+        raise UsageError("--no-masks leaves nothing to write; add --overlay, or remove it")
+    if arguments.no_masks and arguments.format is not None:
+        raise UsageError(
+            f"--format {arguments.format} is the format of label maps, and --no-masks writes none; remove one of them"
+        )
+    suffix = None if arguments.no_masks else FORMATS[arguments.format or "png"]
+    return Outputs(suffix, overlay, arguments.all_frames), style
+
+
+def check_report_files(arguments: argparse.Namespace, sources: Sequence[str]) -> None:
+    """Checks the files of `--json` and `--csv` before the work starts.
+
+    Raises:
+        UsageError: if both are printed, or one is a folder, an image, or a file that is read.
+        WrongTargetError: if the folder of one is a file.
+    """
+    if arguments.json is not None and arguments.json == arguments.csv:
+        what = "printed to stdout" if arguments.json == "-" else f"written to {arguments.json}"
+        raise UsageError(f"--json and --csv would both be {what}; give one of them another FILE")
+    read = [arguments.model, arguments.weights, arguments.classes, *(name for name in sources if not is_url(name))]
+    for option, file in (("--json", arguments.json), ("--csv", arguments.csv)):
+        if file is None or file == "-":
+            continue
+        path = Path(file)
+        if not file or path.is_dir():
+            raise UsageError(f"{option} {file!r} is a folder; add the file's name")
+        check_folder(path.parent, f"{option} {file}")
+        if path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            raise UsageError(f"{option} {file} has the name of an image or a video; write {option} behind the images")
+        if path.exists() and any(name is not None and path.resolve() == Path(name).resolve() for name in read):
+            raise UsageError(f"{option} {file} would overwrite a file that is read; name another file")
+
+
+def parse_only(values: Sequence[str] | None, labels: Sequence[str]) -> list[str] | None:
+    """Returns the classes that `--only` names, by id; None if it is not given.
+
+    Each value is the name of a class, or several names separated by commas.
+
+    Raises:
+        UnknownNameError: if there is no class of that name.
+    """
+    if values is None:
+        return None
+    wanted = set()
+    for value in values:
+        for name in [value] if value in labels else [part.strip() for part in value.split(",")]:
+            if name not in labels:
+                raise UnknownNameError(
+                    f"--only {value}: there is no class {name!r}.{nearest(name, labels)} Classes: {', '.join(labels)}"
+                )
+            wanted.add(name)
+    return [name for name in labels if name in wanted]
+
+
 def _parse_tile(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
@@ -65,12 +140,15 @@ def _parse_tta(text: str | None) -> dict[str, Any] | bool:
             flips.add(word)
             continue
         try:
-            scales.append(float(word))
+            scale = float(word)
         except ValueError:
+            scale = math.nan
+        if not 0 < scale < math.inf:
             raise UsageError(
-                f"--tta {text}: {word!r} is neither a scale nor one of {', '.join(_FLIPS)}; write "
+                f"--tta {text}: {word!r} is neither a scale above 0 nor one of {', '.join(_FLIPS)}; write "
                 "--tta 0.75,1,1.25,hflip, or --tta alone as the last option: what follows it is taken as its list"
-            ) from None
+            )
+        scales.append(scale)
     return {
         "scales": tuple(scales or (1.0,)),
         "hflip": "hflip" in flips,

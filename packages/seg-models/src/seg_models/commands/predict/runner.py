@@ -1,23 +1,30 @@
 """Predicts the jobs of `seg predict`: images in batches, large images tile by tile, videos frame by frame."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import UserError, WriteError
+from seg_core.errors import InvalidArgumentError, UserError, WriteError
 from seg_core.files.images import read_header
-from seg_models.commands.predict.jobs import Job
+from seg_models.commands.predict.jobs import Job, Outputs, num_frames
 from seg_models.commands.predict.progress import ImageProgress
+from seg_models.commands.predict.report import Report
+from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url, is_video
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.predictor import Predictor
-from seg_models.inference.video import VideoWriter, frame_rate, read_frames
+from seg_models.inference.video import VideoWriter, count_frames, frame_rate, read_timed_frames
 
 __all__ = ["JobRunner"]
 
 # Images with more pixels are predicted to a file tile by tile, if --tile and --format tiff are given.
 _MAX_PIXELS_IN_MEMORY = 2**26
+
+_FRAME = re.compile(r"(.*), (?:frame|page) (\d+)", re.DOTALL)  # as `find_inputs` names them
 
 
 class JobRunner:
@@ -26,14 +33,28 @@ class JobRunner:
     Args:
         predictor: predicts each image.
         progress: counts images and prints problems.
-        suffix: suffix of the label maps.
+        report: collects what is written.
+        outputs: what is written for each image.
+        style: keyword arguments of `Prediction.overlay`.
         resume: whether frames of videos are skipped if their label maps exist.
     """
 
-    def __init__(self, predictor: Predictor, progress: ImageProgress, suffix: str, resume: bool) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        progress: ImageProgress,
+        report: Report,
+        outputs: Outputs,
+        style: Mapping[str, Any],
+        *,
+        resume: bool,
+    ) -> None:
         self.predictor = predictor
         self.progress = progress
-        self.suffix = suffix
+        self.report = report
+        self.suffix = outputs.suffix
+        self.all_frames = outputs.all_frames
+        self.style = style
         self.resume = resume
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -47,22 +68,61 @@ class JobRunner:
                 images[job.source] = job
         for prediction in self.predictor.stream(list(images), on_error=self._report):
             assert prediction.source is not None
-            self._save(prediction, images[prediction.source])
+            self._save(prediction, images)
         for job in others:
             if is_video(job.source):
                 self._predict_video(job)
             else:
                 self._predict_large(job)
 
-    def _report(self, name: str | None, error: UserError) -> None:
-        text = str(error)
-        self.progress.report(text if name is None or name in text else f"{name}: {text}")
+    def add_finished(self, jobs: Sequence[Job]) -> None:
+        """Adds jobs that were done before to the report."""
+        for job in jobs:
+            frames = num_frames(job.source) if self.all_frames and not is_video(job.source) else 1
+            if is_video(job.source):
+                self._add_finished_video(job)
+            elif frames == 1:
+                self.report.add_done_before(job)
+            else:
+                for number in range(frames):
+                    part = job.of_frame(number)
+                    self.report.add_done_before(part, source=f"{job.source}, frame {number}", frame=number)
 
-    def _save(self, prediction: Prediction, job: Job) -> None:
-        prediction.save(job.labels)
+    def _report(self, name: str | None, error: Exception) -> None:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        self.progress.report(text if name is None or name in text else f"{name}: {text}")
+        self.report.fail(name or "", text)
+
+    def _save(self, prediction: Prediction, jobs: Mapping[str, Job]) -> None:
+        source = prediction.source
+        assert source is not None
+        job, number = jobs.get(source), 0
+        if job is None:  # a frame of an image file
+            found = _FRAME.fullmatch(source)
+            assert found is not None
+            number = int(found[2])
+            job = jobs[found[1]]
+            if number or num_frames(job.source) > 1:
+                job = job.of_frame(number)
+        if job.labels is not None:
+            prediction.save(job.labels)
         if job.overlay is not None:
-            prediction.save_overlay(job.overlay)
+            job = replace(job, overlay=self._save_overlay(prediction, job.overlay))
+        height, width = prediction.labels.shape
+        self.report.add(job, (height, width), prediction.areas, source=source, frame=number)
         self.progress.advance()
+
+    def _save_overlay(self, prediction: Prediction, path: Path) -> Path:
+        """Writes an overlay; returns its path, which is that of a PNG if the format holds no image of this size."""
+        try:
+            prediction.save_overlay(path, **self.style)
+        except InvalidArgumentError as error:
+            if path.suffix == ".png":
+                raise
+            path = path.with_suffix(".png")
+            prediction.save_overlay(path, **self.style)
+            self.progress.message(f"{error}; it was written as {path.name}")
+        return path
 
     def _is_large(self, job: Job) -> bool:
         """Returns whether an image is predicted to a file tile by tile."""
@@ -79,47 +139,80 @@ class JobRunner:
         return pixels > _MAX_PIXELS_IN_MEMORY and (header.is_plain or pixels > self.predictor.max_pixels)
 
     def _predict_large(self, job: Job) -> None:
-        if job.labels.suffix != ".tif":
-            self.progress.report(f"{job.source} is read tile by tile; it needs --tile and --format tiff")
+        if job.labels is None or job.labels.suffix != ".tif":
+            problem = f"{job.source} is read tile by tile; it needs --tile and --format tiff"
+            self.progress.report(problem)
+            self.report.fail(job.source, problem)
             return
         if job.overlay is not None:
             self.progress.message(f"{job.source} is written tile by tile, without an overlay")
         try:
-            self.predictor.predict_to_file(job.source, job.labels, on_progress=self.progress.show_fraction)
+            written = self.predictor.predict_to_file(job.source, job.labels, on_progress=self.progress.show_fraction)
         except WriteError:
             raise
         except UserError as error:
             self._report(job.source, error)
         else:
+            self.report.add(replace(job, overlay=None), written.size, written.areas)
             self.progress.advance()
 
     def _predict_video(self, job: Job) -> None:
-        if self.resume and job.overlay is not None and job.overlay.is_file():  # written last
-            return
+        style = dict(self.style)
+        if style.get("legend"):
+            # all classes, not those that occur: the frames of a video have one size
+            style["legend"] = list(self.predictor.only or self.predictor.metadata.labels)
         numbers: list[int] = []  # of the frames that are predicted
+        times: list[Fraction] = []
+        expected, predicted, skipped, failed = count_frames(job.source) or 0, 0, 0, False
+        size: tuple[int, int] | None = None
 
-        def frames() -> Iterator[Any]:
-            for number, frame in enumerate(read_frames(job.source)):
+        def frames(path: Path) -> Iterator[Any]:
+            nonlocal size, skipped
+            for number, (frame, time) in enumerate(read_timed_frames(path)):
+                labels = self._labels_of_frame(job, number)
                 # the overlay video is one file, which needs all frames
-                if job.overlay is None and self.resume and self._labels_of_frame(job, number).is_file():
+                if job.overlay is None and self.resume and labels is not None and labels.is_file():
+                    size = self.report.add_frame_done_before(job, number, labels) or size
+                    skipped += 1
+                    self.progress.expect(-1)
                     continue
                 numbers.append(number)
+                times.append(time)
                 yield frame
 
         try:
             with contextlib.ExitStack() as stack:
+                path = stack.enter_context(local_file(job.source, "video"))
                 video = None
                 if job.overlay is not None:
-                    video = stack.enter_context(VideoWriter(job.overlay, frame_rate(job.source)))
-                for index, prediction in enumerate(self.predictor.stream(frames())):
-                    prediction.save(self._labels_of_frame(job, numbers[index]))
+                    video = stack.enter_context(VideoWriter(job.overlay, frame_rate(path)))
+                for index, prediction in enumerate(self.predictor.stream(frames(path))):
+                    labels = self._labels_of_frame(job, numbers[index])
+                    if labels is not None:
+                        prediction.save(labels)
                     if video is not None:
-                        video.write(prediction.overlay())
+                        video.write(prediction.overlay(**style), times[index])
+                    size = (prediction.labels.shape[0], prediction.labels.shape[1])
+                    self.report.add_frame(job, numbers[index], prediction.areas)
+                    predicted += 1
                     self.progress.advance()
         except WriteError:
             raise
         except UserError as error:
+            failed = True
             self._report(job.source, error)
+        else:
+            self.report.add_video(job, size)
+        # a damaged video has fewer frames than it specifies, and counts as one image that failed
+        self.progress.expect(predicted + skipped + failed - expected)
 
-    def _labels_of_frame(self, job: Job, number: int) -> Path:
-        return job.labels / f"{number:06d}{self.suffix}"
+    def _add_finished_video(self, job: Job) -> None:
+        """Adds a video whose overlay was done before, with the label maps that it has."""
+        size = None
+        for path in [] if job.labels is None else sorted(job.labels.glob(f"*{self.suffix}")):
+            if path.stem.isdecimal():
+                size = self.report.add_frame_done_before(job, int(path.stem), path) or size
+        self.report.add_video(job, size, done_before=True)
+
+    def _labels_of_frame(self, job: Job, number: int) -> Path | None:
+        return None if job.labels is None else job.labels / f"{number:06d}{self.suffix}"

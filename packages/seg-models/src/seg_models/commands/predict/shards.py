@@ -3,12 +3,13 @@
 import os
 import re
 import sys
+from pathlib import Path
 
 from seg_core.errors import UsageError
 from seg_models.commands.predict.jobs import Job
 from seg_models.commands.predict.progress import count_images
 
-__all__ = ["device_of_process", "parse_shard", "shard_of"]
+__all__ = ["device_of_process", "file_of_shard", "parse_shard", "shard_of"]
 
 _SHARD = re.compile(r"(\d+)/(\d+)")
 
@@ -47,6 +48,13 @@ def shard_of(jobs: list[Job], shard: tuple[int, int]) -> list[Job]:
     own = jobs[index::count]
     print(f"seg: shard {index + 1} of {count}: {len(own)} of {count_images(len(jobs))}", file=sys.stderr)
     return own
+
+
+def file_of_shard(file: str, shard: tuple[int, int]) -> Path:
+    """Returns the file that this process writes instead of `file`: `areas-2of4.csv` for the second of four shards."""
+    index, count = shard
+    path = Path(file)
+    return path if count == 1 else path.with_name(f"{path.stem}-{index + 1}of{count}{path.suffix}")
 
 
 def device_of_process(device: str) -> str:

@@ -1,0 +1,66 @@
+"""Opening files with GDAL, by rasterio (the extra `geo`)."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from seg_core.errors import CorruptFileError, MissingDependencyError
+
+__all__ = ["CACHE_BYTES", "import_rasterio", "open_gdal_file", "quiet_gdal"]
+
+# rasterio passes the number on as bytes, although GDAL reads its option of that name in MiB
+CACHE_BYTES = 64 * 2**20
+"""Size of GDAL's cache, which would be a twentieth of the machine's memory."""
+
+
+@contextlib.contextmanager
+def open_gdal_file(path: Path) -> Iterator[Any]:
+    """Opens an image file with rasterio.
+
+    Raises:
+        CorruptFileError: if it cannot be read as an image.
+        MissingDependencyError: if rasterio is not installed.
+    """
+    rasterio = import_rasterio()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_gdal())
+        try:
+            file = stack.enter_context(rasterio.open(path))
+        except rasterio.errors.RasterioError as error:
+            raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
+        yield file
+
+
+@contextlib.contextmanager
+def quiet_gdal() -> Iterator[None]:
+    """Keeps GDAL's cache small, and silences rasterio's warnings about geo references and nodata values."""
+    rasterio = import_rasterio()
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)  # `validity` reads alpha itself
+        yield
+
+
+def import_rasterio() -> ModuleType:
+    """Returns rasterio, with the submodules that this toolkit uses imported.
+
+    Raises:
+        MissingDependencyError: if it is not installed.
+    """
+    try:
+        import rasterio
+        import rasterio.control
+        import rasterio.crs
+        import rasterio.errors
+        import rasterio.features
+        import rasterio.transform
+        import rasterio.warp
+        import rasterio.windows
+    except ImportError as error:
+        raise MissingDependencyError(
+            "tiled TIFF, GeoJSON and the removal of small regions need rasterio: pip install 'seg-core[geo]'"
+        ) from error
+    return rasterio

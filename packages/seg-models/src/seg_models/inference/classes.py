@@ -1,0 +1,35 @@
+"""The classes that labels keep, for `Predictor(only=...)`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.metadata import DatasetMetadata
+
+__all__ = ["kept_ids"]
+
+
+def kept_ids(
+    only: Sequence[str | int], metadata: DatasetMetadata, dtype: type[np.uint8] | type[np.uint16]
+) -> npt.NDArray[Any]:
+    """Returns a table from the ids of classes, and `ignore_index`, to the id that labels get.
+
+    Args:
+        only: names or ids of the classes that keep their ids; the others get the `ignore_index`.
+        metadata: names of the classes.
+        dtype: dtype of the ids.
+
+    Raises:
+        InvalidArgumentError: if `only` is no list, or holds no class.
+        UnknownNameError: if there is no class of one of the names.
+    """
+    if isinstance(only, str) or not isinstance(only, Sequence) or not only:
+        hint = f"; pass [{only!r}]" if isinstance(only, str) else ""
+        raise InvalidArgumentError(f"only must be a list of at least one class name or id, got {only!r}{hint}")
+    table = np.full(max(metadata.num_classes, metadata.ignore_index + 1), metadata.ignore_index, dtype)
+    for name in only:
+        table[metadata.class_id(name)] = metadata.class_id(name)
+    return table

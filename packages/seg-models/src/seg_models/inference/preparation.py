@@ -1,0 +1,193 @@
+"""Prepares the network of a `Predictor`: what is known of it, and the type that it computes in."""
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
+from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.labels.comparison import check_several_outputs
+from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.model_files.fit import is_compiled
+from seg_core.model_files.model_file import ModelInfo
+from seg_core.transforms.preprocessing import Preprocessing
+
+__all__ = [
+    "as_metadata",
+    "check_fit",
+    "check_model",
+    "check_preprocessing",
+    "copied",
+    "from_info",
+    "memory_advice",
+    "usable_dtype",
+]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+_OTHER_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()} | {"half": torch.float16}
+
+
+def check_model(model: object) -> Any:
+    """Returns a network, or the path or name of one.
+
+    Raises:
+        InvalidArgumentError: if it is something else.
+    """
+    if isinstance(model, nn.Module | str | os.PathLike):
+        return model
+    advice = ""
+    if isinstance(model, Mapping):
+        advice = "; a state dict is loaded into its network first, or saved and named: Predictor(NAME, weights=FILE)"
+    elif hasattr(model, "graph_signature"):  # torch.export.ExportedProgram
+        advice = "; pass the program's module: program.module()"
+    elif isinstance(model, type) or callable(model):
+        advice = "; call it to get the network"
+    raise InvalidArgumentError(
+        f"model must be a network (torch.nn.Module), the path of a model file or run folder, or a model's name, got "
+        f"{type(model).__name__}{advice}"
+    )
+
+
+def as_metadata(given: object) -> DatasetMetadata:
+    """Returns metadata, the label set of a name, that of a file, or that of a list of names.
+
+    Raises:
+        InvalidArgumentError: if it is something else, or the file does not describe classes.
+        UnknownNameError: if there is no such label set.
+        DatasetNotFoundError: if there is no such file.
+    """
+    if isinstance(given, DatasetMetadata):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return resolve_metadata(given)
+    if isinstance(given, Sequence) and all(isinstance(name, str) for name in given):
+        return DatasetMetadata("classes", tuple(given))
+    raise InvalidArgumentError(
+        "metadata must be a seg_core.DatasetMetadata, a label set's name, a .toml or .json file, or a list of class "
+        f"names, got {type(given).__name__}"
+    )
+
+
+def check_preprocessing(given: object) -> None:
+    """Checks that a preprocessing is one of this toolkit; the message converts one of torchvision.
+
+    Raises:
+        InvalidArgumentError: if it is not.
+    """
+    if isinstance(given, Preprocessing):
+        return
+    found = getattr(given, "transforms", given)  # a member of a weights enum of torchvision
+    found = found() if isinstance(given, Enum) and callable(found) else given
+    mean, std, side = (getattr(found, name, None) for name in ("mean", "std", "resize_size"))
+    advice = "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)"
+    if mean is not None and std is not None:
+        resize = f", shorter_side={side[0]}" if side else ""
+        advice = f"mean={tuple(mean)}, std={tuple(std)}{resize}"
+    raise InvalidArgumentError(
+        f"preprocessing must be a seg_core.Preprocessing, got {type(given).__name__}; pass Preprocessing({advice})"
+    )
+
+
+def from_info(info: ModelInfo | None, name: str) -> Any:
+    """Returns `metadata` or `preprocessing` of what is known of a network.
+
+    Raises:
+        InvalidArgumentError: if nothing is known.
+    """
+    if info is None:
+        raise InvalidArgumentError(
+            f"the model has no {name}: pass {name}=, or use a model file (save_model writes one) or published weights"
+        )
+    return getattr(info, name)
+
+
+def check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
+    """Checks that a network takes RGB images and has the classes of the metadata, as far as its description tells.
+
+    Raises:
+        InvalidArgumentError: if it does not, or if there is one class only.
+    """
+    check_several_outputs(metadata)
+    spec = getattr(network, "build_spec", None)
+    if spec is None:
+        return
+    if spec.arguments.get("num_classes") != metadata.num_classes:
+        raise InvalidArgumentError(
+            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built "
+            f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
+        )
+    if spec.arguments.get("in_channels", 3) != 3:
+        raise InvalidArgumentError(
+            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; "
+            "call the model itself"
+        )
+
+
+def copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Returns a copy of a network, whose type can be changed.
+
+    Raises:
+        InvalidArgumentError: if it is compiled in place, which its copy would not be.
+    """
+    result = copy.deepcopy(network)
+    if is_compiled(network) and not is_compiled(result):
+        raise InvalidArgumentError(
+            f"dtype = {dtype}: the network is copied to change its type, and the copy of a network that is compiled in "
+            f"place is not compiled; convert it yourself, by model.to({dtype}), and leave dtype out"
+        )
+    return result
+
+
+def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
+    """Returns the type to compute in, None to keep that of the weights.
+
+    Warns:
+        UserWarning: if the processor does not compute in it.
+
+    Raises:
+        InvalidArgumentError: if there is no such type, or not on this device.
+    """
+    if dtype == "auto":
+        dtype = fastest_precision(device)
+    chosen = (_DTYPES | _OTHER_NAMES).get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and chosen not in _DTYPES.values():
+        raise InvalidArgumentError(
+            f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's types of these or None, got {dtype!r}"
+        )
+    if chosen == torch.float16 and device.type == "cpu":
+        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
+    if chosen == torch.bfloat16:
+        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
+    return chosen
+
+
+@contextlib.contextmanager
+def memory_advice(predictor: Any) -> Iterator[None]:
+    """Turns an error of missing memory into one that names the options of a `Predictor` to change.
+
+    Raises:
+        NotEnoughMemoryError: if memory runs out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, UserError) or not is_out_of_memory(error):
+            raise
+        remedies = []
+        if predictor.tile is None:
+            remedies.append("predict tile by tile, such as tile=512")
+        else:
+            remedies.append(f"use a smaller tile (now {predictor.tile})")
+        if predictor.batch_size > 1:
+            remedies.append(f"lower batch_size (now {predictor.batch_size})")
+        if predictor.logits:
+            remedies.append("remove logits=True")
+        if predictor.dtype is None:
+            remedies.append('set dtype="bf16"')
+        raise out_of_memory("prediction", remedies, error) from error

@@ -1,0 +1,145 @@
+"""Options by the names of torchvision, segmentation_models_pytorch and timm are told with our names."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+import torch
+
+import seg_models
+from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError
+from seg_models.builders.signatures import builder
+from seg_models.catalog import BACKBONES, MODELS
+from seg_models.other_names import WITHOUT_IMAGENET
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("SEG_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pretrained": True}, "'pretrained'; use weights='DEFAULT'"),
+        ({"pretrained": False}, "'pretrained'; remove it: without weights= all tensors are randomly initialized"),
+        ({"pretrained": "imagenet"}, "'pretrained'; use weights_backbone='DEFAULT'"),
+        ({"checkpoint_path": "my.pth"}, "'checkpoint_path'; use weights='my.pth'"),
+        ({"encoder_weights": "imagenet"}, "'encoder_weights'; use weights_backbone='DEFAULT'"),
+        ({"encoder_weights": None}, "'encoder_weights'; remove it: without weights_backbone="),
+        ({"pretrained_backbone": True}, "'pretrained_backbone'; use weights_backbone='DEFAULT'"),
+        ({"backbone_weights": "IMAGENET1K_V2"}, "use weights_backbone='IMAGENET1K_V2'"),
+        ({"classes": 3}, "'classes'; use num_classes=3"),
+        ({"n_classes": ["sky", "ground"]}, "use num_classes=2"),
+        ({"num_class": "three"}, "use num_classes=, an integer"),
+        ({"in_chans": 4}, "use in_channels=4"),
+        ({"aux_params": {"classes": 2}}, "use aux_loss=True"),
+        ({"aux": False}, "'aux'; remove it"),
+        ({"activation": "softmax"}, "'activation'; remove it: networks return logits, whose .softmax(1)"),
+        (
+            {"encoder_name": "resnet18"},
+            "remove it: the backbone is resnet50; create('FCN', backbone=...) builds others",
+        ),
+        (
+            {"pretrained": True, "pretrained_backbone": True, "classes": 3},
+            "s: 'pretrained' (use weights='DEFAULT'), 'pretrained_backbone' (remove it: weights hold the backbone), "
+            "'classes' (use num_classes=3)",
+        ),
+    ],
+)
+def test_names_of_other_libraries_are_told_with_ours(options, words):
+    with pytest.raises(TypeError, match=r"fcn_resnet50\(\): unknown argument.*?" + re.escape(words)):
+        seg_models.fcn_resnet50(**options)
+    for build in (seg_models.create, seg_models.get_model):
+        with pytest.raises(InvalidArgumentError, match="^unknown argument.*?" + re.escape(words)):
+            build("fcn_resnet50", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"encoder_name": "efficientnet-b0", "encoder_weights": "imagenet", "in_channels": 4, "classes": 2},
+            "'encoder_name' (use backbone='efficientnet_b0'), 'encoder_weights' (use weights_backbone='DEFAULT'), "
+            "'classes' (use num_classes=2)",
+        ),
+        ({"encoder_name": "tu-convnext_tiny"}, "use backbone='timm:convnext_tiny'"),
+        (
+            {"encoder_name": "resnet35"},
+            "use backbone=, one of list_backbones(), or 'timm:' and a timm name. Did you mean",
+        ),
+        ({"encoder_name": "mit_b0", "encoder_weights": "imagenet"}, "there are no ImageNet weights for mit_b0"),
+        ({"backbone": "resnet34", "classes": 2}, "'classes'; use num_classes=2"),
+    ],
+)
+def test_create_of_a_network_on_an_encoder_is_told_the_backbone(options, words):
+    for name in ("unet", "U-Net"):
+        with pytest.raises(InvalidArgumentError, match=re.escape(words)):
+            seg_models.create(name, **options)
+
+
+def advised(message):
+    """The options that a message says to use, as they are typed."""
+    return dict(re.findall(r"use (\w+)='(\w+)'", message))
+
+
+@pytest.mark.parametrize("name", seg_models.list_models())
+def test_advice_about_weights_works_for_every_model(name):
+    for option, value in (("pretrained", True), ("encoder_weights", "imagenet")):
+        with pytest.raises(InvalidArgumentError) as error:
+            seg_models.get_model(name, **{option: value})
+        options = advised(str(error.value))
+        assert options or "remove it" in str(error.value)
+        if options == {"weights_backbone": "DEFAULT"}:
+            backbone = MODELS[name].backbone
+            assert backbone is not None and not any(fnmatchcase(backbone, p) for p in WITHOUT_IMAGENET)
+        elif options:
+            assert options == {"weights": "DEFAULT"}
+            with torch.device("meta"), pytest.raises(WriteError, match="SEG_OFFLINE forbids requests"):
+                seg_models.get_model(name, **options)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_get_backbone_is_told_weights_where_there_are_some(name):
+    with pytest.raises(InvalidArgumentError) as error:
+        seg_models.get_backbone(name, pretrained=True)
+    if any(fnmatchcase(name, pattern) for pattern in WITHOUT_IMAGENET):
+        assert "remove it: there are no ImageNet weights" in str(error.value)
+        with torch.device("meta"), pytest.raises(UnknownNameError, match="publishes none"):
+            seg_models.get_backbone(name, weights="DEFAULT")
+    else:
+        assert advised(str(error.value)) == {"weights": "DEFAULT"}
+
+
+def test_get_backbone_of_timm_is_told_too():
+    with pytest.raises(InvalidArgumentError, match="'in_chans'; use in_channels=4"):
+        seg_models.get_backbone("timm:resnet18", in_chans=4)
+
+
+def test_networks_without_a_backbone_or_auxiliary_heads_are_told_to_remove_it():
+    for options, words in (
+        ({"encoder_weights": "imagenet"}, "this network has no backbone of its own"),
+        ({"backbone_name": "resnet18"}, "this network has no backbone to choose"),
+        ({"aux": True}, "this network has no auxiliary heads"),
+    ):
+        with pytest.raises(TypeError, match=f"enet\\(\\): unknown argument '.*'; remove it: {words}"):
+            seg_models.enet(**options)
+
+
+def test_builder_of_ones_own_keeps_options_of_these_names():
+    @builder()
+    def own(**arguments):
+        return arguments
+
+    with pytest.raises(TypeError, match="'pretrained'; use weights"):
+        own(pretrained=True)
+
+    from seg_core import registry
+
+    registry.MODELS.register("with_pretrained", lambda pretrained, classes=2: (pretrained, classes))
+    registry.MODELS.register("with_anything", lambda **options: options)
+    assert seg_models.get_model("with_pretrained", pretrained=True) == (True, 2)
+    assert seg_models.get_model("with_anything", encoder_name="x") == {"encoder_name": "x"}
+    with pytest.raises(InvalidArgumentError, match="has no parameter 'encoder_weights'"):
+        seg_models.get_model("with_pretrained", encoder_weights="imagenet")
