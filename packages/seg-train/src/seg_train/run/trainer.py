@@ -253,8 +253,14 @@ class Trainer:
         left = self._epoch_plan()[position.batches :][: self._steps_to_evaluation()]
         self.state.window.start_clock()
         batches = self.data.train_loader.read(left, position.epoch)
-        with contextlib.closing(self.state.window.waiting(batches)) as waited_for:
-            yield from waited_for
+        try:
+            with contextlib.closing(self.state.window.waiting(batches)) as waited_for:
+                yield from waited_for
+        except RuntimeError:
+            # a scheduler that ends a job may kill the workers first; what was trained is saved
+            if self._interruption.requested and self.accelerator.num_processes == 1:
+                self._stop()
+            raise
         self.state.window.stop_clock()
 
     def _epoch_plan(self) -> Sequence[Sequence[int | PlannedSample]]:
