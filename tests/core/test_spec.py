@@ -175,3 +175,24 @@ def test_shown_default_is_written_as_in_a_config():
     assert shown_default(documented_options(Base)[3]) == "None"
     assert shown_default(Option("device", torch.device("cpu"), "", "")) == "device(type='cpu')"
     assert shown_default(Option("predict", adam, "", "")) == "adam"
+
+
+@pytest.mark.parametrize(
+    ("params", "problem"),
+    [
+        ({"lr": "1e-3"}, 'optimizer.params.lr = "1e-3": must be a number, without quotes'),
+        ({"betas": ["0.9", 0.99]}, 'optimizer.params.betas = ["0.9", 0.99]: must be a number, without quotes'),
+        ({"width": "4"}, 'optimizer.params.width = "4": must be a number, without quotes'),
+        ({"limit": "2.5"}, 'optimizer.params.limit = "2.5": must be a number, without quotes'),
+        ({"lr": "fast"}, None),  # the target itself may know the word
+        ({"name": "12"}, None),
+        ({"size": "12"}, None),
+        ({"lr": 1e-3, "betas": (0.9, 0.99), "width": 4, "limit": 1}, None),
+    ],
+)
+def test_number_as_text_is_a_problem(params, problem):
+    def target(lr=0.1, betas=(0.9, 0.999), width=3, limit: "float | None" = None, name="", size: "int | str" = ""):
+        pass
+
+    found = param_problems("target", target, params, key="optimizer.params", complete=False)
+    assert found == ([] if problem is None else [problem])

@@ -46,13 +46,19 @@ def command(*arguments):
 
 
 def start(*arguments):
-    return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """A process in a group of its own, so that a signal can be sent to it and its workers."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command(*arguments), **pipes, text=True, start_new_session=True)
 
 
 def wait_for_step(run_dir, step, process):
     path = run_dir / "metrics.jsonl"
+    wait_until(lambda: path.exists() and f'"step": {step},' in path.read_text(), process)
+
+
+def wait_until(happened, process):
     while process.poll() is None:
-        if path.exists() and f'"step": {step},' in path.read_text():
+        if happened():
             return
         time.sleep(0.01)
     raise AssertionError(f"the run ended first: {process.communicate()}")
@@ -168,6 +174,24 @@ def test_ctrl_c_saves_says_how_to_resume_and_exits_with_130(real_config, tmp_pat
     assert out == ""
     step = load_checkpoint(run_dir / "checkpoints" / "last.pt")["position"]["step"]
     assert step == max(row["step"] for row in without_times(run_dir / "metrics.jsonl"))
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_sigterm_to_all_processes_saves_the_running_step(real_config, tmp_path, step):
+    """As SLURM and `timeout` do: the workers get it too."""
+    process = start("train", real_config, "-s", "data.loader.num_workers=2", "-s", "trainer.epochs=500")
+    run_dir = tmp_path / "runs" / "run"
+    if step:
+        wait_for_step(run_dir, step, process)
+    else:
+        wait_until((run_dir / "checkpoints" / "last.pt").exists, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    found = re.search(r"seg: stopped after step (\d+) of 2000 .*; resume with: seg train --resume ", err)
+    assert found, err
+    assert int(found[1]) >= max(step, 1)
+    assert load_checkpoint(run_dir / "checkpoints" / "last.pt")["position"]["step"] == int(found[1])
 
 
 def test_second_ctrl_c_stops_at_once():

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -89,6 +90,36 @@ def test_workers_ignore_interrupts(stripes):
     next(batches)
     os.kill(loader._loader._iterator._workers[0].pid, signal.SIGINT)
     assert len(list(batches)) == 11
+
+
+def test_workers_go_on_after_sigterm_and_end_with_the_loader(stripes):
+    loader = Loader(stripes(), SegmentationTransform(), num_workers=1)
+    batches = loader.read([[i] for i in range(12)])
+    next(batches)
+    (worker,) = loader._loader._iterator._workers
+    os.kill(worker.pid, signal.SIGTERM)
+    assert len(list(batches)) == 11
+    loader._stop_workers()
+    worker.join(5)
+    assert not worker.is_alive()
+
+
+def test_worker_that_hangs_is_killed(stripes, monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.2)  # seconds that torch waits
+
+    class Hangs(stripes):
+        def __getitem__(self, index):
+            while index == 1:
+                time.sleep(0.1)
+            return super().__getitem__(index)
+
+    loader = Loader(Hangs(), SegmentationTransform(), num_workers=1)
+    next(loader.read([[0], [1]]))
+    (worker,) = loader._loader._iterator._workers
+    os.kill(worker.pid, signal.SIGTERM)
+    loader._stop_workers()
+    worker.join(5)
+    assert not worker.is_alive()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -15,6 +15,7 @@ from seg_train.monitor import Monitor
 from seg_train.run import build
 from seg_train.run.checkpoint import load_checkpoint
 from seg_train.run.ema import WeightAverage
+from seg_train.run.state import Position
 
 
 def run(tables, *overrides, resume=False):
@@ -127,13 +128,24 @@ def test_average_is_evaluated_logged_and_saved(tables, stripes):
     assert {"ema_miou", "iou_per_class.dark", "ema_iou_per_class.dark"} <= set(header)
 
 
-def test_best_is_that_of_the_average_where_there_is_one(tables):
-    result = run(tables, "trainer.ema_decay=0.9", "trainer.epochs=4")
+def test_best_is_that_of_the_average_if_it_is_monitored(tables):
+    result = run(tables, "trainer.ema_decay=0.9", "trainer.epochs=4", "evaluation.monitor=ema_miou")
     scores = [row["ema_miou"] for row in rows(result)]
     best = load_model(result.run_dir / "model_best.pt")
     assert best.model_info.metrics["miou"] == max(scores)
     average = load_checkpoint(result.run_dir / "checkpoints" / "best.pt")["average"]["tensors"]
     assert all(torch.equal(average[name], value) for name, value in best.state_dict().items())
+
+
+def test_best_is_the_better_one_of_last_weights_and_average(tables):
+    result = run(tables, "trainer.ema_decay=0.9", "trainer.epochs=4")
+    scores = [max(row["miou"], row["ema_miou"]) for row in rows(result)]
+    best = load_model(result.run_dir / "model_best.pt")
+    assert best.model_info.metrics["miou"] == max(scores)
+    kept = load_checkpoint(result.run_dir / "checkpoints" / "best.pt")
+    assert kept["position"]["best"] == max(scores)
+    weights = kept["average"]["tensors"] if max(scores) > max(r["miou"] for r in rows(result)) else kept["model"]
+    assert all(torch.equal(weights[name], value) for name, value in best.state_dict().items())
 
 
 # ---- the best, and early stopping ------------------------------------------------------------------------------------
@@ -159,9 +171,55 @@ def test_better_is_higher_except_for_losses(name, value, best, min_delta, better
 
 def test_iou_of_a_class_can_be_monitored():
     monitor = Monitor("ema_iou_per_class.traffic light. red", True, ("sky", "traffic light. red"))
-    assert monitor.weights == "ema"
-    assert monitor.value({"ema_iou_per_class": {"sky": 0.1, "traffic light. red": 0.2}}) == 0.2
-    assert math.isnan(monitor.value({"ema_iou_per_class": {"traffic light. red": None}}))
+    assert monitor.best_of({"ema_iou_per_class": {"sky": 0.1, "traffic light. red": 0.2}}) == (0.2, "ema")
+    assert monitor.best_of({"ema_iou_per_class": {"traffic light. red": None}}) == (None, "ema")
+
+
+@pytest.mark.parametrize(
+    ("last", "ema", "found"),
+    [
+        (0.5, 0.6, (0.6, "ema")),
+        (0.6, 0.5, (0.6, "last")),
+        (0.6, 0.6, (0.6, "last")),
+        (None, 0.5, (0.5, "ema")),
+        (math.nan, 0.5, (0.5, "ema")),
+        (math.nan, None, (None, "last")),
+        (0.5, None, (0.5, "last")),
+        (None, None, (None, "last")),
+    ],
+)
+def test_by_default_the_better_one_of_last_weights_and_average_counts(last, ema, found):
+    assert Monitor.of(None, True, ("sky",)).best_of({"miou": last, "ema_miou": ema}) == found
+    assert Monitor.of("ema_miou", True, ("sky",)).best_of({"miou": last, "ema_miou": ema}) == (ema, "ema")
+
+
+def test_loss_of_a_network_that_diverged_counts_as_no_better():
+    assert math.isnan(Monitor("val_loss").best_of({"val_loss": math.nan})[0])
+    assert Monitor("val_loss").best_of({"val_loss": None}) == (None, "last")
+
+
+def test_small_improvements_add_up_for_early_stopping():
+    position, monitor = Position(), Monitor("miou")
+    stale = []
+    for value in (0.5, 0.506, 0.512, 0.518, 0.524, None, 0.525):
+        is_best = position.update_best(value, monitor, 0.01)
+        assert is_best is (value is not None)
+        stale.append(position.stale)
+    assert stale == [0, 1, 0, 1, 0, 0, 1]
+    assert (position.best, position.counted) == (0.525, 0.524)
+
+
+def test_score_of_an_absent_class_is_told_and_does_not_stop_the_run(tables):
+    warned = []
+    overrides = ["trainer.epochs=4", "evaluation.patience=2", "evaluation.monitor=iou_per_class.never"]
+    trainer = Trainer(load_config(tables, overrides))
+    trainer.progress.warn = warned.append
+    result = trainer.run()
+    assert len(rows(result)) == 4
+    assert [text for text in warned if 'evaluation.monitor = "iou_per_class.never": this score is undefined' in text]
+    assert sum("undefined" in text for text in warned) == 1
+    assert (result.run_dir / "model.pt").is_file()
+    assert not (result.run_dir / "model_best.pt").exists()
 
 
 def test_monitored_loss_chooses_the_best(tables):

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,14 @@ from seg_core.registry import DATASETS, LOGGERS, PREDICTORS
 from seg_train import Logger, Trainer, load_config
 from seg_train.data.batches import Batch
 from seg_train.run.checkpoint import load_checkpoint
-from seg_train.run.failures import LossGuard, NonFiniteLossError, ProcessDiedError, explain_failures
+from seg_train.run.failures import (
+    LossGuard,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    ProcessDiedError,
+    WeightGuard,
+    explain_failures,
+)
 
 
 class Collecting(Progress):
@@ -129,7 +138,7 @@ def test_out_of_memory_in_an_evaluation_says_other_things(tables):
 
 
 def test_other_errors_keep_their_traceback(tables):
-    with pytest.raises(RuntimeError, match="a bug"), explain_failures(load_config(tables), "training"):
+    with pytest.raises(RuntimeError, match="a bug"), explain_failures(load_config(tables), "training", Path("run")):
         raise RuntimeError("a bug")
 
 
@@ -162,7 +171,7 @@ def test_worker_that_is_killed_ends_the_run_with_a_sentence(tables, stripes):
 def test_peer_that_died_is_named(text, tables):
     with (
         pytest.raises(ProcessDiedError, match="another process of this run died"),
-        explain_failures(load_config(tables), "training"),
+        explain_failures(load_config(tables), "training", Path("run")),
     ):
         raise RuntimeError(text)
 
@@ -362,3 +371,44 @@ def test_class_that_is_not_there_cannot_be_monitored(tables):
 def test_fp16_on_a_cpu_is_an_error(tables):
     with pytest.raises(ConfigError, match='trainer.precision = "fp16" needs a GPU'):
         Trainer(load_config(tables, ["trainer.precision=fp16"]))
+
+
+# ---- weights that are not finite -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weight_decay", "words"),
+    [
+        # the weights are infinite, or so large that the logits are
+        (1e8, r"after step 1, \d+ entries of .* are NaN or infinite.*: they were not written; .*last.pt and the model"),
+        (0.0, r"during evaluation, the network returns NaN or infinity .*The checkpoints are from before"),
+    ],
+)
+def test_infinite_update_is_not_written(tables, weight_decay, words):
+    """A finite loss, and a last step whose update is infinite: the files from before it stay."""
+    tables["optimizer"] = {"name": "SGD", "params": {"lr": 1e37, "weight_decay": weight_decay}}
+    tables["lr_scheduler"] = {"name": "ConstantLR"}
+    tables["trainer"]["epochs"] = 1
+    tables["data"]["loader"]["batch_size"] = 12  # one step
+    trainer = Trainer(load_config(tables))
+    with pytest.raises(NonFiniteWeightsError, match=words) as caught:
+        trainer.run()
+    run = trainer.folder
+    assert load_checkpoint(run.checkpoints.last)["position"]["step"] == 0
+    assert not run.model.exists()
+    command = re.search(r"seg train (\S+config.toml) -s paths.run=NAME", str(caught.value))
+    config = load_config(command[1], ["paths.run=calmer", "optimizer.params.lr=0.01", "trainer.max_grad_norm=1"])
+    assert Trainer(config).run().scores["miou"] >= 0
+
+
+def test_infinity_that_a_network_starts_with_is_no_error(tmp_path):
+    network = torch.nn.Linear(2, 2)
+    network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+    guard = WeightGuard(tmp_path, network)
+    assert guard.check(3, tmp_path / "last.pt") is None
+    with torch.no_grad():
+        network.weight[0] = 3e38  # the sum of huge weights is not finite, but they are
+    assert guard.check(3, tmp_path / "last.pt") is None
+    with torch.no_grad():
+        network.bias[1] = torch.nan
+    assert "1 entries of bias are NaN or infinite: " in str(guard.check(3, tmp_path / "last.pt"))

@@ -19,6 +19,7 @@ __all__ = [
     "InvalidTypeError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
+    "NonFiniteLogitsError",
     "NotEnoughMemoryError",
     "UnknownNameError",
     "UsageError",
@@ -72,6 +73,18 @@ class InvalidArgumentError(UserError, ValueError):
 
 class InvalidTypeError(InvalidArgumentError, TypeError):
     """An argument has a type that is not allowed."""
+
+
+class NonFiniteLogitsError(InvalidArgumentError):
+    """A network returned NaN or infinity for an image.
+
+    Attributes:
+        index: position of the image in the batch.
+    """
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class LabelOutOfRangeError(InvalidArgumentError):

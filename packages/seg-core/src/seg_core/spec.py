@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.registry import Registry
 
@@ -170,12 +171,41 @@ def param_problems(
         elif param not in own and not takes_any(target):
             what = "has no such parameter" if key else f"has no parameter {param!r}"
             found.append(f"{place}{name} {what}.{nearest(param, own)} Allowed: {', '.join(own) or 'none'}")
+        elif param in own and _is_number_as_text(value) and _takes_numbers(own[param]):
+            place = f"{key}.{param} = " if key else f"{name}: {param} = "
+            found.append(f"{place}{json.dumps(value)}: must be a number, without quotes")
     if complete:
         for param, p in own.items():
             if p.default is p.empty and param not in params and param not in supplied:
                 where = f"{key}.{param} is missing" if key else f"{param} is missing"
                 found.append(f"{where}: {name} has no default for it")
     return found
+
+
+def _takes_numbers(parameter: inspect.Parameter) -> bool:
+    """Returns whether a parameter is a number, or several, by its default or else its annotation."""
+    default = parameter.default
+    values = default if isinstance(default, tuple | list) else (default,)
+    if values and all(is_number(value) for value in values):
+        return True
+    if default is not None and default is not parameter.empty:
+        return False
+    annotation = parameter.annotation
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return bool(re.search(r"\b(int|float)\b", text)) and not re.search(r"\bstr\b", text)
+
+
+def _is_number_as_text(value: object) -> bool:
+    """Returns whether a value is a string that is a number, or several numbers of which some are strings."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(v, str) for v in value) and all(is_number(v) or _is_number_as_text(v) for v in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def check_params(

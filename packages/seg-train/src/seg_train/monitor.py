@@ -8,12 +8,7 @@ from typing import Any
 from seg_core.errors import ConfigError, nearest
 from seg_core.metrics.names import SCORE_NAMES
 
-__all__ = ["Monitor", "default_monitor"]
-
-
-def default_monitor(has_ema: bool) -> str:
-    """Returns the score that is watched by default: mIoU, of the EMA weights if there are any."""
-    return "ema_miou" if has_ema else "miou"
+__all__ = ["Monitor"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +19,7 @@ class Monitor:
         name: `val_loss`, a score, or `iou_per_class.<class>`; with the prefix `ema_` for the EMA weights.
         has_ema: whether the run has EMA weights.
         labels: names of the classes; None if they are not known yet.
+        of_either: whether the score of the EMA weights is watched too; the better of both counts.
 
     Raises:
         ConfigError: if there is no such score.
@@ -32,13 +28,23 @@ class Monitor:
     name: str
     has_ema: bool = False
     labels: tuple[str, ...] | None = None
+    of_either: bool = False
+
+    @classmethod
+    def of(cls, name: str | None, has_ema: bool, labels: tuple[str, ...]) -> "Monitor":
+        """Returns the monitor of a config; without a name mIoU, the better one of last weights and EMA.
+
+        Raises:
+            ConfigError: if there is no such score.
+        """
+        return cls(name, has_ema, labels) if name is not None else cls("miou", has_ema, labels, of_either=has_ema)
 
     def __post_init__(self) -> None:
         plain = ["val_loss", *SCORE_NAMES]
         known = plain + [f"ema_{key}" for key in plain] if self.has_ema else plain
         table, dot, label = self._plain.partition(".")
         is_class = table == "iou_per_class" and bool(dot) and (self.labels is None or label in self.labels)
-        if (self._plain in plain or is_class) and (self.weights == "last" or self.has_ema):
+        if (self._plain in plain or is_class) and (self._plain == self.name or self.has_ema):
             return
         if table == "iou_per_class" and dot and self.labels is not None and not is_class:
             raise ConfigError(
@@ -52,24 +58,37 @@ class Monitor:
         )
 
     @property
-    def weights(self) -> str:
-        """The weights that the score belongs to: `"last"` or `"ema"`."""
-        return "ema" if self.name.startswith("ema_") else "last"
-
-    @property
     def _plain(self) -> str:
         return self.name.removeprefix("ema_")
 
-    def value(self, row: Mapping[str, Any]) -> float:
-        """Returns the score in a row; NaN if it is undefined."""
-        table, _, label = self.name.partition(".")
-        value = row[table][label] if label else row.get(self.name)
-        return math.nan if value is None else float(value)
+    @property
+    def label(self) -> str | None:
+        """The class whose IoU is watched, or None."""
+        _, _, label = self.name.partition(".")
+        return label or None
+
+    def best_of(self, row: Mapping[str, Any]) -> tuple[float | None, str]:
+        """Returns the score in a row of an evaluation, and the weights that it belongs to.
+
+        Returns:
+            Score: None if it is undefined, such as the IoU of a class that does not occur.
+            Weights: `"last"` or `"ema"`; the last ones if both are equal.
+        """
+        names = [self.name, f"ema_{self.name}"] if self.of_either else [self.name]
+        best: tuple[float | None, str] | None = None
+        for name in names:
+            value = row[name.partition(".")[0]][self.label] if self.label else row.get(name)
+            if value is not None and math.isnan(value) and not name.endswith("loss"):
+                value = None  # nothing was counted; the loss of a network that diverged is NaN
+            if best is None or (value is not None and self.is_better(value, best[0])):
+                best = (value, "ema" if name.startswith("ema_") else "last")
+        assert best is not None
+        return best
 
     def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
-        """Returns whether `value` is better than `best` by more than `min_delta`; NaN never is."""
+        """Returns whether `value` is better than `best` by more than `min_delta`; NaN never is, any other than NaN."""
         if math.isnan(value):
             return False
-        if best is None:
+        if best is None or math.isnan(best):
             return True
         return best - value > min_delta if self.name.endswith("loss") else value - best > min_delta

@@ -13,7 +13,7 @@ class BuildSpec:
 
     Attributes:
         builder: catalog name.
-        variant: name of the variant.
+        variant: name of the variant; "" calls the builder with `variant=None`.
         arguments: the builder's other arguments, `num_classes` included, as plain values; nothing that names weights.
     """
 

@@ -121,7 +121,7 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
 
 def _build(builder: Callable[..., nn.Module], variant: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
-        return builder(variant=variant, **arguments)
+        return builder(variant=variant or None, **arguments)
     except UserError as error:
         raise InvalidArgumentError(f"the installed packages cannot build it: {error}") from error
     except Exception as error:  # any error that a builder raises for unexpected values

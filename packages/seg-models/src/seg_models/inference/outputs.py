@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
 
 __all__ = [
-    "NonFiniteLogitsError",
     "check_decidable",
     "check_images",
     "check_num_channels",
@@ -22,18 +21,6 @@ __all__ = [
 # keys of the main output: of torchvision and this toolkit, and of transformers
 _KEYS = ("out", "logits")
 _SCORE_STRIP = 2**20  # elements
-
-
-class NonFiniteLogitsError(InvalidArgumentError):
-    """A network returned NaN or infinity for an image.
-
-    Attributes:
-        index: position of the image in the batch.
-    """
-
-    def __init__(self, message: str, index: int) -> None:
-        super().__init__(message)
-        self.index = index
 
 
 def check_images(images: object) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from seg_core.checks import check_integer, is_number
 from seg_core.device import resolve_device
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
@@ -29,7 +29,7 @@ from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import kept_ids
 from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
-from seg_models.inference.outputs import NonFiniteLogitsError, check_decidable, top_probabilities
+from seg_models.inference.outputs import check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
     as_metadata,

@@ -65,6 +65,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from seg_train.run.failures import NonFiniteLossError, NonFiniteWeightsError
     from seg_train.run.interruption import RunInterruptedError
 
     trainer = _make_trainer(arguments)
@@ -75,12 +76,23 @@ def _run(arguments: argparse.Namespace) -> int:
         return stop.exit_code
     except UserError as error:
         print(f"seg: error: {error}", file=sys.stderr)
-        if trainer.folder.checkpoints.last.is_file():
-            print(f"seg: fix this, then resume with: seg train --resume {trainer.folder.path}", file=sys.stderr)
+        if trainer.folder.checkpoints.last.is_file() and not isinstance(
+            error, NonFiniteLossError | NonFiniteWeightsError
+        ):
+            print(f"seg: {_next_step(trainer.folder.path)}", file=sys.stderr)
         return error.exit_code
     if trainer.accelerator.is_main_process:
         _show(result)
     return 0
+
+
+def _next_step(run: Path) -> str:
+    from seg_train.config.schema import WITHOUT_INFLUENCE
+
+    return (
+        f"fix this, then resume with: seg train --resume {run} (with -s KEY=VALUE for trainer.epochs, trainer.steps, "
+        f"{', '.join(WITHOUT_INFLUENCE)}; if the fix changes another key, start a new run instead)"
+    )
 
 
 def _make_trainer(arguments: argparse.Namespace) -> "Trainer":

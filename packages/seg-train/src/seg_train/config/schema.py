@@ -441,12 +441,14 @@ class EvaluationSection(Section):
     monitor: str | None = Field(
         default=None,
         description="score that selects the best weights, such as miou, val_loss or iou_per_class.road; the "
-        "prefix ema_ selects the score of the EMA. Default: miou, or ema_miou if there is an EMA",
+        "prefix ema_ selects the score of the EMA. Default: miou, with an EMA the better one of miou and ema_miou",
     )
     patience: Positive | None = Field(
         default=None, description="stop after this many evaluations without a better score; default: never"
     )
-    min_delta: Factor = Field(default=0.0, description="minimum improvement that counts as a better score")
+    min_delta: Factor = Field(
+        default=0.0, description="minimum improvement over the last score that counted as better for patience"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> "EvaluationSection":

@@ -6,6 +6,8 @@ which a run was resumed changes a batch. This holds for a dataset that draws ran
 NumPy's and torch's default states are seeded in this way before each sample is read.
 """
 
+import atexit
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +21,7 @@ from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
-from seg_core.workers import ignore_signals, stop_workers
+from seg_core.workers import held_signals, ignore_signals, stop_workers
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -133,6 +135,9 @@ class Loader:
             # without its own generator, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
         )
+        _LOADERS.add(self._loader)
+        # torch's own way, when garbage is collected, waits 5 s for each worker
+        weakref.finalize(self, _stop_workers_of, self._loader)
 
     def read(self, plan: Sequence[Sequence[int | PlannedSample]], epoch: int = 0) -> Iterator[Batch]:
         """Yields the batches of `plan`.
@@ -146,7 +151,7 @@ class Loader:
         """
         self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
         try:
-            for item in self._loader:
+            for item in self._started():
                 if isinstance(item, _Failure):
                     try:
                         raise item.error
@@ -158,11 +163,30 @@ class Loader:
             self._stop_workers()
             raise
 
+    def _started(self) -> Any:
+        """Returns the loader's iterator; no name refers to it, since the traceback of an error would keep workers."""
+        with held_signals():  # until the workers, which start here, leave signals to this process
+            return iter(self._loader)
+
     def _stop_workers(self) -> None:
         """Stops the workers now; the next plan starts new ones."""
-        iterator, self._loader._iterator = self._loader._iterator, None
-        if iterator is not None:
-            stop_workers(iterator)
+        _stop_workers_of(self._loader)
+
+
+_LOADERS: "weakref.WeakSet[DataLoader[Any]]" = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all_workers() -> None:
+    """Stops workers before Python does: it would send them SIGTERM, which they leave to this process, and wait."""
+    for loader in list(_LOADERS):
+        _stop_workers_of(loader)
+
+
+def _stop_workers_of(loader: DataLoader[Any]) -> None:
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is not None:
+        stop_workers(iterator)
 
 
 class _Plan:

@@ -18,6 +18,7 @@ from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from seg_core.spec import build_named
@@ -248,6 +249,9 @@ def build_parts(
         variant=config.model.variant,
         **config.model.params,
     )
+    if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
+        arguments = {"num_classes": data.metadata.num_classes, "aux_loss": config.model.aux_loss, **config.model.params}
+        model.build_spec = BuildSpec(config.model.name, config.model.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
     settle_classes(model, data.metadata, warn)
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout

@@ -10,14 +10,16 @@ import random
 import re
 import shutil
 import zipfile
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from seg_core.errors import CorruptFileError, WriteError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files.atomic import atomic_path
 
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
@@ -26,6 +28,8 @@ _FORMAT = "seg-checkpoint"
 _FORMAT_VERSION = 4
 # 2 has no training files, no class names and a config of the first format; 2 and 3 call the scheduler "schedule"
 _READ_VERSIONS = (2, 3, 4)
+_PLAIN = (bool, int, float, complex, str, bytes)
+_SHOWN = 60  # characters of a value in messages
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
@@ -99,8 +103,10 @@ def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) ->
     """Writes `content` atomically: a full disk or a killed process leaves the previous file unchanged.
 
     Raises:
+        InvalidArgumentError: if it holds anything that `load_checkpoint` could not read; the message says where.
         WriteError: if it cannot be written.
     """
+    content = {name: _storable(value, name) for name, value in content.items()}
     with atomic_path(path) as temporary:
         try:
             torch.save({"format": _FORMAT, "format_version": _FORMAT_VERSION, **content}, temporary)
@@ -109,6 +115,33 @@ def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) ->
                 f"cannot write {path}: {str(error).splitlines()[0]}; check the free space of its disk. The previous "
                 "checkpoint is unchanged"
             ) from error
+
+
+def _storable(value: Any, place: str) -> Any:
+    """Returns a value as plain containers, numbers, strings and tensors; NumPy's numbers become Python's.
+
+    Args:
+        value: part of a checkpoint.
+        place: where it is, for messages.
+
+    Raises:
+        InvalidArgumentError: if it holds anything else.
+    """
+    if value is None or type(value) in _PLAIN or isinstance(value, Tensor | torch.dtype):
+        return value
+    if isinstance(value, np.generic) and type(value.item()) in _PLAIN:
+        return value.item()
+    if type(value) in (list, tuple, torch.Size):
+        return type(value)(_storable(inner, f"{place}[{number}]") for number, inner in enumerate(value))
+    if type(value) in (dict, OrderedDict, Counter):
+        return type(value)(
+            {_storable(key, f"a key of {place}"): _storable(inner, f"{place}.{key}") for key, inner in value.items()}
+        )
+    raise InvalidArgumentError(
+        f"the state of a run holds {place} = {str(value)[:_SHOWN]!r} of type {type(value).__name__}, which a "
+        "checkpoint cannot store; let the state_dict() or state() that it comes from return numbers, strings, lists, "
+        "dicts and tensors: str(path) for a path, member.value for an enum, array.tolist() for an array"
+    )
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

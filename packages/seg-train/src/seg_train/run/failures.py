@@ -7,17 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg_core.device import out_of_memory
-from seg_core.errors import UserError, is_out_of_memory
+from seg_core.errors import NonFiniteLogitsError, UserError, is_out_of_memory
 from seg_core.files.json_text import write_json
 from seg_core.interfaces import SegmentationDataset
 from seg_core.registry import PREDICTORS
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch
 
-__all__ = ["LossGuard", "NonFiniteLossError", "ProcessDiedError", "explain_failures"]
+__all__ = [
+    "LossGuard",
+    "NonFiniteLossError",
+    "NonFiniteWeightsError",
+    "ProcessDiedError",
+    "WeightGuard",
+    "explain_failures",
+]
 
 # Messages of torch's data loader and of its backends for several processes.
 _WORKER_DIED = re.compile(
@@ -32,24 +39,34 @@ class NonFiniteLossError(UserError):
     """The loss became infinite or NaN."""
 
 
+class NonFiniteWeightsError(UserError):
+    """A weight became infinite or NaN."""
+
+
 class ProcessDiedError(UserError):
     """A worker process, or another process of the run, died."""
 
 
 @contextlib.contextmanager
-def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
+def explain_failures(config: TrainConfig, during: str, run_dir: Path) -> Iterator[None]:
     """Turns out-of-memory errors and dead processes into errors that name the keys to change.
 
     Args:
         config: config of the run; the message names the keys to change.
         during: `"training"` or `"evaluation"`.
+        run_dir: run folder, for the advice.
 
     Raises:
         NotEnoughMemoryError: if memory runs out.
+        NonFiniteWeightsError: if the network returns NaN or infinity in an evaluation.
         ProcessDiedError: if a process died.
     """
     try:
         yield
+    except NonFiniteLogitsError as error:
+        raise NonFiniteWeightsError(
+            f"during {during}, {error}. The checkpoints are from before. To train on, {_calmer_run(run_dir)}"
+        ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(during, _memory_remedies(config, during), error) from error
     except RuntimeError as error:
@@ -137,7 +154,65 @@ class LossGuard:
         write_json(path, content)
         return NonFiniteLossError(
             f"the loss of step {step} (epoch {epoch + 1}) is {float(value)}; the files of its batch are listed in "
-            f"{path}. The last checkpoint is from before that step. Check these files; if they are fine, lower the "
-            "learning rate (optimizer.params.lr), clip gradients (trainer.max_grad_norm), warm up "
-            '(lr_scheduler.warmup_steps), or set trainer.precision = "fp32"'
+            f"{path}. The last checkpoint is from before that step. If these files are damaged, replace them and "
+            f"resume with: seg train --resume {self._run_dir}. If they are fine, {_calmer_run(self._run_dir)}"
         )
+
+
+class WeightGuard:
+    """Finds weights that are not finite, before they are written or evaluated.
+
+    A step with a finite loss can make them so, by an infinite gradient or too large a learning rate.
+
+    Args:
+        run_dir: run folder, for messages.
+        network: network of the run. Tensors with such values at the start, such as masks of minus infinity, are not
+            checked.
+    """
+
+    def __init__(self, run_dir: Path, network: nn.Module) -> None:
+        self._run_dir = run_dir
+        self._network = network
+        self._exempt = set(_non_finite(network))
+
+    def check(self, step: int, last: Path) -> NonFiniteWeightsError | None:
+        """Returns the error that names the first wrong tensor, or None.
+
+        Args:
+            step: steps done.
+            last: the last checkpoint.
+        """
+        wrong = {name: count for name, count in _non_finite(self._network).items() if name not in self._exempt}
+        if not wrong:
+            return None
+        name, count = next(iter(wrong.items()))
+        more = f", and {len(wrong) - 1} other tensors" if len(wrong) > 1 else ""
+        sound = f"{last} and the model files are from before that" if last.exists() else "there is no checkpoint yet"
+        return NonFiniteWeightsError(
+            f"after step {step}, {count} entries of {name} are NaN or infinite{more}: they were not written; {sound}. "
+            f"To train on, {_calmer_run(self._run_dir)}"
+        )
+
+
+def _non_finite(network: nn.Module) -> dict[str, int]:
+    """Returns name -> number of entries that are not finite, of the tensors of a network that have any."""
+    found = {}
+    for name, tensor in network.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            own = getattr(tensor, "to_local", lambda tensor=tensor: tensor)()  # the part of this process
+            # the sum is finite unless an entry is not, or the entries are huge
+            if not bool(own.sum(dtype=torch.float32).isfinite()) and (count := int((~own.isfinite()).sum())):
+                found[name] = count
+    return found
+
+
+def _calmer_run(run_dir: Path) -> str:
+    """Returns advice to start a new run that diverges less; a resumed one must keep these settings."""
+    start = f"seg train {run_dir / 'config.toml'}"
+    if (run_dir / "model.pt").is_file():
+        start += f" --weights {run_dir}"
+    return (
+        f"start a new run, since a resumed one keeps its settings: {start} -s paths.run=NAME with a lower learning "
+        "rate (-s optimizer.params.lr=...), clipped gradients (-s trainer.max_grad_norm=1), a warmup (-s "
+        "lr_scheduler.warmup_steps=500), or -s trainer.precision=fp32"
+    )

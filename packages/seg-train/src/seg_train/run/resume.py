@@ -49,7 +49,7 @@ class ResumedCheckpoint:
 
     def position(self) -> Position:
         """Returns the position of the run at the checkpoint."""
-        return Position(**self.content["position"])
+        return Position.restored(self.content["position"])
 
     def check_data(self, config: TrainConfig, data: RunData, found: Mapping[str, Any], progress: Progress) -> None:
         """Checks that the run has the same data as before.
@@ -125,7 +125,7 @@ class ResumedCheckpoint:
             return
         reason = why_scores_differ(self.content, self.stored, self.val_was_padded, monitor, protocol)
         if reason is not None:
-            state.position.best, state.position.stale = None, 0
+            state.position.reset_best()
             progress.message(f"the best score is reset, the next evaluation sets it: {reason}")
         if _restart_plateau(state.scheduler, self.content, reason is not None):
             progress.message("ReduceLROnPlateau resets its best score too; the learning rate stays")

@@ -29,6 +29,7 @@ class Position:
         evaluated: step of the last evaluation, or None.
         seconds: training time so far, over all processes that worked on the run.
         best: best value of the monitored score so far, or None.
+        counted: value of the monitored score that last counted as better for `evaluation.patience`, or None.
         stale: evaluations since then.
         finished: whether the run is at its end.
     """
@@ -39,23 +40,40 @@ class Position:
     evaluated: int | None = None
     seconds: float = 0.0
     best: float | None = None
+    counted: float | None = None
     stale: int = 0
     finished: bool = False
 
-    def update_best(self, row: Mapping[str, Any], monitor: Monitor, min_delta: float) -> bool:
-        """Compares an evaluation with the best so far; returns whether it is better.
+    def update_best(self, value: float | None, monitor: Monitor, min_delta: float) -> bool:
+        """Compares the score of an evaluation with the best so far; returns whether it is better.
+
+        For early stopping it is compared with the last score that counted, as in Keras and Lightning, so that small
+        steps add up. A score that is undefined does not count as an evaluation.
 
         Args:
-            row: row of the evaluation.
-            monitor: the score to compare.
+            value: the monitored score; None if it is undefined.
+            monitor: what is better.
             min_delta: how much better it must be to reset the count of evaluations without a better score.
         """
-        value = monitor.value(row)
+        if value is None:
+            return False
+        if monitor.is_better(value, self.counted, min_delta):
+            self.counted, self.stale = value, 0
+        else:
+            self.stale += 1
         is_best = monitor.is_better(value, self.best)
-        self.stale = 0 if monitor.is_better(value, self.best, min_delta) else self.stale + 1
         if is_best:
             self.best = value
         return is_best
+
+    def reset_best(self) -> None:
+        """Forgets the best score; the next evaluation sets it."""
+        self.best, self.counted, self.stale = None, None, 0
+
+    @classmethod
+    def restored(cls, stored: Mapping[str, Any]) -> "Position":
+        """Returns the position in a checkpoint; former versions compared with the best score."""
+        return cls(**{"counted": stored["best"], **stored})
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
@@ -21,12 +22,18 @@ from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, PlannedSample, training_plan
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
-from seg_train.monitor import Monitor, default_monitor
+from seg_train.monitor import Monitor
 from seg_train.run.build import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
 from seg_train.run.evaluate import Outcome, Validation, check_val_loss
-from seg_train.run.failures import LossGuard, NonFiniteLossError, explain_failures
+from seg_train.run.failures import (
+    LossGuard,
+    NonFiniteLossError,
+    NonFiniteWeightsError,
+    WeightGuard,
+    explain_failures,
+)
 from seg_train.run.folder import RunFolder, describe_environment, find_run, new_run_path
 from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
@@ -122,7 +129,7 @@ class Trainer:
             warn=self.progress.warn if checkpoint is None else None,
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
-        self.monitor = Monitor(config.evaluation.monitor or default_monitor(has_ema), has_ema, metadata.labels)
+        self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
         self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
         check_val_loss(config, self.monitor, self.scheduler, self.validation, self.network.network)
         self.loggers = LoggerGroup(
@@ -138,7 +145,9 @@ class Trainer:
             position=Position() if checkpoint is None else checkpoint.position(),
         )
         self._guard = LossGuard(self.folder.path, self.data.train_set)
+        self._weight_guard = WeightGuard(self.folder.path, self.network.network)
         self._best_is_new = False
+        self._has_warned_of_score = False
         self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if checkpoint is not None:
             num_samples = len(self.data.train_set)
@@ -157,6 +166,7 @@ class Trainer:
 
         Raises:
             RunInterruptedError: after Ctrl-C or SIGTERM, once a checkpoint is written; the message says how to resume.
+            NonFiniteWeightsError: if a weight does; it is not written.
             NonFiniteLossError: if the loss becomes infinite or NaN; the run folder lists the files of the batch.
             NotEnoughMemoryError: if the device is out of memory; the message says what to lower.
             ProcessDiedError: if a worker process, or another process of the run, died.
@@ -209,7 +219,7 @@ class Trainer:
             stack.callback(self.progress.close)
             self._interruption = stack.enter_context(Interruption())
             stack.enter_context(deterministic(self.config.trainer.deterministic, self.progress.warn))
-            stack.enter_context(explain_failures(self.config, "training"))
+            stack.enter_context(explain_failures(self.config, "training", self.folder.path))
             yield
 
     def _agree_on_new_folder(self) -> None:
@@ -243,8 +253,14 @@ class Trainer:
         left = self._epoch_plan()[position.batches :][: self._steps_to_evaluation()]
         self.state.window.start_clock()
         batches = self.data.train_loader.read(left, position.epoch)
-        with contextlib.closing(self.state.window.waiting(batches)) as waited_for:
-            yield from waited_for
+        try:
+            with contextlib.closing(self.state.window.waiting(batches)) as waited_for:
+                yield from waited_for
+        except RuntimeError:
+            # a scheduler that ends a job may kill the workers first; what was trained is saved
+            if self._interruption.requested and self.accelerator.num_processes == 1:
+                self._stop()
+            raise
         self.state.window.stop_clock()
 
     def _epoch_plan(self) -> Sequence[Sequence[int | PlannedSample]]:
@@ -298,6 +314,12 @@ class Trainer:
         if self._any(error is not None):
             raise error or NonFiniteLossError("the loss of another process of this run is not finite; see its message")
 
+    def _check_weights(self) -> None:
+        """Ends the run on all processes if a weight is not finite on any of them."""
+        error = self._weight_guard.check(self.position.step, self.folder.checkpoints.last)
+        if self._any(error is not None):
+            raise error or NonFiniteWeightsError("weights of another process of this run are not finite; see there")
+
     def _any(self, flag: bool) -> bool:
         """Returns whether `flag` is true on any process; every process must call it."""
         if self.accelerator.num_processes == 1:
@@ -344,7 +366,8 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluates the last weights and their EMA on val, logs the scores, and saves the model files."""
         self._check_losses()
-        with explain_failures(self.config, "evaluation"):
+        self._check_weights()
+        with explain_failures(self.config, "evaluation", self.folder.path):
             outcomes = {"last": self._evaluate_weights("last")}
             if self.network.average is not None:
                 outcomes["ema"] = self._evaluate_weights("ema")
@@ -356,11 +379,15 @@ class Trainer:
                 self.loggers.on_snapshots(moment, outcome.snapshots)
         self.state.last_row = row
         self.position.evaluated = self.position.step
-        is_best = self.position.update_best(row, self.monitor, self.config.evaluation.min_delta)
+        score, weights = self.monitor.best_of(row)
+        if self._watches_absent_class(outcomes["last"].matrix):
+            score = None
+        if score is None:
+            self._warn_of_undefined_score()
+        is_best = self.position.update_best(score, self.monitor, self.config.evaluation.min_delta)
         self._best_is_new |= is_best
         self._stop_early()
-        best = self.monitor.weights if is_best else None
-        save_models(self.folder, self.state, self.data, self.validation.protocol, row, best)
+        save_models(self.folder, self.state, self.data, self.validation.protocol, row, weights if is_best else None)
 
     def _evaluate_weights(self, which: str) -> Outcome:
         what = "evaluating" if which == "last" else "evaluating EMA"
@@ -384,11 +411,28 @@ class Trainer:
         running.reset()
         return row
 
+    def _watches_absent_class(self, matrix: Tensor) -> bool:
+        """Returns whether the IoU of a class is monitored that has no pixel in val: it is 0 or undefined."""
+        label = self.monitor.label
+        return label is not None and not bool(matrix[self.data.metadata.labels.index(label)].any())
+
+    def _warn_of_undefined_score(self) -> None:
+        """Warns once that the monitored score is undefined, so that no weights are the best."""
+        if not self._has_warned_of_score:
+            self._has_warned_of_score = True
+            absent = "no pixel in val is of this class" if self.monitor.label else "it is not a number"
+            self.progress.warn(
+                f'evaluation.monitor = "{self.monitor.name}": this score is undefined, since {absent}; it counts '
+                'neither for model_best.pt nor for evaluation.patience. Monitor another score, such as "miou"'
+            )
+
     def _stop_early(self) -> None:
         position, patience = self.position, self.config.evaluation.patience
         if patience is not None and position.stale >= patience:
+            delta = self.config.evaluation.min_delta
+            margin = f" by more than {delta:g} (evaluation.min_delta)" if delta else ""
             self.progress.message(
-                f"stopped early: {self.monitor.name} was not better than {position.best} in "
+                f"stopped early: {self.monitor.name} was not better than {position.counted}{margin} in "
                 f"{position.stale} evaluations (evaluation.patience)"
             )
             position.finished = True
@@ -414,6 +458,7 @@ class Trainer:
     def _save(self) -> None:
         """Writes a checkpoint; every process must call it."""
         self._check_losses()
+        self._check_weights()
         state = self.state.collect()
         is_best, self._best_is_new = self._best_is_new, False
         if not self.accelerator.is_main_process:

@@ -44,6 +44,7 @@ class SplitLoss:
             logits: float (N, K, H, W).
             masks: any integer type (N, H, W), class ids and `ignore_index`.
         """
+        masks = masks.long()  # as in training: torch's own losses take no other type
         exact = torch.float32 if logits.device.type == "mps" else torch.float64
         for image, mask in zip(torch.split(logits, 1), torch.split(masks, 1), strict=True):
             row = []
