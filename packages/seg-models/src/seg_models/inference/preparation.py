@@ -161,9 +161,9 @@ def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
             f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's types of these or None, got {dtype!r}"
         )
     if chosen == torch.float16 and device.type == "cpu":
-        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
+        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use dtype="auto" (--dtype auto)')
     if chosen == torch.bfloat16:
-        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
+        warn_of_slow_bf16(device, 'dtype="auto" (--dtype auto), or leave it out')
     return chosen
 
 
