@@ -1,7 +1,9 @@
 """What `seg predict` says about options of other tools, and options that take an image as their value."""
 
 import pytest
+from PIL import Image
 
+from seg_models.inference.preparation import memory_advice
 from tests.models.commands.predict_helpers import seg
 
 
@@ -42,3 +44,28 @@ def test_errors_of_the_model_name_the_options(model_file, tmp_path, monkeypatch,
     assert "contains its own; remove --weights" in capsys.readouterr().err
     assert seg("predict", "p", "--model", "regseg") == 2
     assert "or --weights" in capsys.readouterr().err
+
+
+def test_warnings_and_errors_name_the_options_too(images, model_file, tmp_path, monkeypatch, capsys):
+    options = ["--model", model_file, "--out", tmp_path / "out"]
+    assert seg("predict", images, *options, "--dtype", "fp16", "--device", "cpu") == 2
+    assert "(--dtype auto)" in capsys.readouterr().err
+    frames = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in (9, 90)]
+    frames[0].save(tmp_path / "x.tif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="--all-frames of seg predict, predicts all of them"):
+        assert seg("predict", tmp_path / "x.tif", *options) == 0
+
+    def no_memory(*arguments, **keywords):
+        raise MemoryError
+
+    monkeypatch.setattr("seg_models.inference.predictor.Predictor.stream", memory_advised(no_memory))
+    assert seg("predict", images, *options) == 1
+    assert "such as tile=512 (--tile 512)" in capsys.readouterr().err
+
+
+def memory_advised(function):
+    def stream(self, *arguments, **keywords):
+        with memory_advice(self):
+            return function()
+
+    return stream

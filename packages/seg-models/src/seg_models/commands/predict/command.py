@@ -43,6 +43,7 @@ _OPTIONS = {
     "; remove variant": "; remove --variant",
     "(training writes model.pt), or weights": "(training writes model.pt), or --weights",
     "name their model, and give the file as its weights": "name their model with --model and the file with --weights",
+    " as weights=": " as --weights",
 }
 _DESCRIPTIONS = {".png": "class ids as PNG", ".tif": "class ids as TIFF", ".geojson": "polygons"}
 
