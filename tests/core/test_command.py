@@ -1,4 +1,5 @@
 import argparse
+import io
 import warnings
 
 import pytest
@@ -140,3 +141,45 @@ def test_warning_for_the_user_is_one_line_and_others_keep_their_place(capsys):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         main(["try", "bug"])
+
+
+def test_unknown_option_suggests_the_nearest_also_of_subcommands(commands, capsys):
+    def with_options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--batch-size")
+        actions = parser.add_subparsers()
+        actions.add_parser("show").add_argument("--verbose", action="store_true")
+
+    commands.register("options", Command(with_options, run))
+    for words, advice in (
+        (["--batchsize", "3"], "there is no --batchsize. Did you mean '--batch-size'?"),
+        (["show", "--verbos=1"], ""),  # a beginning of an option is that option
+        (["show", "--verbise"], "there is no --verbise. Did you mean '--verbose'?"),
+    ):
+        assert main(["options", *words]) == 2
+        err = capsys.readouterr().err
+        assert advice in err
+        assert advice or "there is no" not in err
+
+
+def test_command_advises_on_words_that_cannot_be_parsed(commands, capsys):
+    def advise(words, problem):
+        return [f"{words} are wrong", "write less"] if "invalid choice" in problem else []
+
+    commands.register("advised", Command(configure, run, advise=advise))
+    assert main(["advised", "nothing"]) == 2
+    assert "; ['nothing'] are wrong; write less\n" in capsys.readouterr().err
+
+
+def test_closed_stdout_is_no_failure(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["try", "fine"]) == 0
+    assert main([]) == 0
+
+
+def test_names_of_any_bytes_are_printed_as_they_are(commands, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr("sys.stdout", stream)
+    commands.register("name", Command(lambda parser: None, lambda args: print("bad\udcff.png") or 0))
+    assert main(["name"]) == 0
+    assert stream.buffer.getvalue() == b"bad\xff.png\n"
+    assert stream.errors == "strict"

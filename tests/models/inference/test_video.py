@@ -226,3 +226,17 @@ def test_images_and_videos_of_a_folder_are_predicted(shades, tmp_path):
 def test_sound_frame_is_no_image(shades):
     with pytest.raises(TypeError, match="a source of images must be"):
         Predictor(shades)(av.AudioFrame(format="s16", layout="mono", samples=8))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi"])
+def test_video_file_that_is_cut_off_is_told(suffix, tmp_path, recwarn):
+    generator, path = np.random.default_rng(0), tmp_path / f"clip{suffix}"
+    with VideoWriter(path, Fraction(10)) as video:
+        for _ in range(20):
+            video.write(generator.integers(0, 256, (64, 64, 3), np.uint8))
+    assert len(list(read_frames(path))) == 20
+    assert not recwarn.list
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.warns(UserWarning, match=rf"clip\{suffix} is cut off: it states {len(content)} bytes and has"):
+        assert 0 < len(list(read_frames(path))) < 20

@@ -9,14 +9,17 @@ class of an error decides, see `seg_core.errors`.
 """
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from seg_core.__about__ import __version__
-from seg_core.errors import UserError, nearest
+from seg_core.errors import UserError, WriteError, nearest
 from seg_core.registry import COMMANDS
 
 __all__ = ["INTERRUPTED", "Command", "main"]
@@ -46,12 +49,49 @@ class Command:
             go to stderr. A `UserError` it raises is shown as one sentence.
         description: text that `--help` shows above the arguments.
         epilog: text that `--help` shows below them, such as examples.
+        advise: called with the words behind the subcommand and the problem, if the words cannot be parsed; returns what
+            to do about it, a clause for each cause that it finds.
     """
 
     configure: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
     description: str = ""
     epilog: str = ""
+    advise: Callable[[Sequence[str], str], list[str]] | None = None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says for a wrong command line what to write instead."""
+
+    advise: Callable[[Sequence[str], str], list[str]] | None = None
+    words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.words = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file)  # argparse would hide that it cannot be written
+
+    def error(self, message: str) -> NoReturn:
+        advice = [] if self.advise is None else self.advise(self.words, message)
+        if not advice:
+            known = self._options()
+            unknown = [word.split("=")[0] for word in self.words if word.startswith("--") and word != "--"]
+            for name in unknown:
+                # beginnings of options are understood, and another error than an unknown option
+                hint = "" if any(option.startswith(name) for option in known) else nearest(name, known, limit=1)
+                if hint:
+                    advice.append(f"there is no {name}.{hint}")
+        super().error("; ".join([message, *advice]))
+
+    def _options(self) -> list[str]:
+        """Returns the options, also those of subcommands."""
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                names += [name for parser in action.choices.values() for name in parser._options()]
+        return list(dict.fromkeys(names))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     former = warnings.formatwarning
     warnings.formatwarning = _warning_line  # worker processes that fork inherit it
     try:
-        return _dispatch(arguments)
+        with _any_names(), _stdout_errors():
+            return _dispatch(arguments)
     except UserError as error:
         print(f"seg: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -74,6 +115,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     finally:
         warnings.formatwarning = former
+
+
+@contextlib.contextmanager
+def _any_names() -> Iterator[None]:
+    """Lets stdout have any names of files, whose bytes need not be valid in its encoding."""
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    former = stream.errors
+    stream.reconfigure(errors="surrogateescape")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            stream.reconfigure(errors=former)
+
+
+@contextlib.contextmanager
+def _stdout_errors() -> Iterator[None]:
+    """Writes what stdout still has to get; an error of the system there becomes a WriteError.
+
+    Raises:
+        WriteError: if stdout cannot be written.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (UserError, BrokenPipeError):
+        raise
+    except OSError as error:
+        if sys.stdout is None or _can_write():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
+        raise WriteError(
+            f"cannot write to stdout: {error.strerror or error}; check where it is redirected to"
+        ) from error
+
+
+def _can_write() -> bool:
+    """Returns whether stdout takes a line."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def _warning_line(
@@ -103,19 +191,19 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"seg: error: unknown {what} {name!r}.{hint} `seg` alone lists the commands", file=sys.stderr)
         return 2
     command = COMMANDS.get(name)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"seg {name}",
         description=command.description or COMMANDS.entry(name).summary,
         epilog=command.epilog or None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.advise = command.advise
     command.configure(parser)
     try:
         namespace = parser.parse_args(rest, argparse.Namespace(command_line=["seg", *arguments]))
     except SystemExit as stop:  # argparse would end the process; main() returns the code
         return stop.code if isinstance(stop.code, int) else 2
     code: int = command.run(namespace)
-    sys.stdout.flush()
     return code
 
 

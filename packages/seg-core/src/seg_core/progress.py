@@ -326,7 +326,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str
         rows: cells of each row, shown literally (rich would interpret brackets).
         align: as for `table`.
     """
-    if not (sys.stdout.isatty() and _has_rich()):
+    if sys.stdout is None or not (sys.stdout.isatty() and _has_rich()):
         print(table(header, rows, align))
         return
     from rich.console import Console

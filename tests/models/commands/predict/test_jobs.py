@@ -217,3 +217,96 @@ def test_frames_of_an_image_file_have_numbered_results_that_resume_checks(tmp_pa
     assert unfinished([job], outputs) == ([job], [])
     expected[-1].touch()
     assert unfinished([job], outputs) == ([], [job])
+
+
+# ---- results that several images would write -------------------------------------------------------------------------
+
+
+def images_named(folder, *found):
+    for name in found:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        frames = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in (9, 90, 200)]
+        if name.endswith((".gif", ".tif")):
+            frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+        else:
+            frames[0].save(folder / name) if name.endswith(".png") else (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            ["c/drive.mp4", "c/drive/000000.png"],
+            r"c/drive\.mp4 and c/drive/000000\.png would both be written to out/drive",
+        ),
+        (["c/drive.mp4", "c/drive/deep/x.png"], r"c/drive/deep/x\.png would both be written to out/drive/deep"),
+        (["c/drive.mp4", "c/drive/b.mkv"], r"c/drive\.mp4 and c/drive/b\.mkv would both be written to"),
+        # one of the images would be in the folder of the label maps
+        (["c/drive.mp4", "out/drive/y.png"], "could be overwritten by the label maps"),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_video_has_the_folder_of_its_label_maps_to_itself(found, words, reverse, tmp_path, monkeypatch):
+    images_named(tmp_path, *found)
+    monkeypatch.chdir(tmp_path)
+    sources = ["c", *(name for name in found if name.startswith("out"))]
+    with pytest.raises(UsageError, match=words):
+        results(*(sources[::-1] if reverse else sources))
+    assert seg("predict", *sources, "--model", "gone.pt", "--out", "out", "--resume") == 2
+    # without label maps there are only overlays beside the folder
+    assert len(find_jobs(["c"], Path("out"), Outputs(None, ".png"))) == sum(name[0] == "c" for name in found)
+
+
+def test_frames_of_an_image_file_have_their_names_to_themselves(tmp_path, monkeypatch):
+    images_named(tmp_path, "x.gif", "x_frame000001.png", "y.tif", "y_frame000003.png", "z.png", "z_frame000000.png")
+    monkeypatch.chdir(tmp_path)
+    every = Outputs(".png", ".jpg", all_frames=True)
+    for sources in (["x.gif", "x_frame000001.png"], ["x_frame000001.png", "x.gif"]):
+        with pytest.raises(
+            UsageError, match=r"x\.gif, frame 1, and x_frame000001\.png would both be written to out/x_"
+        ):
+            results(*sources, outputs=every)
+        assert len(results(*sources)) == 2
+    # it has frames 0 to 2; an image of one frame has no frames of their own names
+    assert len(results("y.tif", "y_frame000003.png", "z.png", "z_frame000000.png", outputs=every)) == 4
+    with pytest.raises(UsageError, match=r"would both be written"):  # not known before it is downloaded
+        results("https://example.org/z.gif", "z_frame000000.png", outputs=every)
+
+
+def test_images_named_one_by_one_are_told_what_keeps_subfolders(tmp_path, monkeypatch):
+    images_named(tmp_path, "p/a/x.png", "p/b/x.png")
+    monkeypatch.chdir(tmp_path)
+    for sources in (["p/a/x.png", "p/b/x.png"], [str(tmp_path / "p/a/x.png"), "p/b/x.png"]):
+        with pytest.raises(UsageError, match=r"name the folder above them \(p\), or .* 'p/\*\*/\*\.png', which keep"):
+            results(*sources)
+    assert len(results("p")) == len(results("p/**/*.png")) == 2  # the advice works
+
+
+def test_names_separated_by_nul_are_explained(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a.png\0b.png\0"))
+    with pytest.raises(UsageError, match="write find -print, not -print0"):
+        read_names(["-"])
+
+
+def test_terminal_is_asked_for_names(monkeypatch, capsys):
+    stream = io.StringIO("a.png\n")
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert read_names(["-"]) == ["a.png"]
+    assert "reading names of images from stdin, one per line" in capsys.readouterr().err
+
+
+def test_done_before_counts_and_names_frames_and_pages_as_when_predicted(model_file, tmp_path, capsys):
+    images_named(tmp_path, "in/pages.tif", "in/x.gif", "in/z.png")
+    arguments = ["predict", tmp_path / "in", "--model", model_file, "--out", tmp_path / "out", "--all-frames", "--csv"]
+    assert seg(*arguments) == 0
+    first = capsys.readouterr()
+    assert "7/7 images, " in first.err
+    assert "pages.tif, page 2" in first.out
+    assert "x.gif, frame 2" in first.out
+    assert seg(*arguments, "--resume") == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "seg: 7 images done before\n" in again.err
+    assert "; 7 done before\n" in again.err
+    assert "images/s" not in again.err  # nothing was left

@@ -1,9 +1,14 @@
 """What `seg predict` writes beside label maps: styles of overlays, `--only`, `--json`, `--csv`; and Ctrl-C."""
 
 import csv
+import errno
 import io
 import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +236,61 @@ def test_resume_line_has_resume_once_and_before_the_dashes(given, images, model_
     monkeypatch.setattr(Prediction, "save", interrupted)
     assert seg("predict", "--model", "model.pt", *given) == 130
     assert "resume with: seg predict --model model.pt --resume " in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_written_as_they_are(images, model_file, tmp_path):
+    name = os.fsdecode(b"bad\xff.png")
+    try:
+        (images / "0.png").rename(images / name)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 names only")
+    options = ["--model", model_file, "--out", tmp_path / "out"]
+    assert seg("predict", images / name, *options, "--csv", tmp_path / "a.csv", "--json", tmp_path / "s.json") == 0
+    rows = (tmp_path / "a.csv").read_bytes()
+    assert os.fsencode(images / name) in rows
+    assert json.loads((tmp_path / "s.json").read_text())["images"][0]["source"] == str(images / name)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["predict", "--help"], ["models"]])
+def test_full_stdout_is_one_sentence(words):
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "seg_core.command", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("seg: error: cannot write to stdout: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_summary_is_no_result_of_an_image(images, model_file, tmp_path, capsys):
+    pytest.importorskip("rasterio")
+    options = ["--model", model_file, "--out", tmp_path, "--format", "geojson"]
+    assert seg("predict", images, *options, "--json", tmp_path / "1.geojson") == 2
+    assert "1.geojson is the file of a result" in capsys.readouterr().err
+
+
+def test_names_from_stdin_must_be_piped_in_again(images, model_file, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{images / '0.png'}\n"))
+    monkeypatch.setattr(Prediction, "save", interrupted)
+    assert seg("predict", "-", "--model", "model.pt") == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("; pipe the names of the images again into: seg predict - --model model.pt --resume")
+
+
+def test_full_disk_behind_stdout_ends_a_prediction_with_one_sentence(images, model_file, tmp_path, monkeypatch, capsys):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fileno(self):
+            return os.dup(1)
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert seg("predict", images, "--model", model_file, "--out", tmp_path / "out", "--csv") == 1
+    assert "seg: error: cannot write to stdout: No space left on device" in capsys.readouterr().err
+    assert len(names(tmp_path / "out")) == 5

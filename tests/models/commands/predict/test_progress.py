@@ -55,7 +55,7 @@ def test_number_that_is_not_known_has_no_remaining_time(clock, monkeypatch):
     progress = ImageProgress(None)
     clock[0] += 10
     progress.advance()
-    assert stream.getvalue() == "\r1 images, 0.1 images/s"
+    assert stream.getvalue() == "\r1 image, 0.1 images/s"
     assert progress.describe() == "1 image"
 
 

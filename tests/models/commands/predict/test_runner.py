@@ -44,10 +44,13 @@ def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, mo
     assert seg("predict", images / "1.png", *options, "--max-pixels", size) == 0
     assert seg("predict", images / "1.png", *options, "--max-pixels", "0") == 2
     assert "--max-pixels 0 must be an integer >= 1" in capsys.readouterr().err
+    # above it images are read tile by tile, as the message says, whatever their size
+    tiles = ["--tile", "32", "--format", "tiff"]
+    assert seg("predict", images / "1.png", *options, "--max-pixels", size - 1, *tiles) == 0
+    assert ids(tmp_path / "out" / "1.tif").shape == (40, 60)
     # images that cannot be read tile by tile are read at once, up to the limit
     monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
     Image.open(images / "1.png").convert("P").save(tmp_path / "palette.png")
-    tiles = ["--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
     assert "palette.png has a palette, so it can only be read at once" in capsys.readouterr().err
@@ -197,7 +200,7 @@ def test_frames_of_a_video_are_rows_of_the_areas_also_when_resumed(clip, model_f
     (tmp_path / "out" / "clip" / "000001.png").unlink()
     assert seg(*arguments, "--resume") == 0
     streams = capsys.readouterr()
-    assert "1/1 images, " in streams.err
+    assert "1/1 image, " in streams.err
     assert "1 image predicted: 1 label map (class ids as PNG)" in streams.out
     assert "; 3 done before" in streams.out
     assert (tmp_path / "a.csv").read_text().splitlines() == rows
@@ -230,7 +233,7 @@ def test_video_that_ends_early_is_one_failure_and_the_total_stays_right(
     streams = capsys.readouterr()
     # an image, the frames that were predicted before the failure, and the failure
     assert re.search(r"\b(\d)/\1 images, ", streams.err)
-    assert "seg: 1 image of 2 could not be predicted" in streams.err
+    assert "seg: 1 image of 4 could not be predicted" in streams.err
     found = json.loads(streams.out)
     assert [failed["source"] for failed in found["failed"]] == [str(clip)]
     assert [image["source"] for image in found["images"]] == [str(images / "0.png")]
@@ -259,7 +262,7 @@ def test_each_frame_of_an_image_file_has_its_own_results(tmp_path):
                 for number in range(count):
                     labels = np.full((4, 6), number, np.uint8)
                     image = np.zeros((4, 6, 3), np.uint8)
-                    yield Prediction(labels, two, image, source=f"{source}, frame {number}")
+                    yield Prediction(labels, two, image, source=f"{source}, page {number}")
 
     outputs = Outputs(".png", ".png", all_frames=True)
     jobs = find_jobs([str(tmp_path / name) for name in ("one.tif", "scan, frame 7.tif")], tmp_path / "out", outputs)
@@ -325,3 +328,29 @@ def test_full_disk_ends_the_run_and_leaves_complete_files_only(images, model_fil
             assert ids(disk / name).shape[0] in (40, 100)  # each file can be read
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_pages_of_a_large_file_are_predicted_at_once_up_to_the_limit(model_file, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("rasterio")
+    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 100)
+    pages = [Image.new("RGB", (40, 32), (number, 0, 0)) for number in (9, 90)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    out = tmp_path / "out"
+    options = ["--model", model_file, "--out", out, "--tile", "32", "--format", "tiff", "--all-frames"]
+    assert seg("predict", tmp_path / "x.tif", *options, "--max-pixels", "1000") == 1
+    err = capsys.readouterr().err
+    assert "has 40x32 = 1280 pixels" in err
+    assert "1/1 image\n" in err  # the file is one failure
+    assert seg("predict", tmp_path / "x.tif", *options) == 0
+    assert names(out) == ["x_frame000000.tif", "x_frame000001.tif"]
+    assert "2/2 images, " in capsys.readouterr().err
+
+
+def test_video_at_a_url_without_a_suffix_says_to_download_it(model_file, tmp_path, monkeypatch, capsys):
+    def fetch(url, path, noun):
+        path.write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
+
+    monkeypatch.setattr("seg_models.inference.downloads.fetch_once", fetch)
+    assert seg("predict", "https://example.org/drive", "--model", model_file, "--out", tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert "but a video: download it to a file with the suffix .mp4 and pass its path\n" in err

@@ -161,9 +161,9 @@ def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
             f"dtype must be one of auto, {', '.join(_DTYPES)}, torch's types of these or None, got {dtype!r}"
         )
     if chosen == torch.float16 and device.type == "cpu":
-        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use "auto"')
+        raise InvalidArgumentError('dtype "fp16" needs a GPU; on a CPU use dtype="auto" (--dtype auto)')
     if chosen == torch.bfloat16:
-        warn_of_slow_bf16(device, 'dtype="auto", or leave it out')
+        warn_of_slow_bf16(device, 'dtype="auto", or leave it out (seg predict: --dtype auto)')
     return chosen
 
 
@@ -181,13 +181,13 @@ def memory_advice(predictor: Any) -> Iterator[None]:
             raise
         remedies = []
         if predictor.tile is None:
-            remedies.append("predict tile by tile, such as tile=512")
+            remedies.append("predict tile by tile, such as tile=512 (--tile 512)")
         else:
             remedies.append(f"use a smaller tile (now {predictor.tile})")
         if predictor.batch_size > 1:
-            remedies.append(f"lower batch_size (now {predictor.batch_size})")
+            remedies.append(f"lower batch_size (now {predictor.batch_size}), --batch-size of seg predict")
         if predictor.logits:
             remedies.append("remove logits=True")
         if predictor.dtype is None:
-            remedies.append('set dtype="bf16"')
+            remedies.append('set dtype="bf16" (--dtype bf16)')
         raise out_of_memory("prediction", remedies, error) from error

@@ -19,7 +19,7 @@ from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url
 
 __all__ = ["ALL_FRAMES_ADVICE", "read_file", "warn_of_more_frames"]
 
-ALL_FRAMES_ADVICE = "all_frames=True of the Predictor predicts all of them"
+ALL_FRAMES_ADVICE = "all_frames=True of the Predictor, or --all-frames of seg predict, predicts all of them"
 
 
 def read_file(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +54,9 @@ def read_timed_frames(path: str | os.PathLike[str]) -> Iterator[tuple[npt.NDArra
         Frame: upright, uint8 (H, W, 3), RGB; a new array.
         Time: seconds, larger for each frame; a frame without a time follows the one before by the mean interval.
 
+    Warns:
+        UserWarning: after the last frame, if the file is shorter than it states.
+
     Raises:
         ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be downloaded, or read as a video to its end.
@@ -69,6 +73,8 @@ def read_timed_frames(path: str | os.PathLike[str]) -> Iterator[tuple[npt.NDArra
                 time = stated if stated is not None and (number == 0 or stated > time) else time + interval
                 yield _upright(frame.to_ndarray(format="rgb24"), getattr(frame, "rotation", 0)), time
                 number += 1
+            if not is_url(path):  # downloads are checked for their size
+                _warn_if_cut_off(path, number)
         except av.FFmpegError as error:
             raise CorruptFileError(
                 f"{os.fspath(path)} cannot be read beyond frame {number}: {error.strerror}; replace the file"
@@ -244,6 +250,43 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
                 raise CorruptFileError(f"{os.fspath(path)} {what}; replace or remove it")
             container.streams.video[0].thread_type = "AUTO"
             yield container
+
+
+def _warn_if_cut_off(path: str | os.PathLike[str], count: int) -> None:
+    """Warns if a video file is cut off, which decoders of Matroska, WebM and AVI take for its end."""
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        stated = _stated_size(file.read(256))
+    if stated is not None and size < stated:
+        warnings.warn(
+            f"{os.fspath(path)} is cut off: it states {stated} bytes and has {size}, so frames after its {count} "
+            "are missing; fetch or copy it again",
+            stacklevel=3,
+        )
+
+
+def _stated_size(head: bytes) -> int | None:
+    """Returns the size in bytes that the beginning of a RIFF or Matroska file states; None if it states none."""
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return None if size in (0, 0xFFFFFFFF) else size + 8
+    if head[:4] != b"\x1a\x45\xdf\xa3":
+        return None
+    header, start = _matroska_size(head, 4)
+    if header is None or head[start + header :][:4] != b"\x18\x53\x80\x67":
+        return None
+    segment, start = _matroska_size(head, start + header + 4)
+    return None if segment is None else start + segment
+
+
+def _matroska_size(head: bytes, place: int) -> tuple[int | None, int]:
+    """Returns the size of an element, None if unknown, as in a live stream, and where its content starts."""
+    if place >= len(head) or head[place] == 0:
+        return None, place
+    length = 9 - head[place].bit_length()  # its first bits tell its own length
+    largest = (1 << 7 * length) - 1
+    size = int.from_bytes(head[place : place + length], "big") & largest
+    return (None if size == largest else size), place + length
 
 
 def _rate_of(container: Any) -> Fraction:

@@ -12,6 +12,12 @@ OVERLAY_FORMATS = {"jpg": ".jpg", "png": ".png", "webp": ".webp", "tiff": ".tif"
 """Values of `--overlay-format`, and the suffixes of their files."""
 
 
+def _format(text: str) -> str:
+    """Returns the name of a format, also for its other usual suffix."""
+    name = text.lower().removeprefix(".")
+    return {"tif": "tiff", "jpeg": "jpg"}.get(name, name)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments, in groups."""
     _add_input(parser.add_argument_group("images"))
@@ -73,6 +79,7 @@ def _add_output(group: "argparse._ArgumentGroup") -> None:
     )
     group.add_argument(
         "--format",
+        type=_format,
         choices=tuple(FORMATS),
         help="format of the label maps: PNG or tiled TIFF of class ids, or polygons (default: png)",
     )
@@ -116,6 +123,7 @@ def _add_overlay(group: "argparse._ArgumentGroup") -> None:
     )
     group.add_argument(
         "--overlay-format",
+        type=_format,
         choices=tuple(OVERLAY_FORMATS),
         help="format of the overlays of images (default: jpg); those of videos are .mp4",
     )
@@ -158,7 +166,9 @@ def _add_speed(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--device", default="auto", metavar="D", help="device: cpu, cuda, 0 for cuda:0, ... (default: %(default)s)"
     )
-    group.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"), help="floating-point type to compute in")
+    group.add_argument(
+        "--dtype", type=str.lower, choices=("auto", "fp32", "bf16", "fp16"), help="floating-point type to compute in"
+    )
     group.add_argument(
         "--shard",
         metavar="I/N",

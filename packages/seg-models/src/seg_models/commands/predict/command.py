@@ -7,22 +7,29 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.command import INTERRUPTED, Command
-from seg_core.errors import InvalidArgumentError, UsageError, counted
-from seg_core.files.atomic import atomic_path, check_folder, write_text
+from seg_core.errors import InvalidArgumentError, UsageError, UserError, counted
+from seg_core.files.atomic import atomic_path, check_folder
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
+from seg_models.commands.predict.advice import advise
 from seg_models.commands.predict.arguments import add_arguments
 from seg_models.commands.predict.classes import describe, parse_classes
-from seg_models.commands.predict.jobs import Job, Outputs, find_jobs, read_names, unfinished
-from seg_models.commands.predict.options import check_report_files, parse_only, parse_options, parse_outputs
+from seg_models.commands.predict.jobs import Job, Outputs, find_jobs, frames_of, read_names, unfinished
+from seg_models.commands.predict.options import (
+    check_report_files,
+    check_report_targets,
+    parse_only,
+    parse_options,
+    parse_outputs,
+)
 from seg_models.commands.predict.progress import ImageProgress, count_images
 from seg_models.commands.predict.shards import device_of_process, file_of_shard, parse_shard, shard_of
-from seg_models.inference.input_paths import is_video
+from seg_models.inference.input_paths import is_url, is_video
 
 if TYPE_CHECKING:
     from seg_models.commands.predict.report import Report
@@ -30,6 +37,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PREDICT"]
 
+# what errors of models say in Python -> on the command line
+_OPTIONS = {
+    "; remove weights": "; remove --weights",
+    "; remove variant": "; remove --variant",
+    "(training writes model.pt), or weights": "(training writes model.pt), or --weights",
+    "name their model, and give the file as its weights": "name their model with --model and the file with --weights",
+    " as weights=": " as --weights",
+}
 _DESCRIPTIONS = {".png": "class ids as PNG", ".tif": "class ids as TIFF", ".geojson": "polygons"}
 
 
@@ -38,12 +53,15 @@ def _run(arguments: argparse.Namespace) -> int:
     options = parse_options(arguments)
     outputs, style = parse_outputs(arguments)
     classes = parse_classes(arguments.classes)
-    source = _usage_errors(find_network, arguments.model, arguments.weights, arguments.variant)
+    with _errors_of_model(usage=True):
+        source = find_network(arguments.model, arguments.weights, arguments.variant)
     shard = parse_shard(arguments.shard)
     check_folder(arguments.out, f"--out {arguments.out}")
     sources = read_names(arguments.images)
     check_report_files(arguments, sources)
-    jobs = shard_of(find_jobs(sources, arguments.out, outputs), shard)
+    jobs = find_jobs(sources, arguments.out, outputs)
+    check_report_targets(arguments, jobs)
+    jobs = shard_of(jobs, shard)
     left, finished = unfinished(jobs, outputs) if arguments.resume else (jobs, [])
     _check_dependencies(left, outputs, arguments.min_region)
     wants_report = arguments.json is not None or arguments.csv is not None
@@ -56,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_models.commands.predict.report import Report
     from seg_models.commands.predict.runner import JobRunner
 
-    progress = ImageProgress(_count(left))
+    progress = ImageProgress(_count(left, all_frames=arguments.all_frames))
     report = Report(jobs, predictor.metadata, only, reads_old=wants_report)
     runner = JobRunner(predictor, progress, report, outputs, style, resume=arguments.resume)
     try:
@@ -64,7 +82,9 @@ def _run(arguments: argparse.Namespace) -> int:
         runner.run(left)
     except KeyboardInterrupt:
         progress.finish()
-        print(f"seg: interrupted after {progress.describe()}; resume with: {_resume_line(arguments)}", file=sys.stderr)
+        # the line alone would wait for names
+        how = "resume with" if "-" not in arguments.images else "pipe the names of the images again into"
+        print(f"seg: interrupted after {progress.describe()}; {how}: {_resume_line(arguments)}", file=sys.stderr)
         return INTERRUPTED
     finally:
         progress.finish()
@@ -73,16 +93,29 @@ def _run(arguments: argparse.Namespace) -> int:
     closing = _closing_line(progress.done, report, outputs, arguments.out)
     print(closing, file=sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout)
     if progress.failed:
-        print(f"seg: {count_images(progress.failed)} of {len(left)} could not be predicted, see above", file=sys.stderr)
+        total = progress.done + progress.failed if progress.total is None else progress.total
+        print(f"seg: {count_images(progress.failed)} of {total} could not be predicted, see above", file=sys.stderr)
     return 1 if progress.failed else 0
 
 
-def _count(jobs: Sequence[Job]) -> int | None:
-    """Returns the number of images and frames; None if a video does not specify it."""
+def _count(jobs: Sequence[Job], *, all_frames: bool) -> int | None:
+    """Returns the number of images and frames; None if a video does not specify it, or the file of a URL may have more.
+
+    Args:
+        jobs: the images and videos.
+        all_frames: whether each frame of an image file counts.
+    """
     from seg_models.inference.video import count_frames
 
-    counts = [count_frames(job.source) if is_video(job.source) else 1 for job in jobs]
-    return None if None in counts else sum(count or 0 for count in counts)
+    def count(source: str) -> int | None:
+        if is_video(source):
+            return count_frames(source)
+        if not all_frames:
+            return 1
+        return None if is_url(source) else frames_of(source)[0]
+
+    counts = [count(job.source) for job in jobs]
+    return None if None in counts else sum(number or 0 for number in counts)
 
 
 def _check_dependencies(jobs: Sequence[Job], outputs: Outputs, min_region: int) -> None:
@@ -107,7 +140,8 @@ def _make_predictor(
     device = resolve_device(device_of_process(arguments.device), "--device")
     if source.note:
         print(f"seg: {source.note}", file=sys.stderr)
-    network: Any = load_network(source)
+    with _errors_of_model():
+        network: Any = load_network(source)
     given = source.given if source.weights is None else f"{source.given} with weights {source.weights}"
     options |= describe(network, given, classes, arguments.scale)
     metadata = options.get("metadata") or network.model_info.metadata
@@ -117,12 +151,24 @@ def _make_predictor(
     return Predictor(network, device=device, only=only, **options), only
 
 
-def _usage_errors(function: Any, *arguments: Any) -> Any:
-    """Calls a function; an InvalidArgumentError becomes a UsageError."""
+@contextlib.contextmanager
+def _errors_of_model(*, usage: bool = False) -> Iterator[None]:
+    """Names in errors the options of the command instead of arguments.
+
+    Args:
+        usage: whether an InvalidArgumentError becomes a UsageError.
+    """
     try:
-        return function(*arguments)
-    except InvalidArgumentError as error:
-        raise UsageError(str(error)) from error
+        yield
+    except UserError as error:
+        text = str(error)
+        for ours, theirs in _OPTIONS.items():
+            text = text.replace(ours, theirs)
+        if usage and isinstance(error, InvalidArgumentError):
+            raise UsageError(text) from error
+        if text == str(error):
+            raise
+        raise type(error)(text) from error
 
 
 def _check_writable(out: Path) -> None:
@@ -166,7 +212,9 @@ def _write_reports(
         if file == "-":
             print(text, end="")
         else:
-            write_text(file_of_shard(file, shard), text)
+            # as in names of files, which may have any bytes
+            with atomic_path(file_of_shard(file, shard)) as temporary:
+                temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def _closing_line(done: int, report: "Report", outputs: Outputs, out: Path) -> str:
@@ -200,7 +248,9 @@ PREDICT = Command(
         "  seg predict town.tif --model runs/aerial/model.pt --tile 512 --format tiff\n"
         "  find . -name '*.jpg' | seg predict - --model runs/camvid --json > summary.json\n"
         "\n"
-        "Ctrl-C ends the prediction and prints the command that resumes it. Exit codes: 0 all predicted, 1 some could\n"
-        "not be predicted, 2 wrong usage, 130 interrupted."
+        "Ctrl-C ends the prediction and prints the command that resumes it. Exit codes: 0 all predicted; 1 something\n"
+        "could not be read (also a damaged model or --classes file), predicted or written; 2 wrong usage (also\n"
+        "names of what does not exist), nothing was started; 130 interrupted."
     ),
+    advise=advise,
 )

@@ -1,6 +1,7 @@
 """The jobs of `seg predict`: the images and videos of its arguments, and their output files."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,9 @@ from seg_core.errors import ImageNotFoundError, UsageError, UserError
 from seg_models.commands.predict.progress import count_images
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 
-__all__ = ["Job", "Outputs", "find_jobs", "num_frames", "read_names", "unfinished"]
+__all__ = ["Job", "Outputs", "find_jobs", "frames_of", "read_names", "unfinished"]
+
+_NAME_OF_FRAME = re.compile(r"(.*)_frame(\d{6,})(_overlay)?", re.DOTALL)  # as `Job.of_frame` names results
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Job:
 
         return replace(self, labels=named(self.labels), overlay=named(self.overlay))
 
+    def frames_done(self, suffix: str | None) -> list[Path]:
+        """Returns the label maps that the frames of a video have, in the order of the frames."""
+        found = [] if self.labels is None else self.labels.glob(f"*{suffix}")
+        return sorted((path for path in found if path.stem.isdecimal()), key=lambda path: int(path.stem))
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -64,6 +72,7 @@ class _Found:
 
     source: str
     folder: Path = Path()
+    is_alone: bool = False  # named itself, not found in a folder or by a glob pattern
 
 
 def read_names(sources: Sequence[str]) -> list[str]:
@@ -80,10 +89,17 @@ def read_names(sources: Sequence[str]) -> list[str]:
     if hasattr(stream, "reconfigure"):
         # names of files may have any bytes, as in arguments
         stream.reconfigure(errors="surrogateescape")
+    if stream is not None and stream.isatty():
+        print("seg: reading names of images from stdin, one per line; Ctrl-D ends them", file=sys.stderr)
     lines = [] if stream is None else [line.rstrip("\r\n") for line in stream]
     names = [line for line in lines if line.strip()]
     if not names:
         raise UsageError("- reads names of images from stdin, one per line, but stdin has none; pipe names into it")
+    if any("\0" in name for name in names):
+        raise UsageError(
+            "the names on stdin are separated by NUL characters; - reads one name per line: write find -print, not "
+            "-print0"
+        )
     place = sources.index("-")
     return [*sources[:place], *names, *sources[place + 1 :]]
 
@@ -108,7 +124,7 @@ def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs) -> list[Job]:
         path = found.source if is_url(found.source) else os.path.abspath(found.source)  # noqa: PTH100
         unique.setdefault(path, found)
     inputs = {Path(found.source).resolve() for found in unique.values() if not is_url(found.source)}
-    taken: dict[Path, str] = {}
+    taken: dict[Path, _Found] = {}
     jobs = []
     for found in unique.values():
         job = _make_job(found, out, outputs)
@@ -117,15 +133,70 @@ def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs) -> list[Job]:
                 raise UsageError(
                     f"{target} is one of the images and would be overwritten; choose another folder with --out"
                 )
-            if target in taken and (is_url(job.source) or not _is_same_file(taken[target], job.source)):
+            other = taken.get(target)
+            if other is not None and (is_url(job.source) or not _is_same_file(other.source, job.source)):
                 raise UsageError(
-                    f"{taken[target]} and {job.source} would both be written to {target}; predict them in two runs "
-                    "with different folders for --out"
+                    f"{other.source} and {job.source} would both be written to {target}; {_advice(other, found)}"
                 )
         if job.targets[0] not in taken:
             jobs.append(job)
-        taken |= dict.fromkeys(job.targets, job.source)
+        taken |= dict.fromkeys(job.targets, found)
+    _check_several_results(jobs, outputs, inputs)
     return jobs
+
+
+def _check_several_results(jobs: Sequence[Job], outputs: Outputs, inputs: set[Path]) -> None:
+    """Checks the jobs that write several files: the label maps of a video's frames, and the frames of an image file.
+
+    Raises:
+        UsageError: if the result of another job may be one of these files, or one of the images is.
+    """
+    folders = {job.labels: job.source for job in jobs if job.labels is not None and is_video(job.source)}
+    written = {target: job.source for job in jobs for target in job.targets}
+    resolved = {folder.resolve(): folder for folder in folders}
+    for image in inputs:
+        for above in image.parents:
+            if above in resolved:
+                raise UsageError(
+                    f"{image} is one of the images and could be overwritten by the label maps of the frames of "
+                    f"{folders[resolved[above]]}, in {resolved[above]}; choose another folder with --out"
+                )
+    for target, source in written.items():
+        owner = next((folders[above] for above in target.parents if above in folders), None)
+        if owner is not None:
+            raise UsageError(
+                f"{owner} and {source} would both be written to {target.parent}, which is left to the label maps of "
+                f"the frames of {owner}; predict them in two runs with different folders for --out"
+            )
+        found = _NAME_OF_FRAME.fullmatch(target.stem) if outputs.all_frames else None
+        if found is None:
+            continue
+        owner = written.get(target.with_name(f"{found[1]}{found[3] or ''}{target.suffix}"))
+        # how many frames the file of a URL has is not known before it is downloaded
+        if owner is None or is_video(owner):
+            continue
+        count = frames_of(owner)[0]
+        if is_url(owner) or (count > 1 and count > int(found[2])):
+            raise UsageError(
+                f"{owner}, frame {int(found[2])}, and {source} would both be written to {target}; predict them in two "
+                "runs with different folders for --out"
+            )
+
+
+def _advice(first: _Found, second: _Found) -> str:
+    """Returns what to do about two images of one result."""
+    apart = "predict them in two runs with different folders for --out"
+    if not (first.is_alone and second.is_alone) or is_url(first.source) or is_url(second.source):
+        return apart
+    folders = [Path(found.source).absolute().parent for found in (first, second)]
+    if folders[0] == folders[1]:
+        return apart
+    above = Path(os.path.commonpath(folders))
+    here = above.relative_to(Path.cwd()) if above.is_relative_to(Path.cwd()) else above
+    return (
+        f"name the folder above them ({here}), or a quoted glob pattern such as '{here / '**' / '*'}"
+        f"{Path(second.source).suffix}', which keep subfolders; or {apart}"
+    )
 
 
 def unfinished(jobs: list[Job], outputs: Outputs) -> tuple[list[Job], list[Job]]:
@@ -138,29 +209,42 @@ def unfinished(jobs: list[Job], outputs: Outputs) -> tuple[list[Job], list[Job]]
     finished: list[Job] = []
     for job in jobs:
         (finished if _is_finished(job, outputs) else left).append(job)
-    if finished:
-        print(f"seg: {count_images(len(finished))} done before", file=sys.stderr)
+    done = sum(_count_done(job, outputs) for job in finished) + sum(
+        _count_done(job, outputs) for job in left if is_video(job.source) and job.overlay is None
+    )
+    if done:
+        print(f"seg: {count_images(done)} done before", file=sys.stderr)
     return left, finished
+
+
+def _count_done(job: Job, outputs: Outputs) -> int:
+    """Returns the number of images done before: frames count as images, a video without label maps as one."""
+    if is_video(job.source):
+        return 1 if job.labels is None else len(job.frames_done(outputs.suffix))
+    return frames_of(job.source)[0] if outputs.all_frames else 1
 
 
 def _is_finished(job: Job, outputs: Outputs) -> bool:
     if is_video(job.source):
         return job.overlay is not None and job.overlay.is_file()
-    frames = num_frames(job.source) if outputs.all_frames else 1
+    frames = frames_of(job.source)[0] if outputs.all_frames else 1
     parts = [job] if frames == 1 else [job.of_frame(number) for number in range(frames)]
     return all(target.is_file() for part in parts for target in part.targets)
 
 
-def num_frames(source: str) -> int:
-    """Returns the number of frames or pages of an image file; 1 if it cannot be read, which is reported later."""
+def frames_of(source: str) -> tuple[int, str]:
+    """Returns the number of frames or pages of an image file, and `"frame"` or `"page"`.
+
+    One frame if it cannot be read, which is reported later, and for a URL, which is not downloaded.
+    """
     if is_url(source):
-        return 1
+        return 1, "frame"
     from seg_core.files.images import count_pages
 
     try:
-        return count_pages(source, max_pixels=sys.maxsize)[0]
+        return count_pages(source, max_pixels=sys.maxsize)
     except UserError:
-        return 1
+        return 1, "frame"
 
 
 def _images_of(source: str, out: Path) -> Iterator[_Found]:
@@ -168,11 +252,16 @@ def _images_of(source: str, out: Path) -> Iterator[_Found]:
     if not source.strip():
         raise UsageError("an argument of IMAGES is empty; name an image, a folder, a glob pattern or a URL")
     if is_url(source):
-        yield _Found(source)
+        yield _Found(source, is_alone=True)
     elif is_folder(source) or is_pattern(source):
         yield from _images_of_several(source, out)
     elif Path(source).exists():
-        yield _Found(source)
+        yield _Found(source, is_alone=True)
+    elif source.isdecimal():
+        raise UsageError(
+            f"there is no image or folder {source}, and cameras are not read; pass the path of a video, or in Python "
+            "a generator of frames to the Predictor"
+        )
     else:
         raise UsageError(f"there is no image or folder {source} (current folder: {Path.cwd()}); check the path")
 

@@ -11,10 +11,10 @@ from seg_core.checks import is_integer
 from seg_core.errors import UnknownNameError, UsageError, nearest
 from seg_core.files.atomic import check_folder
 from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
-from seg_models.commands.predict.jobs import Outputs
+from seg_models.commands.predict.jobs import Job, Outputs
 from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
 
-__all__ = ["check_report_files", "parse_only", "parse_options", "parse_outputs"]
+__all__ = ["check_report_files", "check_report_targets", "parse_only", "parse_options", "parse_outputs"]
 
 _TILE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _FLIPS = ("hflip", "vflip", "turns")
@@ -100,6 +100,18 @@ def check_report_files(arguments: argparse.Namespace, sources: Sequence[str]) ->
             raise UsageError(f"{option} {file} would overwrite a file that is read; name another file")
 
 
+def check_report_targets(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Checks that the files of `--json` and `--csv` are no results of images.
+
+    Raises:
+        UsageError: if one is.
+    """
+    targets = {target.resolve() for job in jobs for target in job.targets}
+    for option, file in (("--json", arguments.json), ("--csv", arguments.csv)):
+        if file not in (None, "-") and Path(file).resolve() in targets:
+            raise UsageError(f"{option} {file} is the file of a result; name another file")
+
+
 def parse_only(values: Sequence[str] | None, labels: Sequence[str]) -> list[str] | None:
     """Returns the classes that `--only` names, by id; None if it is not given.
 
@@ -136,8 +148,8 @@ def _parse_tta(text: str | None) -> dict[str, Any] | bool:
         return text is not None
     scales, flips = [], set()
     for word in text.split(","):
-        if word in _FLIPS:
-            flips.add(word)
+        if word.strip().lower() in _FLIPS:
+            flips.add(word.strip().lower())
             continue
         try:
             scale = float(word)

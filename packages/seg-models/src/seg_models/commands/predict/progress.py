@@ -71,7 +71,13 @@ class ImageProgress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self._line.close(self._state())
+        # with --resume there may be nothing to predict
+        self._line.close(self._state() if self._total != 0 or self.done or self.failed else None)
+
+    @property
+    def total(self) -> int | None:
+        """The number of images to predict, also those that failed; None if it is not known."""
+        return self._total
 
     def describe(self) -> str:
         """Returns the number of images done: "12 of 40 images", "1 image"."""
@@ -93,8 +99,9 @@ class ImageProgress:
     def _state(self) -> str:
         rate = (self.done + self._fraction) / max(time.perf_counter() - self._start, 1e-9)
         partial = f" and {self._fraction:.0%} of the next" if self._fraction else ""
-        total = "" if self._total is None else f"/{self._total}"
-        return f"{self.done + self.failed}{total} images{partial}, {rate:.{1 if rate >= 0.1 else 3}f} images/s"
+        done = self.done + self.failed
+        images = count_images(done) if self._total is None else f"{done}/{count_images(self._total)}"
+        return f"{images}{partial}" + (f", {rate:.{1 if rate >= 0.1 else 3}f} images/s" if rate else "")
 
 
 def count_images(count: int) -> str:

@@ -83,6 +83,7 @@ class Report:
             done_before: whether its overlay was done before.
         """
         self.videos += job.overlay is not None and not done_before
+        self.done_before += done_before and job.labels is None
         place = self._places[job.source]
         rows = [areas for (of, _), (_, areas) in self._rows.items() if of == place]
         known = [areas for areas in rows if areas is not None]

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -10,7 +11,7 @@ from typing import Any
 
 from seg_core.errors import InvalidArgumentError, UserError, WriteError
 from seg_core.files.images import read_header
-from seg_models.commands.predict.jobs import Job, Outputs, num_frames
+from seg_models.commands.predict.jobs import Job, Outputs, frames_of
 from seg_models.commands.predict.progress import ImageProgress
 from seg_models.commands.predict.report import Report
 from seg_models.inference.downloads import local_file
@@ -25,6 +26,7 @@ __all__ = ["JobRunner"]
 _MAX_PIXELS_IN_MEMORY = 2**26
 
 _FRAME = re.compile(r"(.*), (?:frame|page) (\d+)", re.DOTALL)  # as `find_inputs` names them
+_AS_FILE = re.compile(r"pass the path of a file (?:named|with the suffix) (.*), or its frames$")  # of a video
 
 
 class JobRunner:
@@ -56,10 +58,12 @@ class JobRunner:
         self.all_frames = outputs.all_frames
         self.style = style
         self.resume = resume
+        self._images: dict[str, Job] = {}
+        self._frames_counted: Counter[str] = Counter()  # of image files: predicted, or reported themselves
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Predicts all jobs: first the images that fit in memory, batch by batch, then large images and videos."""
-        images: dict[str, Job] = {}
+        images = self._images = {}
         others: list[Job] = []
         for job in jobs:
             if is_video(job.source) or self._is_large(job):
@@ -78,7 +82,7 @@ class JobRunner:
     def add_finished(self, jobs: Sequence[Job]) -> None:
         """Adds jobs that were done before to the report."""
         for job in jobs:
-            frames = num_frames(job.source) if self.all_frames and not is_video(job.source) else 1
+            frames, noun = frames_of(job.source) if self.all_frames and not is_video(job.source) else (1, "frame")
             if is_video(job.source):
                 self._add_finished_video(job)
             elif frames == 1:
@@ -86,10 +90,20 @@ class JobRunner:
             else:
                 for number in range(frames):
                     part = job.of_frame(number)
-                    self.report.add_done_before(part, source=f"{job.source}, frame {number}", frame=number)
+                    self.report.add_done_before(part, source=f"{job.source}, {noun} {number}", frame=number)
 
     def _report(self, name: str | None, error: Exception) -> None:
+        """Reports an image that could not be predicted, or a frame, or the rest of an image file of several frames."""
+        source = name or ""
+        if self.all_frames and source in self._images:
+            # the frames that are left count as one image that failed
+            expected = frames_of(source)[0]
+            self.progress.expect(self._frames_counted[source] + 1 - expected)
+        elif found := _FRAME.fullmatch(source):
+            self._frames_counted[found[1]] += 1
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if is_url(source):
+            text = _AS_FILE.sub(r"download it to a file with the suffix \1 and pass its path", text)
         self.progress.report(text if name is None or name in text else f"{name}: {text}")
         self.report.fail(name or "", text)
 
@@ -102,7 +116,8 @@ class JobRunner:
             assert found is not None
             number = int(found[2])
             job = jobs[found[1]]
-            if number or num_frames(job.source) > 1:
+            self._frames_counted[found[1]] += 1
+            if number or frames_of(job.source)[0] > 1:
                 job = job.of_frame(number)
         if job.labels is not None:
             prediction.save(job.labels)
@@ -136,7 +151,9 @@ class JobRunner:
             return False  # reported when the image is read
         pixels = header.width * header.height
         # images that cannot be read tile by tile are read at once, up to the limit
-        return pixels > _MAX_PIXELS_IN_MEMORY and (header.is_plain or pixels > self.predictor.max_pixels)
+        is_large = pixels > self.predictor.max_pixels or (pixels > _MAX_PIXELS_IN_MEMORY and header.is_plain)
+        # frames are predicted in memory, up to the limit
+        return is_large and not (self.all_frames and frames_of(job.source)[0] > 1)
 
     def _predict_large(self, job: Job) -> None:
         if job.labels is None or job.labels.suffix != ".tif":
@@ -209,9 +226,8 @@ class JobRunner:
     def _add_finished_video(self, job: Job) -> None:
         """Adds a video whose overlay was done before, with the label maps that it has."""
         size = None
-        for path in [] if job.labels is None else sorted(job.labels.glob(f"*{self.suffix}")):
-            if path.stem.isdecimal():
-                size = self.report.add_frame_done_before(job, int(path.stem), path) or size
+        for path in job.frames_done(self.suffix):
+            size = self.report.add_frame_done_before(job, int(path.stem), path) or size
         self.report.add_video(job, size, done_before=True)
 
     def _labels_of_frame(self, job: Job, number: int) -> Path | None:
