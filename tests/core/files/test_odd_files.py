@@ -1,12 +1,14 @@
 """Files that are no masks or images as a network needs them: each is named as what it is, with what to do."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from seg_core import CorruptFileError, read_image, read_mask
+from seg_core.files.gdal import quiet_gdal
 from tests.image_files import CMYK, FLOATS, GRAY_ALPHA, HEIGHT, PIXELS, SHORT, ids, saved, tiff
 
 ONE_ID = "a mask holds one class id per pixel"
@@ -109,3 +111,27 @@ def test_read_file_of_another_kind_error_names_the_kind(tmp_path, read, head, wo
     path.write_bytes(head)
     with pytest.raises(CorruptFileError, match=rf"a\.png cannot be read: it is none of PNG, JPEG, .* but {words}"):
         read(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16, "interleave": "band"}])
+def test_tiff_with_parts_that_were_never_written_is_refused_with_advice_that_works(options, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    path, values = tmp_path / "sparse.tif", np.full((3, 16, 16), 9, np.uint8)
+    shape = {"height": 400, "width": 16, "count": 3, "dtype": "uint8"}
+    with quiet_gdal(), rasterio.open(path, "w", driver="GTiff", SPARSE_OK="TRUE", **shape, **options) as file:
+        file.write(values, window=rasterio.windows.Window(0, 368, 16, 16))
+    for read in (read_image, read_mask):
+        with pytest.raises(CorruptFileError, match="parts that were never written .* by gdal_translate IN OUT.tif"):
+            read(path)
+    with quiet_gdal():
+        pytest.importorskip("rasterio.shutil").copy(path, tmp_path / "full.tif", driver="GTiff")
+    found = read_image(tmp_path / "full.tif")
+    assert np.unique(found[:368]).tolist() == [0]
+    assert np.unique(found[368:384]).tolist() == [9]
+
+
+def test_single_strip_whose_bytes_an_old_program_did_not_count_is_read():
+    data = tiff(PIXELS, 8, 2)
+    at = data.index(struct.pack("<HH", 279, 4))
+    np.testing.assert_array_equal(read_image(data), PIXELS)
+    np.testing.assert_array_equal(read_image(data[: at + 8] + bytes(4) + data[at + 12 :]), PIXELS)

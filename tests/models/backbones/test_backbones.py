@@ -314,7 +314,7 @@ def test_timm_backbone_dilates_where_timm_can_and_says_where_not():
     with torch.device("meta"):
         assert get_backbone("timm:convnext_atto", output_stride=8).feature_info[-1].stride == 8
     with pytest.raises(
-        InvalidArgumentError, match=r"timm cannot build 'swin_tiny.*with output_stride=8.*choose another"
+        InvalidArgumentError, match=r"timm's 'swin_tiny.* has no option output_stride, .* such as 'timm:resnet50' or"
     ):
         get_backbone("timm:swin_tiny_patch4_window7_224", output_stride=8)
 
@@ -323,6 +323,9 @@ def test_timm_wrong_names_suggest_the_nearest(monkeypatch):
     pytest.importorskip("timm")
     with pytest.raises(UnknownNameError, match=r"unknown backbone 'timm:convnext_tyny'.*'convnext_tiny'"):
         get_backbone("timm:convnext_tyny")
+    for prefix in ("timm/", "hf-hub:timm/"):
+        with pytest.raises(UnknownNameError, match=r"Use 'timm:resnet18.a1_in1k', the name without the prefix"):
+            get_backbone(f"timm:{prefix}resnet18.a1_in1k")
     with pytest.raises(UnknownNameError, match=r"unknown weights_backbone 'in22' of timm's 'convnext_tiny'.*DEFAULT, "):
         get_backbone("timm:convnext_tiny", weights="in22")
 

@@ -147,3 +147,24 @@ def test_random_numbers_are_drawn_for_the_network_alone():
     torch.manual_seed(0)
     ours = get_backbone("timm:test_vit")
     assert torch.equal(next(ours.parameters()), next(theirs.parameters()))
+
+
+def test_tag_in_the_name_is_the_default_of_the_weights(monkeypatch):
+    built = []
+    create = timm.create_model
+
+    def without_download(name, pretrained=False, **options):
+        built.append((name, pretrained))
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_download)
+    for weights, tag in (("DEFAULT", "a2_in1k"), ("a1_in1k", "a1_in1k")):
+        get_backbone("timm:resnet18.a2_in1k", weights=weights)
+        assert built[-1] == (f"resnet18.{tag}", True)
+
+
+def test_network_that_needs_another_stride_names_backbones_that_have_it():
+    with pytest.raises(InvalidArgumentError, match=r"'test_vit' has no option output_stride, .* a network .* 'unet'"):
+        seg_models.create("deeplabv3plus", num_classes=2, backbone="timm:test_vit")
+    with pytest.raises(InvalidArgumentError, match=r"stride 4, .* 16, 16, 16; choose .* 'timm:convnext_tiny'"):
+        seg_models.create("deeplabv3plus", num_classes=2, backbone="timm:test_vit", output_stride=32)

@@ -9,7 +9,7 @@ from typing import Any
 
 from seg_core.errors import CorruptFileError, MissingDependencyError
 
-__all__ = ["CACHE_BYTES", "import_rasterio", "open_gdal_file", "quiet_gdal"]
+__all__ = ["CACHE_BYTES", "gdal_errors", "import_rasterio", "open_gdal_file", "quiet_gdal"]
 
 # rasterio passes the number on as bytes, although GDAL reads its option of that name in MiB
 CACHE_BYTES = 64 * 2**20
@@ -29,7 +29,7 @@ def open_gdal_file(path: Path) -> Iterator[Any]:
         stack.enter_context(quiet_gdal())
         try:
             file = stack.enter_context(rasterio.open(path))
-        except rasterio.errors.RasterioError as error:
+        except gdal_errors() as error:
             raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
         yield file
 
@@ -44,6 +44,16 @@ def quiet_gdal() -> Iterator[None]:
         yield
 
 
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """Returns the classes of the errors that rasterio raises: its own, and those of GDAL that it passes on.
+
+    Raises:
+        MissingDependencyError: if rasterio is not installed.
+    """
+    rasterio = import_rasterio()
+    return (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError)
+
+
 def import_rasterio() -> ModuleType:
     """Returns rasterio, with the submodules that this toolkit uses imported.
 
@@ -52,10 +62,12 @@ def import_rasterio() -> ModuleType:
     """
     try:
         import rasterio
+        import rasterio._err
         import rasterio.control
         import rasterio.crs
         import rasterio.errors
         import rasterio.features
+        import rasterio.io
         import rasterio.transform
         import rasterio.warp
         import rasterio.windows

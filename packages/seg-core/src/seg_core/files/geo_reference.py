@@ -13,6 +13,7 @@ import numpy.typing as npt
 from seg_core.errors import CorruptFileError
 from seg_core.files.gdal import import_rasterio, open_gdal_file
 from seg_core.files.images import read_header
+from seg_core.files.pages import pages_of_tiff
 
 __all__ = ["GeoReference", "Locate", "geo_reference_of", "orientation_of", "read_geo_reference"]
 
@@ -82,7 +83,7 @@ def geo_reference_of(file: Any, orientation: int = 1) -> GeoReference | None:
     return found if orientation == 1 else _upright(found, orientation, file)
 
 
-def read_geo_reference(source: str | None, shape: tuple[int, ...]) -> GeoReference | None:
+def read_geo_reference(source: str | None, shape: tuple[int, ...], page: int = 0) -> GeoReference | None:
     """Returns the geo reference of an image file, or None if `source` is no file or has none.
 
     It is read as GDAL does: from the file itself (GeoTIFF, JPEG 2000), or from a world file or an `.aux.xml` beside it.
@@ -90,13 +91,19 @@ def read_geo_reference(source: str | None, shape: tuple[int, ...]) -> GeoReferen
     Args:
         source: path or URL of the image.
         shape: (H, W) of the label map that was predicted; for another size the geo reference would be wrong.
+        page: number of the page of a TIFF, as `read_pages` counts them.
     """
     if source is None or not Path(source).is_file():
         return None
     path = Path(source)
     try:
-        with open_gdal_file(path) as file:
-            orientation = orientation_of(path)
+        name, orientation = path, orientation_of(path)
+        if page:
+            found = pages_of_tiff(path)[page:]
+            if not found:  # a frame of another format
+                return None
+            name, orientation = found[0].path, found[0].orientation
+        with open_gdal_file(name) as file:
             size = (file.height, file.width) if orientation < 5 else (file.width, file.height)
             return geo_reference_of(file, orientation) if size == shape else None
     except CorruptFileError:

@@ -30,7 +30,7 @@ from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeE
 from seg_core.files.storage import COMPRESSION, PHOTOMETRIC, WIDTH, tiff_storage, tiff_tags
 from seg_core.files.suffixes import FORMAT_SUFFIXES
 
-__all__ = ["PREFIX_BYTES", "Source", "check_size", "file_errors", "identify", "opened"]
+__all__ = ["PREFIX_BYTES", "Source", "check_size", "file_errors", "identify", "is_recognized", "opened"]
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 """A path, the contents of a file, a file object at its start, or an image of PIL."""
@@ -176,6 +176,14 @@ def identify(file: IO[bytes], filename: str, noun: str) -> ImageFile.ImageFile:
     if kind := _other_kind(file.read(_KIND_BYTES)):
         raise _UnreadKind(f"cannot be read: it is none of {known} but {kind}")
     raise UnidentifiedImageError(f"it is none of {known}")
+
+
+def is_recognized(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file begins as one of the supported formats does, or is empty."""
+    with Path(path).open("rb") as file:
+        prefix = file.read(PREFIX_BYTES)
+    acceptors = [Image.OPEN.get(name, (None, None))[1] for name in _FORMATS]
+    return not prefix or any(accepts(prefix) for accepts in acceptors if accepts)
 
 
 def _other_kind(head: bytes) -> str:

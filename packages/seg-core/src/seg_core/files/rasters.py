@@ -22,7 +22,7 @@ from seg_core.errors import (
     InvalidArgumentError,
     MissingDependencyError,
 )
-from seg_core.files.gdal import import_rasterio, open_gdal_file
+from seg_core.files.gdal import gdal_errors, import_rasterio, open_gdal_file
 from seg_core.files.geo_reference import GeoReference, geo_reference_of
 from seg_core.files.images import MAX_PIXELS, Header, check_image, read_header, read_image
 from seg_core.files.validity import marks_of, valid_of, valid_pixels
@@ -195,7 +195,7 @@ def _raster_of_gdal_file(file: Any, path: Path, geo_reference: GeoReference | No
     def part(read: Callable[[Any], npt.NDArray[Any]], top: int, left: int, h: int, w: int) -> npt.NDArray[Any]:
         try:
             return read(rasterio.windows.Window(left, top, w, h))
-        except rasterio.errors.RasterioError as error:
+        except gdal_errors() as error:
             # rasterio's own text only says that there is a cause
             raise CorruptFileError(
                 f"{path} cannot be read at row {top}: {error.__cause__ or error}; replace it"

@@ -18,6 +18,7 @@ __all__ = [
     "XMP",
     "Storage",
     "num_pages",
+    "page_marks",
     "page_numbers",
     "storage_of",
     "tiff_marks",
@@ -37,6 +38,7 @@ _IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 ORIENTATION = 274
 WIDTH, HEIGHT, _BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 _SAMPLES, _PLANAR, _EXTRA, _SAMPLE_FORMAT, XMP = 277, 284, 338, 339, 700
+_OFFSETS, _BYTE_COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOR_SPACES = {8: "CIELAB", 9: "ICCLab", 10: "ITULab", 32803: "raw sensor", 32844: "LogL", 32845: "LogLuv"}
 _OLD_JPEG, _JPEG = 6, 7
@@ -47,6 +49,7 @@ _PREMULTIPLIED = 1
 _ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
 _SUBFILE, _NODATA = 254, 42113
 _OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
+_SPARSE = "parts that were never written (a sparse file)"
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
     "Image.fromarray(ids.astype('uint8')).save('OUT.png')"
@@ -83,6 +86,13 @@ class Storage:
 
     def image_problem(self, mode: str) -> str:
         """Returns why the image cannot be read and what to do, or "" if it can."""
+        if self.flaw == _SPARSE:
+            return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
+        if self.flaw and self.channels > 4:
+            return (
+                f"has {self.flaw}; an image has 1 to 4: reduce it to those of red, green and blue, by "
+                "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT.tif"
+            )
         if self.flaw:
             return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
         if self.bits > 8 or self.is_float:
@@ -100,6 +110,8 @@ class Storage:
 
     def mask_problem(self) -> str:
         """Returns why the mask cannot be read and what to do, or "" if it can."""
+        if self.flaw == _SPARSE:
+            return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
         if self.flaw:
             return (
                 f"has {self.flaw}, which is not supported; a mask holds one class id per pixel: save it as a gray PNG"
@@ -241,6 +253,8 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         and photometric != _CMYK
     ):
         flaw = f"{channels} channels in planes without compression"  # which Pillow cannot read without libtiff
+    if not flaw and _is_sparse(tags):
+        flaw = _SPARSE  # which Pillow would take from the start of the file
     return Storage(
         format="TIFF",
         bits=bits,
@@ -254,13 +268,20 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     )
 
 
+def _is_sparse(tags: Mapping[int, Any]) -> bool:
+    """Returns whether strips or tiles of a TIFF have no place in the file, which GDAL reads as nodata or 0."""
+    if any(0 in _several(tags.get(tag, ())) for tag in _OFFSETS):
+        return True
+    counts = [_several(tags.get(tag, ())) for tag in _BYTE_COUNTS]
+    # old programs do not count the bytes of a single strip
+    return any(0 in found and len(found) > 1 for found in counts)
+
+
 def tiff_marks(file: IO[bytes]) -> str:
     """Returns what in a TIFF tells which of its pixels hold data, such as "a nodata value", or "" if nothing does."""
     tags = tiff_tags(file)
-    if _NODATA in tags:
-        return "a nodata value"
-    if any(kind in _ALPHA for kind in _several(tags.get(_EXTRA, ()))):
-        return "an alpha channel"
+    if marks := page_marks(tags):
+        return marks
     seen = {0}
     while tags.next not in seen:  # a damaged file may lead back to an earlier page
         seen.add(tags.next)
@@ -269,6 +290,13 @@ def tiff_marks(file: IO[bytes]) -> str:
         if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
             return "a mask"
     return ""
+
+
+def page_marks(tags: Mapping[int, Any]) -> str:
+    """Returns what `tiff_marks` does, by the tags of a page alone."""
+    if _NODATA in tags:
+        return "a nodata value"
+    return "an alpha channel" if any(kind in _ALPHA for kind in _several(tags.get(_EXTRA, ()))) else ""
 
 
 def num_pages(image: Image.Image) -> int:

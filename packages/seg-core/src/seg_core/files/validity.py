@@ -22,6 +22,7 @@ from seg_core.files.geo_reference import orientation_of
 from seg_core.files.images import Once
 from seg_core.files.opening import PREFIX_BYTES, opened
 from seg_core.files.orientation import upright
+from seg_core.files.pages import TiffPage
 from seg_core.files.storage import tiff_marks
 
 __all__ = ["ReadValid", "is_tiff", "marks_of", "may_mark_pixels", "valid_of", "valid_pixels"]
@@ -34,7 +35,7 @@ _FOR_DISPLAY = ("PNG", "WEBP", "GIF", "BMP")  # drivers of GDAL
 _ONCE = Once()
 
 
-def valid_pixels(source: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+def valid_pixels(source: Any, shape: tuple[int, ...], page: TiffPage | None = None) -> npt.NDArray[np.bool_] | None:
     """Returns which pixels of an image file hold data.
 
     Without rasterio none are excluded, with a warning if the file excludes some.
@@ -42,6 +43,7 @@ def valid_pixels(source: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] |
     Args:
         source: path of the image; of a URL or an image in memory all pixels hold data.
         shape: (H, W) of the image as read, upright.
+        page: the page of a TIFF of several; None for the first.
 
     Returns:
         bool (H, W), upright; None if all pixels hold data.
@@ -52,13 +54,17 @@ def valid_pixels(source: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] |
     if not isinstance(source, str | os.PathLike) or not Path(source).is_file():
         return None
     path = Path(source)
-    marks = marks_of(path)
+    if page is None or page.path == path:
+        marks = marks_of(path)
+    else:
+        marks = "pixels that are marked in its pages" if page.may_be_marked else ""
     if not marks:
         return None
     try:
-        with open_gdal_file(path) as file:
+        with open_gdal_file(path if page is None else page.path) as file:
             read = valid_of(file)
-            valid = None if read is None else upright(read(None), orientation_of(path))
+            orientation = orientation_of(path) if page is None else page.orientation
+            valid = None if read is None else upright(read(None), orientation)
     except MissingDependencyError:
         _ONCE.warn(
             "rasterio",

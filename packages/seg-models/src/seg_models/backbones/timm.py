@@ -142,6 +142,8 @@ def timm_backbone(
         raise InvalidArgumentError(
             f"backbone 'timm:{name}' needs timm, which is not installed; pip install seg-models[timm]"
         ) from error
+    if (bare := _without_prefix(name)) != name and timm.is_model(bare):
+        raise UnknownNameError(f"unknown backbone 'timm:{name}'. Use 'timm:{bare}', the name without the prefix")
     if not timm.is_model(name):
         hint = nearest(name, timm.list_models())
         raise UnknownNameError(f"unknown backbone 'timm:{name}'.{hint} timm.list_models() lists all")
@@ -158,7 +160,7 @@ def timm_backbone(
         )
     try:
         model = timm.create_model(
-            name if tag is None else f"{name}.{tag}",
+            name if tag is None else f"{name.partition('.')[0]}.{tag}",
             pretrained=tag is not None,
             features_only=True,
             **{**measured.options, **options},
@@ -304,19 +306,31 @@ def _stride(pixels: int, features: int, said: int) -> int:
 
 
 def _cannot_build(name: str, options: Mapping[str, Any], error: Exception) -> InvalidArgumentError:
+    if "output_stride" in options and "output_stride" in str(error):
+        return InvalidArgumentError(
+            f"timm's {name!r} has no option output_stride, and this network needs output_stride="
+            f"{options['output_stride']}; choose a backbone that has it, such as 'timm:resnet50' or "
+            "'timm:convnext_tiny', or a network that takes any, such as 'unet'"
+        )
     given = {"output_stride": 32, **{key: value for key, value in options.items() if key != "in_chans"}}
     return InvalidArgumentError(
         f"timm cannot build {name!r} as a backbone with "
         + ", ".join(f"{key}={value!r}" for key, value in given.items())
-        + f": {error}; choose another backbone, or output_stride=32"
+        + f": {error}; choose another backbone, such as 'timm:convnext_tiny' (docs/timm.md lists more)"
     )
+
+
+def _without_prefix(name: str) -> str:
+    """Returns timm's name from that of its model on the Hugging Face hub, such as `"hf-hub:timm/resnet18.a1_in1k"`."""
+    return name.removeprefix("hf-hub:").removeprefix("hf_hub:").removeprefix("timm/")
 
 
 def _tag(timm: Any, name: str, weights: object) -> str | None:
     """Returns the tag of the named weights."""
     if weights is None:
         return None
-    full = [known for known in timm.list_pretrained(f"{name}*") if known.partition(".")[0] == name]
+    network = name.partition(".")[0]  # such as resnet18 of resnet18.a1_in1k, of which a1_in1k is the default then
+    full = [known for known in timm.list_pretrained(f"{network}*") if known.partition(".")[0] == network]
     tags = [known.partition(".")[2] for known in full]
     if weights == "DEFAULT" and tags:
         default = timm.get_pretrained_cfg(name)

@@ -21,11 +21,11 @@ from seg_core.errors import (
     UserError,
     counted,
 )
-from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image, read_pages
+from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
 from seg_core.transforms.preprocessing import as_rgb_tensor
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
-from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file
+from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file, read_frames_of_file
 from seg_models.inference.video import read_frames
 
 __all__ = [
@@ -295,7 +295,7 @@ def _frames_of(image: InputImage, content: Any, max_pixels: int) -> Iterator[Inp
     """Yields all frames or pages of an image whose file is `content`."""
     called = image.name or "(in memory)"
     count, noun = count_pages(content, max_pixels=max_pixels, name=called)
-    for number, pixels in enumerate(read_pages(content, max_pixels=max_pixels, name=called)):
+    for number, pixels in enumerate(read_frames_of_file(content, called, max_pixels)):
         name = f"{called}, {noun} {number}" if count > 1 else image.name
         yield InputImage(name, pixels, is_own=True)
 

@@ -1,7 +1,9 @@
 """Prediction of images larger than memory: read, predicted and written to a file tile by tile."""
 
 import contextlib
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from torch import Tensor
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError
 from seg_core.files.images import Once
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
@@ -30,6 +33,8 @@ ReadTile = Callable[[int, int, int, int], Tensor]
 
 LabelBlocks = Callable[[ReadTile, tuple[int, int]], Iterator[tuple[int, int, npt.NDArray[Any]]]]
 """Predicts an image of (height, width) read by tiles; yields top, left and ids (h, w) of blocks."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def predict_to_file(
     suffix = Path(target).suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy"):
         raise InvalidArgumentError(f"target must end in .tif, .tiff or .npy, got {os.fspath(target)!r}")
+    source = _checked_source(source)
     check_not_source(target, source)
     done = 0
     with open_raster(source, max_pixels) as raster:
@@ -101,3 +107,31 @@ def predict_to_file(
                 if on_progress is not None:
                     on_progress(done / (size[0] * size[1]))
     return FilePrediction(Path(target), size, class_areas(counts, metadata))
+
+
+def _checked_source(source: Any) -> Any:
+    """Returns the source, or the path of an opened dataset of rasterio.
+
+    Raises:
+        InvalidArgumentError: if it is a URL, or an opened dataset without a file.
+        InvalidTypeError: if it is an image in memory other than an array.
+    """
+    if isinstance(source, str) and _SCHEME.match(source):
+        raise InvalidArgumentError(
+            f"{source!r} is a URL, of which parts cannot be read; download it first, and pass the path of the file"
+        )
+    if type(source).__module__.startswith("rasterio"):  # reads by read(), in windows, not by slices
+        # an opened file may be changed while it is read otherwise; a warped dataset has the name of its source
+        if type(source).__name__ == "DatasetReader" and Path(source.name).is_file():
+            return source.name
+        raise InvalidTypeError(
+            f"{source!r} has no file of its own that could be read; write it to a file, close it and pass the path"
+        )
+    if isinstance(source, Image.Image | bytes | bytearray | memoryview | io.IOBase) or (
+        hasattr(source, "read") and not hasattr(source, "shape")
+    ):
+        raise InvalidTypeError(
+            f"source must be a path or an array, got {type(source).__name__}; pass its path, or call the predictor "
+            "itself, which takes images in memory"
+        )
+    return source

@@ -14,15 +14,15 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
-from seg_core.files.geo_reference import read_geo_reference
+from seg_core.files.geo_reference import GeoReference, read_geo_reference
 from seg_core.files.image_writing import check_format, write_image
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_overlay, exhibit_figure
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import colorize, overlay
 from seg_models.inference.notebook import in_notebook, percent, prediction_html, show_html
-from seg_models.inference.output_paths import check_not_source
-from seg_models.inference.raster_writing import class_palette, tiff_writer
+from seg_models.inference.output_paths import check_not_source, file_and_page
+from seg_models.inference.raster_writing import class_palette, remove_sidecars, tiff_writer
 from seg_models.inference.regions import polygons
 
 __all__ = ["Prediction", "class_areas"]
@@ -104,10 +104,11 @@ class Prediction:
 
         Raises:
             UnknownNameError: if no class has that name.
+            InvalidArgumentError: if the image lies where its CRS does not reach.
             MissingDependencyError: if rasterio is not installed.
         """
         wanted = None if name is None else self.metadata.class_id(name)
-        features = polygons(self.labels, self.metadata, read_geo_reference(self.source, self.labels.shape))
+        features = polygons(self.labels, self.metadata, _geo_reference(self))
         return [f for f in features if wanted is None or f["properties"]["class_id"] == wanted]
 
     def name_at(self, y: int, x: int) -> str | None:
@@ -226,12 +227,15 @@ class Prediction:
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
           corner of the image; for an image with a geo reference longitude and latitude (WGS 84). With a transform but
-          no CRS they are those of the transform, in its unit: assign the CRS in the program that reads them. Rational
-          polynomial coefficients are applied at their mean height.
+          no CRS, or one of no place on the earth, they are those of the transform, in its unit: assign the CRS in the
+          program that reads them. Rational polynomial coefficients are applied at their mean height.
+
+        A PNG or TIFF replaces an older file of its name together with what GDAL keeps beside it (`.ovr`, `.msk`,
+        `.aux.xml`), which would change the new one.
 
         Raises:
-            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; or if it is the
-                image's own file.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; if it is the image's
+                own file; for GeoJSON, if the image lies where its CRS does not reach.
             WriteError: if it cannot be written.
             MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
@@ -289,24 +293,30 @@ def _equal(one: npt.NDArray[Any] | None, other: npt.NDArray[Any] | None) -> bool
     return np.array_equal(one, other, equal_nan=np.issubdtype(one.dtype, np.floating))
 
 
+def _geo_reference(prediction: Prediction) -> GeoReference | None:
+    if prediction.source is None:
+        return None
+    file, page = file_and_page(prediction.source)
+    return read_geo_reference(file, prediction.labels.shape, page)
+
+
 def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
     image = Image.fromarray(prediction.labels)
     if prediction.labels.dtype == np.uint8:
         image.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
     with atomic_path(path) as temporary:
         image.save(temporary)
+    remove_sidecars(path)
 
 
 def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:
     labels = prediction.labels
-    geo_reference = read_geo_reference(prediction.source, labels.shape)
-    with tiff_writer(path, labels.shape, labels.dtype, prediction.metadata, geo_reference) as write:
+    with tiff_writer(path, labels.shape, labels.dtype, prediction.metadata, _geo_reference(prediction)) as write:
         write(0, 0, labels)
 
 
 def _save_geojson(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    geo_reference = read_geo_reference(prediction.source, prediction.labels.shape)
-    features = polygons(prediction.labels, prediction.metadata, geo_reference)
+    features = polygons(prediction.labels, prediction.metadata, _geo_reference(prediction))
     # one feature per line, so that line-based tools can read files with millions of vertices
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')

@@ -5,6 +5,7 @@ TIFF needs rasterio, the extra `geo`.
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, WriteError
-from seg_core.files.atomic import atomic_path
-from seg_core.files.gdal import CACHE_BYTES, import_rasterio, open_gdal_file, quiet_gdal
+from seg_core.files.atomic import atomic_path, write_error
+from seg_core.files.gdal import CACHE_BYTES, gdal_errors, import_rasterio, open_gdal_file, quiet_gdal
 from seg_core.files.geo_reference import GeoReference
 from seg_core.labels.metadata import DatasetMetadata
 
-__all__ = ["Write", "class_palette", "npy_writer", "tiff_writer"]
+__all__ = ["Write", "class_palette", "npy_writer", "remove_sidecars", "tiff_writer"]
 
 Write = Callable[[int, int, npt.NDArray[Any]], None]
 """Writes a block of a label map: top, left, ids (h, w)."""
 
 _PALETTE_SIZE = 256
+# what GDAL keeps beside a file and reads with it: overviews, metadata, a mask and its overviews
+_SIDECARS = (".ovr", ".aux.xml", ".msk", ".msk.ovr")
+_WORLD_FILES = (".tfw", ".tifw", ".tiffw", ".wld")
 _TIFF_BLOCK, _MIN_TIFF_BLOCK = 512, 16  # pixels; TIFF has blocks of multiples of 16
 
 
@@ -46,7 +50,8 @@ def tiff_writer(
     """Creates a tiled, compressed TIFF atomically; yields a function that writes blocks of a label map into it.
 
     8-bit ids have the palette of the classes. The metadata's `ignore_index` is the file's nodata value, which GIS
-    programs do not show.
+    programs do not show. Overviews, masks and metadata beside a file that is replaced are removed; a world file, which
+    may be that of another image, is not, with a warning if it would give the label map a location.
 
     Args:
         path: path of the file; it is renamed to this path when the `with` block ends without an error.
@@ -89,6 +94,34 @@ def tiff_writer(
             complete = np.array_equal(_count_ids(temporary, len(counts)), counts)
         if not complete:
             raise WriteError(f"cannot write {path}: it is incomplete on the disk; check its free space")
+    remove_sidecars(path)
+    if geo_reference is None or geo_reference.transform is None:
+        _warn_of_world_file(Path(path))
+
+
+def remove_sidecars(path: str | os.PathLike[str]) -> None:
+    """Removes the files that GDAL kept beside a replaced label map, and would read with the new one.
+
+    Raises:
+        WriteError: if one cannot be removed.
+    """
+    for suffix in _SIDECARS:
+        sidecar = Path(f"{os.fspath(path)}{suffix}")
+        try:
+            sidecar.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(f"remove {sidecar}, which belongs to the file before {path}", error) from error
+
+
+def _warn_of_world_file(path: Path) -> None:
+    for suffix in _WORLD_FILES:
+        world_file = path.with_suffix(suffix)
+        if world_file.exists():
+            warnings.warn(
+                f"{path} has no geo reference, but GIS programs take that of {world_file} beside it; move one of them",
+                stacklevel=4,
+            )
+            return
 
 
 def _block_height(width: int, dtype: np.dtype[Any]) -> int:
@@ -113,9 +146,10 @@ def _geo_options(geo_reference: GeoReference) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _as_write_error(path: str | os.PathLike[str]) -> Iterator[None]:
+    errors: tuple[type[Exception], ...] = (*gdal_errors(), CorruptFileError)
     try:
         yield
-    except (import_rasterio().errors.RasterioError, CorruptFileError) as error:
+    except errors as error:
         raise WriteError(f"cannot write {path}: {error}; check the folder's permissions and free space") from error
 
 

@@ -1,5 +1,6 @@
 """Connected regions of a label map: removal of small ones, and polygons. Needs rasterio, the extra `geo`."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.checks import check_integer
-from seg_core.files.gdal import import_rasterio
+from seg_core.errors import InvalidArgumentError
+from seg_core.files.gdal import gdal_errors, import_rasterio
 from seg_core.files.geo_reference import GeoReference, Locate
 from seg_core.labels.metadata import DatasetMetadata
 
@@ -56,18 +58,24 @@ def polygons(
         labels: uint8 or uint16 (H, W).
         metadata: names and colors of the classes.
         geo_reference: if it has a location, coordinates are longitude and latitude (WGS 84), or without a CRS those
-            of the geo reference; else pixels, x to the right and y down.
+            of the geo reference; else pixels, x to the right and y down. Outer rings are counterclockwise in these
+            coordinates, and holes clockwise.
 
     Raises:
+        InvalidArgumentError: if the CRS does not reach where the pixels are.
         MissingDependencyError: if rasterio is not installed.
     """
     rasterio = import_rasterio()
     shown = labels != metadata.ignore_index
     with (geo_reference or GeoReference()).located() as location:
+        if location is not None:
+            locate, crs = location
+            location = locate, crs if _is_on_earth(crs) else None
         for geometry, value in rasterio.features.shapes(labels, mask=shown, connectivity=4):
             pixels = round(sum(map(_signed_area, geometry["coordinates"])))
             if location is not None:
                 geometry = _on_the_ground(geometry["coordinates"], *location)
+            geometry["coordinates"] = _wound(geometry["coordinates"])
             properties = {"class_id": int(value), "class": metadata.labels[int(value)], "pixels": abs(pixels)}
             yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
@@ -81,7 +89,41 @@ def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: 
     polygon = {"type": "Polygon", "coordinates": located}
     if crs is None:
         return polygon
-    return import_rasterio().warp.transform_geom(crs, "EPSG:4326", polygon)
+    try:
+        return import_rasterio().warp.transform_geom(crs, "EPSG:4326", polygon)
+    except gdal_errors() as error:
+        x, y = located[0][0]
+        raise InvalidArgumentError(
+            f"the image's location ({x:g}, {y:g}) has no longitude and latitude by its CRS, {crs}: {error}; correct "
+            "its transform or CRS (gdal_edit.py -a_srs), or save the labels as .tif"
+        ) from error
+
+
+def _is_on_earth(crs: Any) -> bool:
+    """Returns whether a CRS can be converted to longitude and latitude; warns if it cannot, as that of a plan."""
+    if crs is None:
+        return False
+    rasterio = import_rasterio()
+    try:
+        rasterio.warp.transform(crs, "EPSG:4326", [0.0], [0.0])
+    except rasterio._err.CPLE_NotSupportedError:
+        warnings.warn(
+            f"the CRS of the image, {crs!s:.60}, has no place on the earth: the coordinates of its polygons are those "
+            "of its transform, not longitude and latitude",
+            stacklevel=4,
+        )
+        return False
+    except gdal_errors():  # this point may lie outside of its domain
+        pass
+    return True
+
+
+def _wound(rings: list[list[tuple[float, float]]]) -> list[list[tuple[float, float]]]:
+    """Returns the rings of a polygon as RFC 7946 has them: the outer one counterclockwise, holes clockwise."""
+    return [
+        list(ring) if (_signed_area(ring) >= 0) == (number == 0) else list(ring)[::-1]
+        for number, ring in enumerate(rings)
+    ]
 
 
 def _signed_area(ring: list[tuple[float, float]]) -> float:

@@ -14,6 +14,8 @@ from seg_models.backbones.base import Backbone
 
 __all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_outputs", "select_features"]
 
+_OTHERS = "choose a backbone that has them, such as 'resnet50' or 'timm:convnext_tiny' (docs/timm.md lists others)"
+
 
 def select_features(backbone: nn.Module, *features: FeatureInfo) -> list[str]:
     """Restricts the backbone to these features, so that no others stay in memory; returns their names in order."""
@@ -34,7 +36,7 @@ def feature_of_stride(backbone: Backbone, stride: int) -> FeatureInfo:
             return info
     found = ", ".join(str(info.stride) for info in backbone.feature_info)
     raise InvalidArgumentError(
-        f"this network needs a feature of stride {stride}, but the backbone has strides {found}; choose another"
+        f"this network needs a feature of stride {stride}, but the backbone has strides {found}; {_OTHERS}"
     )
 
 
@@ -46,8 +48,7 @@ def last_features(backbone: Backbone, count: int) -> tuple[FeatureInfo, ...]:
     """
     if len(backbone.feature_info) < count:
         raise InvalidArgumentError(
-            f"this network needs {count} features, but the backbone has {len(backbone.feature_info)}; choose another "
-            "backbone"
+            f"this network needs {count} features, but the backbone has {len(backbone.feature_info)}; {_OTHERS}"
         )
     return backbone.feature_info[-count:]
 

@@ -1,0 +1,46 @@
+"""The pages of a TIFF, for GDAL, which opens each as a file of its own."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from seg_core.files.opening import opened
+from seg_core.files.orientation import orientation_tag
+from seg_core.files.storage import page_marks, page_numbers
+
+__all__ = ["TiffPage", "pages_of_tiff"]
+
+
+@dataclass(frozen=True)
+class TiffPage:
+    """A page of a TIFF.
+
+    Attributes:
+        path: the name by which GDAL opens it; of the first page the file's path, with the files beside it.
+        orientation: its orientation tag, 1 to 8.
+        may_be_marked: whether something may tell which of its pixels hold data.
+    """
+
+    path: Path
+    orientation: int
+    may_be_marked: bool
+
+
+def pages_of_tiff(path: Path) -> list[TiffPage]:
+    """Returns the pages of a TIFF, as `seg_core.files.images.read_pages` counts them; none for another format.
+
+    Raises:
+        CorruptFileError: if the file cannot be read.
+    """
+    pages = []
+    with opened(path, "image", None, sys.maxsize) as (image, _):
+        if image.format != "TIFF":
+            return []
+        numbers = page_numbers(image)
+        has_others = getattr(image, "n_frames", 1) > len(numbers)  # masks among them
+        for number in numbers:
+            image.seek(number)
+            tags = image.tag_v2  # type: ignore[attr-defined]  # only TIFFs have it
+            name = Path(f"GTIFF_DIR:{number + 1}:{path}") if number else path
+            pages.append(TiffPage(name, orientation_tag(image), has_others or bool(page_marks(tags))))
+    return pages
