@@ -35,7 +35,8 @@ def test_get_model_unknown_option_suggests_the_nearest():
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "5"])
 @pytest.mark.parametrize("option", ["num_classes", "in_channels"])
 def test_get_model_count_that_is_none_is_refused(option, value):
-    with pytest.raises(InvalidArgumentError, match=f"{option} must be an integer >= 1, got"):
+    words = f'{option} = "5": must be a number, without quotes' if value == "5" else f"{option} must be an integer >= 1"
+    with pytest.raises(InvalidArgumentError, match=words):
         seg_models.get_model("enet", **{option: value})
 
 
@@ -101,7 +102,7 @@ def test_network_on_a_backbone_that_lacks_its_features_says_which():
     with torch.device("meta"):
         with pytest.raises(
             InvalidArgumentError,
-            match="needs 4 features, but has 3; choose .* 'timm:convnext_tiny'",
+            match="needs 4 features, but the backbone has 3; choose .*'timm:convnext_tiny'",
         ):
             seg_models.create("upernet", backbone="timm:vit_tiny_patch16_224")
         with pytest.raises(

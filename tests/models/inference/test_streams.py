@@ -357,7 +357,7 @@ KINDS = {
 def test_first_frame_is_predicted_with_a_warning_or_all_of_them(kind, shades, tmp_path):
     form, options, noun = KINDS[kind]
     path = animation(tmp_path / f"moves.{kind.lower()}", form, **options)
-    words = rf"has 3 {noun}s; only .* predicted.*; all_frames=True of the Predictor predicts all"
+    words = rf"has 3 {noun}s; only .* predicted.*; all_frames=True of the Predictor, or --all-frames .*predicts all"
     predictor, every = Predictor(shades), Predictor(shades, all_frames=True)
     for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
         with pytest.warns(UserWarning, match=words):

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
@@ -23,6 +22,7 @@ from seg_train.data.batches import Batch, PlannedSample, training_plan
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
+from seg_train.run.best import BestScore
 from seg_train.run.build import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
@@ -146,8 +146,8 @@ class Trainer:
         )
         self._guard = LossGuard(self.folder.path, self.data.train_set)
         self._weight_guard = WeightGuard(self.folder.path, self.network.network)
+        self._best = BestScore(self.monitor, config.evaluation, metadata.labels, self.progress)
         self._best_is_new = False
-        self._has_warned_of_score = False
         self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if checkpoint is not None:
             num_samples = len(self.data.train_set)
@@ -256,8 +256,7 @@ class Trainer:
         try:
             with contextlib.closing(self.state.window.waiting(batches)) as waited_for:
                 yield from waited_for
-        except RuntimeError:
-            # a scheduler that ends a job may kill the workers first; what was trained is saved
+        except RuntimeError:  # a scheduler that ends a job may kill the workers first; what was trained is saved
             if self._interruption.requested and self.accelerator.num_processes == 1:
                 self._stop()
             raise
@@ -318,7 +317,7 @@ class Trainer:
         """Ends the run on all processes if a weight is not finite on any of them."""
         error = self._weight_guard.check(self.position.step, self.folder.checkpoints.last)
         if self._any(error is not None):
-            raise error or NonFiniteWeightsError("weights of another process of this run are not finite; see there")
+            raise error or NonFiniteWeightsError("weights of another process are not finite; see its message")
 
     def _any(self, flag: bool) -> bool:
         """Returns whether `flag` is true on any process; every process must call it."""
@@ -379,15 +378,9 @@ class Trainer:
                 self.loggers.on_snapshots(moment, outcome.snapshots)
         self.state.last_row = row
         self.position.evaluated = self.position.step
-        score, weights = self.monitor.best_of(row)
-        if self._watches_absent_class(outcomes["last"].matrix):
-            score = None
-        if score is None:
-            self._warn_of_undefined_score()
-        is_best = self.position.update_best(score, self.monitor, self.config.evaluation.min_delta)
-        self._best_is_new |= is_best
-        self._stop_early()
-        save_models(self.folder, self.state, self.data, self.validation.protocol, row, weights if is_best else None)
+        best = self._best.update(self.position, row, outcomes["last"].matrix)
+        self._best_is_new |= best is not None
+        save_models(self.folder, self.state, self.data, self.validation.protocol, row, best)
 
     def _evaluate_weights(self, which: str) -> Outcome:
         what = "evaluating" if which == "last" else "evaluating EMA"
@@ -410,32 +403,6 @@ class Trainer:
         self.loggers.on_epoch(row)
         running.reset()
         return row
-
-    def _watches_absent_class(self, matrix: Tensor) -> bool:
-        """Returns whether the IoU of a class is monitored that has no pixel in val: it is 0 or undefined."""
-        label = self.monitor.label
-        return label is not None and not bool(matrix[self.data.metadata.labels.index(label)].any())
-
-    def _warn_of_undefined_score(self) -> None:
-        """Warns once that the monitored score is undefined, so that no weights are the best."""
-        if not self._has_warned_of_score:
-            self._has_warned_of_score = True
-            absent = "no pixel in val is of this class" if self.monitor.label else "it is not a number"
-            self.progress.warn(
-                f'evaluation.monitor = "{self.monitor.name}": this score is undefined, since {absent}; it counts '
-                'neither for model_best.pt nor for evaluation.patience. Monitor another score, such as "miou"'
-            )
-
-    def _stop_early(self) -> None:
-        position, patience = self.position, self.config.evaluation.patience
-        if patience is not None and position.stale >= patience:
-            delta = self.config.evaluation.min_delta
-            margin = f" by more than {delta:g} (evaluation.min_delta)" if delta else ""
-            self.progress.message(
-                f"stopped early: {self.monitor.name} was not better than {position.counted}{margin} in "
-                f"{position.stale} evaluations (evaluation.patience)"
-            )
-            position.finished = True
 
     def _end_epoch(self) -> None:
         position, last = self.position, self.state.last_row
