@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import seg_models
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, WriteError
 from seg_models import get_backbone
 
 timm = pytest.importorskip("timm")
@@ -147,3 +147,17 @@ def test_random_numbers_are_drawn_for_the_network_alone():
     torch.manual_seed(0)
     ours = get_backbone("timm:test_vit")
     assert torch.equal(next(ours.parameters()), next(theirs.parameters()))
+
+
+def test_offline_weights_come_from_the_cache_of_the_hub_or_are_refused(monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("SEG_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *names: None)
+    with pytest.raises(WriteError, match="SEG_OFFLINE forbids requests, and the file is not in the cache"):
+        get_backbone("timm:resnet18", weights="DEFAULT")
+    published = timm.create_model("resnet18").state_dict()
+    torch.save(published, tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *names: str(tmp_path / "pytorch_model.bin"))
+    backbone = get_backbone("timm:resnet18", weights="DEFAULT")
+    assert torch.equal(backbone.model.conv1.weight, published["conv1.weight"])

@@ -291,7 +291,7 @@ def _show(figure: "Figure") -> None:
     if plt.get_backend().lower() in _WITHOUT_WINDOWS:
         warnings.warn(
             f"the figure is not shown: matplotlib's backend {plt.get_backend()!r} opens no window, as without a "
-            "display; save it to a file (save_to= of exhibit_figure, Prediction.save_overlay), or choose another backend",
+            "display; save it to a file (save_to= of exhibit_figure, Prediction.save_overlay), or choose a backend",
             stacklevel=4,
         )
         return
