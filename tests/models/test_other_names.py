@@ -204,3 +204,21 @@ def test_advice_for_a_class_of_networks_works(family):
 def test_offline_backbones_make_no_request(backbone):
     with torch.device("meta"), pytest.raises(WriteError, match="SEG_OFFLINE forbids requests. The file belongs at"):
         seg_models.get_backbone(backbone, weights="DEFAULT")
+
+
+def test_members_of_torchvisions_enums_are_ours_with_the_same_file():
+    from torchvision.models.segmentation import FCN_ResNet50_Weights, FCN_ResNet101_Weights
+
+    own = seg_models.get_model_weights("fcn_resnet50")
+    assert own.verify(FCN_ResNet50_Weights.DEFAULT) is own.COCO_WITH_VOC_LABELS_V1
+    with pytest.raises(TypeError, match="none of the files published for this model; pass the name of a member: 'COCO"):
+        own.verify(FCN_ResNet101_Weights.DEFAULT)
+    with pytest.raises(TypeError, match="got True; pass one of: 'COCO"):
+        own.verify(True)
+
+
+def test_weights_of_another_number_of_classes_are_told(tmp_path, caplog):
+    torch.save(seg_models.get_model("enet", num_classes=4).state_dict(), tmp_path / "four.pth")
+    seg_models.get_model("enet", weights=str(tmp_path / "four.pth"), num_classes=3)
+    assert "four.pth has 4 classes, the network has 3; these tensors depend on the classes" in caplog.text
+    assert "lacks these tensors" not in caplog.text
