@@ -10,7 +10,7 @@ import seg_models
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError
 from seg_models.builders.signatures import builder
 from seg_models.catalog import BACKBONES, MODELS
-from seg_models.other_names import WITHOUT_IMAGENET
+from seg_models.other_names import WITHOUT_IMAGENET, advise_name
 
 
 @pytest.fixture(autouse=True)
@@ -143,3 +143,82 @@ def test_builder_of_ones_own_keeps_options_of_these_names():
     assert seg_models.get_model("with_anything", encoder_name="x") == {"encoder_name": "x"}
     with pytest.raises(InvalidArgumentError, match="has no parameter 'encoder_weights'"):
         seg_models.get_model("with_pretrained", encoder_weights="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: seg_models.fcn_resnet50(True), r"fcn_resnet50\(\) takes no positional .* use weights='DEFAULT'"),
+        (lambda: seg_models.get_model("fcn_resnet18", 5), "instead of 5 use num_classes=5"),
+        (lambda: seg_models.get_model("fcn_resnet18", "resnet50"), "the backbone is resnet18; create"),
+        (lambda: seg_models.create("unet", "resnet50"), "use backbone='resnet50'"),
+        (lambda: seg_models.create("unet", "resnet50", "imagenet"), "use weights_backbone='DEFAULT'"),
+        (lambda: seg_models.get_backbone("resnet50", True), "use weights='DEFAULT'"),
+        (lambda: seg_models.list_models(include="fcn*"), r"include= \(use pattern='fcn\*'\)"),
+        (lambda: seg_models.list_models(module=re), "does not take module="),
+        (lambda: seg_models.list_backbones(filter="r*"), r"use pattern='r\*'"),
+    ],
+)
+def test_arguments_by_position_or_of_other_libraries_are_told(call, words):
+    with pytest.raises(TypeError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("name", "here"),
+    [
+        ("tu-convnext_tiny", "timm:convnext_tiny"),
+        ("timm/resnet18.a1_in1k", "timm:resnet18"),
+        ("timm-efficientnet-b0", "efficientnet_b0"),
+        ("timm-regnetx_002", "timm:regnetx_002"),
+    ],
+)
+def test_backbones_by_other_names_are_told(name, here):
+    with pytest.raises(UnknownNameError, match=f"unknown backbone '{name}'; use '{here}'"):
+        seg_models.create("unet", backbone=name)
+
+
+def test_options_of_decoders_are_told():
+    with pytest.raises(InvalidArgumentError, match="'encoder_depth' .*remove it.*'decoder_channels' .*remove it"):
+        seg_models.create("unet", backbone="resnet18", encoder_depth=4, decoder_channels=(64, 32))
+
+
+def test_classes_of_networks_are_told_the_builder_and_hasattr_is_false():
+    with pytest.raises(AttributeError, match=re.escape("use create('unet', backbone='resnet50')")):
+        seg_models.Unet  # noqa: B018 - the access is what is tested
+    with pytest.raises(ImportError, match=re.escape("use create('deeplabv3plus', backbone='resnet50')")):
+        from seg_models import DeepLabV3Plus  # noqa: F401
+    with pytest.raises(ImportError, match="use pidnet_l or pidnet_m or pidnet_s"):
+        from seg_models import PIDNet  # noqa: F401
+    assert not hasattr(seg_models, "Unet")
+
+
+@pytest.mark.parametrize("family", sorted(name for name, entry in MODELS.items() if entry.any_backbone))
+def test_advice_for_a_class_of_networks_works(family):
+    assert f"create({family!r}, backbone='resnet50')" in advise_name(family)
+    with torch.device("meta"):
+        seg_models.create(family, backbone="resnet50")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0", "vgg16", "mobilenet_v3_small"])
+def test_offline_backbones_make_no_request(backbone):
+    with torch.device("meta"), pytest.raises(WriteError, match="SEG_OFFLINE forbids requests. The file belongs at"):
+        seg_models.get_backbone(backbone, weights="DEFAULT")
+
+
+def test_members_of_torchvisions_enums_are_ours_with_the_same_file():
+    from torchvision.models.segmentation import FCN_ResNet50_Weights, FCN_ResNet101_Weights
+
+    own = seg_models.get_model_weights("fcn_resnet50")
+    assert own.verify(FCN_ResNet50_Weights.DEFAULT) is own.COCO_WITH_VOC_LABELS_V1
+    with pytest.raises(TypeError, match="none of the files published for this model; pass the name of a member: 'COCO"):
+        own.verify(FCN_ResNet101_Weights.DEFAULT)
+    with pytest.raises(TypeError, match="got True; pass one of: 'COCO"):
+        own.verify(True)
+
+
+def test_weights_of_another_number_of_classes_are_told(tmp_path, caplog):
+    torch.save(seg_models.get_model("enet", num_classes=4).state_dict(), tmp_path / "four.pth")
+    seg_models.get_model("enet", weights=str(tmp_path / "four.pth"), num_classes=3)
+    assert "four.pth has 4 classes, the network has 3; these tensors depend on the classes" in caplog.text
+    assert "lacks these tensors" not in caplog.text

@@ -239,6 +239,7 @@ def test_exhibit_figure_show_gives_the_figure_a_window_and_closes_it(monkeypatch
         )
 
     monkeypatch.setattr(plt, "show", show)
+    monkeypatch.setattr(plt, "get_backend", lambda: "qtagg")
     exhibit_figure(figure, show=True)
     assert shown == [figure]
     assert not plt.get_fignums()
@@ -260,3 +261,11 @@ def test_overlay_needs_no_matplotlib_and_figures_leave_pyplot_alone():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_exhibit_figure_show_without_a_display_says_to_save_it():
+    import matplotlib
+
+    matplotlib.use("agg")
+    with pytest.warns(UserWarning, match="'agg' opens no window, .*; save it to a file"):
+        exhibit_figure(plot_running_metrics({"loss": [(0, 1.0)]}), show=True)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import seg_models
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, WriteError
 from seg_models import get_backbone
 
 timm = pytest.importorskip("timm")
@@ -168,3 +168,17 @@ def test_network_that_needs_another_stride_names_backbones_that_have_it():
         seg_models.create("deeplabv3plus", num_classes=2, backbone="timm:test_vit")
     with pytest.raises(InvalidArgumentError, match=r"stride 4, .* 16, 16, 16; choose .* 'timm:convnext_tiny'"):
         seg_models.create("deeplabv3plus", num_classes=2, backbone="timm:test_vit", output_stride=32)
+
+
+def test_offline_weights_come_from_the_cache_of_the_hub_or_are_refused(monkeypatch, tmp_path):
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("SEG_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *names: None)
+    with pytest.raises(WriteError, match="SEG_OFFLINE forbids requests, and the file is not in the cache"):
+        get_backbone("timm:resnet18", weights="DEFAULT")
+    published = timm.create_model("resnet18").state_dict()
+    torch.save(published, tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *names: str(tmp_path / "pytorch_model.bin"))
+    backbone = get_backbone("timm:resnet18", weights="DEFAULT")
+    assert torch.equal(backbone.model.conv1.weight, published["conv1.weight"])

@@ -114,7 +114,10 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("trainer.epochs=0", "trainer.epochs = 0: must be greater than or equal to 1"),
         ("trainer.epochs=many", 'trainer.epochs = "many": must be a valid integer'),
         ("trainer.seed=1.5", "trainer.seed = 1.5: must be a valid integer"),
-        ("trainer.steps=5", "trainer: give exactly one of trainer.epochs and trainer.steps, got epochs=2 and steps=5"),
+        (
+            "trainer.steps=5",
+            "trainer.steps, got epochs=2 and steps=5; --steps 5 of seg train replaces the epochs of a config",
+        ),
         ("trainer.precision=fp17", "trainer.precision = \"fp17\": must be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("trainer.device=tpu", "trainer.device = \"tpu\": must be 'auto', 'cpu', 'cuda' or 'mps'"),
         ("trainer.channels_last=1", "trainer.channels_last = 1: must be a valid boolean"),

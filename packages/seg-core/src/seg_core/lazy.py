@@ -1,6 +1,7 @@
 """Lazy packages: public names that are imported when first used, with a stub file for type checkers and editors."""
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -10,18 +11,27 @@ from typing import Any
 __all__ = ["attach", "stub_text"]
 
 
-def attach(package: str, exports: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def attach(
+    package: str, exports: Mapping[str, str], advise: Callable[[str], str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Returns `__getattr__`, `__dir__` and `__all__` for the `__init__` of `package`.
 
     Args:
         package: `__name__` of the package.
         exports: public name -> `"package.module:attribute"`.
+        advise: returns what to write instead of a name that the package does not have, or "".
     """
     names = sorted(exports)
 
     def load(name: str) -> Any:
         if name not in exports:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            text = advise(name) if advise is not None and not name.startswith("_") else ""
+            advice = f"; {text}" if text else ""
+            # Python's own message of `from package import name` has no room for advice
+            is_from_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+            if advice and is_from_import and importlib.util.find_spec(f"{package}.{name}") is None:
+                raise ImportError(f"cannot import name {name!r} from {package!r}{advice}", name=package)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}{advice}")
         module, _, attribute = exports[name].partition(":")
         value = getattr(importlib.import_module(module), attribute)
         setattr(sys.modules[package], name, value)

@@ -8,6 +8,7 @@ from seg_core.lazy import attach
 from seg_models import catalog as _catalog
 from seg_models.__about__ import __version__ as __version__
 from seg_models._exports import EXPORTS
+from seg_models.other_names import advise_name as _advise_name
 
 # The entry points of the installed package declare the same catalogs; this is for torch.hub without installation.
 # A package's catalogs are added only once.
@@ -16,4 +17,4 @@ _registry.BACKBONES.add_table("seg-models", _catalog.BACKBONES)
 _registry.PREDICTORS.add_table("seg-models", _catalog.PREDICTORS)
 _registry.COMMANDS.add_table("seg-models", _catalog.COMMANDS)
 
-__getattr__, __dir__, __all__ = attach(__name__, EXPORTS)
+__getattr__, __dir__, __all__ = attach(__name__, EXPORTS, _advise_name)

@@ -8,7 +8,7 @@ from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.registry import BACKBONES, MODELS
 from seg_core.spec import check_params, parameters_of, takes_any
-from seg_models.other_names import TIMM, explain_options
+from seg_models.other_names import TIMM, backbone_called, explain_options, explains_arguments, options_by_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,16 @@ __all__ = [
 _OF_EVERY_BACKBONE = ("weights", "progress", "in_channels", "output_stride")
 
 
+_LISTED_WITH = {
+    "include": "use pattern={value}",
+    "filter": "use pattern={value}",
+    "exclude": "remove it, and leave names out of the result",
+    "module": "remove it: all models are for semantic segmentation",
+    "pretrained": "remove it: `get_model_weights(name)` lists the weights of a model",
+}
+
+
+@explains_arguments("list_models", _LISTED_WITH)
 def list_models(pattern: str | None = None) -> list[str]:
     """Returns the names of all models of all installed packages, sorted.
 
@@ -49,6 +59,7 @@ def get_model_builder(name: str) -> "Callable[..., nn.Module]":
     return MODELS.get(name)
 
 
+@options_by_name
 def get_model(name: str, **options: Any) -> "nn.Module":
     """Builds a model by name.
 
@@ -70,6 +81,7 @@ def get_model(name: str, **options: Any) -> "nn.Module":
     return builder(**options)
 
 
+@options_by_name
 def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.Module":
     """Builds a model by the name of its network and, if it has one, of its backbone.
 
@@ -128,6 +140,7 @@ def create(family: str, *, backbone: str | None = None, **options: Any) -> "nn.M
     return get_model(general, backbone=backbone, **options)
 
 
+@explains_arguments("list_backbones", _LISTED_WITH)
 def list_backbones(pattern: str | None = None) -> list[str]:
     """Returns the names of all backbones of all installed packages, sorted; timm's are not listed: `"timm:NAME"`.
 
@@ -137,6 +150,7 @@ def list_backbones(pattern: str | None = None) -> list[str]:
     return [name for name in BACKBONES.names() if pattern is None or fnmatch(name, pattern)]
 
 
+@options_by_name
 def get_backbone(
     name: str,
     *,
@@ -163,6 +177,8 @@ def get_backbone(
         InvalidArgumentError: if the backbone has no such option, or an option has a value that is not allowed.
         WriteError: if the weights cannot be fetched.
     """
+    if name not in BACKBONES and not name.startswith(TIMM) and (here := backbone_called(name)) is not None:
+        raise UnknownNameError(f"unknown backbone {name!r}; use {here!r}")
     common = {"weights": weights, "progress": progress, "in_channels": in_channels, "output_stride": output_stride}
     _refuse_other_names(None if name.startswith(TIMM) else BACKBONES.get(name), options, backbone=name)
     if name.startswith(TIMM):

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from torch import Tensor
 
 from seg_core.catalog import ModelEntry, WeightsEntry
-from seg_core.errors import UnknownNameError, nearest
+from seg_core.errors import InvalidTypeError, UnknownNameError, nearest
 from seg_core.files.download import fetch
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.model_files.foreign_pickle import load_safely
@@ -88,16 +88,31 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
     def verify(cls, obj: Any) -> Any:
         """Returns the member that `obj` names: None, a member, a member's name, or `"EnumName.MEMBER"`.
 
+        A member of another library's enum, such as torchvision's, gives the member here that has the same file.
+
         Raises:
             UnknownNameError: if there is no such member.
-            TypeError: if `obj` is of another type, or a member of another enum.
+            InvalidTypeError: if `obj` is of another type, or a member of another enum; it is a TypeError.
         """
         if obj is None or isinstance(obj, cls):
             return obj
         if isinstance(obj, str):
             return cls[obj.removeprefix(cls.__name__ + ".")]
-        raise TypeError(
-            f"weights must be a member of {cls.__name__}, its name or None, got {obj!r} of type {type(obj).__name__}"
+        known = ", ".join(map(repr, cls.__members__)) or "none"
+        if isinstance(obj, Enum):
+            url = getattr(obj, "url", None)
+            if url is not None and (same := [member for member in cls if member.url == url]):
+                return same[0]
+            raise InvalidTypeError(
+                f"weights must be a member of {cls.__module__}.{cls.__name__}, its name or None, got {obj!r} of "
+                f"{type(obj).__module__}, which is none of the files published for this model; pass the name of a "
+                f"member: {known}"
+            )
+        if obj is True:
+            raise InvalidTypeError(f"weights must be the name of a member, got True; pass one of: {known}")
+        raise InvalidTypeError(
+            f"weights must be a member of {cls.__name__}, its name or None, got {obj!r} of type {type(obj).__name__}; "
+            f"names: {known}"
         )
 
     @property

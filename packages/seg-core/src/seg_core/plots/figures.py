@@ -8,6 +8,7 @@ import io
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ _LEGEND_ROW = 0.2  # inches
 _LEGEND_LETTER = 0.078  # inches, at the legend's font size
 # line styles of curves, by where they were measured; others, such as those of the EMA, are dotted
 _LINES = {"train": "--", "val": "-", "": "-"}
+_WITHOUT_WINDOWS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends of matplotlib
 _SCORES = ("iou", "acc", "dice", "f1", "precision", "recall", "score")
 
 
@@ -246,6 +248,9 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
     Raises:
         InvalidArgumentError: if matplotlib cannot write the format, or the format holds no figure of this size.
         WriteError: if the file cannot be written.
+
+    Warns:
+        UserWarning: if matplotlib has no window to show it in, as without a display.
     """
     if save_to is not None:
         formats = figure.canvas.get_supported_filetypes()
@@ -283,6 +288,13 @@ def _show(figure: "Figure") -> None:
     """Shows a figure; one created without pyplot is shown in the window of a new pyplot figure."""
     import matplotlib.pyplot as plt
 
+    if plt.get_backend().lower() in _WITHOUT_WINDOWS:
+        warnings.warn(
+            f"the figure is not shown: matplotlib's backend {plt.get_backend()!r} opens no window, as without a "
+            "display; save it to a file (save_to= of exhibit_figure, Prediction.save_overlay), or choose a backend",
+            stacklevel=4,
+        )
+        return
     if figure.canvas.manager is None:
         canvas = plt.figure(figsize=figure.get_size_inches(), dpi=figure.dpi).canvas
         canvas.figure = figure

@@ -30,7 +30,7 @@ def colorize(labels: Labels, metadata: DatasetMetadata) -> npt.NDArray[np.uint8]
         metadata: colors of the classes; ignored pixels get its `ignore_color`.
 
     Returns:
-        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `result[..., ::-1]`.
+        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `np.ascontiguousarray(result[..., ::-1])`.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
@@ -65,8 +65,8 @@ def overlay(
             this order; then all images of one size give results of one size, as a video needs. See `add_legend`.
 
     Returns:
-        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `result[..., ::-1]`. With a legend it is higher, and
-        wider if the names need it.
+        uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `np.ascontiguousarray(result[..., ::-1])`. With
+        a legend it is higher, and wider if the names need it.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.files.download import is_offline, stored_path
 from seg_core.interfaces import FeatureInfo
 from seg_models.pretrained.input_channels import inflate_kernels
 
@@ -175,6 +176,11 @@ def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, T
     from torchvision.models import get_model_weights
 
     member = _verify(get_model_weights(name), weights)
+    if is_offline() and not (path := stored_path(member.url)).is_file():
+        raise WriteError(
+            f"cannot fetch {member.url} for weights_backbone={weights!r}: got no answer, since SEG_OFFLINE forbids "
+            f"requests. The file belongs at {path}: download it by hand to that path, or remove weights_backbone"
+        )
     try:
         return member.get_state_dict(progress=progress, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:

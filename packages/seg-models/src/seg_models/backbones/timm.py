@@ -12,6 +12,7 @@ docs/timm.md is written from such measurements by `hatch run models`.
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
+from seg_core.files.download import is_offline, stored_path
 from seg_core.interfaces import FeatureInfo
 from seg_models.backbones.base import Backbone, check_arguments
 
@@ -158,6 +160,8 @@ def timm_backbone(
             f"timm's {name!r} ignores output_stride={output_stride}: its features end at stride {coarsest}; choose "
             "another backbone, or a larger output_stride"
         )
+    if tag is not None and is_offline():
+        options["pretrained_cfg_overlay"] = {"file": str(_cached(timm, name, tag))}
     try:
         model = timm.create_model(
             name if tag is None else f"{name.partition('.')[0]}.{tag}",
@@ -342,3 +346,30 @@ def _tag(timm: Any, name: str, weights: object) -> str | None:
             + (", ".join(["DEFAULT", *tags]) if tags else "none")
         )
     return weights
+
+
+def _cached(timm: Any, name: str, tag: str) -> Path:
+    """Returns the file of timm's weights in the cache of the Hugging Face hub or of torch.hub; makes no request.
+
+    Raises:
+        WriteError: if it is in neither.
+    """
+    published = timm.get_pretrained_cfg(f"{name}.{tag}")
+    places = []
+    if published.hf_hub_id:
+        from huggingface_hub import try_to_load_from_cache
+
+        for file in (published.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(published.hf_hub_id, file) if file else None
+            if isinstance(found, str):  # else the file is not in the cache, or known not to exist
+                return Path(found)
+        places.append("the cache of the Hugging Face hub")
+    if published.url:
+        path = stored_path(published.url)
+        if path.is_file():
+            return path
+        places.append(str(path))
+    raise WriteError(
+        f"cannot fetch the weights {tag!r} of timm's {name!r}: got no answer, since SEG_OFFLINE forbids requests, and "
+        f"the file is not in {' or at '.join(places)}; use them once without SEG_OFFLINE, or remove weights_backbone"
+    )

@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any, ParamSpec, TypeVar
 
 from seg_models.builders.options import PAPER, WITHOUT_OPTIONS, CommonOptions, Options, Variants, find_variant
-from seg_models.other_names import explain_options
+from seg_models.other_names import explain_options, refuse_positional
 
 __all__ = ["builder", "on_backbone"]
 
@@ -82,6 +82,7 @@ def _complete(
         chosen: Any = backbone or next(iter(args), None) or kwargs.get("backbone")
         if message := explain_options(kwargs, signature.parameters, model=name, backbone=chosen):
             raise TypeError(f"{name}(): {message}")
+        refuse_positional(name, len(positional), args, signature.parameters, model=name)
         signature.bind(*args, **kwargs)  # an unknown option is a TypeError, as with any function
         return call(*args, **kwargs)
 

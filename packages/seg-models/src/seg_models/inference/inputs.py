@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from seg_core.device import out_of_memory
 from seg_core.errors import (
+    ImageNotFoundError,
     InvalidArgumentError,
     InvalidTypeError,
     UserError,
@@ -42,6 +44,11 @@ Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | byte
 """One image, or several: a folder, a glob pattern, a video, a batch."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_CAMERA = re.compile(r"[0-9]{1,2}|webcam|camera|cam|/dev/video[0-9]+", re.IGNORECASE)
+_CAMERA_ADVICE = (
+    "a generator that yields its frames as RGB arrays (H, W, 3): of cv2, whose frames are BGR, yield frame[..., ::-1], "
+    'or give the predictor channel_order="bgr"'
+)
 _KINDS = "a path, a URL, a PIL image, an array, a tensor, the bytes of an image file, or an iterable of them"
 
 
@@ -181,12 +188,16 @@ def as_array(source: Any) -> Any:
 def _check_source(source: object) -> None:
     if isinstance(source, str | os.PathLike):
         text = os.fspath(source)
+        if isinstance(text, str) and _CAMERA.fullmatch(text) and not Path(text).exists():
+            raise ImageNotFoundError(
+                f"there is no file {text!r}; of a camera, read by cv2 or PyAV, pass {_CAMERA_ADVICE}"
+            )
         if not text:
             raise InvalidArgumentError("the path of an image is an empty string; give a path, or a URL")
         if isinstance(text, str) and _SCHEME.match(text) and not is_url(text):
             raise InvalidArgumentError(
                 f"{text!r} cannot be read: URLs of images and videos begin with http:// or https://; pass the path of "
-                "a file, or for a camera a generator of its frames as RGB arrays"
+                f"a file, or of a camera {_CAMERA_ADVICE}"
             )
         return
     if isinstance(source, io.TextIOBase):
@@ -198,8 +209,8 @@ def _check_source(source: object) -> None:
     if isinstance(source, Mapping):
         images = [key for key in ("image", "img", "pixel_values", "path") if key in source]
         advice = f"; pass source[{images[0]!r}]" if images else "; pass its values"
-    elif hasattr(source, "isOpened") or hasattr(source, "grab"):  # cv2.VideoCapture
-        advice = "; pass the path of the video, or a generator of its frames as RGB arrays: frame[..., ::-1]"
+    elif _is_camera(source):
+        advice = f"; pass the path of the video, or {_CAMERA_ADVICE}"
     elif hasattr(source, "metadata") and hasattr(source, "__getitem__"):  # a dataset of this toolkit
         advice = "; pass its images: (dataset[index][0] for index in range(len(dataset)))"
     is_several = isinstance(source, np.ndarray | Tensor | Iterable) and not advice
@@ -207,10 +218,7 @@ def _check_source(source: object) -> None:
         if source is None:
             advice = "; cv2.imread returns None for a file that it cannot read"
         elif isinstance(source, int):
-            advice = (
-                "; a camera is read by cv2 or PyAV: pass a generator that yields its frames as RGB arrays (H, W, 3) "
-                "(frames of cv2 are BGR: frame[..., ::-1])"
-            )
+            advice = f"; a camera is read by cv2 or PyAV: pass {_CAMERA_ADVICE}"
         raise InvalidTypeError(f"a source of images must be {_KINDS}, got {source!r:.60}{advice}")
 
 
@@ -304,7 +312,14 @@ def _is_file_content(source: object) -> bool:
     """Returns whether `source` is the contents of a file, or a file opened in binary mode."""
     if isinstance(source, bytes | bytearray | memoryview):
         return True
+    if _is_camera(source):
+        return False
     return hasattr(source, "read") and not isinstance(source, io.TextIOBase | np.ndarray | Tensor)
+
+
+def _is_camera(source: object) -> bool:
+    """Returns whether `source` is a camera or a video that cv2 opened; its `read` gives no bytes."""
+    return hasattr(source, "isOpened") or hasattr(source, "grab")
 
 
 def _file_content(source: Any) -> tuple[str | None, bytes]:

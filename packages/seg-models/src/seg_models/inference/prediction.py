@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from seg_core.plots.figures import draw_overlay, exhibit_figure
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import colorize, overlay
 from seg_models.inference.notebook import in_notebook, percent, prediction_html, show_html
+from seg_models.inference.other_names import PREDICTION, attribute_error
 from seg_models.inference.output_paths import check_not_source, file_and_page
 from seg_models.inference.raster_writing import class_palette, remove_sidecars, tiff_writer
 from seg_models.inference.regions import polygons
@@ -52,6 +53,9 @@ class Prediction:
     scores: npt.NDArray[np.float32] | None = None
     logits: npt.NDArray[np.float32] | None = None
     source: str | None = None
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+        __getattr__ = attribute_error(PREDICTION)
 
     # ---- one class, one pixel ----------------------------------------------------------------------------------------
 
@@ -150,8 +154,9 @@ class Prediction:
                 this order; then all images of one size give results of one size, as a video needs.
 
         Returns:
-            uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `prediction.overlay()[..., ::-1]`. With a legend
-            it is higher, and wider if the names need it.
+            uint8 (H, W, 3), RGB; for OpenCV, which expects BGR in its own memory layout to draw on it, write
+            `np.ascontiguousarray(prediction.overlay()[..., ::-1])`. With a legend it is higher, and wider if the names
+            need it.
 
         Raises:
             UnknownNameError: if `legend` holds a name that no class has.

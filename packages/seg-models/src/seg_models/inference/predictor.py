@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, Literal, get_args, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import kept_ids
 from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
+from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
 from seg_models.inference.outputs import check_decidable, top_probabilities
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
@@ -46,6 +47,7 @@ from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.streams import OnError, predict_stream
 from seg_models.inference.tiled import Blend, check_tiles, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
+from seg_models.other_names import explains_arguments
 
 __all__ = ["Predictor"]
 
@@ -110,6 +112,10 @@ class Predictor:
         CorruptFileError: if the model file is damaged.
     """
 
+    if not TYPE_CHECKING:  # type checkers know the attributes
+        __getattr__ = attribute_error(PREDICTOR)
+
+    @explains_arguments("Predictor", CONSTRUCTOR)
     def __init__(
         self,
         model: nn.Module | str | os.PathLike[str],
@@ -183,6 +189,7 @@ class Predictor:
     @overload
     def __call__(self, source: Any) -> Any: ...
 
+    @explains_arguments("predictor", CALL)
     def __call__(self, source: Any) -> Any:
         """Predicts one image or several.
 

@@ -124,8 +124,8 @@ def check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
         )
     if spec.arguments.get("in_channels", 3) != 3:
         raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; "
-            "call the model itself"
+            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; call "
+            "predict_labels(model, images) or predict_tiled(model, images, tile) with your own normalized tensors"
         )
 
 

@@ -246,11 +246,29 @@ def load_checkpoint(
     if any(name not in own and _auxiliary(name) for name in given):
         logger.info("%s: auxiliary heads dropped; aux_loss=True keeps them", checkpoint.source)
     unfilled = tuple(name for name in own if (name not in fitting and not _counts_for(name, fitting)) or name in partly)
-    if unfilled:
-        logger.warning(
-            "%s lacks these tensors, which are randomly initialized: %s", checkpoint.source, ", ".join(unfilled)
-        )
+    _warn_of_unfilled([name for name in unfilled if name not in partly], own, checkpoint, build)
     return unfilled
+
+
+def _warn_of_unfilled(
+    unfilled: Sequence[str], own: Mapping[str, Tensor], checkpoint: Checkpoint, build: Callable[[int], nn.Module]
+) -> None:
+    """Logs which tensors stay randomly initialized: for another number of classes, or since the checkpoint has none."""
+    of_classes = [name for name in unfilled if name in checkpoint.tensors]
+    lacking = [name for name in unfilled if name not in checkpoint.tensors]
+    if of_classes:
+        logger.warning(
+            "%s has %d classes, the network has %d; these tensors depend on the classes and are randomly initialized: "
+            "%s",
+            checkpoint.source,
+            checkpoint.count_classes(build),
+            Checkpoint("the network", own).count_classes(build),
+            ", ".join(of_classes),
+        )
+    if lacking:
+        logger.warning(
+            "%s lacks these tensors, which are randomly initialized: %s", checkpoint.source, ", ".join(lacking)
+        )
 
 
 def _by_class(

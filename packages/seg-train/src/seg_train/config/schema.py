@@ -398,6 +398,11 @@ class TrainerSection(Section):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
                 f"give exactly one of trainer.epochs and trainer.steps, got epochs={self.epochs} and steps={self.steps}"
+                + (
+                    ""
+                    if self.epochs is None
+                    else f"; --steps {self.steps} of seg train replaces the epochs of a config"
+                )
             )
         return self
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_train.losses.inputs import widened
+from seg_train.losses.other_names import MODE_ADVICE
 
 __all__ = ["check_fraction", "check_non_negative", "check_reduction", "checked_weight"]
 
@@ -48,6 +49,8 @@ def checked_weight(weight: object, name: str = "weight") -> Tensor:
     Raises:
         InvalidArgumentError: if they are not finite numbers >= 0, at least one of them above 0.
     """
+    if isinstance(weight, str) and weight in ("binary", "multiclass", "multilabel"):  # as another library's mode
+        raise InvalidArgumentError(f"{name} must hold one number per class, got {weight!r}; {MODE_ADVICE}")
     try:
         # A copy, so that later changes of the argument do not change the loss.
         given = torch.as_tensor(weight).detach().clone()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, InvalidTypeError
 from seg_train.losses.boundary import BoundaryAwareLoss
 from seg_train.losses.checking import check_non_negative
 from seg_train.losses.micro_batches import denominators, micro_batch_loss
@@ -127,6 +127,11 @@ class DeepSupervision(nn.Module):
         return self._outputs.get(name, (1.0 if name == "out" else self.aux_weight, None))
 
     def _check_names(self, outputs: Mapping[str, Tensor]) -> None:
+        if not isinstance(outputs, Mapping):
+            raise InvalidTypeError(
+                f'outputs must be the dict that a network returns, with the logits as "out", got '
+                f"{type(outputs).__name__}; pass all outputs of the network"
+            )
         if "out" not in outputs:
             raise InvalidArgumentError(f'outputs must have "out", the logits of the network, got {_listed(outputs)}')
         for name in self._outputs:

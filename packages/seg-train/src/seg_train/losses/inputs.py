@@ -1,12 +1,13 @@
 """Prepares logits and targets for the losses: checks, conversion to float32 and int64, separation of ignored pixels."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+from seg_core.errors import InvalidArgumentError, InvalidTypeError, LabelOutOfRangeError, list_ids
 
 __all__ = ["check_inputs", "class_ids", "has_integers", "joined_pixels", "split_ignored", "widened"]
 
@@ -54,9 +55,11 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None, *
         min_classes: minimum of K; below 2 only for logits that are not those of classes.
 
     Raises:
+        InvalidTypeError: if one of them is no tensor, such as the outputs of a network.
         InvalidArgumentError: if their shapes or types do not fit, or there is only one class: its softmax is always 1,
             so its loss would be 0 whatever the logits are.
     """
+    _check_tensors(logits, target, is_of_classes=min_classes > 1)
     if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
         raise InvalidArgumentError(
             f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
@@ -73,6 +76,23 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None, *
         raise InvalidArgumentError(
             f"weight has {len(weight)} entries but the logits have {logits.shape[1]} classes; give one per class"
         )
+
+
+def _check_tensors(logits: object, target: object, is_of_classes: bool) -> None:
+    """Raises InvalidTypeError if one of them is no tensor; the message says which tensor to pass."""
+    for name, value in (("logits", logits), ("target", target)):
+        if isinstance(value, Tensor):
+            continue
+        advice = f"pass a tensor, as of torch.as_tensor({name})"
+        if isinstance(value, Mapping):
+            advice = f"pass one of its tensors: {', '.join(map(repr, value))}"
+            if name == "logits" and is_of_classes and "out" in value:
+                advice = 'pass outputs["out"], or use DeepSupervision, which takes all outputs of a network'
+        elif hasattr(value, "logits"):  # of transformers
+            advice = "pass outputs.logits"
+        elif isinstance(value, list | tuple) and name == "logits":
+            advice = "pass one of its tensors, such as outputs[0]"
+        raise InvalidTypeError(f"{name} must be a tensor, got {type(value).__name__}; {advice}")
 
 
 def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 """The base class of losses that take class weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from seg_train.losses.checking import check_reduction, checked_weight
+from seg_train.losses.other_names import explained
 
 __all__ = ["WeightedLoss"]
 
@@ -23,6 +25,11 @@ class WeightedLoss(nn.Module):
     """
 
     weight: Tensor | None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign, assignment]
 
     def __init__(self, weight: Tensor | Sequence[float] | None, ignore_index: int, reduction: str) -> None:
         super().__init__()
