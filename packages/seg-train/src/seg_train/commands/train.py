@@ -91,7 +91,7 @@ def _next_step(run: Path) -> str:
 
     return (
         f"fix this, then resume with: seg train --resume {run} (with -s KEY=VALUE for trainer.epochs, trainer.steps, "
-        f"{', '.join(WITHOUT_INFLUENCE)}; if the fix changes another key, start a new run instead)"
+        f"{', '.join(WITHOUT_INFLUENCE)}; if another key must change, start a new run instead)"
     )
 
 
