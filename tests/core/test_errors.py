@@ -31,6 +31,7 @@ def test_exit_code_is_2_for_wrong_requests_and_1_for_failures():
         "ConfigError",
         "UnknownNameError",
         "InvalidArgumentError",
+        "InvalidTypeError",
         "DatasetNotFoundError",
         "WrongTargetError",
     }

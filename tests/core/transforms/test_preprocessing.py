@@ -109,7 +109,7 @@ def test_as_rgb_tensor_read_only_and_flipped_arrays_work():
     [
         ("image.png", "image must be a PIL image, a numpy array or a tensor, got str"),
         (np.zeros((3, 8, 8), np.uint8), r"image array must be .* got shape \(3, 8, 8\)"),
-        (np.zeros((2, 8, 8, 3), np.uint8), "a batch is passed as a tensor"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "a batch is a tensor"),
         (torch.zeros(8, 8), r"image tensor must be .* got shape \(8, 8\)"),
         (torch.zeros(2, 8, 8), r"got shape \(2, 8, 8\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8 in 0 to 255 or float in 0 to 1, got torch.int64"),

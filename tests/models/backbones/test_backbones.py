@@ -205,7 +205,7 @@ def test_stages_of_a_transformer_cannot_be_dilated():
         get_backbone("mit_b0", output_stride=8)
 
 
-@pytest.mark.parametrize("value", [1.0, -0.1, True, "0.1"])
+@pytest.mark.parametrize("value", [1.0, -0.1, True, "half"])
 def test_stochastic_depth_is_a_probability(value):
     with pytest.raises(InvalidArgumentError, match=f"stochastic_depth must be a number >= 0 and < 1, got {value!r}"):
         get_backbone("mit_b0", stochastic_depth=value)

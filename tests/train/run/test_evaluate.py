@@ -40,6 +40,14 @@ def test_evaluate_leaves_mode_and_random_state_as_they_were(model, stripes, trai
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
 
 
+def test_logits_of_nan_are_told_once_and_do_not_end_an_evaluation(model, stripes):
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.warns(UserWarning, match="the network returns NaN or infinity for an image") as told:
+        evaluate(model, stripes(), batch_size=2)
+    assert sum("NaN" in str(warning.message) for warning in told) == 1
+
+
 def test_evaluate_leaves_frozen_modules_in_eval_mode(model, stripes):
     model.train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)).eval()

@@ -266,6 +266,12 @@ def test_plateau_waits_for_evaluations(tables):
 # ---- precision, compiled code ----------------------------------------------------------------------------------------
 
 
+def test_bf16_on_a_processor_that_does_not_compute_in_it_is_told(tables, monkeypatch):
+    monkeypatch.setattr("seg_core.device.has_bf16", lambda device: False)
+    with pytest.warns(UserWarning, match='does not compute in bf16, .*; use trainer.precision = "auto"'):
+        Trainer(load_config(tables, ["trainer.precision=bf16"]))
+
+
 def test_auto_precision_is_kept_by_a_resumed_run(tables, monkeypatch):
     tables["trainer"]["precision"] = "auto"
     monkeypatch.setattr("seg_train.run.build.fastest_precision", lambda device: "bf16")

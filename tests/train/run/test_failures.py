@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -138,7 +137,7 @@ def test_out_of_memory_in_an_evaluation_says_other_things(tables):
 
 
 def test_other_errors_keep_their_traceback(tables):
-    with pytest.raises(RuntimeError, match="a bug"), explain_failures(load_config(tables), "training", Path("run")):
+    with pytest.raises(RuntimeError, match="a bug"), explain_failures(load_config(tables), "training"):
         raise RuntimeError("a bug")
 
 
@@ -171,7 +170,7 @@ def test_worker_that_is_killed_ends_the_run_with_a_sentence(tables, stripes):
 def test_peer_that_died_is_named(text, tables):
     with (
         pytest.raises(ProcessDiedError, match="another process of this run died"),
-        explain_failures(load_config(tables), "training", Path("run")),
+        explain_failures(load_config(tables), "training"),
     ):
         raise RuntimeError(text)
 
@@ -376,21 +375,14 @@ def test_fp16_on_a_cpu_is_an_error(tables):
 # ---- weights that are not finite -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("weight_decay", "words"),
-    [
-        # the weights are infinite, or so large that the logits are
-        (1e8, r"after step 1, \d+ entries of .* are NaN or infinite.*: they were not written; .*last.pt and the model"),
-        (0.0, r"during evaluation, the network returns NaN or infinity .*The checkpoints are from before"),
-    ],
-)
-def test_infinite_update_is_not_written(tables, weight_decay, words):
+def test_infinite_update_is_not_written(tables):
     """A finite loss, and a last step whose update is infinite: the files from before it stay."""
-    tables["optimizer"] = {"name": "SGD", "params": {"lr": 1e37, "weight_decay": weight_decay}}
+    tables["optimizer"] = {"name": "SGD", "params": {"lr": 1e37, "weight_decay": 1e8}}
     tables["lr_scheduler"] = {"name": "ConstantLR"}
     tables["trainer"]["epochs"] = 1
     tables["data"]["loader"]["batch_size"] = 12  # one step
     trainer = Trainer(load_config(tables))
+    words = r"after step 1, \d+ entries of .* are NaN or infinite.*: they were not written; .*last.pt and the model"
     with pytest.raises(NonFiniteWeightsError, match=words) as caught:
         trainer.run()
     run = trainer.folder

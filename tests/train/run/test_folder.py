@@ -237,7 +237,7 @@ def test_folder_that_cannot_be_written_is_a_write_error(tmp_path, monkeypatch):
     ):
         pass
     monkeypatch.setattr(locks, "FileLock", raising(OSError(errno.EROFS, "Read-only file system")))
-    with pytest.raises(WriteError, match="Read-only file system; check its permissions"), locked(tmp_path):
+    with pytest.raises(WriteError, match="Read-only file system; check the folder's permissions"), locked(tmp_path):
         pass
 
 

@@ -82,7 +82,9 @@ class NonFiniteLogitsError(InvalidArgumentError):
         index: position of the image in the batch.
     """
 
-    def __init__(self, message: str, index: int) -> None:
+    exit_code = 1
+
+    def __init__(self, message: str, index: int = 0) -> None:
         super().__init__(message)
         self.index = index
 

@@ -46,6 +46,14 @@ def test_weights_without_classes_give_ids_in_generated_colors_and_say_so(images,
     np.testing.assert_array_equal(ids(out / "0.png"), predict(weights, metadata, images).labels)
 
 
+def test_network_of_one_class_is_refused(images, tmp_path, capsys):
+    torch.save(seg_models.enet(num_classes=1).state_dict(), tmp_path / "one.pth")
+    options = ("--model", "enet", "--weights", tmp_path / "one.pth", "--out", tmp_path / "out")
+    assert seg("predict", images / "0.png", *options) == 2
+    assert "one class, '0': a prediction is one of the classes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_classes_name_those_of_a_dataset_or_a_file(images, weights, tmp_path, capsys):
     pytest.importorskip("rasterio")
     own = tmp_path / "own.json"

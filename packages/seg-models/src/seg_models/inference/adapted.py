@@ -143,7 +143,11 @@ def _last_resize(model: nn.Module) -> bool | None:
 
 def _is_plain(model: nn.Module) -> bool:
     """Returns whether calling a model runs its class's `forward`, and that its `forward_logits`, and nothing else."""
-    if is_compiled(model) or not {"forward", "forward_logits"}.isdisjoint(getattr(model, "__dict__", ())):
+    own = vars(model)
+    if is_compiled(model) or "forward_logits" in own:
+        return False
+    # accelerate replaces `forward` to compute in half precision, which evaluations do around `forward_logits` too
+    if "forward" in own and getattr(own.get("_original_forward"), "__func__", None) is not type(model).forward:
         return False
     if isinstance(model, SegmentationNetwork) and type(model).forward is not SegmentationNetwork.forward:
         return False

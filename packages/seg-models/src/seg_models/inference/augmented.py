@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
+from seg_core.metrics.decidable import check_several_channels
 from seg_models.inference.adapted import adapt
-from seg_models.inference.outputs import check_images, check_several_channels
+from seg_models.inference.outputs import check_images
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.whole import predict_whole
 

@@ -6,14 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
-from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
+from seg_core.errors import InvalidArgumentError
 
 __all__ = [
-    "check_decidable",
     "check_images",
     "check_num_channels",
-    "check_several_channels",
     "find_logits",
     "top_probabilities",
 ]
@@ -73,44 +70,6 @@ def check_num_channels(logits: Tensor, num_classes: int) -> None:
         raise InvalidArgumentError(
             f"the network returns {logits.shape[1]} channels, but the metadata names {num_classes} classes; pass the "
             "metadata of the classes that it was trained on"
-        )
-
-
-def check_decidable(logits: Tensor) -> None:
-    """Checks that the class of each pixel can be found from logits: that there are several, and no NaN.
-
-    A class may be excluded with minus infinity.
-
-    Args:
-        logits: floating point (N, K, h, w) or (K, h, w).
-
-    Raises:
-        NonFiniteLogitsError: if an image has NaN or infinity among its logits.
-        InvalidArgumentError: if there is one channel only.
-    """
-    check_several_channels(logits)
-    # one pass over the values; the sum is finite unless one of them is not
-    if bool(logits.sum(dtype=torch.float32).isfinite()):
-        return
-    wrong = (logits.isnan() | logits.isposinf()).flatten(-3).any(-1).reshape(-1)
-    if bool(wrong.any()):
-        half = " or its number type (fp16 overflows: use bf16 or fp32)" if logits.dtype == torch.float16 else ""
-        raise NonFiniteLogitsError(
-            "the network returns NaN or infinity for this image, so its pixels have no class; check its weights "
-            f"(a training that diverged){half} and the normalization of the image",
-            int(wrong.nonzero()[0]),
-        )
-
-
-def check_several_channels(logits: Tensor) -> None:
-    """Checks that logits (N, K, h, w) or (K, h, w) have several channels to choose from.
-
-    Raises:
-        InvalidArgumentError: if they have one only.
-    """
-    if logits.shape[-3] < 2:
-        raise InvalidArgumentError(
-            f"the network returns one channel, so every pixel would be class 0; {ONE_CHANNEL_ADVICE}"
         )
 
 

@@ -19,6 +19,7 @@ from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
+from seg_core.metrics.decidable import check_decidable
 from seg_core.model_files.load_network import load_network
 from seg_core.modes import eval_mode, set_eval
 from seg_core.plots.overlay import image_array
@@ -30,7 +31,7 @@ from seg_models.inference.classes import kept_ids
 from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
-from seg_models.inference.outputs import check_decidable, top_probabilities
+from seg_models.inference.outputs import top_probabilities
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
     as_metadata,

@@ -16,8 +16,9 @@ from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
 from seg_core.metrics.argmax import argmax_labels
+from seg_core.metrics.decidable import check_decidable
 from seg_models.inference.adapted import adapt
-from seg_models.inference.outputs import check_decidable, check_images
+from seg_models.inference.outputs import check_images
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tile_blending import Blend, TilePlan, TileSpan, add_weighted, ring_runs
 

@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError
 from seg_core.metrics.argmax import argmax_labels
+from seg_core.metrics.decidable import check_decidable
 from seg_models.inference.adapted import adapt
 from seg_models.inference.labels import labels_from_logits
-from seg_models.inference.outputs import check_decidable, check_images
+from seg_models.inference.outputs import check_images
 
 __all__ = ["WholeOutput", "predict_labels", "predict_whole"]
 

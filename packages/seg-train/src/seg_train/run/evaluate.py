@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from seg_core.errors import ConfigError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes
+from seg_core.metrics.decidable import warning_of_non_finite
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
 from seg_core.modes import eval_mode
@@ -58,7 +59,7 @@ def evaluate_batches(
         loss: collects the loss of each image if the predictor returns logits.
         on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
     """
-    with eval_mode(model):
+    with eval_mode(model), warning_of_non_finite():
         for batch in batches:
             images = transform.normalize(batch.images, device)
             masks = batch.masks.to(device, non_blocking=True)

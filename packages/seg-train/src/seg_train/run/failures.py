@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.device import out_of_memory
-from seg_core.errors import NonFiniteLogitsError, UserError, is_out_of_memory
+from seg_core.errors import UserError, is_out_of_memory
 from seg_core.files.json_text import write_json
 from seg_core.interfaces import SegmentationDataset
 from seg_core.registry import PREDICTORS
@@ -48,25 +48,19 @@ class ProcessDiedError(UserError):
 
 
 @contextlib.contextmanager
-def explain_failures(config: TrainConfig, during: str, run_dir: Path) -> Iterator[None]:
+def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
     """Turns out-of-memory errors and dead processes into errors that name the keys to change.
 
     Args:
         config: config of the run; the message names the keys to change.
         during: `"training"` or `"evaluation"`.
-        run_dir: run folder, for the advice.
 
     Raises:
         NotEnoughMemoryError: if memory runs out.
-        NonFiniteWeightsError: if the network returns NaN or infinity in an evaluation.
         ProcessDiedError: if a process died.
     """
     try:
         yield
-    except NonFiniteLogitsError as error:
-        raise NonFiniteWeightsError(
-            f"during {during}, {error}. The checkpoints are from before. To train on, {_calmer_run(run_dir)}"
-        ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(during, _memory_remedies(config, during), error) from error
     except RuntimeError as error:

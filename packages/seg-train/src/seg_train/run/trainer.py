@@ -219,7 +219,7 @@ class Trainer:
             stack.callback(self.progress.close)
             self._interruption = stack.enter_context(Interruption())
             stack.enter_context(deterministic(self.config.trainer.deterministic, self.progress.warn))
-            stack.enter_context(explain_failures(self.config, "training", self.folder.path))
+            stack.enter_context(explain_failures(self.config, "training"))
             yield
 
     def _agree_on_new_folder(self) -> None:
@@ -366,7 +366,7 @@ class Trainer:
         """Evaluates the last weights and their EMA on val, logs the scores, and saves the model files."""
         self._check_losses()
         self._check_weights()
-        with explain_failures(self.config, "evaluation", self.folder.path):
+        with explain_failures(self.config, "evaluation"):
             outcomes = {"last": self._evaluate_weights("last")}
             if self.network.average is not None:
                 outcomes["ema"] = self._evaluate_weights("ema")
