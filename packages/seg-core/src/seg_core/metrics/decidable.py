@@ -47,8 +47,8 @@ def check_decidable(logits: Tensor) -> None:
     if not told:
         told.append(True)
         warnings.warn(
-            "the network returns NaN or infinity for an image, and maybe for others: their pixels count as any class in "
-            "these scores; in the first steps of a training this passes, later it has diverged",
+            "the network returns NaN or infinity for an image, and maybe for others: their pixels count as any class "
+            "in these scores; in the first steps of a training this passes, later it has diverged",
             stacklevel=3,
         )
 
