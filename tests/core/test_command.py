@@ -114,8 +114,9 @@ def test_command_of_a_package_that_is_not_installed_names_it_and_is_2(name, pack
 
 
 def test_every_command_of_our_packages_is_known_by_its_package():
-    assert set(command_module._PACKAGES) == set(INSTALLED)
-    assert {name: INSTALLED.origin(name) for name in INSTALLED} == command_module._PACKAGES
+    origins = {name: INSTALLED.origin(name) for name in INSTALLED}
+    installed = set(origins.values())  # seg-core may be tested alone
+    assert origins == {name: package for name, package in command_module._PACKAGES.items() if package in installed}
 
 
 def test_wrong_argument_is_2(capsys):

@@ -42,7 +42,7 @@ MORE = {
     "nasnetalarge": (1, 1, 2, 32),
     "vitamin_xlarge_384": (16, 16, 16, 16),
 }
-ONE_SIZE = ["crossvit_small_240", "beit_base_patch16_224"]
+ONE_SIZE = ["beit_base_patch16_224"]
 every_family = pytest.mark.parametrize(
     ("name", "facts"),
     [*FAMILIES.items(), *(pytest.param(*more, marks=pytest.mark.full) for more in MORE.items())],
