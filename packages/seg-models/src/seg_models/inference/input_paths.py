@@ -102,6 +102,7 @@ def is_video(source: str | os.PathLike[str]) -> bool:
 
 def is_pattern(source: str | os.PathLike[str]) -> bool:
     """Returns whether `source` is a glob pattern such as `"*.jpg"`, and not an existing file of that name."""
+    # os.path as in `is_folder`
     return glob.has_magic(os.fspath(source)) and not os.path.exists(source)  # noqa: PTH110
 
 

@@ -16,6 +16,7 @@ from seg_models.commands.predict.progress import ImageProgress
 from seg_models.commands.predict.report import Report
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url, is_video
+from seg_models.inference.output_paths import file_and_page
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.predictor import Predictor
 from seg_models.inference.video import VideoWriter, count_frames, frame_rate, read_timed_frames
@@ -25,7 +26,6 @@ __all__ = ["JobRunner"]
 # Images with more pixels are predicted to a file tile by tile, if --tile and --format tiff are given.
 _MAX_PIXELS_IN_MEMORY = 2**26
 
-_FRAME = re.compile(r"(.*), (?:frame|page) (\d+)", re.DOTALL)  # as `find_inputs` names them
 _AS_FILE = re.compile(r"pass the path of a file (?:named|with the suffix) (.*), or its frames$")  # of a video
 
 
@@ -99,8 +99,8 @@ class JobRunner:
             # the frames that are left count as one image that failed
             expected = frames_of(source)[0]
             self.progress.expect(self._frames_counted[source] + 1 - expected)
-        elif found := _FRAME.fullmatch(source):
-            self._frames_counted[found[1]] += 1
+        elif (file := file_and_page(source)[0]) != source:
+            self._frames_counted[file] += 1
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         if is_url(source):
             text = _AS_FILE.sub(r"download it to a file with the suffix \1 and pass its path", text)
@@ -112,11 +112,9 @@ class JobRunner:
         assert source is not None
         job, number = jobs.get(source), 0
         if job is None:  # a frame of an image file
-            found = _FRAME.fullmatch(source)
-            assert found is not None
-            number = int(found[2])
-            job = jobs[found[1]]
-            self._frames_counted[found[1]] += 1
+            file, number = file_and_page(source)
+            job = jobs[file]
+            self._frames_counted[file] += 1
             if number or frames_of(job.source)[0] > 1:
                 job = job.of_frame(number)
         if job.labels is not None:
