@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest"]
+__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "run_of_checkpoint", "split_nest"]
 
 RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
 """Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
@@ -34,6 +34,13 @@ def find_run_file(folder: str | os.PathLike[str]) -> tuple[Path, str]:
     file, *others = present
     also = f"; it also has {' and '.join(other.name for other in others)}" if others else ""
     return file, f"taking {_WHAT[file.name]} of the run, {file}{also}"
+
+
+def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
+    """Returns the run folder of a checkpoint if it holds a model file, or None if the path is of no checkpoint."""
+    folder = Path(path).parent
+    run = folder.parent
+    return run if folder.name == "checkpoints" and any((run / name).is_file() for name in RUN_MODEL_FILES) else None
 
 
 def split_nest(path: str | os.PathLike[str]) -> tuple[str, str | None]:

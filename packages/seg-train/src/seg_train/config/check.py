@@ -4,6 +4,7 @@ Params are compared with the signatures of builders, datasets, losses, optimizer
 scheduler are also tried on a tiny network. No network, dataset or run is built.
 """
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -37,7 +38,7 @@ from seg_train.data.dataset_classes import classes_in_root
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler, length_problems
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
@@ -141,11 +142,14 @@ def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: 
     if evaluation.loss and not labels_alone:
         return
     reason = 'evaluation.predictor = "labels" does not compute it' if evaluation.loss else "evaluation.loss = false"
+    remedy = "set another predictor" if evaluation.loss else "set evaluation.loss = true"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
-        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}')
+        problems.append(
+            f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}; {remedy}, or monitor "miou"'
+        )
     watched = scheduler.params.get("monitor") if isinstance(scheduler, SchedulerSection) else None
     if watched == "loss":
-        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}')
+        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}; {remedy}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
@@ -274,7 +278,7 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
         if metadata is not None and len(weights) != metadata.num_classes:
             problems.append(
                 f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
-                "classes"
+                f"classes; give one number for each of {', '.join(metadata.labels)}"
             )
     for name, output in criterion.outputs.items():
         if output.name is not None:
@@ -308,6 +312,8 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
     entry = MODELS.entry(model.name)
     if not isinstance(entry, ModelEntry) or not entry.outputs:
         return
+    if model.aux_loss and len(entry.outputs) == 1:
+        problems.append(f"model.aux_loss = true: {model.name} has no auxiliary heads; remove it")
     given = entry.outputs if model.aux_loss else entry.outputs[:1]
     wanted = {f"criterion.outputs.{name}": name for name in criterion.outputs}
     if criterion.boundary_aware_weight:
@@ -359,7 +365,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
-            problems.append(f"optimizer.params: {_reason(error)}")
+            problems.append(f"optimizer.params: {_reason(error, optimizer.params)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
         return
@@ -378,10 +384,17 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             problems.append(
                 f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
+        if steps is not None and scheduler.interval == "step":
+            problems.extend(
+                f"lr_scheduler.{problem}"
+                for problem in length_problems(scheduler.name, scheduler.params, steps - scheduler.warmup_steps)
+            )
+        if found != len(problems):
+            return
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
-            problems.append(f"lr_scheduler.params: {_reason(error)}")
+            problems.append(f"lr_scheduler.params: {_reason(error, scheduler.params)}")
 
 
 def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
@@ -406,8 +419,16 @@ def _advance(scheduler: Scheduler) -> None:
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
 
 
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError | ValueError | TypeError) else f"{type(error).__name__}: {error}"
+def _reason(error: Exception, given: Mapping[str, Any]) -> str:
+    """Returns the message of an error; those of torch name no argument, so the given ones follow."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+    values = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in given.items())
+    if not values:
+        return text
+    how = "; lists are written as [30, 60], numbers without quotes" * isinstance(error, TypeError)
+    return f"{text}; correct {'one of ' * (len(given) > 1)}{values}{how}"
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

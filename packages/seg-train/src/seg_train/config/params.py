@@ -6,6 +6,7 @@ from typing import Any
 
 from seg_core.errors import UserError
 from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
+from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
 
 __all__ = ["DATASET", "LOGGER", "LOSS", "MODEL", "OPTIMIZER", "PREDICTOR", "SCHEDULER", "Call", "option_problems"]
 
@@ -19,12 +20,14 @@ class Call:
         positional: those of `owned` that are passed first, by position; the target may name them otherwise.
         passed: arguments that are passed by name if the target takes them.
         required: those of `passed` that are always passed, so that the target must take them.
+        elsewhere: params of other toolkits -> what to set instead, for those that the target does not take.
     """
 
     owned: Mapping[str, str]
     positional: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
     required: tuple[str, ...] = field(default=())
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def problems(
         self,
@@ -50,7 +53,7 @@ class Call:
         leading = leading_parameters(target, len(self.positional))
         roles = dict(zip(leading, self.positional, strict=False))
         owned = {**self.owned, **{own: self.owned[role] for own, role in roles.items()}}
-        found = param_problems(name, target, params, owned, key=key, supplied=supplied)
+        found = param_problems(name, target, params, owned, key=key, supplied=supplied, elsewhere=self.elsewhere)
         handed = {*leading, *self.passed}
         found.extend(
             f"{section}: {name} has no default for {parameter!r}, which the trainer does not pass; give it one"
@@ -79,6 +82,7 @@ MODEL = Call(
     },
     passed=_BUILDER,
     required=_BUILDER,
+    elsewhere=MODEL_PARAMS,
 )
 DATASET = Call(
     {
@@ -89,6 +93,7 @@ DATASET = Call(
     positional=("root",),
     passed=("split",),
     required=("split",),
+    elsewhere=DATASET_PARAMS,
 )
 LOSS = Call(
     {
@@ -97,6 +102,7 @@ LOSS = Call(
         "reduction": "the trainer needs the mean",
     },
     passed=("weight", "ignore_index"),
+    elsewhere=LOSS_PARAMS,
 )
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
 SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
