@@ -32,7 +32,7 @@ from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
-from seg_core.model_files.paths import find_run_file, other_kind, run_of_checkpoint
+from seg_core.model_files.paths import find_run_file, other_kind, told_of_checkpoint
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -234,14 +234,11 @@ def parse_model_file(
     """
     global _warned_of_no_digest
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        if (run := run_of_checkpoint(path)) is not None:
-            raise CorruptFileError(
-                f"{path} is a checkpoint, from which training is resumed, and no model file; give its run folder, {run}"
-            )
-        raise CorruptFileError(
-            f"{path} is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write "
-            "these); to load its tensors, name their model, and give the file as its weights"
+        told = told_of_checkpoint(path) or (
+            "is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write these); to "
+            "load its tensors, name their model, and give the file as its weights"
         )
+        raise CorruptFileError(f"{path} {told}")
     found = _take(path, content, "format_version", int, "an integer >= 1")
     if found > _FORMAT_VERSION:
         raise CorruptFileError(

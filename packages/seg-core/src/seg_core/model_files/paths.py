@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "run_of_checkpoint", "split_nest"]
+__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest", "told_of_checkpoint"]
 
 RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
 """Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
@@ -34,13 +34,6 @@ def find_run_file(folder: str | os.PathLike[str]) -> tuple[Path, str]:
     file, *others = present
     also = f"; it also has {' and '.join(other.name for other in others)}" if others else ""
     return file, f"taking {_WHAT[file.name]} of the run, {file}{also}"
-
-
-def run_of_checkpoint(path: str | os.PathLike[str]) -> Path | None:
-    """Returns the run folder of a checkpoint if it holds a model file, or None if the path is of no checkpoint."""
-    folder = Path(path).parent
-    run = folder.parent
-    return run if folder.name == "checkpoints" and any((run / name).is_file() for name in RUN_MODEL_FILES) else None
 
 
 def split_nest(path: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -78,3 +71,12 @@ def other_kind(path: str | os.PathLike[str]) -> str:
     }
     found = [kind for kind, fits in kinds.items() if fits]
     return f"is no model file: it is {found[0]}" if found else ""
+
+
+def told_of_checkpoint(path: str | os.PathLike[str]) -> str:
+    """Returns "is a checkpoint ..." with what to give instead, or "" if the path is of no checkpoint of a run."""
+    folder = Path(path).parent
+    run = folder.parent
+    if folder.name != "checkpoints" or not any((run / name).is_file() for name in RUN_MODEL_FILES):
+        return ""
+    return f"is a checkpoint, from which training is resumed, and no model file; give its run folder, {run}"

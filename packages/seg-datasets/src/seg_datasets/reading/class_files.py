@@ -48,16 +48,15 @@ def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | No
     folder = Path(root).expanduser() if isinstance(root, str | os.PathLike) else None
     path = None if folder is None else find_classes(folder)
     if path is None:
+        missing = "metadata is missing: dataset 'FolderDataset'"
         if folder is not None and not folder.is_dir():
             raise InvalidArgumentError(
-                f"metadata is missing: it is read from classes.toml in the root, {folder} (no such folder)"
-                f"{_instead_of(folder)}"
+                f"{missing} reads it from classes.toml in the root, {folder} (no such folder){_instead_of(folder)}"
             )
         where = "the root" if folder is None else str(folder)
         raise InvalidArgumentError(
-            "metadata is missing: dataset 'FolderDataset' needs the names of your classes. Give metadata = { labels = "
+            f"{missing} needs the names of your classes. {_classes_above(folder)}Give metadata = {{ labels = "
             f'["ground", "thing"] }}, or write classes.toml into {where} with such a line: labels = ["ground", "thing"]'
-            + _classes_above(folder)
         )
     try:
         text = read_text(path, "metadata file")
@@ -88,9 +87,10 @@ def _instead_of(folder: Path) -> str:
 
 def _classes_above(folder: Path | None) -> str:
     """Returns a sentence if the folder above the root has the classes, as if a split were given as root; else ""."""
-    if folder is None or find_classes(folder.parent) is None:
+    above = None if folder is None else find_classes(folder.parent)
+    if above is None:
         return ""
-    return f". There is {find_classes(folder.parent)}: if {folder.name} is a part of the dataset, set root to {folder.parent}"
+    return f"If the root is a part of the dataset of {above}, set it to {above.parent}. "
 
 
 def check_has_colors(metadata: DatasetMetadata, source: Metadata | None) -> None:

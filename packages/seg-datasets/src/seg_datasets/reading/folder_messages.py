@@ -102,7 +102,7 @@ def _val_advice(root: Path, layout: FolderLayout, split: str, files: Files) -> s
 
 
 def _swapped(root: Path, layout: FolderLayout, split: str, files: Files) -> str:
-    """Returns what to do if the folders of images and masks are swapped: only the other way round they pair; else ""."""
+    """Returns what to do if images and masks are swapped: only the other way round they pair; else ""."""
     other = replace(layout, images=layout.masks, masks=layout.images)
     hint = None if files.images and files.masks else try_layout(root, other, split)
     return f"The folders of images and masks seem to be swapped. {hint.sentence(layout)}" if hint and hint.pairs else ""

@@ -121,7 +121,7 @@ def _advise(
         if match is None:
             continue
         dashes, name, value = match[1], match[2], match[3]
-        if dashes and name.replace("_", "-") in own or not dashes and value is None:
+        if (dashes and name.replace("_", "-") in own) or (not dashes and value is None):
             continue  # our own option, a value or a path
         if value is None:
             following = words[place] if place < len(words) else None

@@ -135,7 +135,8 @@ def _key_of_config(name: str, value: object) -> str:
             continue
         own = "split" if key.endswith("_split") else key.removeprefix(section)
         if own.split(".")[0] in ALLOWED:
-            return f" Here it is {own}, without its section: -s {own}={given if isinstance(given, str) else json.dumps(given)}."
+            shown = given if isinstance(given, str) else json.dumps(given)
+            return f" Here it is {own}, without its section: -s {own}={shown}."
     return ""
 
 

@@ -125,4 +125,6 @@ def _instead_of_folder(path: Path) -> str:
     if own.is_file():
         return f"to continue the run in it: seg train --resume {path}; its config is {own}"
     names = sorted(other.name for other in path.glob("*.toml") if other.name != "classes.toml")
-    return f"name a TOML file in it: {', '.join(names[:5])}" if names else "name a TOML file; see seg config init --help"
+    return (
+        f"name a TOML file in it: {', '.join(names[:5])}" if names else "name a TOML file; see seg config init --help"
+    )

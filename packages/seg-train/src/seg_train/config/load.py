@@ -133,7 +133,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
             continue
         value = _parse(text.strip())
         if value is _MISSING:
-            better = quoted(text.strip())
+            better = quoted(text.strip()) or _as_string(text.strip())
             instead = (
                 f"write -s '{key.strip()}={better}'"
                 if better is not None and "'" not in better
@@ -168,6 +168,11 @@ def _parse(text: str) -> Any:
     if len(value) != 1 or isinstance(value["value"], date | time):
         return text
     return value["value"]
+
+
+def _as_string(text: str) -> str | None:
+    """Returns a string in quotes that begins like a table, such as the pattern `{split}/masks`; None for others."""
+    return json.dumps(text, ensure_ascii=False) if re.match(r"\{\w+\}", text) else None
 
 
 def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:

@@ -54,7 +54,8 @@ _PRETRAINED = (
 )
 _PRECISION = 'write trainer.precision = "bf16", "fp16" on a GPU, or leave it "auto"'
 _PROCESSES = (
-    "remove it: there is one process per GPU, started with: torchrun --nproc_per_node N -m seg_core.command train CONFIG"
+    "remove it: there is one process per GPU, started with: torchrun --nproc_per_node N -m seg_core.command train "
+    "CONFIG"
 )
 _ADVICE = {
     "num_classes": f"remove it: the number of classes is that of the dataset's labels, see {_LABELS}",
@@ -82,7 +83,6 @@ _ADVICE = {
     "backbone": 'choose a network with it, such as model.name = "fcn_resnet50", or write model.params.backbone',
     "encoder_name": 'choose a network with it, such as model.name = "fcn_resnet50", or write model.params.backbone',
     "scheduler": 'write lr_scheduler.name, such as lr_scheduler.name = "PolynomialLR"',
-    "lr_schedule": 'write lr_scheduler.name, such as lr_scheduler.name = "PolynomialLR"',
 }
 
 _METADATA = 'use metadata = { labels = ["ground", "thing"] }, with one name per id'

@@ -267,7 +267,9 @@ def build_parts(
         total = length.steps if by_step else length.epochs
         if warn is not None:  # a resumed run keeps its params
             own = total - config.lr_scheduler.warmup_steps * by_step
-            problems = length_problems(config.lr_scheduler.name, config.lr_scheduler.params, own, "steps" if by_step else "epochs")
+            problems = length_problems(
+                config.lr_scheduler.name, config.lr_scheduler.params, own, "steps" if by_step else "epochs"
+            )
             if problems:
                 raise ConfigError(f"lr_scheduler.{problems[0]}")
         scheduler = build_scheduler(optimizer, total=total, **dict(config.lr_scheduler))

@@ -174,7 +174,7 @@ class RunFolder:
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
 
     def _nearest_run(self) -> str:
-        """Returns what to do with a path within a run folder, or above some, as the end of a sentence; "" for others."""
+        """Returns what to do with a path within or above a run folder, as the end of a sentence; "" for others."""
         within = next((p for p in (self.path.parent, self.path.parent.parent) if (p / "config.toml").is_file()), None)
         if within is not None:
             told = f". To continue the run in {within}: seg train --resume {within}"

@@ -160,8 +160,8 @@ def open_checkpoint(folder: RunFolder, resume: bool | str | Path, config: TrainC
         if not isinstance(resume, bool):
             if (path / "config.toml").is_file():
                 raise UsageError(
-                    f"resume = {str(resume)!r} is a run folder, no checkpoint; pass it as run_dir={str(resume)!r}, with "
-                    "resume=True"
+                    f"resume = {str(resume)!r} is a run folder, no checkpoint; pass it as run_dir={str(resume)!r}, "
+                    "with resume=True"
                 )
             raise UsageError(f"there is no checkpoint {resume}; name a file of {folder.checkpoints.folder}")
         if folder.config.is_file():
