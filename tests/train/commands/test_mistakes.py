@@ -152,7 +152,7 @@ def weights_of_count(words, match):
 
 LABEL_MAP = r"\(or set -s '(data\.dataset\.params\.label_map = [^']*)'\)"
 TRAIN = "train run.toml"
-SCHEDULER = "-s lr_scheduler.name=OneCycleLR -s lr_scheduler.params.total_steps=1"
+SCHEDULER = "-s lr_scheduler.name=OneCycleLR -s lr_scheduler.params.total_steps=3"
 OTHER = "-s 'params={length=2,size=[32,32]}'"
 
 MISTAKES = {
@@ -219,8 +219,8 @@ MISTAKES = {
         instead("{0}"),
     ),
     "a scheduler that ends before the run": (
-        f"{TRAIN} --steps 2 {SCHEDULER}",
-        r"total_steps = 1: OneCycleLR ends before the run, which has 2 steps, .* remove total_steps, which is the leng",
+        f"{TRAIN} --steps 4 {SCHEDULER}",
+        r"total_steps = 3: OneCycleLR ends before the run, which has 4 steps, .* remove total_steps, which is the leng",
         removed,
     ),
     "a score that is not computed": (
@@ -343,7 +343,10 @@ def test_message_says_what_to_do_and_doing_it_works(mistake, capsys):
         ("train --resume runs", "run folders in it: runs/"),
         ("train --resume run.toml", "To continue the newest run of this config: seg train run.toml --resume"),
         ("eval runs/base --split val", "for --split, write -s split=val"),
-        ("eval runs/base --data-root data/good --workers 0", "-s root=data/good; for --workers, write -s num_workers=0"),
+        (
+            "eval runs/base --data-root data/good --workers 0",
+            "-s root=data/good; for --workers, write -s num_workers=0",
+        ),
         ("eval runs/base -s data.dataset.root=data/good", "Here it is root, without its section: -s root=data/good."),
         ("eval runs/base -s evaluation.tile=32", "Here it is tile, without its section: -s tile=32."),
         ("eval runs/base/model.pt", "only a run folder has a default: seg eval runs/base"),

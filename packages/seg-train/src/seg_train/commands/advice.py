@@ -111,7 +111,7 @@ def _advise(
         word = words[place]
         place += 1
         if word in ("-s", "--set"):
-            rest = []
+            rest: list[str] = []
             while place + len(rest) < len(words) and not words[place + len(rest)].startswith("-"):
                 rest.append(words[place + len(rest)])
             place += len(rest) or 0

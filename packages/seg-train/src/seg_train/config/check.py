@@ -4,7 +4,6 @@ Params are compared with the signatures of builders, datasets, losses, optimizer
 scheduler are also tried on a tiny network. No network, dataset or run is built.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -38,7 +37,7 @@ from seg_train.data.dataset_classes import classes_in_root
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
-from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler, length_problems
+from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
@@ -365,7 +364,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             tried = build_optimizer(trial := _Trial(), **dict(optimizer))
             _step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
-            problems.append(f"optimizer.params: {_reason(error, optimizer.params)}")
+            problems.append(f"optimizer.params: {params.reason(error, optimizer.params)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
         return
@@ -384,17 +383,10 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             problems.append(
                 f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
-        if steps is not None and scheduler.interval == "step":
-            problems.extend(
-                f"lr_scheduler.{problem}"
-                for problem in length_problems(scheduler.name, scheduler.params, steps - scheduler.warmup_steps)
-            )
-        if found != len(problems):
-            return
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
-            problems.append(f"lr_scheduler.params: {_reason(error, scheduler.params)}")
+            problems.append(f"lr_scheduler.params: {params.reason(error, scheduler.params)}")
 
 
 def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
@@ -417,18 +409,6 @@ def _advance(scheduler: Scheduler) -> None:
             scheduler.step()
         plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
-
-
-def _reason(error: Exception, given: Mapping[str, Any]) -> str:
-    """Returns the message of an error; those of torch name no argument, so the given ones follow."""
-    if isinstance(error, UserError):
-        return str(error)
-    text = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
-    values = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in given.items())
-    if not values:
-        return text
-    how = "; lists are written as [30, 60], numbers without quotes" * isinstance(error, TypeError)
-    return f"{text}; correct {'one of ' * (len(given) > 1)}{values}{how}"
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

@@ -19,6 +19,7 @@ from seg_train.config.migrate import former_key
 from seg_train.config.other_names import advice_on_key, advice_on_value
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
+from seg_train.optim.schedulers import length_problems
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
@@ -56,7 +57,10 @@ def load_config(
         _replace(tables.values, "trainer", {"epochs": epochs, "steps": steps})
     if weights is not None:
         _replace(tables.values, "model", {"weights": weights, "weights_backbone": None})
-    return _checked(name, tables.values, problems)
+    config = _checked(name, tables.values, problems)
+    if not stored:
+        _check_end_of_scheduler(name, config)
+    return config
 
 
 def load_with_origins(
@@ -71,7 +75,9 @@ def load_with_origins(
     problems = apply_overrides(tables.values, overrides)
     for override in overrides:
         _set_origin(tables.origins, override)
-    return _checked(name, tables.values, problems), tables.origins
+    config = _checked(name, tables.values, problems)
+    _check_end_of_scheduler(name, config)
+    return config, tables.origins
 
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = False) -> tuple[str, Tables]:
@@ -103,6 +109,19 @@ def _checked(name: str, tables: dict[str, Any], problems: list[str]) -> TrainCon
         _fail(name, problems)
     assert config is not None
     return config
+
+
+def _check_end_of_scheduler(name: str, config: TrainConfig) -> None:
+    """Checks that the learning-rate scheduler of a new run does not end before the run; a resumed run keeps its own.
+
+    Raises:
+        ConfigError: if it does. Runs whose length is in epochs are checked when they are built.
+    """
+    section, steps = config.lr_scheduler, config.trainer.steps
+    if section is not None and steps is not None and section.interval == "step":
+        problems = length_problems(section.name, section.params, steps - section.warmup_steps)
+        if problems:
+            _fail(name, [f"lr_scheduler.{problem}" for problem in problems])
 
 
 def _set_origin(origins: dict[str, str], override: str) -> None:

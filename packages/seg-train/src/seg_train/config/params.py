@@ -1,5 +1,6 @@
 """Compares the params of a config with the signatures of the targets, and with what the trainer passes itself."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,18 @@ from seg_core.errors import UserError
 from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
 from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
 
-__all__ = ["DATASET", "LOGGER", "LOSS", "MODEL", "OPTIMIZER", "PREDICTOR", "SCHEDULER", "Call", "option_problems"]
+__all__ = [
+    "DATASET",
+    "LOGGER",
+    "LOSS",
+    "MODEL",
+    "OPTIMIZER",
+    "PREDICTOR",
+    "SCHEDULER",
+    "Call",
+    "option_problems",
+    "reason",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,18 @@ PREDICTOR = Call(
     positional=("model", "images"),
     passed=("size", "output"),
 )
+
+
+def reason(error: Exception, given: Mapping[str, Any]) -> str:
+    """Returns the message of an error; those of torch name no argument, so the given ones follow."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+    values = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in given.items())
+    if not values:
+        return text
+    how = "; lists are written as [30, 60], numbers without quotes" * isinstance(error, TypeError)
+    return f"{text}; correct {'one of ' * (len(given) > 1)}{values}{how}"
 
 
 def option_problems(dataset: Any, root: str | None, params: Mapping[str, Any]) -> list[str]:

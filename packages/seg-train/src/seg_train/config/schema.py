@@ -361,7 +361,8 @@ class SchedulerSection(Section):
         default_factory=dict,
         description="its arguments. By default the length (total_iters of PolynomialLR, SequentialLR and "
         "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is that of the run, and max_lr of "
-        "OneCycleLR is the optimizer's lr. Write functions as package.module:function",
+        "OneCycleLR is the optimizer's lr. OneCycleLR and PolynomialLR must not end before the run. Write functions as "
+        "package.module:function",
     )
 
 

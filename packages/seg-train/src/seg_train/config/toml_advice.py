@@ -173,6 +173,13 @@ def _closed(line: str) -> Iterator[str]:
     yield line.rstrip() + " }" * (line.count("{") - line.count("}"))
 
 
+def _several(line: str) -> Iterator[str]:
+    """Yields a line after several rewrites, one after the other, for a line with several mistakes."""
+    for rewrite in (_table_syntax, _python_words, _numbers, _quote_words):
+        line = next(iter(rewrite(line)), line)
+        yield line
+
+
 _REWRITES: tuple[Callable[[str], Iterator[str]], ...] = (
     _colon,
     _backslashes,
@@ -182,4 +189,5 @@ _REWRITES: tuple[Callable[[str], Iterator[str]], ...] = (
     _table_syntax,
     _closed,
     _quote_words,
+    _several,
 )
