@@ -82,6 +82,11 @@ def test_params_of_other_datasets_are_told_for_folders(tmp_path):
         ).replace("Remove", "remove")
 
 
+def test_params_that_a_dataset_does_not_have_are_not_advised(tables):
+    tables["data"]["dataset"] = {"name": "VOC", "root": "voc"}
+    assert "classes = 0: VOC has no such parameter. Allowed" in problem_of(tables, "data.dataset.params.classes=0")
+
+
 def test_word_that_no_toolkit_has_gets_no_advice():
     assert advice_on_key("nothing_like_it") is None
 

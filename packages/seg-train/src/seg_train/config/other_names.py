@@ -96,7 +96,7 @@ DATASET_PARAMS = {
     "labels": _METADATA,
     "num_classes": _METADATA,
     "ignore_index": 'use metadata = { labels = ["ground", "thing"], ignore_index = 255 }, with one name per id',
-    "palette": "use colors in metadata: { labels = [...], colors = [[80, 60, 40], ...] }",
+    "palette": "use metadata = { labels = [...], colors = [[80, 60, 40], ...] }",
     "img_suffix": 'use images = "PATTERN" and masks = "PATTERN", such as "img_dir/{split}/*.jpg"',
     "seg_map_suffix": "use mask_suffix for what mask names have in addition; endings such as .png are found",
     "img_dir": "use images = ..., and masks = ... for the masks",

@@ -1,12 +1,13 @@
 """Compares the params of a config with the signatures of the targets, and with what the trainer passes itself."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from seg_core.errors import UserError
-from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
+from seg_core.spec import leading_parameters, param_problems, parameters_of, takes, takes_any
 from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
 
 __all__ = [
@@ -21,6 +22,9 @@ __all__ = [
     "option_problems",
     "reason",
 ]
+
+
+_USED = re.compile(r"\buse (\w+) (?:=|for)")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,13 @@ class Call:
         leading = leading_parameters(target, len(self.positional))
         roles = dict(zip(leading, self.positional, strict=False))
         owned = {**self.owned, **{own: self.owned[role] for own, role in roles.items()}}
-        found = param_problems(name, target, params, owned, key=key, supplied=supplied, elsewhere=self.elsewhere)
+        # advice to use another parameter is of no help where the target does not have it
+        elsewhere = {
+            word: advice
+            for word, advice in self.elsewhere.items()
+            if not (used := _USED.search(advice)) or takes(target, used[1])
+        }
+        found = param_problems(name, target, params, owned, key=key, supplied=supplied, elsewhere=elsewhere)
         handed = {*leading, *self.passed}
         found.extend(
             f"{section}: {name} has no default for {parameter!r}, which the trainer does not pass; give it one"
