@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from seg_core import load_model, read_model_info
-from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, UsageError
+from seg_core import DatasetMetadata, load_model, read_model_info
+from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, LabelOutOfRangeError, UsageError
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import MODELS
 from seg_train import Trainer, load_config
@@ -131,6 +131,32 @@ def test_options_beside_an_object_are_told(tables):
     with pytest.raises(ConfigError, match=r"remove data\.dataset\.root") as caught:
         load_config(tables)
     assert "remove model.aux_loss" in str(caught.value)
+
+
+class Shifted:
+    """A dataset with the ids 1 and 2 for two classes."""
+
+    metadata = DatasetMetadata("Shifted", ("dark", "bright"))
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def file_names(self, index):
+        return self.dataset.file_names(index)
+
+    def __getitem__(self, index):
+        image, mask = self.dataset[index]
+        return image, torch.where(mask == 255, mask, mask + 1)
+
+
+def test_masks_of_objects_are_checked(tables, stripes):
+    bare(tables)["data"]["check"] = "full"
+    sets = {"train_set": Shifted(stripes()), "val_set": Shifted(stripes(split="val"))}
+    with pytest.raises(LabelOutOfRangeError, match=r"convert the masks in the dataset, with LabelMap\("):
+        Trainer(load_config(tables), model=Own(2), **sets).run()
 
 
 def test_model_file_of_an_object_says_how_to_load_it(tables, stripes):
