@@ -56,7 +56,7 @@ def main() -> None:
 
     parts = "metrics.jsonl, plots, confusion, snapshots, checkpoints, model.pt, predictions"
     print(f"\nThe run folder {run} holds {parts}.")
-    print(f"mIoU {read_model_info(run / 'model.pt').metrics['miou']:.2f}")
+    print(f"mIoU {read_model_info(run / 'model.pt').metrics['miou']:.3f}")
 
 
 if __name__ == "__main__":

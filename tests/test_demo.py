@@ -18,7 +18,7 @@ def test_demo_writes_what_it_lists_and_ends_with_the_miou(tmp_path):
     command = [sys.executable, str(DEMO), "--output", str(tmp_path / "runs"), *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"mIoU 0\.\d\d", done.stdout.splitlines()[-1])
+    assert re.fullmatch(r"mIoU 0\.\d{3}", done.stdout.splitlines()[-1])
 
     (run,) = (tmp_path / "runs").iterdir()
     for name in ("metrics.jsonl", "config.toml", "environment.json", "model.pt", "plots/metrics.png"):

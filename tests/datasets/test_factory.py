@@ -73,7 +73,7 @@ def test_get_dataset_missing_option_error_names_it(tmp_path):
 
 def test_import_and_list_names_without_torch():
     code = (
-        "import sys, seg_datasets, seg_datasets.catalog, seg_datasets.commands\n"
+        "import sys, seg_datasets, seg_datasets.catalog, seg_datasets.commands.datasets\n"
         "from seg_core.command import main\n"
         "assert main(['datasets']) == 0\n"
         "heavy = {'torch', 'torchvision', 'PIL', 'numpy', 'matplotlib', 'rich'} & set(sys.modules)\n"

@@ -35,7 +35,7 @@ def shades():
 
     from seg_core.labels.metadata import DatasetMetadata
     from seg_core.model_files.build_spec import BuildSpec
-    from seg_core.model_files.model_file import ModelInfo
+    from seg_core.model_files.reading import ModelInfo
     from seg_core.transforms.preprocessing import Preprocessing
 
     class Shades(torch.nn.Module):

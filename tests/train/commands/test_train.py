@@ -14,6 +14,7 @@ import torch
 from seg_core.command import main
 from seg_core.model_files.model_file import load_model
 from seg_core.registry import DATASETS
+from seg_train import dry_run, load_config
 from seg_train.losses.cross_entropy import CrossEntropyLoss
 from seg_train.run.checkpoint import load_checkpoint
 from seg_train.run.evaluate import evaluate
@@ -75,8 +76,9 @@ def test_train_prints_table_folder_and_miou_last(config, tmp_path, capsys):
     assert main(["train", config, "-s", "trainer.epochs=8"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
-    assert re.fullmatch(r"mIoU 0\.\d\d|mIoU 1\.00", lines[-1])
-    assert lines[-2] == f"run folder: {tmp_path / 'runs' / 'run'}"
+    assert re.fullmatch(r"mIoU 0\.\d{3}|mIoU 1\.000", lines[-1])
+    assert re.fullmatch(r"best miou \d\.\d{3} in epoch [1-8], step \d+: model_best\.pt", lines[-2])
+    assert lines[-3] == f"run folder: {tmp_path / 'runs' / 'run'}"
     assert lines[0] == "IoU per class on val"
     assert lines[1].split() == ["class", "last", "weights"]
     assert [line.split()[0] for line in lines[2:5]] == ["dark", "bright", "never"]
@@ -91,9 +93,101 @@ def test_train_prints_the_ema_beside_the_last_weights(config, capsys):
     lines = captured.out.splitlines()
     assert lines[1].split() == ["class", "last", "weights", "EMA"]
     assert re.fullmatch(r"dark +0\.\d{4} +0\.\d{4}", lines[2])
-    assert re.fullmatch(r"mIoU of the EMA \d\.\d\d", lines[-2])
-    assert re.fullmatch(r"mIoU \d\.\d\d", lines[-1])
+    assert re.fullmatch(r"best miou \d\.\d{3} in epoch [12], step [36]( \(EMA\))?: model_best\.pt", lines[-3])
+    assert re.fullmatch(r"mIoU of the EMA \d\.\d{3}", lines[-2])
+    assert re.fullmatch(r"mIoU \d\.\d{3}", lines[-1])
     assert captured.err == "", "quiet shows only warnings"
+
+
+def test_start_says_what_runs_and_environment_keeps_it(config, tmp_path, capsys):
+    assert main(["train", config, "-s", "trainer.epochs=1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    run = tmp_path / "runs" / "run"
+    threads = torch.get_num_threads()
+    assert lines[0] == f"device  CPU with {threads} thread{'s' * (threads > 1)}, fp32, 1 process, 0 workers"
+    assert lines[1] == "data    12 training samples, 12 val samples, 3 classes"
+    assert lines[2] == "model   tiny_net, 135 parameters"
+    assert lines[3] == "length  3 steps of 4 samples in 1 epoch, 1 evaluation"
+    assert re.fullmatch(rf"disk    about [\d.]+ KiB in {re.escape(str(run))}, [\d.]+ [GT]iB free", lines[4])
+    first = json.loads((run / "environment.json").read_text())
+    assert first["run"] | {"device_name": "", "disk_bytes": 0} == {
+        "device": "cpu",
+        "device_name": "",
+        "precision": "fp32",
+        "processes": 1,
+        "workers": 0,
+        "train_samples": 12,
+        "val_samples": 12,
+        "classes": 3,
+        "model": "tiny_net",
+        "parameters": 135,
+        "trained_parameters": 135,
+        "batch_size": 4,
+        "steps": 3,
+        "epochs": 1,
+        "evaluations": 1,
+        "disk_bytes": 0,
+    }
+    assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+    assert "length  6 steps" in capsys.readouterr().err
+    both = json.loads((run / "environment.json").read_text())
+    assert {key: both[key] for key in first} == first
+    (resumed,) = both["resumed"]
+    assert (resumed["step"], resumed["run"]["steps"]) == (3, 6)
+
+
+def test_start_estimates_the_disk_that_a_run_needs(config, tmp_path):
+    assert main(["train", config, "-s", "trainer.keep_checkpoints=3", "-s", "trainer.ema_decay=0.9"]) == 0
+    run = tmp_path / "runs" / "run"
+    needed = json.loads((run / "environment.json").read_text())["run"]["disk_bytes"]
+    weights = sum(t.nbytes for t in load_model(run / "model.pt").state_dict().values())
+    # three checkpoints, the best and one that is being written: weights, EMA, twice the parameters for Adam; 3 models
+    assert needed == pytest.approx(5 * (2 * weights + 2 * 4 * 135) + 3 * weights, abs=100)
+
+
+def test_start_warns_of_a_small_disk(config, monkeypatch, capsys):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 5000})())
+    assert main(["train", config, "-s", "trainer.epochs=1"]) == 0
+    warning = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: the run needs"))
+    assert "4.9 KiB free; set another paths.output, or lower trainer.keep_checkpoints (now 2)" in warning
+
+
+@pytest.mark.parametrize("overrides", [[], ["trainer.ema_decay=0.9", "evaluation.every_steps=2"]])
+def test_dry_run_measures_and_keeps_nothing(config, tmp_path, capsys, overrides):
+    flags = [flag for override in overrides for flag in ("-s", override)]
+    assert main(["train", config, "--dry-run", *flags]) == 0
+    captured = capsys.readouterr()
+    rows = dict(line.split("  ", 1) for line in captured.out.splitlines())
+    assert list(rows) == [
+        "dry run",
+        "first step",
+        "step",
+        "evaluation",
+        "checkpoint",
+        "memory of this process",
+        "disk of the whole run",
+        "time of the whole run",
+    ]
+    assert re.fullmatch(r" *\d+:\d\d, estimated", rows["time of the whole run"])
+    assert "length  6 steps" in captured.err
+    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob(".dry-run*"))
+    assert main(["train", config, "--dry-run", "--resume"]) == 2
+    assert "remove one of them" in capsys.readouterr().err
+
+
+def test_dry_run_finds_what_a_run_would(config, tmp_path, capsys):
+    assert main(["train", config, "--dry-run", "-s", "data.dataset.params.broken=3"]) == 1
+    assert "train/3.png is no image" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_estimates_the_disk_as_the_start_does(tables):
+    found = dry_run(load_config(tables))
+    assert found.facts.steps == 6
+    assert found.seconds > found.first_step_seconds
+    # files have a directory and names beside their tensors
+    assert found.disk_bytes > found.facts.disk_bytes > 0
 
 
 def test_train_resume_folder_continues_and_finished_run_says_so(config, tmp_path, capsys):

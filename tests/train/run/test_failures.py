@@ -55,13 +55,13 @@ def poisoned(trainer, step, value):
 def test_loss_that_is_not_finite_ends_the_run_and_names_the_files(value, tables, tmp_path):
     trainer = Trainer(load_config(tables, ["trainer.checkpoint_every_steps=1"]))
     poisoned(trainer, 5, value)
-    plan = trainer._epoch_plan  # of the second epoch, once it runs
+    plan = trainer.plan.batches(1)  # of the second epoch
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.run()
     report = json.loads((tmp_path / "runs" / "run" / "nonfinite_loss.json").read_text())
     assert (report["step"], report["epoch"]) == (5, 2)
-    assert [sample["index"] for sample in report["samples"]] == list(plan()[1])
-    assert report["samples"][0]["files"] == [f"train/{plan()[1][0]}.png"]
+    assert [sample["index"] for sample in report["samples"]] == list(plan[1])
+    assert report["samples"][0]["files"] == [f"train/{plan[1][0]}.png"]
     message = str(caught.value)
     assert "the loss of step 5 (epoch 2) is" in message
     assert str(tmp_path / "runs" / "run" / "nonfinite_loss.json") in message

@@ -71,7 +71,7 @@ def files(folder):
 
 def test_run_killed_before_its_first_checkpoint_starts_over(tables, tmp_path):
     trainer = Trainer(load_config(tables))
-    trainer._save = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+    trainer.save = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     folder = tmp_path / "runs" / "run"
@@ -196,7 +196,7 @@ def test_full_disk_ends_the_run_and_the_last_checkpoint_is_intact(tables, small_
     # until the disk is full
     ballast = small_disk / "ballast"
     trainer = Trainer(load_config(tables, ["trainer.keep_checkpoints=1"]))
-    save = trainer._save
+    save = trainer.save
 
     def save_on_a_full_disk():
         if trainer.position.epoch == 3:
@@ -205,7 +205,7 @@ def test_full_disk_ends_the_run_and_the_last_checkpoint_is_intact(tables, small_
                     file.write(b"0" * 4096)
         save()
 
-    trainer._save = save_on_a_full_disk
+    trainer.save = save_on_a_full_disk
     with pytest.raises(WriteError, match=r"cannot write .*\.pt"):
         trainer.run()
     last = small_disk / "run" / "checkpoints" / "last.pt"

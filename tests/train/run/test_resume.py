@@ -283,14 +283,14 @@ def test_extended_run_that_is_killed_continues_to_the_new_length_exactly(tables,
     whole = resume(tables, "trainer.epochs=5")[0].run()
     other = tmp_path / "runs" / "other"
     trainer = Trainer(load_config(tables, ["trainer.epochs=5", "paths.run=other"]), resume=True)
-    save = trainer._save
+    save = trainer.save
 
     def save_or_die():
         if trainer.position.step == 12:
             raise KeyboardInterrupt
         save()
 
-    trainer._save = save_or_die
+    trainer.save = save_or_die
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     assert tomllib.loads((other / "config.toml").read_text())["trainer"]["epochs"] == 5

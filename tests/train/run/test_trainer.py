@@ -19,6 +19,7 @@ from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss,
 from seg_train.run.build import build_accelerator, build_data
 from seg_train.run.checkpoint import load_checkpoint
 from seg_train.run.interruption import RunInterruptedError
+from seg_train.run.objects import RunObjects
 
 
 def run(tables, *overrides, resume=False):
@@ -77,7 +78,7 @@ def test_augmentation_follows_the_config_and_the_metadata_of_the_dataset(tables,
         "auto_contrast": 0.3,
     }
     config = load_config(tables)
-    data = build_data(config, build_accelerator(config))
+    data = build_data(config, build_accelerator(config), RunObjects())
     expected = SegmentationAugment(
         rotation_range=(-20, 20),
         zoom_range=(0.8, 1.2),
@@ -467,7 +468,7 @@ def test_best_checkpoint_in_place_of_a_damaged_last_one_is_resumed(tables):
 def test_full_disk_is_reported_and_the_last_checkpoint_stays(tables):
     resource = pytest.importorskip("resource")
     trainer = Trainer(load_config(tables))
-    saved = trainer._save
+    saved = trainer.save
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def save():
@@ -475,7 +476,7 @@ def test_full_disk_is_reported_and_the_last_checkpoint_stays(tables):
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
         saved()
 
-    trainer._save = save
+    trainer.save = save
     try:
         with pytest.raises(WriteError, match="cannot write .*.pt"):
             trainer.run()

@@ -39,11 +39,11 @@ from seg_core.metrics.protocol import EvaluationProtocol as EvaluationProtocol
 from seg_core.metrics.scores import scores_from_confusion as scores_from_confusion
 from seg_core.model_files.build_spec import BuildSpec as BuildSpec
 from seg_core.model_files.model_file import (
-    ModelInfo as ModelInfo,
     load_model as load_model,
     read_model_info as read_model_info,
     save_model as save_model,
 )
+from seg_core.model_files.reading import ModelInfo as ModelInfo
 from seg_core.model_files.weights import (
     Weights as Weights,
     WeightsEnum as WeightsEnum,

@@ -25,6 +25,7 @@ __all__ = [
     "clock",
     "make_progress",
     "print_table",
+    "size_text",
     "table",
 ]
 
@@ -239,6 +240,15 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size_text(size: float) -> str:
+    """Returns a number of bytes in the largest unit that keeps it above 1: `12.3 MiB`, `1.5 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} TiB"
 
 
 # ---- one line --------------------------------------------------------------------------------------------------------

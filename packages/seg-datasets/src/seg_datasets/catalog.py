@@ -118,7 +118,7 @@ DATASETS: dict[str, DatasetEntry] = {
 
 COMMANDS: dict[str, Entry] = {
     "datasets": Entry(
-        "seg_datasets.commands:DATASETS_COMMAND",
+        "seg_datasets.commands.datasets:DATASETS_COMMAND",
         "list datasets, show one and its expected layout, download one, write a fake one",
     ),
 }

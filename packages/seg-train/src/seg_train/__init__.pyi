@@ -32,6 +32,7 @@ from seg_train.losses.tversky import (
 )
 from seg_train.optim.optimizers import parameter_groups as parameter_groups
 from seg_train.optim.padam import Padam as Padam
+from seg_train.run.dry_run import dry_run as dry_run
 from seg_train.run.ema import WeightAverage as WeightAverage
 from seg_train.run.evaluate import evaluate as evaluate
 from seg_train.run.trainer import Trainer as Trainer
@@ -61,6 +62,7 @@ __all__ = [
     "class_weights",
     "count_pixels_per_image",
     "detail_targets",
+    "dry_run",
     "evaluate",
     "load_config",
     "parameter_groups",

@@ -24,6 +24,7 @@ EXPORTS = {
     "class_weights": "seg_core.metrics.class_weights:class_weights",
     "count_pixels_per_image": "seg_train.data.rare_classes:count_pixels_per_image",
     "detail_targets": "seg_train.losses.targets:detail_targets",
+    "dry_run": "seg_train.run.dry_run:dry_run",
     "evaluate": "seg_train.run.evaluate:evaluate",
     "load_config": "seg_train.config.load:load_config",
     "parameter_groups": "seg_train.optim.optimizers:parameter_groups",

@@ -22,7 +22,16 @@ from seg_core.model_files.digest import encode, plain
 from seg_core.registry import MODELS
 from seg_core.spec import check_params
 
-__all__ = ["advice", "build", "check_description", "check_tensors", "is_compiled", "tensors_to_save", "unwrap"]
+__all__ = [
+    "advice",
+    "build",
+    "check_description",
+    "check_own_tensors",
+    "check_tensors",
+    "is_compiled",
+    "tensors_to_save",
+    "unwrap",
+]
 
 # arguments that initialize a network rather than define it; a file that named weights would trigger a download
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
@@ -77,8 +86,19 @@ def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
     """
     builder = MODELS.get(spec.builder)
     recipe = _Recipe(id(builder), spec.variant, encode(plain(spec.arguments)), builder, spec.arguments)
-    expected = _expected_tensors(recipe)
-    built = f"when {spec.builder!r} is built with {_short(dict(spec.arguments))}"
+    _compare(_expected_tensors(recipe), state, f"when {spec.builder!r} is built with {_short(dict(spec.arguments))}")
+
+
+def check_own_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Compares names, shapes and number types with those of a network.
+
+    Raises:
+        InvalidArgumentError: if they differ; the message names the first.
+    """
+    _compare(_shapes(network), state, f"as {type(network).__name__}")
+
+
+def _compare(expected: Mapping[str, tuple[tuple[int, ...], str]], state: Mapping[str, Tensor], built: str) -> None:
     for name, (shape, kind) in expected.items():
         if name not in state:
             raise InvalidArgumentError(f"it has no tensor {name!r} of shape {shape}, which the network has {built}")
@@ -112,6 +132,11 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
                 raise
             # a builder that reads the values of its tensors needs real ones
             network = _build(recipe.builder, recipe.variant, recipe.arguments)
+    return _shapes(network)
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Returns name -> shape and number type of the tensors of a network."""
     return {
         name: (tuple(value.shape), _kind(value))
         for name, value in network.state_dict().items()

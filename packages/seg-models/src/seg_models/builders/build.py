@@ -16,7 +16,7 @@ from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.load_network import looks_like_path
-from seg_core.model_files.model_file import ModelInfo
+from seg_core.model_files.reading import ModelInfo
 from seg_core.model_files.weights import Weights, WeightsEnum
 from seg_core.registry import MODELS, resolve_target
 from seg_models.builders.backbone import BackboneRecipe

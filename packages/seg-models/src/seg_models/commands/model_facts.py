@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.model_files.model_file import ModelInfo
 from seg_core.model_files.paths import find_run_file, split_nest
+from seg_core.model_files.reading import ModelInfo
 from seg_models.pretrained.checkpoint import networks_in_file
 
 __all__ = ["describe_file"]

@@ -15,7 +15,7 @@ from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.labels.comparison import check_several_outputs
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
-from seg_core.model_files.model_file import ModelInfo
+from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import Preprocessing
 
 __all__ = [

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import FeatureInfo
 from seg_core.model_files.build_spec import BuildSpec
-from seg_core.model_files.model_file import ModelInfo
+from seg_core.model_files.reading import ModelInfo
 from seg_models.backbones.base import Backbone
 
 __all__ = ["SegmentationNetwork", "feature_of_stride", "last_features", "resize_outputs", "select_features"]

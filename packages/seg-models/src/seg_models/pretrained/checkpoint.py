@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.model_files.foreign_pickle import load_safely
-from seg_core.model_files.model_file import ModelInfo, is_model_file, parse_model_file
 from seg_core.model_files.paths import find_run_file, split_nest
+from seg_core.model_files.reading import ModelInfo, is_model_file, parse_model_file
 from seg_core.model_files.state_dict import networks_in, tensors_of
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes

@@ -26,6 +26,7 @@ examples:
   seg train --resume runs/my-run/checkpoints/best.pt     resume a run from that checkpoint
   seg train --resume runs/my-run --epochs 300            continue that run until 300 epochs in total
   seg train camvid.toml --weights runs/my-run            a new run from the weights of that run
+  seg train camvid.toml --dry-run                        what the run would take in time, memory and disk
   torchrun --nproc_per_node 4 -m seg_core.command train CONFIG
                                                          on four GPUs of this machine; or accelerate launch
 
@@ -50,6 +51,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="total length of the run in epochs, also with --resume")
     parser.add_argument("--steps", type=int, metavar="N", help="total length of the run in steps, also with --resume")
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="take a step, evaluate 8 val images and write a checkpoint; print what the whole run would take, keep "
+        "nothing",
+    )
+    parser.add_argument(
         "--progress",
         default="auto",
         metavar="MODE",
@@ -69,6 +76,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.failures import NonFiniteLossError, NonFiniteWeightsError
     from seg_train.run.interruption import RunInterruptedError
 
+    if arguments.dry_run:
+        return _dry_run(arguments)
     trainer = _make_trainer(arguments)
     try:
         result = trainer.run()
@@ -84,6 +93,25 @@ def _run(arguments: argparse.Namespace) -> int:
         return error.exit_code
     if trainer.accelerator.is_main_process:
         _show(result)
+    return 0
+
+
+def _dry_run(arguments: argparse.Namespace) -> int:
+    from seg_core.progress import make_progress
+    from seg_train.config.load import load_config
+    from seg_train.run.dry_run import dry_run
+
+    if arguments.resume is not None:
+        raise UsageError("--dry-run tries a new run, and --resume continues one; remove one of them")
+    if arguments.config is None:
+        raise UsageError("name the CONFIG of the run that --dry-run tries, as in: seg train CONFIG --dry-run")
+    progress = make_progress(arguments.progress)
+    weights = _find_weights(arguments, progress)
+    length = {"epochs": arguments.epochs, "steps": arguments.steps}
+    config = load_config(arguments.config, arguments.set, weights=weights, **length)
+    found = dry_run(config, progress=progress)
+    if found.is_main_process:
+        print_table(("dry run", "measured"), found.rows())
     return 0
 
 
@@ -151,7 +179,7 @@ def _find_weights(arguments: argparse.Namespace, progress: "Progress") -> str | 
 
 
 def _show(result: "RunResult") -> None:
-    """Prints IoU per class, the run folder, and as the last line the mIoU of the last weights."""
+    """Prints IoU per class, the run folder, the best weights, and as the last line the mIoU of the last weights."""
     scores = result.scores
     columns = {"last weights": scores["iou_per_class"]}
     if "ema_iou_per_class" in scores:
@@ -160,9 +188,11 @@ def _show(result: "RunResult") -> None:
     print("IoU per class on val")
     print_table(("class", *columns), rows)
     print(f"run folder: {result.run_dir}")
+    if result.best is not None:
+        print(f"{result.best}: model_best.pt")
     if "ema_miou" in scores:
-        print(f"mIoU of the EMA {scores['ema_miou']:.2f}")
-    print(f"mIoU {scores['miou']:.2f}")
+        print(f"mIoU of the EMA {scores['ema_miou']:.3f}")
+    print(f"mIoU {scores['miou']:.3f}")
 
 
 def _number(value: float | None) -> str:

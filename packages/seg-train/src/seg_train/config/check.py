@@ -18,6 +18,7 @@ from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.metrics.class_weights import class_weights
 from seg_core.metrics.names import SCORE_NAMES
+from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
 from seg_core.spec import takes
 from seg_core.transforms.augment import SegmentationAugment
@@ -36,8 +37,9 @@ from seg_train.config.schema import (
 from seg_train.data.dataset_classes import classes_in_root
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
-from seg_train.optim.optimizers import REFUSED, build_optimizer, needs_closure
+from seg_train.optim.optimizers import REFUSED, build_optimizer
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
+from seg_train.optim.trial import TrialNetwork, trial_step
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["find_problems"]
@@ -184,6 +186,9 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
         )
 
     section = data.dataset
+    if section.name == OBJECT:
+        _check_object("data.dataset", section.model_dump(include={"root", "params"}), problems)
+        return None
     dataset = _known(DATASETS, "data.dataset.name", section.name, problems)
     if dataset is None:
         return None
@@ -241,7 +246,20 @@ def _label_set(section: DatasetSection, entry: Entry) -> Any:
     return entry.label_set
 
 
+def _check_object(section: str, keys: Mapping[str, Any], problems: list[str]) -> None:
+    """Finds keys beside the name of a section that stands for an object, which the run does not build."""
+    given = [f"{section}.{key}" for key, value in keys.items() if value not in (None, {})]
+    if given:
+        problems.append(
+            f'{section}.name = "{OBJECT}": stands for an object that is passed to Trainer, which has its own options; '
+            f"remove {', '.join(given)}"
+        )
+
+
 def _check_model(model: ModelSection, problems: list[str]) -> None:
+    if model.name == OBJECT:
+        _check_object("model", model.model_dump(exclude={"name"}), problems)
+        return
     builder = _known(MODELS, "model.name", model.name, problems)
     if builder is None:
         return
@@ -338,15 +356,6 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
     )
 
 
-class _Trial(torch.nn.Module):
-    """A tiny network with a backbone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = torch.nn.Conv2d(1, 1, 1)
-        self.head = torch.nn.Conv2d(1, 1, 1)
-
-
 def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: object, problems: list[str]) -> None:
     """Tries optimizer and scheduler on a tiny network, since only they check their values."""
     found = len(problems)
@@ -361,8 +370,8 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     tried = None
     if found == len(problems):
         try:
-            tried = build_optimizer(trial := _Trial(), **dict(optimizer))
-            _step(tried, trial)
+            tried = build_optimizer(trial := TrialNetwork(), **dict(optimizer))
+            trial_step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
             problems.append(f"optimizer.params: {params.reason(error, optimizer.params)}")
             tried = None
@@ -387,17 +396,6 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
             problems.append(f"lr_scheduler.params: {params.reason(error, scheduler.params)}")
-
-
-def _step(optimizer: torch.optim.Optimizer, trial: torch.nn.Module) -> None:
-    """Takes one step, since some optimizers raise errors only then."""
-    for parameter in trial.parameters():
-        parameter.grad = torch.full_like(parameter, 0.1)
-    if needs_closure(optimizer):
-        # torch annotates the closure as one that returns a float, its optimizers take a tensor
-        optimizer.step(lambda: torch.zeros(()))  # type: ignore[arg-type, return-value]
-    else:
-        optimizer.step()
 
 
 def _advance(scheduler: Scheduler) -> None:

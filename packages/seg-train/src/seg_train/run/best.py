@@ -1,6 +1,7 @@
 """Which weights of a run are the best, and when it stops early."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,30 @@ from seg_train.config.schema import EvaluationSection
 from seg_train.monitor import Monitor
 from seg_train.run.state import Position
 
-__all__ = ["BestScore"]
+__all__ = ["BestScore", "BestWeights"]
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """The best weights of a run, which `model_best.pt` holds.
+
+    Attributes:
+        score: name of the monitored score, such as `"miou"`; that of the weights that have it.
+        value: its value, 0 to 1 but for losses.
+        epoch: epoch of the evaluation, counted from 1; None for a run that an earlier seg-train started.
+        step: its step.
+        weights: `"last"`, or `"ema"` for their exponential moving average.
+    """
+
+    score: str
+    value: float
+    epoch: int | None
+    step: int | None
+    weights: str
+
+    def __str__(self) -> str:
+        when = "" if self.epoch is None else f" in epoch {self.epoch}, step {self.step}"
+        return f"best {self.score} {self.value:.3f}{when}{' (EMA)' if self.weights == 'ema' else ''}"
 
 
 class BestScore:
@@ -46,7 +70,7 @@ class BestScore:
             score = None
         if score is None:
             self._warn_once()
-        is_best = position.update_best(score, self.monitor, self._section.min_delta)
+        is_best = position.update_best(score, self.monitor, self._section.min_delta, weights)
         if self._section.patience is not None and position.stale >= self._section.patience:
             delta = self._section.min_delta
             margin = f" by more than {delta:g} (evaluation.min_delta)" if delta else ""
@@ -56,6 +80,14 @@ class BestScore:
             )
             position.finished = True
         return weights if is_best else None
+
+    def of(self, position: Position) -> BestWeights | None:
+        """Returns the best weights so far, or None if no evaluation had a score."""
+        if position.best is None:
+            return None
+        return BestWeights(
+            self.monitor.name, position.best, position.best_epoch, position.best_step, position.best_weights
+        )
 
     def _is_absent(self, matrix: Tensor) -> bool:
         """Returns whether the IoU of a class is monitored that has no pixel in val: it is 0 or undefined."""

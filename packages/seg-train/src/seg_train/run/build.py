@@ -19,6 +19,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
+from seg_core.model_files.fit import unwrap
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from seg_core.spec import build_named
@@ -26,7 +27,7 @@ from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
-from seg_train.config.schema import DatasetSection, TrainConfig
+from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
 from seg_train.data.batches import Loader
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
@@ -35,6 +36,7 @@ from seg_train.optim.schedulers import build_scheduler, length_problems
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.classes import settle_classes
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
+from seg_train.run.objects import RunObjects, describe_object
 from seg_train.run.step import Parts
 
 __all__ = [
@@ -156,8 +158,13 @@ def precision_of(accelerator: Accelerator) -> str:
     return "fp32" if mixed == "no" else mixed
 
 
-def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
+def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObjects) -> RunData:
     """Opens the datasets and builds loaders and transforms.
+
+    Args:
+        config: config of the run.
+        accelerator: device and processes.
+        objects: datasets in place of those of the config.
 
     Raises:
         ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, or there is only one
@@ -175,10 +182,12 @@ def build_data(config: TrainConfig, accelerator: Accelerator) -> RunData:
         )
     # Seeded alike, so that datasets that split at random when they are opened leave nothing of one split in the other,
     # and do so again when the run is resumed.
-    with isolated_randomness(config.trainer.seed):
-        train_set = _open(data.dataset, data.dataset.train_split)
-    with isolated_randomness(config.trainer.seed):
-        val_set = _open(data.dataset, data.dataset.val_split)
+    train_set, val_set = objects.train_set, objects.val_set
+    if train_set is None or val_set is None:
+        with isolated_randomness(config.trainer.seed):
+            train_set = _open(data.dataset, data.dataset.train_split)
+        with isolated_randomness(config.trainer.seed):
+            val_set = _open(data.dataset, data.dataset.val_split)
     for split, dataset in ((data.dataset.train_split, train_set), (data.dataset.val_split, val_set)):
         _check_dataset(data.dataset.name, split, dataset)
     _check_same_classes(train_set.metadata, val_set.metadata)
@@ -220,6 +229,7 @@ def build_parts(
     class_weights: list[float] | None,
     accelerator: Accelerator,
     warn: Callable[[str], Any] | None = None,
+    model: nn.Module | None = None,
 ) -> tuple[Parts, RunNetwork, Scheduler | None]:
     """Builds the network, its loss, optimizer and learning-rate scheduler, and seeds training.
 
@@ -230,6 +240,7 @@ def build_parts(
         class_weights: of the loss, or None.
         accelerator: device, precision and processes.
         warn: called with a warning if the weights were trained on other classes; None for a resumed run.
+        model: the network, in place of the one that the config names.
 
     Raises:
         ConfigError: if the learning-rate scheduler of a new run ends before the run.
@@ -237,17 +248,10 @@ def build_parts(
     """
     trainer = config.trainer
     seed(trainer.seed)
-    model: nn.Module = MODELS.get(config.model.name)(
-        weights=config.model.weights,
-        num_classes=data.metadata.num_classes,
-        aux_loss=config.model.aux_loss,
-        weights_backbone=config.model.weights_backbone,
-        variant=config.model.variant,
-        **config.model.params,
-    )
-    if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
-        arguments = {"num_classes": data.metadata.num_classes, "aux_loss": config.model.aux_loss, **config.model.params}
-        model.build_spec = BuildSpec(config.model.name, config.model.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
+    if model is None:
+        model = _build_network(config.model, data.metadata.num_classes)
+    elif not isinstance(getattr(unwrap(model), "build_spec", None), BuildSpec):
+        model.build_spec = describe_object(model, data.metadata.num_classes)  # type: ignore[assignment]  # a plain attribute
     settle_classes(model, data.metadata, warn)
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
@@ -288,6 +292,21 @@ def build_parts(
     # The dropout seed must not depend on how many random numbers initialization has drawn.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
     return parts, network, scheduler
+
+
+def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
+    model: nn.Module = MODELS.get(section.name)(
+        weights=section.weights,
+        num_classes=num_classes,
+        aux_loss=section.aux_loss,
+        weights_backbone=section.weights_backbone,
+        variant=section.variant,
+        **section.params,
+    )
+    if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
+        arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
+        model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
+    return model
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:

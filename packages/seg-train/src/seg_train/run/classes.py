@@ -14,7 +14,7 @@ from seg_core.labels.conversion import label_map_between
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.fit import unwrap
-from seg_core.model_files.model_file import ModelInfo
+from seg_core.model_files.reading import ModelInfo
 
 __all__ = ["classes_of", "comparing_classes", "settle_classes"]
 

@@ -208,20 +208,22 @@ class Validation:
         """Returns whether evaluations compute val_loss; tries the predictor on one small image."""
         return self._criterion is not None and self.way.gives_logits(network)
 
-    def __call__(self, network: nn.Module, on_progress: Callable[[int, int], None]) -> Outcome:
+    def __call__(
+        self, network: nn.Module, on_progress: Callable[[int, int], None], *, first: int | None = None
+    ) -> Outcome:
         """Evaluates `network`; every process must call it.
 
         Args:
             network: on the device of the accelerator.
             on_progress: called with each batch, with the samples done and all samples of this process; an exception
                 from it ends the evaluation.
+            first: number of val samples to evaluate, the first ones; None for all.
         """
         metadata, accelerator = self._data.metadata, self._accelerator
         store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
         loss = None if self._criterion is None else SplitLoss(self._criterion, metadata.ignore_index)
-        plan = evaluation_plan(
-            len(self._data.val_set), self._batch_size, accelerator.process_index, accelerator.num_processes
-        )
+        count = len(self._data.val_set) if first is None else min(first, len(self._data.val_set))
+        plan = evaluation_plan(count, self._batch_size, accelerator.process_index, accelerator.num_processes)
         snapshots: dict[int, Snapshot] = {}
         done, total = 0, sum(map(len, plan))
 

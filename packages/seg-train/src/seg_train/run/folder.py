@@ -2,7 +2,7 @@
 
 <paths.output>/<name>/
 config.toml            the config of the run; `format` is the version of its keys
-environment.json       versions and machine
+environment.json       versions, machine, and what the start showed; `resumed` has those of later starts
 class_weights.json     computed once
 pixel_counts.npy       counted once, if samples are drawn by class
 metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
@@ -66,12 +66,14 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.config = self.path / "config.toml"
+        self.environment = self.path / "environment.json"
         self.class_weights = self.path / "class_weights.json"
         self.pixel_counts = self.path / "pixel_counts.npy"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.model = self.path / "model.pt"
         self.model_ema = self.path / "model_ema.pt"
         self.model_best = self.path / "model_best.pt"
+        self.model_files = (self.model, self.model_ema, self.model_best)
         self._last_seen = _identity(self.checkpoints.last)
         self._was_claimed = False
 
@@ -107,7 +109,22 @@ class RunFolder:
             WriteError: if it cannot be written.
         """
         self._write_config(config.to_dict())
-        write_json(self.path / "environment.json", environment)
+        write_json(self.environment, environment)
+
+    def add_environment(self, environment: Mapping[str, Any], step: int) -> None:
+        """Adds the environment of a resumed run to that of its first start, with the step that it goes on from.
+
+        A file that is missing or damaged is written again.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        try:
+            first = json.loads(self.environment.read_text(encoding="utf-8"))
+            resumed = [*first.get("resumed", []), {"step": step, **environment}]
+        except (OSError, ValueError, TypeError, AttributeError):
+            first, resumed = {}, [{"step": step, **environment}]
+        write_json(self.environment, {**first, "resumed": resumed})
 
     def update_config(self, length: Mapping[str, Any]) -> None:
         """Writes the config of a resumed run in today's keys, with its new length.
@@ -250,18 +267,27 @@ def find_weights(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def new_run_path(config: TrainConfig) -> Path:
-    """Returns the folder of a new run: `paths.run`, or an unused name from model, dataset and time."""
+def new_run_path(config: TrainConfig, stem: str) -> Path:
+    """Returns the folder of a new run: `paths.run`, or an unused name from `stem` and the time.
+
+    Args:
+        config: config of the run.
+        stem: names of model and dataset.
+    """
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run
-    stem = f"{_base_name(config)}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = [stem, *(f"{stem}-{count}" for count in range(2, 1000))]
+    name = f"{stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    names = [name, *(f"{name}-{count}" for count in range(2, 1000))]
     return next(output / name for name in names if not (output / name).exists())
 
 
-def find_run(config: TrainConfig) -> Path:
-    """Returns the folder to resume a run of `config` in: `paths.run`, or the newest of its model and dataset.
+def find_run(config: TrainConfig, stem: str) -> Path:
+    """Returns the folder to resume a run of `config` in: `paths.run`, or the newest whose name starts with `stem`.
+
+    Args:
+        config: config of the run.
+        stem: names of model and dataset.
 
     Raises:
         UsageError: if there is none.
@@ -269,7 +295,6 @@ def find_run(config: TrainConfig) -> Path:
     output = Path(config.paths.output)
     if config.paths.run is not None:
         return output / config.paths.run
-    stem = _base_name(config)
     runs = [p for p in output.glob(f"{stem}-*") if RunFolder(p).checkpoints.last.is_file()]
     if not runs:
         raise UsageError(
@@ -292,10 +317,6 @@ def describe_environment() -> dict[str, Any]:
         "command": sys.argv,
         "packages": installed_versions(*_PACKAGES),
     }
-
-
-def _base_name(config: TrainConfig) -> str:
-    return f"{config.model.name}-{config.data.dataset.name}".lower()
 
 
 def _is_unimportant(path: Path) -> bool:

@@ -16,6 +16,7 @@ from seg_core.files.scan import DatasetScan, scan_dataset
 from seg_core.files.scan_findings import Finding, describe_scan, find_problems
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.raw_ids import label_map_line
+from seg_core.model_files.build_spec import OBJECT
 from seg_core.progress import Progress
 from seg_core.registry import DATASETS
 from seg_core.spec import takes
@@ -43,7 +44,7 @@ def find_mask_problems(
 
     Args:
         dataset: the split.
-        name: registered name of the dataset.
+        name: registered name of the dataset, or `"object"`.
         split: name of the split, for messages.
         progress: shows the scan.
         check: which masks are read, as `data.check`.
@@ -75,7 +76,7 @@ def _advice(finding: Finding, dataset: SegmentationDataset, name: str, key: str)
     if finding.label_map is None:
         return ""
     line = label_map_line(finding.label_map)
-    if takes(DATASETS.get(name), "label_map"):
+    if name != OBJECT and takes(DATASETS.get(name), "label_map"):
         return f". If the ids are meant so, add to {key}: {line} (or set -s '{key}.{line}')"
     if hasattr(type(dataset), "mask_file"):
         return ""  # an official dataset, whose ids are known

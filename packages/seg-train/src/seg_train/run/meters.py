@@ -1,6 +1,7 @@
 """Running sums of training: scores of the epoch, loss and speed of the last steps; checkpoints store them exactly."""
 
 import importlib.util
+import sys
 import time
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.scores import scores_from_confusion
 from seg_train.run.step import StepResult
 
-__all__ = ["RunningScores", "StepWindow", "memory_mib"]
+__all__ = ["RunningScores", "StepWindow", "memory_mib", "peak_memory_mib"]
 
 _Item = TypeVar("_Item")
 
@@ -176,13 +177,24 @@ def memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     if device.type == "mps":
         return torch.mps.current_allocated_memory() / 2**20
+    return _process_mib("VmRSS")
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Returns the peak so far in MiB: of tensors on a GPU, else of this process."""
+    return memory_mib(device) if device.type == "cuda" else _process_mib("VmHWM")
+
+
+def _process_mib(entry: str) -> float:
+    """Returns the memory of this process: an entry of Linux's status file, elsewhere the peak."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{entry}:"):
                 return int(line.split()[1]) / 2**10
     if importlib.util.find_spec("resource") is None:  # Windows
         return float("nan")
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -126,6 +126,23 @@ class RunNetwork:
         options = StateDictOptions(full_state_dict=True)
         set_optimizer_state_dict(self.network, self.optimizer, state["optimizer"], options=options)
 
+    def release(self) -> None:
+        """Removes what half precision has added to `forward` of the network and its layers; no step may follow.
+
+        A network that was passed to the trainer as an object then computes as before.
+        """
+        for module in self.network.modules():
+            own = vars(module)
+            added = own.get("forward")
+            if isinstance(added, functools.partial) and added.func is _forward_in_full_precision:
+                del own["forward"]
+        own = vars(self.network)
+        former = own.pop("_original_forward", None)  # accelerate's name
+        if former is not None:
+            own["forward"] = former
+            if getattr(former, "__func__", None) is type(self.network).forward:
+                del own["forward"]  # the method of the class, which a copy must not share
+
     def _optimizer_state(self) -> dict[str, Any]:
         if not self.sharded:
             return self.optimizer.state_dict()

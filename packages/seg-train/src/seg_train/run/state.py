@@ -29,6 +29,9 @@ class Position:
         evaluated: step of the last evaluation, or None.
         seconds: training time so far, over all processes that worked on the run.
         best: best value of the monitored score so far, or None.
+        best_epoch: epoch of that evaluation, counted from 1; None if it is not known.
+        best_step: its step.
+        best_weights: the weights that have it, `"last"` or `"ema"`.
         counted: value of the monitored score that last counted as better for `evaluation.patience`, or None.
         stale: evaluations since then.
         finished: whether the run is at its end.
@@ -40,11 +43,14 @@ class Position:
     evaluated: int | None = None
     seconds: float = 0.0
     best: float | None = None
+    best_epoch: int | None = None
+    best_step: int | None = None
+    best_weights: str = "last"
     counted: float | None = None
     stale: int = 0
     finished: bool = False
 
-    def update_best(self, value: float | None, monitor: Monitor, min_delta: float) -> bool:
+    def update_best(self, value: float | None, monitor: Monitor, min_delta: float, weights: str = "last") -> bool:
         """Compares the score of an evaluation with the best so far; returns whether it is better.
 
         For early stopping it is compared with the last score that counted, as in Keras and Lightning, so that small
@@ -54,6 +60,7 @@ class Position:
             value: the monitored score; None if it is undefined.
             monitor: what is better.
             min_delta: how much better it must be to reset the count of evaluations without a better score.
+            weights: the weights that have the score, `"last"` or `"ema"`.
         """
         if value is None:
             return False
@@ -63,12 +70,14 @@ class Position:
             self.stale += 1
         is_best = monitor.is_better(value, self.best)
         if is_best:
-            self.best = value
+            self.best, self.best_weights = value, weights
+            self.best_epoch, self.best_step = self.epoch + 1, self.step
         return is_best
 
     def reset_best(self) -> None:
         """Forgets the best score; the next evaluation sets it."""
-        self.best, self.counted, self.stale = None, None, 0
+        self.best, self.best_epoch, self.best_step, self.best_weights = None, None, None, "last"
+        self.counted, self.stale = None, 0
 
     @classmethod
     def restored(cls, stored: Mapping[str, Any]) -> "Position":

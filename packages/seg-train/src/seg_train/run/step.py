@@ -1,9 +1,12 @@
 """One training step: augment, forward, backward, optimizer."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -99,7 +102,7 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
             is_last = number == len(micro_batches)
             with contextlib.nullcontext() if is_last else parts.accelerator.no_sync(parts.model):
                 with parts.accelerator.autocast():
-                    outputs = parts.model(image)
+                    outputs = _outputs_of(parts.model(image), image)
                 _check_channels(outputs["out"], parts.num_classes)
                 loss = parts.criterion(outputs, mask, share)
                 # DDP averages the gradients of the processes, but their shares of the loss add up to the loss.
@@ -120,6 +123,26 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
         parts.optimizer.step()
     parts.optimizer.zero_grad(set_to_none=True)
     return results[0]
+
+
+def _outputs_of(returned: Any, images: Tensor) -> Mapping[str, Tensor]:
+    """Returns the outputs by name; a network of one's own may return the logits alone, at any size.
+
+    Raises:
+        ConfigError: if there are no logits in what the network returned.
+    """
+    if isinstance(returned, Mapping) and "out" in returned:
+        return returned
+    logits = returned.get("logits") if isinstance(returned, Mapping) else returned
+    if not isinstance(logits, Tensor) or logits.ndim != 4:
+        found = f"a dict with {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else str(type(returned))
+        raise ConfigError(
+            'the network must return its logits, float (N, K, H, W), or a dict with them as "out", and returned '
+            f"{tuple(logits.shape) if isinstance(logits, Tensor) else found}; wrap it in a module that does"
+        )
+    if logits.shape[-2:] != images.shape[-2:]:
+        logits = F.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+    return {"out": logits}
 
 
 def _check_channels(logits: Tensor, num_classes: int | None) -> None:

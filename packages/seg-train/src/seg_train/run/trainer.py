@@ -7,41 +7,40 @@ checkpoint saves, `resume.py` restores it, and `folder.py` has the files of a ru
 
 import contextlib
 import functools
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate.utils import broadcast_object_list
+from torch import nn
 
+from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
-from seg_train.data.batches import Batch, PlannedSample, training_plan
+from seg_train.data.batches import Batch
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
-from seg_train.run.best import BestScore
-from seg_train.run.build import RunLength, build_accelerator, build_data, build_loggers, build_parts, precision_of
+from seg_train.run.best import BestScore, BestWeights
+from seg_train.run.build import build_accelerator, build_data, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
 from seg_train.run.determinism import deterministic
 from seg_train.run.evaluate import Outcome, Validation, check_val_loss
-from seg_train.run.failures import (
-    LossGuard,
-    NonFiniteLossError,
-    NonFiniteWeightsError,
-    WeightGuard,
-    explain_failures,
-)
+from seg_train.run.failures import explain_failures
 from seg_train.run.folder import RunFolder, describe_environment, find_run, new_run_path
+from seg_train.run.guards import RunGuards, on_any_process
 from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
+from seg_train.run.objects import RunObjects
+from seg_train.run.plan import RunPlan
 from seg_train.run.resume import open_checkpoint
 from seg_train.run.resume_checks import describe_config, describe_data
 from seg_train.run.rows import describe_row, epoch_row, watchable_scores
+from seg_train.run.start import RunFacts, show_start
 from seg_train.run.state import Position, RunState
 from seg_train.run.step import StepResult, train_step
 
@@ -56,11 +55,13 @@ class RunResult:
         run_dir: run folder.
         metadata: names and colors of the classes.
         scores: row of the last evaluation: scores of the last weights on val, and with the prefix `ema_` of their EMA.
+        best: the best weights, which `model_best.pt` holds; None if the monitored score was never defined.
     """
 
     run_dir: Path
     metadata: DatasetMetadata
     scores: Mapping[str, Any]
+    best: BestWeights | None = None
 
 
 class Trainer:
@@ -77,11 +78,16 @@ class Trainer:
         extend: with `resume`, also continue a run that was stopped early (`evaluation.patience`) if its total is the
             same as before.
         progress: shows the progress; None shows warnings only.
+        model: the network, in place of the one that the config names. It is trained in place and keeps its initial
+            weights; it takes float images (N, 3, H, W) and returns logits (N, K, H, W), or a dict with them as `"out"`.
+        train_set: dataset to train on, in place of the config's: samples are an image uint8 (3, H, W) and a mask (H, W)
+            of class ids, and it has `metadata` and `file_names(index)`, see `seg_core.interfaces.SegmentationDataset`.
+        val_set: dataset to evaluate on; given together with `train_set`.
 
     Raises:
         ConfigError: if the folder of a new run is not empty, or a resumed run was started with other settings or data.
         RunLockedError: if another process uses the folder.
-        UsageError: if there is nothing to resume.
+        UsageError: if there is nothing to resume, or only one dataset is given.
         CorruptFileError: if the checkpoint is damaged.
         UserError: if dataset or network cannot be built.
     """
@@ -94,10 +100,15 @@ class Trainer:
         resume: bool | str | Path = False,
         extend: bool = False,
         progress: Progress | None = None,
+        model: nn.Module | None = None,
+        train_set: SegmentationDataset | None = None,
+        val_set: SegmentationDataset | None = None,
     ) -> None:
-        self.config = config
         self.progress = progress or Progress()
-        self.folder = RunFolder(run_dir or (find_run(config) if resume else new_run_path(config)))
+        objects = RunObjects(model, train_set, val_set)
+        self.config = config = objects.settle(config, self.progress.message)
+        find = find_run if resume else new_run_path
+        self.folder = RunFolder(run_dir or find(config, objects.stem(config)))
         self._checkpoint = checkpoint = open_checkpoint(self.folder, resume, config) if resume else None
         self._is_resumed = bool(resume)
         self.accelerator = build_accelerator(config, None if checkpoint is None else checkpoint.precision)
@@ -105,28 +116,29 @@ class Trainer:
             self._agree_on_new_folder()
         elif self.accelerator.is_main_process:
             self.folder.check_unused()
-        self.data = build_data(config, self.accelerator)
-        self.length = RunLength.of(config, len(self.data.train_set))
+        self.data = build_data(config, self.accelerator, objects)
         if checkpoint is not None:
             checkpoint.check_data(config, self.data, self._data_description, self.progress)
-        train_set, masks = self.data.train_set, MaskCheck(config, self.accelerator, self.progress)
-        scan = masks.check(train_set, self.data.val_set, resumed=checkpoint is not None)
+        masks = MaskCheck(config, self.accelerator, self.progress)
+        scan = masks.check(self.data.train_set, self.data.val_set, resumed=checkpoint is not None)
         self.balance = ClassBalance.of(
             config,
-            train_set,
+            self.data.train_set,
             self.folder,
-            lambda: scan if scan is not None and scan.is_complete else masks.scan_all(train_set),
+            lambda: scan if scan is not None and scan.is_complete else masks.scan_all(self.data.train_set),
             resumed=checkpoint is not None,
         )
         if scan is not None and self.balance.weights is not None:
-            masks.check_weights(scan, self.balance.weights, train_set.metadata.labels)
+            masks.check_weights(scan, self.balance.weights, self.data.metadata.labels)
+        self.plan = RunPlan(config, len(self.data.train_set), self.balance.sampling, self.accelerator)
         self.parts, self.network, self.scheduler = build_parts(
             config,
             self.data,
-            self.length,
+            self.plan.length,
             self.balance.weights,
             self.accelerator,
             warn=self.progress.warn if checkpoint is None else None,
+            model=model,
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
         self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
@@ -144,14 +156,12 @@ class Trainer:
             loggers=self.loggers,
             position=Position() if checkpoint is None else checkpoint.position(),
         )
-        self._guard = LossGuard(self.folder.path, self.data.train_set)
-        self._weight_guard = WeightGuard(self.folder.path, self.network.network)
+        self._guards = RunGuards(self.folder.path, self.data.train_set, self.network.network, self.accelerator)
         self._best = BestScore(self.monitor, config.evaluation, metadata.labels, self.progress)
         self._best_is_new = False
-        self._plan_of: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
         if checkpoint is not None:
             num_samples = len(self.data.train_set)
-            checkpoint.restore(self.state, config, self.length, num_samples, extend=extend, progress=self.progress)
+            checkpoint.restore(self.state, config, self.plan.length, num_samples, extend=extend, progress=self.progress)
             protocol = self.validation.protocol.to_dict()
             checkpoint.compare_scores(self.state, self.monitor.name, protocol, self.progress)
             checkpoint.restore_random_state(self.accelerator, self.progress)  # last: building draws random numbers
@@ -192,16 +202,16 @@ class Trainer:
                         self.network.after_step()  # EMA
                         self._log_step(result, batch)
                         if self._checkpoint_is_due():
-                            self._save()
+                            self.save()
                         self._stop_if_requested()
-                if self._evaluation_is_due():
+                if self.plan.evaluation_is_due(position):
                     self._evaluate()
-                if self._epoch_is_over():
+                if self.plan.epoch_is_over(self.position):
                     self._end_epoch()
                 if position.finished:
                     # before the last checkpoint: a run that is killed here is not finished yet, and does this again
                     self.loggers.on_end(self.state.last_row)
-                self._save()
+                self.save()
         return self._result()
 
     # ---- start -------------------------------------------------------------------------------------------------------
@@ -214,7 +224,8 @@ class Trainer:
                 stack.enter_context(self.folder.claim(new=not self._is_resumed))
             self.state.start_clock()
             self._prepare_folder()
-            self.progress.start(self.length.steps, self.position.step)
+            self.progress.start(self.plan.length.steps, self.position.step)
+            stack.callback(self.network.release)
             stack.callback(self.loggers.close)
             stack.callback(self.progress.close)
             self._interruption = stack.enter_context(Interruption())
@@ -230,27 +241,31 @@ class Trainer:
             self.folder.check_free()
 
     def _prepare_folder(self) -> None:
-        environment, config = describe_environment(), self.config
+        config = self.config
+        facts = RunFacts.of(config, self.data, self.network, self.plan, self.accelerator)
+        environment = {**describe_environment(), "run": facts.to_dict()}
         if self.accelerator.is_main_process:
+            show_start(facts, config, self.folder.path, self.progress)
             if self._checkpoint is None:
                 self.folder.create(config, environment)
                 self.balance.save(self.folder, config.criterion.class_weights, self.data.metadata.labels)
             else:
                 self.folder.checkpoints.continue_from(self._checkpoint.path, self.position.step)
                 self.folder.update_config(config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True))
+                self.folder.add_environment(environment, self.position.step)
             self.loggers.on_start(config.to_dict(), environment, self.data.metadata)
         if self._checkpoint is None:
             if self._is_resumed:
                 self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
             # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
-            self._save()
+            self.save()
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 
     def _batches(self) -> Generator[Batch, None, None]:
         """Yields the batches up to the next evaluation or the end of the epoch, and measures speed meanwhile."""
         position = self.position
-        left = self._epoch_plan()[position.batches :][: self._steps_to_evaluation()]
+        left = self.plan.batches(position.epoch)[position.batches :][: self.plan.steps_to_evaluation(position)]
         self.state.window.start_clock()
         batches = self.data.train_loader.read(left, position.epoch)
         try:
@@ -262,29 +277,10 @@ class Trainer:
             raise
         self.state.window.stop_clock()
 
-    def _epoch_plan(self) -> Sequence[Sequence[int | PlannedSample]]:
-        """Returns the batches of the current epoch: this process's share of each."""
-        epoch = self.position.epoch
-        if self._plan_of is None or self._plan_of[0] != epoch:
-            batch_size, seed = self.config.data.loader.batch_size, self.config.trainer.seed
-            rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-            sampling = self.balance.sampling
-            if sampling is not None:
-                plan: Sequence[Sequence[int | PlannedSample]] = sampling.plan(batch_size, seed, epoch, rank, processes)
-            else:
-                plan = training_plan(len(self.data.train_set), batch_size, seed, epoch, rank, processes)
-            self._plan_of = (epoch, plan)
-        return self._plan_of[1]
-
-    def _epoch_is_over(self) -> bool:
-        return self.position.batches >= len(self._epoch_plan()) or self.position.step >= self.length.steps
-
     def _log_step(self, result: StepResult, batch: Batch) -> None:
         """Adds a step to the meters, and shows or logs them if due; only then it synchronizes with the device."""
         position, window = self.position, self.state.window
-        self._guard.add(result.loss, position.step, batch)
-        if self.accelerator.num_processes == 1 and self.accelerator.device.type == "cpu":
-            self._check_losses()
+        self._guards.add(result.loss, position.step, batch)
         self.state.running.add(result)
         window.add(result.loss, len(result.masks) * self.accelerator.num_processes)
         if self.progress.due():
@@ -293,7 +289,7 @@ class Trainer:
                 StepState(
                     step=position.step,
                     epoch=position.epoch + 1,
-                    epochs=self.length.epochs,
+                    epochs=self.plan.length.epochs,
                     loss=summary["loss"],
                     miou=summary["miou"],
                     images_per_second=window.images_per_second(),
@@ -302,77 +298,42 @@ class Trainer:
                 )
             )
         if position.step % self.config.trainer.log_every_steps == 0:
-            self._check_losses()
+            self._guards.check_losses()
             row = {"epoch": position.epoch + 1, "step": position.step, "loss": window.mean_loss()}
             self.loggers.on_step(row | self.state.measurements())
             window.reset()
-
-    def _check_losses(self) -> None:
-        """Ends the run on all processes if a loss is not finite on any of them."""
-        error = self._guard.check()
-        if self._any(error is not None):
-            raise error or NonFiniteLossError("the loss of another process of this run is not finite; see its message")
-
-    def _check_weights(self) -> None:
-        """Ends the run on all processes if a weight is not finite on any of them."""
-        error = self._weight_guard.check(self.position.step, self.folder.checkpoints.last)
-        if self._any(error is not None):
-            raise error or NonFiniteWeightsError("weights of another process are not finite; see its message")
-
-    def _any(self, flag: bool) -> bool:
-        """Returns whether `flag` is true on any process; every process must call it."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        flags = torch.tensor(float(flag), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flags, "sum") > 0)
 
     def _stop_if_requested(self) -> None:
         # Several processes get a signal at different steps; they agree at the steps where they communicate anyway.
         requested = self._interruption.requested
         if self.accelerator.num_processes > 1:
-            requested = self.position.step % self.config.trainer.log_every_steps == 0 and self._any(requested)
+            requested = self.position.step % self.config.trainer.log_every_steps == 0 and on_any_process(
+                self.accelerator, requested
+            )
         if requested:
             self._stop()
 
     def _stop(self) -> None:
-        self._save()
+        self.save()
         position = self.position
         raise RunInterruptedError(
-            f"stopped after step {position.step} of {self.length.steps} (epoch {position.epoch + 1}); resume with: "
-            f"seg train --resume {self.folder.path}"
+            f"stopped after step {position.step} of {self.plan.length.steps} (epoch {position.epoch + 1}); resume "
+            f"with: seg train --resume {self.folder.path}"
         )
 
     # ---- evaluations and ends of epochs ------------------------------------------------------------------------------
 
-    def _evaluation_is_due(self) -> bool:
-        position, section = self.position, self.config.evaluation
-        if position.evaluated == position.step or position.step == 0:
-            return False
-        if position.step >= self.length.steps:
-            return True
-        if section.every_steps is not None:
-            return position.step % section.every_steps == 0
-        return self._epoch_is_over() and (position.epoch + 1) % (section.every_epochs or 1) == 0
-
-    def _steps_to_evaluation(self) -> int:
-        """Returns the number of steps up to the next evaluation or the end of the epoch."""
-        position, every = self.position, self.config.evaluation.every_steps
-        if self._evaluation_is_due() or self._epoch_is_over():  # where a resumed run was stopped
-            return 0
-        left = min(len(self._epoch_plan()) - position.batches, self.length.steps - position.step)
-        return left if every is None else min(left, every - position.step % every)
-
     def _evaluate(self) -> None:
         """Evaluates the last weights and their EMA on val, logs the scores, and saves the model files."""
-        self._check_losses()
-        self._check_weights()
+        self._guards.check_losses()
+        self._guards.check_weights(self.position.step, self.folder.checkpoints.last)
         with explain_failures(self.config, "evaluation"):
             outcomes = {"last": self._evaluate_weights("last")}
             if self.network.average is not None:
                 outcomes["ema"] = self._evaluate_weights("ema")
         row = self._log_epoch(outcomes)
         for which, outcome in outcomes.items():
-            moment = Moment(row["epoch"], row["step"], which, self._epoch_is_over())
+            moment = Moment(row["epoch"], row["step"], which, self.plan.epoch_is_over(self.position))
             self.loggers.on_confusion_matrix(moment, outcome.matrix)
             if outcome.snapshots:
                 self.loggers.on_snapshots(moment, outcome.snapshots)
@@ -399,7 +360,9 @@ class Trainer:
         running = self.state.running
         row = epoch_row(self.position, running.summarize_all(), outcomes, self.data.metadata.labels)
         row |= self.state.measurements()
-        self.progress.message(describe_row(row, self.length.epochs, within_epoch=not self._epoch_is_over()))
+        self.progress.message(
+            describe_row(row, self.plan.length.epochs, within_epoch=not self.plan.epoch_is_over(self.position))
+        )
         self.loggers.on_epoch(row)
         running.reset()
         return row
@@ -407,14 +370,14 @@ class Trainer:
     def _end_epoch(self) -> None:
         position, last = self.position, self.state.last_row
         if position.evaluated != position.step:
-            self._check_losses()
+            self._guards.check_losses()
             self._log_epoch({})
         if self.scheduler is not None:
             has_scores = last.get("epoch") == position.epoch + 1
             self.scheduler.end_epoch(watchable_scores(last) if has_scores else None)
         position.epoch += 1
         position.batches = 0
-        position.finished |= position.step >= self.length.steps
+        position.finished |= position.step >= self.plan.length.steps
 
     # ---- save --------------------------------------------------------------------------------------------------------
 
@@ -422,10 +385,10 @@ class Trainer:
         every = self.config.trainer.checkpoint_every_steps
         return every is not None and self.position.step % every == 0
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Writes a checkpoint; every process must call it."""
-        self._check_losses()
-        self._check_weights()
+        self._guards.check_losses()
+        self._guards.check_weights(self.position.step, self.folder.checkpoints.last)
         state = self.state.collect()
         is_best, self._best_is_new = self._best_is_new, False
         if not self.accelerator.is_main_process:
@@ -447,4 +410,4 @@ class Trainer:
         return describe_data(self.data.train_set)
 
     def _result(self) -> RunResult:
-        return RunResult(self.folder.path, self.data.metadata, self.state.last_row)
+        return RunResult(self.folder.path, self.data.metadata, self.state.last_row, self._best.of(self.position))

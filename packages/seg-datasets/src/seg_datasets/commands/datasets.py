@@ -1,4 +1,4 @@
-"""`seg datasets`: lists the datasets of the installed packages, shows, downloads and fakes one."""
+"""`seg datasets`: lists the datasets of the installed packages, and describes one."""
 
 import argparse
 import inspect
@@ -13,40 +13,25 @@ from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
+from seg_datasets.commands import download, fake
 
 __all__ = ["DATASETS_COMMAND"]
+
+_ACTIONS = {"download": download, "fake": fake}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one dataset: classes, splits, options, expected layout, license")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download = actions.add_parser("download", help="download and unpack a dataset with public archives")
-    download.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    download.add_argument("folder", metavar="DIR", help="folder for the archives and the dataset")
-    download.add_argument("--split", default="train", help="the split to download, if it has its own archive")
-    fake = actions.add_parser("fake", help="write a tiny fake dataset with the official names and folders")
-    fake.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
-    fake.add_argument("folder", metavar="DIR", help="folder to write to; must be empty or new")
-    fake.add_argument("--edition", help="version of the dataset, such as v1.2; default: the first")
-    fake.add_argument(
-        "--size", nargs=2, type=int, default=(96, 128), metavar=("HEIGHT", "WIDTH"), help="size of the images in pixels"
-    )
+    for action in _ACTIONS.values():
+        action.configure(actions)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.action == "fake":
-        from seg_datasets.doctor.fake import fake
-
-        folder = fake(arguments.name, arguments.folder, edition=arguments.edition, size=tuple(arguments.size))
-        print(f"wrote a fake {arguments.name} to {folder}")
-    elif arguments.action == "download":
-        from seg_datasets.factory import get_dataset
-
-        dataset = get_dataset(arguments.name, arguments.folder, split=arguments.split, download=True)
-        print(f"{arguments.name} {dataset.split}: {len(dataset)} images in {arguments.folder}")
-    else:
-        print(_details(arguments.name) if arguments.action == "show" else _listing())
+    if arguments.action in _ACTIONS:
+        return _ACTIONS[arguments.action].run(arguments)
+    print(_details(arguments.name) if arguments.action == "show" else _listing())
     return 0
 
 

@@ -1,0 +1,1 @@
+"""The command `seg datasets`, one module per action."""

@@ -1,0 +1,77 @@
+"""What the doctor has found in a dataset: findings, and the report that holds them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
+
+__all__ = ["DataFinding", "Report"]
+
+
+@dataclass(frozen=True)
+class DataFinding:
+    """One thing that is wrong with a dataset.
+
+    Attributes:
+        kind: name in `seg_datasets.doctor.kinds.KINDS`.
+        severity: `"error"` or `"warning"`.
+        file: the file, relative to the root of the dataset; of several the first, and the split for what is wrong with
+            a split as a whole.
+        detail: sentence with what was found: values, pixels, positions, other files.
+        fix: sentence with what to do; followed, the finding is gone.
+        config: line of a config that does it instead, such as `data.dataset.params.label_map = {1 = 0}`, or "".
+        files: all files concerned, relative to the root.
+    """
+
+    kind: str
+    severity: str
+    file: str
+    detail: str
+    fix: str
+    config: str = ""
+    files: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS
+        assert self.severity in (ERROR, WARNING)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a check.
+
+    Attributes:
+        name: name of the dataset, such as `"CamVid"` or `"FolderDataset"`.
+        root: its folder.
+        findings: errors first, then by kind.
+        summary: facts of the dataset: `"splits"` (split -> number of pairs), `"classes"`, `"files"`, `"seconds"`.
+    """
+
+    name: str
+    root: Path
+    findings: Sequence[DataFinding]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of findings of each kind that was found."""
+        return dict(Counter(finding.kind for finding in self.findings))
+
+    def exit_code(self, strict: bool = False) -> int:
+        """Returns 1 if there are errors, with `strict` also for warnings, else 0."""
+        return int(any(strict or finding.severity == ERROR for finding in self.findings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as plain containers, for JSON: `{"findings": [...], "summary": {...}}`."""
+        findings = [{key: value for key, value in asdict(f).items() if key != "files"} for f in self.findings]
+        severities = Counter(finding.severity for finding in self.findings)
+        summary = {
+            "dataset": self.name,
+            "root": str(self.root),
+            "errors": severities[ERROR],
+            "warnings": severities[WARNING],
+            **self.summary,
+        }
+        return {"findings": findings, "summary": summary}

@@ -1,0 +1,169 @@
+"""Networks and datasets that are passed to the trainer as objects."""
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from seg_core import DatasetMetadata, load_model, read_model_info
+from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, LabelOutOfRangeError, UsageError
+from seg_core.model_files.build_spec import OBJECT
+from seg_core.registry import MODELS
+from seg_train import Trainer, load_config
+
+
+class Own(nn.Module):
+    """A network without a builder; `returns` is how it returns its logits."""
+
+    def __init__(self, num_classes=3, returns="tensor", stride=1):
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, stride, padding=1)
+        self.depthwise = nn.Conv2d(6, 6, 5, padding=2, groups=6)
+        self.last = nn.Conv2d(6, num_classes, 1)
+        self.returns = returns
+
+    def forward(self, images):
+        logits = self.last(torch.relu(self.depthwise(self.first(images))))
+        return {"tensor": logits, "out": {"out": logits}, "logits": {"logits": logits}}.get(self.returns, (logits,))
+
+
+def objects(stripes, **options):
+    return {"model": Own(**options), "train_set": stripes(split="train"), "val_set": stripes(split="val", length=5)}
+
+
+def bare(tables):
+    """The tables of a config that leaves network and datasets to the caller."""
+    tables["model"] = {"name": OBJECT}
+    tables["data"]["dataset"] = {"name": OBJECT}
+    return tables
+
+
+def test_objects_are_trained_in_place_saved_and_resumed(tables, stripes):
+    given = objects(stripes)
+    before = copy.deepcopy(given["model"].state_dict())
+    del tables["paths"]["run"]
+    trainer = Trainer(load_config(bare(tables)), **given)
+    result = trainer.run()
+    assert result.run_dir.name.startswith("own-stripes-")
+    assert not torch.equal(given["model"].last.weight, before["last.weight"])
+    read = load_model(result.run_dir / "model.pt", network=Own())
+    assert read.model_info.metadata == stripes.metadata
+    assert not read.training
+    assert all(torch.equal(value, given["model"].state_dict()[name]) for name, value in read.state_dict().items())
+    tables["trainer"]["epochs"] = 3
+    resumed = Trainer(load_config(tables), resume=True, **objects(stripes))
+    assert resumed.folder.path == result.run_dir
+    assert resumed.run().best.epoch in (1, 2, 3)
+
+
+def test_network_computes_as_before_afterwards(tables, stripes):
+    given = objects(stripes)
+    Trainer(load_config(bare(tables), ["trainer.precision=bf16"]), **given).run()
+    network = given["model"]
+    assert network(torch.zeros(1, 3, 8, 8)).dtype == torch.float32
+    assert not any("forward" in vars(module) for module in network.modules())
+    copied = copy.deepcopy(network)
+    nn.init.zeros_(copied.last.weight)
+    nn.init.zeros_(copied.last.bias)
+    assert not copied(torch.ones(1, 3, 8, 8)).any()
+
+
+@pytest.mark.parametrize(("returns", "stride"), [("out", 1), ("logits", 1), ("tensor", 2)])
+def test_logits_alone_are_taken_at_any_size(tables, stripes, returns, stride):
+    result = Trainer(load_config(bare(tables)), **objects(stripes, returns=returns, stride=stride)).run()
+    assert 0 <= result.scores["miou"] <= 1
+
+
+def test_network_that_returns_something_else_is_told(tables, stripes):
+    with pytest.raises(ConfigError, match=r"must return its logits.*'tuple'"):
+        Trainer(load_config(bare(tables)), **objects(stripes, returns="tuple")).run()
+
+
+def test_network_with_another_number_of_classes_is_told(tables, stripes):
+    with pytest.raises(ConfigError, match="logits of 4 classes, but the dataset has 3"):
+        Trainer(load_config(bare(tables)), **objects(stripes, num_classes=4)).run()
+
+
+def test_objects_replace_what_the_config_names(tables, stripes, capsys):
+    from seg_core.progress import PlainProgress
+
+    result = Trainer(load_config(tables), progress=PlainProgress(), **objects(stripes)).run()
+    shown = capsys.readouterr().err
+    assert "not the config's tiny_net" in shown
+    assert "not the config's Stripes" in shown
+    assert "model   Own, " in shown
+    written = (result.run_dir / "config.toml").read_text()
+    assert written.count(f'name = "{OBJECT}"') == 2
+    assert "tiny_net" not in written
+    assert json.loads((result.run_dir / "environment.json").read_text())["run"]["model"] == "Own"
+
+
+def test_network_of_a_builder_stays_one(tables, stripes):
+    network = MODELS.get("tiny_net")(num_classes=3)
+    result = Trainer(load_config(tables), model=network).run()
+    assert read_model_info(result.run_dir / "model.pt").spec.builder == "tiny_net"
+    assert load_model(result.run_dir / "model.pt").body[0].out_channels == 4
+
+
+def test_config_that_expects_objects_says_so(tables):
+    with pytest.raises(ConfigError, match=r'model.name = "object".*pass model, also to resume'):
+        Trainer(load_config({**tables, "model": {"name": OBJECT}}))
+    tables["data"]["dataset"] = {"name": OBJECT}
+    with pytest.raises(ConfigError, match="pass train_set and val_set"):
+        Trainer(load_config(tables))
+
+
+def test_one_dataset_alone_is_told(tables, stripes):
+    with pytest.raises(UsageError, match="train_set is given without val_set"):
+        Trainer(load_config(tables), train_set=stripes())
+
+
+def test_name_in_place_of_a_network_is_told(tables):
+    with pytest.raises(UsageError, match=r"model must be a network.*config: model.name"):
+        Trainer(load_config(tables), model="enet")
+
+
+def test_options_beside_an_object_are_told(tables):
+    bare(tables)["model"]["aux_loss"] = True
+    tables["data"]["dataset"]["root"] = "data"
+    with pytest.raises(ConfigError, match=r"remove data\.dataset\.root") as caught:
+        load_config(tables)
+    assert "remove model.aux_loss" in str(caught.value)
+
+
+class Shifted:
+    """A dataset with the ids 1 and 2 for two classes."""
+
+    metadata = DatasetMetadata("Shifted", ("dark", "bright"))
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def file_names(self, index):
+        return self.dataset.file_names(index)
+
+    def __getitem__(self, index):
+        image, mask = self.dataset[index]
+        return image, torch.where(mask == 255, mask, mask + 1)
+
+
+def test_masks_of_objects_are_checked(tables, stripes):
+    bare(tables)["data"]["check"] = "full"
+    sets = {"train_set": Shifted(stripes()), "val_set": Shifted(stripes(split="val"))}
+    with pytest.raises(LabelOutOfRangeError, match=r"convert the masks in the dataset, with LabelMap\("):
+        Trainer(load_config(tables), model=Own(2), **sets).run()
+
+
+def test_model_file_of_an_object_says_how_to_load_it(tables, stripes):
+    result = Trainer(load_config(bare(tables)), **objects(stripes)).run()
+    file = result.run_dir / "model.pt"
+    with pytest.raises(InvalidArgumentError, match=r"test_objects\.Own.*load_model\(.*network=") as caught:
+        load_model(file)
+    assert str(file) in str(caught.value)
+    with pytest.raises(CorruptFileError, match="no tensor 'weight'.*as Conv2d"):
+        load_model(file, network=nn.Conv2d(3, 3, 1))
