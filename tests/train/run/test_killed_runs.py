@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_core.errors import CorruptFileError, WriteError
+from seg_core.errors import CorruptFileError, UsageError, WriteError
 from seg_train import Trainer, load_config
 from seg_train.run.checkpoint import Checkpoints, get_random_state, load_checkpoint, save_checkpoint, set_random_state
 
@@ -149,10 +149,15 @@ def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
 
 
 def test_checkpoint_that_is_not_there_is_an_error(tables, tmp_path):
-    from seg_core.errors import UsageError
-
     with pytest.raises(UsageError, match=r"there is no checkpoint .*step_00000007.pt; name a file of"):
         Trainer(load_config(tables), resume=tmp_path / "step_00000007.pt")
+
+
+def test_run_folder_as_checkpoint_says_how_to_pass_it(tables):
+    run_dir = Trainer(load_config(tables)).run().run_dir
+    with pytest.raises(UsageError, match=rf"{run_dir}' is a run folder, no checkpoint; pass it as run_dir='{run_dir}'"):
+        Trainer(load_config(tables), resume=str(run_dir))
+    assert Trainer(load_config(tables), run_dir=str(run_dir), resume=True).run().run_dir == run_dir
 
 
 def test_every_random_state_is_kept():

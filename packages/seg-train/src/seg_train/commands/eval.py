@@ -10,6 +10,7 @@ from seg_core.command import Command
 from seg_core.device import resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.versions import installed_versions
+from seg_train.commands.advice import advise_eval
 from seg_train.commands.eval_report import report_json, results_of, show_report
 from seg_train.commands.eval_settings import read_settings
 from seg_train.commands.eval_target import (
@@ -307,4 +308,5 @@ EVAL = Command(
     run=_run,
     description="Evaluates a model on a dataset exactly as training does: progress on stderr, scores on stdout.",
     epilog=_EPILOG,
+    advise=advise_eval,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seg_core.command import Command
 from seg_core.errors import UsageError, UserError
 from seg_core.progress import print_table
+from seg_train.commands.advice import advise_train
 
 if TYPE_CHECKING:
     from seg_core.progress import Progress
@@ -203,4 +204,5 @@ TRAIN = Command(
     run=_run,
     description="Trains a network from a config: progress on stderr, scores on stdout, the rest in a run folder.",
     epilog=_EPILOG,
+    advise=advise_train,
 )

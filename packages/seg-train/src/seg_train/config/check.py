@@ -143,11 +143,14 @@ def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: 
     if evaluation.loss and not labels_alone:
         return
     reason = 'evaluation.predictor = "labels" does not compute it' if evaluation.loss else "evaluation.loss = false"
+    remedy = "set another predictor" if evaluation.loss else "set evaluation.loss = true"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
-        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}')
+        problems.append(
+            f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}; {remedy}, or monitor "miou"'
+        )
     watched = scheduler.params.get("monitor") if isinstance(scheduler, SchedulerSection) else None
     if watched == "loss":
-        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}')
+        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}; {remedy}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
@@ -292,7 +295,7 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
         if metadata is not None and len(weights) != metadata.num_classes:
             problems.append(
                 f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
-                "classes"
+                f"classes; give one number for each of {', '.join(metadata.labels)}"
             )
     for name, output in criterion.outputs.items():
         if output.name is not None:
@@ -326,6 +329,8 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
     entry = MODELS.entry(model.name)
     if not isinstance(entry, ModelEntry) or not entry.outputs:
         return
+    if model.aux_loss and len(entry.outputs) == 1:
+        problems.append(f"model.aux_loss = true: {model.name} has no auxiliary heads; remove it")
     given = entry.outputs if model.aux_loss else entry.outputs[:1]
     wanted = {f"criterion.outputs.{name}": name for name in criterion.outputs}
     if criterion.boundary_aware_weight:
@@ -368,7 +373,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             tried = build_optimizer(trial := TrialNetwork(), **dict(optimizer))
             trial_step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
-            problems.append(f"optimizer.params: {_reason(error)}")
+            problems.append(f"optimizer.params: {params.reason(error, optimizer.params)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
         return
@@ -390,7 +395,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
-            problems.append(f"lr_scheduler.params: {_reason(error)}")
+            problems.append(f"lr_scheduler.params: {params.reason(error, scheduler.params)}")
 
 
 def _advance(scheduler: Scheduler) -> None:
@@ -402,10 +407,6 @@ def _advance(scheduler: Scheduler) -> None:
             scheduler.step()
         plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError | ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

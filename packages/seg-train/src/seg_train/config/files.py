@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import ConfigError, CorruptFileError
+from seg_core.errors import ConfigError, CorruptFileError, nearest
 from seg_core.text import read_text
 from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten
+from seg_train.config.toml_advice import line_advice, other_format
 
 __all__ = ["Tables", "read_tables", "with_format"]
 
@@ -91,13 +92,39 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False)
 
 def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path, "config"))
+        text = read_text(path, "config")
     except FileNotFoundError:
-        hint = f", which {by[-1]} extends" if by else ""
-        raise ConfigError(f"there is no config file {path}{hint}; check its path") from None
+        hint = f", which {by[-1]} extends (its paths are relative to its own folder)" if by else ""
+        raise ConfigError(f"there is no config file {path}{hint}; {_alike(path)}") from None
     except CorruptFileError as error:  # of another encoding
         raise ConfigError(str(error)) from error
     except OSError as error:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder, no config; {_instead_of_folder(path)}") from None
         raise ConfigError(f"cannot read the config {path}: {error}") from error
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        if advice := other_format(path):
+            raise ConfigError(f"{path} is not valid TOML: {advice}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}{line_advice(text, str(error))}") from error
+
+
+def _alike(path: Path) -> str:
+    """Returns what to do about a missing file: the TOML files in its folder that may have been meant."""
+    names = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    if hint := nearest(path.name, names, limit=1):
+        return f"check its path.{hint}"
+    if names:
+        return f"check its path; {path.parent} has {', '.join(sorted(names)[:5])}"
+    return f"check its path (current folder: {Path.cwd()})"
+
+
+def _instead_of_folder(path: Path) -> str:
+    own = path / "config.toml"
+    if own.is_file():
+        return f"to continue the run in it: seg train --resume {path}; its config is {own}"
+    names = sorted(other.name for other in path.glob("*.toml") if other.name != "classes.toml")
+    return (
+        f"name a TOML file in it: {', '.join(names[:5])}" if names else "name a TOML file; see seg config init --help"
+    )

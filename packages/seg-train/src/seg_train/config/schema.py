@@ -98,6 +98,17 @@ def _as_folder_name(value: str) -> str:
     return value
 
 
+def _as_path(value: str) -> str:
+    if found := sorted({character for character in value if character in _ESCAPED}):
+        written = "".join(_ESCAPED.get(character, character) for character in value)
+        names = ", ".join(_ESCAPED[character] for character in found)
+        raise ValueError(
+            f'TOML reads {names} in "..." as a control character; write "{written.replace(chr(92), "/")}", or '
+            f"'{written}' in single quotes"
+        )
+    return value
+
+
 def _described(title: str, *forms: dict[str, Any]) -> WithJsonSchema:
     """Describes a value that may be written in several ways, for editors and the reference page."""
     return WithJsonSchema({"title": title, **(forms[0] if len(forms) == 1 else {"anyOf": list(forms)})})
@@ -108,11 +119,14 @@ def _list_of(item: dict[str, Any], minimum: int, maximum: int | None = None) -> 
     return schema if maximum is None else {**schema, "maxItems": maximum}
 
 
+# what TOML makes of a backslash and a letter in a path of Windows
+_ESCAPED = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 _PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _ABOVE_0: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
 _NUMBER_OR_PAIR: dict[str, Any] = {"anyOf": [_NUMBER, _list_of(_NUMBER, 2, 2)]}
 
+FilePath = Annotated[str, AfterValidator(_as_path)]
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -156,7 +170,7 @@ class ModelSection(Section):
 
     name: str = Field(description="builder, see `seg models`")
     variant: str | None = Field(default=None, description="variant of the architecture; default: that of the builder")
-    weights: str | None = Field(
+    weights: FilePath | None = Field(
         default=None, description='weights of the whole network: a member of its enum, "DEFAULT", or a checkpoint file'
     )
     weights_backbone: str | None = Field(
@@ -170,7 +184,7 @@ class DatasetSection(Section):
     """The images and masks."""
 
     name: str = Field(description="dataset, see `seg datasets`")
-    root: str | None = Field(default=None, description="folder of the dataset; `Shapes` needs none")
+    root: FilePath | None = Field(default=None, description="folder of the dataset; `Shapes` needs none")
     train_split: str = Field(default="train", description="split to train on")
     val_split: str = Field(default="val", description="split to evaluate on")
     params: dict[str, Any] = Field(
@@ -347,7 +361,8 @@ class SchedulerSection(Section):
         default_factory=dict,
         description="its arguments. By default the length (total_iters of PolynomialLR, SequentialLR and "
         "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is that of the run, and max_lr of "
-        "OneCycleLR is the optimizer's lr. Write functions as package.module:function",
+        "OneCycleLR is the optimizer's lr. OneCycleLR and PolynomialLR must not end before the run. Write functions as "
+        "package.module:function",
     )
 
 
@@ -478,7 +493,7 @@ class EvaluationSection(Section):
 class PathsSection(Section):
     """Where results are written."""
 
-    output: str = Field(default="runs", description="folder that run folders are in")
+    output: FilePath = Field(default="runs", description="folder that run folders are in")
     run: Annotated[str, AfterValidator(_as_folder_name)] | None = Field(
         default=None, description="name of the run folder; default: model-dataset-time"
     )
@@ -546,6 +561,21 @@ def default_of(key: str) -> Any:
         return None
     default = field.get_default(call_default_factory=True)
     return TypeAdapter(Any).dump_python(default, mode="json")
+
+
+def all_keys() -> list[str]:
+    """Returns the full keys of all sections and values."""
+    return _keys_of(TrainConfig, "")
+
+
+def _keys_of(section: type[BaseModel], prefix: str) -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        inner = section_class(field.annotation)
+        if inner is not None:
+            keys += _keys_of(inner, f"{prefix}{name}.")
+    return keys
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

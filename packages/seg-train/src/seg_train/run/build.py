@@ -14,7 +14,7 @@ from accelerate.utils import TorchDynamoPlugin
 from torch import nn
 
 from seg_core.device import fastest_precision, warn_of_slow_bf16
-from seg_core.errors import ConfigError, InvalidArgumentError
+from seg_core.errors import ConfigError, InvalidArgumentError, counted
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
@@ -32,7 +32,7 @@ from seg_train.data.batches import Loader
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
-from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.schedulers import build_scheduler, length_problems
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.classes import settle_classes
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
@@ -195,13 +195,8 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         check_several_classes(train_set.metadata)
     except InvalidArgumentError as error:
         raise ConfigError(f"data.dataset: {error}") from error
-    for key, dataset, minimum in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
-        if len(dataset) < minimum:
-            raise ConfigError(
-                f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
-                f"fewer than the {minimum} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
-                "add samples"
-            )
+    _check_enough(config, "train", len(train_set), loader.batch_size)
+    _check_enough(config, "val", len(val_set), processes)
     options: dict[str, Any] = {
         "seed": config.trainer.seed,
         "num_workers": loader.num_workers,
@@ -244,10 +239,11 @@ def build_parts(
         length: length of the run.
         class_weights: of the loss, or None.
         accelerator: device, precision and processes.
-        warn: called with a warning if the weights were trained on other classes; None for no warning.
+        warn: called with a warning if the weights were trained on other classes; None for a resumed run.
         model: the network, in place of the one that the config names.
 
     Raises:
+        ConfigError: if the learning-rate scheduler of a new run ends before the run.
         UserError: if the network or the loss cannot be built.
     """
     trainer = config.trainer
@@ -271,7 +267,15 @@ def build_parts(
     # torch's schedulers warn if that is not the one they have wrapped.
     scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
-        total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
+        by_step = config.lr_scheduler.interval == "step"
+        total = length.steps if by_step else length.epochs
+        if warn is not None:  # a resumed run keeps its params
+            own = total - config.lr_scheduler.warmup_steps * by_step
+            problems = length_problems(
+                config.lr_scheduler.name, config.lr_scheduler.params, own, "steps" if by_step else "epochs"
+            )
+            if problems:
+                raise ConfigError(f"lr_scheduler.{problems[0]}")
         scheduler = build_scheduler(optimizer, total=total, **dict(config.lr_scheduler))
     prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
@@ -345,6 +349,29 @@ def _check_dataset(name: str, split: str, dataset: SegmentationDataset) -> None:
             f"data.dataset.name = {name!r}: its {split} split has no {', '.join(lacking)}; a dataset needs its length, "
             "samples (image, mask) by index, and file_names(index), the names of a sample's files (any fixed names)"
         )
+
+
+def _check_enough(config: TrainConfig, key: str, count: int, minimum: int) -> None:
+    """Checks that a split has samples for a batch of training, or for each process of an evaluation.
+
+    Raises:
+        ConfigError: if it has fewer than `minimum`.
+    """
+    if count >= minimum:
+        return
+    section, loader = config.data.dataset, config.data.loader
+    split = f'data.dataset.{key}_split = "{getattr(section, f"{key}_split")}" has {count} samples'
+    if not count:
+        raise ConfigError(f"{split}; set data.dataset.{key}_split to a split with images, or add images to this one")
+    if key == "val":
+        raise ConfigError(
+            f"{split}, fewer than the {minimum} processes of the run, which evaluate at least one each; start at most "
+            f"{counted(count, 'process', 'processes')}, or add samples"
+        )
+    raise ConfigError(
+        f"{split}, fewer than the {minimum} of one batch; lower data.loader.batch_size (now {loader.batch_size}) to at "
+        f"most {count}, or add samples"
+    )
 
 
 def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:

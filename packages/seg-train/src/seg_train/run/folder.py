@@ -31,6 +31,7 @@ import torch
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
+from seg_core.model_files.paths import WEIGHTS_SUFFIXES
 from seg_core.text import read_text
 from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
@@ -184,8 +185,23 @@ class RunFolder:
         """
         if not self.config.is_file():
             hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
-            raise UsageError(f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume")
+            raise UsageError(
+                f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume{self._nearest_run()}"
+            )
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
+
+    def _nearest_run(self) -> str:
+        """Returns what to do with a path within or above a run folder, as the end of a sentence; "" for others."""
+        within = next((p for p in (self.path.parent, self.path.parent.parent) if (p / "config.toml").is_file()), None)
+        if within is not None:
+            told = f". To continue the run in {within}: seg train --resume {within}"
+            if self.path.suffix in WEIGHTS_SUFFIXES and self.path.is_file():
+                told += f". To start a new run from these weights: seg train CONFIG --weights {self.path}"
+            return told
+        if self.path.is_file() and self.path.suffix == ".toml":
+            return f". To continue the newest run of this config: seg train {self.path} --resume"
+        runs = sorted(p.parent for p in self.path.glob("*/config.toml"))
+        return f"; run folders in it: {', '.join(map(str, runs[-3:]))}" if runs else ""
 
     def read_class_weights(self) -> list[float] | None:
         """Returns the class weights computed before, or None.

@@ -158,6 +158,11 @@ def open_checkpoint(folder: RunFolder, resume: bool | str | Path, config: TrainC
     path = folder.checkpoints.last if isinstance(resume, bool) else Path(resume)
     if not path.is_file():
         if not isinstance(resume, bool):
+            if (path / "config.toml").is_file():
+                raise UsageError(
+                    f"resume = {str(resume)!r} is a run folder, no checkpoint; pass it as run_dir={str(resume)!r}, "
+                    "with resume=True"
+                )
             raise UsageError(f"there is no checkpoint {resume}; name a file of {folder.checkpoints.folder}")
         if folder.config.is_file():
             return None
