@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 
 import pytest
@@ -12,7 +13,14 @@ from seg_core import (
     load_model,
     read_model_info,
 )
-from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, UsageError, WriteError
+from seg_core.errors import (
+    ConfigError,
+    CorruptFileError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    UsageError,
+    WriteError,
+)
 from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.registry import DATASETS
 from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
@@ -599,3 +607,9 @@ def test_given_class_weights_reach_the_loss(tables):
     trainer = Trainer(load_config(tables, ["criterion.class_weights=[1, 2, 3]"]))
     assert trainer.parts.criterion.criterion.weight.tolist() == [1.0, 2.0, 3.0]
     assert trainer.parts.criterion.criterion.ignore_index == 255
+
+
+@pytest.mark.parametrize(("config", "words"), [("run.toml", "load_config('run.toml')"), ({}, "load_config(tables)")])
+def test_config_of_another_type_says_how_to_load_it(config, words):
+    with pytest.raises(InvalidTypeError, match=re.escape(words)):
+        Trainer(config)

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from seg_core.errors import InvalidTypeError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
@@ -89,6 +90,7 @@ class Trainer:
         RunLockedError: if another process uses the folder.
         UsageError: if there is nothing to resume, or only one dataset is given.
         CorruptFileError: if the checkpoint is damaged.
+        InvalidTypeError: if `config` is no `TrainConfig`.
         UserError: if dataset or network cannot be built.
     """
 
@@ -104,6 +106,11 @@ class Trainer:
         train_set: SegmentationDataset | None = None,
         val_set: SegmentationDataset | None = None,
     ) -> None:
+        if not isinstance(config, TrainConfig):
+            given = repr(config) if isinstance(config, str | Path) else "tables"
+            raise InvalidTypeError(
+                f"config must be a TrainConfig, got {type(config).__name__}; write Trainer(load_config({given}))"
+            )
         self.progress = progress or Progress()
         objects = RunObjects(model, train_set, val_set)
         self.config = config = objects.settle(config, self.progress.message)
