@@ -59,7 +59,7 @@ class ClassCrop:
     attempts: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedSample:
     """A sample to read. In a plan, a plain index i means `PlannedSample(i, i)`.
 
