@@ -71,6 +71,7 @@ def test_number_of_objects_does_not_depend_on_the_number_of_samples(tmp_path, ma
     assert len(reachable(many)) < len(reachable(few)) + 10  # Python keeps small numbers once
 
 
+@pytest.mark.filterwarnings("ignore:SBD .* contains images of VOC")
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_datasets_keep_no_path_per_sample(fake_tree, name):
     dataset = DATASETS.get(name)(fake_tree(name), next(iter(DATASETS.get(name).edition.layout.splits)))
