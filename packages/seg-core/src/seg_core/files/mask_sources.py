@@ -18,7 +18,7 @@ from seg_core.errors import InvalidArgumentError, UserError, id_ranges, list_ids
 from seg_core.files.scan_cache import FileKey, MaskSummary, file_key, recall, remember
 from seg_core.labels.label_map import LabelMap
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
-from seg_core.workers import ignore_signals, stop_workers
+from seg_core.workers import start_worker, stop_workers
 
 __all__ = [
     "MaskFile",
@@ -226,7 +226,7 @@ class MaskSamples(MaskSource):
             sampler=indices,
             batch_size=None,
             num_workers=self._num_workers,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=start_worker,
         )
         results = iter(loader)
         try:

@@ -1,15 +1,28 @@
 """Pairing image and mask files by name."""
 
+import operator
+import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 from seg_core.errors import DatasetNotFoundError
+from seg_core.files.name_list import NameList
 from seg_datasets.reading.text import same_name, shown
 
-__all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MASK_SUFFIXES",
+    "Pair",
+    "PairList",
+    "describe_folder",
+    "files_by_stem",
+    "first_few",
+    "pair_by_key",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
@@ -17,7 +30,7 @@ MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as J
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """An image file and its mask file; None if the image has no mask, as in a test split."""
 
@@ -27,6 +40,64 @@ class Pair:
     def names(self) -> tuple[str, ...]:
         """Returns the paths as strings."""
         return (str(self.image),) if self.mask is None else (str(self.image), str(self.mask))
+
+
+class PairList(Sequence[Pair]):
+    """An immutable sequence of pairs that worker processes share, see `NameList`; a pair is created on access.
+
+    It equals any list, tuple or `PairList` of the same pairs.
+
+    Args:
+        pairs: the pairs.
+    """
+
+    __slots__ = ("_images", "_masks")
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        pairs = tuple(pairs)
+        self._images = NameList(pair.image for pair in pairs)
+        # the string of a path is never empty
+        self._masks = NameList("" if pair.mask is None else pair.mask for pair in pairs)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> "PairList": ...
+
+    def __getitem__(self, index: "int | slice") -> "Pair | PairList":
+        """Returns pair `index`, or a `PairList` of a slice.
+
+        Raises:
+            IndexError: if there is no such pair.
+        """
+        if isinstance(index, slice):
+            return PairList(self[place] for place in range(len(self))[index])
+        return _pair(self._images[index], self._masks[index])
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(_pair, self._images, self._masks)
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, PairList | list | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list, which it may equal
+
+    def __repr__(self) -> str:
+        return f"PairList({list(self)!r})"
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns `self[index].names()`, without creating paths."""
+        image, mask = self._images[index], self._masks[index]
+        return (image, mask) if mask else (image,)
+
+
+def _pair(image: str, mask: str) -> Pair:
+    return Pair(Path(image), Path(mask) if mask else None)
 
 
 def pair_by_key(
@@ -93,17 +164,17 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for name in _names(folder):
-        path = folder / name
-        if path.suffix.lower() not in suffixes:
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122 - of a path they are slower
+        if suffix.lower() not in suffixes:
             continue
-        stem = same_name(path.stem)
+        stem = same_name(stem)
         if stem in found:
             raise DatasetNotFoundError(
                 f"{folder} contains both {found[stem].name} and {name}: files are paired by their name without "
                 "the suffix, so it must be unique; remove or rename one of them"
             )
-        found[stem] = path
-    return dict(sorted(found.items()))
+        found[stem] = folder / name
+    return {stem: found[stem] for stem in sorted(found)}
 
 
 def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
@@ -136,4 +207,4 @@ def _either(remedies: list[str]) -> str:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - a path each is slow

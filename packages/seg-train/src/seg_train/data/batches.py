@@ -21,7 +21,7 @@ from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
-from seg_core.workers import held_signals, ignore_signals, stop_workers
+from seg_core.workers import held_signals, start_worker, stop_workers
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -59,7 +59,7 @@ class ClassCrop:
     attempts: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedSample:
     """A sample to read. In a plan, a plain index i means `PlannedSample(i, i)`.
 
@@ -131,7 +131,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             collate_fn=_collate_apart if splits_unlike_sizes else _collate,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=start_worker,
             # without its own generator, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
         )
@@ -149,7 +149,7 @@ class Loader:
         Raises:
             UserError: if a sample cannot be used, including errors in a worker: a damaged image, an id out of range.
         """
-        self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
+        self._plan.batches, self._plan.epoch = plan, epoch
         try:
             for item in self._started():
                 if isinstance(item, _Failure):
@@ -190,13 +190,18 @@ def _stop_workers_of(loader: DataLoader[Any]) -> None:
 
 
 class _Plan:
-    """The batch sampler: the epoch and plan of each sample that the loader reads next."""
+    """The batch sampler: the epoch and plan of each sample that the loader reads next.
+
+    What a batch needs is created when it is read: for the whole epoch of a large dataset it would be many MiB.
+    """
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, PlannedSample]]] = []
+        self.batches: Sequence[Sequence[int | PlannedSample]] = ()
+        self.epoch = 0
 
     def __iter__(self) -> Iterator[list[tuple[int, PlannedSample]]]:
-        return iter(self.batches)
+        epoch = self.epoch
+        return ([(epoch, _planned(sample)) for sample in samples] for samples in self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
