@@ -32,7 +32,8 @@ class LoggerGroup:
         self._warn = warn
         self._told: set[tuple[str, str]] = set()
         for name, logger in self.loggers.items():
-            logger.warn = functools.partial(self._warn_of, name)  # type: ignore[method-assign]
+            if getattr(type(logger), "warn", None) is Logger.warn:  # not one of the logger's own
+                logger.warn = functools.partial(self._warn_of, name)  # type: ignore[method-assign]
 
     def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
         """As `Logger.on_start`."""

@@ -355,8 +355,8 @@ def _cleaned(name: str, end: str = "") -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Returns the message of an error in one line, without the ones it repeats."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    """Returns the message of an error in one line, without the SQL statement that sqlalchemy quotes."""
+    text = " ".join(str(error).split()).partition(" [SQL: ")[0] or type(error).__name__
     return shortened(text, 400)
 
 
