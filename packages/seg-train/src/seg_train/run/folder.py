@@ -6,9 +6,11 @@ environment.json       versions, machine, and what the start showed; `resumed` h
 class_weights.json     computed once
 pixel_counts.npy       counted once, if samples are drawn by class
 metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
+metrics.damaged.jsonl  what was found in its place, if something else changed it; metrics.superseded.jsonl of a run that
+                       started over
 checkpoints/           step_00000120.pt and a few earlier ones, last.pt, best.pt
 model.pt               model file of the last weights; model_ema.pt of their EMA, model_best.pt of the best
-plots/ confusion/ snapshots/
+plots/ confusion/ snapshots/    plots/first_batch.png is the first batch after augmentation
 nonfinite_loss.json    files of the batch whose loss ended the run, if one did
 .lock, .lock.json      lock of the process that uses the folder, and a description of it
 """

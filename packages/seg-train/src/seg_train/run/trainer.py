@@ -38,6 +38,7 @@ from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
 from seg_train.run.objects import RunObjects
 from seg_train.run.plan import RunPlan
+from seg_train.run.preview import preview_of
 from seg_train.run.resume import open_checkpoint
 from seg_train.run.resume_checks import describe_config, describe_data
 from seg_train.run.rows import describe_row, epoch_row, watchable_scores
@@ -199,6 +200,8 @@ class Trainer:
                 # train until the next evaluation or the end of the epoch
                 with contextlib.closing(self._batches()) as batches:
                     for batch in batches:
+                        if position.step == 0 and self.loggers.loggers:
+                            self.loggers.on_first_batch(preview_of(self.parts, batch, self.data.train_set))
                         result = train_step(self.parts, batch)
                         position.step += 1
                         position.batches += 1
