@@ -27,6 +27,7 @@ EXPORTS = {
         "metrics.protocol": ["EvaluationProtocol"],
         "model_files.build_spec": ["BuildSpec"],
         "model_files.model_file": ["ModelInfo", "load_model", "read_model_info", "save_model"],
+        "own_code": ["import_code"],
         "transforms.preprocessing": ["Preprocessing"],
         "randomness": ["sample_generator", "seed"],
         "registry": ["Registry"],

@@ -16,13 +16,23 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from seg_core.catalog import ModelEntry
-from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
+from seg_core.own_code import is_target
 from seg_core.registry import MODELS
 from seg_core.spec import check_params
 
-__all__ = ["advice", "build", "check_description", "check_tensors", "is_compiled", "tensors_to_save", "unwrap"]
+__all__ = [
+    "advice",
+    "build",
+    "check_builder",
+    "check_description",
+    "check_tensors",
+    "is_compiled",
+    "tensors_to_save",
+    "unwrap",
+]
 
 # arguments that initialize a network rather than define it; a file that named weights would trigger a download
 _WEIGHTS_ARGUMENTS = ("weights", "weights_backbone", "class_names")
@@ -43,6 +53,23 @@ class _Recipe:
     key: bytes
     builder: Callable[..., nn.Module] = field(compare=False)
     arguments: Mapping[str, Any] = field(compare=False)
+
+
+def check_builder(spec: BuildSpec) -> None:
+    """Checks that the builder of a description is known; nothing is imported.
+
+    Raises:
+        UnknownNameError: if it is not; for the user's own code the message says how to import it.
+    """
+    try:
+        MODELS.entry(spec.builder)
+    except UnknownNameError as error:
+        if is_target(spec.builder):
+            raise
+        raise UnknownNameError(
+            f"{error}. If your own code registers {spec.builder!r}, import it before: with --import MODULE on the "
+            "command line, or in Python by import MODULE"
+        ) from error
 
 
 def check_description(spec: BuildSpec) -> None:

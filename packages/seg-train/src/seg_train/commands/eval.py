@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seg_core.command import Command
 from seg_core.device import resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UsageError
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.versions import installed_versions
 from seg_train.commands.eval_report import report_json, results_of, show_report
 from seg_train.commands.eval_settings import read_settings
@@ -91,6 +92,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set a key, as in -s split=test; may be repeated; the keys are listed below",
     )
+    add_import_option(parser)
     parser.add_argument(
         "--json",
         nargs="?",
@@ -105,6 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.ways import Way, WayOptions
 
     settings = read_settings(arguments.set)
+    import_modules(arguments.imports)
     _check_json_file(arguments.json, arguments.model, arguments.weights)
     target = find_target(arguments.model, arguments.weights, arguments.variant, arguments.dataset, settings)
     options = settings.way()

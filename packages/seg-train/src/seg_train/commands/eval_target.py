@@ -65,10 +65,14 @@ def find_target(
         print(f"seg: {source.note}", file=sys.stderr)
     section, seed = None, 0
     batch_size = settings.batch_size or 1
-    if source.run is not None and dataset is None:
+    if source.run is not None:
         from seg_train.run.folder import RunFolder
 
-        config = RunFolder(source.run).load_config()
+        folder = RunFolder(source.run)
+        if dataset is not None:
+            folder.import_code()  # of its network
+    if source.run is not None and dataset is None:
+        config = folder.load_config(from_anywhere=True)
         section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size

@@ -7,7 +7,18 @@ from typing import Any
 from seg_core.errors import UserError
 from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
 
-__all__ = ["DATASET", "LOGGER", "LOSS", "MODEL", "OPTIMIZER", "PREDICTOR", "SCHEDULER", "Call", "option_problems"]
+__all__ = [
+    "DATASET",
+    "LOGGER",
+    "LOSS",
+    "MODEL",
+    "OPTIMIZER",
+    "PREDICTOR",
+    "SCHEDULER",
+    "TRANSFORM",
+    "Call",
+    "option_problems",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ LOSS = Call(
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
 SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
 LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",))
+TRANSFORM = Call({})
 PREDICTOR = Call(
     {
         "model": "it is the trained network",

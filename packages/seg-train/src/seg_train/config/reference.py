@@ -67,7 +67,7 @@ with `enabled = false`, for example by `-s log.wandb.enabled=false` if a base co
 def reference_page() -> str:
     """Returns the page, Markdown."""
     parts = [_HEAD]
-    _add_section(parts, json_schema(), None, ())
+    _add_section(parts, json_schema(with_none=False), None, ())
     return "\n".join(parts) + "\n"
 
 
