@@ -66,13 +66,16 @@ def find_target(
     section, seed = None, 0
     batch_size = settings.batch_size or 1
     if source.run is not None:
+        from seg_train.config.show import toml_value
         from seg_train.run.folder import RunFolder
 
         folder = RunFolder(source.run)
         if dataset is not None:
             folder.import_code()  # of its network
     if source.run is not None and dataset is None:
-        config = folder.load_config(from_anywhere=True)
+        own = {"root": settings.root, "params": settings.params or None}  # may replace what does not exist here
+        overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items() if value is not None]
+        config = folder.load_config(overrides, from_anywhere=True)
         section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size

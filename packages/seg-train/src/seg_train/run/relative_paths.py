@@ -22,7 +22,7 @@ def folders_of_run(run: Path, output: str) -> list[Path]:
     """
     folders = []
     place, parts = run.resolve(), Path(output).parts
-    if not Path(output).is_absolute() and place.parent.parts[-len(parts) :] == parts:
+    if not Path(output).is_absolute() and (not parts or place.parent.parts[-len(parts) :] == parts):
         folders.append(place.parents[len(parts)])
     try:
         started = json.loads((run / "environment.json").read_text(encoding="utf-8"))["working_directory"]
