@@ -1,4 +1,4 @@
-"""Code of a user's own in a config: `imports`, names "module:attribute", where they are searched, and what is stored."""
+"""Code of a user's own in a config: `imports`, names "module:attribute", where they are searched, what is stored."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from seg_train import Trainer, load_config
 from seg_train.config.load import load_with_origins
 from seg_train.run.folder import RunFolder
 
-CODE = '''
+CODE = """
 import numpy as np
 import torch
 from torch import nn
@@ -74,7 +74,7 @@ class Noise:
     def __call__(self, image, mask, *, generator=None):
         noise = torch.randint(-self.strength, self.strength + 1, image.shape, generator=generator)
         return (image.int() + noise).clamp(0, 255).to(torch.uint8), mask
-'''
+"""
 REGISTERING = CODE + 'MODELS.register("net_of_mine", build)\nLOSSES.register("LossOfMine", Loss)\n'
 CONFIG = """
 [model]
@@ -188,13 +188,13 @@ def test_name_of_the_run_folder_has_no_colon(project):
 @pytest.mark.parametrize("more", [[], ["imports=['mine_code']"]])
 def test_missing_attribute_is_one_problem_with_its_key(project, override, key, more):
     text = problems_of(project / "run.toml", [override, *more])
-    assert f'{key} = "mine_code:nothing": module \'mine_code\' ({project}/mine_code.py) has no \'nothing\'' in text
+    assert f"{key} = \"mine_code:nothing\": module 'mine_code' ({project}/mine_code.py) has no 'nothing'" in text
     assert "problems" not in text
 
 
 def test_missing_module_is_a_problem_that_says_where_it_was_searched(project, tmp_path):
     text = problems_of(project / "run.toml", ["optimizer.name=no_such_code:SGD"])
-    assert 'optimizer.name = "no_such_code:SGD": module \'no_such_code\' cannot be imported: there is no module' in text
+    assert "optimizer.name = \"no_such_code:SGD\": module 'no_such_code' cannot be imported: there is no module" in text
     assert f"in {project}, {tmp_path / 'elsewhere'} or among the installed packages" in text
 
 
@@ -308,7 +308,7 @@ def test_failed_import_is_a_config_error_with_key_module_reason_and_line(registe
     file = registering.parent / "mine_code.py"
     file.write_text(code)
     text = problems_of(registering)
-    assert 'imports[0] = "mine_code": module \'mine_code\' cannot be imported: ' in text
+    assert "imports[0] = \"mine_code\": module 'mine_code' cannot be imported: " in text
     assert words.format(file=file) in text
     assert "net_of_mine" not in text, "what it would have registered is not reported too"
     assert main(["config", "check", str(registering)]) == 1
@@ -344,7 +344,7 @@ def test_run_is_resumed_and_evaluated_from_elsewhere(registering, tmp_path, monk
     assert stored["imports"] == ["mine_code"]
     assert stored["import_paths"] == [str(registering.parent), os.getcwd()]
     run = str(result.run_dir.resolve())
-    script = f"import sys; from seg_core.command import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from seg_core.command import main; sys.exit(main(sys.argv[1:]))"
     for arguments in (["eval", run, "-s", "num_workers=0"], ["train", "--resume", run, "--epochs", "2"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments], cwd="/", capture_output=True, text=True, check=False

@@ -105,7 +105,9 @@ def test_override_unsets(files, value):
     path = files("")
     keys = ("trainer.ema_decay", "lr_scheduler", "evaluation.resize", "evaluation.tile", "evaluation.overlap")
     config = load_config(path, [f"{key}={value}" for key in keys])
-    assert config.trainer.ema_decay is config.lr_scheduler is config.evaluation.tile is config.evaluation.overlap is None
+    assert (
+        config.trainer.ema_decay is config.lr_scheduler is config.evaluation.tile is config.evaluation.overlap is None
+    )
 
 
 def test_override_sets_a_section_again_that_was_unset(files):

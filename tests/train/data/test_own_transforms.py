@@ -1,6 +1,9 @@
 """Transforms of a user's own: order, seeds, checks of what they return, and their place in a run."""
 
 import random
+import re
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +32,7 @@ class Defaults:
     """Draws from the default states, as most code does."""
 
     def __call__(self, image, mask):
-        value = random.randint(0, 99) + np.random.randint(0, 99) + torch.randint(0, 50, ())  # noqa: NPY002
+        value = random.randint(0, 99) + np.random.randint(0, 99) + torch.randint(0, 50, ())
         return torch.full_like(image, int(value)), mask
 
 
@@ -91,11 +94,11 @@ def test_draws_depend_on_seed_epoch_place_and_position_alone(stripes, call):
 
 
 def test_default_states_are_left_as_they_were(stripes):
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     transforms(stripes, Defaults(), Noise())(*sample(), 0, 0)
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
-    assert np.array_equal(before[2], np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before[2], np.random.get_state()[1])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +157,16 @@ def test_error_inside_of_a_transform_keeps_its_traceback_and_is_named(stripes, n
 def test_what_cannot_be_built_is_an_error(target, params, words):
     with pytest.raises(InvalidArgumentError, match=words):
         build_own_transform("code:x", target, params)
+
+
+def test_transform_of_the_documentation_works(stripes):
+    text = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    code = re.search(r"(?m)^    class Fog:\n(?:(?:        .*)?\n)+", text).group()
+    names = {"torch": torch}
+    exec(textwrap.dedent(code), names)
+    image, mask = transforms(stripes, names["Fog"](0.5))(*sample(), 0, 0)
+    assert not torch.equal(image, sample()[0])
+    assert torch.equal(mask, sample()[1])
 
 
 def test_names_are_looked_up_among_imported_code(stripes):

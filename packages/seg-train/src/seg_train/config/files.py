@@ -67,8 +67,8 @@ def read_tables(path: Path, *, stored: bool = False) -> Tables:
     """Returns the tables of a config file, merged over those of the files that it extends.
 
     `extends` at the top of a file names another file, or a list of them in which later ones override earlier ones;
-    paths are relative to the file with `extends`, as are those of `import_paths`. `format` is written into the config of
-    a run folder; a config of an earlier seg-train is converted to today's keys.
+    paths are relative to the file with `extends`, as are those of `import_paths`. `format` is written into the config
+    of a run folder; a config of an earlier seg-train is converted to today's keys.
 
     Args:
         path: path of the file.
