@@ -20,6 +20,7 @@ from typing import Any
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
 
 __all__ = [
+    "NotImportedError",
     "add_folders",
     "add_import_option",
     "find_target",
@@ -35,6 +36,10 @@ _TARGET = re.compile(rf"{_MODULE.pattern}:{_IDENTIFIER}")
 
 _modules: set[str] = set()  # imported by `import_code`
 _targets: set[str] = set()  # named one by one, to `import_target`
+
+
+class NotImportedError(UnknownNameError):
+    """A name is that of code that the user has not imported."""
 
 
 def is_target(name: object) -> bool:
@@ -129,12 +134,12 @@ def find_target(name: str, noun: str) -> Any:
         noun: what it refers to, for messages (`"model"`).
 
     Raises:
-        UnknownNameError: if the user has not imported the module; the message says how.
+        NotImportedError: if the user has not imported the module; the message says how.
         InvalidArgumentError: if the module has no such attribute, or it belongs to another package.
     """
     module = name.partition(":")[0]
     if name not in _targets and module not in _modules:
-        raise UnknownNameError(
+        raise NotImportedError(
             f"{noun} {name!r} is code of the module {module!r}, which is never imported only because a file names it. "
             f"If you trust that code, import it: with --import {module} on the command line (from the folder that "
             f"contains it), or in Python with seg_core.import_code({module!r})"

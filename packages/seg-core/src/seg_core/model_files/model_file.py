@@ -31,15 +31,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
-from seg_core.model_files.fit import (
-    advice,
-    build,
-    check_builder,
-    check_description,
-    check_tensors,
-    tensors_to_save,
-    unwrap,
-)
+from seg_core.model_files.fit import advice, build, check_description, check_tensors, tensors_to_save, unwrap
 from seg_core.model_files.paths import find_run_file, other_kind
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
@@ -202,7 +194,6 @@ def load_model(
         UnknownNameError: if no package has its builder, or the user has not imported the code that has it.
     """
     info, state = _read(path, verify)
-    check_builder(info.spec)
     try:
         check_description(info.spec)
         check_tensors(info.spec, state)

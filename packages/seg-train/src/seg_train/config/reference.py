@@ -39,8 +39,8 @@ Paths in `extends` are relative to the file with `extends`. Tables are merged ke
 changes, the `params` of the base file are dropped: they belonged to the other name.
 
 `"none"` unsets what a base file sets, if it is absent by default: a key without a default below, such as
-`trainer.steps` or `trainer.ema_decay`, or an optional section, such as `lr_scheduler`, `evaluation.resize` or one output of
-`criterion.outputs`:
+`trainer.steps` or `trainer.ema_decay`, or an optional section, such as `lr_scheduler`, `evaluation.resize` or one
+output of `criterion.outputs`:
 
     extends = "base.toml"               # which has steps = 80000 and a scheduler
     lr_scheduler = "none"               # also: -s lr_scheduler=none

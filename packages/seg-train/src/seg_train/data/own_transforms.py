@@ -6,16 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.own_code import find_target
 from seg_core.randomness import OWN_TRANSFORM_STREAM, isolated_randomness, sample_seed
 from seg_core.spec import takes
+from seg_core.transforms.crop import SegmentationTransform
 
 __all__ = ["OwnTransform", "OwnTransforms", "build_own_transform", "build_own_transforms"]
 
+_AS_TENSORS = SegmentationTransform()  # the tensor types of images and masks
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
 
 
@@ -104,7 +105,8 @@ class OwnTransforms:
             InvalidArgumentError: if a transform returns something other than an image and a mask of the same types and
                 size, or a mask with ids that are no class; the message names it.
         """
-        image, mask, kind = tv_tensors.Image(image), tv_tensors.Mask(mask), mask.dtype
+        kind = mask.dtype
+        image, mask = _AS_TENSORS(image, mask)
         for position, transform in enumerate(self.transforms):
             own_seed = sample_seed(self.seed, epoch, place, OWN_TRANSFORM_STREAM, position)
             options: dict[str, Any] = {}
@@ -126,7 +128,7 @@ class OwnTransforms:
                     f"{self._num_classes - 1}) nor ignored ({self._ignored}); masks are not to be interpolated or "
                     "normalized"
                 )
-            mask = tv_tensors.Mask(mask, dtype=kind)
+            image, mask = _AS_TENSORS(image, mask.to(kind))
         return image, mask
 
     def _wrong_ids(self, mask: Tensor) -> list[int]:
@@ -154,4 +156,4 @@ class OwnTransforms:
                     f"{tensor.dtype} {tuple(tensor.shape)}; it is applied after the crop and keeps size and type, "
                     "normalization comes later"
                 )
-        return tv_tensors.Image(image), tv_tensors.Mask(mask)
+        return image, mask
