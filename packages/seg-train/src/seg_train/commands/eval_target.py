@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
 from seg_core.registry import DATASETS, PREDICTORS
@@ -69,19 +70,31 @@ def find_target(
         print(f"seg: {source.note}", file=sys.stderr)
     section, seed = None, 0
     batch_size = settings.batch_size or 1
-    if source.run is not None and dataset is None:
+    if source.run is not None:
+        from seg_train.config.show import toml_value
         from seg_train.run.folder import RunFolder
 
-        config = RunFolder(source.run).load_config()
+        folder = RunFolder(source.run)
+        if dataset is not None:
+            folder.import_code()  # of its network
+    if source.run is not None and dataset is None:
+        own = {"root": settings.root, "params": settings.params or None}  # may replace what does not exist here
+        overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items() if value is not None]
+        config = folder.load_config(overrides, from_anywhere=True)
         section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size
     if dataset is None:
-        folder = None if source.path is None else source.path.parent
-        own = folder is not None and (folder / "config.toml").is_file()
+        beside = None if source.path is None else source.path.parent
+        is_in_run = beside is not None and (beside / "config.toml").is_file()
         raise UsageError(
             "name a DATASET to evaluate on, from `seg datasets`; only a run folder has a default"
-            + (f": seg eval {folder}" if own else "")
+            + (f": seg eval {beside}" if is_in_run else "")
+        )
+    if dataset == OBJECT:
+        raise UsageError(
+            f"the datasets of the run {model} were passed to the trainer as objects; name a DATASET, or evaluate in "
+            "Python: seg_train.evaluate(network, dataset)"
         )
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)

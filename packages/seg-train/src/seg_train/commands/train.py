@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from seg_core.command import Command
 from seg_core.errors import UsageError, UserError
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.progress import print_table
 from seg_train.commands.advice import advise_train
 
@@ -70,6 +71,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a key of the config, as in -s trainer.epochs=20; may be repeated",
     )
+    add_import_option(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -153,12 +155,13 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
         is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
         folder = RunFolder(path.parent.parent if is_checkpoint else path)
         resume = path if is_checkpoint else True
+        import_modules(arguments.imports)
         config = folder.load_config(arguments.set, **length)
         return Trainer(config, folder.path, resume=resume, extend=extend, progress=progress)
     if arguments.config is None:
         raise UsageError("name a CONFIG to start a run, or a run folder with --resume RUN_DIR; see seg train --help")
     weights = _find_weights(arguments, progress)
-    config = load_config(arguments.config, arguments.set, weights=weights, **length)
+    config = load_config(arguments.config, arguments.set, weights=weights, imports=arguments.imports, **length)
     return Trainer(config, resume=arguments.resume is True, extend=extend, progress=progress)
 
 
@@ -170,7 +173,8 @@ def _find_weights(arguments: argparse.Namespace, progress: "Progress") -> str | 
     if arguments.weights is None:
         return None
     path = find_weights(arguments.weights)
-    model = load_config(arguments.config, arguments.set, epochs=arguments.epochs, steps=arguments.steps).model
+    length = {"epochs": arguments.epochs, "steps": arguments.steps}
+    model = load_config(arguments.config, arguments.set, imports=arguments.imports, **length).model
     given = {"model.weights": model.weights, "model.weights_backbone": model.weights_backbone}
     replaced = [f'{key} = "{value}"' for key, value in given.items() if value is not None]
     instead = f" instead of the config's {' and '.join(replaced)}" if replaced else ""

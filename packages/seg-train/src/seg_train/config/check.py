@@ -24,6 +24,7 @@ from seg_core.spec import takes
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config import params
+from seg_train.config.own_code import transform_problems
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
@@ -171,9 +172,10 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     """Returns the metadata if it is available without opening the dataset."""
     train = data.transform.train
     try:
-        SegmentationTransform(**train.model_dump(exclude_none=True))
+        SegmentationTransform(**train.crop_options())
     except UserError as error:
         problems.append(f"data.transform.train: {error}")
+    problems.extend(transform_problems(train.custom or ()))
     try:
         SegmentationAugment(**data.augment.model_dump())
     except UserError as error:

@@ -14,6 +14,9 @@ from seg_train.config.toml_advice import line_advice, other_format
 
 __all__ = ["Tables", "read_tables", "with_format"]
 
+# lists at the top of a config, which are joined over its files: those of the extended files first
+_JOINED = ("imports", "import_paths")
+
 
 @dataclass
 class Tables:
@@ -22,20 +25,34 @@ class Tables:
     Attributes:
         values: nested, as in TOML.
         origins: full key -> origin of its value.
+        folders: those of the files, first that of the file that extends the others.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
 
     def update(self, values: Mapping[str, Any], origin: str) -> None:
         """Merges `values` into the tables, key by key.
 
-        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name.
+        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name. The modules
+        of `imports` and the folders of `import_paths` are joined.
         """
-        self._merge(self.values, values, "")
+        joined = {
+            key: list(dict.fromkeys([*self.values[key], *values[key]]))
+            for key in _JOINED
+            if self._can_join(key, values)
+        }
+        before = {key: self.origins[key] for key in joined}
+        self._merge(self.values, {**values, **joined}, "")
         kept = flatten(self.values)
         self.origins = {key: self.origins[key] for key in kept if key in self.origins}
         self.origins |= dict.fromkeys(flatten(values), origin)
+        self.origins |= {key: f"{former}, {origin}" for key, former in before.items()}
+
+    def _can_join(self, key: str, values: Mapping[str, Any]) -> bool:
+        lists = (self.values.get(key), values.get(key))
+        return all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists)
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], prefix: str) -> None:
         if "name" in new and old.get("name") != new["name"] and old.pop("params", None) is not None:
@@ -51,8 +68,8 @@ def read_tables(path: Path, *, stored: bool = False) -> Tables:
     """Returns the tables of a config file, merged over those of the files that it extends.
 
     `extends` at the top of a file names another file, or a list of them in which later ones override earlier ones;
-    paths are relative to the file with `extends`. `format` is written into the config of a run folder; a config of an
-    earlier seg-train is converted to today's keys.
+    paths are relative to the file with `extends`, as are those of `import_paths`. `format` is written into the config
+    of a run folder; a config of an earlier seg-train is converted to today's keys.
 
     Args:
         path: path of the file.
@@ -81,13 +98,18 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False)
         circle = " extends ".join(map(str, (*by, path)))
         raise ConfigError(f"cyclic extends: {circle}; remove extends from one of them")
     values = _read(path, by)
+    tables.folders.append(path.parent)
     bases = values.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
         raise ConfigError(f"{path}: extends must be the path of a config, or a list of them, got {bases!r}")
     for base in bases:
         _add(tables, path.parent / base, (*by, path))
-    tables.update(with_format(values, str(path), stored=stored), str(path))
+    values = with_format(values, str(path), stored=stored)
+    if isinstance(paths := values.get("import_paths"), list):
+        base = path.parent.resolve()
+        values["import_paths"] = [str(base / item) if isinstance(item, str) else item for item in paths]
+    tables.update(values, str(path))
 
 
 def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:

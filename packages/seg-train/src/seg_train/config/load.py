@@ -17,8 +17,10 @@ from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
 from seg_train.config.other_names import advice_on_key, advice_on_value
+from seg_train.config.own_code import import_own_code
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
+from seg_train.config.unset import NONE, apply_none, is_unsettable
 from seg_train.optim.schedulers import length_problems
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
@@ -33,16 +35,22 @@ def load_config(
     epochs: int | None = None,
     steps: int | None = None,
     weights: str | None = None,
+    imports: Sequence[str] = (),
     stored: bool = False,
 ) -> TrainConfig:
     """Returns the checked config of `source`. Nothing of the run is built.
 
+    The code that it names is imported: modules of `imports`, and those of names such as `"my_code:MyLoss"`. They are
+    searched in `import_paths`, the folders of the files, and the current folder, which are added to `sys.path`.
+
     Args:
         source: a TOML file, which may extend others (see `seg_train.config.files`), or the tables themselves.
-        overrides: `"key.path=value"` each, as for `-s`: the value in TOML syntax, a bare word is a string.
+        overrides: `"key.path=value"` each, as for `-s`: the value in TOML syntax, a bare word is a string. `"none"`
+            unsets a key that is absent by default.
         epochs: length of the run in epochs, instead of that in the config.
         steps: length of the run in steps; not together with `epochs`.
         weights: initial weights, instead of the config's `model.weights` and `model.weights_backbone`.
+        imports: modules of your own that are imported too, in addition to those of the config.
         stored: whether `source` is the config of a run folder, which may have the keys of an earlier seg-train.
 
     Raises:
@@ -51,22 +59,30 @@ def load_config(
     """
     name, tables = _read(source, stored)
     problems = apply_overrides(tables.values, overrides)
+    _add_imports(tables, imports)
     if epochs is not None and steps is not None:
         problems.append(f"set the length of a run in epochs or in steps, got epochs={epochs} and steps={steps}")
     elif epochs is not None or steps is not None:
         _replace(tables.values, "trainer", {"epochs": epochs, "steps": steps})
     if weights is not None:
         _replace(tables.values, "model", {"weights": weights, "weights_backbone": None})
-    config = _checked(name, tables.values, problems)
+    config = _checked(name, tables, problems, stored=stored)
     if not stored:
         _check_end_of_scheduler(name, config)
     return config
 
 
 def load_with_origins(
-    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = ()
+    source: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), imports: Sequence[str] = ()
 ) -> tuple[TrainConfig, dict[str, str]]:
     """Returns the config, and the origin of each value that is not a default: full key -> file or `-s`.
+
+    A key that `"none"` has unset is no key of the config; its origin says so.
+
+    Args:
+        source: as for `load_config`.
+        overrides: as for `load_config`.
+        imports: as for `load_config`.
 
     Raises:
         ConfigError: as `load_config` does.
@@ -75,7 +91,8 @@ def load_with_origins(
     problems = apply_overrides(tables.values, overrides)
     for override in overrides:
         _set_origin(tables.origins, override)
-    config = _checked(name, tables.values, problems)
+    _add_imports(tables, imports)
+    config = _checked(name, tables, problems)
     _check_end_of_scheduler(name, config)
     return config, tables.origins
 
@@ -97,14 +114,41 @@ def _replace(tables: dict[str, Any], section: str, values: Mapping[str, Any]) ->
         }
 
 
-def _checked(name: str, tables: dict[str, Any], problems: list[str]) -> TrainConfig:
+def _add_imports(tables: Tables, imports: Sequence[str]) -> None:
+    """Adds the modules of `--import` to those of the config."""
+    former = tables.values.get("imports", [])
+    if imports and isinstance(former, list):  # anything else is an error that the schema reports
+        tables.values["imports"] = [*former, *(module for module in imports if module not in former)]
+        origin = tables.origins.get("imports")
+        tables.origins["imports"] = "--import" if origin is None else f"{origin}, --import"
+
+
+def _checked(name: str, tables: Tables, problems: list[str], *, stored: bool = False) -> TrainConfig:
     """Returns the config if there are no problems.
+
+    Args:
+        name: of the config, for messages.
+        tables: of the config; changed in place: keys are unset, and `import_paths` and origins filled in.
+        problems: found before.
+        stored: whether it is the config of a run folder.
 
     Raises:
         ConfigError: if there are; the message lists them all.
     """
-    config, found = _validate(tables)
-    problems = problems + found
+    unset, not_unset = apply_none(tables.values)
+    tables.origins.update({key: f"unset by {tables.origins[key]}" for key in unset if key in tables.origins})
+    given = set(tables.values)
+    failed, wrong_names = import_own_code(tables.values, tables.folders, stored=stored)
+    if failed:  # names that these modules register are not known
+        _fail(name, [*problems, *failed])
+    if "import_paths" not in given and "import_paths" in tables.values:
+        tables.origins["import_paths"] = "folders of the config, current folder"
+    config, found = _validate(tables.values)
+    found = [p for p in found if not any(p.startswith(f"{key} is missing: ") for key in not_unset)]
+    for own, text in wrong_names.items():  # what follows from them is not reported too
+        reason = text.partition(f'"{own}": ')[2]
+        found = [p for p in found if not any(word in p for word in (f'"{own}"', f"'{own}'", reason))]
+    problems = [*problems, *not_unset.values(), *wrong_names.values(), *found]
     if problems:
         _fail(name, problems)
     assert config is not None
@@ -127,7 +171,7 @@ def _check_end_of_scheduler(name: str, config: TrainConfig) -> None:
 def _set_origin(origins: dict[str, str], override: str) -> None:
     """Records `-s` as the origin of the keys of an override, which replaces a whole table."""
     name, _, text = override.partition("=")
-    key = ".".join(part.strip() for part in name.split("."))
+    key = ".".join(_parts(name))
     for old in [old for old in origins if old == key or old.startswith(f"{key}.")]:
         del origins[old]
     value = _parse(text.strip())
@@ -146,7 +190,7 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
         return problems
     for override in overrides:
         key, equals, text = override.partition("=")
-        parts = [part.strip() for part in key.split(".")]
+        parts = _parts(key)
         if not equals or not all(parts):
             problems.append(f"-s {override}: must be key.path=value, such as -s optimizer.params.lr=0.01")
             continue
@@ -162,6 +206,8 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
             continue
         table = tables
         for depth, part in enumerate(parts[:-1]):
+            if table.get(part) == NONE and is_unsettable(parts[: depth + 1]):
+                del table[part]  # of a base config, and set again here
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 problems.append(f"-s {override}: {'.'.join(parts[: depth + 1])} is a value, not a table")
@@ -176,6 +222,21 @@ def _as_override(overrides: str | Mapping[str, Any]) -> str:
     if isinstance(overrides, str):
         return overrides
     return next((f"{key}={json.dumps(value, default=str)}" for key, value in flatten(overrides).items()), "key=value")
+
+
+def _parts(key: str) -> list[str]:
+    """Returns the parts of a full key; those with points are in quotes, as in `log."my_package.code:MyLogger"`."""
+    if '"' not in key and "'" not in key:
+        return [part.strip() for part in key.split(".")]
+    try:
+        table = tomllib.loads(f"{key} = 0")
+    except tomllib.TOMLDecodeError:
+        return [""]
+    parts = []
+    while isinstance(table, dict):
+        (part, table), *_ = table.items()
+        parts.append(part)
+    return parts
 
 
 def _parse(text: str) -> Any:

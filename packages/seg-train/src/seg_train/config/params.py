@@ -18,6 +18,7 @@ __all__ = [
     "OPTIMIZER",
     "PREDICTOR",
     "SCHEDULER",
+    "TRANSFORM",
     "Call",
     "option_problems",
     "reason",
@@ -129,6 +130,7 @@ LOSS = Call(
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
 SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
 LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",))
+TRANSFORM = Call({})
 PREDICTOR = Call(
     {
         "model": "it is the trained network",

@@ -29,6 +29,8 @@ WITHOUT_INFLUENCE = (
     "data.dataset.root",
     "data.loader.num_workers",
     "evaluation.batch_size",
+    "import_paths",
+    "imports",
     "log",
     "paths",
     "trainer.checkpoint_every_steps",
@@ -90,6 +92,26 @@ def _as_class_weights(value: object) -> object:
     if isinstance(value, list | tuple) and value and all(is_number(v) and v >= 0 for v in value):
         return tuple(float(v) for v in value)
     raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number >= 0 per class')
+
+
+_OWN_TRANSFORM = '{name = "my_code:MyTransform", params = {strength = 0.5}}'
+
+
+def _as_own_transforms(value: object) -> object:
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of tables such as {_OWN_TRANSFORM}")
+    for place, item in enumerate(value):
+        if isinstance(item, OwnTransformSection):
+            continue
+        if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+            raise ValueError(f"[{place}] must be a table with a name, such as {_OWN_TRANSFORM}")
+        unknown = [key for key in item if key not in ("name", "params")]
+        if unknown or not isinstance(item.get("params", {}), Mapping):
+            what = f"has the unknown key {unknown[0]!r}" if unknown else "has params that are no table"
+            raise ValueError(f"[{place}] {what}; write it as {_OWN_TRANSFORM}")
+    return value
 
 
 def _as_folder_name(value: str) -> str:
@@ -216,6 +238,36 @@ class TrainResizeSection(ResizeKeys):
     """Resizing of training images and their masks before the random factor, one of four kinds."""
 
 
+class OwnTransformSection(Section):
+    """A transform of one's own."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+OwnTransforms = Annotated[
+    list[OwnTransformSection] | None,
+    BeforeValidator(_as_own_transforms),
+    WithJsonSchema(
+        {
+            "title": "list of tables with name and params",
+            "anyOf": [
+                _list_of(
+                    {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "params": {"type": "object"}},
+                        "required": ["name"],
+                        "additionalProperties": False,
+                    },
+                    0,
+                ),
+                {"type": "null"},
+            ],
+        }
+    ),
+]
+
+
 class TransformSection(Section):
     """The random crop of training samples, see `seg_core.SegmentationTransform`."""
 
@@ -231,6 +283,15 @@ class TransformSection(Section):
         description="maximum fraction of a crop's valid pixels that one class may cover: of ten random crops the "
         "first that fulfills it is used, else the last; with rare_classes each attempt is chosen so",
     )
+    custom: OwnTransforms = Field(
+        default=None,
+        description="transforms of your own, applied in this order to image and mask after the crop: "
+        '`[{name = "my_code:MyTransform", params = {}}]`, see docs/training.md',
+    )
+
+    def crop_options(self) -> dict[str, Any]:
+        """Returns the arguments of `SegmentationTransform` that are set."""
+        return self.model_dump(exclude_none=True, exclude={"custom"})
 
 
 class TransformsSection(Section):
@@ -502,6 +563,14 @@ class PathsSection(Section):
 class TrainConfig(Section):
     """The config of a run."""
 
+    imports: list[str] = Field(
+        default_factory=list, description="modules of your own, imported before names are looked up"
+    )
+    import_paths: list[str] = Field(
+        default_factory=list,
+        description="folders that are searched for your own code first, relative to this file; those of the config's "
+        "files and the current folder are added",
+    )
     model: ModelSection
     data: DataSection
     criterion: CriterionSection = CriterionSection()
@@ -517,7 +586,8 @@ class TrainConfig(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain containers that TOML can store, without the keys that are None."""
-        return self.model_dump(mode="json", exclude_none=True)
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return {key: value for key, value in tables.items() if value or key not in ("imports", "import_paths")}
 
     def influences(self) -> dict[str, Any]:
         """Returns full key -> value of everything that influences the training result."""

@@ -22,6 +22,7 @@ from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.workers import held_signals, start_worker, stop_workers
+from seg_train.data.own_transforms import OwnTransforms
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -106,6 +107,7 @@ class Loader:
     Args:
         dataset: of images with masks.
         transform: resizes or crops each sample.
+        own: transforms of the user's own, applied after it; the crops of `ClassCrop` are chosen before.
         seed: of the run.
         num_workers: number of worker processes, which persist between plans. 0 reads in this process.
         pin_memory: whether batches are in pinned memory, which is fastest to copy to a GPU.
@@ -118,6 +120,7 @@ class Loader:
         dataset: SegmentationDataset,
         transform: JointTransform,
         *,
+        own: OwnTransforms | None = None,
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -125,7 +128,7 @@ class Loader:
     ) -> None:
         self._plan = _Plan()
         self._loader = DataLoader(
-            _Samples(dataset, transform, seed),
+            _Samples(dataset, transform, seed, own),
             batch_sampler=self._plan,
             num_workers=num_workers,
             pin_memory=pin_memory,
@@ -215,10 +218,13 @@ class _Failure:
 
 
 class _Samples(Dataset[Any]):
-    def __init__(self, dataset: SegmentationDataset, transform: JointTransform, seed: int) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, transform: JointTransform, seed: int, own: OwnTransforms | None = None
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.own = own
 
     def __getitem__(self, key: tuple[int, PlannedSample]) -> tuple[Tensor, Tensor, PlannedSample, int] | _Failure:
         epoch, planned = key
@@ -244,7 +250,8 @@ class _Samples(Dataset[Any]):
             attempt = 0
             if planned.crop is not None:
                 attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
-            return self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            return (image, mask) if self.own is None else self.own(image, mask, epoch, planned.place)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"{sample_name(self.dataset, planned.index)}: {error}") from error
 

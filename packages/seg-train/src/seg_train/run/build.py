@@ -29,6 +29,7 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
 from seg_train.data.batches import Loader
+from seg_train.data.own_transforms import build_own_transforms
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
@@ -203,7 +204,7 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         "pin_memory": accelerator.device.type == "cuda",
     }
     ignored = train_set.metadata.ignore_index
-    train = SegmentationTransform(**data.transform.train.model_dump(exclude_none=True), mask_fill=ignored)
+    train = SegmentationTransform(**data.transform.train.crop_options(), mask_fill=ignored)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=ignored, left_right_pairs=train_set.metadata.left_right_pairs
     )
@@ -212,10 +213,12 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
     val_transform = EvaluationTransform(
         preprocessing.with_resize({} if resize is None else resize.model_dump(exclude_none=True))
     )
+    named = [(own.name, own.params) for own in data.transform.train.custom or ()]
+    own = build_own_transforms(named, train_set.metadata, config.trainer.seed)
     return RunData(
         train_set=train_set,
         val_set=val_set,
-        train_loader=Loader(train_set, train, **options),
+        train_loader=Loader(train_set, train, own=own, **options),
         val_loader=Loader(val_set, val_transform, splits_unlike_sizes=True, **options),
         augment=augment,
         val_transform=val_transform,

@@ -39,9 +39,12 @@ from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
 from seg_train.config.migrate import CONFIG_FORMAT
-from seg_train.config.schema import TrainConfig
+from seg_train.config.own_code import import_own_code
+from seg_train.config.schema import PathsSection, TrainConfig
+from seg_train.config.show import toml_value
 from seg_train.run.checkpoint import Checkpoints
 from seg_train.run.lock import LOCK_FILES, check_unlocked, locked
+from seg_train.run.relative_paths import dataset_from_here, folders_of_run
 
 __all__ = ["RunFolder", "describe_environment", "find_run", "find_weights", "new_run_path"]
 
@@ -173,14 +176,21 @@ class RunFolder:
             )
 
     def load_config(
-        self, overrides: Sequence[str] = (), *, epochs: int | None = None, steps: int | None = None
+        self,
+        overrides: Sequence[str] = (),
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        from_anywhere: bool = False,
     ) -> TrainConfig:
-        """Returns the config of the run, in today's keys.
+        """Returns the config of the run, in today's keys; the code that it names is imported.
 
         Args:
             overrides: as for `-s`, of keys that have no influence on learning.
             epochs: new length of the run in epochs.
             steps: new length of the run in steps; not together with `epochs`.
+            from_anywhere: whether relative paths of the dataset are found where the run found them, from any working
+                directory; for evaluations, since a resumed run compares its settings with the stored ones.
 
         Raises:
             UsageError: if this is not a run folder.
@@ -190,6 +200,13 @@ class RunFolder:
             raise UsageError(
                 f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume{self._nearest_run()}"
             )
+        if from_anywhere:
+            tables = read_tables(self.config, stored=True).values
+            output = tables.get("paths", {}).get("output", PathsSection().output)
+            section = tables.get("data", {}).get("dataset", {})
+            found = dataset_from_here(section, folders_of_run(self.path, output))
+            if found != section:
+                overrides = [f"data.dataset={toml_value(found)}", *overrides]
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
 
     def _nearest_run(self) -> str:
@@ -204,6 +221,18 @@ class RunFolder:
             return f". To continue the newest run of this config: seg train {self.path} --resume"
         runs = sorted(p.parent for p in self.path.glob("*/config.toml"))
         return f"; run folders in it: {', '.join(map(str, runs[-3:]))}" if runs else ""
+
+    def import_code(self) -> None:
+        """Imports the code that the config of the run names; nothing if the folder has no config.
+
+        Raises:
+            ConfigError: if it cannot be imported.
+        """
+        if self.config.is_file():
+            tables = read_tables(self.config, stored=True).values
+            problems, wrong = import_own_code(tables, [], stored=True)
+            if found := [*problems, *wrong.values()]:
+                raise ConfigError(f"{self.config}: {found[0]}")
 
     def read_class_weights(self) -> list[float] | None:
         """Returns the class weights computed before, or None.
@@ -317,6 +346,7 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "cuda_devices": devices,
         "command": sys.argv,
+        "working_directory": str(Path.cwd()),
         "packages": installed_versions(*_PACKAGES),
     }
 
