@@ -1,11 +1,12 @@
-"""One run that is killed again and again, and resumed each time: a script that tests start.
+"""A run, and the same one killed again and again and resumed each time: a script that tests start.
 
-python kill_chain.py CONFIG.toml RUN_DIR KILLS SEED spawn    each life is a `seg train` command of its own
-python kill_chain.py CONFIG.toml RUN_DIR KILLS SEED fork     each life is a fork of this process: torch is imported once
+python kill_chain.py CONFIG.toml OUTPUT KILLS SEED spawn    each life is a `seg train` command of its own
+python kill_chain.py CONFIG.toml OUTPUT KILLS SEED fork     each life is a fork of this process: torch is imported once
 
 One kill in five is SIGTERM to all processes of the run, as a cluster scheduler sends it; the others are SIGKILL, to the
 main process alone or to its workers too. The moments are random: some while the run starts, most a random time after it
-has logged a random number of steps. Prints one JSON object per life, the last one that of the life that ended the run.
+has logged a random number of steps. The runs are OUTPUT/whole and OUTPUT/killed. Prints one JSON object per life of the
+killed one; the last is that of the life that ended the run.
 """
 
 import json
@@ -131,21 +132,29 @@ def live(arguments, run_dir, log, mode, kind=None, draw=None):
 
 
 def chain(config, run_dir, kills, seed, mode):
-    """Kills the run `kills` times, then lets it finish; prints a line of JSON about each life."""
-    draw, run_dir = random.Random(seed), Path(run_dir)
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    terms = max(kills // 5, 1)
+    """Kills a run `kills` times, then lets it finish; yields a report about each life."""
+    draw = random.Random(seed)
+    terms = -(-kills // 5)
     kinds = ["term"] * terms + ["kill"] * ((kills - terms) // 2) + ["kill all"] * ((kills - terms + 1) // 2)
     draw.shuffle(kinds)
     with Path(f"{run_dir}.log").open("ab") as log:
         for kind in [*kinds, None]:
             resumes = (run_dir / "config.toml").is_file()
-            arguments = ["train", "--resume", str(run_dir)] if resumes else ["train", config]
+            arguments = ["train", config, "-s", f"paths.run={run_dir.name}"]
+            if resumes:
+                arguments = ["train", "--resume", str(run_dir)]
             report = live([*arguments, "--progress", "plain"], run_dir, log, mode, kind, draw)
-            print(json.dumps(report), flush=True)
+            yield report
             if report["code"] not in (None, 130, -signal.SIGKILL, -signal.SIGTERM):
                 break  # it ended by itself: the end of the run, or a failure
 
 
 if __name__ == "__main__":
-    chain(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    script, config, output, kills, seed, mode = sys.argv
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    (whole,) = chain(config, output / "whole", 0, 0, mode)
+    if whole["code"]:
+        sys.exit((output / "whole.log").read_text())
+    for report in chain(config, output / "killed", int(kills), int(seed), mode):
+        print(json.dumps(report), flush=True)

@@ -24,7 +24,7 @@ TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "l
 
 def launch_lines():
     """The words of each launch line in the help, by launcher and number of machines."""
-    joined = TRAIN.epilog.replace("\\\n   ", "")
+    joined = TRAIN.epilog.replace(" \\\n   ", "")
     lines = [shlex.split(re.split(" {2,}", line.strip())[0]) for line in joined.splitlines()]
     return {(w[0], 2 if "HOST" in " ".join(w) else 1): w for w in lines if w and w[0] in ("torchrun", "accelerate")}
 
@@ -67,7 +67,7 @@ def test_launchers_know_every_word_of_their_lines(case):
     words = launch_lines()[case]
     if case[0] == "torchrun":
         found = get_args_parser().parse_args(words[1:])
-        processes = int(found.nproc_per_node) * int(found.nnodes)
+        processes = int(found.nproc_per_node) * int(found.nnodes.split(":")[0])
     else:
         found = launch_command_parser().parse_args(words[2:])
         processes = found.num_processes
