@@ -18,7 +18,14 @@ import sys
 import time
 from pathlib import Path
 
-import seg_train.run.trainer  # noqa: F401 - imported once, for all forks
+# these are what a run imports: once, for all forks
+import torch.utils.tensorboard  # noqa: F401
+
+import seg_models.inference.whole
+import seg_models.networks.enet  # noqa: F401
+import seg_train.commands.train
+import seg_train.loggers.tensorboard
+import seg_train.run.trainer  # noqa: F401
 from seg_core.command import main
 from seg_train.run.checkpoint import load_checkpoint
 

@@ -85,9 +85,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.interruption import RunInterruptedError
     from seg_train.run.together import together
 
-    if arguments.dry_run:
-        return _dry_run(arguments)
     with together():
+        if arguments.dry_run:
+            return _dry_run(arguments)
         trainer = _make_trainer(arguments)
     try:
         result = trainer.run()
