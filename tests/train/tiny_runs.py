@@ -22,7 +22,7 @@ from torch import nn
 
 from seg_core import BuildSpec
 from seg_core.catalog import DatasetEntry
-from seg_core.errors import UsageError
+from seg_core.errors import UsageError, UserError
 from seg_core.progress import QuietProgress
 from seg_core.registry import DATASETS, MODELS
 from seg_train import Trainer, load_config
@@ -92,9 +92,10 @@ def register():
         DATASETS._objects[name] = dataset
 
 
-def train(config, *overrides, resume=False, dies_at=None, copy=None):
+def train(config, *overrides, resume=False, dies_at=None, copy=None, fails_first=False):
     """One run; `dies_at` is the step at which the second process dies.
 
+    With `fails_first` the same processes have tried another run before, that one of them could not start.
     `copy` is the checkpoint that the second process sees in place of the last one: it is on a machine of its own.
     """
     if copy is not None and os.environ["RANK"] == "1":
@@ -105,6 +106,13 @@ def train(config, *overrides, resume=False, dies_at=None, copy=None):
         if copy:
             shutil.copytree(former / config["paths"]["run"], folder)
             shutil.copy(folder / "checkpoints" / copy, folder / "checkpoints" / "last.pt")
+    if fails_first:
+        try:
+            Trainer(load_config(config, ["data.dataset.name=Elsewhere", "data.dataset.params={}"]))
+        except UserError as error:
+            print(f"first: {error}")
+        else:
+            sys.exit("a run without its dataset has started")
     trainer = Trainer(load_config(config, overrides), resume=resume, progress=QuietProgress())
     if dies_at and trainer.accelerator.process_index == 1:
         log_step = trainer._log_step

@@ -77,15 +77,16 @@ def test_launchers_know_every_word_of_their_lines(case):
     assert (found.training_script, found.training_script_args) == ("seg_core.command", ["train", "CONFIG"])
 
 
-# `test_two_processes_train_one_run_and_show_it_once` starts the line of torchrun for one machine
+# a start takes seconds; `test_two_processes_train_one_run_and_show_it_once` starts torchrun on one machine too
 @pytest.mark.parametrize(
     "case",
     [
         ("torchrun", 2),
+        pytest.param(("torchrun", 1), marks=pytest.mark.full),
         pytest.param(("accelerate", 1), marks=pytest.mark.full),
         pytest.param(("accelerate", 2), marks=pytest.mark.full),
     ],
-    ids=["torchrun-2", "accelerate-1", "accelerate-2"],
+    ids=["torchrun-2", "torchrun-1", "accelerate-1", "accelerate-2"],
 )
 def test_launch_lines_of_the_help_train_one_run_on_two_processes(case, config, tmp_path):
     words, port = launch_lines()[case], free_port()

@@ -77,6 +77,7 @@ JOBS = {
     "checked": (2, checked, {}, {}),
     "wrong": (2, wrong, {}, {}),
     "elsewhere": (2, elsewhere, {}, {}),
+    "second_try": (2, unchanged, {"epochs": 1}, {"fails_first": True}),
     "no_copy": (2, unchanged, AUTO, {"resume": True, "copy": ""}),
     "old_copy": (2, unchanged, AUTO, {"resume": True, "copy": "step_00000006.pt"}),
     "died": (2, unchanged, EVERY_STEP, {"dies_at": 5}),
@@ -168,6 +169,11 @@ def test_process_that_fails_at_the_start_ends_all_with_its_message(finished):
     reported = rf"process 1 of this run, on \S+, could not start: {message}; each machine needs config, data"
     assert re.search(reported, log), log
     assert not (output / "elsewhere").exists()
+
+
+def test_processes_can_start_a_run_after_one_that_could_not_start(result_of):
+    last, _ = result_of("second_try")
+    assert (last["position"]["step"], len(last["random"])) == (3, 2)
 
 
 @pytest.mark.parametrize(

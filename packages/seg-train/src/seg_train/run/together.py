@@ -81,10 +81,10 @@ class _Processes:
         try:
             store, self._rank, self._size = next(iter(rendezvous("env://")))
         except (RuntimeError, OSError) as error:
-            address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
             raise UserError(
-                f"process {os.environ['RANK']} cannot connect to process 0 at {address} ({_first_line(error)}); check "
-                "the address that the launcher was given, that its port is free, and that no firewall closes it"
+                f"process {os.environ['RANK']} cannot connect to process 0 at {host}:{port} ({_first_line(error)}); "
+                "check the host and port that the launcher was given, and that the port is free and behind no firewall"
             ) from error
         self._store = PrefixStore("seg-train", store)
         self._serves = self._rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -135,7 +135,7 @@ class _Processes:
             while self._serves and heard < self._size and time.monotonic() < end:
                 time.sleep(_POLL)
                 heard = self._store.add(f"heard {self._failures}", 0)
-        self._begin_anew()
+        self._start_over()
 
     def _raise_reported(self) -> None:
         name = f"failure {self._failures}"
@@ -143,13 +143,13 @@ class _Processes:
             return
         report = json.loads(self._store.get(name))
         self._store.add(f"heard {self._failures}", 1)
-        self._begin_anew()
+        self._start_over()
         hint = "; each machine needs config, data and run folder at the same paths" if report["rank"] else ""
         raise _ReportedError(
             f"process {report['rank']} of this run, on {report['host']}, could not start: {report['text']}{hint}"
         )
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """Forgets the meetings of a start that failed: the processes were at different ones."""
         self._failures += 1
         self._meetings = 0
