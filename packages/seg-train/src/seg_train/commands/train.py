@@ -28,8 +28,16 @@ examples:
   seg train --resume runs/my-run --epochs 300            continue that run until 300 epochs in total
   seg train camvid.toml --weights runs/my-run            a new run from the weights of that run
   seg train camvid.toml --dry-run                        what the run would take in time, memory and disk
-  torchrun --nproc_per_node 4 -m seg_core.command train CONFIG
-                                                         on four GPUs of this machine; or accelerate launch
+
+several processes that train one run together:
+  torchrun --nproc_per_node 4 -m seg_core.command train CONFIG        on four GPUs of this machine
+  accelerate launch --multi_gpu --num_processes 4 -m seg_core.command train CONFIG        the same
+  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
+    -m seg_core.command train CONFIG        on two machines: start it on both; HOST is the first of them
+  accelerate launch --multi_gpu --num_machines 2 --machine_rank 0 --num_processes 8 --main_process_ip HOST \\
+    --main_process_port 29500 -m seg_core.command train CONFIG        the same; --machine_rank 1 on the second
+  With -s trainer.device=cpu they need no GPUs. data.loader.batch_size is that of all processes together. Each machine
+  needs config and data at the same paths, and the run folder to resume from.
 
 Ctrl-C or SIGTERM stops after the current step and saves a checkpoint to resume from; a second Ctrl-C stops at once.
 """
@@ -77,10 +85,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.failures import NonFiniteLossError, NonFiniteWeightsError
     from seg_train.run.interruption import RunInterruptedError
+    from seg_train.run.together import together
 
-    if arguments.dry_run:
-        return _dry_run(arguments)
-    trainer = _make_trainer(arguments)
+    with together():
+        if arguments.dry_run:
+            return _dry_run(arguments)
+        trainer = _make_trainer(arguments)
     try:
         result = trainer.run()
     except RunInterruptedError as stop:

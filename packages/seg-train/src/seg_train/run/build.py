@@ -1,6 +1,7 @@
 """Builds a run from its config: accelerator, data, network with loss, optimizer and scheduler, loggers."""
 
 import atexit
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,9 +37,11 @@ from seg_train.optim.optimizers import build_optimizer
 from seg_train.optim.schedulers import build_scheduler, length_problems
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.classes import settle_classes
+from seg_train.run.launch import check_environment, check_joined
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.run.objects import RunObjects, describe_object
 from seg_train.run.step import Parts
+from seg_train.run.together import together
 
 __all__ = [
     "RunData",
@@ -100,7 +103,7 @@ class RunLength:
 
 
 def build_accelerator(config: TrainConfig, precision: str | None = None) -> Accelerator:
-    """Returns the accelerator for the device and precision of the config.
+    """Returns the accelerator for the device and precision of the config, and connects the processes of the run.
 
     Args:
         config: config of the run.
@@ -109,16 +112,26 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
 
     Raises:
         ConfigError: if accelerate does not use the device of the config, or the device does not support the precision.
+        UsageError: if a launcher started several processes that cannot share a run, or its variables are incomplete.
+        ProcessDiedError: if another process of the run could not start.
     """
+    with together():  # accelerate connects the processes, and waits until all of them come
+        check_environment(os.environ)
     # accelerate keeps device and precision of the first Accelerator of a process; a second run in a notebook may need
     # others. Under a launcher of several processes there is one run per process.
     had_group = torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not had_group)
     wanted = config.trainer.device
     on_cpu = wanted == "cpu"
-    device = PartialState(cpu=on_cpu).device
+    if wanted == "auto":
+        # accelerate connects processes on CPUs only if it is told to use them
+        launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
+        on_cpu = launched or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    state = PartialState(cpu=on_cpu)
+    device = state.device
     if torch.distributed.is_initialized() and not had_group:
         atexit.register(_leave_group)
+    check_joined(os.environ, state.num_processes, device.type)
     if wanted not in ("auto", device.type):
         raise ConfigError(
             f'trainer.device = "{wanted}" differs from the device that accelerate selected ({device}); use "auto"'
@@ -159,6 +172,7 @@ def precision_of(accelerator: Accelerator) -> str:
     return "fp32" if mixed == "no" else mixed
 
 
+@together()
 def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObjects) -> RunData:
     """Opens the datasets and builds loaders and transforms.
 
@@ -168,6 +182,7 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         objects: datasets in place of those of the config.
 
     Raises:
+        ProcessDiedError: if another process of the run cannot open them.
         ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, or there is only one
             class.
         UserError: if a dataset cannot be opened, for example because its folder is missing.
@@ -248,6 +263,7 @@ def build_parts(
     Raises:
         ConfigError: if the learning-rate scheduler of a new run ends before the run.
         UserError: if the network or the loss cannot be built.
+        ProcessDiedError: if another process of the run cannot build the network.
     """
     trainer = config.trainer
     seed(trainer.seed)
@@ -297,6 +313,7 @@ def build_parts(
     return parts, network, scheduler
 
 
+@together()
 def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
     model: nn.Module = MODELS.get(section.name)(
         weights=section.weights,
