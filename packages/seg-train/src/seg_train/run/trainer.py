@@ -45,6 +45,7 @@ from seg_train.run.rows import describe_row, epoch_row, watchable_scores
 from seg_train.run.start import RunFacts, show_start
 from seg_train.run.state import Position, RunState
 from seg_train.run.step import StepResult, train_step
+from seg_train.run.together import together
 
 __all__ = ["RunResult", "Trainer"]
 
@@ -95,6 +96,7 @@ class Trainer:
         UserError: if dataset or network cannot be built.
     """
 
+    @together()
     def __init__(
         self,
         config: TrainConfig,
@@ -230,10 +232,14 @@ class Trainer:
     def _started(self) -> Iterator[None]:
         """Claims and prepares the run folder, starts loggers and progress, and always closes them at the end."""
         with contextlib.ExitStack() as stack:
-            if self.accelerator.is_main_process:
-                stack.enter_context(self.folder.claim(new=not self._is_resumed))
-            self.state.start_clock()
-            self._prepare_folder()
+            with together():
+                if self.accelerator.is_main_process:
+                    stack.enter_context(self.folder.claim(new=not self._is_resumed))
+                self.state.start_clock()
+                self._prepare_folder()
+            if self._checkpoint is None:
+                # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
+                self.save()
             self.progress.start(self.plan.length.steps, self.position.step)
             stack.callback(self.network.release)
             stack.callback(self.loggers.close)
@@ -264,11 +270,8 @@ class Trainer:
                 self.folder.update_config(config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True))
                 self.folder.add_environment(environment, self.position.step)
             self.loggers.on_start(config.to_dict(), environment, self.data.metadata)
-        if self._checkpoint is None:
-            if self._is_resumed:
-                self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
-            # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
-            self.save()
+        if self._checkpoint is None and self._is_resumed:
+            self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 
