@@ -183,7 +183,7 @@ def expanded_palette(tree: Tree) -> str:
 
 
 def permuted_palette(tree: Tree) -> str:
-    """Numbers the used colors of a palette mask anew, from the last; it looks the same as before."""
+    """Numbers the used colors of a palette mask from the last to the first; it looks the same as before."""
     mask = mask_of(tree.take())
     ids = tree.read_ids(mask)
     used = np.unique(ids)[::-1]
@@ -196,13 +196,17 @@ def permuted_palette(tree: Tree) -> str:
 
 
 def jpeg_mask(tree: Tree) -> str:
-    """Stores a mask as JPEG; where the suffix is fixed, under the same name."""
+    """Stores a mask as JPEG; where the suffix is fixed, under the same name.
+
+    JPEG has blocks of 8 pixels, and keeps areas that happen to begin and end with these: so the areas are moved first.
+    """
     mask = mask_of(tree.take())
     if tree.form.stored == "colors":
         with Image.open(mask) as opened:
-            image = opened.convert("RGB")
+            values = np.array(opened.convert("RGB"))
     else:
-        image = Image.fromarray(tree.read_ids(mask).astype(np.uint8))
+        values = tree.read_ids(mask).astype(np.uint8)
+    image = Image.fromarray(np.roll(values, (3, 3), axis=(0, 1)))
     target = _renamed(tree, mask, ".jpg")
     content = BytesIO()
     image.save(content, "JPEG", quality=_JPEG_QUALITY)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, nearest
 from seg_core.labels.label_map import IGNORE
 from seg_core.registry import DATASETS
@@ -180,9 +183,12 @@ class Tree:
             return (self.edition.mask_reader or read_mask)(mask, Reading())
 
     def write_ids(self, mask: Path, ids: Ids) -> None:
-        """Writes raw ids (H, W) in the format of the dataset."""
+        """Writes raw ids (H, W) in the format of the dataset; in gray masks they may be any of 8 bits."""
         self.touch(mask)
-        mask_writer(self.name)(mask, ids, self.edition)
+        if self.form.stored == "ids":
+            Image.fromarray(ids.astype(np.uint8)).save(mask)
+        else:
+            mask_writer(self.name)(mask, ids, self.edition)
 
 
 def mask_of(pair: Pair) -> Path:
@@ -200,8 +206,8 @@ def find_tree(name: str, root: str | os.PathLike[str], edition: Edition) -> Tree
     folder = Path(root).expanduser()
     layout = edition.layout
     found = {}
-    for split in ("train", "val", "test"):
-        if split in layout.splits and layout.splits[split].masks and split in layout.examples:
+    for split, files in layout.splits.items():
+        if files.masks and split in layout.examples:
             try:
                 found[split] = layout.find(folder, split)
             except DatasetNotFoundError:
