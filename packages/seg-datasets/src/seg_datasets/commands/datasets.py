@@ -120,6 +120,6 @@ DATASETS_COMMAND = Command(
     description="Lists the datasets of the installed packages; `show NAME` describes one.",
     epilog=(
         "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
-        "  seg datasets fake Cityscapes data/cityscapes\n  seg datasets fake FolderDataset data/odd --fault off-by-one"
+        "  seg datasets fake Cityscapes data/cityscapes"
     ),
 )

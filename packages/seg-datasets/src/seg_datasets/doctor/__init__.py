@@ -1,1 +1,1 @@
-"""Tools for datasets: fake datasets in every official layout, clean or with faults."""
+"""Tools for datasets: fake datasets in every official layout."""
