@@ -35,6 +35,7 @@ __all__ = [
 _NO_CLASS = 255  # programs that shift or stretch ids leave it as it is
 _FOREIGN = 200  # an id of no dataset
 _JPEG_QUALITY = 75
+_ENLARGED = 4  # so that values in steps of a fourth lie on the edges
 
 
 # ---- ids -------------------------------------------------------------------------------------------------------------
@@ -109,13 +110,13 @@ def all_ignored(tree: Tree) -> str:
 
 
 def antialiased_mask(tree: Tree) -> str:
-    """Replaces a mask by large areas of two classes with smoothed edges, as a bilinear resize to twice the size does.
+    """Replaces a mask by a large area of a class on another with smoothed edges, as a bilinear resize leaves them.
 
     In masks of ids all values on the edges are classes too, which is what makes the fault hard to see.
     """
     mask = mask_of(tree.take())
     height, width = tree.read_ids(mask).shape
-    small = np.zeros((max(height // 2, 1), max(width // 2, 1)), bool)
+    small = np.zeros((max(height // _ENLARGED, 1), max(width // _ENLARGED, 1)), bool)
     rows, columns = small.shape
     small[rows // 4 : rows // 4 + (rows + 1) // 2, columns // 4 : columns // 4 + (columns + 1) // 2] = True
     if tree.form.stored == "colors":
@@ -126,17 +127,20 @@ def antialiased_mask(tree: Tree) -> str:
         smooth = Image.fromarray(table[small.astype(np.uint8)]).resize((width, height), Image.Resampling.BILINEAR)
         _save(tree, mask, smooth)
     else:
-        low, high = _ends(tree.form)
+        low, high = _ends(tree)
         values = np.where(small, high, low).astype(np.uint8)
         smooth = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
         tree.write_ids(mask, np.asarray(smooth))
     return f"drew {mask.name} with smoothed edges"
 
 
-def _ends(form: Form) -> tuple[int, int]:
-    """Returns two classes with only classes between them; the last class may have been removed from the masks."""
-    run = form.run
-    return run[0], run[-2] if len(run) > 3 else run[-1]
+def _ends(tree: Tree) -> tuple[int, int]:
+    """Returns two classes with only classes between them, both of which are in the masks, if they are in one."""
+    run = tree.form.run
+    sound = next((mask for mask in tree.masks("train") if mask not in tree.taken), None)
+    ids = run if sound is None else np.unique(tree.read_ids(sound)).tolist()
+    present = [raw for raw in run if raw in ids]
+    return (present[0], present[-1]) if len(present) > 2 else (run[0], run[-1])
 
 
 # ---- formats ---------------------------------------------------------------------------------------------------------
@@ -183,14 +187,19 @@ def expanded_palette(tree: Tree) -> str:
 
 
 def permuted_palette(tree: Tree) -> str:
-    """Numbers the used colors of a palette mask from the last to the first; it looks the same as before."""
+    """Gives the used colors of a palette mask their indices in reverse; it looks the same as before.
+
+    Optimizers of PNGs leave out indices that are not used too, which makes other ids than those of the dataset.
+    """
     mask = mask_of(tree.take())
     ids = tree.read_ids(mask)
-    used = np.unique(ids)[::-1]
+    used = np.unique(ids)
     order = np.zeros(256, np.uint8)
-    order[used] = np.arange(len(used), dtype=np.uint8)
+    order[used] = used[::-1]
+    palette = palette_of(tree.edition)
+    palette[used[::-1]] = palette[used]
     image = Image.fromarray(order[ids]).convert("P")
-    image.putpalette(palette_of(tree.edition)[used].tobytes())
+    image.putpalette(palette.tobytes())
     _save(tree, mask, image)
     return f"reordered the palette of {mask.name}, and its indices with it"
 
