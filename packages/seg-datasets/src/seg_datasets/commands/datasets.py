@@ -13,11 +13,11 @@ from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
-from seg_datasets.commands import download, fake
+from seg_datasets.commands import download, fake, stats
 
 __all__ = ["DATASETS_COMMAND"]
 
-_ACTIONS = {"download": download, "fake": fake}
+_ACTIONS = {"download": download, "fake": fake, "stats": stats}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
