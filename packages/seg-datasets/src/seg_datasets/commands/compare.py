@@ -2,7 +2,7 @@
 
 import argparse
 import math
-import warnings
+import sys
 from typing import TYPE_CHECKING, Any
 
 from seg_core.progress import print_table
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     write_result(arguments, found.to_dict(), lambda: _show(found))
     for sentence in found.warnings:
-        warnings.warn(sentence, stacklevel=1)
+        print(f"seg: warning: {sentence}", file=sys.stderr)
     return 0
 
 
