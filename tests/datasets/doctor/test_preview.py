@@ -96,8 +96,8 @@ def test_sheet_shows_colors_outlines_names_and_shares(write, monkeypatch):
 def test_ignored_pixels_are_hatched_and_explained(write, monkeypatch, ignored):
     texts = captions_of(monkeypatch)
     sheet = preview(write(halves(0, 255 if ignored else 1)))
-    stripe = blended((224, 224, 224))
-    assert has(sheet, stripe) is ignored
+    stripes = (sheet == blended((224, 224, 224))).all(-1).sum()  # a few pixels of letters have this gray too
+    assert bool(stripes > 5_000) is ignored
     assert any(text.startswith("ignored") for text in texts) is ignored
 
 
@@ -241,9 +241,7 @@ def test_wrong_arguments_are_named_before_anything_is_written(write, monkeypatch
     write(halves(0, 1))
     with pytest.raises(error, match=words):
         preview(**{"target": "mine", "out": "sheet.png", **arguments})
-    assert (
-        sorted(path.name for path in tmp_path.iterdir()) == ["cache", "mine"] or not (tmp_path / "sheet.png").exists()
-    )
+    assert not (tmp_path / "sheet.png").exists()
 
 
 def test_command_writes_the_sheet(write, tmp_path, capsys):

@@ -22,7 +22,7 @@ from seg_core import (
 )
 from seg_core.command import main
 from seg_core.files import scan_cache
-from seg_core.files.image_sums import channel_moments, summarize_image
+from seg_core.files.image_sums import ChannelTotals, summarize_image
 from seg_core.metrics.class_weights import describe_schemes
 from seg_datasets import FolderDataset, get_dataset, stats, unify
 from seg_datasets.reading import samples
@@ -113,10 +113,10 @@ def test_classes_sizes_and_colors_are_those_that_numpy_counts(tree, split):
 def test_mean_and_deviation_of_nearly_equal_values_are_exact():
     pixels = np.full((600, 500, 3), 254, np.uint8)
     pixels[0, 0] = 255
-    mean, std = channel_moments([summarize_image(pixels)] * 1000)
+    totals = ChannelTotals.of([summarize_image(pixels)] * 1000)
     share = 1 / pixels[..., 0].size
-    np.testing.assert_allclose(mean, (254 + share) / 255, rtol=1e-15)
-    np.testing.assert_allclose(std, np.sqrt(share * (1 - share)) / 255, rtol=1e-13)
+    np.testing.assert_allclose(totals.mean, (254 + share) / 255, rtol=1e-15)
+    np.testing.assert_allclose(totals.std, np.sqrt(share * (1 - share)) / 255, rtol=1e-13)
 
 
 def test_weights_are_those_of_every_scheme_for_train(tree):
@@ -181,6 +181,20 @@ def test_folder_without_names_of_classes_has_numbers(tree):
     assert stats(tree).metadata.num_classes == NUM_CLASSES
     assert stats(tree, num_classes=5).splits["train"].pixels[3:].tolist() == [0, 0]
     assert stats(tree, classes={"labels": ["a", "b", "c"]}).metadata.labels == ("a", "b", "c")
+    for arguments in ((tree,), ("FolderDataset", tree)):
+        with pytest.raises(
+            InvalidArgumentError, match="ignore_index = 7 needs the classes: give classes or num_classes"
+        ):
+            stats(*arguments, ignore_index=7)
+
+
+def test_ignore_index_of_a_folder_is_as_given(tree):
+    for path in tree.glob("*/masks/*.png"):
+        ids = np.array(Image.open(path))
+        save(path, np.where(ids == 255, 7, ids).astype(np.uint8))
+    found = stats(tree, splits=["train"], ignore_index=7)
+    assert found.metadata.ignore_index == 7
+    assert found.splits["train"].ignored > 0
 
 
 def test_masks_that_are_read_by_a_guess_are_told(tmp_path):
@@ -275,6 +289,8 @@ def test_progress_ends_at_the_number_of_files(tree):
         ({"classes": "CamVid", "num_classes": 3}, InvalidArgumentError, "num_classes is 3, but classes names 11"),
         ({"num_classes": 0}, InvalidArgumentError, "num_classes must be an integer >= 1"),
         ({"target": "Shapes", "num_classes": 3}, InvalidArgumentError, "has its own classes"),
+        ({"target": "Shapes", "ignore_index": 0}, InvalidArgumentError, "has its own classes"),
+        ({"ignore_index": 2}, InvalidArgumentError, "ignore_index 2 is the id of class 'stone'"),
         ({"lenght": 3}, InvalidArgumentError, "FolderDataset has no option 'lenght'"),
     ],
 )

@@ -16,7 +16,7 @@ from seg_core.files.mask_sources import OnProgress
 from seg_core.files.remembered import RememberedFiles
 from seg_core.files.scan_cache import IMAGES, ImageSummary
 
-__all__ = ["ImageFile", "ImageSummary", "channel_moments", "scan_images", "summarize_image"]
+__all__ = ["ChannelTotals", "ImageFile", "ImageSummary", "scan_images", "summarize_image"]
 
 _LEVELS = range(256)
 
@@ -71,22 +71,45 @@ def summarize_image(pixels: npt.NDArray[Any]) -> ImageSummary:
     return ImageSummary(height, width, (red, green, blue), (squares[0], squares[1], squares[2]))
 
 
-def channel_moments(
-    images: Iterable[ImageSummary],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns mean and standard deviation of the channels over all pixels of some images.
+@dataclass(frozen=True)
+class ChannelTotals:
+    """Sums over the pixels of several images, exact.
 
-    Returns:
-        Two float64 (3,) on the scale 0 to 1, for red, green and blue; NaN without a pixel.
+    Attributes:
+        pixels: number of pixels.
+        sums: of red, green and blue, 0 to 255.
+        squares: of their squares.
     """
-    pixels, sums, squares = 0, [0, 0, 0], [0, 0, 0]
-    for image in images:
-        pixels += image.height * image.width
-        sums = [total + own for total, own in zip(sums, image.sums, strict=True)]
-        squares = [total + own for total, own in zip(squares, image.squares, strict=True)]
-    if not pixels:
-        return np.full(3, np.nan), np.full(3, np.nan)
-    # integers up to here: the difference of two large floats would have few digits left
-    variances = [pixels * square - total * total for total, square in zip(sums, squares, strict=True)]
-    mean = np.array([total / (255 * pixels) for total in sums])
-    return mean, np.array([variance**0.5 / (255 * pixels) for variance in variances])
+
+    pixels: int
+    sums: tuple[int, ...]
+    squares: tuple[int, ...]
+
+    @classmethod
+    def of(cls, images: "Iterable[ImageSummary | ChannelTotals]") -> "ChannelTotals":
+        """Returns the totals of images, or of such totals."""
+        pixels = 0
+        sums: tuple[int, ...] = (0, 0, 0)
+        squares: tuple[int, ...] = (0, 0, 0)
+        for image in images:
+            pixels += image.pixels
+            sums = _added(sums, image.sums)
+            squares = _added(squares, image.squares)
+        return cls(pixels, sums, squares)
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Mean of red, green and blue over all pixels, 0 to 1: float64 (3,); NaN without a pixel."""
+        return np.array([total / (255 * self.pixels) if self.pixels else np.nan for total in self.sums])
+
+    @property
+    def std(self) -> npt.NDArray[np.float64]:
+        """Their standard deviation, likewise."""
+        # integers up to the root: the difference of two large floats would have few digits left
+        pairs = zip(self.sums, self.squares, strict=True)
+        variances = [self.pixels * square - total * total for total, square in pairs]
+        return np.array([variance**0.5 / (255 * self.pixels) if self.pixels else np.nan for variance in variances])
+
+
+def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(map(int.__add__, one, other))

@@ -72,6 +72,11 @@ class ImageSummary(NamedTuple):
     sums: tuple[int, int, int]
     squares: tuple[int, int, int]
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
 
 @dataclass(frozen=True)
 class Table(Generic[_Summary]):

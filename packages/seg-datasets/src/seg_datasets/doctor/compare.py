@@ -141,7 +141,7 @@ def compare(
         classes: the classes of folders, see `stats`.
         num_classes: number of classes of folders, if they have no names.
         ignore_index: value of pixels without a class in folders whose classes do not tell it.
-        progress: called with the number of files read and their total.
+        progress: as for `stats`.
         **options: options of both datasets, as in `get_dataset`.
 
     Raises:
@@ -150,7 +150,7 @@ def compare(
     """
 
     def opened(target: Target, own_root: Any, own_splits: Sequence[str] | None) -> Opened:
-        return open_splits(target, own_root, own_splits, classes, num_classes, ignore_index, options)
+        return open_splits(target, own_root, own_splits, classes, num_classes, ignore_index, options, progress)
 
     if b is None:
         own = tuple(splits or ("train", "val"))

@@ -11,13 +11,14 @@ from typing import Any
 from seg_core.catalog import DatasetEntry
 from seg_core.checks import check_integer
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError, nearest
+from seg_core.files.scan import OnProgress
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import takes
 from seg_datasets.factory import get_dataset
 from seg_datasets.folder import FolderDataset
 from seg_datasets.reading.base import OfficialDataset
-from seg_datasets.reading.class_files import Metadata, find_classes
+from seg_datasets.reading.class_files import Metadata, find_classes, resolve_classes
 from seg_datasets.reading.splits import SPLITS
 
 __all__ = ["Opened", "Target", "open_splits"]
@@ -54,6 +55,7 @@ def open_splits(
     num_classes: int | None = None,
     ignore_index: int = 255,
     options: Mapping[str, Any] | None = None,
+    progress: OnProgress | None = None,
 ) -> Opened:
     """Opens the splits of a dataset.
 
@@ -66,6 +68,7 @@ def open_splits(
         num_classes: number of classes of a folder, if they have no names.
         ignore_index: value of pixels without a class in a folder whose classes do not tell it.
         options: other options of the dataset.
+        progress: called with the number of masks that were read to find out how a folder is read, and their total.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed, or the folder fits several datasets.
@@ -77,11 +80,19 @@ def open_splits(
         raise InvalidArgumentError(f"splits must be a list of names, such as ['train'], got {splits!r}")
     if isinstance(target, str) and target in DATASETS:
         if metadata is not None:
-            if not takes(DATASETS.get(target), "metadata"):
-                raise InvalidArgumentError(f"dataset {target!r} has its own classes; remove classes and num_classes")
             options["metadata"] = metadata
+        if (metadata is not None or ignore_index != 255) and not takes(DATASETS.get(target), "metadata"):
+            raise InvalidArgumentError(
+                f"dataset {target!r} has its own classes; remove classes, num_classes and ignore_index"
+            )
+        if metadata is None and ignore_index != 255:
+            raise InvalidArgumentError(f"ignore_index = {ignore_index} needs the classes: give classes or num_classes")
         return _open_named(target, root, splits, options)
     folder = _folder(target, root)
+    if metadata is None and ignore_index != 255:
+        if find_classes(folder) is None:
+            raise InvalidArgumentError(f"ignore_index = {ignore_index} needs the classes: give classes or num_classes")
+        metadata = replace(resolve_classes(folder, None), ignore_index=ignore_index)
     if metadata is None and not options and find_classes(folder) is None:
         names = [name for name in DATASETS.names() if _has_layout_of(name, folder)]
         if len(names) > 1:
@@ -93,7 +104,7 @@ def open_splits(
             return _open_named(names[0], folder, splits, options)
     if metadata is not None:
         options["metadata"] = metadata
-    report = FolderDataset.inspect(folder, **options)
+    report = FolderDataset.inspect(folder, progress, **options)
     if not report.fits or report.metadata is None:
         reasons = ". ".join(sentence.rstrip(". ") for sentence in report.oddities)
         raise DatasetNotFoundError(f"{folder} cannot be read by FolderDataset: {reasons}")
@@ -161,7 +172,8 @@ def _open_named(
     if splits is not None:
         datasets = {split: get_dataset(name, root, split, **options) for split in splits}
     else:
-        names = [split for split in SPLITS if not isinstance(entry, DatasetEntry) or split in entry.splits]
+        own = entry.splits if isinstance(entry, DatasetEntry) else SPLITS
+        names = [split for split in SPLITS if split in own] or list(own)
         missing: list[DatasetNotFoundError] = []
         for split in names:
             try:

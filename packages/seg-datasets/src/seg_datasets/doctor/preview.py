@@ -81,7 +81,8 @@ def preview(
         classes: the classes of a folder, see `stats`.
         num_classes: number of classes of a folder, if they have no names.
         ignore_index: value of pixels without a class in a folder whose classes do not tell it.
-        progress: called with the number of masks that were searched for the class, and their total.
+        progress: called with the number of masks read and their total, where masks are read beforehand: of a folder
+            to find out how, and to search for a class.
         **options: options of the dataset, as in `get_dataset`.
 
     Returns:
@@ -100,7 +101,7 @@ def preview(
         check_format(out, (1, 1))
         check_folder(Path(out).parent, f"out {os.fspath(out)}")
     wanted = None if split is None else [split]
-    opened = open_splits(target, root, wanted, classes, num_classes, ignore_index, options)
+    opened = open_splits(target, root, wanted, classes, num_classes, ignore_index, options, progress)
     name, dataset = next(iter(opened.datasets.items()))
     candidates: Sequence[int] = range(len(dataset))
     if class_name is not None:

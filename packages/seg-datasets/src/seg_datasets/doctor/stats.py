@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, counted
-from seg_core.files.image_sums import ImageFile, ImageSummary, channel_moments, scan_images, summarize_image
+from seg_core.files.image_sums import ChannelTotals, ImageFile, ImageSummary, scan_images, summarize_image
 from seg_core.files.scan import DatasetScan, OnProgress, scan_dataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.class_weights import PixelCounts, class_weights, describe_schemes
@@ -32,8 +32,7 @@ class SplitStats:
     Attributes:
         num_images: number of images.
         sizes: (height, width) in pixels -> number of images.
-        mean: float64 (3,), mean of red, green and blue over all pixels of the images, 0 to 1.
-        std: float64 (3,), their standard deviation.
+        colors: sums over the pixels of all images.
         has_masks: whether there are masks; without, all that follows is 0.
         pixels: int64 (K,), pixels of each class.
         images: int64 (K,), images that contain the class.
@@ -41,13 +40,11 @@ class SplitStats:
         together: int64 (K, K), images that contain both classes; on the diagonal, as `images`.
         ignored: pixels without a class.
         ignored_images: images that have such pixels.
-        sums: size and sums of each image, from which mean and standard deviation are computed.
     """
 
     num_images: int
     sizes: Mapping[tuple[int, int], int]
-    mean: npt.NDArray[np.float64]
-    std: npt.NDArray[np.float64]
+    colors: ChannelTotals
     has_masks: bool
     pixels: npt.NDArray[np.int64]
     images: npt.NDArray[np.int64]
@@ -55,7 +52,16 @@ class SplitStats:
     together: npt.NDArray[np.int64]
     ignored: int
     ignored_images: int
-    sums: Sequence[ImageSummary]
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Mean of red, green and blue over all pixels of the images, 0 to 1: float64 (3,)."""
+        return self.colors.mean
+
+    @property
+    def std(self) -> npt.NDArray[np.float64]:
+        """Their standard deviation: float64 (3,)."""
+        return self.colors.std
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -168,7 +174,8 @@ def stats(
             else numbers.
         num_classes: number of classes of a folder, if they have no names.
         ignore_index: value of pixels without a class in a folder whose classes do not tell it.
-        progress: called with the number of files read and their total.
+        progress: called with the number of files read and their total; for a folder first with those of the masks
+            that are read to find out how.
         **options: options of the dataset, as in `get_dataset`.
 
     Warns:
@@ -180,7 +187,7 @@ def stats(
         CorruptFileError: if a file cannot be read.
         LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
     """
-    return stats_of(open_splits(target, root, splits, classes, num_classes, ignore_index, options), progress)
+    return stats_of(open_splits(target, root, splits, classes, num_classes, ignore_index, options, progress), progress)
 
 
 def stats_of(opened: Opened, progress: OnProgress | None = None) -> DataStats:
@@ -197,13 +204,10 @@ def stats_of(opened: Opened, progress: OnProgress | None = None) -> DataStats:
 
 def pooled(parts: Sequence[SplitStats]) -> SplitStats:
     """Returns the statistics of several splits with the same classes as one."""
-    sums = [summary for part in parts for summary in part.sums]
-    mean, std = channel_moments(sums)
     return SplitStats(
         num_images=sum(part.num_images for part in parts),
         sizes=dict(sum((Counter(part.sizes) for part in parts), Counter())),
-        mean=mean,
-        std=std,
+        colors=ChannelTotals.of(part.colors for part in parts),
         has_masks=any(part.has_masks for part in parts),
         pixels=np.sum([part.pixels for part in parts], 0),
         images=np.sum([part.images for part in parts], 0),
@@ -211,7 +215,6 @@ def pooled(parts: Sequence[SplitStats]) -> SplitStats:
         together=np.sum([part.together for part in parts], 0),
         ignored=sum(part.ignored for part in parts),
         ignored_images=sum(part.ignored_images for part in parts),
-        sums=sums,
     )
 
 
@@ -240,21 +243,20 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
                 _ = seen[index]
                 _tell(progress, 2 * index + 2, 2 * count)
         sums = [seen.sums[index] for index in range(count)]
-    mean, std = channel_moments(sums)
+    colors = ChannelTotals.of(sums)
     sizes = Counter((summary.height, summary.width) for summary in sums)
     num_classes = dataset.metadata.num_classes
     if scan is None:
         none = np.zeros(num_classes, np.int64)
         together = np.zeros((num_classes, num_classes), np.int64)
-        return SplitStats(count, dict(sizes), mean, std, False, none, none, none, together, 0, 0, sums)
+        return SplitStats(count, dict(sizes), colors, False, none, none, none, together, 0, 0)
     scan.check_ids()
     _warn_of_sizes(scan, sums, name)
     occurs = scan.pixels > 0
     return SplitStats(
         num_images=count,
         sizes=dict(sizes),
-        mean=mean,
-        std=std,
+        colors=colors,
         has_masks=True,
         pixels=scan.pixels.sum(0),
         images=occurs.sum(0),
@@ -262,7 +264,6 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
         together=_together(occurs),
         ignored=int(scan.ignored.sum()),
         ignored_images=int((scan.ignored > 0).sum()),
-        sums=sums,
     )
 
 
