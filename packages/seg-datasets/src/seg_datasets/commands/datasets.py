@@ -13,11 +13,11 @@ from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
-from seg_datasets.commands import download, fake
+from seg_datasets.commands import compare, download, fake, preview, stats
 
 __all__ = ["DATASETS_COMMAND"]
 
-_ACTIONS = {"download": download, "fake": fake}
+_ACTIONS = {"download": download, "fake": fake, "stats": stats, "compare": compare, "preview": preview}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +120,7 @@ DATASETS_COMMAND = Command(
     description="Lists the datasets of the installed packages; `show NAME` describes one.",
     epilog=(
         "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
-        "  seg datasets fake Cityscapes data/cityscapes"
+        "  seg datasets fake Cityscapes data/cityscapes\n  seg datasets stats my_data\n"
+        "  seg datasets compare my_data --split train --split val\n  seg datasets preview my_data --out sheet.png"
     ),
 )
