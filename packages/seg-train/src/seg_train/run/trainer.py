@@ -36,7 +36,7 @@ from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
-from seg_train.run.objects import RunObjects
+from seg_train.run.objects import RunObjects, how_to_resume
 from seg_train.run.plan import RunPlan
 from seg_train.run.preview import preview_of
 from seg_train.run.resume import open_checkpoint
@@ -148,7 +148,7 @@ class Trainer:
             self.balance.weights,
             self.accelerator,
             warn=self.progress.warn if checkpoint is None else None,
-            model=model,
+            model=objects.network(),
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
         self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
@@ -166,7 +166,7 @@ class Trainer:
             loggers=self.loggers,
             position=Position() if checkpoint is None else checkpoint.position(),
         )
-        self._guards = RunGuards(self.folder.path, self.data.train_set, self.network.network, self.accelerator)
+        self._guards = RunGuards(config, self.folder.path, self.data.train_set, self.network.network, self.accelerator)
         self._best = BestScore(self.monitor, config.evaluation, metadata.labels, self.progress)
         self._best_is_new = False
         if checkpoint is not None:
@@ -196,6 +196,7 @@ class Trainer:
         position = self.position
         if position.finished:
             self.progress.message(f"the run in {self.folder.path} is finished; there is nothing left to do")
+            self._restore_model_files()
             return self._result()
         with self._started():
             while not position.finished:
@@ -225,6 +226,17 @@ class Trainer:
                     self.loggers.on_end(self.state.last_row)
                 self.save()
         return self._result()
+
+    def _restore_model_files(self) -> None:
+        """Writes model files of a finished run that were lost; those of the best weights cannot be written again."""
+        lost = [self.folder.model] + [self.folder.model_ema] * (self.network.average is not None)
+        if any(not path.is_file() for path in lost):
+            save_models(self.folder, self.state, self.data, self.validation.protocol, self.state.last_row, None)
+            self.progress.warn(f"model files in {self.folder.path} were missing; they are written again")
+        if self.position.best is not None and not self.folder.model_best.is_file():
+            self.progress.warn(
+                f"{self.folder.model_best} is missing, and only an evaluation writes it; model.pt has the last weights"
+            )
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -331,7 +343,7 @@ class Trainer:
         position = self.position
         raise RunInterruptedError(
             f"stopped after step {position.step} of {self.plan.length.steps} (epoch {position.epoch + 1}); resume "
-            f"with: seg train --resume {self.folder.path}"
+            f"with: {how_to_resume(self.config, self.folder.path)}"
         )
 
     # ---- evaluations and ends of epochs ------------------------------------------------------------------------------
