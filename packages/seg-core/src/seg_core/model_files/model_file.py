@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, UserError, WriteError
-from seg_core.files.atomic import atomic_path
+from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, UserError
+from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
@@ -126,7 +126,7 @@ def save_model(
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # raised by torch's writer on a full disk
-            raise WriteError(f"cannot write {path}: {error}; check the free space of its disk") from error
+            raise torch_write_error(path, error) from error
 
 
 def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelInfo:

@@ -76,7 +76,7 @@ class RunObjects:
     def stem(self, config: TrainConfig) -> str:
         """Returns the start of the name of a run folder: network and dataset."""
         model = config.model.name if self.model is None else type(unwrap(self.model)).__name__
-        dataset = config.data.dataset.name if self.train_set is None else type(self.train_set).__name__
+        dataset = config.data.dataset.name if self.train_set is None else type(self.train_set).__name__.strip("_")
         return f"{model}-{dataset}".lower().replace(":", ".")  # of the user's own code; Windows does not allow colons
 
     def network(self) -> nn.Module | None:

@@ -21,6 +21,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch
+from seg_train.data.subsets import described
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
@@ -115,7 +116,7 @@ class Trainer:
                 f"config must be a TrainConfig, got {type(config).__name__}; write Trainer(load_config({given}))"
             )
         self.progress = progress or Progress()
-        objects = RunObjects(model, train_set, val_set)
+        objects = RunObjects(model, *(None if own is None else described(own) for own in (train_set, val_set)))
         self.config = config = objects.settle(config, self.progress.message)
         find = find_run if resume else new_run_path
         self.folder = RunFolder(run_dir or find(config, objects.stem(config)))
@@ -225,6 +226,7 @@ class Trainer:
                     # before the last checkpoint: a run that is killed here is not finished yet, and does this again
                     self.loggers.on_end(self.state.last_row)
                 self.save()
+        self.network.release()  # not before: an interrupted trainer may go on
         return self._result()
 
     def _restore_model_files(self) -> None:
@@ -253,7 +255,6 @@ class Trainer:
                 # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
                 self.save()
             self.progress.start(self.plan.length.steps, self.position.step)
-            stack.callback(self.network.release)
             stack.callback(self.loggers.close)
             stack.callback(self.progress.close)
             self._interruption = stack.enter_context(Interruption())
@@ -279,7 +280,7 @@ class Trainer:
                 self.balance.save(self.folder, config.criterion.class_weights, self.data.metadata.labels)
             else:
                 self.folder.checkpoints.continue_from(self._checkpoint.path, self.position.step)
-                self.folder.update_config(config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True))
+                self.folder.update_config(config)
                 self.folder.add_environment(environment, self.position.step)
             self.loggers.on_start(config.to_dict(), environment, self.data.metadata)
         if self._checkpoint is None and self._is_resumed:
