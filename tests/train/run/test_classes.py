@@ -324,5 +324,5 @@ def test_network_with_other_outputs_than_it_says_is_an_error_at_the_first_step(t
 
     MODELS.register("four", four)
     tables["model"]["name"] = "four"
-    with pytest.raises(ConfigError, match="the network returns logits of 4 classes, but the dataset has 3"):
+    with pytest.raises(ConfigError, match="returns logits of 4 classes, but the dataset has 3"):
         Trainer(load_config(tables)).run()

@@ -81,7 +81,7 @@ def test_advice_names_a_warmup_only_beside_a_scheduler(tables, scheduler):
     poisoned(trainer, 2, float("nan"))
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.run()
-    assert ("warmup" in str(caught.value)) == scheduler
+    assert ("warmup_steps" in str(caught.value)) == scheduler
     advised = re.findall(r"-s ([\w.]+=\w+)", str(caught.value))
     load_config(tables, [override for override in advised if "NAME" not in override])
 
