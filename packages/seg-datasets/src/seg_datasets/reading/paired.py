@@ -1,7 +1,7 @@
 """The base class of all datasets that read pairs of image and mask files."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.__about__ import __version__
 from seg_datasets.reading.color_masks import ColorReader
-from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading, read_mask, read_pair
 
@@ -25,7 +25,7 @@ class PairedDataset(Dataset[Any]):
     """Images and masks from pairs of files, read on access.
 
     Args:
-        pairs: the files, in the order of the samples.
+        pairs: the files, in the order of the samples; stored as a `PairList`, which worker processes share.
         metadata: names and colors of the classes.
         split: name of the split.
         label_map: raw ids of the masks -> train ids.
@@ -50,7 +50,7 @@ class PairedDataset(Dataset[Any]):
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        pairs: Iterable[Pair],
         metadata: DatasetMetadata,
         split: str,
         label_map: LabelMap,
@@ -63,7 +63,7 @@ class PairedDataset(Dataset[Any]):
         self.split = split
         self.transforms = transforms
         self.label_map = label_map
-        self._pairs = pairs
+        self._pairs = PairList(pairs)
         self._remedy = remedy
         self.mask_reader = mask_reader
         reading = reading or Reading()
@@ -86,7 +86,7 @@ class PairedDataset(Dataset[Any]):
 
     def file_names(self, index: int) -> tuple[str, ...]:
         """Returns the paths of image and mask of sample `index`."""
-        return self._pairs[index].names()
+        return self._pairs.names(index)
 
     def mask_file(self, index: int) -> MaskFile | None:
         """Returns the mask file of sample `index`, for a scan of the masks without the images.

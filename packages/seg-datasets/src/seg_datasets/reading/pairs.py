@@ -1,15 +1,27 @@
 """Pairing image and mask files by name."""
 
+import operator
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, overload
 
 from seg_core.errors import DatasetNotFoundError
+from seg_core.files.name_list import NameList
 from seg_datasets.reading.text import same_name, shown
 
-__all__ = ["IMAGE_SUFFIXES", "MASK_SUFFIXES", "Pair", "describe_folder", "files_by_stem", "first_few", "pair_by_key"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MASK_SUFFIXES",
+    "Pair",
+    "PairList",
+    "describe_folder",
+    "files_by_stem",
+    "first_few",
+    "pair_by_key",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
@@ -27,6 +39,64 @@ class Pair:
     def names(self) -> tuple[str, ...]:
         """Returns the paths as strings."""
         return (str(self.image),) if self.mask is None else (str(self.image), str(self.mask))
+
+
+class PairList(Sequence[Pair]):
+    """An immutable sequence of pairs that worker processes share, see `NameList`; a pair is created on access.
+
+    It equals any list, tuple or `PairList` of the same pairs.
+
+    Args:
+        pairs: the pairs.
+    """
+
+    __slots__ = ("_images", "_masks")
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        pairs = list(pairs)
+        self._images = NameList(pair.image for pair in pairs)
+        # the string of a path is never empty
+        self._masks = NameList("" if pair.mask is None else pair.mask for pair in pairs)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> "PairList": ...
+
+    def __getitem__(self, index: "int | slice") -> "Pair | PairList":
+        """Returns pair `index`, or a `PairList` of a slice.
+
+        Raises:
+            IndexError: if there is no such pair.
+        """
+        if isinstance(index, slice):
+            return PairList(self[place] for place in range(len(self))[index])
+        return _pair(self._images[index], self._masks[index])
+
+    def __iter__(self) -> Iterator[Pair]:
+        return map(_pair, self._images, self._masks)
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, PairList | list | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # as a list, which it may equal
+
+    def __repr__(self) -> str:
+        return f"PairList({list(self)!r})"
+
+    def names(self, index: int) -> tuple[str, ...]:
+        """Returns `self[index].names()`, without creating paths."""
+        image, mask = self._images[index], self._masks[index]
+        return (image, mask) if mask else (image,)
+
+
+def _pair(image: str, mask: str) -> Pair:
+    return Pair(Path(image), Path(mask) if mask else None)
 
 
 def pair_by_key(
