@@ -13,11 +13,11 @@ from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
-from seg_datasets.commands import download, fake
+from seg_datasets.commands import check, download, fake
 
 __all__ = ["DATASETS_COMMAND"]
 
-_ACTIONS = {"download": download, "fake": fake}
+_ACTIONS = {"check": check, "download": download, "fake": fake}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -117,9 +117,10 @@ def _options(dataset_class: Callable[..., Any]) -> list[str]:
 DATASETS_COMMAND = Command(
     configure=_configure,
     run=_run,
-    description="Lists the datasets of the installed packages; `show NAME` describes one.",
+    description="Lists the datasets of the installed packages; `show NAME` describes one, `check` finds wrong files.",
     epilog=(
-        "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
+        "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets check data/mine --num-classes 3\n"
+        "  seg datasets download VOC data/voc\n"
         "  seg datasets fake Cityscapes data/cityscapes"
     ),
 )

@@ -4,19 +4,30 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import id_ranges
 
-__all__ = ["Regions", "describe_smoothed_ids", "object_channel", "object_numbers", "smoothed"]
+__all__ = [
+    "Regions",
+    "describe_smoothed_ids",
+    "middle",
+    "object_channel",
+    "object_numbers",
+    "smoothed",
+    "smoothed_edges",
+]
 
 _SOLID_SHARE = 0.1  # a value with this share of the pixels is no edge
 _SOLID_INNER = 0.2  # nor one whose pixels are to this share surrounded by the same value
 _MOST_SOFT = 0.25  # share of the pixels that edges may have
 _MANY = 32  # values in one mask; scenes of 150 classes show fewer
 _TOLERANCE = 4  # of a blended color, for rounding and compression
+_LARGEST_SIDE = 1024  # pixels
+_RAMP = 0.9  # share of the pixels of smoothed edges that lie between their neighbors
 _NEAR = 32  # levels within which compression changes a value
 
 
@@ -93,6 +104,40 @@ def smoothed(regions: Regions, channels: int = 1) -> tuple[list[int], list[int]]
     if pixels > _MOST_SOFT * regions.counts.total() or between < 0.8 * pixels:
         return None
     return solid, soft
+
+
+def smoothed_edges(ids: npt.NDArray[np.integer]) -> bool:
+    """Returns whether the edges of one mask, ids (H, W), are smoothed, even if all its ids are class ids.
+
+    Values that form no area are then at least three, and almost each of their pixels lies between a smaller and a
+    larger value beside it. Pixels of thin classes do so only now and then.
+    """
+    if min(ids.shape) < 3:
+        return False
+    center = ids[1:-1, 1:-1]
+    low, high = center.copy(), center.copy()
+    for top in range(3):
+        for left in range(3):
+            beside = ids[top : top + center.shape[0], left : left + center.shape[1]]
+            np.minimum(low, beside, out=low)
+            np.maximum(high, beside, out=high)
+    counts = np.bincount(center.ravel())
+    inner = np.bincount(center[low == high], minlength=len(counts))
+    present = counts > 0
+    solid = (inner >= _SOLID_INNER * counts) | (counts >= _SOLID_SHARE * center.size)
+    soft = present & ~solid
+    pixels = counts[soft].sum()
+    if soft.sum() < 3 or (present & solid).sum() < 2 or pixels > _MOST_SOFT * center.size:
+        return False
+    between = np.bincount(center[(low < center) & (center < high)], minlength=len(counts))
+    return bool(between[soft].sum() >= _RAMP * pixels)
+
+
+def middle(values: Any, side: int = _LARGEST_SIDE) -> Any:
+    """Returns the middle of an array (H, W, ...), of at most `side` pixels each way."""
+    height, width = values.shape[:2]
+    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    return values[top : top + side, left : left + side]
 
 
 def describe_smoothed_ids(solid: Sequence[int], soft: Sequence[int]) -> str:

@@ -1,0 +1,400 @@
+"""Findings about masks: files that hold no ids, and ids that are no classes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from seg_core.errors import counted, id_ranges
+from seg_core.labels.raw_ids import find_ids_fault, label_map_line, mixed_map, mixed_masks
+from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding
+from seg_datasets.doctor.classes import Classes
+from seg_datasets.doctor.kinds import ERROR, WARNING
+from seg_datasets.doctor.mask_files import MaskPixels
+from seg_datasets.doctor.report import DataFinding
+from seg_datasets.doctor.sources import Source
+from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.mask_kinds import MOST_COLORS, PaletteFile
+from seg_datasets.reading.mask_regions import describe_smoothed_ids
+from seg_datasets.reading.pairs import first_few
+from seg_datasets.reading.palette_orders import find_conflict
+
+__all__ = ["mask_findings"]
+
+_MOST_READ = 200  # masks of wrong ids that are read again for their pixels and positions
+_MANY = 0.2  # share of masks with an id from which it is meant
+_UNKNOWN_SHARE = 0.01  # of masks that cannot be read, below which classes may be called absent
+_SAVE_ONE = "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
+
+_Place = tuple[CheckedSplit, int]
+"""A split and a row of it."""
+
+_FIX = {
+    "empty-file": "replace the file, or move it and its image away",
+    "unreadable-mask": "save the mask as a gray PNG of its ids",
+    "jpeg-mask": "save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id "
+    "first",
+    "float-mask": "if the values are whole ids, save them as integers: Image.fromarray(ids.astype('uint8')).save(OUT)",
+    "wrong-bit-depth": "save the ids with 8 or 16 bits: Image.fromarray(ids.astype('uint8')).save(OUT)",
+    "orientation": "save the mask upright without the tag: ImageOps.exif_transpose(Image.open(IN)).save(OUT); or, if "
+    "it fits the image as stored, without turning it",
+}
+
+
+def mask_findings(
+    source: Source, splits: Sequence[CheckedSplit], classes: Classes, palettes: dict[PaletteFile, int]
+) -> list[DataFinding]:
+    """Returns what is wrong with the masks of a dataset.
+
+    Args:
+        source: the dataset.
+        splits: what was read of its files.
+        classes: its classes.
+        palettes: number of each palette of masks.
+    """
+    return [*_MaskRules(source, splits, classes, palettes).findings()]
+
+
+class _MaskRules:
+    def __init__(
+        self, source: Source, splits: Sequence[CheckedSplit], classes: Classes, palettes: dict[PaletteFile, int]
+    ) -> None:
+        self.source = source
+        self.splits = [split for split in splits if split.has_masks]
+        self.classes = classes
+        self.palettes = palettes
+        self.pixels = MaskPixels(source, classes, list(palettes))
+        self.by_color = isinstance(source.dataset.mask_reader, ColorReader)
+        self.ids = {
+            (split.name, row): split.examined.ids(row)
+            for split in self.splits
+            for row in split.rows("mask", "ok", "rgb-mask").tolist()
+            if self._is_odd(split, row)
+        }
+
+    def _is_odd(self, split: CheckedSplit, row: int) -> bool:
+        """Returns whether a mask has ids that are wrong, so that its ids are worth to be kept."""
+        return bool(self.classes.wrong(split.examined.ids(row)))
+
+    def findings(self) -> Iterator[DataFinding]:
+        """Yields what is wrong."""
+        yield from self._unreadable()
+        yield from self._in_colors()
+        yield from self._palettes()
+        yield from self._bits()
+        if self.classes.metadata is None:
+            return
+        told = list(self._whole())
+        yield from told
+        if not told:
+            yield from self._wrong()
+            yield from self._soft()
+            for split in self.splits:
+                yield from self._classes_of(split)
+
+    # ---- files -------------------------------------------------------------------------------------------------------
+
+    def _unreadable(self) -> Iterator[DataFinding]:
+        for split in self.splits:
+            for row, kind, text in split.notes("mask"):
+                if kind in ("color-mask", "rgb-mask"):
+                    continue
+                detail = "the file has 0 bytes" if kind == "empty-file" else f"the mask {text}"
+                yield finding(self.source, kind, [split.mask(row)], detail, _FIX[kind])
+            for row in split.rows("mask", "rgb-mask").tolist():
+                yield finding(
+                    self.source,
+                    "rgb-mask",
+                    [split.mask(row)],
+                    "the mask is an RGB image whose three channels are equal: its values are read as ids, each three "
+                    "times",
+                    _SAVE_ONE,
+                )
+
+    def _in_colors(self) -> Iterator[DataFinding]:
+        """Yields masks of colors where ids are expected; the colors of classes or palettes were indices once."""
+        places = [(split, row) for split in self.splits for row in split.rows("mask", "color-mask").tolist()]
+        if not places:
+            return
+        total = sum(len(split.rows("mask", *WITH_FILE)) for split in self.splits)
+        metadata = self.source.metadata
+        own = self.pixels.class_colors()
+        config = ""
+        if not self.source.is_official and len(places) == total and metadata is not None and own:
+            config = f"{PARAMS}.colors = true"
+        for split, row in places:
+            path = split.mask(row)
+            colors = self.pixels.colors(path)
+            shown = ", ".join(str(list(color)) for color in sorted(colors)[:5])
+            more = f" and {len(colors) - 5} more" if len(colors) > 5 else ""
+            what = f"the mask holds colors ({shown}{more}), and ids are expected"
+            if self.pixels.are_of_palette(colors):
+                fix = "save the palette image, or map each color to its id"
+                yield finding(
+                    self.source,
+                    "expanded-palette",
+                    [path],
+                    f"{what}: they are those of a palette whose indices are the ids, so the palette was expanded",
+                    fix if not config else "read the masks by their colors with colors=True, or " + fix,
+                    config,
+                    severity=ERROR,
+                )
+                continue
+            if len(colors) > MOST_COLORS:
+                what += "; so many are those of an image, or of smoothed edges"
+            fix = "map each color to its id and save a gray PNG"
+            if not self.source.is_official and len(places) == total:
+                fix = "read the masks by their colors with colors=True" + (
+                    "" if config else ", and add the color of each class to classes.toml"
+                )
+            yield finding(
+                self.source, "color-mask", [path], what, fix, config or self._colors_line(len(places) == total)
+            )
+
+    def _colors_line(self, is_all: bool) -> str:
+        return f"{PARAMS}.colors = true" if is_all and not self.source.is_official else ""
+
+    def _palettes(self) -> Iterator[DataFinding]:
+        """Yields palettes in another order than the ids, or than those of most masks."""
+        if self.by_color:
+            return
+        config = "" if self.source.is_official else f"{PARAMS}.colors = true"
+        fix = "read the masks by their colors with colors=True, or save them with the palette in the order of the ids"
+        told = False
+        for split in self.splits:
+            for row in split.rows("mask", "ok").tolist():
+                if text := split.examined.notes.get((row, "mask")):
+                    told = True
+                    yield finding(self.source, "permuted-palette", [split.mask(row)], text, fix, config)
+        if told or len(self.palettes) < 2:
+            return
+        known = list(self.palettes)
+        masks = {
+            Path(split.mask(row)): (known[split.examined.rows["palette"][row]], split.examined.ids(row))
+            for split in self.splits
+            for row in np.flatnonzero(split.examined.rows["palette"] >= 0).tolist()
+        }
+        conflict = find_conflict(
+            {path: palette for path, (palette, _) in masks.items()},
+            {path: ids for path, (_, ids) in masks.items()},
+            self.source.root,
+        )
+        if conflict is not None:
+            yield finding(
+                self.source, "permuted-palette", [str(path) for path in conflict.paths], conflict.text, fix, config
+            )
+
+    def _bits(self) -> Iterator[DataFinding]:
+        """Yields masks of one bit among others, and of 16 bits whose ids were multiplied."""
+        count = 0 if self.classes.metadata is None else self.classes.metadata.num_classes
+        rows = [(split, split.rows("mask", "ok")) for split in self.splits]
+        bits = np.concatenate([split.examined.rows["bits"][found] for split, found in rows] or [np.zeros(0)])
+        are_few = 2 * (bits == 1).sum() <= len(bits)
+        for split, found in rows:
+            record = split.examined.rows
+            for row in found[(record["bits"][found] == 1) & record["gray"][found]].tolist():
+                if count == 2 and not are_few:
+                    continue
+                why = "the others have more" if are_few else f"there are {count} classes"
+                yield finding(
+                    self.source,
+                    "wrong-bit-depth",
+                    [split.mask(row)],
+                    f"the mask has 1 bit, so that it holds the ids 0 and 1 alone, and {why}: programs that compress "
+                    "PNG files write 0 and 255 so",
+                    "save it with 8 bits and the ids that are meant: Image.fromarray(ids.astype('uint8')).save(OUT)",
+                )
+
+    # ---- ids of all masks --------------------------------------------------------------------------------------------
+
+    def _places(self) -> Iterator[_Place]:
+        for split in self.splits:
+            for row in split.rows("mask", "ok", "rgb-mask").tolist():
+                yield split, row
+
+    def _whole(self) -> Iterator[DataFinding]:
+        """Yields what is wrong with the ids of all masks alike, which a label map mends."""
+        metadata = self.classes.metadata
+        assert metadata is not None
+        if not self.classes.is_identity:
+            return
+        count, ignored = metadata.num_classes, metadata.ignore_index
+        masks = [split.examined.ids(row) for split, row in self._places()]
+        union: set[int] = set().union(*masks)
+        if self.classes.is_suggested and union != {0, 255} and 0 in union:
+            return  # as the classes come from these ids, they fit
+        fault = find_ids_fault(union, count, ignored) if union else None
+        if fault is None:
+            yield from self._mixed(masks)
+            return
+        line = "" if fault.label_map is None else f"{PARAMS}.{label_map_line(fault.label_map)}"
+        what = f"the masks hold the ids {id_ranges(union, 10)}, and there are {counted(count, 'class', 'classes')}, "
+        what += f"0 to {count - 1}"
+        if fault.kind == "binary-0-255":
+            places = [place for place, ids in zip(self._places(), masks, strict=True) if 255 in ids]
+            text = "the masks hold 0 and 255 alone, as image editors write black and white, and 255 is "
+            text += "ignored" if ignored == 255 else "no class"
+            fix = "read 255 as class 1 with this label_map" if line else "save masks with the ids of the classes"
+            yield self._of(places, fault.kind, text, fix, line)
+        elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
+            places = [place for place, ids in zip(self._places(), masks, strict=True) if count in ids]
+            yield self._of(places, fault.kind, f"{what}: they are one too high", "read them with this label_map", line)
+        elif fault.kind == "id-out-of-range" and fault.label_map is not None and not self.pixels.are_soft(masks):
+            places = [place for place, ids in zip(self._places(), masks, strict=True) if self.classes.wrong(ids)]
+            fix = "if the ids are the classes in ascending order, read them with this label_map; else correct the masks"
+            yield self._of(places, fault.kind, what, fix, line)
+        elif fault.kind == "class-absent":
+            places = [place for place, ids in zip(self._places(), masks, strict=True) if ignored in ids]
+            text = f"{what}; {ignored} is ignored, so every pixel is of one class or ignored"
+            fix = f"if {ignored} is the other class, read it with this label_map"
+            yield self._of(places, "binary-0-255", text, fix, line)
+
+    def _of(self, places: Sequence[_Place], kind: str, detail: str, fix: str, line: str) -> DataFinding:
+        paths = [split.mask(row) for split, row in places]
+        return finding(self.source, kind, paths, f"{detail} ({counted(len(paths), 'mask')})", fix, line)
+
+    def _are_shifted(self, masks: Sequence[set[int]], count: int) -> bool:
+        """Returns whether the ids of all masks are one too high, rather than those of a few."""
+        high = [ids for ids in masks if count in ids]
+        if not any(0 in ids for ids in masks):
+            return True
+        return any(0 in ids for ids in high) and len(high) >= _MANY * len(masks)
+
+    def _mixed(self, masks: Sequence[set[int]]) -> Iterator[DataFinding]:
+        """Yields masks that store the object as 255, beside others that store it as 1."""
+        metadata = self.classes.metadata
+        if (
+            metadata is None
+            or metadata.num_classes != 2
+            or (found := mixed_masks(masks, metadata.ignore_index)) is None
+        ):
+            return
+        places = list(self._places())
+        chosen = [places[number] for number in found[1]]
+        text = f"there is no 1 but {metadata.ignore_index} in these masks, and 1 in {len(found[0])} others"
+        fix = f"if {metadata.ignore_index} is class 1 in these, read both with this label_map, or save them with 1"
+        line = f"{PARAMS}.{label_map_line(mixed_map(metadata.ignore_index))}"
+        yield self._of(chosen, "binary-0-255", text, fix, line)
+
+    # ---- ids of single masks -----------------------------------------------------------------------------------------
+
+    def _wrong(self) -> Iterator[DataFinding]:
+        """Yields masks with ids that are neither a class nor ignored, by what is probably the cause."""
+        for number, (split, row) in enumerate(self._places()):
+            ids = self.ids.get((split.name, row))
+            if ids is None:
+                continue
+            path, wrong = split.mask(row), self.classes.wrong(ids)
+            bits, last = int(split.examined.rows["bits"][row]), self.classes.last
+            listed = f"the mask holds the ids {id_ranges(ids, 10)}"
+            if ids <= {0, 255} and not self.by_color:
+                fix = "save it with the ids of the classes: Image.fromarray((mask == 255).astype('uint8')).save(OUT)"
+                yield finding(
+                    self.source, "binary-0-255", [path], "the mask holds 0 and 255 alone, where ids are expected", fix
+                )
+            elif bits == 16 and (factor := self._factor(ids)):
+                text = f"{listed}, all multiples of {factor}: 8-bit ids that were scaled to 16 bits"
+                fix = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"
+                yield finding(self.source, "wrong-bit-depth", [path], text, fix)
+            elif wrong == {last + 1} and 0 not in ids and not self.by_color:
+                text = f"{listed}, which are one too high: {last + 1} is no class, and 0 is not there"
+                fix = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
+                yield finding(self.source, "off-by-one", [path], text, fix)
+            else:
+                yield self._by_pixels(path, ids, wrong, number < _MOST_READ or len(self.ids) <= _MOST_READ)
+
+    def _by_pixels(self, path: str, ids: set[int], wrong: set[int], is_read: bool) -> DataFinding:
+        """Returns the finding about a mask whose pixels have to be looked at."""
+        source, pixels = self.source, self.pixels
+        if self.by_color:
+            kind, text, fix = pixels.wrong_colors(path)
+            return finding(source, kind, [path], text, fix, severity=ERROR if kind == "antialiased-mask" else "")
+        if pixels.are_luminances(ids):
+            text = f"the mask holds the values {id_ranges(ids, 10)}, the gray values of the colors of the classes: "
+            text += "a palette image was converted to gray, which loses its indices"
+            fix = "save the palette image itself, or map each gray value to its id, if all differ"
+            return finding(source, "expanded-palette", [path], text, fix, severity=ERROR)
+        if is_read and (found := pixels.smoothed(path)):
+            text = describe_smoothed_ids(*found).replace("masks contain", "the mask contains", 1)
+            text, _, advice = text.partition(". ")
+            return finding(source, "antialiased-mask", [path], text, advice, severity=ERROR)
+        allowed = id_ranges(self.classes.targets, 10)
+        where = pixels.first(path, wrong) if is_read else f"the ids {id_ranges(wrong, 10)}"
+        text = f"the mask has {where}; allowed are {allowed}"
+        return finding(
+            source, "id-out-of-range", [path], text, "correct the mask or the classes, or map the id with label_map"
+        )
+
+    def _factor(self, ids: set[int]) -> int:
+        for factor in (257, 256):
+            if max(ids) > 255 and all(raw % factor == 0 and raw // factor in self.classes.targets for raw in ids):
+                return factor
+        return 0
+
+    def _soft(self) -> Iterator[DataFinding]:
+        """Yields masks whose edges are smoothed although all their ids are classes."""
+        for split in self.splits:
+            record = split.examined.rows
+            for row in split.rows("mask", "ok", "rgb-mask").tolist():
+                if record["soft"][row] and (split.name, row) not in self.ids:
+                    yield finding(
+                        self.source,
+                        "antialiased-mask",
+                        [split.mask(row)],
+                        "at the edges between two classes the mask holds the ids between them: it was resized or drawn "
+                        "with smoothed edges, and such pixels are of wrong classes",
+                        "save the mask without smoothing, and resize with Image.Resampling.NEAREST",
+                    )
+
+    # ---- splits ------------------------------------------------------------------------------------------------------
+
+    def _classes_of(self, split: CheckedSplit) -> Iterator[DataFinding]:
+        """Yields masks that are ignored as a whole, and the classes that no mask of a split has."""
+        metadata, targets = self.classes.metadata, self.classes.targets
+        assert metadata is not None
+        rows = split.rows("mask", "ok", "rgb-mask").tolist()
+        present: set[int] = set()
+        ignored = []
+        for row in rows:
+            if (split.name, row) in self.ids:
+                present |= {t for raw in self.ids[split.name, row] if (t := targets.get(raw)) is not None}
+                continue
+            own = {t for raw in split.examined.ids(row) if (t := targets.get(raw)) is not None}
+            present |= own
+            if not own:
+                ignored.append(row)
+        unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(name == split.name for name, _ in self.ids)
+        fix = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
+        if ignored and len(ignored) == len(rows):
+            yield finding(
+                self.source,
+                "all-ignored",
+                [split.mask(row) for row in ignored],
+                f"all pixels of all masks of {split.name} are ignored, so nothing can be learned or scored",
+                fix,
+                severity=ERROR,
+                place=split.name,
+            )
+            return
+        for row in ignored:
+            yield finding(
+                self.source,
+                "all-ignored",
+                [split.mask(row)],
+                "all pixels of the mask are ignored",
+                fix,
+                severity=WARNING,
+            )
+        absent = [index for index in range(metadata.num_classes) if index not in present]
+        if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
+            names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
+            noun = "class" if len(absent) == 1 else "classes"
+            yield finding(
+                self.source,
+                "class-absent",
+                [],
+                f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
+                f"{split.name}, so it cannot be {'learned' if split.name == 'train' else 'scored'}",
+                "add images with it, divide the files in another way, or leave the class out",
+                place=split.name,
+            )
