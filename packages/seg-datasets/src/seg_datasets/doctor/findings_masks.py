@@ -24,6 +24,7 @@ __all__ = ["mask_findings"]
 _MOST_READ = 200  # masks of wrong ids that are read again for their pixels and positions
 _MANY = 0.2  # share of masks with an id from which it is meant
 _UNKNOWN_SHARE = 0.01  # of masks that cannot be read, below which classes may be called absent
+_FROM_WHITE = "save it with the ids of the classes: Image.fromarray((mask == 255).astype('uint8')).save(OUT)"
 _SAVE_ONE = "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
 
 _Place = tuple[CheckedSplit, int]
@@ -87,6 +88,7 @@ class _MaskRules:
         told = list(self._whole())
         yield from told
         if not told:
+            yield from self._black_and_white()
             yield from self._wrong()
             yield from self._soft()
             for split in self.splits:
@@ -278,6 +280,30 @@ class _MaskRules:
 
     # ---- ids of single masks -----------------------------------------------------------------------------------------
 
+    def _black_and_white(self) -> Iterator[DataFinding]:
+        """Yields masks of 0 and 255 alone among masks of classes none of which holds 255, the ignored value."""
+        targets = self.classes.targets
+        if self.by_color or targets.get(255, 0) is not None or targets.get(0) is None:
+            return
+        alone, others = [], 0
+        for split, row in self._places():
+            ids = split.examined.ids(row)
+            if ids == {0, 255}:
+                alone.append((split, row))
+            elif 255 in ids:
+                return
+            others += ids != {0, 255}
+        if len(alone) >= others:
+            return
+        for split, row in alone:
+            yield finding(
+                self.source,
+                "binary-0-255",
+                [split.mask(row)],
+                "the mask holds 0 and 255 alone, and no other mask has 255: its objects are read as ignored",
+                _FROM_WHITE,
+            )
+
     def _wrong(self) -> Iterator[DataFinding]:
         """Yields masks with ids that are neither a class nor ignored, by what is probably the cause."""
         for number, (split, row) in enumerate(self._places()):
@@ -288,10 +314,8 @@ class _MaskRules:
             bits, last = int(split.examined.rows["bits"][row]), self.classes.last
             listed = f"the mask holds the ids {id_ranges(ids, 10)}"
             if ids <= {0, 255} and not self.by_color:
-                fix = "save it with the ids of the classes: Image.fromarray((mask == 255).astype('uint8')).save(OUT)"
-                yield finding(
-                    self.source, "binary-0-255", [path], "the mask holds 0 and 255 alone, where ids are expected", fix
-                )
+                text = "the mask holds 0 and 255 alone, where ids are expected"
+                yield finding(self.source, "binary-0-255", [path], text, _FROM_WHITE)
             elif bits == 16 and (factor := self._factor(ids)):
                 text = f"{listed}, all multiples of {factor}: 8-bit ids that were scaled to 16 bits"
                 fix = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"

@@ -24,7 +24,7 @@ from seg_datasets.reading.folder_layouts import FolderLayout, find_layout
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair
-from seg_datasets.reading.splits import SPLITS, SplitRule, list_path, resolve_list
+from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitRule, list_path, resolve_list
 
 __all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
 
@@ -241,8 +241,9 @@ def _is_own(folder: Path) -> bool:
 
 
 def _nearby(folder: Path) -> list[Path]:
+    folder = folder.absolute()
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    return [folder.absolute().parent, *below[:_MOST_NEARBY]]
+    return [folder.parent, folder.parent.parent, *below[:_MOST_NEARBY]]
 
 
 # ---- official datasets -----------------------------------------------------------------------------------------------
@@ -342,7 +343,19 @@ def _own(
     if not any(_is_paired(split) for split in chosen) or not any(split.masks or split.lossy for split in chosen):
         dataset_class(root, given, splits[0] if splits else "train", **options)
         raise DatasetNotFoundError(f"{name}: no image in {root} has a mask")
+    if not layout.has_split_folders and _is_split(root):
+        warnings.warn(
+            f"{root} is a split of the dataset in {root.absolute().parent}: check that folder, to see all splits",
+            stacklevel=2,
+        )
     return Source(name, root, dataset, chosen, classes, None, has_own, _skips(dataset_class, options), options)
+
+
+def _is_split(root: Path) -> bool:
+    """Returns whether a folder is that of a split, beside those of others."""
+    names = {name for known in NAMES_OF.values() for name in known}
+    folder = root.absolute()
+    return folder.name.lower() in names and _is_own(folder.parent)
 
 
 def _any_classes(options: Mapping[str, Any]) -> Metadata:

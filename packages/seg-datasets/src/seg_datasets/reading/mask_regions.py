@@ -27,6 +27,7 @@ _MOST_SOFT = 0.25  # share of the pixels that edges may have
 _MANY = 32  # values in one mask; scenes of 150 classes show fewer
 _TOLERANCE = 4  # of a blended color, for rounding and compression
 _LARGEST_SIDE = 1024  # pixels
+_MOST_PIXELS = 10_000  # whose neighbors are looked at
 _RAMP = 0.9  # share of the pixels of smoothed edges that lie between their neighbors
 _NEAR = 32  # levels within which compression changes a value
 
@@ -114,22 +115,23 @@ def smoothed_edges(ids: npt.NDArray[np.integer]) -> bool:
     """
     if min(ids.shape) < 3:
         return False
-    center = ids[1:-1, 1:-1]
-    low, high = center.copy(), center.copy()
-    for top in range(3):
-        for left in range(3):
-            beside = ids[top : top + center.shape[0], left : left + center.shape[1]]
-            np.minimum(low, beside, out=low)
-            np.maximum(high, beside, out=high)
+    step = max(ids.size // _MOST_PIXELS, 1)  # rows spread over the mask tell as much as all
+    center = ids[1:-1:step, 1:-1]
+    beside = ids[:-2:step, 1:-1], ids[2::step, 1:-1], ids[1:-1:step, :-2], ids[1:-1:step, 2:]
+    low, high = np.minimum(beside[0], beside[1]), np.maximum(beside[0], beside[1])
+    for one in beside[2:]:
+        np.minimum(low, one, out=low)
+        np.maximum(high, one, out=high)
+    is_edge = (low != center) | (high != center)
     counts = np.bincount(center.ravel())
-    inner = np.bincount(center[low == high], minlength=len(counts))
-    present = counts > 0
-    solid = (inner >= _SOLID_INNER * counts) | (counts >= _SOLID_SHARE * center.size)
-    soft = present & ~solid
+    values = center[is_edge]
+    solid = (counts - np.bincount(values, minlength=len(counts)) >= _SOLID_INNER * counts) & (counts > 0)
+    solid |= counts >= _SOLID_SHARE * center.size
+    soft = (counts > 0) & ~solid
     pixels = counts[soft].sum()
-    if soft.sum() < 3 or (present & solid).sum() < 2 or pixels > _MOST_SOFT * center.size:
+    if soft.sum() < 3 or solid.sum() < 2 or pixels > _MOST_SOFT * center.size:
         return False
-    between = np.bincount(center[(low < center) & (center < high)], minlength=len(counts))
+    between = np.bincount(values[(low[is_edge] < values) & (values < high[is_edge])], minlength=len(counts))
     return bool(between[soft].sum() >= _RAMP * pixels)
 
 
