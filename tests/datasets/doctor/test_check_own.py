@@ -4,11 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.datasets.doctor.check_trees import SIZE, areas, noise, own_tree, save
 from PIL import Image, ImageOps
 
 from seg_datasets import check
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
+from tests.datasets.doctor.check_trees import SIZE, areas, noise, own_tree, save
 
 
 def only(report):

@@ -13,7 +13,7 @@ from seg_core.files.mask_sources import OnProgress
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.checked import WITH_FILE, CheckedSplit
 from seg_datasets.doctor.classes import Classes, find_classes_of
-from seg_datasets.doctor.examine import Examined, Examiner, examine
+from seg_datasets.doctor.examine import Examined, Examiner, examine, workers_for
 from seg_datasets.doctor.findings_files import file_findings
 from seg_datasets.doctor.findings_images import image_findings
 from seg_datasets.doctor.findings_masks import mask_findings
@@ -117,7 +117,7 @@ def _read(source: Source, palettes: dict[PaletteFile, int], progress: OnProgress
         source.dataset.mask_reader = reader
     examiner = Examiner(reader, source.dataset.reading)
     checked = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), workers_for(total) as pool:
         warnings.simplefilter("ignore")
         for split in source.splits:
 
@@ -126,7 +126,7 @@ def _read(source: Source, palettes: dict[PaletteFile, int], progress: OnProgress
                     progress(before + count, total)
 
             pairs = PairList(split.pairs())
-            examined: Examined = examine(examiner, pairs, palettes, tell)
+            examined: Examined = examine(examiner, pairs, pool, palettes, tell)
             checked.append(CheckedSplit(split.name, pairs, examined, split.masks is not None))
             done += len(pairs)
     return checked

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from seg_datasets.doctor.examine import STATES, Examined
+from seg_datasets.doctor.examine import STATES, Examined, ids_in
 from seg_datasets.doctor.kinds import KINDS
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
@@ -54,6 +55,18 @@ class CheckedSplit:
     def rows(self, which: str, *states: str) -> npt.NDArray[np.intp]:
         """Returns the rows whose `"image"` or `"mask"` has one of these states."""
         return np.flatnonzero(np.isin(self.examined.rows[which], [state(name) for name in states]))
+
+    @cached_property
+    def id_sets(self) -> list[tuple[int, frozenset[int]]]:
+        """The row and the raw ids of each mask that was read; masks of the same ids share one set."""
+        examined, known = self.examined, dict[bytes, frozenset[int]]()
+        found = []
+        for row in self.rows("mask", "ok", "rgb-mask").tolist():
+            bits = examined.rows["ids"][row].tobytes()
+            if bits not in known:
+                known[bits] = frozenset(ids_in(examined.rows["ids"][row]))
+            found.append((row, known[bits] | examined.large[row] if row in examined.large else known[bits]))
+        return found
 
     def notes(self, which: str) -> Iterator[tuple[int, str, str]]:
         """Yields the row, state and sentence of each file that cannot be read."""

@@ -46,7 +46,7 @@ class Classes:
             number += 1
         return number - 1
 
-    def wrong(self, ids: set[int]) -> set[int]:
+    def wrong(self, ids: Set[int]) -> Set[int]:
         """Returns the raw ids that are neither a class nor ignored."""
         return set() if self.drops else ids - self.targets.keys()
 
@@ -63,11 +63,10 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
         is_identity = not source.is_official and label_map == identity
         return Classes(metadata, False, targets, is_identity, label_map.unlisted == "ignore")
     masks: Counter[int] = Counter()
-    total = 0
-    for split in splits:
-        for row in split.rows("mask", "ok", "rgb-mask").tolist():
-            masks.update(split.examined.ids(row))
-            total += 1
+    sets = Counter(ids for split in splits for _, ids in split.id_sets)
+    for ids, count in sets.items():
+        masks.update(dict.fromkeys(ids, count))
+    total = sets.total()
     suggested = suggested_classes(masks.keys())
     alone = {raw for raw, count in masks.items() if count == 1}
     if total >= _ENOUGH and alone and suggested is not None:

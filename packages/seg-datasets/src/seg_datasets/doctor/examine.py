@@ -5,12 +5,14 @@ only. Files are read by processes if there are many: of small files most of the 
 threads run one at a time.
 """
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,10 +32,10 @@ from seg_core.workers import ignore_signals
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
 from seg_datasets.reading.mask_regions import smoothed_edges
-from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.pairs import PairList
 from seg_datasets.reading.samples import MaskReader, Reading
 
-__all__ = ["RECORD", "STATES", "Examined", "Examiner", "examine", "ids_in"]
+__all__ = ["RECORD", "STATES", "Examined", "Examiner", "examine", "ids_in", "workers_for"]
 
 STATES = (
     *("ok", "absent", "empty-file", "unreadable-image", "unreadable-mask", "wrong-bit-depth", "jpeg-mask"),
@@ -68,6 +70,7 @@ RECORD = np.dtype(
 
 _FEW = 64  # pairs for which no process is started
 _CHUNK = 32  # pairs at once
+_AHEAD = 32  # chunks that wait to be read
 _FLAT = 8  # levels
 _FEW_IDS = 3  # two classes and one between them are no smoothed edge
 _RARE = 0.1  # share of the pixels
@@ -89,10 +92,6 @@ class Examined:
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
-
-    def ids(self, row: int) -> set[int]:
-        """Returns the raw ids of a mask."""
-        return set(ids_in(self.rows["ids"][row])) | self.large.get(row, frozenset())
 
 
 def ids_in(bits: npt.NDArray[np.uint8]) -> list[int]:
@@ -280,13 +279,18 @@ class _Chunk:
 
 
 def examine(
-    examiner: Examiner, pairs: Sequence[Pair], palettes: dict[PaletteFile, int], progress: Callable[[int], object]
+    examiner: Examiner,
+    pairs: PairList,
+    pool: Executor | None,
+    palettes: dict[PaletteFile, int],
+    progress: Callable[[int], object],
 ) -> Examined:
     """Returns what is kept of pairs.
 
     Args:
         examiner: reads them.
         pairs: the files.
+        pool: reads several at once; None reads them here.
         palettes: number of each palette; new ones are added.
         progress: called with the number of pairs done.
 
@@ -295,7 +299,7 @@ def examine(
     """
     result = Examined(np.zeros(len(pairs), RECORD))
     done = 0
-    for chunk in _chunks(examiner, pairs):
+    for chunk in _chunks(examiner, pairs, pool):
         numbers = np.array([palettes.setdefault(p, len(palettes)) for p in chunk.palettes] + [-1], np.int64)
         chunk.rows["palette"] = np.minimum(numbers[chunk.rows["palette"]], _MOST_PALETTES)
         result.rows[done : done + len(chunk.rows)] = chunk.rows
@@ -306,25 +310,33 @@ def examine(
     return result
 
 
-def _chunks(examiner: Examiner, pairs: Sequence[Pair]) -> Iterator[_Chunk]:
+def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Iterator[_Chunk]:
     starts = range(0, len(pairs), _CHUNK)
-    workers = min(_num_cpus(), len(starts))
-    if len(pairs) <= _FEW or workers < 2:
+    if pool is None:
         yield from (examiner(_names(pairs, start)) for start in starts)
         return
+    pending: deque[Future[_Chunk]] = deque()
+    try:
+        for start in starts:
+            pending.append(pool.submit(examiner, _names(pairs, start)))
+            if len(pending) >= _AHEAD:  # so that memory does not grow with the dataset
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for task in pending:
+            task.cancel()
+
+
+@contextlib.contextmanager
+def workers_for(total: int) -> Iterator[Executor | None]:
+    """Yields what reads several of `total` pairs at once, or None if this takes longer than it saves."""
+    workers = min(_num_cpus(), -(-total // _CHUNK))
+    if total <= _FEW or workers < 2:
+        yield None
+        return
     with _pool(workers) as pool:
-        pending = []
-        todo = iter(starts)
-        try:
-            for start in todo:
-                pending.append(pool.submit(examiner, _names(pairs, start)))
-                if len(pending) >= 3 * workers:  # a few ahead, so that memory does not grow with the dataset
-                    yield pending.pop(0).result()
-            while pending:
-                yield pending.pop(0).result()
-        finally:
-            for task in pending:
-                task.cancel()
+        yield pool
 
 
 def _pool(workers: int) -> Executor:
@@ -335,9 +347,9 @@ def _pool(workers: int) -> Executor:
     return ThreadPoolExecutor(workers)
 
 
-def _names(pairs: Sequence[Pair], start: int) -> list[tuple[str, str]]:
-    chosen = (pairs[row] for row in range(start, min(start + _CHUNK, len(pairs))))
-    return [(str(pair.image), "" if pair.mask is None else str(pair.mask)) for pair in chosen]
+def _names(pairs: PairList, start: int) -> list[tuple[str, str]]:
+    names = (pairs.names(row) for row in range(start, min(start + _CHUNK, len(pairs))))
+    return [(found[0], found[1] if len(found) > 1 else "") for found in names]
 
 
 def _num_cpus() -> int:

@@ -150,16 +150,16 @@ def _alike(
         told: names that were told before, in lower case; others are added. Masks are named as their images.
     """
     listed: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        listed[os.fspath(path.parent)].add(path.name)
     apart: dict[str, set[str]] = defaultdict(set)
-    for path in others:
-        apart[os.fspath(path.parent)].add(path.name)
+    for found, group in ((listed, paths), (apart, others)):
+        for path in group:
+            folder, _, name = os.fspath(path).rpartition(os.sep)
+            found[folder].add(name)
     for folder, known in sorted(listed.items()):
         groups: dict[str, list[str]] = defaultdict(list)
         for entry in os.scandir(folder):
-            stem, suffix = Path(entry.name).stem, Path(entry.name).suffix
-            if suffix.lower() in suffixes and not stem.startswith(".") and entry.name not in apart[folder]:
+            stem, dot, suffix = entry.name.rpartition(".")
+            if f"{dot}{suffix.lower()}" in suffixes and stem[:1] not in ("", ".") and entry.name not in apart[folder]:
                 groups[same_name(stem).casefold()].append(entry.name)
         for stem, names in groups.items():
             if len(names) > 1 and not known.isdisjoint(names) and stem not in told:

@@ -1,6 +1,6 @@
 """Findings about masks: files that hold no ids, and ids that are no classes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -66,16 +66,8 @@ class _MaskRules:
         self.palettes = palettes
         self.pixels = MaskPixels(source, classes, list(palettes))
         self.by_color = isinstance(source.dataset.mask_reader, ColorReader)
-        self.ids = {
-            (split.name, row): split.examined.ids(row)
-            for split in self.splits
-            for row in split.rows("mask", "ok", "rgb-mask").tolist()
-            if self._is_odd(split, row)
-        }
-
-    def _is_odd(self, split: CheckedSplit, row: int) -> bool:
-        """Returns whether a mask has ids that are wrong, so that its ids are worth to be kept."""
-        return bool(self.classes.wrong(split.examined.ids(row)))
+        self.is_odd = {ids: bool(classes.wrong(ids)) for split in self.splits for _, ids in split.id_sets}
+        self.num_odd = sum(self.is_odd[ids] for split in self.splits for _, ids in split.id_sets)
 
     def findings(self) -> Iterator[DataFinding]:
         """Yields what is wrong."""
@@ -172,9 +164,10 @@ class _MaskRules:
             return
         known = list(self.palettes)
         masks = {
-            Path(split.mask(row)): (known[split.examined.rows["palette"][row]], split.examined.ids(row))
+            Path(split.mask(row)): (known[split.examined.rows["palette"][row]], ids)
             for split in self.splits
-            for row in np.flatnonzero(split.examined.rows["palette"] >= 0).tolist()
+            for row, ids in split.id_sets
+            if split.examined.rows["palette"][row] >= 0
         }
         conflict = find_conflict(
             {path: palette for path, (palette, _) in masks.items()},
@@ -209,10 +202,10 @@ class _MaskRules:
 
     # ---- ids of all masks --------------------------------------------------------------------------------------------
 
-    def _places(self) -> Iterator[_Place]:
+    def _masks(self) -> Iterator[tuple[_Place, frozenset[int]]]:
         for split in self.splits:
-            for row in split.rows("mask", "ok", "rgb-mask").tolist():
-                yield split, row
+            for row, ids in split.id_sets:
+                yield (split, row), ids
 
     def _whole(self) -> Iterator[DataFinding]:
         """Yields what is wrong with the ids of all masks alike, which a label map mends."""
@@ -221,8 +214,8 @@ class _MaskRules:
         if not self.classes.is_identity:
             return
         count, ignored = metadata.num_classes, metadata.ignore_index
-        masks = [split.examined.ids(row) for split, row in self._places()]
-        union: set[int] = set().union(*masks)
+        masks = [ids for _, ids in self._masks()]
+        union: set[int] = set().union(*self.is_odd)
         if self.classes.is_suggested and union != {0, 255} and 0 in union:
             return  # as the classes come from these ids, they fit
         fault = find_ids_fault(union, count, ignored) if union else None
@@ -233,20 +226,20 @@ class _MaskRules:
         what = f"the masks hold the ids {id_ranges(union, 10)}, and there are {counted(count, 'class', 'classes')}, "
         what += f"0 to {count - 1}"
         if fault.kind == "binary-0-255":
-            places = [place for place, ids in zip(self._places(), masks, strict=True) if 255 in ids]
+            places = [place for place, ids in self._masks() if 255 in ids]
             text = "the masks hold 0 and 255 alone, as image editors write black and white, and 255 is "
             text += "ignored" if ignored == 255 else "no class"
             fix = "read 255 as class 1 with this label_map" if line else "save masks with the ids of the classes"
             yield self._of(places, fault.kind, text, fix, line)
         elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
-            places = [place for place, ids in zip(self._places(), masks, strict=True) if count in ids]
+            places = [place for place, ids in self._masks() if count in ids]
             yield self._of(places, fault.kind, f"{what}: they are one too high", "read them with this label_map", line)
         elif fault.kind == "id-out-of-range" and fault.label_map is not None and not self.pixels.are_soft(masks):
-            places = [place for place, ids in zip(self._places(), masks, strict=True) if self.classes.wrong(ids)]
+            places = [place for place, ids in self._masks() if self.classes.wrong(ids)]
             fix = "if the ids are the classes in ascending order, read them with this label_map; else correct the masks"
             yield self._of(places, fault.kind, what, fix, line)
         elif fault.kind == "class-absent":
-            places = [place for place, ids in zip(self._places(), masks, strict=True) if ignored in ids]
+            places = [place for place, ids in self._masks() if ignored in ids]
             text = f"{what}; {ignored} is ignored, so every pixel is of one class or ignored"
             fix = f"if {ignored} is the other class, read it with this label_map"
             yield self._of(places, "binary-0-255", text, fix, line)
@@ -255,14 +248,14 @@ class _MaskRules:
         paths = [split.mask(row) for split, row in places]
         return finding(self.source, kind, paths, f"{detail} ({counted(len(paths), 'mask')})", fix, line)
 
-    def _are_shifted(self, masks: Sequence[set[int]], count: int) -> bool:
+    def _are_shifted(self, masks: Sequence[Set[int]], count: int) -> bool:
         """Returns whether the ids of all masks are one too high, rather than those of a few."""
         high = [ids for ids in masks if count in ids]
         if not any(0 in ids for ids in masks):
             return True
         return any(0 in ids for ids in high) and len(high) >= _MANY * len(masks)
 
-    def _mixed(self, masks: Sequence[set[int]]) -> Iterator[DataFinding]:
+    def _mixed(self, masks: Sequence[Set[int]]) -> Iterator[DataFinding]:
         """Yields masks that store the object as 255, beside others that store it as 1."""
         metadata = self.classes.metadata
         if (
@@ -271,8 +264,8 @@ class _MaskRules:
             or (found := mixed_masks(masks, metadata.ignore_index)) is None
         ):
             return
-        places = list(self._places())
-        chosen = [places[number] for number in found[1]]
+        numbers = set(found[1])
+        chosen = [place for number, (place, _) in enumerate(self._masks()) if number in numbers]
         text = f"there is no 1 but {metadata.ignore_index} in these masks, and 1 in {len(found[0])} others"
         fix = f"if {metadata.ignore_index} is class 1 in these, read both with this label_map, or save them with 1"
         line = f"{PARAMS}.{label_map_line(mixed_map(metadata.ignore_index))}"
@@ -286,10 +279,9 @@ class _MaskRules:
         if self.by_color or targets.get(255, 0) is not None or targets.get(0) is None:
             return
         alone, others = [], 0
-        for split, row in self._places():
-            ids = split.examined.ids(row)
+        for place, ids in self._masks():
             if ids == {0, 255}:
-                alone.append((split, row))
+                alone.append(place)
             elif 255 in ids:
                 return
             others += ids != {0, 255}
@@ -306,10 +298,11 @@ class _MaskRules:
 
     def _wrong(self) -> Iterator[DataFinding]:
         """Yields masks with ids that are neither a class nor ignored, by what is probably the cause."""
-        for number, (split, row) in enumerate(self._places()):
-            ids = self.ids.get((split.name, row))
-            if ids is None:
+        number = 0
+        for (split, row), ids in self._masks():
+            if not self.is_odd[ids]:
                 continue
+            number += 1
             path, wrong = split.mask(row), self.classes.wrong(ids)
             bits, last = int(split.examined.rows["bits"][row]), self.classes.last
             listed = f"the mask holds the ids {id_ranges(ids, 10)}"
@@ -325,9 +318,9 @@ class _MaskRules:
                 fix = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
                 yield finding(self.source, "off-by-one", [path], text, fix)
             else:
-                yield self._by_pixels(path, ids, wrong, number < _MOST_READ or len(self.ids) <= _MOST_READ)
+                yield self._by_pixels(path, ids, wrong, number <= _MOST_READ)
 
-    def _by_pixels(self, path: str, ids: set[int], wrong: set[int], is_read: bool) -> DataFinding:
+    def _by_pixels(self, path: str, ids: Set[int], wrong: Set[int], is_read: bool) -> DataFinding:
         """Returns the finding about a mask whose pixels have to be looked at."""
         source, pixels = self.source, self.pixels
         if self.by_color:
@@ -349,7 +342,7 @@ class _MaskRules:
             source, "id-out-of-range", [path], text, "correct the mask or the classes, or map the id with label_map"
         )
 
-    def _factor(self, ids: set[int]) -> int:
+    def _factor(self, ids: Set[int]) -> int:
         for factor in (257, 256):
             if max(ids) > 255 and all(raw % factor == 0 and raw // factor in self.classes.targets for raw in ids):
                 return factor
@@ -359,8 +352,8 @@ class _MaskRules:
         """Yields masks whose edges are smoothed although all their ids are classes."""
         for split in self.splits:
             record = split.examined.rows
-            for row in split.rows("mask", "ok", "rgb-mask").tolist():
-                if record["soft"][row] and (split.name, row) not in self.ids:
+            for row, ids in split.id_sets if record["soft"].any() else ():
+                if record["soft"][row] and not self.is_odd[ids]:
                     yield finding(
                         self.source,
                         "antialiased-mask",
@@ -376,18 +369,11 @@ class _MaskRules:
         """Yields masks that are ignored as a whole, and the classes that no mask of a split has."""
         metadata, targets = self.classes.metadata, self.classes.targets
         assert metadata is not None
-        rows = split.rows("mask", "ok", "rgb-mask").tolist()
-        present: set[int] = set()
-        ignored = []
-        for row in rows:
-            if (split.name, row) in self.ids:
-                present |= {t for raw in self.ids[split.name, row] if (t := targets.get(raw)) is not None}
-                continue
-            own = {t for raw in split.examined.ids(row) if (t := targets.get(raw)) is not None}
-            present |= own
-            if not own:
-                ignored.append(row)
-        unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(name == split.name for name, _ in self.ids)
+        rows = split.id_sets
+        classes = {ids: {t for raw in ids if (t := targets.get(raw)) is not None} for _, ids in rows}
+        present: set[int] = set().union(*classes.values())
+        ignored = [row for row, ids in rows if not classes[ids] and not self.is_odd[ids]]
+        unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(self.is_odd[ids] for _, ids in rows)
         fix = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
         if ignored and len(ignored) == len(rows):
             yield finding(

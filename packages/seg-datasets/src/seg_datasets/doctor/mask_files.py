@@ -1,6 +1,6 @@
 """Reads masks with faults a second time, for what only their pixels tell: positions, colors and smoothed edges."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class MaskPixels:
             return None
         return regions.solid, sorted(regions.counts.keys() - set(regions.solid))
 
-    def are_soft(self, masks: Sequence[set[int]]) -> bool:
+    def are_soft(self, masks: Sequence[Set[int]]) -> bool:
         """Returns whether single masks hold so many values that these are no classes in ascending order."""
         return any(len(ids) > 16 for ids in masks)
 
@@ -99,7 +99,7 @@ class MaskPixels:
         # a palette of all colors of a cube says nothing
         return any(len(set(p.colors)) <= 256 and colors <= set(p.colors) for p in self.palettes)
 
-    def are_luminances(self, ids: set[int]) -> bool:
+    def are_luminances(self, ids: Set[int]) -> bool:
         """Returns whether ids are the gray values that Pillow gives to the colors of classes or of a palette."""
         sets = [set(self._own_colors) | {(0, 0, 0)}] if self._own_colors else []
         sets += [set(palette.colors) for palette in self.palettes if len(set(palette.colors)) < 64]

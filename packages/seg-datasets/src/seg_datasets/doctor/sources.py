@@ -243,7 +243,7 @@ def _is_own(folder: Path) -> bool:
 def _nearby(folder: Path) -> list[Path]:
     folder = folder.absolute()
     below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    return [folder.parent, folder.parent.parent, *below[:_MOST_NEARBY]]
+    return [folder.parent.parent, folder.parent, *below[:_MOST_NEARBY]]
 
 
 # ---- official datasets -----------------------------------------------------------------------------------------------
