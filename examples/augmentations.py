@@ -69,9 +69,7 @@ def main() -> None:
     metadata = dataset.metadata
     if data.transform.train.size is None:
         parser.error(f"{args.config} does not set data.transform.train.size; a sheet needs images of one size")
-    transform = SegmentationTransform(
-        **data.transform.train.model_dump(exclude_none=True), mask_fill=metadata.ignore_index
-    )
+    transform = SegmentationTransform(**data.transform.train.crop_options(), mask_fill=metadata.ignore_index)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=metadata.ignore_index, left_right_pairs=metadata.left_right_pairs
     )

@@ -46,8 +46,8 @@ WITH_S = re.compile(
     r"|a?ris\w+|rais\w+|nois\w+|surpris\w+|enterprises?|exercis\w+|expertise"
 )
 
-# where `fix` means to repair
-FINE = ("fix this", "hatch run fix", "ruff check --fix")
+# where `fix` means to repair; the last ones are the key of the doctor's findings
+FINE = ("fix this", "hatch run fix", "ruff check --fix", '"fix"', "fix=", ".fix", "fix: ")
 
 # Path below the root -> names that are not ours to choose, each with its reason. What is not found there any more is
 # reported, so that the list does not outlive its reasons.

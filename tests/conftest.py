@@ -7,11 +7,12 @@ import http.server
 import importlib.util
 import os
 import socket
+import sys
 import threading
 
 import pytest
 
-from seg_core import registry
+from seg_core import own_code, registry
 
 # The suite runs in two processes on two cores: more threads would only fight for them. Libraries read these when they
 # are imported, here and in the processes that tests start.
@@ -47,6 +48,21 @@ def _registries_as_installed():
     yield
     for found, state in zip(registries, saved, strict=True):
         vars(found).update(state)
+
+
+@pytest.fixture(autouse=True)
+def _own_code_is_forgotten(tmp_path_factory):
+    """Modules that a test wrote and imported are gone after it, and so are their folders."""
+    path, saved = list(sys.path), [set(own_code._modules), set(own_code._targets)]
+    yield
+    sys.path[:] = path
+    written = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(written):
+            del sys.modules[name]
+    for held, former in zip((own_code._modules, own_code._targets), saved, strict=True):
+        held.clear()
+        held.update(former)
 
 
 @pytest.fixture

@@ -155,6 +155,7 @@ def test_unknown_option_suggests_the_nearest_also_of_subcommands(commands, capsy
         (["--batchsize", "3"], "there is no --batchsize. Did you mean '--batch-size'?"),
         (["show", "--verbos=1"], ""),  # a beginning of an option is that option
         (["show", "--verbise"], "there is no --verbise. Did you mean '--verbose'?"),
+        (["--lr", "1"], ""),  # dashes alone are no likeness with --help
     ):
         assert main(["options", *words]) == 2
         err = capsys.readouterr().err

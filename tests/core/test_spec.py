@@ -180,10 +180,14 @@ def test_shown_default_is_written_as_in_a_config():
 @pytest.mark.parametrize(
     ("params", "problem"),
     [
-        ({"lr": "1e-3"}, 'optimizer.params.lr = "1e-3": must be a number, without quotes'),
-        ({"betas": ["0.9", 0.99]}, 'optimizer.params.betas = ["0.9", 0.99]: must be a number, without quotes'),
-        ({"width": "4"}, 'optimizer.params.width = "4": must be a number, without quotes'),
-        ({"limit": "2.5"}, 'optimizer.params.limit = "2.5": must be a number, without quotes'),
+        ({"lr": "1e-3"}, 'optimizer.params.lr = "1e-3": must be a number, without quotes: 0.001'),
+        ({"lr": "0,01"}, 'optimizer.params.lr = "0,01": must be a number, without quotes: 0.01'),
+        (
+            {"betas": ["0.9", 0.99]},
+            'optimizer.params.betas = ["0.9", 0.99]: must be a number, without quotes: [0.9, 0.99]',
+        ),
+        ({"width": "4"}, 'optimizer.params.width = "4": must be a number, without quotes: 4'),
+        ({"limit": "2.5"}, 'optimizer.params.limit = "2.5": must be a number, without quotes: 2.5'),
         ({"lr": "fast"}, None),  # the target itself may know the word
         ({"name": "12"}, None),
         ({"size": "12"}, None),

@@ -13,6 +13,7 @@ from PIL import Image
 
 from seg_core import (
     IGNORE,
+    CorruptFileError,
     DatasetMetadata,
     DatasetNotFoundError,
     InvalidArgumentError,
@@ -277,3 +278,35 @@ def test_transforms_given_their_result_is_the_sample(flat):
 def test_pickle_dataset_gives_the_same_samples(flat):
     dataset = FolderDataset(flat, LABELS)
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[3][1], dataset[3][1])
+
+
+# ---- folders in a wrong place ----------------------------------------------------------------------------------------
+
+
+def swap(folder):
+    (folder / "images").rename(folder / "other")
+    (folder / "masks").rename(folder / "images")
+    (folder / "other").rename(folder / "masks")
+
+
+def test_swapped_folders_say_so_and_the_options_read_them(tmp_path):
+    for split in ("train", "val"):
+        swap(write(tmp_path / split, ["a", "b"], ".jpg"))
+    with pytest.raises(DatasetNotFoundError) as caught:
+        FolderDataset(tmp_path, LABELS)
+    told = re.search(r"seem to be swapped\. With images='(.*)', masks='(.*)' all 2 pair$", str(caught.value))
+    assert stems_of(FolderDataset(tmp_path, LABELS, images=told[1], masks=told[2])) == ["a.jpg", "b.jpg"]
+
+
+def test_split_that_is_not_there_says_which_are(tmp_path):
+    for split in ("train", "val"):
+        write(tmp_path / split, ["a"])
+    with pytest.raises(DatasetNotFoundError, match=r"\. There is no test split; there is train and val$"):
+        FolderDataset(tmp_path, LABELS, split="test")
+
+
+def test_color_mask_says_that_it_may_be_an_image(tmp_path):
+    for split in ("train", "val"):
+        swap(write(tmp_path / split, ["a"]))
+    with pytest.raises(CorruptFileError, match="is a color image .*the folders of images and masks are swapped"):
+        FolderDataset(tmp_path, LABELS)[0]

@@ -112,6 +112,14 @@ def test_no_metadata_error_says_what_to_write_and_following_it_works(tmp_path):
 def test_find_metadata_root_missing_error_says_so(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"metadata is missing: .*nowhere \(no such folder\)"):
         FolderDataset.find_metadata(tmp_path / "nowhere")
+    (tmp_path / "city" / "train").mkdir(parents=True)
+    with pytest.raises(
+        InvalidArgumentError, match=r"citi \(no such folder\); correct the root .*Did you mean 'city'\?"
+    ):
+        FolderDataset.find_metadata(tmp_path / "citi")
+    (tmp_path / "city" / "classes.toml").write_text('labels = ["a", "b"]')
+    with pytest.raises(InvalidArgumentError, match=r"a part of the dataset of .*, set it to .*city\. Give metadata"):
+        FolderDataset.find_metadata(tmp_path / "city" / "train")
     with pytest.raises(InvalidArgumentError, match="metadata is missing: .*into the root with"):
         FolderDataset.find_metadata(None)
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from torch import nn
 
 from seg_core import BuildSpec
 from seg_core.catalog import DatasetEntry
+from seg_core.errors import UsageError, UserError
 from seg_core.progress import QuietProgress
 from seg_core.registry import DATASETS, MODELS
 from seg_train import Trainer, load_config
@@ -70,10 +72,18 @@ def register():
             mask[: 2 * (index % 13)] = 255
             return image, mask
 
+    class Elsewhere(tiny.Stripes):
+        """The second process does not find it."""
+
+        def __init__(self, root=None, split="train"):
+            if os.environ.get("RANK") == "1":
+                raise UsageError("data.dataset.root = 'disk': there is no such folder")
+            super().__init__(root, split)
+
     for name, builder in (("tiny_net", tiny.tiny_net), ("plain_net", plain_net)):
         if name not in MODELS:
             MODELS.register(name, builder)
-    for name, dataset in (("Stripes", tiny.Stripes), ("Uneven", Uneven)):
+    for name, dataset in (("Stripes", tiny.Stripes), ("Uneven", Uneven), ("Elsewhere", Elsewhere)):
         if name in DATASETS:
             continue
         DATASETS.register(
@@ -82,8 +92,27 @@ def register():
         DATASETS._objects[name] = dataset
 
 
-def train(config, *overrides, resume=False, dies_at=None):
-    """One run; `dies_at` is the step at which the second process dies."""
+def train(config, *overrides, resume=False, dies_at=None, copy=None, fails_first=False):
+    """One run; `dies_at` is the step at which the second process dies.
+
+    With `fails_first` the same processes have tried another run before, that one of them could not start.
+    `copy` is the checkpoint that the second process sees in place of the last one: it is on a machine of its own.
+    """
+    if copy is not None and os.environ["RANK"] == "1":
+        former = Path(config["paths"]["output"])
+        config["paths"]["output"] = str(former / "machine")
+        folder = former / "machine" / config["paths"]["run"]
+        shutil.rmtree(folder, ignore_errors=True)
+        if copy:
+            shutil.copytree(former / config["paths"]["run"], folder)
+            shutil.copy(folder / "checkpoints" / copy, folder / "checkpoints" / "last.pt")
+    if fails_first:
+        try:
+            Trainer(load_config(config, ["data.dataset.name=Elsewhere", "data.dataset.params={}"]))
+        except UserError as error:
+            print(f"first: {error}")
+        else:
+            sys.exit("a run without its dataset has started")
     trainer = Trainer(load_config(config, overrides), resume=resume, progress=QuietProgress())
     if dies_at and trainer.accelerator.process_index == 1:
         log_step = trainer._log_step

@@ -208,3 +208,30 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path, source, weights, error, m
 def test_default_say_is_a_logged_warning(caplog):
     load_network("published")
     assert caplog.messages == ["no weights given, taking Tiny_Weights.STREET"]
+
+
+@pytest.mark.parametrize("name", ["run.toml", "run.yaml", "run.py", "run.json"])
+def test_config_is_no_model_and_the_message_names_its_run(tmp_path, name):
+    Path(name).write_text("")
+    with pytest.raises(
+        InvalidArgumentError, match=rf"^{name} is a config, not a model; give a run folder \(training w"
+    ):
+        find_network(name)
+    save_model(tiny(), "model.pt", metadata=DatasetMetadata("two", ("a", "b")), preprocessing=Preprocessing())
+    with pytest.raises(InvalidArgumentError, match=r"is a config, not a model; give its run folder, (.*), or a model"):
+        find_network(tmp_path / name)
+    assert find_network(tmp_path).path == tmp_path / "model.pt"
+
+
+def test_checkpoint_is_no_model_file_and_the_message_names_its_run(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    last = tmp_path / "checkpoints" / "last.pt"
+    torch.save({"model": {"a": torch.zeros(1)}, "position": {}}, last)
+    with pytest.raises(CorruptFileError, match="but not a model file of this toolkit"):
+        load_network(last)  # no run
+    save_model(
+        tiny(), tmp_path / "model.pt", metadata=DatasetMetadata("two", ("a", "b")), preprocessing=Preprocessing()
+    )
+    with pytest.raises(CorruptFileError, match=rf"is a checkpoint, .* give its run folder, {tmp_path}$"):
+        load_network(last)
+    assert load_network(tmp_path) is not None

@@ -15,6 +15,7 @@ from seg_core.plots.figures import (
     plot_confusion_matrix,
     plot_running_metrics,
 )
+from seg_core.plots.masks import draw_masks
 from seg_core.plots.overlay import colorize, overlay
 
 pytest.importorskip("matplotlib", reason="figures need the extra seg-core[plot]")
@@ -83,6 +84,33 @@ def test_draw_overlay_shows_the_image_and_the_classes_seen(labels):
     ignored = draw_overlay(image, np.full_like(labels, 255), METADATA)
     ignored.draw_without_rendering()
     assert legend_texts(ignored) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_draw_masks_shows_each_image_beside_its_mask(labels, count):
+    images = [np.full((2, 3, 3), 60 * index, np.uint8) for index in range(count)]
+    titles = [f"name {index}" for index in range(count)]
+    figure = draw_masks(images, [labels] * count, METADATA, titles)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert len(shown) == 2 * count
+    for index in range(count):
+        left, right = shown[2 * index : 2 * index + 2]
+        assert left.get_title(loc="left") == f"name {index}"
+        assert np.array_equal(left.images[0].get_array(), images[index])
+        assert np.array_equal(right.images[0].get_array(), colorize(labels, METADATA))
+    assert legend_texts(figure) == ["road", "car", "a label whose name is much…", "ignored"]
+
+
+def test_draw_masks_wrong_arguments_raise(labels):
+    image = np.zeros((2, 3, 3), np.uint8)
+    with pytest.raises(InvalidArgumentError, match="same length, at least 1, got {'images': 1, 'masks': 2}"):
+        draw_masks([image], [labels, labels], METADATA)
+    with pytest.raises(InvalidArgumentError, match="at least 1"):
+        draw_masks([], [], METADATA)
+    with pytest.raises(InvalidArgumentError, match="'titles': 2"):
+        draw_masks([image], [labels], METADATA, ["a", "b"])
+    with pytest.raises(InvalidArgumentError, match="image and mask 0 must have the same size"):
+        draw_masks([image], [labels.T], METADATA)
 
 
 def test_draw_snapshots_wrong_arguments_raise(labels):

@@ -152,6 +152,13 @@ def test_start_warns_of_a_small_disk(config, monkeypatch, capsys):
     assert "4.9 KiB free; set another paths.output, or lower trainer.keep_checkpoints (now 2)" in warning
 
 
+def test_start_warns_of_a_launcher_that_started_one_process(config, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert main(["train", config, "-s", "trainer.epochs=1"]) == 0
+    assert "asked for several processes but started one, which trains alone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("overrides", [[], ["trainer.ema_decay=0.9", "evaluation.every_steps=2"]])
 def test_dry_run_measures_and_keeps_nothing(config, tmp_path, capsys, overrides):
     flags = [flag for override in overrides for flag in ("-s", override)]

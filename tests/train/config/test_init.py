@@ -193,7 +193,7 @@ def test_check_folder_classes_file_gives_the_number_of_classes(tmp_path, capsys)
 
 def test_check_folder_that_does_not_exist_and_no_classes_says_so(tmp_path, capsys):
     assert main(["config", "check", folder_config(tmp_path / "run.toml", "nowhere")]) == 1
-    assert "into nowhere (no such folder)" in capsys.readouterr().out
+    assert "in the root, nowhere (no such folder); correct the root (current folder: " in capsys.readouterr().out
 
 
 def test_check_folder_options_that_are_wrong_are_all_told(tmp_path, capsys):

@@ -108,7 +108,7 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
     ("override", "words"),
     [
         ("trainer.epoch=3", "trainer.epoch = 3: unknown key. Did you mean 'trainer.epochs'?"),
-        ("trainer.lr=3", "trainer.lr = 3: unknown key. Allowed here: epochs, steps"),
+        ("trainer.lr=3", "trainer.lr = 3: unknown key. Write optimizer.params.lr = 3"),
         ("trainer.batch_size=3", "unknown key. Did you mean 'data.loader.batch_size'?"),
         ("optimiser.name=SGD", "optimiser: unknown key. Did you mean 'optimizer'?"),
         ("trainer.epochs=0", "trainer.epochs = 0: must be greater than or equal to 1"),

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import time
@@ -6,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
-from seg_core import Preprocessing, SegmentationAugment, SegmentationTransform
+from seg_core import DatasetMetadata, Preprocessing, SegmentationAugment, SegmentationTransform
 from seg_core.errors import CorruptFileError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.transforms.evaluation import EvaluationTransform
-from seg_train.data.batches import Loader, evaluation_plan, training_plan
+from seg_train.data.batches import Loader, PlannedSample, evaluation_plan, training_plan
 
 
 def read(dataset, plan, epoch=0, num_workers=0, transform=None, seed=5):
@@ -269,3 +271,34 @@ def test_samples_that_are_wrong_name_their_files(stripes, monkeypatch, sample, w
     monkeypatch.setattr(stripes, "__getitem__", lambda self, index: sample)
     with pytest.raises(InvalidArgumentError, match=words):
         list(Loader(stripes(), SegmentationTransform(size=4)).read([[0]]))
+
+
+class FrozenCounts(Dataset):
+    """Samples whose image is the number of objects that garbage collection leaves alone in this process."""
+
+    metadata = DatasetMetadata("two", ("a", "b"))
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        frozen = min(gc.get_freeze_count(), 255)
+        return torch.full((3, 2, 2), frozen, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.uint8)
+
+
+def test_garbage_collection_in_a_worker_leaves_the_objects_of_the_main_process_alone():
+    before = gc.get_freeze_count()
+    batch = read(FrozenCounts(), [[0, 1]], num_workers=1)[0]
+    assert batch.images.unique().tolist() == [255]
+    assert gc.get_freeze_count() == before
+    assert read(FrozenCounts(), [[0, 1]])[0].images.unique().tolist() == [min(before, 255)]
+
+
+def test_what_a_batch_needs_is_created_when_it_is_read(stripes):
+    loader = Loader(stripes(), SegmentationTransform())
+    plan = [[index % 12] for index in range(500)]
+    batches = loader.read(plan)
+    next(batches)
+    created = [found for found in gc.get_objects() if isinstance(found, PlannedSample)]
+    assert len(created) < 10
+    batches.close()

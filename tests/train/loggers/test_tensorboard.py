@@ -1,6 +1,8 @@
 """What TensorBoard's own reader finds in the event files of a run."""
 
 import math
+import re
+import shutil
 import sys
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from seg_core import DatasetMetadata
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_train import Trainer, load_config
-from seg_train.loggers.base import Moment
+from seg_train.loggers.base import Moment, Snapshot, TrainingSample
+from seg_train.loggers.group import LoggerGroup
 from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
 from seg_train.loggers.tensorboard import TensorBoardLogger
 
@@ -41,7 +44,8 @@ def test_run_is_in_the_event_files(tables, tmp_path):
     assert [event.step for event in found.Scalars("train/loss")] == [2, 4, 6]
     assert [event.step for event in found.Scalars("val/miou")] == [3, 6]
     assert found.Scalars("val/miou")[-1].value == pytest.approx(result.scores["miou"])
-    assert {"confusion/last", "confusion/ema", "snapshots/last/val_0", "snapshots/ema/val_11"} <= set(tags["images"])
+    snapshots = {"snapshots/last/val_0_0.png", "snapshots/ema/val_11_11.png"}
+    assert {"confusion/last", "confusion/ema", *snapshots} <= set(tags["images"])
     image = found.Images("confusion/last")[0]
     assert image.width > 100
     assert image.encoded_image_string.startswith(b"\x89PNG")
@@ -97,6 +101,75 @@ def test_close_may_come_first_and_twice(tmp_path):
     logger.on_start({}, {}, METADATA)
     logger.close()
     logger.close()
+
+
+def test_deleted_folder_is_told_and_a_new_file_begins(tmp_path, capfd):
+    warnings = []
+    group = LoggerGroup({"tensorboard": TensorBoardLogger(tmp_path)}, warnings.append)
+    group.on_start({}, {}, METADATA)
+    group.on_step({"epoch": 1, "step": 1, "loss": 0.5})
+    group.state()
+    shutil.rmtree(tmp_path / "tensorboard")
+    for step in (2, 3):
+        group.on_step({"epoch": 1, "step": step, "loss": 0.5})
+    group.close()
+    assert len(warnings) == 1
+    assert re.search(r"logger tensorboard: \S+ was deleted; what was logged to it is lost there", warnings[0])
+    assert [event.step for event in read(tmp_path).Scalars("train/loss")] == [2, 3]
+    assert "config/text_summary" in read(tmp_path).Tags()["tensors"]
+    assert capfd.readouterr().err == ""
+
+
+def test_folder_deleted_at_the_end_is_told(tmp_path, capfd):
+    warnings = []
+    group = LoggerGroup({"tensorboard": TensorBoardLogger(tmp_path)}, warnings.append)
+    group.on_start({}, {}, METADATA)
+    group.state()
+    shutil.rmtree(tmp_path / "tensorboard")
+    group.close()
+    assert len(warnings) == 1
+    assert "was deleted" in warnings[0]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_file_in_place_of_the_folder_is_told_in_a_sentence(tmp_path, when, capfd):
+    warnings = []
+    group = LoggerGroup({"tensorboard": TensorBoardLogger(tmp_path)}, warnings.append)
+    if when == "during":
+        group.on_start({}, {}, METADATA)
+        group.state()
+        shutil.rmtree(tmp_path / "tensorboard")
+    (tmp_path / "tensorboard").write_text("mine")
+    if when == "before":
+        group.on_start({}, {}, METADATA)
+    group.on_step({"epoch": 1, "step": 2, "loss": 0.5})
+    group.close()
+    assert group.loggers == {}
+    assert "Traceback" not in "".join(warnings)
+    assert "a file is in the place of a folder" in warnings[-1]
+    assert (tmp_path / "tensorboard").read_text() == "mine"
+    assert capfd.readouterr().err == ""
+
+
+def test_first_batch_is_an_image(tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    logger.on_start({}, {}, METADATA)
+    sample = TrainingSample(0, "a.png", torch.zeros(3, 32, 24, dtype=torch.uint8), torch.zeros(32, 24).long())
+    logger.on_first_batch([sample] * 3)
+    logger.close()
+    assert read(tmp_path).Images("first_batch")[0].width > 100
+
+
+def test_names_of_files_in_tags_are_ones_that_tensorboard_keeps(tmp_path, caplog):
+    logger = TensorBoardLogger(tmp_path)
+    logger.on_start({}, {}, METADATA)
+    mask = torch.zeros(32, 24, dtype=torch.uint8)
+    for index, name in enumerate(("straße (1).png", "")):
+        logger.on_snapshots(Moment(1, 3), [Snapshot(index, mask.repeat(3, 1, 1), mask, mask, name)])
+    logger.close()
+    assert set(read(tmp_path).Tags()["images"]) == {"snapshots/last/val_0_straße__1_.png", "snapshots/last/val_1"}
+    assert caplog.text == ""
 
 
 def test_without_tensorboard_it_says_what_to_install(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from seg_core import DatasetMetadata
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.progress import Progress
 from seg_train import Trainer, load_config
-from seg_train.loggers.base import Moment, Snapshot
+from seg_train.loggers.base import Moment, Snapshot, TrainingSample
 from seg_train.loggers.wandb import WandbLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb", "ignore::DeprecationWarning:pydantic")
@@ -125,15 +125,18 @@ def test_images_need_no_pyplot(tmp_path, monkeypatch):
     try:
         logger.on_confusion_matrix(Moment(1, 3), torch.tensor([[90, 10], [3, 7]]))
         target = torch.tensor([[0, 1], [1, 0]], dtype=torch.uint8).repeat_interleave(24, 0).repeat_interleave(32, 1)
-        shot = Snapshot(4, torch.full((3, 48, 64), 128, dtype=torch.uint8), target, 1 - target)
+        shot = Snapshot(4, torch.full((3, 48, 64), 128, dtype=torch.uint8), target, 1 - target, "road.png")
         logger.on_snapshots(Moment(1, 3, "ema"), [shot])
+        logger.on_first_batch([TrainingSample(0, "a.png", shot.image, target.long())])
     finally:
         logger.close()
     sizes = {}
     for path in tmp_path.rglob("*.png"):
         with Image.open(path) as image:
-            sizes[path.parent.name] = image.size
-    assert set(sizes) == {"confusion", "ema"}
+            sizes[path.parent.name, path.name.partition("_")[0]] = image.size
+    assert {folder for folder, _ in sizes} == {"confusion", "ema", "images"}
+    captions = [row.get("snapshots/ema/val_4/caption") for row in histories(tmp_path)]
+    assert "val 4: road.png" in captions
     assert min(min(size) for size in sizes.values()) > 100
 
 

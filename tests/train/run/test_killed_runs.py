@@ -1,14 +1,17 @@
 """Runs that are killed, also while they write, and resumed; and damaged checkpoints."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomli_w
 import torch
 
-from seg_core.errors import CorruptFileError, WriteError
+from seg_core.errors import CorruptFileError, UsageError, WriteError
 from seg_train import Trainer, load_config
 from seg_train.run.checkpoint import Checkpoints, get_random_state, load_checkpoint, save_checkpoint, set_random_state
 
@@ -60,13 +63,94 @@ def test_run_killed_at_twenty_random_moments_equals_an_uninterrupted_one(tables,
         states = [torch.load(folder / name, weights_only=True) for folder in (whole, killed)]
         assert same(states[0]["state_dict"], states[1]["state_dict"]), name
         assert same(states[0]["metrics"], states[1]["metrics"]), name
-    columns = [[line.rsplit(",", 4)[0] for line in (f / "steps.csv").read_text().splitlines()] for f in (whole, killed)]
-    assert columns[0] == columns[1]
+    assert table(whole / "steps.csv") == table(killed / "steps.csv")
     assert files(whole) == files(killed)
+
+
+def table(path):
+    """Returns the rows of `steps.csv` without what is measured, its last four columns."""
+    return [line.rsplit(",", 4)[0] for line in path.read_text().splitlines()]
 
 
 def files(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def check_life(life):
+    """No step is lost: SIGTERM saves the running step, SIGKILL leaves the checkpoint of the step before at least."""
+    unsaved = life["logged"] - life["saved"]
+    if life["kind"] != "term":
+        assert life["code"] == -signal.SIGKILL
+        assert unsaved in (0, 1)
+        assert life["saved"] >= life["before"]
+    elif life["code"] == 130:
+        assert unsaved == 0
+        assert life["saved"] >= life["before"]
+    else:  # before it trained
+        assert (life["code"], life["moment"]) == (-signal.SIGTERM, "start")
+        assert life["saved"] == life["before"]
+
+
+def curves(run_dir):
+    """Returns what TensorBoard shows of loss and scores: tag -> step -> value."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag.partition("/")[0] in ("train", "val", "val_ema")]
+    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
+
+
+@pytest.mark.parametrize(
+    ("kills", "mode"),
+    [(4, "fork"), pytest.param(int(os.environ.get("SEG_KILLS", "100")), "spawn", marks=pytest.mark.full)],
+)
+def test_chain_of_killed_and_terminated_lives_equals_an_uninterrupted_run(kills, mode, tables, tmp_path):
+    """With workers, EMA, dropout, micro-batches, a scheduler and two loggers; SEG_KILLS=N sets the number of kills."""
+    tables["model"] = {"name": "enet"}
+    tables["criterion"] = {"class_weights": "inverse_log"}
+    tables["data"]["dataset"] = {"name": "Shapes", "params": {"length": 16, "size": [32, 48]}}
+    tables["data"]["transform"]["train"]["size"] = [32, 48]
+    tables["data"]["loader"]["num_workers"] = 2
+    tables["lr_scheduler"]["warmup_steps"] = 20
+    tables["evaluation"] |= {"every_steps": 6, "monitor": "ema_miou"}
+    tables["trainer"] |= {"accumulation_steps": 2, "ema_decay": 0.9, "log_every_steps": 1, "checkpoint_every_steps": 1}
+    tables["trainer"] |= {"steps": 8 * kills, "snapshots": 1}
+    del tables["trainer"]["epochs"]
+    tables["log"]["tensorboard"] = {"images": False}
+    tables["paths"] = {"output": str(tmp_path)}
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(tables))
+    done = subprocess.run(
+        [sys.executable, SCRIPT.with_name("kill_chain.py"), path, tmp_path, str(kills), "5", mode],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *killed_lives, last = map(json.loads, done.stdout.splitlines())
+    log = (tmp_path / "killed.log").read_text()
+    assert "Traceback" not in log
+    assert (len(killed_lives), last["code"]) == (kills, 0), log[-3000:]
+    for life in killed_lives:
+        check_life(life)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    found = [load_checkpoint(folder / "checkpoints" / "last.pt") for folder in (whole, killed)]
+    for key in ("model", "average", "optimizer", "scheduler", "random", "running", "window"):
+        assert same(found[0][key], found[1][key]), key
+    positions = [{k: v for k, v in content["position"].items() if k != "seconds"} for content in found]
+    assert positions[0] == positions[1]
+    assert len(rows(whole)) >= 8 * kills
+    assert rows(whole) == rows(killed)
+    for name in ("model.pt", "model_ema.pt", "model_best.pt"):
+        states = [torch.load(folder / name, weights_only=True) for folder in (whole, killed)]
+        assert same(states[0]["state_dict"], states[1]["state_dict"]), name
+        assert same(states[0]["metrics"], states[1]["metrics"]), name
+    tables_of_rows = [table(folder / "steps.csv") for folder in (whole, killed)]
+    assert tables_of_rows[0] == tables_of_rows[1]
+    assert curves(whole) == curves(killed)
+    names = [{name for name in files(folder) if not name.startswith("tensorboard/")} for folder in (whole, killed)]
+    assert names[0] == names[1]
 
 
 def test_run_killed_before_its_first_checkpoint_starts_over(tables, tmp_path):
@@ -149,10 +233,15 @@ def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tables, tmp_path):
 
 
 def test_checkpoint_that_is_not_there_is_an_error(tables, tmp_path):
-    from seg_core.errors import UsageError
-
     with pytest.raises(UsageError, match=r"there is no checkpoint .*step_00000007.pt; name a file of"):
         Trainer(load_config(tables), resume=tmp_path / "step_00000007.pt")
+
+
+def test_run_folder_as_checkpoint_says_how_to_pass_it(tables):
+    run_dir = Trainer(load_config(tables)).run().run_dir
+    with pytest.raises(UsageError, match=rf"{run_dir}' is a run folder, no checkpoint; pass it as run_dir='{run_dir}'"):
+        Trainer(load_config(tables), resume=str(run_dir))
+    assert Trainer(load_config(tables), run_dir=str(run_dir), resume=True).run().run_dir == run_dir
 
 
 def test_every_random_state_is_kept():

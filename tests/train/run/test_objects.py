@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from seg_core import DatasetMetadata, load_model, read_model_info
+from seg_core.command import main
 from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, LabelOutOfRangeError, UsageError
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import MODELS
@@ -157,6 +158,15 @@ def test_masks_of_objects_are_checked(tables, stripes):
     sets = {"train_set": Shifted(stripes()), "val_set": Shifted(stripes(split="val"))}
     with pytest.raises(LabelOutOfRangeError, match=r"convert the masks in the dataset, with LabelMap\("):
         Trainer(load_config(tables), model=Own(2), **sets).run()
+
+
+def test_eval_of_a_run_on_objects_asks_for_a_dataset(tables, stripes, capsys):
+    tables["data"]["dataset"] = {"name": OBJECT}
+    sets = objects(stripes)
+    run = Trainer(load_config(tables), train_set=sets["train_set"], val_set=sets["val_set"]).run().run_dir
+    assert main(["eval", str(run)]) == 2
+    assert "passed to the trainer as objects; name a DATASET" in capsys.readouterr().err
+    assert main(["eval", str(run), "Stripes"]) == 0
 
 
 def test_model_file_of_an_object_says_how_to_load_it(tables, stripes):

@@ -1,6 +1,7 @@
 """One run on two processes: the same as on one, and what happens if one of them dies."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from seg_train.run.checkpoint import load_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "tiny_runs.py"
 EVERY_STEP = {"checkpoint_every_steps": 1}
+AUTO = {"accumulation_steps": 2, "device": "cpu" if torch.accelerator.is_available() else "auto"}
 FSDP = {"strategy": "fsdp", "checkpoint_every_steps": 4}
 
 
@@ -54,6 +56,11 @@ def wrong(tables):
     return checked(tables)
 
 
+def elsewhere(tables):
+    tables["data"]["dataset"] = {"name": "Elsewhere"}
+    return tables
+
+
 def unchanged(tables):
     return tables
 
@@ -62,19 +69,23 @@ def unchanged(tables):
 JOBS = {
     "whole": (1, unchanged, {}, {}),
     "micro_batches": (1, unchanged, {"accumulation_steps": 4}, {}),
-    "two": (2, unchanged, {"accumulation_steps": 2}, {}),
+    "two": (2, unchanged, AUTO, {}),
     "dice_micro_batches": (1, dice, {"accumulation_steps": 2}, {}),
     "dice_two": (2, dice, {}, {}),
     "scores_one": (1, without_learning, {}, {}),
     "scores_two": (2, without_learning, {}, {}),
     "checked": (2, checked, {}, {}),
     "wrong": (2, wrong, {}, {}),
+    "elsewhere": (2, elsewhere, {}, {}),
+    "second_try": (2, unchanged, {"epochs": 1}, {"fails_first": True}),
+    "no_copy": (2, unchanged, AUTO, {"resume": True, "copy": ""}),
+    "old_copy": (2, unchanged, AUTO, {"resume": True, "copy": "step_00000006.pt"}),
     "died": (2, unchanged, EVERY_STEP, {"dies_at": 5}),
     "sharded": (2, unchanged, FSDP, {}),
     "sharded_killed": (2, unchanged, FSDP, {"dies_at": 7}),
     "sharded_resumed": (2, unchanged, FSDP, {"resume": True}),
 }
-RESUMES = {"sharded_resumed": "sharded_killed"}
+RESUMES = {"sharded_resumed": "sharded_killed", "no_copy": "two", "old_copy": "two"}
 
 
 def config_of(name, output, tables_for):
@@ -142,6 +153,40 @@ def test_split_batch_gives_the_weights_of_the_whole_one(name, result_of):
     split, rows = result_of(name)
     assert_close(whole, split)
     assert losses_of(whole_rows) == pytest.approx(losses_of(rows), rel=1e-5)
+
+
+def test_processes_of_a_machine_without_a_gpu_train_one_run(result_of):
+    two, _ = result_of("two")
+    assert len(two["random"]) == 2
+
+
+def test_process_that_fails_at_the_start_ends_all_with_its_message(finished):
+    output, results = finished
+    assert results["elsewhere"]["codes"] == [1, 1]
+    log = results["elsewhere"]["log"]
+    message = "data.dataset.root = 'disk': there is no such folder"
+    assert f"UsageError: {message}" in log
+    reported = rf"process 1 of this run, on \S+, could not start: {message}; each machine needs config, data"
+    assert re.search(reported, log), log
+    assert not (output / "elsewhere").exists()
+
+
+def test_processes_can_start_a_run_after_one_that_could_not_start(result_of):
+    last, _ = result_of("second_try")
+    assert (last["position"]["step"], len(last["random"])) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_copy", r"process 1 of this run, on \S+, could not start: nothing to resume: .* contains no checkpoints"),
+        ("old_copy", r"see different checkpoints of .*process 0: step 9 after .*; process 1: step 6 after "),
+    ],
+)
+def test_machines_must_see_the_same_checkpoint(name, words, finished):
+    _, results = finished
+    assert results[name]["codes"] == [1, 1]
+    assert re.search(words, results[name]["log"]), results[name]["log"]
 
 
 def test_region_losses_are_averaged_over_processes(result_of):

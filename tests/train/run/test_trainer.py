@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 
 import pytest
@@ -12,8 +13,16 @@ from seg_core import (
     load_model,
     read_model_info,
 )
-from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, UsageError, WriteError
+from seg_core.errors import (
+    ConfigError,
+    CorruptFileError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    UsageError,
+    WriteError,
+)
 from seg_core.metrics.protocol import digest_of_dataset
+from seg_core.registry import DATASETS
 from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
 from seg_train.run.build import build_accelerator, build_data
 from seg_train.run.checkpoint import load_checkpoint
@@ -490,6 +499,30 @@ def test_batch_larger_than_the_split_says_what_to_lower(tables):
     with pytest.raises(ConfigError) as caught:
         run(tables, "data.loader.batch_size=13")
     assert 'data.dataset.train_split = "train" has 12 samples, fewer than the 13 of one batch' in str(caught.value)
+    assert "lower data.loader.batch_size (now 13) to at most 12" in str(caught.value)
+
+
+def test_val_split_without_samples_is_told_without_the_batch_size(tables, stripes):
+    class Empty(stripes):
+        def __len__(self):
+            return 12 if self.split == "train" else 0
+
+    DATASETS._objects["Stripes"] = Empty
+    with pytest.raises(
+        ConfigError, match='val_split = "val" has 0 samples; set data.dataset.val_split to a split with'
+    ):
+        run(tables)
+
+
+def test_scheduler_that_ends_before_a_run_in_epochs_is_an_error(tables):
+    tables["lr_scheduler"] = {"name": "PolynomialLR", "params": {"total_iters": 4}}
+    with pytest.raises(ConfigError, match=r"total_iters = 4: PolynomialLR ends before the run, which has 6 steps, and"):
+        run(tables)
+    tables["lr_scheduler"]["params"] = {"total_iters": 1}
+    with pytest.raises(
+        ConfigError, match=r"total_iters = 1: PolynomialLR ends before the run, which has 2 epochs, and"
+    ):
+        run(tables, "lr_scheduler.interval=epoch")
 
 
 def test_unreadable_sample_ends_the_run_with_one_sentence(tables):
@@ -574,3 +607,9 @@ def test_given_class_weights_reach_the_loss(tables):
     trainer = Trainer(load_config(tables, ["criterion.class_weights=[1, 2, 3]"]))
     assert trainer.parts.criterion.criterion.weight.tolist() == [1.0, 2.0, 3.0]
     assert trainer.parts.criterion.criterion.ignore_index == 255
+
+
+@pytest.mark.parametrize(("config", "words"), [("run.toml", "load_config('run.toml')"), ({}, "load_config(tables)")])
+def test_config_of_another_type_says_how_to_load_it(config, words):
+    with pytest.raises(InvalidTypeError, match=re.escape(words)):
+        Trainer(config)

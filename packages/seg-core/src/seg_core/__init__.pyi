@@ -48,6 +48,7 @@ from seg_core.model_files.weights import (
     Weights as Weights,
     WeightsEnum as WeightsEnum,
 )
+from seg_core.own_code import import_code as import_code
 from seg_core.plots.figures import (
     draw_snapshots as draw_snapshots,
     exhibit_figure as exhibit_figure,
@@ -97,6 +98,7 @@ __all__ = [
     "count_pixels",
     "draw_snapshots",
     "exhibit_figure",
+    "import_code",
     "label_map_between",
     "list_conversions",
     "list_label_sets",

@@ -28,6 +28,7 @@ EXPORTS = {
         "model_files.build_spec": ["BuildSpec"],
         "model_files.model_file": ["load_model", "read_model_info", "save_model"],
         "model_files.reading": ["ModelInfo"],
+        "own_code": ["import_code"],
         "transforms.preprocessing": ["Preprocessing"],
         "randomness": ["sample_generator", "seed"],
         "registry": ["Registry"],

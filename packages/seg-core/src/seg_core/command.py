@@ -80,7 +80,9 @@ class _Parser(argparse.ArgumentParser):
             unknown = [word.split("=")[0] for word in self.words if word.startswith("--") and word != "--"]
             for name in unknown:
                 # beginnings of options are understood, and another error than an unknown option
-                hint = "" if any(option.startswith(name) for option in known) else nearest(name, known, limit=1)
+                plain = [option.removeprefix("--") for option in known]  # dashes are no likeness
+                alike = nearest(name.removeprefix("--"), plain, limit=1).replace("'", "'--", 1)
+                hint = "" if any(option.startswith(name) for option in known) else alike
                 if hint:
                     advice.append(f"there is no {name}.{hint}")
         super().error("; ".join([message, *advice]))

@@ -10,12 +10,15 @@ from torch.utils.data import get_worker_info
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["DATASET_STREAM", "isolated_randomness", "sample_generator", "sample_seed", "seed"]
+__all__ = ["DATASET_STREAM", "OWN_TRANSFORM_STREAM", "isolated_randomness", "sample_generator", "sample_seed", "seed"]
 
 _MASK = 2**64 - 1
 
 DATASET_STREAM = 2
 """Stream of what a dataset itself draws in `__getitem__`; see `sample_generator` for the others."""
+
+OWN_TRANSFORM_STREAM = 3
+"""Stream of what transforms of a user's own draw."""
 
 
 def seed(value: int) -> None:
@@ -59,8 +62,8 @@ def sample_generator(run_seed: int, epoch: int, index: int, stream: int = 0) -> 
         run_seed: the run's seed.
         epoch: counted from 0.
         index: position in the dataset.
-        stream: 0 for the transform, 1 for the augmentation, 2 (`DATASET_STREAM`) for the dataset itself: steps that
-            draw independently for one sample.
+        stream: 0 for the transform, 1 for the augmentation, 2 (`DATASET_STREAM`) for the dataset itself, 3
+            (`OWN_TRANSFORM_STREAM`) for transforms of a user's own: steps that draw independently for one sample.
     """
     generator = torch.Generator()
     generator.manual_seed(sample_seed(run_seed, epoch, index, stream))

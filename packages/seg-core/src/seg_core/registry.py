@@ -2,6 +2,9 @@
 
 A package declares a catalog (a dict of names, see `seg_core.catalog`) by one entry point in the group of its kind.
 An installed package is found without further steps; the target of a name is imported when the name is used.
+
+`"package.module:attribute"` is a name too, of code of the user's own that was imported before: by a config, `--import`
+or `seg_core.import_code`. It is never imported here, since names also come from model files.
 """
 
 import importlib
@@ -12,6 +15,7 @@ from typing import Any, overload
 
 from seg_core.catalog import Entry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.own_code import find_target, is_target
 
 __all__ = [
     "BACKBONES",
@@ -116,9 +120,13 @@ class Registry:
     def entry(self, name: str) -> Entry:
         """Returns the catalog's entry of `name`, without importing its target.
 
+        Args:
+            name: a name of a catalog, a registered one, or `"package.module:attribute"` of the user's own code.
+
         Raises:
-            UnknownNameError: if there is no such name; the message names the nearest ones.
-            InvalidArgumentError: if two packages define the name.
+            UnknownNameError: if there is no such name; the message names the nearest ones. Also if the user has not
+                imported the module of `"package.module:attribute"`.
+            InvalidArgumentError: if two packages define the name, or the module has no such attribute.
         """
         self._discover()
         if name in self._conflicts:
@@ -127,6 +135,9 @@ class Registry:
                 f"{self.noun} {name!r} is defined by both {first} and {second}; uninstall one of them, or report "
                 "the conflict to its authors"
             )
+        if self._is_own(name):
+            find_target(name, self.noun)
+            return Entry(name)
         if name not in self._entries:
             hint = nearest(name, self._entries)
             known = ", ".join(sorted(self._entries)) or "none (is the package that has them installed?)"
@@ -137,17 +148,21 @@ class Registry:
         """Imports and returns the target of `name`.
 
         Raises:
-            UnknownNameError: if there is no such name.
-            InvalidArgumentError: if two packages define the name.
+            UnknownNameError: as `entry` does.
+            InvalidArgumentError: as `entry` does.
         """
         entry = self.entry(name)
+        if self._is_own(name):
+            return find_target(name, self.noun)  # not kept: a notebook may reload the module
         if name not in self._objects:
             self._objects[name] = resolve_target(entry.target)
         return self._objects[name]
 
     def origin(self, name: str) -> str:
-        """Returns the package that `name` comes from."""
+        """Returns the package that `name` comes from; of the user's own code its module."""
         self.entry(name)
+        if self._is_own(name):
+            return name.partition(":")[0]
         return self._origins[name]
 
     def names(self) -> list[str]:
@@ -157,7 +172,13 @@ class Registry:
 
     def __contains__(self, name: object) -> bool:
         self._discover()
-        return name in self._entries
+        if not self._is_own(name):
+            return name in self._entries
+        try:
+            find_target(str(name), self.noun)
+        except (UnknownNameError, InvalidArgumentError):
+            return False
+        return True
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -167,6 +188,10 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"Registry({self.noun!r}, {len(self)} names)"
+
+    def _is_own(self, name: object) -> bool:
+        """Returns whether a name is that of an object of the user's own code."""
+        return name not in self._entries and is_target(name)
 
     def _former_users(self) -> str:
         """Returns a sentence about packages that are not read because they use the former group, or ""."""

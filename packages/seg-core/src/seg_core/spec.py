@@ -148,6 +148,7 @@ def param_problems(
     key: str = "",
     complete: bool = True,
     supplied: Collection[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Returns what is wrong with the params of a target, one sentence per problem.
 
@@ -160,6 +161,7 @@ def param_problems(
         key: where the user set the params, such as `"optimizer.params"`; "" for arguments of a function.
         complete: whether a parameter without a default is a problem if it is in none of `params`, `given`, `supplied`.
         supplied: parameters that the caller sets if `params` do not.
+        elsewhere: parameters that similar targets of other projects have -> what to do instead.
     """
     own = {parameter: p for parameter, p in parameters_of(target).items() if parameter not in given}
     found = []
@@ -170,10 +172,15 @@ def param_problems(
             found.append(f"{place}not set here{reason}" if key else f"{name}: {param} cannot be given here{reason}")
         elif param not in own and not takes_any(target):
             what = "has no such parameter" if key else f"has no parameter {param!r}"
-            found.append(f"{place}{name} {what}.{nearest(param, own)} Allowed: {', '.join(own) or 'none'}")
+            hint = nearest(param, own)
+            if elsewhere and (advice := elsewhere.get(param)):
+                hint = f" {advice[0].upper()}{advice[1:]}."
+            found.append(f"{place}{name} {what}.{hint} Allowed: {', '.join(own) or 'none'}")
         elif param in own and _is_number_as_text(value) and _takes_numbers(own[param]):
             place = f"{key}.{param} = " if key else f"{name}: {param} = "
-            found.append(f"{place}{json.dumps(value)}: must be a number, without quotes")
+            found.append(
+                f"{place}{json.dumps(value)}: must be a number, without quotes: {json.dumps(_as_number(value))}"
+            )
     if complete:
         for param, p in own.items():
             if p.default is p.empty and param not in params and param not in supplied:
@@ -202,10 +209,20 @@ def _is_number_as_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
     try:
-        float(value)
+        float(value.replace(",", ".", 1))  # a decimal comma too
     except ValueError:
         return False
     return True
+
+
+def _as_number(value: Any) -> Any:
+    """Returns the number, or the numbers, that a value for which `_is_number_as_text` holds means."""
+    if isinstance(value, list | tuple):
+        return [_as_number(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    number = float(value.replace(",", ".", 1))
+    return int(number) if number.is_integer() and value.strip().lstrip("+-").isdecimal() else number
 
 
 def check_params(

@@ -2,7 +2,11 @@
 
 from seg_datasets.__about__ import __version__ as __version__
 from seg_core.labels.metadata import resolve_metadata as resolve_metadata
+from seg_datasets.doctor.check import check as check
+from seg_datasets.doctor.compare import compare as compare
 from seg_datasets.doctor.fake import fake as fake
+from seg_datasets.doctor.preview import preview as preview
+from seg_datasets.doctor.stats import stats as stats
 from seg_datasets.factory import (
     get_dataset as get_dataset,
     list_datasets as list_datasets,
@@ -54,10 +58,14 @@ __all__ = [
     "Unified",
     "VOC",
     "Vaihingen",
+    "check",
+    "compare",
     "fake",
     "get_dataset",
     "iSAID",
     "list_datasets",
+    "preview",
     "resolve_metadata",
+    "stats",
     "unify",
 ]

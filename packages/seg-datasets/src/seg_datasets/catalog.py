@@ -119,6 +119,6 @@ DATASETS: dict[str, DatasetEntry] = {
 COMMANDS: dict[str, Entry] = {
     "datasets": Entry(
         "seg_datasets.commands.datasets:DATASETS_COMMAND",
-        "list datasets, show one and its expected layout, download one, write a fake one",
+        "list datasets, show one, download one, write a fake one; statistics, comparison and contact sheet of one",
     ),
 }

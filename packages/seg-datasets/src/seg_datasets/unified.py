@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from torch.utils.data import Dataset
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.image_sums import ImageFile
 from seg_core.files.scan import MaskFile
 from seg_core.labels.conversion import label_map_between
 from seg_core.labels.label_map import LabelMap
@@ -109,6 +110,12 @@ class Unified(Dataset[Any]):
         if member not in self._label_maps_of_files:  # all files of a member have the same label map
             self._label_maps_of_files[member] = found.label_map.then(self._label_maps[member])
         return replace(found, label_map=self._label_maps_of_files[member])
+
+    def image_file(self, index: int) -> ImageFile | None:
+        """Returns the image file of sample `index`, for a scan of the images; None if its member has none."""
+        member, own_index = self._find(index)
+        find = getattr(self.members[member], "image_file", None)
+        return None if find is None or self.transforms is not None else find(own_index)
 
     def _find(self, index: int) -> tuple[int, int]:
         """Returns the number of the member that has sample `index`, and the sample's index in it."""

@@ -78,6 +78,7 @@ SCHEDULERS = {
 }
 
 LOGGERS = {
+    "mlflow": Entry("seg_train.loggers.mlflow:MLflowLogger", "MLflow, on a server or in a local store"),
     "tensorboard": Entry("seg_train.loggers.tensorboard:TensorBoardLogger", "scalars, images, hparams"),
     "wandb": Entry("seg_train.loggers.wandb:WandbLogger", "Weights & Biases, online or offline"),
     "local": Entry("seg_train.loggers.local:LocalLogger", "files in the run folder: metrics, plots, snapshots"),

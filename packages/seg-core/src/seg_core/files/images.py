@@ -331,7 +331,7 @@ def ids_of(mask: StoredMask, once: Once | None = None) -> npt.NDArray[np.uint8] 
             raise CorruptFileError(
                 f"mask {mask.name} is a color image (mode {mode!r}); a mask holds one class id per pixel: an index PNG "
                 "with 8 or 16 bits (gray or palette). Convert the colors to ids first; FolderDataset reads colors with "
-                "colors = true"
+                "colors = true. If this file is an image, the folders of images and masks are swapped"
             )
         (once or _ONCE_PER_PROCESS).warn(
             "RGB mask",

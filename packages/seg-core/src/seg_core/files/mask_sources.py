@@ -1,11 +1,9 @@
 """The masks of a dataset as a scan reads them: files, by threads, or samples of a dataset of one's own."""
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, UserError, id_ranges, list_ids
-from seg_core.files.scan_cache import FileKey, MaskSummary, file_key, recall, remember
+from seg_core.files.remembered import RememberedFiles
+from seg_core.files.scan_cache import MASKS, MaskSummary
 from seg_core.labels.label_map import LabelMap
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
-from seg_core.workers import ignore_signals, stop_workers
+from seg_core.workers import start_worker, stop_workers
 
 __all__ = [
     "MaskFile",
@@ -38,10 +37,8 @@ SAMPLE_SIZE = 2000
 
 _TRIAL = 100  # masks from which the duration of a scan is predicted
 _LIMIT = 60.0  # seconds that the scan of all masks may take under "auto"
-_MOST_THREADS = 16
 _SLOW_TRIAL, _SLOW = 10, 2.0  # samples, and seconds for all others from which worker processes pay
 _STRIP = 256  # rows
-_SAVED_AT_ONCE = 2000  # masks; a scan that is interrupted keeps those before
 
 OnProgress = Callable[[int, int], object]
 """Called with the number of masks done and their total."""
@@ -122,14 +119,8 @@ class MaskFiles(MaskSource):
         super().__init__()
         self.files = files
         self._targets: dict[int, Mapping[int, int | None]] = {}  # by the identity of the label map
-        self._keys: dict[int, FileKey] = {}
-        for index, file in enumerate(files):
-            key = None if file.reader is None else file_key(file.path)
-            if key is not None:
-                self._keys[index] = key
-        for reader, indices in self._by_reader(self._keys).items():
-            found = recall(reader, [self._keys[index] for index in indices])
-            self.known |= {index: found[self._keys[index]] for index in indices if self._keys[index] in found}
+        self._remembered = RememberedFiles(MASKS, [(file.path, file.reader) for file in files])
+        self.known |= self._remembered.known
 
     def targets(self, index: int) -> Mapping[int, int | None]:
         """Returns those of the file's label map."""
@@ -151,34 +142,11 @@ class MaskFiles(MaskSource):
         return str(self.files[index].path)
 
     def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
-        # threads are enough: decoding, most of the work, runs without Python's lock
-        with ThreadPoolExecutor(min(_num_cpus(), _MOST_THREADS)) as threads:
-            for start in range(0, len(indices), _SAVED_AT_ONCE):
-                chunk = indices[start : start + _SAVED_AT_ONCE]
-                pending = [threads.submit(self._summary, index) for index in chunk]
-                done: dict[int, MaskSummary] = {}
-                try:
-                    for index, task in zip(chunk, pending, strict=True):
-                        done[index] = task.result()
-                        yield done[index]
-                finally:
-                    for task in pending:
-                        task.cancel()
-                    self._remember(done)
+        return self._remembered.read(indices, self._summary)
 
     def _summary(self, index: int) -> MaskSummary:
         file = self.files[index]
         return _summarize(file.read(file.path), str(file.path))
-
-    def _remember(self, done: Mapping[int, MaskSummary]) -> None:
-        for reader, indices in self._by_reader(done.keys() & self._keys.keys()).items():
-            remember(reader, [(self._keys[index], done[index]) for index in indices])
-
-    def _by_reader(self, indices: Iterable[int]) -> Mapping[str, list[int]]:
-        groups: dict[str, list[int]] = defaultdict(list)
-        for index in indices:
-            groups[self.files[index].reader or ""].append(index)
-        return groups
 
 
 class MaskSamples(MaskSource):
@@ -226,7 +194,7 @@ class MaskSamples(MaskSource):
             sampler=indices,
             batch_size=None,
             num_workers=self._num_workers,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=start_worker,
         )
         results = iter(loader)
         try:
@@ -321,11 +289,6 @@ def _summarize(ids: npt.NDArray[Any], name: str) -> MaskSummary:
         return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(values.tolist(), amounts.tolist(), strict=True)))
     found = np.flatnonzero(counts)
     return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(found.tolist(), counts[found].tolist(), strict=True)))
-
-
-def _num_cpus() -> int:
-    # those of this process, which a container or a job may have restricted
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wrong_ids_message(name: str, counts: Mapping[int, int], allowed: Collection[int], remedy: str) -> str:

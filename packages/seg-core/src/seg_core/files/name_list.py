@@ -31,8 +31,8 @@ class NameList(Sequence[str]):
 
     def __init__(self, names: Iterable[str | os.PathLike[str]] = ()) -> None:
         texts = [os.fspath(name) for name in names]
-        # what the first and the last in order have in common, all between them have too
-        self._prefix = os.path.commonprefix([min(texts), max(texts)]) if texts else ""
+        # what the first and the last in order have in common, all between them have too; characters, not folders
+        self._prefix = os.path.commonprefix([min(texts), max(texts)]) if texts else ""  # noqa: RUF071
         start = len(self._prefix)
         encoded = [text[start:].encode(*_ENCODING) for text in texts]
         self._buffer = b"".join(encoded)

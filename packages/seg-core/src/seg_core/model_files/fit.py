@@ -16,9 +16,10 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from seg_core.catalog import ModelEntry
-from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
+from seg_core.own_code import NotImportedError
 from seg_core.registry import MODELS
 from seg_core.spec import check_params
 
@@ -54,13 +55,31 @@ class _Recipe:
     arguments: Mapping[str, Any] = field(compare=False)
 
 
+def _check_builder(spec: BuildSpec) -> None:
+    """Checks that the builder of a description is known; nothing is imported.
+
+    Raises:
+        UnknownNameError: if it is not; for the user's own code the message says how to import it.
+    """
+    try:
+        MODELS.entry(spec.builder)
+    except NotImportedError:
+        raise
+    except UnknownNameError as error:
+        raise UnknownNameError(
+            f"{error}. If your own code registers {spec.builder!r}, import it before: with --import MODULE on the "
+            "command line, or in Python by import MODULE"
+        ) from error
+
+
 def check_description(spec: BuildSpec) -> None:
     """Checks that a description names a variant and arguments that its builder has; nothing is built.
 
     Raises:
-        UnknownNameError: if no installed package has the builder.
+        UnknownNameError: if no package has the builder, or the user has not imported the code that has it.
         InvalidArgumentError: if the builder has no such variant or arguments.
     """
+    _check_builder(spec)
     entry, builder = MODELS.entry(spec.builder), MODELS.get(spec.builder)
     if isinstance(entry, ModelEntry) and spec.variant not in entry.variants:
         raise InvalidArgumentError(
@@ -83,6 +102,7 @@ def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
     Raises:
         InvalidArgumentError: if the builder cannot build the network, or it has other tensors; the message names the
             first.
+        NotImportedError: if a part of the network is the user's own code, which was not imported.
     """
     builder = MODELS.get(spec.builder)
     recipe = _Recipe(id(builder), spec.variant, encode(plain(spec.arguments)), builder, spec.arguments)
@@ -117,6 +137,7 @@ def build(spec: BuildSpec) -> nn.Module:
 
     Raises:
         InvalidArgumentError: if the builder cannot.
+        NotImportedError: as `check_tensors` does.
     """
     return _build(MODELS.get(spec.builder), spec.variant, spec.arguments)
 
@@ -147,6 +168,8 @@ def _shapes(network: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
 def _build(builder: Callable[..., nn.Module], variant: str, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         return builder(variant=variant or None, **arguments)
+    except NotImportedError:  # a part of the network, such as its backbone, is the user's own code
+        raise
     except UserError as error:
         raise InvalidArgumentError(f"the installed packages cannot build it: {error}") from error
     except Exception as error:  # any error that a builder raises for unexpected values

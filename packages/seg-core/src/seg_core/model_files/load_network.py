@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
-from seg_core.model_files.paths import WEIGHTS_SUFFIXES, find_run_file, split_nest
+from seg_core.model_files.paths import RUN_MODEL_FILES, WEIGHTS_SUFFIXES, find_run_file, split_nest
 from seg_core.registry import LOADERS, MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["NetworkSource", "find_network", "load_network", "looks_like_path"]
+
+_CONFIG_SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".py")
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ def find_network(source: str | os.PathLike[str], weights: Any = None, variant: s
         _refuse_own("run", given, weights=weights, variant=variant)
         return NetworkSource(given, file, run=path, note=note)
     if isinstance(source, os.PathLike) or looks_like_path(given):
+        _refuse_config(path)
         _refuse_own("model file", given, weights=weights, variant=variant)
         return NetworkSource(given, path)
     entry = MODELS.entry(given)
@@ -101,6 +104,15 @@ def find_network(source: str | os.PathLike[str], weights: Any = None, variant: s
         return NetworkSource(given, weights=default, note=note, variant=variant)
     chosen = default if weights == "DEFAULT" and default is not None else weights
     return NetworkSource(given, weights=chosen, variant=variant)
+
+
+def _refuse_config(path: Path) -> None:
+    """Raises InvalidArgumentError if a file is a config, as other tools take one beside a checkpoint."""
+    if path.suffix.lower() not in _CONFIG_SUFFIXES or not path.is_file():
+        return
+    run = path.parent if any((path.parent / name).is_file() for name in RUN_MODEL_FILES) else None
+    instead = "a run folder (training writes them to runs/)" if run is None else f"its run folder, {run},"
+    raise InvalidArgumentError(f"{path} is a config, not a model; give {instead} or a model file, without a config")
 
 
 def _refuse_own(what: str, given: str, **options: Any) -> None:

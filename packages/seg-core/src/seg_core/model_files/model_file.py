@@ -167,16 +167,14 @@ def load_model(
         FileNotFoundError: if there is no such file.
         CorruptFileError: if it is damaged, no model file, or does not fit the network that it names, or `network`.
         InvalidArgumentError: if the file needs `network`.
-        UnknownNameError: if no installed package has its builder.
+        UnknownNameError: if no package has its builder, or the user has not imported the code that has it.
     """
     info, state = _read(path, verify)
-    if network is None:
-        if info.spec.builder == OBJECT:
-            raise InvalidArgumentError(
-                f"{path} holds the weights of a network that no builder built, a {info.spec.arguments.get('class')}; "
-                "build that network and load them into it: load_model(path, network=...); Predictor takes the result"
-            )
-        MODELS.entry(info.spec.builder)
+    if network is None and info.spec.builder == OBJECT:
+        raise InvalidArgumentError(
+            f"{path} holds the weights of a network that no builder built, a {info.spec.arguments.get('class')}; "
+            "build that network and load them into it: load_model(path, network=...); Predictor takes the result"
+        )
     try:
         if network is None:
             check_description(info.spec)

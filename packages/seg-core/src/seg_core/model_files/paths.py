@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest"]
+__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest", "told_of_checkpoint"]
 
 RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
 """Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
@@ -71,3 +71,12 @@ def other_kind(path: str | os.PathLike[str]) -> str:
     }
     found = [kind for kind, fits in kinds.items() if fits]
     return f"is no model file: it is {found[0]}" if found else ""
+
+
+def told_of_checkpoint(path: str | os.PathLike[str]) -> str:
+    """Returns "is a checkpoint ..." with what to give instead, or "" if the path is of no checkpoint of a run."""
+    folder = Path(path).parent
+    run = folder.parent
+    if folder.name != "checkpoints" or not any((run / name).is_file() for name in RUN_MODEL_FILES):
+        return ""
+    return f"is a checkpoint, from which training is resumed, and no model file; give its run folder, {run}"

@@ -18,6 +18,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of
+from seg_core.model_files.paths import told_of_checkpoint
 from seg_core.transforms.preprocessing import Preprocessing
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "ModelInfo", "is_model_file", "parse_model_file"]
@@ -77,10 +78,11 @@ def parse_model_file(
     """
     global _warned_of_no_digest
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CorruptFileError(
-            f"{path} is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write "
-            "these); to load its tensors, name their model, and give the file as its weights"
+        told = told_of_checkpoint(path) or (
+            "is a PyTorch file but not a model file of this toolkit (training and seg_core.save_model write these); to "
+            "load its tensors, name their model, and give the file as its weights"
         )
+        raise CorruptFileError(f"{path} {told}")
     found = _take(path, content, "format_version", int, "an integer >= 1")
     if found > FORMAT_VERSION:
         raise CorruptFileError(

@@ -102,7 +102,7 @@ def draw_snapshots(
             if index == 0:
                 axis.set_title(("image", "ground truth", "prediction")[column], fontsize=10)
         if titles is not None:
-            axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2)
+            axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2, loc="left")
     _add_legend(figure, patches, columns)
     return figure
 

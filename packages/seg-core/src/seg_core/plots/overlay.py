@@ -13,7 +13,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.legend import add_legend
+from seg_core.plots.legend import add_legend, hatching
 from seg_core.transforms.preprocessing import as_rgb_tensor
 
 __all__ = ["ImageLike", "Labels", "colorize", "image_array", "label_ids", "overlay"]
@@ -51,6 +51,7 @@ def overlay(
     *,
     contours: bool = False,
     legend: bool | Sequence[str] = False,
+    hatch_ignored: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """Returns an image with the colors of its classes blended over it; ignored pixels show the image alone.
 
@@ -63,6 +64,8 @@ def overlay(
             image; with `alpha=0` the outlines alone are drawn.
         legend: whether the classes that occur are named in a strip below the image. Names of classes give these, in
             this order; then all images of one size give results of one size, as a video needs. See `add_legend`.
+        hatch_ignored: whether ignored pixels are hatched in gray, with the weight `alpha`, instead of showing the image
+            alone.
 
     Returns:
         uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `np.ascontiguousarray(result[..., ::-1])`. With
@@ -93,6 +96,9 @@ def overlay(
         result[lines] = colors[lines]
     ignored = ids == metadata.ignore_index
     result[ignored] = pixels[ignored]
+    if hatch_ignored:
+        stripes = hatching(*ids.shape).astype(np.uint16)
+        result[ignored] = ((pixels.astype(np.uint16) * (256 - weight) + stripes * weight + 128) >> 8)[ignored]
     if listed is None:
         listed = [i for i in np.unique(ids).tolist() if i != metadata.ignore_index]
     return add_legend(result, listed, metadata)

@@ -1,28 +1,39 @@
 """Writes tiny fake datasets with the official names, to try code and configs before the real files are available."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from seg_core.checks import check_integer
-from seg_core.errors import InvalidArgumentError, WrongTargetError, nearest
+from seg_core.errors import InvalidArgumentError, WrongTargetError
 from seg_core.files.atomic import check_folder
-from seg_core.labels.metadata import resolve_metadata
-from seg_core.registry import DATASETS
-from seg_datasets.doctor.fake_colors import write_colors
+from seg_datasets.doctor.fake_folder import write_classes
 from seg_datasets.doctor.fake_mapillary import write_config
-from seg_datasets.doctor.fake_mat import write_pascal_context, write_sbd
-from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, SplitFiles
+from seg_datasets.doctor.fake_masks import all_ids, mask_writer
+from seg_datasets.doctor.fake_names import keys_of_splits
+from seg_datasets.doctor.faults import Planted, check_faults, images_needed, plant_all
+from seg_datasets.doctor.tree import Form, find_edition, find_tree
+from seg_datasets.reading.layout import Layout
 
-__all__ = ["fake"]
+__all__ = ["Fake", "fake", "write_fake"]
 
-Ids = npt.NDArray[np.integer[Any]]
+
+@dataclass(frozen=True)
+class Fake:
+    """A fake dataset.
+
+    Attributes:
+        folder: its folder.
+        planted: what was done to it, in the order in which it was done.
+    """
+
+    folder: Path
+    planted: Sequence[Planted]
 
 
 def fake(
@@ -34,14 +45,17 @@ def fake(
     images: int = 0,
     masks: int = 0,
     size: tuple[int, int] = (24, 32),
+    images_per_split: int | None = None,
+    faults: Sequence[str] = (),
 ) -> Path:
     """Writes a fake dataset of a few images in the official layout and returns the folder.
 
-    Names, folders, file formats and lists are the official ones. Images are noise. Every mask contains all raw ids that
-    the official masks may contain, in ascending order, row by row.
+    Names, folders, file formats and lists are the official ones; `FolderDataset` gets a folder per split and
+    `classes.toml`. Images are noise. Masks have areas with sharp edges; every mask contains all raw ids that the
+    official masks may contain. Without faults there is nothing to find for `seg datasets check`.
 
     Args:
-        name: a dataset with an official layout, so not `FolderDataset`, `Shapes` or `Unified`.
+        name: a dataset with a layout on disk, so not `Shapes` or `Unified`.
         folder: folder to write to; it must be empty or not exist yet.
         edition: the version of the dataset, such as `"v1.2"`; None for the first.
         prefix: folder below `folder` for the tree, one of the layout's `prefixes`; None for the one that the official
@@ -49,17 +63,52 @@ def fake(
         images: index of the known folder layout of the images, from 0.
         masks: index of the known folder layout of the masks, from 0.
         size: (height, width) of the images, in pixels.
+        images_per_split: number of images of each split; None for the few with official names, or as many as the
+            faults need.
+        faults: kinds of faults to plant, such as `"off-by-one"`; `seg_datasets.doctor.kinds.KINDS` lists them. Each is
+            planted in files of its own, and every split keeps an image and a mask without a fault, except from
+            faults of all masks.
 
     Raises:
         UnknownNameError: if there is no such dataset.
-        InvalidArgumentError: if the dataset has no official layout, or no such edition, prefix or folder layout, or if
-            the size is not one of an image.
+        InvalidArgumentError: if the dataset has no layout on disk, or no such edition, prefix or folder layout, if
+            the size is not one of an image, if there is no such fault or the dataset's files cannot have it, or if two
+            faults exclude each other.
         WrongTargetError: if `folder` is not empty, or is a file.
         WriteError: if it cannot be written to.
     """
+    return write_fake(
+        name,
+        folder,
+        edition=edition,
+        prefix=prefix,
+        images=images,
+        masks=masks,
+        size=size,
+        images_per_split=images_per_split,
+        faults=faults,
+    ).folder
+
+
+def write_fake(
+    name: str,
+    folder: str | os.PathLike[str],
+    *,
+    edition: str | None = None,
+    prefix: str | None = None,
+    images: int = 0,
+    masks: int = 0,
+    size: tuple[int, int] = (24, 32),
+    images_per_split: int | None = None,
+    faults: Sequence[str] = (),
+) -> Fake:
+    """Does what `fake` does, and returns what was planted too."""
     for length in size:
         check_integer("size", length)
-    chosen, layout = _edition(name, edition)
+    if images_per_split is not None:
+        check_integer("images_per_split", images_per_split)
+    chosen = find_edition(name, edition)
+    layout = chosen.layout
     root = Path(folder).expanduser()
     check_folder(root, f"folder {root}")
     if root.exists() and any(root.iterdir()):
@@ -71,38 +120,54 @@ def fake(
         last = max(len(getattr(files, argument)) for files in layout.splits.values()) - 1
         if not 0 <= choice <= last:
             raise InvalidArgumentError(f"{argument} must be from 0 to {last}, got {choice}")
-    write_mask = _WRITERS.get(name, _write_gray)
+    train = layout.splits["train"]
+    check_faults(
+        faults, Form(name, chosen, *(_pattern(p, c) for p, c in ((train.images, images), (train.masks, masks))))
+    )
+    keys = _keys(layout, images_per_split, faults)
+    write_mask = mask_writer(name)
     rng = np.random.default_rng(0)
     for split, files in layout.splits.items():
-        for key in layout.examples.get(split, ()):
+        for key in keys.get(split, ()):
             pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
             _write_image(below / _path(files.images, images, key), pixels)
             if files.masks:
                 mask_path = below / _path(files.masks, masks, key)
                 mask_path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(mask_path, _all_ids(chosen, size), chosen)
-        _write_listing(below, layout, split, files)
-    for extra in _EXTRAS.get(name, ()):
-        extra(below, chosen)
-    return root
+                write_mask(mask_path, all_ids(chosen, size, key), chosen)
+        if files.listing is not None and split in keys:
+            _write_listing(below / files.listing, keys[split])
+    if name == "MapillaryVistas":
+        write_config(below, chosen)
+    if name == "FolderDataset":
+        write_classes(below, chosen)
+    planted = plant_all(find_tree(name, root, chosen), faults) if faults else ()
+    return Fake(root, planted)
 
 
-def _edition(name: str, edition: str | None) -> tuple[Edition, Layout]:
-    dataset_class = DATASETS.get(name)
-    if not (isinstance(dataset_class, type) and issubclass(dataset_class, OfficialDataset)):
-        raise InvalidArgumentError(f"dataset {name!r} has no official layout, so there is nothing to fake")
-    editions = dataset_class.editions or {"": dataset_class.edition}
-    if edition is None:
-        edition = next(iter(editions))
-    if edition not in editions:
+def _keys(layout: Layout, images_per_split: int | None, faults: Sequence[str]) -> Mapping[str, Sequence[str]]:
+    """Returns the keys of each split, as many as the faults need."""
+    needed = images_needed(faults)
+    keys = keys_of_splits(layout, images_per_split)
+    fewest = min(
+        (len(keys[split]) for split, files in layout.splits.items() if split in keys and files.masks), default=0
+    )
+    if not faults or fewest >= needed:
+        return keys
+    if images_per_split is not None:
         raise InvalidArgumentError(
-            f"{name} has no edition {edition!r}.{nearest(edition, editions)} Allowed: {', '.join(editions)}"
+            f"images_per_split (--images) must be at least {needed} for these faults, each in files of its own, got "
+            f"{images_per_split}"
         )
-    return editions[edition], editions[edition].layout
+    return keys_of_splits(layout, needed)
+
+
+def _pattern(patterns: tuple[str, ...], choice: int) -> str:
+    return patterns[min(choice, len(patterns) - 1)]  # some splits have fewer patterns than others
 
 
 def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
-    path = patterns[min(choice, len(patterns) - 1)]  # some splits have fewer patterns than others
+    path = _pattern(patterns, choice)
     stars = path.count("*")
     names = key.split("/")
     # a pattern with fewer stars skips the first elements of the key, which are folders
@@ -111,47 +176,11 @@ def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
     return path
 
 
-def _all_ids(edition: Edition, size: tuple[int, int]) -> Ids:
-    """Returns a mask (H, W) that repeats the raw ids of the label map in ascending order."""
-    ids = np.array(sorted(edition.label_map.mapping))
-    return np.resize(ids, size)
-
-
 def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
 
 
-def _write_listing(below: Path, layout: Layout, split: str, files: SplitFiles) -> None:
-    if files.listing is None or split not in layout.examples:
-        return
-    path = below / files.listing
+def _write_listing(path: Path, keys: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{key.rsplit('/', 1)[-1]}\n" for key in layout.examples[split]), encoding="utf-8")
-
-
-def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
-    Image.fromarray(ids.astype(np.uint8)).save(path)
-
-
-def _write_palette(path: Path, ids: Ids, edition: Edition) -> None:
-    image = Image.fromarray(ids.astype(np.uint8)).convert("P")
-    colors = resolve_metadata(edition.classes).colors
-    palette = np.zeros((256, 3), np.uint8)
-    for raw, train in edition.label_map.mapping.items():
-        if isinstance(train, int):
-            palette[raw] = colors[train]
-    image.putpalette(palette.tobytes())
-    image.save(path)
-
-
-_WRITERS: dict[str, Callable[[Path, Ids, Edition], None]] = {
-    "MapillaryVistas": _write_palette,
-    "PascalContext": write_pascal_context,
-    "Potsdam": write_colors,
-    "SBD": write_sbd,
-    "VOC": _write_palette,
-    "Vaihingen": write_colors,
-    "iSAID": write_colors,
-}
-_EXTRAS: dict[str, tuple[Callable[[Path, Edition], None], ...]] = {"MapillaryVistas": (write_config,)}
+    path.write_text("".join(f"{key.rsplit('/', 1)[-1]}\n" for key in keys), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.checks import is_integer
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.labels.palette import default_palette
 from seg_core.text import read_text
@@ -48,9 +48,14 @@ def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | No
     folder = Path(root).expanduser() if isinstance(root, str | os.PathLike) else None
     path = None if folder is None else find_classes(folder)
     if path is None:
-        where = "the root" if folder is None else str(folder) if folder.is_dir() else f"{folder} (no such folder)"
+        missing = "metadata is missing: dataset 'FolderDataset'"
+        if folder is not None and not folder.is_dir():
+            raise InvalidArgumentError(
+                f"{missing} reads it from classes.toml in the root, {folder} (no such folder){_instead_of(folder)}"
+            )
+        where = "the root" if folder is None else str(folder)
         raise InvalidArgumentError(
-            "metadata is missing: dataset 'FolderDataset' needs the names of your classes. Give metadata = { labels = "
+            f"{missing} needs the names of your classes. {_classes_above(folder)}Give metadata = {{ labels = "
             f'["ground", "thing"] }}, or write classes.toml into {where} with such a line: labels = ["ground", "thing"]'
         )
     try:
@@ -71,6 +76,21 @@ def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | No
             line = "ignore_index = 65535 beside labels = [...]"
             text += f"; write {line if path.suffix == '.toml' else _LARGE_JSON}"
         raise InvalidArgumentError(text) from None
+
+
+def _instead_of(folder: Path) -> str:
+    """Returns what to do about a root that does not exist, as the end of a sentence."""
+    names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
+    hint = nearest(folder.name, names, limit=1)
+    return f"; correct the root (current folder: {Path.cwd()}).{hint}"
+
+
+def _classes_above(folder: Path | None) -> str:
+    """Returns a sentence if the folder above the root has the classes, as if a split were given as root; else ""."""
+    above = None if folder is None else find_classes(folder.parent)
+    if above is None:
+        return ""
+    return f"If the root is a part of the dataset of {above}, set it to {above.parent}. "
 
 
 def check_has_colors(metadata: DatasetMetadata, source: Metadata | None) -> None:

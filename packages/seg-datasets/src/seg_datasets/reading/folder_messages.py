@@ -10,6 +10,7 @@ from seg_datasets.reading.folder_layouts import MASK_FOLDERS, Files, FolderLayou
 from seg_datasets.reading.guesses import search_folders
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES
 from seg_datasets.reading.roles import split_template
+from seg_datasets.reading.splits import SPLITS
 
 __all__ = ["files_not_found", "options_of_split", "unlike_train"]
 
@@ -35,7 +36,12 @@ def files_not_found(root: Path, layout: FolderLayout, split: str, files: Files) 
             return message if hint is None or not hint.pairs else f"{message}. {hint.sentence(layout)}"
     if told := _val_advice(root, layout, split, files):
         return f"{message}. {told}"
+    if told := _swapped(root, layout, split, files):
+        return f"{message}. {told}"
     hint, advice = search_folders(root)
+    if hint is not None and hint.layout == layout:
+        others = [other for other in SPLITS if other != split and layout.files(root, other).images]
+        return f"{message}. There is no {split} split; there is {' and '.join(others)}" if others else message
     if hint is not None:
         return f"{message}. {hint.sentence(layout)}"
     advice = conversion_advice(root) or advice
@@ -93,6 +99,13 @@ def _val_advice(root: Path, layout: FolderLayout, split: str, files: Files) -> s
                 wanted = Path(place).name
                 return f"The masks of val are in {folder}, those of train in {masks}: rename it to {wanted}. {again}"
     return f"val has {len(files.images)} images and no masks: add them as {place}. {again}; then val is not read"
+
+
+def _swapped(root: Path, layout: FolderLayout, split: str, files: Files) -> str:
+    """Returns what to do if images and masks are swapped: only the other way round they pair; else ""."""
+    other = replace(layout, images=layout.masks, masks=layout.images)
+    hint = None if files.images and files.masks else try_layout(root, other, split)
+    return f"The folders of images and masks seem to be swapped. {hint.sentence(layout)}" if hint and hint.pairs else ""
 
 
 def _kinds(suffixes: tuple[str, ...]) -> str:

@@ -1,7 +1,6 @@
 """Looks at a folder of one's own data: which options of `FolderDataset` fit, what it holds, and what is odd."""
 
 import inspect
-import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from seg_core.files.images import MAX_PIXELS
 from seg_core.files.scan import OnProgress
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.reading.folder_search import FolderSearch
-from seg_datasets.reading.image_sizes import ImageSizes
+from seg_datasets.reading.image_sizes import ImageSizes, spread
 from seg_datasets.reading.mask_report import MaskFindings, MaskInspection, describe_masks
 
 __all__ = ["FolderReport", "inspect_folder"]
@@ -116,7 +115,7 @@ class _Inspection(FolderSearch):
         try:
             images = ImageSizes([Path(pair[0]) for pair in names], self.options.get("max_pixels", MAX_PIXELS))
             orientation = self.options.get("orientation", "apply")
-            found["sizes"] = _spread(list(images.sizes(orientation).values()))
+            found["sizes"] = spread(list(images.sizes(orientation).values()))
             masks = self._masks(used, [Path(pair[1]) for pair in names])
             found |= {key: getattr(masks, key) for key in ("kind", "ids", "metadata", "suggested")}
             problem, other = images.problem(names, masks.summaries, orientation, self.root)
@@ -124,7 +123,7 @@ class _Inspection(FolderSearch):
                 self.odd.append(problem)
             if other:
                 self.options["orientation"] = other
-                found["sizes"] = _spread(list(images.sizes(other).values()))
+                found["sizes"] = spread(list(images.sizes(other).values()))
             fits = masks.fits and (not problem or bool(other))
         except UserError as error:
             self.odd.append(str(error))
@@ -139,9 +138,3 @@ class _Inspection(FolderSearch):
         return MaskInspection(
             self.dataset, self.root, self.metadata, self.masks_as, self.options, self.odd, self._noted, self.progress
         ).look(used, paths)
-
-
-def _spread(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    heights, widths = ([size[axis] for size in sizes] for axis in (0, 1))
-    ways: tuple[Callable[[list[int]], int], ...] = (min, statistics.median_low, max)
-    return tuple((way(heights), way(widths)) for way in ways)

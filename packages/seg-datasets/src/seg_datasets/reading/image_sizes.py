@@ -1,6 +1,7 @@
 """Compares the sizes of images, by their headers, with those of their masks."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from seg_core.errors import counted
@@ -8,7 +9,7 @@ from seg_core.files.images import Header, check_image, read_header
 from seg_core.files.scan import MaskSummary
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["ImageSizes", "is_scaled"]
+__all__ = ["ImageSizes", "is_scaled", "spread"]
 
 _MOST_HEADERS = 2000
 _SAME_SHAPE = 0.02  # relative difference of the scales of both sides
@@ -90,6 +91,13 @@ class ImageSizes:
                 "Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
             ), ""
         return f"{text}. Were images or masks cropped, or do they belong to others?", ""
+
+
+def spread(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Returns smallest, median and largest (height, width) of images, each of height and width alone."""
+    heights, widths = ([size[axis] for size in sizes] for axis in (0, 1))
+    ways: tuple[Callable[[list[int]], int], ...] = (min, statistics.median_low, max)
+    return tuple((way(heights), way(widths)) for way in ways)
 
 
 def is_scaled(size: tuple[int, int], other: tuple[int, int]) -> bool:

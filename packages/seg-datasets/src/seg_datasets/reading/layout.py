@@ -321,7 +321,7 @@ def find_matches(
     endings = tuple(ending.lower() for ending in exclude)
     # an excluded file may be the original of a converted one; in a folder of one's own any name may be a mask
     kept = found if suffixes else without_converted(found)
-    return {key: path for key, path in sorted(kept.items()) if not path.name.lower().endswith(endings)}
+    return {key: kept[key] for key in sorted(kept) if not (endings and kept[key].name.lower().endswith(endings))}
 
 
 def _walk(

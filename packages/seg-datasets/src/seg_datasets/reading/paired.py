@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from seg_core.files.image_sums import ImageFile
 from seg_core.files.scan import MaskFile
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
@@ -16,7 +18,7 @@ from seg_datasets.__about__ import __version__
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.palettes import PaletteCheck
-from seg_datasets.reading.samples import MaskReader, Reading, read_mask, read_pair
+from seg_datasets.reading.samples import MaskReader, Reading, read_image, read_mask, read_pair
 
 __all__ = ["PairedDataset"]
 
@@ -98,6 +100,19 @@ class PairedDataset(Dataset[Any]):
         if path is None or self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
             return None
         return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy)
+
+    def image_file(self, index: int) -> ImageFile | None:
+        """Returns the image file of sample `index`, for a scan of the images without the masks.
+
+        None if the image of the sample is more than this file: with `transforms`, and in a subclass with its own
+        `__getitem__`.
+        """
+        if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+            return None
+        return ImageFile(self._pairs[index].image, self._read_pixels, f"rgb {self.reading.orientation}")
+
+    def _read_pixels(self, path: Path) -> npt.NDArray[np.uint8]:
+        return read_image(path, self.reading).permute(1, 2, 0).numpy()
 
     def _read_ids(self, path: Path) -> npt.NDArray[Any]:
         return (self.mask_reader or read_mask)(path, self.reading)

@@ -173,7 +173,10 @@ def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int
     )
     tag = images.read_header(pair.image).orientation
     if tag == 1:
-        return message + "; both must have the same size: was one of them resized or replaced?"
+        return (
+            f"{message}; both must have the same size: was one of them resized or replaced? Resize masks by the "
+            "nearest neighbor, which keeps their ids"
+        )
     done = "was applied" if orientation == "apply" else "was not applied"
     other = "stored" if orientation == "apply" else "apply"
     message += f"; the image has orientation tag {tag}, which {done} (orientation={orientation!r})"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from seg_core.command import Command
 from seg_core.errors import ConfigError, WrongTargetError
+from seg_core.own_code import add_import_option
 
 __all__ = ["CONFIG"]
 
@@ -46,6 +47,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
             metavar="KEY=VALUE",
             help="override a key of the config; may be repeated",
         )
+        add_import_option(action)
     actions.add_parser("schema", help="print the JSON Schema of configs")
 
 
@@ -62,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(json.dumps(json_schema(), indent=2))
     else:
         try:
-            config, origins = load_with_origins(arguments.config, arguments.set)
+            config, origins = load_with_origins(arguments.config, arguments.set, arguments.imports)
         except ConfigError as error:
             if arguments.action == "show" or not Path(arguments.config).is_file():
                 raise

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from seg_core.command import Command
 from seg_core.device import resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UsageError
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.versions import installed_versions
+from seg_train.commands.advice import advise_eval
 from seg_train.commands.eval_report import report_json, results_of, show_report
 from seg_train.commands.eval_settings import read_settings
 from seg_train.commands.eval_target import (
@@ -91,6 +93,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set a key, as in -s split=test; may be repeated; the keys are listed below",
     )
+    add_import_option(parser)
     parser.add_argument(
         "--json",
         nargs="?",
@@ -105,6 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.ways import Way, WayOptions
 
     settings = read_settings(arguments.set)
+    import_modules(arguments.imports)
     _check_json_file(arguments.json, arguments.model, arguments.weights)
     target = find_target(arguments.model, arguments.weights, arguments.variant, arguments.dataset, settings)
     options = settings.way()
@@ -307,4 +311,5 @@ EVAL = Command(
     run=_run,
     description="Evaluates a model on a dataset exactly as training does: progress on stderr, scores on stdout.",
     epilog=_EPILOG,
+    advise=advise_eval,
 )

@@ -52,6 +52,8 @@ ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "loss": (lambda v: isinstance(v, bool), "true or false"),
     "params": (lambda v: isinstance(v, dict), "a table, set as in -s params.name=value"),
 }
+# sections of a config whose keys are keys here too
+_SECTIONS = ("data.dataset.", "data.loader.", "evaluation.", "trainer.")
 _WAY_KEYS = ("tile", "overlap", "scales", "hflip", "predictor", "predictor_params")
 
 
@@ -106,7 +108,8 @@ def read_settings(overrides: Sequence[str]) -> Settings:
     problems = apply_overrides(values, overrides)
     for name, value in values.items():
         if name not in ALLOWED:
-            problems.append(f"-s {name}: unknown key.{nearest(name, ALLOWED)} Known: {', '.join(ALLOWED)}")
+            hint = _key_of_config(name, value) or nearest(name, ALLOWED)
+            problems.append(f"-s {name}: unknown key.{hint} Known: {', '.join(ALLOWED)}")
             continue
         fits, allowed = ALLOWED[name]
         if not fits(value):
@@ -118,6 +121,23 @@ def read_settings(overrides: Sequence[str]) -> Settings:
     if problems:
         raise UsageError(problems[0])
     return Settings(**values)
+
+
+def _key_of_config(name: str, value: object) -> str:
+    """Returns what to write instead of a key of the config of `seg train`, or ""."""
+    from seg_train.config.schema import flatten
+
+    if not isinstance(value, dict):
+        return ""
+    for key, given in flatten(value, f"{name}.").items():
+        section = next((section for section in _SECTIONS if key.startswith(section)), None)
+        if section is None:
+            continue
+        own = "split" if key.endswith("_split") else key.removeprefix(section)
+        if own.split(".")[0] in ALLOWED:
+            shown = given if isinstance(given, str) else json.dumps(given)
+            return f" Here it is {own}, without its section: -s {own}={shown}."
+    return ""
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
+from seg_core.model_files.paths import WEIGHTS_SUFFIXES
 from seg_core.registry import DATASETS, PREDICTORS
 from seg_core.spec import leading_parameters, param_problems, parameters_of
 from seg_train.commands.eval_settings import Settings
@@ -57,6 +60,8 @@ def find_target(
         UsageError: if model, weights and variant cannot be used together, or no dataset is given.
         ConfigError: if the config of the run is wrong.
     """
+    if dataset is not None and dataset not in DATASETS:
+        _refuse_dataset(model, dataset)
     try:
         source = find_network(model, weights, variant)
     except InvalidArgumentError as error:
@@ -65,19 +70,55 @@ def find_target(
         print(f"seg: {source.note}", file=sys.stderr)
     section, seed = None, 0
     batch_size = settings.batch_size or 1
-    if source.run is not None and dataset is None:
+    if source.run is not None:
+        from seg_train.config.show import toml_value
         from seg_train.run.folder import RunFolder
 
-        config = RunFolder(source.run).load_config()
+        folder = RunFolder(source.run)
+        if dataset is not None:
+            folder.import_code()  # of its network
+    if source.run is not None and dataset is None:
+        own = {"root": settings.root, "params": settings.params or None}  # may replace what does not exist here
+        overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items() if value is not None]
+        config = folder.load_config(overrides, from_anywhere=True)
         section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
         batch_size = settings.batch_size or config.evaluation.batch_size
     if dataset is None:
-        raise UsageError("name a DATASET to evaluate on, from `seg datasets`; only a run folder has a default")
+        beside = None if source.path is None else source.path.parent
+        is_in_run = beside is not None and (beside / "config.toml").is_file()
+        raise UsageError(
+            "name a DATASET to evaluate on, from `seg datasets`; only a run folder has a default"
+            + (f": seg eval {beside}" if is_in_run else "")
+        )
+    if dataset == OBJECT:
+        raise UsageError(
+            f"the datasets of the run {model} were passed to the trainer as objects; name a DATASET, or evaluate in "
+            "Python: seg_train.evaluate(network, dataset)"
+        )
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)
     params = settings.params or (section.params if section is not None else {})
     return Target(source, dataset, root, split, params, batch_size, seed)
+
+
+def _refuse_dataset(model: str, dataset: str) -> None:
+    """Raises UsageError if the second word is no dataset but a path: of a model, as other tools take it, or of images.
+
+    Args:
+        model: MODEL of the command line.
+        dataset: DATASET of the command line, no name of one.
+    """
+    path = Path(dataset)
+    if path.suffix in WEIGHTS_SUFFIXES or (path / "config.toml").is_file():
+        run = next((p for p in (path, path.parent) if (p / "config.toml").is_file()), None)
+        better = f"seg eval {dataset} DATASET -s root=DIR" if run is None else f"seg eval {run}"
+        raise UsageError(f"{dataset} is a model, which comes first, without a config: {better}")
+    if path.is_dir():
+        raise UsageError(
+            f"{dataset} is a folder: name its dataset, and the folder as root: seg eval {model} FolderDataset "
+            f"-s root={dataset}"
+        )
 
 
 def open_dataset(target: Target) -> "SegmentationDataset":
@@ -188,9 +229,10 @@ def preprocessing_for(
     if count not in (None, metadata.num_classes):
         trained_on = "" if info is None else f" ({info.metadata.name})"
         found = difference_of_classes(count if info is None else info.metadata, metadata)
+        own = f"; `seg eval {model}` takes that of the run" if (Path(model) / "config.toml").is_file() else ""
         raise UsageError(
             f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
-            f"({metadata.name}); evaluate it on a dataset with its training classes ({found})"
+            f"({metadata.name}); evaluate it on a dataset with its training classes ({found}){own}"
         )
     if info is None:
         _warn(

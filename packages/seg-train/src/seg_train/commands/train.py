@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from seg_core.command import Command
 from seg_core.errors import UsageError, UserError
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.progress import print_table
+from seg_train.commands.advice import advise_train
 
 if TYPE_CHECKING:
     from seg_core.progress import Progress
@@ -26,8 +28,16 @@ examples:
   seg train --resume runs/my-run --epochs 300            continue that run until 300 epochs in total
   seg train camvid.toml --weights runs/my-run            a new run from the weights of that run
   seg train camvid.toml --dry-run                        what the run would take in time, memory and disk
-  torchrun --nproc_per_node 4 -m seg_core.command train CONFIG
-                                                         on four GPUs of this machine; or accelerate launch
+
+several processes that train one run together:
+  torchrun --nproc_per_node 4 -m seg_core.command train CONFIG        on four GPUs of this machine
+  accelerate launch --multi_gpu --num_processes 4 -m seg_core.command train CONFIG        the same
+  torchrun --nnodes 2 --nproc_per_node 4 --rdzv_backend c10d --rdzv_endpoint HOST:29500 \\
+    -m seg_core.command train CONFIG        on two machines: start it on both; HOST is the first of them
+  accelerate launch --multi_gpu --num_machines 2 --machine_rank 0 --num_processes 8 --main_process_ip HOST \\
+    --main_process_port 29500 -m seg_core.command train CONFIG        the same; --machine_rank 1 on the second
+  With -s trainer.device=cpu they need no GPUs. data.loader.batch_size is that of all processes together. Each machine
+  needs config and data at the same paths, and the run folder to resume from.
 
 Ctrl-C or SIGTERM stops after the current step and saves a checkpoint to resume from; a second Ctrl-C stops at once.
 """
@@ -69,15 +79,18 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override a key of the config, as in -s trainer.epochs=20; may be repeated",
     )
+    add_import_option(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from seg_train.run.failures import NonFiniteLossError, NonFiniteWeightsError
     from seg_train.run.interruption import RunInterruptedError
+    from seg_train.run.together import together
 
-    if arguments.dry_run:
-        return _dry_run(arguments)
-    trainer = _make_trainer(arguments)
+    with together():
+        if arguments.dry_run:
+            return _dry_run(arguments)
+        trainer = _make_trainer(arguments)
     try:
         result = trainer.run()
     except RunInterruptedError as stop:
@@ -152,12 +165,13 @@ def _make_trainer(arguments: argparse.Namespace) -> "Trainer":
         is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
         folder = RunFolder(path.parent.parent if is_checkpoint else path)
         resume = path if is_checkpoint else True
+        import_modules(arguments.imports)
         config = folder.load_config(arguments.set, **length)
         return Trainer(config, folder.path, resume=resume, extend=extend, progress=progress)
     if arguments.config is None:
         raise UsageError("name a CONFIG to start a run, or a run folder with --resume RUN_DIR; see seg train --help")
     weights = _find_weights(arguments, progress)
-    config = load_config(arguments.config, arguments.set, weights=weights, **length)
+    config = load_config(arguments.config, arguments.set, weights=weights, imports=arguments.imports, **length)
     return Trainer(config, resume=arguments.resume is True, extend=extend, progress=progress)
 
 
@@ -169,7 +183,8 @@ def _find_weights(arguments: argparse.Namespace, progress: "Progress") -> str | 
     if arguments.weights is None:
         return None
     path = find_weights(arguments.weights)
-    model = load_config(arguments.config, arguments.set, epochs=arguments.epochs, steps=arguments.steps).model
+    length = {"epochs": arguments.epochs, "steps": arguments.steps}
+    model = load_config(arguments.config, arguments.set, imports=arguments.imports, **length).model
     given = {"model.weights": model.weights, "model.weights_backbone": model.weights_backbone}
     replaced = [f'{key} = "{value}"' for key, value in given.items() if value is not None]
     instead = f" instead of the config's {' and '.join(replaced)}" if replaced else ""
@@ -203,4 +218,5 @@ TRAIN = Command(
     run=_run,
     description="Trains a network from a config: progress on stderr, scores on stdout, the rest in a run folder.",
     epilog=_EPILOG,
+    advise=advise_train,
 )

@@ -24,6 +24,7 @@ from seg_core.spec import takes
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config import params
+from seg_train.config.own_code import transform_problems
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
@@ -143,11 +144,14 @@ def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: 
     if evaluation.loss and not labels_alone:
         return
     reason = 'evaluation.predictor = "labels" does not compute it' if evaluation.loss else "evaluation.loss = false"
+    remedy = "set another predictor" if evaluation.loss else "set evaluation.loss = true"
     if evaluation.monitor is not None and evaluation.monitor.removeprefix("ema_") == "val_loss":
-        problems.append(f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}')
+        problems.append(
+            f'evaluation.monitor = "{evaluation.monitor}": needs val_loss, but {reason}; {remedy}, or monitor "miou"'
+        )
     watched = scheduler.params.get("monitor") if isinstance(scheduler, SchedulerSection) else None
     if watched == "loss":
-        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}')
+        problems.append(f'lr_scheduler.params.monitor = "loss": needs val_loss, but {reason}; {remedy}')
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
@@ -168,9 +172,10 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     """Returns the metadata if it is available without opening the dataset."""
     train = data.transform.train
     try:
-        SegmentationTransform(**train.model_dump(exclude_none=True))
+        SegmentationTransform(**train.crop_options())
     except UserError as error:
         problems.append(f"data.transform.train: {error}")
+    problems.extend(transform_problems(train.custom or ()))
     try:
         SegmentationAugment(**data.augment.model_dump())
     except UserError as error:
@@ -292,7 +297,7 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
         if metadata is not None and len(weights) != metadata.num_classes:
             problems.append(
                 f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
-                "classes"
+                f"classes; give one number for each of {', '.join(metadata.labels)}"
             )
     for name, output in criterion.outputs.items():
         if output.name is not None:
@@ -326,6 +331,8 @@ def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: l
     entry = MODELS.entry(model.name)
     if not isinstance(entry, ModelEntry) or not entry.outputs:
         return
+    if model.aux_loss and len(entry.outputs) == 1:
+        problems.append(f"model.aux_loss = true: {model.name} has no auxiliary heads; remove it")
     given = entry.outputs if model.aux_loss else entry.outputs[:1]
     wanted = {f"criterion.outputs.{name}": name for name in criterion.outputs}
     if criterion.boundary_aware_weight:
@@ -368,7 +375,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             tried = build_optimizer(trial := TrialNetwork(), **dict(optimizer))
             trial_step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
-            problems.append(f"optimizer.params: {_reason(error)}")
+            problems.append(f"optimizer.params: {params.reason(error, optimizer.params)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
         return
@@ -390,7 +397,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
-            problems.append(f"lr_scheduler.params: {_reason(error)}")
+            problems.append(f"lr_scheduler.params: {params.reason(error, scheduler.params)}")
 
 
 def _advance(scheduler: Scheduler) -> None:
@@ -402,10 +409,6 @@ def _advance(scheduler: Scheduler) -> None:
             scheduler.step()
         plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, UserError | ValueError | TypeError) else f"{type(error).__name__}: {error}"
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

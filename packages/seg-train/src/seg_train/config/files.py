@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import ConfigError, CorruptFileError
+from seg_core.errors import ConfigError, CorruptFileError, nearest
 from seg_core.text import read_text
 from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten
+from seg_train.config.toml_advice import line_advice, other_format
 
 __all__ = ["Tables", "read_tables", "with_format"]
+
+# lists at the top of a config, which are joined over its files: those of the extended files first
+_JOINED = ("imports", "import_paths")
 
 
 @dataclass
@@ -21,20 +25,34 @@ class Tables:
     Attributes:
         values: nested, as in TOML.
         origins: full key -> origin of its value.
+        folders: those of the files, first that of the file that extends the others.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    folders: list[Path] = field(default_factory=list)
 
     def update(self, values: Mapping[str, Any], origin: str) -> None:
         """Merges `values` into the tables, key by key.
 
-        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name.
+        If the `name` of a table changes, its former `params` are dropped: they belonged to the former name. The modules
+        of `imports` and the folders of `import_paths` are joined.
         """
-        self._merge(self.values, values, "")
+        joined = {
+            key: list(dict.fromkeys([*self.values[key], *values[key]]))
+            for key in _JOINED
+            if self._can_join(key, values)
+        }
+        before = {key: self.origins[key] for key in joined}
+        self._merge(self.values, {**values, **joined}, "")
         kept = flatten(self.values)
         self.origins = {key: self.origins[key] for key in kept if key in self.origins}
         self.origins |= dict.fromkeys(flatten(values), origin)
+        self.origins |= {key: f"{former}, {origin}" for key, former in before.items()}
+
+    def _can_join(self, key: str, values: Mapping[str, Any]) -> bool:
+        lists = (self.values.get(key), values.get(key))
+        return all(isinstance(items, list) and all(isinstance(item, str) for item in items) for items in lists)
 
     def _merge(self, old: dict[str, Any], new: Mapping[str, Any], prefix: str) -> None:
         if "name" in new and old.get("name") != new["name"] and old.pop("params", None) is not None:
@@ -50,8 +68,8 @@ def read_tables(path: Path, *, stored: bool = False) -> Tables:
     """Returns the tables of a config file, merged over those of the files that it extends.
 
     `extends` at the top of a file names another file, or a list of them in which later ones override earlier ones;
-    paths are relative to the file with `extends`. `format` is written into the config of a run folder; a config of an
-    earlier seg-train is converted to today's keys.
+    paths are relative to the file with `extends`, as are those of `import_paths`. `format` is written into the config
+    of a run folder; a config of an earlier seg-train is converted to today's keys.
 
     Args:
         path: path of the file.
@@ -80,24 +98,55 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False)
         circle = " extends ".join(map(str, (*by, path)))
         raise ConfigError(f"cyclic extends: {circle}; remove extends from one of them")
     values = _read(path, by)
+    tables.folders.append(path.parent)
     bases = values.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
         raise ConfigError(f"{path}: extends must be the path of a config, or a list of them, got {bases!r}")
     for base in bases:
         _add(tables, path.parent / base, (*by, path))
-    tables.update(with_format(values, str(path), stored=stored), str(path))
+    values = with_format(values, str(path), stored=stored)
+    if isinstance(paths := values.get("import_paths"), list):
+        base = path.parent.resolve()
+        values["import_paths"] = [str(base / item) if isinstance(item, str) else item for item in paths]
+    tables.update(values, str(path))
 
 
 def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(path, "config"))
+        text = read_text(path, "config")
     except FileNotFoundError:
-        hint = f", which {by[-1]} extends" if by else ""
-        raise ConfigError(f"there is no config file {path}{hint}; check its path") from None
+        hint = f", which {by[-1]} extends (its paths are relative to its own folder)" if by else ""
+        raise ConfigError(f"there is no config file {path}{hint}; {_alike(path)}") from None
     except CorruptFileError as error:  # of another encoding
         raise ConfigError(str(error)) from error
     except OSError as error:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder, no config; {_instead_of_folder(path)}") from None
         raise ConfigError(f"cannot read the config {path}: {error}") from error
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        if advice := other_format(path):
+            raise ConfigError(f"{path} is not valid TOML: {advice}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}{line_advice(text, str(error))}") from error
+
+
+def _alike(path: Path) -> str:
+    """Returns what to do about a missing file: the TOML files in its folder that may have been meant."""
+    names = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+    if hint := nearest(path.name, names, limit=1):
+        return f"check its path.{hint}"
+    if names:
+        return f"check its path; {path.parent} has {', '.join(sorted(names)[:5])}"
+    return f"check its path (current folder: {Path.cwd()})"
+
+
+def _instead_of_folder(path: Path) -> str:
+    own = path / "config.toml"
+    if own.is_file():
+        return f"to continue the run in it: seg train --resume {path}; its config is {own}"
+    names = sorted(other.name for other in path.glob("*.toml") if other.name != "classes.toml")
+    return (
+        f"name a TOML file in it: {', '.join(names[:5])}" if names else "name a TOML file; see seg config init --help"
+    )

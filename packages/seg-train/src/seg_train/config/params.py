@@ -1,13 +1,31 @@
 """Compares the params of a config with the signatures of the targets, and with what the trainer passes itself."""
 
+import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from seg_core.errors import UserError
-from seg_core.spec import leading_parameters, param_problems, parameters_of, takes_any
+from seg_core.spec import leading_parameters, param_problems, parameters_of, takes, takes_any
+from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
 
-__all__ = ["DATASET", "LOGGER", "LOSS", "MODEL", "OPTIMIZER", "PREDICTOR", "SCHEDULER", "Call", "option_problems"]
+__all__ = [
+    "DATASET",
+    "LOGGER",
+    "LOSS",
+    "MODEL",
+    "OPTIMIZER",
+    "PREDICTOR",
+    "SCHEDULER",
+    "TRANSFORM",
+    "Call",
+    "option_problems",
+    "reason",
+]
+
+
+_USED = re.compile(r"\buse (\w+) (?:=|for)")
 
 
 @dataclass(frozen=True)
@@ -19,12 +37,14 @@ class Call:
         positional: those of `owned` that are passed first, by position; the target may name them otherwise.
         passed: arguments that are passed by name if the target takes them.
         required: those of `passed` that are always passed, so that the target must take them.
+        elsewhere: params of other toolkits -> what to set instead, for those that the target does not take.
     """
 
     owned: Mapping[str, str]
     positional: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
     required: tuple[str, ...] = field(default=())
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     def problems(
         self,
@@ -50,7 +70,13 @@ class Call:
         leading = leading_parameters(target, len(self.positional))
         roles = dict(zip(leading, self.positional, strict=False))
         owned = {**self.owned, **{own: self.owned[role] for own, role in roles.items()}}
-        found = param_problems(name, target, params, owned, key=key, supplied=supplied)
+        # advice to use another parameter is of no help where the target does not have it
+        elsewhere = {
+            word: advice
+            for word, advice in self.elsewhere.items()
+            if not (used := _USED.search(advice)) or takes(target, used[1])
+        }
+        found = param_problems(name, target, params, owned, key=key, supplied=supplied, elsewhere=elsewhere)
         handed = {*leading, *self.passed}
         found.extend(
             f"{section}: {name} has no default for {parameter!r}, which the trainer does not pass; give it one"
@@ -79,6 +105,7 @@ MODEL = Call(
     },
     passed=_BUILDER,
     required=_BUILDER,
+    elsewhere=MODEL_PARAMS,
 )
 DATASET = Call(
     {
@@ -89,6 +116,7 @@ DATASET = Call(
     positional=("root",),
     passed=("split",),
     required=("split",),
+    elsewhere=DATASET_PARAMS,
 )
 LOSS = Call(
     {
@@ -97,10 +125,12 @@ LOSS = Call(
         "reduction": "the trainer needs the mean",
     },
     passed=("weight", "ignore_index"),
+    elsewhere=LOSS_PARAMS,
 )
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
 SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
 LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",))
+TRANSFORM = Call({})
 PREDICTOR = Call(
     {
         "model": "it is the trained network",
@@ -111,6 +141,18 @@ PREDICTOR = Call(
     positional=("model", "images"),
     passed=("size", "output"),
 )
+
+
+def reason(error: Exception, given: Mapping[str, Any]) -> str:
+    """Returns the message of an error; those of torch name no argument, so the given ones follow."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
+    values = ", ".join(f"{name} = {json.dumps(value, default=str)}" for name, value in given.items())
+    if not values:
+        return text
+    how = "; lists are written as [30, 60], numbers without quotes" * isinstance(error, TypeError)
+    return f"{text}; correct {'one of ' * (len(given) > 1)}{values}{how}"
 
 
 def option_problems(dataset: Any, root: str | None, params: Mapping[str, Any]) -> list[str]:

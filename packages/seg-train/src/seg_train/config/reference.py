@@ -38,6 +38,35 @@ A file may extend others:
 Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If the `name` of a table
 changes, the `params` of the base file are dropped: they belonged to the other name.
 
+`"none"` unsets what a base file sets, if it is absent by default: a key without a default below, such as
+`trainer.steps` or `trainer.ema_decay`, or an optional section, such as `lr_scheduler`, `evaluation.resize` or one
+output of `criterion.outputs`:
+
+    extends = "base.toml"               # which has steps = 80000 and a scheduler
+    lr_scheduler = "none"               # also: -s lr_scheduler=none
+
+    [trainer]
+    steps = "none"
+    epochs = 5
+
+A key with a default cannot be unset; write the value it should have. In `params`, in `[log]` and in
+`criterion.class_weights` `"none"` is a value like any other. The config in a run folder has no unset keys, and
+`seg config show` lists them as comments.
+
+Your own code has a name too: `"package.module:attribute"` stands for a class or function wherever this page has the
+name of a model, backbone, dataset, loss, optimizer, learning-rate scheduler, predictor or logger
+(`[log."my_code:MyLogger"]`). `imports` names modules that register theirs:
+
+    imports = ["my_code"]               # has MODELS.register("my_net", build), MODELS of seg_core.registry
+
+    [model]
+    name = "my_net"                     # or, without imports, "my_code:build"
+
+Modules are searched in the folders of `import_paths` (relative to their file), of this file, of the files that it
+extends, and in the current folder, in this order, before the installed packages; these folders are put in front of
+`sys.path`. `imports` and `import_paths` of all files are joined, those of the base files first. See
+[Your own code](training.md#your-own-code).
+
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
@@ -67,7 +96,7 @@ with `enabled = false`, for example by `-s log.wandb.enabled=false` if a base co
 def reference_page() -> str:
     """Returns the page, Markdown."""
     parts = [_HEAD]
-    _add_section(parts, json_schema(), None, ())
+    _add_section(parts, json_schema(with_none=False), None, ())
     return "\n".join(parts) + "\n"
 
 

@@ -29,6 +29,8 @@ WITHOUT_INFLUENCE = (
     "data.dataset.root",
     "data.loader.num_workers",
     "evaluation.batch_size",
+    "import_paths",
+    "imports",
     "log",
     "paths",
     "trainer.checkpoint_every_steps",
@@ -92,9 +94,40 @@ def _as_class_weights(value: object) -> object:
     raise ValueError('must be "none", the name of a scheme such as "enet", or a list of one number >= 0 per class')
 
 
+_OWN_TRANSFORM = '{name = "my_code:MyTransform", params = {strength = 0.5}}'
+
+
+def _as_own_transforms(value: object) -> object:
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of tables such as {_OWN_TRANSFORM}")
+    for place, item in enumerate(value):
+        if isinstance(item, OwnTransformSection):
+            continue
+        if not isinstance(item, Mapping) or not isinstance(item.get("name"), str):
+            raise ValueError(f"[{place}] must be a table with a name, such as {_OWN_TRANSFORM}")
+        unknown = [key for key in item if key not in ("name", "params")]
+        if unknown or not isinstance(item.get("params", {}), Mapping):
+            what = f"has the unknown key {unknown[0]!r}" if unknown else "has params that are no table"
+            raise ValueError(f"[{place}] {what}; write it as {_OWN_TRANSFORM}")
+    return value
+
+
 def _as_folder_name(value: str) -> str:
     if not value or value in (".", "..") or "/" in value or "\\" in value:
         raise ValueError("must be the name of one folder (paths.output is the folder that it is in)")
+    return value
+
+
+def _as_path(value: str) -> str:
+    if found := sorted({character for character in value if character in _ESCAPED}):
+        written = "".join(_ESCAPED.get(character, character) for character in value)
+        names = ", ".join(_ESCAPED[character] for character in found)
+        raise ValueError(
+            f'TOML reads {names} in "..." as a control character; write "{written.replace(chr(92), "/")}", or '
+            f"'{written}' in single quotes"
+        )
     return value
 
 
@@ -108,11 +141,14 @@ def _list_of(item: dict[str, Any], minimum: int, maximum: int | None = None) -> 
     return schema if maximum is None else {**schema, "maxItems": maximum}
 
 
+# what TOML makes of a backslash and a letter in a path of Windows
+_ESCAPED = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
 _PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _ABOVE_0: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
 _NUMBER_OR_PAIR: dict[str, Any] = {"anyOf": [_NUMBER, _list_of(_NUMBER, 2, 2)]}
 
+FilePath = Annotated[str, AfterValidator(_as_path)]
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -156,7 +192,7 @@ class ModelSection(Section):
 
     name: str = Field(description="builder, see `seg models`")
     variant: str | None = Field(default=None, description="variant of the architecture; default: that of the builder")
-    weights: str | None = Field(
+    weights: FilePath | None = Field(
         default=None, description='weights of the whole network: a member of its enum, "DEFAULT", or a checkpoint file'
     )
     weights_backbone: str | None = Field(
@@ -170,7 +206,7 @@ class DatasetSection(Section):
     """The images and masks."""
 
     name: str = Field(description="dataset, see `seg datasets`")
-    root: str | None = Field(default=None, description="folder of the dataset; `Shapes` needs none")
+    root: FilePath | None = Field(default=None, description="folder of the dataset; `Shapes` needs none")
     train_split: str = Field(default="train", description="split to train on")
     val_split: str = Field(default="val", description="split to evaluate on")
     params: dict[str, Any] = Field(
@@ -202,6 +238,36 @@ class TrainResizeSection(ResizeKeys):
     """Resizing of training images and their masks before the random factor, one of four kinds."""
 
 
+class OwnTransformSection(Section):
+    """A transform of one's own."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+OwnTransforms = Annotated[
+    list[OwnTransformSection] | None,
+    BeforeValidator(_as_own_transforms),
+    WithJsonSchema(
+        {
+            "title": "list of tables with name and params",
+            "anyOf": [
+                _list_of(
+                    {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}, "params": {"type": "object"}},
+                        "required": ["name"],
+                        "additionalProperties": False,
+                    },
+                    0,
+                ),
+                {"type": "null"},
+            ],
+        }
+    ),
+]
+
+
 class TransformSection(Section):
     """The random crop of training samples, see `seg_core.SegmentationTransform`."""
 
@@ -217,6 +283,15 @@ class TransformSection(Section):
         description="maximum fraction of a crop's valid pixels that one class may cover: of ten random crops the "
         "first that fulfills it is used, else the last; with rare_classes each attempt is chosen so",
     )
+    custom: OwnTransforms = Field(
+        default=None,
+        description="transforms of your own, applied in this order to image and mask after the crop: "
+        '`[{name = "my_code:MyTransform", params = {}}]`, see docs/training.md',
+    )
+
+    def crop_options(self) -> dict[str, Any]:
+        """Returns the arguments of `SegmentationTransform` that are set."""
+        return self.model_dump(exclude_none=True, exclude={"custom"})
 
 
 class TransformsSection(Section):
@@ -347,7 +422,8 @@ class SchedulerSection(Section):
         default_factory=dict,
         description="its arguments. By default the length (total_iters of PolynomialLR, SequentialLR and "
         "ChainedScheduler, T_max of CosineAnnealingLR, total_steps of OneCycleLR) is that of the run, and max_lr of "
-        "OneCycleLR is the optimizer's lr. Write functions as package.module:function",
+        "OneCycleLR is the optimizer's lr. OneCycleLR and PolynomialLR must not end before the run. Write functions as "
+        "package.module:function",
     )
 
 
@@ -478,7 +554,7 @@ class EvaluationSection(Section):
 class PathsSection(Section):
     """Where results are written."""
 
-    output: str = Field(default="runs", description="folder that run folders are in")
+    output: FilePath = Field(default="runs", description="folder that run folders are in")
     run: Annotated[str, AfterValidator(_as_folder_name)] | None = Field(
         default=None, description="name of the run folder; default: model-dataset-time"
     )
@@ -487,6 +563,14 @@ class PathsSection(Section):
 class TrainConfig(Section):
     """The config of a run."""
 
+    imports: list[str] = Field(
+        default_factory=list, description="modules of your own, imported before names are looked up"
+    )
+    import_paths: list[str] = Field(
+        default_factory=list,
+        description="folders that are searched for your own code first, relative to this file; those of the config's "
+        "files and the current folder are added",
+    )
     model: ModelSection
     data: DataSection
     criterion: CriterionSection = CriterionSection()
@@ -502,7 +586,8 @@ class TrainConfig(Section):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the config as plain containers that TOML can store, without the keys that are None."""
-        return self.model_dump(mode="json", exclude_none=True)
+        tables = self.model_dump(mode="json", exclude_none=True)
+        return {key: value for key, value in tables.items() if value or key not in ("imports", "import_paths")}
 
     def influences(self) -> dict[str, Any]:
         """Returns full key -> value of everything that influences the training result."""
@@ -546,6 +631,21 @@ def default_of(key: str) -> Any:
         return None
     default = field.get_default(call_default_factory=True)
     return TypeAdapter(Any).dump_python(default, mode="json")
+
+
+def all_keys() -> list[str]:
+    """Returns the full keys of all sections and values."""
+    return _keys_of(TrainConfig, "")
+
+
+def _keys_of(section: type[BaseModel], prefix: str) -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        inner = section_class(field.annotation)
+        if inner is not None:
+            keys += _keys_of(inner, f"{prefix}{name}.")
+    return keys
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from seg_core.catalog import DatasetEntry, ModelEntry
 from seg_core.registry import DATASETS, MODELS
 
-__all__ = ["as_toml", "starting_config"]
+__all__ = ["as_toml", "starting_config", "toml_value"]
 
 _WIDTH = 44  # columns of keys and values before a comment
 _BATCH_SIZE = 8
@@ -20,7 +20,8 @@ def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None)
 
     Args:
         values: plain containers, from `TrainConfig.to_dict`.
-        origins: full key -> origin of its value, shown as a comment; others are defaults. None shows no origins.
+        origins: full key -> origin of its value, shown as a comment; others are defaults. A key that is not in `values`
+            was unset, which a comment says. None shows no origins.
     """
     lines: list[str] = []
     _add_table(lines, values, origins, ())
@@ -48,7 +49,7 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
         f"#     seg train {name}",
         "",
         "[model]",
-        f"name = {_value(model)}",
+        f"name = {toml_value(model)}",
     ]
     others: tuple[str, ...] = ()
     if isinstance(network, ModelEntry):
@@ -59,13 +60,13 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
         if len(network.outputs) > 1:
             lines.append(f"# aux_loss = true # also train {', '.join(network.outputs[1:])}")
         others = tuple(output for output in network.outputs[1:] if not output.startswith("aux"))
-    lines += ["", "[data.dataset]", f"name = {_value(dataset)}"]
+    lines += ["", "[data.dataset]", f"name = {toml_value(dataset)}"]
     if not isinstance(data, DatasetEntry) or data.needs_root:
         comment = " # folder of the unpacked dataset" if root is None else ""
-        lines.append(f"root = {_value(root or 'data/' + dataset.lower())}{comment}")
+        lines.append(f"root = {toml_value(root or 'data/' + dataset.lower())}{comment}")
     if isinstance(data, DatasetEntry):
         if data.splits and "val" not in data.splits:
-            lines.append(f"val_split = {_value(data.splits[-1])}")
+            lines.append(f"val_split = {toml_value(data.splits[-1])}")
         if report is not None:
             lines += _options(report)
         elif dataset == "FolderDataset":
@@ -73,7 +74,7 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
     lines += [
         "",
         "[data.transform.train]",
-        f"size = {_value(_crop(report, network))} # random crop: height, width",
+        f"size = {toml_value(_crop(report, network))} # random crop: height, width",
         "scale_range = [0.5, 2.0]",
         "",
         "[data.loader]",
@@ -90,7 +91,7 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
     ]
     for output in others:
         loss = "DetailLoss" if isinstance(network, ModelEntry) and network.family == "STDC" else "BoundaryLoss"
-        lines.append(f"# outputs.{output} = {{ weight = 1.0, name = {_value(loss)} }} # with aux_loss = true")
+        lines.append(f"# outputs.{output} = {{ weight = 1.0, name = {toml_value(loss)} }} # with aux_loss = true")
     lines += [
         "",
         "[optimizer]",
@@ -120,7 +121,7 @@ def _options(report: Any) -> list[str]:
     # the classes first: their names are what a person edits
     for option, value in sorted(report.options.items(), key=lambda item: item[0] != "metadata"):
         comment = f" # {comments[option]}" if option in comments else ""
-        lines.append(f"params.{_key(option)} = {_value(value)}{comment}")
+        lines.append(f"params.{_key(option)} = {toml_value(value)}{comment}")
     return lines
 
 
@@ -139,28 +140,40 @@ def _add_table(
 ) -> None:
     """Adds the values of a table under its heading, then the tables in it."""
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
-    if path and plain:
+    unset = _unset_keys(values, origins or {}, path)
+    if path and (plain or unset):
         lines += ["", f"[{'.'.join(map(_key, path))}]"]
     for key, value in plain.items():
-        text = f"{_key(key)} = {_value(value)}"
+        text = f"{_key(key)} = {toml_value(value)}"
         if origins is not None:
             text = f"{text:<{_WIDTH}} # {origins.get('.'.join((*path, key)), 'default')}"
         lines.append(text)
+    for key, origin in unset.items():
+        text = f'# {_key(key)} = "none"'
+        lines.append(f"{text:<{_WIDTH}} # {origin}")
     for key, value in values.items():
         if isinstance(value, Mapping):
             _add_table(lines, value, origins, (*path, key))
+
+
+def _unset_keys(values: Mapping[str, Any], origins: Mapping[str, str], path: tuple[str, ...]) -> dict[str, str]:
+    """Returns the keys of a table that were unset -> origin."""
+    prefix = "".join(f"{part}." for part in path)
+    own = {key.removeprefix(prefix): origin for key, origin in origins.items() if key.startswith(prefix)}
+    return {k: origin for k, origin in own.items() if "." not in k and k not in values and origin.startswith("unset")}
 
 
 def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """Returns a value as TOML writes it, on one line."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+        content = ", ".join(f"{_key(str(k))} = {toml_value(v)}" for k, v in value.items())
+        return f"{{ {content} }}" if value else "{}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, float):
         # TOML needs a point or an exponent, and writes inf and nan as Python does
         return repr(value)

@@ -21,7 +21,8 @@ from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
-from seg_core.workers import held_signals, ignore_signals, stop_workers
+from seg_core.workers import held_signals, start_worker, stop_workers
+from seg_train.data.own_transforms import OwnTransforms
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -59,7 +60,7 @@ class ClassCrop:
     attempts: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedSample:
     """A sample to read. In a plan, a plain index i means `PlannedSample(i, i)`.
 
@@ -106,6 +107,7 @@ class Loader:
     Args:
         dataset: of images with masks.
         transform: resizes or crops each sample.
+        own: transforms of the user's own, applied after it; the crops of `ClassCrop` are chosen before.
         seed: of the run.
         num_workers: number of worker processes, which persist between plans. 0 reads in this process.
         pin_memory: whether batches are in pinned memory, which is fastest to copy to a GPU.
@@ -118,6 +120,7 @@ class Loader:
         dataset: SegmentationDataset,
         transform: JointTransform,
         *,
+        own: OwnTransforms | None = None,
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -125,13 +128,13 @@ class Loader:
     ) -> None:
         self._plan = _Plan()
         self._loader = DataLoader(
-            _Samples(dataset, transform, seed),
+            _Samples(dataset, transform, seed, own),
             batch_sampler=self._plan,
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             collate_fn=_collate_apart if splits_unlike_sizes else _collate,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=start_worker,
             # without its own generator, each pass would draw from torch's default one
             generator=torch.Generator().manual_seed(0),
         )
@@ -149,7 +152,7 @@ class Loader:
         Raises:
             UserError: if a sample cannot be used, including errors in a worker: a damaged image, an id out of range.
         """
-        self._plan.batches = [[(epoch, _planned(sample)) for sample in samples] for samples in plan]
+        self._plan.batches, self._plan.epoch = plan, epoch
         try:
             for item in self._started():
                 if isinstance(item, _Failure):
@@ -190,13 +193,18 @@ def _stop_workers_of(loader: DataLoader[Any]) -> None:
 
 
 class _Plan:
-    """The batch sampler: the epoch and plan of each sample that the loader reads next."""
+    """The batch sampler: the epoch and plan of each sample that the loader reads next.
+
+    What a batch needs is created when it is read: for the whole epoch of a large dataset it would be many MiB.
+    """
 
     def __init__(self) -> None:
-        self.batches: list[list[tuple[int, PlannedSample]]] = []
+        self.batches: Sequence[Sequence[int | PlannedSample]] = ()
+        self.epoch = 0
 
     def __iter__(self) -> Iterator[list[tuple[int, PlannedSample]]]:
-        return iter(self.batches)
+        epoch = self.epoch
+        return ([(epoch, _planned(sample)) for sample in samples] for samples in self.batches)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -210,10 +218,13 @@ class _Failure:
 
 
 class _Samples(Dataset[Any]):
-    def __init__(self, dataset: SegmentationDataset, transform: JointTransform, seed: int) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, transform: JointTransform, seed: int, own: OwnTransforms | None = None
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.own = own
 
     def __getitem__(self, key: tuple[int, PlannedSample]) -> tuple[Tensor, Tensor, PlannedSample, int] | _Failure:
         epoch, planned = key
@@ -239,7 +250,8 @@ class _Samples(Dataset[Any]):
             attempt = 0
             if planned.crop is not None:
                 attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
-            return self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            return (image, mask) if self.own is None else self.own(image, mask, epoch, planned.place)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"{sample_name(self.dataset, planned.index)}: {error}") from error
 

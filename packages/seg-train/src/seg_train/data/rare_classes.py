@@ -21,6 +21,8 @@ import math
 import warnings
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -137,7 +139,7 @@ class RareClassSampling:
         chosen = torch.searchsorted(bounds, class_draws, right=True).clamp_(max=len(present) - 1)
         classes = present[chosen].tolist()
         samples = [
-            PlannedSample(self._images[c][int(draw * len(self._images[c]))], place, self._crops[c])
+            PlannedSample(int(self._images[c][int(draw * len(self._images[c]))]), place, self._crops[c])
             for place, (c, draw) in enumerate(zip(classes, image_draws.tolist(), strict=True))
         ]
         share = batch_size // num_processes
@@ -145,9 +147,12 @@ class RareClassSampling:
         return [samples[start : start + share] for start in starts]
 
 
-def _images_with(pixels: Tensor, min_pixels: int) -> list[int]:
-    """Returns the images with at least `min_pixels` of a class; if there are none, all that contain it."""
+def _images_with(pixels: Tensor, min_pixels: int) -> npt.NDArray[np.int64]:
+    """Returns the images with at least `min_pixels` of a class; if there are none, all that contain it.
+
+    An array, since a list of every class's images would take five times the memory.
+    """
     enough = pixels >= max(min_pixels, 1)
     if not bool(enough.any()):
         enough = pixels > 0
-    return enough.nonzero().flatten().tolist()
+    return enough.nonzero().flatten().numpy()

@@ -1,5 +1,6 @@
 """The base class of loggers, with all its hooks."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from seg_core.labels.metadata import DatasetMetadata
 
-__all__ = ["Logger", "Moment", "Snapshot"]
+__all__ = ["Logger", "Moment", "Snapshot", "TrainingSample"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,31 @@ class Snapshot:
         image: uint8 (3, H, W), RGB, before augmentation.
         target: ground truth, (H, W), class ids in the dataset's integer type.
         prediction: uint8 or uint16 (H, W), class ids.
+        name: name of the image file, without its folder; empty if the dataset has none.
     """
 
     index: int
     image: Tensor
     target: Tensor
     prediction: Tensor
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """A sample of the first batch as the network sees it: after cropping and augmentation, on the CPU.
+
+    Attributes:
+        index: position in the train split.
+        name: name of the image file, without its folder; empty if the dataset has none.
+        image: uint8 (3, H, W), RGB: the network's input with its normalization undone.
+        mask: int64 (H, W), class ids, and the ignored value in padding.
+    """
+
+    index: int
+    name: str
+    image: Tensor
+    mask: Tensor
 
 
 class Logger:
@@ -73,6 +93,10 @@ class Logger:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
 
+    def warn(self, text: str) -> None:
+        """Shows a warning to the user: something is wrong, and the logger goes on. In a run it names the logger."""
+        warnings.warn(text, stacklevel=2)
+
     def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
         """Called once before the first step, also of a resumed run (then after `load_state`).
 
@@ -81,6 +105,9 @@ class Logger:
             environment: package versions and machine.
             metadata: names and colors of the classes.
         """
+
+    def on_first_batch(self, samples: Sequence[TrainingSample]) -> None:
+        """Called once in a new run, before its first step, with samples of the first batch after augmentation."""
 
     def on_step(self, row: Mapping[str, Any]) -> None:
         """Called every `trainer.log_every_steps` steps.

@@ -1,6 +1,7 @@
 """All loggers of a run as one; a failure of one of them does not end the run."""
 
 import contextlib
+import functools
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from seg_core.errors import UserError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_train.loggers.base import Logger, Moment, Snapshot
+from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
 
 __all__ = ["LoggerGroup"]
 
@@ -18,7 +19,8 @@ __all__ = ["LoggerGroup"]
 class LoggerGroup:
     """Calls a hook of every logger. A logger that raises is removed, with a warning.
 
-    The local logger is not removed: rows that it could not write are written the next time.
+    The local logger is not removed: rows that it could not write are written the next time. What it says more than once
+    is shown once.
 
     Args:
         loggers: by name.
@@ -28,10 +30,18 @@ class LoggerGroup:
     def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]) -> None:
         self.loggers = dict(loggers)
         self._warn = warn
+        self._told: set[tuple[str, str]] = set()
+        for name, logger in self.loggers.items():
+            if getattr(type(logger), "warn", None) is Logger.warn:  # not one of the logger's own
+                logger.warn = functools.partial(self._warn_of, name)  # type: ignore[method-assign]
 
     def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
         """As `Logger.on_start`."""
         self._call("on_start", config, environment, metadata)
+
+    def on_first_batch(self, samples: Sequence[TrainingSample]) -> None:
+        """As `Logger.on_first_batch`."""
+        self._call("on_first_batch", samples)
 
     def on_step(self, row: Mapping[str, Any]) -> None:
         """As `Logger.on_step`."""
@@ -97,4 +107,9 @@ class LoggerGroup:
         reason = str(error) or type(error).__name__
         if not isinstance(error, UserError):  # a bug in the logger: its author needs the traceback
             reason = "".join(traceback.format_exception(error)).rstrip()
-        self._warn(f"logger {name} failed in {hook}; {how}: {reason}")
+        if (name, reason) not in self._told:
+            self._told.add((name, reason))
+            self._warn(f"logger {name} failed in {hook}; {how}: {reason}")
+
+    def _warn_of(self, name: str, text: str) -> None:
+        self._warn(f"logger {name}: {text}")

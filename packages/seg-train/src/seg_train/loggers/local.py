@@ -1,9 +1,8 @@
 """Writes files to the run folder: metrics as JSON lines and CSV, plots, confusion matrices and snapshots."""
 
 import csv
+import functools
 import io
-import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, WriteError
+from seg_core.checks import is_number
+from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.files.atomic import write_text
-from seg_core.files.json_text import finite
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
-from seg_train.config.schema import flatten
-from seg_train.loggers.base import Logger, Moment, Snapshot
+from seg_core.plots.masks import draw_masks
+from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
+from seg_train.loggers.naming import title_of
+from seg_train.loggers.row_file import RowFile, flat_rows
 
 __all__ = ["LocalLogger"]
 
@@ -35,11 +36,15 @@ _EPOCH_CURVES = {
 
 
 class LocalLogger(Logger):
-    """Writes `metrics.jsonl`, `plots/*.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
+    """Writes `metrics.jsonl`, `plots/metrics.png`, `confusion/epoch_*.png` and `snapshots/epoch_*.png`.
+
+    `plots/first_batch.png` shows samples of the first batch as the network sees them, after augmentation.
 
     `steps.csv` and `epochs.csv` contain the rows of `metrics.jsonl` as tables, rewritten with each checkpoint and at
     the end; the IoU of a class is a column `iou_per_class.<class>`. Rows that cannot be written, for example because
-    the disk is full, are kept and written with the next ones.
+    the disk is full, are kept and written with the next ones. If `metrics.jsonl` is deleted or damaged, it is written
+    again, and the damaged file is kept as `metrics.damaged.jsonl`; a resumed run takes what the file has lost from the
+    tables. Each such event is told once.
 
     Images are drawn after evaluations, as long as drawing has taken at most a given fraction of the training time so
     far; the first and the last evaluation are always drawn. Rows are always written.
@@ -58,9 +63,10 @@ class LocalLogger(Logger):
         if not 0 <= max_drawing_share <= 1:
             raise InvalidArgumentError(f"max_drawing_share must be between 0 and 1, got {max_drawing_share!r}")
         self.max_drawing_share = max_drawing_share
-        self._path = run_dir / "metrics.jsonl"
-        self._rows: list[Mapping[str, Any]] = []
-        self._unwritten: list[str] = []
+        self._file = RowFile(run_dir / "metrics.jsonl")
+        self._tables = {kind: run_dir / f"{kind}s.csv" for kind in ("step", "epoch")}
+        self._state: Mapping[str, Any] | None = None
+        self._told: set[str] = set()
         self._curves: dict[str, list[tuple[float, float]]] = {}
         self._metadata: DatasetMetadata | None = None
         self._drawing_seconds = 0.0
@@ -74,11 +80,19 @@ class LocalLogger(Logger):
         environment: Mapping[str, Any],  # noqa: ARG002 - as every logger
         metadata: DatasetMetadata,
     ) -> None:
-        """Reads the rows that a resumed run has written before."""
+        """Reads the rows that a resumed run has written before, and removes those newer than the checkpoint."""
         self._metadata = metadata
-        if self._path.is_file():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
-                self._remember(json.loads(line))
+        try:
+            state = self._state
+            self._warn_of(self._file.begin() if state is None else self._file.resume(state, self._tables))
+        finally:  # rows that cannot be written are kept
+            for row in self._file.rows:
+                self._remember(row)
+
+    def on_first_batch(self, samples: Sequence[TrainingSample]) -> None:
+        """Draws the samples; the time for it does not count, so that the first evaluation is drawn too."""
+        if self.max_drawing_share > 0:
+            self._try("first batch", lambda: self._draw_first_batch(samples))
 
     def on_step(self, row: Mapping[str, Any]) -> None:
         """Appends the row."""
@@ -86,9 +100,11 @@ class LocalLogger(Logger):
 
     def on_epoch(self, row: Mapping[str, Any]) -> None:
         """Appends the row, and draws the curves if there is time."""
-        self._append({"kind": "epoch", **row})
         self._draws = self._drawing_seconds <= self.max_drawing_share * row["seconds"]
-        self._draw("plots", self._draw_curves)
+        try:
+            self._append({"kind": "epoch", **row})
+        finally:  # rows that cannot be written are drawn
+            self._draw("plots", self._draw_curves)
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
         """Draws the matrix if there is time."""
@@ -109,7 +125,7 @@ class LocalLogger(Logger):
                 [s.target for s in snapshots],
                 [s.prediction for s in snapshots],
                 metadata,
-                titles=[f"val {s.index}, {moment.title}" for s in snapshots],
+                titles=[f"{title_of('val', s.index, s.name)}, {moment.title}" for s in snapshots],
             )
             exhibit_figure(figure, save_to=path)
 
@@ -121,59 +137,48 @@ class LocalLogger(Logger):
 
     def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - as every logger
         """Draws what is not drawn yet of the last evaluation, and writes the tables."""
-        for draw in self._pending.values():
-            draw()
+        for kind, draw in self._pending.items():
+            self._try(kind, draw)
         self._pending.clear()
         self._write_tables()
 
+    def close(self) -> None:
+        """Writes the rows that could not be written before."""
+        if self._file.rows:
+            self._warn_of(self._file.write())
+
     def state(self) -> dict[str, Any]:
-        """Returns the size of the file of rows, and the time spent on drawing so far."""
-        size = 0
-        if self._path.is_file():
-            with self._path.open("rb") as file:
-                os.fsync(file.fileno())
-            size = self._path.stat().st_size
-        return {"bytes": size, "drawing_seconds": self._drawing_seconds}
+        """Returns what tells the rows of the checkpoint from later ones, and the time spent on drawing so far."""
+        self._try("rows", lambda: self._warn_of(self._file.sync()))
+        return {**self._file.state(), "drawing_seconds": self._drawing_seconds}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Removes the rows that are newer than the checkpoint."""
-        self._drawing_seconds = state["drawing_seconds"]
-        if self._path.is_file() and self._path.stat().st_size > state["bytes"]:
-            os.truncate(self._path, state["bytes"])
+        """Remembers the checkpoint: `on_start` removes the rows that are newer."""
+        self._drawing_seconds = state.get("drawing_seconds", 0.0)
+        self._state = state
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        row = finite(row)
-        self._remember(row)
-        self._unwritten.append(json.dumps(row) + "\n")
-        size = self._path.stat().st_size if self._path.is_file() else 0
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(self._unwritten)
-        except OSError as error:
-            if self._path.is_file():
-                os.truncate(self._path, size)  # an incomplete row would corrupt the next one
-            raise WriteError(
-                f"cannot write {self._path}: {error.strerror}; check the folder's permissions and free space"
-            ) from error
-        self._unwritten.clear()
+            self._warn_of(self._file.append(row))
+        finally:
+            self._remember(self._file.rows[-1])
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        self._rows.append(row)
         for key, curve in (_STEP_CURVES if row["kind"] == "step" else _EPOCH_CURVES).items():
-            if row.get(key) is not None:
-                self._curves.setdefault(curve, []).append((row["step"], row[key]))
+            value = row.get(key)
+            if is_number(value):
+                self._curves.setdefault(curve, []).append((row["step"], value))
 
     def _write_tables(self) -> None:
-        for kind in ("step", "epoch"):
-            rows = [flatten(row) for row in self._rows if row["kind"] == kind]
-            if not rows:
-                continue
-            columns = list(dict.fromkeys(key for row in rows for key in row if key != "kind"))
-            text = io.StringIO()
-            writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            write_text(self.run_dir / f"{kind}s.csv", text.getvalue())
+        for kind, path in self._tables.items():
+            rows = flat_rows(self._file.rows, kind)
+            if rows:
+                text = io.StringIO()
+                columns = list(dict.fromkeys(key for row in rows for key in row))
+                writer = csv.DictWriter(text, columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+                self._try(path.name, functools.partial(write_text, path, text.getvalue()))
 
     def _draw(self, kind: str, draw: Callable[[], None]) -> None:
         if self.max_drawing_share == 0:
@@ -182,9 +187,30 @@ class LocalLogger(Logger):
             self._pending[kind] = draw
             return
         begin = time.perf_counter()
-        draw()
+        self._try(kind, draw)
         self._pending.pop(kind, None)
         self._drawing_seconds += time.perf_counter() - begin
 
+    def _try(self, kind: str, write: Callable[[], None]) -> None:
+        """Writes a file; what cannot be written is told once, and does not keep other files from being written."""
+        try:
+            write()
+        except UserError as error:
+            if kind not in self._told:
+                self.warn(str(error))
+            self._told.add(kind)
+        else:
+            self._told.discard(kind)
+
+    def _warn_of(self, note: str | None) -> None:
+        if note is not None:
+            self.warn(note)
+
     def _draw_curves(self) -> None:
         exhibit_figure(plot_running_metrics(self._curves), save_to=self.run_dir / "plots" / "metrics.png")
+
+    def _draw_first_batch(self, samples: Sequence[TrainingSample]) -> None:
+        assert self._metadata is not None
+        titles = [title_of("train", s.index, s.name) for s in samples]
+        figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+        exhibit_figure(figure, save_to=self.run_dir / "plots" / "first_batch.png")

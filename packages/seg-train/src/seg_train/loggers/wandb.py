@@ -14,8 +14,9 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix
-from seg_train.loggers.base import Logger, Moment, Snapshot
-from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
+from seg_core.plots.masks import draw_masks
+from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
+from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step, title_of
 
 __all__ = ["WandbLogger"]
 
@@ -36,7 +37,7 @@ class WandbLogger(Logger):
         mode: `"online"`, `"offline"` or `"disabled"`; by default the environment variable WANDB_MODE, else the setting
             of `wandb offline` in the working directory, else online.
         tags: tags of the W&B run.
-        images: whether to log confusion matrices and snapshots too.
+        images: whether to log the first batch, confusion matrices and snapshots too.
         init_timeout: seconds to wait for W&B at the start, before the run continues without it.
         finish_timeout: seconds to wait at the end until everything is sent; the rest stays on the disk for
             `wandb sync`.
@@ -112,6 +113,14 @@ class WandbLogger(Logger):
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
+    def on_first_batch(self, samples: Sequence[TrainingSample]) -> None:
+        """Logs an image of the samples."""
+        if self.images:
+            assert self._metadata is not None
+            titles = [title_of("train", s.index, s.name) for s in samples]
+            figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+            self._log_figures(0, {"first_batch": figure})
+
     def on_step(self, row: Mapping[str, Any]) -> None:
         """Logs the row."""
         self._run.log({"step": row["step"], "epoch": row["epoch"], **dict(scalars_of_step(row))})
@@ -125,7 +134,7 @@ class WandbLogger(Logger):
         if self.images:
             assert self._metadata is not None
             figure = plot_confusion_matrix(matrix, self._metadata.labels)
-            self._log_figures(moment, {f"confusion/{moment.weights}": figure})
+            self._log_figures(moment.step, {f"confusion/{moment.weights}": figure})
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
         """Logs an image of each snapshot: image, ground truth and prediction."""
@@ -137,7 +146,8 @@ class WandbLogger(Logger):
                 )
                 for shot in snapshots
             }
-            self._log_figures(moment, figures)
+            captions = {tag: title_of("val", s.index, s.name) for tag, s in zip(figures, snapshots, strict=True)}
+            self._log_figures(moment.step, figures, captions)
 
     def on_end(self, summary: Mapping[str, Any]) -> None:
         """Writes the scores of the last evaluation to the summary of the W&B run."""
@@ -161,11 +171,12 @@ class WandbLogger(Logger):
         """Continues in the W&B run of the checkpoint."""
         self._id = state.get("id", self._id)
 
-    def _log_figures(self, moment: Moment, figures: Mapping[str, Any]) -> None:
+    def _log_figures(self, step: int, figures: Mapping[str, Any], captions: Mapping[str, str] | None = None) -> None:
         import wandb
 
-        images = {tag: wandb.Image(_drawn(figure)) for tag, figure in figures.items()}
-        self._run.log({"step": moment.step, **images})
+        captions = captions or {}
+        images = {tag: wandb.Image(_drawn(figure), caption=captions.get(tag)) for tag, figure in figures.items()}
+        self._run.log({"step": step, **images})
 
 
 def _drawn(figure: Any) -> Image.Image:

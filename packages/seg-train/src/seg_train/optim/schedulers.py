@@ -13,12 +13,13 @@ import torch
 from torch.optim import lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
+from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.registry import SCHEDULERS, resolve_target
 from seg_core.spec import check_params
 from seg_train.optim.warmup import Scheduler
 
-__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler"]
+__all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler", "length_problems"]
 
 # The argument of a scheduler for the length of the run, filled in if it is missing. Lengths of other schedulers (the
 # rise of LinearLR, the steps of StepLR) are shorter than the run.
@@ -75,6 +76,28 @@ def build_scheduler(
         warmup_steps=warmup_steps,
         warmup_factor=warmup_factor,
     )
+
+
+def length_problems(name: str, params: Mapping[str, Any], length: int, unit: str = "steps") -> list[str]:
+    """Returns what is wrong with the length of a scheduler that ends before the run, one sentence per problem.
+
+    OneCycleLR fails in the step after its last one, and with PolynomialLR the learning rate is then 0.
+
+    Args:
+        name: of the scheduler.
+        params: its arguments, as the user gave them.
+        length: steps or epochs of the run, without those of a warm-up.
+        unit: `"steps"` or `"epochs"`, for the message.
+    """
+    argument = LENGTH_ARGUMENTS.get(name, "")
+    given = params.get(argument)
+    if name not in ("OneCycleLR", "PolynomialLR") or not is_integer(given, 1) or given >= length:
+        return []
+    after = "it cannot be advanced further" if name == "OneCycleLR" else "the learning rate is 0 from there on"
+    return [
+        f"params.{argument} = {given}: {name} ends before the run, which has {length} {unit}, and {after}; remove "
+        f"{argument}, which is the length of the run by default"
+    ]
 
 
 class SequentialLR(lr_scheduler.SequentialLR):

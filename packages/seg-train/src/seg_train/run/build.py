@@ -1,6 +1,7 @@
 """Builds a run from its config: accelerator, data, network with loss, optimizer and scheduler, loggers."""
 
 import atexit
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from accelerate.utils import TorchDynamoPlugin
 from torch import nn
 
 from seg_core.device import fastest_precision, warn_of_slow_bf16
-from seg_core.errors import ConfigError, InvalidArgumentError
+from seg_core.errors import ConfigError, InvalidArgumentError, counted
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
@@ -29,15 +30,18 @@ from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
 from seg_train.data.batches import Loader
+from seg_train.data.own_transforms import build_own_transforms
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
-from seg_train.optim.schedulers import build_scheduler
+from seg_train.optim.schedulers import build_scheduler, length_problems
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.classes import settle_classes
+from seg_train.run.launch import check_environment, check_joined
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
 from seg_train.run.objects import RunObjects, describe_object
 from seg_train.run.step import Parts
+from seg_train.run.together import together
 
 __all__ = [
     "RunData",
@@ -99,7 +103,7 @@ class RunLength:
 
 
 def build_accelerator(config: TrainConfig, precision: str | None = None) -> Accelerator:
-    """Returns the accelerator for the device and precision of the config.
+    """Returns the accelerator for the device and precision of the config, and connects the processes of the run.
 
     Args:
         config: config of the run.
@@ -108,16 +112,26 @@ def build_accelerator(config: TrainConfig, precision: str | None = None) -> Acce
 
     Raises:
         ConfigError: if accelerate does not use the device of the config, or the device does not support the precision.
+        UsageError: if a launcher started several processes that cannot share a run, or its variables are incomplete.
+        ProcessDiedError: if another process of the run could not start.
     """
+    with together():  # accelerate connects the processes, and waits until all of them come
+        check_environment(os.environ)
     # accelerate keeps device and precision of the first Accelerator of a process; a second run in a notebook may need
     # others. Under a launcher of several processes there is one run per process.
     had_group = torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not had_group)
     wanted = config.trainer.device
     on_cpu = wanted == "cpu"
-    device = PartialState(cpu=on_cpu).device
+    if wanted == "auto":
+        # accelerate connects processes on CPUs only if it is told to use them
+        launched = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
+        on_cpu = launched or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    state = PartialState(cpu=on_cpu)
+    device = state.device
     if torch.distributed.is_initialized() and not had_group:
         atexit.register(_leave_group)
+    check_joined(os.environ, state.num_processes, device.type)
     if wanted not in ("auto", device.type):
         raise ConfigError(
             f'trainer.device = "{wanted}" differs from the device that accelerate selected ({device}); use "auto"'
@@ -158,6 +172,7 @@ def precision_of(accelerator: Accelerator) -> str:
     return "fp32" if mixed == "no" else mixed
 
 
+@together()
 def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObjects) -> RunData:
     """Opens the datasets and builds loaders and transforms.
 
@@ -167,6 +182,7 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         objects: datasets in place of those of the config.
 
     Raises:
+        ProcessDiedError: if another process of the run cannot open them.
         ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, or there is only one
             class.
         UserError: if a dataset cannot be opened, for example because its folder is missing.
@@ -195,20 +211,15 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         check_several_classes(train_set.metadata)
     except InvalidArgumentError as error:
         raise ConfigError(f"data.dataset: {error}") from error
-    for key, dataset, minimum in (("train", train_set, loader.batch_size), ("val", val_set, processes)):
-        if len(dataset) < minimum:
-            raise ConfigError(
-                f'data.dataset.{key}_split = "{getattr(data.dataset, key + "_split")}" has {len(dataset)} samples, '
-                f"fewer than the {minimum} of one batch; lower data.loader.batch_size (now {loader.batch_size}) or "
-                "add samples"
-            )
+    _check_enough(config, "train", len(train_set), loader.batch_size)
+    _check_enough(config, "val", len(val_set), processes)
     options: dict[str, Any] = {
         "seed": config.trainer.seed,
         "num_workers": loader.num_workers,
         "pin_memory": accelerator.device.type == "cuda",
     }
     ignored = train_set.metadata.ignore_index
-    train = SegmentationTransform(**data.transform.train.model_dump(exclude_none=True), mask_fill=ignored)
+    train = SegmentationTransform(**data.transform.train.crop_options(), mask_fill=ignored)
     augment = SegmentationAugment(
         **data.augment.model_dump(), mask_fill=ignored, left_right_pairs=train_set.metadata.left_right_pairs
     )
@@ -217,10 +228,12 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
     val_transform = EvaluationTransform(
         preprocessing.with_resize({} if resize is None else resize.model_dump(exclude_none=True))
     )
+    named = [(own.name, own.params) for own in data.transform.train.custom or ()]
+    own = build_own_transforms(named, train_set.metadata, config.trainer.seed)
     return RunData(
         train_set=train_set,
         val_set=val_set,
-        train_loader=Loader(train_set, train, **options),
+        train_loader=Loader(train_set, train, own=own, **options),
         val_loader=Loader(val_set, val_transform, splits_unlike_sizes=True, **options),
         augment=augment,
         val_transform=val_transform,
@@ -244,11 +257,13 @@ def build_parts(
         length: length of the run.
         class_weights: of the loss, or None.
         accelerator: device, precision and processes.
-        warn: called with a warning if the weights were trained on other classes; None for no warning.
+        warn: called with a warning if the weights were trained on other classes; None for a resumed run.
         model: the network, in place of the one that the config names.
 
     Raises:
+        ConfigError: if the learning-rate scheduler of a new run ends before the run.
         UserError: if the network or the loss cannot be built.
+        ProcessDiedError: if another process of the run cannot build the network.
     """
     trainer = config.trainer
     seed(trainer.seed)
@@ -271,7 +286,15 @@ def build_parts(
     # torch's schedulers warn if that is not the one they have wrapped.
     scheduler: Scheduler | None = None
     if config.lr_scheduler is not None:
-        total = length.steps if config.lr_scheduler.interval == "step" else length.epochs
+        by_step = config.lr_scheduler.interval == "step"
+        total = length.steps if by_step else length.epochs
+        if warn is not None:  # a resumed run keeps its params
+            own = total - config.lr_scheduler.warmup_steps * by_step
+            problems = length_problems(
+                config.lr_scheduler.name, config.lr_scheduler.params, own, "steps" if by_step else "epochs"
+            )
+            if problems:
+                raise ConfigError(f"lr_scheduler.{problems[0]}")
         scheduler = build_scheduler(optimizer, total=total, **dict(config.lr_scheduler))
     prepared_optimizer = network.prepare(optimizer)
     parts = Parts(
@@ -290,6 +313,7 @@ def build_parts(
     return parts, network, scheduler
 
 
+@together()
 def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
     model: nn.Module = MODELS.get(section.name)(
         weights=section.weights,
@@ -345,6 +369,29 @@ def _check_dataset(name: str, split: str, dataset: SegmentationDataset) -> None:
             f"data.dataset.name = {name!r}: its {split} split has no {', '.join(lacking)}; a dataset needs its length, "
             "samples (image, mask) by index, and file_names(index), the names of a sample's files (any fixed names)"
         )
+
+
+def _check_enough(config: TrainConfig, key: str, count: int, minimum: int) -> None:
+    """Checks that a split has samples for a batch of training, or for each process of an evaluation.
+
+    Raises:
+        ConfigError: if it has fewer than `minimum`.
+    """
+    if count >= minimum:
+        return
+    section, loader = config.data.dataset, config.data.loader
+    split = f'data.dataset.{key}_split = "{getattr(section, f"{key}_split")}" has {count} samples'
+    if not count:
+        raise ConfigError(f"{split}; set data.dataset.{key}_split to a split with images, or add images to this one")
+    if key == "val":
+        raise ConfigError(
+            f"{split}, fewer than the {minimum} processes of the run, which evaluate at least one each; start at most "
+            f"{counted(count, 'process', 'processes')}, or add samples"
+        )
+    raise ConfigError(
+        f"{split}, fewer than the {minimum} of one batch; lower data.loader.batch_size (now {loader.batch_size}) to at "
+        f"most {count}, or add samples"
+    )
 
 
 def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:

@@ -23,6 +23,7 @@ from seg_core.transforms.preprocessing import Preprocessing, resize_image
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch, Loader, evaluation_plan
 from seg_train.loggers.base import Snapshot
+from seg_train.loggers.naming import image_name
 from seg_train.monitor import Monitor
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import RunData, precision_of
@@ -235,7 +236,8 @@ class Validation:
                 if index in self._shown:
                     mask = batch.masks[place]
                     image = resize_image(batch.images[place], (mask.shape[-2], mask.shape[-1]))
-                    snapshots[index] = Snapshot(index, image, mask, labels[place].cpu())
+                    name = image_name(self._data.val_set, index)
+                    snapshots[index] = Snapshot(index, image, mask, labels[place].cpu(), name)
 
         with accelerator.autocast():
             evaluate_batches(

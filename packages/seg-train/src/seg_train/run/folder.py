@@ -6,9 +6,11 @@ environment.json       versions, machine, and what the start showed; `resumed` h
 class_weights.json     computed once
 pixel_counts.npy       counted once, if samples are drawn by class
 metrics.jsonl          one row per line; steps.csv and epochs.csv hold the same
+metrics.damaged.jsonl  what was found in its place, if something else changed it; metrics.superseded.jsonl of a run that
+                       started over
 checkpoints/           step_00000120.pt and a few earlier ones, last.pt, best.pt
 model.pt               model file of the last weights; model_ema.pt of their EMA, model_best.pt of the best
-plots/ confusion/ snapshots/
+plots/ confusion/ snapshots/    plots/first_batch.png is the first batch after augmentation
 nonfinite_loss.json    files of the batch whose loss ended the run, if one did
 .lock, .lock.json      lock of the process that uses the folder, and a description of it
 """
@@ -31,14 +33,18 @@ import torch
 from seg_core.errors import ConfigError, CorruptFileError, UsageError
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
+from seg_core.model_files.paths import WEIGHTS_SUFFIXES
 from seg_core.text import read_text
 from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
 from seg_train.config.migrate import CONFIG_FORMAT
-from seg_train.config.schema import TrainConfig
+from seg_train.config.own_code import import_own_code
+from seg_train.config.schema import PathsSection, TrainConfig
+from seg_train.config.show import toml_value
 from seg_train.run.checkpoint import Checkpoints
 from seg_train.run.lock import LOCK_FILES, check_unlocked, locked
+from seg_train.run.relative_paths import dataset_from_here, folders_of_run
 
 __all__ = ["RunFolder", "describe_environment", "find_run", "find_weights", "new_run_path"]
 
@@ -170,22 +176,63 @@ class RunFolder:
             )
 
     def load_config(
-        self, overrides: Sequence[str] = (), *, epochs: int | None = None, steps: int | None = None
+        self,
+        overrides: Sequence[str] = (),
+        *,
+        epochs: int | None = None,
+        steps: int | None = None,
+        from_anywhere: bool = False,
     ) -> TrainConfig:
-        """Returns the config of the run, in today's keys.
+        """Returns the config of the run, in today's keys; the code that it names is imported.
 
         Args:
             overrides: as for `-s`, of keys that have no influence on learning.
             epochs: new length of the run in epochs.
             steps: new length of the run in steps; not together with `epochs`.
+            from_anywhere: whether relative paths of the dataset are found where the run found them, from any working
+                directory; for evaluations, since a resumed run compares its settings with the stored ones.
 
         Raises:
             UsageError: if this is not a run folder.
         """
         if not self.config.is_file():
             hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
-            raise UsageError(f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume")
+            raise UsageError(
+                f"{self.path} is not a run folder (it has no config.toml){hint}: nothing to resume{self._nearest_run()}"
+            )
+        if from_anywhere:
+            tables = read_tables(self.config, stored=True).values
+            output = tables.get("paths", {}).get("output", PathsSection().output)
+            section = tables.get("data", {}).get("dataset", {})
+            found = dataset_from_here(section, folders_of_run(self.path, output))
+            if found != section:
+                overrides = [f"data.dataset={toml_value(found)}", *overrides]
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
+
+    def _nearest_run(self) -> str:
+        """Returns what to do with a path within or above a run folder, as the end of a sentence; "" for others."""
+        within = next((p for p in (self.path.parent, self.path.parent.parent) if (p / "config.toml").is_file()), None)
+        if within is not None:
+            told = f". To continue the run in {within}: seg train --resume {within}"
+            if self.path.suffix in WEIGHTS_SUFFIXES and self.path.is_file():
+                told += f". To start a new run from these weights: seg train CONFIG --weights {self.path}"
+            return told
+        if self.path.is_file() and self.path.suffix == ".toml":
+            return f". To continue the newest run of this config: seg train {self.path} --resume"
+        runs = sorted(p.parent for p in self.path.glob("*/config.toml"))
+        return f"; run folders in it: {', '.join(map(str, runs[-3:]))}" if runs else ""
+
+    def import_code(self) -> None:
+        """Imports the code that the config of the run names; nothing if the folder has no config.
+
+        Raises:
+            ConfigError: if it cannot be imported.
+        """
+        if self.config.is_file():
+            tables = read_tables(self.config, stored=True).values
+            problems, wrong = import_own_code(tables, [], stored=True)
+            if found := [*problems, *wrong.values()]:
+                raise ConfigError(f"{self.config}: {found[0]}")
 
     def read_class_weights(self) -> list[float] | None:
         """Returns the class weights computed before, or None.
@@ -299,6 +346,7 @@ def describe_environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "cuda_devices": devices,
         "command": sys.argv,
+        "working_directory": str(Path.cwd()),
         "packages": installed_versions(*_PACKAGES),
     }
 

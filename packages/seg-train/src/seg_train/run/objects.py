@@ -70,7 +70,7 @@ class RunObjects:
         """Returns the start of the name of a run folder: network and dataset."""
         model = config.model.name if self.model is None else type(unwrap(self.model)).__name__
         dataset = config.data.dataset.name if self.train_set is None else type(self.train_set).__name__
-        return f"{model}-{dataset}".lower()
+        return f"{model}-{dataset}".lower().replace(":", ".")  # of the user's own code; Windows does not allow colons
 
 
 def describe_object(network: nn.Module, num_classes: int) -> BuildSpec:

@@ -20,6 +20,7 @@ from seg_train.run.folder import RunFolder
 from seg_train.run.new_length import adapt_position, describe_rates, length_of, replay_scheduler, set_groups
 from seg_train.run.resume_checks import check_data, check_settings, check_val_transform, why_scores_differ
 from seg_train.run.state import Position, RunState
+from seg_train.run.together import agree, together
 
 __all__ = ["ResumedCheckpoint", "open_checkpoint"]
 
@@ -154,10 +155,32 @@ def open_checkpoint(folder: RunFolder, resume: bool | str | Path, config: TrainC
         UsageError: if there is nothing to resume.
         CorruptFileError: if the checkpoint is damaged; the message names an intact one.
         ConfigError: if the run was started with other settings.
+        ProcessDiedError: if another process of the run cannot open it.
     """
+    with together():
+        opened = _open(folder, resume, config)
+    # a machine without the folder, or with an old copy of it, would train other weights, or wait for the others
+    found = "none"
+    if opened is not None:
+        position = opened.position()
+        found = f"step {position.step} after {position.seconds:.3f} s of training"
+    agree(
+        found,
+        f"the processes of this run see different checkpoints of {folder.path}; put the run folder on a file system "
+        "that all machines share, or copy that of process 0 to the same path on each machine",
+    )
+    return opened
+
+
+def _open(folder: RunFolder, resume: bool | str | Path, config: TrainConfig) -> ResumedCheckpoint | None:
     path = folder.checkpoints.last if isinstance(resume, bool) else Path(resume)
     if not path.is_file():
         if not isinstance(resume, bool):
+            if (path / "config.toml").is_file():
+                raise UsageError(
+                    f"resume = {str(resume)!r} is a run folder, no checkpoint; pass it as run_dir={str(resume)!r}, "
+                    "with resume=True"
+                )
             raise UsageError(f"there is no checkpoint {resume}; name a file of {folder.checkpoints.folder}")
         if folder.config.is_file():
             return None

@@ -1,5 +1,6 @@
 """The facts of a run that its start shows and environment.json keeps: device, processes, data, network, disk."""
 
+import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from seg_train.config.schema import TrainConfig
 from seg_train.optim.optimizers import build_optimizer
 from seg_train.optim.trial import TrialNetwork, stored_per_weight, trial_step
 from seg_train.run.build import RunData, precision_of
+from seg_train.run.launch import launch_warning
 from seg_train.run.model import RunNetwork
 from seg_train.run.plan import RunPlan
 
@@ -112,7 +114,7 @@ class RunFacts:
 
 
 def show_start(facts: RunFacts, config: TrainConfig, folder: Path, progress: Progress) -> None:
-    """Shows the facts of a run, and warns if the disk is too small for it.
+    """Shows the facts of a run, and warns if its launcher started others beside it, or the disk is too small for it.
 
     Args:
         facts: of the run.
@@ -122,6 +124,8 @@ def show_start(facts: RunFacts, config: TrainConfig, folder: Path, progress: Pro
     """
     for line in facts.lines(folder):
         progress.message(line)
+    if warning := launch_warning(os.environ, facts.processes):
+        progress.warn(warning)
     free = _free(folder)
     if free < facts.disk_bytes:
         progress.warn(

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from seg_core.errors import InvalidTypeError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
@@ -37,12 +38,14 @@ from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
 from seg_train.run.objects import RunObjects
 from seg_train.run.plan import RunPlan
+from seg_train.run.preview import preview_of
 from seg_train.run.resume import open_checkpoint
 from seg_train.run.resume_checks import describe_config, describe_data
 from seg_train.run.rows import describe_row, epoch_row, watchable_scores
 from seg_train.run.start import RunFacts, show_start
 from seg_train.run.state import Position, RunState
 from seg_train.run.step import StepResult, train_step
+from seg_train.run.together import together
 
 __all__ = ["RunResult", "Trainer"]
 
@@ -89,9 +92,11 @@ class Trainer:
         RunLockedError: if another process uses the folder.
         UsageError: if there is nothing to resume, or only one dataset is given.
         CorruptFileError: if the checkpoint is damaged.
+        InvalidTypeError: if `config` is no `TrainConfig`.
         UserError: if dataset or network cannot be built.
     """
 
+    @together()
     def __init__(
         self,
         config: TrainConfig,
@@ -104,6 +109,11 @@ class Trainer:
         train_set: SegmentationDataset | None = None,
         val_set: SegmentationDataset | None = None,
     ) -> None:
+        if not isinstance(config, TrainConfig):
+            given = repr(config) if isinstance(config, str | Path) else "tables"
+            raise InvalidTypeError(
+                f"config must be a TrainConfig, got {type(config).__name__}; write Trainer(load_config({given}))"
+            )
         self.progress = progress or Progress()
         objects = RunObjects(model, train_set, val_set)
         self.config = config = objects.settle(config, self.progress.message)
@@ -192,6 +202,8 @@ class Trainer:
                 # train until the next evaluation or the end of the epoch
                 with contextlib.closing(self._batches()) as batches:
                     for batch in batches:
+                        if position.step == 0 and self.loggers.loggers:
+                            self.loggers.on_first_batch(preview_of(self.parts, batch, self.data.train_set))
                         result = train_step(self.parts, batch)
                         position.step += 1
                         position.batches += 1
@@ -220,10 +232,14 @@ class Trainer:
     def _started(self) -> Iterator[None]:
         """Claims and prepares the run folder, starts loggers and progress, and always closes them at the end."""
         with contextlib.ExitStack() as stack:
-            if self.accelerator.is_main_process:
-                stack.enter_context(self.folder.claim(new=not self._is_resumed))
-            self.state.start_clock()
-            self._prepare_folder()
+            with together():
+                if self.accelerator.is_main_process:
+                    stack.enter_context(self.folder.claim(new=not self._is_resumed))
+                self.state.start_clock()
+                self._prepare_folder()
+            if self._checkpoint is None:
+                # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
+                self.save()
             self.progress.start(self.plan.length.steps, self.position.step)
             stack.callback(self.network.release)
             stack.callback(self.loggers.close)
@@ -254,11 +270,8 @@ class Trainer:
                 self.folder.update_config(config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True))
                 self.folder.add_environment(environment, self.position.step)
             self.loggers.on_start(config.to_dict(), environment, self.data.metadata)
-        if self._checkpoint is None:
-            if self._is_resumed:
-                self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
-            # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
-            self.save()
+        if self._checkpoint is None and self._is_resumed:
+            self.progress.message(f"the run in {self.folder.path} has no checkpoint yet and starts over")
 
     # ---- steps -------------------------------------------------------------------------------------------------------
 

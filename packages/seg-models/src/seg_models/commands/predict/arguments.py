@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from seg_core.own_code import add_import_option
+
 __all__ = ["FORMATS", "OVERLAY_FORMATS", "add_arguments"]
 
 FORMATS = {"png": ".png", "tiff": ".tif", "geojson": ".geojson"}
@@ -71,6 +73,7 @@ def _add_model(group: "argparse._ArgumentGroup") -> None:
         help="names and colors of the classes, for weights that do not name them: .toml or .json file, or a dataset, "
         "such as VOC (default: the model's, else ids in generated colors)",
     )
+    add_import_option(group)
 
 
 def _add_output(group: "argparse._ArgumentGroup") -> None:

@@ -16,6 +16,7 @@ from seg_core.errors import InvalidArgumentError, UsageError, UserError, counted
 from seg_core.files.atomic import atomic_path, check_folder
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
+from seg_core.own_code import import_modules
 from seg_models.commands.predict.advice import advise
 from seg_models.commands.predict.arguments import add_arguments
 from seg_models.commands.predict.classes import describe, parse_classes
@@ -53,6 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     options = parse_options(arguments)
     outputs, style = parse_outputs(arguments)
     classes = parse_classes(arguments.classes)
+    import_modules(arguments.imports)
     with _errors_of_model(usage=True):
         source = find_network(arguments.model, arguments.weights, arguments.variant)
     shard = parse_shard(arguments.shard)
@@ -245,6 +247,7 @@ PREDICT = Command(
         "  seg predict 'photos/*.jpg' --model fcn_resnet50 --weights DEFAULT --only person --csv areas.csv\n"
         "  seg predict street.jpg --model fcn_resnet50 --weights mine.pth --classes classes.toml\n"
         "  seg predict drive.mp4 --model runs/camvid/model.pt --legend --contours --no-masks\n"
+        "  seg predict street.jpg --model mine/model.pt --import my_code    a network of your own code\n"
         "  seg predict town.tif --model runs/aerial/model.pt --tile 512 --format tiff\n"
         "  find . -name '*.jpg' | seg predict - --model runs/camvid --json > summary.json\n"
         "\n"

@@ -1,0 +1,89 @@
+"""A figure of images beside their masks."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figures import _DPI, _add_legend, _figure_class, _legend_layout, _patch, _patches
+from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw_masks"]
+
+_MAX_CELL = 2.6  # inches
+
+
+def draw_masks(
+    images: Sequence[ImageLike] | Tensor,
+    masks: Sequence[Labels] | Tensor,
+    metadata: DatasetMetadata,
+    titles: Sequence[str] | None = None,
+) -> "Figure":
+    """Returns a figure of images, each with its mask on its right, two of them per row; below, a legend of the classes.
+
+    Args:
+        images: images as in `overlay`, not normalized; they may differ in size.
+        masks: (H, W) class ids each.
+        metadata: names and colors of the classes.
+        titles: one short string per image, shown above it.
+
+    Raises:
+        LabelOutOfRangeError: if an id is neither a class nor the ignored value.
+        InvalidArgumentError: if there is no image, or numbers or sizes differ.
+    """
+    figure_class = _figure_class()
+    counts = {"images": len(images), "masks": len(masks)}
+    if titles is not None:
+        counts["titles"] = len(titles)
+    if len(set(counts.values())) != 1 or not len(images):
+        raise InvalidArgumentError(f"all arguments must have the same length, at least 1, got {counts}")
+    pairs = []
+    for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        pair = image_array(image), colorize(mask, metadata)
+        if pair[0].shape[:2] != pair[1].shape[:2]:
+            sizes = [part.shape[:2] for part in pair]
+            raise InvalidArgumentError(f"image and mask {index} must have the same size, got (height, width) {sizes}")
+        pairs.append(pair)
+    seen = {int(i) for mask in masks for i in np.unique(label_ids(mask))}
+    patches = _patches(sorted(seen - {metadata.ignore_index}), metadata)
+    if metadata.ignore_index in seen:
+        patches.append(_patch(metadata.ignore_color, "ignored"))
+
+    columns = min(len(pairs), 2)
+    rows = math.ceil(len(pairs) / columns)
+    # cells of one width; tall images get narrow ones, but wide enough for the titles
+    aspect = max(image.shape[0] / image.shape[1] for image, _ in pairs)
+    cell = max(min(_MAX_CELL, 3.4 / aspect), 1.6)
+    height = min(cell * aspect, 3.4)
+    width = 2 * columns * cell + 0.3
+    legend_columns, legend_height = _legend_layout([str(p.get_label()) for p in patches], width)
+    title_height = 0.05 if titles is None else 0.27
+    figure = figure_class(
+        figsize=(width, rows * (height + title_height) + 0.2 + legend_height), dpi=_DPI, layout="constrained"
+    )
+    axes = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
+    for index, (left, right) in enumerate(axes):
+        if index >= len(pairs):
+            left.set_visible(False)
+            right.set_visible(False)
+            continue
+        for axis in (left, right):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for spine in axis.spines.values():
+                spine.set_color("0.8")
+        image, colors = pairs[index]
+        left.imshow(image)
+        right.imshow(colors, interpolation="nearest")  # colors of classes are never mixed
+        if titles is not None:
+            left.set_title(titles[index], fontsize=8, loc="left", pad=3)
+            left.title.set_in_layout(False)  # it reaches over the mask
+    _add_legend(figure, patches, legend_columns)
+    return figure

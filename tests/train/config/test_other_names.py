@@ -1,0 +1,101 @@
+"""Keys and values of other toolkits: the keys that messages name exist, and following them is right."""
+
+import re
+
+import pytest
+
+from seg_core.errors import ConfigError
+from seg_train import load_config
+from seg_train.config.other_names import _ADVICE, _KEYS, DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS, advice_on_key
+from seg_train.config.schema import all_keys
+
+
+def problem_of(tables, override):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tables, [override])
+    return str(caught.value)
+
+
+def test_every_key_that_is_named_exists():
+    keys = set(all_keys())
+    named = {key for text in (*_ADVICE.values(), *MODEL_PARAMS.values(), *LOSS_PARAMS.values()) for key in _full(text)}
+    for key in {*_KEYS, *named}:
+        above, dot, _ = key.partition(".params.")
+        assert key in keys or (dot and f"{above}.params" in keys), key
+    assert not _ADVICE.keys() & {word for words in _KEYS.values() for word in words}
+
+
+def _full(text):
+    return re.findall(r"\b(?:model|data|criterion|optimizer|lr_scheduler|trainer|evaluation)\.[a-z_.]+[a-z]", text)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainer.learning_rate=0.1", "unknown key. Write optimizer.params.lr = 0.1"),
+        ("optimizer.momentum=0.9", "unknown key. Write optimizer.params.momentum = 0.9"),
+        ("trainer.max_iters=3", "unknown key. Write trainer.steps = 3"),
+        ("data.crop_size=[32, 24]", "unknown key. Write data.transform.train.size"),
+        ("trainer.devices=2", "Remove it: there is one process per GPU, started with: torchrun"),
+        ("trainer.amp=true", 'Write trainer.precision = "bf16", "fp16" on a GPU'),
+        ("model.pretrained=true", 'Write model.weights = "DEFAULT"'),
+        ("data.dataset.reduce_zero_label=true", 'for true write data.dataset.params.label_map = { 0 = "ignore"'),
+        ("trainer.batch_size=4", "Did you mean 'data.loader.batch_size'?"),
+        ('model="enet"', 'model = "enet": must be a table of keys; write model.name = "enet"'),
+        ('optimizer="AdamW"', 'optimizer = "AdamW": must be a table of keys; write optimizer.name = "AdamW"'),
+        ("trainer.device=1", 'write "cuda" and choose the GPU by its number: CUDA_VISIBLE_DEVICES=1 seg train CONFIG'),
+        ("trainer.device=gpu", 'write "cuda", or "auto" for an available one'),
+        ("trainer.precision=16-mixed", "or 'fp16'; write \"fp16\""),
+        ("trainer.precision=bf16-mixed", '; write "bf16"'),
+        ("model.params.pretrained=true", 'tiny_net has no such parameter. Write model.weights = "DEFAULT"'),
+        ("criterion={name='FocalLoss', params={alpha=0.5}}", "Use criterion.class_weights, one number per class."),
+        (
+            "lr_scheduler={name='MultiStepLR', params={milestones=3}}",
+            "correct milestones = 3; lists are written as [30, 60], numbers without quotes",
+        ),
+        ("optimizer.params.lr=-1", "Invalid learning rate: -1; correct lr = -1"),
+        ("data.dataset.params.names=[a, b]", """write -s 'data.dataset.params.names=["a", "b"]'"""),
+        ("data.dataset.params.images={split}/x", """write -s 'data.dataset.params.images="{split}/x"'"""),
+        ('data.dataset.root="D:\\new\\train"', """write "D:/new/train", or 'D:\\new\\train' in single quotes"""),
+    ],
+)
+def test_message_says_what_to_write(tables, override, words):
+    assert words in problem_of(tables, override)
+
+
+@pytest.mark.parametrize("overrides", ["trainer.epochs=3", {"trainer": {"epochs": 3}}, {"trainer.epochs": 3}])
+def test_overrides_that_are_no_list_are_told_as_a_list(tables, overrides):
+    with pytest.raises(ConfigError, match=r'must be a list of strings, such as \["trainer.epochs=3"\]'):
+        load_config(tables, overrides)
+    assert load_config(tables, ["trainer.epochs=3"]).trainer.epochs == 3
+
+
+def test_params_of_other_datasets_are_told_for_folders(tmp_path):
+    tables = {
+        "model": {"name": "tiny_net"},
+        "data": {"dataset": {"name": "FolderDataset", "root": str(tmp_path)}},
+        "trainer": {"steps": 1},
+    }
+    for name in ("reduce_zero_label", "classes", "ignore_index"):
+        assert DATASET_PARAMS[name] in problem_of(tables, f"data.dataset.params.{name}=0").replace(
+            "Use", "use"
+        ).replace("Remove", "remove")
+
+
+def test_params_that_a_dataset_does_not_have_are_not_advised(tables):
+    tables["data"]["dataset"] = {"name": "VOC", "root": "voc"}
+    assert "classes = 0: VOC has no such parameter. Allowed" in problem_of(tables, "data.dataset.params.classes=0")
+
+
+def test_word_that_no_toolkit_has_gets_no_advice():
+    assert advice_on_key("nothing_like_it") is None
+
+
+def test_scheduler_that_ends_before_the_run_is_an_error_in_a_new_run_only(tables):
+    tables["trainer"] = {**tables["trainer"], "steps": 20}
+    del tables["trainer"]["epochs"]
+    tables["lr_scheduler"] = {"name": "PolynomialLR", "params": {"total_iters": 9}}
+    words = "lr_scheduler.params.total_iters = 9: PolynomialLR ends before the run, which has 20 steps, and the learn"
+    assert words in problem_of(tables, "trainer.seed=1")
+    assert load_config(tables, stored=True).lr_scheduler.params == {"total_iters": 9}
+    assert load_config(tables, ["trainer.steps=9"]).trainer.steps == 9
