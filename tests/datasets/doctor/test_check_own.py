@@ -309,7 +309,7 @@ def test_masks_in_colors_are_read_by_the_config_line(tmp_path, has_colors):
     tree = own_tree(tmp_path, 'labels = ["ground", "thing", "other"]\n' + line * has_colors)
     change_all(tree, lambda mask: np.array([[0, 0, 0], [200, 10, 10], [10, 200, 10]], np.uint8)[mask])
     report = check(tree)
-    assert report.counts() == {"expanded-palette" if has_colors else "color-mask": 7}
+    assert report.counts() == {"color-mask": 7}
     finding = report.findings[0]
     if not has_colors:
         assert "add the color of each class to classes.toml" in finding.fix

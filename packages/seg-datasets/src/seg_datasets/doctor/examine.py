@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -347,7 +346,7 @@ def _pool(workers: int) -> Executor:
     if sys.platform == "linux":
         # a forked process has the modules, whose import would take longer than most checks
         context = multiprocessing.get_context("fork")
-        return ProcessPoolExecutor(workers, context, initializer=partial(ignore_signals, 0))
+        return ProcessPoolExecutor(workers, context, initializer=ignore_signals)
     return ThreadPoolExecutor(workers)
 
 

@@ -211,18 +211,19 @@ class _MaskRules:
         """Yields what is wrong with the ids of all masks alike, which a label map mends."""
         metadata = self.classes.metadata
         assert metadata is not None
-        if not self.classes.is_identity:
-            return
         count, ignored = metadata.num_classes, metadata.ignore_index
-        masks = [ids for _, ids in self._masks()]
         union: set[int] = set().union(*self.is_odd)
+        if not self.classes.is_identity and (self.by_color or union != {0, 255} or count < 3):
+            return
+        masks = [ids for _, ids in self._masks()]
         if self.classes.is_suggested and union != {0, 255} and 0 in union:
             return  # as the classes come from these ids, they fit
         fault = find_ids_fault(union, count, ignored) if union else None
         if fault is None:
             yield from self._mixed(masks)
             return
-        line = "" if fault.label_map is None else f"{PARAMS}.{label_map_line(fault.label_map)}"
+        mends = fault.label_map is not None and self.classes.is_identity
+        line = "" if fault.label_map is None or not mends else f"{PARAMS}.{label_map_line(fault.label_map)}"
         what = f"the masks hold the ids {id_ranges(union, 10)}, and there are {counted(count, 'class', 'classes')}, "
         what += f"0 to {count - 1}"
         if fault.kind == "binary-0-255":

@@ -16,12 +16,14 @@ from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile
-from seg_datasets.reading.mask_regions import Regions, middle, smoothed, smoothed_edges
+from seg_datasets.reading.mask_regions import Regions, is_between, middle, smoothed, smoothed_edges
 from seg_datasets.reading.samples import read_mask
 
 __all__ = ["MaskPixels"]
 
 _MOST_COLORS = 512  # of one mask that are collected
+_MOST_ENDS = 20  # colors between which those of smoothed edges are looked for
+_SOFT_SHARE = 0.8  # of the colors that are no class
 _MOST_NAMED = 3
 _PACK = np.array([1 << 16, 1 << 8, 1])
 
@@ -90,14 +92,8 @@ class MaskPixels:
         return self._own_colors.keys()
 
     def are_of_palette(self, colors: set[Color]) -> bool:
-        """Returns whether colors are those of classes, or of the palette of other masks."""
-        metadata = self.source.metadata
-        neutral = {(0, 0, 0), (224, 224, 192)} | ({metadata.ignore_color} if metadata is not None else set())
-        known = set(self._own_colors)
-        if known and colors <= known | neutral and len(colors & known) > 0:
-            return True
-        # a palette of all colors of a cube says nothing
-        return any(len(set(p.colors)) <= 256 and colors <= set(p.colors) for p in self.palettes)
+        """Returns whether colors are those of the palette of other masks."""
+        return any(colors <= set(palette.colors) for palette in self.palettes)
 
     def are_luminances(self, ids: Set[int]) -> bool:
         """Returns whether ids are the gray values that Pillow gives to the colors of classes or of a palette."""
@@ -118,13 +114,13 @@ class MaskPixels:
             text = "the mask is an RGB image whose three channels are equal and hold ids, where colors are expected"
             return "rgb-mask", text, "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
         packed = pixels.astype(np.int64) @ _PACK
-        regions = Regions()
-        regions.add(middle(packed))
-        if smoothed(regions, channels=3):
+        ends = np.unique(packed[~wrong]).tolist()
+        values, starts, counts = np.unique(packed[wrong], return_index=True, return_counts=True)
+        between = [is_between(value, ends[:_MOST_ENDS], 3) for value in values[:_MOST_COLORS].tolist()]
+        if len(between) > 2 and sum(between) >= _SOFT_SHARE * len(between):
             text = f"{counted(int(wrong.sum()), 'pixel')} at edges have colors between those of two classes: the mask "
             text += "was resized or drawn with smoothed edges, or compressed"
             return "antialiased-mask", text, "save it without smoothing, and resize with Image.Resampling.NEAREST"
-        values, starts, counts = np.unique(packed[wrong], return_index=True, return_counts=True)
         rows, columns = np.nonzero(wrong)
         texts = []
         for place in np.argsort(-counts, kind="stable")[:_MOST_NAMED].tolist():
