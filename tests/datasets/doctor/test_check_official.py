@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seg_core.errors import InvalidArgumentError
 from seg_core.registry import DATASETS
 from seg_datasets import check, fake, list_datasets
+from seg_datasets.doctor.faults import FAULTS
 from seg_datasets.doctor.kinds import ERROR, KINDS
 from seg_datasets.reading.base import OfficialDataset
 
@@ -108,6 +110,23 @@ def test_splits_that_share_images_are_no_duplicates(tmp_path):
 
 def test_a_folder_is_recognized_by_its_layout(tmp_path):
     assert check(fake("CamVid", tmp_path / "x")).name == "CamVid"
+
+
+@pytest.mark.parametrize("name", ["FolderDataset", *OFFICIAL])
+def test_every_fault_that_can_be_planted_is_found_as_its_kind_alone(name, tmp_path):
+    if name in ("SBD", "PascalContext"):
+        pytest.importorskip("scipy")
+    found = 0
+    for kind in FAULTS:
+        try:
+            root = fake(name, tmp_path / kind, faults=[kind])
+        except InvalidArgumentError as error:
+            assert "cannot have the fault" in str(error)
+            continue
+        report = check(name, root)
+        assert set(report.counts()) == {kind}, (kind, report.findings)
+        found += 1
+    assert found >= 10
 
 
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the real CamVid")

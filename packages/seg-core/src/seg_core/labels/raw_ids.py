@@ -42,7 +42,8 @@ def find_ids_fault(ids: Collection[int], num_classes: int, ignore_index: int = 2
         return IdsFault("all-ignored")
     label_map = suggest_label_map(found, num_classes, ignore_index)
     if found == {0, 255}:
-        return None if num_classes > 255 else IdsFault("binary-0-255", label_map)
+        # a single class beside ignored pixels may be so, and 255 may be a class of many
+        return IdsFault("binary-0-255", label_map) if 2 <= num_classes <= 255 else None
     is_wrong = bool(found - set(range(num_classes)) - {ignore_index})
     if label_map is None:
         return IdsFault("id-out-of-range") if is_wrong else None

@@ -1,7 +1,7 @@
 """The classes by which masks are judged: given, of the dataset, or what its masks suggest."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from seg_core.errors import counted, id_ranges
@@ -38,13 +38,14 @@ class Classes:
     drops: bool = False
     note: str = ""
 
-    @property
-    def last(self) -> int:
-        """The last of the ids that are allowed from 0 on without a gap; -1 if 0 is not allowed."""
-        number = 0
-        while number in self.targets:
-            number += 1
-        return number - 1
+    def is_shifted(self, ids: Set[int]) -> bool:
+        """Returns whether ids of which some are wrong are one too high: without 0, and all are allowed ids plus 1."""
+        wrong = self.wrong(ids)
+        last = max((raw for raw, target in self.targets.items() if target is not None), default=0)
+        # a single wrong id in a gap of the classes is rather an accident
+        if 0 in ids or not (len(wrong) > 1 or wrong == {_first_gap(self.targets)}):
+            return False
+        return all(raw - 1 in self.targets for raw in ids if raw in wrong or raw <= last)
 
     def wrong(self, ids: Set[int]) -> Set[int]:
         """Returns the raw ids that are neither a class nor ignored."""
@@ -89,6 +90,14 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
 
 
 _GIVE = "To check against yours, write classes.toml into the folder, or give --classes FILE or --num-classes N"
+
+
+def _first_gap(ids: Container[int]) -> int:
+    """Returns the smallest id from 0 on that is not there."""
+    number = 0
+    while number in ids:
+        number += 1
+    return number
 
 
 def _is_run(ids: Set[int], classes: DatasetMetadata) -> bool:

@@ -305,7 +305,7 @@ class _MaskRules:
                 continue
             number += 1
             path, wrong = split.mask(row), self.classes.wrong(ids)
-            bits, last = int(split.examined.rows["bits"][row]), self.classes.last
+            bits = int(split.examined.rows["bits"][row])
             listed = f"the mask holds the ids {id_ranges(ids, 10)}"
             if ids <= {0, 255} and not self.by_color:
                 text = "the mask holds 0 and 255 alone, where ids are expected"
@@ -314,8 +314,8 @@ class _MaskRules:
                 text = f"{listed}, all multiples of {factor}: 8-bit ids that were scaled to 16 bits"
                 fix = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"
                 yield finding(self.source, "wrong-bit-depth", [path], text, fix)
-            elif wrong == {last + 1} and 0 not in ids and not self.by_color:
-                text = f"{listed}, which are one too high: {last + 1} is no class, and 0 is not there"
+            elif not self.by_color and self.classes.is_shifted(ids):
+                text = f"{listed}, which are one too high: {id_ranges(wrong, 10)} is no class, and 0 is not there"
                 fix = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
                 yield finding(self.source, "off-by-one", [path], text, fix)
             else:
