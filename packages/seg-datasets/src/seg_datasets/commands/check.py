@@ -1,4 +1,4 @@
-"""`seg datasets check`: reads every file of a dataset, and says what is wrong and how to fix it."""
+"""`seg datasets check`: reads every file of a dataset, and says what is wrong and what to do about it."""
 
 import argparse
 import importlib.util
@@ -22,10 +22,10 @@ def configure(actions: Any) -> None:
     """Adds the parser of this action to those of `seg datasets`."""
     parser = actions.add_parser(
         "check",
-        help="read every image and mask, and say what is wrong and how to fix it",
+        help="read every image and mask, and say what is wrong and what to do about it",
         description=(
-            "Reads every image and mask of a dataset, and says what is wrong and how to fix it. Exit code: 0 if all is "
-            "well or there are warnings alone, 1 if there are errors, 2 if nothing could be checked."
+            "Reads every image and mask of a dataset, and says what is wrong and what to do about it. Exit code: 0 if "
+            "all is well or there are warnings alone, 1 if there are errors, 2 if nothing could be checked."
         ),
     )
     parser.add_argument(
@@ -109,17 +109,17 @@ def _group(severity: str, kind: str, found: Sequence["DataFinding"]) -> Iterator
 
     number = f" ({len(found)})" if len(found) > 1 else ""
     yield f"{severity}: {kind}{number}: {KINDS[kind].meaning}"
-    fixes: dict[tuple[str, str], None] = {}
+    remedies: dict[tuple[str, str], None] = {}
     for one in found[:_MOST_FILES]:
         others = [file for file in one.files if file != one.file]
         more = f" and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
         also = f" (also {', '.join(others[:_MOST_FILES])}{more})" if others else ""
         yield f"  {one.file}: {one.detail}{also}"
-        fixes[one.fix, one.config] = None
+        remedies[one.fix, one.config] = None
     if len(found) > _MOST_FILES:
         yield f"  and {len(found) - _MOST_FILES} more files"
-    for fix, config in fixes:
-        yield f"  fix: {fix}"
+    for remedy, config in remedies:
+        yield f"  fix: {remedy}"
         if config:
             yield f"  config: {config}"
     yield ""

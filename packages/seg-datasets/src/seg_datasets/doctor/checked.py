@@ -85,7 +85,7 @@ def finding(
     kind: str,
     paths: Sequence[str],
     detail: str,
-    fix: str,
+    remedy: str,
     config: str = "",
     *,
     severity: str = "",
@@ -98,14 +98,14 @@ def finding(
         kind: name of the kind.
         paths: the files concerned.
         detail: what was found.
-        fix: what to do about a dataset of one's own; files of an official one are restored from the archive.
+        remedy: what to do about a dataset of one's own; files of an official one are restored from the archive.
         config: line of a config that does it instead.
         severity: by default that of the kind.
         place: the split, for what is wrong with it as a whole; by default the first of the files.
     """
     files = tuple(source.shown(path) for path in paths)
     if source.is_official and not place and not config and kind in _RESTORED:
-        fix = f"{source.again}, to restore the official file"
+        remedy = f"{source.again}, to restore the official file"
     return DataFinding(
-        kind, severity or KINDS[kind].severity, place or files[0], detail, fix[0].upper() + fix[1:], config, files
+        kind, severity or KINDS[kind].severity, place or files[0], detail, remedy[0].upper() + remedy[1:], config, files
     )

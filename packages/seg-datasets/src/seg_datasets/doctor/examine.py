@@ -2,7 +2,8 @@
 
 What is kept of a pair is one row of `RECORD`, less than 100 bytes. Sentences are kept of files that cannot be read
 only. Files are read by processes if there are many: of small files most of the time is spent by Python itself, of which
-threads run one at a time.
+threads run one at a time. The cache of mask scans is not used: it knows ids alone, and whether a file is damaged, how
+it stores its ids and what its edges look like is known when its pixels are read.
 """
 
 import contextlib
@@ -71,7 +72,7 @@ _FEW = 64  # pairs for which no process is started
 _CHUNK = 32  # pairs at once
 _AHEAD = 32  # chunks that wait to be read
 _FLAT = 8  # levels
-_LARGE = 65_536  # pixels from which a first reduction by a whole number is faster
+_LARGE = 65_536  # pixels from which a first reduction by an integer factor is faster
 _FEW_IDS = 3  # two classes and one between them are no smoothed edge
 _RARE = 0.1  # share of the pixels
 _ENDS = 4096  # bytes at the start and the end of a file

@@ -15,7 +15,9 @@ from seg_datasets.reading.text import same_name
 __all__ = ["file_findings"]
 
 _PARAMS = "data.dataset.params"
-_LOSSY_FIX = "Save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id first"
+_LOSSY_REMEDY = (
+    "Save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id first"
+)
 
 _OFFICIAL_SPLITS = (
     "The official splits are so: name it beside the scores, or copy the files into a folder of your own and split them "
@@ -108,13 +110,13 @@ def _beside(split: SplitSource, key: str) -> str:
 def _lossy(source: Source, split: SplitSource) -> Iterator[DataFinding]:
     for path in split.lossy.values():
         name = source.shown(path)
-        fix = source.again or _LOSSY_FIX
+        remedy = source.again or _LOSSY_REMEDY
         yield DataFinding(
             "jpeg-mask",
             KINDS["jpeg-mask"].severity,
             name,
             f"the mask is a {path.suffix.lower()} file, which is not read: lossy compression changes ids near edges",
-            f"{fix[0].upper()}{fix[1:]}",
+            f"{remedy[0].upper()}{remedy[1:]}",
             "",
             (name,),
         )
@@ -202,20 +204,20 @@ def _frames(source: Source) -> Iterator[DataFinding]:
             continue
         files = tuple(source.shown(path) for path in other.images.values())
         config = ""
-        fix = "Move all files of a sequence, or all parts of an image, to one split"
+        remedy = "Move all files of a sequence, or all parts of an image, to one split"
         if source.is_official:
-            fix = _OFFICIAL_SPLITS
+            remedy = _OFFICIAL_SPLITS
         elif not source.has_own_splits and leak.groups:
-            fix, config = leak.remedy, f"{_PARAMS}.groups = {_quoted(leak.groups)}"
+            remedy, config = leak.remedy, f"{_PARAMS}.groups = {_quoted(leak.groups)}"
         elif not leak.groups:
-            fix = leak.remedy
+            remedy = leak.remedy
         yield DataFinding(
             "frames-across-splits",
             KINDS["frames-across-splits"].severity,
             name,
             f"files of {name} look like {leak.what} that train has too ({first_few(sorted(other.images))}), so scores "
             f"on {name} will be too good",
-            fix,
+            remedy,
             config,
             files,
         )

@@ -19,7 +19,7 @@ _TIMES_AREA = 9.0  # of the median
 _TIMES_ASPECT = 4.0
 _SPREAD = 3.0  # times the range of the middle half
 
-_FIX = {
+_REMEDIES = {
     "empty-file": "replace the file, or move it and its mask away",
     "unreadable-image": "replace the file, or move it and its mask away",
     "wrong-bit-depth": "reduce it to 8 bits in the range that suits the data: gdal_translate -ot Byte -scale LOW HIGH "
@@ -34,7 +34,7 @@ def image_findings(source: Source, splits: Sequence[CheckedSplit]) -> list[DataF
         for row, kind, text in split.notes("image"):
             name = split.image(row)
             detail = "the file has 0 bytes" if kind == "empty-file" else f"the image {text}"
-            found.append(finding(source, kind, [name], detail, _FIX[kind]))
+            found.append(finding(source, kind, [name], detail, _REMEDIES[kind]))
         found += _alpha(source, split)
         found += _channels(source, split)
         found += _sizes(source, split)
@@ -105,8 +105,8 @@ def _turned(source: Source, split: CheckedSplit, row: int, orientation: str) -> 
         other = "stored" if orientation == "apply" else "apply"
         is_turned = "the image is turned by it" if orientation == "apply" else "it is ignored"
         detail = f"the image has orientation tag {record['tag']}: {is_turned}, and its mask has none"
-        fix = f"look at image and mask. If the mask fits only the other way, set orientation={other!r}; else {save}"
-        yield finding(source, "orientation", [name], detail, fix, _orientation(other), severity=WARNING)
+        remedy = f"look at image and mask. If the mask fits only the other way, set orientation={other!r}; else {save}"
+        yield finding(source, "orientation", [name], detail, remedy, _orientation(other), severity=WARNING)
         return
     fitting = "stored" if mask == stored else "apply"
     drawn = "as stored" if fitting == "stored" else "upright"
@@ -114,13 +114,13 @@ def _turned(source: Source, split: CheckedSplit, row: int, orientation: str) -> 
     if fitting == orientation:
         if "orientation" in source.options:
             return
-        fix = f"it is read so; set orientation={fitting!r} to say that this is meant, or {save}"
+        remedy = f"it is read so; set orientation={fitting!r} to say that this is meant, or {save}"
         if fitting == "stored":
-            fix = f"it is read so; set orientation={fitting!r} to say that this is meant, or remove the tag"
-        yield finding(source, "orientation", [name], detail, fix, _orientation(fitting), severity=WARNING)
+            remedy = f"it is read so; set orientation={fitting!r} to say that this is meant, or remove the tag"
+        yield finding(source, "orientation", [name], detail, remedy, _orientation(fitting), severity=WARNING)
         return
-    fix = f"set orientation={fitting!r}" + (f", or {save}" if fitting == "apply" else ", or remove the tag")
-    yield finding(source, "orientation", [name], detail, fix, _orientation(fitting), severity=WARNING)
+    remedy = f"set orientation={fitting!r}" + (f", or {save}" if fitting == "apply" else ", or remove the tag")
+    yield finding(source, "orientation", [name], detail, remedy, _orientation(fitting), severity=WARNING)
 
 
 def _orientation(value: str) -> str:
@@ -132,12 +132,12 @@ def _mismatch(source: Source, split: CheckedSplit, row: int) -> DataFinding:
     (height, width), (mask_height, mask_width) = record["image_size"].tolist(), record["mask_size"].tolist()
     detail = f"the mask has {mask_width}x{mask_height} pixels (width x height), its image {width}x{height}"
     if (mask_height, mask_width) == (width, height):
-        fix = "width and height are exchanged: rotate the mask as its image, or the image"
+        remedy = "width and height are exchanged: rotate the mask as its image, or the image"
     elif is_scaled((height, width), (mask_height, mask_width)):
-        fix = "resize it: Image.open(MASK).resize(Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
+        remedy = "resize it: Image.open(MASK).resize(Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
     else:
-        fix = "one of them was cropped or belongs to another: replace the mask by that of this image"
-    return finding(source, "size-mismatch", [split.mask(row)], detail, fix)
+        remedy = "one of them was cropped or belongs to another: replace the mask by that of this image"
+    return finding(source, "size-mismatch", [split.mask(row)], detail, remedy)
 
 
 def _outliers(source: Source, splits: Sequence[CheckedSplit]) -> Iterator[DataFinding]:

@@ -30,7 +30,7 @@ _SAVE_ONE = "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
 _Place = tuple[CheckedSplit, int]
 """A split and a row of it."""
 
-_FIX = {
+_REMEDIES = {
     "empty-file": "replace the file, or move it and its image away",
     "unreadable-mask": "save the mask as a gray PNG of its ids",
     "jpeg-mask": "save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id "
@@ -94,7 +94,7 @@ class _MaskRules:
                 if kind in ("color-mask", "rgb-mask"):
                     continue
                 detail = "the file has 0 bytes" if kind == "empty-file" else f"the mask {text}"
-                yield finding(self.source, kind, [split.mask(row)], detail, _FIX[kind])
+                yield finding(self.source, kind, [split.mask(row)], detail, _REMEDIES[kind])
             for row in split.rows("mask", "rgb-mask").tolist():
                 yield finding(
                     self.source,
@@ -123,26 +123,26 @@ class _MaskRules:
             more = f" and {len(colors) - 5} more" if len(colors) > 5 else ""
             what = f"the mask holds colors ({shown}{more}), and ids are expected"
             if self.pixels.are_of_palette(colors):
-                fix = "save the palette image, or map each color to its id"
+                remedy = "save the palette image, or map each color to its id"
                 yield finding(
                     self.source,
                     "expanded-palette",
                     [path],
                     f"{what}: they are those of a palette whose indices are the ids, so the palette was expanded",
-                    fix if not config else "read the masks by their colors with colors=True, or " + fix,
+                    remedy if not config else "read the masks by their colors with colors=True, or " + remedy,
                     config,
                     severity=ERROR,
                 )
                 continue
             if len(colors) > MOST_COLORS:
                 what += "; so many are those of an image, or of smoothed edges"
-            fix = "map each color to its id and save a gray PNG"
+            remedy = "map each color to its id and save a gray PNG"
             if not self.source.is_official and len(places) == total:
-                fix = "read the masks by their colors with colors=True" + (
+                remedy = "read the masks by their colors with colors=True" + (
                     "" if config else ", and add the color of each class to classes.toml"
                 )
             yield finding(
-                self.source, "color-mask", [path], what, fix, config or self._colors_line(len(places) == total)
+                self.source, "color-mask", [path], what, remedy, config or self._colors_line(len(places) == total)
             )
 
     def _colors_line(self, is_all: bool) -> str:
@@ -153,13 +153,15 @@ class _MaskRules:
         if self.by_color:
             return
         config = "" if self.source.is_official else f"{PARAMS}.colors = true"
-        fix = "read the masks by their colors with colors=True, or save them with the palette in the order of the ids"
+        remedy = (
+            "read the masks by their colors with colors=True, or save them with the palette in the order of the ids"
+        )
         told = False
         for split in self.splits:
             for row in split.rows("mask", "ok").tolist():
                 if text := split.examined.notes.get((row, "mask")):
                     told = True
-                    yield finding(self.source, "permuted-palette", [split.mask(row)], text, fix, config)
+                    yield finding(self.source, "permuted-palette", [split.mask(row)], text, remedy, config)
         if told or len(self.palettes) < 2:
             return
         known = list(self.palettes)
@@ -176,7 +178,7 @@ class _MaskRules:
         )
         if conflict is not None:
             yield finding(
-                self.source, "permuted-palette", [str(path) for path in conflict.paths], conflict.text, fix, config
+                self.source, "permuted-palette", [str(path) for path in conflict.paths], conflict.text, remedy, config
             )
 
     def _bits(self) -> Iterator[DataFinding]:
@@ -230,24 +232,26 @@ class _MaskRules:
             places = [place for place, ids in self._masks() if 255 in ids]
             text = "the masks hold 0 and 255 alone, as image editors write black and white, and 255 is "
             text += "ignored" if ignored == 255 else "no class"
-            fix = "read 255 as class 1 with this label_map" if line else "save masks with the ids of the classes"
-            yield self._of(places, fault.kind, text, fix, line)
+            remedy = "read 255 as class 1 with this label_map" if line else "save masks with the ids of the classes"
+            yield self._of(places, fault.kind, text, remedy, line)
         elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
             places = [place for place, ids in self._masks() if count in ids]
             yield self._of(places, fault.kind, f"{what}: they are one too high", "read them with this label_map", line)
         elif fault.kind == "id-out-of-range" and fault.label_map is not None and not self.pixels.are_soft(masks):
             places = [place for place, ids in self._masks() if self.classes.wrong(ids)]
-            fix = "if the ids are the classes in ascending order, read them with this label_map; else correct the masks"
-            yield self._of(places, fault.kind, what, fix, line)
+            remedy = (
+                "if the ids are the classes in ascending order, read them with this label_map; else correct the masks"
+            )
+            yield self._of(places, fault.kind, what, remedy, line)
         elif fault.kind == "class-absent":
             places = [place for place, ids in self._masks() if ignored in ids]
             text = f"{what}; {ignored} is ignored, so every pixel is of one class or ignored"
-            fix = f"if {ignored} is the other class, read it with this label_map"
-            yield self._of(places, "binary-0-255", text, fix, line)
+            remedy = f"if {ignored} is the other class, read it with this label_map"
+            yield self._of(places, "binary-0-255", text, remedy, line)
 
-    def _of(self, places: Sequence[_Place], kind: str, detail: str, fix: str, line: str) -> DataFinding:
+    def _of(self, places: Sequence[_Place], kind: str, detail: str, remedy: str, line: str) -> DataFinding:
         paths = [split.mask(row) for split, row in places]
-        return finding(self.source, kind, paths, f"{detail} ({counted(len(paths), 'mask')})", fix, line)
+        return finding(self.source, kind, paths, f"{detail} ({counted(len(paths), 'mask')})", remedy, line)
 
     def _are_shifted(self, masks: Sequence[Set[int]], count: int) -> bool:
         """Returns whether the ids of all masks are one too high, rather than those of a few."""
@@ -268,9 +272,9 @@ class _MaskRules:
         numbers = set(found[1])
         chosen = [place for number, (place, _) in enumerate(self._masks()) if number in numbers]
         text = f"there is no 1 but {metadata.ignore_index} in these masks, and 1 in {len(found[0])} others"
-        fix = f"if {metadata.ignore_index} is class 1 in these, read both with this label_map, or save them with 1"
+        remedy = f"if {metadata.ignore_index} is class 1 in these, read both with this label_map, or save them with 1"
         line = f"{PARAMS}.{label_map_line(mixed_map(metadata.ignore_index))}"
-        yield self._of(chosen, "binary-0-255", text, fix, line)
+        yield self._of(chosen, "binary-0-255", text, remedy, line)
 
     # ---- ids of single masks -----------------------------------------------------------------------------------------
 
@@ -312,12 +316,12 @@ class _MaskRules:
                 yield finding(self.source, "binary-0-255", [path], text, _FROM_WHITE)
             elif bits == 16 and (factor := self._factor(ids)):
                 text = f"{listed}, all multiples of {factor}: 8-bit ids that were scaled to 16 bits"
-                fix = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"
-                yield finding(self.source, "wrong-bit-depth", [path], text, fix)
+                remedy = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"
+                yield finding(self.source, "wrong-bit-depth", [path], text, remedy)
             elif not self.by_color and self.classes.is_shifted(ids):
                 text = f"{listed}, which are one too high: {id_ranges(wrong, 10)} is no class, and 0 is not there"
-                fix = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
-                yield finding(self.source, "off-by-one", [path], text, fix)
+                remedy = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
+                yield finding(self.source, "off-by-one", [path], text, remedy)
             else:
                 yield self._by_pixels(path, ids, wrong, number <= _MOST_READ)
 
@@ -325,13 +329,13 @@ class _MaskRules:
         """Returns the finding about a mask whose pixels have to be looked at."""
         source, pixels = self.source, self.pixels
         if self.by_color:
-            kind, text, fix = pixels.wrong_colors(path)
-            return finding(source, kind, [path], text, fix, severity=ERROR if kind == "antialiased-mask" else "")
+            kind, text, remedy = pixels.wrong_colors(path)
+            return finding(source, kind, [path], text, remedy, severity=ERROR if kind == "antialiased-mask" else "")
         if pixels.are_luminances(ids):
             text = f"the mask holds the values {id_ranges(ids, 10)}, the gray values of the colors of the classes: "
             text += "a palette image was converted to gray, which loses its indices"
-            fix = "save the palette image itself, or map each gray value to its id, if all differ"
-            return finding(source, "expanded-palette", [path], text, fix, severity=ERROR)
+            remedy = "save the palette image itself, or map each gray value to its id, if all differ"
+            return finding(source, "expanded-palette", [path], text, remedy, severity=ERROR)
         if is_read and (found := pixels.smoothed(path)):
             text = describe_smoothed_ids(*found).replace("masks contain", "the mask contains", 1)
             text, _, advice = text.partition(". ")
@@ -375,14 +379,14 @@ class _MaskRules:
         present: set[int] = set().union(*classes.values())
         ignored = [row for row, ids in rows if not classes[ids] and not self.is_odd[ids]]
         unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(self.is_odd[ids] for _, ids in rows)
-        fix = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
+        remedy = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
         if ignored and len(ignored) == len(rows):
             yield finding(
                 self.source,
                 "all-ignored",
                 [split.mask(row) for row in ignored],
                 f"all pixels of all masks of {split.name} are ignored, so nothing can be learned or scored",
-                fix,
+                remedy,
                 severity=ERROR,
                 place=split.name,
             )
@@ -393,7 +397,7 @@ class _MaskRules:
                 "all-ignored",
                 [split.mask(row)],
                 "all pixels of the mask are ignored",
-                fix,
+                remedy,
                 severity=WARNING,
             )
         absent = [index for index in range(metadata.num_classes) if index not in present]

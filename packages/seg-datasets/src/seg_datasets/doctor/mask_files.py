@@ -102,7 +102,7 @@ class MaskPixels:
         return len(ids) > 1 and any(ids <= {_gray(color) for color in colors} for colors in sets)
 
     def wrong_colors(self, path: str) -> tuple[str, str, str]:
-        """Returns kind, detail and fix of a mask with colors that are no class."""
+        """Returns kind, detail and remedy of a mask with colors that are no class."""
         reader = self.source.dataset.mask_reader
         assert isinstance(reader, ColorReader)
         with Image.open(path) as image:

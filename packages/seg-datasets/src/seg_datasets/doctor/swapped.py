@@ -38,5 +38,5 @@ def check_not_swapped(source: Source, splits: Sequence[CheckedSplit]) -> None:
     )
     raise InvalidArgumentError(
         f"images and masks of {source.root} are swapped: what is read as images, such as {image}, holds few values of "
-        f"one channel, and what is read as masks holds photos. To fix this, {where}"
+        f"one channel, and what is read as masks holds photos. To remedy this, {where}"
     )
