@@ -13,7 +13,7 @@ from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.pairs import PairList
 
-__all__ = ["PARAMS", "WITH_FILE", "CheckedSplit", "finding", "state"]
+__all__ = ["PARAMS", "WITH_FILE", "CheckedSplit", "finding", "state", "told_apart"]
 
 PARAMS = "data.dataset.params"
 """Where the options of a dataset are set in a config."""
@@ -78,6 +78,22 @@ class CheckedSplit:
 def state(name: str) -> int:
     """Returns the number of a state in a record."""
     return STATES.index(name)
+
+
+def told_apart(noun: str, kind: str, text: str, remedy: str) -> tuple[str, str]:
+    """Returns what was found about a file that cannot be read, and what to do, from the sentence of its reader.
+
+    Args:
+        noun: `"image"` or `"mask"`.
+        kind: name of the kind.
+        text: the sentence, what to do behind a semicolon.
+        remedy: what to do about files of this kind; that of the reader is better if a file is of a kind of its own.
+    """
+    if kind == "empty-file":
+        return "the file has 0 bytes", remedy
+    found, _, advice = text.partition("; ")
+    is_own = kind.startswith("unreadable") and advice and not advice.startswith("replace the file")
+    return f"the {noun} {found}", advice if is_own else remedy
 
 
 def finding(

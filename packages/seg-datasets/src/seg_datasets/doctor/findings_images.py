@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import counted
-from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding, state
+from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding, state, told_apart
 from seg_datasets.doctor.kinds import WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
@@ -33,8 +33,8 @@ def image_findings(source: Source, splits: Sequence[CheckedSplit]) -> list[DataF
     for split in splits:
         for row, kind, text in split.notes("image"):
             name = split.image(row)
-            detail = "the file has 0 bytes" if kind == "empty-file" else f"the image {text}"
-            found.append(finding(source, kind, [name], detail, _REMEDIES[kind]))
+            detail, remedy = told_apart("image", kind, text, _REMEDIES[kind])
+            found.append(finding(source, kind, [name], detail, remedy))
         found += _alpha(source, split)
         found += _channels(source, split)
         found += _sizes(source, split)

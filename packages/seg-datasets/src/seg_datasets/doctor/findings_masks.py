@@ -7,7 +7,7 @@ import numpy as np
 
 from seg_core.errors import counted, id_ranges
 from seg_core.labels.raw_ids import find_ids_fault, label_map_line, mixed_map, mixed_masks
-from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding
+from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.kinds import ERROR, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
@@ -32,7 +32,7 @@ _Place = tuple[CheckedSplit, int]
 
 _REMEDIES = {
     "empty-file": "replace the file, or move it and its image away",
-    "unreadable-mask": "save the mask as a gray PNG of its ids",
+    "unreadable-mask": "replace the file by a gray PNG of its ids, or move it and its image away",
     "jpeg-mask": "save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id "
     "first",
     "float-mask": "if the values are whole ids, save them as integers: Image.fromarray(ids.astype('uint8')).save(OUT)",
@@ -93,8 +93,8 @@ class _MaskRules:
             for row, kind, text in split.notes("mask"):
                 if kind in ("color-mask", "rgb-mask"):
                     continue
-                detail = "the file has 0 bytes" if kind == "empty-file" else f"the mask {text}"
-                yield finding(self.source, kind, [split.mask(row)], detail, _REMEDIES[kind])
+                detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
+                yield finding(self.source, kind, [split.mask(row)], detail, remedy)
             for row in split.rows("mask", "rgb-mask").tolist():
                 yield finding(
                     self.source,
@@ -403,13 +403,13 @@ class _MaskRules:
         absent = [index for index in range(metadata.num_classes) if index not in present]
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
-            noun = "class" if len(absent) == 1 else "classes"
+            noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
             yield finding(
                 self.source,
                 "class-absent",
                 [],
                 f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
-                f"{split.name}, so it cannot be {'learned' if split.name == 'train' else 'scored'}",
+                f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}",
                 "add images with it, divide the files in another way, or leave the class out",
                 place=split.name,
             )
