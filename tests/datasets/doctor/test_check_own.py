@@ -275,6 +275,9 @@ def test_ids_one_too_high_beside_0_are_read_with_the_label_map(tmp_path):
     assert finding.kind == "off-by-one"
     assert params(finding) == {"label_map": {"0": "ignore", "1": 0, "2": 1}}
     assert check(tree, **params(finding)).findings == []
+    # what the sentence names besides, for masks whose last id is ignored
+    assert "set ignore_index = 2 in the classes" in finding.fix
+    assert check(tree, classes={"labels": ["thing", "other"], "ignore_index": 2}).findings == []
 
 
 def test_0_and_255_are_read_with_the_label_map(tmp_path):

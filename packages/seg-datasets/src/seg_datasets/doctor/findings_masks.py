@@ -236,7 +236,15 @@ class _MaskRules:
             yield self._of(places, fault.kind, text, remedy, line)
         elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
             places = [place for place, ids in self._masks() if count in ids]
-            yield self._of(places, fault.kind, f"{what}: they are one too high", "read them with this label_map", line)
+            text, remedy = f"{what}: they are one too high", "read them with this label_map"
+            if 0 in union:
+                text = f"{what}: either 0 has no class and the others are one too high, or {count} is one id too many"
+                remedy = (
+                    f"look at the pixels of 0 and {count}. If 0 has no class, read the masks with this label_map; if "
+                    f"{count} is the ignored value, set ignore_index = {count} in the classes; else add the class that "
+                    "is missing"
+                )
+            yield self._of(places, fault.kind, text, remedy, line)
         elif fault.kind == "id-out-of-range" and fault.label_map is not None and not self.pixels.are_soft(masks):
             places = [place for place, ids in self._masks() if self.classes.wrong(ids)]
             remedy = (
