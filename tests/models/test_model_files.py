@@ -6,7 +6,7 @@ import torch
 import seg_models
 from seg_core import DatasetMetadata, Preprocessing
 from seg_core.errors import CorruptFileError, UnknownNameError
-from seg_core.model_files import model_file
+from seg_core.model_files import reading
 from seg_core.model_files.digest import digest_of
 from seg_core.model_files.fit import check_description, check_tensors
 from seg_core.model_files.model_file import load_model, read_model_info, save_model
@@ -144,7 +144,7 @@ def test_file_without_a_digest_is_weights_as_before_and_told(small, tmp_path, mo
     content = torch.load(path, weights_only=True)
     del content["digest"], content["protocol_text"]
     torch.save({**content, "format_version": 1, "protocol": "val", "form": content.pop("variant")}, path)
-    monkeypatch.setattr(model_file, "_warned_of_no_digest", False)
+    monkeypatch.setattr(reading, "_warned_of_no_digest", False)
     with pytest.warns(UserWarning, match="model.pt has no digest"):
         loaded = small(weights=path)
     assert torch.equal(loaded.conv.weight, network.conv.weight)

@@ -21,7 +21,7 @@ from seg_core import (
 )
 from seg_core.catalog import ModelEntry
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError, WriteError
-from seg_core.model_files import model_file
+from seg_core.model_files import reading
 from seg_core.model_files.digest import digest_of, encode
 from seg_core.registry import MODELS
 
@@ -500,7 +500,7 @@ def test_digest_tells_types_names_order_and_shapes_apart():
 
 
 def test_file_of_version_1_loads_as_before_and_warns_once(monkeypatch):
-    monkeypatch.setattr(model_file, "_warned_of_no_digest", False)
+    monkeypatch.setattr(reading, "_warned_of_no_digest", False)
     with pytest.warns(UserWarning, match="model_file_version_1.pt has no digest, so damage to it cannot be detected"):
         model = load_model(VERSION_1)
     read_model_info(VERSION_1)  # a second warning would be an error

@@ -73,8 +73,21 @@ def test_loss_that_is_not_finite_ends_the_run_and_names_the_files(value, tables,
     assert resumed.scores["step"] == 6
 
 
-def test_guard_that_is_asked_late_names_the_first_step(tmp_path, stripes):
-    guard = LossGuard(tmp_path, stripes())
+@pytest.mark.parametrize("scheduler", [True, False])
+def test_advice_names_a_warmup_only_beside_a_scheduler(tables, scheduler):
+    if not scheduler:
+        del tables["lr_scheduler"]
+    trainer = Trainer(load_config(tables))
+    poisoned(trainer, 2, float("nan"))
+    with pytest.raises(NonFiniteLossError) as caught:
+        trainer.run()
+    assert ("warmup" in str(caught.value)) == scheduler
+    advised = re.findall(r"-s ([\w.]+=\w+)", str(caught.value))
+    load_config(tables, [override for override in advised if "NAME" not in override])
+
+
+def test_guard_that_is_asked_late_names_the_first_step(tables, tmp_path, stripes):
+    guard = LossGuard(load_config(tables), tmp_path, stripes())
     empty = torch.empty(0)
     for step, loss in enumerate([1.0, float("nan"), float("nan"), 2.0], start=1):
         guard.add(torch.tensor(loss), step, Batch(empty, empty, [step, step + 1], 0, [step, step + 1]))
@@ -393,10 +406,10 @@ def test_infinite_update_is_not_written(tables):
     assert Trainer(config).run().scores["miou"] >= 0
 
 
-def test_infinity_that_a_network_starts_with_is_no_error(tmp_path):
+def test_infinity_that_a_network_starts_with_is_no_error(tables, tmp_path):
     network = torch.nn.Linear(2, 2)
     network.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
-    guard = WeightGuard(tmp_path, network)
+    guard = WeightGuard(load_config(tables), tmp_path, network)
     assert guard.check(3, tmp_path / "last.pt") is None
     with torch.no_grad():
         network.weight[0] = 3e38  # the sum of huge weights is not finite, but they are

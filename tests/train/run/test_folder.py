@@ -9,13 +9,17 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
+import torch
 
 from seg_core.command import main
 from seg_core.errors import ConfigError, UsageError, WriteError
 from seg_core.files import locks
+from seg_core.model_files.model_file import load_model
 from seg_train import Trainer, load_config
 from seg_train.run import lock as run_lock
 from seg_train.run.folder import RunFolder
@@ -120,6 +124,39 @@ def test_lock_ends_with_the_run_also_by_an_exception(tables, tmp_path):
     assert trainer.run().scores["epoch"] == 2, "in a notebook the same trainer continues"
     with pytest.raises(UsageError, match="another process has continued the run in .* since its checkpoint was"):
         resumed.run()
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: "\0" * 40, None])
+def test_run_whose_config_is_lost_is_resumed_with_the_one_it_was_started_with(tables, tmp_path, damage, capsys):
+    file = tmp_path / "my run.toml"
+    file.write_text(tomli_w.dumps(tables))
+    run = Trainer(load_config(file)).run().run_dir
+    config = run / "config.toml"
+    former = config.read_text()
+    if damage is None:
+        config.unlink()
+    else:
+        config.write_text(damage(former))
+    assert main(["train", "--resume", str(run), "--epochs", "3"]) != 0
+    line = re.search(r"seg train CONFIG (--resume .*)", capsys.readouterr().err)[1]
+    assert main(["train", str(file), *line.split(), "--epochs", "3"]) == 0
+    expected = tomllib.loads(former)
+    expected["trainer"]["epochs"] = 3
+    assert tomllib.loads(config.read_text()) == expected
+
+
+def test_lost_model_files_of_a_finished_run_are_written_again(tables):
+    run = Trainer(load_config(tables, ["trainer.ema_decay=0.9"])).run().run_dir
+    files = [run / "model.pt", run / "model_ema.pt"]
+    before = [load_model(file).state_dict() for file in files]
+    for file in (*files, run / "model_best.pt"):
+        file.unlink()
+    with pytest.warns(UserWarning) as told:
+        Trainer(load_config(tables, ["trainer.ema_decay=0.9"]), resume=True).run()
+    assert "written again" in str(told[0].message)
+    assert "model_best.pt is missing" in str(told[1].message)
+    for file, state in zip(files, before, strict=True):
+        assert all(torch.equal(value, state[name]) for name, value in load_model(file).state_dict().items())
 
 
 def test_nothing_is_written_before_the_run(tables, tmp_path):

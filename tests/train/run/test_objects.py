@@ -2,17 +2,23 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import Subset, random_split
 
 from seg_core import DatasetMetadata, load_model, read_model_info
 from seg_core.command import main
 from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError, LabelOutOfRangeError, UsageError
+from seg_core.files.scan import scan_dataset
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import MODELS
-from seg_train import Trainer, load_config
+from seg_datasets import fake, get_dataset
+from seg_train import Trainer, dry_run, load_config
+from seg_train.data.subsets import described
+from seg_train.run.interruption import RunInterruptedError
 
 
 class Own(nn.Module):
@@ -158,6 +164,134 @@ def test_masks_of_objects_are_checked(tables, stripes):
     sets = {"train_set": Shifted(stripes()), "val_set": Shifted(stripes(split="val"))}
     with pytest.raises(LabelOutOfRangeError, match=r"convert the masks in the dataset, with LabelMap\("):
         Trainer(load_config(tables), model=Own(2), **sets).run()
+
+
+def test_dry_run_leaves_the_network_alone(tables, stripes):
+    given = objects(stripes)
+    before = copy.deepcopy(given["model"].state_dict())
+    dry_run(load_config(bare(tables)), **given)
+    assert all(torch.equal(value, before[name]) for name, value in given["model"].state_dict().items())
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda network: torch.compile(network, backend="eager")])
+def test_network_inside_of_a_wrapper_is_trained(tables, stripes, wrap):
+    given = objects(stripes)
+    inner, before = given["model"], given["model"].last.weight.clone()
+    run = Trainer(load_config(bare(tables)), **{**given, "model": wrap(inner)}).run().run_dir
+    assert not torch.equal(inner.last.weight, before)
+    tables["trainer"]["epochs"] = 3
+    assert Trainer(load_config(tables), resume=True, **objects(stripes)).run().scores["epoch"] == 3
+    wrapped = load_model(run / "model.pt", network=wrap(Own()))
+    assert set(wrapped.state_dict()) == set(inner.state_dict())
+
+
+def test_modules_in_eval_mode_stay_so(tables, stripes):
+    class Frozen(Own):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(6)
+            self.other = nn.BatchNorm2d(6)
+
+        def forward(self, images):
+            return self.last(self.other(self.norm(self.first(images))))
+
+    network = Frozen()
+    network.norm.eval()
+    Trainer(load_config(bare(tables)), **{**objects(stripes), "model": network}).run()
+    assert not network.norm.running_mean.any()
+    assert network.other.running_mean.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda network: network.half(), ConfigError, r"is torch.float16: .* by network\.float\(\)"),
+        (lambda network: network.double(), ConfigError, "is torch.float64"),
+        (lambda network: network.requires_grad_(False), ConfigError, "none of the network's 6 parameters requires"),
+        (lambda network: nn.Sequential(nn.LazyConv2d(3, 1)), UsageError, "call it once"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_told(tables, stripes, change, error, words):
+    given = objects(stripes)
+    with pytest.raises(error, match=words):
+        Trainer(load_config(bare(tables)), **{**given, "model": change(given["model"])})
+    assert not list(Path(tables["paths"]["output"]).glob("*"))
+
+
+def test_detached_outputs_are_told(tables, stripes):
+    class Detached(Own):
+        def forward(self, images):
+            return super().forward(images).detach()
+
+    with pytest.raises(ConfigError, match="the loss has no gradient"):
+        Trainer(load_config(bare(tables)), **{**objects(stripes), "model": Detached()}).run()
+
+
+def test_batch_norm_on_single_values_is_told(tables, stripes):
+    class Global(Own):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+
+        def forward(self, images):
+            return self.norm(super().forward(images).mean((2, 3), keepdim=True))
+
+    tables["data"]["loader"]["batch_size"] = 1
+    with pytest.raises(ConfigError, match=r"one value per channel.*data\.loader\.batch_size \(now 1\)"):
+        Trainer(load_config(bare(tables)), **{**objects(stripes), "model": Global()}).run()
+
+
+def test_resume_with_another_network_is_told(tables, stripes):
+    Trainer(load_config(bare(tables)), **objects(stripes)).run()
+    wider = Own()
+    wider.first = nn.Conv2d(3, 6, 5, padding=2)
+    tables["trainer"]["epochs"] = 3
+    with pytest.raises(
+        InvalidArgumentError, match=r"another network: its tensor first\.weight has shape \(6, 3, 3, 3\)"
+    ):
+        Trainer(load_config(tables), resume=True, **{**objects(stripes), "model": wider})
+
+
+def test_messages_of_a_run_on_objects_say_how_to_resume_in_python(tables, stripes):
+    trainer = Trainer(load_config(bare(tables)), **objects(stripes))
+    log_step = trainer._log_step
+
+    def stop(result, batch):
+        log_step(result, batch)
+        trainer._interruption.requested = True
+
+    trainer._log_step = stop
+    with pytest.raises(
+        RunInterruptedError, match=r"resume with: Trainer\(load_config\(.*resume=True, model="
+    ) as caught:
+        trainer.run()
+    code = str(caught.value).split("resume with: ")[1]
+    given = objects(stripes)
+    for name in given:
+        code = code.replace(f"{name}=...", f"{name}=given[{name!r}]")
+    assert eval(code, {"Trainer": Trainer, "load_config": load_config, "given": given}).scores["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    "make", [lambda whole: Subset(whole, [0, 3, 5, 6]), lambda whole: random_split(whole, [4, 8])[0]]
+)
+def test_subsets_know_classes_and_files_of_the_whole(tables, stripes, make):
+    part = make(stripes())
+    found = described(Subset(part, [1, 2, 3]))
+    assert len(found) == 3
+    assert found.metadata == stripes.metadata
+    assert found.file_names(0) == (f"train/{part.indices[1]}.png",)
+    assert torch.equal(found[0][0], part[1][0])
+    sets = {"train_set": part, "val_set": part}
+    assert Trainer(load_config(bare(tables)), model=Own(), **sets).run().run_dir.is_dir()
+
+
+def test_subset_of_files_is_scanned_by_its_files(tmp_path):
+    root = fake("CamVid", tmp_path / "camvid")
+    whole = get_dataset("CamVid", root, split="train")
+    part = described(Subset(whole, [1]))
+    assert part.mask_file(0) == whole.mask_file(1)
+    assert scan_dataset(part).names == [str(whole.mask_file(1).path)]
 
 
 def test_eval_of_a_run_on_objects_asks_for_a_dataset(tables, stripes, capsys):

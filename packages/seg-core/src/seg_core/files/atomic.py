@@ -3,13 +3,24 @@
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from seg_core.errors import UserError, WriteError, WrongTargetError
 
-__all__ = ["atomic_path", "check_folder", "is_leftover", "remove_leftovers", "write_error", "write_text"]
+__all__ = [
+    "atomic_path",
+    "check_folder",
+    "is_leftover",
+    "remove_leftovers",
+    "torch_write_error",
+    "write_error",
+    "write_text",
+]
+
+_FULL = 2**20  # bytes; a disk with less free space is full
 
 # as `atomic_path` names its temporary files
 _LEFTOVER = re.compile(r"\..+-[a-z0-9_]{8}(\.[^.]+)?")
@@ -62,6 +73,19 @@ def write_error(action: str, error: OSError) -> WriteError:
             f"{reason}; a file is in the place of a folder, or a folder in that of the file: choose another path"
         )
     return WriteError(f"{reason}; check the folder's permissions and free space")
+
+
+def torch_write_error(path: str | os.PathLike[str], error: RuntimeError) -> WriteError:
+    """Returns the error for a file that torch could not write: its own text names no reason, such as a full disk.
+
+    Args:
+        path: the file, whose unfinished part is still there.
+        error: that of torch's writer.
+    """
+    folder = next(here for here in Path(path).absolute().parents if here.is_dir())
+    full = shutil.disk_usage(folder).free < _FULL
+    reason = "no space left on its disk" if full else f"{str(error).splitlines()[0]}; is there a limit on file sizes?"
+    return WriteError(f"cannot write {path}: {reason}; check the free space of its disk")
 
 
 def check_folder(folder: str | os.PathLike[str], argument: str) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
-from seg_core.files.atomic import atomic_path
+from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, UserError
+from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
@@ -126,7 +126,7 @@ def save_model(
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # raised by torch's writer on a full disk
-            raise WriteError(f"cannot write {path}: {error}; check the free space of its disk") from error
+            raise torch_write_error(path, error) from error
 
 
 def read_model_info(path: str | os.PathLike[str], verify: bool = True) -> ModelInfo:
@@ -167,8 +167,12 @@ def load_model(
         FileNotFoundError: if there is no such file.
         CorruptFileError: if it is damaged, no model file, or does not fit the network that it names, or `network`.
         InvalidArgumentError: if the file needs `network`.
+        InvalidTypeError: if `network` is no network.
         UnknownNameError: if no package has its builder, or the user has not imported the code that has it.
     """
+    if network is not None and not isinstance(network, nn.Module):
+        shown = network.__name__ if isinstance(network, type) else type(network).__name__
+        raise InvalidTypeError(f"network must be a torch.nn.Module, got {shown}; pass an object: network=Net(...)")
     info, state = _read(path, verify)
     if network is None and info.spec.builder == OBJECT:
         raise InvalidArgumentError(
@@ -181,8 +185,8 @@ def load_model(
             check_tensors(info.spec, state)
             model = build(info.spec)
         else:
-            check_own_tensors(network, state)
-            model = network
+            model = unwrap(network)
+            check_own_tensors(model, state)
     except InvalidArgumentError as error:
         what = f"{info.spec.builder} as built by the installed packages" if network is None else "the given network"
         raise CorruptFileError(

@@ -20,7 +20,6 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
-from seg_core.model_files.fit import unwrap
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
 from seg_core.spec import build_named
@@ -269,9 +268,11 @@ def build_parts(
     seed(trainer.seed)
     if model is None:
         model = _build_network(config.model, data.metadata.num_classes)
-    elif not isinstance(getattr(unwrap(model), "build_spec", None), BuildSpec):
+    elif not isinstance(getattr(model, "build_spec", None), BuildSpec):
         model.build_spec = describe_object(model, data.metadata.num_classes)  # type: ignore[assignment]  # a plain attribute
+    _check_parameters(model)
     settle_classes(model, data.metadata, warn)
+    frozen = [module for module in model.modules() if not module.training] if model.training else []
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
         model = model.to(memory_format=torch.channels_last)
@@ -303,6 +304,7 @@ def build_parts(
         optimizer=prepared_optimizer,
         augment=data.augment,
         accelerator=accelerator,
+        frozen=frozen,
         seed=trainer.seed,
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
@@ -327,6 +329,26 @@ def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
         arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
         model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
     return model
+
+
+def _check_parameters(network: nn.Module) -> None:
+    """Checks that there are float32 weights to train.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    parameters = dict(network.named_parameters())
+    for name, parameter in parameters.items():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ConfigError(
+                f"the network's parameter {name} is {parameter.dtype}: weights are trained in float32, and "
+                "trainer.precision sets what is computed with; convert it by network.float()"
+            )
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ConfigError(
+            f"none of the network's {len(parameters)} parameters requires a gradient, so nothing would be trained; "
+            "unfreeze some by parameter.requires_grad_(True)"
+        )
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:

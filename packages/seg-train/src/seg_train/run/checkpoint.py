@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
-from seg_core.files.atomic import atomic_path
+from seg_core.files.atomic import atomic_path, torch_write_error
 
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
@@ -111,10 +111,7 @@ def save_checkpoint(path: str | os.PathLike[str], content: Mapping[str, Any]) ->
         try:
             torch.save({"format": _FORMAT, "format_version": _FORMAT_VERSION, **content}, temporary)
         except RuntimeError as error:  # torch's own writer raises it on a full disk
-            raise WriteError(
-                f"cannot write {path}: {str(error).splitlines()[0]}; check the free space of its disk. The previous "
-                "checkpoint is unchanged"
-            ) from error
+            raise WriteError(f"{torch_write_error(path, error)}. The previous checkpoint is unchanged") from error
 
 
 def _storable(value: Any, place: str) -> Any:

@@ -1,12 +1,15 @@
 """A dry run: tries each part of a run once, and says what the whole would take. Nothing is kept."""
 
 import contextlib
+import copy
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from seg_core.files.atomic import check_folder
 from seg_core.progress import Progress, clock, size_text
@@ -80,12 +83,14 @@ def dry_run(config: TrainConfig, *, progress: Progress | None = None, **objects:
     Args:
         config: config of the run.
         progress: shows the progress; None shows warnings only.
-        objects: as for `Trainer`: `model`, `train_set`, `val_set`.
+        objects: as for `Trainer`: `model`, of which a copy is trained, `train_set`, `val_set`.
 
     Raises:
         UserError: as `Trainer` and its `run` do.
     """
     progress = progress or Progress()
+    if isinstance(objects.get("model"), nn.Module):
+        objects["model"] = copy.deepcopy(objects["model"])  # the steps must not train the caller's
     with _temporary_folder(Path(config.paths.output)) as folder:
         trainer = Trainer(config, folder / "run", progress=progress, **objects)
         trainer.loggers.loggers.clear()

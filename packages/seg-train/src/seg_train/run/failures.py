@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.device import out_of_memory
-from seg_core.errors import UserError, is_out_of_memory
+from seg_core.errors import ConfigError, UserError, is_out_of_memory
 from seg_core.files.json_text import write_json
 from seg_core.interfaces import SegmentationDataset
+from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import PREDICTORS
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch
+from seg_train.run.objects import how_to_resume
 
 __all__ = [
     "LossGuard",
@@ -58,11 +60,21 @@ def explain_failures(config: TrainConfig, during: str) -> Iterator[None]:
     Raises:
         NotEnoughMemoryError: if memory runs out.
         ProcessDiedError: if a process died.
+        ConfigError: if a batch is too small for batch norm.
     """
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(during, _memory_remedies(config, during), error) from error
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "batch norm got one value per channel, of which it can compute no statistics: a batch of one image whose "
+            f"features have one pixel. Raise data.loader.batch_size (now {config.data.loader.batch_size}), or lower "
+            f"trainer.accumulation_steps (now {config.trainer.accumulation_steps}) or the number of processes; each "
+            "micro-batch needs two images, or larger crops"
+        ) from error
     except RuntimeError as error:
         if isinstance(error, UserError):
             raise
@@ -119,11 +131,13 @@ class LossGuard:
     The losses since the last check stay on the device, so that only a check waits for the device.
 
     Args:
+        config: config of the run, for the message.
         run_dir: run folder, for the report.
         dataset: dataset of the samples.
     """
 
-    def __init__(self, run_dir: Path, dataset: SegmentationDataset) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, dataset: SegmentationDataset) -> None:
+        self._config = config
         self._run_dir = run_dir
         self._dataset = dataset
         self._steps: list[tuple[Tensor, int, int, list[int]]] = []
@@ -149,7 +163,8 @@ class LossGuard:
         return NonFiniteLossError(
             f"the loss of step {step} (epoch {epoch + 1}) is {float(value)}; the files of its batch are listed in "
             f"{path}. The last checkpoint is from before that step. If these files are damaged, replace them and "
-            f"resume with: seg train --resume {self._run_dir}. If they are fine, {_calmer_run(self._run_dir)}"
+            f"resume with: {how_to_resume(self._config, self._run_dir)}. If they are fine, "
+            f"{_calmer_run(self._config, self._run_dir)}"
         )
 
 
@@ -159,12 +174,14 @@ class WeightGuard:
     A step with a finite loss can make them so, by an infinite gradient or too large a learning rate.
 
     Args:
+        config: config of the run, for messages.
         run_dir: run folder, for messages.
         network: network of the run. Tensors with such values at the start, such as masks of minus infinity, are not
             checked.
     """
 
-    def __init__(self, run_dir: Path, network: nn.Module) -> None:
+    def __init__(self, config: TrainConfig, run_dir: Path, network: nn.Module) -> None:
+        self._config = config
         self._run_dir = run_dir
         self._network = network
         self._exempt = set(_non_finite(network))
@@ -184,7 +201,7 @@ class WeightGuard:
         sound = f"{last} and the model files are from before that" if last.exists() else "there is no checkpoint yet"
         return NonFiniteWeightsError(
             f"after step {step}, {count} entries of {name} are NaN or infinite{more}: they were not written; {sound}. "
-            f"To train on, {_calmer_run(self._run_dir)}"
+            f"To train on, {_calmer_run(self._config, self._run_dir)}"
         )
 
 
@@ -200,13 +217,18 @@ def _non_finite(network: nn.Module) -> dict[str, int]:
     return found
 
 
-def _calmer_run(run_dir: Path) -> str:
+def _calmer_run(config: TrainConfig, run_dir: Path) -> str:
     """Returns advice to start a new run that diverges less; a resumed one must keep these settings."""
     start = f"seg train {run_dir / 'config.toml'}"
     if (run_dir / "model.pt").is_file():
         start += f" --weights {run_dir}"
+    start += " -s paths.run=NAME"
+    if OBJECT in (config.model.name, config.data.dataset.name):
+        start = "Trainer(config, ...) with the same objects, in another folder,"
+    # a warmup belongs to a scheduler, which may be absent
+    warmup = "" if config.lr_scheduler is None else " a warmup (-s lr_scheduler.warmup_steps=500),"
     return (
-        f"start a new run, since a resumed one keeps its settings: {start} -s paths.run=NAME with a lower learning "
-        "rate (-s optimizer.params.lr=...), clipped gradients (-s trainer.max_grad_norm=1), a warmup (-s "
-        "lr_scheduler.warmup_steps=500), or -s trainer.precision=fp32"
+        f"start a new run, since a resumed one keeps its settings: {start} with a lower learning rate (-s "
+        f"optimizer.params.lr=...), clipped gradients (-s trainer.max_grad_norm=1),{warmup} or -s "
+        "trainer.precision=fp32"
     )

@@ -131,23 +131,26 @@ class RunFolder:
             first, resumed = {}, [{"step": step, **environment}]
         write_json(self.environment, {**first, "resumed": resumed})
 
-    def update_config(self, length: Mapping[str, Any]) -> None:
+    def update_config(self, config: TrainConfig) -> None:
         """Writes the config of a resumed run in today's keys, with its new length.
 
-        All other values stay. The file is not written if nothing has changed.
+        All other values stay. The file is not written if nothing has changed; one that is missing or damaged is
+        written whole.
 
         Args:
-            length: `epochs` or `steps` of the run.
+            config: of the resumed run.
 
         Raises:
             WriteError: if it cannot be written.
         """
-        if not self.config.is_file():
+        if not self.config.is_file() or self._damage():
+            self._write_config(config.to_dict())
             return
+        length = config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True)
         former = read_text(self.config, "config")
         tables = read_tables(self.config, stored=True).values
         kept = {k: v for k, v in tables.get("trainer", {}).items() if k not in ("epochs", "steps")}
-        tables["trainer"] = kept | dict(length)
+        tables["trainer"] = kept | length
         if tomllib.loads(former) != {"format": CONFIG_FORMAT, **tables}:
             self._write_config(tables)
 
@@ -194,7 +197,14 @@ class RunFolder:
 
         Raises:
             UsageError: if this is not a run folder.
+            ConfigError: if its config is missing or damaged, and what to do.
         """
+        if self.checkpoints.last.is_file() and (damage := self._damage()):
+            raise ConfigError(
+                f"{self.config} {damage}, but the checkpoints of the run are there: resume it with the config that it "
+                f"was started with, which writes the file again: seg train CONFIG --resume -s paths.output="
+                f"{self.path.parent} -s paths.run={self.path.name}"
+            )
         if not self.config.is_file():
             hint = "; it is a file, and --resume takes a run folder" if self.path.is_file() else ""
             raise UsageError(
@@ -208,6 +218,16 @@ class RunFolder:
             if found != section:
                 overrides = [f"data.dataset={toml_value(found)}", *overrides]
         return load_config(self.config, overrides, epochs=epochs, steps=steps, stored=True)
+
+    def _damage(self) -> str:
+        """Returns what is wrong with the file of the config, or "" if it is TOML."""
+        try:
+            tomllib.loads(read_text(self.config, "config"))
+        except FileNotFoundError:
+            return "is missing"
+        except (OSError, CorruptFileError, tomllib.TOMLDecodeError) as error:
+            return f"is damaged ({error})"
+        return ""
 
     def _nearest_run(self) -> str:
         """Returns what to do with a path within or above a run folder, as the end of a sentence; "" for others."""

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from seg_core.interfaces import SegmentationDataset
+from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch
 from seg_train.run.failures import LossGuard, NonFiniteLossError, NonFiniteWeightsError, WeightGuard
 
@@ -25,6 +26,7 @@ class RunGuards:
     """The checks of losses and weights of a run.
 
     Args:
+        config: config of the run, for messages.
         run_dir: run folder, for reports and messages.
         dataset: dataset of the training samples.
         network: network of the run.
@@ -32,11 +34,16 @@ class RunGuards:
     """
 
     def __init__(
-        self, run_dir: Path, dataset: SegmentationDataset, network: nn.Module, accelerator: Accelerator
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        dataset: SegmentationDataset,
+        network: nn.Module,
+        accelerator: Accelerator,
     ) -> None:
         self._accelerator = accelerator
-        self._losses = LossGuard(run_dir, dataset)
-        self._weights = WeightGuard(run_dir, network)
+        self._losses = LossGuard(config, run_dir, dataset)
+        self._weights = WeightGuard(config, run_dir, network)
 
     def add(self, loss: Tensor, step: int, batch: Batch) -> None:
         """Records the loss of a step, 0-d, and its samples; checks it at once where this costs nothing."""

@@ -244,6 +244,11 @@ def _fill(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         raise InvalidArgumentError(f"the checkpoint is of another network: only one of the two has {names}")
     for name, tensor in tensors.items():
         value = values[name]
+        if value.shape != tensor.shape:
+            raise InvalidArgumentError(
+                f"the checkpoint is of another network: its tensor {name} has shape {tuple(value.shape)}, and that of "
+                f"the network {tuple(tensor.shape)}"
+            )
         if isinstance(tensor, DTensor):
             value = distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements)
         tensor.copy_(value)

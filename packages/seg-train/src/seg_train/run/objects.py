@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from seg_core.errors import ConfigError, UsageError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.model_files.build_spec import OBJECT, BuildSpec
-from seg_core.model_files.fit import unwrap
+from seg_core.model_files.fit import is_compiled, unwrap
 from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
 
-__all__ = ["RunObjects", "describe_object"]
+__all__ = ["RunObjects", "describe_object", "how_to_resume"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class RunObjects:
                 f"model must be a network, a torch.nn.Module, got {type(self.model).__name__}; a name belongs into the "
                 "config: model.name"
             )
+        if self.model is not None:
+            _check_network(self.model)
+            if unwrap(self.model) is not self.model:
+                compiled = "; trainer.compile = true compiles it" if is_compiled(self.model) else ""
+                message(f"the network inside of the {type(self.model).__name__} is trained{compiled}")
         if (self.train_set is None) != (self.val_set is None):
             given, lacking = ("train_set", "val_set") if self.val_set is None else ("val_set", "train_set")
             raise UsageError(f"{given} is given without {lacking}; pass both, or name a dataset in the config")
@@ -69,8 +76,33 @@ class RunObjects:
     def stem(self, config: TrainConfig) -> str:
         """Returns the start of the name of a run folder: network and dataset."""
         model = config.model.name if self.model is None else type(unwrap(self.model)).__name__
-        dataset = config.data.dataset.name if self.train_set is None else type(self.train_set).__name__
+        dataset = config.data.dataset.name if self.train_set is None else type(self.train_set).__name__.strip("_")
         return f"{model}-{dataset}".lower().replace(":", ".")  # of the user's own code; Windows does not allow colons
+
+    def network(self) -> nn.Module | None:
+        """Returns the network, without wrappers that compile, average or distribute it."""
+        return None if self.model is None else unwrap(self.model)
+
+
+def how_to_resume(config: TrainConfig, run: Path) -> str:
+    """Returns the command that resumes a run, or the call for one with objects."""
+    given = ["model"] if config.model.name == OBJECT else []
+    given += ["train_set", "val_set"] if config.data.dataset.name == OBJECT else []
+    if not given:
+        return f"seg train --resume {run}"
+    file = (run / "config.toml").as_posix()
+    passed = ", ".join(f"{name}=..." for name in given)
+    return f'Trainer(load_config("{file}"), "{run.as_posix()}", resume=True, {passed}).run()'
+
+
+def _check_network(network: nn.Module) -> None:
+    """Raises UsageError if a network was not called yet, so that it has no weights."""
+    lazy = [name for name, parameter in network.named_parameters() if is_lazy(parameter)]
+    if lazy:
+        raise UsageError(
+            f"the parameter {lazy[0]} of the network has no size before it is called (Lazy modules); call it once, as "
+            "with network(torch.zeros(1, 3, 64, 64)), before it is passed to the trainer"
+        )
 
 
 def describe_object(network: nn.Module, num_classes: int) -> BuildSpec:

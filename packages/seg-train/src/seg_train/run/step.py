@@ -1,7 +1,7 @@
 """One training step: augment, forward, backward, optimizer."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Parts:
         optimizer: prepared by `accelerator`.
         augment: applied to the batch on the device.
         accelerator: device, precision and processes.
+        frozen: modules that stay in eval mode, such as frozen batch norm.
         seed: seed of the run.
         max_grad_norm: gradients are clipped to this norm, or None.
         accumulation_steps: number of micro-batches that a process splits its samples into.
@@ -43,6 +44,7 @@ class Parts:
     optimizer: torch.optim.Optimizer
     augment: SegmentationAugment
     accelerator: Accelerator
+    frozen: Sequence[nn.Module] = ()
     seed: int = 0
     max_grad_norm: float | None = None
     accumulation_steps: int = 1
@@ -80,6 +82,8 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
         ConfigError: if the network returns another number of classes than the dataset has.
     """
     parts.model.train()
+    for module in parts.frozen:
+        module.training = False
     device, processes = parts.accelerator.device, parts.accelerator.num_processes
     images, masks = parts.augment(
         batch.images.to(device, non_blocking=True),
@@ -105,6 +109,11 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
                     outputs = _outputs_of(parts.model(image), image)
                 _check_channels(outputs["out"], parts.num_classes)
                 loss = parts.criterion(outputs, mask, share)
+                if not loss.requires_grad:
+                    raise ConfigError(
+                        "the loss has no gradient: what the network returns does not depend on a parameter that "
+                        "requires one; do not detach its outputs, and call nothing under torch.no_grad()"
+                    )
                 # DDP averages the gradients of the processes, but their shares of the loss add up to the loss.
                 parts.accelerator.backward(loss * processes if processes > 1 else loss)
             losses.append(loss.detach())
@@ -148,6 +157,6 @@ def _outputs_of(returned: Any, images: Tensor) -> Mapping[str, Tensor]:
 def _check_channels(logits: Tensor, num_classes: int | None) -> None:
     if num_classes is not None and logits.shape[1] != num_classes:
         raise ConfigError(
-            f"model.name: the network returns logits of {logits.shape[1]} classes, but the dataset has {num_classes}; "
-            "its builder must build as many outputs as num_classes says"
+            f"the network (model.name) returns logits of {logits.shape[1]} classes, but the dataset has {num_classes}; "
+            "build it with as many outputs: a builder is called with num_classes"
         )

@@ -21,6 +21,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import Batch
+from seg_train.data.subsets import described
 from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
@@ -36,7 +37,7 @@ from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
-from seg_train.run.objects import RunObjects
+from seg_train.run.objects import RunObjects, how_to_resume
 from seg_train.run.plan import RunPlan
 from seg_train.run.preview import preview_of
 from seg_train.run.resume import open_checkpoint
@@ -115,7 +116,7 @@ class Trainer:
                 f"config must be a TrainConfig, got {type(config).__name__}; write Trainer(load_config({given}))"
             )
         self.progress = progress or Progress()
-        objects = RunObjects(model, train_set, val_set)
+        objects = RunObjects(model, *(None if own is None else described(own) for own in (train_set, val_set)))
         self.config = config = objects.settle(config, self.progress.message)
         find = find_run if resume else new_run_path
         self.folder = RunFolder(run_dir or find(config, objects.stem(config)))
@@ -148,7 +149,7 @@ class Trainer:
             self.balance.weights,
             self.accelerator,
             warn=self.progress.warn if checkpoint is None else None,
-            model=model,
+            model=objects.network(),
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
         self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
@@ -166,7 +167,7 @@ class Trainer:
             loggers=self.loggers,
             position=Position() if checkpoint is None else checkpoint.position(),
         )
-        self._guards = RunGuards(self.folder.path, self.data.train_set, self.network.network, self.accelerator)
+        self._guards = RunGuards(config, self.folder.path, self.data.train_set, self.network.network, self.accelerator)
         self._best = BestScore(self.monitor, config.evaluation, metadata.labels, self.progress)
         self._best_is_new = False
         if checkpoint is not None:
@@ -196,6 +197,7 @@ class Trainer:
         position = self.position
         if position.finished:
             self.progress.message(f"the run in {self.folder.path} is finished; there is nothing left to do")
+            self._restore_model_files()
             return self._result()
         with self._started():
             while not position.finished:
@@ -224,7 +226,19 @@ class Trainer:
                     # before the last checkpoint: a run that is killed here is not finished yet, and does this again
                     self.loggers.on_end(self.state.last_row)
                 self.save()
+        self.network.release()  # not before: an interrupted trainer may go on
         return self._result()
+
+    def _restore_model_files(self) -> None:
+        """Writes model files of a finished run that were lost; those of the best weights cannot be written again."""
+        lost = [self.folder.model] + [self.folder.model_ema] * (self.network.average is not None)
+        if any(not path.is_file() for path in lost):
+            save_models(self.folder, self.state, self.data, self.validation.protocol, self.state.last_row, None)
+            self.progress.warn(f"model files in {self.folder.path} were missing; they are written again")
+        if self.position.best is not None and not self.folder.model_best.is_file():
+            self.progress.warn(
+                f"{self.folder.model_best} is missing, and only an evaluation writes it; model.pt has the last weights"
+            )
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -241,7 +255,6 @@ class Trainer:
                 # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
                 self.save()
             self.progress.start(self.plan.length.steps, self.position.step)
-            stack.callback(self.network.release)
             stack.callback(self.loggers.close)
             stack.callback(self.progress.close)
             self._interruption = stack.enter_context(Interruption())
@@ -267,7 +280,7 @@ class Trainer:
                 self.balance.save(self.folder, config.criterion.class_weights, self.data.metadata.labels)
             else:
                 self.folder.checkpoints.continue_from(self._checkpoint.path, self.position.step)
-                self.folder.update_config(config.trainer.model_dump(include={"epochs", "steps"}, exclude_none=True))
+                self.folder.update_config(config)
                 self.folder.add_environment(environment, self.position.step)
             self.loggers.on_start(config.to_dict(), environment, self.data.metadata)
         if self._checkpoint is None and self._is_resumed:
@@ -331,7 +344,7 @@ class Trainer:
         position = self.position
         raise RunInterruptedError(
             f"stopped after step {position.step} of {self.plan.length.steps} (epoch {position.epoch + 1}); resume "
-            f"with: seg train --resume {self.folder.path}"
+            f"with: {how_to_resume(self.config, self.folder.path)}"
         )
 
     # ---- evaluations and ends of epochs ------------------------------------------------------------------------------

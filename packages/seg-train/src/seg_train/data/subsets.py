@@ -1,0 +1,58 @@
+"""Subsets of a dataset, as torch makes them: with the classes and the file names of the whole."""
+
+from typing import Any
+
+from torch.utils.data import Subset
+
+from seg_core.files.scan import MaskFile
+from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.metadata import DatasetMetadata
+
+__all__ = ["described"]
+
+
+def described(dataset: Any) -> SegmentationDataset:
+    """Returns a dataset, or for a `Subset` of torch (also by `random_split`) one with what the whole knows of itself.
+
+    Args:
+        dataset: any dataset; a subset of one without `metadata` is returned as it is.
+    """
+    if not isinstance(dataset, Subset):
+        own: SegmentationDataset = dataset  # what it lacks is told by the trainer
+        return own
+    whole = described(dataset.dataset)
+    if not hasattr(whole, "metadata") or not hasattr(whole, "file_names"):
+        return dataset  # type: ignore[return-value]  # as above
+    has_files = hasattr(type(whole), "mask_file")
+    return (_SubsetOfFiles if has_files else _Subset)(whole, dataset)
+
+
+class _Subset:
+    """A subset with the metadata and the names of files of the whole."""
+
+    def __init__(self, whole: Any, subset: "Subset[Any]") -> None:
+        self.metadata: DatasetMetadata = whole.metadata
+        self.root = getattr(whole, "root", None)
+        self.split = getattr(whole, "split", "")
+        self._whole = whole
+        self._subset = subset
+
+    def __len__(self) -> int:
+        return len(self._subset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._subset[index]
+
+    def file_names(self, index: int) -> tuple[str, ...]:
+        """Returns the names of the files of a sample."""
+        names: tuple[str, ...] = self._whole.file_names(self._subset.indices[index])
+        return names
+
+
+class _SubsetOfFiles(_Subset):
+    """A subset whose masks are files."""
+
+    def mask_file(self, index: int) -> MaskFile | None:
+        """Returns the mask file of a sample, as the whole does."""
+        file: MaskFile | None = self._whole.mask_file(self._subset.indices[index])
+        return file
