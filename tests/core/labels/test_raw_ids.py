@@ -3,7 +3,7 @@
 import pytest
 
 from seg_core import IGNORE, LabelMap
-from seg_core.labels.raw_ids import label_map_line, suggest_label_map
+from seg_core.labels.raw_ids import find_ids_fault, label_map_line, suggest_label_map
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,27 @@ def test_line_is_that_of_a_config():
     assert label_map_line(LabelMap({0: IGNORE, 1: 0, 255: IGNORE})) == (
         'label_map = { 0 = "ignore", 1 = 0, 255 = "ignore" }'
     )
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_classes", "kind"),
+    [
+        ({255}, 3, "all-ignored"),
+        ({0, 255}, 2, "binary-0-255"),
+        ({0, 255}, 5, "binary-0-255"),
+        ({1, 255}, 2, "class-absent"),
+        ({1, 2, 3}, 3, "off-by-one"),
+        ({0, 1, 2, 3, 255}, 3, "off-by-one"),
+        ({0, 128, 255}, 3, "id-out-of-range"),
+        ({0, 77}, 3, "id-out-of-range"),
+    ],
+)
+def test_faults_of_ids_have_the_kinds_of_the_doctor_and_the_map_that_mends_them(ids, num_classes, kind):
+    fault = find_ids_fault(ids, num_classes)
+    assert fault.kind == kind
+    assert fault.label_map == suggest_label_map(ids, num_classes)
+
+
+@pytest.mark.parametrize(("ids", "num_classes"), [({0, 1}, 2), ({0, 1, 255}, 3), ({0, 255}, 1), ({0}, 3), (set(), 2)])
+def test_class_ids_have_no_fault(ids, num_classes):
+    assert find_ids_fault(ids, num_classes) is None

@@ -2,6 +2,7 @@
 
 from seg_datasets.__about__ import __version__ as __version__
 from seg_core.labels.metadata import resolve_metadata as resolve_metadata
+from seg_datasets.doctor.check import check as check
 from seg_datasets.doctor.compare import compare as compare
 from seg_datasets.doctor.fake import fake as fake
 from seg_datasets.doctor.preview import preview as preview
@@ -57,6 +58,7 @@ __all__ = [
     "Unified",
     "VOC",
     "Vaihingen",
+    "check",
     "compare",
     "fake",
     "get_dataset",

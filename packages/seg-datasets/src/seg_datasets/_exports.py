@@ -4,6 +4,7 @@ from seg_datasets.catalog import DATASETS
 
 EXPORTS = {
     **{name: entry.target for name, entry in DATASETS.items()},
+    "check": "seg_datasets.doctor.check:check",
     "compare": "seg_datasets.doctor.compare:compare",
     "fake": "seg_datasets.doctor.fake:fake",
     "get_dataset": "seg_datasets.factory:get_dataset",

@@ -29,7 +29,7 @@ from seg_datasets.reading.samples import Reading
 from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
 
-__all__ = ["FolderDataset"]
+__all__ = ["FolderDataset", "hashed_names"]
 
 _Result = TypeVar("_Result")
 
@@ -163,8 +163,12 @@ class FolderDataset(PairedDataset):
         classes = resolve_classes(self.root, metadata)
         to_train_ids, mask_reader = _mask_reading(classes, metadata, label_map, colors)
         found = _layout_in(self.root, given, images is not None, rule)
-        pairs = find_pairs(self.root, found, split, rule, missing)
+        pairs = self._find_pairs(found, split, rule, missing)
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, mask_reader, reading)
+
+    def _find_pairs(self, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> list[Pair]:
+        assert self.root is not None
+        return find_pairs(self.root, layout, split, rule, missing)
 
     @classmethod
     def find_metadata(
@@ -335,14 +339,19 @@ def _train_or_val(
         )
     rule = rule or SplitRule(val_fraction, seed)
     key_of = {pair.image: pair.image.stem if keys is None else keys[pair.image] for pair in pairs}
-    # the stem as it is stored is what earlier versions hashed
-    names = {
-        key: path.stem if key == same_name(path.stem) and rule.groups is None else key for path, key in key_of.items()
-    }
+    names = hashed_names({key: path for path, key in key_of.items()}, rule)
     held_out = rule.val_keys(names, f"{root}/{images}")
     if rule.groups is None:
         warn_of_frames(names.keys() - held_out, held_out, str(root))
     return [pair for pair in pairs if (key_of[pair.image] in held_out) == (split == "val")]
+
+
+def hashed_names(images: Mapping[str, Path], rule: SplitRule) -> dict[str, str]:
+    """Returns key -> the name by which `SplitRule.val_keys` decides whether an image is val."""
+    # the stem as it is stored is what earlier versions hashed
+    return {
+        key: path.stem if key == same_name(path.stem) and rule.groups is None else key for key, path in images.items()
+    }
 
 
 def _mask_reading(

@@ -7,7 +7,7 @@ from seg_core.errors import counted, id_ranges
 from seg_core.files.scan import DatasetScan
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.labels.raw_ids import mixed_map, mixed_masks, suggest_label_map
+from seg_core.labels.raw_ids import find_ids_fault, mixed_map, mixed_masks
 
 __all__ = ["Finding", "describe_scan", "find_problems"]
 
@@ -24,11 +24,13 @@ class Finding:
         text: sentence without a full stop.
         is_error: whether a network that is trained on these masks learns something else than was meant, or nothing.
         label_map: the map that probably mends it, or None.
+        kind: as `IdsFault.kind` of `seg_core.labels.raw_ids`.
     """
 
     text: str
     is_error: bool
     label_map: LabelMap | None = None
+    kind: str = "id-out-of-range"
 
 
 def find_problems(
@@ -44,19 +46,20 @@ def find_problems(
     """
     ids = {raw for found in scan.raw_ids.values() for raw in found} | set(scan.wrong_ids)
     as_stored = all(found == {metadata.ignore_index if t is None else t} for t, found in scan.raw_ids.items())
-    suggested = None
+    fault = None
     if as_stored and ids and min(ids) >= 0:
-        suggested = suggest_label_map(ids, metadata.num_classes, metadata.ignore_index)
+        fault = find_ids_fault(ids, metadata.num_classes, metadata.ignore_index)
+    suggested, kind = (None, "id-out-of-range") if fault is None else (fault.label_map, fault.kind)
     masks = _masks(scan)
     if scan.wrong_ids:
         text = f"{scan.problem}. The ids in {masks} are {_ranges(ids)}, and the dataset has {_classes(metadata)}"
         if suggested is not None and suggested.mapping.get(0) is not None and 0 in ids and metadata.num_classes in ids:
             text += "; either one label is missing, or 0 has no class"
-        return [Finding(text, True, suggested or _completed(scan, metadata, other))]
+        return [Finding(text, True, suggested or _completed(scan, metadata, other), kind)]
     present = [pixels > 0 for pixels in scan.pixels.sum(0).tolist()]
     if not any(present):
         text = f"all pixels of {masks} are ignored (ids {_ranges(ids)}), so nothing can be {use}"
-        return [Finding(text, True)]
+        return [Finding(text, True, kind="all-ignored")]
     absent = [label for label, found in zip(metadata.labels, present, strict=True) if not found]
     if not absent:
         return _mixed(scan, metadata) if as_stored and metadata.num_classes == 2 else []
@@ -69,20 +72,20 @@ def find_problems(
         if other is not None and present == [True, False] and other.raw_ids.get(1) == frozenset({1}):
             text += f"; in the other split ({_masks(other)}) {label} is 1"
             suggested = mixed_map(metadata.ignore_index)
-        return [Finding(text, True, suggested)]
+        return [Finding(text, True, suggested, kind)]
     if sum(present) == 1 and scan.ignored.any():
         only = present.index(True)
         text = (
             f"class {only} ({metadata.labels[only]}) is the only one in {masks}, and all other pixels are ignored (ids "
             f"{_ranges(ids)}), so nothing can be {use}"
         )
-        return [Finding(text, True)]
+        return [Finding(text, True, kind="class-absent" if fault is None else kind)]
     text = f"{_named(metadata, absent)} in none of {masks}; {'it' if len(absent) == 1 else 'they'} cannot be {use}"
     # with many classes the last one is rather rare than stored as the ignored value
     if scan.ignored.any() and len(ids) == metadata.num_classes <= _FEW_CLASSES and len(absent) == 1:
         raw = _ranges(scan.raw_ids[None])
         text += f". If id {raw}, which is ignored, stands for {absent[0]}, map it to {metadata.labels.index(absent[0])}"
-    return [Finding(text, False)]
+    return [Finding(text, False, kind="class-absent")]
 
 
 def describe_scan(scan: DatasetScan) -> str:
@@ -112,7 +115,7 @@ def _mixed(scan: DatasetScan, metadata: DatasetMetadata) -> list[Finding]:
         f"{scan.names[ones[0]]}), and there is no 1 but {ignored} in {len(others)} (the first is mask "
         f"{scan.names[others[0]]}): if {ignored} is {metadata.labels[1]} in these, its pixels are now ignored"
     )
-    return [Finding(text, False, mixed_map(ignored))]
+    return [Finding(text, False, mixed_map(ignored), "binary-0-255")]
 
 
 def _completed(scan: DatasetScan, metadata: DatasetMetadata, other: DatasetScan | None) -> LabelMap | None:

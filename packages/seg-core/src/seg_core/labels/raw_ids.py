@@ -1,13 +1,56 @@
 """Guesses the label map of masks whose ids are not the class ids: one too high, or spread over 0 to 255."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from seg_core.labels.label_map import IGNORE, LabelMap
 
-__all__ = ["label_map_line", "mixed_map", "mixed_masks", "suggest_label_map"]
+__all__ = ["IdsFault", "find_ids_fault", "label_map_line", "mixed_map", "mixed_masks", "suggest_label_map"]
 
 _ENOUGH = 3  # masks expected to hold both ids; that none does is then no accident (probability 5%)
+
+
+@dataclass(frozen=True)
+class IdsFault:
+    """What is wrong with the ids of masks.
+
+    Attributes:
+        kind: `"all-ignored"` (no pixel has a class), `"binary-0-255"` (0 and 255 alone, as image editors write two
+            classes), `"off-by-one"` (ids 1 to K for K classes, perhaps beside 0), `"class-absent"` (one of two classes
+            and the ignored value, which is probably the other class), or `"id-out-of-range"`.
+        label_map: the map that probably mends it, or None.
+    """
+
+    kind: str
+    label_map: LabelMap | None = None
+
+
+def find_ids_fault(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> IdsFault | None:
+    """Returns what is wrong with the ids that masks store, or None if all are classes or ignored.
+
+    >>> find_ids_fault({1, 2, 3}, num_classes=3)
+    IdsFault(kind='off-by-one', label_map=LabelMap({1: 0, 2: 1, 3: 2}, ignore_index=255, unlisted='error'))
+
+    Args:
+        ids: the ids that all masks together contain, 0 to 65535.
+        num_classes: number of classes K.
+        ignore_index: value of the pixels without a class.
+    """
+    found = set(ids)
+    if found == {ignore_index}:
+        return IdsFault("all-ignored")
+    label_map = suggest_label_map(found, num_classes, ignore_index)
+    if found == {0, 255}:
+        # a single class beside ignored pixels may be so, and 255 may be a class of many
+        return IdsFault("binary-0-255", label_map) if 2 <= num_classes <= 255 else None
+    is_wrong = bool(found - set(range(num_classes)) - {ignore_index})
+    if label_map is None:
+        return IdsFault("id-out-of-range") if is_wrong else None
+    if not is_wrong:
+        return IdsFault("class-absent", label_map)
+    is_shifted = all(raw - 1 == target for raw, target in label_map.mapping.items() if isinstance(target, int))
+    return IdsFault("off-by-one" if is_shifted else "id-out-of-range", label_map)
 
 
 def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> LabelMap | None:

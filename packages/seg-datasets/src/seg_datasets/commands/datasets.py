@@ -13,11 +13,18 @@ from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
-from seg_datasets.commands import compare, download, fake, preview, stats
+from seg_datasets.commands import check, compare, download, fake, preview, stats
 
 __all__ = ["DATASETS_COMMAND"]
 
-_ACTIONS = {"download": download, "fake": fake, "stats": stats, "compare": compare, "preview": preview}
+_ACTIONS = {
+    "check": check,
+    "download": download,
+    "fake": fake,
+    "stats": stats,
+    "compare": compare,
+    "preview": preview,
+}
 
 
 def _configure(parser: argparse.ArgumentParser) -> None:
@@ -117,10 +124,11 @@ def _options(dataset_class: Callable[..., Any]) -> list[str]:
 DATASETS_COMMAND = Command(
     configure=_configure,
     run=_run,
-    description="Lists the datasets of the installed packages; `show NAME` describes one.",
+    description="Lists the datasets of the installed packages; `show NAME` describes one, `check` finds wrong files.",
     epilog=(
         "examples:\n  seg datasets\n  seg datasets show CamVid\n  seg datasets download VOC data/voc\n"
-        "  seg datasets fake Cityscapes data/cityscapes\n  seg datasets stats my_data\n"
-        "  seg datasets compare my_data --split train --split val\n  seg datasets preview my_data --out sheet.png"
+        "  seg datasets fake Cityscapes data/cityscapes\n  seg datasets check my_data --num-classes 3\n"
+        "  seg datasets stats my_data\n  seg datasets compare my_data --split train --split val\n"
+        "  seg datasets preview my_data --out sheet.png"
     ),
 )

@@ -1,1 +1,1 @@
-"""Tools for datasets: fake datasets in every official layout."""
+"""Tools for datasets: the check of their files, and fake datasets in every official layout."""

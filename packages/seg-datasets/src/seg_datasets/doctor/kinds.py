@@ -23,7 +23,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "missing-mask": Kind(ERROR, "an image without a mask"),
-    "missing-image": Kind(ERROR, "a mask without an image"),
+    "missing-image": Kind(ERROR, "a mask, or a name in a list of files, without an image"),
     "empty-file": Kind(ERROR, "a file of 0 bytes"),
     "unreadable-image": Kind(ERROR, "an image that cannot be decoded"),
     "unreadable-mask": Kind(ERROR, "a mask that cannot be decoded"),
@@ -33,17 +33,21 @@ KINDS: dict[str, Kind] = {
     "rgb-mask": Kind(ERROR, "ids stored in three equal channels"),
     "color-mask": Kind(ERROR, "colors where ids are expected"),
     "float-mask": Kind(ERROR, "floating-point numbers in a mask"),
-    "binary-0-255": Kind(ERROR, "a mask of 0 and 255 where class ids are expected"),
+    "binary-0-255": Kind(ERROR, "masks of 0 and 255 where class ids are expected"),
     "off-by-one": Kind(ERROR, "ids from 1 where classes are counted from 0"),
     "id-out-of-range": Kind(ERROR, "an id that is neither a class nor ignored"),
     "wrong-bit-depth": Kind(ERROR, "images or masks of another bit depth than the dataset reads"),
     "jpeg-mask": Kind(ERROR, "a mask in a lossy format, which changes ids"),
-    "duplicate-across-splits": Kind(ERROR, "the same image in train and in val or test"),
+    "duplicate-across-splits": Kind(ERROR, "the same image in two splits; a warning if neither is train"),
     "all-ignored": Kind(WARNING, "a mask without a pixel of any class; an error if all masks are"),
-    "expanded-palette": Kind(WARNING, "masks whose palettes differ from each other, or were expanded"),
+    "expanded-palette": Kind(
+        WARNING, "a palette mask whose colors were stored instead of its indices; an error, as none is read so"
+    ),
     "permuted-palette": Kind(WARNING, "a palette in another order than the ids"),
     "class-absent": Kind(WARNING, "a class that occurs in no mask of a split"),
-    "antialiased-mask": Kind(WARNING, "smoothed edges: ids between those of two classes"),
+    "antialiased-mask": Kind(
+        WARNING, "smoothed edges: ids between those of two classes; an error if these are no classes"
+    ),
     "mixed-channels": Kind(WARNING, "gray and color images in one split"),
     "alpha": Kind(WARNING, "an image with transparency"),
     "near-duplicate-across-splits": Kind(WARNING, "nearly the same image in two splits"),

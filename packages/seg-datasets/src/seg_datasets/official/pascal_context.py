@@ -22,7 +22,7 @@ Object Detection and Semantic Segmentation in the Wild", CVPR 2014.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +36,6 @@ from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, SplitFiles
 from seg_datasets.reading.mat_files import read_mat
-from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.samples import Reading, read_mask
 
 __all__ = ["RAW_LABELS", "PascalContext"]
@@ -80,13 +79,9 @@ def _read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[Any]:
 class ContextLayout(Layout):
     """A layout that falls back to VOC's own lists if no converter has written lists."""
 
-    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> list[Pair]:
-        """Returns the files of a split, sorted by key; see `Layout`."""
-        files, own = self.splits[split], f"ImageSets/Main/{split}.txt"
-        if files.listing and not self.locate(root, files.listing) and self.locate(root, own):
-            with_own = replace(self, splits={split: replace(files, listing=own)})
-            return super(ContextLayout, with_own).find(root, split, missing)
-        return super().find(root, split, missing)
+    def listing(self, folder: Path, split: str) -> Path | None:
+        """Returns the list of a converter, or VOC's own; see `Layout`."""
+        return super().listing(folder, split) or self.locate(folder, f"ImageSets/Main/{split}.txt")
 
 
 def _split_files(split: str) -> SplitFiles:

@@ -17,6 +17,7 @@ from seg_datasets.reading.archives import fetch_archives
 from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
+from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading
 
@@ -111,10 +112,14 @@ class OfficialDataset(PairedDataset):
         if download:
             _download(layout, root, name)
         self.root = check_root(root, layout.dataset)
-        pairs = layout.find(root, name, missing)
+        pairs = self._find_pairs(layout, name, missing)
         super().__init__(pairs, metadata, name, label_map, self.remedy, transforms, self.edition.mask_reader, reading)
         if layout.splits[name].warning:
             warnings.warn(layout.splits[name].warning, stacklevel=2)
+
+    def _find_pairs(self, layout: Layout, split: str, missing: str) -> list[Pair]:
+        assert self.root is not None
+        return layout.find(self.root, split, missing)
 
     @classmethod
     def split_names(cls) -> tuple[str, ...]:

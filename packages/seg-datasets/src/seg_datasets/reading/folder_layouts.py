@@ -92,20 +92,28 @@ class FolderLayout:
         """Whether each split has files of its own."""
         return "{split}" in self.images
 
-    def files(self, root: Path, split: str) -> Files:
+    def files(
+        self, root: Path, split: str, *, first: bool = False, mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
+    ) -> Files:
         """Returns the images and masks of a split; those of all splits if these have no files of their own.
+
+        Args:
+            root: the folder.
+            split: name of the split.
+            first: whether of two files with the same key the first is taken, instead of an error.
+            mask_suffixes: suffixes of the files that count as masks.
 
         Raises:
             InvalidArgumentError: if images and masks are the same files.
             DatasetNotFoundError: if two files have the same key, or several folders may be that of the split.
         """
-        images, image_folder = _files(root, "images", self.images, split, IMAGE_SUFFIXES)
-        masks, mask_folder = _files(root, "masks", self.masks, split, MASK_SUFFIXES)
+        images, image_folder = _files(root, "images", self.images, split, IMAGE_SUFFIXES, first)
+        masks, mask_folder = _files(root, "masks", self.masks, split, mask_suffixes, first)
         if images and not masks and self.has_split_folders:  # of several names of a split, the one that is there
             name = split_name(root, self, split)
             mask_folder = _resolved(root, self.masks.replace("{split}", name))
         if self.mask_suffix:
-            masks = _without_suffix(masks, same_name(self.mask_suffix))
+            masks = _without_suffix(masks, same_name(self.mask_suffix), first)
         if same := [key for key in images.keys() & masks.keys() if images[key] == masks[key]]:
             raise InvalidArgumentError(
                 f"images = {self.images!r} and masks = {self.masks!r} match the same files, such as "
@@ -122,7 +130,7 @@ class FolderLayout:
             f"{folder}: {len(found)} {noun}" if found or "*" in pattern else describe_folder(folder, suffixes, noun)
             for folder, found, noun, pattern, suffixes in (
                 (image_folder, images, "images", self.images, IMAGE_SUFFIXES),
-                (mask_folder, masks, "masks", self.masks, MASK_SUFFIXES),
+                (mask_folder, masks, "masks", self.masks, mask_suffixes),
             )
         ]
         return Files(images, masks, "; ".join(descriptions))
@@ -263,13 +271,15 @@ def _check_pattern(name: str, pattern: object) -> None:
         raise InvalidArgumentError(f"{name} = {pattern!r}: must be relative to the root: {example}")
 
 
-def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
+def _files(
+    root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...], first: bool
+) -> tuple[dict[str, Path], Path]:
     """Returns the files of a pattern, and the folder or the pattern that was searched."""
     names = NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
     found = {}
     for name in names:
         filled = pattern.replace("{split}", name)
-        if files := _files_of(root, filled, suffixes):
+        if files := _files_of(root, filled, suffixes, first):
             found[name] = files
     if len(found) > 1:
         folders = " and ".join(pattern.replace("{split}", name) for name in found)
@@ -278,13 +288,13 @@ def _files(root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str,
         )
     if not found and "{split}" in pattern and split in _LAST_NAMES:
         name = _LAST_NAMES[split]
-        if files := _files_of(root, pattern.replace("{split}", name), suffixes):
+        if files := _files_of(root, pattern.replace("{split}", name), suffixes, first):
             found[name] = files
     name, files = next(iter(found.items()), (names[0], {}))
     return files, _resolved(root, pattern.replace("{split}", name))
 
 
-def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...], first: bool = False) -> dict[str, Path]:
     pattern = pattern.strip("/")
     steps = pattern.split("/")
     literal = list(itertools.takewhile(lambda step: "*" not in step, steps))
@@ -292,11 +302,11 @@ def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...]) -> dict[str, 
     if len(literal) < len(steps):
         rest = "/".join(steps[len(literal) :])
         rest = rest.removesuffix(".*")
-        return find_matches(folder, f"{rest}/*" if rest.endswith("**") else rest, suffixes=suffixes)
-    files = files_by_stem(folder, suffixes)
+        return find_matches(folder, f"{rest}/*" if rest.endswith("**") else rest, suffixes=suffixes, first=first)
+    files = files_by_stem(folder, suffixes, first=first)
     if not files:
-        return find_matches(folder, "**/*", suffixes=suffixes)
-    if nested := find_matches(folder, "*/**/*", suffixes=suffixes):
+        return find_matches(folder, "**/*", suffixes=suffixes, first=first)
+    if nested := find_matches(folder, "*/**/*", suffixes=suffixes, first=True):
         warnings.warn(
             f"{folder} holds {len(files)} files, and {len(nested)} more in folders below it, which are left out: "
             f"{first_few(nested)}; give '{pattern}/**/*' as the pattern to read all, or remove these",
@@ -329,13 +339,15 @@ def _resolved(root: Path, folder: str) -> Path:
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 
-def _without_suffix(masks: Mapping[str, Path], suffix: str) -> dict[str, Path]:
+def _without_suffix(masks: Mapping[str, Path], suffix: str, first: bool) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for key, path in masks.items():
         if not key.casefold().endswith(suffix.casefold()):
             continue
         short = key[: -len(suffix)]
         if short in found:
+            if first:
+                continue
             raise DatasetNotFoundError(f"{found[short]} and {path} are both masks of {short}; remove one of them")
         found[short] = path
     return found

@@ -5,12 +5,25 @@ import re
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["FramesWarning", "copied", "copies_regex", "frames_regex", "tiles_regex", "warn_of_frames"]
+__all__ = [
+    "FramesWarning",
+    "Leak",
+    "copied",
+    "copies_regex",
+    "find_leak",
+    "frames_regex",
+    "shared_sequences",
+    "tiles_regex",
+    "warn_of_frames",
+]
 
+_FRAMES = "frames of numbered sequences"
 _MIN_FRAMES = 3  # of a sequence
+_MANY_FRAMES = 10  # of a sequence, in each of two splits
 _SEQUENCE_WORDS = re.compile(
     r"(?:^|[^a-z])(seq|sequence|video|vid|clip|scene|shot|cam|camera|take|frame)s?(?:[^a-z]|$)"
 )
@@ -36,6 +49,45 @@ def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
     Returns:
         The expression; "" if there is one sequence only, which groups cannot divide; None if there are no such frames.
     """
+    found = _sequences(train, val)
+    if found is None:
+        return None
+    numbers, steps, is_single = found
+    trained = set(train)
+    beside = 0
+    for key in val:
+        match = re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL)
+        if match and match[1] in steps:
+            number, step = int(match[2]), steps[match[1]]
+            beside += any(numbers[match[1]].get(number + side) in trained for side in (-step, step))
+    if 2 * beside < len(val):
+        return None
+    if is_single:
+        return ""
+    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
+
+
+def shared_sequences(train: Collection[str], val: Collection[str]) -> list[str]:
+    """Returns what the names of sequences begin with of which both splits have many frames, neighbors or not."""
+    found = _sequences(train, val)
+    if found is None:
+        return []
+    numbers, steps, _ = found
+    trained, held_out = set(train), set(val)
+    return sorted(
+        prefix
+        for prefix in steps
+        if all(len(side.intersection(numbers[prefix].values())) >= _MANY_FRAMES for side in (trained, held_out))
+    )
+
+
+def _sequences(
+    train: Collection[str], val: Collection[str]
+) -> tuple[dict[str, dict[int, str]], dict[str, int], bool] | None:
+    """Returns prefix -> number -> key, prefix -> step of its numbers for sequences, and whether there is a single one.
+
+    None if most files are in no sequence.
+    """
     numbers: dict[str, dict[int, str]] = defaultdict(dict)
     for key in (*train, *val):
         if match := re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL):
@@ -52,18 +104,7 @@ def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
     is_single = len(steps) == 1 and _SEQUENCE_WORDS.search(next(iter(steps)).lower())
     if (len(steps) < 2 and not is_single) or in_sequences < 0.8 * (len(train) + len(val)):
         return None
-    trained = set(train)
-    beside = 0
-    for key in val:
-        match = re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL)
-        if match and match[1] in steps:
-            number, step = int(match[2]), steps[match[1]]
-            beside += any(numbers[match[1]].get(number + side) in trained for side in (-step, step))
-    if 2 * beside < len(val):
-        return None
-    if is_single:
-        return ""
-    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
+    return numbers, steps, bool(is_single)
 
 
 def _lettered(prefixes: Collection[str]) -> set[str]:
@@ -126,33 +167,51 @@ def _step(numbers: Collection[int]) -> int:
 class FramesWarning(UserWarning):
     """Frames of one sequence are in both splits; `groups` keeps them together, or is "" if nothing does."""
 
-    def __init__(self, text: str, groups: str, what: str = "frames of numbered sequences") -> None:
+    def __init__(self, text: str, groups: str, what: str) -> None:
         super().__init__(text)
         self.groups = groups
         self.what = what
 
 
-def warn_of_frames(train: Collection[str], val: Collection[str], where: str) -> None:
-    """Warns if frames of one sequence are in both splits; the text is that of both, so that Python shows it once."""
+@dataclass(frozen=True)
+class Leak:
+    """Parts of one thing in train and val.
+
+    Attributes:
+        what: `"frames of numbered sequences"`, `"tiles of images"` or `"copies of images"`.
+        groups: the expression that keeps them together; "" if all files are of one sequence, which nothing divides.
+        remedy: sentence with what to do, without a full stop.
+    """
+
+    what: str
+    groups: str
+    remedy: str
+
+
+def find_leak(train: Collection[str], val: Collection[str]) -> Leak | None:
+    """Returns what train and val share by the names of their files: copies, tiles or frames; None if nothing."""
     regex = copies_regex(train, val)
     what, parts = "copies of images", "the copies of an image"
     if regex is None and (regex := tiles_regex(train, val)) is not None:
         what, parts = "tiles of images", "the tiles of an image"
-    if regex is not None:
-        text = (
-            f"FolderDataset in {where}: files of val look like {what} in train ({first_few(sorted(val))}), so scores "
-            f"on val will be too good. Keep {parts} on one side with groups='{regex}', whose first group names it"
-        )
-        warnings.warn(FramesWarning(text, regex, what), stacklevel=6)
-        return
-    regex = frames_regex(train, val)
+    if regex is None and (regex := frames_regex(train, val)) is not None:
+        what, parts = _FRAMES, "each sequence"
     if regex is None:
-        return
-    remedy = f"Keep each sequence on one side with groups='{regex}', whose first group names it"
+        return None
     if not regex:
         remedy = "All are of one sequence: split it in time, with lists of names (split_file) or folders"
-    text = (
-        f"FolderDataset in {where}: files of val look like neighbors of files of train in the same numbered sequence "
-        f"({first_few(sorted(val))}), so scores on val will be too good. {remedy}"
-    )
-    warnings.warn(FramesWarning(text, regex), stacklevel=6)
+    else:
+        remedy = f"Keep {parts} on one side with groups='{regex}', whose first group names it"
+    return Leak(what, regex, remedy)
+
+
+def warn_of_frames(train: Collection[str], val: Collection[str], where: str) -> None:
+    """Warns if frames of one sequence are in both splits; the text is that of both, so that Python shows it once."""
+    leak = find_leak(train, val)
+    if leak is None:
+        return
+    alike = f"{leak.what} in train ({first_few(sorted(val))})"
+    if leak.what == _FRAMES:
+        alike = f"neighbors of files of train in the same numbered sequence ({first_few(sorted(val))})"
+    text = f"FolderDataset in {where}: files of val look like {alike}, so scores on val will be too good. {leak.remedy}"
+    warnings.warn(FramesWarning(text, leak.groups, leak.what), stacklevel=6)

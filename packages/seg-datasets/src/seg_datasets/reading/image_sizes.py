@@ -9,7 +9,7 @@ from seg_core.files.images import Header, check_image, read_header
 from seg_core.files.scan import MaskSummary
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["ImageSizes", "spread"]
+__all__ = ["ImageSizes", "is_scaled", "spread"]
 
 _MOST_HEADERS = 2000
 _SAME_SHAPE = 0.02  # relative difference of the scales of both sides
@@ -85,7 +85,7 @@ class ImageSizes:
             text += f" (images: {first_few(_shown(path, root) for path, _ in unlike)})"
         if all(own[image] == size[::-1] for image, size in unlike):
             return f"{text}. Width and height are exchanged: rotate the masks as their images, or the images", ""
-        if all(_is_scaled(own[image], size) for image, size in unlike):
+        if all(is_scaled(own[image], size) for image, size in unlike):
             return (
                 f"{text}. The masks are scaled: resize each to the size of its image, by Image.open(MASK).resize("
                 "Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
@@ -100,7 +100,8 @@ def spread(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple((way(heights), way(widths)) for way in ways)
 
 
-def _is_scaled(size: tuple[int, int], other: tuple[int, int]) -> bool:
+def is_scaled(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Returns whether two sizes (height, width) have the same shape."""
     down, across = (one / two for one, two in zip(size, other, strict=True))
     return abs(down / across - 1) <= _SAME_SHAPE
 

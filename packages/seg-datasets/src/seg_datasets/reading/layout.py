@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from seg_datasets.reading.converted import is_converted, without_converted
 from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
 from seg_datasets.reading.text import read_lines, same_name
 
-__all__ = ["Layout", "SplitFiles", "find_matches", "read_listing"]
+__all__ = ["Found", "Layout", "SplitFiles", "find_matches", "read_listing"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,28 @@ class SplitFiles:
     needs_listing: bool = False
     masks_optional: bool = False
     warning: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a split, before they are paired.
+
+    Attributes:
+        images: key -> image.
+        masks: key -> mask; None if the split has no masks.
+        listing: the list that decides which files belong to the split, or None.
+        listed: number of names that the split must have; 0 if nothing lists them.
+        absent: those of these names that have no image.
+        is_split: whether there are images, the masks that the split needs, and its listing; if not, `images` and
+            `masks` are what was found instead.
+    """
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path] | None
+    listing: Path | None = None
+    listed: int = 0
+    absent: Sequence[str] = ()
+    is_split: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,61 +129,98 @@ class Layout:
             CorruptFileError: if the listing is empty.
         """
         check_missing(missing)
-        files, folder = self.splits[split], check_root(root, self.dataset)
-        images = self._files(folder, files.images, files.keys, files.exclude)
-        masks = self._files(folder, files.masks, files.keys)
-        without_masks = not files.masks or (files.masks_optional and not masks)
-        listing = self._listing(folder, files)
-        if not images or not (masks or without_masks) or (files.needs_listing and listing is None):
+        folder = check_root(root, self.dataset)
+        found = self.look(root, split)
+        images, masks = found.images, found.masks or {}
+        if not found.is_split:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
-        wanted = None if listing is None else read_listing(listing)
-        if files.keys:
-            wanted = set(map(same_name, files.keys))
-        if wanted is not None:
-            images = {key: path for key, path in images.items() if _name(key) in wanted}
-            masks = {key: path for key, path in masks.items() if _name(key) in wanted}
-            self._check_listed(wanted, images, split, listing, missing)
+        if found.absent:
+            self._report_absent(found, split, missing)
         where = f"{self.dataset} {split} in {folder}"
         alone = [path for key, path in masks.items() if key not in images and is_converted(key)]
         if alone and not images.keys() & masks.keys():
             raise DatasetNotFoundError(self._only_converted(folder, split, alone))
-        pairs = pair_by_key(images, None if without_masks else masks, where, missing, f"{self.source} again")
+        pairs = pair_by_key(images, found.masks, where, missing, f"{self.source} again")
         if not pairs:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         return pairs
+
+    def look(self, root: str | os.PathLike[str], split: str, *, first: bool = False) -> Found:
+        """Returns the images and masks of a split, which need not pair.
+
+        Args:
+            root: the dataset's folder, or a folder above it.
+            split: one of `splits`.
+            first: whether of two files with the same key the first is taken, instead of an error.
+
+        Raises:
+            DatasetNotFoundError: if there is no such folder, or two files have the same key.
+            CorruptFileError: if the listing is empty.
+        """
+        files, folder = self.splits[split], check_root(root, self.dataset)
+        images = self.files(folder, files.images, files.keys, files.exclude, first=first)
+        masks = self.files(folder, files.masks, files.keys, first=first)
+        without_masks = not files.masks or (files.masks_optional and not masks)
+        listing = self.listing(folder, split)
+        if not images or not (masks or without_masks) or (files.needs_listing and listing is None):
+            return Found(images, masks, listing, is_split=False)
+        wanted = None if listing is None else read_listing(listing)
+        if files.keys:
+            wanted = set(map(same_name, files.keys))
+        if wanted is None:
+            return Found(images, None if without_masks else masks)
+        images = {key: path for key, path in images.items() if _name(key) in wanted}
+        masks = {key: path for key, path in masks.items() if _name(key) in wanted}
+        absent = sorted(wanted - {_name(key) for key in images})
+        return Found(images, None if without_masks else masks, listing, len(wanted), absent)
 
     def locate(self, root: str | os.PathLike[str], name: str) -> Path | None:
         """Returns the file `name` in the first of `prefixes` that has it, or None."""
         folder = check_root(root, self.dataset)
         return next((path for prefix in self.prefixes if (path := folder / prefix / name).is_file()), None)
 
-    def _listing(self, folder: Path, files: SplitFiles) -> Path | None:
-        return None if files.listing is None else self.locate(folder, files.listing)
+    def listing(self, folder: Path, split: str) -> Path | None:
+        """Returns the list of the files of a split, or None if it has none."""
+        name = self.splits[split].listing
+        return None if name is None else self.locate(folder, name)
 
-    def _files(
-        self, folder: Path, patterns: tuple[str, ...], keys: tuple[str, ...], exclude: tuple[str, ...] = ()
+    def files(
+        self,
+        folder: Path,
+        patterns: tuple[str, ...],
+        keys: tuple[str, ...] = (),
+        exclude: tuple[str, ...] = (),
+        *,
+        first: bool = False,
     ) -> dict[str, Path]:
+        """Returns key -> file for the first of several glob patterns that matches, see `SplitFiles`.
+
+        Args:
+            folder: the dataset's folder, or a folder above it.
+            patterns: the glob patterns.
+            keys: the keys that are wanted; empty for all.
+            exclude: endings of names to leave out.
+            first: whether of two files with the same key the first is taken, instead of an error.
+
+        Raises:
+            DatasetNotFoundError: if two files have the same key.
+        """
         wanted = set(map(same_name, keys))
         others: dict[str, Path] = {}
         for prefix in self.prefixes:
             for pattern in patterns:
-                found = find_matches(folder / prefix, pattern, exclude)
+                found = find_matches(folder / prefix, pattern, exclude, first=first)
                 if any(_name(key) in wanted for key in found) if wanted else found:
                     return found
                 # only unwanted files match, as `*_noBoundary.tif` does for `*.tif`; another pattern may match better
                 others = others or found
         return others
 
-    def _check_listed(
-        self, wanted: set[str], images: Mapping[str, Path], split: str, listing: Path | None, missing: str
-    ) -> None:
-        absent = sorted(wanted - {_name(key) for key in images})
-        if not absent:
-            return
-        what = f"{listing} lists" if listing else "the split has"
+    def _report_absent(self, found: Found, split: str, missing: str) -> None:
+        what = f"{found.listing} lists" if found.listing else "the split has"
         message = (
-            f"{self.dataset} {split}: {what} {len(wanted)} images, {len(absent)} of which are missing: "
-            f"{first_few(absent)}"
+            f"{self.dataset} {split}: {what} {found.listed} images, {len(found.absent)} of which are missing: "
+            f"{first_few(found.absent)}"
         )
         if missing == "error":
             raise DatasetNotFoundError(f"{message}; leave them out with missing='skip', or {self.source} again")
@@ -172,8 +231,8 @@ class Layout:
         expected = f"images {' or '.join(files.images)} ({num_images} found)"
         if files.masks:
             expected += f", masks {' or '.join(files.masks)} ({num_masks} found)"
-        if files.listing and (files.needs_listing or self._listing(folder, files)):
-            found = "found" if self._listing(folder, files) else "not found"
+        if files.listing and (files.needs_listing or self.listing(folder, split)):
+            found = "found" if self.listing(folder, split) else "not found"
             expected += f", the list {files.listing} ({found})"
         below = [prefix for prefix in self.prefixes if prefix]
         entries = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
@@ -230,7 +289,7 @@ def _name(key: str) -> str:
 
 
 def find_matches(
-    folder: Path, pattern: str, exclude: tuple[str, ...] = (), suffixes: tuple[str, ...] = ()
+    folder: Path, pattern: str, exclude: tuple[str, ...] = (), suffixes: tuple[str, ...] = (), *, first: bool = False
 ) -> dict[str, Path]:
     """Returns key -> file for the files that match a glob pattern, sorted by key.
 
@@ -244,6 +303,7 @@ def find_matches(
         exclude: endings of names to leave out.
         suffixes: if given, only files with one of these suffixes match. If the pattern does not end in one of them, it
             describes the name without its suffix, so that `images/*` matches `images/a.jpg` with the key `a`.
+        first: whether of two files with the same key the first is taken, instead of an error.
 
     Raises:
         DatasetNotFoundError: if two files have the same key.
@@ -251,6 +311,8 @@ def find_matches(
     found: dict[str, Path] = {}
     for path, key in _walk(folder, tuple(pattern.split("/")), (), suffixes):
         if key in found and found[key] != path:
+            if first:
+                continue
             raise DatasetNotFoundError(
                 f"{found[key]} and {path.name if path.parent == found[key].parent else path} both match {pattern}, "
                 "which pairs files by name; remove or rename one of them"

@@ -24,6 +24,7 @@ __all__ = [
     "PaletteFile",
     "colors_of",
     "find_kinds",
+    "palette_of",
     "spread",
     "suggested_classes",
 ]
@@ -82,7 +83,7 @@ def find_kinds(paths: Sequence[Path], root: Path) -> MaskKinds:
         with opened(path, "mask", None, MAX_PIXELS) as (image, _):
             group = {"1": "1 bit", "P": "palette", "PA": "palette", "RGB": "rgb", "RGBA": "rgb"}.get(image.mode, "gray")
             if image.mode == "P":
-                palettes[path] = _palette_of(image)
+                palettes[path] = palette_of(image)
         groups[group].append(path)
     of_one_channel = groups["gray"] + groups["1 bit"] + groups["palette"]
     tried = spread(groups["rgb"], MOST_COLOR_MASKS if of_one_channel else _TRIED)
@@ -145,7 +146,7 @@ def _numbered(count: int, ignore_index: int) -> DatasetMetadata:
     return DatasetMetadata("custom", tuple(f"class_{i}" for i in range(count)), ignore_index=ignore_index)
 
 
-def _palette_of(image: Image.Image) -> PaletteFile:
+def palette_of(image: Image.Image) -> PaletteFile:
     """Returns the palette of an image; that of a PNG is known before it is decoded."""
     stored = image.palette
     if isinstance(image, PngImagePlugin.PngImageFile) and stored is not None and stored.rawmode == "RGB":

@@ -4,19 +4,33 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import id_ranges
 
-__all__ = ["Regions", "describe_smoothed_ids", "object_channel", "object_numbers", "smoothed"]
+__all__ = [
+    "Regions",
+    "describe_smoothed_ids",
+    "is_between",
+    "middle",
+    "object_channel",
+    "object_numbers",
+    "smoothed",
+    "smoothed_edges",
+]
 
 _SOLID_SHARE = 0.1  # a value with this share of the pixels is no edge
 _SOLID_INNER = 0.2  # nor one whose pixels are to this share surrounded by the same value
 _MOST_SOFT = 0.25  # share of the pixels that edges may have
 _MANY = 32  # values in one mask; scenes of 150 classes show fewer
 _TOLERANCE = 4  # of a blended color, for rounding and compression
+_LARGEST_SIDE = 1024  # pixels
+_MOST_PIXELS = 10_000  # whose neighbors are looked at
+_MOST_SLOPE = 0.7  # share of the pixels that slopes between areas may have in a small mask
+_RAMP = 0.9  # share of the pixels of smoothed edges that lie between their neighbors
 _NEAR = 32  # levels within which compression changes a value
 
 
@@ -89,10 +103,48 @@ def smoothed(regions: Regions, channels: int = 1) -> tuple[list[int], list[int]]
     if channels == 1 and len(regions.counts) > 0.6 * (max(regions.counts) + 1):
         return None
     pixels = sum(regions.counts[value] for value in soft)
-    between = sum(regions.counts[value] for value in soft if _is_between(value, solid[:20], channels))
+    between = sum(regions.counts[value] for value in soft if is_between(value, solid[:20], channels))
     if pixels > _MOST_SOFT * regions.counts.total() or between < 0.8 * pixels:
         return None
     return solid, soft
+
+
+def smoothed_edges(ids: npt.NDArray[np.integer]) -> bool:
+    """Returns whether the edges of one mask, ids (H, W), are smoothed, even if all its ids are class ids.
+
+    Values that form no area are then at least three, and almost each of their pixels lies between a smaller and a
+    larger value beside it. Pixels of thin classes do so only now and then.
+    """
+    if min(ids.shape) < 5:
+        return False
+    step = max(ids.size // _MOST_PIXELS, 1)  # rows spread over the mask tell as much as all
+    center = ids[2:-2:step, 2:-2]
+    low, high = center.copy(), center.copy()
+    is_edge = np.zeros(center.shape, bool)
+    rows = len(ids)
+    # two pixels each way, as rounding gives two neighbors on a slope the same id
+    for near, (top, left) in enumerate(((0, 2), (2, 0), (4, 2), (2, 4), (1, 2), (2, 1), (3, 2), (2, 3))):
+        beside = ids[top : rows - 4 + top : step, left : left + center.shape[1]]
+        np.minimum(low, beside, out=low)
+        np.maximum(high, beside, out=high)
+        if near > 3:
+            is_edge |= beside != center
+    counts = np.bincount(center.ravel())
+    values = center[is_edge]
+    solid = (counts - np.bincount(values, minlength=len(counts)) >= _SOLID_INNER * counts) & (counts > 0)
+    soft = (counts > 0) & ~solid
+    pixels = counts[soft].sum()
+    if soft.sum() < 3 or solid.sum() < 2 or pixels > _MOST_SLOPE * center.size:
+        return False
+    between = np.bincount(values[(low[is_edge] < values) & (values < high[is_edge])], minlength=len(counts))
+    return bool(between[soft].sum() >= _RAMP * pixels)
+
+
+def middle(values: Any, side: int = _LARGEST_SIDE) -> Any:
+    """Returns the middle of an array (H, W, ...), of at most `side` pixels each way."""
+    height, width = values.shape[:2]
+    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    return values[top : top + side, left : left + side]
 
 
 def describe_smoothed_ids(solid: Sequence[int], soft: Sequence[int]) -> str:
@@ -156,7 +208,8 @@ def object_channel(colors: Iterable[tuple[int, int, int]]) -> str:
     return ""
 
 
-def _is_between(value: int, ends: Sequence[int], channels: int) -> bool:
+def is_between(value: int, ends: Sequence[int], channels: int) -> bool:
+    """Returns whether a value lies between two others: of 3 channels on the line between two of the colors."""
     if channels == 1:
         return min(ends) < value < max(ends)
     point = _split(value)

@@ -21,6 +21,7 @@ from seg_datasets.reading.mask_kinds import MOST_COLOR_MASKS, MOST_COLORS, color
 from seg_datasets.reading.mask_regions import (
     Regions,
     describe_smoothed_ids,
+    middle,
     object_channel,
     object_numbers,
     smoothed,
@@ -34,7 +35,6 @@ __all__ = ["MaskFindings", "MaskInspection", "describe_masks"]
 _MOST_IDS = 300
 _MOST_SHOWN = 20  # ids in a line
 _LOOKED_AT = 50  # masks whose areas are measured
-_LARGEST_SIDE = 1024  # pixels; of larger masks the middle is measured
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class MaskInspection:
             return ""
         regions = Regions()
         for file in _spread(files):
-            regions.add(_middle(file.read(file.path)))
+            regions.add(middle(file.read(file.path)))
         if found := smoothed(regions):
             return describe_smoothed_ids(*found)
         if regions.are_images:
@@ -365,7 +365,7 @@ def _no_color_classes(paths: Sequence[Path], colors: Sequence[Color]) -> str:
     regions = Regions()
     for path in _spread(paths):
         pixels = np.asarray(load_mask(path).image.convert("RGBA").convert("RGB")).astype(np.int64)
-        regions.add(_middle(pixels @ np.array([1 << 16, 1 << 8, 1])))
+        regions.add(middle(pixels @ np.array([1 << 16, 1 << 8, 1])))
     number = f"more than {10 * MOST_COLORS}" if len(colors) > 10 * MOST_COLORS else str(len(colors))
     remedy = "save the masks without smoothing, as PNG, and resize them with Image.Resampling.NEAREST"
     if found := smoothed(regions, channels=3):
@@ -386,12 +386,6 @@ def _no_color_classes(paths: Sequence[Path], colors: Sequence[Color]) -> str:
 
 def _spread(files: Sequence[Any]) -> Sequence[Any]:
     return files[:: max(-(-len(files) // _LOOKED_AT), 1)]
-
-
-def _middle(values: Any) -> Any:
-    height, width = values.shape
-    top, left = max(height - _LARGEST_SIDE, 0) // 2, max(width - _LARGEST_SIDE, 0) // 2
-    return values[top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
 
 
 def _ranges(ids: set[int]) -> str:

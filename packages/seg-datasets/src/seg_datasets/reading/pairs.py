@@ -153,11 +153,16 @@ def pair_by_key(
     return [Pair(images[key], masks[key]) for key in paired]
 
 
-def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: Collection[str], *, first: bool = False) -> dict[str, Path]:
     """Returns stem -> file for the files in `folder` with one of `suffixes` (upper or lower case), sorted by stem.
 
     Stems are in composed Unicode, so that names from macOS and from other systems are equal. Hidden files are left out.
     The result is empty if the folder does not exist.
+
+    Args:
+        folder: the folder.
+        suffixes: of the files, in lower case.
+        first: whether of two files that share a stem the first is taken, instead of an error.
 
     Raises:
         DatasetNotFoundError: if two files share a stem, as a.png and a.jpg do: it is unclear which one has the mask.
@@ -169,6 +174,8 @@ def files_by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
             continue
         stem = same_name(stem)
         if stem in found:
+            if first:
+                continue
             raise DatasetNotFoundError(
                 f"{folder} contains both {found[stem].name} and {name}: files are paired by their name without "
                 "the suffix, so it must be unique; remove or rename one of them"

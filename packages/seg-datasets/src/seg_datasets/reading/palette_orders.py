@@ -23,10 +23,12 @@ class PaletteConflict:
     Attributes:
         text: sentence that names the first such file.
         colors: all colors in use, in the order of the indices of most files.
+        paths: the masks that differ from most.
     """
 
     text: str
     colors: tuple[Color, ...]
+    paths: tuple[Path, ...] = ()
 
 
 def find_conflict(
@@ -72,7 +74,7 @@ def find_conflict(
     )
     colors = dict.fromkeys(usual[index] for index in sorted(usual))
     colors |= dict.fromkeys(color for found in in_use.values() for color in found.values())
-    return PaletteConflict(text, tuple(colors))
+    return PaletteConflict(text, tuple(colors), tuple(dict.fromkeys(path for path, *_ in odd)))
 
 
 def _rgb(color: Color) -> str:

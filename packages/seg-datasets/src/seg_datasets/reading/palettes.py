@@ -106,8 +106,14 @@ class PaletteCheck:
     def check(self, mask: StoredMask, once: Once) -> None:
         """Warns about the mask if its palette is in another order, once for all masks."""
         key = "palette in another order"
-        if once.has(key) or (found := self._order.first_misplaced(mask.image)) is None:
+        if once.has(key) or not (text := self.describe(mask)):
             return
+        once.warn(key, f"mask {mask.name}: {text}: {self.remedy}. Other such masks are not reported")
+
+    def describe(self, mask: StoredMask) -> str:
+        """Returns how the palette of a mask is in another order, without what to do; "" if it is not."""
+        if (found := self._order.first_misplaced(mask.image)) is None:
+            return ""
         index, color = found
         labels = self.metadata.labels
         owners = [f"class {id_} {labels[id_]!r}" for id_, own in enumerate(self.metadata.colors) if own == color]
@@ -116,11 +122,10 @@ class PaletteCheck:
             meaning = f"as class {read_as} {labels[read_as]!r}"
         else:
             meaning = "as no id at all" if read_as is None else "as ignored"
-        once.warn(
-            key,
-            f"mask {mask.name}: palette index {index} has the color rgb {','.join(map(str, color))} of "
-            f"{' and '.join(owners)}, but is read {meaning}. Masks are read by index, and a program that saved the "
-            f"file again may have reordered its palette: {self.remedy}. Other such masks are not reported",
+        return (
+            f"palette index {index} has the color rgb {','.join(map(str, color))} of {' and '.join(owners)}, but is "
+            f"read {meaning}. Masks are read by index, and a program that saved the file again may have reordered its "
+            "palette"
         )
 
 

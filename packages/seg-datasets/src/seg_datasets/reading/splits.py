@@ -19,8 +19,10 @@ __all__ = [
     "SplitFile",
     "SplitRule",
     "check_split_file",
+    "list_path",
     "listed_keys",
     "names_in_list",
+    "resolve_list",
 ]
 
 SPLITS = ("train", "val", "test")
@@ -200,7 +202,8 @@ def check_split_file(split_file: object) -> None:
             raise InvalidArgumentError(f"split_file.{split} must be the path of a text file, got {path!r}")
 
 
-def _list_path(root: Path, split_file: SplitFile, split: str) -> Path | None:
+def list_path(root: Path, split_file: SplitFile, split: str) -> Path | None:
+    """Returns the path of the list of a split, which need not exist, or None if the split has no list."""
     if isinstance(split_file, str):
         paths = [root / split_file.replace("{split}", name) for name in NAMES_OF.get(split, (split,))]
         return next((path for path in paths if path.is_file()), paths[0])
@@ -227,7 +230,7 @@ def listed_keys(
             another split.
         CorruptFileError: if the list is empty.
     """
-    path = _list_path(root, split_file, split)
+    path = list_path(root, split_file, split)
     if path is None:
         assert isinstance(split_file, Mapping)
         raise DatasetNotFoundError(
@@ -248,7 +251,7 @@ def listed_keys(
             raise DatasetNotFoundError(message + remedy)
         warnings.warn(f"{message}; they are left out", stacklevel=5)
     for other in SPLITS:
-        beside = _list_path(root, split_file, other)
+        beside = list_path(root, split_file, other)
         if other == split or "train" not in (split, other) or beside is None or not beside.is_file():
             continue
         if both := sorted(set(found) & set(names.resolve(beside)[0])):
@@ -265,7 +268,22 @@ def names_in_list(path: Path, keys: Iterable[str]) -> list[str]:
         DatasetNotFoundError: if a name is that of several images.
         CorruptFileError: if the list is empty or no text.
     """
-    return _Names(keys, "").resolve(path)[0]
+    return resolve_list(path, keys)[0]
+
+
+def resolve_list(path: Path, keys: Iterable[str], mask_suffix: str = "") -> tuple[list[str], list[str]]:
+    """Returns the keys of the images that a list names, each once, and its names that no image has.
+
+    Args:
+        path: the list.
+        keys: of all images.
+        mask_suffix: a list may hold the names of masks.
+
+    Raises:
+        DatasetNotFoundError: if there is no such list, or a name is that of several images.
+        CorruptFileError: if the list is empty or no text.
+    """
+    return _Names(keys, mask_suffix).resolve(path)
 
 
 class _Names:

@@ -1,0 +1,144 @@
+"""Checks a dataset: reads every file once, and says what is wrong with names, images, masks and splits."""
+
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from seg_core.checks import check_integer
+from seg_core.errors import InvalidArgumentError
+from seg_core.files.mask_sources import OnProgress
+from seg_core.labels.metadata import DatasetMetadata
+from seg_datasets.doctor.checked import WITH_FILE, CheckedSplit
+from seg_datasets.doctor.classes import Classes, find_classes_of
+from seg_datasets.doctor.examine import Examined, Examiner, examine, workers_for
+from seg_datasets.doctor.findings_files import file_findings
+from seg_datasets.doctor.findings_images import image_findings
+from seg_datasets.doctor.findings_masks import mask_findings
+from seg_datasets.doctor.findings_splits import split_findings
+from seg_datasets.doctor.kinds import ERROR, KINDS
+from seg_datasets.doctor.report import Report
+from seg_datasets.doctor.sources import Source, open_source
+from seg_datasets.doctor.swapped import check_not_swapped
+from seg_datasets.reading.class_files import Metadata, resolve_classes
+from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.mask_kinds import PaletteFile
+from seg_datasets.reading.pairs import PairList
+
+__all__ = ["check"]
+
+_IGNORED = 255
+
+
+def check(
+    target: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None = None,
+    splits: Sequence[str] | None = None,
+    classes: Metadata | None = None,
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    progress: OnProgress | None = None,
+    **options: Any,
+) -> Report:
+    """Reads every image and mask of a dataset, and returns all that is wrong with them.
+
+    Files that are missing, damaged or of the wrong kind are findings, not errors, and the check goes on. What is found
+    is listed in `seg_datasets.doctor.kinds.KINDS`.
+
+    >>> import seg_datasets
+    >>> report = seg_datasets.check("data/mine", num_classes=3)  # doctest: +SKIP
+    >>> report.counts()  # doctest: +SKIP
+    {'size-mismatch': 1}
+
+    Args:
+        target: a name from `list_datasets()`, whose folder is `root`; or a folder that `FolderDataset` reads or that is
+            a dataset's official tree.
+        root: folder of the dataset that `target` names.
+        splits: the splits to check; None for train, val and test, as far as they are there.
+        classes: the classes of a folder, as `metadata` of `FolderDataset`: name of a label set, path of a file, mapping
+            or `DatasetMetadata`. None reads `classes.toml` in the folder; without one, the masks suggest them.
+        num_classes: number of classes, instead of `classes`.
+        ignore_index: value of the pixels without a class, for a folder; by default that of the classes, or 255.
+        progress: called with the number of images read and their total.
+        **options: options of the dataset, such as `label_map` or `mask_suffix` of `FolderDataset`.
+
+    Raises:
+        UsageError: if there is no such dataset or folder, or several datasets fit.
+        InvalidArgumentError: if there is no such split, an argument is not allowed, or images and masks are swapped.
+        DatasetNotFoundError: if the folder holds no images with masks.
+        MissingDependencyError: if masks need a package that is not installed.
+    """
+    start = time.perf_counter()
+    if isinstance(splits, str):
+        raise InvalidArgumentError(f"splits must be a list of names, such as [{splits!r}], got {splits!r}")
+    source = open_source(target, root, splits, _metadata(classes, num_classes, ignore_index), options)
+    if ignore_index is not None and source.is_official:
+        raise InvalidArgumentError(f"{source.name} has an ignored value of its own; leave out ignore_index")
+    if ignore_index is not None and source.metadata is not None and classes is None and num_classes is None:
+        source = replace(source, metadata=replace(source.metadata, ignore_index=ignore_index))
+    found = file_findings(source)
+    palettes: dict[PaletteFile, int] = {}
+    checked = _read(source, palettes, progress)
+    source = replace(source, splits=())  # the paths are stored in little memory now
+    check_not_swapped(source, checked)
+    known = find_classes_of(source, checked, _IGNORED if ignore_index is None else ignore_index)
+    found += image_findings(source, checked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what readers warn of is found here
+        found += mask_findings(source, checked, known, palettes)
+    found += split_findings(source, checked)
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))
+    return Report(source.name, source.root, found, _summary(source, checked, known, time.perf_counter() - start))
+
+
+def _metadata(classes: Metadata | None, num_classes: int | None, ignore_index: int | None) -> DatasetMetadata | None:
+    if num_classes is not None:
+        check_integer("num_classes", num_classes)
+        if classes is not None:
+            raise InvalidArgumentError("classes and num_classes both say which classes there are; give one of them")
+        labels = tuple(f"class_{index}" for index in range(num_classes))
+        default = _IGNORED if num_classes <= _IGNORED else 65535
+        return DatasetMetadata("custom", labels, ignore_index=default if ignore_index is None else ignore_index)
+    if classes is None:
+        return None
+    metadata = resolve_classes(None, classes)
+    return metadata if ignore_index is None else replace(metadata, ignore_index=ignore_index)
+
+
+def _read(source: Source, palettes: dict[PaletteFile, int], progress: OnProgress | None) -> list[CheckedSplit]:
+    """Reads the files of all splits."""
+    total = sum(len(split.images) for split in source.splits)
+    reader, done = source.dataset.mask_reader, 0
+    if isinstance(reader, ColorReader) and reader.unknown == "error":
+        reader = ColorReader(reader.colors, "warn", only_colors=reader.only_colors)
+        source.dataset.mask_reader = reader
+    examiner = Examiner(reader, source.dataset.reading)
+    checked = []
+    with warnings.catch_warnings(), workers_for(total) as pool:
+        warnings.simplefilter("ignore")
+        for split in source.splits:
+
+            def tell(count: int, before: int = done) -> None:
+                if progress is not None:
+                    progress(before + count, total)
+
+            pairs = PairList(split.pairs())
+            examined: Examined = examine(examiner, pairs, pool, palettes, tell)
+            checked.append(CheckedSplit(split.name, pairs, examined, split.masks is not None))
+            done += len(pairs)
+    return checked
+
+
+def _summary(source: Source, checked: Sequence[CheckedSplit], known: Classes, seconds: float) -> dict[str, Any]:
+    notes: list[str] = [*source.notes, *([known.note] if known.note else [])]
+    return {
+        "splits": {split.name: len(split.pairs) for split in checked},
+        "classes": None if known.metadata is None else list(known.metadata.labels),
+        "classes_suggested": known.is_suggested,
+        "files": sum(len(split.pairs) + len(split.rows("mask", *WITH_FILE)) for split in checked),
+        "seconds": round(seconds, 3),
+        "notes": notes,
+    }

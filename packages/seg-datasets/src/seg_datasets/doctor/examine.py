@@ -1,0 +1,373 @@
+"""Decodes each image and mask of a dataset once, in parallel, and keeps a few numbers of each.
+
+What is kept of a pair is one row of `RECORD`, less than 100 bytes. Sentences are kept of files that cannot be read
+only. Files are read by processes if there are many: of small files most of the time is spent by Python itself, of which
+threads run one at a time. The cache of mask scans is not used: it knows ids alone, and whether a file is damaged, how
+it stores its ids and what its edges look like is known when its pixels are read.
+"""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seg_core.errors import CorruptFileError, UserError
+from seg_core.files import images
+from seg_core.files.images import Once, StoredMask
+from seg_core.files.opening import opened
+from seg_core.files.orientation import decode
+from seg_core.files.storage import HEIGHT, WIDTH, storage_of
+from seg_core.workers import ignore_signals
+from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
+from seg_datasets.reading.mask_regions import smoothed_edges
+from seg_datasets.reading.pairs import PairList
+from seg_datasets.reading.samples import MaskReader, Reading
+
+__all__ = ["RECORD", "STATES", "Examined", "Examiner", "examine", "ids_in", "workers_for"]
+
+STATES = (
+    *("ok", "absent", "empty-file", "unreadable-image", "unreadable-mask", "wrong-bit-depth", "jpeg-mask"),
+    *("float-mask", "orientation", "color-mask", "rgb-mask"),
+)
+"""What became of a file; of `"ok"` and `"rgb-mask"` the pixels are known, `"absent"` has no file."""
+_STATE = {name: number for number, name in enumerate(STATES)}
+
+RECORD = np.dtype(
+    [
+        ("image", "u1"),  # state
+        ("image_size", "u4", 2),  # height and width as stored
+        ("tag", "u1"),  # orientation
+        ("color", "?"),
+        ("alpha", "?"),  # some pixel is transparent
+        ("flat", "?"),  # hardly any contrast, so that the difference hash says nothing
+        ("levels", "u2"),  # different values of an image of one channel; 0 of others
+        ("content", "u8"),  # hash of the length of the file, its start and its end
+        ("look", "u8"),  # difference hash
+        ("mask", "u1"),  # state
+        ("mask_size", "u4", 2),
+        ("bits", "u1"),  # of a sample of the mask
+        ("gray", "?"),  # the mask has no palette and one channel
+        ("palette", "i2"),  # its number, -1 without
+        ("many", "?"),  # a mask of more colors than classes have
+        ("soft", "?"),  # edges are smoothed
+        ("large", "?"),  # ids above 255
+        ("ids", "u1", 32),  # a bit for each id below 256
+    ]
+)
+"""What is kept of a pair of image and mask."""
+
+_FEW = 64  # pairs for which no process is started
+_CHUNK = 32  # pairs at once
+_AHEAD = 32  # chunks that wait to be read
+_FLAT = 8  # levels
+_LARGE = 65_536  # pixels from which a first reduction by an integer factor is faster
+_FEW_IDS = 3  # two classes and one between them are no smoothed edge
+_RARE = 0.1  # share of the pixels
+_ENDS = 4096  # bytes at the start and the end of a file
+_MOST_COLORS = 64
+_MOST_PALETTES = 32_000
+
+
+@dataclass
+class Examined:
+    """What is kept of the pairs of a split.
+
+    Attributes:
+        rows: `RECORD` (n,).
+        notes: (row, `"image"` or `"mask"`) -> the sentence about a file that cannot be read, or about a palette.
+        large: row -> ids above 255.
+    """
+
+    rows: npt.NDArray[Any]
+    notes: dict[tuple[int, str], str] = field(default_factory=dict)
+    large: dict[int, frozenset[int]] = field(default_factory=dict)
+
+
+def ids_in(bits: npt.NDArray[np.uint8]) -> list[int]:
+    """Returns the ids whose bits are set in uint8 (32,)."""
+    found: list[int] = np.flatnonzero(np.unpackbits(bits)).tolist()
+    return found
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Reads a pair of files as a dataset does; processes get a copy.
+
+    Attributes:
+        reader: reads the ids of a mask; None for ids as they are stored.
+        reading: orientation, largest size and the check of palettes.
+    """
+
+    reader: MaskReader | None
+    reading: Reading
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> "_Chunk":
+        """Returns what is kept of some pairs of paths; a mask is "" if there is none."""
+        chunk = _Chunk(np.zeros(len(pairs), RECORD))
+        chunk.rows["palette"] = -1
+        for row, (image, mask) in enumerate(pairs):
+            self._image(chunk, row, image)
+            self.mask(chunk, row, mask)
+        return chunk
+
+    # ---- images ------------------------------------------------------------------------------------------------------
+
+    def _image(self, chunk: "_Chunk", row: int, path: str) -> None:
+        record = chunk.rows[row]
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - faster than a path's own
+                data = file.read()
+        except OSError as error:
+            chunk.fail(row, "image", "unreadable-image", f"cannot be read: {error.strerror or error}")
+            return
+        if not data:
+            chunk.fail(row, "image", "empty-file")
+            return
+        ends = b"%d %b %b" % (len(data), data[:_ENDS], data[-_ENDS:])
+        record["content"] = int.from_bytes(hashlib.blake2b(ends, digest_size=8).digest(), "little")
+        try:
+            with opened(data, "image", path, self.reading.max_pixels) as (image, _):
+                storage = storage_of(image)
+                if problem := storage.image_problem(image.mode):
+                    is_deep = storage.bits > 8 or storage.is_float or storage.is_signed
+                    chunk.fail(row, "image", "wrong-bit-depth" if is_deep else "unreadable-image", problem)
+                    return
+                tags = getattr(image, "tag_v2", None)
+                size = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
+                record["color"] = image.mode not in ("1", "L", "LA", "La")
+                # of a JPEG the brightness alone is enough, and takes half the time; damage is found as well
+                image.draft("L", None)
+                decoded, record["tag"] = decode(image, "check")
+                record["image_size"] = size[::-1]
+                self._look(record, decoded)
+        except UserError as error:
+            chunk.fail(row, "image", "unreadable-image", _without_name(str(error), "image", path))
+
+    def _look(self, record: Any, image: Image.Image) -> None:
+        mode = image.mode
+        if "A" in mode:
+            record["alpha"] = _is_transparent(image)
+        elif "transparency" in image.info:
+            record["alpha"] = _is_transparent(image.convert("RGBA"))
+        if mode in ("1", "L", "P") and (mode == "P" or not record["color"]):
+            record["levels"] = sum(map(bool, image.histogram()[:256]))
+        plain = image if mode in ("L", "RGB") else images.to_rgb(image)
+        gap = 1.0 if image.width * image.height > _LARGE else None
+        values = plain.resize((9, 8), Image.Resampling.BOX, reducing_gap=gap).convert("L").tobytes()
+        record["flat"] = max(values) - min(values) < _FLAT
+        look = 0
+        for left in range(len(values)):
+            if left % 9 < 8:
+                look = look << 1 | (values[left + 1] > values[left])
+        record["look"] = look
+
+    # ---- masks -------------------------------------------------------------------------------------------------------
+
+    def mask(self, chunk: "_Chunk", row: int, path: str) -> None:
+        """Adds what is kept of a mask."""
+        if not path:
+            chunk.rows["mask"][row] = _STATE["absent"]
+            return
+        try:
+            if not os.path.getsize(path):  # noqa: PTH202 - faster
+                chunk.fail(row, "mask", "empty-file")
+                return
+            self._ids(chunk, row, path)
+        except OSError as error:
+            chunk.fail(row, "mask", "unreadable-mask", f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        except CorruptFileError as error:
+            if path.endswith(".mat"):
+                chunk.fail(row, "mask", "unreadable-mask", _without_name(str(error), "mask", path))
+            else:
+                self._why(chunk, row, path, _without_name(str(error), "mask", path))
+
+    def _ids(self, chunk: "_Chunk", row: int, path: str) -> None:
+        record = chunk.rows[row]
+        if self.reader is not None and (isinstance(self.reader, ColorReader) or path.endswith(".mat")):
+            ids = self.reader(Path(path), self.reading)
+            record["bits"] = 8
+        else:
+            mask = images.load_mask(path, max_pixels=self.reading.max_pixels)
+            record["bits"], mode = mask.bits, mask.image.mode
+            record["gray"] = mode in ("1", "L") or mode.startswith("I")
+            if mode == "P":
+                self._palette(chunk, row, mask)
+            if mode in ("L", "P") and mask.bits == 8 and not mask.inverted:  # the values are the ids
+                record["mask_size"] = mask.image.height, mask.image.width
+                self._of_bytes(record, mask.image)
+                return
+            ids = images.ids_of(mask, Once() if mode in ("RGB", "RGBA") else None)
+            if mode in ("RGB", "RGBA"):
+                record["mask"] = _STATE["rgb-mask"]
+        record["mask_size"] = ids.shape
+        if ids.dtype == np.uint8:
+            self._of_bytes(record, Image.fromarray(np.ascontiguousarray(ids)))
+            return
+        values = np.unique(ids)
+        found = np.zeros(256, bool)
+        found[values[values < 256]] = True
+        record["ids"] = np.packbits(found)
+        if values[-1] > 255:
+            record["large"] = True
+            chunk.large[row] = frozenset(values[values > 255].tolist())
+        record["soft"] = len(values) > _FEW_IDS and smoothed_edges(ids)
+
+    def _of_bytes(self, record: Any, image: Image.Image) -> None:
+        """Adds the ids of a mask of one channel of 8 bits."""
+        counts = image.histogram()
+        found = [raw for raw, count in enumerate(counts) if count]
+        bits = bytearray(32)
+        for raw in found:
+            bits[raw >> 3] |= 128 >> (raw & 7)
+        record["ids"] = np.frombuffer(bits, np.uint8)
+        # edges are thin, so that few pixels have the ids of smoothed ones
+        if len(found) > _FEW_IDS and sum(counts[raw] < _RARE * image.width * image.height for raw in found) >= 3:
+            record["soft"] = smoothed_edges(np.asarray(image))
+
+    def _palette(self, chunk: "_Chunk", row: int, mask: StoredMask) -> None:
+        palette = palette_of(mask.image)
+        chunk.rows["palette"][row] = chunk.palettes.setdefault(palette, len(chunk.palettes))
+        if self.reading.palette is not None and (text := self.reading.palette.describe(mask)):
+            chunk.notes[row, "mask"] = text
+
+    def _why(self, chunk: "_Chunk", row: int, path: str, text: str) -> None:
+        """Adds why a mask cannot be read."""
+        record = chunk.rows[row]
+        try:
+            with opened(path, "mask", None, self.reading.max_pixels) as (image, _):
+                storage = storage_of(image)
+                if storage.is_lossy or storage.is_float or storage.mask_problem():
+                    state = "jpeg-mask" if storage.is_lossy else "float-mask" if storage.is_float else "wrong-bit-depth"
+                    is_deep = storage.bits > 32 or storage.is_signed or (storage.bits > 8 and storage.channels > 1)
+                    if state == "wrong-bit-depth" and (storage.flaw or storage.is_scaled or not is_deep):
+                        state = "unreadable-mask"
+                    if storage.is_lossy:  # an image in the place of a mask is one in most cases
+                        record["many"] = _has_many_colors(images.to_rgb(image))
+                    chunk.fail(row, "mask", state, text)
+                    return
+                decoded, tag = decode(image, "check")
+                if tag != 1:
+                    chunk.fail(row, "mask", "orientation", text)
+                elif decoded.mode in ("RGB", "RGBA") and "opaque" not in text:
+                    record["many"] = _has_many_colors(images.to_rgb(decoded))
+                    chunk.fail(row, "mask", "color-mask", text)
+                else:
+                    chunk.fail(row, "mask", "unreadable-mask", text)
+        except UserError:
+            chunk.fail(row, "mask", "unreadable-mask", text)
+
+
+@dataclass
+class _Chunk:
+    rows: npt.NDArray[Any]
+    notes: dict[tuple[int, str], str] = field(default_factory=dict)
+    large: dict[int, frozenset[int]] = field(default_factory=dict)
+    palettes: dict[PaletteFile, int] = field(default_factory=dict)
+
+    def fail(self, row: int, which: str, state: str, text: str = "") -> None:
+        self.rows[which][row] = _STATE[state]
+        if text:
+            self.notes[row, which] = text
+
+
+def examine(
+    examiner: Examiner,
+    pairs: PairList,
+    pool: Executor | None,
+    palettes: dict[PaletteFile, int],
+    progress: Callable[[int], object],
+) -> Examined:
+    """Returns what is kept of pairs.
+
+    Args:
+        examiner: reads them.
+        pairs: the files.
+        pool: reads several at once; None reads them here.
+        palettes: number of each palette; new ones are added.
+        progress: called with the number of pairs done.
+
+    Raises:
+        MissingDependencyError: if masks need a package that is not installed.
+    """
+    result = Examined(np.zeros(len(pairs), RECORD))
+    done = 0
+    for chunk in _chunks(examiner, pairs, pool):
+        numbers = np.array([palettes.setdefault(p, len(palettes)) for p in chunk.palettes] + [-1], np.int64)
+        chunk.rows["palette"] = np.minimum(numbers[chunk.rows["palette"]], _MOST_PALETTES)
+        result.rows[done : done + len(chunk.rows)] = chunk.rows
+        result.notes |= {(done + row, which): text for (row, which), text in chunk.notes.items()}
+        result.large |= {done + row: ids for row, ids in chunk.large.items()}
+        done += len(chunk.rows)
+        progress(done)
+    return result
+
+
+def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Iterator[_Chunk]:
+    starts = range(0, len(pairs), _CHUNK)
+    if pool is None:
+        yield from (examiner(_names(pairs, start)) for start in starts)
+        return
+    pending: deque[Future[_Chunk]] = deque()
+    try:
+        for start in starts:
+            pending.append(pool.submit(examiner, _names(pairs, start)))
+            if len(pending) >= _AHEAD:  # so that memory does not grow with the dataset
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for task in pending:
+            task.cancel()
+
+
+@contextlib.contextmanager
+def workers_for(total: int) -> Iterator[Executor | None]:
+    """Yields what reads several of `total` pairs at once, or None if this takes longer than it saves."""
+    workers = min(_num_cpus(), -(-total // _CHUNK))
+    if total <= _FEW or workers < 2:
+        yield None
+        return
+    with _pool(workers) as pool:
+        yield pool
+
+
+def _pool(workers: int) -> Executor:
+    if sys.platform == "linux":
+        # a forked process has the modules, whose import would take longer than most checks
+        context = multiprocessing.get_context("fork")
+        return ProcessPoolExecutor(workers, context, initializer=ignore_signals)
+    return ThreadPoolExecutor(workers)
+
+
+def _names(pairs: PairList, start: int) -> list[tuple[str, str]]:
+    names = (pairs.names(row) for row in range(start, min(start + _CHUNK, len(pairs))))
+    return [(found[0], found[1] if len(found) > 1 else "") for found in names]
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.getchannel("A").histogram()[255] != image.width * image.height
+
+
+def _has_many_colors(image: Image.Image) -> bool:
+    return image.getcolors(_MOST_COLORS) is None
+
+
+def _without_name(text: str, noun: str, path: str) -> str:
+    """Returns a message without the path that it begins with, which the finding names."""
+    return text.removeprefix(f"{noun} {path} ")

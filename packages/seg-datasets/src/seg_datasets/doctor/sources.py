@@ -1,0 +1,418 @@
+"""What is checked: a dataset by name or a folder, its splits, and their files, which need not pair.
+
+A dataset opens its files at the first access and ends at the first that is wrong. Here its class is opened with files
+that are only listed, so that options, classes and editions are its own, and nothing about its files is an error.
+"""
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.registry import DATASETS
+from seg_core.spec import check_params, parameters_of
+from seg_datasets.folder import FolderDataset, hashed_names
+from seg_datasets.reading.arguments import check_root, check_split
+from seg_datasets.reading.base import OfficialDataset
+from seg_datasets.reading.class_files import Metadata, find_classes, resolve_classes
+from seg_datasets.reading.folder_layouts import FolderLayout, find_layout
+from seg_datasets.reading.layout import Layout
+from seg_datasets.reading.paired import PairedDataset
+from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitRule, list_path, resolve_list
+
+__all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
+
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+_UNKNOWN = {"labels": ["any"]}
+_MOST_NEARBY = 50  # folders below one without a dataset that are looked at
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """The files of a split.
+
+    Attributes:
+        name: name of the split.
+        images: key -> image.
+        masks: key -> mask; None if the split has no masks.
+        lossy: key -> file in a lossy format where the mask of this image is expected.
+        listing: the list of the files of the split, or None.
+        absent: names that the split must have and no image has.
+    """
+
+    name: str
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path] | None
+    lossy: Mapping[str, Path] = field(default_factory=dict)
+    listing: Path | None = None
+    absent: Sequence[str] = ()
+
+    def pairs(self) -> list[Pair]:
+        """Returns every image, with its mask or None."""
+        masks = self.masks or {}
+        return [Pair(path, masks.get(key)) for key, path in self.images.items()]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset to be checked.
+
+    Attributes:
+        name: registered name.
+        root: its folder.
+        dataset: of one split, without pairs: label map, mask reader and reading are its own.
+        splits: the splits and their files.
+        metadata: the classes; None if they are not known.
+        layout: of an official dataset, else None.
+        has_own_splits: whether folders or lists decide about splits, so that `groups` cannot.
+        skips: whether the dataset leaves out files without a partner.
+        options: options of the dataset that were given.
+        notes: sentences about what was noticed on the way.
+    """
+
+    name: str
+    root: Path
+    dataset: PairedDataset
+    splits: Sequence[SplitSource]
+    metadata: DatasetMetadata | None
+    layout: Layout | None
+    has_own_splits: bool
+    skips: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def is_official(self) -> bool:
+        """Whether the files came from an archive, from which they can be restored."""
+        return self.layout is not None
+
+    @property
+    def again(self) -> str:
+        """How to get the official files again, as a part of a sentence."""
+        return "" if self.layout is None else f"{self.layout.source} again"
+
+    def shown(self, path: str | os.PathLike[str]) -> str:
+        """Returns a path relative to the root, with `/`."""
+        path = Path(path)
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+
+
+def open_source(
+    target: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    splits: Sequence[str] | None,
+    metadata: Metadata | None,
+    options: Mapping[str, Any],
+) -> Source:
+    """Finds a dataset and lists its files.
+
+    Args:
+        target: registered name of a dataset, or a folder.
+        root: folder of the dataset that is named.
+        splits: the splits; None for train, val and test, as far as they are there.
+        metadata: classes that were given, or None.
+        options: options of the dataset.
+
+    Raises:
+        UsageError: if there is no such dataset or folder, several datasets fit, or the dataset is not one of files.
+        InvalidArgumentError: if there is no such split, or an option is not allowed.
+        DatasetNotFoundError: if no file is found, or none has a partner.
+    """
+    name, folder = _resolve(target, root, metadata, options)
+    dataset_class = DATASETS.get(name)
+    if not (isinstance(dataset_class, type) and issubclass(dataset_class, PairedDataset)):
+        raise UsageError(
+            f"dataset {name!r} is not one of pairs of files, so there is nothing to check"
+            + ("; check each of its members" if name == "Unified" else "")
+        )
+    if splits is not None and not splits:
+        raise InvalidArgumentError("splits must name at least one split, or be None for all, got an empty list")
+    check_params(f"dataset {name!r}", dataset_class, options, ("root", "split", "transforms", "metadata"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if issubclass(dataset_class, OfficialDataset):
+            if metadata is not None:
+                raise InvalidArgumentError(
+                    f"{name} has classes of its own; leave out classes and num_classes, or check the folder as "
+                    "FolderDataset, if its masks have other ids"
+                )
+            source = _official(name, dataset_class, folder, splits, options)
+        elif issubclass(dataset_class, FolderDataset):
+            source = _own(name, dataset_class, folder, splits, metadata, options)
+        else:
+            raise UsageError(f"dataset {name!r} is neither an official dataset nor a FolderDataset; check its folder")
+    # the warnings of a layout are about its splits, not about these files
+    known = [] if source.layout is None else [files.warning for files in source.layout.splits.values()]
+    texts = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
+    return _with_notes(source, [text for text in texts if text not in known])
+
+
+def _with_notes(source: Source, notes: Sequence[str]) -> Source:
+    return Source(**{**vars(source), "notes": tuple(notes)})
+
+
+def _skips(dataset_class: type[PairedDataset], options: Mapping[str, Any]) -> bool:
+    missing = parameters_of(dataset_class).get("missing")
+    return options.get("missing", None if missing is None else missing.default) == "skip"
+
+
+# ---- which dataset ---------------------------------------------------------------------------------------------------
+
+
+def _resolve(
+    target: str | os.PathLike[str],
+    root: str | os.PathLike[str] | None,
+    metadata: Metadata | None,
+    options: Mapping[str, Any],
+) -> tuple[str, Path]:
+    """Returns the registered name of a dataset, and its folder."""
+    if root is not None:
+        if not isinstance(target, str) or target not in DATASETS:
+            hint = nearest(str(target), DATASETS)
+            raise UnknownNameError(
+                f"root is given, so the target must be the name of a dataset, got {os.fspath(target)!r}.{hint} `seg "
+                "datasets` lists the names; a folder alone is checked without root"
+            )
+        return target, check_root(root, target)
+    path = Path(target).expanduser()
+    if not path.exists() and isinstance(target, str):
+        if target in DATASETS:
+            raise UsageError(f"{target} is a dataset and needs its folder: seg datasets check {target} --root DIR")
+        raise UnknownNameError(
+            f"there is neither a dataset nor a folder {target!r} (current folder: {Path.cwd()})."
+            f"{nearest(target, DATASETS)} `seg datasets` lists the names of datasets"
+        )
+    folder = check_root(path, "FolderDataset")
+    if metadata is not None or options or find_classes(folder) is not None:
+        return "FolderDataset", folder
+    fitting = _fitting(folder)
+    if len(fitting) > 1:
+        ways = "; or ".join(f"seg datasets check {name} --root {folder}" for name in fitting)
+        raise UsageError(f"{folder} fits the layouts of {len(fitting)} datasets. Choose one: {ways}")
+    if not fitting:
+        for other in _nearby(folder):
+            if names := _fitting(other):
+                raise DatasetNotFoundError(
+                    f"{folder} holds no dataset, but {other} does ({', '.join(names)}): check that folder instead"
+                )
+    return (fitting or ["FolderDataset"])[0], folder
+
+
+def _fitting(folder: Path) -> list[str]:
+    """Returns the names of the datasets whose layout is that of a folder."""
+    found = []
+    for name in DATASETS.names():
+        dataset_class = DATASETS.get(name) if DATASETS.origin(name) == "seg-datasets" else None
+        if isinstance(dataset_class, type) and issubclass(dataset_class, OfficialDataset):
+            editions = dataset_class.editions.values() or (dataset_class.edition,)
+            if any(_has_pairs(edition.layout, folder) for edition in editions):
+                found.append(name)
+    if _is_own(folder):
+        found.append("FolderDataset")
+    return found
+
+
+def _has_pairs(layout: Layout, folder: Path) -> bool:
+    for split in layout.splits:
+        try:
+            found = layout.look(folder, split, first=True)
+        except UserError:
+            continue
+        if found.is_split and found.masks is not None and found.images.keys() & found.masks.keys():
+            return True
+    return False
+
+
+def _is_own(folder: Path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            layout = find_layout(folder)
+            every = (layout.files(folder, split, first=True) for split in SPLITS)
+            return any(files.images.keys() & files.masks.keys() for files in every)
+        except UserError:
+            return False
+
+
+def _nearby(folder: Path) -> list[Path]:
+    folder = folder.absolute()
+    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [folder.parent.parent, folder.parent, *below[:_MOST_NEARBY]]
+
+
+# ---- official datasets -----------------------------------------------------------------------------------------------
+
+
+def _official(
+    name: str,
+    dataset_class: type[OfficialDataset],
+    root: Path,
+    splits: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> Source:
+    class Listed(dataset_class):  # type: ignore[misc, valid-type]  # a class that is known at run time
+        def _find_pairs(self, *_: Any) -> list[Pair]:
+            return []
+
+    def opened(split: str) -> OfficialDataset:
+        dataset: OfficialDataset = Listed(root, split, **options)
+        return dataset
+
+    layout = dataset_class.edition.layout
+    wanted = (
+        [layout.split_name(split) for split in splits] if splits else [name for name in SPLITS if name in layout.splits]
+    )
+    dataset = opened(wanted[0])
+    layout = dataset.edition.layout
+    found = []
+    for split in dict.fromkeys(wanted):
+        source = _official_split(layout, root, split)
+        if source is None and splits:
+            dataset_class(root, split, **options)  # says what is missing
+            raise DatasetNotFoundError(f"{name} {split}: no files in {root}")
+        if source is not None:
+            found.append(source)
+    if not any(_is_paired(split) for split in found):
+        dataset_class(root, wanted[0], **options)
+        raise DatasetNotFoundError(f"{name}: no image in {root} has a mask")
+    return Source(name, root, dataset, found, dataset.metadata, layout, True, _skips(dataset_class, options), options)
+
+
+def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | None:
+    if type(layout).find is not Layout.find and split not in SPLITS:  # joined from several folders
+        pairs = layout.find(root, split, "skip")
+        images = {pair.image.stem: pair.image for pair in pairs}
+        return SplitSource(split, images, {p.image.stem: p.mask for p in pairs if p.mask is not None})
+    found = layout.look(root, split, first=True)
+    files = layout.splits[split]
+    if not found.is_split and not found.images:
+        return None
+    lossy: dict[str, Path] = {}
+    missing = found.images.keys() - (found.masks if found.masks is not None else found.images).keys()
+    for suffix in LOSSY_SUFFIXES if missing else ():
+        patterns = tuple(f"{pattern.rpartition('.')[0]}{suffix}" for pattern in files.masks)
+        others = layout.files(root, patterns, files.keys, first=True)
+        lossy |= {key: path for key, path in others.items() if key in missing}
+    if not found.is_split and not lossy and not found.masks:
+        return None
+    return SplitSource(split, found.images, found.masks, lossy, found.listing, found.absent)
+
+
+def _is_paired(split: SplitSource) -> bool:
+    return split.masks is None or bool(split.images.keys() & (split.masks.keys() | split.lossy.keys()))
+
+
+# ---- folders of one's own --------------------------------------------------------------------------------------------
+
+
+def _own(
+    name: str,
+    dataset_class: type[FolderDataset],
+    root: Path,
+    splits: Sequence[str] | None,
+    metadata: Metadata | None,
+    options: Mapping[str, Any],
+) -> Source:
+    seen: list[tuple[FolderLayout, SplitRule]] = []
+
+    class Listed(dataset_class):  # type: ignore[misc, valid-type]  # a class that is known at run time
+        def _find_pairs(self, layout: FolderLayout, _: str, rule: SplitRule, *__: str) -> list[Pair]:
+            seen.append((layout, rule))
+            return []
+
+    for split in splits or ():
+        check_split(split, SPLITS, name)
+    classes = None if metadata is None and find_classes(root) is None else resolve_classes(root, metadata)
+    given = classes if classes is not None else _any_classes(options)
+    dataset = Listed(root, given, "train", **options)
+    layout, rule = seen[0]
+    has_own = layout.has_split_folders or layout.split_file is not None
+    found = _own_splits(root, layout) if has_own else _divided(root, layout, rule)
+    by_name = {split.name: split for split in found}
+    for split in splits or ():
+        if split not in by_name:
+            dataset_class(root, given, split, **options)  # says what is missing
+            raise DatasetNotFoundError(f"{name} {split}: no files in {root}")
+    chosen = [by_name[split] for split in dict.fromkeys(splits)] if splits else found
+    if not any(_is_paired(split) for split in chosen) or not any(split.masks or split.lossy for split in chosen):
+        dataset_class(root, given, splits[0] if splits else "train", **options)
+        raise DatasetNotFoundError(f"{name}: no image in {root} has a mask")
+    if not layout.has_split_folders and _is_split(root):
+        warnings.warn(
+            f"{root} is a split of the dataset in {root.absolute().parent}: check that folder, to see all splits",
+            stacklevel=2,
+        )
+    return Source(name, root, dataset, chosen, classes, None, has_own, _skips(dataset_class, options), options)
+
+
+def _is_split(root: Path) -> bool:
+    """Returns whether a folder is that of a split, beside those of others."""
+    names = {name for known in NAMES_OF.values() for name in known}
+    folder = root.absolute()
+    return folder.name.lower() in names and _is_own(folder.parent)
+
+
+def _any_classes(options: Mapping[str, Any]) -> Metadata:
+    label_map = options.get("label_map")
+    table = label_map.mapping if isinstance(label_map, LabelMap) else label_map
+    targets = [t for t in table.values() if isinstance(t, int)] if isinstance(table, Mapping) else []
+    return {"labels": [f"class_{i}" for i in range(max(targets) + 1)]} if targets else _UNKNOWN
+
+
+def _own_splits(root: Path, layout: FolderLayout) -> list[SplitSource]:
+    """Returns the splits that have folders or lists of their own."""
+    found = []
+    for split in SPLITS:
+        source = _listed(root, layout, split, "train" if not layout.has_split_folders else split)
+        if layout.split_file is not None:
+            path = list_path(root, layout.split_file, split)
+            if path is None or not path.is_file():
+                continue
+            keys, absent = resolve_list(path, source.images, layout.mask_suffix)
+            masks = {key: source.masks[key] for key in keys if source.masks is not None and key in source.masks}
+            images = {key: source.images[key] for key in sorted(keys)}
+            source = SplitSource(split, images, masks, source.lossy, path, absent)
+        if split == "test" and not source.masks and not source.lossy:
+            source = SplitSource(split, source.images, None, {}, source.listing, source.absent)
+        if source.images or source.masks:
+            found.append(source)
+    return found
+
+
+def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSource]:
+    """Returns train and val of one folder of files."""
+    every = _listed(root, layout, "train", "train")
+    try:
+        val = rule.val_keys(hashed_names(every.images, rule), f"{root}/{layout.images}")
+    except DatasetNotFoundError:  # one image, or one group
+        val = set()
+    found = []
+    for split in ("train", "val"):
+        images = {key: path for key, path in every.images.items() if (key in val) == (split == "val")}
+        masks = {
+            key: path
+            for key, path in (every.masks or {}).items()
+            if key in images or (split == "train" and key not in every.images)  # a mask alone is told once
+        }
+        if images or masks:
+            found.append(SplitSource(split, images, masks, {k: p for k, p in every.lossy.items() if k in images}))
+    return found
+
+
+def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSource:
+    files = layout.files(root, split, first=True)
+    lossy: dict[str, Path] = {}
+    if files.images.keys() - files.masks.keys():
+        try:
+            others = layout.files(root, split, first=True, mask_suffixes=LOSSY_SUFFIXES).masks
+        except UserError:  # of images and masks in one folder the images would be masks
+            others = {}
+        own = set(files.images.values())
+        lossy = {k: p for k, p in others.items() if k in files.images and k not in files.masks and p not in own}
+    return SplitSource(name, dict(files.images), dict(files.masks), lossy)
