@@ -15,8 +15,8 @@ from seg_core.progress import Progress
 from seg_train import Trainer, load_config
 from seg_train.config.schema import SchedulerSection
 from seg_train.optim.schedulers import build_scheduler
-from seg_train.run.build import RunLength
 from seg_train.run.checkpoint import load_checkpoint, save_checkpoint
+from seg_train.run.data import RunLength
 from seg_train.run.new_length import adapt_position, describe_rates, replay_scheduler, set_groups
 from seg_train.run.state import Position
 from tests.train.run.test_trainer import rows, run_until, weights_of

@@ -24,8 +24,9 @@ from seg_core.errors import (
 from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.registry import DATASETS
 from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
-from seg_train.run.build import build_accelerator, build_data
+from seg_train.run.build import build_accelerator
 from seg_train.run.checkpoint import load_checkpoint
+from seg_train.run.data import build_data
 from seg_train.run.interruption import RunInterruptedError
 from seg_train.run.objects import RunObjects
 

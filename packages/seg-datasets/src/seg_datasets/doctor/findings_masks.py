@@ -131,7 +131,6 @@ class _MaskRules:
                     f"{what}: they are those of a palette whose indices are the ids, so the palette was expanded",
                     remedy if not config else "read the masks by their colors with colors=True, or " + remedy,
                     config,
-                    severity=ERROR,
                 )
                 continue
             if len(colors) > MOST_COLORS:
@@ -338,16 +337,16 @@ class _MaskRules:
         source, pixels = self.source, self.pixels
         if self.by_color:
             kind, text, remedy = pixels.wrong_colors(path)
-            return finding(source, kind, [path], text, remedy, severity=ERROR if kind == "antialiased-mask" else "")
+            return finding(source, kind, [path], text, remedy)
         if pixels.are_luminances(ids):
             text = f"the mask holds the values {id_ranges(ids, 10)}, the gray values of the colors of the classes: "
             text += "a palette image was converted to gray, which loses its indices"
             remedy = "save the palette image itself, or map each gray value to its id, if all differ"
-            return finding(source, "expanded-palette", [path], text, remedy, severity=ERROR)
+            return finding(source, "expanded-palette", [path], text, remedy)
         if is_read and (found := pixels.smoothed(path)):
             text = describe_smoothed_ids(*found).replace("masks contain", "the mask contains", 1)
             text, _, advice = text.partition(". ")
-            return finding(source, "antialiased-mask", [path], text, advice, severity=ERROR)
+            return finding(source, "antialiased-mask", [path], text, advice)
         allowed = id_ranges(self.classes.targets, 10)
         where = pixels.first(path, wrong) if is_read else f"the ids {id_ranges(wrong, 10)}"
         text = f"the mask has {where}; allowed are {allowed}"

@@ -26,8 +26,9 @@ from seg_train.loggers.base import Snapshot
 from seg_train.loggers.naming import image_name
 from seg_train.monitor import Monitor
 from seg_train.optim.warmup import Scheduler
-from seg_train.run.build import RunData, precision_of
+from seg_train.run.build import precision_of
 from seg_train.run.classes import comparing_classes
+from seg_train.run.data import RunData
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 

@@ -6,7 +6,7 @@ from typing import Any
 from seg_core.metrics.names import SCORE_NAMES
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.model_file import save_model
-from seg_train.run.build import RunData
+from seg_train.run.data import RunData
 from seg_train.run.folder import RunFolder
 from seg_train.run.state import RunState
 

@@ -14,7 +14,7 @@ from seg_train.config.schema import TrainConfig
 from seg_train.optim.plateau import ReduceLROnPlateau
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS
 from seg_train.optim.warmup import Scheduler
-from seg_train.run.build import RunLength
+from seg_train.run.data import RunLength
 from seg_train.run.state import Position
 
 __all__ = ["adapt_position", "describe_rates", "length_of", "replay_scheduler", "set_groups"]

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from seg_train.config.schema import TrainConfig
 from seg_train.data.batches import PlannedSample, training_plan
 from seg_train.data.rare_classes import RareClassSampling
-from seg_train.run.build import RunLength
+from seg_train.run.data import RunLength
 from seg_train.run.state import Position
 
 __all__ = ["RunPlan"]

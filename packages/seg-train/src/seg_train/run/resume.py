@@ -14,8 +14,8 @@ from seg_train.config.migrate import Migrated, migrate, unflatten
 from seg_train.config.schema import TrainConfig
 from seg_train.optim.plateau import ReduceLROnPlateau
 from seg_train.optim.warmup import Scheduler
-from seg_train.run.build import RunData, RunLength
 from seg_train.run.checkpoint import load_checkpoint, set_random_state
+from seg_train.run.data import RunData, RunLength
 from seg_train.run.folder import RunFolder
 from seg_train.run.new_length import adapt_position, describe_rates, length_of, replay_scheduler, set_groups
 from seg_train.run.resume_checks import check_data, check_settings, check_val_transform, why_scores_differ

@@ -16,7 +16,8 @@ from seg_core.randomness import isolated_randomness
 from seg_train.config.schema import TrainConfig
 from seg_train.optim.optimizers import build_optimizer
 from seg_train.optim.trial import TrialNetwork, stored_per_weight, trial_step
-from seg_train.run.build import RunData, precision_of
+from seg_train.run.build import precision_of
+from seg_train.run.data import RunData
 from seg_train.run.launch import launch_warning
 from seg_train.run.model import RunNetwork
 from seg_train.run.plan import RunPlan

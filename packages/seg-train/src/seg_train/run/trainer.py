@@ -26,8 +26,9 @@ from seg_train.loggers.base import Moment
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
 from seg_train.run.best import BestScore, BestWeights
-from seg_train.run.build import build_accelerator, build_data, build_loggers, build_parts, precision_of
+from seg_train.run.build import build_accelerator, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
+from seg_train.run.data import build_data
 from seg_train.run.determinism import deterministic
 from seg_train.run.evaluate import Outcome, Validation, check_val_loss
 from seg_train.run.failures import explain_failures
