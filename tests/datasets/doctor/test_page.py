@@ -288,16 +288,19 @@ def test_files_that_cannot_be_shown_have_a_plain_place(root, monkeypatch):
     assert places[0] == f"image {IMAGE}: too large for a thumbnail"
 
 
-def test_findings_about_a_split_show_files_of_it_or_none(root):
+def test_findings_about_splits_and_lists_show_their_images_or_none(root):
     files = tuple(f"images/{number}.png" for number in range(6))
     for file in files:
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / file)
     findings = [
         found("frames-across-splits", "val", files=files),
         found("class-absent", "masks", files=()),  # also the name of a folder
+        found("missing-image", "train.txt"),
     ]
+    (root / "train.txt").write_text("a\n")
     _, page = written(report(root, findings))
     assert [alt for alt, _ in thumbnails(page)] == [f"image {file}" for file in files[:4]]
+    assert not [a for _, a in page.tags if a.get("role") == "img"]
     assert page.text("figcaption") == "0.png1.png2.png3.png"
     assert "6 files" in page.text("summary")
 

@@ -5,11 +5,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from seg_core import html
 from seg_core.errors import counted
 from seg_core.files.atomic import write_text
+from seg_core.files.suffixes import IMAGE_SUFFIXES
 from seg_core.html import Choice, Fact, Markup, element, join
 from seg_core.labels.palette import default_palette
 from seg_datasets.__about__ import __version__
@@ -224,7 +224,12 @@ def _size(text: str) -> int:
 
 def _files(report: Report, finding: DataFinding, masks: dict[str, str]) -> list[tuple[str, bool]]:
     """Returns the files of a finding that are shown, "" for a missing partner, and whether each is a mask."""
-    files = list(finding.files) or ([finding.file] if _is_file(report.root / finding.file) else [])
+    # a finding may be about a split, or a list of names
+    files = [
+        file
+        for file in finding.files or (finding.file,)
+        if file in masks or file in report.pairs or file.lower().endswith(IMAGE_SUFFIXES)
+    ]
     if len(files) != 1:
         return [(file, _is_mask(report, finding, file, masks)) for file in files[:_MOST_FILES]]
     file = files[0]
@@ -241,13 +246,6 @@ def _files(report: Report, finding: DataFinding, masks: dict[str, str]) -> list[
 
 def _is_mask(report: Report, finding: DataFinding, file: str, masks: dict[str, str]) -> bool:
     return file in masks or (file not in report.pairs and finding.kind in _OF_MASKS)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
 
 
 def _tile(report: Report, thumbnails: Thumbnails, file: str, is_mask: bool, is_named: bool) -> Markup:
