@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 
 __all__ = ["DataFinding", "Report"]
@@ -48,12 +49,18 @@ class Report:
         root: its folder.
         findings: errors first, then by kind.
         summary: facts of the dataset: `"splits"` (split -> number of pairs), `"classes"`, `"files"`, `"seconds"`.
+        pairs: image -> mask, relative to the root, of the files of the findings; for the thumbnails of a page.
+        metadata: names and colors of the classes, for the same; None if they are not known.
+        targets: id in the masks -> class id, or None for ignored; empty if the ids are those of `metadata`.
     """
 
     name: str
     root: Path
     findings: Sequence[DataFinding]
     summary: Mapping[str, Any] = field(default_factory=dict)
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    metadata: DatasetMetadata | None = None
+    targets: Mapping[int, int | None] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Returns the number of findings of each kind that was found."""
