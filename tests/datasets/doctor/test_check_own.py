@@ -207,7 +207,6 @@ PLANTS = {
         lambda t: palette_mask(areas()).save(t / MASK),
     ),
 }
-BY_EFFECT = {"antialiased-mask", "expanded-palette"}  # errors where no dataset can read them
 
 
 @pytest.mark.parametrize("kind", PLANTS)
@@ -216,7 +215,7 @@ def test_a_fault_is_found_once_and_is_gone_when_mended(tree, kind):
     plant(tree)
     finding = only(check(tree))
     assert (finding.kind, finding.file) == (kind, file)
-    assert finding.severity == (ERROR if kind in BY_EFFECT else KINDS[kind].severity)
+    assert finding.severity == KINDS[kind].severity
     assert finding.detail and finding.fix[0].isupper()
     mend(tree)
     assert check(tree).findings == []

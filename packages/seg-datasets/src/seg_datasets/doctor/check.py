@@ -30,6 +30,7 @@ from seg_datasets.reading.pairs import PairList
 __all__ = ["check"]
 
 _IGNORED = 255
+_MOST_PAIRED = 4  # files of a finding whose partners are kept; a page shows no more
 
 
 def check(
@@ -91,7 +92,20 @@ def check(
     found += split_findings(source, checked)
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))
-    return Report(source.name, source.root, found, _summary(source, checked, known, time.perf_counter() - start))
+    summary = _summary(source, checked, known, time.perf_counter() - start)
+    pairs = _pairs(source, checked, {file for one in found for file in one.files[:_MOST_PAIRED]})
+    return Report(source.name, source.root, found, summary, pairs, known.metadata, known.targets)
+
+
+def _pairs(source: Source, checked: Sequence[CheckedSplit], files: set[str]) -> dict[str, str]:
+    """Returns image -> mask of the pairs of which one is among `files`."""
+    pairs = {}
+    for split in checked if files else ():
+        for row in range(len(split.pairs)):
+            shown = [source.shown(path) for path in split.pairs.names(row)]
+            if len(shown) == 2 and not files.isdisjoint(shown):
+                pairs[shown[0]] = shown[1]
+    return pairs
 
 
 def _metadata(classes: Metadata | None, num_classes: int | None, ignore_index: int | None) -> DatasetMetadata | None:
