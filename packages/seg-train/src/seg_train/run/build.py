@@ -21,13 +21,13 @@ from seg_core.labels.comparison import check_several_classes, difference_of_clas
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.randomness import isolated_randomness, sample_seed, seed
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS
+from seg_core.registry import DATASETS, LOGGERS, LOSSES
 from seg_core.spec import build_named
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
-from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
+from seg_train.config.schema import DatasetSection, TrainConfig
 from seg_train.data.batches import Loader
 from seg_train.data.own_transforms import build_own_transforms
 from seg_train.loggers.base import Logger
@@ -38,6 +38,7 @@ from seg_train.optim.warmup import Scheduler
 from seg_train.run.classes import settle_classes
 from seg_train.run.launch import check_environment, check_joined
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
+from seg_train.run.network import build_network, check_parameters
 from seg_train.run.objects import RunObjects, describe_object
 from seg_train.run.step import Parts
 from seg_train.run.together import together
@@ -267,11 +268,11 @@ def build_parts(
     trainer = config.trainer
     seed(trainer.seed)
     if model is None:
-        model = _build_network(config.model, data.metadata.num_classes)
+        model = build_network(config.model, data.metadata.num_classes, resumed=warn is None)
     elif not isinstance(getattr(model, "build_spec", None), BuildSpec):
         model.build_spec = describe_object(model, data.metadata.num_classes)  # type: ignore[assignment]  # a plain attribute
-    _check_parameters(model)
-    settle_classes(model, data.metadata, warn)
+    check_parameters(model)
+    settle_classes(model, data.metadata, warn, config.model.name)
     frozen = [module for module in model.modules() if not module.training] if model.training else []
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
@@ -313,42 +314,6 @@ def build_parts(
     # The dropout seed must not depend on how many random numbers initialization has drawn.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
     return parts, network, scheduler
-
-
-@together()
-def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
-    model: nn.Module = MODELS.get(section.name)(
-        weights=section.weights,
-        num_classes=num_classes,
-        aux_loss=section.aux_loss,
-        weights_backbone=section.weights_backbone,
-        variant=section.variant,
-        **section.params,
-    )
-    if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
-        arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
-        model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
-    return model
-
-
-def _check_parameters(network: nn.Module) -> None:
-    """Checks that there are float32 weights to train.
-
-    Raises:
-        ConfigError: if there are none.
-    """
-    parameters = dict(network.named_parameters())
-    for name, parameter in parameters.items():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise ConfigError(
-                f"the network's parameter {name} is {parameter.dtype}: weights are trained in float32, and "
-                "trainer.precision sets what is computed with; convert it by network.float()"
-            )
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ConfigError(
-            f"none of the network's {len(parameters)} parameters requires a gradient, so nothing would be trained; "
-            "unfreeze some by parameter.requires_grad_(True)"
-        )
 
 
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
