@@ -409,3 +409,56 @@ def test_eval_of_a_run_imports_its_code_for_another_dataset_too(project, capsys,
     monkeypatch.chdir(project)
     assert main(["eval", str(run / "model.pt"), "mine_code:Data", "--import", "mine_code", *arguments]) == 0
     assert "mine_code:Data" not in DATASETS.names()
+
+
+# ---- names that model files could not name, wrong forms ------------------------------------------------------------------
+
+
+def test_model_that_its_files_could_not_name_is_refused_before_training(project):
+    text = "import functools\nfrom mine_code import build, Optimizer\nsmall = functools.partial(build, width=1)\n"
+    (project / "base_code.py").write_text(text)
+    path = project / "run.toml"
+    found = problems_of(path, ["model.name=base_code:build"])
+    assert "model.name = \"base_code:build\": it is defined in 'mine_code'" in found
+    assert found.endswith("name it there: 'mine_code:build'")
+    found = problems_of(path, ["model.name=base_code:small"])
+    assert "model.name = \"base_code:small\": 'base_code:small' is a functools.partial" in found
+    assert "problems" not in found
+    assert load_config(path, ["optimizer.name=base_code:Optimizer", "optimizer.params.lr=0.1"]), "in no model file"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('imports = "mine_code"', 'imports = "mine_code": must be a list of strings; write imports = ["mine_code"]'),
+        ("imports = [1]", 'imports = [1]: must be a list of strings; write imports = ["my_code"]'),
+        ('import_paths = "src"', 'import_paths = "src": must be a list of strings; write import_paths = ["src"]'),
+        ('import_paths = ["nope"]', 'nope": there is no such folder; correct or remove it'),
+    ],
+)
+def test_wrong_form_of_imports_is_the_only_problem(project, line, told):
+    (project / "run.toml").write_text(f"{line}\n{CONFIG.replace('mine_code:Loss', 'LossOfMine')}")
+    found = problems_of(project / "run.toml")
+    assert found.endswith(told)
+    assert "LossOfMine" not in found
+
+
+def test_misspelled_name_is_one_problem_with_the_right_spelling(project):
+    found = problems_of(project / "run.toml", ["model.name=mine_code.build"])
+    assert found.endswith("write 'mine_code:build'")
+    assert "problems" not in found
+
+
+def test_init_and_show_take_import(project, monkeypatch, capsys):
+    (project / "mine_code.py").write_text(REGISTERING)
+    monkeypatch.chdir(project)
+    assert main(["config", "init", "new.toml", "--model", "net_of_mine", "--data", "mine_code:Data"]) != 0
+    words = ["--model", "net_of_mine", "--data", "mine_code:Data", "--import", "mine_code"]
+    assert main(["config", "init", "new.toml", *words]) == 0
+    written = tomllib.loads((project / "new.toml").read_text())
+    assert written["imports"] == ["mine_code"]
+    capsys.readouterr()
+    assert main(["datasets", "show", "mine_code:Data", "--import", "mine_code"]) == 0
+    assert "length" in capsys.readouterr().out
+    assert main(["models", "show", "mine_code:build", "--import", "mine_code"]) == 0
+    assert "built by  mine_code:build" in capsys.readouterr().out
