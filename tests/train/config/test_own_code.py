@@ -10,7 +10,7 @@ import pytest
 
 from seg_core import own_code
 from seg_core.command import main
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, UserError
 from seg_core.registry import DATASETS, LOSSES, MODELS
 from seg_train import Trainer, load_config
 from seg_train.config.load import load_with_origins
@@ -462,3 +462,98 @@ def test_init_and_show_take_import(project, monkeypatch, capsys):
     assert "length" in capsys.readouterr().out
     assert main(["models", "show", "mine_code:build", "--import", "mine_code"]) == 0
     assert "built by  mine_code:build" in capsys.readouterr().out
+
+
+# ---- code that cannot be called as the trainer calls it, or returns something else -----------------------------------------
+
+WRONG = """
+import torch
+from mine_code import Data, Net
+
+class SplitFirst(Data):
+    def __init__(self, split="train", root=None):
+        super().__init__(root, split)
+
+class NumberFirst(Data):
+    def __init__(self, count=8, split="train"):
+        super().__init__(None, split, count)
+
+class NamedOnly(Data):
+    def __init__(self, *, split):
+        super().__init__(None, split)
+
+class NoLogger:
+    def __init__(self, run_dir):
+        pass
+
+def whole(model, images):
+    return model(images)["out"]
+
+def passing(model, images, **options):
+    return whole(model, images, **options)
+
+def nothing(*args, split=None, **options):
+    return None
+
+def nothing_for(model, images):
+    return None
+
+class TextLoss(torch.nn.Module):
+    def forward(self, logits, target):
+        return "0.5"
+
+def failing(**options):
+    raise ZeroDivisionError("my own mistake")
+"""
+
+
+@pytest.fixture
+def wrong(project):
+    (project / "base_code.py").write_text(WRONG)
+    return project / "run.toml"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.dataset={name = 'base_code:SplitFirst'}", "data.dataset: the parameter 'split' of base_code:SplitFirst"),
+        ("data.dataset={name = 'base_code:NumberFirst'}", "let it take root first: it is called as NumberFirst(root, sp"),
+        ("data.dataset={name = 'base_code:NamedOnly'}", "base_code:NamedOnly must take 'root' as its parameter number 1"),
+        ('log={"base_code:NoLogger" = {}}', "log.base_code:NoLogger: base_code:NoLogger must be a subclass of seg_tra"),
+        ("evaluation={predictor = 'base_code:passing', params = {x = 1}}", "evaluation.params.x = 1: base_code:passing"),
+        ("optimizer={name = 'base_code:nothing'}", "optimizer.name: base_code:nothing must return an optimizer"),
+        ("lr_scheduler={name = 'base_code:nothing'}", "lr_scheduler.name: base_code:nothing must return a scheduler"),
+    ],
+)
+def test_code_that_does_not_fit_its_call_is_one_problem(wrong, override, told):
+    found = problems_of(wrong, [override])
+    assert told in found
+    assert "problems" not in found
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model={name = 'base_code:nothing'}", 'model.name = "base_code:nothing": must return a network'),
+        ("criterion={name = 'base_code:TextLoss'}", "criterion: the loss base_code.TextLoss must return a tensor with"),
+        ("evaluation={predictor = 'base_code:nothing_for'}", "the predictor 'base_code:nothing_for' (evaluation.predict"),
+    ],
+)
+def test_what_returns_something_else_is_told_in_a_sentence(wrong, override, told):
+    with pytest.raises(UserError) as caught:
+        Trainer(load_config(wrong, [override])).run()
+    assert told in str(caught.value)
+
+
+def test_traceback_of_own_code_ends_with_its_key(wrong):
+    with pytest.raises(ZeroDivisionError) as caught:
+        Trainer(load_config(wrong, ["model={name = 'base_code:failing'}"]))
+    assert caught.value.__notes__ == ['raised by the code that the config names: model.name = "base_code:failing"']
+
+
+def test_eval_tells_of_a_dataset_that_takes_no_root(wrong, project, monkeypatch, capsys):
+    run = Trainer(load_config(wrong)).run().run_dir.resolve()
+    monkeypatch.chdir(project)
+    words = ["eval", str(run), "base_code:SplitFirst", "--import", "base_code", "-s", "num_workers=0"]
+    assert main(words) == 2
+    assert "let it take root first" in capsys.readouterr().err

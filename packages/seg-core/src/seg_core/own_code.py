@@ -7,18 +7,19 @@ such as `"os:system"`.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
 
 __all__ = [
     "NotImportedError",
@@ -30,6 +31,7 @@ __all__ = [
     "import_modules",
     "import_target",
     "is_target",
+    "naming",
     "spelling_hint",
 ]
 
@@ -239,6 +241,23 @@ def spelling_hint(name: object) -> str:
             f"name {f'{module}:{last}'!r}."
         )
     return ""
+
+
+@contextlib.contextmanager
+def naming(key: str, name: str) -> Iterator[None]:
+    """Adds to a traceback of code that a config names which key names it; errors of users have messages of their own.
+
+    Args:
+        key: full key.
+        name: its value.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f'raised by the code that the config names: {key} = "{name}"')
+        raise
 
 
 def _import(module: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleType:

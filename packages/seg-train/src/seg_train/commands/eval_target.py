@@ -11,9 +11,11 @@ from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, 
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
+from seg_core.own_code import naming
 from seg_core.registry import DATASETS, PREDICTORS
 from seg_core.spec import leading_parameters, param_problems, parameters_of
 from seg_train.commands.eval_settings import Settings
+from seg_train.config.params import DATASET
 from seg_train.data.dataset_classes import classes_in_root
 
 if TYPE_CHECKING:
@@ -151,11 +153,13 @@ def open_dataset(target: Target) -> "SegmentationDataset":
             )
     given = ("root", "split", "transforms", *leading_parameters(kind, 1))  # the root may have another name
     _check_params("params", f"dataset {name!r}", kind, target.params, given)
+    if not isinstance(entry, DatasetEntry) and (found := DATASET.problems("DATASET", name, kind, target.params)):
+        raise UsageError(found[0])
     try:
         classes_in_root(kind, target.root, target.params)
     except UserError as error:
         raise UsageError(f"-s params.{error}; here: -s 'params.metadata={{labels = [...]}}'") from error
-    with isolated_randomness(target.seed):  # as the trainer opens it
+    with isolated_randomness(target.seed), naming("DATASET", name):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     check_several_classes(dataset.metadata)
     if not len(dataset):

@@ -4,7 +4,6 @@ The folders of the config's files and the current folder are searched first. A s
 so that the run can be resumed and evaluated from elsewhere.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from seg_train.config.params import TRANSFORM
 from seg_train.config.schema import OwnTransformSection
 from seg_train.data.own_transforms import build_own_transform
 
-__all__ = ["import_own_code", "naming", "transform_problems"]
+__all__ = ["import_own_code", "transform_problems"]
 
 # keys whose value is the name of something registered, in any table of a config
 _NAME_KEYS = ("name", "predictor", "backbone")
@@ -106,23 +105,6 @@ def transform_problems(named: Sequence[OwnTransformSection]) -> list[str]:
             wrong = [f"{key}: {error}"]
         found.extend(wrong)
     return found
-
-
-@contextlib.contextmanager
-def naming(key: str, name: str) -> Iterator[None]:
-    """Adds to a traceback of code that a config names which key names it; errors of users have messages of their own.
-
-    Args:
-        key: full key.
-        name: its value.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        error.add_note(f'raised by the code that the config names: {key} = "{name}"')
-        raise
 
 
 def _moved(paths: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
+from seg_core.own_code import naming
 from seg_core.randomness import isolated_randomness, sample_seed, seed
 from seg_core.registry import DATASETS, LOGGERS, LOSSES
 from seg_core.spec import build_named
@@ -323,20 +324,29 @@ def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
         ConfigError: if the options of a logger are wrong.
         MissingDependencyError: if its package is not installed.
     """
-    loggers = {}
+    loggers: dict[str, Logger] = {}
     for name, given in {"local": {}, **config.log}.items():
         options = {key: value for key, value in given.items() if key != "enabled"}
         if not given.get("enabled", True):
             continue
         try:
-            loggers[name] = LOGGERS.get(name)(run_dir, **options)
+            with naming("log", name):
+                logger = LOGGERS.get(name)(run_dir, **options)
         except (TypeError, InvalidArgumentError) as error:
             raise ConfigError(f"log.{name}: {error}") from error
+        if not isinstance(logger, Logger):
+            raise ConfigError(
+                f"log.{name}: must be a logger, a subclass of seg_train.Logger, got {type(logger).__name__}; derive it "
+                "from that class, which has all hooks"
+            )
+        loggers[name] = logger
     return loggers
 
 
 def _open(section: DatasetSection, split: str) -> SegmentationDataset:
-    return DATASETS.get(section.name)(section.root, split=split, **section.params)
+    with naming("data.dataset.name", section.name):
+        dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
+    return dataset
 
 
 def _check_dataset(name: str, split: str, dataset: SegmentationDataset) -> None:
@@ -420,4 +430,8 @@ def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torc
     given: dict[str, Any] = {"ignore_index": ignore_index}
     if weights is not None:
         given["weight"] = weights
-    return build_named(LOSSES, name, params, **given)
+    with naming("criterion", name):
+        loss = build_named(LOSSES, name, params, **given)
+    if not isinstance(loss, nn.Module):
+        raise ConfigError(f'criterion.name = "{name}": must be a loss, a torch.nn.Module, got {type(loss).__name__}')
+    return loss

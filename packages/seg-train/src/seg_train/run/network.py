@@ -7,8 +7,8 @@ from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.checkpoint_file import read_tensors
 from seg_core.model_files.fit import check_own_tensors
+from seg_core.own_code import naming
 from seg_core.registry import MODELS
-from seg_train.config.own_code import naming
 from seg_train.config.own_model import file_to_load, weights_problems
 from seg_train.config.schema import ModelSection
 from seg_train.run.together import together
