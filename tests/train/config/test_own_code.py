@@ -557,3 +557,29 @@ def test_eval_tells_of_a_dataset_that_takes_no_root(wrong, project, monkeypatch,
     words = ["eval", str(run), "base_code:SplitFirst", "--import", "base_code", "-s", "num_workers=0"]
     assert main(words) == 2
     assert "let it take root first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("goes", ["folder", "file"])
+def test_eval_and_resume_of_a_run_whose_code_has_moved_tell_two_remedies_that_work(project, tmp_path, monkeypatch, capsys, goes):
+    run = str(Trainer(load_config(project / "run.toml")).run().run_dir.resolve())
+    moved = tmp_path / "moved"
+    if goes == "folder":
+        project.rename(moved)
+    else:
+        moved.mkdir()
+        shutil.move(project / "mine_code.py", moved)
+    paths = ["-s", f'import_paths=["{moved.as_posix()}"]']
+    commands = (["eval", run, "-s", "num_workers=0"], ["eval", run, "Shapes", "-s", "num_workers=0"], ["train", "--resume", run])
+    for words in commands:
+        forget()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert "start this command in the folder that contains it, or set that folder as in -s 'import_paths=[" in told
+        forget()
+        assert main([*words, *paths]) == (2 if "Shapes" in words else 0), "Shapes has other classes"
+        assert "import_paths" not in capsys.readouterr().err
+        forget()
+        monkeypatch.chdir(moved)
+        assert main(words) == (2 if "Shapes" in words else 0)
+        assert "import_paths" not in capsys.readouterr().err

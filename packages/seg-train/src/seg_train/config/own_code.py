@@ -73,7 +73,7 @@ def import_own_code(
         try:
             import_code(module, searched)
         except InvalidArgumentError as error:
-            problems.append(f'imports[{place}] = "{module}": {error}{_moved(paths)}')
+            problems.append(f'imports[{place}] = "{module}": {error}{_moved(paths, stored)}')
     wrong = {}
     for key, name in names if not problems else ():
         try:
@@ -81,7 +81,7 @@ def import_own_code(
             if not stored and _is_in_model_files(key):
                 check_defined_here(name, target)
         except InvalidArgumentError as error:
-            wrong[name] = f'{key} = "{name}": {error}{_moved(paths)}'
+            wrong[name] = f'{key} = "{name}": {error}{_moved(paths, stored)}'
     return problems, wrong
 
 
@@ -107,14 +107,15 @@ def transform_problems(named: Sequence[OwnTransformSection]) -> list[str]:
     return found
 
 
-def _moved(paths: Sequence[str]) -> str:
-    """Returns what to do if folders of the code do not exist any more, or ""."""
+def _moved(paths: Sequence[str], stored: bool) -> str:
+    """Returns what to do if the code of a run has moved, or folders of it do not exist any more; "" for others."""
     missing = [path for path in paths if not Path(path).is_dir()]
-    if not missing:
+    if not missing and not stored:
         return ""
+    gone = f"; {', '.join(missing)} in import_paths does not exist here" if missing else ""
     return (
-        f"; {', '.join(missing)} in import_paths does not exist here: if the code has moved, start this command in the "
-        "folder that contains it, or set that folder as in -s 'import_paths=[\"/path/to/folder\"]'"
+        f"{gone}{':' if missing else ';'} if the code has moved, start this command in the folder that contains it, or "
+        "set that folder as in -s 'import_paths=[\"/path/to/folder\"]'"
     )
 
 

@@ -13,6 +13,7 @@ _PLACE = re.compile(r"at line (\d+)")
 _ASSIGNMENT = re.compile(r"^(\s*[\w.\"'-]+\s*)=(.*)$")
 _WORD = re.compile(r"(?<![\w.\"'-])[A-Za-z_/~.][\w./~:\\+-]*(?![\w\"'])")
 _PLAIN = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
+_PLAIN |= dict.fromkeys(("none", "null", "nil", "~"), '"none"')
 _OTHER_FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".py": "Python"}
 
 
