@@ -411,7 +411,7 @@ def test_eval_of_a_run_imports_its_code_for_another_dataset_too(project, capsys,
     assert "mine_code:Data" not in DATASETS.names()
 
 
-# ---- names that model files could not name, wrong forms ------------------------------------------------------------------
+# ---- names that model files could not name, wrong forms --------------------------------------------------------------
 
 
 def test_model_that_its_files_could_not_name_is_refused_before_training(project):
@@ -464,7 +464,7 @@ def test_init_and_show_take_import(project, monkeypatch, capsys):
     assert "built by  mine_code:build" in capsys.readouterr().out
 
 
-# ---- code that cannot be called as the trainer calls it, or returns something else -----------------------------------------
+# ---- code that cannot be called as the trainer calls it, or returns something else -----------------------------------
 
 WRONG = """
 import torch
@@ -516,11 +516,11 @@ def wrong(project):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("data.dataset={name = 'base_code:SplitFirst'}", "data.dataset: the parameter 'split' of base_code:SplitFirst"),
-        ("data.dataset={name = 'base_code:NumberFirst'}", "let it take root first: it is called as NumberFirst(root, sp"),
-        ("data.dataset={name = 'base_code:NamedOnly'}", "base_code:NamedOnly must take 'root' as its parameter number 1"),
-        ('log={"base_code:NoLogger" = {}}', "log.base_code:NoLogger: base_code:NoLogger must be a subclass of seg_tra"),
-        ("evaluation={predictor = 'base_code:passing', params = {x = 1}}", "evaluation.params.x = 1: base_code:passing"),
+        ("data.dataset={name = 'base_code:SplitFirst'}", "the parameter 'split' of base_code:SplitFirst"),
+        ("data.dataset={name = 'base_code:NumberFirst'}", "let it take root first: it is called as NumberFirst(root"),
+        ("data.dataset={name = 'base_code:NamedOnly'}", "NamedOnly must take 'root' as its parameter number 1"),
+        ('log={"base_code:NoLogger" = {}}', "base_code:NoLogger must be a subclass of seg_train.Logger"),
+        ("evaluation={predictor = 'base_code:passing', params = {x = 1}}", "evaluation.params.x = 1: base_code:pass"),
         ("optimizer={name = 'base_code:nothing'}", "optimizer.name: base_code:nothing must return an optimizer"),
         ("lr_scheduler={name = 'base_code:nothing'}", "lr_scheduler.name: base_code:nothing must return a scheduler"),
     ],
@@ -535,8 +535,8 @@ def test_code_that_does_not_fit_its_call_is_one_problem(wrong, override, told):
     ("override", "told"),
     [
         ("model={name = 'base_code:nothing'}", 'model.name = "base_code:nothing": must return a network'),
-        ("criterion={name = 'base_code:TextLoss'}", "criterion: the loss base_code.TextLoss must return a tensor with"),
-        ("evaluation={predictor = 'base_code:nothing_for'}", "the predictor 'base_code:nothing_for' (evaluation.predict"),
+        ("criterion={name = 'base_code:TextLoss'}", "criterion: the loss base_code.TextLoss must return"),
+        ("evaluation={predictor = 'base_code:nothing_for'}", "the predictor 'base_code:nothing_for' (evaluati"),
     ],
 )
 def test_what_returns_something_else_is_told_in_a_sentence(wrong, override, told):
@@ -560,7 +560,7 @@ def test_eval_tells_of_a_dataset_that_takes_no_root(wrong, project, monkeypatch,
 
 
 @pytest.mark.parametrize("goes", ["folder", "file"])
-def test_eval_and_resume_of_a_run_whose_code_has_moved_tell_two_remedies_that_work(project, tmp_path, monkeypatch, capsys, goes):
+def test_two_remedies_for_moved_code_work_in_eval_and_train(project, tmp_path, monkeypatch, capsys, goes):
     run = str(Trainer(load_config(project / "run.toml")).run().run_dir.resolve())
     moved = tmp_path / "moved"
     if goes == "folder":
@@ -569,7 +569,8 @@ def test_eval_and_resume_of_a_run_whose_code_has_moved_tell_two_remedies_that_wo
         moved.mkdir()
         shutil.move(project / "mine_code.py", moved)
     paths = ["-s", f'import_paths=["{moved.as_posix()}"]']
-    commands = (["eval", run, "-s", "num_workers=0"], ["eval", run, "Shapes", "-s", "num_workers=0"], ["train", "--resume", run])
+    evaluations = (["eval", run, "-s", "num_workers=0"], ["eval", run, "Shapes", "-s", "num_workers=0"])
+    commands = (*evaluations, ["train", "--resume", run])
     for words in commands:
         forget()
         monkeypatch.chdir(tmp_path / "elsewhere")

@@ -120,7 +120,7 @@ def test_state_that_cannot_be_stored_is_refused_before_the_first_step(tables, ke
     assert trainer.position.step == 0
 
 
-# ---- weights for networks of own builders ------------------------------------------------------------------------------
+# ---- weights for networks of own builders ----------------------------------------------------------------------------
 
 
 def build_of_anything(**options):
@@ -180,7 +180,7 @@ def test_names_of_weights_go_only_to_builders_that_take_them(tables, first):
     tables["model"] = {"name": "with_weights", "weights": "DEFAULT"}
     assert start_of(tables).given == "DEFAULT"
     tables["model"]["name"] = "of_anything"
-    with pytest.raises(ConfigError, match=r'model.weights = "DEFAULT": of_anything has no parameter .*or give the path'):
+    with pytest.raises(ConfigError, match=r"of_anything has no parameter .*or give the path"):
         load_config(tables)
     tables["model"] = {"name": "of_anything", "weights_backbone": "DEFAULT"}
     with pytest.raises(ConfigError, match=r'model.weights_backbone = "DEFAULT": of_anything has no parameter'):

@@ -200,8 +200,8 @@ def _check_is_named(name: str, found: Any) -> None:
     if isinstance(found, functools.partial):
         module, _, attribute = name.partition(":")
         raise InvalidArgumentError(
-            f"{name!r} is a functools.partial, which does not know its module, so that a model file that names it could "
-            f"not be loaded; write a function in {module}: def {attribute}(**options): return ..."
+            f"{name!r} is a functools.partial, which does not know its module, so that a model file that names it "
+            f"could not be loaded; write a function in {module}: def {attribute}(**options): return ..."
         )
 
 
@@ -213,8 +213,8 @@ def _is_trusted(home: str | None, module: str) -> bool:
 def spelling_hint(name: object) -> str:
     """Returns how a name of code of the user's own that is misspelled is to be written, as a sentence; "" for others.
 
-    >>> spelling_hint("my_code.build")
-    "Code of your own is named \"package.module:attribute\"; write 'my_code:build'."
+    >>> spelling_hint("my_code.build").partition("; ")[2]
+    "write 'my_code:build'."
     """
     if not isinstance(name, str) or is_target(name) or name.startswith("timm:"):
         return ""

@@ -105,12 +105,10 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = Fal
         name = "the config"
         return name, Tables(with_format(copy.deepcopy(dict(source)), name, stored=stored))
     if not isinstance(source, str | os.PathLike):
-        is_config = isinstance(source, TrainConfig)
-        raise InvalidTypeError(
-            "load_config takes the path of a TOML file, or its tables as a dict, got "
-            f"{'a config' if is_config else type(source).__name__}"
-            + ("; it is loaded already: pass it to Trainer, or load its tables: load_config(config.to_dict())" * is_config)
-        )
+        told = f"got {type(source).__name__}"
+        if isinstance(source, TrainConfig):
+            told = "got a config, which is loaded already; pass it to Trainer, or load its tables: config.to_dict()"
+        raise InvalidTypeError(f"load_config takes the path of a TOML file, or its tables as a dict, {told}")
     return str(source), read_tables(Path(source), stored=stored)
 
 

@@ -40,7 +40,7 @@ def weights_problems(section: ModelSection, builder: Callable[..., Any]) -> list
     return [
         f'model.{key} = "{value}": {section.name} has no parameter {key!r} of its own, so that its **kwargs may ignore '
         f"the value; add {key}=None to it and load what it names"
-        + (", or give the path of a file, which the trainer loads itself" if key == "weights" else ", or remove the key")
+        + (", or give the path of a file, which the trainer loads" if key == "weights" else ", or remove the key")
         for key, value in given.items()
         if value is not None and not takes(builder, key)
     ]

@@ -113,7 +113,8 @@ class Call:
             return f"{section}: {name} must take {lacking!r} as its parameter number {len(leading) + 1}; {call}"
         for own, role in zip(leading, self.positional, strict=True):
             if own != role and (own in self.owned or takes_number(target, own)):
-                return f"{section}: the parameter {own!r} of {name} would get {role!r}; let it take {role} first: {call}"
+                told = f"the parameter {own!r} of {name} would get {role!r}; let it take {role} first"
+                return f"{section}: {told}: {call}"
         return None
 
 

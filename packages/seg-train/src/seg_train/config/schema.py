@@ -477,8 +477,8 @@ class TrainerSection(Section):
                 + (
                     ""
                     if self.epochs is None
-                    else f"; unset one with -s trainer.epochs=none or -s trainer.steps=none, or give the length as --epochs "
-                    f"{self.epochs} or --steps {self.steps} of seg train, which replace what the config has"
+                    else "; unset one with -s trainer.epochs=none or -s trainer.steps=none, or give the length as "
+                    f"--epochs {self.epochs} or --steps {self.steps} of seg train, which replace what the config has"
                 )
             )
         return self

@@ -13,7 +13,6 @@ _PLACE = re.compile(r"at line (\d+)")
 _ASSIGNMENT = re.compile(r"^(\s*[\w.\"'-]+\s*)=(.*)$")
 _WORD = re.compile(r"(?<![\w.\"'-])[A-Za-z_/~.][\w./~:\\+-]*(?![\w\"'])")
 _PLAIN = {"true": "true", "false": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}
-_PLAIN |= dict.fromkeys(("none", "null", "nil", "~"), '"none"')
 _OTHER_FORMATS = {".yaml": "YAML", ".yml": "YAML", ".json": "JSON", ".py": "Python"}
 
 
@@ -117,7 +116,7 @@ def _python_words(line: str) -> Iterator[str]:
         return
     key, value = parts
     if value.split("#")[0].strip() in ("None", "null", "nil", "~"):
-        yield f"# {key.strip()} is left out, for its default"
+        yield f'# {key.strip()} is left out, for its default; to unset that of a base config: {key.strip()} = "none"'
     swapped = re.sub(r"(?<![\w\"'])(True|False|TRUE|FALSE)(?![\w\"'])", lambda found: found[1].lower(), value)
     yield f"{key.strip()} = {swapped}"
     tuples = re.sub(r"\(([^()]*)\)", r"[\1]", swapped)

@@ -144,8 +144,8 @@ class Way:
                 both = self._call(model, images, size=size, output="both")
                 if not isinstance(both, tuple) or len(both) != 2:
                     raise InvalidArgumentError(
-                        f"the predictor {self.options.predictor!r} (evaluation.predictor) must return labels and logits "
-                        f'for output="both", got {type(both).__name__}'
+                        f"the predictor {self.options.predictor!r} (evaluation.predictor) must return labels and "
+                        f'logits for output="both", got {type(both).__name__}'
                     )
                 return both
             return self._call(model, images, size=size, output="labels"), None
@@ -183,8 +183,8 @@ class Way:
             for param, value in self.options.params.items():
                 if f"unexpected keyword argument '{param}'" in str(error):
                     raise InvalidArgumentError(
-                        f"evaluation.params.{param} = {value}: the predictor {name!r} passes it on, and it is not taken "
-                        f"there ({error}); correct or remove it"
+                        f"evaluation.params.{param} = {value}: the predictor {name!r} passes it on, and it is not "
+                        f"taken there ({error}); correct or remove it"
                     ) from error
             raise
 
