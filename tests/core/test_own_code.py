@@ -317,6 +317,14 @@ def test_misspelled_import_path_is_told_without_the_known_names(name, better):
     assert "Known" not in str(caught.value)
 
 
+def test_name_of_a_catalog_behind_that_of_a_module_is_told():
+    registry = Registry("optimizer")
+    registry.register("AdamW", "torch.optim:AdamW")
+    for name in ("torch.optim.AdamW", "optim::AdamW"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'AdamW'.$"):
+            registry.get(name)
+
+
 @pytest.mark.parametrize("name", ["fcn_resnet5", "timm:resnet.a1", "deeplab v3", "", "voc.2012", "a/b", None])
 def test_other_unknown_names_get_no_advice_on_import_paths(name):
     assert own_code.spelling_hint(name) == ""

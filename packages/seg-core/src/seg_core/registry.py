@@ -140,7 +140,9 @@ class Registry:
             return Entry(name)
         if name not in self._entries:
             if spelling := spelling_hint(name):
-                raise UnknownNameError(f"unknown {self.noun} {name!r}. {spelling}".rstrip("."))
+                last = name.replace(":", ".").rpartition(".")[2]
+                spelling = f"Did you mean {last!r}?" if last in self._entries else spelling.rstrip(".")
+                raise UnknownNameError(f"unknown {self.noun} {name!r}. {spelling}")
             hint = nearest(name, self._entries)
             known = ", ".join(sorted(self._entries)) or "none (is the package that has them installed?)"
             raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}{self._former_users()}")

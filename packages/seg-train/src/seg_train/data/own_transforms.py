@@ -90,9 +90,9 @@ def _told_of_fill(own: OwnTransform, metadata: DatasetMetadata) -> OwnTransform:
     if fill is not None and fill != metadata.ignore_index:
         warnings.warn(
             f"{own.name} of data.transform.train.custom fills masks with {fill}, the id of "
-            f"{_name_of(fill, metadata)}, where it moves the image away: set params.fill = {metadata.ignore_index}, "
-            "the value that is ignored (images are filled with it too), or use data.augment.rotation_range, zoom_range or "
-            "perspective, which ignore what they fill",
+            f"{_name_of(fill, metadata)}, where it moves the image away: set "
+            f"params.fill = {metadata.ignore_index}, the value that is ignored (images are filled with it too), or use "
+            "data.augment.rotation_range, zoom_range or perspective, which ignore what they fill",
             stacklevel=4,
         )
     return own
