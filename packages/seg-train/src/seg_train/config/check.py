@@ -273,7 +273,7 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
     needs_backbone = isinstance(entry, ModelEntry) and entry.any_backbone
     backbone = ["backbone"] if needs_backbone else []  # it has a message of its own
     problems.extend(params.MODEL.problems("model", model.name, builder, model.params, supplied=backbone))
-    problems.extend(weights_problems(model, builder))
+    problems.extend(weights_problems(model))
     if needs_backbone and "backbone" not in model.params:
         problems.append(f'model.params.backbone is missing: {model.name} needs one; name it, such as "resnet50"')
     if isinstance(entry, ModelEntry) and model.variant is not None and model.variant not in entry.variants:

@@ -3,13 +3,12 @@
 import torch
 from torch import nn
 
-from seg_core.errors import ConfigError, InvalidArgumentError
+from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError
 from seg_core.model_files.build_spec import BuildSpec
-from seg_core.model_files.checkpoint_file import read_tensors
-from seg_core.model_files.fit import check_own_tensors
+from seg_core.model_files.own_builders import file_to_load, load_file
 from seg_core.own_code import naming
 from seg_core.registry import MODELS
-from seg_train.config.own_model import file_to_load, weights_problems
+from seg_train.config.own_model import weights_problems
 from seg_train.config.schema import ModelSection
 from seg_train.run.together import together
 
@@ -33,9 +32,9 @@ def build_network(section: ModelSection, num_classes: int, *, resumed: bool = Fa
         UserError: if the builder cannot build it, or the file cannot be read.
     """
     builder = MODELS.get(section.name)
-    if problems := weights_problems(section, builder):
+    if problems := weights_problems(section):
         raise ConfigError(problems[0])
-    file = file_to_load(section)
+    file = file_to_load(section.name, section.weights)
     with naming("model.name", section.name):
         model: nn.Module = builder(
             weights=section.weights if file is None else None,
@@ -53,7 +52,10 @@ def build_network(section: ModelSection, num_classes: int, *, resumed: bool = Fa
         arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
         model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
     if file is not None and not resumed:
-        _load_file(model, file, section.name)
+        try:
+            load_file(model, file, section.name)
+        except (InvalidArgumentError, CorruptFileError) as error:
+            raise ConfigError(f'model.weights = "{file}": {error}') from error
     return model
 
 
@@ -75,26 +77,3 @@ def check_parameters(network: nn.Module) -> None:
             f"none of the network's {len(parameters)} parameters requires a gradient, so nothing would be trained; "
             "unfreeze some by parameter.requires_grad_(True)"
         )
-
-
-def _load_file(model: nn.Module, file: str, name: str) -> None:
-    """Loads every tensor of a file into a network.
-
-    Raises:
-        ConfigError: if the file cannot be read, or has other tensors than the network.
-        CorruptFileError: if the file is damaged.
-    """
-    key = f'model.weights = "{file}"'
-    try:
-        path, state, info = read_tensors(file)
-    except InvalidArgumentError as error:
-        raise ConfigError(f"{key}: {error}") from error
-    try:
-        check_own_tensors(model, state)
-    except InvalidArgumentError as error:
-        raise ConfigError(
-            f"{key}: {path} is not of the network that {name} builds with the params and the number of classes of this "
-            f"run: {error}"
-        ) from error
-    model.load_state_dict(state, strict=False)  # the tensors are the same; other state, such as extra, may be missing
-    model.model_info = info  # type: ignore[assignment]  # a plain attribute
