@@ -246,3 +246,91 @@ def test_unknown_builder_of_a_file_hints_at_code_that_registers_it(folder, tmp_p
         load_model(file, verify=False)
     MODELS.register("net_of_mine", import_code("code_of_mine", [folder]).build)
     assert isinstance(load_model(file, verify=False), nn.Module)
+
+
+# ---- what a model file could not name --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(folder):
+    """The module `hall_of_mine` that has names of `code_of_mine`."""
+    text = "import functools\nfrom code_of_mine import build\nsmall = functools.partial(build, width=1)\n"
+    (folder / "hall_of_mine.py").write_text(f"{text}lone = lambda **options: build(num_classes=2)\n")
+    yield folder
+    sys.modules.pop("hall_of_mine", None)
+
+
+def test_name_that_another_module_defines_needs_the_import_of_both(second, tmp_path):
+    write_file(second, tmp_path / "model.pt", "hall_of_mine:build")
+    import_code("hall_of_mine", [second])
+    with pytest.raises(UnknownNameError, match=r"^model 'hall_of_mine:build' is not defined .*--import code_of_mine"):
+        load_model(tmp_path / "model.pt", verify=False)
+    import_code("code_of_mine", [second])
+    assert isinstance(load_model(tmp_path / "model.pt", verify=False), nn.Module)
+
+
+def test_names_are_checked_by_the_rule_of_loading(second):
+    module = import_code("hall_of_mine", [second])
+    own_code.check_defined_here("hall_of_mine:lone", module.lone)
+    assert "hall_of_mine:lone" in MODELS
+    with pytest.raises(InvalidArgumentError, match="name it there: 'code_of_mine:build'"):
+        own_code.check_defined_here("hall_of_mine:build", module.build)
+    told = "is a functools.partial.*write a function in hall_of_mine"
+    with pytest.raises(InvalidArgumentError, match=told):
+        own_code.check_defined_here("hall_of_mine:small", module.small)
+    with pytest.raises(InvalidArgumentError, match=told):
+        MODELS.get("hall_of_mine:small")
+
+
+def test_attribute_that_the_module_lacks_is_no_fault_of_the_file(folder, tmp_path):
+    write_file(folder, tmp_path / "model.pt", "code_of_mine:other")
+    import_code("code_of_mine", [folder])
+    with pytest.raises(InvalidArgumentError, match=r"has no 'other'") as caught:
+        load_model(tmp_path / "model.pt", verify=False)
+    assert "installed packages" not in str(caught.value)
+
+
+def test_unknown_builder_of_a_file_tells_the_import_before_the_known_names(folder, tmp_path):
+    write_file(folder, tmp_path / "model.pt", "net_of_nobody")
+    with pytest.raises(UnknownNameError) as caught:
+        load_model(tmp_path / "model.pt", verify=False)
+    assert str(caught.value).index("--import MODULE") < str(caught.value).index("Known: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("my_code2.build", "write 'my_code2:build'"),
+        ("my_code2::build", "write 'my_code2:build'"),
+        ("./my_code2:build", "write 'my_code2:build'"),
+        ("my_code2 : build", "write 'my_code2:build'"),
+        ("nets/my_code2.py:build", "write 'nets.my_code2:build'"),
+        ("my_code2:", "after the colon, as in 'my_code2:build'"),
+        ("my_code2.py", "after the colon, as in 'my_code2:build'"),
+        ("reg:Outer.Inner", "write Inner = Outer.Inner at the end of that module, and name 'reg:Inner'"),
+    ],
+)
+def test_misspelled_import_path_is_told_without_the_known_names(name, better):
+    with pytest.raises(UnknownNameError) as caught:
+        MODELS.get(name)
+    assert better in str(caught.value)
+    assert "Known" not in str(caught.value)
+
+
+def test_name_of_a_catalog_behind_that_of_a_module_is_told():
+    registry = Registry("optimizer")
+    registry.register("AdamW", "torch.optim:AdamW")
+    for name in ("torch.optim.AdamW", "optim::AdamW"):
+        with pytest.raises(UnknownNameError, match="Did you mean 'AdamW'.$"):
+            registry.get(name)
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet5", "timm:resnet.a1", "deeplab v3", "", "voc.2012", "a/b", None])
+def test_other_unknown_names_get_no_advice_on_import_paths(name):
+    assert own_code.spelling_hint(name) == ""
+
+
+@pytest.mark.parametrize("name", ["code_of_mine.py", "./code_of_mine.py", "./code_of_mine"])
+def test_path_of_a_module_is_told_as_its_name(folder, name):
+    with pytest.raises(InvalidArgumentError, match="as in import, as code_of_mine"):
+        import_code(name, [folder])

@@ -11,7 +11,7 @@ from PIL import Image
 import seg_models
 from seg_core import BuildSpec, DatasetMetadata, Preprocessing, load_model, own_code, save_model
 from seg_core.command import main
-from seg_core.errors import UnknownNameError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError
 from seg_core.own_code import import_code
 from seg_models import Predictor
 
@@ -117,3 +117,21 @@ def test_file_cannot_name_code_as_its_backbone(folder, name):
         load_model(file, verify=False)
     assert "net_code" not in sys.modules
     assert os.getcwd() == str(folder)
+
+
+def test_predict_loads_a_file_whatever_an_own_builder_does_with_it(folder, monkeypatch):
+    text = CODE.replace("weights=None, aux_loss=None", "aux_loss=None").replace(
+        "variant=None", "variant=None, **others"
+    )
+    (folder / "net_code.py").write_text(text)
+    import_code("net_code", [folder])
+    expected = torch.load(folder / "model.pt", weights_only=True)["state_dict"]
+    network = Predictor("net_code:build", weights="model.pt").model
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+    torch.save({"head.weight": expected["head.weight"]}, folder / "other.pt")
+    with pytest.raises(
+        CorruptFileError, match="is not of the network that net_code:build builds.*no tensor 'head.bias'"
+    ):
+        Predictor("net_code:build", weights="other.pt")
+    with pytest.raises(InvalidArgumentError, match="has no parameter 'weights' of its own"):
+        Predictor("net_code:build", weights="DEFAULT")

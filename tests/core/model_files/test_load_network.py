@@ -127,7 +127,9 @@ def test_name_without_weights_takes_the_default_and_says_so():
 
 def test_name_with_weights_is_built_with_them():
     assert load_network("published", "CITY").weights == "CITY"
-    assert load_network("tiny", Path("mine.pt")).weights == Path("mine.pt")
+    assert load_network("tiny", "MINE").weights == "MINE"
+    with pytest.raises(InvalidArgumentError, match="'mine.pt' look like a file, but there is no such file"):
+        load_network("tiny", Path("mine.pt"))  # registered by hand: a builder of no catalog does not load files
     assert find_network("published", "DEFAULT") == NetworkSource("published", weights="STREET")
     assert find_network("tiny", "DEFAULT") == NetworkSource("tiny", weights="DEFAULT")
 
@@ -136,7 +138,7 @@ def test_name_is_built_in_the_variant_that_is_named():
     assert load_network(find_network("two_variants", "mine.pth", "other")).build_spec.variant == "other"
     assert load_network(find_network("two_variants", "mine.pth")).build_spec.variant == "paper"
     assert load_network(find_network("two_variants", variant="other")).build_spec.variant == "other"
-    assert load_network(find_network("tiny", "mine.pth", "any")).build_spec.variant == "any"  # registered by hand
+    assert load_network(find_network("tiny", "MINE", "any")).build_spec.variant == "any"  # registered by hand
     with pytest.raises(UnknownNameError, match=r"model 'two_variants' has no variant 'othr'. Did you mean 'other'\?"):
         find_network("two_variants", "mine.pth", "othr")
     for source in ("net.pt", "."):

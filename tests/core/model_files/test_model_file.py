@@ -633,7 +633,7 @@ def test_variant_that_the_model_lacks_is_an_error(tmp_path):
 def test_load_model_unknown_builder_is_named(tmp_path):
     path = save(tmp_path / "model.pt")
     edit(path, builder="tinny")
-    with pytest.raises(UnknownNameError, match=r"unknown model 'tinny'. Did you mean 'tiny'"):
+    with pytest.raises(UnknownNameError, match=r"unknown model 'tinny'. If .*--import MODULE.* Did you mean 'tiny'"):
         load_model(path)
     assert read_model_info(path).spec.builder == "tinny", "what a file says can be read without the package"
 

@@ -450,7 +450,7 @@ def test_missing_device_says_so(save, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nowhere.pt", "Stripes"], 2, "there is no model file nowhere.pt"),
+        (["nowhere.pt", "Stripes"], 2, "there is no run folder or model file nowhere.pt"),
         (["ennet", "Stripes"], 2, "unknown model 'ennet'. Did you mean 'enet'"),
         (["tiny_net", "Stripes"], 2, "model 'tiny_net' has no published weights; give a model file"),
         (

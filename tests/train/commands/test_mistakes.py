@@ -372,3 +372,12 @@ def test_a_folder_to_evaluate_on_follows_its_message(capsys):
     line = re.search(r"seg (eval .*)$", capsys.readouterr().err, re.MULTILINE)[1]
     assert main([*shlex.split(line), "--json", "scores.json"]) == 0
     assert json.loads(Path("scores.json").read_text())["num_images"] == 2
+
+
+@pytest.mark.parametrize("words", [["runs/nope"], ["nope.pt"], ["nope.pt", "Shapes"], ["runs/nope", "CamVid"]])
+def test_model_that_does_not_exist_is_told_before_any_dataset(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", *words]) == 2
+    told = capsys.readouterr().err
+    assert f"there is no run folder or model file {words[0]}; check the path" in told
+    assert "DATASET" not in told

@@ -116,7 +116,8 @@ def test_bad_override_says_how_to_write_it(tables, override, words):
         ("trainer.seed=1.5", "trainer.seed = 1.5: must be a valid integer"),
         (
             "trainer.steps=5",
-            "trainer.steps, got epochs=2 and steps=5; --steps 5 of seg train replaces the epochs of a config",
+            "trainer.steps, got epochs=2 and steps=5; unset one with -s trainer.epochs=none or "
+            "-s trainer.steps=none, or give the length as --epochs 2 or --steps 5 of seg train",
         ),
         ("trainer.precision=fp17", "trainer.precision = \"fp17\": must be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("trainer.device=tpu", "trainer.device = \"tpu\": must be 'auto', 'cpu', 'cuda' or 'mps'"),

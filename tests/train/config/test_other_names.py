@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, InvalidTypeError
 from seg_train import load_config
+from seg_train.config.json_schema import json_schema
 from seg_train.config.other_names import _ADVICE, _KEYS, DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS, advice_on_key
 from seg_train.config.schema import all_keys
 
@@ -99,3 +100,55 @@ def test_scheduler_that_ends_before_the_run_is_an_error_in_a_new_run_only(tables
     assert words in problem_of(tables, "trainer.seed=1")
     assert load_config(tables, stored=True).lr_scheduler.params == {"total_iters": 9}
     assert load_config(tables, ["trainer.steps=9"]).trainer.steps == 9
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("trainer.accelerator=gpu", 'Write trainer.device = "cuda"'),
+        ("trainer.accelerator=tpu", 'Write trainer.device = "auto"'),
+        ("trainer.steps=None", 'write "none" to unset it'),
+        ("log.tensorboard=none", "write log.tensorboard.enabled = false"),
+        ("log.tensorboard=false", "write log.tensorboard.enabled = false"),
+        ("data=CamVid", 'write data.dataset.name = "CamVid"'),
+        ("model=enet", 'write model.name = "enet"'),
+    ],
+)
+def test_words_for_no_value_and_for_sections_tell_what_to_write(tables, override, told):
+    with pytest.raises(ConfigError) as caught:
+        load_config(tables, [override])
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["None", "null"])
+def test_line_with_the_null_of_another_format_tells_none(tmp_path, word):
+    path = tmp_path / "run.toml"
+    path.write_text(f"[trainer]\nepochs = 2\nsteps = {word}\n")
+    with pytest.raises(ConfigError, match='write line 3 as: # steps is left out, .*: steps = "none"'):
+        load_config(path)
+
+
+def test_length_given_twice_tells_two_ways(tables):
+    with pytest.raises(ConfigError, match=r"-s trainer.epochs=none or .*--epochs 2 or --steps 3 of seg train"):
+        load_config(tables, ["trainer.steps=3"])
+    assert load_config(tables, ["trainer.steps=3", "trainer.epochs=none"]).trainer.steps == 3
+    assert load_config(tables, steps=3).trainer.epochs is None
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.toml"]])
+def test_what_is_no_config_is_an_error_of_type(source):
+    with pytest.raises(InvalidTypeError, match=f"got {type(source).__name__}"):
+        load_config(source)
+
+
+def test_loaded_config_tells_how_to_use_it(tables):
+    config = load_config(tables)
+    with pytest.raises(InvalidTypeError, match=r"is loaded already; .*config.to_dict\(\)"):
+        load_config(config)
+    assert load_config(config.to_dict()) == config
+
+
+def test_schema_of_a_required_name_takes_no_none():
+    properties = json_schema()["$defs"]["ModelSection"]["properties"]
+    assert properties["name"]["not"] == {"const": "none"}
+    assert "not" not in properties["weights"]

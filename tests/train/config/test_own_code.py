@@ -10,7 +10,7 @@ import pytest
 
 from seg_core import own_code
 from seg_core.command import main
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, UserError
 from seg_core.registry import DATASETS, LOSSES, MODELS
 from seg_train import Trainer, load_config
 from seg_train.config.load import load_with_origins
@@ -409,3 +409,178 @@ def test_eval_of_a_run_imports_its_code_for_another_dataset_too(project, capsys,
     monkeypatch.chdir(project)
     assert main(["eval", str(run / "model.pt"), "mine_code:Data", "--import", "mine_code", *arguments]) == 0
     assert "mine_code:Data" not in DATASETS.names()
+
+
+# ---- names that model files could not name, wrong forms --------------------------------------------------------------
+
+
+def test_model_that_its_files_could_not_name_is_refused_before_training(project):
+    text = "import functools\nfrom mine_code import build, Optimizer\nsmall = functools.partial(build, width=1)\n"
+    (project / "base_code.py").write_text(text)
+    path = project / "run.toml"
+    found = problems_of(path, ["model.name=base_code:build"])
+    assert "model.name = \"base_code:build\": it is defined in 'mine_code'" in found
+    assert found.endswith("name it there: 'mine_code:build'")
+    found = problems_of(path, ["model.name=base_code:small"])
+    assert "model.name = \"base_code:small\": 'base_code:small' is a functools.partial" in found
+    assert "problems" not in found
+    assert load_config(path, ["optimizer.name=base_code:Optimizer", "optimizer.params.lr=0.1"]), "in no model file"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('imports = "mine_code"', 'imports = "mine_code": must be a list of strings; write imports = ["mine_code"]'),
+        ("imports = [1]", 'imports = [1]: must be a list of strings; write imports = ["my_code"]'),
+        ('import_paths = "src"', 'import_paths = "src": must be a list of strings; write import_paths = ["src"]'),
+        ('import_paths = ["nope"]', 'nope": there is no such folder; correct or remove it'),
+    ],
+)
+def test_wrong_form_of_imports_is_the_only_problem(project, line, told):
+    (project / "run.toml").write_text(f"{line}\n{CONFIG.replace('mine_code:Loss', 'LossOfMine')}")
+    found = problems_of(project / "run.toml")
+    assert found.endswith(told)
+    assert "LossOfMine" not in found
+
+
+def test_misspelled_name_is_one_problem_with_the_right_spelling(project):
+    found = problems_of(project / "run.toml", ["model.name=mine_code.build"])
+    assert found.endswith("write 'mine_code:build'")
+    assert "problems" not in found
+
+
+def test_init_and_show_take_import(project, monkeypatch, capsys):
+    (project / "mine_code.py").write_text(REGISTERING)
+    monkeypatch.chdir(project)
+    assert main(["config", "init", "new.toml", "--model", "net_of_mine", "--data", "mine_code:Data"]) != 0
+    words = ["--model", "net_of_mine", "--data", "mine_code:Data", "--import", "mine_code"]
+    assert main(["config", "init", "new.toml", *words]) == 0
+    written = tomllib.loads((project / "new.toml").read_text())
+    assert written["imports"] == ["mine_code"]
+    capsys.readouterr()
+    assert main(["datasets", "show", "mine_code:Data", "--import", "mine_code"]) == 0
+    assert "length" in capsys.readouterr().out
+    assert main(["models", "show", "mine_code:build", "--import", "mine_code"]) == 0
+    assert "built by  mine_code:build" in capsys.readouterr().out
+
+
+# ---- code that cannot be called as the trainer calls it, or returns something else -----------------------------------
+
+WRONG = """
+import torch
+from mine_code import Data, Net
+
+class SplitFirst(Data):
+    def __init__(self, split="train", root=None):
+        super().__init__(root, split)
+
+class NumberFirst(Data):
+    def __init__(self, count=8, split="train"):
+        super().__init__(None, split, count)
+
+class NamedOnly(Data):
+    def __init__(self, *, split):
+        super().__init__(None, split)
+
+class NoLogger:
+    def __init__(self, run_dir):
+        pass
+
+def whole(model, images):
+    return model(images)["out"]
+
+def passing(model, images, **options):
+    return whole(model, images, **options)
+
+def nothing(*args, split=None, **options):
+    return None
+
+def nothing_for(model, images):
+    return None
+
+class TextLoss(torch.nn.Module):
+    def forward(self, logits, target):
+        return "0.5"
+
+def failing(**options):
+    raise ZeroDivisionError("my own mistake")
+"""
+
+
+@pytest.fixture
+def wrong(project):
+    (project / "base_code.py").write_text(WRONG)
+    return project / "run.toml"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.dataset={name = 'base_code:SplitFirst'}", "the parameter 'split' of base_code:SplitFirst"),
+        ("data.dataset={name = 'base_code:NumberFirst'}", "let it take root first: it is called as NumberFirst(root"),
+        ("data.dataset={name = 'base_code:NamedOnly'}", "NamedOnly must take 'root' as its parameter number 1"),
+        ('log={"base_code:NoLogger" = {}}', "base_code:NoLogger must be a subclass of seg_train.Logger"),
+        ("evaluation={predictor = 'base_code:passing', params = {x = 1}}", "evaluation.params.x = 1: base_code:pass"),
+        ("optimizer={name = 'base_code:nothing'}", "optimizer.name: base_code:nothing must return an optimizer"),
+        ("lr_scheduler={name = 'base_code:nothing'}", "lr_scheduler.name: base_code:nothing must return a scheduler"),
+    ],
+)
+def test_code_that_does_not_fit_its_call_is_one_problem(wrong, override, told):
+    found = problems_of(wrong, [override])
+    assert told in found
+    assert "problems" not in found
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model={name = 'base_code:nothing'}", 'model.name = "base_code:nothing": must return a network'),
+        ("criterion={name = 'base_code:TextLoss'}", "criterion: the loss base_code.TextLoss must return"),
+        ("evaluation={predictor = 'base_code:nothing_for'}", "the predictor 'base_code:nothing_for' (evaluati"),
+    ],
+)
+def test_what_returns_something_else_is_told_in_a_sentence(wrong, override, told):
+    with pytest.raises(UserError) as caught:
+        Trainer(load_config(wrong, [override])).run()
+    assert told in str(caught.value)
+
+
+def test_traceback_of_own_code_ends_with_its_key(wrong):
+    with pytest.raises(ZeroDivisionError) as caught:
+        Trainer(load_config(wrong, ["model={name = 'base_code:failing'}"]))
+    assert caught.value.__notes__ == ['raised by the code that the config names: model.name = "base_code:failing"']
+
+
+def test_eval_tells_of_a_dataset_that_takes_no_root(wrong, project, monkeypatch, capsys):
+    run = Trainer(load_config(wrong)).run().run_dir.resolve()
+    monkeypatch.chdir(project)
+    words = ["eval", str(run), "base_code:SplitFirst", "--import", "base_code", "-s", "num_workers=0"]
+    assert main(words) == 2
+    assert "let it take root first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("goes", ["folder", "file"])
+def test_two_remedies_for_moved_code_work_in_eval_and_train(project, tmp_path, monkeypatch, capsys, goes):
+    run = str(Trainer(load_config(project / "run.toml")).run().run_dir.resolve())
+    moved = tmp_path / "moved"
+    if goes == "folder":
+        project.rename(moved)
+    else:
+        moved.mkdir()
+        shutil.move(project / "mine_code.py", moved)
+    paths = ["-s", f'import_paths=["{moved.as_posix()}"]']
+    evaluations = (["eval", run, "-s", "num_workers=0"], ["eval", run, "Shapes", "-s", "num_workers=0"])
+    commands = (*evaluations, ["train", "--resume", run])
+    for words in commands:
+        forget()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert main(words) == 2
+        told = capsys.readouterr().err
+        assert "start this command in the folder that contains it, or set that folder as in -s 'import_paths=[" in told
+        forget()
+        assert main([*words, *paths]) == (2 if "Shapes" in words else 0), "Shapes has other classes"
+        assert "import_paths" not in capsys.readouterr().err
+        forget()
+        monkeypatch.chdir(moved)
+        assert main(words) == (2 if "Shapes" in words else 0)
+        assert "import_paths" not in capsys.readouterr().err

@@ -5,7 +5,7 @@ import torch
 
 from seg_core.errors import ConfigError, DatasetNotFoundError
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS
-from seg_train import load_config
+from seg_train import Logger, load_config
 from tests.train.config.test_load import problems_of
 
 
@@ -23,7 +23,7 @@ class NeedsFile:
         raise AssertionError("nothing is built")
 
 
-class NeedsProject:
+class NeedsProject(Logger):
     def __init__(self, folder, project):
         raise AssertionError("nothing is built")
 

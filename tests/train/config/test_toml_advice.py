@@ -67,7 +67,9 @@ def test_line_is_rewritten_so_that_the_file_is_read(tmp_path, wrong, value):
 def test_value_that_toml_does_not_have_is_left_out(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("[model]\nweights = None\n")
-    assert message_of(path).endswith("write line 2 as: # weights is left out, for its default")
+    assert message_of(path).endswith(
+        'line 2 as: # weights is left out, for its default; to unset that of a base config: weights = "none"'
+    )
 
 
 @pytest.mark.parametrize("again", ["a = 2", "[model]\nb = 1"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from seg_core import own_code
+from seg_core import DatasetMetadata, own_code
 from seg_core.errors import ConfigError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.own_code import import_target
 from seg_core.transforms.crop import SegmentationTransform
@@ -274,3 +274,25 @@ def test_empty_list_is_none(own_tables):
     config = load_config(own_tables)
     assert config.data.transform.train.custom is None
     assert own_code._targets == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "told"),
+    [
+        ("RandomRotation", {"degrees": 10}, "fills masks with 0, the id of the class"),
+        ("RandomAffine", {"degrees": 0, "translate": [0.1, 0.1], "fill": 1}, "fills masks with 1, the id of the class"),
+        ("RandomRotation", {"degrees": 10, "fill": 255}, None),
+        ("RandomPosterize", {"bits": 4}, None),
+    ],
+)
+def test_transforms_of_torchvision_that_fill_masks_with_a_class_are_told(recwarn, name, params, told):
+    target = f"torchvision.transforms.v2:{name}"
+    import_target(target)
+    assert build_own_transforms([(target, params)], DatasetMetadata("two", ("a", "b")), 0)
+    found = [str(warning.message) for warning in recwarn]
+    if told is None:
+        assert found == []
+    else:
+        (text,) = found
+        assert told in text
+        assert "set params.fill = 255" in text

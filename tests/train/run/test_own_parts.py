@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from seg_core import load_model
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.registry import LOSSES, MODELS, SCHEDULERS
 from seg_train import Trainer, load_config
 from seg_train.run.checkpoint import load_checkpoint
@@ -118,3 +118,77 @@ def test_state_that_cannot_be_stored_is_refused_before_the_first_step(tables, ke
     with pytest.raises(InvalidArgumentError, match=words):
         trainer.run()
     assert trainer.position.step == 0
+
+
+# ---- weights for networks of own builders ----------------------------------------------------------------------------
+
+
+def build_of_anything(**options):
+    """As many write it: whatever the trainer passes is ignored."""
+    return Plain(options["num_classes"], options.get("width", 4))
+
+
+def build_with_weights(*, num_classes, weights, **others):
+    assert others["weights_backbone"] is None
+    network = Plain(num_classes)
+    network.given = weights
+    return network
+
+
+@pytest.fixture
+def first(tables):
+    """The model file of a run."""
+    MODELS.register("of_anything", build_of_anything)
+    MODELS.register("with_weights", build_with_weights)
+    tables["model"] = {"name": "of_anything"}
+    tables["trainer"] = {**tables["trainer"], "epochs": None, "steps": 1}
+    del tables["trainer"]["epochs"]
+    result = Trainer(load_config(tables)).run()
+    tables["paths"]["run"] = "second"
+    return result.run_dir / "model.pt"
+
+
+def start_of(tables, **options):
+    return Trainer(load_config(tables, **options)).network.network
+
+
+@pytest.mark.parametrize("kind", ["model file", "state dict", "run folder"])
+@pytest.mark.parametrize("builder", ["of_anything", "with_weights"])
+def test_file_of_weights_is_loaded_whatever_the_builder_does(tables, first, tmp_path, kind, builder):
+    expected = load_model(first).state_dict()
+    path = {"model file": first, "state dict": tmp_path / "state.pth", "run folder": first.parent}[kind]
+    if kind == "state dict":
+        torch.save({"state_dict": expected}, path)
+    if kind == "run folder":
+        expected = load_model(first.parent / "model_best.pt").state_dict()
+    tables["model"] = {"name": builder}
+    network = start_of(tables, weights=str(path))
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+    assert getattr(network, "given", None) is None, "the builder does not load it too"
+
+
+def test_file_of_another_network_or_none_is_refused(tables, first, tmp_path):
+    tables["model"] = {"name": "of_anything", "params": {"width": 5}, "weights": str(first)}
+    with pytest.raises(ConfigError, match=r"model.weights = .* the tensor 'layers.0.weight' has shape \(4, 3, 3, 3\)"):
+        start_of(tables)
+    tables["model"] = {"name": "of_anything", "weights": str(tmp_path / "none.pt")}
+    with pytest.raises(ConfigError, match="there is no such file"):
+        start_of(tables)
+
+
+def test_names_of_weights_go_only_to_builders_that_take_them(tables, first):
+    tables["model"] = {"name": "with_weights", "weights": "DEFAULT"}
+    assert start_of(tables).given == "DEFAULT"
+    tables["model"]["name"] = "of_anything"
+    with pytest.raises(ConfigError, match=r"of_anything has no parameter .*or give the path"):
+        load_config(tables)
+    tables["model"] = {"name": "of_anything", "weights_backbone": "DEFAULT"}
+    with pytest.raises(ConfigError, match=r'model.weights_backbone = "DEFAULT": of_anything has no parameter'):
+        load_config(tables)
+
+
+def test_run_from_a_file_is_resumed_without_it(tables, first):
+    tables["model"] = {"name": "of_anything", "weights": str(first)}
+    Trainer(load_config(tables)).run()
+    first.unlink()
+    assert Trainer(load_config(tables), resume=True).position.finished

@@ -7,27 +7,32 @@ such as `"os:system"`.
 """
 
 import argparse
+import contextlib
+import functools
 import importlib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
 
 __all__ = [
     "NotImportedError",
     "add_folders",
     "add_import_option",
+    "check_defined_here",
     "find_target",
     "import_code",
     "import_modules",
     "import_target",
     "is_target",
+    "naming",
+    "spelling_hint",
 ]
 
 _IDENTIFIER = r"[^\W\d]\w*"
@@ -134,8 +139,9 @@ def find_target(name: str, noun: str) -> Any:
         noun: what it refers to, for messages (`"model"`).
 
     Raises:
-        NotImportedError: if the user has not imported the module; the message says how.
-        InvalidArgumentError: if the module has no such attribute, or it belongs to another package.
+        NotImportedError: if the user has not imported the module, or the one that defines the attribute; the message
+            says how.
+        InvalidArgumentError: if the module has no such attribute, or it is nothing that a name can stand for.
     """
     module = name.partition(":")[0]
     if name not in _targets and module not in _modules:
@@ -145,21 +151,123 @@ def find_target(name: str, noun: str) -> Any:
             f"contains it), or in Python with seg_core.import_code({module!r})"
         )
     found = _attribute(name)
-    if name not in _targets and _package(getattr(found, "__module__", None)) != _package(module):
-        # such as a function of the standard library that the module has imported
-        raise InvalidArgumentError(
-            f"{noun} {name!r} is not defined in the package {_package(module)!r} but in "
-            f"{getattr(found, '__module__', None)!r}; name it where it is defined, and import that"
+    if name in _targets:
+        return found
+    _check_is_named(name, found)
+    home = getattr(found, "__module__", None)
+    if not _is_trusted(home, module):
+        if home is None or _package(home) in sys.stdlib_module_names:  # no file has a reason to name such a function
+            raise InvalidArgumentError(
+                f"{noun} {name!r} is not defined in the package {_package(module)!r} but in {home!r}, which is part of "
+                "Python; name a function or class of your own"
+            )
+        raise NotImportedError(
+            f"{noun} {name!r} is not defined in the package {_package(module)!r} but in {home!r}, which you have not "
+            f"imported; if you trust that code, import it too: with --import {home} on the command line, or in Python "
+            f"with seg_core.import_code({home!r})"
         )
     return found
+
+
+def check_defined_here(name: str, found: Any) -> None:
+    """Checks that a model file which names an object can be loaded by who imports the module of the name.
+
+    Args:
+        name: `"package.module:attribute"`.
+        found: the object.
+
+    Raises:
+        InvalidArgumentError: if it can not; the message says what to name, or to write, instead.
+    """
+    _check_is_named(name, found)
+    module, home = name.partition(":")[0], getattr(found, "__module__", None)
+    if home is None or _package(home) == _package(module):
+        return
+    own = f"{home}:{getattr(found, '__name__', '')}"
+    try:
+        same = is_target(own) and _attribute(own) is found
+    except (InvalidArgumentError, ImportError):
+        same = False
+    what = f"name it there: {own!r}" if same else f"write a function or class in {module} that calls it, and name that"
+    raise InvalidArgumentError(
+        f"it is defined in {home!r}, so that a model file that names {name!r} could not be loaded by an import of "
+        f"{module!r} alone; {what}"
+    )
+
+
+def _check_is_named(name: str, found: Any) -> None:
+    """Raises InvalidArgumentError if an object does not know the module that it is defined in."""
+    if isinstance(found, functools.partial):
+        module, _, attribute = name.partition(":")
+        raise InvalidArgumentError(
+            f"{name!r} is a functools.partial, which does not know its module, so that a model file that names it "
+            f"could not be loaded; write a function in {module}: def {attribute}(**options): return ..."
+        )
+
+
+def _is_trusted(home: str | None, module: str) -> bool:
+    """Returns whether the user has imported the package that defines an object, which `module` has too."""
+    return _package(home) in {_package(module), *map(_package, _modules)}
+
+
+def spelling_hint(name: object) -> str:
+    """Returns how a name of code of the user's own that is misspelled is to be written, as a sentence; "" for others.
+
+    >>> spelling_hint("my_code.build").partition("; ")[2]
+    "write 'my_code:build'."
+    """
+    if not isinstance(name, str) or is_target(name) or name.startswith("timm:"):
+        return ""
+    text = re.sub(r"\s", "", name).removeprefix("./").replace("::", ":")
+    module, colon, attribute = text.partition(":")
+    if not colon and module.endswith(".py"):
+        colon = ":"
+    module = module.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".")
+    if not colon and text == name and name.count("."):
+        module, _, attribute = module.rpartition(".")
+    elif not colon:
+        return ""
+    if not _MODULE.fullmatch(module):
+        return ""
+    form = 'Code of your own is named "package.module:attribute"'
+    if not attribute:
+        return f"{form}; write the name of the function or class after the colon, as in {f'{module}:build'!r}."
+    if is_target(f"{module}:{attribute}"):
+        return f"{form}; write {f'{module}:{attribute}'!r}."
+    if _MODULE.fullmatch(attribute):
+        last = attribute.rpartition(".")[2]
+        return (
+            f"{form}, of an attribute of the module itself; write {last} = {attribute} at the end of that module, and "
+            f"name {f'{module}:{last}'!r}."
+        )
+    return ""
+
+
+@contextlib.contextmanager
+def naming(key: str, name: str) -> Iterator[None]:
+    """Adds to a traceback of code that a config names which key names it; errors of users have messages of their own.
+
+    Args:
+        key: full key.
+        name: its value.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f'raised by the code that the config names: {key} = "{name}"')
+        raise
 
 
 def _import(module: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleType:
     """Imports a module, see `import_code`; its names are not allowed by that."""
     if not _MODULE.fullmatch(module):
         what = "is the name of a module and an object in it; give the module alone" if is_target(module) else ""
+        better = _as_module(module)
+        such = "such as my_package.my_code" if better is None else f"as {better}"
         raise InvalidArgumentError(
-            f"module {module!r} {what or 'is no name of a module; write it as in import, such as my_package.my_code'}"
+            f"module {module!r} {what or f'is no name of a module; write it as in import, {such}'}"
         )
     add_folders(folders)
     importlib.invalidate_caches()  # its file may be newer than the last look into its folder
@@ -171,6 +279,12 @@ def _import(module: str, folders: Sequence[str | os.PathLike[str]]) -> ModuleTyp
         ) from error
     _check_place(module, found, folders)
     return found
+
+
+def _as_module(text: str) -> str | None:
+    """Returns the name of the module in a path such as `"./my_code.py"`, None if there is none."""
+    name = text.strip().removesuffix(".py").removeprefix("./").replace("/", ".").replace("\\", ".")
+    return name if name != text and _MODULE.fullmatch(name) else None
 
 
 def _package(module: str | None) -> str | None:
@@ -218,6 +332,8 @@ def _reason(module: str, folders: Sequence[str | os.PathLike[str]], error: BaseE
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         searched = ", ".join(map(str, dict.fromkeys(map(os.path.realpath, folders)))) or "sys.path"
         found = f"there is no module {error.name!r}"
+        if module.endswith(".py"):
+            return f"{found}; write it as in import, as {module.removesuffix('.py')}, without .py"
         return f"{found} in {searched} or among the installed packages; check the name, and the folder it is in"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:

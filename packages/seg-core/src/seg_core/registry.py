@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from seg_core.catalog import Entry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
-from seg_core.own_code import find_target, is_target
+from seg_core.own_code import find_target, is_target, spelling_hint
 
 __all__ = [
     "BACKBONES",
@@ -139,6 +139,10 @@ class Registry:
             find_target(name, self.noun)
             return Entry(name)
         if name not in self._entries:
+            if spelling := spelling_hint(name):
+                last = name.replace(":", ".").rpartition(".")[2]
+                spelling = f"Did you mean {last!r}?" if last in self._entries else spelling.rstrip(".")
+                raise UnknownNameError(f"unknown {self.noun} {name!r}. {spelling}")
             hint = nearest(name, self._entries)
             known = ", ".join(sorted(self._entries)) or "none (is the package that has them installed?)"
             raise UnknownNameError(f"unknown {self.noun} {name!r}.{hint} Known: {known}{self._former_users()}")

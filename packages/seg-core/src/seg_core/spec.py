@@ -25,6 +25,8 @@ __all__ = [
     "shown_default",
     "takes",
     "takes_any",
+    "takes_any_position",
+    "takes_number",
 ]
 
 
@@ -131,6 +133,17 @@ def _entries(docstring: str) -> Iterator[tuple[str, str]]:
 def takes_any(target: Callable[..., Any]) -> bool:
     """Returns whether a function or class has `**kwargs`."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+def takes_any_position(target: Callable[..., Any]) -> bool:
+    """Returns whether a function or class has `*args`."""
+    return any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(target).parameters.values())
+
+
+def takes_number(target: Callable[..., Any], name: str) -> bool:
+    """Returns whether a parameter is a number, or several, by its default or else its annotation."""
+    parameter = inspect.signature(target).parameters[name]
+    return isinstance(parameter.default, bool) or _takes_numbers(parameter)
 
 
 def leading_parameters(target: Callable[..., Any], count: int) -> list[str]:

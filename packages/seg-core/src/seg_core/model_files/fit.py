@@ -26,6 +26,7 @@ from seg_core.spec import check_params
 __all__ = [
     "advice",
     "build",
+    "check_builder",
     "check_description",
     "check_own_tensors",
     "check_tensors",
@@ -55,20 +56,22 @@ class _Recipe:
     arguments: Mapping[str, Any] = field(compare=False)
 
 
-def _check_builder(spec: BuildSpec) -> None:
+def check_builder(spec: BuildSpec) -> None:
     """Checks that the builder of a description is known; nothing is imported.
 
     Raises:
         UnknownNameError: if it is not; for the user's own code the message says how to import it.
+        InvalidArgumentError: if the module that the user has imported has no such builder.
     """
     try:
         MODELS.entry(spec.builder)
     except NotImportedError:
         raise
     except UnknownNameError as error:
+        unknown = f"unknown model {spec.builder!r}."
         raise UnknownNameError(
-            f"{error}. If your own code registers {spec.builder!r}, import it before: with --import MODULE on the "
-            "command line, or in Python by import MODULE"
+            f"{unknown} If your own code registers {spec.builder!r}, import it before: with --import MODULE on the "
+            f"command line, or in Python by import MODULE.{str(error).removeprefix(unknown)}"
         ) from error
 
 
@@ -79,7 +82,7 @@ def check_description(spec: BuildSpec) -> None:
         UnknownNameError: if no package has the builder, or the user has not imported the code that has it.
         InvalidArgumentError: if the builder has no such variant or arguments.
     """
-    _check_builder(spec)
+    check_builder(spec)
     entry, builder = MODELS.entry(spec.builder), MODELS.get(spec.builder)
     if isinstance(entry, ModelEntry) and spec.variant not in entry.variants:
         raise InvalidArgumentError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
-from seg_core.model_files.paths import RUN_MODEL_FILES, WEIGHTS_SUFFIXES, find_run_file, split_nest
+from seg_core.model_files.paths import RUN_MODEL_FILES, find_run_file, looks_like_path
 from seg_core.registry import LOADERS, MODELS
 
 if TYPE_CHECKING:
@@ -45,16 +45,6 @@ class NetworkSource:
     run: Path | None = None
     note: str = ""
     variant: str | None = None
-
-
-def looks_like_path(text: str) -> bool:
-    """Returns whether a string is a path and not a name: it exists, has a folder, or has the suffix of a model file.
-
-    It may name one of several networks in the file, as in `"file.pth#ema"`.
-    """
-    file, _ = split_nest(text)
-    path = Path(file)
-    return path.is_file() or path.name != file or path.suffix in WEIGHTS_SUFFIXES or path.suffix in LOADERS
 
 
 def find_network(source: str | os.PathLike[str], weights: Any = None, variant: str | None = None) -> NetworkSource:
@@ -159,11 +149,29 @@ def load_network(
 
         return load_model(source.path)
     options = {} if source.variant is None else {"variant": source.variant}
-    network: nn.Module = MODELS.get(source.given)(weights=source.weights, **options)
+    network = _built(source.given, source.weights, options)
     unfilled = getattr(network, "randomly_initialized", ())
     if unfilled:
         raise InvalidArgumentError(
             f"weights {source.weights} leave {len(unfilled)} tensors of {source.given!r} randomly initialized, the "
             f"first is {unfilled[0]}, so the results would be random; use weights of this network"
         )
+    return network
+
+
+def _built(name: str, weights: Any, options: dict[str, Any]) -> "nn.Module":
+    """Builds a model by name with weights; those in a file are loaded here if the builder is of no catalog."""
+    from seg_core.model_files.own_builders import file_to_load, load_file, takes_weights
+
+    builder: Callable[..., nn.Module] = MODELS.get(name)
+    file = file_to_load(name, weights)
+    if file is None:
+        if not takes_weights(name):
+            raise InvalidArgumentError(
+                f"weights {weights!r}: the builder of model {name!r} has no parameter 'weights' of its own, so that "
+                "its **kwargs may ignore them; add weights=None to it, or give the path of a file"
+            )
+        return builder(weights=weights, **options)
+    network = builder(weights=None, **options)
+    load_file(network, file, name)
     return network

@@ -31,6 +31,7 @@ from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import (
     advice,
     build,
+    check_builder,
     check_description,
     check_own_tensors,
     check_tensors,
@@ -166,7 +167,7 @@ def load_model(
     Raises:
         FileNotFoundError: if there is no such file.
         CorruptFileError: if it is damaged, no model file, or does not fit the network that it names, or `network`.
-        InvalidArgumentError: if the file needs `network`.
+        InvalidArgumentError: if the file needs `network`, or the user's module that it names has no such builder.
         InvalidTypeError: if `network` is no network.
         UnknownNameError: if no package has its builder, or the user has not imported the code that has it.
     """
@@ -179,6 +180,11 @@ def load_model(
             f"{path} holds the weights of a network that no builder built, a {info.spec.arguments.get('class')}; "
             "build that network and load them into it: load_model(path, network=...); Predictor takes the result"
         )
+    if network is None:
+        try:
+            check_builder(info.spec)
+        except InvalidArgumentError as error:  # it is the user's code that lacks it: the file may be as it should be
+            raise InvalidArgumentError(f"{path}: {error}") from error
     try:
         if network is None:
             check_description(info.spec)

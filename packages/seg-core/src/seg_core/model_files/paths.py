@@ -5,8 +5,17 @@ import zipfile
 from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.registry import LOADERS
 
-__all__ = ["RUN_MODEL_FILES", "WEIGHTS_SUFFIXES", "find_run_file", "other_kind", "split_nest", "told_of_checkpoint"]
+__all__ = [
+    "RUN_MODEL_FILES",
+    "WEIGHTS_SUFFIXES",
+    "find_run_file",
+    "looks_like_path",
+    "other_kind",
+    "split_nest",
+    "told_of_checkpoint",
+]
 
 RUN_MODEL_FILES = ("model_best.pt", "model.pt", "model_ema.pt")
 """Model files of a run folder, the preferred one first: the best weights, the last, and the EMA's."""
@@ -48,6 +57,16 @@ def split_nest(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     if Path(file).is_file() or Path(file).suffix in WEIGHTS_SUFFIXES:
         return file, nest
     return given, None
+
+
+def looks_like_path(text: str) -> bool:
+    """Returns whether a string is a path and not a name: it exists, has a folder, or has the suffix of a model file.
+
+    It may name one of several networks in the file, as in `"file.pth#ema"`.
+    """
+    file, _ = split_nest(text)
+    path = Path(file)
+    return path.is_file() or path.name != file or path.suffix in WEIGHTS_SUFFIXES or path.suffix in LOADERS
 
 
 def other_kind(path: str | os.PathLike[str]) -> str:

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["flip_matrices", "perspective_matrices", "rotation_matrices", "warp"]
+from seg_core.checks import is_number
+
+__all__ = ["flip_matrices", "mask_fill_of", "perspective_matrices", "rotation_matrices", "warp"]
 
 # Beyond the horizon of a perspective the divisor would be zero or negative; such pixels are far outside of the image.
 _MIN_DIVISOR = 1e-3
@@ -115,3 +117,17 @@ def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.devic
         divisor = torch.add(m[:, 2, 0] * x + m[:, 2, 2], m[:, 2, 1] * y)
         grid /= divisor.clamp_(min=_MIN_DIVISOR)[:, None]
     return grid.permute(0, 2, 3, 1)
+
+
+def mask_fill_of(transform: object) -> float | None:
+    """Returns the number that a transform of torchvision fills masks with where it moves the image away.
+
+    None for other transforms, and for those that fill with several numbers.
+    """
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    fill = getattr(transform, "fill", None) if isinstance(transform, v2.Transform) else None
+    if isinstance(fill, dict):
+        fill = fill.get(tv_tensors.Mask, fill.get("others", 0))
+    return fill if is_number(fill) else None

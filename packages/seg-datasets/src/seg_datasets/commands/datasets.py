@@ -11,6 +11,7 @@ from seg_core.catalog import DatasetEntry
 from seg_core.command import Command
 from seg_core.labels.comparison import family_of
 from seg_core.labels.metadata import resolve_metadata
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.registry import DATASETS
 from seg_core.spec import documented_options, shown_default, takes
 from seg_datasets.commands import check, compare, download, fake, preview, stats
@@ -31,6 +32,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show one dataset: classes, splits, options, expected layout, license")
     show.add_argument("name", metavar="NAME", help="a name from `seg datasets`")
+    add_import_option(show)
     for action in _ACTIONS.values():
         action.configure(actions)
 
@@ -38,6 +40,8 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.action in _ACTIONS:
         return _ACTIONS[arguments.action].run(arguments)
+    if arguments.action == "show":
+        import_modules(arguments.imports)
     print(_details(arguments.name) if arguments.action == "show" else _listing())
     return 0
 

@@ -10,6 +10,7 @@ from seg_core.catalog import ModelEntry, WeightsEntry
 from seg_core.command import Command
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
 from seg_core.model_files.load_network import looks_like_path
+from seg_core.own_code import add_import_option, import_modules
 from seg_core.progress import print_table
 from seg_core.registry import MODELS
 from seg_models.factory import list_models
@@ -44,10 +45,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="show a model: facts, outputs, variants, weights; or what is in a file")
     show.add_argument("name", metavar="NAME|FILE|RUN", help="a name from `seg models`, a model file, checkpoint or run")
+    add_import_option(show)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
+        import_modules(arguments.imports)
         print(_describe(arguments.name))
         return 0
     names = _sorted(_selected(arguments), arguments.sort, arguments.data)

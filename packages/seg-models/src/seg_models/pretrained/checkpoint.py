@@ -4,16 +4,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
-from seg_core.model_files.foreign_pickle import load_safely
-from seg_core.model_files.paths import find_run_file, split_nest
+from seg_core.model_files.checkpoint_file import read_content, read_tensors
 from seg_core.model_files.reading import ModelInfo, is_model_file, parse_model_file
-from seg_core.model_files.state_dict import networks_in, tensors_of
+from seg_core.model_files.state_dict import networks_in
 from seg_models.pretrained.class_axes import ClassAxis, shapes_and_axes
 from seg_models.pretrained.class_names import matching_classes
 from seg_models.pretrained.tensor_names import is_counter, is_foreign
@@ -92,18 +90,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             or if safetensors is needed and not installed.
         CorruptFileError: if it is damaged, or holds something else.
     """
-    name, nest = split_nest(path)
-    if Path(name).is_dir():
-        file, note = find_run_file(name)
-        logger.warning("weights %s: %s", name, note)
-        name = os.fspath(file)
-    content = _read(name)
-    if is_model_file(content):
-        if nest is not None:
-            raise InvalidArgumentError(f"{name} is a model file, which holds one network; remove #{nest}")
-        info, state = parse_model_file(content, name)
-        return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
-    return Checkpoint(name, tensors_of(content, name, nest))
+    name, state, info = read_tensors(path)
+    if info is None:
+        return Checkpoint(name, state)
+    return Checkpoint(name, state, info.spec.variant, info.spec.builder, info.metadata.num_classes, info)
 
 
 def networks_in_file(path: str | os.PathLike[str]) -> ModelInfo | dict[str, dict[str, Tensor]]:
@@ -113,31 +103,8 @@ def networks_in_file(path: str | os.PathLike[str]) -> ModelInfo | dict[str, dict
         InvalidArgumentError: if there is no such file.
         CorruptFileError: if it is damaged, or holds no tensors by name.
     """
-    content = _read(os.fspath(path))
+    content = read_content(os.fspath(path))
     return parse_model_file(content, path)[0] if is_model_file(content) else networks_in(content, os.fspath(path))
-
-
-def _read(name: str) -> object:
-    if not Path(name).is_file():
-        raise InvalidArgumentError(
-            f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
-            "of a weights member such as 'DEFAULT'"
-        )
-    return _read_safetensors(name) if Path(name).suffix == ".safetensors" else load_safely(name)
-
-
-def _read_safetensors(name: str) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ModuleNotFoundError as error:
-        raise InvalidArgumentError(
-            f"{name} needs safetensors, which is not installed; pip install seg-models[safetensors]"
-        ) from error
-    try:
-        return load_file(name)
-    except (SafetensorError, OSError) as error:
-        raise CorruptFileError(f"{name} cannot be read as safetensors: {error}; write or copy it again") from error
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seg_core.command import Command
 from seg_core.errors import ConfigError, WrongTargetError
-from seg_core.own_code import add_import_option
+from seg_core.own_code import add_import_option, import_modules
 
 __all__ = ["CONFIG"]
 
@@ -33,6 +33,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the dataset; for your own data it is looked at: layout, ids and sizes decide what is written",
     )
+    add_import_option(init)
     for name, text in (
         ("show", "print all values of a config, and where each is from"),
         ("check", "report all mistakes; nothing is built"),
@@ -57,7 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_train.config.show import as_toml
 
     if arguments.action == "init":
-        return _init(Path(arguments.file), arguments.model, arguments.data, arguments.root)
+        import_modules(arguments.imports)
+        return _init(Path(arguments.file), arguments.model, arguments.data, arguments.root, arguments.imports)
     if arguments.action == "schema":
         import json
 
@@ -81,11 +83,11 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
+def _init(path: Path, model: str, dataset: str, root: str | None, imports: list[str]) -> int:
     from seg_core.files.atomic import check_folder, write_text
     from seg_core.progress import make_progress
     from seg_core.registry import DATASETS, MODELS
-    from seg_train.config.show import starting_config
+    from seg_train.config.show import starting_config, toml_value
 
     if path.exists():
         raise WrongTargetError(f"{path} already exists; choose another name")
@@ -107,7 +109,10 @@ def _init(path: Path, model: str, dataset: str, root: str | None) -> int:
         if not report.fits:
             print(f"{path} was not written: correct what is odd, or name a dataset with --data")
             return 1
-    write_text(path, starting_config(model, dataset, str(path), root, report))
+    text = starting_config(model, dataset, str(path), root, report)
+    if imports:
+        text = text.replace("[model]", f"imports = {toml_value(imports)}\n\n[model]", 1)
+    write_text(path, text)
     print(f"wrote {path}; edit it, then: seg config check {path}")
     return 0
 

@@ -63,6 +63,7 @@ keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parenth
   num_workers       worker processes that read images (2)
   device            auto, cuda, mps, cpu, or the number of a GPU: 0 for cuda:0 (auto)
   precision         fp32, bf16, or on a GPU fp16 (that of a run folder, else fp32)
+  import_paths      folders with the code of a run, if it has moved: ["/path/to/folder"]
 
 The JSON has the keys model, weights, dataset, split, num_images, protocol, protocol_text, settings, scores (miou, acc,
 macc, fwiou, dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are ground truth) and

@@ -51,6 +51,10 @@ ALLOWED: dict[str, tuple[Callable[[object], bool], str]] = {
     "predictor_params": (lambda v: isinstance(v, dict), "a table, set as in -s predictor_params.name=value"),
     "loss": (lambda v: isinstance(v, bool), "true or false"),
     "params": (lambda v: isinstance(v, dict), "a table, set as in -s params.name=value"),
+    "import_paths": (
+        lambda v: isinstance(v, list) and all(map(_is_name, v)),
+        'a list of folders, such as ["/path/to/folder"]',
+    ),
 }
 # sections of a config whose keys are keys here too
 _SECTIONS = ("data.dataset.", "data.loader.", "evaluation.", "trainer.")
@@ -77,6 +81,7 @@ class Settings:
     predictor_params: dict[str, Any] = field(default_factory=dict)
     loss: bool = True
     params: dict[str, Any] = field(default_factory=dict)
+    import_paths: list[str] = field(default_factory=list)
 
     def way(self) -> "WayOptions | None":
         """Returns the prediction options, or None if no key sets any."""

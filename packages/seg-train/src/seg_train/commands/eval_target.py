@@ -1,19 +1,21 @@
 """The target of `seg eval`: model, dataset, prediction options and preprocessing."""
 
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.errors import ConfigError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
+from seg_core.own_code import naming
 from seg_core.registry import DATASETS, PREDICTORS
 from seg_core.spec import leading_parameters, param_problems, parameters_of
 from seg_train.commands.eval_settings import Settings
+from seg_train.config.params import DATASET
 from seg_train.data.dataset_classes import classes_in_root
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from seg_core.interfaces import Predict, SegmentationDataset
     from seg_core.transforms.preprocessing import Preprocessing
+    from seg_train.run.folder import RunFolder
     from seg_train.run.ways import WayOptions
 
 __all__ = ["Target", "check_way", "find_target", "load_model_of", "open_dataset", "preprocessing_for", "protocol_of"]
@@ -66,6 +69,11 @@ def find_target(
         source = find_network(model, weights, variant)
     except InvalidArgumentError as error:
         raise UsageError(str(error)) from error
+    if source.path is not None and not source.path.is_file():  # before a dataset is asked for, or opened
+        raise UsageError(
+            f"there is no run folder or model file {model}; check the path (current folder: {Path.cwd()}), or name a "
+            "model from `seg models`"
+        )
     if source.note:
         print(f"seg: {source.note}", file=sys.stderr)
     section, seed = None, 0
@@ -76,10 +84,12 @@ def find_target(
 
         folder = RunFolder(source.run)
         if dataset is not None:
-            folder.import_code()  # of its network
+            _import_code(folder, settings.import_paths)  # of its network
     if source.run is not None and dataset is None:
         own = {"root": settings.root, "params": settings.params or None}  # may replace what does not exist here
         overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items() if value is not None]
+        if settings.import_paths:
+            overrides.append(f"import_paths={toml_value(settings.import_paths)}")
         config = folder.load_config(overrides, from_anywhere=True)
         section, seed = config.data.dataset, config.trainer.seed
         dataset = section.name
@@ -100,6 +110,24 @@ def find_target(
     root = settings.root or (section.root if section is not None else None)
     params = settings.params or (section.params if section is not None else {})
     return Target(source, dataset, root, split, params, batch_size, seed)
+
+
+def _import_code(folder: "RunFolder", paths: Sequence[str]) -> None:
+    """Imports the code that the config of a run names, from other folders if there are any.
+
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
+    from seg_train.config.files import read_tables
+    from seg_train.config.own_code import import_own_code
+
+    if not paths or not folder.config.is_file():
+        folder.import_code()
+        return
+    tables = read_tables(folder.config, stored=True).values | {"import_paths": list(paths)}
+    problems, wrong = import_own_code(tables, [], stored=True)
+    if found := [*problems, *wrong.values()]:
+        raise ConfigError(f"{folder.config}: {found[0]}")
 
 
 def _refuse_dataset(model: str, dataset: str) -> None:
@@ -151,11 +179,13 @@ def open_dataset(target: Target) -> "SegmentationDataset":
             )
     given = ("root", "split", "transforms", *leading_parameters(kind, 1))  # the root may have another name
     _check_params("params", f"dataset {name!r}", kind, target.params, given)
+    if not isinstance(entry, DatasetEntry) and (found := DATASET.problems("DATASET", name, kind, target.params)):
+        raise UsageError(found[0])
     try:
         classes_in_root(kind, target.root, target.params)
     except UserError as error:
         raise UsageError(f"-s params.{error}; here: -s 'params.metadata={{labels = [...]}}'") from error
-    with isolated_randomness(target.seed):  # as the trainer opens it
+    with isolated_randomness(target.seed), naming("DATASET", name):  # as the trainer opens it
         dataset: SegmentationDataset = kind(target.root, split=target.split, **target.params)
     check_several_classes(dataset.metadata)
     if not len(dataset):

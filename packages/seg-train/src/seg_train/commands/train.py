@@ -120,7 +120,7 @@ def _dry_run(arguments: argparse.Namespace) -> int:
     progress = make_progress(arguments.progress)
     weights = _find_weights(arguments, progress)
     length = {"epochs": arguments.epochs, "steps": arguments.steps}
-    config = load_config(arguments.config, arguments.set, weights=weights, **length)
+    config = load_config(arguments.config, arguments.set, weights=weights, imports=arguments.imports, **length)
     found = dry_run(config, progress=progress)
     if found.is_main_process:
         print_table(("dry run", "measured"), found.rows())

@@ -25,6 +25,8 @@ from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config import params
 from seg_train.config.own_code import transform_problems
+from seg_train.config.own_model import weights_problems
+from seg_train.config.own_parts import logger_problems, passed_on_problems
 from seg_train.config.schema import (
     CriterionSection,
     DataSection,
@@ -38,7 +40,7 @@ from seg_train.config.schema import (
 from seg_train.data.dataset_classes import classes_in_root
 from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
-from seg_train.optim.optimizers import REFUSED, build_optimizer
+from seg_train.optim.optimizers import REFUSED, WrongResultError, build_optimizer
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
 from seg_train.optim.trial import TrialNetwork, trial_step
 from seg_train.optim.warmup import Scheduler
@@ -127,6 +129,7 @@ def _check_evaluation(
         problems.extend(
             call.problems("evaluation", evaluation.predictor, predictor, evaluation.params, supplied=supplied)
         )
+        problems.extend(passed_on_problems(evaluation.predictor, predictor, evaluation.params))
     if evaluation.tile is not None:
         _known(PREDICTORS, "evaluation.tile needs", "tiled", problems)
     if evaluation.scales is not None or evaluation.hflip:
@@ -158,6 +161,7 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
     logger = _known(LOGGERS, f"log.{name}", name, problems)
     if logger is None:
         return
+    problems.extend(logger_problems(name, logger))
     options = dict(options)
     if "enabled" in options:
         enabled = options.pop("enabled")
@@ -269,6 +273,7 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
     needs_backbone = isinstance(entry, ModelEntry) and entry.any_backbone
     backbone = ["backbone"] if needs_backbone else []  # it has a message of its own
     problems.extend(params.MODEL.problems("model", model.name, builder, model.params, supplied=backbone))
+    problems.extend(weights_problems(model))
     if needs_backbone and "backbone" not in model.params:
         problems.append(f'model.params.backbone is missing: {model.name} needs one; name it, such as "resnet50"')
     if isinstance(entry, ModelEntry) and model.variant is not None and model.variant not in entry.variants:
@@ -375,7 +380,8 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             tried = build_optimizer(trial := TrialNetwork(), **dict(optimizer))
             trial_step(tried, trial)
         except Exception as error:  # optimizers raise many exception types
-            problems.append(f"optimizer.params: {params.reason(error, optimizer.params)}")
+            key = "name" if isinstance(error, WrongResultError) else "params"
+            problems.append(f"optimizer.{key}: {params.reason(error, optimizer.params)}")
             tried = None
     if not isinstance(scheduler, SchedulerSection):
         return
@@ -397,7 +403,8 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
         try:
             _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
-            problems.append(f"lr_scheduler.params: {params.reason(error, scheduler.params)}")
+            key = "name" if isinstance(error, WrongResultError) else "params"
+            problems.append(f"lr_scheduler.{key}: {params.reason(error, scheduler.params)}")
 
 
 def _advance(scheduler: Scheduler) -> None:

@@ -57,6 +57,8 @@ def _add_none(schema: dict[str, Any]) -> None:
                 properties[key] = _or_none(properties[key])
             elif isinstance(named, dict) and "$ref" in named:  # sections by names that the user chooses
                 properties[key]["additionalProperties"] = _or_none(named)
+            elif properties[key].get("type") == "string" and "enum" not in properties[key] and field.default != NONE:
+                properties[key]["not"] = {"const": NONE}  # it is no value of such a key, and cannot unset it
 
 
 def _sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:

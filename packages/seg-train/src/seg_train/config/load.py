@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from seg_core.errors import ConfigError, nearest
+from seg_core.errors import ConfigError, InvalidTypeError, nearest
 from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
@@ -20,12 +20,13 @@ from seg_train.config.other_names import advice_on_key, advice_on_value
 from seg_train.config.own_code import import_own_code
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
-from seg_train.config.unset import NONE, apply_none, is_unsettable
+from seg_train.config.unset import NONE, apply_none, is_unsettable, is_unsettable_key
 from seg_train.optim.schedulers import length_problems
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
 _MISSING = object()
+_NULLS = ("None", "null", "nil", "~", "NULL")  # what other formats write for no value
 
 
 def load_config(
@@ -56,6 +57,7 @@ def load_config(
     Raises:
         ConfigError: if something is wrong; the message lists every problem with its full key, the value and what is
             allowed.
+        InvalidTypeError: if `source` is neither a path nor tables.
     """
     name, tables = _read(source, stored)
     problems = apply_overrides(tables.values, overrides)
@@ -102,6 +104,11 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = Fal
     if isinstance(source, Mapping):
         name = "the config"
         return name, Tables(with_format(copy.deepcopy(dict(source)), name, stored=stored))
+    if not isinstance(source, str | os.PathLike):
+        told = f"got {type(source).__name__}"
+        if isinstance(source, TrainConfig):
+            told = "got a config, which is loaded already; pass it to Trainer, or load its tables: config.to_dict()"
+        raise InvalidTypeError(f"load_config takes the path of a TOML file, or its tables as a dict, {told}")
     return str(source), read_tables(Path(source), stored=stored)
 
 
@@ -317,8 +324,15 @@ def _describe(error: Mapping[str, Any]) -> str:
         return f"{key}: {text}" if isinstance(error["input"], dict) else f"{key}{_shown(error['input'])}: {text}"
     text = re.sub(r"^Input should be", "must be", error["msg"])
     text = re.sub(r"^must be a valid dictionary.*", "must be a table of keys", text)
-    advice = advice_on_value(key, error["input"], has_name=f"{key}.name" in all_keys())
+    advice = advice_on_value(key, error["input"], named=_name_key(key))
+    if error["input"] in _NULLS and is_unsettable_key(location):
+        advice = f'write "{NONE}" to unset it'
     return f"{key}{_shown(error['input'])}: {text}" + f"; {advice}" * bool(advice)
+
+
+def _name_key(key: str) -> str | None:
+    """Returns the key of the name of the section `key`, or of the section in it that has one; None for others."""
+    return next((name for name in (f"{key}.name", f"{key}.dataset.name") if name in all_keys()), None)
 
 
 def _shown(value: object) -> str:

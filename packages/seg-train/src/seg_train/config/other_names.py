@@ -144,21 +144,25 @@ def advice_on_key(word: str, value: object = None) -> str | None:
         value: its value; numbers and strings are repeated in the advice.
     """
     if (key := key_called(word)) is not None:
+        if key == "trainer.device" and isinstance(value, str):
+            value = {"gpu": "cuda", "cuda": "cuda", "cpu": "cpu", "mps": "mps"}.get(value.lower(), "auto")
         shown = f" = {json.dumps(value)}" if isinstance(value, str | int | float) else ""
         return f"write {key}{shown}"
     return _ADVICE.get(_plain(word))
 
 
-def advice_on_value(key: str, value: object, has_name: bool = False) -> str:
+def advice_on_value(key: str, value: object, named: str | None = None) -> str:
     """Returns what to write instead of a value that is not allowed, or "".
 
     Args:
         key: full key.
         value: its value.
-        has_name: whether the key is a section with a `name`.
+        named: full key of the name of the section, if the key is one.
     """
-    if has_name and isinstance(value, str):
-        return f'write {key}.name = "{value}"'
+    if named is not None and isinstance(value, str):
+        return f'write {named} = "{value}"'
+    if key.startswith("log.") and key.count(".") == 1 and (value is False or str(value).lower() in _OFF):
+        return f"write {key}.enabled = false"
     if key == "trainer.device":
         number = str(value).rpartition(":")[2]
         if number.isdecimal():
@@ -170,6 +174,7 @@ def advice_on_value(key: str, value: object, has_name: bool = False) -> str:
     return ""
 
 
+_OFF = ("none", "off", "no", "false", "null", "disabled")
 _PRECISIONS: Mapping[str, str] = {"bf16": "bf16", "bfloat16": "bf16", "16": "fp16", "half": "fp16", "32": "fp32"}
 
 

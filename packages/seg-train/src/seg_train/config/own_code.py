@@ -4,13 +4,22 @@ The folders of the config's files and the current folder are searched first. A s
 so that the run can be resumed and evaluated from elsewhere.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError, UserError
-from seg_core.own_code import add_folders, find_target, import_code, import_target, is_target
+from seg_core.own_code import (
+    add_folders,
+    check_defined_here,
+    find_target,
+    import_code,
+    import_target,
+    is_target,
+    spelling_hint,
+)
 from seg_train.config.params import TRANSFORM
 from seg_train.config.schema import OwnTransformSection
 from seg_train.data.own_transforms import build_own_transform
@@ -40,8 +49,15 @@ def import_own_code(
         Name -> what is wrong with it, with its full key, for the names of the user's own code.
     """
     imports, given = tables.get("imports", []), tables.get("import_paths", [])
-    if not all(_is_list_of_strings(value) for value in (imports, given)):
-        return [], {}  # the schema reports it
+    if problems := [*_no_list("imports", imports, "my_code"), *_no_list("import_paths", given, "folder")]:
+        return problems, {}
+    if not stored:  # of a run, what is missing is told with the module that is not found
+        missing = [(place, path) for place, path in enumerate(given) if not Path(path).is_dir()]
+        if missing:
+            return [
+                f'import_paths[{place}] = "{path}": there is no such folder; correct or remove it'
+                for place, path in missing
+            ], {}
     found = [(key, name) for key, name in _names(tables, "") if is_target(name) and not name.startswith(_TIMM)]
     names = [(key, name) for key, name in found if key.rpartition(".")[2].partition("[")[0] not in _FUNCTION_KEYS]
     if not imports and not found:
@@ -57,13 +73,15 @@ def import_own_code(
         try:
             import_code(module, searched)
         except InvalidArgumentError as error:
-            problems.append(f'imports[{place}] = "{module}": {error}{_moved(paths)}')
+            problems.append(f'imports[{place}] = "{module}": {error}{_moved(paths, stored)}')
     wrong = {}
     for key, name in names if not problems else ():
         try:
-            import_target(name, searched)
+            target = import_target(name, searched)
+            if not stored and _is_in_model_files(key):
+                check_defined_here(name, target)
         except InvalidArgumentError as error:
-            wrong[name] = f'{key} = "{name}": {error}{_moved(paths)}'
+            wrong[name] = f'{key} = "{name}": {error}{_moved(paths, stored)}'
     return problems, wrong
 
 
@@ -75,6 +93,7 @@ def transform_problems(named: Sequence[OwnTransformSection]) -> list[str]:
         if not is_target(own.name):
             found.append(
                 f'{key}.name = "{own.name}": must be the import path of a class or function, "package.module:name"'
+                + (f". {hint}".rstrip(".") if (hint := spelling_hint(own.name)) else "")
             )
             continue
         try:
@@ -88,14 +107,15 @@ def transform_problems(named: Sequence[OwnTransformSection]) -> list[str]:
     return found
 
 
-def _moved(paths: Sequence[str]) -> str:
-    """Returns what to do if folders of the code do not exist any more, or ""."""
+def _moved(paths: Sequence[str], stored: bool) -> str:
+    """Returns what to do if the code of a run has moved, or folders of it do not exist any more; "" for others."""
     missing = [path for path in paths if not Path(path).is_dir()]
-    if not missing:
+    if not missing and not stored:
         return ""
+    gone = f"; {', '.join(missing)} in import_paths does not exist here" if missing else ""
     return (
-        f"; {', '.join(missing)} in import_paths does not exist here: if the code has moved, start this command in the "
-        "folder that contains it, or set that folder as in -s 'import_paths=[\"/path/to/folder\"]'"
+        f"{gone}{':' if missing else ';'} if the code has moved, start this command in the folder that contains it, or "
+        "set that folder as in -s 'import_paths=[\"/path/to/folder\"]'"
     )
 
 
@@ -116,5 +136,14 @@ def _names(value: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _names(content, f"{key}[{place}]")
 
 
-def _is_list_of_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _is_in_model_files(key: str) -> bool:
+    """Returns whether model files contain the value of a key that names code."""
+    return key == "model.name" or key.rpartition(".")[2] == "backbone"
+
+
+def _no_list(key: str, value: Any, example: str) -> list[str]:
+    """Returns what is wrong with a value that is no list of strings."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return []
+    right = [value] if isinstance(value, str) else [example]
+    return [f"{key} = {json.dumps(value, default=str)}: must be a list of strings; write {key} = {json.dumps(right)}"]

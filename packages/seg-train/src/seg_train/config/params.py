@@ -2,12 +2,20 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from seg_core.errors import UserError
-from seg_core.spec import leading_parameters, param_problems, parameters_of, takes, takes_any
+from seg_core.spec import (
+    leading_parameters,
+    param_problems,
+    parameters_of,
+    takes,
+    takes_any,
+    takes_any_position,
+    takes_number,
+)
 from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
 
 __all__ = [
@@ -83,6 +91,8 @@ class Call:
             for parameter, p in parameters_of(target).items()
             if parameter in self.owned and parameter not in handed and p.default is p.empty
         )
+        if wrong := self._positional_problem(section, name, target, leading):
+            return [*found, wrong]
         lacking = [argument for argument in self.required if argument not in parameters_of(target)]
         if lacking and not takes_any(target):
             found.append(
@@ -90,6 +100,22 @@ class Call:
                 f"{'it' if len(lacking) == 1 else 'them'}, or **kwargs"
             )
         return found
+
+    def _positional_problem(
+        self, section: str, name: str, target: Callable[..., Any], leading: Sequence[str]
+    ) -> str | None:
+        """Returns what is wrong with the first parameters, which get arguments by position, or None."""
+        if takes_any_position(target):
+            return None
+        call = f"it is called as {name.rpartition(':')[2]}({', '.join((*self.positional, *self.required))}, ...)"
+        if len(leading) < len(self.positional):
+            lacking = self.positional[len(leading)]
+            return f"{section}: {name} must take {lacking!r} as its parameter number {len(leading) + 1}; {call}"
+        for own, role in zip(leading, self.positional, strict=True):
+            if own != role and (own in self.owned or takes_number(target, own)):
+                told = f"the parameter {own!r} of {name} would get {role!r}; let it take {role} first"
+                return f"{section}: {told}: {call}"
+        return None
 
 
 _BUILDER = ("weights", "num_classes", "aux_loss", "weights_backbone", "variant")

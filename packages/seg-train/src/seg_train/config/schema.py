@@ -477,7 +477,8 @@ class TrainerSection(Section):
                 + (
                     ""
                     if self.epochs is None
-                    else f"; --steps {self.steps} of seg train replaces the epochs of a config"
+                    else "; unset one with -s trainer.epochs=none or -s trainer.steps=none, or give the length as "
+                    f"--epochs {self.epochs} or --steps {self.steps} of seg train, which replace what the config has"
                 )
             )
         return self

@@ -116,7 +116,7 @@ def _python_words(line: str) -> Iterator[str]:
         return
     key, value = parts
     if value.split("#")[0].strip() in ("None", "null", "nil", "~"):
-        yield f"# {key.strip()} is left out, for its default"
+        yield f'# {key.strip()} is left out, for its default; to unset that of a base config: {key.strip()} = "none"'
     swapped = re.sub(r"(?<![\w\"'])(True|False|TRUE|FALSE)(?![\w\"'])", lambda found: found[1].lower(), value)
     yield f"{key.strip()} = {swapped}"
     tuples = re.sub(r"\(([^()]*)\)", r"[\1]", swapped)

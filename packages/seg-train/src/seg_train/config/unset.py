@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from seg_train.config.schema import TrainConfig, section_class
 
-__all__ = ["NONE", "accepts_none", "apply_none", "is_unsettable"]
+__all__ = ["NONE", "accepts_none", "apply_none", "is_unsettable", "is_unsettable_key"]
 
 NONE = "none"
 
@@ -96,3 +96,13 @@ def is_unsettable(parts: list[str]) -> bool:
             _, *parts = parts
             optional = True
     return optional and section is not None and not parts
+
+
+def is_unsettable_key(parts: list[str]) -> bool:
+    """Returns whether "none" unsets a key, by the parts of its full name: it is absent by default."""
+    section: type[BaseModel] | None = TrainConfig
+    for part in parts[:-1]:
+        field = None if section is None else section.model_fields.get(part)
+        section = None if field is None else section_class(field.annotation)
+    field = None if section is None else section.model_fields.get(parts[-1])
+    return field is not None and accepts_none(field)

@@ -1,5 +1,6 @@
 """Transforms of a user's own: after the random crop, each seeded like the crop, and their results checked."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from seg_core.own_code import find_target
 from seg_core.randomness import OWN_TRANSFORM_STREAM, isolated_randomness, sample_seed
 from seg_core.spec import takes
 from seg_core.transforms.crop import SegmentationTransform
+from seg_core.transforms.geometry import mask_fill_of
 
 __all__ = ["OwnTransform", "OwnTransforms", "build_own_transform", "build_own_transforms"]
 
@@ -68,11 +70,37 @@ def build_own_transforms(
         metadata: of the dataset.
         seed: of the run.
 
+    Warns:
+        UserWarning: if one of torchvision's fills masks with a class.
+
     Raises:
         UserError: if one of them cannot be built, or its module was not imported.
     """
-    built = [build_own_transform(name, find_target(name, "transform"), params) for name, params in named]
+    built = [_told_of_fill(own, metadata) for own in _built(named)]
     return OwnTransforms(built, metadata, seed) if built else None
+
+
+def _built(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[OwnTransform]:
+    return [build_own_transform(name, find_target(name, "transform"), params) for name, params in named]
+
+
+def _told_of_fill(own: OwnTransform, metadata: DatasetMetadata) -> OwnTransform:
+    """Returns a transform, and warns if it is one of torchvision that fills masks with a class."""
+    fill = mask_fill_of(own.call)
+    if fill is not None and fill != metadata.ignore_index:
+        warnings.warn(
+            f"{own.name} of data.transform.train.custom fills masks with {fill}, the id of "
+            f"{_name_of(fill, metadata)}, where it moves the image away: set "
+            f"params.fill = {metadata.ignore_index}, the value that is ignored (images are filled with it too), or use "
+            "data.augment.rotation_range, zoom_range or perspective, which ignore what they fill",
+            stacklevel=4,
+        )
+    return own
+
+
+def _name_of(fill: float, metadata: DatasetMetadata) -> str:
+    known = fill in range(metadata.num_classes)
+    return f"the class {metadata.labels[int(fill)]!r}" if known else "no class"
 
 
 class OwnTransforms:

@@ -15,6 +15,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from seg_core.errors import InvalidArgumentError
+from seg_core.own_code import naming
+
 __all__ = ["CompositeLoss", "PixelMean", "denominators", "micro_batch_loss", "share_of"]
 
 
@@ -67,9 +70,18 @@ def micro_batch_loss(loss: nn.Module, shares: Tensor | None, *arguments: Tensor)
         loss: of logits and label maps.
         shares: one for each of the loss's `denominators`; None if the arguments are the whole batch.
         *arguments: of the loss.
+
+    Raises:
+        InvalidArgumentError: if it returns no tensor.
     """
     options: dict[str, Any] = {}
     if shares is not None and isinstance(loss, CompositeLoss):
         options["shares"] = shares
-    value: Tensor = loss(*arguments, **options)
+    name = f"{type(loss).__module__}.{type(loss).__qualname__}"
+    with naming("criterion", name):
+        value: Tensor = loss(*arguments, **options)
+    if not isinstance(value, Tensor):
+        raise InvalidArgumentError(
+            f"criterion: the loss {name} must return a tensor with one number, got {type(value).__name__}"
+        )
     return value if shares is None or options else value * shares[0].to(value.dtype)

@@ -11,7 +11,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.registry import OPTIMIZERS
 from seg_core.spec import parameters_of
 
-__all__ = ["REFUSED", "build_optimizer", "needs_closure", "parameter_groups"]
+__all__ = ["REFUSED", "WrongResultError", "build_optimizer", "needs_closure", "parameter_groups"]
 
 # Implementation options of optimizers; if params set one of these, no implementation is chosen automatically.
 _IMPLEMENTATIONS = ("fused", "foreach", "capturable", "differentiable", "compile")
@@ -22,6 +22,10 @@ REFUSED = {
     "SparseAdam": "it takes only sparse gradients, which these networks do not have",
 }
 """Optimizers of torch that cannot train convolutional networks, and why."""
+
+
+class WrongResultError(InvalidArgumentError):
+    """What a name stands for returns something of another type than its kind has."""
 
 
 def build_optimizer(
@@ -47,6 +51,7 @@ def build_optimizer(
     Raises:
         UnknownNameError: if there is no optimizer of that name.
         InvalidArgumentError: if the optimizer cannot train these networks, or the groups are not possible.
+        WrongResultError: if it is no optimizer.
         ValueError: if the optimizer itself rejects a value.
     """
     if name in REFUSED:
@@ -75,7 +80,12 @@ def build_optimizer(
         # torch has no fused SGD for tensors that are sharded over processes
         sharded = any(hasattr(p, "device_mesh") for p in trainable)
         arguments["fused"] = not sharded and all(p.device.type in devices and p.is_floating_point() for p in trainable)
-    return factory(parameters, **arguments)
+    optimizer = factory(parameters, **arguments)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise WrongResultError(
+            f"{name} must return an optimizer, a torch.optim.Optimizer, got {type(optimizer).__name__}"
+        )
+    return optimizer
 
 
 def parameter_groups(

@@ -17,6 +17,7 @@ from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.registry import SCHEDULERS, resolve_target
 from seg_core.spec import check_params
+from seg_train.optim.optimizers import WrongResultError
 from seg_train.optim.warmup import Scheduler
 
 __all__ = ["LENGTH_ARGUMENTS", "ChainedScheduler", "SequentialLR", "build_scheduler", "length_problems"]
@@ -181,7 +182,12 @@ def _make(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer
     factory = SCHEDULERS.get(name)
     arguments = _filled_in(name, params, optimizer, length)
     check_params(name, factory, arguments, _NOT_PARAMS)
-    return factory(optimizer, **arguments)
+    scheduler: LRScheduler = factory(optimizer, **arguments)
+    if not all(callable(getattr(scheduler, method, None)) for method in ("step", "state_dict", "load_state_dict")):
+        raise WrongResultError(
+            f"{name} must return a scheduler, a torch.optim.lr_scheduler.LRScheduler, got {type(scheduler).__name__}"
+        )
+    return scheduler
 
 
 def _filled_in(name: str, params: Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> dict[str, Any]:

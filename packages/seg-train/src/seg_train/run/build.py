@@ -17,10 +17,11 @@ from seg_core.device import fastest_precision, warn_of_slow_bf16
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
+from seg_core.own_code import naming
 from seg_core.randomness import sample_seed, seed
-from seg_core.registry import LOGGERS, LOSSES, MODELS
+from seg_core.registry import LOGGERS, LOSSES
 from seg_core.spec import build_named
-from seg_train.config.schema import ModelSection, TrainConfig
+from seg_train.config.schema import TrainConfig
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
@@ -30,6 +31,7 @@ from seg_train.run.classes import settle_classes
 from seg_train.run.data import RunData, RunLength
 from seg_train.run.launch import check_environment, check_joined
 from seg_train.run.model import RunNetwork, synchronize_batch_norm, train_depthwise_in_full_precision
+from seg_train.run.network import build_network, check_parameters
 from seg_train.run.objects import describe_object
 from seg_train.run.step import Parts
 from seg_train.run.together import together
@@ -140,11 +142,11 @@ def build_parts(
     trainer = config.trainer
     seed(trainer.seed)
     if model is None:
-        model = _build_network(config.model, data.metadata.num_classes)
+        model = build_network(config.model, data.metadata.num_classes, resumed=warn is None)
     elif not isinstance(getattr(model, "build_spec", None), BuildSpec):
         model.build_spec = describe_object(model, data.metadata.num_classes)  # type: ignore[assignment]  # a plain attribute
-    _check_parameters(model)
-    settle_classes(model, data.metadata, warn)
+    check_parameters(model)
+    settle_classes(model, data.metadata, warn, config.model.name)
     frozen = [module for module in model.modules() if not module.training] if model.training else []
     sharded = trainer.strategy == "fsdp" and accelerator.num_processes > 1
     if trainer.channels_last and not sharded:  # torch shards only tensors of the default layout
@@ -188,42 +190,6 @@ def build_parts(
     return parts, network, scheduler
 
 
-@together()
-def _build_network(section: ModelSection, num_classes: int) -> nn.Module:
-    model: nn.Module = MODELS.get(section.name)(
-        weights=section.weights,
-        num_classes=num_classes,
-        aux_loss=section.aux_loss,
-        weights_backbone=section.weights_backbone,
-        variant=section.variant,
-        **section.params,
-    )
-    if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
-        arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
-        model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
-    return model
-
-
-def _check_parameters(network: nn.Module) -> None:
-    """Checks that there are float32 weights to train.
-
-    Raises:
-        ConfigError: if there are none.
-    """
-    parameters = dict(network.named_parameters())
-    for name, parameter in parameters.items():
-        if parameter.is_floating_point() and parameter.dtype != torch.float32:
-            raise ConfigError(
-                f"the network's parameter {name} is {parameter.dtype}: weights are trained in float32, and "
-                "trainer.precision sets what is computed with; convert it by network.float()"
-            )
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ConfigError(
-            f"none of the network's {len(parameters)} parameters requires a gradient, so nothing would be trained; "
-            "unfreeze some by parameter.requires_grad_(True)"
-        )
-
-
 def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
     """Builds the loggers that the config enables; the local one is always there.
 
@@ -231,15 +197,22 @@ def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
         ConfigError: if the options of a logger are wrong.
         MissingDependencyError: if its package is not installed.
     """
-    loggers = {}
+    loggers: dict[str, Logger] = {}
     for name, given in {"local": {}, **config.log}.items():
         options = {key: value for key, value in given.items() if key != "enabled"}
         if not given.get("enabled", True):
             continue
         try:
-            loggers[name] = LOGGERS.get(name)(run_dir, **options)
+            with naming("log", name):
+                logger = LOGGERS.get(name)(run_dir, **options)
         except (TypeError, InvalidArgumentError) as error:
             raise ConfigError(f"log.{name}: {error}") from error
+        if not isinstance(logger, Logger):
+            raise ConfigError(
+                f"log.{name}: must be a logger, a subclass of seg_train.Logger, got {type(logger).__name__}; derive it "
+                "from that class, which has all hooks"
+            )
+        loggers[name] = logger
     return loggers
 
 
@@ -266,4 +239,8 @@ def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torc
     given: dict[str, Any] = {"ignore_index": ignore_index}
     if weights is not None:
         given["weight"] = weights
-    return build_named(LOSSES, name, params, **given)
+    with naming("criterion", name):
+        loss = build_named(LOSSES, name, params, **given)
+    if not isinstance(loss, nn.Module):
+        raise ConfigError(f'criterion.name = "{name}": must be a loss, a torch.nn.Module, got {type(loss).__name__}')
+    return loss

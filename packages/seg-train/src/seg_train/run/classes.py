@@ -12,9 +12,11 @@ from seg_core.errors import ConfigError, UserError
 from seg_core.labels.comparison import difference_of_classes
 from seg_core.labels.conversion import label_map_between
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets
-from seg_core.model_files.build_spec import BuildSpec
+from seg_core.model_files.build_spec import OBJECT, BuildSpec
 from seg_core.model_files.fit import unwrap
 from seg_core.model_files.reading import ModelInfo
+from seg_core.registry import MODELS
+from seg_core.spec import takes
 
 __all__ = ["classes_of", "comparing_classes", "settle_classes"]
 
@@ -60,13 +62,16 @@ def comparing_classes(network: nn.Module, dataset: DatasetMetadata) -> Iterator[
         handle.remove()
 
 
-def settle_classes(network: nn.Module, dataset: DatasetMetadata, warn: Callable[[str], Any] | None) -> None:
+def settle_classes(
+    network: nn.Module, dataset: DatasetMetadata, warn: Callable[[str], Any] | None, builder: str
+) -> None:
     """Compares the classes of a network, as built for a run, with the dataset's, which it has from then on.
 
     Args:
         network: as its builder returned it; `model_info`, what is known of its weights, is removed.
         dataset: classes of the run.
         warn: called with a warning if the weights are those of as many other classes; None for no warning.
+        builder: name of the network's builder in the config.
 
     Raises:
         ConfigError: if the network has another number of classes.
@@ -82,11 +87,19 @@ def settle_classes(network: nn.Module, dataset: DatasetMetadata, warn: Callable[
     if found is not None and warn is not None:
         warn(
             f"model.weights: {found}. The layer that predicts the classes is kept, so it starts with what it learned "
-            "of others. To keep only what belongs to classes of the same name, set model.params.class_names = "
-            f"{_listed(dataset.labels)}"
+            f"of others.{_advice_on_names(builder, dataset)}"
         )
     if getattr(network, "model_info", None) is not None:
         network.model_info = None  # type: ignore[assignment]  # a plain attribute; its scores are not of this run
+
+
+def _advice_on_names(builder: str, dataset: DatasetMetadata) -> str:
+    if builder == OBJECT or not takes(MODELS.get(builder), "class_names"):  # such as a builder of the user's own
+        return ""
+    return (
+        " To keep only what belongs to classes of the same name, set model.params.class_names = "
+        f"{_listed(dataset.labels)}"
+    )
 
 
 def _warn_if_different(classes: DatasetMetadata | int, dataset: DatasetMetadata) -> None:

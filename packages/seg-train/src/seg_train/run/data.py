@@ -9,6 +9,7 @@ from seg_core.errors import ConfigError, InvalidArgumentError, counted
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.own_code import naming
 from seg_core.randomness import isolated_randomness
 from seg_core.registry import DATASETS
 from seg_core.transforms.augment import SegmentationAugment
@@ -141,7 +142,9 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
 
 
 def _open(section: DatasetSection, split: str) -> SegmentationDataset:
-    return DATASETS.get(section.name)(section.root, split=split, **section.params)
+    with naming("data.dataset.name", section.name):
+        dataset: SegmentationDataset = DATASETS.get(section.name)(section.root, split=split, **section.params)
+    return dataset
 
 
 def _check_dataset(name: str, split: str, dataset: SegmentationDataset) -> None:

@@ -17,6 +17,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.modes import eval_mode
+from seg_core.own_code import naming
 from seg_core.registry import PREDICTORS
 from seg_core.spec import takes
 
@@ -135,20 +136,31 @@ class Way:
             Logits: float (N, K, H, W); None if they are not requested or the predictor returns labels only.
 
         Raises:
-            InvalidArgumentError: if the predictor returns labels of another size, which cannot be resized.
+            InvalidArgumentError: if the predictor returns labels of another size, which cannot be resized, or no
+                tensor, or does not take one of its options.
         """
         if self._gives_both:
             if wants_logits:
-                labels, logits = self._predict(model, images, size=size, output="both")
-                return labels, logits
-            return self._predict(model, images, size=size, output="labels"), None
+                both = self._call(model, images, size=size, output="both")
+                if not isinstance(both, tuple) or len(both) != 2:
+                    raise InvalidArgumentError(
+                        f"the predictor {self.options.predictor!r} (evaluation.predictor) must return labels and "
+                        f'logits for output="both", got {type(both).__name__}'
+                    )
+                return both
+            return self._call(model, images, size=size, output="labels"), None
         same = tuple(images.shape[-2:]) == size
         if self._takes_size:
-            result = self._predict(model, images, size=size)
+            result = self._call(model, images, size=size)
         elif self._gives_labels and same and not wants_logits:
-            result = self._predict(model, images, output="labels")
+            result = self._call(model, images, output="labels")
         else:
-            result = self._predict(model, images)
+            result = self._call(model, images)
+        if not isinstance(result, Tensor):
+            raise InvalidArgumentError(
+                f"the predictor {self.options.predictor!r} (evaluation.predictor) must return logits (N, K, H, W) or "
+                f"labels (N, H, W), a tensor, got {type(result).__name__}"
+            )
         if not result.is_floating_point():
             if tuple(result.shape[-2:]) != size:
                 raise InvalidArgumentError(
@@ -160,6 +172,21 @@ class Way:
         if tuple(result.shape[-2:]) != size:
             result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
         return argmax_labels(result), result if wants_logits else None
+
+    def _call(self, model: nn.Module, images: Tensor, **options: Any) -> Any:
+        """Calls the predictor; an option that it passes on to something that does not take it is told as such."""
+        name = self.options.predictor
+        try:
+            with naming("evaluation.predictor", name):
+                return self._predict(model, images, **options)
+        except TypeError as error:
+            for param, value in self.options.params.items():
+                if f"unexpected keyword argument '{param}'" in str(error):
+                    raise InvalidArgumentError(
+                        f"evaluation.params.{param} = {value}: the predictor {name!r} passes it on, and it is not "
+                        f"taken there ({error}); correct or remove it"
+                    ) from error
+            raise
 
     def gives_logits(self, model: nn.Module, in_channels: int = 3) -> bool:
         """Returns whether the predictor returns logits to compute a loss from; tries it on one small image.
