@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,37 @@ def test_write_to_full_disk_raises_write_error(tmp_path):
     ):
         full.write("text")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_is_no_file_gets_the_content_and_stays(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(pipe, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    if Path("/dev/full").exists():
+        with pytest.raises(WriteError, match="No space left"):
+            write_text("/dev/full", "text")
+        assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.json"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_link_stays_and_what_it_leads_to_is_written(tmp_path, exists):
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "x.txt", tmp_path / "link.txt"
+    if exists:
+        file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert file.read_text() == "new"
+    assert [path.name for path in file.parent.iterdir()] == ["x.txt"]
 
 
 def test_write_text_replaces_the_file_in_one_step(tmp_path):

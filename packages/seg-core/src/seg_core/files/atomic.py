@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,12 +34,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary file is synced to the disk before the rename, so that a loss of power leaves the old file or the new
     one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are created.
 
+    A link stays, and the file that it leads to is replaced. What is no file, such as a pipe or `/dev/stdout`, is not
+    replaced either: it gets the content when the block has ended.
+
     Raises:
         WriteError: if the folder or the file cannot be written, or the disk is full.
     """
     target = Path(path)
     temporary: Path | None = None
     try:
+        if _is_special(target):
+            with tempfile.TemporaryDirectory() as folder:
+                yield (content := Path(folder) / target.name)
+                with content.open("rb") as file, target.open("wb") as sink:
+                    shutil.copyfileobj(file, sink)
+            return
+        if target.is_symlink():
+            target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
         os.close(handle)
@@ -58,6 +70,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Returns whether a path exists and is neither a file nor a folder, but a pipe, a socket or a device."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_error(action: str, error: OSError) -> WriteError:
