@@ -119,6 +119,13 @@ def test_ids_that_fit_no_class_are_told(tmp_path):
     assert "masks contain the ids 9, 17, which are no class (2 classes, 0 to 1)" in report.oddities[0]
 
 
+@pytest.mark.parametrize("only", [0, 1])
+def test_one_class_beside_ignored_pixels_does_not_fit(tmp_path, only):
+    report = FolderDataset.inspect(ids_folder(tmp_path, only, 255), metadata={"labels": ["a", "b", "c"]})
+    assert not report.fits
+    assert any(f"every pixel is {'ab'[only]} or ignored" in sentence for sentence in report.oddities)
+
+
 def test_ids_from_0_to_k_are_not_guessed_but_told_with_both_maps(tmp_path):
     root = ids_folder(tmp_path, 0, 1, 2, 3)
     report = FolderDataset.inspect(root, metadata={"labels": ["a", "b", "c"]})

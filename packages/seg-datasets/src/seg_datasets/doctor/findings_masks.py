@@ -421,12 +421,17 @@ class _MaskRules:
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
+            are_ignored = any(targets.get(raw, 0) is None for ids in classes for raw in ids)
+            is_alone = len(present) == 1 and are_ignored
             yield finding(
                 self.source,
                 "class-absent",
                 [],
                 f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
-                f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}",
+                f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}"
+                + "; all pixels of other classes are ignored"
+                * is_alone,
                 "add images with it, divide the files in another way, or leave the class out",
+                severity=ERROR if is_alone else "",
                 place=split.name,
             )

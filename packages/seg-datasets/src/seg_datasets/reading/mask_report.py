@@ -229,6 +229,13 @@ class MaskInspection:
                     f"masks contain the ids {_ranges(ids)} for {_classes(count)}; the label map is a guess, check it"
                 )
             allowed, targets = set(table), table
+        elif ignored in ids and len(ids) == 2 and ids <= allowed:
+            only = next(iter(ids - {ignored}))
+            self.odd.append(
+                f"masks contain the ids {_ranges(ids)} alone, of which {ignored} is ignored: every pixel is "
+                f"{metadata.labels[only]} or ignored, so nothing can be learned. Save masks with the ids of the classes"
+            )
+            return False
         if wrong := ids - allowed:
             self.odd.append(
                 f"masks contain the ids {_ranges(wrong)}, which are no class ({_classes(count)}) and not {ignored}: "
