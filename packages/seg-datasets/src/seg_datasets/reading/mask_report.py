@@ -235,7 +235,7 @@ class MaskInspection:
                 f"masks contain the ids {_ranges(ids)} alone, of which {ignored} is ignored: every pixel is "
                 f"{metadata.labels[only]} or ignored, so nothing can be learned. Save masks with the ids of the classes"
             )
-            return False
+            return True
         if wrong := ids - allowed:
             self.odd.append(
                 f"masks contain the ids {_ranges(wrong)}, which are no class ({_classes(count)}) and not {ignored}: "
