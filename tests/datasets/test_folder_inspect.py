@@ -1,6 +1,8 @@
 """FolderDataset.inspect: what it finds, and what is odd."""
 
 import dataclasses
+import re
+import tomllib
 
 import numpy as np
 import pytest
@@ -20,8 +22,10 @@ def ids_folder(root, *ids, count=5, kind=np.uint8):
     """Masks that each hold all of `ids`, in columns."""
     write(root, names(count), masks="")
     for name in names(count):
-        columns = [ids[column % len(ids)] for column in range(WIDTH)]
+        columns = [ids[column % len(ids)] for column in range(max(WIDTH, len(ids)))]
         mask(root / f"masks/{name}.png", np.array([columns] * HEIGHT, kind))
+        if len(columns) > WIDTH:
+            Image.new("RGB", (len(columns), HEIGHT)).save(root / f"images/{name}.jpg")
     return root
 
 
@@ -98,7 +102,6 @@ def test_classes_are_suggested_for_the_ids(tmp_path, ids, kind, label_map, num_c
     [
         ((0, 255), ["a", "b"], {0: 0, 255: 1}),
         ((1, 2, 3), ["a", "b", "c"], {1: 0, 2: 1, 3: 2}),
-        ((0, 1, 2, 3), ["a", "b", "c"], {0: "ignore", 1: 0, 2: 1, 3: 2}),
         ((0, 1, 2), ["a", "b", "c"], None),
     ],
 )
@@ -114,6 +117,39 @@ def test_ids_that_fit_no_class_are_told(tmp_path):
     report = FolderDataset.inspect(ids_folder(tmp_path, 0, 9, 17), metadata={"labels": ["a", "b"]})
     assert not report.fits
     assert "masks contain the ids 9, 17, which are no class (2 classes, 0 to 1)" in report.oddities[0]
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_one_class_beside_ignored_pixels_is_told(tmp_path, only):
+    report = FolderDataset.inspect(ids_folder(tmp_path, only, 255), metadata={"labels": ["a", "b", "c"]})
+    assert report.fits  # they can be read and shown
+    assert any(f"every pixel is {'ab'[only]} or ignored" in sentence for sentence in report.oddities)
+
+
+def test_ids_from_0_to_k_are_not_guessed_but_told_with_both_maps(tmp_path):
+    root = ids_folder(tmp_path, 0, 1, 2, 3)
+    report = FolderDataset.inspect(root, metadata={"labels": ["a", "b", "c"]})
+    assert not report.fits and "label_map" not in report.options
+    (text,) = (sentence for sentence in report.oddities if "two ways" in sentence)
+    lines = re.findall(r"label_map = (\{.*?\})", text)
+    for line, ignored in zip(lines, (0, 3), strict=True):
+        label_map = tomllib.loads(f"x = {line}")["x"]
+        assert [raw for raw, to in label_map.items() if to == "ignore"] == [str(ignored)]
+        assert FolderDataset.inspect(root, metadata={"labels": ["a", "b", "c"]}, label_map=label_map).fits
+
+
+@pytest.mark.parametrize(("name", "ids", "ignored"), [("CamVid", range(12), {11}), ("LoveDA", range(8), {0})])
+def test_label_map_of_a_known_label_set_is_that_of_its_dataset(tmp_path, name, ids, ignored):
+    report = FolderDataset.inspect(ids_folder(tmp_path, *ids), metadata=name)
+    assert report.fits
+    assert {raw for raw, to in report.options["label_map"].items() if to == "ignore"} == ignored
+    assert any(f"the label map is that of {name}" in sentence for sentence in report.oddities)
+
+
+def test_ids_from_1_of_a_label_set_with_void_at_the_end_are_told_with_both_maps(tmp_path):
+    report = FolderDataset.inspect(ids_folder(tmp_path, *range(1, 12)), metadata="CamVid")
+    assert not report.fits
+    assert any("if 11 has no class, as in CamVid, set" in sentence for sentence in report.oddities)
 
 
 def test_label_map_given_is_kept_and_checked(tmp_path):

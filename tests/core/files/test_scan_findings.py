@@ -83,7 +83,7 @@ def test_ids_one_too_high_are_an_error_with_the_map_that_shifts_them():
 def test_one_id_too_many_says_that_a_label_may_be_missing():
     found = only([0, 1, 2, 3])
     assert found.label_map == LabelMap({0: IGNORE, 1: 0, 2: 1, 3: 2})
-    assert found.text.endswith("either one label is missing, or 0 has no class")
+    assert found.text.endswith("either 0 has no class, or 3 has none, or one label is missing")
 
 
 def test_ids_without_a_pattern_have_no_label_map():

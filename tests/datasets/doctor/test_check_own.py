@@ -485,3 +485,26 @@ def test_given_classes_win(tree):
     assert check(tree, num_classes=2).counts() == {"off-by-one": 1}
     assert check(tree, classes={"labels": ["a", "b", "c"]}).findings == []
     assert check(tree, num_classes=3, ignore_index=7).findings == []
+
+
+def test_ids_of_a_known_label_set_are_read_by_the_map_of_its_dataset(tmp_path):
+    ids = np.repeat(np.arange(12, dtype=np.uint8), 64).reshape(24, 32)
+    tree = own_tree(tmp_path, classes="")
+    for path in tree.glob("*/masks/*.png"):
+        save(ids, path)
+    (found,) = check(tree, classes="CamVid").findings
+    assert found.kind == "off-by-one" and "as those of CamVid" in found.detail
+    assert '11 = "ignore"' in found.config and " 1 = 1," in found.config
+    assert check(tree, classes="CamVid", **params(found)).findings == []
+
+
+def test_one_class_beside_ignored_pixels_is_an_error_as_in_a_run(tmp_path):
+    tree = own_tree(tmp_path)
+    for path in tree.glob("*/masks/*.png"):
+        save(np.where(areas() == 1, 1, 255).astype(np.uint8), path)
+    found = check(tree).findings
+    assert [(f.kind, f.severity, f.file) for f in found] == [
+        ("class-absent", ERROR, "train"),
+        ("class-absent", ERROR, "val"),
+    ]
+    assert found[0].detail.endswith("cannot be learned; all pixels of other classes are ignored")

@@ -152,7 +152,7 @@ def test_a_root_above_or_below_the_dataset(tmp_path):
 
 def test_a_folder_that_fits_several_datasets_names_the_commands(tmp_path):
     root = fake("Cityscapes", tmp_path / "x")
-    with pytest.raises(UsageError, match="seg datasets check CityscapesClass --root"):
+    with pytest.raises(UsageError, match=rf"Name one.* CityscapesClass --root {root}"):
         check(root)
 
 
@@ -167,8 +167,35 @@ def test_arguments_that_do_not_fit(tmp_path):
     root = fake("CamVid", tmp_path / "x")
     with pytest.raises(InvalidArgumentError, match="CamVid has classes of its own"):
         check("CamVid", root, num_classes=3)
-    with pytest.raises(UnknownNameError, match="root is given"):
+    with pytest.raises(InvalidArgumentError, match="root belongs to a dataset that is given by name"):
         check(tree, root)
+    with pytest.raises(UnknownNameError, match="root is given.*Did you mean 'CamVid'"):
+        check("CamVit", root)
+    with pytest.raises(UsageError, match="seg datasets check CamVid --root DIR"):
+        check("CamVid")
+
+
+def test_an_ignored_value_replaces_that_of_the_classes(tmp_path):
+    tree = own_tree(tmp_path)
+    ids = areas()
+    ids[0, 0] = 7
+    for path in tree.glob("*/masks/*.png"):
+        save(ids, path)
+    assert {found.kind for found in check(tree).findings} == {"id-out-of-range"}
+    assert check(tree, ignore_index=7).findings == []
+    assert check(tree, num_classes=3, ignore_index=7).findings == []
+
+
+def test_the_actions_take_the_same_words(tmp_path, capsys, monkeypatch):
+    own_tree(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    fake("CamVid", tmp_path / "CamVid")
+    for words in (["check"], ["stats"], ["preview", "--out", "x.png"], ["compare"]):
+        common = ["--num-classes", "3", "--ignore-index", "255", "-s", "missing=skip"]
+        assert main(["datasets", *words, "mine", *common]) == 0
+        assert main(["datasets", *words, "CamVid"]) == 0  # the folder of this name
+        assert main(["datasets", *words, "mine", "--root", "x"]) == 2
+        assert "root belongs to a dataset that is given by name" in capsys.readouterr().err
 
 
 def test_masks_that_do_not_pair_at_all_are_a_usage_error_with_the_hint_of_the_dataset(tmp_path):

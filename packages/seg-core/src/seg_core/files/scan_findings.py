@@ -54,7 +54,7 @@ def find_problems(
     if scan.wrong_ids:
         text = f"{scan.problem}. The ids in {masks} are {_ranges(ids)}, and the dataset has {_classes(metadata)}"
         if suggested is not None and suggested.mapping.get(0) is not None and 0 in ids and metadata.num_classes in ids:
-            text += "; either one label is missing, or 0 has no class"
+            text += f"; either 0 has no class, or {metadata.num_classes} has none, or one label is missing"
         return [Finding(text, True, suggested or _completed(scan, metadata, other), kind)]
     present = [pixels > 0 for pixels in scan.pixels.sum(0).tolist()]
     if not any(present):

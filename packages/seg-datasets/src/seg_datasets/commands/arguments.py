@@ -13,7 +13,16 @@ from seg_core.files.atomic import check_folder
 from seg_core.files.json_text import to_json, write_json
 from seg_core.progress import make_progress
 
-__all__ = ["TARGET_HELP", "add_classes", "add_json", "check_json", "classes_of", "reading_progress", "write_result"]
+__all__ = [
+    "TARGET_HELP",
+    "add_classes",
+    "add_json",
+    "check_json",
+    "check_out",
+    "classes_of",
+    "reading_progress",
+    "write_result",
+]
 
 TARGET_HELP = "a name from `seg datasets` (with --root), or a folder: your own images and masks, or a dataset's layout"
 
@@ -28,15 +37,14 @@ def add_classes(parser: argparse.ArgumentParser) -> None:
         "--classes",
         metavar="FILE|DATASET",
         help="the classes of a folder: a .toml or .json file, or a label set such as CamVid; default: classes.toml in "
-        "it, or numbers",
+        "it, or what its masks suggest",
     )
-    parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes of a folder, without names")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, instead of --classes")
     parser.add_argument(
         "--ignore-index",
         type=int,
-        default=255,
         metavar="ID",
-        help="value of the pixels of a folder's masks that have no class (255)",
+        help="value of the pixels of a folder's masks that have no class (default: of the classes, or 255)",
     )
     parser.add_argument(
         "-s",
@@ -84,7 +92,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=True,
         metavar="FILE",
-        help="write everything to FILE as JSON; without FILE, print JSON instead of the tables",
+        help="write everything to FILE as JSON; without FILE, print JSON instead of the text",
     )
 
 
@@ -95,11 +103,20 @@ def check_json(arguments: argparse.Namespace) -> None:
         UsageError: if it is a folder.
         WrongTargetError: if its folder is a file.
     """
-    if not isinstance(arguments.json, str):
-        return
-    if not arguments.json or Path(arguments.json).is_dir():
-        raise UsageError(f"--json {arguments.json!r} is a folder; add the file's name")
-    check_folder(Path(arguments.json).parent, f"--json {arguments.json}")
+    if isinstance(arguments.json, str):
+        check_out("--json", arguments.json)
+
+
+def check_out(option: str, file: str) -> None:
+    """Checks the file of an option that names what is written, before the work starts.
+
+    Raises:
+        UsageError: if it is a folder.
+        WrongTargetError: if its folder is a file.
+    """
+    if not file or Path(file).is_dir():
+        raise UsageError(f"{option} {file!r} is a folder; add the file's name")
+    check_folder(Path(file).parent, f"{option} {file}")
 
 
 def write_result(arguments: argparse.Namespace, values: Mapping[str, Any], show: Callable[[], None]) -> None:
@@ -117,10 +134,10 @@ def write_result(arguments: argparse.Namespace, values: Mapping[str, Any], show:
 
 
 @contextmanager
-def reading_progress() -> Iterator[Callable[[int, int], object]]:
-    """Gives the function that shows how many files were read."""
+def reading_progress(what: str = "reading") -> Iterator[Callable[[int, int], object]]:
+    """Gives the function that shows how many files were read, under the name of what is done."""
     progress = make_progress()
     try:
-        yield functools.partial(progress.part, "reading")
+        yield functools.partial(progress.part, what)
     finally:
         progress.close()

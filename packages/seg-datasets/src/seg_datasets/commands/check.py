@@ -1,21 +1,36 @@
 """`seg datasets check`: reads every file of a dataset, and says what is wrong and what to do about it."""
 
 import argparse
-import importlib.util
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_core.errors import UsageError, counted
+from seg_core.errors import counted
+from seg_datasets.commands.arguments import (
+    TARGET_HELP,
+    add_classes,
+    add_json,
+    check_json,
+    check_out,
+    classes_of,
+    reading_progress,
+    write_result,
+)
 
 if TYPE_CHECKING:
     from seg_datasets.doctor.report import DataFinding, Report
 
 __all__ = ["configure", "report_lines", "run"]
 
-_PAGE = "seg_datasets.doctor.page"
 _MOST_FILES = 5  # of a kind that are shown
+
+_EPILOG = """\
+Exit code: 0 if all is well or there are warnings alone, 1 if there are errors, 2 if nothing could be checked.
+
+examples:
+  seg datasets check my_data --num-classes 3
+  seg datasets check CamVid --root data/camvid --split train --html report.html
+"""
 
 
 def configure(actions: Any) -> None:
@@ -23,68 +38,34 @@ def configure(actions: Any) -> None:
     parser = actions.add_parser(
         "check",
         help="read every image and mask, and say what is wrong and what to do about it",
-        description=(
-            "Reads every image and mask of a dataset, and says what is wrong and what to do about it. Exit code: 0 if "
-            "all is well or there are warnings alone, 1 if there are errors, 2 if nothing could be checked."
-        ),
+        description="Reads every image and mask of a dataset, and says what is wrong and what to do about it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("target", metavar="NAME|DIR", help=TARGET_HELP)
+    parser.add_argument("--root", metavar="DIR", help="folder of a dataset that is given by name")
     parser.add_argument(
-        "target", metavar="NAME|DIR", help="a name from `seg datasets`, with --root; or a folder with a dataset"
+        "--split", action="append", metavar="SPLIT", help="a split; may be repeated (default: train, val and test)"
     )
-    parser.add_argument("--root", metavar="DIR", help="folder of the dataset NAME")
-    parser.add_argument(
-        "--split", action="append", metavar="SPLIT", help="split to check (repeatable); default: train, val and test"
-    )
-    parser.add_argument(
-        "--classes", metavar="FILE|DATASET", help="classes of a folder: a .toml or .json file, or a known label set"
-    )
-    parser.add_argument("--num-classes", type=int, metavar="N", help="number of classes, instead of --classes")
-    parser.add_argument(
-        "--ignore-index", type=int, metavar="N", help="value of pixels without a class; default: of the classes, or 255"
-    )
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write the findings to FILE as JSON; without FILE, print JSON instead of the text",
-    )
-    if importlib.util.find_spec(_PAGE) is not None:
-        parser.add_argument("--html", metavar="FILE", help="write the findings to FILE as a page with thumbnails")
+    add_classes(parser)
+    add_json(parser)
+    parser.add_argument("--html", metavar="FILE", help="write the findings to FILE as a page with thumbnails")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings, too")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks the dataset; returns the exit code."""
-    from seg_core.files.json_text import to_json, write_json
-    from seg_core.progress import make_progress
     from seg_datasets.doctor.check import check
+    from seg_datasets.doctor.page import write_page
 
-    html = getattr(arguments, "html", None)
-    for option, file in (("--json", arguments.json), ("--html", html)):
-        if file not in (None, "-") and (not file or Path(file).is_dir()):
-            raise UsageError(f"{option} {file!r} is a folder; name a file, such as report{option.replace('--', '.')}")
-    progress = make_progress()
-    try:
-        report = check(
-            arguments.target,
-            arguments.root,
-            splits=arguments.split,
-            classes=arguments.classes,
-            num_classes=arguments.num_classes,
-            ignore_index=arguments.ignore_index,
-            progress=lambda done, total: progress.part("checking", done, total),
-        )
-    finally:
-        progress.close()
-    if arguments.json == "-":
-        print(to_json(report.to_dict(), indent=2))
-    else:
-        print("\n".join(report_lines(report)))
-    if arguments.json not in (None, "-"):
-        write_json(arguments.json, report.to_dict())
-    if html is not None:
-        importlib.import_module(_PAGE).write_page(report, html)
+    check_json(arguments)
+    if arguments.html is not None:
+        check_out("--html", arguments.html)
+    with reading_progress("checking") as progress:
+        report = check(arguments.target, arguments.root, arguments.split, progress=progress, **classes_of(arguments))
+    write_result(arguments, report.to_dict(), lambda: print("\n".join(report_lines(report))))
+    if arguments.html is not None:
+        write_page(report, arguments.html)
     return report.exit_code(arguments.strict)
 
 

@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from seg_core.checks import check_integer
-from seg_core.errors import InvalidArgumentError
 from seg_core.files.mask_sources import OnProgress
-from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.checked import WITH_FILE, CheckedSplit
 from seg_datasets.doctor.classes import Classes, find_classes_of
 from seg_datasets.doctor.examine import Examined, Examiner, examine, workers_for
@@ -22,7 +19,8 @@ from seg_datasets.doctor.kinds import ERROR, KINDS
 from seg_datasets.doctor.report import Report
 from seg_datasets.doctor.sources import Source, open_source
 from seg_datasets.doctor.swapped import check_not_swapped
-from seg_datasets.reading.class_files import Metadata, resolve_classes
+from seg_datasets.doctor.targets import Target, find_target
+from seg_datasets.reading.class_files import Metadata
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.pairs import PairList
@@ -34,7 +32,7 @@ _MOST_PAIRED = 4  # files of a finding whose partners are kept; a page shows no 
 
 
 def check(
-    target: str | os.PathLike[str],
+    target: Target,
     root: str | os.PathLike[str] | None = None,
     splits: Sequence[str] | None = None,
     classes: Metadata | None = None,
@@ -72,13 +70,8 @@ def check(
         MissingDependencyError: if masks need a package that is not installed.
     """
     start = time.perf_counter()
-    if isinstance(splits, str):
-        raise InvalidArgumentError(f"splits must be a list of names, such as [{splits!r}], got {splits!r}")
-    source = open_source(target, root, splits, _metadata(classes, num_classes, ignore_index), options)
-    if ignore_index is not None and source.is_official:
-        raise InvalidArgumentError(f"{source.name} has an ignored value of its own; leave out ignore_index")
-    if ignore_index is not None and source.metadata is not None and classes is None and num_classes is None:
-        source = replace(source, metadata=replace(source.metadata, ignore_index=ignore_index))
+    wanted = find_target(target, root, splits, classes, num_classes, ignore_index, options)
+    source = open_source(wanted, splits, options)
     found = file_findings(source)
     palettes: dict[PaletteFile, int] = {}
     checked = _read(source, palettes, progress)
@@ -106,20 +99,6 @@ def _pairs(source: Source, checked: Sequence[CheckedSplit], files: set[str]) -> 
             if len(shown) == 2 and not files.isdisjoint(shown):
                 pairs[shown[0]] = shown[1]
     return pairs
-
-
-def _metadata(classes: Metadata | None, num_classes: int | None, ignore_index: int | None) -> DatasetMetadata | None:
-    if num_classes is not None:
-        check_integer("num_classes", num_classes)
-        if classes is not None:
-            raise InvalidArgumentError("classes and num_classes both say which classes there are; give one of them")
-        labels = tuple(f"class_{index}" for index in range(num_classes))
-        default = _IGNORED if num_classes <= _IGNORED else 65535
-        return DatasetMetadata("custom", labels, ignore_index=default if ignore_index is None else ignore_index)
-    if classes is None:
-        return None
-    metadata = resolve_classes(None, classes)
-    return metadata if ignore_index is None else replace(metadata, ignore_index=ignore_index)
 
 
 def _read(source: Source, palettes: dict[PaletteFile, int], progress: OnProgress | None) -> list[CheckedSplit]:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.scan import OnProgress
 from seg_core.labels.metadata import DatasetMetadata
-from seg_datasets.doctor.opening import Opened, Target, open_splits
+from seg_datasets.doctor.opening import Opened, open_splits
 from seg_datasets.doctor.stats import SplitStats, pooled, stats_of
+from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
 
 __all__ = ["ClassComparison", "Comparison", "Side", "compare", "jensen_shannon"]
@@ -123,7 +124,7 @@ def compare(
     splits: Sequence[str] | None = None,
     classes: Metadata | None = None,
     num_classes: int | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     progress: OnProgress | None = None,
     **options: Any,
 ) -> Comparison:

@@ -167,11 +167,8 @@ class Examiner:
         gap = 1.0 if image.width * image.height > _LARGE else None
         values = plain.resize((9, 8), Image.Resampling.BOX, reducing_gap=gap).convert("L").tobytes()
         record["flat"] = max(values) - min(values) < _FLAT
-        look = 0
-        for left in range(len(values)):
-            if left % 9 < 8:
-                look = look << 1 | (values[left + 1] > values[left])
-        record["look"] = look
+        grid = np.frombuffer(values, np.uint8).reshape(8, 9)
+        record["look"] = int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big")
 
     # ---- masks -------------------------------------------------------------------------------------------------------
 
@@ -181,9 +178,6 @@ class Examiner:
             chunk.rows["mask"][row] = _STATE["absent"]
             return
         try:
-            if not os.path.getsize(path):  # noqa: PTH202 - faster
-                chunk.fail(row, "mask", "empty-file")
-                return
             self._ids(chunk, row, path)
         except OSError as error:
             chunk.fail(row, "mask", "unreadable-mask", f"cannot be read: {getattr(error, 'strerror', None) or error}")
@@ -196,10 +190,18 @@ class Examiner:
     def _ids(self, chunk: "_Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
         if self.reader is not None and (isinstance(self.reader, ColorReader) or path.endswith(".mat")):
+            if not os.path.getsize(path):  # noqa: PTH202 - faster
+                chunk.fail(row, "mask", "empty-file")
+                return
             ids = self.reader(Path(path), self.reading)
             record["bits"] = 8
         else:
-            mask = images.load_mask(path, max_pixels=self.reading.max_pixels)
+            with open(path, "rb") as file:  # noqa: PTH123 - faster than a path's own
+                data = file.read()
+            if not data:
+                chunk.fail(row, "mask", "empty-file")
+                return
+            mask = images.load_mask(data, max_pixels=self.reading.max_pixels, name=path)
             record["bits"], mode = mask.bits, mask.image.mode
             record["gray"] = mode in ("1", "L") or mode.startswith("I")
             if mode == "P":
@@ -227,13 +229,11 @@ class Examiner:
     def _of_bytes(self, record: Any, image: Image.Image) -> None:
         """Adds the ids of a mask of one channel of 8 bits."""
         counts = image.histogram()
-        found = [raw for raw, count in enumerate(counts) if count]
-        bits = bytearray(32)
-        for raw in found:
-            bits[raw >> 3] |= 128 >> (raw & 7)
-        record["ids"] = np.frombuffer(bits, np.uint8)
+        found = bytes(map(bool, counts))
+        record["ids"] = np.packbits(np.frombuffer(found, np.uint8))
         # edges are thin, so that few pixels have the ids of smoothed ones
-        if len(found) > _FEW_IDS and sum(counts[raw] < _RARE * image.width * image.height for raw in found) >= 3:
+        rare = _RARE * image.width * image.height
+        if found.count(1) > _FEW_IDS and sum(0 < count < rare for count in counts) >= 3:
             record["soft"] = smoothed_edges(np.asarray(image))
 
     def _palette(self, chunk: "_Chunk", row: int, mask: StoredMask) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
@@ -129,8 +129,8 @@ def _collisions(source: Source) -> Iterator[DataFinding]:
     images = [path for split in source.splits for path in split.images.values()]
     masks = [path for split in source.splits for path in (split.masks or {}).values()]
     told: set[str] = set()
-    yield from _alike(source, images, set(masks), IMAGE_SUFFIXES, "image", told)
-    yield from _alike(source, masks, set(images), MASK_SUFFIXES, "mask", told)
+    yield from _alike(source, images, masks, IMAGE_SUFFIXES, "image", told)
+    yield from _alike(source, masks, images, MASK_SUFFIXES, "mask", told)
 
 
 def _alike(
@@ -151,18 +151,19 @@ def _alike(
         noun: `"image"` or `"mask"`.
         told: names that were told before, in lower case; others are added. Masks are named as their images.
     """
-    listed: dict[str, set[str]] = defaultdict(set)
-    apart: dict[str, set[str]] = defaultdict(set)
-    for found, group in ((listed, paths), (apart, others)):
-        for path in group:
-            folder, _, name = os.fspath(path).rpartition(os.sep)
-            found[folder].add(name)
-    for folder, known in sorted(listed.items()):
+    for folder in sorted({os.fspath(path).rpartition(os.sep)[0] for path in paths}):
+        # names are kept of the few stems that occur twice alone, as folders may hold many files
+        seen: set[str] = set()
+        twice: set[str] = set()
+        for stem, _ in _stems(folder, suffixes):
+            (twice if stem in seen else seen).add(stem)
+        if not twice:
+            continue
+        known, apart = _names_in(folder, paths), _names_in(folder, others)
         groups: dict[str, list[str]] = defaultdict(list)
-        for entry in os.scandir(folder):
-            stem, dot, suffix = entry.name.rpartition(".")
-            if f"{dot}{suffix.lower()}" in suffixes and stem[:1] not in ("", ".") and entry.name not in apart[folder]:
-                groups[same_name(stem).casefold()].append(entry.name)
+        for stem, name in _stems(folder, suffixes):
+            if stem in twice and name not in apart:
+                groups[stem].append(name)
         for stem, names in groups.items():
             if len(names) > 1 and not known.isdisjoint(names) and stem not in told:
                 told.add(stem)
@@ -177,6 +178,19 @@ def _alike(
                     "",
                     files,
                 )
+
+
+def _stems(folder: str, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yields the stem as other systems compare it, and the name, of each file with one of the suffixes."""
+    for name in os.listdir(folder):  # noqa: PTH208 - a path each is slow
+        stem, dot, suffix = name.rpartition(".")
+        if f"{dot}{suffix.lower()}" in suffixes and stem[:1] not in ("", "."):
+            yield same_name(stem).casefold(), name
+
+
+def _names_in(folder: str, paths: Iterable[Path]) -> set[str]:
+    parts = (os.fspath(path).rpartition(os.sep) for path in paths)
+    return {name for own, _, name in parts if own == folder}
 
 
 def _how(names: Collection[str]) -> str:

@@ -14,6 +14,7 @@ from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.known_ids import known_label_map, two_readings
 from seg_datasets.reading.mask_kinds import MOST_COLORS, PaletteFile
 from seg_datasets.reading.mask_regions import describe_smoothed_ids
 from seg_datasets.reading.pairs import first_few
@@ -223,6 +224,15 @@ class _MaskRules:
         if fault is None:
             yield from self._mixed(masks)
             return
+        of_known = None if self.classes.is_suggested else known_label_map(metadata, union)
+        name, known = of_known or ("", None)
+        are_two = two_readings(fault.label_map, known, union, count)
+        if known is not None and not are_two and self.classes.is_identity and self.classes.wrong(union):
+            places = [place for place, ids in self._masks() if self.classes.wrong(ids)]
+            text = f"the masks hold the ids {id_ranges(union, 10)}, as those of {name}, which has these classes"
+            line = f"{PARAMS}.{label_map_line(known)}"
+            yield self._of(places, fault.kind, text, f"read them with the label_map of {name}", line)
+            return
         mends = fault.label_map is not None and self.classes.is_identity
         line = "" if fault.label_map is None or not mends else f"{PARAMS}.{label_map_line(fault.label_map)}"
         what = f"the masks hold the ids {id_ranges(union, 10)}, and there are {counted(count, 'class', 'classes')}, "
@@ -236,7 +246,7 @@ class _MaskRules:
         elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
             places = [place for place, ids in self._masks() if count in ids]
             text, remedy = f"{what}: they are one too high", "read them with this label_map"
-            if 0 in union:
+            if are_two:
                 text = f"{what}: either 0 has no class and the others are one too high, or {count} is one id too many"
                 remedy = (
                     f"look at the pixels of 0 and {count}. If 0 has no class, read the masks with this label_map; if "
@@ -411,12 +421,17 @@ class _MaskRules:
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
+            are_ignored = any(targets.get(raw, 0) is None for ids in classes for raw in ids)
+            is_alone = len(present) == 1 and are_ignored
             yield finding(
                 self.source,
                 "class-absent",
                 [],
                 f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
-                f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}",
+                f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}"
+                + "; all pixels of other classes are ignored"
+                * is_alone,
                 "add images with it, divide the files in another way, or leave the class out",
+                severity=ERROR if is_alone else "",
                 place=split.name,
             )

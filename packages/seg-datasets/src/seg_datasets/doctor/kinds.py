@@ -44,7 +44,9 @@ KINDS: dict[str, Kind] = {
         WARNING, "a palette mask whose colors were stored instead of its indices; an error, as none is read so"
     ),
     "permuted-palette": Kind(WARNING, "a palette in another order than the ids"),
-    "class-absent": Kind(WARNING, "a class that occurs in no mask of a split"),
+    "class-absent": Kind(
+        WARNING, "a class that occurs in no mask of a split; an error if one class and ignored pixels are all there is"
+    ),
     "antialiased-mask": Kind(
         WARNING, "smoothed edges: ids between those of two classes; an error if these are no classes"
     ),

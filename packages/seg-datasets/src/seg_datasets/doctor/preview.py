@@ -21,7 +21,8 @@ from seg_core.files.scan import OnProgress, scan_dataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.legend import add_legend, draw_name
 from seg_core.plots.overlay import overlay
-from seg_datasets.doctor.opening import Opened, Target, open_splits
+from seg_datasets.doctor.opening import Opened, open_splits
+from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
 from seg_datasets.reading.image_sizes import ImageSizes
 from seg_datasets.reading.paired import PairedDataset
@@ -60,7 +61,7 @@ def preview(
     seed: int = 0,
     classes: Metadata | None = None,
     num_classes: int | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     progress: OnProgress | None = None,
     **options: Any,
 ) -> npt.NDArray[np.uint8]:
@@ -79,8 +80,8 @@ def preview(
         class_name: shows images that contain this class only.
         seed: which images of the split; the same seed gives the same images.
         classes: the classes of a folder, see `stats`.
-        num_classes: number of classes of a folder, if they have no names.
-        ignore_index: value of pixels without a class in a folder whose classes do not tell it.
+        num_classes: number of classes of a folder, instead of `classes`.
+        ignore_index: value of the pixels without a class in a folder; None for that of the classes, or 255.
         progress: called with the number of masks read and their total, where masks are read beforehand: of a folder
             to find out how, and to search for a class.
         **options: options of the dataset, as in `get_dataset`.

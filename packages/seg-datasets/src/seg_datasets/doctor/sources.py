@@ -1,4 +1,4 @@
-"""What is checked: a dataset by name or a folder, its splits, and their files, which need not pair.
+"""What is checked: the splits of a dataset and their files, which need not pair.
 
 A dataset opens its files at the first access and ends at the first that is wrong. Here its class is opened with files
 that are only listed, so that options, classes and editions are its own, and nothing about its files is an error.
@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.errors import DatasetNotFoundError, UsageError, UserError
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import DATASETS
 from seg_core.spec import check_params, parameters_of
+from seg_datasets.doctor.targets import Wanted, is_own
 from seg_datasets.folder import FolderDataset, hashed_names
-from seg_datasets.reading.arguments import check_root, check_split
+from seg_datasets.reading.arguments import check_split
 from seg_datasets.reading.base import OfficialDataset
-from seg_datasets.reading.class_files import Metadata, find_classes, resolve_classes
-from seg_datasets.reading.folder_layouts import FolderLayout, find_layout
+from seg_datasets.reading.class_files import Metadata
+from seg_datasets.reading.folder_layouts import FolderLayout
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair
@@ -30,7 +31,6 @@ __all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
 
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _UNKNOWN = {"labels": ["any"]}
-_MOST_NEARBY = 50  # folders below one without a dataset that are looked at
 
 
 @dataclass(frozen=True)
@@ -103,48 +103,35 @@ class Source:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
-def open_source(
-    target: str | os.PathLike[str],
-    root: str | os.PathLike[str] | None,
-    splits: Sequence[str] | None,
-    metadata: Metadata | None,
-    options: Mapping[str, Any],
-) -> Source:
-    """Finds a dataset and lists its files.
+def open_source(wanted: Wanted, splits: Sequence[str] | None, options: Mapping[str, Any]) -> Source:
+    """Lists the files of a dataset.
 
     Args:
-        target: registered name of a dataset, or a folder.
-        root: folder of the dataset that is named.
+        wanted: the dataset, with its folder and the classes that are known.
         splits: the splits; None for train, val and test, as far as they are there.
-        metadata: classes that were given, or None.
         options: options of the dataset.
 
     Raises:
-        UsageError: if there is no such dataset or folder, several datasets fit, or the dataset is not one of files.
+        UsageError: if the dataset is not one of files, or has no folder.
         InvalidArgumentError: if there is no such split, or an option is not allowed.
         DatasetNotFoundError: if no file is found, or none has a partner.
     """
-    name, folder = _resolve(target, root, metadata, options)
+    name, folder = wanted.name, wanted.root
     dataset_class = DATASETS.get(name)
     if not (isinstance(dataset_class, type) and issubclass(dataset_class, PairedDataset)):
         raise UsageError(
             f"dataset {name!r} is not one of pairs of files, so there is nothing to check"
             + ("; check each of its members" if name == "Unified" else "")
         )
-    if splits is not None and not splits:
-        raise InvalidArgumentError("splits must name at least one split, or be None for all, got an empty list")
+    if folder is None:
+        raise UsageError(f"{name} is a dataset and needs its folder: seg datasets check {name} --root DIR")
     check_params(f"dataset {name!r}", dataset_class, options, ("root", "split", "transforms", "metadata"))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if issubclass(dataset_class, OfficialDataset):
-            if metadata is not None:
-                raise InvalidArgumentError(
-                    f"{name} has classes of its own; leave out classes and num_classes, or check the folder as "
-                    "FolderDataset, if its masks have other ids"
-                )
             source = _official(name, dataset_class, folder, splits, options)
         elif issubclass(dataset_class, FolderDataset):
-            source = _own(name, dataset_class, folder, splits, metadata, options)
+            source = _own(name, dataset_class, folder, splits, wanted.metadata, options)
         else:
             raise UsageError(f"dataset {name!r} is neither an official dataset nor a FolderDataset; check its folder")
     # the warnings of a layout are about its splits, not about these files
@@ -160,90 +147,6 @@ def _with_notes(source: Source, notes: Sequence[str]) -> Source:
 def _skips(dataset_class: type[PairedDataset], options: Mapping[str, Any]) -> bool:
     missing = parameters_of(dataset_class).get("missing")
     return options.get("missing", None if missing is None else missing.default) == "skip"
-
-
-# ---- which dataset ---------------------------------------------------------------------------------------------------
-
-
-def _resolve(
-    target: str | os.PathLike[str],
-    root: str | os.PathLike[str] | None,
-    metadata: Metadata | None,
-    options: Mapping[str, Any],
-) -> tuple[str, Path]:
-    """Returns the registered name of a dataset, and its folder."""
-    if root is not None:
-        if not isinstance(target, str) or target not in DATASETS:
-            hint = nearest(str(target), DATASETS)
-            raise UnknownNameError(
-                f"root is given, so the target must be the name of a dataset, got {os.fspath(target)!r}.{hint} `seg "
-                "datasets` lists the names; a folder alone is checked without root"
-            )
-        return target, check_root(root, target)
-    path = Path(target).expanduser()
-    if not path.exists() and isinstance(target, str):
-        if target in DATASETS:
-            raise UsageError(f"{target} is a dataset and needs its folder: seg datasets check {target} --root DIR")
-        raise UnknownNameError(
-            f"there is neither a dataset nor a folder {target!r} (current folder: {Path.cwd()})."
-            f"{nearest(target, DATASETS)} `seg datasets` lists the names of datasets"
-        )
-    folder = check_root(path, "FolderDataset")
-    if metadata is not None or options or find_classes(folder) is not None:
-        return "FolderDataset", folder
-    fitting = _fitting(folder)
-    if len(fitting) > 1:
-        ways = "; or ".join(f"seg datasets check {name} --root {folder}" for name in fitting)
-        raise UsageError(f"{folder} fits the layouts of {len(fitting)} datasets. Choose one: {ways}")
-    if not fitting:
-        for other in _nearby(folder):
-            if names := _fitting(other):
-                raise DatasetNotFoundError(
-                    f"{folder} holds no dataset, but {other} does ({', '.join(names)}): check that folder instead"
-                )
-    return (fitting or ["FolderDataset"])[0], folder
-
-
-def _fitting(folder: Path) -> list[str]:
-    """Returns the names of the datasets whose layout is that of a folder."""
-    found = []
-    for name in DATASETS.names():
-        dataset_class = DATASETS.get(name) if DATASETS.origin(name) == "seg-datasets" else None
-        if isinstance(dataset_class, type) and issubclass(dataset_class, OfficialDataset):
-            editions = dataset_class.editions.values() or (dataset_class.edition,)
-            if any(_has_pairs(edition.layout, folder) for edition in editions):
-                found.append(name)
-    if _is_own(folder):
-        found.append("FolderDataset")
-    return found
-
-
-def _has_pairs(layout: Layout, folder: Path) -> bool:
-    for split in layout.splits:
-        try:
-            found = layout.look(folder, split, first=True)
-        except UserError:
-            continue
-        if found.is_split and found.masks is not None and found.images.keys() & found.masks.keys():
-            return True
-    return False
-
-
-def _is_own(folder: Path) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            layout = find_layout(folder)
-            every = (layout.files(folder, split, first=True) for split in SPLITS)
-            return any(files.images.keys() & files.masks.keys() for files in every)
-        except UserError:
-            return False
-
-
-def _nearby(folder: Path) -> list[Path]:
-    folder = folder.absolute()
-    below = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    return [folder.parent.parent, folder.parent, *below[:_MOST_NEARBY]]
 
 
 # ---- official datasets -----------------------------------------------------------------------------------------------
@@ -316,7 +219,7 @@ def _own(
     dataset_class: type[FolderDataset],
     root: Path,
     splits: Sequence[str] | None,
-    metadata: Metadata | None,
+    metadata: DatasetMetadata | None,
     options: Mapping[str, Any],
 ) -> Source:
     seen: list[tuple[FolderLayout, SplitRule]] = []
@@ -328,8 +231,7 @@ def _own(
 
     for split in splits or ():
         check_split(split, SPLITS, name)
-    classes = None if metadata is None and find_classes(root) is None else resolve_classes(root, metadata)
-    given = classes if classes is not None else _any_classes(options)
+    given = metadata if metadata is not None else _any_classes(options)
     dataset = Listed(root, given, "train", **options)
     layout, rule = seen[0]
     has_own = layout.has_split_folders or layout.split_file is not None
@@ -348,14 +250,14 @@ def _own(
             f"{root} is a split of the dataset in {root.absolute().parent}: check that folder, to see all splits",
             stacklevel=2,
         )
-    return Source(name, root, dataset, chosen, classes, None, has_own, _skips(dataset_class, options), options)
+    return Source(name, root, dataset, chosen, metadata, None, has_own, _skips(dataset_class, options), options)
 
 
 def _is_split(root: Path) -> bool:
     """Returns whether a folder is that of a split, beside those of others."""
     names = {name for known in NAMES_OF.values() for name in known}
     folder = root.absolute()
-    return folder.name.lower() in names and _is_own(folder.parent)
+    return folder.name.lower() in names and is_own(folder.parent)
 
 
 def _any_classes(options: Mapping[str, Any]) -> Metadata:

@@ -18,7 +18,8 @@ from seg_core.files.image_sums import ChannelTotals, ImageFile, ImageSummary, sc
 from seg_core.files.scan import DatasetScan, OnProgress, scan_dataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.class_weights import PixelCounts, class_weights, describe_schemes
-from seg_datasets.doctor.opening import Opened, Target, open_splits
+from seg_datasets.doctor.opening import Opened, open_splits
+from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
 from seg_datasets.reading.image_sizes import spread
 
@@ -156,7 +157,7 @@ def stats(
     splits: Sequence[str] | None = None,
     classes: Metadata | None = None,
     num_classes: int | None = None,
-    ignore_index: int = 255,
+    ignore_index: int | None = None,
     progress: OnProgress | None = None,
     **options: Any,
 ) -> DataStats:
@@ -172,8 +173,8 @@ def stats(
         splits: the splits; None for those of train, val and test that are there.
         classes: the classes of a folder, as `metadata` of `FolderDataset`; None for those of its `classes.toml`, or
             else numbers.
-        num_classes: number of classes of a folder, if they have no names.
-        ignore_index: value of pixels without a class in a folder whose classes do not tell it.
+        num_classes: number of classes of a folder, instead of `classes`.
+        ignore_index: value of the pixels without a class in a folder; None for that of the classes, or 255.
         progress: called with the number of files read and their total; for a folder first with those of the masks
             that are read to find out how.
         **options: options of the dataset, as in `get_dataset`.
@@ -182,7 +183,8 @@ def stats(
         UserWarning: if masks differ in size from their images.
 
     Raises:
-        InvalidArgumentError: if an argument is not allowed, or the folder fits several datasets.
+        UsageError: if the folder has the layout of several datasets.
+        InvalidArgumentError: if an argument is not allowed.
         DatasetNotFoundError: if the files are not found.
         CorruptFileError: if a file cannot be read.
         LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.

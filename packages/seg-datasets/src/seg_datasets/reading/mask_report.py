@@ -1,7 +1,7 @@
 """Looks at the masks of a folder of one's own data: the classes that fit them, and what is odd about them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +14,10 @@ from seg_core.files.scan import MaskFile, MaskSummary, OnProgress, scan_masks
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import Color, default_palette
-from seg_core.labels.raw_ids import mixed_map, mixed_masks, suggest_label_map
+from seg_core.labels.raw_ids import label_map_line, mixed_map, mixed_masks, suggest_label_map
 from seg_datasets.reading.class_files import check_has_colors, resolve_classes
 from seg_datasets.reading.class_names import describe_names
+from seg_datasets.reading.known_ids import known_label_map, two_readings
 from seg_datasets.reading.mask_kinds import MOST_COLOR_MASKS, MOST_COLORS, colors_of, find_kinds, suggested_classes
 from seg_datasets.reading.mask_regions import (
     Regions,
@@ -191,6 +192,7 @@ class MaskInspection:
                 return False
         mixed = mixed_masks([summary.counts.keys() for summary in scanned], ignored) if count == 2 else None
         label_map = suggest_label_map(ids, count, ignored)
+        name, known = (None if suggested or ids <= allowed else known_label_map(metadata, ids)) or ("", None)
         if "label_map" in self.masks_as:
             self.options["label_map"] = given = self.masks_as["label_map"]
             targets = given.mapping if isinstance(given, LabelMap) else {int(raw): to for raw, to in given.items()}
@@ -203,14 +205,37 @@ class MaskInspection:
                 f"{self._first(files, ones)}), as {ignored} in {len(others)} (the first is "
                 f"{self._first(files, others)}); the label map reads both, if {ignored} is not ignored: check it"
             )
+        elif two_readings(label_map, known, ids, count):
+            assert label_map is not None
+            void = known or _with_void(count, ids, ignored)
+            self.odd.append(
+                f"masks contain the ids {_ranges(ids)} for {_classes(count)}, which can be read in two ways: if 0 has "
+                f"no class and the others are one too high, set {label_map_line(label_map)}; if {count} has no class"
+                f"{f', as in {name}' if name else ''}, set {label_map_line(void)}. If {count} is a class, add it to "
+                "the classes"
+            )
+            return False
+        elif known is not None:
+            self.options["label_map"] = table = _table(known)
+            self.odd.append(
+                f"masks contain the ids {_ranges(ids)} for {_classes(count)}; the label map is that of {name}, which "
+                "has these classes: check it"
+            )
+            allowed, targets = set(table), table
         elif label_map is not None:
-            table = {raw: to if isinstance(to, int) else "ignore" for raw, to in label_map.mapping.items()}
-            self.options["label_map"] = table
+            self.options["label_map"] = table = _table(label_map)
             if not suggested or ids != {0, 255}:
                 self.odd.append(
                     f"masks contain the ids {_ranges(ids)} for {_classes(count)}; the label map is a guess, check it"
                 )
             allowed, targets = set(table), table
+        elif ignored in ids and len(ids) == 2 and ids <= allowed:
+            only = next(iter(ids - {ignored}))
+            self.odd.append(
+                f"masks contain the ids {_ranges(ids)} alone, of which {ignored} is ignored: every pixel is "
+                f"{metadata.labels[only]} or ignored, so nothing can be learned. Save masks with the ids of the classes"
+            )
+            return True
         if wrong := ids - allowed:
             self.odd.append(
                 f"masks contain the ids {_ranges(wrong)}, which are no class ({_classes(count)}) and not {ignored}: "
@@ -382,6 +407,17 @@ def _no_color_classes(paths: Sequence[Path], colors: Sequence[Color]) -> str:
             f"mask has one color per class: {remedy}"
         )
     return ""
+
+
+def _table(label_map: LabelMap) -> dict[int, Any]:
+    """Returns a label map as it stands in a config."""
+    return {raw: to if isinstance(to, int) else "ignore" for raw, to in label_map.mapping.items()}
+
+
+def _with_void(count: int, ids: Set[int], ignored: int) -> LabelMap:
+    """Returns the map of class ids beside which the number of classes is an id without a class."""
+    others = [count, ignored] if ignored in ids else [count]
+    return LabelMap.identity(count, *others, ignore_index=ignored)
 
 
 def _spread(files: Sequence[Any]) -> Sequence[Any]:
