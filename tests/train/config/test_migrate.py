@@ -160,9 +160,9 @@ def test_new_length_is_written_and_nothing_else_changes(tables, tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create(load_config(tables), {})
     before = folder.config.stat().st_mtime_ns, tomllib.loads(folder.config.read_text())
-    folder.update_config({"epochs": 2})
+    folder.update_config(load_config(tables))
     assert folder.config.stat().st_mtime_ns == before[0], "nothing has changed, so nothing is written"
-    folder.update_config({"steps": 9})
+    folder.update_config(load_config(tables, steps=9))
     after = tomllib.loads(folder.config.read_text())
     assert after["trainer"].pop("steps") == 9
     del before[1]["trainer"]["epochs"]
@@ -173,13 +173,13 @@ def test_new_length_of_a_config_saved_with_a_byte_order_mark_is_written(tables, 
     folder = RunFolder(tmp_path / "run")
     folder.create(load_config(tables), {})
     folder.config.write_bytes(folder.config.read_text().encode("utf-8-sig"))
-    folder.update_config({"epochs": 7})
+    folder.update_config(load_config(tables, epochs=7))
     assert folder.load_config().trainer.epochs == 7
 
 
 def test_old_config_is_written_in_todays_keys(tmp_path):
     folder = copy_config("scaled", tmp_path)
-    folder.update_config({"epochs": 4})
+    folder.update_config(folder.load_config(epochs=4))
     assert load_config(folder.config) == copy_config("scaled", tmp_path / "other").load_config()
 
 

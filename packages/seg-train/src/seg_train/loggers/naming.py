@@ -55,7 +55,7 @@ def title_of(split: str, index: int, name: str) -> str:
     """Returns the title of a sample.
 
     >>> title_of("val", 3, "berlin_000000_000019_leftImg8bit.png"), title_of("val", 3, "")
-    ('val 3: berlin_000000_0…leftImg8bit.png', 'val 3')
+    ('val 3: berlin_000000_00…leftImg8bit.png', 'val 3')
     """
     return f"{split} {index}: {shortened(name, _MAX_NAME)}" if name else f"{split} {index}"
 
