@@ -376,7 +376,8 @@ def test_moved_code_is_an_error_whose_advice_works(project, tmp_path, monkeypatc
     assert folder.load_config()
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+# runs with forked workers are in many tests
+@pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=pytest.mark.full)])
 def test_workers_of_every_start_method_have_the_code(project, method):
     """Workers that are started anew import what they get by its name."""
     (project / "run.toml").write_text(CONFIG.replace("num_workers = 0", "num_workers = 1"))
