@@ -84,7 +84,7 @@ def test_options_of_the_command(tmp_path, capsys):
     _, captured = run(capsys, tree, "--num-classes", 3, "--split", "val", "--split", "train")
     assert "(3 val, 4 train)" in captured.out
     _, captured = run(capsys, tree)
-    assert captured.out.startswith("note: Classes are not known; the ids of the masks (0-2) suggest 3 classes. ")
+    assert captured.out.startswith("note: Classes are not known, so ids are not checked: the masks hold the ids 0-2. ")
     assert run(capsys, "CamVid", "--root", fake("CamVid", tmp_path / "camvid"))[0] == 0
 
 

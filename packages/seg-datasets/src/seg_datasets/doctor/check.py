@@ -59,7 +59,7 @@ def check(
         root: folder of the dataset that `target` names.
         splits: the splits to check; None for train, val and test, as far as they are there.
         classes: the classes of a folder, as `metadata` of `FolderDataset`: name of a label set, path of a file, mapping
-            or `DatasetMetadata`. None reads `classes.toml` in the folder; without one, the masks suggest them.
+            or `DatasetMetadata`. None reads `classes.toml` in the folder; without one, ids are not checked.
         num_classes: number of classes, instead of `classes`.
         ignore_index: value of the pixels without a class, for a folder; by default that of the classes, or 255.
         progress: called with the number of images read and their total.
@@ -81,6 +81,8 @@ def check(
         source = replace(source, metadata=replace(source.metadata, ignore_index=ignore_index))
     found = file_findings(source)
     palettes: dict[PaletteFile, int] = {}
+    reader = source.dataset.mask_reader
+    stops = not isinstance(reader, ColorReader) or reader.unknown == "error"
     checked = _read(source, palettes, progress)
     source = replace(source, splits=())  # the paths are stored in little memory now
     check_not_swapped(source, checked)
@@ -88,7 +90,7 @@ def check(
     found += image_findings(source, checked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers warn of is found here
-        found += mask_findings(source, checked, known, palettes)
+        found += mask_findings(source, checked, known, palettes, stops)
     found += split_findings(source, checked)
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))

@@ -41,12 +41,12 @@ KINDS: dict[str, Kind] = {
     "duplicate-across-splits": Kind(ERROR, "the same image in two splits; a warning if neither is train"),
     "all-ignored": Kind(WARNING, "a mask without a pixel of any class; an error if all masks are"),
     "expanded-palette": Kind(
-        WARNING, "a palette mask whose colors were stored instead of its indices; an error, as none is read so"
+        WARNING, "a palette mask whose colors were stored instead of its indices; with an error, as none is read so"
     ),
     "permuted-palette": Kind(WARNING, "a palette in another order than the ids"),
     "class-absent": Kind(WARNING, "a class that occurs in no mask of a split"),
     "antialiased-mask": Kind(
-        WARNING, "smoothed edges: ids between those of two classes; an error if these are no classes"
+        WARNING, "smoothed edges: ids between those of two classes; with an id-out-of-range if these are no classes"
     ),
     "mixed-channels": Kind(WARNING, "gray and color images in one split"),
     "alpha": Kind(WARNING, "an image with transparency"),
