@@ -484,7 +484,9 @@ def test_many_faults_at_once_are_all_found(tree):
 # ---- classes that are not known --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ids", [(0, 1, 2), (1, 2, 3), (0, 2, 61), (0, 15, 255), (13, 13, 255), (7, 100, 200), (0, 2, 700)])
+@pytest.mark.parametrize(
+    "ids", [(0, 1, 2), (1, 2, 3), (0, 2, 61), (0, 15, 255), (13, 13, 255), (7, 100, 200), (0, 2, 700)]
+)
 def test_without_classes_no_id_is_wrong_and_a_note_says_so(tmp_path, ids):
     tree = own_tree(tmp_path, classes="", train=8)
     for path in tree.glob("*/masks/*.png"):

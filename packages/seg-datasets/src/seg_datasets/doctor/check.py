@@ -91,7 +91,9 @@ def check(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers warn of is found here
         found += mask_findings(source, checked, known, palettes, stops)
-    found += split_findings(source, checked)
+    more_notes: list[str] = []
+    found += split_findings(source, checked, more_notes)
+    source = replace(source, notes=(*source.notes, *more_notes))
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))
     summary = _summary(source, checked, known, time.perf_counter() - start)

@@ -63,7 +63,9 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
         return Classes(metadata, False, targets, is_identity, label_map.unlisted == "ignore")
     found: set[int] = set().union(*(ids for split in splits for _, ids in split.id_sets))
     what = f"the masks hold the {'id' if len(found) == 1 else 'ids'} {id_ranges(found, 10)}"
-    note = f"Classes are not known, so ids are not checked: {what if found else 'no mask could be read as ids'}. {_GIVE}"
+    note = (
+        f"Classes are not known, so ids are not checked: {what if found else 'no mask could be read as ids'}. {_GIVE}"
+    )
     if found == {0, 255}:
         metadata = DatasetMetadata("custom", ("class_0", "class_1"), ignore_index=ignore_index)
         return Classes(metadata, True, {0: 0, ignore_index: None}, True, False, note)

@@ -38,7 +38,9 @@ KINDS: dict[str, Kind] = {
     "id-out-of-range": Kind(ERROR, "an id that is neither a class nor ignored"),
     "wrong-bit-depth": Kind(ERROR, "images or masks of another bit depth than the dataset reads"),
     "jpeg-mask": Kind(ERROR, "a mask in a lossy format, which changes ids"),
-    "duplicate-across-splits": Kind(ERROR, "the same image in two splits; a warning if neither is train"),
+    "duplicate-across-splits": Kind(
+        ERROR, "the same image in two splits; a warning if neither is train, or if it has one color alone"
+    ),
     "all-ignored": Kind(WARNING, "a mask without a pixel of any class; an error if all masks are"),
     "expanded-palette": Kind(
         WARNING, "a palette mask whose colors were stored instead of its indices; with an error, as none is read so"
