@@ -467,7 +467,8 @@ def test_files_without_a_partner_warn_if_the_dataset_leaves_them_out(tree):
     (tree / MASK).unlink()
     finding = only(check(tree))
     assert params(finding) == {"missing": "skip"}
-    assert only(check(tree, **params(finding))).severity == WARNING
+    left = only(check(tree, **params(finding)))
+    assert (left.severity, left.config) == (WARNING, "")
 
 
 def test_many_faults_at_once_are_all_found(tree):

@@ -107,7 +107,7 @@ def test_how_many_images_are_compared_is_limited_and_told(tmp_path, monkeypatch)
     monkeypatch.setattr(findings_splits, "MOST_LOOKED_AT", 4)
     report = check(tree, num_classes=2)
     assert report.findings == []
-    assert "by the difference hash alone" in report.summary["notes"][0]
+    assert "by the difference hash alone: only 4 such images" in report.summary["notes"][0]
 
 
 def test_equal_images_of_one_color_in_two_splits_are_a_warning(tmp_path):

@@ -19,6 +19,7 @@ from seg_datasets.doctor.findings_images import image_findings
 from seg_datasets.doctor.findings_masks import mask_findings
 from seg_datasets.doctor.findings_splits import split_findings
 from seg_datasets.doctor.kinds import ERROR, KINDS
+from seg_datasets.doctor.notes import notes_of
 from seg_datasets.doctor.report import Report
 from seg_datasets.doctor.sources import Source, open_source
 from seg_datasets.doctor.swapped import check_not_swapped
@@ -80,6 +81,7 @@ def check(
     if ignore_index is not None and source.metadata is not None and classes is None and num_classes is None:
         source = replace(source, metadata=replace(source.metadata, ignore_index=ignore_index))
     found = file_findings(source)
+    notes = [*source.notes, *notes_of(source, splits)]
     palettes: dict[PaletteFile, int] = {}
     reader = source.dataset.mask_reader
     stops = not isinstance(reader, ColorReader) or reader.unknown == "error"
@@ -91,9 +93,8 @@ def check(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers warn of is found here
         found += mask_findings(source, checked, known, palettes, stops)
-    more_notes: list[str] = []
-    found += split_findings(source, checked, more_notes)
-    source = replace(source, notes=(*source.notes, *more_notes))
+    found += split_findings(source, checked, notes)
+    source = replace(source, notes=notes)
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))
     summary = _summary(source, checked, known, time.perf_counter() - start)

@@ -278,8 +278,8 @@ class _MaskRules:
                 self.source,
                 "id-out-of-range",
                 paths,
-                f"{counted(len(paths), 'mask')} of {name} hold{'s' * (len(paths) == 1)} {what} that are no class, which "
-                "the warnings about the same files explain: training stops at them",
+                f"{counted(len(paths), 'mask')} of {name} hold{'s' * (len(paths) == 1)} {what} that are no class: "
+                "training stops at them; the warnings about the same files say why",
                 "correct the masks as these warnings say",
             )
 

@@ -77,8 +77,8 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
             found += _near(source, splits, one, other, bits)
     if unseen := unseen - confirmed:
         notes.append(
-            f"{counted(len(unseen), 'image')} may be nearly equal to one of another split by the difference hash alone; "
-            f"{len(looked_at)} such images were compared, and these were not. Check fewer splits at once to compare them"
+            f"{counted(len(unseen), 'image')} may be nearly equal to one of another split, by the difference hash "
+            f"alone: only {len(looked_at)} such images were compared. Check fewer splits at once to compare more"
         )
     return found
 
