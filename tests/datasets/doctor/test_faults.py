@@ -606,6 +606,6 @@ def test_a_folder_that_the_system_refuses_is_a_message(tmp_path, monkeypatch, ca
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("pathlib.Path.mkdir", refuse)  # as for a folder in /proc
-    assert main(["datasets", "fake", "CamVid", str(tmp_path / "q")]) == 2
+    assert main(["datasets", "fake", "CamVid", str(tmp_path / "q")]) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith(f"seg: error: cannot write a fake CamVid to {tmp_path / 'q'}: No such file")

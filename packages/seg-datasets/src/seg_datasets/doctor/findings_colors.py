@@ -125,8 +125,8 @@ def _palettes(
 def _all_colors(places: Sequence[_Place], pixels: MaskPixels) -> list[Color]:
     """Returns the colors of masks, ascending; of many masks those of some."""
     found: set[Color] = set()
-    for split, row in spread(places, MOST_COLOR_MASKS):
-        found |= pixels.colors(split.mask(row))
+    for path in spread([Path(split.mask(row)) for split, row in places], MOST_COLOR_MASKS):
+        found |= pixels.colors(str(path))
         if len(found) > MOST_COLORS:
             break
     return sorted(found)

@@ -30,7 +30,7 @@ _CLIPPED = 4  # levels from black and from white
 _WINDOW = 5
 
 
-def reduced(paths: Iterable[str], max_pixels: int | None) -> dict[str, npt.NDArray[np.uint8]]:
+def reduced(paths: Iterable[str], max_pixels: int) -> dict[str, npt.NDArray[np.uint8]]:
     """Returns uint8 (32, 32) of each image; those that cannot be read any more are left out."""
     paths = list(paths)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the lock of Python
@@ -38,7 +38,7 @@ def reduced(paths: Iterable[str], max_pixels: int | None) -> dict[str, npt.NDArr
         return {path: values for path, values in zip(paths, found, strict=True) if values is not None}
 
 
-def _reduced(path: str, max_pixels: int | None) -> npt.NDArray[np.uint8] | None:
+def _reduced(path: str, max_pixels: int) -> npt.NDArray[np.uint8] | None:
     try:
         with opened(path, "image", None, max_pixels) as (image, _):
             image.draft("L", (4 * _SIDE, 4 * _SIDE))
@@ -63,7 +63,7 @@ def are_alike(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> bool:
     return bool((first * second).mean() >= _DETAIL)
 
 
-def is_constant(path: str, max_pixels: int | None) -> bool:
+def is_constant(path: str, max_pixels: int) -> bool:
     """Returns whether all pixels of an image are equal."""
     try:
         with opened(path, "image", None, max_pixels) as (image, _):
