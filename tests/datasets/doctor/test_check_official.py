@@ -112,6 +112,10 @@ def test_a_folder_is_recognized_by_its_layout(tmp_path):
     assert check(fake("CamVid", tmp_path / "x")).name == "CamVid"
 
 
+STOPS = {"antialiased-mask": {"id-out-of-range"}, "expanded-palette": {"color-mask"}}
+"""Warnings about masks on which nothing can be trained -> the error beside them."""
+
+
 @pytest.mark.parametrize("name", ["FolderDataset", *OFFICIAL])
 def test_every_fault_that_can_be_planted_is_found_as_its_kind_alone(name, tmp_path):
     if name in ("SBD", "PascalContext"):
@@ -124,7 +128,9 @@ def test_every_fault_that_can_be_planted_is_found_as_its_kind_alone(name, tmp_pa
             assert "cannot have the fault" in str(error)
             continue
         report = check(name, root)
-        assert set(report.counts()) == {kind}, (kind, report.findings)
+        beside = {f.kind for f in report.findings if f.severity == ERROR} - {kind}
+        assert set(report.counts()) == {kind} | beside, (kind, report.findings)
+        assert beside <= STOPS.get(kind, set()), (kind, report.findings)
         found += 1
     assert found >= 10
 

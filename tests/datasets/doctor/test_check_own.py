@@ -209,11 +209,21 @@ PLANTS = {
 }
 
 
+STOPS = {"antialiased-mask": "id-out-of-range", "expanded-palette": "color-mask"}
+"""Warnings about masks on which nothing can be trained -> the error beside them."""
+
+
 @pytest.mark.parametrize("kind", PLANTS)
 def test_a_fault_is_found_once_and_is_gone_when_mended(tree, kind):
     file, plant, mend = PLANTS[kind]
     plant(tree)
-    finding = only(check(tree))
+    report = check(tree)
+    if kind in STOPS:
+        error, finding = report.findings
+        assert (error.kind, error.severity, error.files) == (STOPS[kind], ERROR, (file,))
+        assert report.exit_code() == 1
+    else:
+        finding = only(report)
     assert (finding.kind, finding.file) == (kind, file)
     assert finding.severity == KINDS[kind].severity
     assert finding.detail and finding.fix[0].isupper()
@@ -315,6 +325,8 @@ def test_masks_in_colors_are_read_by_the_config_line(tmp_path, has_colors):
     finding = report.findings[0]
     if not has_colors:
         assert "add the color of each class to classes.toml" in finding.fix
+        given = finding.fix.partition("in the order of its labels: ")[2]
+        assert given == "colors = [[0, 0, 0], [10, 200, 10], [200, 10, 10]]"
         (tree / "classes.toml").write_text((tree / "classes.toml").read_text() + line)
     assert check(tree, **params(finding)).findings == []
 
@@ -323,8 +335,18 @@ def test_a_palette_converted_to_gray_is_an_expanded_palette(tree):
     for path in tree.glob("*/masks/*.png"):
         palette_mask(areas()).save(path)
     palette_mask(areas()).convert("RGB").convert("L").save(tree / MASK)
-    finding = only(check(tree))
+    error, finding = check(tree).findings
     assert (finding.kind, finding.file) == ("expanded-palette", MASK)
+    assert (error.kind, error.severity, error.files) == ("id-out-of-range", ERROR, (MASK,))
+
+
+def test_palettes_in_other_orders_are_read_with_the_colors_that_the_fix_gives(tree):
+    PLANTS["permuted-palette"][1](tree)
+    finding = only(check(tree))
+    given = finding.fix.partition("in the order of its labels: ")[2].partition(", or save")[0]
+    assert given == "colors = [[0, 0, 0], [200, 10, 10], [10, 200, 10]]"
+    (tree / "classes.toml").write_text((tree / "classes.toml").read_text() + given)
+    assert check(tree, **params(finding)).findings == []
 
 
 def test_a_palette_in_another_order_than_the_colors_of_the_classes_is_found_by_file(tmp_path):
@@ -445,7 +467,8 @@ def test_files_without_a_partner_warn_if_the_dataset_leaves_them_out(tree):
     (tree / MASK).unlink()
     finding = only(check(tree))
     assert params(finding) == {"missing": "skip"}
-    assert only(check(tree, **params(finding))).severity == WARNING
+    left = only(check(tree, **params(finding)))
+    assert (left.severity, left.config) == (WARNING, "")
 
 
 def test_many_faults_at_once_are_all_found(tree):
@@ -462,15 +485,38 @@ def test_many_faults_at_once_are_all_found(tree):
 # ---- classes that are not known --------------------------------------------------------------------------------------
 
 
-def test_without_classes_the_masks_suggest_them(tmp_path):
+@pytest.mark.parametrize(
+    "ids", [(0, 1, 2), (1, 2, 3), (0, 2, 61), (0, 15, 255), (13, 13, 255), (7, 100, 200), (0, 2, 700)]
+)
+def test_without_classes_no_id_is_wrong_and_a_note_says_so(tmp_path, ids):
     tree = own_tree(tmp_path, classes="", train=8)
+    for path in tree.glob("*/masks/*.png"):
+        rewrite(path, lambda mask: np.array(ids, np.uint16 if max(ids) > 255 else np.uint8)[mask])
     report = check(tree)
     assert report.findings == []
     assert report.summary["classes_suggested"]
-    assert "suggest 3 classes" in report.summary["notes"][0]
-    rewrite(tree / MASK, lambda mask: np.where(mask == 2, 177, mask).astype(np.uint8))
+    (note,) = report.summary["notes"]
+    assert note.startswith("Classes are not known, so ids are not checked: the masks hold the ids ")
+    assert "classes.toml" in note and "--classes FILE" in note
+
+
+def test_without_classes_an_id_of_one_split_alone_is_a_warning(tmp_path):
+    tree = own_tree(tmp_path, classes="", train=8)
+    rewrite(tree / MASK, lambda mask: np.where(mask == 2, 77, mask).astype(np.uint8))
     finding = only(check(tree))
-    assert (finding.kind, finding.file) == ("id-out-of-range", MASK)
+    assert (finding.kind, finding.severity, finding.file) == ("class-absent", WARNING, "val")
+    assert "class 77 " in finding.detail
+
+
+def test_without_classes_masks_in_colors_are_told_with_the_colors(tmp_path):
+    tree = own_tree(tmp_path, classes="")
+    change_all(tree, lambda mask: np.array([[0, 0, 0], [200, 10, 10], [10, 200, 10]], np.uint8)[mask])
+    report = check(tree)
+    assert report.counts() == {"color-mask": 7}
+    assert "no mask could be read as ids" in report.summary["notes"][0]
+    labels, colors = report.findings[0].fix.split("with your names: ")[1].split(" and, in another line, ")
+    (tree / "classes.toml").write_text(f"{labels}\n{colors}\n")
+    assert check(tree, **params(report.findings[0])).findings == []
 
 
 def test_without_classes_0_and_255_are_told(tmp_path):

@@ -1,6 +1,7 @@
 """The command `seg datasets check`, its report and JSON, and what it says to wrong usage."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -49,7 +50,58 @@ def test_the_config_line_is_printed(tmp_path, capsys):
     for path in tree.glob("*/masks/*.png"):
         save(areas() + 1, path)
     _, captured = run(capsys, tree)
-    assert "  config: data.dataset.params.label_map = { 1 = 0, 2 = 1, 3 = 2 }" in captured.out.splitlines()
+    lines = captured.out.splitlines()
+    place = lines.index("  config: params.label_map = { 1 = 0, 2 = 1, 3 = 2 }")
+    words = shlex.split(lines[place + 1])
+    assert words[:3] == ["below", "[data.dataset];", "or:"]
+    assert words[-2:] == ["-s", "data.dataset.params.label_map={ 1 = 0, 2 = 1, 3 = 2 }"]
+
+
+def test_the_config_line_can_be_pasted_below_the_table_of_a_config(tmp_path, capsys):
+    from seg_train.config.load import load_config
+
+    tree = own_tree(tmp_path / "mine")
+    config = tmp_path / "run.toml"
+    assert main(["config", "init", str(config), "--root", str(tree)]) == 0
+    for path in tree.glob("*/masks/*.png"):
+        save(areas() + 1, path)
+    capsys.readouterr()
+    _, captured = run(capsys, tree)
+    lines = captured.out.splitlines()
+    pasted = next(line.removeprefix("  config: ") for line in lines if line.startswith("  config: "))
+    text = config.read_text()
+    assert "[data.dataset]\n" in text
+    config.write_text(text.replace("[data.dataset]\n", f"[data.dataset]\n{pasted}\n"))
+    expected = {"1": 0, "2": 1, "3": 2}
+    assert load_config(config).data.dataset.params["label_map"] == expected
+    config.write_text(text)
+    option = next(line for line in lines if " -s " in line)
+    assert load_config(config, [shlex.split(option)[-1]]).data.dataset.params["label_map"] == expected
+
+
+def test_a_folder_without_val_is_told(tmp_path):
+    tree = own_tree(tmp_path / "mine")
+    assert check(tree).summary["notes"] == []
+    shutil.rmtree(tree / "val")
+    (note,) = check(tree).summary["notes"]
+    assert note.startswith("There is no val split")
+    assert check(tree, splits=["train"]).summary["notes"] == []
+
+
+def test_a_folder_without_splits_tells_how_it_is_divided(tmp_path):
+    for number in range(10):
+        save(noise(number), tmp_path / "images" / f"a{number}.png")
+        save(areas(), tmp_path / "masks" / f"a{number}.png")
+    (note,) = check(tmp_path, num_classes=3).summary["notes"]
+    assert "a hash of the names divides it into 8 train and 2 val images" in note
+
+
+def test_hidden_files_are_counted(tmp_path):
+    tree = own_tree(tmp_path)
+    save(noise(77), tree / "train" / "images" / ".hid.png")
+    (tree / "train" / "images" / "._t0.png").write_bytes(b"macOS")
+    (note,) = check(tree).summary["notes"]
+    assert note.startswith("1 hidden file beside") and "train/images/.hid.png;" in note
 
 
 def test_exit_codes_of_warnings(tmp_path, capsys):
@@ -84,7 +136,7 @@ def test_options_of_the_command(tmp_path, capsys):
     _, captured = run(capsys, tree, "--num-classes", 3, "--split", "val", "--split", "train")
     assert "(3 val, 4 train)" in captured.out
     _, captured = run(capsys, tree)
-    assert captured.out.startswith("note: Classes are not known; the ids of the masks (0-2) suggest 3 classes. ")
+    assert captured.out.startswith("note: Classes are not known, so ids are not checked: the masks hold the ids 0-2. ")
     assert run(capsys, "CamVid", "--root", fake("CamVid", tmp_path / "camvid"))[0] == 0
 
 

@@ -599,3 +599,13 @@ def test_help_lists_the_kinds(capsys):
 
 def test_readme_has_the_table_of_faults():
     assert table() in README.read_text(encoding="utf-8"), f"README.md needs this table:\n{table()}"
+
+
+def test_a_folder_that_the_system_refuses_is_a_message(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)  # as for a folder in /proc
+    assert main(["datasets", "fake", "CamVid", str(tmp_path / "q")]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"seg: error: cannot write a fake CamVid to {tmp_path / 'q'}: No such file")

@@ -100,7 +100,9 @@ def test_each_finding_has_severity_file_detail_fix_and_config_line(root):
     assert "masks/a.png" in page.text("bdi")
     assert "The masks hold 1 to 2" in page.text("p")
     assert "Map the ids" in page.text("p")
-    assert line in page.text("code")
+    assert 'params.label_map = {1 = "a"}' in page.text("code")
+    assert """-s 'data.dataset.params.label_map={1 = "a"}'""" in page.text("code")
+    assert "below [data.dataset]" in page.text("b")
     badges = [a["class"] for tag, a in page.tags if "badge" in a.get("class", "")]
     assert badges == ["badge error"]
 

@@ -231,7 +231,7 @@ def test_wrong_ids_of_a_dataset_of_ones_own_are_named():
         ({"seed": -1}, InvalidArgumentError, "seed must be an integer >= 0"),
         ({"out": "x.foo"}, InvalidArgumentError, "must end in .png, .jpg or another image format, got 'x.foo'"),
         ({"split": "trian"}, InvalidArgumentError, "Did you mean 'train'"),
-        ({"class_name": "leav"}, UnknownNameError, "Did you mean 'leaf'"),
+        ({"class_name": "leav"}, UnknownNameError, "Did you mean 'leaf'.*Its classes: ground, leaf, stone"),
         ({"class_name": "stone"}, InvalidArgumentError, "'stone' is in no mask of .* train; .*that are: ground, leaf"),
         ({"target": "gone"}, DatasetNotFoundError, "neither a folder"),
     ],

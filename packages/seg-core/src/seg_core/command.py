@@ -12,7 +12,9 @@ import argparse
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -117,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     finally:
         warnings.formatwarning = former
+        if argv is None and threading.current_thread() is threading.main_thread():
+            # all is done; Ctrl-C while Python ends would print where it was
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 @contextlib.contextmanager

@@ -87,20 +87,22 @@ def report_lines(report: "Report") -> Iterator[str]:
 
 def _group(severity: str, kind: str, found: Sequence["DataFinding"]) -> Iterator[str]:
     from seg_datasets.doctor.kinds import KINDS
+    from seg_datasets.doctor.report import CONFIG_TABLE
 
     number = f" ({len(found)})" if len(found) > 1 else ""
     yield f"{severity}: {kind}{number}: {KINDS[kind].meaning}"
-    remedies: dict[tuple[str, str], None] = {}
+    remedies: dict[tuple[str, str], DataFinding] = {}
     for one in found[:_MOST_FILES]:
         others = [file for file in one.files if file != one.file]
         more = f" and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
         also = f" (also {', '.join(others[:_MOST_FILES])}{more})" if others else ""
         yield f"  {one.file}: {one.detail}{also}"
-        remedies[one.fix, one.config] = None
+        remedies.setdefault((one.fix, one.config), one)
     if len(found) > _MOST_FILES:
         yield f"  and {len(found) - _MOST_FILES} more files"
-    for remedy, config in remedies:
-        yield f"  fix: {remedy}"
-        if config:
-            yield f"  config: {config}"
+    for one in remedies.values():
+        yield f"  fix: {one.fix}"
+        if one.config:
+            yield f"  config: {one.config_line}"
+            yield f"    below [{CONFIG_TABLE}]; or: seg train ... {one.train_option}"
     yield ""

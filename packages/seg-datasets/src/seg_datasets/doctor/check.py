@@ -16,6 +16,7 @@ from seg_datasets.doctor.findings_images import image_findings
 from seg_datasets.doctor.findings_masks import mask_findings
 from seg_datasets.doctor.findings_splits import split_findings
 from seg_datasets.doctor.kinds import ERROR, KINDS
+from seg_datasets.doctor.notes import notes_of
 from seg_datasets.doctor.report import Report
 from seg_datasets.doctor.sources import Source, open_source
 from seg_datasets.doctor.swapped import check_not_swapped
@@ -57,7 +58,7 @@ def check(
         root: folder of the dataset that `target` names.
         splits: the splits to check; None for train, val and test, as far as they are there.
         classes: the classes of a folder, as `metadata` of `FolderDataset`: name of a label set, path of a file, mapping
-            or `DatasetMetadata`. None reads `classes.toml` in the folder; without one, the masks suggest them.
+            or `DatasetMetadata`. None reads `classes.toml` in the folder; without one, ids are not checked.
         num_classes: number of classes, instead of `classes`.
         ignore_index: value of the pixels without a class, for a folder; by default that of the classes, or 255.
         progress: called with the number of images read and their total.
@@ -73,7 +74,10 @@ def check(
     wanted = find_target(target, root, splits, classes, num_classes, ignore_index, options)
     source = open_source(wanted, splits, options)
     found = file_findings(source)
+    notes = [*source.notes, *notes_of(source, splits)]
     palettes: dict[PaletteFile, int] = {}
+    reader = source.dataset.mask_reader
+    stops = not isinstance(reader, ColorReader) or reader.unknown == "error"
     checked = _read(source, palettes, progress)
     source = replace(source, splits=())  # the paths are stored in little memory now
     check_not_swapped(source, checked)
@@ -81,8 +85,9 @@ def check(
     found += image_findings(source, checked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers warn of is found here
-        found += mask_findings(source, checked, known, palettes)
-    found += split_findings(source, checked)
+        found += mask_findings(source, checked, known, palettes, stops)
+    found += split_findings(source, checked, notes)
+    source = replace(source, notes=notes)
     order = {kind: place for place, kind in enumerate(KINDS)}
     found.sort(key=lambda one: (one.severity != ERROR, order[one.kind]))
     summary = _summary(source, checked, known, time.perf_counter() - start)

@@ -1,21 +1,19 @@
-"""The classes by which masks are judged: given, of the dataset, or what its masks suggest."""
+"""The classes by which masks are judged: given, or of the dataset; if they are not known, any id may be one."""
 
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from seg_core.errors import counted, id_ranges
+from seg_core.errors import id_ranges
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.checked import CheckedSplit
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
-from seg_datasets.reading.mask_kinds import suggested_classes
 
 __all__ = ["Classes", "find_classes_of"]
 
-_MOST_SUGGESTED = 256
-_ENOUGH = 8  # masks from which an id that one of them has alone is no class
+_MOST_CLASSES = 255
+_WHITE = 255  # ignored, wherever classes are not known
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Classes:
 
     Attributes:
         metadata: names, colors and the ignored value; None if nothing is known.
-        is_suggested: whether the masks alone suggest them.
+        is_suggested: whether they are not known, so that each id of the masks is taken for one.
         targets: raw id -> class id, or None for ignored.
         is_identity: whether the raw ids are the class ids and the ignored value.
         drops: whether other raw ids are ignored.
@@ -63,33 +61,32 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
         identity = LabelMap.identity(metadata.num_classes, metadata.ignore_index, ignore_index=metadata.ignore_index)
         is_identity = not source.is_official and label_map == identity
         return Classes(metadata, False, targets, is_identity, label_map.unlisted == "ignore")
-    masks: Counter[int] = Counter()
-    sets = Counter(ids for split in splits for _, ids in split.id_sets)
-    for ids, count in sets.items():
-        masks.update(dict.fromkeys(ids, count))
-    total = sets.total()
-    suggested = suggested_classes(masks.keys())
-    alone = {raw for raw, count in masks.items() if count == 1}
-    if total >= _ENOUGH and alone and suggested is not None:
-        without = suggested_classes(masks.keys() - alone)
-        # one file must not decide that ids are spread values
-        if without is not None and _is_run(masks.keys() - alone, without) and not _is_run(masks.keys(), suggested):
-            suggested = without
-    if suggested is None or suggested.num_classes > _MOST_SUGGESTED:
-        note = f"The masks hold {counted(len(masks), 'different id')}, which suggest no classes: ids are not checked"
-        return Classes(None, True, dict.fromkeys(masks, None), False, True, f"{note}. {_GIVE}")
-    if ignore_index != suggested.ignore_index and ignore_index >= suggested.num_classes:
-        suggested = DatasetMetadata(suggested.name, suggested.labels, ignore_index=ignore_index)
-    count = suggested.num_classes
-    table: dict[int, int | None] = {index: index for index in range(count)}
+    found: set[int] = set().union(*(ids for split in splits for _, ids in split.id_sets))
+    what = f"the masks hold the {'id' if len(found) == 1 else 'ids'} {id_ranges(found, 10)}"
     note = (
-        f"Classes are not known; the ids of the masks ({id_ranges(masks, 10)}) suggest "
-        f"{counted(count, 'class', 'classes')}. {_GIVE}"
+        f"Classes are not known, so ids are not checked: {what if found else 'no mask could be read as ids'}. {_GIVE}"
     )
-    return Classes(suggested, True, {**table, suggested.ignore_index: None}, True, False, note)
+    if found == {0, 255}:
+        metadata = DatasetMetadata("custom", ("class_0", "class_1"), ignore_index=ignore_index)
+        return Classes(metadata, True, {0: 0, ignore_index: None}, True, False, note)
+    ignored = {ignore_index, _WHITE}
+    last = max(found - ignored, default=-1)
+    if not 0 <= last < _MOST_CLASSES:
+        return Classes(None, True, dict.fromkeys(found, None), False, True, note)
+    # any id may be a class, so that each is one
+    metadata = DatasetMetadata(
+        "custom",
+        tuple(f"class_{index}" for index in range(last + 1)),
+        ignore_index=ignore_index if ignore_index > last else _WHITE,
+    )
+    table: dict[int, int | None] = {index: index for index in range(last + 1)}
+    return Classes(metadata, True, {**table, **dict.fromkeys(ignored - table.keys())}, False, False, note)
 
 
-_GIVE = "To check against yours, write classes.toml into the folder, or give --classes FILE or --num-classes N"
+_GIVE = (
+    "To check them, write classes.toml with the line labels = [...] into the folder, or give --classes FILE or "
+    "--num-classes N"
+)
 
 
 def _first_gap(ids: Container[int]) -> int:
@@ -98,8 +95,3 @@ def _first_gap(ids: Container[int]) -> int:
     while number in ids:
         number += 1
     return number
-
-
-def _is_run(ids: Set[int], classes: DatasetMetadata) -> bool:
-    """Returns whether ids are those of the classes, or one too high, so that they are no spread values."""
-    return max(ids - {classes.ignore_index, 255}, default=0) <= classes.num_classes

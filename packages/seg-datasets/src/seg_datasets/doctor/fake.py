@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.checks import check_integer
-from seg_core.errors import InvalidArgumentError, WrongTargetError
-from seg_core.files.atomic import check_folder
+from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
+from seg_core.files.atomic import check_folder, write_error
 from seg_datasets.doctor.fake_folder import write_classes
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_masks import all_ids, mask_writer
@@ -103,6 +103,25 @@ def write_fake(
     faults: Sequence[str] = (),
 ) -> Fake:
     """Does what `fake` does, and returns what was planted too."""
+    try:
+        return _write(name, folder, edition, prefix, images, masks, size, images_per_split, faults)
+    except UserError:
+        raise
+    except OSError as error:
+        raise write_error(f"write a fake {name} to {os.fspath(folder)}", error) from error
+
+
+def _write(
+    name: str,
+    folder: str | os.PathLike[str],
+    edition: str | None,
+    prefix: str | None,
+    images: int,
+    masks: int,
+    size: tuple[int, int],
+    images_per_split: int | None,
+    faults: Sequence[str],
+) -> Fake:
     for length in size:
         check_integer("size", length)
     if images_per_split is not None:

@@ -41,6 +41,7 @@ def file_findings(source: Source) -> list[DataFinding]:
 
 def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding]:
     severity = WARNING if source.skips else ERROR
+    skip = "" if source.skips else f'{_PARAMS}.missing = "skip"'
     for name in split.absent:
         where = split.name if split.listing is None else source.shown(split.listing)
         who = f"the {split.name} split has" if split.listing is None else f"{where} lists"
@@ -51,7 +52,7 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             where,
             f"{who} {name}, of which there is no image",
             f"{remedy[0].upper()}{remedy[1:]}",
-            f'{_PARAMS}.missing = "skip"',
+            skip,
             (where,),
         )
     if split.masks is None:
@@ -68,7 +69,7 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             image,
             f"the image has no mask in {split.name}{example}{beside}",
             f"{remedy[0].upper()}{remedy[1:]}",
-            f'{_PARAMS}.missing = "skip"',
+            skip,
             (image,),
         )
     for key in sorted(split.masks.keys() - split.images.keys()):
@@ -82,7 +83,7 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             mask,
             f"the mask has no image in {split.name}",
             f"{remedy[0].upper()}{remedy[1:]}",
-            f'{_PARAMS}.missing = "skip"',
+            skip,
             (mask,),
         )
 

@@ -1,7 +1,6 @@
 """Findings about masks: files that hold no ids, and ids that are no classes."""
 
 from collections.abc import Iterator, Sequence, Set
-from pathlib import Path
 
 import numpy as np
 
@@ -9,16 +8,16 @@ from seg_core.errors import counted, id_ranges
 from seg_core.labels.raw_ids import find_ids_fault, label_map_line, mixed_map, mixed_masks
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
+from seg_datasets.doctor.findings_colors import color_findings
 from seg_datasets.doctor.kinds import ERROR, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.known_ids import known_label_map, two_readings
-from seg_datasets.reading.mask_kinds import MOST_COLORS, PaletteFile
+from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.mask_regions import describe_smoothed_ids
 from seg_datasets.reading.pairs import first_few
-from seg_datasets.reading.palette_orders import find_conflict
 
 __all__ = ["mask_findings"]
 
@@ -44,7 +43,11 @@ _REMEDIES = {
 
 
 def mask_findings(
-    source: Source, splits: Sequence[CheckedSplit], classes: Classes, palettes: dict[PaletteFile, int]
+    source: Source,
+    splits: Sequence[CheckedSplit],
+    classes: Classes,
+    palettes: dict[PaletteFile, int],
+    stops: bool = True,
 ) -> list[DataFinding]:
     """Returns what is wrong with the masks of a dataset.
 
@@ -53,14 +56,21 @@ def mask_findings(
         splits: what was read of its files.
         classes: its classes.
         palettes: number of each palette of masks.
+        stops: whether ids or colors of no class end a training, rather than being ignored.
     """
-    return [*_MaskRules(source, splits, classes, palettes).findings()]
+    return [*_MaskRules(source, splits, classes, palettes, stops).findings()]
 
 
 class _MaskRules:
     def __init__(
-        self, source: Source, splits: Sequence[CheckedSplit], classes: Classes, palettes: dict[PaletteFile, int]
+        self,
+        source: Source,
+        splits: Sequence[CheckedSplit],
+        classes: Classes,
+        palettes: dict[PaletteFile, int],
+        stops: bool,
     ) -> None:
+        self.stops = stops
         self.source = source
         self.splits = [split for split in splits if split.has_masks]
         self.classes = classes
@@ -68,13 +78,12 @@ class _MaskRules:
         self.pixels = MaskPixels(source, classes, list(palettes))
         self.by_color = isinstance(source.dataset.mask_reader, ColorReader)
         self.is_odd = {ids: bool(classes.wrong(ids)) for split in self.splits for _, ids in split.id_sets}
-        self.num_odd = sum(self.is_odd[ids] for split in self.splits for _, ids in split.id_sets)
+        self.stopped: dict[str, list[str]] = {}  # split -> masks with ids of smoothed edges or of a palette's colors
 
     def findings(self) -> Iterator[DataFinding]:
         """Yields what is wrong."""
         yield from self._unreadable()
-        yield from self._in_colors()
-        yield from self._palettes()
+        yield from color_findings(self.source, self.splits, self.pixels, self.palettes)
         yield from self._bits()
         if self.classes.metadata is None:
             return
@@ -83,6 +92,7 @@ class _MaskRules:
         if not told:
             yield from self._black_and_white()
             yield from self._wrong()
+            yield from self._stopped()
             yield from self._soft()
             for split in self.splits:
                 yield from self._classes_of(split)
@@ -105,81 +115,6 @@ class _MaskRules:
                     "times",
                     _SAVE_ONE,
                 )
-
-    def _in_colors(self) -> Iterator[DataFinding]:
-        """Yields masks of colors where ids are expected; the colors of classes or palettes were indices once."""
-        places = [(split, row) for split in self.splits for row in split.rows("mask", "color-mask").tolist()]
-        if not places:
-            return
-        total = sum(len(split.rows("mask", *WITH_FILE)) for split in self.splits)
-        metadata = self.source.metadata
-        own = self.pixels.class_colors()
-        config = ""
-        if not self.source.is_official and len(places) == total and metadata is not None and own:
-            config = f"{PARAMS}.colors = true"
-        for split, row in places:
-            path = split.mask(row)
-            colors = self.pixels.colors(path)
-            shown = ", ".join(str(list(color)) for color in sorted(colors)[:5])
-            more = f" and {len(colors) - 5} more" if len(colors) > 5 else ""
-            what = f"the mask holds colors ({shown}{more}), and ids are expected"
-            if self.pixels.are_of_palette(colors):
-                remedy = "save the palette image, or map each color to its id"
-                yield finding(
-                    self.source,
-                    "expanded-palette",
-                    [path],
-                    f"{what}: they are those of a palette whose indices are the ids, so the palette was expanded",
-                    remedy if not config else "read the masks by their colors with colors=True, or " + remedy,
-                    config,
-                )
-                continue
-            if len(colors) > MOST_COLORS:
-                what += "; so many are those of an image, or of smoothed edges"
-            remedy = "map each color to its id and save a gray PNG"
-            if not self.source.is_official and len(places) == total:
-                remedy = "read the masks by their colors with colors=True" + (
-                    "" if config else ", and add the color of each class to classes.toml"
-                )
-            yield finding(
-                self.source, "color-mask", [path], what, remedy, config or self._colors_line(len(places) == total)
-            )
-
-    def _colors_line(self, is_all: bool) -> str:
-        return f"{PARAMS}.colors = true" if is_all and not self.source.is_official else ""
-
-    def _palettes(self) -> Iterator[DataFinding]:
-        """Yields palettes in another order than the ids, or than those of most masks."""
-        if self.by_color:
-            return
-        config = "" if self.source.is_official else f"{PARAMS}.colors = true"
-        remedy = (
-            "read the masks by their colors with colors=True, or save them with the palette in the order of the ids"
-        )
-        told = False
-        for split in self.splits:
-            for row in split.rows("mask", "ok").tolist():
-                if text := split.examined.notes.get((row, "mask")):
-                    told = True
-                    yield finding(self.source, "permuted-palette", [split.mask(row)], text, remedy, config)
-        if told or len(self.palettes) < 2:
-            return
-        known = list(self.palettes)
-        masks = {
-            Path(split.mask(row)): (known[split.examined.rows["palette"][row]], ids)
-            for split in self.splits
-            for row, ids in split.id_sets
-            if split.examined.rows["palette"][row] >= 0
-        }
-        conflict = find_conflict(
-            {path: palette for path, (palette, _) in masks.items()},
-            {path: ids for path, (_, ids) in masks.items()},
-            self.source.root,
-        )
-        if conflict is not None:
-            yield finding(
-                self.source, "permuted-palette", [str(path) for path in conflict.paths], conflict.text, remedy, config
-            )
 
     def _bits(self) -> Iterator[DataFinding]:
         """Yields masks of one bit among others, and of 16 bits whose ids were multiplied."""
@@ -217,9 +152,9 @@ class _MaskRules:
         union: set[int] = set().union(*self.is_odd)
         if not self.classes.is_identity and (self.by_color or union != {0, 255} or count < 3):
             return
+        if self.classes.is_suggested and union != {0, 255}:
+            return  # where classes are not known, no id is wrong
         masks = [ids for _, ids in self._masks()]
-        if self.classes.is_suggested and union != {0, 255} and 0 in union:
-            return  # as the classes come from these ids, they fit
         fault = find_ids_fault(union, count, ignored) if union else None
         if fault is None:
             yield from self._mixed(masks)
@@ -298,7 +233,7 @@ class _MaskRules:
     def _black_and_white(self) -> Iterator[DataFinding]:
         """Yields masks of 0 and 255 alone among masks of classes none of which holds 255, the ignored value."""
         targets = self.classes.targets
-        if self.by_color or targets.get(255, 0) is not None or targets.get(0) is None:
+        if self.by_color or self.classes.is_suggested or targets.get(255, 0) is not None or targets.get(0) is None:
             return
         alone, others = [], 0
         for place, ids in self._masks():
@@ -340,7 +275,23 @@ class _MaskRules:
                 remedy = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
                 yield finding(self.source, "off-by-one", [path], text, remedy)
             else:
-                yield self._by_pixels(path, ids, wrong, number <= _MOST_READ)
+                found = self._by_pixels(path, ids, wrong, number <= _MOST_READ)
+                yield found
+                if found.severity != ERROR and self.stops:
+                    self.stopped.setdefault(split.name, []).append(path)
+
+    def _stopped(self) -> Iterator[DataFinding]:
+        """Yields the masks of each split that nothing can be trained on, although their kind is a warning."""
+        what = "colors" if self.by_color else "ids"
+        for name, paths in self.stopped.items():
+            yield finding(
+                self.source,
+                "id-out-of-range",
+                paths,
+                f"{counted(len(paths), 'mask')} of {name} hold{'s' * (len(paths) == 1)} {what} that are no class: "
+                "training stops at them; the warnings about the same files say why",
+                "correct the masks as these warnings say",
+            )
 
     def _by_pixels(self, path: str, ids: Set[int], wrong: Set[int], is_read: bool) -> DataFinding:
         """Returns the finding about a mask whose pixels have to be looked at."""
@@ -417,7 +368,12 @@ class _MaskRules:
                 remedy,
                 severity=WARNING,
             )
-        absent = [index for index in range(metadata.num_classes) if index not in present]
+        expected = set(range(metadata.num_classes))
+        if self.classes.is_suggested:
+            # of ids that no mask has it is not known whether they are classes, nor of those of smoothed edges
+            held = {t for ids in self.is_odd for raw in ids if (t := targets.get(raw)) is not None}
+            expected &= set() if any(one.examined.rows["soft"].any() for one in self.splits) else held
+        absent = sorted(expected - present)
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")

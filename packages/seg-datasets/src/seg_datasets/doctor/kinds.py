@@ -38,17 +38,19 @@ KINDS: dict[str, Kind] = {
     "id-out-of-range": Kind(ERROR, "an id that is neither a class nor ignored"),
     "wrong-bit-depth": Kind(ERROR, "images or masks of another bit depth than the dataset reads"),
     "jpeg-mask": Kind(ERROR, "a mask in a lossy format, which changes ids"),
-    "duplicate-across-splits": Kind(ERROR, "the same image in two splits; a warning if neither is train"),
+    "duplicate-across-splits": Kind(
+        ERROR, "the same image in two splits; a warning if neither is train, or if it has one color alone"
+    ),
     "all-ignored": Kind(WARNING, "a mask without a pixel of any class; an error if all masks are"),
     "expanded-palette": Kind(
-        WARNING, "a palette mask whose colors were stored instead of its indices; an error, as none is read so"
+        WARNING, "a palette mask whose colors were stored instead of its indices; with an error, as none is read so"
     ),
     "permuted-palette": Kind(WARNING, "a palette in another order than the ids"),
     "class-absent": Kind(
         WARNING, "a class that occurs in no mask of a split; an error if one class and ignored pixels are all there is"
     ),
     "antialiased-mask": Kind(
-        WARNING, "smoothed edges: ids between those of two classes; an error if these are no classes"
+        WARNING, "smoothed edges: ids between those of two classes; with an id-out-of-range if these are no classes"
     ),
     "mixed-channels": Kind(WARNING, "gray and color images in one split"),
     "alpha": Kind(WARNING, "an image with transparency"),

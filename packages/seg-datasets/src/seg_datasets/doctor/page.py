@@ -14,7 +14,7 @@ from seg_core.html import Choice, Fact, Markup, element, join
 from seg_core.labels.palette import default_palette
 from seg_datasets.__about__ import __version__
 from seg_datasets.doctor.kinds import ERROR, KINDS
-from seg_datasets.doctor.report import DataFinding, Report
+from seg_datasets.doctor.report import CONFIG_TABLE, DataFinding, Report
 from seg_datasets.doctor.thumbnails import NO_CLASS, SIDE, Thumbnails
 
 __all__ = ["MOST_BYTES", "MOST_THUMBNAILS", "write_page"]
@@ -327,7 +327,9 @@ def _item(finding: DataFinding, tiles: Markup | None, has_detail: bool) -> Marku
 def _advice(finding: DataFinding) -> Markup:
     parts = [element("p", element("b", "What to do: "), finding.fix)]
     if finding.config:
-        parts.append(element("p", element("b", "Or in the config: "), html.copyable(finding.config)))
+        where = f"Or in the config, below [{CONFIG_TABLE}]: "
+        parts.append(element("p", element("b", where), html.copyable(finding.config_line)))
+        parts.append(element("p", element("b", "Or for seg train: "), html.copyable(finding.train_option)))
     return element("div", *parts, class_="advice")
 
 

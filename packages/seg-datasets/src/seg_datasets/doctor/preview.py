@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from seg_core.checks import check_integer, is_integer
-from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, counted
+from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UnknownNameError, counted, nearest
 from seg_core.files.atomic import check_folder
 from seg_core.files.image_writing import check_format, write_image
 from seg_core.files.mask_sources import sample_name, wrong_ids_message
@@ -122,6 +122,12 @@ def preview(
 def _with_class(opened: Opened, split: str, class_name: str, progress: OnProgress | None) -> list[int]:
     """Returns the images of a split that contain a class."""
     dataset = opened.datasets[split]
+    labels = dataset.metadata.labels
+    if class_name not in labels:
+        raise UnknownNameError(
+            f"unknown class {class_name!r} of {opened.name}.{nearest(class_name, labels)} Its classes: "
+            f"{', '.join(labels)}"
+        )
     wanted = dataset.metadata.class_id(class_name)
     scan = scan_dataset(dataset, progress=progress)
     scan.check_ids()

@@ -1,5 +1,6 @@
 """What the doctor has found in a dataset: findings, and the report that holds them."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,10 @@ from typing import Any
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 
-__all__ = ["DataFinding", "Report"]
+__all__ = ["CONFIG_TABLE", "DataFinding", "Report"]
+
+CONFIG_TABLE = "data.dataset"
+"""The table of a config that the lines of findings belong to."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class DataFinding:
             a split as a whole.
         detail: sentence with what was found: values, pixels, positions, other files.
         fix: sentence with what to do; followed, the finding is gone.
-        config: line of a config that does it instead, such as `data.dataset.params.label_map = {1 = 0}`, or "".
+        config: key and value of a config that does it instead, such as `data.dataset.params.label_map = {1 = 0}`, or
+            "".
         files: all files concerned, relative to the root.
     """
 
@@ -34,6 +39,17 @@ class DataFinding:
     fix: str
     config: str = ""
     files: Sequence[str] = ()
+
+    @property
+    def config_line(self) -> str:
+        """The line to write below `[data.dataset]` of a config, such as `params.label_map = {1 = 0}`, or ""."""
+        return self.config.removeprefix(f"{CONFIG_TABLE}.")
+
+    @property
+    def train_option(self) -> str:
+        """The option of `seg train` that does the same, quoted for a shell, or ""."""
+        key, _, value = self.config.partition(" = ")
+        return f"-s {shlex.quote(f'{key}={value}')}" if value else ""
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS
