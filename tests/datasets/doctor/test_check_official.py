@@ -1,7 +1,6 @@
 """Official trees: clean ones have no finding, and a planted fault is found by its file; fixes speak of the archive."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from seg_datasets.doctor.faults import FAULTS
 from seg_datasets.doctor.kinds import ERROR, KINDS
 from seg_datasets.reading.base import OfficialDataset
 
-CAMVID = Path("/work/shared/data/camvid")
 OFFICIAL = [
     name
     for name in list_datasets()
@@ -133,13 +131,3 @@ def test_every_fault_that_can_be_planted_is_found_as_its_kind_alone(name, tmp_pa
         assert beside <= STOPS.get(kind, set()), (kind, report.findings)
         found += 1
     assert found >= 10
-
-
-@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs the real CamVid")
-def test_the_real_camvid_has_one_warning_which_is_true():
-    report = check("CamVid", CAMVID)
-    (finding,) = report.findings
-    # the validation frames are one block of sequence 0016E5, of which train has 204 frames
-    assert (finding.kind, finding.file) == ("frames-across-splits", "val")
-    assert finding.severity != ERROR
-    assert "101 of 101 images" in finding.detail and "0016E5" in finding.detail

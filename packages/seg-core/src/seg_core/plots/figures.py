@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,24 +17,20 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from seg_core.errors import InvalidArgumentError, MissingDependencyError
+from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.figure_parts import DPI, MAX_NAME, add_legend, class_patches, figure_class, legend_layout, patch
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids, overlay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
 __all__ = ["draw_overlay", "draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"]
 
-_DPI = 120
-_MAX_NAME = 28  # characters of a class name
 _MAX_NUMBERED_CLASSES = 25  # above that, numbers in the cells of a confusion matrix are not readable
-_LEGEND_ROW = 0.2  # inches
-_LEGEND_LETTER = 0.078  # inches, at the legend's font size
 # line styles of curves, by where they were measured; others, such as those of the EMA, are dotted
 _LINES = {"train": "--", "val": "-", "": "-"}
 _WITHOUT_WINDOWS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends of matplotlib
@@ -61,7 +57,7 @@ def draw_snapshots(
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
         InvalidArgumentError: if there is no image, or numbers or sizes differ.
     """
-    figure_class = _figure_class()
+    new_figure = figure_class()
     counts = {"images": len(images), "truths": len(truths), "preds": len(preds)}
     if titles is not None:
         counts["titles"] = len(titles)
@@ -79,17 +75,17 @@ def draw_snapshots(
     seen = sorted(
         {int(i) for labels in (*truths, *preds) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}
     )
-    patches = _patches(seen, metadata)
+    patches = class_patches(seen, metadata)
     if any(bool((label_ids(labels) == metadata.ignore_index).any()) for labels in (*truths, *preds)):
-        patches.append(_patch(metadata.ignore_color, "ignored"))
+        patches.append(patch(metadata.ignore_color, "ignored"))
 
     # cells of one width; tall images get narrow ones, so that a row is never higher than 4 inches
     aspects = [row[0].shape[0] / row[0].shape[1] for row in rows]
     cell = min(3.4, 4 / max(aspects))
     width = max(3 * cell + 0.3, 5.0)
-    columns, legend_height = _legend_layout([str(p.get_label()) for p in patches], width)
+    columns, legend_height = legend_layout([str(p.get_label()) for p in patches], width)
     heights = [cell * a + (0.25 if titles else 0.05) for a in aspects]
-    figure = figure_class(figsize=(width, sum(heights) + 0.4 + legend_height), dpi=_DPI, layout="constrained")
+    figure = new_figure(figsize=(width, sum(heights) + 0.4 + legend_height), dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), 3, squeeze=False, height_ratios=aspects)
     for index, row in enumerate(rows):
         for column, (axis, part) in enumerate(zip(axes[index], row, strict=True)):
@@ -103,7 +99,7 @@ def draw_snapshots(
                 axis.set_title(("image", "ground truth", "prediction")[column], fontsize=10)
         if titles is not None:
             axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2, loc="left")
-    _add_legend(figure, patches, columns)
+    add_legend(figure, patches, columns)
     return figure
 
 
@@ -123,19 +119,19 @@ def draw_overlay(
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
         InvalidArgumentError: if the sizes differ or an argument is not allowed.
     """
-    figure_class = _figure_class()
+    new_figure = figure_class()
     pixels = overlay(image, labels, metadata, alpha, contours=contours)
-    patches = _patches(sorted({int(i) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}), metadata)
+    patches = class_patches(sorted({int(i) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}), metadata)
     aspect = pixels.shape[0] / pixels.shape[1]
     cell = min(8.0, 6 / aspect)
     width = max(cell, 5.0)
-    columns, legend_height = _legend_layout([str(p.get_label()) for p in patches], width)
-    figure = figure_class(figsize=(width, cell * aspect + 0.2 + legend_height), dpi=_DPI, layout="constrained")
+    columns, legend_height = legend_layout([str(p.get_label()) for p in patches], width)
+    figure = new_figure(figsize=(width, cell * aspect + 0.2 + legend_height), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     axis.imshow(pixels)
     axis.set_axis_off()
     if patches:
-        _add_legend(figure, patches, columns)
+        add_legend(figure, patches, columns)
     return figure
 
 
@@ -151,7 +147,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     Raises:
         InvalidArgumentError: if the matrix is not (K, K) or holds a negative or infinite number.
     """
-    figure_class = _figure_class()
+    new_figure = figure_class()
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
@@ -171,11 +167,11 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     numbered = num_classes <= _MAX_NUMBERED_CLASSES
     cell = 0.42 if numbered else max(0.11, 0.42 * _MAX_NUMBERED_CLASSES / num_classes)
     font = 9 if numbered else max(5.0, min(9.0, cell * 72 * 0.8))
-    names = [short_name(label, _MAX_NAME) for label in labels]
+    names = [short_name(label, MAX_NAME) for label in labels]
     margin = max(map(len, names)) * font / 72 * 0.6 + 0.6
     side = num_classes * cell
-    figure = figure_class(
-        figsize=(max(side + margin + 1.0, 4.2), max(side + margin + 0.3, 3.4)), dpi=_DPI, layout="constrained"
+    figure = new_figure(
+        figsize=(max(side + margin + 1.0, 4.2), max(side + margin + 0.3, 3.4)), dpi=DPI, layout="constrained"
     )
     axis = figure.subplots()
     colors = colormaps["Blues"].with_extremes(bad="white")
@@ -214,7 +210,7 @@ def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -
     Raises:
         InvalidArgumentError: if there are no values.
     """
-    figure_class = _figure_class()
+    new_figure = figure_class()
     panels: dict[str, list[str]] = {}
     for name, pairs in history.items():
         if len(pairs):
@@ -224,7 +220,7 @@ def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -
     order = sorted(panels, key=lambda p: {"loss": 0, "scores": 1}.get(p, 2 if _is_score(p) else 3))
     columns = min(len(order), 2 if len(order) <= 4 else 3)
     rows = math.ceil(len(order) / columns)
-    figure = figure_class(figsize=(5.2 * columns + 0.2, 3.4 * rows), dpi=_DPI, layout="constrained")
+    figure = new_figure(figsize=(5.2 * columns + 0.2, 3.4 * rows), dpi=DPI, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, panel in zip(axes, order, strict=False):
         _draw_curves(axis, {name: history[name] for name in panels[panel]})
@@ -276,14 +272,6 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
         pyplot.close(figure)
 
 
-def _figure_class() -> "type[Figure]":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("figures need matplotlib: pip install 'seg-core[plot]'") from error
-    return Figure
-
-
 def _show(figure: "Figure") -> None:
     """Shows a figure; one created without pyplot is shown in the window of a new pyplot figure."""
     import matplotlib.pyplot as plt
@@ -300,43 +288,6 @@ def _show(figure: "Figure") -> None:
         canvas.figure = figure
         figure.set_canvas(canvas)
     plt.show(block=True)
-
-
-def _unit(color: Sequence[int]) -> tuple[float, float, float]:
-    red, green, blue = color
-    return red / 255, green / 255, blue / 255
-
-
-def _patches(class_ids: Iterable[int], metadata: DatasetMetadata) -> list["Patch"]:
-    return [_patch(metadata.colors[i], short_name(metadata.labels[i], _MAX_NAME)) for i in class_ids]
-
-
-def _patch(color: Sequence[int], label: str) -> "Patch":
-    from matplotlib.patches import Patch
-
-    # the edge shows white classes on white paper
-    return Patch(facecolor=_unit(color), label=label, edgecolor="0.5", linewidth=0.5)
-
-
-def _add_legend(figure: "Figure", patches: list["Patch"], columns: int) -> None:
-    figure.legend(
-        handles=patches,
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-        columnspacing=1.2,
-        handlelength=1.4,
-        handletextpad=0.5,
-    )
-
-
-def _legend_layout(names: Iterable[str], width: float) -> tuple[int, float]:
-    """Returns columns and height in inches of a legend that fits into `width` inches."""
-    names = list(names)
-    column = max(map(len, names), default=1) * _LEGEND_LETTER + 0.42
-    rows = math.ceil(len(names) / max(1, int(width / column))) or 1
-    return math.ceil(len(names) / rows), rows * _LEGEND_ROW  # rows of about equal length
 
 
 def _abbreviated(count: float) -> str:

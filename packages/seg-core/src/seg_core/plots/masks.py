@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import _DPI, _add_legend, _figure_class, _legend_layout, _patch, _patches
+from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, patch
 from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def draw_masks(
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
         InvalidArgumentError: if there is no image, or numbers or sizes differ.
     """
-    figure_class = _figure_class()
+    new_figure = figure_class()
     counts = {"images": len(images), "masks": len(masks)}
     if titles is not None:
         counts["titles"] = len(titles)
@@ -52,9 +52,9 @@ def draw_masks(
             raise InvalidArgumentError(f"image and mask {index} must have the same size, got (height, width) {sizes}")
         pairs.append(pair)
     seen = {int(i) for mask in masks for i in np.unique(label_ids(mask))}
-    patches = _patches(sorted(seen - {metadata.ignore_index}), metadata)
+    patches = class_patches(sorted(seen - {metadata.ignore_index}), metadata)
     if metadata.ignore_index in seen:
-        patches.append(_patch(metadata.ignore_color, "ignored"))
+        patches.append(patch(metadata.ignore_color, "ignored"))
 
     columns = min(len(pairs), 2)
     rows = math.ceil(len(pairs) / columns)
@@ -63,10 +63,10 @@ def draw_masks(
     cell = max(min(_MAX_CELL, 3.4 / aspect), 1.6)
     height = min(cell * aspect, 3.4)
     width = 2 * columns * cell + 0.3
-    legend_columns, legend_height = _legend_layout([str(p.get_label()) for p in patches], width)
+    legend_columns, legend_height = legend_layout([str(p.get_label()) for p in patches], width)
     title_height = 0.05 if titles is None else 0.27
-    figure = figure_class(
-        figsize=(width, rows * (height + title_height) + 0.2 + legend_height), dpi=_DPI, layout="constrained"
+    figure = new_figure(
+        figsize=(width, rows * (height + title_height) + 0.2 + legend_height), dpi=DPI, layout="constrained"
     )
     axes = figure.subplots(rows, 2 * columns, squeeze=False).reshape(-1, 2)
     for index, (left, right) in enumerate(axes):
@@ -85,5 +85,5 @@ def draw_masks(
         if titles is not None:
             left.set_title(titles[index], fontsize=8, loc="left", pad=3)
             left.title.set_in_layout(False)  # it reaches over the mask
-    _add_legend(figure, patches, legend_columns)
+    add_legend(figure, patches, legend_columns)
     return figure

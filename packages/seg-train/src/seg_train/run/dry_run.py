@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from seg_core.files.atomic import check_folder
+from seg_core.interfaces import SegmentationDataset
 from seg_core.progress import Progress, clock, size_text
 from seg_train.config.schema import TrainConfig
 from seg_train.run.failures import explain_failures
@@ -75,7 +75,14 @@ class DryRun:
         ]
 
 
-def dry_run(config: TrainConfig, *, progress: Progress | None = None, **objects: Any) -> DryRun:
+def dry_run(
+    config: TrainConfig,
+    *,
+    progress: Progress | None = None,
+    model: nn.Module | None = None,
+    train_set: SegmentationDataset | None = None,
+    val_set: SegmentationDataset | None = None,
+) -> DryRun:
     """Takes a step, evaluates 8 val images and writes a checkpoint and the model files, in a folder that is removed.
 
     Loggers are built, but not started. Every process of a run must call it.
@@ -83,16 +90,17 @@ def dry_run(config: TrainConfig, *, progress: Progress | None = None, **objects:
     Args:
         config: config of the run.
         progress: shows the progress; None shows warnings only.
-        objects: as for `Trainer`: `model`, of which a copy is trained, `train_set`, `val_set`.
+        model: as for `Trainer`, in place of the config's; a copy is trained.
+        train_set: as for `Trainer`.
+        val_set: as for `Trainer`.
 
     Raises:
         UserError: as `Trainer` and its `run` do.
     """
     progress = progress or Progress()
-    if isinstance(objects.get("model"), nn.Module):
-        objects["model"] = copy.deepcopy(objects["model"])  # the steps must not train the caller's
+    model = copy.deepcopy(model)  # the steps must not train the caller's
     with _temporary_folder(Path(config.paths.output)) as folder:
-        trainer = Trainer(config, folder / "run", progress=progress, **objects)
+        trainer = Trainer(config, folder / "run", progress=progress, model=model, train_set=train_set, val_set=val_set)
         trainer.loggers.loggers.clear()
         try:
             return _measure(trainer)

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from seg_core.errors import counted
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.progress import Progress, size_text
 from seg_core.randomness import isolated_randomness
@@ -102,14 +103,14 @@ class RunFacts:
         """
         frozen = self.parameters - self.trained_parameters
         return [
-            f"device  {self.device_name}, {self.precision}, {_count(self.processes, 'process', 'processes')}, "
-            f"{_count(self.workers, 'worker')}" + (" each" if self.processes > 1 else ""),
+            f"device  {self.device_name}, {self.precision}, {counted(self.processes, 'process', 'processes')}, "
+            f"{counted(self.workers, 'worker')}" + (" each" if self.processes > 1 else ""),
             f"data    {self.train_samples:,} training samples, {self.val_samples:,} val samples, "
             f"{self.classes} classes",
             f"model   {self.model}, {self.parameters:,} parameters"
             + (f", {frozen:,} of them frozen" if frozen else ""),
-            f"length  {self.steps:,} steps of {_count(self.batch_size, 'sample')} in "
-            f"{_count(self.epochs, 'epoch')}, {_count(self.evaluations, 'evaluation')}",
+            f"length  {self.steps:,} steps of {counted(self.batch_size, 'sample')} in "
+            f"{counted(self.epochs, 'epoch')}, {counted(self.evaluations, 'evaluation')}",
             f"disk    about {size_text(self.disk_bytes)} in {folder}, {size_text(_free(folder))} free",
         ]
 
@@ -155,11 +156,7 @@ def disk_needed(config: TrainConfig, network: RunNetwork) -> int:
 def _name_of(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU with {_count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type.upper()
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"CPU with {counted(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else device.type.upper()
 
 
 def _free(folder: Path) -> int:

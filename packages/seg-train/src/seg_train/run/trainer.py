@@ -188,8 +188,8 @@ class Trainer:
 
         Raises:
             RunInterruptedError: after Ctrl-C or SIGTERM, once a checkpoint is written; the message says how to resume.
-            NonFiniteWeightsError: if a weight does; it is not written.
             NonFiniteLossError: if the loss becomes infinite or NaN; the run folder lists the files of the batch.
+            NonFiniteWeightsError: if a weight does; it is not written.
             NotEnoughMemoryError: if the device is out of memory; the message says what to lower.
             ProcessDiedError: if a worker process, or another process of the run, died.
             RunLockedError: if another process uses the folder.
@@ -233,7 +233,8 @@ class Trainer:
     def _restore_model_files(self) -> None:
         """Writes model files of a finished run that were lost; those of the best weights cannot be written again."""
         lost = [self.folder.model] + [self.folder.model_ema] * (self.network.average is not None)
-        if any(not path.is_file() for path in lost):
+        # writing gathers the weights of all processes, so the main one decides for all
+        if on_any_process(self.accelerator, self.accelerator.is_main_process and not all(p.is_file() for p in lost)):
             save_models(self.folder, self.state, self.data, self.validation.protocol, self.state.last_row, None)
             self.progress.warn(f"model files in {self.folder.path} were missing; they are written again")
         if self.position.best is not None and not self.folder.model_best.is_file():
