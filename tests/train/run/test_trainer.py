@@ -1,5 +1,6 @@
 import json
 import re
+import signal
 import warnings
 
 import pytest
@@ -614,3 +615,20 @@ def test_given_class_weights_reach_the_loss(tables):
 def test_config_of_another_type_says_how_to_load_it(config, words):
     with pytest.raises(InvalidTypeError, match=re.escape(words)):
         Trainer(config)
+
+
+def test_sigterm_during_the_first_checkpoint_saves_the_first_step(tables):
+    trainer = Trainer(load_config(tables))
+    save = trainer.save
+
+    def save_and_send():
+        if trainer.position.step == 0:
+            # what the run has not set would end this process
+            assert signal.getsignal(signal.SIGTERM) == trainer._interruption._handle
+            signal.raise_signal(signal.SIGTERM)
+        save()
+
+    trainer.save = save_and_send
+    with pytest.raises(RunInterruptedError, match="stopped after step 1 of 6"):
+        trainer.run()
+    assert load_checkpoint(trainer.folder.checkpoints.last)["position"]["step"] == 1

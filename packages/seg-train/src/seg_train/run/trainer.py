@@ -253,13 +253,14 @@ class Trainer:
                     stack.enter_context(self.folder.claim(new=not self._is_resumed))
                 self.state.start_clock()
                 self._prepare_folder()
+            stack.callback(self.loggers.close)
+            stack.callback(self.progress.close)
+            # before the first checkpoint: a signal after it must find the run listening
+            self._interruption = stack.enter_context(Interruption())
             if self._checkpoint is None:
                 # From here on the run can be resumed, and a folder that cannot be written fails now, not in an hour.
                 self.save()
             self.progress.start(self.plan.length.steps, self.position.step)
-            stack.callback(self.loggers.close)
-            stack.callback(self.progress.close)
-            self._interruption = stack.enter_context(Interruption())
             stack.enter_context(deterministic(self.config.trainer.deterministic, self.progress.warn))
             stack.enter_context(explain_failures(self.config, "training"))
             yield
