@@ -15,6 +15,7 @@ from seg_core.files.images import (
     read_image as read_image,
     read_mask as read_mask,
 )
+from seg_core.labels.channels import ImageChannels as ImageChannels
 from seg_core.labels.conversion import (
     label_map_between as label_map_between,
     list_conversions as list_conversions,
@@ -77,6 +78,7 @@ __all__ = [
     "DatasetNotFoundError",
     "EvaluationProtocol",
     "IGNORE",
+    "ImageChannels",
     "InvalidArgumentError",
     "LabelMap",
     "LabelOutOfRangeError",

@@ -21,6 +21,7 @@ EXPORTS = {
         "plots.figures": ["draw_snapshots", "exhibit_figure", "plot_confusion_matrix", "plot_running_metrics"],
         "files.images": ["read_image", "read_mask"],
         "labels.label_map": ["IGNORE", "LabelMap"],
+        "labels.channels": ["ImageChannels"],
         "labels.metadata": ["DatasetMetadata", "list_label_sets", "resolve_metadata"],
         "metrics.metric_store": ["MetricStore"],
         "metrics.scores": ["scores_from_confusion"],

@@ -1,4 +1,4 @@
-"""The classes of a dataset: names, colors, the ignored value.
+"""The classes of a dataset: names, colors, the ignored value; and the channels of its images.
 
 The known label sets are JSON files in the folder `label_sets`, one per set, with the fields of `to_dict`.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.palette import check_color, default_palette
 from seg_core.text import read_text
 
@@ -31,7 +32,7 @@ _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """Names and colors of the classes of a dataset. Class id i is `labels[i]`, drawn in `colors[i]`.
+    """Names and colors of the classes of a dataset, and its channels. Class id i is `labels[i]`, drawn in `colors[i]`.
 
     Attributes:
         name: name of the label set.
@@ -44,6 +45,8 @@ class DatasetMetadata:
         source: origin of the data.
         left_right_pairs: pairs of class ids for the left and right instance of an object, such as arms; swapped in a
             mirrored image.
+        channels: the channels of the images, as `ImageChannels` or a mapping with its fields; by default three of 8
+            bits, red, green and blue.
 
     Raises:
         InvalidArgumentError: if a value is not as described above.
@@ -58,6 +61,7 @@ class DatasetMetadata:
     citation: str = ""
     source: str = ""
     left_right_pairs: tuple[tuple[int, int], ...] = ()
+    channels: ImageChannels = RGB_CHANNELS
 
     def __post_init__(self) -> None:
         for key in ("name", "license", "citation", "source"):
@@ -87,6 +91,8 @@ class DatasetMetadata:
                 f"left_right_pairs must hold class ids, 0 to {len(labels) - 1}, got {self.left_right_pairs!r}"
             )
         object.__setattr__(self, "left_right_pairs", pairs)
+        if not isinstance(self.channels, ImageChannels):
+            object.__setattr__(self, "channels", ImageChannels.from_dict(self.channels))
 
     @property
     def num_classes(self) -> int:
@@ -123,6 +129,9 @@ class DatasetMetadata:
         plain["colors"] = [list(color) for color in self.colors]
         plain["ignore_color"] = list(self.ignore_color)
         plain["left_right_pairs"] = [list(pair) for pair in self.left_right_pairs]
+        del plain["channels"]
+        if self.channels != RGB_CHANNELS:  # files of color images stay as they were
+            plain["channels"] = self.channels.to_dict()
         return plain
 
     @classmethod

@@ -17,7 +17,7 @@ from seg_core.labels.metadata import check_left_right_pairs
 from seg_core.spec import parameters_of
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
-from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, check_unit_range, normalize, three_numbers
+from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_numbers, check_unit_range, normalize
 
 __all__ = ["SegmentationAugment"]
 
@@ -114,8 +114,8 @@ class SegmentationAugment:
         self.color_jitter = _checked_jitter(color_jitter)
         self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
         self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
-        self.mean = three_numbers("mean", mean)
-        self.std = three_numbers("std", std, positive=True)
+        self.mean = channel_numbers("mean", mean)
+        self.std = channel_numbers("std", std, positive=True)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
         shifts = (0.0 - brightness_shift, brightness_shift) if is_number(brightness_shift) else brightness_shift
         self.brightness_shift = _checked_range(

@@ -14,18 +14,21 @@ from torch import Tensor
 from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, InvalidTypeError, nearest
 from seg_core.files.images import to_rgb
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "RESIZE_FORMS",
     "Preprocessing",
+    "as_image_tensor",
     "as_rgb_tensor",
+    "channel_numbers",
     "check_unit_range",
     "normalize",
     "pil_to_rgb",
     "resize_image",
-    "three_numbers",
+    "value_scale",
 ]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -49,28 +52,31 @@ class Preprocessing:
     given; without one each image keeps its size.
 
     Attributes:
-        mean: mean of each channel (red, green, blue), of values in 0 to 1.
+        mean: mean of each channel (by default red, green, blue), of values in 0 to 1.
         std: standard deviation of each channel, of values in 0 to 1.
         scale: factor of height and width.
         shorter_side: length in pixels that the shorter side gets (the longer one follows, rounded down as in
             torchvision).
         longer_side: length in pixels that the longer side gets (the shorter one follows, rounded down, at least 1).
         size: (height, width) in pixels that every image gets, whatever its aspect ratio.
+        channels: the channels of the images. Not a part of `to_dict`: in a model file they stand in its metadata.
 
     Raises:
         InvalidArgumentError: if a value is not allowed, or more than one resize option is given.
     """
 
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     scale: float | None = None
     shorter_side: int | None = None
     longer_side: int | None = None
     size: tuple[int, int] | None = None
+    channels: ImageChannels = RGB_CHANNELS
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            object.__setattr__(self, name, three_numbers(name, getattr(self, name), positive=name == "std"))
+            numbers = channel_numbers(name, getattr(self, name), self.channels, positive=name == "std")
+            object.__setattr__(self, name, numbers)
         given = {form: value for form in RESIZE_FORMS if (value := getattr(self, form)) is not None}
         if len(given) > 1:
             raise InvalidArgumentError(
@@ -116,25 +122,45 @@ class Preprocessing:
             )
         return replace(self, **{**dict.fromkeys(RESIZE_FORMS), **resize})
 
+    def for_channels(self, channels: ImageChannels) -> "Preprocessing":
+        """Returns the same resize for images of other channels, normalized as these say.
+
+        Without `mean` and `std` of the channels those of this object stay, if their number fits.
+
+        Args:
+            channels: the channels of the images.
+
+        Raises:
+            InvalidArgumentError: if `mean` or `std` is not known.
+        """
+        mean = self.mean if channels.mean is None else channels.mean
+        std = self.std if channels.std is None else channels.std
+        return replace(self, mean=mean, std=std, channels=channels)
+
     def __call__(self, image: Image.Image | np.ndarray[Any, Any] | Tensor) -> Tensor:
         """Returns a batch of network inputs.
 
         Args:
-            image: one image (PIL of any 8-bit mode; array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensor
-                (3, H, W)) or a batch (tensor (N, 3, H, W)). uint8 in 0 to 255 or float in 0 to 1.
+            image: one image (PIL of any 8-bit mode; array (H, W), (H, W, 1) or (H, W, 3); tensor (3, H, W)) or a batch
+                (tensor (N, 3, H, W)). uint8 in 0 to 255 or float in 0 to 1. With other `channels` as described at
+                `as_image_tensor`.
 
         Returns:
-            float32 (N, 3, h, w), normalized RGB, on the image's device.
+            float32 (N, C, h, w), normalized, on the image's device.
 
         Raises:
             InvalidArgumentError: if `image` is not of a kind described above.
         """
-        images = as_rgb_tensor(image)
+        images = as_image_tensor(image, self.channels)
         if images.ndim == 3:
             images = images[None]
         height, width = images.shape[-2:]
         images = resize_image(images, self.size_of(height, width))
-        return normalize(images, self.mean, self.std)
+        return self.normalize(images)
+
+    def normalize(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+        """Returns images scaled from the range of the channels to 0 to 1, then normalized; see `normalize`."""
+        return normalize(images, self.mean, self.std, out, self.channels)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Returns the (height, width) of the network's input for an image of this size."""
@@ -166,23 +192,85 @@ class Preprocessing:
         return size
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain lists and numbers, for JSON and `torch.load(weights_only=True)`."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Returns plain lists and numbers, for JSON and `torch.load(weights_only=True)`; without `channels`."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        del plain["channels"]
+        return plain
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+    def from_dict(cls, values: Mapping[str, Any], channels: ImageChannels = RGB_CHANNELS) -> "Preprocessing":
         """Returns the object from a mapping like that of `to_dict`; a missing key gets its default.
+
+        Args:
+            values: the mapping.
+            channels: the channels of the images.
 
         Raises:
             InvalidArgumentError: if a key is unknown or a value is not allowed.
         """
-        known = [field.name for field in fields(cls)]
+        known = [field.name for field in fields(cls) if field.name != "channels"]
         for key in values:
             if key not in known:
                 raise InvalidArgumentError(
                     f"unknown key {key!r} of a preprocessing.{nearest(str(key), known)} Known: {', '.join(known)}"
                 )
-        return cls(**values)
+        return cls(**values, channels=channels)
+
+
+def as_image_tensor(
+    image: Image.Image | np.ndarray[Any, Any] | Tensor,
+    channels: ImageChannels = RGB_CHANNELS,
+    *,
+    origin: tuple[int, int] = (0, 0),
+    on_device: bool = False,
+) -> Tensor:
+    """Returns an image as a tensor with the channels that are wanted; nothing is dropped or converted to fewer bits.
+
+    Args:
+        image: for three colors of 8 bits as at `as_rgb_tensor`. Of other channels an array (H, W, C), or (H, W) for
+            one, or a tensor (C, H, W) or (N, C, H, W) with as many channels; of an integer type or float, in the unit
+            of their range; or a PIL image of one channel.
+        channels: the channels of the images.
+        origin: row and column of the image's first pixel, for messages, if it is a part of a larger image.
+        on_device: as at `as_rgb_tensor`.
+
+    Returns:
+        (C, H, W) or (N, C, H, W): uint8, uint16 or float32. The memory is that of the argument where no conversion is
+        needed.
+
+    Raises:
+        InvalidTypeError: if it is neither a PIL image nor an array nor a tensor.
+        InvalidArgumentError: if it has other channels, another number type, or values that are NaN or infinite and not
+            `channels.nodata`.
+    """
+    if channels.is_rgb8:
+        return as_rgb_tensor(image, origin=origin, on_device=on_device)
+    if isinstance(image, Image.Image):
+        image = np.array(image)
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = image[:, :, None]
+        if image.ndim != 3 or image.shape[-1] != channels.count:
+            raise InvalidArgumentError(_other_channels(image.shape, channels, "(H, W, C)", image.ndim == 3))
+        tensor = _tensor_of_array(_image_type(image)).permute(2, 0, 1)
+    elif isinstance(image, Tensor):
+        tensor = image.detach().as_subclass(Tensor)
+        if tensor.ndim not in (3, 4) or tensor.shape[-3] != channels.count:
+            raise InvalidArgumentError(_other_channels(tuple(tensor.shape), channels, "(C, H, W)", False))
+        if tensor.dtype not in (torch.uint8, torch.uint16, torch.float32):
+            if tensor.dtype == torch.bool or tensor.is_complex():
+                raise InvalidArgumentError(_wrong_type(tensor.dtype))
+            tensor = tensor.float()
+    else:
+        raise InvalidTypeError(_no_image(image))
+    if tensor.shape[-1] == 0 or tensor.shape[-2] == 0:
+        raise InvalidArgumentError(f"image has no pixels: height {tensor.shape[-2]}, width {tensor.shape[-1]}")
+    channels.check_type(tensor.dtype, "image")
+    if tensor.dtype == torch.float32 and (tensor.device.type == "cpu" or on_device):
+        low, high = (float(x) for x in torch.aminmax(tensor))  # NaN if there is one
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise InvalidArgumentError(_not_finite(tensor, origin, str(channels)))
+    return tensor
 
 
 def as_rgb_tensor(
@@ -219,14 +307,7 @@ def as_rgb_tensor(
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))
-        if image.dtype.itemsize > 8:  # long double, which torch does not know
-            image = image.astype(np.float64)
-        # torch rejects other byte orders, negative strides (flipped views) and those of a field of a record, and warns
-        # about read-only memory
-        image = image.astype(image.dtype.newbyteorder("="), copy=False)
-        if not image.flags.writeable or any(stride < 0 or stride % image.itemsize for stride in image.strides):
-            image = image.copy()
-        tensor = torch.from_numpy(image).permute(2, 0, 1)
+        tensor = _tensor_of_array(image).permute(2, 0, 1)
     elif isinstance(image, Tensor):
         tensor = image.detach().as_subclass(Tensor)
         if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3, 4):
@@ -234,10 +315,7 @@ def as_rgb_tensor(
                 f"an image tensor must be (3, H, W) or (N, 3, H, W), got shape {tuple(tensor.shape)}"
             )
     else:
-        raise InvalidTypeError(
-            f"image must be a PIL image, a numpy array or a tensor, got {type(image).__name__}; "
-            "read a file with seg_core.read_image"
-        )
+        raise InvalidTypeError(_no_image(image))
     if tensor.shape[-1] == 0 or tensor.shape[-2] == 0:
         raise InvalidArgumentError(f"image has no pixels: height {tensor.shape[-2]}, width {tensor.shape[-1]}")
     if tensor.dtype != torch.uint8:
@@ -272,11 +350,11 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns images resized by antialiased bilinear interpolation, in their type.
 
     Args:
-        images: uint8 or float32 (3, H, W) or (N, 3, H, W).
+        images: uint8, uint16 or float32 (C, H, W) or (N, C, H, W).
         size: (height, width) in pixels.
 
     Returns:
-        Same type and number of axes, (3, h, w) or (N, 3, h, w); uint8 is rounded.
+        Same type and number of axes, (C, h, w) or (N, C, h, w); integers are rounded.
     """
     if images.shape[-2:] == size:
         return images
@@ -287,34 +365,56 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
         return F.interpolate(images, size, mode="bilinear", antialias=True)
     resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
-    if images.dtype == torch.uint8:  # other devices have no integer kernel
-        return resized.round_().clamp_(0, 255).to(torch.uint8)
-    return resized
+    if images.is_floating_point():
+        return resized
+    # other devices have no integer kernel, and 16 bits none at all
+    return resized.round_().clamp_(0, torch.iinfo(images.dtype).max).to(images.dtype)
 
 
-def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """Returns `(images - mean) / std` for images in 0 to 1; uint8 is divided by 255 first.
+def normalize(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    out: Tensor | None = None,
+    channels: ImageChannels = RGB_CHANNELS,
+) -> Tensor:
+    """Returns `(values - mean) / std` for values in 0 to 1: uint8 colors are divided by 255 first.
+
+    Values of other channels are first scaled from their range to 0 to 1.
 
     Args:
-        images: uint8 in 0 to 255 or float in 0 to 1, (3, H, W) or (N, 3, H, W).
+        images: (C, H, W) or (N, C, H, W): colors as uint8 in 0 to 255 or float in 0 to 1; other channels as uint8,
+            uint16 or float in the unit of their range.
         mean: one number per channel.
         std: one number per channel.
         out: tensor to write into, float32 of the shape and memory format of `images`; None for a new one.
+        channels: the channels of the images.
 
     Returns:
         `out`, or the new tensor.
     """
-    unit = 255.0 if images.dtype == torch.uint8 else 1.0
-    factor = torch.tensor([1 / (unit * s) for s in std], device=images.device)
-    offset = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    lows, widths = value_scale(images.dtype, channels)
+    factors = [1 / (width * s) for width, s in zip(widths, std, strict=True)]
+    offsets = [m / s + low * f for low, m, s, f in zip(lows, mean, std, factors, strict=True)]
+    factor, offset = (torch.tensor(numbers, device=images.device) for numbers in (factors, offsets))
     # converted first: an operation on mixed types costs several times the conversion
     floats = images.to(torch.float32, copy=True) if out is None else out.copy_(images)
-    innermost = floats.movedim(-3, -1)  # (..., H, W, 3)
-    if innermost.is_contiguous():  # whole rows at a time: a loop over three channels would be slow
+    innermost = floats.movedim(-3, -1)  # (..., H, W, C)
+    if innermost.is_contiguous():  # whole rows at a time: a loop over few channels would be slow
         width = innermost.shape[-2]
         innermost.flatten(-2).mul_(factor.repeat(width)).sub_(offset.repeat(width))
         return floats
     return floats.mul_(factor[:, None, None]).sub_(offset[:, None, None])
+
+
+def value_scale(dtype: torch.dtype, channels: ImageChannels) -> tuple[list[float], list[float]]:
+    """Returns the low end and the width of the range of each channel, of the values of a number type.
+
+    Colors of 8 bits are in 0 to 255 as uint8, and in 0 to 1 as floats.
+    """
+    if channels.is_rgb8:
+        return [0.0] * 3, [255.0 if dtype == torch.uint8 else 1.0] * 3
+    return [low for low, _ in channels.ranges], [high - low for low, high in channels.ranges]
 
 
 def check_unit_range(images: Tensor, *, origin: tuple[int, int] = (0, 0), on_device: bool = False) -> None:
@@ -340,7 +440,7 @@ def check_unit_range(images: Tensor, *, origin: tuple[int, int] = (0, 0), on_dev
         )
 
 
-def _not_finite(images: Tensor, origin: tuple[int, int]) -> str:
+def _not_finite(images: Tensor, origin: tuple[int, int], allowed: str = "in 0 to 1") -> str:
     """Returns the message for images with a value that is NaN or infinite: where the first one is, by rows."""
     wrong = ~torch.isfinite(images)
     pixels = torch.nonzero(wrong.movedim(-3, -1))
@@ -348,24 +448,70 @@ def _not_finite(images: Tensor, origin: tuple[int, int]) -> str:
     value = float(images[(*batch, channel, row, column)])
     of_image = f" of image {batch[0]}" if batch else ""
     return (
-        f"float images must be finite, in 0 to 1, got {value} at row {row + origin[0]}, column {column + origin[1]}, "
+        f"float images must be finite, {allowed}, got {value} at row {row + origin[0]}, column {column + origin[1]}, "
         f"channel {channel}{of_image} ({int(wrong.any(-3).sum())} such pixels); replace these values first, such as by "
         "numpy.nan_to_num"
     )
 
 
-def three_numbers(name: str, values: Any, *, positive: bool = False) -> tuple[float, float, float]:
-    """Returns `values` as three floats, one per channel.
+def channel_numbers(
+    name: str, values: Any, channels: ImageChannels = RGB_CHANNELS, *, positive: bool = False
+) -> tuple[float, ...]:
+    """Returns `values` as floats, one per channel.
 
     Raises:
-        InvalidArgumentError: if they are not three finite numbers, or `positive` and one is not above 0.
+        InvalidArgumentError: if they are not finite numbers, one per channel, or `positive` and one is not above 0.
     """
-    if isinstance(values, Sequence) and not isinstance(values, str) and len(values) == 3:
-        red, green, blue = values
-        if all(is_number(v) and (v > 0 or not positive) for v in values):
-            return float(red), float(green), float(blue)
+    is_list = isinstance(values, Sequence) and not isinstance(values, str) and len(values) == channels.count
+    if is_list and all(is_number(v) and (v > 0 or not positive) for v in values):
+        return tuple(map(float, values))
     above = " above 0" if positive else ""
-    raise InvalidArgumentError(f"{name} must be three numbers{above}, one per channel, got {values!r}")
+    number = "three" if channels.count == 3 else str(channels.count)
+    of = "" if channels.is_rgb8 else f" ({', '.join(channels.names)})"
+    raise InvalidArgumentError(
+        f"{name} must be {number} number{'s' if channels.count > 1 else ''}{above}, one per channel{of}, got {values!r}"
+    )
+
+
+def _image_type(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns an array as uint8, uint16 or float32.
+
+    Raises:
+        InvalidArgumentError: if it holds no real numbers.
+    """
+    kind = image.dtype.newbyteorder("=")
+    if kind in (np.uint8, np.uint16, np.float32):
+        return image
+    if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
+        raise InvalidArgumentError(_wrong_type(image.dtype))
+    return image.astype(np.float32)
+
+
+def _tensor_of_array(image: np.ndarray[Any, Any]) -> Tensor:
+    """Returns an array as a tensor, which shares its memory where torch can."""
+    if image.dtype.itemsize > 8:  # long double, which torch does not know
+        image = image.astype(np.float64)
+    # torch rejects other byte orders, negative strides (flipped views) and those of a field of a record, and warns
+    # about read-only memory
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
+    if not image.flags.writeable or any(stride < 0 or stride % image.itemsize for stride in image.strides):
+        image = image.copy()
+    return torch.from_numpy(image)
+
+
+def _other_channels(shape: tuple[int, ...], channels: ImageChannels, axes: str, is_array: bool) -> str:
+    place = axes.replace("C", str(channels.count))
+    hint = ""
+    if is_array and shape[0] == channels.count:
+        hint = "; put its channels last: image.transpose(1, 2, 0)"
+    return f"an image must be {place}, with the {channels}, got shape {shape}{hint}"
+
+
+def _no_image(image: Any) -> str:
+    return (
+        f"image must be a PIL image, a numpy array or a tensor, got {type(image).__name__}; read a file with "
+        "seg_core.read_image"
+    )
 
 
 def _wrong_type(dtype: Any) -> str:
