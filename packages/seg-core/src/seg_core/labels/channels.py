@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeGuard
 
-
 from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, nearest
 
