@@ -288,7 +288,7 @@ def test_resize_image_equals_brute_force(count, dtype, size):
                 given = given.contiguous(memory_format=memory_format)
             result = resize_image(given, size)
             assert result.dtype == dtype
-            tolerance = {torch.uint8: 1.01, torch.uint16: 0.6, torch.float32: 1e-4}[dtype]
+            tolerance = {torch.uint8: 1.01, torch.uint16: 0.51, torch.float32: 1e-4}[dtype]
             assert np.abs(result.numpy() - wanted).max() <= tolerance
 
 
@@ -297,7 +297,7 @@ def test_resize_image_of_uint16_is_that_of_its_values_as_floats():
     assert images.numpy().max() > 60000
     for size in ((31, 40), (100, 41), (141, 180), (1, 1), (70, 1), (64, 32)):
         expected = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
-        assert (resize_image(images, size).float() - expected).abs().max() <= 0.7
+        assert (resize_image(images, size).float() - expected).abs().max() <= 1  # torch's weights are less exact
 
 
 @pytest.mark.parametrize(("count", "dtype"), CASES)
