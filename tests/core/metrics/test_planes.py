@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seg_core import InvalidArgumentError, LabelOutOfRangeError, MetricStore, scores_from_confusion
-from seg_core.metrics.metric_store import _PlaneCounts
+from seg_core.metrics.totals import PlaneCounts
 
 IGNORED = 255
 
@@ -131,6 +131,29 @@ def test_other_values_are_named_and_nothing_is_counted(truth, pred, match):
     assert store.confusion_matrix.sum() == 0
 
 
+def test_best_thresholds_are_those_of_a_search():
+    truth, scores = _data(5, 3)
+    scores[:, 1] = scores[:, 1] ** 3
+    found = _store(truth, scores).best_thresholds()
+    for k in range(3):
+        valid = truth[:, k] != IGNORED
+        t, s = truth[:, k][valid] == 1, scores[:, k][valid]
+        ious = {u: float((t & (s > u)).sum() / (t | (s > u)).sum()) for u in np.linspace(0.01, 0.99, 99).tolist()}
+        own = float((t & (s > found[k])).sum() / (t | (s > found[k])).sum())
+        assert own >= max(ious.values()) - 1e-3
+    assert found[1] < found[0]
+
+
+def test_without_scores_or_objects_thresholds_are_an_error_or_one_half():
+    store = MetricStore(1, task="binary")
+    with pytest.raises(InvalidArgumentError, match="thresholds need scores: pass them to store_results"):
+        store.best_thresholds()
+    store.store_results(torch.tensor([[0, 0]]), torch.tensor([[0, 1]]), torch.tensor([[0.2, 0.9]]))
+    assert store.best_thresholds() == [0.5]
+    store.store_results(torch.tensor([[1, 1]]), torch.tensor([[0, 1]]), torch.tensor([[0.95, 0.99]]))
+    assert 0.9 < store.best_thresholds()[0] < 0.95
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -172,6 +195,6 @@ def test_on_a_device_as_on_the_cpu():
 def test_on_another_device_wrong_values_are_told_when_results_are_read():
     store, wrong = MetricStore(1, task="binary"), torch.tensor([1, 0])
     # what a device would hand over
-    store._planes_on_devices[torch.device("cuda")] = _PlaneCounts(torch.zeros(1, 2, 2, dtype=torch.int64), wrong, None)
+    store._planes_on_devices[torch.device("cuda")] = PlaneCounts(torch.zeros(1, 2, 2, dtype=torch.int64), wrong, None)
     with pytest.raises(LabelOutOfRangeError, match="truths hold 1 other values; allowed are 0 and 1 and ignore_index"):
         _ = store.confusion_matrix

@@ -1,7 +1,6 @@
 """Counts a confusion matrix over a whole dataset, on any device and in any number of processes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -17,11 +16,13 @@ from seg_core.metrics.names import AVERAGE_PRECISION, per_class_names, score_nam
 from seg_core.metrics.plane_counts import (
     as_planes,
     average_precision,
+    best_thresholds,
     count_planes,
     count_scores,
     wrong_planes,
 )
 from seg_core.metrics.scores import AbsentPolicy, scores_from_confusion
+from seg_core.metrics.totals import PlaneCounts, Totals
 
 __all__ = ["MetricStore"]
 
@@ -77,7 +78,7 @@ class MetricStore:
         self._own = self._no_totals()
         self._shared = self._no_totals()
         self._on_devices: dict[torch.device, tuple[PairTable, Tensor]] = {}
-        self._planes_on_devices: dict[torch.device, _PlaneCounts] = {}
+        self._planes_on_devices: dict[torch.device, PlaneCounts] = {}
 
     def store_results(
         self,
@@ -162,26 +163,44 @@ class MetricStore:
             LabelOutOfRangeError: if results stored from a device held values out of range.
             InvalidArgumentError: if scores were stored with some batches only.
         """
-        totals = self._no_totals()
-        self._collect()
-        totals.add(self._own)
-        totals.add(self._shared)
+        totals = self._totals()
         means = {
             name: value / totals.weights[name] if totals.weights[name] else float("nan")
             for name, value in totals.sums.items()
         }
         found = scores_from_confusion(totals.matrix, self.absent)
-        if totals.histogram is not None:
-            known_pixels, pixels = int(totals.histogram.sum()), int(totals.matrix.sum())
-            if known_pixels != pixels:
-                raise InvalidArgumentError(
-                    f"scores were stored for {known_pixels} of {pixels} answers; pass scores with every batch, or none"
-                )
-            precision = average_precision(totals.histogram)
+        histogram = totals.checked_histogram()
+        if histogram is not None:
+            precision = average_precision(histogram)
             known = precision[~np.isnan(precision)]
             found[AVERAGE_PRECISION] = float(known.mean()) if known.size else float("nan")
             found[f"{AVERAGE_PRECISION}_per_class"] = precision.tolist()
         return {**found, **means}
+
+    def best_thresholds(self) -> list[float]:
+        """Returns for each class the threshold of the probability with the highest IoU, and so with the highest F1.
+
+        It is chosen from all scores that were stored, to 1/128 of the logit.
+
+        Raises:
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+            InvalidArgumentError: if no scores were stored, or with some batches only.
+        """
+        histogram = self._totals().checked_histogram()
+        if histogram is None:
+            raise InvalidArgumentError(
+                "thresholds need scores: pass them to store_results, for a binary or multilabel task"
+            )
+        found: list[float] = best_thresholds(histogram).tolist()
+        return found
+
+    def _totals(self) -> Totals:
+        """Returns the sums of all samples stored so far."""
+        totals = self._no_totals()
+        self._collect()
+        totals.add(self._own)
+        totals.add(self._shared)
+        return totals
 
     def merge(self, other: "MetricStore") -> None:
         """Adds the counts of `other`, which is not changed.
@@ -227,7 +246,7 @@ class MetricStore:
             if message is not None:
                 raise LabelOutOfRangeError(f"process {rank}: {message}")
         for _, matrix, sums, weights, histogram in gathered:
-            self._shared.add(_Totals(matrix, sums, weights, histogram))
+            self._shared.add(Totals(matrix, sums, weights, histogram))
         self._own = self._no_totals()
 
     @property
@@ -235,9 +254,9 @@ class MetricStore:
         of_scores = () if self.task == MULTICLASS else (AVERAGE_PRECISION, f"{AVERAGE_PRECISION}_per_class")
         return *score_names(self.task), *per_class_names(self.task), *of_scores, "absent"
 
-    def _no_totals(self) -> "_Totals":
+    def _no_totals(self) -> Totals:
         shape = (self.num_classes,) * 2 if self.task == MULTICLASS else (self.num_classes, 2, 2)
-        return _Totals(torch.zeros(shape, dtype=torch.int64))
+        return Totals(torch.zeros(shape, dtype=torch.int64))
 
     # ---- binary and multilabel ---------------------------------------------------------------------------------------
 
@@ -266,7 +285,7 @@ class MetricStore:
         histogram = None
         if values is not None:
             histogram = count_scores(planes, as_planes(values, self.num_classes), self.ignore_index)
-        found = _PlaneCounts(counts, wrong, histogram)
+        found = PlaneCounts(counts, wrong, histogram)
         if truth.device.type == "cpu":
             self._own.add(found.totals())
         elif truth.device in self._planes_on_devices:
@@ -365,45 +384,6 @@ class MetricStore:
                 "ignore_index counts in truths only; check num_classes, and that preds are labels of the same classes"
             )
         return LabelOutOfRangeError(f"{side} hold {seen}; allowed are {allowed}: {advice}")
-
-
-@dataclass
-class _PlaneCounts:
-    """Counts of a binary or multilabel task on one device."""
-
-    matrix: Tensor  # int64 (K, 2, 2)
-    wrong: Tensor  # int64 (2,), values of truth and prediction that are not allowed
-    histogram: Tensor | None  # int64 (K, 2, BINS)
-
-    def add(self, other: "_PlaneCounts") -> None:
-        self.matrix += other.matrix
-        self.wrong += other.wrong
-        if other.histogram is not None:
-            self.histogram = other.histogram if self.histogram is None else self.histogram + other.histogram
-
-    def totals(self) -> "_Totals":
-        return _Totals(self.matrix.cpu(), histogram=None if self.histogram is None else self.histogram.cpu())
-
-
-@dataclass
-class _Totals:
-    """The sums: the matrix, for each measure its weighted sum and the sum of the weights, and scores."""
-
-    matrix: Tensor  # int64 (K, K) or (K, 2, 2), on the CPU
-    sums: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
-    histogram: Tensor | None = None  # int64 (K, 2, BINS), on the CPU, if scores were stored
-
-    def add(self, other: "_Totals") -> None:
-        self.matrix += other.matrix
-        if other.histogram is not None:
-            self.histogram = other.histogram.clone() if self.histogram is None else self.histogram + other.histogram
-        for name, value in other.sums.items():
-            self.add_measure(name, value, other.weights[name])
-
-    def add_measure(self, name: str, weighted: float | Tensor, weight: int) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + weighted
-        self.weights[name] = self.weights.get(name, 0) + weight
 
 
 def _is_wrong(values: Tensor, num_classes: int) -> Tensor:

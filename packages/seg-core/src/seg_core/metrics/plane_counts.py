@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "as_planes", "average_precision", "count_planes", "count_scores", "wrong_planes"]
+__all__ = ["BINS", "as_planes", "average_precision", "best_thresholds", "count_planes", "count_scores", "wrong_planes"]
 
 BINS = 4096
 """Bins of a histogram of scores."""
@@ -86,3 +86,25 @@ def average_precision(histogram: Tensor) -> npt.NDArray[np.float64]:
     steps = np.diff(with_class, prepend=0, axis=-1)
     found = (steps * precision).sum(-1)
     return np.divide(found, total[:, 0], out=np.full(len(found), np.nan), where=total[:, 0] > 0)
+
+
+def best_thresholds(histogram: Tensor) -> npt.NDArray[np.float64]:
+    """Returns the threshold of each class with the highest IoU, which is that of the highest F1 too.
+
+    F1 = 2 IoU / (1 + IoU) grows with the IoU. Of equal thresholds the one nearest to 0.5 is taken.
+
+    Args:
+        histogram: int64 (K, 2, BINS), as `count_scores` returns it.
+
+    Returns:
+        float64 (K,), probabilities above 0 and below 1; 0.5 for a class of no pixel.
+    """
+    without, with_class = histogram.double().numpy().transpose(1, 0, 2)
+    # positive are the bins from i on, for i from 1 to the last
+    hits, false = (counts[:, ::-1].cumsum(-1)[:, -2::-1] for counts in (with_class, without))
+    union = with_class.sum(-1, keepdims=True) + false
+    iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
+    logits = np.arange(1, BINS) * (2 * _LIMIT / BINS) - _LIMIT
+    nearest = np.where(iou == iou.max(-1, keepdims=True), np.abs(logits), np.inf).argmin(-1)
+    best = 1 / (1 + np.exp(-logits[nearest]))
+    return np.where(iou.max(-1) > 0, best, 0.5)
