@@ -7,10 +7,10 @@ it stores its ids and what its edges look like is known when its pixels are read
 """
 
 import contextlib
-import hashlib
 import multiprocessing
 import os
 import sys
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -41,6 +41,7 @@ __all__ = [
     "STATES",
     "Examined",
     "Examiner",
+    "Workers",
     "content_of",
     "examine",
     "ids_in",
@@ -86,7 +87,8 @@ ENDS = 4096
 
 _FEW = 64  # pairs for which no process is started
 _CHUNK = 32  # pairs at once
-_AHEAD = 32  # chunks that wait to be read
+_AHEAD = 32  # chunks that wait to be read, or for those before them
+_QUEUED = 2  # chunks of each process or thread
 _FLAT = 8  # levels
 _LARGE = 65_536  # pixels from which a first reduction by an integer factor is faster
 _FEW_IDS = 3  # two classes and one between them are no smoothed edge
@@ -112,8 +114,8 @@ class Examined:
 
 def content_of(length: int, start: bytes, end: bytes) -> int:
     """Returns a hash of 64 bits of the length of a file and its first and last `ENDS` bytes."""
-    ends = b"%d %b %b" % (length, start, end)
-    return int.from_bytes(hashlib.blake2b(ends, digest_size=8).digest(), "little")
+    # checksums are enough, since files that seem to be the same are compared, and take a fifth of the time of a hash
+    return zlib.crc32(start, length & 0xFFFFFFFF) << 32 | zlib.crc32(end, length & 0xFFFFFFFF)
 
 
 def image_fault(image: Image.Image) -> tuple[str, str] | None:
@@ -312,7 +314,7 @@ class _Chunk:
 def examine(
     examiner: Examiner,
     pairs: PairList,
-    pool: Executor | None,
+    pool: "Workers | None",
     palettes: dict[PaletteFile, int],
     progress: Callable[[int], object],
 ) -> Examined:
@@ -321,7 +323,7 @@ def examine(
     Args:
         examiner: reads them.
         pairs: the files.
-        pool: reads several at once; None reads them here.
+        pool: reads several at once, beside this process; None reads them here alone.
         palettes: number of each palette; new ones are added.
         progress: called with the number of pairs done.
 
@@ -341,16 +343,22 @@ def examine(
     return result
 
 
-def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Iterator[_Chunk]:
+def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iterator[_Chunk]:
     starts = range(0, len(pairs), _CHUNK)
     if pool is None:
         yield from (examiner(_names(pairs, start)) for start in starts)
         return
     pending: deque[Future[_Chunk]] = deque()
+    most = max(_AHEAD, 2 * _QUEUED * pool.number)
     try:
         for start in starts:
-            pending.append(pool.submit(examiner, _names(pairs, start)))
-            if len(pending) >= _AHEAD:  # so that memory does not grow with the dataset
+            if sum(not task.done() for task in pending) < _QUEUED * pool.number:
+                pending.append(pool.executor.submit(examiner, _names(pairs, start)))
+            else:  # this process has a CPU, too, and a fork of it takes longer than reading many small files
+                own: Future[_Chunk] = Future()
+                own.set_result(examiner(_names(pairs, start)))
+                pending.append(own)
+            while pending and (pending[0].done() or len(pending) >= most):  # so that memory does not grow
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -359,15 +367,28 @@ def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Itera
             task.cancel()
 
 
+@dataclass(frozen=True)
+class Workers:
+    """What reads pairs beside this process.
+
+    Attributes:
+        executor: runs calls.
+        number: of its processes or threads.
+    """
+
+    executor: Executor
+    number: int
+
+
 @contextlib.contextmanager
-def workers_for(total: int) -> Iterator[Executor | None]:
+def workers_for(total: int) -> Iterator[Workers | None]:
     """Yields what reads several of `total` pairs at once, or None if this takes longer than it saves."""
     workers = min(num_cpus(), -(-total // _CHUNK))
     if total <= _FEW or workers < 2:
         yield None
         return
-    with _pool(workers) as pool:
-        yield pool
+    with _pool(workers - 1) as pool:
+        yield Workers(pool, workers - 1)
 
 
 def _pool(workers: int) -> Executor:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import counted
-from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding, state, told_apart
+from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.kinds import WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
@@ -85,7 +85,7 @@ def _channels(source: Source, split: CheckedSplit) -> Iterator[DataFinding]:
 def size_findings(source: Source, split: CheckedSplit) -> Iterator[DataFinding]:
     """Yields masks of another size than their images, and images that a tag turns."""
     rows = split.examined.rows
-    both = (rows["image"] == state("ok")) & np.isin(rows["mask"], [state("ok"), state("rgb-mask")])
+    both = split.is_in("image", "ok") & split.is_in("mask", "ok", "rgb-mask")
     orientation = source.dataset.reading.orientation
     for row in np.flatnonzero(both & (rows["tag"] > 1)).tolist():
         yield from _turned(source, split, row, orientation)

@@ -19,7 +19,7 @@ from seg_core.files.scan import DatasetScan
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.checked import CheckedSplit, state
 from seg_datasets.doctor.classes import find_classes_of
-from seg_datasets.doctor.examine import RECORD, Examined, Examiner, examine, num_cpus
+from seg_datasets.doctor.examine import RECORD, Examined, Examiner, Workers, examine, num_cpus
 from seg_datasets.doctor.findings_colors import color_findings
 from seg_datasets.doctor.findings_images import size_findings, unreadable_images
 from seg_datasets.doctor.findings_masks import unreadable_masks
@@ -145,10 +145,11 @@ def _read_masks(
 
     # threads, since a process that holds a network and its threads is not to be forked
     with warnings.catch_warnings(), ThreadPoolExecutor(num_cpus()) as pool:
+        workers = Workers(pool, num_cpus())
         warnings.simplefilter("ignore")
         for first in range(0, total, _BLOCK):
             part = checked.pairs[first : first + _BLOCK]
-            found = examine(examiner, part, pool, palettes, lambda count, before=first: tell(count, before))  # type: ignore[misc]
+            found = examine(examiner, part, workers, palettes, lambda count, before=first: tell(count, before))  # type: ignore[misc]
             for name in RECORD.names or ():
                 if name in ("mask", "mask_size", "bits", "gray", "palette", "many", "ids"):
                     rows[name][first : first + len(part)] = found.rows[name]
