@@ -59,7 +59,7 @@ def _spread_colors(most: int) -> tuple[Color, ...]:
 
     grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
     nearest_taken = {color: min(distance(color, (gray, gray, gray)) for gray in (0, 128, 255)) for color in grid}
-    colors = []
+    colors: list[Color] = []
     while nearest_taken and len(colors) < most:
         best = max(nearest_taken, key=lambda color: nearest_taken[color])
         colors.append(best)
