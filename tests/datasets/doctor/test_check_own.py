@@ -364,7 +364,7 @@ def test_a_palette_in_another_order_than_the_colors_of_the_classes_is_found_by_f
 def test_an_image_with_a_tag_and_a_mask_drawn_as_stored_needs_the_config_line(tree):
     stored_wider(tree)
     finding = only(check(tree))
-    assert (finding.kind, finding.severity, finding.file) == ("orientation", WARNING, IMAGE)
+    assert (finding.kind, finding.severity, finding.file) == ("orientation", ERROR, IMAGE)
     assert params(finding) == {"orientation": "stored"}
     assert check(tree, **params(finding)).findings == []
 

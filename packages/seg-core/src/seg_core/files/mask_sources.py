@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, UserError, id_ranges, list_ids
 from seg_core.files.remembered import RememberedFiles
-from seg_core.files.scan_cache import MASKS, MaskSummary
+from seg_core.files.scan_cache import MASKS, HeaderSummary, MaskSummary
 from seg_core.labels.label_map import LabelMap
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_core.workers import start_worker, stop_workers
@@ -25,6 +25,7 @@ __all__ = [
     "MaskSamples",
     "MaskSource",
     "OnProgress",
+    "ScanSource",
     "files_of",
     "pair_of",
     "sample_name",
@@ -34,6 +35,8 @@ __all__ = [
 
 SAMPLE_SIZE = 2000
 """Number of masks that are scanned if not all are."""
+
+_Summary = TypeVar("_Summary", bound=MaskSummary | HeaderSummary)
 
 _TRIAL = 100  # masks from which the duration of a scan is predicted
 _LIMIT = 60.0  # seconds that the scan of all masks may take under "auto"
@@ -63,14 +66,14 @@ class MaskFile:
     remedy: str = "correct the mask, or list its ids in the label map"
 
 
-class MaskSource(ABC):
-    """Masks by index, and what is known of them."""
+class ScanSource(ABC, Generic[_Summary]):
+    """What is scanned, by index, and what is known of it: masks, or headers of images."""
 
     def __init__(self) -> None:
-        self.known: dict[int, MaskSummary] = {}
+        self.known: dict[int, _Summary] = {}
 
     def read(self, indices: Sequence[int], progress: OnProgress | None = None) -> None:
-        """Reads those masks that are not known yet."""
+        """Reads those that are not known yet."""
         missing = [index for index in indices if index not in self.known]
         done = len(indices) - len(missing)
         for index, summary in zip(missing, self._read(missing), strict=True):
@@ -80,7 +83,7 @@ class MaskSource(ABC):
                 progress(done, len(indices))
 
     def select(self, total: int, check: str) -> Sequence[int]:
-        """Returns the masks to scan; for `"auto"`, the first that are not known are read to predict the duration."""
+        """Returns those to scan; for `"auto"`, the first that are not known are read to predict the duration."""
         if check == "full" or total <= SAMPLE_SIZE:
             return range(total)
         if check == "auto":
@@ -90,6 +93,14 @@ class MaskSource(ABC):
             if (time.perf_counter() - start) / _TRIAL * len(missing) <= _LIMIT:
                 return range(total)
         return [place * total // SAMPLE_SIZE for place in range(SAMPLE_SIZE)]
+
+    @abstractmethod
+    def _read(self, indices: Sequence[int]) -> Iterator[_Summary]:
+        """Yields what these hold."""
+
+
+class MaskSource(ScanSource[MaskSummary]):
+    """Masks by index, and what is known of them."""
 
     @abstractmethod
     def targets(self, index: int) -> Mapping[int, int | None]:
@@ -102,10 +113,6 @@ class MaskSource(ABC):
     @abstractmethod
     def name(self, index: int) -> str:
         """Returns the name of a mask, for messages."""
-
-    @abstractmethod
-    def _read(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
-        """Yields what these masks hold."""
 
 
 class MaskFiles(MaskSource):

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     import sqlite3
 
 __all__ = [
+    "HEADERS",
     "IMAGES",
     "MASKS",
     "FileKey",
+    "HeaderSummary",
     "ImageSummary",
     "MaskSummary",
     "Table",
@@ -30,7 +32,7 @@ __all__ = [
     "remember",
 ]
 
-_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary")
+_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary | HeaderSummary")
 _Result = TypeVar("_Result")
 
 _CHUNK = 500  # files per query; SQLite allows 999 values in one
@@ -78,6 +80,25 @@ class ImageSummary(NamedTuple):
         return self.height * self.width
 
 
+class HeaderSummary(NamedTuple):
+    """What the header of an image tells, and what tells its file apart; height and width are as stored.
+
+    Attributes:
+        height, width: in pixels; 0 if the image cannot be read.
+        tag: orientation, 1 to 8.
+        content: hash of the length of the file, its start and its end; 0 if it cannot be read.
+        state: `"ok"`, or the kind of fault for which the image cannot be read.
+        note: the sentence about this fault, or "".
+    """
+
+    height: int
+    width: int
+    tag: int = 1
+    content: int = 0
+    state: str = "ok"
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Table(Generic[_Summary]):
     """Where the summaries of one kind of file are remembered.
@@ -117,6 +138,11 @@ def _image(height: int, width: int, text: str) -> ImageSummary:
     return ImageSummary(height, width, (red, green, blue), (red_square, green_square, blue_square))
 
 
+def _header(height: int, width: int, text: str) -> HeaderSummary:
+    tag, content, state, note = json.loads(text)
+    return HeaderSummary(height, width, int(tag), int(content), str(state), str(note))
+
+
 MASKS = Table("masks", "masks.sqlite3", "mask_files", "counts", lambda found: json.dumps(found.counts), _mask)
 """Ids of masks."""
 
@@ -124,6 +150,9 @@ IMAGES = Table(
     "images", "images.sqlite3", "image_files", "sums", lambda found: json.dumps([*found.sums, *found.squares]), _image
 )
 """Sums of images."""
+
+HEADERS = Table("headers", "headers.sqlite3", "image_headers", "facts", lambda found: json.dumps([*found[2:]]), _header)
+"""Headers of images."""
 
 
 def cache_folder() -> Path:

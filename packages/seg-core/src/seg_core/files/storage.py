@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import IO, Any
 
 from PIL import Image, TiffImagePlugin
@@ -149,13 +150,11 @@ def storage_of(image: Image.Image) -> Storage:
     kind = image.format or ""
     if kind == "TIFF" and hasattr(image, "tag_v2"):
         return tiff_storage(image.tag_v2)
-    bits = {"1": 1, "I": 32, "F": 32}.get(image.mode, 16 if image.mode.startswith("I;") else 8)
     rawmode, argument = _decoder_arguments(image)
-    if found := re.search(r";(\d+)", rawmode):
-        bits = int(found[1])
-    elif rawmode == "1":
-        bits = 1
     channels = len(image.getbands())
+    if kind == "PNG":  # of most masks, and of many small images, whose reading takes little time otherwise
+        return _png_storage(image.mode, rawmode, channels)
+    bits = _sample_bits(image.mode, rawmode)
     unlike, flaw, is_scaled = "", "", False
     if kind == "PPM" and isinstance(argument, int) and argument not in (0, 1):
         bits = 8 if argument <= 255 else 16
@@ -191,6 +190,21 @@ def storage_of(image: Image.Image) -> Storage:
         is_scaled=is_scaled,
         is_lossy=bool(kind) and kind not in _MASK_FORMATS,
     )
+
+
+@cache
+def _png_storage(mode: str, rawmode: str, channels: int) -> Storage:
+    bits = _sample_bits(mode, rawmode)
+    unlike = "a palette" if mode in ("P", "PA") else "" if bits == 8 else _per_channel(bits)
+    return Storage("PNG", bits, channels, unlike=unlike, inverted=rawmode == "1;I", is_float=mode == "F")
+
+
+def _sample_bits(mode: str, rawmode: str) -> int:
+    if found := re.search(r";(\d+)", rawmode):
+        return int(found[1])
+    if rawmode == "1":
+        return 1
+    return {"1": 1, "I": 32, "F": 32}.get(mode, 16 if mode.startswith("I;") else 8)
 
 
 def _decoder_arguments(image: Image.Image) -> tuple[str, Any]:

@@ -21,7 +21,7 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
     Each color is the one of a coarse grid with the largest distance to those before it and to black, gray and white, by
     the "redmean" distance (T. Riemersma, https://www.compuphase.com/cmetric.htm), a cheap approximation of perception.
     """
-    colors = list(_spread_colors()[:num_classes])
+    colors = list(_spread_colors(num_classes))
     taken = set(colors)
     # nobody can distinguish hundreds of colors; beyond the grid they only need to differ, as multiples of an odd number
     # do
@@ -52,15 +52,15 @@ def check_color(what: str, color: Sequence[int]) -> Color:
 
 
 @cache
-def _spread_colors() -> tuple[Color, ...]:
+def _spread_colors(most: int) -> tuple[Color, ...]:
     def distance(a: Color, b: Color) -> float:
         red = (a[0] + b[0]) / 512
         return (2 + red) * (a[0] - b[0]) ** 2 + 4 * (a[1] - b[1]) ** 2 + (3 - red) * (a[2] - b[2]) ** 2
 
     grid = [(r, g, b) for r, g, b in itertools.product(_LEVELS, repeat=3) if max(r, g, b) - min(r, g, b) >= 40]
     nearest_taken = {color: min(distance(color, (gray, gray, gray)) for gray in (0, 128, 255)) for color in grid}
-    colors = []
-    while nearest_taken:
+    colors: list[Color] = []
+    while nearest_taken and len(colors) < most:
         best = max(nearest_taken, key=lambda color: nearest_taken[color])
         colors.append(best)
         del nearest_taken[best]

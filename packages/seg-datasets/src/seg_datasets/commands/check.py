@@ -1,7 +1,7 @@
 """`seg datasets check`: reads every file of a dataset, and says what is wrong and what to do about it."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,9 @@ from seg_datasets.commands.arguments import (
 )
 
 if TYPE_CHECKING:
-    from seg_datasets.doctor.report import DataFinding, Report
+    from seg_datasets.doctor.report import Report
 
 __all__ = ["configure", "report_lines", "run"]
-
-_MOST_FILES = 5  # of a kind that are shown
 
 _EPILOG = """\
 Exit code: 0 if all is well or there are warnings alone, 1 if there are errors, 2 if nothing could be checked.
@@ -71,10 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report_lines(report: "Report") -> Iterator[str]:
     """Yields the report as lines of text: by kind, errors first, and a line with numbers at the end."""
+    from seg_datasets.doctor.report import kind_lines
+
     for note in report.summary.get("notes", ()):
         yield f"note: {note}"
     for (severity, kind), group in groupby(report.findings, key=lambda found: (found.severity, found.kind)):
-        yield from _group(severity, kind, list(group))
+        yield from kind_lines(severity, kind, list(group))
+        yield ""
     splits = ", ".join(f"{count} {split}" for split, count in report.summary["splits"].items())
     facts = f"{counted(report.summary['files'], 'file')} ({splits}) in {report.summary['seconds']:.1f} s"
     errors = sum(found.severity == "error" for found in report.findings)
@@ -83,26 +84,3 @@ def report_lines(report: "Report") -> Iterator[str]:
     else:
         numbers = f"{counted(errors, 'error')}, {counted(len(report.findings) - errors, 'warning')}"
         yield f"{report.name} in {report.root}: {numbers}; {facts}"
-
-
-def _group(severity: str, kind: str, found: Sequence["DataFinding"]) -> Iterator[str]:
-    from seg_datasets.doctor.kinds import KINDS
-    from seg_datasets.doctor.report import CONFIG_TABLE
-
-    number = f" ({len(found)})" if len(found) > 1 else ""
-    yield f"{severity}: {kind}{number}: {KINDS[kind].meaning}"
-    remedies: dict[tuple[str, str], DataFinding] = {}
-    for one in found[:_MOST_FILES]:
-        others = [file for file in one.files if file != one.file]
-        more = f" and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
-        also = f" (also {', '.join(others[:_MOST_FILES])}{more})" if others else ""
-        yield f"  {one.file}: {one.detail}{also}"
-        remedies.setdefault((one.fix, one.config), one)
-    if len(found) > _MOST_FILES:
-        yield f"  and {len(found) - _MOST_FILES} more files"
-    for one in remedies.values():
-        yield f"  fix: {one.fix}"
-        if one.config:
-            yield f"  config: {one.config_line}"
-            yield f"    below [{CONFIG_TABLE}]; or: seg train ... {one.train_option}"
-    yield ""

@@ -54,7 +54,14 @@ class CheckedSplit:
 
     def rows(self, which: str, *states: str) -> npt.NDArray[np.intp]:
         """Returns the rows whose `"image"` or `"mask"` has one of these states."""
-        return np.flatnonzero(np.isin(self.examined.rows[which], [state(name) for name in states]))
+        return np.flatnonzero(self.is_in(which, *states))
+
+    def is_in(self, which: str, *states: str) -> npt.NDArray[np.bool_]:
+        """Returns for each row whether its `"image"` or `"mask"` has one of these states."""
+        table = np.zeros(len(STATES), bool)
+        table[[state(name) for name in states]] = True
+        found: npt.NDArray[np.bool_] = table[self.examined.rows[which]]
+        return found
 
     @cached_property
     def id_sets(self) -> list[tuple[int, frozenset[int]]]:

@@ -7,10 +7,10 @@ it stores its ids and what its edges look like is known when its pixels are read
 """
 
 import contextlib
-import hashlib
 import multiprocessing
 import os
 import sys
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -35,7 +35,21 @@ from seg_datasets.reading.mask_regions import smoothed_edges
 from seg_datasets.reading.pairs import PairList
 from seg_datasets.reading.samples import MaskReader, Reading
 
-__all__ = ["RECORD", "STATES", "Examined", "Examiner", "examine", "ids_in", "workers_for"]
+__all__ = [
+    "ENDS",
+    "RECORD",
+    "STATES",
+    "Examined",
+    "Examiner",
+    "Workers",
+    "content_of",
+    "examine",
+    "ids_in",
+    "image_fault",
+    "num_cpus",
+    "unnamed",
+    "workers_for",
+]
 
 STATES = (
     *("ok", "absent", "empty-file", "unreadable-image", "unreadable-mask", "wrong-bit-depth", "jpeg-mask"),
@@ -68,14 +82,17 @@ RECORD = np.dtype(
 )
 """What is kept of a pair of image and mask."""
 
+ENDS = 4096
+"""Bytes at the start and the end of a file by which its content is compared first."""
+
 _FEW = 64  # pairs for which no process is started
 _CHUNK = 32  # pairs at once
-_AHEAD = 32  # chunks that wait to be read
+_AHEAD = 32  # chunks that wait to be read, or for those before them
+_QUEUED = 2  # chunks of each process or thread
 _FLAT = 8  # levels
 _LARGE = 65_536  # pixels from which a first reduction by an integer factor is faster
 _FEW_IDS = 3  # two classes and one between them are no smoothed edge
 _RARE = 0.1  # share of the pixels
-_ENDS = 4096  # bytes at the start and the end of a file
 _MOST_COLORS = 64
 _MOST_PALETTES = 32_000
 
@@ -93,6 +110,21 @@ class Examined:
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
+
+
+def content_of(length: int, start: bytes, end: bytes) -> int:
+    """Returns a hash of 64 bits of the length of a file and its first and last `ENDS` bytes."""
+    # checksums are enough, since files that seem to be the same are compared, and take a fifth of the time of a hash
+    return zlib.crc32(start, length & 0xFFFFFFFF) << 32 | zlib.crc32(end, length & 0xFFFFFFFF)
+
+
+def image_fault(image: Image.Image) -> tuple[str, str] | None:
+    """Returns the state of an image that is of a kind that is not read, and why, by its header; None if it is read."""
+    storage = storage_of(image)
+    if problem := storage.image_problem(image.mode):
+        is_deep = storage.bits > 8 or storage.is_float or storage.is_signed
+        return "wrong-bit-depth" if is_deep else "unreadable-image", problem
+    return None
 
 
 def ids_in(bits: npt.NDArray[np.uint8]) -> list[int]:
@@ -135,14 +167,11 @@ class Examiner:
         if not data:
             chunk.fail(row, "image", "empty-file")
             return
-        ends = b"%d %b %b" % (len(data), data[:_ENDS], data[-_ENDS:])
-        record["content"] = int.from_bytes(hashlib.blake2b(ends, digest_size=8).digest(), "little")
+        record["content"] = content_of(len(data), data[:ENDS], data[-ENDS:])
         try:
             with opened(data, "image", path, self.reading.max_pixels) as (image, _):
-                storage = storage_of(image)
-                if problem := storage.image_problem(image.mode):
-                    is_deep = storage.bits > 8 or storage.is_float or storage.is_signed
-                    chunk.fail(row, "image", "wrong-bit-depth" if is_deep else "unreadable-image", problem)
+                if fault := image_fault(image):
+                    chunk.fail(row, "image", *fault)
                     return
                 tags = getattr(image, "tag_v2", None)
                 size = image.size if tags is None else (tags[WIDTH], tags[HEIGHT])
@@ -153,7 +182,7 @@ class Examiner:
                 record["image_size"] = size[::-1]
                 self._look(record, decoded)
         except UserError as error:
-            chunk.fail(row, "image", "unreadable-image", _without_name(str(error), "image", path))
+            chunk.fail(row, "image", "unreadable-image", unnamed(str(error), "image", path))
 
     def _look(self, record: Any, image: Image.Image) -> None:
         mode = image.mode
@@ -183,9 +212,9 @@ class Examiner:
             chunk.fail(row, "mask", "unreadable-mask", f"cannot be read: {getattr(error, 'strerror', None) or error}")
         except CorruptFileError as error:
             if path.endswith(".mat"):
-                chunk.fail(row, "mask", "unreadable-mask", _without_name(str(error), "mask", path))
+                chunk.fail(row, "mask", "unreadable-mask", unnamed(str(error), "mask", path))
             else:
-                self._why(chunk, row, path, _without_name(str(error), "mask", path))
+                self._why(chunk, row, path, unnamed(str(error), "mask", path))
 
     def _ids(self, chunk: "_Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
@@ -285,7 +314,7 @@ class _Chunk:
 def examine(
     examiner: Examiner,
     pairs: PairList,
-    pool: Executor | None,
+    pool: "Workers | None",
     palettes: dict[PaletteFile, int],
     progress: Callable[[int], object],
 ) -> Examined:
@@ -294,7 +323,7 @@ def examine(
     Args:
         examiner: reads them.
         pairs: the files.
-        pool: reads several at once; None reads them here.
+        pool: reads several at once, beside this process; None reads them here alone.
         palettes: number of each palette; new ones are added.
         progress: called with the number of pairs done.
 
@@ -314,16 +343,22 @@ def examine(
     return result
 
 
-def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Iterator[_Chunk]:
+def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iterator[_Chunk]:
     starts = range(0, len(pairs), _CHUNK)
     if pool is None:
         yield from (examiner(_names(pairs, start)) for start in starts)
         return
     pending: deque[Future[_Chunk]] = deque()
+    most = max(_AHEAD, 2 * _QUEUED * pool.number)
     try:
         for start in starts:
-            pending.append(pool.submit(examiner, _names(pairs, start)))
-            if len(pending) >= _AHEAD:  # so that memory does not grow with the dataset
+            if sum(not task.done() for task in pending) < _QUEUED * pool.number:
+                pending.append(pool.executor.submit(examiner, _names(pairs, start)))
+            else:  # this process has a CPU, too, and a fork of it takes longer than reading many small files
+                own: Future[_Chunk] = Future()
+                own.set_result(examiner(_names(pairs, start)))
+                pending.append(own)
+            while pending and (pending[0].done() or len(pending) >= most):  # so that memory does not grow
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -332,15 +367,28 @@ def _chunks(examiner: Examiner, pairs: PairList, pool: Executor | None) -> Itera
             task.cancel()
 
 
+@dataclass(frozen=True)
+class Workers:
+    """What reads pairs beside this process.
+
+    Attributes:
+        executor: runs calls.
+        number: of its processes or threads.
+    """
+
+    executor: Executor
+    number: int
+
+
 @contextlib.contextmanager
-def workers_for(total: int) -> Iterator[Executor | None]:
+def workers_for(total: int) -> Iterator[Workers | None]:
     """Yields what reads several of `total` pairs at once, or None if this takes longer than it saves."""
-    workers = min(_num_cpus(), -(-total // _CHUNK))
+    workers = min(num_cpus(), -(-total // _CHUNK))
     if total <= _FEW or workers < 2:
         yield None
         return
-    with _pool(workers) as pool:
-        yield pool
+    with _pool(workers - 1) as pool:
+        yield Workers(pool, workers - 1)
 
 
 def _pool(workers: int) -> Executor:
@@ -356,7 +404,8 @@ def _names(pairs: PairList, start: int) -> list[tuple[str, str]]:
     return [(found[0], found[1] if len(found) > 1 else "") for found in names]
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
+    """Returns the number of CPUs of this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -368,6 +417,6 @@ def _has_many_colors(image: Image.Image) -> bool:
     return image.getcolors(_MOST_COLORS) is None
 
 
-def _without_name(text: str, noun: str, path: str) -> str:
+def unnamed(text: str, noun: str, path: str) -> str:
     """Returns a message without the path that it begins with, which the finding names."""
     return text.removeprefix(f"{noun} {path} ")

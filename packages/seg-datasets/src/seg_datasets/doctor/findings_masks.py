@@ -19,7 +19,7 @@ from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.mask_regions import describe_smoothed_ids
 from seg_datasets.reading.pairs import first_few
 
-__all__ = ["mask_findings"]
+__all__ = ["mask_findings", "unreadable_masks"]
 
 _MOST_READ = 200  # masks of wrong ids that are read again for their pixels and positions
 _MANY = 0.2  # share of masks with an id from which it is meant
@@ -61,6 +61,23 @@ def mask_findings(
     return [*_MaskRules(source, splits, classes, palettes, stops).findings()]
 
 
+def unreadable_masks(source: Source, split: CheckedSplit) -> Iterator[DataFinding]:
+    """Yields masks that hold no ids, other than colors, and those that hold them three times."""
+    for row, kind, text in split.notes("mask"):
+        if kind in ("color-mask", "rgb-mask"):
+            continue
+        detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
+        yield finding(source, kind, [split.mask(row)], detail, remedy)
+    for row in split.rows("mask", "rgb-mask").tolist():
+        yield finding(
+            source,
+            "rgb-mask",
+            [split.mask(row)],
+            "the mask is an RGB image whose three channels are equal: its values are read as ids, each three times",
+            _SAVE_ONE,
+        )
+
+
 class _MaskRules:
     def __init__(
         self,
@@ -82,7 +99,8 @@ class _MaskRules:
 
     def findings(self) -> Iterator[DataFinding]:
         """Yields what is wrong."""
-        yield from self._unreadable()
+        for split in self.splits:
+            yield from unreadable_masks(self.source, split)
         yield from color_findings(self.source, self.splits, self.pixels, self.palettes)
         yield from self._bits()
         if self.classes.metadata is None:
@@ -97,24 +115,7 @@ class _MaskRules:
             for split in self.splits:
                 yield from self._classes_of(split)
 
-    # ---- files -------------------------------------------------------------------------------------------------------
-
-    def _unreadable(self) -> Iterator[DataFinding]:
-        for split in self.splits:
-            for row, kind, text in split.notes("mask"):
-                if kind in ("color-mask", "rgb-mask"):
-                    continue
-                detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
-                yield finding(self.source, kind, [split.mask(row)], detail, remedy)
-            for row in split.rows("mask", "rgb-mask").tolist():
-                yield finding(
-                    self.source,
-                    "rgb-mask",
-                    [split.mask(row)],
-                    "the mask is an RGB image whose three channels are equal: its values are read as ids, each three "
-                    "times",
-                    _SAVE_ONE,
-                )
+    # ---- bits --------------------------------------------------------------------------------------------------------
 
     def _bits(self) -> Iterator[DataFinding]:
         """Yields masks of one bit among others, and of 16 bits whose ids were multiplied."""
@@ -298,7 +299,8 @@ class _MaskRules:
         source, pixels = self.source, self.pixels
         if self.by_color:
             kind, text, remedy = pixels.wrong_colors(path)
-            return finding(source, kind, [path], text, remedy)
+            # ids where colors are expected are not read
+            return finding(source, kind, [path], text, remedy, severity=ERROR if kind == "rgb-mask" else "")
         if pixels.are_luminances(ids):
             text = f"the mask holds the values {id_ranges(ids, 10)}, the gray values of the colors of the classes: "
             text += "a palette image was converted to gray, which loses its indices"

@@ -3,6 +3,7 @@
 import filecmp
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.second_look import MOST_LOOKED_AT, are_alike, is_constant, reduced
 from seg_datasets.doctor.sources import Source
 
-__all__ = ["MOST_BITS", "near_pairs", "split_findings"]
+__all__ = ["MOST_BITS", "duplicate_findings", "near_pairs", "split_findings"]
 
 MOST_BITS = 4
 """Images whose difference hashes differ in at most so many of the 64 bits are nearly the same."""
@@ -36,22 +37,10 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
     """
     if len(splits) < 2:
         return []
-    rows = [split.rows("image", "ok") for split in splits]
-    owner = np.repeat(np.arange(len(splits)), [len(found) for found in rows])
-    row = np.concatenate(rows)
-    content = np.concatenate([s.examined.rows["content"][found] for s, found in zip(splits, rows, strict=True)])
-    look = np.concatenate([s.examined.rows["look"][found] for s, found in zip(splits, rows, strict=True)])
-    flat = np.concatenate([s.examined.rows["flat"][found] for s, found in zip(splits, rows, strict=True)])
-    found: list[DataFinding] = []
+    row, owner = _places(splits)
+    look, flat = (_column(splits, name) for name in ("look", "flat"))
     max_pixels = source.dataset.reading.max_pixels
-    told = np.zeros(len(row), bool)
-    for first, second in _same(content, owner):
-        one, other = ((int(owner[place]), int(row[place])) for place in (first, second))
-        if not _are_equal(*(splits[split].image(place) for split, place in (one, other))):
-            continue
-        told[second] = True
-        is_plain = bool(flat[second]) and is_constant(splits[other[0]].image(other[1]), max_pixels)
-        found += _duplicate(source, splits, one, other, is_plain)
+    found, told = _duplicates(source, splits, flat)
     keep = np.flatnonzero(~told & ~flat)
 
     def path(place: int) -> str:
@@ -81,6 +70,51 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
             f"alone: only {len(looked_at)} such images were compared. Check fewer splits at once to compare more"
         )
     return found
+
+
+def duplicate_findings(source: Source, splits: Sequence[CheckedSplit]) -> list[DataFinding]:
+    """Returns the images whose files are the same in two splits.
+
+    Args:
+        source: the dataset.
+        splits: with the hash of the content of each image.
+    """
+    return _duplicates(source, splits, None)[0]
+
+
+def _duplicates(
+    source: Source, splits: Sequence[CheckedSplit], flat: npt.NDArray[np.bool_] | None
+) -> tuple[list[DataFinding], npt.NDArray[np.bool_]]:
+    """Returns the findings, and which places they are about.
+
+    Args:
+        source: the dataset.
+        splits: the splits.
+        flat: (n,), which places may show one color alone; None if any may.
+    """
+    row, owner = _places(splits)
+    found: list[DataFinding] = []
+    told = np.zeros(len(row), bool)
+    for first, second in _same(_column(splits, "content"), owner):
+        one, other = ((int(owner[place]), int(row[place])) for place in (first, second))
+        path = splits[other[0]].image(other[1])
+        if not _are_equal(splits[one[0]].image(one[1]), path):
+            continue
+        told[second] = True
+        is_plain = (flat is None or bool(flat[second])) and is_constant(path, source.dataset.reading.max_pixels)
+        found += _duplicate(source, splits, one, other, is_plain)
+    return found, told
+
+
+def _places(splits: Sequence[CheckedSplit]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Returns the row and the split of each image that was read."""
+    rows = [split.rows("image", "ok") for split in splits]
+    return np.concatenate(rows), np.repeat(np.arange(len(splits)), [len(found) for found in rows])
+
+
+def _column(splits: Sequence[CheckedSplit], name: str) -> npt.NDArray[Any]:
+    """Returns a column of the records of these images."""
+    return np.concatenate([split.examined.rows[name][split.rows("image", "ok")] for split in splits])
 
 
 def _same(content: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp]) -> Iterator[tuple[int, int]]:
@@ -199,13 +233,15 @@ def _duplicate(
             severity=WARNING,
         )
         return
+    # official splits are as they were published, and scores on them are compared with those of others
+    is_learned = any(name.startswith("train") for name in names) and not source.is_official
     yield finding(
         source,
         "duplicate-across-splits",
         [paths[1], paths[0]],
         f"{what}: it is in {names[0]} and {names[1]}, so scores on {names[1]} are too good",
         "remove it, and its mask, from one of the splits",
-        severity=ERROR if "train" in names else WARNING,
+        severity=ERROR if is_learned else WARNING,
     )
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 
-__all__ = ["CONFIG_TABLE", "DataFinding", "Report"]
+__all__ = ["CONFIG_TABLE", "DataFinding", "Report", "kind_lines"]
 
 CONFIG_TABLE = "data.dataset"
 """The table of a config that the lines of findings belong to."""
+_MOST_FILES = 5  # of a kind that are shown
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,23 @@ class Report:
             **self.summary,
         }
         return {"findings": findings, "summary": summary}
+
+
+def kind_lines(severity: str, kind: str, found: Sequence[DataFinding]) -> Iterator[str]:
+    """Yields the findings of one kind as lines of text: the first files, and what to do."""
+    number = f" ({len(found)})" if len(found) > 1 else ""
+    yield f"{severity}: {kind}{number}: {KINDS[kind].meaning}"
+    remedies: dict[tuple[str, str], DataFinding] = {}
+    for one in found[:_MOST_FILES]:
+        others = [file for file in one.files if file != one.file]
+        more = f" and {len(others) - _MOST_FILES} more" if len(others) > _MOST_FILES else ""
+        also = f" (also {', '.join(others[:_MOST_FILES])}{more})" if others else ""
+        yield f"  {one.file}: {one.detail}{also}"
+        remedies.setdefault((one.fix, one.config), one)
+    if len(found) > _MOST_FILES:
+        yield f"  and {len(found) - _MOST_FILES} more files"
+    for one in remedies.values():
+        yield f"  fix: {one.fix}"
+        if one.config:
+            yield f"  config: {one.config_line}"
+            yield f"    below [{CONFIG_TABLE}]; or: seg train ... {one.train_option}"

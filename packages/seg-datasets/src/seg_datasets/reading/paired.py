@@ -1,7 +1,7 @@
 """The base class of all datasets that read pairs of image and mask files."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from seg_core.files.file_faults import FileReport, ImageContents
 from seg_core.files.image_sums import ImageFile
-from seg_core.files.scan import MaskFile
+from seg_core.files.mask_sources import OnProgress
+from seg_core.files.scan import DatasetScan, MaskFile
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.registry import resolve_target
 from seg_datasets.__about__ import __version__
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair, PairList
@@ -97,7 +100,7 @@ class PairedDataset(Dataset[Any]):
         subclass with its own `__getitem__`.
         """
         path = self._pairs[index].mask
-        if path is None or self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+        if path is None or self._is_more_than_files:
             return None
         return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy)
 
@@ -107,9 +110,43 @@ class PairedDataset(Dataset[Any]):
         None if the image of the sample is more than this file: with `transforms`, and in a subclass with its own
         `__getitem__`.
         """
-        if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+        if self._is_more_than_files:
             return None
         return ImageFile(self._pairs[index].image, self._read_pixels, f"rgb {self.reading.orientation}")
+
+    def file_faults(
+        self,
+        check: str = "auto",
+        *,
+        split: str,
+        scan: DatasetScan | None,
+        other: ImageContents | None = None,
+        progress: OnProgress | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> FileReport | None:
+        """Returns what `seg_datasets.check` would find wrong with the files, as far as headers and the scan tell.
+
+        None if the samples are more than the files: with `transforms`, and in a subclass with its own `__getitem__`.
+
+        Args:
+            check: which images are looked at, one of `seg_core.files.scan.CHECKS`.
+            split: name of the split, for sentences.
+            scan: scan of the masks; None if a mask cannot be read, so that all are read to find out which.
+            other: the images of a split that must share no image with this one.
+            progress: called with the number of files read and their total.
+            indices: the samples that count; None for all.
+        """
+        if self._is_more_than_files:
+            return None
+        check_files = resolve_target("seg_datasets.doctor.run_check:check_files")  # which knows this class
+        report: FileReport = check_files(
+            self, check, split=split, scan=scan, other=other, progress=progress, indices=indices
+        )
+        return report
+
+    @property
+    def _is_more_than_files(self) -> bool:
+        return self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__
 
     def _read_pixels(self, path: Path) -> npt.NDArray[np.uint8]:
         return read_image(path, self.reading).permute(1, 2, 0).numpy()

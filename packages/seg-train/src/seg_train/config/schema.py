@@ -354,9 +354,10 @@ class DataSection(Section):
 
     check: Literal["auto", "full", "sample", "off"] = Field(
         default="auto",
-        description="which masks of a new run are read before the first step, to find ids that are no class and "
-        "classes that never occur: full all, sample 2,000 spread over the split, auto all if that is predicted to take "
-        "less than a minute, else the sample; what a mask file contains is remembered for later runs",
+        description="which masks of a new run are read before the first step, and headers of images, to find ids that "
+        "are no class, classes that never occur and files that are wrong: full all, sample 2,000 spread over the "
+        "split, auto all if that is predicted to take less than a minute, else the sample; what a file contains is "
+        "remembered for later runs",
     )
     dataset: DatasetSection
     transform: TransformsSection = TransformsSection()

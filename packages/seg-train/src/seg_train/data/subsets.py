@@ -1,10 +1,13 @@
 """Subsets of a dataset, as torch makes them: with the classes and the file names of the whole."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch.utils.data import Subset
 
-from seg_core.files.scan import MaskFile
+from seg_core.files.file_faults import FileReport, ImageContents, TellsFileFaults
+from seg_core.files.mask_sources import OnProgress
+from seg_core.files.scan import DatasetScan, MaskFile
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 
@@ -23,8 +26,9 @@ def described(dataset: Any) -> SegmentationDataset:
     whole = described(dataset.dataset)
     if not hasattr(whole, "metadata") or not hasattr(whole, "file_names"):
         return dataset  # type: ignore[return-value]  # as above
-    has_files = hasattr(type(whole), "mask_file")
-    return (_SubsetOfFiles if has_files else _Subset)(whole, dataset)
+    if not hasattr(type(whole), "mask_file"):
+        return _Subset(whole, dataset)
+    return (_SubsetOfPairs if issubclass(type(whole), TellsFileFaults) else _SubsetOfFiles)(whole, dataset)
 
 
 class _Subset:
@@ -56,3 +60,22 @@ class _SubsetOfFiles(_Subset):
         """Returns the mask file of a sample, as the whole does."""
         file: MaskFile | None = self._whole.mask_file(self._subset.indices[index])
         return file
+
+
+class _SubsetOfPairs(_SubsetOfFiles):
+    """A subset of a dataset that tells what is wrong with its files."""
+
+    def file_faults(
+        self,
+        check: str,
+        *,
+        split: str,
+        scan: DatasetScan | None,
+        other: ImageContents | None = None,
+        progress: OnProgress | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> FileReport | None:
+        """Returns what is wrong with the files of the subset, as the whole does."""
+        own = self._subset.indices if indices is None else [self._subset.indices[index] for index in indices]
+        whole: TellsFileFaults = self._whole
+        return whole.file_faults(check, split=split, scan=scan, other=other, progress=progress, indices=own)

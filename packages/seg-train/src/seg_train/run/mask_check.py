@@ -1,6 +1,6 @@
-"""Checks the masks before the first step: ids that are no class, classes that never occur, nothing to learn.
+"""Checks the data before the first step: ids that are no class, classes that never occur, files that are wrong.
 
-The main process scans the masks, and the other processes of the run wait for what it found.
+The main process scans masks and files, and the other processes of the run wait for what it found.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from seg_core.errors import ConfigError, LabelOutOfRangeError
+from seg_core.errors import ConfigError, CorruptFileError, LabelOutOfRangeError
 from seg_core.files.scan import DatasetScan, scan_dataset
 from seg_core.files.scan_findings import Finding, describe_scan, find_problems
 from seg_core.interfaces import SegmentationDataset
@@ -22,6 +22,7 @@ from seg_core.registry import DATASETS
 from seg_core.spec import takes
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_train.config.schema import TrainConfig
+from seg_train.run.file_check import FileCheck
 
 __all__ = ["MaskCheck", "find_mask_problems"]
 
@@ -100,7 +101,7 @@ class MaskCheck:
     def check(
         self, train_set: SegmentationDataset, val_set: SegmentationDataset, *, resumed: bool
     ) -> DatasetScan | None:
-        """Checks the masks of both splits; returns the scan of the training masks, or None if they are not scanned.
+        """Checks masks and files of both splits; returns the scan of the training masks, or None if there is none.
 
         Args:
             train_set: dataset to train on.
@@ -112,18 +113,24 @@ class MaskCheck:
             LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
             ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; or images of
                 different sizes cannot share a batch.
+            CorruptFileError: if files cannot be read, do not fit each other, or are in both splits.
             UserError: if a mask cannot be read.
         """
         if self.config.data.check == "off":
             return None
         names = self.config.data.dataset
         scans: list[DatasetScan | None] = []
+        files = FileCheck(self.config.data.check, self.progress)
         for split, dataset, is_train in ((names.train_split, train_set, True), (names.val_split, val_set, False)):
             skipped = getattr(dataset, "generated", False) or (resumed and not hasattr(type(dataset), "mask_file"))
             # of another dataset the ids say nothing about these
             other = None if is_train or type(train_set) is not type(val_set) else scans[0]
-            action = functools.partial(self._check, split, dataset, is_train, other)
+            # a run that scores what it learns from means to
+            apart_from = None if is_train or names.train_split == names.val_split else names.train_split
+            action = functools.partial(self._check, split, dataset, is_train, other, files, apart_from)
             scans.append(None if skipped else self._on_main(action))
+        if self.accelerator.is_main_process and (text := files.describe()):
+            self.progress.message(text)
         if scans[0] is not None:
             self._check_sizes(scans[0])
         return scans[0]
@@ -173,20 +180,30 @@ class MaskCheck:
         return scan
 
     def _check(
-        self, split: str, dataset: SegmentationDataset, is_train: bool, other: DatasetScan | None
+        self,
+        split: str,
+        dataset: SegmentationDataset,
+        is_train: bool,
+        other: DatasetScan | None,
+        files: FileCheck,
+        apart_from: str | None,
     ) -> DatasetScan:
         use = "learned" if is_train else "scored"
         name, check = self.config.data.dataset.name, self.config.data.check
-        scan, found = find_mask_problems(
-            dataset,
-            name,
-            split,
-            self.progress,
-            check=check,
-            use=use,
-            num_workers=self.config.data.loader.num_workers,
-            other=other,
-        )
+        try:
+            scan, found = find_mask_problems(
+                dataset,
+                name,
+                split,
+                self.progress,
+                check=check,
+                use=use,
+                num_workers=self.config.data.loader.num_workers,
+                other=other,
+            )
+        except CorruptFileError:
+            files(dataset, split, None, apart_from)  # tells of all files, if it can
+            raise
         self.progress.message(f"{split}: {describe_scan(scan)}")
         for finding in found:
             if scan.wrong_ids:
@@ -197,6 +214,7 @@ class MaskCheck:
                 self.progress.warn(finding.text)
             else:
                 self.progress.message(finding.text)
+        files(dataset, split, scan, apart_from)
         return scan
 
     def _on_main(self, action: Callable[[], _Result]) -> _Result:
