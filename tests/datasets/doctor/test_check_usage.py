@@ -31,15 +31,16 @@ def test_a_clean_tree_is_told_in_one_line(tmp_path, capsys):
 def test_findings_are_grouped_errors_first_and_alike_ones_summarized(tmp_path, capsys):
     tree = own_tree(tmp_path, train=9)
     for number in range(8):
-        (tree / "train" / "masks" / f"t{number}.png").write_bytes(b"")
+        path = tree / "train" / "masks" / f"t{number}.png"
+        Image.open(path).convert("RGB").save(path)
     save(noise(1)[..., 0], tree / "train" / "images" / "t8.png")
     code, captured = run(capsys, tree)
     lines = captured.out.splitlines()
     assert code == 1
-    assert lines[0].startswith("error: empty-file (8): ")
+    assert lines[0].startswith("error: rgb-mask (8): ")
     assert [line.split(":")[0].strip() for line in lines[1:6]] == [f"train/masks/t{i}.png" for i in range(5)]
     assert lines[6] == "  and 3 more files"
-    assert lines[7] == "  fix: Replace the file, or move it and its image away"
+    assert lines[7] == "  fix: Save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
     assert lines[9].startswith("warning: mixed-channels: ")
     assert ": 8 errors, 1 warning; 24 files (9 train, 3 val) in " in lines[-1]
 

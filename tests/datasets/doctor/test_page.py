@@ -75,7 +75,7 @@ def sections(page):
 
 
 def test_counts_and_facts_are_those_of_the_report(root):
-    findings = [found("color-mask", MASK), found("alpha", IMAGE, 1), found("alpha", IMAGE, 2)]
+    findings = [found("rgb-mask", MASK), found("alpha", IMAGE, 1), found("alpha", IMAGE, 2)]
     text, page = written(report(root, findings))
     assert page.text("h1") == "CamVid: 1 error, 2 warnings"
     numbers = [data for tag, data in page.texts if tag == "dd"]

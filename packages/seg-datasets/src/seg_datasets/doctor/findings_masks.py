@@ -299,8 +299,7 @@ class _MaskRules:
         source, pixels = self.source, self.pixels
         if self.by_color:
             kind, text, remedy = pixels.wrong_colors(path)
-            # ids where colors are expected are not read
-            return finding(source, kind, [path], text, remedy, severity=ERROR if kind == "rgb-mask" else "")
+            return finding(source, kind, [path], text, remedy)
         if pixels.are_luminances(ids):
             text = f"the mask holds the values {id_ranges(ids, 10)}, the gray values of the colors of the classes: "
             text += "a palette image was converted to gray, which loses its indices"

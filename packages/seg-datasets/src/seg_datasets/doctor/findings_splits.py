@@ -233,8 +233,7 @@ def _duplicate(
             severity=WARNING,
         )
         return
-    # official splits are as they were published, and scores on them are compared with those of others
-    is_learned = any(name.startswith("train") for name in names) and not source.is_official
+    is_learned = any(name.startswith("train") for name in names)
     yield finding(
         source,
         "duplicate-across-splits",

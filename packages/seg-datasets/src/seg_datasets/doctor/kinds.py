@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
     "name-collision": Kind(ERROR, "two files that would be the same image or mask"),
     "size-mismatch": Kind(ERROR, "a mask of another size than its image"),
     "orientation": Kind(ERROR, "an orientation tag that image and mask do not share; a warning if the sizes fit"),
+    "rgb-mask": Kind(ERROR, "ids stored in three equal channels"),
     "color-mask": Kind(ERROR, "colors where ids are expected"),
     "float-mask": Kind(ERROR, "floating-point numbers in a mask"),
     "binary-0-255": Kind(ERROR, "masks of 0 and 255 where class ids are expected"),
@@ -38,11 +39,8 @@ KINDS: dict[str, Kind] = {
     "wrong-bit-depth": Kind(ERROR, "images or masks of another bit depth than the dataset reads"),
     "jpeg-mask": Kind(ERROR, "a mask in a lossy format, which changes ids"),
     "duplicate-across-splits": Kind(
-        ERROR,
-        "the same image in two splits; a warning if neither is train, if the splits are official, or if it has one "
-        "color alone",
+        ERROR, "the same image in two splits; a warning if neither is train, or if it has one color alone"
     ),
-    "rgb-mask": Kind(WARNING, "ids stored in three equal channels, which are read; an error where colors are expected"),
     "all-ignored": Kind(WARNING, "a mask without a pixel of any class; an error if all masks are"),
     "expanded-palette": Kind(
         WARNING, "a palette mask whose colors were stored instead of its indices; with an error, as none is read so"

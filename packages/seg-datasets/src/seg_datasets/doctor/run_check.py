@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from seg_datasets.doctor.findings_images import size_findings, unreadable_images
 from seg_datasets.doctor.findings_masks import unreadable_masks
 from seg_datasets.doctor.findings_splits import duplicate_findings
 from seg_datasets.doctor.headers import Headers
-from seg_datasets.doctor.kinds import ERROR, KINDS
+from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding, kind_lines
 from seg_datasets.doctor.sources import Source
@@ -94,7 +95,9 @@ def _duplicates(source: Source, *both: ImageContents) -> list[DataFinding]:
         rows["content"] = one.hashes
         pairs = PairList(Pair(Path(path), None) for path in one.paths)
         splits.append(CheckedSplit(one.split, pairs, Examined(rows), False))
-    return duplicate_findings(source, splits)
+    found = duplicate_findings(source, splits)
+    # official splits are as they were published, and scores on them are compared with those of others
+    return _allowed(found) if source.is_official else found
 
 
 def _source(dataset: PairedDataset) -> Source:
@@ -169,10 +172,17 @@ def _findings(source: Source, split: CheckedSplit, palettes: dict[PaletteFile, i
     yield from unreadable_images(source, split)
     # of a tag whose mask fits reading warns
     yield from (one for one in size_findings(source, split) if one.severity == ERROR)
-    yield from unreadable_masks(source, split)
+    masks = list(unreadable_masks(source, split))
+    yield from (one for one in masks if one.kind != "rgb-mask")
+    yield from _allowed([one for one in masks if one.kind == "rgb-mask"])  # they are read, each id three times
     if len(split.rows("mask", "color-mask")):
         pixels = MaskPixels(source, find_classes_of(source, [split], 255), list(palettes))
         yield from color_findings(source, [split], pixels, palettes)
+
+
+def _allowed(found: Sequence[DataFinding]) -> list[DataFinding]:
+    """Returns errors of the doctor that need not stop a run, as warnings."""
+    return [replace(one, severity=WARNING) for one in found]
 
 
 def _faults(found: list[DataFinding]) -> list[FileFault]:
