@@ -24,8 +24,9 @@ from seg_core.files.array_bands import bands_of_array
 from seg_core.files.band_choice import Choice, choose_bands
 from seg_core.files.band_files import open_bands
 from seg_core.files.bands import Bands, Window, check_window, differs
-from seg_core.files.images import MAX_PIXELS, check_max_pixels, check_orientation
+from seg_core.files.images import MAX_PIXELS, check_max_pixels, check_orientation, read_header
 from seg_core.files.open_files import OpenFiles, file_state
+from seg_core.files.windows import can_read_image_windows
 from seg_core.labels.channels import ImageChannels
 
 __all__ = [
@@ -103,7 +104,13 @@ def channels_size(
     Raises:
         As `read_channels`, as far as the header tells.
     """
-    with _opened_bands(paths_of(source), channels, check_orientation(orientation)) as bands:
+    paths = paths_of(source)
+    check_orientation(orientation)
+    if channels is not None and channels.is_rgb8 and len(paths) == 1:
+        header = read_header(paths[0])
+        is_turned = orientation == "apply" and header.orientation >= 5
+        return (header.width, header.height) if is_turned else (header.height, header.width)
+    with _opened_bands(paths, channels, orientation) as bands:
         image = bands[0] if channels is None else ChannelImage(bands, channels)
         _check_sizes(bands)
         return image.height, image.width
@@ -117,12 +124,16 @@ def can_read_windows(source: ChannelSource, channels: ImageChannels | None = Non
 
     Args:
         source: as for `read_channels`.
-        channels: the channels of the images; None for any.
+        channels: the channels of the images; None for any. For three of 8 bits the answer is that for
+            `seg_core.files.windows.read_window`.
 
     Raises:
         As `read_channels`, as far as the header tells.
     """
-    with _opened_bands(paths_of(source), channels, "apply") as bands:
+    paths = paths_of(source)
+    if channels is not None and channels.is_rgb8 and len(paths) == 1:
+        return can_read_image_windows(paths[0])
+    with _opened_bands(paths, channels, "apply") as bands:
         return all(file.has_windows for file in bands)
 
 
@@ -158,11 +169,8 @@ class ChannelImage:
         self.may_lack_data = channels.nodata is not None or any(part.bands.may_lack_data for part in self._parts)
         self._name = self._choice.name
         self._dtype = _common_type([part.bands.dtypes[index] for part in self._parts for index in part.indices])
-        bits = [part.bands.bits for part in self._parts]
         try:
-            channels.check_type(
-                self._dtype, self._name, None if None in bits else max(bit for bit in bits if bit is not None)
-            )
+            channels.check_type(self._stored_type, self._name, self._bits)
         except InvalidArgumentError as error:
             raise CorruptFileError(str(error)) from error
 
@@ -191,9 +199,10 @@ class ChannelImage:
         assert image is not None
         if with_data is not None:
             valid = with_data if valid is None else valid & with_data
-        if image.dtype.kind == "f":
-            valid = self._check_finite(image, valid, window, is_nan=is_nan)
+        is_float = image.dtype.kind == "f"
         image = self._converted(image, valid)
+        if is_float:
+            valid = self._check_finite(image, valid, window, is_nan=is_nan)
         if valid is not None and valid.all():
             valid = None
         if valid is not None:
@@ -202,6 +211,18 @@ class ChannelImage:
             for band, low in zip(image, self._lows(), strict=True):
                 band[~valid] = low
         return image.transpose(1, 2, 0), valid
+
+    @property
+    def _stored_type(self) -> np.dtype[Any]:
+        """The type of the bands if all have the same, else that of the image."""
+        stacked = {part.bands.dtypes[index] for part in self._parts for index in part.indices}
+        return stacked.pop() if len(stacked) == 1 and np.dtype(bool) not in stacked else self._dtype
+
+    @property
+    def _bits(self) -> int | None:
+        bits = [part.bands.bits for part in self._parts]
+        known = [bit for bit in bits if bit is not None]
+        return max(known) if len(known) == len(bits) else None
 
     @property
     def _stacked_type(self) -> np.dtype[Any]:
@@ -216,9 +237,9 @@ class ChannelImage:
     def _converted(self, image: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
         if image.dtype == self._dtype:
             return image
-        converted = image.astype(self._dtype)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused where there is data
+            converted = image.astype(self._dtype)
         if image.dtype.kind in "iu" and image.dtype.itemsize > 2:
-            # in int64: float32 rounds to a neighbor that is an integer too
             is_lost = np.abs(image.astype(np.float64)) > _EXACT
             is_lost &= converted.astype(np.float64) != image.astype(np.float64)
             if valid is not None:
@@ -241,8 +262,9 @@ class ChannelImage:
         is_nan: bool,
     ) -> npt.NDArray[np.bool_] | None:
         """Returns which pixels hold data, without those of NaN if these have none; raises if others are not finite."""
-        if np.isfinite(image.sum(dtype=np.float64)):  # faster than a look at each
-            return valid
+        with np.errstate(invalid="ignore"):
+            if np.isfinite(image.sum(dtype=np.float64)):  # faster than a look at each
+                return valid
         if is_nan:
             # a pixel of which a part is unknown could only be refused
             numbers = ~np.isnan(image).any(0)

@@ -7,7 +7,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,9 @@ def read_page_headers(path: Path) -> list[Page]:
             return found
     with opened(path, "image", None, sys.maxsize) as (image, _):
         storage, names = storage_of(image), image.getbands()
+        tiles = getattr(image, "tile", None)
+        if image.format == "PNG" and tiles and tiles[0][3] == "LA;16B":  # which Pillow would decode as RGBA
+            storage, names = replace(storage, channels=2), ("L", "A")
         alpha = frozenset([len(names) - 1]) if names[-1] in "Aa" and len(names) > 1 else frozenset[int]()
         return [Page(image.format or "", 0, storage, image.mode, read_header(path).orientation, alpha)]
 
@@ -139,8 +142,11 @@ def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
             if page.nodata is not None:
                 with_data = differs(values, [page.nodata] * len(values))
                 valid = with_data if valid is None else valid & with_data
-        if valid is None and page.nodata is None and page.number == 0 and orientation == "apply" and not page.alpha:
-            valid = valid_pixels(path, (height, width))
+        if valid is None and page.nodata is None and page.number == 0 and not page.alpha:
+            back = page.orientation if orientation == "stored" else 1
+            valid = valid_pixels(path, (width, height) if back >= 5 else (height, width))
+            if valid is not None and back != 1:
+                valid = turned(valid, {6: 8, 8: 6}.get(back, back))
         return part_of(values, window), None if valid is None else part_of(valid, window)
 
     return Bands(
