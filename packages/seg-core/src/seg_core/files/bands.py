@@ -1,5 +1,6 @@
 """The bands of an image file, of any number and type, as stored: `channel_files` takes the channels from them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ def part_of(values: npt.NDArray[Any], window: Window | None) -> npt.NDArray[Any]
 
 def gains(shape: Sequence[int], block: Sequence[int]) -> bool:
     """Returns whether an array has so many blocks that reading a part costs less than reading all."""
-    return bool(np.prod(shape) >= _GAIN * np.prod(block))
+    return math.prod(shape) >= _GAIN * math.prod(block)
 
 
 def check_window(window: Window, size: Sequence[int], name: str) -> None:

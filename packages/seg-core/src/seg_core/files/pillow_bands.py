@@ -43,10 +43,22 @@ _EXTRA_SAMPLES = 338
 
 @dataclass(frozen=True)
 class Page:
-    """What the header of a page tells."""
+    """What the header of a page tells.
+
+    Attributes:
+        format: as Pillow names it.
+        number: number of the page, from 0.
+        size: height and width, as stored.
+        storage: how its samples are stored.
+        mode: Pillow's mode; empty for TIFF.
+        orientation: its orientation tag.
+        alpha: indices of the samples that are alpha.
+        nodata: value of the pixels without data, or None.
+    """
 
     format: str
     number: int
+    size: tuple[int, int]
     storage: Storage
     mode: str
     orientation: int
@@ -83,6 +95,7 @@ def read_page_headers(path: Path) -> list[Page]:
                     Page(
                         "TIFF",
                         number,
+                        (tags[HEIGHT], tags[WIDTH]),
                         tiff_storage(tags),
                         "",
                         tag if is_turned(tag) else 1,
@@ -97,7 +110,9 @@ def read_page_headers(path: Path) -> list[Page]:
         if image.format == "PNG" and tiles and tiles[0][3] == "LA;16B":  # which Pillow would decode as RGBA
             storage, names = replace(storage, channels=2), ("L", "A")
         alpha = frozenset([len(names) - 1]) if names[-1] in "Aa" and len(names) > 1 else frozenset[int]()
-        return [Page(image.format or "", 0, storage, image.mode, read_header(path).orientation, alpha)]
+        header = read_header(path)
+        size = (header.height, header.width)
+        return [Page(image.format or "", 0, size, storage, image.mode, header.orientation, alpha)]
 
 
 def check_kind(path: Path, page: Page) -> None:
@@ -119,17 +134,7 @@ def check_kind(path: Path, page: Page) -> None:
 def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
     """Returns the bands of a file that Pillow reads right; it is decoded at each read."""
     storage = page.storage
-    with opened(path, "image", None, sys.maxsize) as (image, _):
-        width, height = image.size
-        if page.number:
-            image.seek(page.number)
-            width, height = image.size
-    if page.format == "TIFF":  # whose size Pillow may give as stored or upright
-        with path.open("rb") as file:
-            tags = next(tags for number, tags in tiff_page_tags(file) if number == page.number)
-        width, height = tags[WIDTH], tags[HEIGHT]
-    if orientation == "apply" and page.orientation >= 5:
-        width, height = height, width
+    height, width = page.size[::-1] if orientation == "apply" and page.orientation >= 5 else page.size
     dtype = np.dtype(np.float32 if storage.is_float else np.uint8 if storage.bits <= 8 else np.uint16)
 
     def read(indices: Sequence[int], window: Window | None) -> BandsRead:
@@ -221,8 +226,7 @@ def _with_alpha(content: bytes) -> bytes:
 
 def bands_of_deep_png(path: Path, page: Page, tag: int) -> Bands:
     """Returns the bands of a PNG of 16-bit colors, without rasterio."""
-    header = read_header(path)
-    height, width = (header.width, header.height) if tag >= 5 else (header.height, header.width)
+    height, width = page.size[::-1] if tag >= 5 else page.size
 
     def read(indices: Sequence[int], window: Window | None) -> BandsRead:
         values = _decoded_by_torchvision(path)
