@@ -139,7 +139,8 @@ def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
 
     def read(indices: Sequence[int], window: Window | None) -> BandsRead:
         bands = _decoded(path, page, orientation).astype(dtype, copy=False)
-        values = bands[list(indices)]
+        # all of them without a copy
+        values = bands if list(indices) == [*range(len(bands))] else bands[list(indices)]
         valid = None
         if page.format in ("TIFF", "JPEG2000"):
             if page.alpha and not page.alpha & set(indices):

@@ -203,7 +203,7 @@ def _check_samples(file: Any, path: Path) -> None:
         raise InvalidArgumentError(
             f"{path} has {file.count} channels of {', '.join(sorted(dtypes))}; an image has 1 to 4 channels of uint8: "
             "reduce it first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255, with "
-            "-b 1 -b 2 -b 3 for the bands of red, green and blue)"
+            "-b 1 -b 2 -b 3 for the bands of red, green and blue), or use a model of images with such channels"
         )
 
 

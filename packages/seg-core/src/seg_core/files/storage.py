@@ -95,7 +95,8 @@ class Storage:
         if self.flaw and self.channels > 4:
             return (
                 f"has {self.flaw}; an image has 1 to 4: reduce it to those of red, green and blue, by "
-                "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT.tif"
+                "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT.tif, or describe them in the metadata of the "
+                "dataset: channels = { names = [...], range = [LOW, HIGH] }"
             )
         if self.flaw:
             return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
@@ -104,7 +105,8 @@ class Storage:
             signed = ", signed" if self.is_signed else ""
             return (
                 f"has {kind}{self.bits} bits per channel{signed}; 8-bit gray or color is needed: reduce it to 8 bits "
-                "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT)"
+                "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT), or "
+                "describe the channels in the metadata of the dataset: channels = { names = [...], range = [LOW, HIGH] }"
             )
         if self.is_signed:
             return "has signed samples; 8-bit gray or color of 0 to 255 is needed: convert the file first"
