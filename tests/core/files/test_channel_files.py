@@ -19,7 +19,7 @@ from seg_core.errors import (
 )
 from seg_core.files.channel_files import can_read_windows, channels_size, read_channels
 from seg_core.files.rasters import open_raster
-from seg_core.labels.channels import ImageChannels
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from tests.image_files import (
     CMYK,
     DEEP_GRAY_ALPHA,
@@ -188,6 +188,22 @@ def test_jpeg_and_formats_of_gdal(tmp_path, monkeypatch):
     without_rasterio(monkeypatch)
     with pytest.raises(MissingDependencyError, match=r"a.img is of a format that needs rasterio.*seg-core\[geo\]"):
         read_channels(tmp_path / "a.img", channels(5))
+
+
+def test_bands_of_different_types_in_one_file(tmp_path):
+    pytest.importorskip("rasterio")
+    heights = RNG.random((12, 10), np.float32)
+    gray = RNG.integers(0, 256, (12, 10)).astype(np.uint8)
+    write_tiff(tmp_path / "gray.tif", gray)
+    write_tiff(tmp_path / "heights.tif", heights)
+    bands = "".join(
+        f'<VRTRasterBand dataType="{kind}" band="{band}"><SimpleSource><SourceFilename relativeToVRT="1">{name}.tif'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for band, (name, kind) in enumerate({"gray": "Byte", "heights": "Float32"}.items(), start=1)
+    )
+    (tmp_path / "both.vrt").write_text(f'<VRTDataset rasterXSize="10" rasterYSize="12">{bands}</VRTDataset>')
+    reads(tmp_path / "both.vrt", channels(2, 1), np.dstack([gray, heights]).astype(np.float32))
+    reads(tmp_path / "both.vrt", channels(1, 255, bands=[1]), gray)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int16", "int64", "float32", "float64"])
@@ -566,6 +582,7 @@ def test_a_replaced_file_is_read_anew(tmp_path):
     reads(path, channels(4), image[:5, :5] + 1, window=(0, 0, 5, 5))
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_windows_in_threads_and_forked_processes(tmp_path):
     path = tmp_path / "a.tif"
     image, options = DEEP["uint16x4_tiles"]
@@ -641,3 +658,23 @@ def test_raster_of_an_array_and_geo_reference(tmp_path):
         assert raster.valid is None
     with pytest.raises(ImageTooLargeError), open_raster(tmp_path / "map.tif", 10, channels=channels(5, 1)):
         pass
+
+
+def test_sizes_and_windows_of_color_images_and_of_any_channels(tmp_path):
+    pytest.importorskip("rasterio")
+    image = DEEP["uint16x4_tiles"][0].astype(np.uint8)
+    options = DEEP["uint16x4_tiles"][1]
+    write_tiff(tmp_path / "a.tif", image, **options)
+    (tmp_path / "gray.tif").write_bytes(tiff(image[..., 0], 8, 1, tile=16, orientation=6))
+    (tmp_path / "palette.tif").write_bytes(tiff(image[..., 0], 8, 3, palette=PALETTE, tile=16))
+    (tmp_path / "a.png").write_bytes(png(PIXELS, 8, 2))
+    expected = {"a.tif": (True, (70, 90)), "gray.tif": (True, (90, 70)), "a.png": (False, (6, 9))}
+    for name, (has_windows, size) in expected.items():
+        for described in (RGB_CHANNELS, None):
+            assert can_read_windows(tmp_path / name, described) == has_windows
+            assert channels_size(tmp_path / name, described) == size
+    # of a palette the parts of the RGB image are not those of the file
+    assert not can_read_windows(tmp_path / "palette.tif", RGB_CHANNELS)
+    assert channels_size(tmp_path / "palette.tif", RGB_CHANNELS) == (70, 90)
+    with pytest.raises(CorruptFileError, match="4 bands of uint8"):
+        channels_size(tmp_path / "a.tif", channels(2, 255))

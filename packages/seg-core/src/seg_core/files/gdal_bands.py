@@ -69,8 +69,10 @@ def bands_of_gdal(file: Any, name: str, tag: int, *, is_checked: bool) -> Bands:
             place = rasterio.windows.Window(left, top, width, height)
         try:
             numbers = [index + 1 for index in indices]
-            common = np.result_type(*(dtypes[index] for index in indices))
-            values = file.read(numbers, window=place, out_dtype=None if len(set(dtypes)) == 1 else common)
+            if len({dtypes[index] for index in indices}) == 1:
+                values = file.read(numbers, window=place)
+            else:  # which rasterio does not read at once
+                values = np.stack([file.read(number, window=place) for number in numbers])
             valid = _valid_of_gdal(file, indices, values, place, alpha)
         except gdal_errors() as error:
             # rasterio's own text only says that there is a cause

@@ -106,7 +106,7 @@ class Storage:
             return (
                 f"has {kind}{self.bits} bits per channel{signed}; 8-bit gray or color is needed: reduce it to 8 bits "
                 "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT), or "
-                "describe the channels in the metadata of the dataset: channels = { names = [...], range = [LOW, HIGH] }"
+                "describe the channels in the dataset's metadata: channels = { names = [...], range = [LOW, HIGH] }"
             )
         if self.is_signed:
             return "has signed samples; 8-bit gray or color of 0 to 255 is needed: convert the file first"
