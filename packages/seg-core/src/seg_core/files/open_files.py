@@ -29,7 +29,9 @@ class OpenFiles:
         self._idle: list[tuple[Hashable, AbstractContextManager[Any], Any]] = []  # the last used at the end
         if hasattr(os, "register_at_fork"):
             # before, not in the child: there a lock of GDAL may be held by a thread that does not exist
-            os.register_at_fork(before=self.close, after_in_child=self._renew_lock)
+            os.register_at_fork(
+                before=self._prepare_fork, after_in_parent=lambda: self._lock.release(), after_in_child=self._renew_lock
+            )
 
     @contextlib.contextmanager
     def use(self, key: Hashable, opened: Callable[[], AbstractContextManager[Opened]]) -> Iterator[Opened]:
@@ -62,9 +64,13 @@ class OpenFiles:
             idle, self._idle = self._idle, []
         _close(idle)
 
+    def _prepare_fork(self) -> None:
+        self._lock.acquire()  # held, so that no thread gives a file back before the fork
+        idle, self._idle = self._idle, []
+        _close(idle)
+
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
-        self._idle = []
 
 
 def _close(files: list[tuple[Hashable, AbstractContextManager[Any], Any]]) -> None:
