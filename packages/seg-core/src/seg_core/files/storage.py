@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, Any
@@ -15,6 +15,7 @@ __all__ = [
     "MAX_ID",
     "ORIENTATION",
     "PHOTOMETRIC",
+    "SPARSE",
     "WIDTH",
     "XMP",
     "Storage",
@@ -22,7 +23,10 @@ __all__ = [
     "page_marks",
     "page_numbers",
     "storage_of",
+    "tiff_alpha",
     "tiff_marks",
+    "tiff_nodata",
+    "tiff_page_tags",
     "tiff_storage",
     "tiff_tags",
 ]
@@ -50,7 +54,7 @@ _PREMULTIPLIED = 1
 _ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
 _SUBFILE, _NODATA = 254, 42113
 _OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
-_SPARSE = "parts that were never written (a sparse file)"
+SPARSE = "parts that were never written (a sparse file)"
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
     "Image.fromarray(ids.astype('uint8')).save('OUT.png')"
@@ -87,12 +91,13 @@ class Storage:
 
     def image_problem(self, mode: str) -> str:
         """Returns why the image cannot be read and what to do, or "" if it can."""
-        if self.flaw == _SPARSE:
+        if self.flaw == SPARSE:
             return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
         if self.flaw and self.channels > 4:
             return (
                 f"has {self.flaw}; an image has 1 to 4: reduce it to those of red, green and blue, by "
-                "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT.tif"
+                "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB IN OUT.tif, or describe them in the metadata of the "
+                "dataset: channels = { names = [...], range = [LOW, HIGH] }"
             )
         if self.flaw:
             return f"has {self.flaw}, which is not supported; convert it to 8-bit RGB first, as gdal_translate does"
@@ -101,7 +106,8 @@ class Storage:
             signed = ", signed" if self.is_signed else ""
             return (
                 f"has {kind}{self.bits} bits per channel{signed}; 8-bit gray or color is needed: reduce it to 8 bits "
-                "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT)"
+                "first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255 IN OUT), or "
+                "describe the channels in the dataset's metadata: channels = { names = [...], range = [LOW, HIGH] }"
             )
         if self.is_signed:
             return "has signed samples; 8-bit gray or color of 0 to 255 is needed: convert the file first"
@@ -111,7 +117,7 @@ class Storage:
 
     def mask_problem(self) -> str:
         """Returns why the mask cannot be read and what to do, or "" if it can."""
-        if self.flaw == _SPARSE:
+        if self.flaw == SPARSE:
             return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
         if self.flaw:
             return (
@@ -268,7 +274,7 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     ):
         flaw = f"{channels} channels in planes without compression"  # which Pillow cannot read without libtiff
     if not flaw and _is_sparse(tags):
-        flaw = _SPARSE  # which Pillow would take from the start of the file
+        flaw = SPARSE  # which Pillow would take from the start of the file
     return Storage(
         format="TIFF",
         bits=bits,
@@ -304,6 +310,37 @@ def tiff_marks(file: IO[bytes]) -> str:
         if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
             return "a mask"
     return ""
+
+
+def tiff_alpha(tags: Mapping[int, Any]) -> frozenset[int]:
+    """Returns the indices of the samples of a pixel that the tags of a TIFF call alpha."""
+    kinds = _several(tags.get(_EXTRA, ()))
+    first = tags.get(_SAMPLES, 1) - len(kinds)
+    return frozenset(first + place for place, kind in enumerate(kinds) if kind in _ALPHA)
+
+
+def tiff_nodata(tags: Mapping[int, Any]) -> float | None:
+    """Returns the nodata value that GDAL wrote into the tags of a TIFF, or None."""
+    try:
+        return float(str(tags[_NODATA]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
+
+
+def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
+    """Yields the number and the tags of each page of a TIFF, without smaller versions and transparency of others."""
+    tags = tiff_tags(file)
+    first = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+    yield 0, dict(tags)
+    seen, number = {0}, 0
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        number += 1
+        size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+        if not tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY) and not _is_smaller_version(size, first):
+            yield number, dict(tags)
 
 
 def page_marks(tags: Mapping[int, Any]) -> str:
