@@ -331,8 +331,9 @@ def _resolved(root: Path, folder: str) -> Path:
             alike = []
             if here.is_dir():
                 wanted = same_name(step).casefold()
-                entries = [entry for entry in here.iterdir() if same_name(entry.name).casefold() == wanted]
-                alike = [entry for entry in entries if entry.is_dir()]
+                with os.scandir(here) as entries:  # a path for each of many files is slow
+                    names = [entry.name for entry in entries if same_name(entry.name).casefold() == wanted]
+                alike = [here / name for name in names if (here / name).is_dir()]
             if len(alike) != 1:
                 return path
             below = alike[0]
