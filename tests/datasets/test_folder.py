@@ -23,7 +23,10 @@ from seg_core import (
 )
 from seg_datasets import FolderDataset
 from seg_datasets.folder import _train_or_val
-from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.file_table import FileTable
+from seg_datasets.reading.folder_layouts import FolderLayout
+from seg_datasets.reading.pairs import Pair, PairList
+from seg_datasets.reading.splits import SplitRule
 from tests.datasets.trees import samples_from_workers
 
 LABELS = {"labels": ["ground", "leaf", "stone"]}
@@ -85,10 +88,13 @@ def test_flat_folders_added_file_moves_few_others(flat):
 )
 def test_flat_folders_any_names_train_and_val_are_not_empty_and_complete(stems, fraction, seed):
     pairs = [Pair(Path(f"{stem}.png"), None) for stem in sorted(stems)]
-    train, val = (_train_or_val(pairs, Path("root"), split, fraction, seed) for split in ("train", "val"))
+    images, rule = FileTable.of({pair.image.stem: pair.image for pair in pairs}), SplitRule(fraction, seed)
+    train, val = (
+        _train_or_val(PairList(pairs), images, Path("root"), split, rule, FolderLayout()) for split in ("train", "val")
+    )
     assert train
     assert val
-    assert sorted(train + val, key=lambda pair: pair.image) == sorted(pairs, key=lambda pair: pair.image)
+    assert sorted([*train, *val], key=lambda pair: pair.image) == sorted(pairs, key=lambda pair: pair.image)
     assert abs(len(val) - fraction * len(pairs)) <= 1
 
 

@@ -92,3 +92,31 @@ def test_it_has_no_object_per_name():
     few, many = NameList(["a", "b"]), NameList(map(str, range(10_000)))
     assert len(objects_of(many)) == len(objects_of(few)) <= 4
     assert sum(map(sys.getsizeof, objects_of(many))) < 10_000 * (4 + 8) + 1000
+
+
+def test_what_names_end_with_is_stored_once():
+    count = 1000
+    names = NameList(f"{number:06}_gtFine_labelIds.png" for number in range(count))
+    assert len(pickle.dumps(names)) < count * (6 + 8) + 1000
+    assert NameList(["a", "ab", "xa"]) == ["a", "ab", "xa"]
+    assert NameList(["aa", "aa", "a", "aaa"]) == ["aa", "aa", "a", "aaa"]
+
+
+@given(st.lists(st.tuples(texts, texts)), texts, texts)
+def test_pairs_of_any_strings_come_back(rows, prefix, suffix):
+    rows = [(first, f"{prefix}{second}{suffix}") for first, second in rows]
+    first, second = NameList.pair(iter(rows))
+    assert list(zip(first, second, strict=True)) == rows
+    assert second.where(len(name) > 2 for name in second) == [name for _, name in rows if len(name) > 2]
+
+
+def test_names_that_differ_from_others_by_what_all_begin_and_end_with_take_their_memory():
+    images, masks = NameList.pair((f"images/{number:05}.jpg", f"masks/{number:05}.png") for number in range(1000))
+    assert masks[7] == "masks/00007.png"
+    assert len(pickle.dumps([images, masks])) < len(pickle.dumps(images)) + 200
+    assert masks.sharing(NameList(["b", "a"])) is masks
+
+
+@given(st.lists(texts, min_size=1))
+def test_prefix_is_the_longest_that_all_names_begin_with(names):
+    assert NameList(names).prefix == os.path.commonprefix(names)  # noqa: RUF071

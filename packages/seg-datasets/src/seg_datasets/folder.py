@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -19,12 +19,13 @@ from seg_datasets.reading.arguments import check_missing, check_root, check_spli
 from seg_datasets.reading.class_files import Metadata, check_has_colors, resolve_classes
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.differences import find_hint, what_differs
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
 from seg_datasets.reading.folder_messages import files_not_found, options_of_split, unlike_train
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
+from seg_datasets.reading.pairs import Pair, PairList, first_few, pair_by_key
 from seg_datasets.reading.samples import Reading
 from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
@@ -166,7 +167,7 @@ class FolderDataset(PairedDataset):
         pairs = self._find_pairs(found, split, rule, missing)
         super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, mask_reader, reading)
 
-    def _find_pairs(self, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> list[Pair]:
+    def _find_pairs(self, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> Sequence[Pair]:
         assert self.root is not None
         return find_pairs(self.root, layout, split, rule, missing)
 
@@ -237,7 +238,7 @@ class FolderDataset(PairedDataset):
         return inspect_folder(cls, check_root(root, "FolderDataset"), options, progress)
 
 
-def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> list[Pair]:
+def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> PairList:
     """Returns the files of a split.
 
     Raises:
@@ -265,10 +266,7 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
     pairs = pair_by_key(files.images, masks, where, missing, explain=explain)
     if has_own:
         return pairs
-    keys = {path: key for key, path in files.images.items()}
-    return _train_or_val(
-        pairs, root, split, rule.val_fraction, rule.seed, keys, rule=rule, images=layout.images, layout=layout
-    )
+    return _train_or_val(pairs, files.images.where(matched(files.images, files.masks)[0]), root, split, rule, layout)
 
 
 def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
@@ -307,11 +305,9 @@ def _layout_in(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitR
 def _listed(root: Path, layout: FolderLayout, split: str, files: Files, missing: str) -> Files:
     assert layout.split_file is not None
     keys = listed_keys(root, layout.split_file, split, files.images, layout.mask_suffix, missing)
-    return Files(
-        {key: files.images[key] for key in keys},
-        {key: files.masks[key] for key in keys if key in files.masks},
-        files.looked_in,
-    )
+    listed = set(keys)
+    images, masks = (table.where(key in listed for key in table) for table in (files.images, files.masks))
+    return Files(images, masks, files.looked_in)
 
 
 def _folder_of(root: Path, layout: FolderLayout, split: str) -> Path:
@@ -319,39 +315,28 @@ def _folder_of(root: Path, layout: FolderLayout, split: str) -> Path:
 
 
 def _train_or_val(
-    pairs: list[Pair],
-    root: Path,
-    split: str,
-    val_fraction: float | None,
-    seed: int | None,
-    keys: Mapping[Path, str] | None = None,
-    *,
-    rule: SplitRule | None = None,
-    images: str = "images",
-    layout: FolderLayout | None = None,
-) -> list[Pair]:
+    pairs: PairList, images: FileTable, root: Path, split: str, rule: SplitRule, layout: FolderLayout
+) -> PairList:
+    """Returns the pairs of a split; `images` are those of the pairs."""
     if split == "test":
-        message = f"{root} has no test split: {root}/{images} is split into train and val"
-        if layout is not None and (told := options_of_split(root, layout, "test")):
+        message = f"{root} has no test split: {root}/{layout.images} is split into train and val"
+        if told := options_of_split(root, layout, "test"):
             raise DatasetNotFoundError(f"{message}; {told}")
         raise DatasetNotFoundError(
             f"{message}; put test images into {root}/test/images and the others into {root}/train and {root}/val"
         )
-    rule = rule or SplitRule(val_fraction, seed)
-    key_of = {pair.image: pair.image.stem if keys is None else keys[pair.image] for pair in pairs}
-    names = hashed_names({key: path for path, key in key_of.items()}, rule)
-    held_out = rule.val_keys(names, f"{root}/{images}")
+    held_out = rule.val_rows(images, hashed_names(images), f"{root}/{layout.images}")
     if rule.groups is None:
-        warn_of_frames(names.keys() - held_out, held_out, str(root))
-    return [pair for pair in pairs if (key_of[pair.image] in held_out) == (split == "val")]
+        warn_of_frames(images.where(~held_out), images.where(held_out), str(root))
+    return pairs.where(held_out if split == "val" else ~held_out)
 
 
-def hashed_names(images: Mapping[str, Path], rule: SplitRule) -> dict[str, str]:
-    """Returns key -> the name by which `SplitRule.val_keys` decides whether an image is val."""
-    # the stem as it is stored is what earlier versions hashed
-    return {
-        key: path.stem if key == same_name(path.stem) and rule.groups is None else key for key, path in images.items()
-    }
+def hashed_names(images: FileTable) -> Iterator[str]:
+    """Yields the name of each image by which `SplitRule.val_rows` decides whether it is val."""
+    for key, path in images.rows():
+        stem = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122 - of a path they are slower
+        # the stem as it is stored is what earlier versions hashed
+        yield stem if key == same_name(stem) else key
 
 
 def _mask_reading(

@@ -34,7 +34,8 @@ class ImageChannels:
         rgb: indices of the channels for red, green and blue: those that are shown, and that color augmentation takes as
             colors. By default those of these names; None if there are none.
         nodata: value of the pixels without data: a pixel has none if all its channels have this value; with `nan`, if
-            any channel is NaN. Such pixels are ignored in masks, and a network gets the low end of the range there. None if there are none.
+            any channel is NaN. Such pixels are ignored in masks, and a network gets the low end of the range there.
+            None if there are none.
         bands: which bands of a file the channels are, in their order: numbers from 1, or descriptions of the bands as
             GDAL shows them. Empty for all bands of a file with as many, or, of a file with more, those whose
             descriptions are `names`.

@@ -24,7 +24,6 @@ from seg_datasets.doctor.targets import Target, find_target
 from seg_datasets.reading.class_files import Metadata
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile
-from seg_datasets.reading.pairs import PairList
 
 __all__ = ["check"]
 
@@ -123,7 +122,7 @@ def _read(source: Source, palettes: dict[PaletteFile, int], progress: OnProgress
                 if progress is not None:
                     progress(before + count, total)
 
-            pairs = PairList(split.pairs())
+            pairs = split.pairs()
             examined: Examined = examine(examiner, pairs, pool, palettes, tell)
             checked.append(CheckedSplit(split.name, pairs, examined, split.masks is not None))
             done += len(pairs)

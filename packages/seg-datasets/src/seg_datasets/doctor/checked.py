@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.pairs import PairList
 
-__all__ = ["PARAMS", "WITH_FILE", "CheckedSplit", "finding", "state", "told_apart"]
+__all__ = ["PARAMS", "WITH_FILE", "CheckedSplit", "IdSets", "finding", "state", "told_apart"]
 
 PARAMS = "data.dataset.params"
 """Where the options of a dataset are set in a config."""
@@ -64,22 +65,58 @@ class CheckedSplit:
         return found
 
     @cached_property
-    def id_sets(self) -> list[tuple[int, frozenset[int]]]:
+    def id_sets(self) -> "IdSets":
         """The row and the raw ids of each mask that was read; masks of the same ids share one set."""
-        examined, known = self.examined, dict[bytes, frozenset[int]]()
-        found = []
-        for row in self.rows("mask", "ok", "rgb-mask").tolist():
+        examined, known, numbers = self.examined, dict[bytes, frozenset[int]](), dict[frozenset[int], int]()
+        rows = self.rows("mask", "ok", "rgb-mask").astype(np.uint32)
+        of_row = np.empty(len(rows), np.uint32)
+        for place, row in enumerate(rows.data):
             bits = examined.rows["ids"][row].tobytes()
             if bits not in known:
                 known[bits] = frozenset(ids_in(examined.rows["ids"][row]))
-            found.append((row, known[bits] | examined.large[row] if row in examined.large else known[bits]))
-        return found
+            ids = known[bits] | examined.large[row] if row in examined.large else known[bits]
+            of_row[place] = numbers.setdefault(ids, len(numbers))
+        return IdSets(rows, of_row, tuple(numbers))
 
     def notes(self, which: str) -> Iterator[tuple[int, str, str]]:
         """Yields the row, state and sentence of each file that cannot be read."""
         column = self.examined.rows[which]
         for row in np.flatnonzero((column != state("ok")) & (column != state("absent"))).tolist():
             yield row, STATES[column[row]], self.examined.notes.get((row, which), "")
+
+
+class IdSets(Sequence[tuple[int, frozenset[int]]]):
+    """The rows of masks with their ids; a tuple is created on access.
+
+    Args:
+        rows: uint32 (n,).
+        of_row: uint32 (n,), the number of the set of each row.
+        sets: the sets of ids, all different.
+    """
+
+    def __init__(
+        self, rows: npt.NDArray[np.uint32], of_row: npt.NDArray[np.uint32], sets: tuple[frozenset[int], ...]
+    ) -> None:
+        self._rows = rows
+        self._of_row = of_row
+        self.sets = sets
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, frozenset[int]]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "IdSets": ...
+
+    def __getitem__(self, index: int | slice) -> "tuple[int, frozenset[int]] | IdSets":
+        """Returns row and ids number `index`, or a slice of these."""
+        if isinstance(index, slice):
+            return IdSets(self._rows[index], self._of_row[index], self.sets)
+        return int(self._rows[index]), self.sets[self._of_row[index]]
+
+    def __iter__(self) -> Iterator[tuple[int, frozenset[int]]]:
+        return zip(self._rows.data, map(self.sets.__getitem__, self._of_row.data), strict=True)
 
 
 def state(name: str) -> int:

@@ -61,7 +61,7 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
         identity = LabelMap.identity(metadata.num_classes, metadata.ignore_index, ignore_index=metadata.ignore_index)
         is_identity = not source.is_official and label_map == identity
         return Classes(metadata, False, targets, is_identity, label_map.unlisted == "ignore")
-    found: set[int] = set().union(*(ids for split in splits for _, ids in split.id_sets))
+    found: set[int] = set().union(*(ids for split in splits for ids in split.id_sets.sets))
     what = f"the masks hold the {'id' if len(found) == 1 else 'ids'} {id_ranges(found, 10)}"
     note = (
         f"Classes are not known, so ids are not checked: {what if found else 'no mask could be read as ids'}. {_GIVE}"

@@ -2,12 +2,17 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
+from seg_core.files.name_list import NameList
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source, SplitSource
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.frames import find_leak, shared_sequences
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.text import same_name
@@ -58,9 +63,12 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
     if split.masks is None:
         return
     absent = {same_name(name) for name in split.absent}
-    example = _example(source, split)
-    for key in sorted(split.images.keys() - split.masks.keys() - split.lossy.keys()):
-        image = source.shown(split.images[key])
+    example = _example(source, split.images, split.masks)
+    has_mask, has_image = matched(split.images, split.masks)
+    for key, path in split.images.where(~has_mask).items():
+        if key in split.lossy:
+            continue
+        image = source.shown(path)
         remedy = source.again or "add the mask, or move the image away"
         beside = _beside(split, key)
         yield DataFinding(
@@ -72,10 +80,10 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             skip,
             (image,),
         )
-    for key in sorted(split.masks.keys() - split.images.keys()):
+    for key, path in split.masks.where(~has_image).items():
         if key.rsplit("/", 1)[-1] in absent:
             continue  # told above, by the list
-        mask = source.shown(split.masks[key])
+        mask = source.shown(path)
         remedy = source.again or "add the image, or move the mask away"
         yield DataFinding(
             "missing-image",
@@ -88,12 +96,13 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
         )
 
 
-def _example(source: Source, split: SplitSource) -> str:
+def _example(source: Source, images: FileTable, masks: FileTable) -> str:
     """Returns which mask another image has, so that a wrong name is seen."""
-    for key, image in split.images.items():
-        if split.masks and key in split.masks:
-            return f" ({source.shown(image)} has {source.shown(split.masks[key])})"
-    return ""
+    has_mask, has_image = matched(images, masks)
+    if not has_mask.any():
+        return ""
+    image, mask = images.paths[int(has_mask.argmax())], masks.paths[int(has_image.argmax())]
+    return f" ({source.shown(image)} has {source.shown(mask)})"
 
 
 def _beside(split: SplitSource, key: str) -> str:
@@ -127,8 +136,8 @@ def _lossy(source: Source, split: SplitSource) -> Iterator[DataFinding]:
 
 
 def _collisions(source: Source) -> Iterator[DataFinding]:
-    images = [path for split in source.splits for path in split.images.values()]
-    masks = [path for split in source.splits for path in (split.masks or {}).values()]
+    images = [split.images.paths for split in source.splits]
+    masks = [split.masks.paths for split in source.splits if split.masks is not None]
     told: set[str] = set()
     yield from _alike(source, images, masks, IMAGE_SUFFIXES, "image", told)
     yield from _alike(source, masks, images, MASK_SUFFIXES, "mask", told)
@@ -136,8 +145,8 @@ def _collisions(source: Source) -> Iterator[DataFinding]:
 
 def _alike(
     source: Source,
-    paths: Collection[Path],
-    others: Collection[Path],
+    paths: Sequence[NameList],
+    others: Sequence[NameList],
     suffixes: Collection[str],
     noun: str,
     told: set[str],
@@ -152,18 +161,18 @@ def _alike(
         noun: `"image"` or `"mask"`.
         told: names that were told before, in lower case; others are added. Masks are named as their images.
     """
-    for folder in sorted({os.fspath(path).rpartition(os.sep)[0] for path in paths}):
+    for folder in sorted({path.rpartition(os.sep)[0] for path in chain(*paths)}):
         # names are kept of the few stems that occur twice alone, as folders may hold many files
-        seen: set[str] = set()
-        twice: set[str] = set()
-        for stem, _ in _stems(folder, suffixes):
-            (twice if stem in seen else seen).add(stem)
+        values, counts = np.unique(
+            np.fromiter((hash(stem) for stem, _ in _stems(folder, suffixes)), np.int64), return_counts=True
+        )
+        twice = set(values[counts > 1].tolist())
         if not twice:
             continue
         known, apart = _names_in(folder, paths), _names_in(folder, others)
         groups: dict[str, list[str]] = defaultdict(list)
         for stem, name in _stems(folder, suffixes):
-            if stem in twice and name not in apart:
+            if hash(stem) in twice and name not in apart:
                 groups[stem].append(name)
         for stem, names in groups.items():
             if len(names) > 1 and not known.isdisjoint(names) and stem not in told:
@@ -183,14 +192,15 @@ def _alike(
 
 def _stems(folder: str, suffixes: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yields the stem as other systems compare it, and the name, of each file with one of the suffixes."""
-    for name in os.listdir(folder):  # noqa: PTH208 - a path each is slow
-        stem, dot, suffix = name.rpartition(".")
-        if f"{dot}{suffix.lower()}" in suffixes and stem[:1] not in ("", "."):
-            yield same_name(stem).casefold(), name
+    with os.scandir(folder) as entries:  # a list of the names would take more memory than all that is kept
+        for entry in entries:
+            stem, dot, suffix = entry.name.rpartition(".")
+            if f"{dot}{suffix.lower()}" in suffixes and stem[:1] not in ("", "."):
+                yield same_name(stem).casefold(), entry.name
 
 
-def _names_in(folder: str, paths: Iterable[Path]) -> set[str]:
-    parts = (os.fspath(path).rpartition(os.sep) for path in paths)
+def _names_in(folder: str, paths: Sequence[NameList]) -> set[str]:
+    parts = (path.rpartition(os.sep) for path in chain(*paths))
     return {name for own, _, name in parts if own == folder}
 
 
@@ -213,11 +223,11 @@ def _frames(source: Source) -> Iterator[DataFinding]:
         other = by_name.get(name)
         if train is None or other is None:
             continue
-        leak = find_leak(train.images.keys(), other.images.keys())
+        leak = find_leak(train.images, other.images)
         if leak is None:
             yield from _shared(source, train, other)
             continue
-        files = tuple(source.shown(path) for path in other.images.values())
+        files = tuple(map(source.shown, other.images.paths))
         config = ""
         remedy = "Move all files of a sequence, or all parts of an image, to one split"
         if source.is_official:
@@ -240,7 +250,7 @@ def _frames(source: Source) -> Iterator[DataFinding]:
 
 def _shared(source: Source, train: SplitSource, other: SplitSource) -> Iterator[DataFinding]:
     """Yields that both splits have frames of one sequence, although these are no neighbors."""
-    prefixes = shared_sequences(train.images.keys(), other.images.keys())
+    prefixes = shared_sequences(train.images, other.images)
     if not prefixes:
         return
     names = first_few(f"{prefix}..." for prefix in prefixes)

@@ -148,17 +148,22 @@ def _mismatch(source: Source, split: CheckedSplit, row: int) -> DataFinding:
 
 def _outliers(source: Source, splits: Sequence[CheckedSplit]) -> Iterator[DataFinding]:
     """Yields images far larger, smaller, wider or taller than most, unless sizes vary widely anyway."""
-    places = [(split, row) for split in splits for row in split.rows("image", "ok").tolist()]
-    if len(places) < 3:
+    rows = [split.rows("image", "ok") for split in splits]
+    starts = np.cumsum([0, *map(len, rows)])
+    total = int(starts[-1])
+    if total < 3:
         return
-    sizes = np.concatenate([s.examined.rows["image_size"][s.rows("image", "ok")] for s in splits]).astype(float)
+    sizes = np.concatenate(
+        [s.examined.rows["image_size"][own] for s, own in zip(splits, rows, strict=True)], dtype=float
+    )
     area, aspect = np.log(sizes.prod(1)), np.log(sizes[:, 1] / sizes[:, 0])
     odd = _far(area, _TIMES_AREA) | _far(np.abs(aspect), _TIMES_ASPECT)
-    if not 0 < odd.sum() <= max(_MOST_OUTLIERS * len(places), 1):
+    if not 0 < odd.sum() <= max(_MOST_OUTLIERS * total, 1):
         return
     height, width = np.median(sizes, 0).astype(int)
     for place in np.flatnonzero(odd).tolist():
-        split, row = places[place]
+        number = int(np.searchsorted(starts, place, "right")) - 1
+        split, row = splits[number], int(rows[number][place - starts[number]])
         own = split.examined.rows["image_size"][row]
         yield finding(
             source,

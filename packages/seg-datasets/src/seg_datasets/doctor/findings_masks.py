@@ -94,7 +94,7 @@ class _MaskRules:
         self.palettes = palettes
         self.pixels = MaskPixels(source, classes, list(palettes))
         self.by_color = isinstance(source.dataset.mask_reader, ColorReader)
-        self.is_odd = {ids: bool(classes.wrong(ids)) for split in self.splits for _, ids in split.id_sets}
+        self.is_odd = {ids: bool(classes.wrong(ids)) for split in self.splits for ids in split.id_sets.sets}
         self.stopped: dict[str, list[str]] = {}  # split -> masks with ids of smoothed edges or of a palette's colors
 
     def findings(self) -> Iterator[DataFinding]:
@@ -344,7 +344,7 @@ class _MaskRules:
         metadata, targets = self.classes.metadata, self.classes.targets
         assert metadata is not None
         rows = split.id_sets
-        classes = {ids: {t for raw in ids if (t := targets.get(raw)) is not None} for _, ids in rows}
+        classes = {ids: {t for raw in ids if (t := targets.get(raw)) is not None} for ids in rows.sets}
         present: set[int] = set().union(*classes.values())
         ignored = [row for row, ids in rows if not classes[ids] and not self.is_odd[ids]]
         unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(self.is_odd[ids] for _, ids in rows)

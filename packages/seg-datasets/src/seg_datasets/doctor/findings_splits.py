@@ -37,16 +37,18 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
     """
     if len(splits) < 2:
         return []
-    row, owner = _places(splits)
-    look, flat = (_column(splits, name) for name in ("look", "flat"))
+    rows, owner = _places(splits)
+    flat = _column(splits, rows, "flat")
     max_pixels = source.dataset.reading.max_pixels
-    found, told = _duplicates(source, splits, flat)
-    keep = np.flatnonzero(~told & ~flat)
+    found, told = _duplicates(source, splits, rows, owner, flat)
+    keep = ~told & ~flat
+    owner, row, look = owner[keep], np.concatenate(rows)[keep], _column(splits, rows, "look")[keep]
+    del rows, flat, told, keep
 
     def path(place: int) -> str:
-        return splits[int(owner[keep[place]])].image(int(row[keep[place]]))
+        return splits[int(owner[place])].image(int(row[place]))
 
-    pairs = near_pairs(look[keep], owner[keep], _MOST_CANDIDATES)
+    pairs = near_pairs(look, owner, _MOST_CANDIDATES)
     looked_at: dict[str, None] = {}
     for first, second, _ in sorted(pairs, key=lambda pair: pair[2]):  # the nearest first
         if len(new := {path(first), path(second)} - looked_at.keys()) <= MOST_LOOKED_AT - len(looked_at):
@@ -62,7 +64,7 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
             unseen.add(second)
         elif small.keys() >= set(names) and are_alike(small[names[0]], small[names[1]]):
             confirmed.add(second)
-            one, other = ((int(owner[keep[p]]), int(row[keep[p]])) for p in (first, second))
+            one, other = ((int(owner[p]), int(row[p])) for p in (first, second))
             found += _near(source, splits, one, other, bits)
     if unseen := unseen - confirmed:
         notes.append(
@@ -79,23 +81,29 @@ def duplicate_findings(source: Source, splits: Sequence[CheckedSplit]) -> list[D
         source: the dataset.
         splits: with the hash of the content of each image.
     """
-    return _duplicates(source, splits, None)[0]
+    return _duplicates(source, splits, *_places(splits), None)[0]
 
 
 def _duplicates(
-    source: Source, splits: Sequence[CheckedSplit], flat: npt.NDArray[np.bool_] | None
+    source: Source,
+    splits: Sequence[CheckedSplit],
+    rows: Sequence[npt.NDArray[np.uint32]],
+    owner: npt.NDArray[np.int16],
+    flat: npt.NDArray[np.bool_] | None,
 ) -> tuple[list[DataFinding], npt.NDArray[np.bool_]]:
     """Returns the findings, and which places they are about.
 
     Args:
         source: the dataset.
         splits: the splits.
+        rows: as `_places` returns them.
+        owner: as `_places` returns them.
         flat: (n,), which places may show one color alone; None if any may.
     """
-    row, owner = _places(splits)
+    row = np.concatenate(rows)
     found: list[DataFinding] = []
     told = np.zeros(len(row), bool)
-    for first, second in _same(_column(splits, "content"), owner):
+    for first, second in _same(_column(splits, rows, "content"), owner):
         one, other = ((int(owner[place]), int(row[place])) for place in (first, second))
         path = splits[other[0]].image(other[1])
         if not _are_equal(splits[one[0]].image(one[1]), path):
@@ -106,29 +114,31 @@ def _duplicates(
     return found, told
 
 
-def _places(splits: Sequence[CheckedSplit]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Returns the row and the split of each image that was read."""
-    rows = [split.rows("image", "ok") for split in splits]
-    return np.concatenate(rows), np.repeat(np.arange(len(splits)), [len(found) for found in rows])
+def _places(splits: Sequence[CheckedSplit]) -> tuple[list[npt.NDArray[np.uint32]], npt.NDArray[np.int16]]:
+    """Returns the rows of each split whose image was read, and the split of each place in all of these.
+
+    Numbers are small, and no array is longer than it is needed: these are the most memory of a check.
+    """
+    rows = [split.rows("image", "ok").astype(np.uint32) for split in splits]
+    return rows, np.repeat(np.arange(len(splits), dtype=np.int16), [len(found) for found in rows])
 
 
-def _column(splits: Sequence[CheckedSplit], name: str) -> npt.NDArray[Any]:
-    """Returns a column of the records of these images."""
-    return np.concatenate([split.examined.rows[name][split.rows("image", "ok")] for split in splits])
+def _column(splits: Sequence[CheckedSplit], rows: Sequence[npt.NDArray[np.uint32]], name: str) -> npt.NDArray[Any]:
+    """Returns a column of the records of some rows of all splits."""
+    return np.concatenate([split.examined.rows[name][own] for split, own in zip(splits, rows, strict=True)])
 
 
-def _same(content: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp]) -> Iterator[tuple[int, int]]:
+def _same(content: npt.NDArray[np.uint64], owner: npt.NDArray[np.int16]) -> Iterator[tuple[int, int]]:
     """Yields the places of two files of the same content in two splits; the second of each pair once."""
-    order = np.lexsort((owner, content))
-    ends = np.flatnonzero(np.diff(content[order])) + 1
-    # groups of several files are rare
-    starts = np.concatenate([[0], ends])
-    sizes = np.diff(np.concatenate([starts, [len(order)]]))
-    for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-        first = int(order[start])
-        for place in order[start + 1 : start + size].tolist():
-            if owner[place] != owner[first]:
-                yield first, place
+    order = np.lexsort((owner, content)).astype(np.uint32)
+    content = content[order]
+    first = -1
+    # files of the same content are rare
+    for late in (np.flatnonzero(content[1:] == content[:-1]) + 1).tolist():
+        if first < 0 or content[first] != content[late]:
+            first = late - 1
+        if owner[order[late]] != owner[order[first]]:
+            yield int(order[first]), int(order[late])
 
 
 def _are_equal(one: str, other: str) -> bool:
@@ -139,7 +149,7 @@ def _are_equal(one: str, other: str) -> bool:
         return False
 
 
-def near_pairs(look: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp], most: int = 1) -> list[tuple[int, int, int]]:
+def near_pairs(look: npt.NDArray[np.uint64], owner: npt.NDArray[Any], most: int = 1) -> list[tuple[int, int, int]]:
     """Returns the images that nearly equal one of a split before.
 
     Hashes that differ in four bits are equal in at least two of six bands of bits, so that only hashes with two equal
@@ -154,11 +164,12 @@ def near_pairs(look: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp], most: 
         (place of the other image, place of the image, differing bits), of each image the nearest first.
     """
     # of equal hashes in one split one is compared
-    order = np.lexsort((look, owner))
+    order = np.lexsort((look, owner)).astype(np.uint32)
     is_first = np.ones(len(order), bool)
-    is_first[1:] = (np.diff(look[order]) != 0) | (np.diff(owner[order]) != 0)
-    kept, group = order[is_first], np.cumsum(is_first) - 1
-    hashes, owners = look[kept], owner[kept]
+    hashes, owners = look[order], owner[order]
+    is_first[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
+    group = np.cumsum(is_first, dtype=np.int32) - 1
+    hashes, owners = hashes[is_first], owners[is_first]
     best: dict[int, list[tuple[int, int]]] = {}
     for bands in itertools.combinations(_BANDS, 2):
         for first, second in _candidates(_key(hashes, bands)):
@@ -177,9 +188,8 @@ def near_pairs(look: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp], most: 
                     del nearest[most:]
     others = {early for nearest in best.values() for _, early in nearest}
     members: dict[int, list[int]] = {number: [] for number in best.keys() | others}
-    for place, number in zip(order.tolist(), group.tolist(), strict=True):
-        if number in members:
-            members[number].append(place)
+    for place in np.flatnonzero(np.isin(group, list(members))).tolist() if members else ():
+        members[int(group[place])].append(int(order[place]))
     found = []
     for late, nearest in best.items():
         near = [(early, count) for count, number in nearest for early in members[number][:most]][:most]
@@ -190,15 +200,18 @@ def near_pairs(look: npt.NDArray[np.uint64], owner: npt.NDArray[np.intp], most: 
 def _key(hashes: npt.NDArray[np.uint64], bands: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint64]:
     key = np.zeros_like(hashes)
     for start, length in bands:
-        key = (key << np.uint64(length)) | (hashes >> np.uint64(start)) & np.uint64((1 << length) - 1)
+        band = hashes >> np.uint64(start)
+        band &= np.uint64((1 << length) - 1)
+        key <<= np.uint64(length)
+        key |= band
     return key
 
 
-def _candidates(key: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+def _candidates(key: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
     """Yields the places of all pairs with equal keys."""
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key, kind="stable").astype(np.uint32)
     key = key[order]
-    starts = np.arange(max(len(key) - 1, 0))
+    starts = np.arange(max(len(key) - 1, 0), dtype=np.uint32)
     step = 1
     while len(starts := starts[starts + step < len(key)]):
         starts = starts[key[starts] == key[starts + step]]

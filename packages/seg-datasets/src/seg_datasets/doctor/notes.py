@@ -36,8 +36,8 @@ def notes_of(source: Source, splits: Sequence[str] | None) -> Iterator[str]:
 
 def _hidden(source: Source) -> Iterator[str]:
     """Yields the files beside images and masks that are not read as their names begin with a dot."""
-    paths = [path for split in source.splits for found in (split.images, split.masks or {}) for path in found.values()]
-    folders = dict.fromkeys(os.path.dirname(path) for path in paths)  # noqa: PTH120 - faster
+    tables = [table for split in source.splits for table in (split.images, split.masks) if table is not None]
+    folders = dict.fromkeys(os.path.dirname(path) for table in tables for path in table.paths)  # noqa: PTH120 - faster
     found = []
     for folder in folders:
         for entry in os.scandir(folder):

@@ -8,10 +8,14 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seg_core.errors import DatasetNotFoundError, UsageError, UserError
+from seg_core.files.name_list import NameList
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import DATASETS
@@ -21,10 +25,11 @@ from seg_datasets.folder import FolderDataset, hashed_names
 from seg_datasets.reading.arguments import check_split
 from seg_datasets.reading.base import OfficialDataset
 from seg_datasets.reading.class_files import Metadata
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import FolderLayout
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import Pair
+from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitRule, list_path, resolve_list
 
 __all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
@@ -47,16 +52,17 @@ class SplitSource:
     """
 
     name: str
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path] | None
-    lossy: Mapping[str, Path] = field(default_factory=dict)
+    images: FileTable
+    masks: FileTable | None
+    lossy: FileTable = field(default_factory=FileTable)
     listing: Path | None = None
     absent: Sequence[str] = ()
 
-    def pairs(self) -> list[Pair]:
+    def pairs(self) -> PairList:
         """Returns every image, with its mask or None."""
-        masks = self.masks or {}
-        return [Pair(path, masks.get(key)) for key, path in self.images.items()]
+        has_mask, has_image = matched(self.images, self.masks or FileTable())
+        paired = iter(self.masks.where(has_image).paths if self.masks else ())
+        return PairList.of(self.images.paths, NameList(next(paired) if has else "" for has in has_mask))
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def _official(
     options: Mapping[str, Any],
 ) -> Source:
     class Listed(dataset_class):  # type: ignore[misc, valid-type]  # a class that is known at run time
-        def _find_pairs(self, *_: Any) -> list[Pair]:
+        def _find_pairs(self, *_: Any) -> Sequence[Pair]:
             return []
 
     def opened(split: str) -> OfficialDataset:
@@ -191,24 +197,26 @@ def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | Non
     if type(layout).find is not Layout.find and split not in SPLITS:  # joined from several folders
         pairs = layout.find(root, split, "skip")
         images = {pair.image.stem: pair.image for pair in pairs}
-        return SplitSource(split, images, {p.image.stem: p.mask for p in pairs if p.mask is not None})
+        masks = {p.image.stem: p.mask for p in pairs if p.mask is not None}
+        return SplitSource(split, FileTable.of(images), FileTable.of(masks))
     found = layout.look(root, split, first=True)
     files = layout.splits[split]
     if not found.is_split and not found.images:
         return None
-    lossy: dict[str, Path] = {}
-    missing = found.images.keys() - (found.masks if found.masks is not None else found.images).keys()
+    lossy = FileTable()
+    wanted = found.images if found.masks is None else found.masks
+    missing = found.images.where(~matched(found.images, wanted)[0])
     for suffix in LOSSY_SUFFIXES if missing else ():
         patterns = tuple(f"{pattern.rpartition('.')[0]}{suffix}" for pattern in files.masks)
         others = layout.files(root, patterns, files.keys, first=True)
-        lossy |= {key: path for key, path in others.items() if key in missing}
+        lossy = FileTable(chain(others.where(matched(others, missing)[0]).rows(), lossy.rows()))
     if not found.is_split and not lossy and not found.masks:
         return None
     return SplitSource(split, found.images, found.masks, lossy, found.listing, found.absent)
 
 
 def _is_paired(split: SplitSource) -> bool:
-    return split.masks is None or bool(split.images.keys() & (split.masks.keys() | split.lossy.keys()))
+    return split.masks is None or any(matched(split.images, table)[0].any() for table in (split.masks, split.lossy))
 
 
 # ---- folders of one's own --------------------------------------------------------------------------------------------
@@ -225,7 +233,7 @@ def _own(
     seen: list[tuple[FolderLayout, SplitRule]] = []
 
     class Listed(dataset_class):  # type: ignore[misc, valid-type]  # a class that is known at run time
-        def _find_pairs(self, layout: FolderLayout, _: str, rule: SplitRule, *__: str) -> list[Pair]:
+        def _find_pairs(self, layout: FolderLayout, _: str, rule: SplitRule, *__: str) -> Sequence[Pair]:
             seen.append((layout, rule))
             return []
 
@@ -277,11 +285,13 @@ def _own_splits(root: Path, layout: FolderLayout) -> list[SplitSource]:
             if path is None or not path.is_file():
                 continue
             keys, absent = resolve_list(path, source.images, layout.mask_suffix)
-            masks = {key: source.masks[key] for key in keys if source.masks is not None and key in source.masks}
-            images = {key: source.images[key] for key in sorted(keys)}
+            listed = set(keys)
+            images, masks = (
+                table.where(key in listed for key in table) for table in (source.images, source.masks or FileTable())
+            )
             source = SplitSource(split, images, masks, source.lossy, path, absent)
         if split == "test" and not source.masks and not source.lossy:
-            source = SplitSource(split, source.images, None, {}, source.listing, source.absent)
+            source = SplitSource(split, source.images, None, FileTable(), source.listing, source.absent)
         if source.images or source.masks:
             found.append(source)
     return found
@@ -290,31 +300,31 @@ def _own_splits(root: Path, layout: FolderLayout) -> list[SplitSource]:
 def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSource]:
     """Returns train and val of one folder of files."""
     every = _listed(root, layout, "train", "train")
+    masks = every.masks or FileTable()
     try:
-        val = rule.val_keys(hashed_names(every.images, rule), f"{root}/{layout.images}")
+        val = rule.val_rows(every.images, hashed_names(every.images), f"{root}/{layout.images}")
     except DatasetNotFoundError:  # one image, or one group
-        val = set()
+        val = np.zeros(len(every.images), bool)
+    of_val = every.images.where(val)
+    is_val = matched(masks, of_val)[0]  # a mask alone is told once, in train
     found = []
-    for split in ("train", "val"):
-        images = {key: path for key, path in every.images.items() if (key in val) == (split == "val")}
-        masks = {
-            key: path
-            for key, path in (every.masks or {}).items()
-            if key in images or (split == "train" and key not in every.images)  # a mask alone is told once
-        }
-        if images or masks:
-            found.append(SplitSource(split, images, masks, {k: p for k, p in every.lossy.items() if k in images}))
+    for split, images, rows in (("train", every.images.where(~val), ~is_val), ("val", of_val, is_val)):
+        own = masks.where(rows)
+        if images or own:
+            found.append(SplitSource(split, images, own, every.lossy.where(matched(every.lossy, images)[0])))
     return found
 
 
 def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSource:
     files = layout.files(root, split, first=True)
-    lossy: dict[str, Path] = {}
-    if files.images.keys() - files.masks.keys():
+    lossy = FileTable()
+    alone = files.images.where(~matched(files.images, files.masks)[0])
+    if alone:
         try:
             others = layout.files(root, split, first=True, mask_suffixes=LOSSY_SUFFIXES).masks
         except UserError:  # of images and masks in one folder the images would be masks
-            others = {}
-        own = set(files.images.values())
-        lossy = {k: p for k, p in others.items() if k in files.images and k not in files.masks and p not in own}
-    return SplitSource(name, dict(files.images), dict(files.masks), lossy)
+            others = FileTable()
+        others = others.where(matched(others, alone)[0])
+        own = set(files.images.paths)
+        lossy = others.where(path not in own for path in others.paths)
+    return SplitSource(name, files.images, files.masks, lossy)

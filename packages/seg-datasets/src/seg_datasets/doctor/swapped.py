@@ -20,14 +20,14 @@ def check_not_swapped(source: Source, splits: Sequence[CheckedSplit]) -> None:
     Raises:
         InvalidArgumentError: if they are.
     """
-    rows = np.concatenate([split.examined.rows for split in splits if split.has_masks] or [np.zeros(0, "u1")])
-    if not len(rows):
+    every = [split.examined.rows for split in splits if split.has_masks]
+    if not sum(map(len, every)):
         return
-    masks = rows[rows["mask"] != state("absent")]
-    like_images = np.isin(masks["mask"], [state("color-mask"), state("jpeg-mask")]) & masks["many"]
-    read = rows[rows["image"] == state("ok")]
-    like_masks = (read["levels"] > 0) & (read["levels"] <= _FEW_LEVELS)
-    if not len(read) or like_masks.mean() < _MOST or (len(masks) and like_images.mean() < _MOST):
+    columns = (np.concatenate([rows[name] for rows in every]) for name in ("image", "levels", "mask", "many"))
+    images, levels, masks, many = columns
+    like_images = (np.isin(masks, [state("color-mask"), state("jpeg-mask")]) & many)[masks != state("absent")]
+    like_masks = ((levels > 0) & (levels <= _FEW_LEVELS))[images == state("ok")]
+    if not len(like_masks) or like_masks.mean() < _MOST or (len(like_images) and like_images.mean() < _MOST):
         return
     split = next(split for split in splits if split.has_masks)
     image = source.shown(split.image(0))

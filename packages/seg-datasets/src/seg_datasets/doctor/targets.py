@@ -15,6 +15,7 @@ from seg_core.spec import takes
 from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.base import OfficialDataset
 from seg_datasets.reading.class_files import Metadata, find_classes, resolve_classes
+from seg_datasets.reading.file_table import matched
 from seg_datasets.reading.folder_layouts import find_layout
 from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
@@ -190,7 +191,7 @@ def _has_pairs(layout: Layout, folder: Path) -> bool:
             found = layout.look(folder, split, first=True)
         except UserError:
             continue
-        if found.is_split and found.masks is not None and found.images.keys() & found.masks.keys():
+        if found.is_split and found.masks is not None and matched(found.images, found.masks)[0].any():
             return True
     return False
 
@@ -202,7 +203,7 @@ def is_own(folder: Path) -> bool:
         try:
             layout = find_layout(folder)
             every = (layout.files(folder, split, first=True) for split in SPLITS)
-            return any(files.images.keys() & files.masks.keys() for files in every)
+            return any(matched(files.images, files.masks)[0].any() for files in every)
         except UserError:
             return False
 

@@ -209,7 +209,7 @@ def find_tree(name: str, root: str | os.PathLike[str], edition: Edition) -> Tree
     for split, files in layout.splits.items():
         if files.masks and split in layout.examples:
             try:
-                found[split] = layout.find(folder, split)
+                found[split] = list(layout.find(folder, split))
             except DatasetNotFoundError:
                 if split == "train":
                     raise

@@ -20,7 +20,7 @@ Challenge", IJCV 88(2), 2010.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,14 @@ class VOCLayout(Layout):
 
     sbd_root: str | os.PathLike[str] | None = None
 
-    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> list[Pair]:
+    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> Sequence[Pair]:
         """Returns the files of a split, sorted by key; see `Layout`."""
         if split != "trainaug":
             return super().find(root, split, missing)
         find = self._find_in_sbd if self.sbd_root is not None else self._find_in_aug
         return sorted(find(root, missing), key=lambda pair: pair.image.name)
 
-    def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
+    def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> Sequence[Pair]:
         """Returns the files listed in trainaug.txt, or in train.txt and aug.txt together."""
         names, train, extra = (self._names(root, name) for name in ("trainaug", "train", "aug"))
         if not names:
@@ -105,7 +105,7 @@ class VOCLayout(Layout):
             *self._find_named(root, names - own, ("SegmentationClassAug/*.png",), AUGMENTED_SOURCE, missing),
         ]
 
-    def _find_in_sbd(self, root: str | os.PathLike[str], missing: str) -> list[Pair]:
+    def _find_in_sbd(self, root: str | os.PathLike[str], missing: str) -> Sequence[Pair]:
         """Returns VOC's train, and the images of SBD that are neither in it nor in VOC's val."""
         pairs, val = super().find(root, "train", missing), self._names(root, "val")
         if not val:
@@ -115,9 +115,8 @@ class VOCLayout(Layout):
             )
         masks = self._sbd_masks(missing)
         names = masks.keys() - val - {pair.image.stem for pair in pairs}
-        return pairs + [
-            Pair(found.image, masks[found.image.stem]) for found in self._find_named(root, names, (), SOURCE, missing)
-        ]
+        found = self._find_named(root, names, (), SOURCE, missing)
+        return [*pairs, *(Pair(pair.image, masks[pair.image.stem]) for pair in found)]
 
     def _sbd_masks(self, missing: str) -> dict[str, Path]:
         assert self.sbd_root is not None
@@ -130,7 +129,7 @@ class VOCLayout(Layout):
 
     def _find_named(
         self, root: str | os.PathLike[str], names: set[str], masks: tuple[str, ...], source: str, missing: str
-    ) -> list[Pair]:
+    ) -> Sequence[Pair]:
         if not names:
             return []
         files = SplitFiles(IMAGES, masks, keys=tuple(names))

@@ -35,12 +35,13 @@ def several_masks(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
         masks: key -> mask, all of them.
     """
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    known = set(images)
     for key in masks:
-        if key in images:
+        if key in known:
             found[key][""].append(key)
             continue
         for place in reversed([match.start() for match in re.finditer(r"[_\-. ]", key)]):
-            if (image := key[:place]) in images:
+            if (image := key[:place]) in known:
                 found[image][re.sub(r"[_\-. 0-9]+$", "", key[place:])].append(key)
                 break
     several = {image: members for image, tails in found.items() if len(members := max(tails.values(), key=len)) > 1}

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -117,7 +117,7 @@ class OfficialDataset(PairedDataset):
         if layout.splits[name].warning:
             warnings.warn(layout.splits[name].warning, stacklevel=2)
 
-    def _find_pairs(self, layout: Layout, split: str, missing: str) -> list[Pair]:
+    def _find_pairs(self, layout: Layout, split: str, missing: str) -> Sequence[Pair]:
         assert self.root is not None
         return layout.find(self.root, split, missing)
 

@@ -11,6 +11,8 @@ name by chance.
 from collections.abc import Mapping
 from pathlib import Path
 
+from seg_datasets.reading.file_table import FileTable
+
 __all__ = ["CONVERTED", "is_converted", "without_converted"]
 
 CONVERTED = (
@@ -27,7 +29,7 @@ def is_converted(key: str) -> bool:
     return key.endswith(CONVERTED)
 
 
-def without_converted(files: Mapping[str, Path]) -> dict[str, Path]:
+def without_converted(files: Mapping[str, Path]) -> FileTable:
     """Returns the files, by key, without the converted ones whose original is there too.
 
     >>> sorted(without_converted({"1": Path("1.png"), "1_labelTrainIds": Path("x.png"), "2_color": Path("2.png")}))
@@ -38,4 +40,5 @@ def without_converted(files: Mapping[str, Path]) -> dict[str, Path]:
         for key in files
         if is_converted(key) and any(key.removesuffix(ending) in files for ending in CONVERTED if key.endswith(ending))
     }
-    return {key: path for key, path in files.items() if key not in converted}
+    files = FileTable.of(files)
+    return files.where(key not in converted for key in files) if converted else files

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seg_core.errors import UserError
 from seg_datasets.reading.advice import several_masks, shifted_numbers
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import Files, FolderLayout
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES
 
@@ -71,7 +72,7 @@ def find_hint(root: Path, layout: FolderLayout, split: str, files: Files) -> Hin
     if several_masks(files.images, files.masks):
         return None  # each of the suffixes pairs all images and drops the other masks
     best: Hint | None = None
-    now = len(files.images.keys() & files.masks.keys())
+    now = _num_pairs(files)
     for changed in itertools.islice(_layouts(layout, files), _MOST_TRIED):
         hint = try_layout(root, changed, split)
         # fewer than half are chance
@@ -89,8 +90,7 @@ def what_differs(images: Mapping[str, Path], masks: Mapping[str, Path]) -> str:
     """Returns a sentence about names that no option pairs, or "": several masks per image, shifts, zeros, folders."""
     if told := several_masks(images, masks) or shifted_numbers(images, masks):
         return told
-    alone = sorted(images.keys() - masks.keys())
-    others = sorted(masks.keys() - images.keys())
+    alone, others = map(list, _alone(images, masks))
     if not alone or not others:
         return ""
 
@@ -123,8 +123,18 @@ def try_layout(root: Path, layout: FolderLayout, split: str) -> Hint | None:
         files = layout.files(root, split)
     except UserError:
         return None  # such as names that are not unique
-    pairs = len(files.images.keys() & files.masks.keys())
-    return Hint(layout, pairs, len(files.images), len(files.masks))
+    return Hint(layout, _num_pairs(files), len(files.images), len(files.masks))
+
+
+def _num_pairs(files: Files) -> int:
+    return int(matched(files.images, files.masks)[0].sum())
+
+
+def _alone(images: Mapping[str, Path], masks: Mapping[str, Path]) -> tuple[FileTable, FileTable]:
+    """Returns the images without a mask and the masks without an image."""
+    tables = FileTable.of(images), FileTable.of(masks)
+    has_mask, has_image = matched(*tables)
+    return tables[0].where(~has_mask), tables[1].where(~has_image)
 
 
 @dataclass(frozen=True)
@@ -157,8 +167,7 @@ def _folders_of(files: Mapping[str, Path]) -> set[str]:
 
 def _affixes(files: Files) -> list[_Affixes]:
     """Returns the affixes that make most names equal, the best first."""
-    image_names = [key.rsplit("/", 1)[-1] for key in sorted(files.images.keys() - files.masks.keys())]
-    mask_names = [key.rsplit("/", 1)[-1] for key in sorted(files.masks.keys() - files.images.keys())]
+    image_names, mask_names = ([key.rsplit("/", 1)[-1] for key in table] for table in _alone(files.images, files.masks))
     if not image_names or not mask_names:
         return []
     step = max(len(image_names) // _SAMPLES, 1)

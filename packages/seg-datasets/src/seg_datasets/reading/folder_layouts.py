@@ -10,6 +10,7 @@ from pathlib import Path
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_datasets.reading.arguments import check_choice
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.layout import find_matches
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, files_by_stem, first_few
 from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitFile, check_split_file
@@ -44,8 +45,8 @@ class Files:
         looked_in: what was found where, for messages.
     """
 
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path]
+    images: FileTable
+    masks: FileTable
     looked_in: str
 
 
@@ -114,18 +115,21 @@ class FolderLayout:
             mask_folder = _resolved(root, self.masks.replace("{split}", name))
         if self.mask_suffix:
             masks = _without_suffix(masks, same_name(self.mask_suffix), first)
-        if same := [key for key in images.keys() & masks.keys() if images[key] == masks[key]]:
-            raise InvalidArgumentError(
-                f"images = {self.images!r} and masks = {self.masks!r} match the same files, such as "
-                f"{first_few([images[same[0]].name])}; give patterns or a mask_suffix that tell them apart"
-            )
-        own = set(masks.values())
-        images = {key: path for key, path in images.items() if path not in own}
+        if _may_share(images, masks):
+            has_mask, has_image = matched(images, masks)
+            both = zip(images.where(has_mask).paths, masks.where(has_image).paths, strict=True)
+            if (path := next((image for image, mask in both if image == mask), None)) is not None:
+                raise InvalidArgumentError(
+                    f"images = {self.images!r} and masks = {self.masks!r} match the same files, such as "
+                    f"{first_few([Path(path).name])}; give patterns or a mask_suffix that tell them apart"
+                )
+            own = set(masks.paths)
+            images = images.where(path not in own for path in images.paths)
         if self.pair_by == "name":
             images, masks = _by_name(images, "images"), _by_name(masks, "masks")
         masks = _same_case(images, masks)
         if self.has_split_folders and "{split}" not in self.masks:
-            masks = {key: path for key, path in masks.items() if key in images}  # the others are of other splits
+            masks = masks.where(matched(images, masks)[1])  # the others are of other splits
         descriptions = [
             f"{folder}: {len(found)} {noun}" if found or "*" in pattern else describe_folder(folder, suffixes, noun)
             for folder, found, noun, pattern, suffixes in (
@@ -217,9 +221,9 @@ def _with_masks_of_all(
             splits = [layout.files(root, split) for split in SPLITS]
         except UserError:
             continue
-        names = [key for files in splits for key in files.images]
+        pairs = itertools.combinations([files.images for files in splits], 2)
         # a name in two splits would share its mask
-        if len(set(names)) == len(names) and all(files.masks for files in splits[:2]):
+        if not any(matched(*pair)[0].any() for pair in pairs) and all(files.masks for files in splits[:2]):
             found.append(layout)
     return found
 
@@ -273,7 +277,7 @@ def _check_pattern(name: str, pattern: object) -> None:
 
 def _files(
     root: Path, noun: str, pattern: str, split: str, suffixes: tuple[str, ...], first: bool
-) -> tuple[dict[str, Path], Path]:
+) -> tuple[FileTable, Path]:
     """Returns the files of a pattern, and the folder or the pattern that was searched."""
     names = NAMES_OF.get(split, (split,)) if "{split}" in pattern else (split,)
     found = {}
@@ -290,11 +294,11 @@ def _files(
         name = _LAST_NAMES[split]
         if files := _files_of(root, pattern.replace("{split}", name), suffixes, first):
             found[name] = files
-    name, files = next(iter(found.items()), (names[0], {}))
+    name, files = next(iter(found.items()), (names[0], FileTable()))
     return files, _resolved(root, pattern.replace("{split}", name))
 
 
-def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...], first: bool = False) -> dict[str, Path]:
+def _files_of(root: Path, pattern: str, suffixes: tuple[str, ...], first: bool = False) -> FileTable:
     pattern = pattern.strip("/")
     steps = pattern.split("/")
     literal = list(itertools.takewhile(lambda step: "*" not in step, steps))
@@ -327,8 +331,9 @@ def _resolved(root: Path, folder: str) -> Path:
             alike = []
             if here.is_dir():
                 wanted = same_name(step).casefold()
-                entries = [entry for entry in here.iterdir() if same_name(entry.name).casefold() == wanted]
-                alike = [entry for entry in entries if entry.is_dir()]
+                with os.scandir(here) as entries:  # a path for each of many files is slow
+                    names = [entry.name for entry in entries if same_name(entry.name).casefold() == wanted]
+                alike = [here / name for name in names if (here / name).is_dir()]
             if len(alike) != 1:
                 return path
             below = alike[0]
@@ -339,46 +344,46 @@ def _resolved(root: Path, folder: str) -> Path:
 # ---- keys ------------------------------------------------------------------------------------------------------------
 
 
-def _without_suffix(masks: Mapping[str, Path], suffix: str, first: bool) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for key, path in masks.items():
-        if not key.casefold().endswith(suffix.casefold()):
-            continue
-        short = key[: -len(suffix)]
-        if short in found:
-            if first:
-                continue
-            raise DatasetNotFoundError(f"{found[short]} and {path} are both masks of {short}; remove one of them")
-        found[short] = path
-    return found
+def _may_share(images: FileTable, masks: FileTable) -> bool:
+    """Returns whether a file may be both an image and a mask, by what all their paths begin with."""
+    first, second = images.paths.prefix, masks.paths.prefix
+    return bool(images and masks) and (first.startswith(second) or second.startswith(first))
 
 
-def _by_name(files: Mapping[str, Path], noun: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for key, path in files.items():
-        name = key.rsplit("/", 1)[-1]
-        if name in found:
-            raise DatasetNotFoundError(
-                f"pair_by='name' needs names that are unique, but {found[name]} and {path} are {noun} of the same "
-                "name; pair by path, with the same folders for images and masks"
-            )
-        found[name] = path
-    return found
+def _without_suffix(masks: FileTable, suffix: str, first: bool) -> FileTable:
+    def same(short: str, one: str, other: str) -> DatasetNotFoundError:
+        return DatasetNotFoundError(f"{one} and {other} are both masks of {short}; remove one of them")
+
+    ending = suffix.casefold()
+    found = ((key[: -len(suffix)], path) for key, path in masks.rows() if key.casefold().endswith(ending))
+    return FileTable(found, None if first else same)
 
 
-def _same_case(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
+def _by_name(files: FileTable, noun: str) -> FileTable:
+    def same(_: str, one: str, other: str) -> DatasetNotFoundError:
+        return DatasetNotFoundError(
+            f"pair_by='name' needs names that are unique, but {one} and {other} are {noun} of the same "
+            "name; pair by path, with the same folders for images and masks"
+        )
+
+    return FileTable(((key.rsplit("/", 1)[-1], path) for key, path in files.rows()), same)
+
+
+def _same_case(images: FileTable, masks: FileTable) -> FileTable:
     """Returns the masks with the keys of the images from which they differ by upper and lower case only."""
-    alone = {key for key in images if key not in masks}
-    by_folded: dict[str, list[str]] = {}
-    for key in alone:
-        by_folded.setdefault(key.casefold(), []).append(key)
+    has_mask, has_image = matched(images, masks)
+    alone: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
-    for key in masks:
-        if key not in images:
-            others.setdefault(key.casefold(), []).append(key)
+    if has_mask.all() or has_image.all():
+        return masks
+    for table, rows, by_folded in ((images, has_mask, alone), (masks, has_image, others)):
+        for key in itertools.compress(table, ~rows):
+            by_folded.setdefault(key.casefold(), []).append(key)
     renamed = {
-        keys[0]: by_folded[folded][0]
+        keys[0]: alone[folded][0]
         for folded, keys in others.items()
-        if len(keys) == 1 and len(by_folded.get(folded, ())) == 1
+        if len(keys) == 1 and len(alone.get(folded, ())) == 1
     }
-    return dict(sorted((renamed.get(key, key), path) for key, path in masks.items()))
+    if not renamed:
+        return masks
+    return FileTable((renamed.get(key, key), path) for key, path in masks.rows())

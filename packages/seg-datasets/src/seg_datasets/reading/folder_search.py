@@ -120,7 +120,7 @@ class FolderSearch:
         layout = self._layout()
         with self._noted():
             files = layout.files(self.root, "train")
-            if layout.split_file is None and (not files.images or files.images.keys() != files.masks.keys()):
+            if layout.split_file is None and (not files.images or list(files.images) != list(files.masks)):
                 if files.images and files.masks:
                     hint = find_hint(self.root, layout, "train", files)
                 else:

@@ -1,11 +1,15 @@
 """Tells when parts of one thing are in both splits: frames of a video, tiles of an image, copies of an image."""
 
-import itertools
 import re
 import warnings
-from collections import Counter, defaultdict
+from array import array
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
 
 from seg_datasets.reading.pairs import first_few
 
@@ -24,12 +28,14 @@ __all__ = [
 _FRAMES = "frames of numbered sequences"
 _MIN_FRAMES = 3  # of a sequence
 _MANY_FRAMES = 10  # of a sequence, in each of two splits
+_LONG = 19  # digits of a number that is none of a frame or a tile
 _SEQUENCE_WORDS = re.compile(
     r"(?:^|[^a-z])(seq|sequence|video|vid|clip|scene|shot|cam|camera|take|frame)s?(?:[^a-z]|$)"
 )
 
 
 _TILE = re.compile(r"(.*[^0-9])([0-9]+)[_\-x]([0-9]+)", re.DOTALL)
+_Numbers = npt.NDArray[np.int64]
 _COPY = re.compile(r"(.*)\.rf\.[^/]*", re.DOTALL)  # names that Roboflow gives to copies of an image
 
 
@@ -53,18 +59,15 @@ def frames_regex(train: Collection[str], val: Collection[str]) -> str | None:
     if found is None:
         return None
     numbers, steps, is_single = found
-    trained = set(train)
     beside = 0
-    for key in val:
-        match = re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL)
-        if match and match[1] in steps:
-            number, step = int(match[2]), steps[match[1]]
-            beside += any(numbers[match[1]].get(number + side) in trained for side in (-step, step))
+    for prefix, step in steps.items():
+        trained, held_out = numbers[prefix]
+        beside += int((np.isin(held_out - step, trained) | np.isin(held_out + step, trained)).sum())
     if 2 * beside < len(val):
         return None
     if is_single:
         return ""
-    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in (*train, *val)) else "^(.*?)[0-9]*$"
+    return "^(.*?)[0-9]+$" if all(key[-1:].isdecimal() for key in chain(train, val)) else "^(.*?)[0-9]*$"
 
 
 def shared_sequences(train: Collection[str], val: Collection[str]) -> list[str]:
@@ -73,34 +76,48 @@ def shared_sequences(train: Collection[str], val: Collection[str]) -> list[str]:
     if found is None:
         return []
     numbers, steps, _ = found
-    trained, held_out = set(train), set(val)
-    return sorted(
-        prefix
-        for prefix in steps
-        if all(len(side.intersection(numbers[prefix].values())) >= _MANY_FRAMES for side in (trained, held_out))
-    )
+    return sorted(prefix for prefix in steps if all(len(np.unique(side)) >= _MANY_FRAMES for side in numbers[prefix]))
+
+
+def _prefix(key: str) -> str:
+    """Returns what stands before the number at the end of a key; the key if there is none."""
+    return key.rstrip("0123456789")
+
+
+def _numbers(train: Collection[str], val: Collection[str]) -> dict[str, tuple[_Numbers, _Numbers]]:
+    """Returns prefix -> numbers behind it in train and in val, for prefixes with at least as many as a sequence has."""
+    # of names that share no prefix, as those from hashes, no string is kept
+    hashes = np.fromiter((hash(_prefix(key)) for key in chain(train, val)), np.int64, len(train) + len(val))
+    values, counts = np.unique(hashes, return_counts=True)
+    often = set(values[counts >= _MIN_FRAMES].tolist())
+    del hashes, values, counts
+    found: dict[str, tuple[array[int], array[int]]] = defaultdict(lambda: (array("q"), array("q")))
+    for side, keys in enumerate((train, val)):
+        for key in keys:
+            prefix = _prefix(key)
+            if 0 < len(key) - len(prefix) < _LONG and hash(prefix) in often:
+                found[prefix][side].append(int(key[len(prefix) :]))
+    return {prefix: (np.array(sides[0]), np.array(sides[1])) for prefix, sides in found.items()}
 
 
 def _sequences(
     train: Collection[str], val: Collection[str]
-) -> tuple[dict[str, dict[int, str]], dict[str, int], bool] | None:
-    """Returns prefix -> number -> key, prefix -> step of its numbers for sequences, and whether there is a single one.
+) -> tuple[dict[str, tuple[_Numbers, _Numbers]], dict[str, int], bool] | None:
+    """Returns the numbers behind prefixes, prefix -> step of its numbers for sequences, and whether one is alone.
 
     None if most files are in no sequence.
     """
-    numbers: dict[str, dict[int, str]] = defaultdict(dict)
-    for key in (*train, *val):
-        if match := re.fullmatch(r"(.*?)([0-9]+)", key, re.DOTALL):
-            numbers[match[1]].setdefault(int(match[2]), key)
-    stepped = {prefix: step for prefix, found in numbers.items() if (step := _step(found))}
+    numbers = _numbers(train, val)
+    every = {prefix: np.union1d(*sides) for prefix, sides in numbers.items()}
+    stepped = {prefix: step for prefix, found in every.items() if (step := _step(found))}
     lettered = _lettered(stepped)
     steps = {prefix: step for prefix, step in stepped.items() if _names_sequence(prefix) or prefix in lettered}
     # numbers that go on from folder to folder are those of photos that were put into folders
     by_folder = [prefix for prefix in steps if not _names_sequence(prefix.rpartition("/")[2])]
-    runs = [number for prefix in by_folder for number in numbers[prefix]]
-    if len(set(runs)) == len(runs):
+    runs = np.concatenate([every[prefix] for prefix in by_folder] or [np.zeros(0, np.int64)])
+    if len(np.unique(runs)) == len(runs):
         steps = {prefix: step for prefix, step in steps.items() if prefix not in by_folder}
-    in_sequences = sum(len(numbers[prefix]) for prefix in steps)
+    in_sequences = sum(len(every[prefix]) for prefix in steps)
     is_single = len(steps) == 1 and _SEQUENCE_WORDS.search(next(iter(steps)).lower())
     if (len(steps) < 2 and not is_single) or in_sequences < 0.8 * (len(train) + len(val)):
         return None
@@ -140,12 +157,13 @@ def tiles_regex(train: Collection[str], val: Collection[str]) -> str | None:
 
     Tiles are named by row and column, as site_0_1; those of most images are a full grid.
     """
-    grids: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    for key in (*train, *val):
-        if match := _TILE.fullmatch(key):
-            grids[match[1]].add((int(match[2]), int(match[3])))
-    full = {prefix: cells for prefix, cells in grids.items() if _is_grid(cells)}
-    if len(full) < 2 or sum(map(len, full.values())) < 0.8 * (len(train) + len(val)):
+    grids: dict[str, tuple[array[int], array[int]]] = defaultdict(lambda: (array("q"), array("q")))
+    for key in chain(train, val):
+        if (match := _TILE.fullmatch(key)) and max(len(match[2]), len(match[3])) < _LONG:
+            for place, number in zip(grids[match[1]], match.groups()[1:], strict=True):
+                place.append(int(number))
+    full = {prefix: len(cells) for prefix, places in grids.items() if _is_grid(cells := set(zip(*places, strict=True)))}
+    if len(full) < 2 or sum(full.values()) < 0.8 * (len(train) + len(val)):
         return None
     if not _both_sides(_TILE, train, val) & full.keys():
         return None
@@ -157,11 +175,13 @@ def _is_grid(cells: Collection[tuple[int, int]]) -> bool:
     return len(rows) > 1 and len(columns) > 1 and len(cells) == len(rows) * len(columns) and min(*rows, *columns) <= 1
 
 
-def _step(numbers: Collection[int]) -> int:
-    """Returns the step between most of the numbers, or 0 if there is none, or they are few."""
-    gaps = Counter(second - first for first, second in itertools.pairwise(sorted(numbers)))
-    step, times = gaps.most_common(1)[0] if gaps else (0, 0)
-    return step if len(numbers) >= _MIN_FRAMES and 2 * times >= sum(gaps.values()) else 0
+def _step(numbers: _Numbers) -> int:
+    """Returns the step between most of the sorted numbers, or 0 if there is none, or they are few."""
+    if len(numbers) < _MIN_FRAMES:
+        return 0
+    gaps, firsts, counts = np.unique(np.diff(numbers), return_index=True, return_counts=True)
+    most = np.lexsort((firsts, -counts))[0]  # of equally many the first
+    return int(gaps[most]) if 2 * counts[most] >= len(numbers) - 1 else 0
 
 
 class FramesWarning(UserWarning):

@@ -12,6 +12,7 @@ from PIL import Image
 from seg_core.errors import UserError
 from seg_datasets.reading.advice import several_masks
 from seg_datasets.reading.differences import Hint, find_hint, options_text, try_layout
+from seg_datasets.reading.file_table import matched
 from seg_datasets.reading.folder_layouts import FolderLayout
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, first_few
 from seg_datasets.reading.roles import (
@@ -116,7 +117,7 @@ def _unpaired(root: Path, hint: Hint) -> tuple[str, bool]:
     if hint.pairs == hint.images:
         return "", False
     files = hint.layout.files(root, "train" if hint.layout.has_split_folders else "all")
-    alone = [path.name for key, path in files.images.items() if key not in files.masks]
+    alone = [path.name for path in files.images.where(~matched(files.images, files.masks)[0]).values()]
     if more := [name for name in alone if is_mask(Path(name).stem)]:
         return (
             f"{len(more)} files look like further masks of images that have one ({first_few(more)}): one mask per "

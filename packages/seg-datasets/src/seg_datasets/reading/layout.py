@@ -11,7 +11,8 @@ from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgum
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_missing, check_root
 from seg_datasets.reading.converted import is_converted, without_converted
-from seg_datasets.reading.pairs import Pair, first_few, pair_by_key
+from seg_datasets.reading.file_table import FileTable, matched
+from seg_datasets.reading.pairs import Pair, first_few, pair_by_key, start_of_paths
 from seg_datasets.reading.text import read_lines, same_name
 
 __all__ = ["Found", "Layout", "SplitFiles", "find_matches", "read_listing"]
@@ -61,8 +62,8 @@ class Found:
             `masks` are what was found instead.
     """
 
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path] | None
+    images: FileTable
+    masks: FileTable | None
     listing: Path | None = None
     listed: int = 0
     absent: Sequence[str] = ()
@@ -113,7 +114,7 @@ class Layout:
             + (f"; also {aliases}" if aliases else "")
         )
 
-    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> list[Pair]:
+    def find(self, root: str | os.PathLike[str], split: str, missing: str = "error") -> Sequence[Pair]:
         """Returns the files of a split, sorted by key.
 
         Args:
@@ -131,14 +132,15 @@ class Layout:
         check_missing(missing)
         folder = check_root(root, self.dataset)
         found = self.look(root, split)
-        images, masks = found.images, found.masks or {}
+        images, masks = found.images, found.masks if found.masks is not None else FileTable()
         if not found.is_split:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
         if found.absent:
             self._report_absent(found, split, missing)
         where = f"{self.dataset} {split} in {folder}"
-        alone = [path for key, path in masks.items() if key not in images and is_converted(key)]
-        if alone and not images.keys() & masks.keys():
+        _, has_image = matched(images, masks)
+        alone = [] if has_image.any() else [path for key, path in masks.items() if is_converted(key)]
+        if alone:
             raise DatasetNotFoundError(self._only_converted(folder, split, alone))
         pairs = pair_by_key(images, found.masks, where, missing, f"{self.source} again")
         if not pairs:
@@ -169,9 +171,8 @@ class Layout:
             wanted = set(map(same_name, files.keys))
         if wanted is None:
             return Found(images, None if without_masks else masks)
-        images = {key: path for key, path in images.items() if _name(key) in wanted}
-        masks = {key: path for key, path in masks.items() if _name(key) in wanted}
-        absent = sorted(wanted - {_name(key) for key in images})
+        images, masks = (table.where(_name(key) in wanted for key in table) for table in (images, masks))
+        absent = sorted(wanted.difference(map(_name, images)))
         return Found(images, None if without_masks else masks, listing, len(wanted), absent)
 
     def locate(self, root: str | os.PathLike[str], name: str) -> Path | None:
@@ -192,7 +193,7 @@ class Layout:
         exclude: tuple[str, ...] = (),
         *,
         first: bool = False,
-    ) -> dict[str, Path]:
+    ) -> FileTable:
         """Returns key -> file for the first of several glob patterns that matches, see `SplitFiles`.
 
         Args:
@@ -206,7 +207,7 @@ class Layout:
             DatasetNotFoundError: if two files have the same key.
         """
         wanted = set(map(same_name, keys))
-        others: dict[str, Path] = {}
+        others = FileTable()
         for prefix in self.prefixes:
             for pattern in patterns:
                 found = find_matches(folder / prefix, pattern, exclude, first=first)
@@ -290,7 +291,7 @@ def _name(key: str) -> str:
 
 def find_matches(
     folder: Path, pattern: str, exclude: tuple[str, ...] = (), suffixes: tuple[str, ...] = (), *, first: bool = False
-) -> dict[str, Path]:
+) -> FileTable:
     """Returns key -> file for the files that match a glob pattern, sorted by key.
 
     Each `*` matches one or more characters of one name, and `**` as a whole step any number of folders. What they
@@ -308,26 +309,25 @@ def find_matches(
     Raises:
         DatasetNotFoundError: if two files have the same key.
     """
-    found: dict[str, Path] = {}
-    for path, key in _walk(folder, tuple(pattern.split("/")), (), suffixes):
-        if key in found and found[key] != path:
-            if first:
-                continue
-            raise DatasetNotFoundError(
-                f"{found[key]} and {path.name if path.parent == found[key].parent else path} both match {pattern}, "
-                "which pairs files by name; remove or rename one of them"
-            )
-        found[key] = path
+
+    def same(_: str, one: str, other: str) -> DatasetNotFoundError:
+        path = Path(other)
+        return DatasetNotFoundError(
+            f"{one} and {path.name if path.parent == Path(one).parent else path} both match {pattern}, "
+            "which pairs files by name; remove or rename one of them"
+        )
+
+    found = FileTable(_walk(folder, tuple(pattern.split("/")), (), suffixes), None if first else same)
     endings = tuple(ending.lower() for ending in exclude)
     # an excluded file may be the original of a converted one; in a folder of one's own any name may be a mask
     kept = found if suffixes else without_converted(found)
-    return {key: kept[key] for key in sorted(kept) if not (endings and kept[key].name.lower().endswith(endings))}
+    return kept.where(not path.lower().endswith(endings) for path in kept.paths) if endings else kept
 
 
 def _walk(
-    folder: Path, steps: tuple[str, ...], matched: tuple[str, ...], suffixes: tuple[str, ...]
-) -> Iterator[tuple[Path, str]]:
-    """Yields the files that match the rest of a glob pattern, with their keys."""
+    folder: Path, steps: tuple[str, ...], parts: tuple[str, ...], suffixes: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yields the keys and paths of the files that match the rest of a glob pattern."""
     # the leading folders without a star are one step
     literal = 0
     while literal < len(steps) - 1 and "*" not in steps[literal]:
@@ -337,23 +337,23 @@ def _walk(
     if not folder.is_dir():
         return
     if step == "**" and rest:
-        yield from _walk(folder, rest, matched, suffixes)
+        yield from _walk(folder, rest, parts, suffixes)
         for path in _folders_in(folder):
-            yield from _walk(path, steps[literal:], (*matched, same_name(path.name)), suffixes)
+            yield from _walk(path, steps[literal:], (*parts, same_name(path.name)), suffixes)
         return
     matches = _matcher(step, () if rest else suffixes)
     with os.scandir(folder) as entries:
-        names = sorted(
-            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() != bool(rest)
-        )
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() != bool(rest)]
+    names.sort()
+    start = start_of_paths(folder)
     for name in names:
         match = matches(same_name(name))
         if match is None:
             continue
         if rest:
-            yield from _walk(folder / name, rest, (*matched, *match.groups()), suffixes)
+            yield from _walk(folder / name, rest, (*parts, *match.groups()), suffixes)
         else:
-            yield folder / name, "/".join((*matched, *match.groups()))
+            yield "/".join((*parts, *match.groups())), start + name
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -68,7 +68,7 @@ class PairedDataset(Dataset[Any]):
         self.split = split
         self.transforms = transforms
         self.label_map = label_map
-        self._pairs = PairList(pairs)
+        self._pairs = pairs if isinstance(pairs, PairList) else PairList(pairs)
         self._remedy = remedy
         self.mask_reader = mask_reader
         reading = reading or Reading()

@@ -6,11 +6,13 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, overload
 
 from seg_core.errors import DatasetNotFoundError
 from seg_core.files.name_list import NameList
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.text import same_name, shown
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "files_by_stem",
     "first_few",
     "pair_by_key",
+    "start_of_paths",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -54,10 +57,20 @@ class PairList(Sequence[Pair]):
     __slots__ = ("_images", "_masks")
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
-        pairs = tuple(pairs)
-        self._images = NameList(pair.image for pair in pairs)
         # the string of a path is never empty
-        self._masks = NameList("" if pair.mask is None else pair.mask for pair in pairs)
+        rows = ((str(pair.image), "" if pair.mask is None else str(pair.mask)) for pair in pairs)
+        self._images, self._masks = NameList.pair(rows)
+
+    @classmethod
+    def of(cls, images: NameList, masks: NameList) -> "PairList":
+        """Returns pairs of paths; a mask is `""` if there is none."""
+        pairs = cls(())
+        pairs._images, pairs._masks = images, masks.sharing(images)
+        return pairs
+
+    def where(self, keep: Iterable[Any]) -> "PairList":
+        """Returns the pairs for which `keep`, one value per pair, is true."""
+        return PairList.of(*NameList.pair(compress(zip(self._images, self._masks, strict=True), keep)))
 
     def __len__(self) -> int:
         return len(self._images)
@@ -107,7 +120,7 @@ def pair_by_key(
     missing: str,
     advice: str = "",
     explain: Callable[[], str] = str,
-) -> list[Pair]:
+) -> PairList:
     """Pairs images and masks with the same key; returns them sorted by key.
 
     Args:
@@ -122,17 +135,18 @@ def pair_by_key(
         DatasetNotFoundError: if an image has no mask or a mask has no image and `missing` is `"error"`, or if no image
             has a mask; the message names the first few.
     """
+    images = FileTable.of(images)
     if masks is None:
-        return [Pair(images[key], None) for key in sorted(images)]
-    paired = sorted(images.keys() & masks.keys())
-    unpaired_images = sorted(images.keys() - masks.keys())
-    unpaired_masks = sorted(masks.keys() - images.keys())
+        return PairList.of(images.paths, NameList("" for _ in images))
+    masks = FileTable.of(masks)
+    has_mask, has_image = matched(images, masks)
+    paired, unpaired_images, unpaired_masks = images.where(has_mask), images.where(~has_mask), masks.where(~has_image)
     if unpaired_images or unpaired_masks:
         parts = [
-            f"{noun} without {partner}: {len(unpaired)} ({first_few(files[key].name for key in unpaired)})"
-            for unpaired, noun, partner, files in (
-                (unpaired_images, "images", "a mask", images),
-                (unpaired_masks, "masks", "an image", masks),
+            f"{noun} without {partner}: {len(unpaired)} ({first_few(path.name for path in unpaired.values())})"
+            for unpaired, noun, partner in (
+                (unpaired_images, "images", "a mask"),
+                (unpaired_masks, "masks", "an image"),
             )
             if unpaired
         ]
@@ -150,10 +164,10 @@ def pair_by_key(
         is_odd = 2 * len(paired) < max(len(images), len(masks)) or len(unpaired_images) == len(unpaired_masks)
         hint = f". {explain()}" if is_odd else ""
         warnings.warn(f"{message}; these are left out{hint.rstrip('. ')}", stacklevel=5)
-    return [Pair(images[key], masks[key]) for key in paired]
+    return PairList.of(paired.paths, masks.where(has_image).paths)
 
 
-def files_by_stem(folder: Path, suffixes: Collection[str], *, first: bool = False) -> dict[str, Path]:
+def files_by_stem(folder: Path, suffixes: Collection[str], *, first: bool = False) -> FileTable:
     """Returns stem -> file for the files in `folder` with one of `suffixes` (upper or lower case), sorted by stem.
 
     Stems are in composed Unicode, so that names from macOS and from other systems are equal. Hidden files are left out.
@@ -167,21 +181,26 @@ def files_by_stem(folder: Path, suffixes: Collection[str], *, first: bool = Fals
     Raises:
         DatasetNotFoundError: if two files share a stem, as a.png and a.jpg do: it is unclear which one has the mask.
     """
-    found: dict[str, Path] = {}
-    for name in _names(folder):
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122 - of a path they are slower
-        if suffix.lower() not in suffixes:
-            continue
-        stem = same_name(stem)
-        if stem in found:
-            if first:
-                continue
-            raise DatasetNotFoundError(
-                f"{folder} contains both {found[stem].name} and {name}: files are paired by their name without "
-                "the suffix, so it must be unique; remove or rename one of them"
-            )
-        found[stem] = folder / name
-    return {stem: found[stem] for stem in sorted(found)}
+
+    def found() -> Iterator[tuple[str, str]]:
+        start = start_of_paths(folder)
+        for name in _names(folder):
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122 - of a path they are slower
+            if suffix.lower() in suffixes:
+                yield same_name(stem), start + name
+
+    def same(_: str, one: str, other: str) -> DatasetNotFoundError:
+        return DatasetNotFoundError(
+            f"{folder} contains both {Path(one).name} and {Path(other).name}: files are paired by their name without "
+            "the suffix, so it must be unique; remove or rename one of them"
+        )
+
+    return FileTable(found(), None if first else same)
+
+
+def start_of_paths(folder: Path) -> str:
+    """Returns what a name in a folder follows in the string of its path."""
+    return str(folder / "_")[:-1]
 
 
 def describe_folder(folder: Path, suffixes: Collection[str], noun: str) -> str:
@@ -202,9 +221,10 @@ def first_few(names: Iterable[str]) -> str:
 
     Names with characters that are not visible are quoted, with these as escapes.
     """
-    listed = [shown(name) for name in names]
-    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
-    return ", ".join(listed[:_MOST_NAMED]) + more
+    names = iter(names)
+    listed = [shown(name) for name in islice(names, _MOST_NAMED)]
+    others = sum(1 for _ in names)
+    return ", ".join(listed) + (f" and {others} more" if others else "")
 
 
 def _either(remedies: list[str]) -> str:
@@ -214,4 +234,6 @@ def _either(remedies: list[str]) -> str:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - a path each is slow
+    names = [name for name in os.listdir(folder) if not name.startswith(".")]  # noqa: PTH208 - a path each is slow
+    names.sort()
+    return names

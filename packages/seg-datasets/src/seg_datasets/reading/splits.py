@@ -3,10 +3,14 @@
 import hashlib
 import re
 import warnings
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from seg_core.checks import is_integer, is_number
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, nearest
@@ -86,68 +90,82 @@ class SplitRule:
         }
         return [name for name, is_set in options.items() if is_set]
 
-    def val_keys(self, names: Mapping[str, str], where: str) -> set[str]:
-        """Returns the keys of the files that are val.
+    def val_rows(self, keys: Collection[str], names: Iterable[str], where: str) -> npt.NDArray[np.bool_]:
+        """Returns which files are val, as bool (n,).
 
         Args:
-            names: key -> name that is hashed.
+            keys: of the files.
+            names: of the files; without `groups` these are hashed, and differ.
             where: the folder, for messages.
 
         Raises:
             InvalidArgumentError: if `groups` does not match a key.
             DatasetNotFoundError: if there are fewer files or groups than parts.
         """
-        members: dict[str, list[str]] = defaultdict(list)
-        group_of = _compiled(self.groups) if self.groups is not None else None
-        unmatched = []
-        for key, name in names.items():
-            match = group_of.search(key) if group_of is not None else None
-            if group_of is not None and (match is None or match[1] is None):
-                unmatched.append(key)
-            members[name if match is None else match[1]].append(key)
-        if unmatched:
-            raise InvalidArgumentError(
-                f"groups = {self.groups!r} does not match {len(unmatched)} of {len(names)} files in {where}: "
-                f"{first_few(unmatched)}; it is searched in the path below the images folder, without suffix"
-            )
-        noun = "images" if self.groups is None else "groups"
+        groups, group_of_row = self._groups(keys, where)
+        noun, count = ("images", len(keys)) if self.groups is None else ("groups", len(groups))
         parts = self.folds or 2
-        if len(members) < parts:
-            what = "one image" if len(names) == 1 else f"{len(members)} {noun if len(members) > 1 else noun[:-1]}"
+        if count < parts:
+            what = "one image" if len(keys) == 1 else f"{count} {noun if count > 1 else noun[:-1]}"
             into = "train and val" if self.folds is None else f"{self.folds} folds"
             remedy = "add more" if self.groups is None else f"groups = {self.groups!r} must name more"
             raise DatasetNotFoundError(f"{where} has {what}, which cannot be split into {into}; {remedy}")
-        ranked = sorted(members, key=lambda name: _hash(f"{self.seed or 0}/{name}"))
-        chosen = self._fold(ranked, members) if self.folds else self._fraction(ranked, members)
-        return {key for name in chosen for key in members[name]}
+        ranked = self._ranked(names if self.groups is None else groups)
+        sizes = np.bincount(group_of_row).tolist()
+        chosen = np.zeros(count, bool)
+        chosen[self._fold(ranked, sizes) if self.folds else self._fraction(ranked, sizes)] = True
+        return chosen if self.groups is None else chosen[group_of_row]
 
-    def _fraction(self, ranked: list[str], members: Mapping[str, list[str]]) -> list[str]:
-        total = sum(map(len, members.values()))
+    def _groups(self, keys: Collection[str], where: str) -> tuple[Collection[str], npt.NDArray[np.int64]]:
+        """Returns the names of the groups, and the number of the group of each file; nothing if there are none."""
+        numbers: dict[str, int] = {}
+        of_row, unmatched = array("q"), list[str]()
+        group_of = None if self.groups is None else _compiled(self.groups)
+        for key in keys if group_of is not None else ():
+            match = group_of.search(key) if group_of is not None else None
+            if match is None or match[1] is None:
+                unmatched.append(key)
+            else:
+                of_row.append(numbers.setdefault(match[1], len(numbers)))
+        if unmatched:
+            raise InvalidArgumentError(
+                f"groups = {self.groups!r} does not match {len(unmatched)} of {len(keys)} files in {where}: "
+                f"{first_few(unmatched)}; it is searched in the path below the images folder, without suffix"
+            )
+        return numbers, np.frombuffer(of_row, np.int64)
+
+    def _ranked(self, names: Iterable[str]) -> npt.NDArray[np.intp]:
+        """Returns the places of names in the order of their hashes."""
+        hashes = bytearray()
+        for name in names:
+            hashes += _hash(f"{self.seed or 0}/{name}")
+        return np.lexsort(np.frombuffer(hashes, ">u8").reshape(-1, 4).T[::-1])
+
+    def _fraction(self, ranked: npt.NDArray[np.intp], sizes: Sequence[int]) -> Sequence[int] | npt.NDArray[np.intp]:
         fraction = _DEFAULT_FRACTION if self.val_fraction is None else self.val_fraction
         if self.groups is None:
-            return ranked[: min(max(round(fraction * total), 1), total - 1)]
-        wanted, taken, count = fraction * total, [], 0
-        for name in ranked:  # a group that brings the number of files closer to what is wanted
-            if abs(count + len(members[name]) - wanted) < abs(count - wanted):
-                taken.append(name)
-                count += len(members[name])
+            return ranked[: min(max(round(fraction * len(ranked)), 1), len(ranked) - 1)]
+        wanted, taken, count = fraction * sum(sizes), list[int](), 0
+        for group in ranked.tolist():  # a group that brings the number of files closer to what is wanted
+            if abs(count + sizes[group] - wanted) < abs(count - wanted):
+                taken.append(group)
+                count += sizes[group]
         if not taken:
-            taken = [min(ranked, key=lambda name: abs(len(members[name]) - wanted))]
+            taken = [min(ranked.tolist(), key=lambda group: abs(sizes[group] - wanted))]
         return taken[:-1] if len(taken) == len(ranked) else taken
 
-    def _fold(self, ranked: list[str], members: Mapping[str, list[str]]) -> list[str]:
+    def _fold(self, ranked: npt.NDArray[np.intp], sizes: Sequence[int]) -> Sequence[int] | npt.NDArray[np.intp]:
         assert self.folds is not None
         if self.groups is None:
             bounds = [len(ranked) * part // self.folds for part in (self.fold, self.fold + 1)]
             return ranked[bounds[0] : bounds[1]]
-        folds: list[list[str]] = [[] for _ in range(self.folds)]
-        sizes = [0] * self.folds
-        for name in sorted(
-            ranked, key=lambda name: -len(members[name])
-        ):  # the largest first, each to the smallest fold
-            smallest = sizes.index(min(sizes))
-            folds[smallest].append(name)
-            sizes[smallest] += len(members[name])
+        folds: list[list[int]] = [[] for _ in range(self.folds)]
+        totals = [0] * self.folds
+        # the largest first, each to the smallest fold
+        for group in sorted(ranked.tolist(), key=lambda group: -sizes[group]):
+            smallest = totals.index(min(totals))
+            folds[smallest].append(group)
+            totals[smallest] += sizes[group]
         return folds[self.fold]
 
 
