@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
+from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, resize_image
 
 if TYPE_CHECKING:
     from torchvision import tv_tensors
@@ -84,4 +84,4 @@ class EvaluationTransform:
         """
         images = images.to(device, non_blocking=True)
         result = torch.empty(images.shape, dtype=torch.float32, device=device, memory_format=torch.channels_last)
-        return normalize(images, self.preprocessing.mean, self.preprocessing.std, out=result)
+        return self.preprocessing.normalize(images, out=result)
