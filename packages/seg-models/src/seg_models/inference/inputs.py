@@ -26,7 +26,7 @@ from seg_core.errors import (
 from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
 from seg_core.files.orientation import decode
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
-from seg_core.transforms.preprocessing import as_image_tensor
+from seg_core.transforms.image_tensors import as_image_tensor
 from seg_models.inference.described import in_memory, is_stack, mark_nodata, read_described
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files

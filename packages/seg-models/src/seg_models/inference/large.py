@@ -20,7 +20,7 @@ from seg_core.files.images import Once
 from seg_core.files.rasters import Raster, open_raster
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.transforms.preprocessing import as_image_tensor
+from seg_core.transforms.image_tensors import as_image_tensor
 from seg_models.inference.described import in_memory, is_stack
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
