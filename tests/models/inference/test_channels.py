@@ -291,7 +291,7 @@ def test_channels_of_a_network_that_says_nothing_are_given(enet4):
 def test_mean_and_std_of_a_model_of_other_channels_are_asked_for(tmp_path, enet4):
     save_model(enet4, tmp_path / "x.pt", metadata=CLASSES, preprocessing=PREPROCESSING)
     one = ImageChannels(("gray",))
-    with pytest.raises(InvalidArgumentError, match=r"mean must be 1 number.* give the channels mean= and std="):
+    with pytest.raises(InvalidArgumentError, match=r"mean must be 1 number.* give the channels a mean and std"):
         Predictor(tmp_path / "x.pt", channels=one)
     with pytest.raises(InvalidArgumentError, match="the model takes 4 channels, but the images are described as 1 ch"):
         Predictor(tmp_path / "x.pt", channels=dataclasses.replace(one, mean=(0.1,), std=(0.1,)))
@@ -331,7 +331,7 @@ def test_a_frame_of_a_video_is_refused():
     class Frame:
         width = height = 4
 
-        def to_ndarray(self, format):
+        def to_ndarray(self, **_options):
             raise AssertionError("not decoded")
 
     with pytest.raises(InvalidArgumentError, match="frames of videos have three 8-bit channels, and the model takes"):

@@ -21,7 +21,7 @@ from seg_core.errors import UserError
 from seg_core.files.channel_files import read_channels
 from seg_core.labels.channels import ImageChannels
 from seg_core.plots.overlay import image_array
-from seg_core.transforms.image_tensors import value_scale
+from seg_core.transforms.preprocessing import value_scale
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_url
 

@@ -145,7 +145,10 @@ def describe_images(
     known = [] if info is None else [info.metadata.channels]
     wanted = channels or next((each for each in given if not each.is_rgb8), None) or next(iter([*known, *given]))
     if preprocessing is not None:
-        result = preprocessing if preprocessing.channels == wanted else replace(preprocessing, channels=wanted)
+        result = preprocessing
+        if preprocessing.channels != wanted:  # its own mean and std stay
+            result = _for_channels(preprocessing, replace(wanted, mean=None, std=None))
+            result = replace(result, channels=wanted)
     elif info is None and wanted.mean is not None and wanted.std is not None:
         result = Preprocessing(wanted.mean, wanted.std, channels=wanted)
     else:
@@ -160,8 +163,8 @@ def _for_channels(preprocessing: Preprocessing, channels: ImageChannels) -> Prep
         return preprocessing.for_channels(channels)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(
-            f"{error}, which are the model's; give the channels mean= and std=, of values scaled from their range to 0 "
-            "to 1"
+            f"{error}; give the channels a mean and std, of values scaled from their range to 0 to 1, in place of "
+            "those of other channels"
         ) from error
 
 
