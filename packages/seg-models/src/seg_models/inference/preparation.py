@@ -146,9 +146,10 @@ def describe_images(
     wanted = channels or next((each for each in given if not each.is_rgb8), None) or next(iter([*known, *given]))
     if preprocessing is not None:
         result = preprocessing
-        if preprocessing.channels != wanted:  # its own mean and std stay
-            result = _for_channels(preprocessing, replace(wanted, mean=None, std=None))
-            result = replace(result, channels=wanted)
+        if len(preprocessing.mean) != wanted.count:
+            result = _for_channels(preprocessing, wanted)
+        elif preprocessing.channels != wanted:
+            result = replace(preprocessing, channels=wanted)  # its own mean and std stay
     elif info is None and wanted.mean is not None and wanted.std is not None:
         result = Preprocessing(wanted.mean, wanted.std, channels=wanted)
     else:
