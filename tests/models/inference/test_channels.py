@@ -14,6 +14,7 @@ import seg_models
 from seg_core import DatasetMetadata, ImageChannels, Preprocessing, save_model
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_models import Predictor
+from seg_models.inference import reading
 from seg_models.inference.described import mark_nodata, shown_image
 
 NIR = ImageChannels(("blue", "green", "red", "nir"), range=(0, 10000))
@@ -163,6 +164,22 @@ def test_a_tuple_of_paths_is_one_image_and_a_list_is_several(tmp_path):
             prediction.save(path)
     with pytest.raises(InvalidArgumentError, match=r"a tuple of paths is one image .*not a file of one image; pass a"):
         found((tmp_path, nir))
+
+
+@pytest.mark.parametrize("kind", ["in memory", "by tiles"])
+def test_a_gray_file_is_repeated_for_a_network_of_colors_and_this_is_said_once(tmp_path, caplog, monkeypatch, kind):
+    monkeypatch.setattr(reading, "_told_of_gray", [])
+    gray = np.arange(0, 250, dtype=np.uint8).reshape(10, 25)
+    colors = ImageChannels(("red", "green", "blue"))
+    found = predictor(colors, tile=None if kind == "in memory" else 32)
+    for name, image in (("color", gray[:, :, None].repeat(3, 2)), ("a", gray), ("b", gray)):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+        if kind == "in memory":
+            found(tmp_path / f"{name}.png")
+        else:
+            found.predict_to_file(tmp_path / f"{name}.png", tmp_path / "labels.npy")
+        check(found.seen[-1], gray[:, :, None].repeat(3, 2), colors)
+    assert [record.message.split(" is gray")[0] for record in caplog.records] == [str(tmp_path / "a.png")]
 
 
 def test_a_tuple_of_colors_stays_a_batch(tmp_path):

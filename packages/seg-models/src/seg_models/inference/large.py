@@ -25,7 +25,7 @@ from seg_models.inference.described import in_memory, is_stack
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
-from seg_models.inference.reading import warn_of_more_frames
+from seg_models.inference.reading import tell_of_gray, warn_of_more_frames
 from seg_models.inference.regions import ignore_invalid
 
 __all__ = ["FilePrediction", "LabelBlocks", "ReadTile", "predict_to_file"]
@@ -90,6 +90,7 @@ def predict_to_file(
         if channels.is_rgb8 and isinstance(source, str | os.PathLike):
             with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
                 warn_of_more_frames(source, os.fspath(source), sys.maxsize, Once())
+                tell_of_gray(source, os.fspath(source))
         if raster.valid is not None:
             dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
         counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)

@@ -169,7 +169,9 @@ def _read_first(
         return found
     if not once.has(ALL_FRAMES_ADVICE):
         warn_of_more_frames(file, name, max_pixels, once)
-    tell_of_gray(file, name)
+    # most files need no second look at their header
+    if np.array_equal(pixels[0, :, 0], pixels[0, :, 1]):
+        tell_of_gray(file, name)
     return pixels, valid_pixels(file, pixels.shape[:2])
 
 
