@@ -8,6 +8,7 @@ the color of ignored pixels.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 from seg_core import SegmentationAugment, SegmentationTransform, colorize, sample_generator
 from seg_core.interfaces import SegmentationDataset
+from seg_core.plots.overlay import image_array
 from seg_datasets import get_dataset
 from seg_train import load_config
 
@@ -34,14 +36,15 @@ def contact_sheet(
 ) -> Image.Image:
     """Returns the sheet; the transform must bring all images to one size."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (augment.mean, augment.std))
+    channels = dataset.metadata.channels
+    scaled = dataclasses.replace(channels, range=(0, 1))
     rows: list[list[npt.NDArray[np.uint8]]] = []
     for index in indices:
         image, mask = transform(*dataset[index], generator=sample_generator(seed, 0, index))
-        images, masks = [image.permute(1, 2, 0).numpy()], [colorize(mask, dataset.metadata)]
+        images, masks = [image_array(image, channels)], [colorize(mask, dataset.metadata)]
         for epoch in range(num_draws):
             pixels, ids = augment(image, mask, generator=sample_generator(seed, epoch, index, stream=1))
-            shown = pixels.mul(std).add_(mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
-            images.append(shown.permute(1, 2, 0).numpy())
+            images.append(image_array(pixels.mul(std).add_(mean), scaled))
             masks.append(colorize(ids, dataset.metadata))
         rows += [images, masks]
     height, width = rows[0][0].shape[:2]
@@ -69,9 +72,14 @@ def main() -> None:
     metadata = dataset.metadata
     if data.transform.train.size is None:
         parser.error(f"{args.config} does not set data.transform.train.size; a sheet needs images of one size")
-    transform = SegmentationTransform(**data.transform.train.crop_options(), mask_fill=metadata.ignore_index)
+    transform = SegmentationTransform(
+        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=metadata.channels
+    )
     augment = SegmentationAugment(
-        **data.augment.model_dump(), mask_fill=metadata.ignore_index, left_right_pairs=metadata.left_right_pairs
+        **data.augment.model_dump(),
+        mask_fill=metadata.ignore_index,
+        left_right_pairs=metadata.left_right_pairs,
+        channels=metadata.channels,
     )
     indices = np.linspace(0, len(dataset) - 1, args.images).round().astype(int).tolist()
     contact_sheet(dataset, transform, augment, indices, args.draws).save(args.out)

@@ -26,6 +26,8 @@ _Jitter = tuple[_Range, _Range, _Range, _Range]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _GRAY = tuple(round(255 * value) for value in MEAN)
 NUM_CLASSES = 19
+_MANY = 12  # channels: the three colors four times
+_UNIT = 40  # 16-bit values per 8-bit value: about reflectances of 0 to 10000
 FACTORS = tuple(0.5 + 1.5 * (index + 0.5) / 12 for index in range(12))  # the centers of 12 equal parts of 0.5 to 2
 
 # (minimum, maximum) of brightness, contrast, saturation and hue
@@ -90,6 +92,23 @@ def _ours(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
         moves["perspective"] = settings.geometry.perspective
     augment = seg_core.SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, **moves)
     return lambda: augment(*transform(image, mask))
+
+
+def _ours_of_many_channels(inputs: Inputs, settings: _Settings) -> Callable[[], _Sample]:
+    import seg_core
+    from seg_core.labels.channels import ImageChannels
+
+    names = ("red", "green", "blue", *(f"band {index}" for index in range(4, _MANY + 1)))
+    times = _MANY // 3
+    channels = ImageChannels(names, range=(0, 255 * _UNIT), mean=MEAN * times, std=STD * times)
+    # planes in memory, as files of many bands are read
+    planes = np.tile(inputs.image.transpose(2, 0, 1), (times, 1, 1)).astype(np.uint16) * _UNIT
+    transform = seg_core.SegmentationTransform(
+        inputs.crop, scale_range=(settings.factor, settings.factor), channels=channels
+    )
+    augment = seg_core.SegmentationAugment(hflip=settings.hflip, color_jitter=settings.jitter, channels=channels)
+    image = planes.transpose(1, 2, 0)
+    return lambda: augment(*transform(image, inputs.mask))
 
 
 def _torchvision(inputs: Inputs, settings: _Settings, from_pil: bool) -> Callable[[], _Sample]:
@@ -234,6 +253,18 @@ def check_samples(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
     )
 
 
+def check_many_channels(answers: Mapping[str, Mapping[str, _Sample]]) -> str:
+    """Returns the sentence of agreement of many channels with the colors that they repeat, which are of 8 bits."""
+    largest = 0.0
+    for setting, (image, mask) in answers[_MANY_NAME].items():
+        colors, labels = answers[_RGB_NAME][setting]
+        difference = (image.reshape(-1, *colors.shape) - colors).abs().mul(torch.tensor(STD)[:, None, None]).mean()
+        largest = max(largest, float(difference))
+        if image.shape[0] != _MANY or not torch.equal(mask, labels) or largest > 1 / 255:
+            raise DisagreementError(f"{setting}: {image.shape[0]} channels, mean difference {largest:.4f}, other masks")
+    return f"largest mean difference of the channels from the colors that they repeat {largest:.4f}, equal masks"
+
+
 # -- cases
 
 
@@ -253,7 +284,7 @@ def _contender(
     return Contender(
         name,
         prepare,
-        "ours" if pipeline is _ours else "peer",
+        "ours" if pipeline in (_ours, _ours_of_many_channels) else "peer",
         distribution,
         answer=lambda inputs: {setting: pipeline(inputs, settings)() for setting, settings in compared.items()},
     )
@@ -280,6 +311,7 @@ def _case(name: str, jitter: _Jitter, words: str, goals: tuple[Goal, ...]) -> Ca
     )
 
 
+_MANY_NAME, _RGB_NAME = "ours, 12 channels of uint16", "ours, RGB of uint8"
 _WILD = _Geometry(rotation=(-10.0, 10.0), zoom=(0.8, 1.25), perspective=0.3)
 
 CASES = (
@@ -311,6 +343,20 @@ CASES = (
             _contender("torchvision tensor", _torchvision_tensor, _COLOR, "torchvision", _WILD),
         ),
         check=check_samples,
+        threads=1,
+        images_per_call=len(FACTORS),
+        memory=False,
+    ),
+    Case(
+        name="12 channels",
+        work=f"as 'color', of images of {_MANY} channels of uint16, beside RGB of uint8",
+        make_inputs=_make_inputs,
+        contenders=(
+            _contender(_MANY_NAME, _ours_of_many_channels, _COLOR, "seg-core"),
+            _contender(_RGB_NAME, _ours, _COLOR, "seg-core"),
+        ),
+        check=check_many_channels,
+        goals=(Goal(_MANY_NAME, _RGB_NAME, speed=1 / 8),),
         threads=1,
         images_per_call=len(FACTORS),
         memory=False,

@@ -1,4 +1,5 @@
 import builtins
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,9 +7,11 @@ import torch
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, MissingDependencyError
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_overlay, draw_snapshots, plot_confusion_matrix, plot_running_metrics
-from seg_core.plots.overlay import colorize, overlay
+from seg_core.plots.masks import draw_masks
+from seg_core.plots.overlay import colorize, image_array, overlay
 
 METADATA = DatasetMetadata(
     "three",
@@ -132,3 +135,63 @@ def test_plots_without_matplotlib_name_the_extra(monkeypatch):
     ):
         with pytest.raises(MissingDependencyError, match=r"pip install 'seg-core\[plot\]'"):
             draw()
+
+
+# ---- other channels than three of 8 bits -----------------------------------------------------------------------------
+
+BANDS = ImageChannels(("blue", "green", "red", "nir"), range=((0, 10000), (0, 10000), (1000, 11000), (0, 1)))
+
+
+def test_image_array_shows_the_colors_scaled_from_the_range_and_clips_beyond_it():
+    planes = np.array([[0, 5000], [10000, 60000]], np.uint16)
+    image = np.stack([planes, planes // 2, planes, planes], -1)
+    shown = image_array(image, BANDS)
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown[..., 2], [[0, 128], [255, 255]])  # blue
+    np.testing.assert_array_equal(shown[..., 1], [[0, 64], [128, 255]])
+    np.testing.assert_array_equal(shown[..., 0], [[0, 102], [230, 255]])  # red, from 1000 to 11000
+    np.testing.assert_array_equal(image_array(torch.from_numpy(image).permute(2, 0, 1), BANDS), shown)
+    # nothing is stretched to the values of one image
+    np.testing.assert_array_equal(image_array(image[:1, :1], BANDS), shown[:1, :1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_image_array_shows_one_channel_as_gray_and_the_first_three_without_colors(dtype):
+    gray = np.array([[0, 100], [200, 255]], dtype)
+    before = gray.copy()
+    shown = image_array(gray, ImageChannels(("height",), range=(0, 200)))
+    np.testing.assert_array_equal(shown, np.stack([[[0, 128], [255, 255]]] * 3, -1))
+    np.testing.assert_array_equal(gray, before)
+    image = np.stack([gray, gray // 2, gray * 0, gray], -1)
+    shown = image_array(image, ImageChannels(("a", "b", "c", "d"), range=(0, 255)))
+    np.testing.assert_array_equal(shown, image[..., :3].round().astype(np.uint8))
+
+
+def test_overlay_shows_the_channels_of_the_metadata_unless_others_are_given():
+    metadata = dataclasses.replace(METADATA, channels=BANDS)
+    image = np.full((4, 5, 4), 5000, np.uint16)
+    labels = np.full((4, 5), 255, np.uint8)  # ignored: the image alone
+    shown = image_array(image, BANDS)
+    np.testing.assert_array_equal(overlay(image, labels, metadata), shown)
+    np.testing.assert_array_equal(overlay(image, labels, METADATA, channels=BANDS), shown)
+    np.testing.assert_array_equal(overlay(shown, labels, metadata, channels=RGB_CHANNELS), shown)
+    with pytest.raises(InvalidArgumentError, match=r"an image must be \(H, W, 4\), with the 4 channels"):
+        overlay(shown, labels, metadata)
+    with pytest.raises(InvalidArgumentError, match="must have 3 channels, or 1 for gray, got 4"):
+        overlay(image.astype(np.uint8), labels, METADATA)
+
+
+def test_figures_show_images_of_other_channels():
+    metadata = dataclasses.replace(METADATA, channels=BANDS)
+    image = np.full((4, 5, 4), 5000, np.uint16)
+    labels = np.zeros((4, 5), np.uint8)
+    shown = image_array(image, BANDS)
+    for figure in (
+        draw_snapshots([image], [labels], [labels], metadata),
+        draw_snapshots([image], [labels], [labels], METADATA, channels=BANDS),
+        draw_masks([image], [labels], metadata),
+        draw_masks([image], [labels], METADATA, channels=BANDS),
+    ):
+        np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), shown)
+    figure = draw_overlay(image, labels, METADATA, 0, channels=BANDS)
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), shown)

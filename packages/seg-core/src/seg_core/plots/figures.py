@@ -19,6 +19,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figure_parts import DPI, MAX_NAME, add_legend, class_patches, figure_class, legend_layout, patch
 from seg_core.plots.legend import short_name
@@ -43,6 +44,8 @@ def draw_snapshots(
     preds: Sequence[Labels] | Tensor,
     metadata: DatasetMetadata,
     titles: Sequence[str] | None = None,
+    *,
+    channels: ImageChannels | None = None,
 ) -> "Figure":
     """Returns a figure with one row per image: image, ground truth, prediction; below, a legend of the classes seen.
 
@@ -52,6 +55,7 @@ def draw_snapshots(
         preds: predicted class ids, of the same sizes.
         metadata: names and colors of the classes.
         titles: one short string per image, shown under it.
+        channels: the channels of the images; by default those of the metadata.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
@@ -63,9 +67,10 @@ def draw_snapshots(
         counts["titles"] = len(titles)
     if len(set(counts.values())) != 1 or not len(images):
         raise InvalidArgumentError(f"all arguments must have the same length, at least 1, got {counts}")
+    shown = metadata.channels if channels is None else channels
     rows = []
     for index, (image, truth, pred) in enumerate(zip(images, truths, preds, strict=True)):
-        row = [image_array(image), colorize(truth, metadata), colorize(pred, metadata)]
+        row = [image_array(image, shown), colorize(truth, metadata), colorize(pred, metadata)]
         sizes = [part.shape[:2] for part in row]
         if len(set(sizes)) != 1:
             raise InvalidArgumentError(
@@ -104,7 +109,13 @@ def draw_snapshots(
 
 
 def draw_overlay(
-    image: ImageLike, labels: Labels, metadata: DatasetMetadata, alpha: float = 0.5, *, contours: bool = False
+    image: ImageLike,
+    labels: Labels,
+    metadata: DatasetMetadata,
+    alpha: float = 0.5,
+    *,
+    contours: bool = False,
+    channels: ImageChannels | None = None,
 ) -> "Figure":
     """Returns a figure of an image overlaid with the colors of its classes; below, a legend of the classes seen.
 
@@ -114,13 +125,14 @@ def draw_overlay(
         metadata: names and colors of the classes.
         alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
         contours: whether regions are outlined.
+        channels: the channels of the image; by default those of the metadata.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
         InvalidArgumentError: if the sizes differ or an argument is not allowed.
     """
     new_figure = figure_class()
-    pixels = overlay(image, labels, metadata, alpha, contours=contours)
+    pixels = overlay(image, labels, metadata, alpha, contours=contours, channels=channels)
     patches = class_patches(sorted({int(i) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}), metadata)
     aspect = pixels.shape[0] / pixels.shape[1]
     cell = min(8.0, 6 / aspect)

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, patch
 from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
@@ -25,6 +26,8 @@ def draw_masks(
     masks: Sequence[Labels] | Tensor,
     metadata: DatasetMetadata,
     titles: Sequence[str] | None = None,
+    *,
+    channels: ImageChannels | None = None,
 ) -> "Figure":
     """Returns a figure of images, each with its mask on its right, two of them per row; below, a legend of the classes.
 
@@ -33,6 +36,7 @@ def draw_masks(
         masks: (H, W) class ids each.
         metadata: names and colors of the classes.
         titles: one short string per image, shown above it.
+        channels: the channels of the images; by default those of the metadata.
 
     Raises:
         LabelOutOfRangeError: if an id is neither a class nor the ignored value.
@@ -44,9 +48,10 @@ def draw_masks(
         counts["titles"] = len(titles)
     if len(set(counts.values())) != 1 or not len(images):
         raise InvalidArgumentError(f"all arguments must have the same length, at least 1, got {counts}")
+    shown = metadata.channels if channels is None else channels
     pairs = []
     for index, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        pair = image_array(image), colorize(mask, metadata)
+        pair = image_array(image, shown), colorize(mask, metadata)
         if pair[0].shape[:2] != pair[1].shape[:2]:
             sizes = [part.shape[:2] for part in pair]
             raise InvalidArgumentError(f"image and mask {index} must have the same size, got (height, width) {sizes}")

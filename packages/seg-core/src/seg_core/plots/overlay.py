@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.legend import add_legend, hatching
-from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_core.transforms.image_tensors import as_image_tensor
 
 __all__ = ["ImageLike", "Labels", "colorize", "image_array", "label_ids", "overlay"]
 
@@ -52,11 +53,13 @@ def overlay(
     contours: bool = False,
     legend: bool | Sequence[str] = False,
     hatch_ignored: bool = False,
+    channels: ImageChannels | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Returns an image with the colors of its classes blended over it; ignored pixels show the image alone.
 
     Args:
-        image: PIL image, array (H, W, 3) or tensor (3, H, W); RGB; uint8 in 0 to 255 or float in 0 to 1.
+        image: PIL image, array (H, W, 3) or tensor (3, H, W); RGB; uint8 in 0 to 255 or float in 0 to 1. Of other
+            channels array (H, W, C) or tensor (C, H, W), in the unit of their range; see `image_array`.
         labels: (H, W) class ids, as in `colorize`.
         metadata: colors of the classes.
         alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
@@ -66,6 +69,8 @@ def overlay(
             this order; then all images of one size give results of one size, as a video needs. See `add_legend`.
         hatch_ignored: whether ignored pixels are hatched in gray, with the weight `alpha`, instead of showing the image
             alone.
+        channels: the channels of the image; by default those of the metadata. `RGB_CHANNELS` for an image that is RGB
+            already, of a dataset of other channels.
 
     Returns:
         uint8 (H, W, 3), RGB; for OpenCV, which expects BGR, write `np.ascontiguousarray(result[..., ::-1])`. With
@@ -79,7 +84,7 @@ def overlay(
     if not isinstance(alpha, Real) or not 0 <= alpha <= 1:
         raise InvalidArgumentError(f"alpha must be between 0 and 1, got {alpha!r}")
     listed = _legend_ids(legend, metadata)
-    pixels = image_array(image)
+    pixels = image_array(image, metadata.channels if channels is None else channels)
     colors = colorize(labels, metadata)
     if pixels.shape != colors.shape:
         raise InvalidArgumentError(
@@ -128,14 +133,36 @@ def _outlines(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return lines
 
 
-def image_array(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """Returns an image as uint8 (H, W, 3)."""
-    pixels = as_rgb_tensor(image)
+def image_array(image: ImageLike, channels: ImageChannels = RGB_CHANNELS) -> npt.NDArray[np.uint8]:
+    """Returns an image as it is shown, uint8 (H, W, 3).
+
+    Of other channels than three of 8 bits `channels.shown` are shown as red, green and blue, and one channel as gray.
+    Their range becomes 0 to 255, and values beyond it are clipped; colors are not stretched to the values of the image,
+    so that images of a dataset remain comparable.
+
+    Args:
+        image: as in `overlay`.
+        channels: the channels of the image.
+
+    Raises:
+        InvalidArgumentError: if it is not one image of these channels.
+    """
+    pixels = as_image_tensor(image, channels)
     if pixels.ndim != 3:
-        raise InvalidArgumentError(f"an image must be one image (3, H, W), got shape {tuple(pixels.shape)}")
-    if pixels.dtype != torch.uint8:
+        raise InvalidArgumentError(
+            f"an image must be one image ({channels.count}, H, W), got shape {tuple(pixels.shape)}"
+        )
+    if not channels.is_rgb8:
+        pixels = torch.stack([_shown(pixels[i], channels.ranges[i]) for i in channels.shown])
+    elif pixels.dtype != torch.uint8:
         pixels = pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.permute(1, 2, 0).cpu().numpy()
+
+
+def _shown(plane: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Returns one channel (H, W) as uint8: 0 at the low end of the range, 255 at the high end."""
+    low, high = ends
+    return plane.to(torch.float32, copy=True).sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def label_ids(labels: Labels) -> npt.NDArray[Any]:

@@ -375,8 +375,8 @@ def _numbers_of(
     if numbers is None:
         if not channels.is_rgb8:
             raise InvalidArgumentError(
-                f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 to "
-                f"1, or give the channels a {name} (`seg datasets stats` measures it)"
+                f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 "
+                f"to 1, or give the channels a {name} (`seg datasets stats` measures it)"
             )
         numbers = imagenet
     return channel_numbers(name, numbers, channels, positive=name == "std")

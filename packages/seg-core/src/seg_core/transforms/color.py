@@ -22,7 +22,8 @@ _TO_RGB = np.linalg.inv(_TO_YIQ)
 # A matrix product over pixels side by side, about this many numbers, is faster than one with few columns.
 _COLUMNS = 12
 _ROW = 768  # numbers: long enough for fast additions per row, short enough to repeat the offset
-_STRIP = 32768  # numbers that fit into the cache
+_STRIP = 32768 // _ROW * _ROW  # numbers that fit into the cache
+_MOST_STRIPS = 4  # of more channels so many times as many numbers: pixels enough for each call to be worth it
 
 
 def color_matrices(
@@ -207,7 +208,7 @@ def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tens
     row = max(_ROW // len(wide_matrix), 1) * len(wide_matrix)
     offsets, *limits = (v.repeat(row // count) for v in (offset, *(() if bounds is None else bounds)))
     whole = pixels.numel() // row * row
-    strip_length = max(_STRIP // row, 1) * row
+    strip_length = max(_strip_length(count) // row, 1) * row
     source, target = pixels.view(-1), out.view(-1)
     buffer = torch.empty(min(strip_length, whole))
     for start in range(0, whole, strip_length):
@@ -225,7 +226,7 @@ def _apply_by_pixel(pixels: Tensor, matrix: Tensor, offset: Tensor, bounds: Tens
 def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tensor | None, out: Tensor) -> None:
     """`apply_affine_color` for (C, P)."""
     count, length = planes.shape
-    columns = max(min(_STRIP // _ROW * _ROW // count, length), 1)
+    columns = max(min(_strip_length(count) // count, length), 1)
     limits = [] if bounds is None else list(zip(*bounds.tolist(), strict=True))
     buffers = torch.empty(2, count, columns)
     for left in range(0, length, columns):
@@ -238,6 +239,10 @@ def _apply_by_plane(planes: Tensor, matrix: Tensor, offset: Tensor, bounds: Tens
         result.add_(offset[:, None])
         for channel, (low, high) in enumerate(limits):
             torch.clamp(result[channel], low, high, out=out[channel, strip])
+
+
+def _strip_length(count: int) -> int:
+    return _STRIP * min(max(count // 3, 1), _MOST_STRIPS)
 
 
 def _times(matrices: Tensor, vectors: Tensor) -> Tensor:

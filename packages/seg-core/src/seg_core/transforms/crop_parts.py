@@ -109,8 +109,8 @@ def image_tensor(part: ImageLike, rows: Span, columns: Span, channels: ImageChan
     """Returns the source pixels of the crop as a tensor (C, h, w): colors of 8 bits as uint8, others in their type."""
     pixels = as_image_tensor(part, channels, origin=(rows[0], columns[0]))
     if not channels.is_rgb8:
-        # one layout, so that results are the same however the pixels were stored; for bytes it makes no difference
-        return pixels if pixels.dtype == torch.uint8 else pixels.contiguous()
+        # one layout, so that results are the same however the pixels were stored; for integers it makes no difference
+        return pixels.contiguous() if pixels.is_floating_point() else pixels
     return pixels if pixels.dtype == torch.uint8 else pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 

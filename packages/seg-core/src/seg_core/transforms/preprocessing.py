@@ -13,6 +13,7 @@ from torch import Tensor
 from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, nearest
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_core.transforms.antialiased import resize_by_strips
 from seg_core.transforms.image_tensors import as_image_tensor, as_rgb_tensor
 
 __all__ = [
@@ -228,6 +229,8 @@ def resize_image(images: Tensor, size: tuple[int, int]) -> Tensor:
         # torch's integer kernel is several times faster with channels innermost
         images = images.contiguous(memory_format=torch.channels_last)
         return F.interpolate(images, size, mode="bilinear", antialias=True)
+    if images.dtype == torch.uint16 and images.device.type == "cpu":
+        return resize_by_strips(images, size)
     resized = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
     if images.is_floating_point():
         return resized

@@ -18,9 +18,10 @@ from seg_core.files.atomic import check_folder
 from seg_core.files.image_writing import check_format, write_image
 from seg_core.files.mask_sources import sample_name, wrong_ids_message
 from seg_core.files.scan import OnProgress, scan_dataset
+from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.legend import add_legend, draw_name
-from seg_core.plots.overlay import overlay
+from seg_core.plots.overlay import image_array, overlay
 from seg_datasets.doctor.opening import Opened, open_splits
 from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
@@ -213,7 +214,7 @@ def _grid(dataset: Any, indices: Sequence[int]) -> tuple[int, int, int]:
 def _cell(dataset: Any, index: int, width: int, height: int) -> _Cell:
     metadata: DatasetMetadata = dataset.metadata
     image, mask = dataset[index]
-    pixels = np.asarray(image).transpose(1, 2, 0)
+    pixels = np.ascontiguousarray(image_array(image, metadata.channels))
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
     size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
     # pixels of a tiny image stay squares, which are looked for
@@ -229,7 +230,7 @@ def _cell(dataset: Any, index: int, width: int, height: int) -> _Cell:
             raise LabelOutOfRangeError(wrong_ids_message(name, found, allowed, "correct the mask or the metadata"))
         counts += np.bincount(places.ravel(), minlength=len(counts))
         own = np.array(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
-        small = overlay(small, own, metadata, _ALPHA, contours=True, hatch_ignored=True)
+        small = overlay(small, own, metadata, _ALPHA, contours=True, hatch_ignored=True, channels=RGB_CHANNELS)
     names = getattr(dataset, "file_names", None)
     caption = os.path.basename(names(index)[0]) if names is not None else f"sample {index}"  # noqa: PTH119 - any text
     return _Cell(small, caption, counts)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.overlay import overlay
 
@@ -64,7 +65,7 @@ def prediction_html(
         rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ((size[1], height), (size[0], width)))
         labels = labels[rows][:, columns]
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
-    shown = Image.fromarray(overlay(image, labels, metadata, alpha, contours=contours))
+    shown = Image.fromarray(overlay(image, labels, metadata, alpha, contours=contours, channels=RGB_CHANNELS))
     enlarged = max(1, _MIN_SIDE // max(height, width))
     style = f"width:{shown.width * enlarged}px;max-width:100%"
     style += ";image-rendering:pixelated" if enlarged > 1 else ""

@@ -16,6 +16,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 from seg_core.files.geo_reference import GeoReference, read_geo_reference
 from seg_core.files.image_writing import check_format, write_image
+from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figures import draw_overlay, exhibit_figure
 from seg_core.plots.legend import short_name
@@ -165,7 +166,9 @@ class Prediction:
             UnknownNameError: if `legend` holds a name that no class has.
             InvalidArgumentError: if an argument is not allowed.
         """
-        return overlay(self.image, self.labels, self.metadata, alpha, contours=contours, legend=legend)
+        return overlay(
+            self.image, self.labels, self.metadata, alpha, contours=contours, legend=legend, channels=RGB_CHANNELS
+        )
 
     def show(self, alpha: float = 0.5, *, contours: bool = False) -> None:
         """Shows the overlaid image and its classes: in the notebook, else in a window, and waits until it is closed.
@@ -181,7 +184,9 @@ class Prediction:
         if in_notebook():
             show_html(self._html(alpha, contours))
         else:
-            figure = draw_overlay(self.image, self.labels, self.metadata, alpha, contours=contours)
+            figure = draw_overlay(
+                self.image, self.labels, self.metadata, alpha, contours=contours, channels=RGB_CHANNELS
+            )
             exhibit_figure(figure, show=True)
 
     def _html(self, alpha: float = 0.5, contours: bool = False) -> str:
