@@ -240,6 +240,7 @@ def test_video_that_ends_early_is_one_failure_and_the_total_stays_right(
 
 
 def test_each_frame_of_an_image_file_has_its_own_results(tmp_path):
+    from seg_core.labels.channels import RGB_CHANNELS
     from seg_core.labels.metadata import DatasetMetadata
     from seg_models.commands.predict.jobs import Outputs, find_jobs
     from seg_models.commands.predict.progress import ImageProgress
@@ -256,6 +257,7 @@ def test_each_frame_of_an_image_file_has_its_own_results(tmp_path):
         """A predictor that names pages as `Predictor(all_frames=True)` does."""
 
         tile = None
+        channels = RGB_CHANNELS
 
         def stream(self, sources, on_error):
             for source, count in zip(sources, (1, 2), strict=True):
