@@ -5,6 +5,10 @@ from seg_core.catalog import Entry
 __all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULERS"]
 
 LOSSES = {
+    "BinaryCrossEntropyLoss": Entry(
+        "seg_train.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
+        "cross entropy of one object, or of overlapping classes",
+    ),
     "BoundaryLoss": Entry(
         "seg_train.losses.boundary:BoundaryLoss", "class-balanced binary cross entropy of boundaries, as in PIDNet"
     ),
