@@ -78,12 +78,11 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
             LabelOutOfRangeError: if the target contains any other value. On CUDA and in compiled code the loss is NaN
                 instead.
         """
-        values, found, valid = elements_of(logits, target, self.task, self.ignore_index, self.weight)
-        truth = found.to(values.dtype)
+        values, truth, valid, counts = elements_of(logits, target, self.task, self.ignore_index, self.weight)
         if self.label_smoothing > 0:
             truth = (truth * (1 - self.label_smoothing) + self.label_smoothing / 2).where(valid, 0)
         losses = F.binary_cross_entropy_with_logits(values, truth, pos_weight=self._factors(values), reduction="none")
-        return element_loss(losses, valid, self.weight, self.reduction, target.shape)
+        return element_loss(losses, counts, self.weight, self.reduction, target.shape)
 
     def _factors(self, logits: Tensor) -> Tensor | None:
         """Returns the factors of the positive elements, broadcastable to the logits."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.tasks import BINARY, MULTILABEL
-from seg_train.losses.inputs import check_tensors, has_integers, split_ignored, widened
+from seg_train.losses.cpu.strips import has_cpu_values
+from seg_train.losses.inputs import check_tensors, has_integers, widened
 from seg_train.losses.reduction import reduce_pixels
 
 __all__ = [
@@ -36,17 +37,19 @@ _CERTAINLY_NOT = -1e4
 
 
 class Elements(NamedTuple):
-    """What a loss needs to know of each element, (N, K, ...) each.
+    """What a loss needs to know of the elements, (N, K, ...) each, but for the counts.
 
     Attributes:
         logits: float32 or float64, a large negative number at ignored elements.
-        found: bool, whether the target is 1; False at ignored elements.
+        truth: of the type of the logits, 1 where the target is 1, else 0, also at ignored elements.
         valid: bool, whether the element is not ignored.
+        counts: int64 (K,), the number of valid elements of each class.
     """
 
     logits: Tensor
-    found: Tensor
+    truth: Tensor
     valid: Tensor
+    counts: Tensor
 
 
 def elements_of(
@@ -70,15 +73,26 @@ def elements_of(
             loss does not wait, the logit of such an element is NaN instead, and so is the loss.
     """
     check_elements(logits, target, task, weight)
-    planes, valid = _split_ignored(target_planes(target, task, logits.ndim), ignore_index)
-    found = (planes == 1) & valid
-    known = found | (planes == 0) | ~valid
-    values = widened(logits).masked_fill(~valid, _CERTAINLY_NOT)
-    if torch.compiler.is_compiling() or (target.device.type != "cpu" and not waits):
-        values = values.masked_fill(~known, math.nan)
+    values = widened(logits)
+    planes = _comparable(target_planes(target, task, logits.ndim), ignore_index)
+    can_read = has_cpu_values(logits)
+    if can_read and planes.numel() and ignore_index not in (0, 1) and _has_only_answers(planes):
+        # nothing is ignored, which saves most of the passes over the elements
+        every = torch.ones((), dtype=torch.bool).expand(planes.shape)
+        return Elements(values, planes.to(values.dtype), every, _number_per_class(planes))
+    valid = planes != ignore_index
+    answers = planes * valid
+    if can_read and bool(values.detach().sum().isfinite()):
+        # the same as below, several times faster: nothing to hide is infinite or NaN
+        kept = valid.to(values.dtype)
+        values = torch.add(values * kept, 1 - kept, alpha=_CERTAINLY_NOT)
     else:
-        check_known(planes, known, ignore_index)
-    return Elements(values, found, valid)
+        values = values.masked_fill(~valid, _CERTAINLY_NOT)
+    if torch.compiler.is_compiling() or (target.device.type != "cpu" and not waits):
+        values = values.masked_fill((answers != 0) & (answers != 1), math.nan)
+    elif answers.numel() and not _has_only_answers(answers):
+        check_known(planes, (answers == 0) | (answers == 1), ignore_index)
+    return Elements(values, answers.to(values.dtype), valid, class_sums(valid))
 
 
 def check_elements(logits: Tensor, target: Tensor, task: str, weight: Tensor | None = None) -> None:
@@ -123,13 +137,23 @@ def target_planes(target: Tensor, task: str, ndim: int) -> Tensor:
     return target[:, None] if task == BINARY and target.ndim == ndim - 1 else target
 
 
-def _split_ignored(planes: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Returns what `split_ignored` does, but leaves the target in its own type where that can hold `ignore_index`."""
-    if planes.dtype in (torch.uint8, torch.int16, torch.int32):
-        limits = torch.iinfo(planes.dtype)
+def _comparable(target: Tensor, ignore_index: int) -> Tensor:
+    """Returns the target in its own type if torch computes with that and it can hold `ignore_index`, else as int64."""
+    if target.dtype in (torch.uint8, torch.int16, torch.int32):
+        limits = torch.iinfo(target.dtype)
         if limits.min <= ignore_index <= limits.max:
-            return planes, planes != ignore_index
-    return split_ignored(planes, ignore_index)
+            return target
+    return target.long()
+
+
+def _has_only_answers(planes: Tensor) -> bool:
+    """Returns whether all values are 0 or 1; reads them, which waits for a device."""
+    lowest, highest = torch.stack(torch.aminmax(planes)).tolist()
+    return lowest >= 0 and highest <= 1
+
+
+def _number_per_class(planes: Tensor) -> Tensor:
+    return torch.full((planes.shape[1],), planes.numel() // planes.shape[1], device=planes.device)
 
 
 def check_known(planes: Tensor, known: Tensor, ignore_index: int) -> None:
@@ -152,7 +176,7 @@ def element_weights(target: Tensor, task: str, ignore_index: int, weight: Tensor
         ignore_index: value of ignored elements.
         weight: float (K,), or None for 1 each.
     """
-    _, valid = _split_ignored(target, ignore_index)
+    valid = _comparable(target, ignore_index) != ignore_index
     if weight is None:
         return valid.sum()
     if task == BINARY:
@@ -167,25 +191,23 @@ def class_sums(values: Tensor) -> Tensor:
 
 def log_likelihoods(elements: Elements) -> Tensor:
     """Returns the log of the probability of what the target says, differentiable: (N, K, ...), 0 at ignored ones."""
-    return -F.binary_cross_entropy_with_logits(
-        elements.logits, elements.found.to(elements.logits.dtype), reduction="none"
-    )
+    return -F.binary_cross_entropy_with_logits(elements.logits, elements.truth, reduction="none")
 
 
-def element_loss(losses: Tensor, valid: Tensor, weight: Tensor | None, reduction: str, shape: torch.Size) -> Tensor:
+def element_loss(losses: Tensor, counts: Tensor, weight: Tensor | None, reduction: str, shape: torch.Size) -> Tensor:
     """Returns the mean or the sum of the losses of elements, or the losses themselves.
 
     Args:
         losses: float (N, K, ...), 0 at ignored elements.
-        valid: bool (N, K, ...).
+        counts: (K,), the number of valid elements of each class.
         weight: float (K,), or None for 1 each.
         reduction: see `reduce_pixels`.
         shape: of the result with reduction `"none"`: that of the target.
     """
     if weight is None:
-        reduced = reduce_pixels(losses, valid, reduction)
+        reduced = reduce_pixels(losses, counts, reduction)
     else:
         factors = weight.to(losses)
         weighted = losses * factors.view(-1, *[1] * (losses.ndim - 2))
-        reduced = reduce_pixels(weighted, class_sums(valid) * factors, reduction)
+        reduced = reduce_pixels(weighted, counts * factors, reduction)
     return reduced.reshape(shape) if reduction == "none" else reduced

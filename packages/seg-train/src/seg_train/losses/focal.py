@@ -98,8 +98,8 @@ class FocalLoss(WeightedPixelLoss):
         elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
         terms = -_FocalTerm(self.gamma)(log_likelihoods(elements))
         if self.alpha is not None:
-            terms = terms * torch.where(elements.found, self.alpha, 1 - self.alpha)
-        return element_loss(terms, elements.valid, self.weight, self.reduction, target.shape)
+            terms = terms * (1 - self.alpha + (2 * self.alpha - 1) * elements.truth)
+        return element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -153,7 +153,8 @@ def hinge_extension(elements: Elements, per_image: bool) -> tuple[Extension, Ten
     losses, true, valid = [], [], []
     for plane in range(elements.logits.shape[1]):
         values, own, counted = (
-            joined_pixels(tensor[:, plane], 1) if per_image else tensor[:, plane].reshape(1, -1) for tensor in elements
+            joined_pixels(tensor[:, plane], 1) if per_image else tensor[:, plane].reshape(1, -1)
+            for tensor in (elements.logits, elements.truth == 1, elements.valid)
         )
         area = own.sum(1, keepdim=True)
         losses.append(_extension(1 + torch.where(own, -values, values), own, area))

@@ -105,7 +105,7 @@ class RegionLoss(WeightedLoss):
             return areas, present if self.absent == "skip" else present.any().expand_as(present)
         elements = elements_of(logits, target, self.task, self.ignore_index, self.weight, waits=True)
         areas = areas_of_elements(elements, self.squared)
-        return areas, areas.true > 0 if self.absent == "skip" else class_sums(elements.valid) > 0
+        return areas, areas.true > 0 if self.absent == "skip" else elements.counts > 0
 
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,), finite even where an area is 0."""
@@ -137,9 +137,9 @@ def class_areas(logits: Tensor, target: Tensor, ignore_index: int, squared: bool
 def areas_of_elements(elements: Elements, squared: bool = False) -> ClassAreas:
     """Returns the areas of independent classes, from elements (N, K, ...), differentiable."""
     values = elements.logits.sigmoid()  # 0 at ignored elements
-    overlap = class_sums(values.where(elements.found, 0))
+    overlap = class_sums(values * elements.truth)
     predicted = class_sums(values.square() if squared else values)
-    return ClassAreas(overlap, predicted, class_sums(elements.found).to(values.dtype))
+    return ClassAreas(overlap, predicted, class_sums(elements.truth))
 
 
 def areas_by_torch(logits: Tensor, target: Tensor, ignore_index: int, squared: bool = False) -> ClassAreas:
