@@ -65,7 +65,7 @@ class FocalLoss(WeightedPixelLoss):
             if task == MULTICLASS:
                 raise InvalidArgumentError(
                     f"FocalLoss has no alpha with task='multiclass', got alpha={alpha!r}: use weight=, one factor per "
-                    "class, or the task 'binary' or 'multilabel'"
+                    "class (in a config criterion.class_weights), or the task 'binary' or 'multilabel'"
                 )
             check_fraction("alpha", alpha)
         self.gamma = gamma
