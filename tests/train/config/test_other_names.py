@@ -49,7 +49,11 @@ def _full(text):
         ("trainer.precision=16-mixed", "or 'fp16'; write \"fp16\""),
         ("trainer.precision=bf16-mixed", '; write "bf16"'),
         ("model.params.pretrained=true", 'tiny_net has no such parameter. Write model.weights = "DEFAULT"'),
-        ("criterion={name='FocalLoss', params={alpha=0.5}}", "Use criterion.class_weights, one number per class."),
+        (
+            "criterion={name='FocalLoss', params={pos_weight=2}}",
+            "Use criterion.class_weights, one number per class, or",
+        ),
+        ("criterion={name='DiceLoss', params={mode='binary'}}", "Remove it: the task is that of the dataset"),
         (
             "lr_scheduler={name='MultiStepLR', params={milestones=3}}",
             "correct milestones = 3; lists are written as [30, 60], numbers without quotes",
@@ -86,6 +90,17 @@ def test_params_of_other_datasets_are_told_for_folders(tmp_path):
 def test_params_that_a_dataset_does_not_have_are_not_advised(tables):
     tables["data"]["dataset"] = {"name": "VOC", "root": "voc"}
     assert "classes = 0: VOC has no such parameter. Allowed" in problem_of(tables, "data.dataset.params.classes=0")
+
+
+def test_losses_are_checked_for_the_task_of_the_dataset_if_it_is_known(tables):
+    focal, binary = "criterion={name='FocalLoss', params={alpha=0.5}}", "criterion.name=BinaryCrossEntropyLoss"
+    both = "criterion={name='CombinedLoss', params={losses=[{name='BinaryCrossEntropyLoss'}, {name='DiceLoss'}]}}"
+    for override in (focal, binary, both):  # which are right for one of the tasks
+        assert load_config(tables, [override]).criterion.name
+    tables["data"]["dataset"] = {"name": "VOC", "root": "voc"}
+    assert "one factor per class (in a config criterion.class_weights)" in problem_of(tables, focal)
+    for override in (binary, both):
+        assert "got 'multiclass'; use CrossEntropyLoss(task='multiclass')" in problem_of(tables, override)
 
 
 def test_word_that_no_toolkit_has_gets_no_advice():

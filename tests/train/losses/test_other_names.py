@@ -44,11 +44,11 @@ def test_what_is_no_tensor_is_told():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: DiceLoss(mode="multiclass"), "DiceLoss .*mode='multiclass': remove it"),
+        (lambda: DiceLoss(mode="multiclass"), "DiceLoss .*mode='multiclass': use task="),
         (lambda: JaccardLoss(from_logits=True), "from_logits=True: remove it: losses take logits"),
         (lambda: FocalLoss(alpha=0.25), "alpha=0.25: use weight="),
-        (lambda: DiceLoss("binary"), "got 'binary'; remove it: .*num_classes=2"),
-        (lambda: LovaszLoss("multiclass", per_image=True), "got 'multiclass'; remove it"),
+        (lambda: DiceLoss("binary"), "got 'binary'; write task='binary'"),
+        (lambda: LovaszLoss("multiclass", per_image=True), "got 'multiclass'; write task='multiclass'"),
     ],
 )
 def test_arguments_of_other_libraries_are_told(build, words):

@@ -9,6 +9,7 @@ from seg_train.data.rare_classes import (
     count_pixels_per_image as count_pixels_per_image,
 )
 from seg_train.loggers.base import Logger as Logger
+from seg_train.losses.binary_cross_entropy import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from seg_train.losses.boundary import (
     BoundaryAwareLoss as BoundaryAwareLoss,
     BoundaryLoss as BoundaryLoss,
@@ -39,6 +40,7 @@ from seg_train.run.trainer import Trainer as Trainer
 
 __all__ = [
     "__version__",
+    "BinaryCrossEntropyLoss",
     "BoundaryAwareLoss",
     "BoundaryLoss",
     "CombinedLoss",

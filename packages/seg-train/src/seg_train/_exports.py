@@ -1,6 +1,7 @@
 """The public names of seg_train and their modules."""
 
 EXPORTS = {
+    "BinaryCrossEntropyLoss": "seg_train.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
     "BoundaryAwareLoss": "seg_train.losses.boundary:BoundaryAwareLoss",
     "BoundaryLoss": "seg_train.losses.boundary:BoundaryLoss",
     "CombinedLoss": "seg_train.losses.combined:CombinedLoss",

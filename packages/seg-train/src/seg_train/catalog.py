@@ -5,6 +5,10 @@ from seg_core.catalog import Entry
 __all__ = ["COMMANDS", "LOGGERS", "LOSSES", "OPTIMIZERS", "SCHEDULERS"]
 
 LOSSES = {
+    "BinaryCrossEntropyLoss": Entry(
+        "seg_train.losses.binary_cross_entropy:BinaryCrossEntropyLoss",
+        "cross entropy of one object, or of overlapping classes",
+    ),
     "BoundaryLoss": Entry(
         "seg_train.losses.boundary:BoundaryLoss", "class-balanced binary cross entropy of boundaries, as in PIDNet"
     ),
@@ -19,7 +23,7 @@ LOSSES = {
     "FocalLoss": Entry("seg_train.losses.focal:FocalLoss", "cross entropy that down-weights easy pixels"),
     "FocalTverskyLoss": Entry("seg_train.losses.tversky:FocalTverskyLoss", "Tversky loss that focuses on hard classes"),
     "JaccardLoss": Entry("seg_train.losses.jaccard:JaccardLoss", "intersection over union of probabilities"),
-    "LovaszLoss": Entry("seg_train.losses.lovasz:LovaszLoss", "Lovasz-softmax: a convex surrogate of the IoU"),
+    "LovaszLoss": Entry("seg_train.losses.lovasz:LovaszLoss", "Lovasz softmax or hinge: a convex surrogate of the IoU"),
     "OhemCrossEntropyLoss": Entry("seg_train.losses.ohem:OhemCrossEntropyLoss", "cross entropy over hard pixels only"),
     "TverskyLoss": Entry(
         "seg_train.losses.tversky:TverskyLoss", "overlap with factors for false positives and false negatives"

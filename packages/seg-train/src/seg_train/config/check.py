@@ -6,7 +6,7 @@ scheduler are also tried on a tiny network. No network, dataset or run is built.
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from seg_core.device import check_device
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
 from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.labels.tasks import TASKS
 from seg_core.metrics.class_weights import class_weights
 from seg_core.metrics.names import SCORE_NAMES
 from seg_core.model_files.build_spec import OBJECT
@@ -282,7 +283,8 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
 
 def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
     weights = criterion.class_weights
-    loss = _check_loss("criterion", criterion.name, criterion.params, problems)
+    tasks = TASKS if metadata is None else (metadata.task,)
+    loss = _check_loss("criterion", criterion.name, criterion.params, tasks, problems)
     if loss is not None and weights != "none" and not takes(loss, "weight"):
         problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; remove the key")
     if isinstance(weights, str) and weights != "none":
@@ -306,11 +308,13 @@ def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | No
             )
     for name, output in criterion.outputs.items():
         if output.name is not None:
-            _check_loss(f"criterion.outputs.{name}", output.name, output.params, problems)
+            _check_loss(f"criterion.outputs.{name}", output.name, output.params, tasks, problems)
 
 
-def _check_loss(key: str, name: str, given: Mapping[str, Any], problems: list[str]) -> Callable[..., Any] | None:
-    """Checks a loss and the losses in it; returns its class, or None if there is no such loss."""
+def _check_loss(
+    key: str, name: str, given: Mapping[str, Any], tasks: Sequence[str], problems: list[str]
+) -> Callable[..., Any] | None:
+    """Checks a loss and the losses in it for any of the tasks; returns its class, or None if there is no such loss."""
     loss = _known(LOSSES, f"{key}.name", name, problems)
     if loss is None:
         return None
@@ -321,13 +325,18 @@ def _check_loss(key: str, name: str, given: Mapping[str, Any], problems: list[st
             if isinstance(part, Mapping) and isinstance(part.get("name"), str):
                 inner = part.get("params", {})
                 if isinstance(inner, Mapping):
-                    _check_loss(f"{key}.params.losses[{place}]", part["name"], inner, problems)
+                    _check_loss(f"{key}.params.losses[{place}]", part["name"], inner, tasks, problems)
     if found == len(problems):
-        try:
-            # the dataset has another value, which is as good here
-            loss(**({"ignore_index": 255} if takes(loss, "ignore_index") else {}), **given)
-        except (UserError, TypeError) as error:
-            problems.append(f"{key}.params: {error}")
+        # the dataset has another value, which is as good here
+        options: dict[str, Any] = {"ignore_index": 255} if takes(loss, "ignore_index") else {}
+        wrong = []
+        for task in tasks if takes(loss, "task") else tasks[:1]:
+            try:
+                loss(**{**({"task": task} if takes(loss, "task") else {}), **options, **given})
+                return loss
+            except (UserError, TypeError) as error:
+                wrong.append(f"{key}.params: {error}")
+        problems.append(wrong[0])
     return loss
 
 

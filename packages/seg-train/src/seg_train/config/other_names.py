@@ -117,11 +117,11 @@ _CLASS_WEIGHTS = "use criterion.class_weights, one number per class"
 LOSS_PARAMS = {
     "alpha": _CLASS_WEIGHTS,
     "class_weight": _CLASS_WEIGHTS,
-    "pos_weight": _CLASS_WEIGHTS,
-    "use_sigmoid": "remove it: losses take logits and compute the softmax themselves",
-    "from_logits": "remove it: losses take logits and compute the softmax themselves",
-    "mode": "remove it: a binary task has two classes",
-    "smooth_factor": "use label_smoothing of CrossEntropyLoss",
+    "pos_weight": f"{_CLASS_WEIGHTS}, or pos_weight of BinaryCrossEntropyLoss",
+    "use_sigmoid": "remove it: losses take logits and compute the softmax or, by the dataset's task, the sigmoid",
+    "from_logits": "remove it: losses take logits and compute the softmax or sigmoid themselves",
+    "mode": "remove it: the task is that of the dataset",
+    "smooth_factor": "use label_smoothing of CrossEntropyLoss, or twice the number in BinaryCrossEntropyLoss",
     "loss_weight": "remove it: the loss of the output has the factor 1, others are set in criterion.outputs",
 }
 """Options of other libraries' losses -> what to set instead."""

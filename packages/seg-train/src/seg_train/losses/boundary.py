@@ -5,7 +5,8 @@ PIDNet (Xu et al. 2022, https://arxiv.org/abs/2206.02066, section 3.4, equation 
 `BoundaryAwareLoss`; `seg_train.losses.deep_supervision` combines them. STDC (Fan et al. 2021,
 https://arxiv.org/abs/2104.13188, section 3.3, equations 2 and 3) uses `DetailLoss` with a factor of 1.
 
-`seg_train.losses.targets` computes the targets from the masks.
+`seg_train.losses.targets` computes the targets from the masks. In the task `"multilabel"` a pixel is on a boundary, or
+a detail, if it is so for any class, and ignored if it is ignored for all of them.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
-from seg_train.losses.checking import check_fraction, check_reduction
+from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
+from seg_train.losses.binary_cross_entropy import BinaryCrossEntropyLoss
+from seg_train.losses.checking import check_fraction, check_reduction, check_same_task
 from seg_train.losses.cross_entropy import CrossEntropyLoss
-from seg_train.losses.inputs import check_inputs, split_ignored, widened
+from seg_train.losses.elements import check_elements, check_known, target_planes
+from seg_train.losses.inputs import check_inputs, check_tensors, has_integers, split_ignored, widened
 from seg_train.losses.reduction import reduce_pixels
 from seg_train.losses.targets import boundary_targets, detail_targets
 
@@ -40,14 +44,19 @@ class BoundaryLoss(nn.Module):
         width: of a boundary in pixels, half of them on each side; an even integer >= 2.
         ignore_index: target value excluded from the loss and the gradient.
         reduction: `"mean"` (sum divided by the number of valid pixels), `"sum"` or `"none"` (0 for ignored pixels).
+        task: of the masks: `"multiclass"`; `"binary"`: (N, H, W) or (N, 1, H, W) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: (N, K, H, W) of such values.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
     """
 
-    def __init__(self, width: int = 4, ignore_index: int = 255, reduction: str = "mean") -> None:
+    def __init__(
+        self, width: int = 4, ignore_index: int = 255, reduction: str = "mean", task: str = MULTICLASS
+    ) -> None:
         super().__init__()
         check_reduction(reduction)
+        self.task = check_task(task)
         boundary_targets(torch.zeros(1, 1, dtype=torch.int64), width)  # checks the width
         self.width = width
         self.ignore_index = ignore_index
@@ -58,15 +67,17 @@ class BoundaryLoss(nn.Module):
 
         Args:
             logits: float (N, 1, H, W), above 0 where a boundary is more likely than not.
-            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their boundaries.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their boundaries; of other
+                tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
-                values count as classes.
+            LabelOutOfRangeError: if the target contains another negative value, or in tasks other than `"multiclass"`
+                one that is neither 0 nor 1. On CUDA and in compiled code such values count as classes.
         """
-        ids, valid = _checked_ids(logits, target, (1,), self.ignore_index)
+        ids, valid = _checked_ids(logits, target, (1,), self.ignore_index, self.task)
         found = (boundary_targets(ids, self.width, self.ignore_index) == 1) & valid
+        found, valid = _of_any_class(found, valid, self.task)
         values = widened(logits)[:, 0].masked_fill(~valid, 0)
         share = found.sum().to(values.dtype) / valid.sum().clamp(min=1)
         factors = torch.where(found, 1 - share, share).where(valid, 0)
@@ -75,7 +86,8 @@ class BoundaryLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return f"width={self.width}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        own = f"width={self.width}, ignore_index={self.ignore_index}, reduction={self.reduction!r}"
+        return f"{own}{_shown(self.task)}"
 
 
 class DetailLoss(nn.Module):
@@ -93,10 +105,16 @@ class DetailLoss(nn.Module):
 
     Args:
         ignore_index: target value excluded from the loss and the gradient.
+        task: of the masks: `"multiclass"`; `"binary"`: (N, H, W) or (N, 1, H, W) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: (N, K, H, W) of such values.
+
+    Raises:
+        InvalidArgumentError: if there is no such task.
     """
 
-    def __init__(self, ignore_index: int = 255) -> None:
+    def __init__(self, ignore_index: int = 255, task: str = MULTICLASS) -> None:
         super().__init__()
+        self.task = check_task(task)
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -104,15 +122,17 @@ class DetailLoss(nn.Module):
 
         Args:
             logits: float (N, 1, H, W), above 0 where a detail is more likely than not; or (N, 2, H, W), see the class.
-            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their details.
+            target: any integer type (N, H, W), class ids and `ignore_index`: the masks, not their details; of other
+                tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
-            LabelOutOfRangeError: if the target contains another negative value. On CUDA and in compiled code such
-                values count as classes.
+            LabelOutOfRangeError: if the target contains another negative value, or in tasks other than `"multiclass"`
+                one that is neither 0 nor 1. On CUDA and in compiled code such values count as classes.
         """
-        ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index)
+        ids, valid = _checked_ids(logits, target, (1, 2), self.ignore_index, self.task)
         found = (detail_targets(ids, self.ignore_index) == 1) & valid
+        found, valid = _of_any_class(found, valid, self.task)
         # masked before anything is computed: an infinite or NaN logit would have a NaN gradient
         seen = widened(logits).masked_fill(~valid[:, None], 0)
         values = seen[:, 0] if seen.shape[1] == 1 else seen[:, 1] - seen[:, 0]
@@ -129,7 +149,7 @@ class DetailLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return f"ignore_index={self.ignore_index}"
+        return f"ignore_index={self.ignore_index}{_shown(self.task)}"
 
 
 class BoundaryAwareLoss(nn.Module):
@@ -141,15 +161,24 @@ class BoundaryAwareLoss(nn.Module):
     Args:
         threshold: probability 0 to 1; pixels with a higher predicted probability of a boundary count.
         criterion: `(logits, target) -> loss`, which ignores `ignore_index` and returns 0 if all pixels are ignored, as
-            all losses of this package do; None for `CrossEntropyLoss`.
+            all losses of this package do; None for `CrossEntropyLoss`, or `BinaryCrossEntropyLoss` by the task.
         ignore_index: target value excluded from the loss and the gradient.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`, that of `criterion`.
 
     Raises:
-        InvalidArgumentError: if an argument is not allowed, or `criterion` ignores another value.
+        InvalidArgumentError: if an argument is not allowed, or `criterion` ignores another value or has another task.
     """
 
-    def __init__(self, threshold: float = 0.8, criterion: nn.Module | None = None, ignore_index: int = 255) -> None:
+    def __init__(
+        self,
+        threshold: float = 0.8,
+        criterion: nn.Module | None = None,
+        ignore_index: int = 255,
+        task: str = MULTICLASS,
+    ) -> None:
         super().__init__()
+        self.task = check_task(task)
+        check_same_task("criterion", criterion, task)
         check_fraction("threshold", threshold)
         ignored = getattr(criterion, "ignore_index", ignore_index)
         if ignored != ignore_index:
@@ -157,7 +186,10 @@ class BoundaryAwareLoss(nn.Module):
                 f"ignore_index must be that of criterion, {ignored}, got {ignore_index}; set both to the same value"
             )
         self.threshold = threshold
-        self.criterion = CrossEntropyLoss(ignore_index=ignore_index) if criterion is None else criterion
+        if criterion is None:
+            default = CrossEntropyLoss if task == MULTICLASS else BinaryCrossEntropyLoss
+            criterion = default(ignore_index=ignore_index, task=task)
+        self.criterion = criterion
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor, boundary_logits: Tensor) -> Tensor:
@@ -165,22 +197,28 @@ class BoundaryAwareLoss(nn.Module):
 
         Args:
             logits: float (N, K, H, W), one channel per class.
-            target: any integer type (N, H, W), class ids and `ignore_index`.
+            target: any integer type (N, H, W), class ids and `ignore_index`; of other tasks see `criterion`.
             boundary_logits: float (N, 1, H, W); they get no gradient.
 
         Raises:
             InvalidArgumentError: if shapes do not match, or the target is not of an integer type.
             LabelOutOfRangeError: if `criterion` raises it for the pixels that count.
         """
-        check_inputs(logits, target)
-        _check_channels(boundary_logits, target, (1,), "boundary_logits")
+        if self.task == MULTICLASS:
+            check_inputs(logits, target)
+            pixels = target
+        else:
+            check_elements(logits, target, self.task)
+            target = target_planes(target, self.task, logits.ndim)
+            pixels = target[:, 0]
+        _check_channels(boundary_logits, pixels, (1,), "boundary_logits")
         near = widened(boundary_logits.detach())[:, 0].sigmoid() > self.threshold
         ids, _ = split_ignored(target, self.ignore_index)
-        return self.criterion(logits, ids.where(near, self.ignore_index))
+        return self.criterion(logits, ids.where(near if pixels is target else near[:, None], self.ignore_index))
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return f"threshold={self.threshold}, ignore_index={self.ignore_index}"
+        return f"threshold={self.threshold}, ignore_index={self.ignore_index}{_shown(self.task)}"
 
 
 def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], name: str = "logits") -> None:
@@ -197,15 +235,22 @@ def _check_channels(logits: Tensor, target: Tensor, channels: Sequence[int], nam
         )
 
 
-def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Returns the target as int64 and which of its pixels are valid.
+def _checked_ids(
+    logits: Tensor, target: Tensor, channels: Sequence[int], ignore_index: int, task: str
+) -> tuple[Tensor, Tensor]:
+    """Returns the target as int64 and which of its pixels are valid: (N, H, W), or (N, K, H, W) for other tasks.
 
-    The number of classes is unknown here, so only ids below 0 are checked.
+    The number of classes is unknown here, so only ids below 0 are checked, or those that are neither 0 nor 1.
     """
-    check_inputs(logits, target, min_classes=1)
-    _check_channels(logits, target, channels)
+    if task == MULTICLASS:
+        check_inputs(logits, target, min_classes=1)
+        _check_channels(logits, target, channels)
+    else:
+        target = _checked_planes(logits, target, channels, task)
     ids, valid = split_ignored(target, ignore_index)
     if ids.device.type != "cuda" and not torch.compiler.is_compiling():  # on CUDA this would synchronize
+        if task != MULTICLASS:
+            check_known(ids, (ids == 0) | (ids == 1) | ~valid, ignore_index)
         wrong = ids[(ids < 0) & valid].cpu().numpy()
         if len(wrong):
             raise LabelOutOfRangeError(
@@ -213,3 +258,25 @@ def _checked_ids(logits: Tensor, target: Tensor, channels: Sequence[int], ignore
                 f"ignore_index {ignore_index}: map the ids with a LabelMap, or check ignore_index"
             )
     return ids, valid
+
+
+def _checked_planes(logits: Tensor, target: Tensor, channels: Sequence[int], task: str) -> Tensor:
+    """Returns the target of a task other than `"multiclass"` as planes (N, K, H, W)."""
+    check_tensors(logits, target, is_of_classes=False)
+    planes = target_planes(target, task, 4)
+    if planes.ndim != 4 or (task == BINARY and planes.shape[1] != 1):
+        allowed = "(N, H, W) or (N, 1, H, W)" if task == BINARY else "(N, K, H, W)"
+        raise InvalidArgumentError(f'target must be {allowed} with task="{task}", got {tuple(target.shape)}')
+    if not has_integers(target):
+        raise InvalidArgumentError(f"target must hold 0, 1 and ignore_index in an integer type, got {target.dtype}")
+    _check_channels(logits, planes[:, 0], channels)
+    return planes
+
+
+def _of_any_class(found: Tensor, valid: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """Returns which pixels (N, H, W) are found in any plane, and which are valid in any."""
+    return (found, valid) if task == MULTICLASS else (found.any(1), valid.any(1))
+
+
+def _shown(task: str) -> str:
+    return "" if task == MULTICLASS else f", task={task!r}"

@@ -9,10 +9,17 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import TASKS, check_task
 from seg_train.losses.inputs import widened
-from seg_train.losses.other_names import MODE_ADVICE
 
-__all__ = ["check_fraction", "check_non_negative", "check_reduction", "checked_weight"]
+__all__ = [
+    "check_fraction",
+    "check_non_negative",
+    "check_reduction",
+    "check_same_task",
+    "checked_task",
+    "checked_weight",
+]
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -36,6 +43,34 @@ def check_fraction(name: str, value: float) -> None:
         raise InvalidArgumentError(f"{name} must be between 0 and 1, got {value!r}")
 
 
+def checked_task(loss: str, task: str, allowed: Sequence[str] = TASKS, instead: str = "") -> str:
+    """Returns `task` if it is one of those that a loss knows.
+
+    Args:
+        loss: its name, for the message.
+        task: to check.
+        allowed: the tasks that the loss knows.
+        instead: name of the loss for the other tasks.
+
+    Raises:
+        InvalidArgumentError: if there is no such task, or the loss does not know it.
+    """
+    if check_task(task) not in allowed:
+        raise InvalidArgumentError(
+            f"{loss} is for the task {' or '.join(map(repr, allowed))}, got {task!r}; use {instead}(task={task!r})"
+        )
+    return task
+
+
+def check_same_task(place: str, loss: object, task: str) -> None:
+    """Raises InvalidArgumentError if a loss at `place` has another task; losses without one are of any task."""
+    found = getattr(loss, "task", task)
+    if found != task:
+        raise InvalidArgumentError(
+            f"{place} has the task {found!r}, but the others have {task!r}; give all losses the same task="
+        )
+
+
 def checked_weight(weight: object, name: str = "weight") -> Tensor:
     """Returns a copy of class weights: float (K,), float64 if they are a float64 tensor or array, else float32.
 
@@ -49,8 +84,8 @@ def checked_weight(weight: object, name: str = "weight") -> Tensor:
     Raises:
         InvalidArgumentError: if they are not finite numbers >= 0, at least one of them above 0.
     """
-    if isinstance(weight, str) and weight in ("binary", "multiclass", "multilabel"):  # as another library's mode
-        raise InvalidArgumentError(f"{name} must hold one number per class, got {weight!r}; {MODE_ADVICE}")
+    if isinstance(weight, str) and weight in TASKS:  # as another library's mode
+        raise InvalidArgumentError(f"{name} must hold one number per class, got {weight!r}; write task={weight!r}")
     try:
         # A copy, so that later changes of the argument do not change the loss.
         given = torch.as_tensor(weight).detach().clone()

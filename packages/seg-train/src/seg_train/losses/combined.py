@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.labels.tasks import MULTICLASS, check_task
 from seg_core.registry import LOSSES
 from seg_core.spec import check_params, parameters_of
-from seg_train.losses.checking import check_non_negative, checked_weight
+from seg_train.losses.checking import check_non_negative, check_same_task, checked_weight
 from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
 __all__ = ["CombinedLoss"]
@@ -29,6 +30,8 @@ class CombinedLoss(nn.Module):
             class weights, unless its `params` set them. Loss objects keep their own.
         ignore_index: target value excluded from the losses and their gradients; passed to each loss of a table that
             takes it. It must be the same for all losses.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`; passed to each loss of a table that takes it. It must be the
+            same for all losses.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed; the message says where, e.g. `losses[1].params`.
@@ -44,14 +47,16 @@ class CombinedLoss(nn.Module):
         losses: Sequence[tuple[float, nn.Module] | Mapping[str, Any]],
         weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = 255,
+        task: str = MULTICLASS,
     ) -> None:
         super().__init__()
+        self.task = check_task(task)
         if not isinstance(losses, Sequence) or isinstance(losses, str) or len(losses) == 0:
             raise InvalidArgumentError(
                 'losses must be a list of at least one loss, as [{name = "CrossEntropyLoss"}, {name = "DiceLoss"}], '
                 f"got {losses!r}"
             )
-        given: dict[str, Any] = {"ignore_index": ignore_index}
+        given: dict[str, Any] = {"ignore_index": ignore_index, "task": task}
         if weight is not None:
             given["weight"] = checked_weight(weight)
         factors, modules, takes_weight = [], [], False
@@ -62,7 +67,7 @@ class CombinedLoss(nn.Module):
                 takes_weight |= "weight" in taken
             else:
                 factor, module = _from_pair(place, item)
-            _check_loss(place, module, ignore_index)
+            _check_loss(place, module, ignore_index, task)
             factors.append(float(factor))
             modules.append(module)
         if weight is not None and not takes_weight:
@@ -81,7 +86,7 @@ class CombinedLoss(nn.Module):
 
         Args:
             logits: float (N, K, ...), one channel per class.
-            target: any integer type (N, ...), class ids and `ignore_index`.
+            target: any integer type (N, ...), class ids and `ignore_index`; of other tasks see their losses.
             shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:
@@ -117,7 +122,8 @@ class CombinedLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Returns the arguments that are not modules, for `print(loss)`."""
-        return f"factors={list(self.factors)}, ignore_index={self.ignore_index}"
+        task = "" if self.task == MULTICLASS else f", task={self.task!r}"
+        return f"factors={list(self.factors)}, ignore_index={self.ignore_index}{task}"
 
 
 def _from_pair(place: str, pair: object) -> tuple[float, nn.Module]:
@@ -158,7 +164,7 @@ def _from_table(place: str, table: Mapping[str, Any], given: Mapping[str, Any]) 
     return factor, module, taken
 
 
-def _check_loss(place: str, module: nn.Module, ignore_index: int) -> None:
+def _check_loss(place: str, module: nn.Module, ignore_index: int, task: str) -> None:
     if getattr(module, "reduction", "mean") == "none":
         raise InvalidArgumentError(f'{place} must return a scalar, got reduction "none"; use "mean" or "sum"')
     ignored = getattr(module, "ignore_index", ignore_index)
@@ -166,3 +172,4 @@ def _check_loss(place: str, module: nn.Module, ignore_index: int) -> None:
         raise InvalidArgumentError(
             f"{place} ignores {ignored}, but ignore_index is {ignore_index}; all losses must ignore the same value"
         )
+    check_same_task(place, module, task)

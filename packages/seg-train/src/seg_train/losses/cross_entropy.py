@@ -10,18 +10,19 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from seg_train.losses.checking import check_fraction
+from seg_core.labels.tasks import MULTICLASS
+from seg_train.losses.checking import check_fraction, checked_task
 from seg_train.losses.cpu.log_probabilities import log_probabilities_by_strips
 from seg_train.losses.cpu.strips import CROSS_ENTROPY_FACTOR, use_strips
 from seg_train.losses.inputs import check_inputs, widened
 from seg_train.losses.log_probabilities import without_ignored
-from seg_train.losses.reduction import mean_denominator, pixel_weights, reduce_pixels
-from seg_train.losses.weighted import WeightedLoss
+from seg_train.losses.reduction import pixel_weights, reduce_pixels
+from seg_train.losses.weighted import WeightedPixelLoss
 
 __all__ = ["CrossEntropyLoss", "cross_entropy_by_strips", "cross_entropy_by_torch"]
 
 
-class CrossEntropyLoss(WeightedLoss):
+class CrossEntropyLoss(WeightedPixelLoss):
     """Cross entropy between class logits and label maps.
 
     Args:
@@ -30,6 +31,7 @@ class CrossEntropyLoss(WeightedLoss):
         reduction: `"mean"` (sum divided by the sum of the valid pixels' weights), `"sum"` or `"none"` (0 for ignored
             pixels), as PyTorch defines them.
         label_smoothing: fraction 0 to 1 of the target that is spread evenly over all classes.
+        task: `"multiclass"`; the other tasks have `BinaryCrossEntropyLoss`.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -41,7 +43,9 @@ class CrossEntropyLoss(WeightedLoss):
         ignore_index: int = 255,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        task: str = MULTICLASS,
     ) -> None:
+        checked_task("CrossEntropyLoss", task, (MULTICLASS,), "BinaryCrossEntropyLoss")
         super().__init__(weight, ignore_index, reduction)
         check_fraction("label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
@@ -64,10 +68,6 @@ class CrossEntropyLoss(WeightedLoss):
         weight = None if self.weight is None else self.weight.to(logits)
         compute = cross_entropy_by_strips if use_strips(logits, CROSS_ENTROPY_FACTOR) else cross_entropy_by_torch
         return compute(logits, target, weight, self.ignore_index, self.reduction, self.label_smoothing)
-
-    def denominator(self, target: Tensor) -> Tensor:
-        """Returns the divisor of the mean: 0-d, see `seg_train.losses.micro_batches`."""
-        return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError, InvalidTypeError
+from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.boundary import BoundaryAwareLoss
-from seg_train.losses.checking import check_non_negative
+from seg_train.losses.checking import check_non_negative, check_same_task
 from seg_train.losses.micro_batches import denominators, micro_batch_loss
 
 __all__ = ["DeepSupervision"]
@@ -33,7 +34,7 @@ class DeepSupervision(nn.Module):
             predicts a boundary, see `seg_train.losses.boundary.BoundaryAwareLoss`; with 0 it is left out.
 
     Raises:
-        InvalidArgumentError: if a factor is not a finite number >= 0.
+        InvalidArgumentError: if a factor is not a finite number >= 0, or the losses are not all of one task.
 
     Example:
         PIDNet's four losses:
@@ -56,6 +57,9 @@ class DeepSupervision(nn.Module):
         super().__init__()
         check_non_negative("aux_weight", aux_weight)
         check_non_negative("boundary_aware_weight", boundary_aware_weight)
+        given = [criterion, *(loss for _, loss in (outputs or {}).values())]
+        tasks = [getattr(loss, "task", None) for loss in given]
+        self.task: str = next((task for task in tasks if task is not None), MULTICLASS)
         self.criterion = criterion
         self.aux_weight = aux_weight
         self.boundary_aware_weight = boundary_aware_weight
@@ -66,18 +70,20 @@ class DeepSupervision(nn.Module):
             check_non_negative(f"the factor of outputs[{name!r}]", factor)
             self._outputs[name] = (factor, None if loss is None else len(self.losses))
             if loss is not None:
+                check_same_task(f"the loss of outputs[{name!r}]", loss, self.task)
                 self.losses.append(loss)
         self.boundary_aware = None
         if boundary_aware_weight > 0:
             ignore_index = getattr(criterion, "ignore_index", 255)
-            self.boundary_aware = BoundaryAwareLoss(criterion=criterion, ignore_index=ignore_index)
+            self.boundary_aware = BoundaryAwareLoss(criterion=criterion, ignore_index=ignore_index, task=self.task)
 
     def forward(self, outputs: Mapping[str, Tensor], target: Tensor, shares: Tensor | None = None) -> Tensor:
         """Returns the sum of the losses, 0-d float.
 
         Args:
             outputs: of the network, float (N, C, H, W) each: `"out"`, and others.
-            target: any integer type (N, H, W), class ids and the value that the losses ignore.
+            target: any integer type (N, H, W), class ids and the value that the losses ignore; of other tasks see their
+                losses.
             shares: of a micro-batch, float (n,), see `seg_train.losses.micro_batches`; None for a whole batch.
 
         Raises:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_train.losses.inputs import check_inputs
-from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss, class_areas
+from seg_core.labels.tasks import MULTICLASS
+from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss
 
 __all__ = ["DiceLoss"]
 
 
 class DiceLoss(RegionLoss):
-    """One minus the Dice score of the softmax probabilities, averaged over the classes.
+    """One minus the Dice score of the probabilities (softmax or, see `task`, sigmoid), averaged over the classes.
 
     The score of class k is (2 overlap_k + smooth) / (predicted_k + true_k + smooth), with areas summed over all valid
     pixels of the batch: predicted_k sums the probability of class k, overlap_k does so where the target is k, true_k is
@@ -36,6 +36,8 @@ class DiceLoss(RegionLoss):
             their v_k would be infinite, it is 0, or with `"count"` the largest of the others, as in the authors' code.
         squared: whether predicted_k sums squared probabilities.
         generalized: whether all classes have one score, weighted by their areas.
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -50,8 +52,9 @@ class DiceLoss(RegionLoss):
         absent: AbsentClasses = "skip",
         squared: bool = False,
         generalized: bool = False,
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, smooth, absent)
+        super().__init__(weight, ignore_index, reduction, smooth, absent, task)
         if generalized and reduction == "none":
             raise InvalidArgumentError(
                 "reduction must be mean or sum with generalized=True, got 'none'; the generalized loss is one number"
@@ -63,22 +66,17 @@ class DiceLoss(RegionLoss):
         """Returns the loss, see `RegionLoss.forward`."""
         if not self.generalized:
             return super().forward(logits, target)
-        check_inputs(logits, target, self.weight)
-        areas = self.areas(logits, target)
+        areas, counted = self.areas(logits, target)
         present = areas.true > 0
         factors = areas.true.where(present, 1).pow(-2).where(present, 0)
         if self.absent == "count":
-            factors = factors.where(present, factors.max())
+            factors = factors.where(present | ~counted, factors.max())
         if self.weight is not None:
             factors = factors * self.weight.to(factors)
         common = (factors * (2 * areas.overlap + self.smooth)).sum()
         total = (factors * (areas.predicted + areas.true + self.smooth)).sum()
         some = total != 0
         return (1 - common / total.where(some, 1)) * some
-
-    def areas(self, logits: Tensor, target: Tensor) -> ClassAreas:
-        """Returns the areas of the classes."""
-        return class_areas(logits, target, self.ignore_index, self.squared)
 
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,)."""

@@ -4,8 +4,9 @@
 a pixel's true class, the loss is -(1 - p_t)^gamma log p_t (equation 4), times a factor of the class (equation 5).
 
 Differs from the paper:
-- There classes are independent: p_t comes from a sigmoid, with one term per class. Here, as usual in segmentation, p_t
-  comes from the softmax over all classes, with one term per pixel.
+- There classes are independent: p_t comes from a sigmoid, with one term per class, as here in the tasks `"binary"` and
+  `"multilabel"`. By default, as usual in segmentation, p_t comes from the softmax over all classes, with one term per
+  pixel.
 - There the sum is divided by the number of objects. Here it is the mean over pixels, as in cross entropy.
 """
 
@@ -17,26 +18,33 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_train.losses.checking import check_non_negative
+from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import MULTICLASS
+from seg_train.losses.checking import check_fraction, check_non_negative
+from seg_train.losses.elements import element_loss, elements_of, log_likelihoods
 from seg_train.losses.inputs import check_inputs
 from seg_train.losses.log_probabilities import log_probabilities
-from seg_train.losses.reduction import mean_denominator, pixel_weights, reduce_pixels
-from seg_train.losses.weighted import WeightedLoss
+from seg_train.losses.reduction import pixel_weights, reduce_pixels
+from seg_train.losses.weighted import WeightedPixelLoss
 
 __all__ = ["FocalLoss"]
 
 _SMALLEST = -1000.0  # a log-probability whose probability is 0 even in float64
 
 
-class FocalLoss(WeightedLoss):
+class FocalLoss(WeightedPixelLoss):
     """Cross entropy times a power of the other classes' probability.
 
     Args:
-        weight: float (K,), one factor >= 0 per class, or None for 1 each: the paper's alpha.
+        weight: float (K,), one factor >= 0 per class, or None for 1 each: with several classes the paper's alpha.
         gamma: power, a finite number >= 0; 0 gives cross entropy.
         ignore_index: target value excluded from the loss and the gradient.
         reduction: `"mean"` (sum divided by the sum of the valid pixels' weights, as in cross entropy), `"sum"` or
             `"none"` (0 for ignored pixels).
+        alpha: fraction from 0 to 1: factor of the elements with target 1, those with target 0 have 1 - alpha, which the
+            divisor of the mean does not count; None for 1 each. Not for `"multiclass"`, which has `weight`.
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -48,24 +56,36 @@ class FocalLoss(WeightedLoss):
         gamma: float = 2.0,
         ignore_index: int = 255,
         reduction: str = "mean",
+        alpha: float | None = None,
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction)
+        super().__init__(weight, ignore_index, reduction, task)
         check_non_negative("gamma", gamma)
+        if alpha is not None:
+            if task == MULTICLASS:
+                raise InvalidArgumentError(
+                    f"FocalLoss has no alpha with task='multiclass', got alpha={alpha!r}: use weight=, one factor per "
+                    "class (in a config criterion.class_weights), or the task 'binary' or 'multilabel'"
+                )
+            check_fraction("alpha", alpha)
         self.gamma = gamma
+        self.alpha = alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or the target's shape with `reduction="none"`.
 
         Args:
             logits: float (N, K, ...), one channel per class.
-            target: any integer type (N, ...), class ids and `ignore_index`.
+            target: any integer type (N, ...), class ids and `ignore_index`; of other tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead;
-                compiled code may not check.
+            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead,
+                and compiled code may not check; of tasks other than `"multiclass"` the loss is NaN in both cases.
         """
+        if self.task != MULTICLASS:
+            return self._of_elements(logits, target)
         check_inputs(logits, target, self.weight)
         terms = log_probabilities(logits, target, self.ignore_index, _FocalTerm(self.gamma))
         weight = None if self.weight is None else self.weight.to(terms)
@@ -74,13 +94,17 @@ class FocalLoss(WeightedLoss):
             terms = terms * weights
         return -reduce_pixels(terms, weights, self.reduction)
 
-    def denominator(self, target: Tensor) -> Tensor:
-        """Returns the divisor of the mean: 0-d, see `seg_train.losses.micro_batches`."""
-        return mean_denominator(target, self.ignore_index, self.weight, self.reduction)
+    def _of_elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
+        terms = -_FocalTerm(self.gamma)(log_likelihoods(elements))
+        if self.alpha is not None:
+            terms = terms * (1 - self.alpha + (2 * self.alpha - 1) * elements.truth)
+        return element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
-        return f"{super().extra_repr()}, gamma={self.gamma}"
+        alpha = "" if self.alpha is None else f", alpha={self.alpha}"
+        return f"{super().extra_repr()}, gamma={self.gamma}{alpha}"
 
 
 class _FocalTerm:

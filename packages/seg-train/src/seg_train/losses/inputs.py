@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, InvalidTypeError, LabelOutOfRangeError, list_ids
+from seg_core.labels.tasks import BINARY, MULTILABEL
 
-__all__ = ["check_inputs", "class_ids", "has_integers", "joined_pixels", "split_ignored", "widened"]
+__all__ = ["check_inputs", "check_tensors", "class_ids", "has_integers", "joined_pixels", "split_ignored", "widened"]
 
 
 def widened(values: Tensor, *, planar: bool = False) -> Tensor:
@@ -59,16 +60,20 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None, *
         InvalidArgumentError: if their shapes or types do not fit, or there is only one class: its softmax is always 1,
             so its loss would be 0 whatever the logits are.
     """
-    _check_tensors(logits, target, is_of_classes=min_classes > 1)
+    check_tensors(logits, target, is_of_classes=min_classes > 1)
     if logits.ndim < 2 or target.shape != logits.shape[:1] + logits.shape[2:]:
+        advice = "resize the logits to the target first"
+        if target.shape == logits.shape:
+            advice = f'a target with one plane per class needs task="{BINARY if logits.shape[1] == 1 else MULTILABEL}"'
         raise InvalidArgumentError(
             f"logits (N, K, ...) and target (N, ...) must agree, got {tuple(logits.shape)} and {tuple(target.shape)}; "
-            "resize the logits to the target first"
+            f"{advice}"
         )
     if logits.shape[1] < min_classes:
         raise InvalidArgumentError(
             f"logits must have at least {min_classes} classes, got {logits.shape[1]} in {tuple(logits.shape)}: the "
-            "softmax of a single class is always 1, so there is nothing to learn; give the background a class too"
+            "softmax of a single class is always 1, so there is nothing to learn; give the background a class too, or "
+            f'use task="{BINARY}", which takes one logit per pixel'
         )
     if not has_integers(target):
         raise InvalidArgumentError(f"target must hold class ids of an integer type, got {target.dtype}")
@@ -78,7 +83,7 @@ def check_inputs(logits: Tensor, target: Tensor, weight: Tensor | None = None, *
         )
 
 
-def _check_tensors(logits: object, target: object, is_of_classes: bool) -> None:
+def check_tensors(logits: object, target: object, is_of_classes: bool = True) -> None:
     """Raises InvalidTypeError if one of them is no tensor; the message says which tensor to pass."""
     for name, value in (("logits", logits), ("target", target)):
         if isinstance(value, Tensor):

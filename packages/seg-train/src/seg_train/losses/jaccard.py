@@ -8,7 +8,7 @@ __all__ = ["JaccardLoss"]
 
 
 class JaccardLoss(RegionLoss):
-    """One minus the intersection over union of the softmax probabilities, averaged over the classes.
+    """One minus the intersection over union of the probabilities (softmax or sigmoid), averaged over the classes.
 
     The score of class k is (overlap_k + smooth) / (predicted_k + true_k - overlap_k + smooth), with areas over all
     valid pixels of the batch: predicted_k sums the probability of class k, overlap_k does so where the target is k,
@@ -25,6 +25,8 @@ class JaccardLoss(RegionLoss):
         absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their score
             is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
             them as any other class; with `smooth` that pushes their probabilities down.
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.

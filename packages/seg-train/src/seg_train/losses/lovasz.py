@@ -1,4 +1,4 @@
-"""Lovasz-softmax loss: the convex extension of the Jaccard loss to probabilities."""
+"""Lovasz loss: the convex extension of the Jaccard loss to probabilities, or to the hinge loss of logits."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.cpu.lovasz import extension_by_strips
 from seg_train.losses.cpu.strips import use_strips
+from seg_train.losses.elements import Elements, elements_of
 from seg_train.losses.inputs import check_inputs, class_ids, joined_pixels, widened
 from seg_train.losses.reduction import reduce_classes
 from seg_train.losses.weighted import WeightedLoss
@@ -27,6 +29,9 @@ class LovaszLoss(WeightedLoss):
     class, g of them among the first i, and U = G + i - g, that is 1 / U for a pixel of the class and
     (G - g) / (U (U - 1)) for another. The paper computes the same as a difference of two losses, which loses digits.
 
+    In the tasks `"binary"` and `"multilabel"` it is the Lovasz hinge of the same paper (section 3.1): with x the logit,
+    the errors are max(0, 1 - x) where the target is 1 and max(0, 1 + x) where it is 0.
+
     Args:
         weight: float (K,), one factor >= 0 per class, or None for 1 each.
         ignore_index: target value excluded from the loss and the gradient.
@@ -34,10 +39,13 @@ class LovaszLoss(WeightedLoss):
             weights of the classes that count), `"sum"` of the weighted losses, or `"none"`: the weighted loss of each
             class, 0 for classes that do not count.
         classes: which classes count: `"present"`, those in the target, or `"all"`: the loss of an absent class is its
-            largest probability.
+            largest error. None, as in the authors' code, is `"present"` for the task `"multiclass"` and `"all"` for
+            the others, which learn from images without an object too.
         per_image: whether the loss is computed per image, with the classes of each. `"mean"` is then the mean over the
-            images that have valid pixels, `"sum"` sums over classes and images, `"none"` returns (N, K). Otherwise the
+            images of which a class counts, `"sum"` sums over classes and images, `"none"` returns (N, K). Otherwise the
             pixels of the batch are treated as one image.
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -48,10 +56,13 @@ class LovaszLoss(WeightedLoss):
         weight: Tensor | Sequence[float] | None = None,
         ignore_index: int = 255,
         reduction: str = "mean",
-        classes: _Classes = "present",
+        classes: _Classes | None = None,
         per_image: bool = False,
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction)
+        super().__init__(weight, ignore_index, reduction, task)
+        if classes is None:
+            classes = "present" if task == MULTICLASS else "all"
         if classes not in get_args(_Classes):
             raise InvalidArgumentError(f"classes must be one of {', '.join(get_args(_Classes))}, got {classes!r}")
         self.classes: _Classes = classes
@@ -62,20 +73,26 @@ class LovaszLoss(WeightedLoss):
 
         Args:
             logits: float (N, K, ...), one channel per class.
-            target: any integer type (N, ...), class ids and `ignore_index`.
+            target: any integer type (N, ...), class ids and `ignore_index`; of other tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
             LabelOutOfRangeError: if the target contains any other value.
         """
-        check_inputs(logits, target, self.weight)
-        logits = widened(logits)
-        if use_strips(logits):
-            losses, true = extension_by_strips(logits, target, self.ignore_index, self.per_image, extension_by_torch)
+        if self.task != MULTICLASS:
+            elements = elements_of(logits, target, self.task, self.ignore_index, self.weight, waits=True)
+            (losses, true), valid = hinge_extension(elements, self.per_image)
         else:
-            losses, true = extension_by_torch(logits, target, self.ignore_index, self.per_image)
-        counted = true > 0 if self.classes == "present" else (true > 0).any(1, keepdim=True).expand_as(true)
+            check_inputs(logits, target, self.weight)
+            compute = extension_by_torch
+            logits = widened(logits)
+            if use_strips(logits):
+                losses, true = extension_by_strips(logits, target, self.ignore_index, self.per_image, compute)
+            else:
+                losses, true = compute(logits, target, self.ignore_index, self.per_image)
+            valid = (true > 0).any(1, keepdim=True).expand_as(true)
+        counted = true > 0 if self.classes == "present" else valid
         if not self.per_image:
             losses, counted = losses[0], counted[0]
         return reduce_classes(losses, counted, self.weight, self.reduction)
@@ -118,14 +135,48 @@ def extension_by_torch(logits: Tensor, target: Tensor, ignore_index: int, per_im
         errors = plane if per_image else plane.reshape(1, -1)
         # ignored pixels get the lowest value, so that they come last
         errors = torch.where(own, 1 - errors, errors).masked_fill(ignored, -1)
-        errors, order = errors.sort(dim=1, descending=True, stable=True)
-        own = own.gather(1, order)
-        own_before = own.cumsum(1)
-        ranks = torch.arange(1, own.shape[1] + 1, device=own.device)
-        union = (area + ranks - own_before).to(errors.dtype)
-        left = (area - own_before).to(errors.dtype)
-        increments = torch.where(own, 1, left / (union - 1).clamp(min=1)) / union
-        increments = torch.where(area > 0, increments, (ranks == 1).to(errors.dtype))
-        losses.append((errors.masked_fill(errors < 0, 0) * increments).sum(1))
+        losses.append(_extension(errors, own, area))
         true.append(area[:, 0])
     return Extension(torch.stack(losses, 1), torch.stack(true, 1))
+
+
+def hinge_extension(elements: Elements, per_image: bool) -> tuple[Extension, Tensor]:
+    """Computes the extension of the hinge loss of independent classes.
+
+    Args:
+        elements: (N, K, ...), whose logits at ignored elements are so low that their error is below 0.
+        per_image: whether each image has its own row.
+
+    Returns:
+        The extension, and whether there are valid pixels: bool (rows, K).
+    """
+    losses, true, valid = [], [], []
+    for plane in range(elements.logits.shape[1]):
+        values, own, counted = (
+            joined_pixels(tensor[:, plane], 1) if per_image else tensor[:, plane].reshape(1, -1)
+            for tensor in (elements.logits, elements.truth == 1, elements.valid)
+        )
+        area = own.sum(1, keepdim=True)
+        losses.append(_extension(1 + torch.where(own, -values, values), own, area))
+        true.append(area[:, 0])
+        valid.append(counted.any(1))
+    return Extension(torch.stack(losses, 1), torch.stack(true, 1)), torch.stack(valid, 1)
+
+
+def _extension(errors: Tensor, own: Tensor, area: Tensor) -> Tensor:
+    """Returns the extension of each row, (rows,), from errors (rows, pixels); negative ones count as 0.
+
+    Args:
+        errors: float (rows, pixels).
+        own: bool (rows, pixels), the pixels of the class.
+        area: int64 (rows, 1), their number.
+    """
+    errors, order = errors.sort(dim=1, descending=True, stable=True)
+    own = own.gather(1, order)
+    own_before = own.cumsum(1)
+    ranks = torch.arange(1, own.shape[1] + 1, device=own.device)
+    union = (area + ranks - own_before).to(errors.dtype)
+    left = (area - own_before).to(errors.dtype)
+    increments = torch.where(own, 1, left / (union - 1).clamp(min=1)) / union
+    increments = torch.where(area > 0, increments, (ranks == 1).to(errors.dtype))
+    return (errors.masked_fill(errors < 0, 0) * increments).sum(1)

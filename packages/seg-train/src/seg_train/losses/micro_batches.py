@@ -42,7 +42,7 @@ def denominators(loss: nn.Module, target: Tensor) -> Tensor:
 
     Args:
         loss: of logits and label maps.
-        target: any integer type (N, ...), class ids and the ignored value.
+        target: any integer type (N, ...), class ids and the ignored value; of other tasks see their losses.
     """
     dtype = torch.float32 if target.device.type == "mps" else torch.float64
     if isinstance(loss, CompositeLoss):

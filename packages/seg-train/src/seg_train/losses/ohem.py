@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.checking import check_fraction
+from seg_train.losses.elements import elements_of, log_likelihoods
 from seg_train.losses.inputs import check_inputs
 from seg_train.losses.log_probabilities import log_probabilities
 from seg_train.losses.reduction import pixel_weights, reduce_pixels
@@ -40,6 +42,9 @@ class OhemCrossEntropyLoss(WeightedLoss):
         ignore_index: target value excluded from the loss and the gradient.
         reduction: `"mean"` (sum divided by the number of kept pixels, not their weights, as in PIDNet and HRNet),
             `"sum"` or `"none"` (0 for pixels that are not kept).
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
+            There the pixels are elements, each with a binary cross entropy.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -52,8 +57,9 @@ class OhemCrossEntropyLoss(WeightedLoss):
         min_kept: float = 100_000,
         ignore_index: int = 255,
         reduction: str = "mean",
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction)
+        super().__init__(weight, ignore_index, reduction, task)
         check_fraction("threshold", threshold)
         if not (type(min_kept) is int and min_kept >= 0) and not (isinstance(min_kept, float) and 0 < min_kept < 1):
             raise InvalidArgumentError(
@@ -64,18 +70,20 @@ class OhemCrossEntropyLoss(WeightedLoss):
         self.min_kept = min_kept
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns the loss: float32 (float64 for float64 logits), 0-d, or (N, ...) with `reduction="none"`.
+        """Returns the loss: float32 (float64 for float64 logits), 0-d, or the target's shape with `reduction="none"`.
 
         Args:
             logits: float (N, K, ...), one channel per class.
-            target: any integer type (N, ...), class ids and `ignore_index`.
+            target: any integer type (N, ...), class ids and `ignore_index`; of other tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
-            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead;
-                compiled code may not check.
+            LabelOutOfRangeError: if the target contains any other value. On CUDA torch's own assertion fails instead,
+                and compiled code may not check; of tasks other than `"multiclass"` the loss is NaN in both cases.
         """
+        if self.task != MULTICLASS:
+            return self._of_elements(logits, target)
         check_inputs(logits, target, self.weight)
         log_p = log_probabilities(logits, target, self.ignore_index)
         kept = self._kept(log_p.detach(), pixel_weights(target, self.ignore_index, None))
@@ -83,6 +91,16 @@ class OhemCrossEntropyLoss(WeightedLoss):
         if self.weight is not None:
             terms = terms * pixel_weights(target, self.ignore_index, self.weight.to(log_p))
         return -reduce_pixels(terms, kept, self.reduction)
+
+    def _of_elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
+        log_p = log_likelihoods(elements)
+        kept = self._kept(log_p.detach(), elements.valid)
+        terms = log_p.where(kept, 0)
+        if self.weight is not None:
+            terms = terms * self.weight.to(terms).view(-1, *[1] * (terms.ndim - 2))
+        losses = -reduce_pixels(terms, kept, self.reduction)
+        return losses.reshape(target.shape) if self.reduction == "none" else losses
 
     def _kept(self, log_p: Tensor, valid: Tensor) -> Tensor:
         """Returns the mask of kept pixels from log-probabilities and the mask of valid pixels, all (N, ...)."""

@@ -7,32 +7,30 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from seg_core.errors import InvalidTypeError
 from seg_core.spec import parameters_of, takes_any
 
-__all__ = ["MODE_ADVICE", "explained"]
+__all__ = ["explained"]
 
 P = ParamSpec("P")
 S = TypeVar("S")
 
-MODE_ADVICE = (
-    "remove it: losses take logits (N, K, ...) and class ids (N, ...); a binary task has two classes, num_classes=2"
-)
-_LOGITS = "remove it: losses take logits and compute the softmax themselves"
+_LOGITS = "remove it: losses take logits and compute the softmax or sigmoid themselves"
+_SIGMOID = 'use task="binary" (one logit) or "multilabel" (one per class); losses take logits'
 _WEIGHT = "use weight=, one factor per class"
 
 # argument elsewhere -> what to write here
 _HERE = {
-    "mode": MODE_ADVICE,
+    "mode": 'use task="multiclass", "binary" or "multilabel"',
     "from_logits": _LOGITS,
     "softmax": _LOGITS,
-    "sigmoid": f"{_LOGITS}; a binary task has two classes",
-    "use_sigmoid": f"{_LOGITS}; a binary task has two classes",
+    "sigmoid": _SIGMOID,
+    "use_sigmoid": _SIGMOID,
     "to_onehot_y": "remove it: targets hold class ids",
     "alpha": _WEIGHT,
     "class_weight": _WEIGHT,
-    "pos_weight": _WEIGHT,
+    "pos_weight": f"{_WEIGHT}, or pos_weight= of BinaryCrossEntropyLoss",
     "classes": "use weight=, with 0 for the classes that do not count",
     "include_background": "use weight=, with 0 for the background",
     "loss_weight": "use CombinedLoss([(factor, loss), ...])",
-    "smooth_factor": "use label_smoothing= of CrossEntropyLoss",
+    "smooth_factor": "use label_smoothing= of CrossEntropyLoss, or twice the number in BinaryCrossEntropyLoss",
     "smooth_nr": "use smooth=",
     "smooth_dr": "use smooth=",
     "squared_pred": "use squared=",

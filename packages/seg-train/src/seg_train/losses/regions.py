@@ -5,8 +5,12 @@ the areas
 
     overlap_k = sum of p_ik where t_i = k,    predicted_k = sum of p_ik,    true_k = sum of 1 where t_i = k.
 
-A loss L of these areas has the gradient p_ik (d_ik - sum_j p_ij d_ij) at the logits, with d_ik = dL/dpredicted_k, plus
-dL/doverlap_k where t_i = k. On a CPU `seg_train.losses.cpu.regions` computes areas and gradient.
+In the tasks `"binary"` and `"multilabel"` p_ik is the sigmoid of the logit, true_k counts the pixels with target 1, and
+a pixel may be valid for some classes only.
+
+With the softmax, a loss L of these areas has the gradient p_ik (d_ik - sum_j p_ij d_ij) at the logits, with
+d_ik = dL/dpredicted_k, plus dL/doverlap_k where t_i = k. On a CPU `seg_train.losses.cpu.regions` computes areas and
+gradient.
 """
 
 from collections.abc import Sequence
@@ -16,14 +20,16 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.checking import check_non_negative
 from seg_train.losses.cpu.regions import areas_by_strips
 from seg_train.losses.cpu.strips import use_strips
+from seg_train.losses.elements import Elements, class_sums, elements_of
 from seg_train.losses.inputs import check_inputs, class_ids, joined_pixels, widened
 from seg_train.losses.reduction import reduce_classes
 from seg_train.losses.weighted import WeightedLoss
 
-__all__ = ["AbsentClasses", "ClassAreas", "RegionLoss", "areas_by_torch", "class_areas"]
+__all__ = ["AbsentClasses", "ClassAreas", "RegionLoss", "areas_by_torch", "areas_of_elements", "class_areas"]
 
 AbsentClasses = Literal["skip", "count"]
 
@@ -51,10 +57,13 @@ class RegionLoss(WeightedLoss):
         reduction: `"mean"`, `"sum"` or `"none"`, over classes.
         smooth: number of pixels >= 0 added to the numerator and the denominator of each score.
         absent: whether to `"skip"` or `"count"` classes absent from the batch's target.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
     """
+
+    squared = False  # whether predicted areas sum squared probabilities
 
     def __init__(
         self,
@@ -63,8 +72,9 @@ class RegionLoss(WeightedLoss):
         reduction: str = "mean",
         smooth: float = 0.0,
         absent: AbsentClasses = "skip",
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction)
+        super().__init__(weight, ignore_index, reduction, task)
         check_non_negative("smooth", smooth)
         if absent not in get_args(AbsentClasses):
             raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentClasses))}, got {absent!r}")
@@ -76,29 +86,30 @@ class RegionLoss(WeightedLoss):
 
         Args:
             logits: float (N, K, ...), one channel per class.
-            target: any integer type (N, ...), class ids and `ignore_index`.
+            target: any integer type (N, ...), class ids and `ignore_index`; of other tasks see the class.
 
         Raises:
             InvalidArgumentError: if shapes do not match, the target is not of an integer type, or the number of
                 weights is not the number of classes.
             LabelOutOfRangeError: if the target contains any other value.
         """
-        check_inputs(logits, target, self.weight)
-        areas = self.areas(logits, target)
-        return reduce_classes(self.class_losses(areas), self.counted(areas), self.weight, self.reduction)
+        areas, counted = self.areas(logits, target)
+        return reduce_classes(self.class_losses(areas), counted, self.weight, self.reduction)
 
-    def areas(self, logits: Tensor, target: Tensor) -> ClassAreas:
-        """Returns the areas of the classes."""
-        return class_areas(logits, target, self.ignore_index)
+    def areas(self, logits: Tensor, target: Tensor) -> tuple[ClassAreas, Tensor]:
+        """Returns the areas of the classes and which of them count, bool (K,); raises what `forward` does."""
+        if self.task == MULTICLASS:
+            check_inputs(logits, target, self.weight)
+            areas = class_areas(logits, target, self.ignore_index, self.squared)
+            present = areas.true > 0
+            return areas, present if self.absent == "skip" else present.any().expand_as(present)
+        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight, waits=True)
+        areas = areas_of_elements(elements, self.squared)
+        return areas, areas.true > 0 if self.absent == "skip" else elements.counts > 0
 
     def class_losses(self, areas: ClassAreas) -> Tensor:
         """Returns the loss of each class, (K,), finite even where an area is 0."""
         raise NotImplementedError
-
-    def counted(self, areas: ClassAreas) -> Tensor:
-        """Returns which classes count: bool (K,)."""
-        present = areas.true > 0
-        return present if self.absent == "skip" else present.any().expand_as(present)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""
@@ -121,6 +132,14 @@ def class_areas(logits: Tensor, target: Tensor, ignore_index: int, squared: bool
     if use_strips(logits):
         return ClassAreas(*areas_by_strips(logits, target, ignore_index, squared, areas_by_torch))
     return areas_by_torch(logits, target, ignore_index, squared)
+
+
+def areas_of_elements(elements: Elements, squared: bool = False) -> ClassAreas:
+    """Returns the areas of independent classes, from elements (N, K, ...), differentiable."""
+    values = elements.logits.sigmoid()  # 0 at ignored elements
+    overlap = class_sums(values * elements.truth)
+    predicted = class_sums(values.square() if squared else values)
+    return ClassAreas(overlap, predicted, class_sums(elements.truth))
 
 
 def areas_by_torch(logits: Tensor, target: Tensor, ignore_index: int, squared: bool = False) -> ClassAreas:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.checking import check_non_negative
 from seg_train.losses.regions import AbsentClasses, ClassAreas, RegionLoss
 
@@ -12,7 +13,7 @@ __all__ = ["FocalTverskyLoss", "TverskyLoss"]
 
 
 class TverskyLoss(RegionLoss):
-    """One minus the Tversky index of the softmax probabilities, averaged over the classes.
+    """One minus the Tversky index of the probabilities (softmax or sigmoid), averaged over the classes.
 
     The index of class k is (TP + smooth) / (TP + alpha FP + beta FN + smooth), summed over the valid pixels of the
     batch: with p the probability of class k, TP sums p where the target is k, FN sums 1 - p there, and FP sums p
@@ -32,6 +33,8 @@ class TverskyLoss(RegionLoss):
         absent: how classes absent from the batch's target count. `"skip"` leaves them out: without `smooth` their index
             is 0 whatever is predicted, so they would add a constant and take weight from the others. `"count"` treats
             them as any other class; with `smooth` that pushes their probabilities down.
+        task: `"multiclass"`; `"binary"`: logits (N, 1, ...) and a target (N, ...) of 0, 1 and `ignore_index`; or
+            `"multilabel"`: logits (N, K, ...) and such a target (N, K, ...).
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -46,8 +49,9 @@ class TverskyLoss(RegionLoss):
         beta: float = 0.7,
         smooth: float = 0.0,
         absent: AbsentClasses = "skip",
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, smooth, absent)
+        super().__init__(weight, ignore_index, reduction, smooth, absent, task)
         check_non_negative("alpha", alpha)
         check_non_negative("beta", beta)
         if alpha == beta == 0:
@@ -86,6 +90,7 @@ class FocalTverskyLoss(TverskyLoss):
         gamma: 1 (the Tversky loss) to 3.
         smooth: as for `TverskyLoss`.
         absent: as for `TverskyLoss`.
+        task: as for `TverskyLoss`.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -101,8 +106,9 @@ class FocalTverskyLoss(TverskyLoss):
         gamma: float = 4 / 3,
         smooth: float = 0.0,
         absent: AbsentClasses = "skip",
+        task: str = MULTICLASS,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, alpha, beta, smooth, absent)
+        super().__init__(weight, ignore_index, reduction, alpha, beta, smooth, absent, task)
         if not 1 <= gamma <= 3:
             raise InvalidArgumentError(
                 f"gamma must be between 1 and 3, got {gamma!r}; it is the reciprocal of the exponent, so 4/3 gives 0.75"
