@@ -344,7 +344,9 @@ def _walk(
     matches = _matcher(step, () if rest else suffixes)
     with os.scandir(folder) as entries:
         names = sorted(
-            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() != bool(rest)
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and (entry.is_file() or _is_array(entry.name, suffixes)) != bool(rest)
         )
     for name in names:
         match = matches(same_name(name))
@@ -354,6 +356,11 @@ def _walk(
             yield from _walk(folder / name, rest, (*matched, *match.groups()), suffixes)
         else:
             yield folder / name, "/".join((*matched, *match.groups()))
+
+
+def _is_array(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Returns whether a folder is a zarr array, where these are wanted."""
+    return ".zarr" in suffixes and name.lower().endswith(".zarr")
 
 
 def _folders_in(folder: Path) -> list[Path]:

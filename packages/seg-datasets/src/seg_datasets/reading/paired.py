@@ -33,7 +33,8 @@ class PairedDataset(Dataset[Any]):
         label_map: raw ids of the masks -> train ids.
         remedy: advice about a mask with other ids, for the error message.
         transforms: called as `transforms(image, mask)`; its result is the sample. With None the sample is the image,
-            uint8 (3, H, W), RGB, and the mask (H, W), uint8 if the ids fit, else int32, or None if there is no mask.
+            uint8 (3, H, W), RGB, or the channels of `metadata`, (C, H, W) of uint8, uint16 or float32; and the mask (H,
+            W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
             need a copy, so it must be picklable.
         reading: how files are read: orientation and maximum size; None uses the defaults. Without a check for palettes
@@ -69,6 +70,8 @@ class PairedDataset(Dataset[Any]):
         self._remedy = remedy
         self.mask_reader = mask_reader
         reading = reading or Reading()
+        if reading.channels != metadata.channels:
+            reading = replace(reading, channels=metadata.channels)
         if reading.palette is None:
             reading = replace(reading, palette=PaletteCheck(metadata, label_map, self.palette_remedy))
         self.reading = reading
@@ -87,14 +90,15 @@ class PairedDataset(Dataset[Any]):
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of image and mask of sample `index`."""
+        """Returns the paths of sample `index`: the file of the image, or its files, then the mask if it has one."""
         return self._pairs.names(index)
 
     def mask_file(self, index: int) -> MaskFile | None:
         """Returns the mask file of sample `index`, for a scan of the masks without the images.
 
         None if there is no such file, or the mask of the sample is more than this file: with `transforms`, and in a
-        subclass with its own `__getitem__`.
+        subclass with its own `__getitem__`. Pixels that are ignored because the image has no data there are not known
+        from this file alone.
         """
         path = self._pairs[index].mask
         if path is None or self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
@@ -104,9 +108,11 @@ class PairedDataset(Dataset[Any]):
     def image_file(self, index: int) -> ImageFile | None:
         """Returns the image file of sample `index`, for a scan of the images without the masks.
 
-        None if the image of the sample is more than this file: with `transforms`, and in a subclass with its own
-        `__getitem__`.
+        None if the image of the sample is more than this file: with `transforms`, with other channels than three of 8
+        bits, and in a subclass with its own `__getitem__`.
         """
+        if not self.reading.channels.is_rgb8:
+            return None
         if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
             return None
         return ImageFile(self._pairs[index].image, self._read_pixels, f"rgb {self.reading.orientation}")
