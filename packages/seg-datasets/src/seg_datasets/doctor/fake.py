@@ -12,7 +12,8 @@ from PIL import Image
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
 from seg_core.files.atomic import check_folder, write_error
-from seg_datasets.doctor.fake_channels import FakeChannels
+from seg_core.labels.metadata import resolve_metadata
+from seg_datasets.doctor.fake_channels import FakeChannels, write_noise
 from seg_datasets.doctor.fake_folder import write_classes
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_masks import all_ids, mask_writer
@@ -165,6 +166,7 @@ def _write(
     )
     keys = _keys(layout, images_per_split, faults)
     write_mask = mask_writer(name)
+    described = resolve_metadata(chosen.classes).channels
     rng = np.random.default_rng(0)
     for split, files in layout.splits.items():
         for key in keys.get(split, ()):
@@ -172,6 +174,9 @@ def _write(
             image_path = below / _path(files.images, images, key)
             if own is not None and ids is not None:
                 own.write(image_path, own.pixels(ids, rng))
+            elif not described.is_rgb8:
+                paths = [image_path, *(below / _path((pattern,), 0, key) for pattern in files.more_images)]
+                write_noise(paths, described, size, rng)
             else:
                 _write_image(image_path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
             if ids is not None:

@@ -19,7 +19,7 @@ from seg_datasets.doctor.fake_folder import FOLDER
 from seg_datasets.reading.base import Edition
 from seg_datasets.reading.layout import SplitFiles
 
-__all__ = ["FakeChannels"]
+__all__ = ["FakeChannels", "write_noise"]
 
 _NAMES = ("red", "green", "blue", "nir")
 _RANGES: dict[int, tuple[float, float] | None] = {8: None, 16: (0, 10000), 32: (0, 1)}  # of reflectances in 16 bits
@@ -58,6 +58,7 @@ class FakeChannels:
             names: Sequence[str] = ("gray",)
         else:
             names = [_NAMES[i] if i < len(_NAMES) else f"band_{i + 1}" for i in range(self.count)]
+            names = ("red", "nir") if self.count == 2 else names
         described = ImageChannels(tuple(names), range=_RANGES[self.bits])
         return RGB_CHANNELS if described.is_rgb8 else described
 
@@ -98,6 +99,27 @@ class FakeChannels:
             Image.fromarray(pixels[..., 0] if self.count == 1 else pixels).save(path)
         else:
             path.write_bytes(_geotiff(pixels, self.description.names))
+
+
+def write_noise(
+    paths: Sequence[Path], channels: ImageChannels, size: tuple[int, int], rng: np.random.Generator
+) -> None:
+    """Writes an image of noise as TIFFs: the last channels in a file of float32 each, those before in the first.
+
+    Args:
+        paths: the files of the image.
+        channels: its channels; those of the first file have 8 bits.
+        size: (height, width) in pixels.
+        rng: draws the values, from the range of each channel.
+    """
+    first = channels.count - len(paths) + 1
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 256, (*size, first), dtype=np.uint8)
+    paths[0].write_bytes(_geotiff(pixels, channels.names[:first]))
+    for place, path in enumerate(paths[1:], start=first):
+        values = rng.uniform(*channels.ranges[place], (*size, 1)).astype(np.float32)
+        path.write_bytes(_geotiff(values, channels.names[place : place + 1]))
 
 
 def _geotiff(pixels: npt.NDArray[Any], names: Sequence[str]) -> bytes:

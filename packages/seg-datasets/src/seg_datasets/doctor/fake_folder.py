@@ -6,7 +6,7 @@ from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_datasets.reading.base import Edition
-from seg_datasets.reading.channel_advice import channel_lines
+from seg_datasets.reading.channel_text import channel_lines
 from seg_datasets.reading.layout import Layout, SplitFiles
 
 __all__ = ["FOLDER", "write_classes"]

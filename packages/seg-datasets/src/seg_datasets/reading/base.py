@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -108,7 +108,7 @@ class OfficialDataset(PairedDataset):
         reading = Reading(orientation, max_pixels, palette=PaletteCheck(metadata, label_map, self.palette_remedy))
         if label_set is not None and label_set != metadata.name:
             label_map = label_map.then(label_map_between(metadata, label_set))
-            metadata = resolve_metadata(label_set)
+            metadata = replace(resolve_metadata(label_set), channels=metadata.channels)
         if download:
             _download(layout, root, name)
         self.root = check_root(root, layout.dataset)

@@ -1,6 +1,6 @@
-"""Describes channels from the files themselves, as far as these say what they are, and writes such a description."""
+"""Describes channels from the files themselves, as far as these say what they are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import UserError
+from seg_core.errors import CorruptFileError, UserError
 from seg_core.files.band_files import open_bands
 from seg_core.labels.channels import ImageChannels
 
-__all__ = ["FileBands", "bands_of", "channel_lines", "channel_table", "describe_files", "fitting_range", "params_line"]
+__all__ = ["FileBands", "bands_of", "describe_files", "fitting_range", "suggest_channels"]
 
 _MOST_FILES = 20  # whose values are looked at
 _MOST_VALUES = 1_000_000  # of a file
@@ -98,6 +98,33 @@ def describe_files(images: Sequence[Sequence[Path]]) -> ImageChannels:
     )
 
 
+def suggest_channels(images: Sequence[Sequence[Path]]) -> ImageChannels | None:
+    """Returns a description of images that are not gray or color of 8 bits; None of those that are, or of unlike ones.
+
+    Args:
+        images: the files of each image; of many a few are looked at.
+
+    Raises:
+        CorruptFileError: if some of them have other numbers of channels, with their names.
+    """
+    step = max(len(images) // _MOST_FILES, 1)
+    kinds: dict[tuple[int, str], str] = {}
+    for paths in images[::step]:
+        try:
+            bands = bands_of(paths)
+        except UserError:
+            return None  # such as a palette; whoever reads the file says what is wrong
+        kinds.setdefault((len(bands.channels), bands.dtype.name), paths[0].name)
+    if not kinds or all(count in (1, 3) and kind in ("uint8", "bool") for count, kind in kinds):
+        return None
+    if len(kinds) > 1:
+        listed = ", ".join(f"{count} of {kind} in {name}" for (count, kind), name in kinds.items())
+        raise CorruptFileError(
+            f"images have different channels: {listed}; leave out those of one kind, or convert them to the other"
+        )
+    return describe_files(images)
+
+
 def fitting_range(
     dtypes: Sequence[np.dtype[Any]], lows: Sequence[float], highs: Sequence[float]
 ) -> tuple[float, float] | tuple[tuple[float, float], ...] | None:
@@ -144,7 +171,7 @@ def _names(described: Sequence[str]) -> tuple[str, ...]:
 
 
 def _values(path: Path) -> list[npt.NDArray[Any]]:
-    """Returns values of each band of a file, of a part in the middle if it is large, without those that hold no data."""
+    """Returns values of each band of a file, of a part in the middle of a large one, without those of no data."""
     with open_bands(path, None, pages=False, orientation="stored") as pages:
         found = pages[0]
         side = int(_MOST_VALUES**0.5)
@@ -164,35 +191,3 @@ def _ends_of(values: npt.NDArray[Any]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = np.percentile(flat, _ENDS)
     return float(low), float(high)
-
-
-# ---- as text ---------------------------------------------------------------------------------------------------------
-
-
-def channel_table(channels: ImageChannels) -> str:
-    """Returns a description as a table of TOML in one line."""
-    return _toml(channels.to_dict())
-
-
-def channel_lines(channels: ImageChannels) -> str:
-    """Returns a description as lines of TOML, one per field."""
-    return "\n".join(f"{key} = {_toml(value)}" for key, value in channels.to_dict().items())
-
-
-def params_line(channels: ImageChannels) -> str:
-    """Returns the line of a config that describes the channels of a dataset."""
-    return f"data.dataset.params.channels = {channel_table(channels)}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return repr(value)

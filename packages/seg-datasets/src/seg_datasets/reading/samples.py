@@ -27,7 +27,18 @@ from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.palettes import PaletteCheck
 
-__all__ = ["MaskReader", "Reading", "load_mask", "orientation_tag", "read_image", "read_mask", "read_pair", "to_sample"]
+__all__ = [
+    "MaskReader",
+    "Reading",
+    "gone",
+    "load_mask",
+    "orientation_tag",
+    "read_image",
+    "read_mask",
+    "read_pair",
+    "size_message",
+    "to_sample",
+]
 
 
 @dataclass(frozen=True)
@@ -86,7 +97,7 @@ def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint
         DatasetNotFoundError: if the file no longer exists.
     """
     reading = reading or Reading()
-    with _gone(path, "mask"):
+    with gone((path,), "mask"):
         mask = images.load_mask(path, max_pixels=reading.max_pixels)
         if reading.palette is not None:
             reading.palette.check(mask, reading.once)
@@ -100,7 +111,7 @@ def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
         CorruptFileError: if the file cannot be read, or has more pixels than allowed.
         DatasetNotFoundError: if the file no longer exists.
     """
-    with _gone(path, "mask"):
+    with gone((path,), "mask"):
         return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
 
 
@@ -137,7 +148,7 @@ def read_pair(
         return image, None
     raw = (mask_reader or read_mask)(pair.mask, reading)
     if raw.shape != image.shape[-2:]:
-        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:], reading.orientation))
+        raise size_message(pair, raw.shape, image.shape[-2:], reading.orientation)
     if tag != 1 and reading.orientation == "apply":
         reading.once.warn(
             f"orientation of {pair.image}",
@@ -187,7 +198,7 @@ def _load_image(
 ) -> tuple[tv_tensors.Image, npt.NDArray[np.bool_] | None, int]:
     """Returns an image, which of its pixels hold data (None if all do), and its orientation tag."""
     valid = None
-    with _gone(paths[0], "image"):
+    with gone(paths, "image"):
         if reading.channels.is_rgb8:
             pixels, tag = images.load_image(paths[0], max_pixels=reading.max_pixels, orientation=reading.orientation)
         else:
@@ -200,10 +211,16 @@ def _load_image(
 
 
 @contextlib.contextmanager
-def _gone(path: Path, noun: str) -> Iterator[None]:
+def gone(paths: Sequence[Path], noun: str) -> Iterator[None]:
+    """Says of a file that does not exist that it did when the dataset was opened.
+
+    Raises:
+        DatasetNotFoundError: if what is done raises that a file does not exist.
+    """
     try:
         yield
     except ImageNotFoundError:
+        path = next((path for path in paths if not path.exists()), paths[0])
         raise DatasetNotFoundError(
             f"{noun} {path} no longer exists; was it moved after the folder was listed?"
         ) from None
@@ -213,6 +230,11 @@ def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remed
     ids, counts = np.unique(raw, return_counts=True)
     found = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     return wrong_ids_message(str(path), found, label_map.mapping, remedy)
+
+
+def size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> CorruptFileError:
+    """Returns the error that a mask has another size, (H, W), than its image."""
+    return CorruptFileError(_size_message(pair, mask_size, image_size, orientation))
 
 
 def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
