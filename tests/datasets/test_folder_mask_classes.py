@@ -210,7 +210,7 @@ def test_images_of_16_bits_are_described_and_told(tmp_path):
     assert report.options["channels"] == {"names": ["gray"], "range": [0, 4095]}
     assert "nothing describes their channels" in only_odd(report)
     assert 'channels = { names = ["gray"], range = [0, 4095] }' in only_odd(report)
-    image, _ = FolderDataset(tmp_path, report.metadata, **report.options)[0]
+    image, _ = FolderDataset(tmp_path, **report.options)[0]
     assert (image.shape[0], int(image[0, 0, 0])) in ((1, 3000 + number) for number in range(4))
 
 

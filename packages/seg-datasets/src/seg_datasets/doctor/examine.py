@@ -29,7 +29,7 @@ from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
 from seg_core.files.storage import HEIGHT, WIDTH, storage_of
 from seg_core.workers import ignore_signals
-from seg_datasets.doctor.examine_channels import look_at
+from seg_datasets.doctor.examine_channels import kind_unlike_rgb, look_at
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
 from seg_datasets.reading.mask_regions import smoothed_edges
@@ -164,7 +164,8 @@ class Examiner:
                 record["image_size"] = size[::-1]
                 self._look(record, decoded)
         except UserError as error:
-            chunk.fail(row, "image", "unreadable-image", _without_name(str(error), "image", path))
+            state = kind_unlike_rgb(path) or "unreadable-image"
+            chunk.fail(row, "image", state, _without_name(str(error), "image", path))
 
     def _look(self, record: Any, image: Image.Image) -> None:
         mode = image.mode

@@ -21,6 +21,7 @@ from seg_core.files.scan import OnProgress, scan_dataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.legend import add_legend, draw_name
 from seg_core.plots.overlay import overlay
+from seg_datasets.doctor.examine_channels import shown_pixels
 from seg_datasets.doctor.opening import Opened, open_splits
 from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
@@ -195,7 +196,8 @@ def _sheet(dataset: Any, indices: Sequence[int], title: str) -> npt.NDArray[np.u
 def _grid(dataset: Any, indices: Sequence[int]) -> tuple[int, int, int]:
     """Returns width and height of a cell, which suit most images, and the number of columns."""
     if isinstance(dataset, PairedDataset):
-        images = ImageSizes([Path(dataset.file_names(index)[0]) for index in indices], dataset.reading.max_pixels)
+        files = [Path(dataset.file_names(index)[0]) for index in indices]
+        images = ImageSizes(files, dataset.reading.max_pixels, dataset.reading.channels)
         sizes = list(images.sizes(dataset.reading.orientation).values())
     else:
         sizes = [tuple(image.shape[-2:]) for image, _ in (dataset[index] for index in indices)]
@@ -213,7 +215,7 @@ def _grid(dataset: Any, indices: Sequence[int]) -> tuple[int, int, int]:
 def _cell(dataset: Any, index: int, width: int, height: int) -> _Cell:
     metadata: DatasetMetadata = dataset.metadata
     image, mask = dataset[index]
-    pixels = np.asarray(image).transpose(1, 2, 0)
+    pixels = shown_pixels(np.asarray(image).transpose(1, 2, 0), metadata.channels)
     scale = min(width / pixels.shape[1], height / pixels.shape[0])
     size = (max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1))
     # pixels of a tiny image stay squares, which are looked for

@@ -56,12 +56,18 @@ def with_channels(
                 "band for each of these"
             )
         described = replace(described, bands=tuple(bands))
-    if own not in (RGB_CHANNELS, described) and not (channels is None and not own.bands):
+    if channels is not None and own != RGB_CHANNELS and _contradicts(described, own):
         raise InvalidArgumentError(
             f"channels = {described.to_dict()} contradicts the channels of the metadata {metadata.name!r}, "
             f"{own.to_dict()}; remove the option, or correct the metadata"
         )
     return replace(metadata, channels=described)
+
+
+def _contradicts(described: ImageChannels, own: ImageChannels) -> bool:
+    """Returns whether a description differs in something that the other gives; it may say more, such as the mean."""
+    given = described.to_dict()
+    return any(key not in given or repr(given[key]) != repr(value) for key, value in own.to_dict().items())
 
 
 def _names(bands: Any) -> tuple[str, ...]:

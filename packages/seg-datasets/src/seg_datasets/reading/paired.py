@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -21,7 +22,7 @@ from seg_datasets.__about__ import __version__
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.palettes import PaletteCheck
-from seg_datasets.reading.samples import MaskReader, Reading, read_image, read_mask, read_pair
+from seg_datasets.reading.samples import MaskReader, Reading, load_image, read_image, read_mask, read_pair
 from seg_datasets.reading.windows import check_window, image_size, read_window, window_channels
 
 __all__ = ["PairedDataset"]
@@ -104,6 +105,18 @@ class PairedDataset(Dataset[Any]):
             CorruptFileError: if it cannot be read.
         """
         return image_size(self._pairs[index], self.reading)
+
+    def read_pixels(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        """Returns the image of sample `index` alone, without `transforms`.
+
+        Returns:
+            The image (H, W, C); and bool (H, W), which of its pixels hold data, None if all do.
+
+        Raises:
+            CorruptFileError: if it cannot be read.
+        """
+        image, valid, _ = load_image(self._pairs[index].images, self.reading)
+        return image.permute(1, 2, 0).numpy(), valid
 
     def can_read_windows(self, index: int) -> bool:
         """Returns whether image and mask of sample `index` are stored so that a part is read without the rest.

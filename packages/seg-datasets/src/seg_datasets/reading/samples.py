@@ -31,6 +31,7 @@ __all__ = [
     "MaskReader",
     "Reading",
     "gone",
+    "load_image",
     "load_mask",
     "orientation_tag",
     "read_image",
@@ -83,7 +84,7 @@ def read_image(path: Path | Sequence[Path], reading: Reading | None = None) -> t
         CorruptFileError: if the file is not a readable image of these channels, or has more pixels than allowed.
         DatasetNotFoundError: if the file no longer exists.
     """
-    return _load_image((path,) if isinstance(path, Path) else tuple(path), reading or Reading())[0]
+    return load_image((path,) if isinstance(path, Path) else tuple(path), reading or Reading())[0]
 
 
 def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
@@ -143,7 +144,7 @@ def read_pair(
         DatasetNotFoundError: if a file no longer exists.
     """
     reading = reading or Reading()
-    image, valid, tag = _load_image(pair.images, reading)
+    image, valid, tag = load_image(pair.images, reading)
     if pair.mask is None:
         return image, None
     raw = (mask_reader or read_mask)(pair.mask, reading)
@@ -193,10 +194,13 @@ def orientation_tag(path: Path) -> int:
         return 1
 
 
-def _load_image(
-    paths: tuple[Path, ...], reading: Reading
-) -> tuple[tv_tensors.Image, npt.NDArray[np.bool_] | None, int]:
-    """Returns an image, which of its pixels hold data (None if all do), and its orientation tag."""
+def load_image(paths: tuple[Path, ...], reading: Reading) -> tuple[tv_tensors.Image, npt.NDArray[np.bool_] | None, int]:
+    """Returns an image, which of its pixels hold data (None if all do), and its orientation tag.
+
+    Raises:
+        CorruptFileError: if it cannot be read.
+        DatasetNotFoundError: if a file no longer exists.
+    """
     valid = None
     with gone(paths, "image"):
         if reading.channels.is_rgb8:
