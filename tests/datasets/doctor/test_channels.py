@@ -93,7 +93,7 @@ def test_mixed_folder_is_refused_and_the_files_are_named(tmp_path):
     root = invented(tmp_path / "d", 4, 8)
     path = next((root / "train/images").glob("*.tif"))
     pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
-    path.write_bytes(_geotiff(pixels, RGBN[:3]))
+    Image.fromarray(pixels).save(path)
     report = seg_datasets.check(root)
     assert kinds(report) == [("mixed-channels", "error")]
     (found,) = report.findings
@@ -221,7 +221,7 @@ def test_preview_shows_the_channels_that_are_colors(tmp_path):
     )
     red, green, blue = sheet.reshape(-1, 3).astype(int).T
     assert ((red > 150) & (green < 130) & (blue < 130)).sum() > 5000
-    assert not ((green > 150) & (red < 130)).any()
+    assert ((green > 150) & (red < 130)).sum() < 1000  # but for the colors of the classes
 
 
 def test_page_shows_files_of_many_bands(tmp_path):
