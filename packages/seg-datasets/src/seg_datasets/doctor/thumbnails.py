@@ -22,6 +22,7 @@ SIDE = 160
 NO_CLASS = (255, 0, 200)
 """Color of ids that are no class."""
 
+_BANDED = (".tif", ".tiff", ".npy")
 _MOST_PIXELS = 60_000_000  # of a file; decoding a larger one for a thumbnail takes seconds
 _STRIPES = ((138, 138, 138), (200, 200, 200))  # of ignored pixels, which no class is drawn in
 _STRIPE = 4  # pixels
@@ -134,6 +135,8 @@ def _decoded(path: Path) -> npt.NDArray[Any]:
     try:
         return _decoded_by_pillow(path)
     except UserError:
+        if path.suffix.lower() not in _BANDED:  # what Pillow does not read of others is damaged
+            raise
         with open_bands(path, None, pages=False, orientation="stored") as pages:
             count = len(pages[0].dtypes)
             if pages[0].height * pages[0].width > _MOST_PIXELS:
