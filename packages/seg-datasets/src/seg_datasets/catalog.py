@@ -74,7 +74,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "Potsdam": DatasetEntry(
         "seg_datasets.official.isprs:Potsdam",
-        "aerial images of a town, 24 / 14 tiles of 6000x6000, color masks",
+        "aerial images of a town, 24 / 14 tiles of 6000x6000, color masks; or with near infrared",
         label_set="Potsdam",
         splits=("train", "test"),
     ),
@@ -105,7 +105,7 @@ DATASETS: dict[str, DatasetEntry] = {
     ),
     "Vaihingen": DatasetEntry(
         "seg_datasets.official.isprs:Vaihingen",
-        "aerial images of a village in infrared, red and green, 16 / 17 tiles, color masks",
+        "aerial images of a village in infrared, red and green, 16 / 17 tiles, color masks; or with heights",
         label_set="Vaihingen",
         splits=("train", "test"),
     ),

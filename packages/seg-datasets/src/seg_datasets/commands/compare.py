@@ -107,10 +107,15 @@ def _show(found: "Comparison") -> None:
             for axis in quantiles[0]
         ),
         ("different sizes", *(f"{len(side.sizes):,}" for side in sides)),
-        ("mean of red, green, blue", *(color_text(side.mean) for side in sides)),
+        (_mean_of(found), *(color_text(side.mean) for side in sides)),
         ("standard deviation", *(color_text(side.std) for side in sides)),
     ]
     print_table(("", first, second), rows)
+
+
+def _mean_of(found: "Comparison") -> str:
+    described = next((side.stats.channels for side in found.sides if side.stats.channels is not None), None)
+    return f"mean of {'red, green, blue' if described is None else ', '.join(described.channels.names)}"
 
 
 def _share(share: float | None) -> str:

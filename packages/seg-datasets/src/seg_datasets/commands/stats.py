@@ -14,6 +14,7 @@ from seg_datasets.commands.arguments import (
     reading_progress,
     write_result,
 )
+from seg_datasets.reading.channel_text import channel_lines, channel_table
 
 if TYPE_CHECKING:
     from seg_datasets.doctor.stats import DataStats, SplitStats
@@ -24,12 +25,14 @@ _MOST_TOGETHER = 20  # classes; a wider table is not readable
 
 _EPILOG = """\
 Shares are of all pixels of the masks, ignored ones included. Mean and std (standard deviation) are those of red, green
-and blue over all pixels, 0 to 1. Class weights are those of train, or else of the first split with masks. What a file
-holds is remembered, so that another run reads only files that have changed.
+and blue over all pixels, 0 to 1. Of other channels the values are those of the files: smallest, largest, those below
+which 0.1 % and 99.9 % are, mean and std; with lines that describe the channels, for classes.toml. Class weights are
+those of train, or else of the first split with masks. What a file holds is remembered, so that another run reads only
+files that have changed.
 
 The JSON has the keys dataset, root, classes, ignore_index, splits (split -> images, sizes as [height, width], mean,
-std, classes with name, pixels, share and images, ignored, together: K x K numbers of images) and class_weights (split,
-and scheme -> K weights).
+std, channels with name, range, min, low, high, max, mean and std of images that are not RGB, classes with name, pixels,
+share and images, ignored, together: K x K numbers of images) and class_weights (split, and scheme -> K weights).
 
 examples:
   seg datasets stats my_data --split train --split val
@@ -55,7 +58,10 @@ def configure(actions: Any) -> None:
     add_classes(parser)
     add_json(parser)
     parser.add_argument(
-        "--config", action="store_true", help="print lines for a config instead of the tables: the class weights"
+        "--config",
+        action="store_true",
+        help="print lines for a config instead of the tables: the class weights, and the channels of images that are "
+        "not red, green and blue of 8 bits",
     )
     parser.add_argument(
         "--scheme", metavar="SCHEME", help="of the class weights that --config prints (median_frequency)"
@@ -114,14 +120,22 @@ def _show(found: "DataStats") -> None:
     metadata = found.metadata
     place = "" if found.root is None else f" in {found.root}"
     print(f"{found.name}{place}: {metadata.num_classes} classes, {metadata.ignore_index} is ignored\n")
-    print_table(
-        ("split", "images", "width x height", "mean of red, green, blue", "std"),
-        [
-            (name, f"{split.num_images:,}", size_range(split), color_text(split.mean), color_text(split.std))
-            for name, split in found.splits.items()
-        ],
-        "lrlll",
-    )
+    if metadata.channels.is_rgb8:
+        print_table(
+            ("split", "images", "width x height", "mean of red, green, blue", "std"),
+            [
+                (name, f"{split.num_images:,}", size_range(split), color_text(split.mean), color_text(split.std))
+                for name, split in found.splits.items()
+            ],
+            "lrlll",
+        )
+    else:
+        print_table(
+            ("split", "images", "width x height"),
+            [(name, f"{split.num_images:,}", size_range(split)) for name, split in found.splits.items()],
+            "lrl",
+        )
+        _show_channels(found)
     with_masks = {name: split for name, split in found.splits.items() if split.has_masks}
     for name in found.splits.keys() - with_masks.keys():
         print(f"\n{name} has no masks.")
@@ -139,6 +153,20 @@ def _show(found: "DataStats") -> None:
         if absent:
             print(f"\n{_list(absent)}: in no mask of {name}, so the weights are arbitrary")
     _show_together(found, name)
+
+
+def _show_channels(found: "DataStats") -> None:
+    print("\nvalues of the channels, over the pixels that hold data\n")
+    rows = []
+    for name, split in found.splits.items():
+        for own in split.channels.rows() if split.channels is not None else ():
+            numbers = (own[key] for key in ("min", "low", "high", "max", "mean", "std"))
+            rows.append((name, own["name"], *(f"{number:.6g}" for number in numbers)))
+    print_table(("split", "channel", "min", "0.1 %", "99.9 %", "max", "mean", "std"), rows, "llrrrrrr")
+    if found.channels is not None:
+        what = "suggested by the files and their values; correct it" if found.is_guessed else "as described"
+        print(f"\nlines for classes.toml: {what}; mean and std are of values scaled from the range to 0 to 1\n")
+        print(f"[channels]\n{channel_lines(found.channels)}")
 
 
 def _show_classes(found: "DataStats", splits: "dict[str, SplitStats]") -> None:
@@ -192,4 +220,6 @@ def _config_lines(found: "DataStats", scheme: str) -> str:
     ]
     if absent:
         lines.append(f"# in no mask: {', '.join(absent)}")
+    if found.channels is not None:
+        lines += ["[data.dataset.params]", f"channels = {channel_table(found.channels)}", ""]
     return "\n".join([*lines, "[criterion]", f"class_weights = [{', '.join(f'{weight:.6g}' for weight in weights)}]"])

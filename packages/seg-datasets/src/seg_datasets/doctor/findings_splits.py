@@ -53,7 +53,7 @@ def split_findings(source: Source, splits: Sequence[CheckedSplit], notes: list[s
     for first, second, _ in sorted(pairs, key=lambda pair: pair[2]):  # the nearest first
         if len(new := {path(first), path(second)} - looked_at.keys()) <= MOST_LOOKED_AT - len(looked_at):
             looked_at |= dict.fromkeys(new)
-    small = reduced(looked_at, max_pixels)
+    small = reduced(looked_at, max_pixels, source.dataset.reading.channels)
     confirmed: set[int] = set()
     unseen: set[int] = set()
     for first, second, bits in pairs:

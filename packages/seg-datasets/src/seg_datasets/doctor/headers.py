@@ -3,6 +3,7 @@
 What a header tells is remembered, as what a mask holds is (`seg_core.files.scan`), so that the next run starts at once.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from seg_core.files.remembered import RememberedFiles
 from seg_core.files.scan_cache import HEADERS, HeaderSummary
 from seg_core.files.storage import HEIGHT, WIDTH
 from seg_datasets.doctor.examine import ENDS, content_of, image_fault, unnamed
+from seg_datasets.doctor.examine_channels import header_of
+from seg_datasets.reading.samples import Reading
 
 __all__ = ["Headers", "read_header"]
 
@@ -26,19 +29,29 @@ class Headers(ScanSource[HeaderSummary]):
     """The headers of images; those that the cache knows are not read.
 
     Args:
-        paths: the images.
-        max_pixels: maximum width times height.
+        images: the files of each image.
+        reading: the channels of the images, and the maximum of width times height.
     """
 
-    def __init__(self, paths: Sequence[str], max_pixels: int) -> None:
+    def __init__(self, images: Sequence[Sequence[str]], reading: Reading) -> None:
         super().__init__()
-        self._paths = paths
-        self._max_pixels = max_pixels
-        self._remembered = RememberedFiles(HEADERS, [(Path(path), f"header {max_pixels}") for path in paths])
+        self._images = images
+        self._reading = reading
+        reader = f"header {reading.max_pixels}"
+        if not reading.channels.is_rgb8:
+            reader += f" {json.dumps(reading.channels.to_dict(), sort_keys=True)}"
+        # whether a further file of an image changed is not known
+        files = [(Path(first), None if more else reader) for first, *more in images]
+        self._remembered = RememberedFiles(HEADERS, files)
         self.known |= self._remembered.known
 
     def _read(self, indices: Sequence[int]) -> Iterator[HeaderSummary]:
-        return self._remembered.read(indices, lambda index: read_header(self._paths[index], self._max_pixels))
+        return self._remembered.read(indices, self._header)
+
+    def _header(self, index: int) -> HeaderSummary:
+        if self._reading.channels.is_rgb8:
+            return read_header(self._images[index][0], self._reading.max_pixels)
+        return header_of(self._images[index], self._reading)
 
 
 def read_header(path: str, max_pixels: int) -> HeaderSummary:

@@ -31,11 +31,13 @@ class Opened:
         name: name of the dataset.
         root: its folder; None if it has no files.
         datasets: split -> dataset.
+        is_guessed: whether nobody has described the channels of the images, and they are as the files suggest.
     """
 
     name: str
     root: Path | None
     datasets: Mapping[str, Any]
+    is_guessed: bool = False
 
     @property
     def metadata(self) -> DatasetMetadata:
@@ -93,11 +95,18 @@ def open_splits(
             "correct the classes",
             stacklevel=3,
         )
+    is_guessed = "channels" in found and "channels" not in options
+    if is_guessed:
+        warnings.warn(
+            f"the images in {folder} are read with channels = {_shown(found['channels'])}, as their files suggest; "
+            "describe them in classes.toml, as [channels], or by the option channels",
+            stacklevel=3,
+        )
     chosen = splits or [split for split in SPLITS if split in report.counts]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is odd is told by a check
         datasets = {split: FolderDataset(folder, split=split, **found) for split in chosen}
-    return Opened("FolderDataset", folder, datasets)
+    return Opened("FolderDataset", folder, datasets, is_guessed)
 
 
 def _shown(value: Any) -> str:

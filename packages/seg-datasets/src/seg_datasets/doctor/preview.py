@@ -196,7 +196,8 @@ def _sheet(dataset: Any, indices: Sequence[int], title: str) -> npt.NDArray[np.u
 def _grid(dataset: Any, indices: Sequence[int]) -> tuple[int, int, int]:
     """Returns width and height of a cell, which suit most images, and the number of columns."""
     if isinstance(dataset, PairedDataset):
-        images = ImageSizes([Path(dataset.file_names(index)[0]) for index in indices], dataset.reading.max_pixels)
+        files = [Path(dataset.file_names(index)[0]) for index in indices]
+        images = ImageSizes(files, dataset.reading.max_pixels, dataset.reading.channels)
         sizes = list(images.sizes(dataset.reading.orientation).values())
     else:
         sizes = [tuple(image.shape[-2:]) for image, _ in (dataset[index] for index in indices)]

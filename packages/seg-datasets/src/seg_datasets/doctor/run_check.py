@@ -21,6 +21,7 @@ from seg_core.registry import DATASETS
 from seg_datasets.doctor.checked import CheckedSplit, state
 from seg_datasets.doctor.classes import find_classes_of
 from seg_datasets.doctor.examine import RECORD, Examined, Examiner, Workers, examine, num_cpus
+from seg_datasets.doctor.findings_channels import channel_findings
 from seg_datasets.doctor.findings_colors import color_findings
 from seg_datasets.doctor.findings_images import size_findings, unreadable_images
 from seg_datasets.doctor.findings_masks import unreadable_masks
@@ -35,7 +36,7 @@ from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair, PairList
-from seg_datasets.reading.samples import MaskReader
+from seg_datasets.reading.samples import MaskReader, Reading
 
 __all__ = ["check_files"]
 
@@ -58,19 +59,19 @@ def check_files(
     Of images the headers are read, and of masks nothing that the scan knows.
     """
     indices = range(len(dataset)) if indices is None else indices
-    names = [dataset.file_names(index) for index in indices]
+    pairs = PairList(map(dataset.pair, indices))
     source = _source(dataset)
-    rows, headers, chosen = _images([paths[0] for paths in names], dataset.reading.max_pixels, check, progress)
-    pairs = [Pair(Path(names[place][0]), Path(names[place][1]) if len(names[place]) > 1 else None) for place in chosen]
+    images = [tuple(map(str, pair.images)) for pair in pairs]
+    rows, headers, chosen = _images(images, dataset.reading, check, progress)
     notes = {(row, "image"): note for row, place in enumerate(chosen) if (note := headers.known[place].note)}
     examined = Examined(rows, notes)
-    checked = CheckedSplit(split, PairList(pairs), examined, True)
+    checked = CheckedSplit(split, PairList(pairs[place] for place in chosen), examined, True)
     rows["mask"] = state("absent")
     palettes: dict[PaletteFile, int] = {}
     if scan is None:
         _read_masks(dataset, checked, check, palettes, progress)
     else:
-        row_of = np.full(len(names), -1)
+        row_of = np.full(len(pairs), -1)
         row_of[list(chosen)] = np.arange(len(chosen))
         at = row_of[np.asarray(scan.indices, np.intp)]
         rows["mask"][at[at >= 0]] = state("ok")
@@ -79,7 +80,7 @@ def check_files(
     contents = _contents(checked)
     if other is not None:
         found += _duplicates(source, other, contents)
-    return FileReport(_faults(found), contents, len(chosen), len(names), _command(dataset))
+    return FileReport(_faults(found), contents, len(chosen), len(pairs), _command(dataset))
 
 
 def _contents(split: CheckedSplit) -> ImageContents:
@@ -107,11 +108,11 @@ def _source(dataset: PairedDataset) -> Source:
 
 
 def _images(
-    paths: Sequence[str], max_pixels: int, check: str, progress: OnProgress | None
+    images: Sequence[Sequence[str]], reading: Reading, check: str, progress: OnProgress | None
 ) -> tuple[npt.NDArray[Any], Headers, Sequence[int]]:
     """Returns records of the images that are looked at, their headers, and their places among all."""
-    headers = Headers(paths, max_pixels)
-    chosen = headers.select(len(paths), check)
+    headers = Headers(images, reading)
+    chosen = headers.select(len(images), check)
     headers.read(chosen, progress)
     known = [headers.known[place] for place in chosen]
     rows = np.zeros(len(known), RECORD)
@@ -170,6 +171,7 @@ def _lenient(reader: MaskReader | None) -> MaskReader | None:
 
 def _findings(source: Source, split: CheckedSplit, palettes: dict[PaletteFile, int]) -> Iterator[DataFinding]:
     yield from unreadable_images(source, split)
+    yield from channel_findings(source, [split])
     # of a tag whose mask fits reading warns
     yield from (one for one in size_findings(source, split) if one.severity == ERROR)
     masks = list(unreadable_masks(source, split))

@@ -15,8 +15,11 @@ from PIL import Image
 
 from seg_core.errors import UserError
 from seg_core.files import images
+from seg_core.files.channel_files import read_channels
 from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_datasets.doctor.examine_channels import stretched
 
 __all__ = ["MOST_LOOKED_AT", "are_alike", "is_constant", "reduced"]
 
@@ -30,16 +33,22 @@ _CLIPPED = 4  # levels from black and from white
 _WINDOW = 5
 
 
-def reduced(paths: Iterable[str], max_pixels: int) -> dict[str, npt.NDArray[np.uint8]]:
+def reduced(
+    paths: Iterable[str], max_pixels: int, channels: ImageChannels = RGB_CHANNELS
+) -> dict[str, npt.NDArray[np.uint8]]:
     """Returns uint8 (32, 32) of each image; those that cannot be read any more are left out."""
     paths = list(paths)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without the lock of Python
-        found = pool.map(lambda path: _reduced(path, max_pixels), paths)
+        found = pool.map(lambda path: _reduced(path, max_pixels, channels), paths)
         return {path: values for path, values in zip(paths, found, strict=True) if values is not None}
 
 
-def _reduced(path: str, max_pixels: int) -> npt.NDArray[np.uint8] | None:
+def _reduced(path: str, max_pixels: int, channels: ImageChannels) -> npt.NDArray[np.uint8] | None:
     try:
+        if not channels.is_rgb8:
+            pixels, _ = read_channels(path, channels, max_pixels=max_pixels)
+            shown = Image.fromarray(stretched(pixels, channels))
+            return np.asarray(shown.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("L"))
         with opened(path, "image", None, max_pixels) as (image, _):
             image.draft("L", (4 * _SIDE, 4 * _SIDE))
             decoded, _ = decode(image, "check")

@@ -7,7 +7,7 @@ that are only listed, so that options, classes and editions are its own, and not
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ class SplitSource:
         lossy: key -> file in a lossy format where the mask of this image is expected.
         listing: the list of the files of the split, or None.
         absent: names that the split must have and no image has.
+        more: key -> the other files of an image of several.
+        partial: key -> a file of an image that lacks another, and the pattern of that one.
     """
 
     name: str
@@ -57,12 +59,18 @@ class SplitSource:
     lossy: FileTable = field(default_factory=FileTable)
     listing: Path | None = None
     absent: Sequence[str] = ()
+    more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
 
     def pairs(self) -> PairList:
         """Returns every image, with its mask or None."""
         has_mask, has_image = matched(self.images, self.masks or FileTable())
         paired = iter(self.masks.where(has_image).paths if self.masks else ())
-        return PairList.of(self.images.paths, NameList(next(paired) if has else "" for has in has_mask))
+        masks = NameList(next(paired) if has else "" for has in has_mask)
+        if not self.more:
+            return PairList.of(self.images.paths, masks)
+        rows = zip(self.images.items(), masks, strict=True)
+        return PairList(Pair(path, Path(mask) if mask else None, self.more.get(key, ())) for (key, path), mask in rows)
 
 
 @dataclass(frozen=True)
@@ -196,9 +204,9 @@ def _official(
 def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | None:
     if type(layout).find is not Layout.find and split not in SPLITS:  # joined from several folders
         pairs = layout.find(root, split, "skip")
-        images = {pair.image.stem: pair.image for pair in pairs}
+        stems = FileTable.of({pair.image.stem: pair.image for pair in pairs})
         masks = {p.image.stem: p.mask for p in pairs if p.mask is not None}
-        return SplitSource(split, FileTable.of(images), FileTable.of(masks))
+        return SplitSource(split, stems, FileTable.of(masks))
     found = layout.look(root, split, first=True)
     files = layout.splits[split]
     if not found.is_split and not found.images:
@@ -212,7 +220,19 @@ def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | Non
         lossy = FileTable(chain(others.where(matched(others, missing)[0]).rows(), lossy.rows()))
     if not found.is_split and not lossy and not found.masks:
         return None
-    return SplitSource(split, found.images, found.masks, lossy, found.listing, found.absent)
+    images = found.images
+    more: dict[str, tuple[Path, ...]] = {}
+    partial: dict[str, tuple[Path, str]] = {}
+    if files.more_images:
+        tables = layout.more_files(root, split)
+        for key, path in found.images.items():
+            lacking = next((p for table, p in zip(tables, files.more_images, strict=True) if key not in table), None)
+            if lacking is None:
+                more[key] = tuple(table[key] for table in tables)
+            else:
+                partial[key] = path, lacking
+        images = images.where(key not in partial for key in images)
+    return SplitSource(split, images, found.masks, lossy, found.listing, found.absent, more, partial)
 
 
 def _is_paired(split: SplitSource) -> bool:
@@ -289,9 +309,9 @@ def _own_splits(root: Path, layout: FolderLayout) -> list[SplitSource]:
             images, masks = (
                 table.where(key in listed for key in table) for table in (source.images, source.masks or FileTable())
             )
-            source = SplitSource(split, images, masks, source.lossy, path, absent)
+            source = replace(source, images=images, masks=masks, listing=path, absent=absent)
         if split == "test" and not source.masks and not source.lossy:
-            source = SplitSource(split, source.images, None, FileTable(), source.listing, source.absent)
+            source = replace(source, masks=None, lossy=FileTable())
         if source.images or source.masks:
             found.append(source)
     return found
@@ -311,7 +331,9 @@ def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSou
     for split, images, rows in (("train", every.images.where(~val), ~is_val), ("val", of_val, is_val)):
         own = masks.where(rows)
         if images or own:
-            found.append(SplitSource(split, images, own, every.lossy.where(matched(every.lossy, images)[0])))
+            lossy = every.lossy.where(matched(every.lossy, images)[0])
+            partial = every.partial if split == "train" else {}
+            found.append(SplitSource(split, images, own, lossy, more=every.more, partial=partial))
     return found
 
 
@@ -327,4 +349,4 @@ def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSou
         others = others.where(matched(others, alone)[0])
         own = set(files.images.paths)
         lossy = others.where(path not in own for path in others.paths)
-    return SplitSource(name, files.images, files.masks, lossy)
+    return SplitSource(name, files.images, files.masks, lossy, more=files.more, partial=files.partial)

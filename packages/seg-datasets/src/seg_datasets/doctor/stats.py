@@ -1,5 +1,6 @@
 """Statistics of a dataset: classes, sizes, colors, which classes occur together, and the class weights from these."""
 
+import functools
 import os
 import warnings
 from collections import Counter
@@ -16,8 +17,10 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, counted
 from seg_core.files.image_sums import ChannelTotals, ImageFile, ImageSummary, scan_images, summarize_image
 from seg_core.files.scan import DatasetScan, OnProgress, scan_dataset
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.class_weights import PixelCounts, class_weights, describe_schemes
+from seg_datasets.doctor.channel_stats import ChannelStats, described_stats
 from seg_datasets.doctor.opening import Opened, open_splits
 from seg_datasets.doctor.targets import Target
 from seg_datasets.reading.class_files import Metadata
@@ -41,6 +44,7 @@ class SplitStats:
         together: int64 (K, K), images that contain both classes; on the diagonal, as `images`.
         ignored: pixels without a class.
         ignored_images: images that have such pixels.
+        channels: statistics of the channels of images that are not three colors of 8 bits; else None.
     """
 
     num_images: int
@@ -53,16 +57,20 @@ class SplitStats:
     together: npt.NDArray[np.int64]
     ignored: int
     ignored_images: int
+    channels: ChannelStats | None = None
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
-        """Mean of red, green and blue over all pixels of the images, 0 to 1: float64 (3,)."""
-        return self.colors.mean
+        """Mean of red, green and blue over all pixels of the images, 0 to 1: float64 (3,).
+
+        Of other channels the mean of each, of values scaled from the range to 0 to 1, over the pixels that hold data.
+        """
+        return self.colors.mean if self.channels is None else self.channels.mean
 
     @property
     def std(self) -> npt.NDArray[np.float64]:
-        """Their standard deviation: float64 (3,)."""
-        return self.colors.std
+        """Their standard deviation: float64 (3,), or one per channel."""
+        return self.colors.std if self.channels is None else self.channels.std
 
     @property
     def shares(self) -> npt.NDArray[np.float64]:
@@ -99,12 +107,23 @@ class DataStats:
         root: its folder; None if it has no files.
         metadata: the classes.
         splits: split -> its statistics.
+        is_guessed: whether nobody has described the channels of the images, and they are as the files suggest.
     """
 
     name: str
     root: Path | None
     metadata: DatasetMetadata
     splits: Mapping[str, SplitStats]
+    is_guessed: bool = False
+
+    @property
+    def channels(self) -> ImageChannels | None:
+        """The channels of the images with mean and standard deviation, by train or else the first split.
+
+        If nobody has described them, with a range that fits the values. None if they are three colors of 8 bits.
+        """
+        found = self.splits.get("train", next(iter(self.splits.values()))).channels
+        return None if found is None else found.proposed(fits_range=self.is_guessed)
 
     @property
     def weights_split(self) -> str | None:
@@ -139,6 +158,7 @@ class DataStats:
             "ignore_index": self.metadata.ignore_index,
             "splits": {name: _split_dict(split, self.metadata) for name, split in self.splits.items()},
             "class_weights": {"split": self.weights_split, **self.all_weights()},
+            **({} if self.channels is None else {"channels": self.channels.to_dict()}),
         }
 
     def all_weights(self) -> dict[str, list[float]]:
@@ -201,11 +221,12 @@ def stats_of(opened: Opened, progress: OnProgress | None = None) -> DataStats:
         found[name] = _stats_of_split(dataset, f"{opened.name} {name}", _shifted(progress, done, total))
         done += 2 * len(dataset)
         _tell(progress, done, total)
-    return DataStats(opened.name, opened.root, opened.metadata, found)
+    return DataStats(opened.name, opened.root, opened.metadata, found, opened.is_guessed)
 
 
 def pooled(parts: Sequence[SplitStats]) -> SplitStats:
     """Returns the statistics of several splits with the same classes as one."""
+    channels = [part.channels for part in parts if part.channels is not None]
     return SplitStats(
         num_images=sum(part.num_images for part in parts),
         sizes=dict(sum((Counter(part.sizes) for part in parts), Counter())),
@@ -217,6 +238,7 @@ def pooled(parts: Sequence[SplitStats]) -> SplitStats:
         together=np.sum([part.together for part in parts], 0),
         ignored=sum(part.ignored for part in parts),
         ignored_images=sum(part.ignored_images for part in parts),
+        channels=functools.reduce(ChannelStats.joined, channels) if channels else None,
     )
 
 
@@ -229,7 +251,15 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
     # asked of the files where there are any, so that nothing is read that is remembered
     has_masks = (dataset.mask_file(0) if files is not None else dataset[0][1]) is not None
     scan: DatasetScan | None = None
-    if files is not None:
+    channels: ChannelStats | None = None
+    own_sizes: list[tuple[int, int]] = []
+    sums: list[ImageSummary] = []
+    if not dataset.metadata.channels.is_rgb8:
+        has_masks = _has_masks(dataset)
+        channels, own_sizes = described_stats(dataset, lambda done: _tell(progress, done, 2 * count))
+        if has_masks:
+            scan = scan_dataset(dataset, progress=_shifted(progress, count, 2 * count))
+    elif files is not None:
         sums = scan_images(files, progress)
         _tell(progress, count, 2 * count)
         if has_masks:
@@ -246,14 +276,15 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
                 _tell(progress, 2 * index + 2, 2 * count)
         sums = [seen.sums[index] for index in range(count)]
     colors = ChannelTotals.of(sums)
-    sizes = Counter((summary.height, summary.width) for summary in sums)
+    own_sizes = own_sizes or [(summary.height, summary.width) for summary in sums]
+    sizes = Counter(own_sizes)
     num_classes = dataset.metadata.num_classes
     if scan is None:
         none = np.zeros(num_classes, np.int64)
         together = np.zeros((num_classes, num_classes), np.int64)
-        return SplitStats(count, dict(sizes), colors, False, none, none, none, together, 0, 0)
+        return SplitStats(count, dict(sizes), colors, False, none, none, none, together, 0, 0, channels)
     scan.check_ids()
-    _warn_of_sizes(scan, sums, name)
+    _warn_of_sizes(scan, own_sizes, name)
     occurs = scan.pixels > 0
     return SplitStats(
         num_images=count,
@@ -266,7 +297,13 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
         together=_together(occurs),
         ignored=int(scan.ignored.sum()),
         ignored_images=int((scan.ignored > 0).sum()),
+        channels=channels,
     )
+
+
+def _has_masks(dataset: Any) -> bool:
+    find = getattr(dataset, "mask_file", None)
+    return (find is not None and find(0) is not None) or dataset[0][1] is not None
 
 
 def _together(occurs: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -300,13 +337,13 @@ class _Seen:
         return image, mask
 
 
-def _warn_of_sizes(scan: DatasetScan, sums: Sequence[ImageSummary], name: str) -> None:
-    own = np.array([(summary.height, summary.width) for summary in sums])
+def _warn_of_sizes(scan: DatasetScan, sizes: Sequence[tuple[int, int]], name: str) -> None:
+    own = np.array(sizes)
     unlike = np.flatnonzero((own != scan.sizes).any(1)).tolist()
     if unlike:
         first = unlike[0]
         (height, width), (mask_height, mask_width) = own[first].tolist(), scan.sizes[first].tolist()
-        masks = f"{counted(len(unlike), 'mask')} of {len(sums)} ha{'s' if len(unlike) == 1 else 've'}"
+        masks = f"{counted(len(unlike), 'mask')} of {len(sizes)} ha{'s' if len(unlike) == 1 else 've'}"
         warnings.warn(
             f"{name}: {masks} another size than the image: {scan.names[first]} {mask_width}x{mask_height} pixels, its "
             f"image {width}x{height}; `seg datasets check` says what to do",
@@ -335,6 +372,8 @@ def _split_dict(split: SplitStats, metadata: DatasetMetadata) -> dict[str, Any]:
         "mean": split.mean.tolist(),
         "std": split.std.tolist(),
     }
+    if split.channels is not None:
+        values["channels"] = split.channels.rows()
     if split.has_masks:
         rows = zip(metadata.labels, split.pixels.tolist(), split.shares.tolist(), split.images.tolist(), strict=True)
         values["classes"] = [

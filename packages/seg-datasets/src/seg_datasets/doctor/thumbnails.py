@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import ImageNotFoundError, ImageTooLargeError, UserError
+from seg_core.files.band_files import open_bands
 from seg_core.files.images import read_image, read_mask
 from seg_core.files.opening import opened
 from seg_core.labels.palette import default_palette
@@ -21,6 +22,7 @@ SIDE = 160
 NO_CLASS = (255, 0, 200)
 """Color of ids that are no class."""
 
+_BANDED = (".tif", ".tiff", ".npy")
 _MOST_PIXELS = 60_000_000  # of a file; decoding a larger one for a thumbnail takes seconds
 _STRIPES = ((138, 138, 138), (200, 200, 200))  # of ignored pixels, which no class is drawn in
 _STRIPE = 4  # pixels
@@ -129,7 +131,21 @@ def _image_pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _decoded(path: Path) -> npt.NDArray[Any]:
-    """Returns whatever Pillow decodes: (H, W) of numbers, or uint8 (H, W, 3)."""
+    """Returns whatever can be decoded: (H, W) of numbers, or (H, W, 3), the first three of more bands."""
+    try:
+        return _decoded_by_pillow(path)
+    except UserError:
+        if path.suffix.lower() not in _BANDED:  # what Pillow does not read of others is damaged
+            raise
+        with open_bands(path, None, pages=False, orientation="stored") as pages:
+            count = len(pages[0].dtypes)
+            if pages[0].height * pages[0].width > _MOST_PIXELS:
+                raise ImageTooLargeError(f"{path} is too large for a thumbnail") from None
+            values, _ = pages[0].read(range(3 if count >= 3 else 1), None)
+        return values[0] if len(values) == 1 else values.transpose(1, 2, 0)
+
+
+def _decoded_by_pillow(path: Path) -> npt.NDArray[Any]:
     with opened(path, "file", None, _MOST_PIXELS) as (image, _):
         is_gray = image.mode in ("1", "L", "P", "I", "F") or image.mode.startswith("I;16")
         return np.array(image if is_gray else image.convert("RGB"))
