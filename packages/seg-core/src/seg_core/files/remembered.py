@@ -7,11 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from seg_core.files.scan_cache import FileKey, ImageSummary, MaskSummary, Table, file_key, recall, remember
+from seg_core.files.scan_cache import (
+    ChannelMoments,
+    FileKey,
+    ImageSummary,
+    MaskSummary,
+    Table,
+    file_key,
+    recall,
+    remember,
+)
 
 __all__ = ["RememberedFiles"]
 
-_Summary = TypeVar("_Summary", bound=MaskSummary | ImageSummary)
+_Summary = TypeVar("_Summary", bound=MaskSummary | ImageSummary | ChannelMoments)
 
 _MOST_THREADS = 16
 _SAVED_AT_ONCE = 2000  # files; a scan that is interrupted keeps those before

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     import sqlite3
 
 __all__ = [
+    "CHANNELS",
     "IMAGES",
     "MASKS",
+    "ChannelMoments",
     "FileKey",
     "ImageSummary",
     "MaskSummary",
@@ -30,7 +32,7 @@ __all__ = [
     "remember",
 ]
 
-_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary")
+_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary | ChannelMoments")
 _Result = TypeVar("_Result")
 
 _CHUNK = 500  # files per query; SQLite allows 999 values in one
@@ -78,6 +80,24 @@ class ImageSummary(NamedTuple):
         return self.height * self.width
 
 
+class ChannelMoments(NamedTuple):
+    """What an image of any channels holds, in the unit of its values; pixels without data do not count.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        pixels: number of pixels with data.
+        mean: mean of each channel.
+        squares: of each channel the sum of the squared differences from its mean.
+    """
+
+    height: int
+    width: int
+    pixels: int
+    mean: tuple[float, ...]
+    squares: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Table(Generic[_Summary]):
     """Where the summaries of one kind of file are remembered.
@@ -117,6 +137,11 @@ def _image(height: int, width: int, text: str) -> ImageSummary:
     return ImageSummary(height, width, (red, green, blue), (red_square, green_square, blue_square))
 
 
+def _channels(height: int, width: int, text: str) -> ChannelMoments:
+    pixels, mean, squares = json.loads(text)
+    return ChannelMoments(height, width, int(pixels), tuple(map(float, mean)), tuple(map(float, squares)))
+
+
 MASKS = Table("masks", "masks.sqlite3", "mask_files", "counts", lambda found: json.dumps(found.counts), _mask)
 """Ids of masks."""
 
@@ -124,6 +149,16 @@ IMAGES = Table(
     "images", "images.sqlite3", "image_files", "sums", lambda found: json.dumps([*found.sums, *found.squares]), _image
 )
 """Sums of images."""
+
+CHANNELS = Table(
+    "images",
+    "images.sqlite3",
+    "channel_files",
+    "moments",
+    lambda found: json.dumps([found.pixels, found.mean, found.squares]),
+    _channels,
+)
+"""Moments of images of any channels."""
 
 
 def cache_folder() -> Path:
