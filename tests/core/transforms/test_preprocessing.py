@@ -8,11 +8,13 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.channels import ImageChannels
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Preprocessing,
+    as_image_tensor,
     as_rgb_tensor,
     normalize,
     resize_image,
@@ -89,13 +91,43 @@ def test_as_rgb_tensor_transparent_palette_gives_the_palettes_colors():
     assert as_rgb_tensor(image)[:, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_as_rgb_tensor_grayscale_and_alpha_arrays_become_rgb():
+def test_as_rgb_tensor_grayscale_arrays_become_rgb():
     array = make_image()
     gray = array[..., 0]
     for image in (gray, gray[:, :, None], torch.from_numpy(gray.copy())[None]):
         assert torch.equal(as_rgb_tensor(image), torch.from_numpy(np.stack([gray] * 3)))
-    with_alpha = np.concatenate([array, array[..., :1]], axis=-1)
-    assert torch.equal(as_rgb_tensor(with_alpha), as_rgb_tensor(array))
+
+
+def test_as_rgb_tensor_fourth_channel_is_refused_and_the_advice_works():
+    array = np.concatenate([make_image(), make_image()[..., :1]], axis=-1)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    with pytest.raises(InvalidArgumentError, match=r"got 4 in shape .* pass image\[\.\.\., :3\] if .* channels = "):
+        as_rgb_tensor(array)
+    for image in (tensor, tensor[None]):
+        with pytest.raises(InvalidArgumentError, match=r"pass image\[\.\.\., :3, :, :\] if the fourth is alpha"):
+            as_rgb_tensor(image)
+        assert as_rgb_tensor(image[..., :3, :, :]).shape[-3] == 3
+    assert torch.equal(as_rgb_tensor(array[..., :3]), as_rgb_tensor(make_image()))
+    channels = ImageChannels.from_dict({"names": ["red", "green", "blue", "nir"]})
+    assert torch.equal(as_image_tensor(array, channels), tensor)
+    # the alpha of a PIL image is declared by its mode
+    assert torch.equal(as_rgb_tensor(Image.fromarray(array, "RGBA")), as_rgb_tensor(make_image()))
+
+
+@pytest.mark.parametrize("mode", ["P", "RGBA", "LA", "1", "RGB", "CMYK"])
+def test_as_image_tensor_pil_image_of_other_values_is_refused(mode):
+    channels = ImageChannels({"RGBA": ("a", "b", "c", "d"), "CMYK": ("a", "b", "c", "d")}.get(mode, ("a",)), nodata=0)
+    with pytest.raises(InvalidArgumentError, match=f"got a PIL image of mode '{mode}'; convert it to an array"):
+        as_image_tensor(Image.new(mode, (4, 3)), channels)
+
+
+def test_as_image_tensor_pil_images_of_their_own_values():
+    gray = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
+    channels = ImageChannels(("a",), range=(0, 65535))
+    assert torch.equal(as_image_tensor(Image.fromarray(gray), channels), torch.from_numpy(gray)[None])
+    colors = ImageChannels(("red", "green", "blue"), nodata=0)
+    image = make_image()
+    assert torch.equal(as_image_tensor(Image.fromarray(image), colors), torch.from_numpy(image).permute(2, 0, 1))
 
 
 def test_as_rgb_tensor_read_only_and_flipped_arrays_work():

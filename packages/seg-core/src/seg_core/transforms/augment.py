@@ -13,11 +13,13 @@ from torch import Tensor
 
 from seg_core.checks import check_integer, is_number
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.metadata import check_left_right_pairs
 from seg_core.spec import parameters_of
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
-from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_numbers, check_unit_range, normalize
+from seg_core.transforms.image_tensors import as_image_tensor, check_unit_range
+from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_numbers, normalize
 
 __all__ = ["SegmentationAugment"]
 
@@ -50,6 +52,11 @@ class SegmentationAugment:
     `brightness_shift`): with the same generators a batch equals its samples one by one (bit for bit on a CPU). Draws
     are on the CPU, all other work is on the device of the images.
 
+    Hue and saturation change the channels that are colors, `channels.rgb`; contrast scales these around their mean
+    luma. Brightness, contrast, brightness shift and automatic contrast change the other channels too, each by itself:
+    contrast scales around the channel's own mean. Only images of three 8-bit channels are clipped to their range; other
+    values may lie beyond it, as those of bright clouds do, and stay there.
+
     Args:
         hflip: probability (0 to 1) of a horizontal flip.
         vflip: probability (0 to 1) of a vertical flip.
@@ -69,13 +76,15 @@ class SegmentationAugment:
         color_jitter_probability: probability (0 to 1) with which the brightness shift and each of the four parts of the
             color jitter is applied, independently of the others.
         mask_fill: id of mask pixels outside of the image, usually the ignored value.
-        mean: mean of each channel (red, green, blue), of values in 0 to 1.
-        std: standard deviation of each channel, of values in 0 to 1.
+        mean: mean of each channel, of values scaled to 0 to 1; by default that of `channels`, else ImageNet's for three
+            8-bit channels.
+        std: standard deviation of each channel, of values scaled to 0 to 1; by default as `mean`.
         left_right_pairs: pairs of class ids for the left and right instance of an object, swapped if an image is
             mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
+        channels: the channels of the images; `metadata.channels` of a dataset.
 
     Raises:
-        InvalidArgumentError: if an argument is not allowed.
+        InvalidArgumentError: if an argument is not allowed, or `mean` or `std` is not known.
 
     Example:
         >>> augment = SegmentationAugment(hflip=0.5, rotation_range=(-10, 10), color_jitter=(0.3, 0.3, 0.3, 0.05))
@@ -96,11 +105,12 @@ class SegmentationAugment:
         color_jitter: Sequence[float | Sequence[float]] = (0.0, 0.0, 0.0, 0.0),
         auto_contrast: float = 0.0,
         mask_fill: int = 255,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         left_right_pairs: Sequence[tuple[int, int]] = (),
         brightness_shift: float | Sequence[float] = 0.0,
         color_jitter_probability: float = 1.0,
+        channels: ImageChannels = RGB_CHANNELS,
     ) -> None:
         self.hflip = _checked_fraction("hflip", hflip, "a probability")
         self.vflip = _checked_fraction("vflip", vflip, "a probability")
@@ -114,8 +124,9 @@ class SegmentationAugment:
         self.color_jitter = _checked_jitter(color_jitter)
         self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
         self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
-        self.mean = channel_numbers("mean", mean)
-        self.std = channel_numbers("std", std, positive=True)
+        self.channels = channels
+        self.mean = _numbers_of(channels, "mean", mean, IMAGENET_MEAN)
+        self.std = _numbers_of(channels, "std", std, IMAGENET_STD)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
         shifts = (0.0 - brightness_shift, brightness_shift) if is_number(brightness_shift) else brightness_shift
         self.brightness_shift = _checked_range(
@@ -140,7 +151,8 @@ class SegmentationAugment:
         """Returns images and masks for networks and losses. The arguments are not changed.
 
         Args:
-            images: (3, H, W) or (N, 3, H, W), RGB; uint8 in 0 to 255 or float in 0 to 1.
+            images: (3, H, W) or (N, 3, H, W), RGB; uint8 in 0 to 255 or float in 0 to 1. Of other channels (C, H, W)
+                or (N, C, H, W), uint8, uint16 or float, in the unit of their range.
             masks: class ids of any integer type, (H, W) or (1, H, W) for one sample, (N, H, W) or (N, 1, H, W) for a
                 batch; None without masks.
             generator: the only source of randomness, on the CPU: one for all samples in their order, or a sequence of
@@ -153,7 +165,7 @@ class SegmentationAugment:
         Raises:
             InvalidArgumentError: if types, shapes or the number of generators are not as described above.
         """
-        batch = _checked_images(images)
+        batch = _checked_images(images, self.channels)
         labels = None if masks is None else _checked_masks(masks, images, self.mask_fill)
         draws = _draw(batch.shape[0], generator, _NUM_DRAWS + self._shifts)
         result = torch.empty_like(batch, dtype=torch.float32)
@@ -168,7 +180,8 @@ class SegmentationAugment:
         return result, ids
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={getattr(self, name)}" for name in parameters_of(type(self)))
+        names = [n for n in parameters_of(type(self)) if n != "channels" or self.channels != RGB_CHANNELS]
+        settings = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"SegmentationAugment({settings})"
 
     def _augment(self, images: Tensor, masks: Tensor | None, draws: Tensor, out: Tensor) -> Tensor | None:
@@ -209,23 +222,28 @@ class SegmentationAugment:
         """Writes `images` into `out` after contrast stretch, color jitter and normalization."""
         stretched = draws[:, _CONTRAST_STRETCH] < self.auto_contrast
         if not self._jitters and not stretched.any():
-            normalize(images, self.mean, self.std, out=out)
+            normalize(images, self.mean, self.std, out, self.channels)
             return
         factors = self._jitter_of(draws[:, _JITTER], self.color_jitter, unchanged=(1.0, 1.0, 1.0, 0.0))
-        matrix, offset = color_matrices(images, factors, stretched)
+        matrix, offset = color_matrices(images, factors, stretched, self.channels)
         if self._shifts:
             shift = self._jitter_of(draws[:, _SHIFT:], (self.brightness_shift,), unchanged=(0.0,))
             # gray is only scaled by brightness: contrast and saturation keep it, since its mean is shifted alike
             offset = offset + (factors[:, :1] * shift).to(offset)
         mean, std = (torch.tensor(v, device=images.device) for v in (self.mean, self.std))
         matrix, offset = matrix / std[:, None], (offset - mean) / std
+        if not self.channels.is_rgb8:
+            low, high = torch.tensor(self.channels.ranges, dtype=torch.float64, device=images.device).unbind(1)
+            scaled = matrix.double() / (high - low)
+            apply_affine_color(images, scaled.float(), (offset - scaled @ low).float(), out)
+            return
         apply_affine_color(
             images,
             matrix / 255 if images.dtype == torch.uint8 else matrix,
             offset,
+            out,
             low=[(0 - m) / s for m, s in zip(self.mean, self.std, strict=True)],
             high=[(1 - m) / s for m, s in zip(self.mean, self.std, strict=True)],
-            out=out,
         )
 
     def _jitter_of(self, draws: Tensor, limits: Sequence[_Range], unchanged: Sequence[float]) -> Tensor:
@@ -241,21 +259,20 @@ class SegmentationAugment:
         return torch.where(draws < p, scaled, torch.tensor(unchanged, dtype=torch.float64))
 
     def _blurred(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Returns float32 `images` (N, 3, H, W) blurred by a Gaussian per sample, with mirrored borders."""
-        count, _, height, width = images.shape
+        """Returns float32 `images` (N, C, H, W) blurred by a Gaussian per sample, with mirrored borders."""
+        height, width = images.shape[-2:]
+        count = len(images) * self.channels.count
         sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_MIN_SIGMA)
         reach = math.ceil(_BLUR_REACH * self.blur[1])
         down, across = min(reach, height - 1), min(reach, width - 1)  # the maximum that mirroring can provide
-        planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(
-            1, 3 * count, height + 2 * down, -1
-        )
+        planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(1, count, height + 2 * down, -1)
         if images.device.type == "cpu":  # several times faster than channel by channel
             planes = planes.contiguous(memory_format=torch.channels_last)
         for taps, shape in ((across, (1, -1)), (down, (-1, 1))):
             distance = torch.arange(-taps, taps + 1, dtype=torch.float64)
             kernels = torch.softmax(-0.5 * (distance / sigma[:, None]) ** 2, 1).to(images.device, torch.float32)
-            kernels = kernels.repeat_interleave(3, 0).view(3 * count, 1, *shape)
-            planes = F.conv2d(planes, kernels, groups=3 * count)
+            kernels = kernels.repeat_interleave(self.channels.count, 0).view(count, 1, *shape)
+            planes = F.conv2d(planes, kernels, groups=count)
         return planes.view(images.shape)
 
 
@@ -306,16 +323,23 @@ def _flip(batch: Tensor, across: Tensor, down: Tensor) -> Tensor:
     return flipped
 
 
-def _checked_images(images: Tensor) -> Tensor:
-    """Returns images as a plain batch (N, 3, H, W), uint8 or float32, contiguous in either memory format."""
+def _checked_images(images: Tensor, channels: ImageChannels) -> Tensor:
+    """Returns images as a plain batch (N, C, H, W), contiguous in either memory format.
+
+    It is uint8, uint16 or float32.
+    """
     if not isinstance(images, Tensor):
         raise InvalidArgumentError(
             f"images must be a tensor, got {type(images).__name__}; SegmentationTransform converts images"
         )
-    if images.ndim not in (3, 4) or images.shape[-3] != 3:
-        raise InvalidArgumentError(f"images must be (3, H, W) or (N, 3, H, W), got shape {tuple(images.shape)}")
+    if images.ndim not in (3, 4) or images.shape[-3] != channels.count:
+        of = "" if channels.is_rgb8 else f", of the {channels},"
+        axes = f"({channels.count}, H, W) or (N, {channels.count}, H, W)"
+        raise InvalidArgumentError(f"images must be {axes}{of or ','} got shape {tuple(images.shape)}")
     plain = images.as_subclass(Tensor)
-    if plain.is_floating_point():
+    if not channels.is_rgb8:
+        plain = as_image_tensor(plain, channels) if plain.numel() else plain
+    elif plain.is_floating_point():
         check_unit_range(plain)
         plain = plain.float()
     elif plain.dtype != torch.uint8:
@@ -341,6 +365,21 @@ def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
     plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), *size)
     # uint8 stays small until the end; few kernels support the wider unsigned types
     return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
+
+
+def _numbers_of(
+    channels: ImageChannels, name: str, given: Sequence[float] | None, imagenet: tuple[float, ...]
+) -> tuple[float, ...]:
+    """Returns the mean or the standard deviation of each channel."""
+    numbers = getattr(channels, name) if given is None else given
+    if numbers is None:
+        if not channels.is_rgb8:
+            raise InvalidArgumentError(
+                f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 to "
+                f"1, or give the channels a {name} (`seg datasets stats` measures it)"
+            )
+        numbers = imagenet
+    return channel_numbers(name, numbers, channels, positive=name == "std")
 
 
 def _checked_fraction(name: str, value: Any, what: str) -> float:

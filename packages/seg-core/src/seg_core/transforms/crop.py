@@ -1,6 +1,7 @@
 """Random crop: resizes, rescales and crops an image and its mask, and sets the tensor type; colors stay."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -11,18 +12,31 @@ from torchvision import tv_tensors
 
 from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
-from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, pil_to_rgb, resize_image
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_core.transforms.crop_parts import (
+    ImageLike,
+    MaskLike,
+    Span,
+    checked_mask,
+    count_classes,
+    crop_image,
+    crop_mask,
+    image_size,
+    image_tensor,
+    nearest_pixels,
+    pad,
+    span_of,
+)
+from seg_core.transforms.preprocessing import Preprocessing, channel_numbers, resize_image
 
 __all__ = ["SegmentationTransform"]
 
-# One axis of a crop: source start and length, then destination start and length, in pixels.
-_Span = tuple[int, int, int, int]
+# ImageNet's mean color
+_MEAN_COLOR = (124, 116, 104)
 # factor of the rescale, position along the height, position along the width
 _NUM_DRAWS = 3
 # maximum number of crops of which `cat_max_ratio` chooses one
 _NUM_CROPS = 10
-# A mask with ids closer together than this is counted by an array of this length at most.
-_ID_RANGE = 2**16
 
 
 class SegmentationTransform:
@@ -34,17 +48,23 @@ class SegmentationTransform:
     interpolation, the mask by the nearest pixel of the same crop. If a side of the rescaled image is shorter than the
     crop, the image is placed at random in it and the rest is padded.
 
+    An image has three channels of 8 bits, or those that `channels` describes: then all of them are kept, in the type
+    (uint8, uint16 or float32) and the unit of the file.
+
     Args:
         size: side of a square or (height, width) of the crop, in pixels; None keeps the whole image.
         mask_fill: id of mask pixels outside of the image, usually the ignored value.
         scale_range: minimum and maximum factor of the rescale, drawn uniformly; None keeps the scale. Needs `size`.
-        image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean.
+        image_fill: color (red, green, blue) in 0 to 255 outside of the image; the default is ImageNet's mean. Of other
+            channels one number each, in the unit of their range, rounded for images of integers; the default is
+            `channels.fill`: the mean, or the low end of the range if it is not known.
         resize: resize of every image before the random factor, one of `{"shorter_side": 512}`, `{"longer_side": 1024}`,
             `{"size": (512, 1024)}` and `{"scale": 0.5}`, with the meaning that they have in `Preprocessing`; None for
             none.
         cat_max_ratio: maximum fraction of the crop's valid pixels (those other than `mask_fill`) that a single class
             may cover. Of ten random crops at the same scale the first that fulfills it is taken, else the last; without
             a mask, and with 1.0, the first. Needs `size`.
+        channels: the channels of the images; `metadata.channels` of a dataset.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -62,9 +82,10 @@ class SegmentationTransform:
         size: int | Sequence[int] | None = None,
         mask_fill: int = 255,
         scale_range: Sequence[float] | None = None,
-        image_fill: Sequence[int] = (124, 116, 104),
+        image_fill: Sequence[float] | None = None,
         resize: Mapping[str, Any] | None = None,
         cat_max_ratio: float = 1.0,
+        channels: ImageChannels = RGB_CHANNELS,
     ) -> None:
         self.size = _checked_size(size)
         self.scale_range = _checked_scale_range(scale_range)
@@ -73,10 +94,8 @@ class SegmentationTransform:
                 f"scale_range needs size, got scale_range={self.scale_range} with size=None; give the size of the crop"
             )
         self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
-        fill = tuple(image_fill) if isinstance(image_fill, Sequence) else ()
-        if len(fill) != 3 or not all(is_integer(v, 0) and v <= 255 for v in fill):
-            raise InvalidArgumentError(f"image_fill must be three integers in 0 to 255, got {image_fill!r}")
-        self.image_fill = fill
+        self.channels = channels
+        self.image_fill = _checked_fill(image_fill, channels)
         self._resizing = Preprocessing().with_resize({} if resize is None else resize)
         self.resize = self._resizing.resize or None
         if not is_number(cat_max_ratio) or not 0 < cat_max_ratio <= 1:
@@ -116,36 +135,91 @@ class SegmentationTransform:
         """Returns the transformed image and mask.
 
         Args:
-            image: PIL image of any 8-bit mode, array (H, W), (H, W, 3) or (H, W, 4), or tensor (3, H, W); uint8 in
-                0 to 255 or float in 0 to 1.
+            image: PIL image of any 8-bit mode, array (H, W) or (H, W, 3), or tensor (3, H, W); uint8 in 0 to 255 or
+                float in 0 to 1. Of other channels array (H, W, C) or tensor (C, H, W), in the unit of their range:
+                uint8, uint16 or float; other integers become float32.
             mask: class ids of any integer type: PIL (a palette image gives its indices), array or tensor (H, W) or
                 (1, H, W); None without a mask.
             generator: the only source of randomness, on the CPU; torch's default one if None. With `size` a call draws
                 three numbers, with `cat_max_ratio` below 1 another eighteen, whatever image and mask are.
 
         Returns:
-            Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost.
+            Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost. Of other channels
+                (C, h, w), uint8, uint16 or float32, in the unit of their range.
             Mask: (h, w) in the integer type of `mask` (bool becomes uint8), or None.
 
         Raises:
             InvalidArgumentError: if image or mask is not of the kind above, their sizes differ, or `resize` would make
                 the whole image too large.
         """
-        height, width = _image_size(image)
+        height, width = image_size(image, self.channels)
         if mask is not None:
-            mask = _checked_mask(mask)
-            mask_height, mask_width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
+            mask = checked_mask(mask)
+            mask_height, mask_width = _size_of(mask)
             if (mask_height, mask_width) != (height, width):
                 raise InvalidArgumentError(
                     f"image and mask must have the same size, got image {height}x{width} and mask "
                     f"{mask_height}x{mask_width} (height x width)"
                 )
-        rows, columns = self._draw_crop(height, width, mask, generator)
-        pixels = _uint8(as_rgb_tensor(_crop(image, rows, columns), origin=(rows[0], columns[0])))
-        pixels = resize_image(pixels, (rows[3], columns[3]))
-        if self.size is not None:
-            pixels = _pad(pixels, self.size, rows, columns, self.image_fill)
-        return tv_tensors.Image(pixels), None if mask is None else self._crop_of_mask(mask, rows, columns)
+        rows, columns = self._draw_crop(height, width, _crops_of(mask), generator)
+        part = crop_image(image, rows, columns, self.channels)
+        return self._image(part, rows, columns), None if mask is None else self._crop_of_mask(mask, rows, columns)
+
+    def read_crop(
+        self,
+        height: int,
+        width: int,
+        read: Callable[[int, int, int, int], tuple[ImageLike, MaskLike | None]],
+        *,
+        read_mask: Callable[[int, int, int, int], MaskLike] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
+        """Returns what `__call__` returns for the whole image and an equal generator, but reads the crop alone.
+
+        This suits images that are much larger than a crop, of files that are read in windows. Without `size` all is
+        read.
+
+        Args:
+            height: height of the whole image, in pixels.
+            width: width of the whole image, in pixels.
+            read: takes top, left, height and width of a part of the image, and returns the part of the image and that
+                of its mask, or None, of the kinds that `__call__` accepts; called once.
+            read_mask: takes the same, and returns the part of the mask. `cat_max_ratio` below 1 needs it, to choose
+                one of ten crops by their masks. If `read` returns no mask, it is taken from here.
+            generator: as in `__call__`.
+
+        Returns:
+            As in `__call__`.
+
+        Raises:
+            InvalidArgumentError: if a side is not an integer >= 1, what was read has another size or is not of a kind
+                that `__call__` accepts, or `read_mask` is needed.
+        """
+        check_integer("height", height, minimum=1)
+        check_integer("width", width, minimum=1)
+
+        def mask_crop(rows: Span, columns: Span) -> Tensor:
+            assert read_mask is not None
+            part = checked_mask(read_mask(rows[0], columns[0], rows[1], columns[1]))
+            _check_part("read_mask", "mask", _size_of(part), rows, columns)
+            return _whole(part)
+
+        crops = None if read_mask is None else mask_crop
+        rows, columns = self._draw_crop(height, width, crops, generator)
+        image, mask = read(rows[0], columns[0], rows[1], columns[1])
+        _check_part("read", "image", image_size(image, self.channels), rows, columns)
+        if mask is None:
+            ids = None if crops is None else crops(rows, columns)
+        else:
+            mask = checked_mask(mask)
+            _check_part("read", "mask", _size_of(mask), rows, columns)
+            ids = _whole(mask)
+            if crops is None and self.cat_max_ratio < 1:
+                raise InvalidArgumentError(
+                    f"cat_max_ratio={self.cat_max_ratio} chooses a crop by its mask: give read_mask, a function that "
+                    "returns a part of the mask, or leave cat_max_ratio out"
+                )
+        return self._image(image, rows, columns), None if ids is None else self._placed(ids, rows, columns)
 
     def transform_mask(
         self, mask: Image.Image | np.ndarray[Any, Any] | Tensor, *, generator: torch.Generator | None = None
@@ -161,19 +235,19 @@ class SegmentationTransform:
         Raises:
             InvalidArgumentError: if the mask is not of a kind that `__call__` accepts.
         """
-        mask = _checked_mask(mask)
-        height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
-        return self._crop_of_mask(mask, *self._draw_crop(height, width, mask, generator))
+        mask = checked_mask(mask)
+        return self._crop_of_mask(mask, *self._draw_crop(*_size_of(mask), _crops_of(mask), generator))
 
     def __repr__(self) -> str:
+        others = "" if self.channels == RGB_CHANNELS else f", channels={self.channels!r}"
         return (
             f"SegmentationTransform(size={self.size}, mask_fill={self.mask_fill}, scale_range={self.scale_range}, "
-            f"image_fill={self.image_fill}, resize={self.resize}, cat_max_ratio={self.cat_max_ratio})"
+            f"image_fill={self.image_fill}, resize={self.resize}, cat_max_ratio={self.cat_max_ratio}{others})"
         )
 
     def _draw_crop(
-        self, height: int, width: int, mask: Image.Image | Tensor | None, generator: torch.Generator | None
-    ) -> tuple[_Span, _Span]:
+        self, height: int, width: int, mask_crop: "_MaskCrop | None", generator: torch.Generator | None
+    ) -> tuple[Span, Span]:
         """Returns the rows and the columns of the crop; without `size` all of them, and nothing is drawn."""
         if self.size is None:
             resized = self._resizing.bounded_size_of(height, width)
@@ -182,19 +256,29 @@ class SegmentationTransform:
         factor, places = self._draw(generator)
         scaled = [max(1, round(side * factor)) for side in resized]
         crops = [
-            (_span(height, scaled[0], self.size[0], y), _span(width, scaled[1], self.size[1], x)) for y, x in places
+            (span_of(height, scaled[0], self.size[0], y), span_of(width, scaled[1], self.size[1], x)) for y, x in places
         ]
-        if mask is None:
+        if mask_crop is None:
             return crops[0]
-        return next((crop for crop in crops[:-1] if self._is_mixed(mask, *crop)), crops[-1])
+        return next((crop for crop in crops[:-1] if self._is_mixed(mask_crop(*crop), *crop)), crops[-1])
 
-    def _is_mixed(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> bool:
+    def _is_mixed(self, part: Tensor, rows: Span, columns: Span) -> bool:
         """Returns whether no class covers more of the crop's valid pixels than allowed."""
-        most, total = _count(_nearest(_crop_mask(mask, rows, columns), rows, columns), self.mask_fill)
+        most, total = count_classes(nearest_pixels(part, rows, columns), self.mask_fill)
         return total > 0 and most <= self.cat_max_ratio * total
 
-    def _crop_of_mask(self, mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> tv_tensors.Mask:
-        tensor = _nearest(_crop_mask(mask, rows, columns), rows, columns)
+    def _image(self, part: ImageLike, rows: Span, columns: Span) -> tv_tensors.Image:
+        pixels = image_tensor(part, rows, columns, self.channels)
+        pixels = resize_image(pixels, (rows[3], columns[3]))
+        if self.size is not None:
+            pixels = pad(pixels, self.size, rows, columns, self.image_fill)
+        return tv_tensors.Image(pixels)
+
+    def _crop_of_mask(self, mask: Image.Image | Tensor, rows: Span, columns: Span) -> tv_tensors.Mask:
+        return self._placed(crop_mask(mask, rows, columns), rows, columns)
+
+    def _placed(self, part: Tensor, rows: Span, columns: Span) -> tv_tensors.Mask:
+        tensor = nearest_pixels(part, rows, columns)
         if self.size is not None:
             tensor = self._place_mask(tensor, self.size, rows, columns)
         return tv_tensors.Mask(tensor)
@@ -213,7 +297,7 @@ class SegmentationTransform:
             places += torch.rand((_NUM_CROPS - 1, 2), generator=generator).tolist()
         return low + (high - low) * u, places
 
-    def _place_mask(self, mask: Tensor, size: tuple[int, int], rows: _Span, columns: _Span) -> Tensor:
+    def _place_mask(self, mask: Tensor, size: tuple[int, int], rows: Span, columns: Span) -> Tensor:
         largest = int(torch.iinfo(mask.dtype).max)
         # checked for every mask, not only those that are padded: a run must not fail late and by chance
         if self.mask_fill > largest:
@@ -221,157 +305,43 @@ class SegmentationTransform:
                 f"mask_fill={self.mask_fill} does not fit into a mask of type {mask.dtype}; choose at most {largest} "
                 "or pass masks of a wider type"
             )
-        return _pad(mask, size, rows, columns, (self.mask_fill,))
+        return pad(mask, size, rows, columns, (self.mask_fill,))
 
 
-def _span(length: int, rescaled: int, size: int, position: float) -> _Span:
-    """Returns which source pixels of one axis the crop takes, and which of its pixels they fill.
-
-    Args:
-        length: pixels of the image.
-        rescaled: pixels of the image after resize and rescale.
-        size: pixels of the crop.
-        position: 0 to below 1, from the first possible offset to the last.
-    """
-    if rescaled < size:  # all of the axis, somewhere in the crop
-        return 0, length, int(position * (size - rescaled + 1)), rescaled
-    source = min(length, max(1, round(size * length / rescaled)))
-    return int(position * (length - source + 1)), source, 0, size
+_MaskCrop = Callable[[Span, Span], Tensor]
 
 
-def _count(ids: Tensor, ignored: int) -> tuple[int, int]:
-    """Returns how many pixels the most frequent class covers, and how many all classes do, without ignored ones.
-
-    Args:
-        ids: (h, w) of any integer type.
-        ignored: id that is not a class.
-    """
-    ids = ids.flatten()
-    if ids.dtype == torch.uint8:
-        counts = torch.bincount(ids, minlength=256)
-        if ignored < 256:
-            counts[ignored] = 0
-    else:
-        ids = ids.long()  # few kernels support the wider unsigned types
-        ids = ids[ids != ignored]
-        if not len(ids):
-            return 0, 0
-        low, high = (int(bound) for bound in torch.aminmax(ids))
-        # to count is many times faster than to sort
-        is_narrow = high - low < _ID_RANGE
-        counts = torch.bincount(ids - low) if is_narrow else torch.unique(ids, return_counts=True)[1]
-    return int(counts.max()), int(counts.sum())
+def _crops_of(mask: Image.Image | Tensor | None) -> _MaskCrop | None:
+    return None if mask is None else functools.partial(crop_mask, mask)
 
 
-def _image_size(image: Image.Image | np.ndarray[Any, Any] | Tensor) -> tuple[int, int]:
-    """Returns (height, width); `as_rgb_tensor` raises for an image of another kind."""
-    if isinstance(image, Image.Image):
-        return image.height, image.width
-    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
-        return image.shape[0], image.shape[1]
-    if isinstance(image, Tensor) and image.ndim == 3:
-        return image.shape[1], image.shape[2]
-    if isinstance(image, Tensor):
-        raise InvalidArgumentError(f"image must be one image (3, H, W), got a tensor of shape {tuple(image.shape)}")
-    shape = as_rgb_tensor(image).shape
-    return shape[-2], shape[-1]
+def _size_of(mask: Image.Image | Tensor) -> tuple[int, int]:
+    height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
+    return height, width
 
 
-def _crop(
-    image: Image.Image | np.ndarray[Any, Any] | Tensor, rows: _Span, columns: _Span
-) -> Image.Image | np.ndarray[Any, Any] | Tensor:
-    """Returns the source pixels of the crop; cropped before the conversion to a tensor, which is then cheaper."""
-    (top, height, _, _), (left, width, _, _) = rows, columns
-    if isinstance(image, Image.Image):
-        if (width, height) == image.size:
-            return image
-        # pil_to_rgb checks the mode; a palette is looked up after the crop
-        return pil_to_rgb(image.crop((left, top, left + width, top + height)))
-    if isinstance(image, np.ndarray):
-        return image[top : top + height, left : left + width]
-    return image[:, top : top + height, left : left + width]
+def _whole(part: Image.Image | Tensor) -> Tensor:
+    height, width = _size_of(part)
+    return crop_mask(part, (0, height, 0, height), (0, width, 0, width))
 
 
-def _uint8(image: Tensor) -> Tensor:
-    if image.dtype == torch.uint8:
-        return image
-    return image.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+def _check_part(reader: str, kind: str, size: tuple[int, int], rows: Span, columns: Span) -> None:
+    if size != (rows[1], columns[1]):
+        raise InvalidArgumentError(
+            f"{reader}(top={rows[0]}, left={columns[0]}, height={rows[1]}, width={columns[1]}) must return this part "
+            f"of the {kind}, got {size[0]}x{size[1]} (height x width)"
+        )
 
 
-def _checked_mask(mask: Image.Image | np.ndarray[Any, Any] | Tensor) -> Image.Image | Tensor:
-    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of the same type."""
-    if isinstance(mask, Image.Image):
-        if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
-            raise InvalidArgumentError(
-                f"mask must hold one class id per pixel, got a PIL image of mode {mask.mode!r}; convert its "
-                "colors to ids first"
-            )
-        return mask
-    if isinstance(mask, np.ndarray):
-        if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
-            raise InvalidArgumentError(f"mask must have an integer type, got {mask.dtype}; convert it first")
-        tensor = _from_array(mask)
-    elif isinstance(mask, Tensor):
-        tensor = mask.as_subclass(Tensor)
-        if tensor.is_floating_point() or tensor.is_complex():
-            raise InvalidArgumentError(f"mask must have an integer type, got {tensor.dtype}; convert it first")
-    else:
-        raise InvalidArgumentError(f"mask must be a PIL image, an array or a tensor, got {type(mask).__name__}")
-    if tensor.ndim == 3 and tensor.shape[0] == 1:
-        tensor = tensor[0]
-    if tensor.ndim != 2:
-        raise InvalidArgumentError(f"mask must be (height, width), got shape {tuple(tensor.shape)}")
-    return tensor
-
-
-def _crop_mask(mask: Image.Image | Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns the source pixels of the crop as an integer tensor (h, w); cropped first, as the image is."""
-    (top, height, _, _), (left, width, _, _) = rows, columns
-    if isinstance(mask, Image.Image):
-        if (width, height) != mask.size:
-            mask = mask.crop((left, top, left + width, top + height))
-        part = _from_array(np.array(mask))
-    else:
-        part = mask[top : top + height, left : left + width]
-    return part.to(torch.uint8) if part.dtype == torch.bool else part
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    """Returns an integer array as a tensor, which shares its memory where torch can."""
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
-    return torch.from_numpy(array)
-
-
-def _nearest(part: Tensor, rows: _Span, columns: _Span) -> Tensor:
-    """Returns `part`, the source pixels of the crop, resized to the pixels that they fill, by the nearest pixel."""
-    if rows[1] == rows[3] and columns[1] == columns[3]:
-        return part
-    if part.device.type == "cpu":  # numpy indexes rows and columns several times faster than torch
-        taken = part.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
-        return torch.from_numpy(taken)
-    y, x = (torch.from_numpy(_nearest_indices(span)).to(part.device) for span in (rows, columns))
-    return part.index_select(0, y).index_select(1, x)
-
-
-def _nearest_indices(span: _Span) -> np.ndarray[Any, Any]:
-    """Returns the source pixel that holds the center of each destination pixel, in exact integer arithmetic."""
-    _, source, _, destination = span
-    return (2 * np.arange(destination) + 1) * source // (2 * destination)
-
-
-def _pad(part: Tensor, size: tuple[int, int], rows: _Span, columns: _Span, fill: Sequence[int]) -> Tensor:
-    """Returns `part` (..., h, w) padded to `size` with one number per channel."""
-    if part.shape[-2:] == size:
-        resized = (rows[1], columns[1]) != (rows[3], columns[3])
-        return part if resized else part.clone()  # not a view of the caller's image
-    if part.ndim == 3 and part.stride(0) == 1:  # channels innermost, as read
-        padded = part.new_empty((*size, 3)).permute(2, 0, 1)
-    else:
-        padded = part.new_empty((*part.shape[:-2], *size))
-    padded.copy_(torch.tensor(fill).reshape(-1, *[1] * (part.ndim - 1)))
-    padded[..., rows[2] : rows[2] + rows[3], columns[2] : columns[2] + columns[3]] = part
-    return padded
+def _checked_fill(fill: Any, channels: ImageChannels) -> tuple[float, ...]:
+    if not channels.is_rgb8:
+        return channels.fill if fill is None else channel_numbers("image_fill", fill, channels)
+    if fill is None:
+        return _MEAN_COLOR
+    color = tuple(fill) if isinstance(fill, Sequence) else ()
+    if len(color) != 3 or not all(is_integer(v, 0) and v <= 255 for v in color):
+        raise InvalidArgumentError(f"image_fill must be three integers in 0 to 255, got {fill!r}")
+    return color
 
 
 def _checked_size(size: Any) -> tuple[int, int] | None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.transforms.preprocessing import Preprocessing, as_rgb_tensor, normalize, resize_image
+from seg_core.transforms.image_tensors import as_image_tensor
+from seg_core.transforms.preprocessing import Preprocessing, resize_image
 
 if TYPE_CHECKING:
     from torchvision import tv_tensors
@@ -22,7 +23,8 @@ class EvaluationTransform:
     """Resizes images to the network's input size; a `JointTransform` without randomness.
 
     Args:
-        preprocessing: resize and normalization.
+        preprocessing: resize and normalization, and the channels of the images. Without other channels an image has
+            three (C = 3) of 8 bits.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -34,12 +36,13 @@ class EvaluationTransform:
         """Returns the image at the network's input size, and the mask unchanged.
 
         Args:
-            image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1.
+            image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1. Of other channels (C, H, W), uint8, uint16 or
+                float in the unit of their range.
             mask: class ids (H, W) of any integer type.
             generator: not used; part of the interface of joint transforms.
 
         Returns:
-            Image: (3, h, w), uint8 in 0 to 255 (rounded) or float32 in 0 to 1, not normalized.
+            Image: (C, h, w), in the type and unit of `image` (integers are rounded), not normalized.
             Mask: (H, W), unchanged.
 
         Raises:
@@ -49,7 +52,7 @@ class EvaluationTransform:
         from torchvision import tv_tensors
 
         del generator
-        image = as_rgb_tensor(image)
+        image = as_image_tensor(image, self.preprocessing.channels)
         if image.shape[-2:] != mask.shape[-2:]:
             raise InvalidArgumentError(
                 f"image and mask must have the same size, got image {image.shape[-2]}x{image.shape[-1]} and mask "
@@ -61,10 +64,10 @@ class EvaluationTransform:
         """Returns images at the network's input size.
 
         Args:
-            images: uint8 or float32, (3, H, W) or (N, 3, H, W).
+            images: uint8, uint16 or float32, (C, H, W) or (N, C, H, W).
 
         Returns:
-            The same type and number of axes, (..., 3, h, w).
+            The same type and number of axes, (..., C, h, w).
 
         Raises:
             InvalidArgumentError: if the result would be too large.
@@ -75,13 +78,13 @@ class EvaluationTransform:
         """Returns normalized images, the network's input.
 
         Args:
-            images: uint8 in 0 to 255 or float32 in 0 to 1, (N, 3, h, w), resized.
-            device: device of the network; uint8 images are moved first, since as floats they are four times as large.
+            images: as `resize` returns them, (N, C, h, w).
+            device: device of the network; images of integers are moved first, since as floats they are larger.
 
         Returns:
-            float32 (N, 3, h, w) on `device`, normalized RGB, in channels_last memory: fastest for convolutions, and the
+            float32 (N, C, h, w) on `device`, normalized, in channels_last memory: fastest for convolutions, and the
             same for every caller, since the layout changes the last bits of the result.
         """
         images = images.to(device, non_blocking=True)
         result = torch.empty(images.shape, dtype=torch.float32, device=device, memory_format=torch.channels_last)
-        return normalize(images, self.preprocessing.mean, self.preprocessing.std, out=result)
+        return self.preprocessing.normalize(images, out=result)

@@ -24,7 +24,7 @@ from seg_core.errors import (
     counted,
 )
 from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
-from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_core.transforms.image_tensors import as_rgb_tensor
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file, read_frames_of_file

@@ -19,7 +19,7 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeE
 from seg_core.files.images import Once
 from seg_core.files.rasters import open_raster
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.transforms.preprocessing import as_rgb_tensor
+from seg_core.transforms.image_tensors import as_rgb_tensor
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
