@@ -149,9 +149,8 @@ class ImageChannels:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields that are given, as plain strings, numbers and lists, for JSON and TOML."""
-        given = {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
-        if given.get("rgb") == _rgb_of(self.names):
-            del given["rgb"]
+        defaults = {"rgb": _rgb_of(self.names), "bands": (), "pages": False}
+        given = {key: value for key, value in asdict(self).items() if value != defaults.get(key)}
         return {key: _listed(value) for key, value in given.items()}
 
     @classmethod

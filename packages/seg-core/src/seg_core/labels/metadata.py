@@ -18,6 +18,7 @@ from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.palette import check_color, default_palette
+from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
 from seg_core.text import read_text
 
 __all__ = [
@@ -47,6 +48,9 @@ class DatasetMetadata:
             mirrored image.
         channels: the channels of the images, as `ImageChannels` or a mapping with its fields; by default three of 8
             bits, red, green and blue.
+        task: `"multiclass"`: a pixel has one of the classes. `"binary"`: there is one class, the object; masks hold 1
+            for it and 0 for the background. `"multilabel"`: a pixel has any number of the classes; masks hold one plane
+            of 0 and 1 per class.
 
     Raises:
         InvalidArgumentError: if a value is not as described above.
@@ -62,6 +66,7 @@ class DatasetMetadata:
     source: str = ""
     left_right_pairs: tuple[tuple[int, int], ...] = ()
     channels: ImageChannels = RGB_CHANNELS
+    task: str = MULTICLASS
 
     def __post_init__(self) -> None:
         for key in ("name", "license", "citation", "source"):
@@ -80,7 +85,17 @@ class DatasetMetadata:
             raise InvalidArgumentError(
                 f"ignore_index must be an integer from 0 to {_MAX_ID}, got {self.ignore_index!r}"
             )
-        if self.ignore_index < len(labels):
+        check_task(self.task)
+        if self.task == BINARY and len(labels) > 1:
+            raise InvalidArgumentError(
+                f"a binary task has one label, that of the object, got {list(labels)}; the background has none"
+            )
+        if self.task != MULTICLASS and not 2 <= self.ignore_index <= 255:
+            raise InvalidArgumentError(
+                f"ignore_index must be 2 to 255 for a {self.task} task, whose masks hold 0 and 1, got "
+                f"{self.ignore_index}"
+            )
+        if self.task == MULTICLASS and self.ignore_index < len(labels):
             raise InvalidArgumentError(
                 f"ignore_index {self.ignore_index} is the id of class {labels[self.ignore_index]!r}; choose a value "
                 f"from {len(labels)} to {_MAX_ID}"
@@ -96,8 +111,13 @@ class DatasetMetadata:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, without the ignored value."""
+        """Number of classes, without the ignored value: the channels of a network's logits."""
         return len(self.labels)
+
+    @property
+    def num_ids(self) -> int:
+        """Number of values of a mask, without the ignored one: the classes, or 0 and 1 if the task is another."""
+        return self.num_classes if self.task == MULTICLASS else 2
 
     def class_id(self, name: str | int) -> int:
         """Returns the id of a class.
@@ -132,6 +152,8 @@ class DatasetMetadata:
         del plain["channels"]
         if self.channels != RGB_CHANNELS:  # files of color images stay as they were
             plain["channels"] = self.channels.to_dict()
+        if self.task == MULTICLASS:
+            del plain["task"]
         return plain
 
     @classmethod

@@ -15,6 +15,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, UserError
 from seg_core.files.atomic import atomic_path, torch_write_error
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
@@ -80,8 +82,8 @@ def save_model(
     Args:
         model: built by a registered builder (it has `build_spec`); parameters may be on any device.
         path: path of the file, usually `.pt`.
-        metadata: names and colors of the output classes.
-        preprocessing: converts an image to the network's input.
+        metadata: names and colors of the output classes, and the channels of the images.
+        preprocessing: converts an image to the network's input; its `channels` are those of the metadata.
         metrics: scores of the model, plain numbers and lists.
         protocol: how they were measured: an `EvaluationProtocol`, its `to_dict()`, or any sentence.
 
@@ -91,12 +93,14 @@ def save_model(
 
     Raises:
         InvalidArgumentError: if the model was not built by a registered builder, or was changed since; if its number of
-            classes differs from the metadata's, or is one; or if `metrics` or `protocol` hold other than plain values.
+            classes differs from the metadata's, or is one; if the network or the preprocessing has other channels than
+            the metadata; or if `metrics` or `protocol` hold other than plain values.
         WriteError: if the file cannot be written.
     """
     check_several_outputs(metadata)
     network = unwrap(model)
     spec = _checked_spec(network, metadata)
+    _check_channels(spec, metadata.channels, preprocessing.channels)
     _compare_names(network, metadata)
     state = tensors_to_save(network)
     try:
@@ -250,6 +254,27 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"model.build_spec does not match its builder: {error}") from error
     return spec
+
+
+def _check_channels(spec: BuildSpec, channels: ImageChannels, of_preprocessing: ImageChannels) -> None:
+    """Checks that the network and the preprocessing are for the channels of the metadata.
+
+    Raises:
+        InvalidArgumentError: if one is not; the message says which.
+    """
+    if of_preprocessing != channels:
+        differing = [f.name for f in fields(channels) if getattr(of_preprocessing, f.name) != getattr(channels, f.name)]
+        raise InvalidArgumentError(
+            f"preprocessing is for the {of_preprocessing}, but the metadata describe the {channels} (their "
+            f"{', '.join(differing)} differ); pass preprocessing.for_channels(metadata.channels), or metadata whose "
+            "channels are those that the network was trained on"
+        )
+    count = spec.arguments.get("in_channels")  # a network of the user's own may take any, or name them otherwise
+    if count is not None and count != channels.count:
+        raise InvalidArgumentError(
+            f"the metadata describe the {channels}, but the model was built with in_channels={count}; pass metadata "
+            f"with its {count}: dataclasses.replace(metadata, channels=seg_core.ImageChannels(names, range=...))"
+        )
 
 
 def _compare_names(network: nn.Module, metadata: DatasetMetadata) -> None:

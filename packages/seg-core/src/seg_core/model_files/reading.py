@@ -39,8 +39,8 @@ class ModelInfo:
 
     Attributes:
         spec: how to build the network.
-        metadata: names and colors of the classes.
-        preprocessing: converts an image to the network's input.
+        metadata: names and colors of the classes, and the channels of the images.
+        preprocessing: converts an image to the network's input; of the channels of the metadata.
         metrics: scores, as `{"miou": 0.71}`.
         protocol: how the scores were measured, as returned by `EvaluationProtocol.to_dict`; `{}` if unknown.
         protocol_text: the protocol as a sentence; `""` if unknown.
@@ -155,10 +155,12 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
         protocol, text = take("protocol", dict, "a table"), take("protocol_text", str, "a sentence")
     if protocol:
         _made(path, "protocol", EvaluationProtocol.from_dict, protocol)
+    # the channels stand in the metadata alone, so that the two cannot differ
+    from_dict = functools.partial(Preprocessing.from_dict, channels=metadata.channels)
     return ModelInfo(
         spec=spec,
         metadata=metadata,
-        preprocessing=_made(path, "preprocessing", Preprocessing.from_dict, take("preprocessing", dict, "a table")),
+        preprocessing=_made(path, "preprocessing", from_dict, take("preprocessing", dict, "a table")),
         metrics=_plain_table(path, "metrics", take("metrics", dict, "a table of plain values")),
         protocol=protocol,
         protocol_text=text,
