@@ -2,25 +2,50 @@
 
 A file that does not fit the description is an error that says how it differs: nothing is dropped, repeated, scaled or
 cut to fewer bits. Images of three 8-bit channels are read by `seg_core.files.images`.
+
+- **Channels** are the bands of the file, or of several files in their order, without alpha; or those that
+  `ImageChannels.bands` names. The bands of an array (`.npy`, zarr) are its last or its first axis.
+- **Types.** An image is uint8, uint16 or float32: the smallest that holds all bands. Other types become float32; an
+  integer beyond 2**24 that float32 cannot hold is an error.
+- **Samples** are those of the file: fewer than 8 bits are not scaled, white as zero is not inverted.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError
-from seg_core.files.gdal import open_gdal_file
-from seg_core.files.images import MAX_PIXELS
+from seg_core.checks import is_integer
+from seg_core.errors import CorruptFileError, ImageTooLargeError, InvalidArgumentError
+from seg_core.files.array_bands import bands_of_array
+from seg_core.files.band_choice import Choice, choose_bands
+from seg_core.files.band_files import open_bands
+from seg_core.files.bands import Bands, Window, differs
+from seg_core.files.images import MAX_PIXELS, check_max_pixels, check_orientation
+from seg_core.files.open_files import OpenFiles
 from seg_core.labels.channels import ImageChannels
 
-__all__ = ["ChannelSource", "read_channels"]
+__all__ = [
+    "ChannelImage",
+    "ChannelSource",
+    "can_read_windows",
+    "channels_size",
+    "open_channels",
+    "paths_of",
+    "read_channels",
+]
 
 ChannelSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """Path of a file, or the paths of several whose bands are stacked in that order."""
+
+_Read = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
+_EXACT = 2**24
+"""Integers up to this are exact in float32."""
+_OPEN_FILES = OpenFiles()
 
 
 def read_channels(
@@ -39,7 +64,8 @@ def read_channels(
         channels: the channels of the images.
         max_pixels: largest width times height that is read.
         orientation: `"apply"` applies the orientation tag, `"stored"` keeps the pixels as stored.
-        window: top, left, height and width of the part to read; None for all.
+        window: top, left, height and width of the part to read; None for all. Of a file with
+            `can_read_windows` only that part is read, and the file stays open for the next part.
 
     Returns:
         The image (H, W, C), uint8, uint16 or float32, a new array: the values of the file. Pixels without data have the
@@ -49,21 +75,279 @@ def read_channels(
         ImageNotFoundError: if there is no such file.
         ImageTooLargeError: if it has more pixels than `max_pixels`.
         CorruptFileError: if it cannot be read, or does not fit the description.
+        InvalidArgumentError: if an argument is not allowed, such as a window that is not inside of the image.
         MissingDependencyError: if the library for this format is not installed.
     """
-    del max_pixels, orientation
+    check_max_pixels(max_pixels)
+    check_orientation(orientation)
+    paths = paths_of(source)
+    if window is None:
+        with open_channels(paths, channels, orientation=orientation) as image:
+            return image.read(None, max_pixels)
+    with _OPEN_FILES.use(
+        (channels, orientation, *map(_state, paths)), lambda: open_channels(paths, channels, orientation=orientation)
+    ) as image:
+        return image.read(window, max_pixels)
+
+
+def channels_size(
+    source: ChannelSource, channels: ImageChannels | None = None, *, orientation: str = "apply"
+) -> tuple[int, int]:
+    """Returns height and width of an image as `read_channels` reads it; nothing is decoded.
+
+    Args:
+        source: as for `read_channels`.
+        channels: the channels of the images, against which the file is checked; with None it is not.
+        orientation: `"apply"` or `"stored"`.
+
+    Raises:
+        As `read_channels`, as far as the header tells.
+    """
+    with _opened_bands(paths_of(source), channels, check_orientation(orientation)) as bands:
+        image = bands[0] if channels is None else ChannelImage(bands, channels)
+        _check_sizes(bands)
+        return image.height, image.width
+
+
+def can_read_windows(source: ChannelSource, channels: ImageChannels | None = None) -> bool:
+    """Returns whether reading a part of an image costs less than reading all, by its header.
+
+    It does for `.npy` files, for zarr arrays of several chunks, and, if rasterio is installed, for TIFFs of many strips
+    or tiles and other formats of GDAL.
+
+    Args:
+        source: as for `read_channels`.
+        channels: the channels of the images; None for any.
+
+    Raises:
+        As `read_channels`, as far as the header tells.
+    """
+    with _opened_bands(paths_of(source), channels, "apply") as bands:
+        return all(file.has_windows for file in bands)
+
+
+def paths_of(source: ChannelSource) -> list[Path]:
+    """Returns the paths of the files of an image.
+
+    Raises:
+        InvalidArgumentError: if there are none.
+    """
     paths = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
-    parts = []
-    for path in paths:
-        if path.suffix == ".npy":
-            parts.append(np.load(path))
-            continue
-        with open_gdal_file(path) as file:
-            parts.append(file.read().transpose(1, 2, 0))
-    image = np.concatenate(parts, -1)
-    if image.shape[-1] != channels.count:
-        raise CorruptFileError(f"image {paths[0]} has {image.shape[-1]} channels, not the {channels}")
-    if window is not None:
+    if not paths:
+        raise InvalidArgumentError("an image must have at least one file, got an empty list of paths")
+    return paths
+
+
+class ChannelImage:
+    """An opened image, whose channels are read at once or one rectangle at a time.
+
+    Attributes:
+        height: height in pixels, upright.
+        width: width in pixels, upright.
+        has_windows: whether reading a part costs less than reading all.
+        may_lack_data: whether some pixels may hold no data.
+    """
+
+    def __init__(self, bands: Sequence[Bands], channels: ImageChannels) -> None:
+        self._channels = channels
+        _check_sizes(bands)
+        self.height, self.width = bands[0].height, bands[0].width
+        self._choice: Choice = choose_bands(bands, channels)
+        self._parts = self._choice.parts
+        self.has_windows = all(part.bands.has_windows for part in self._parts)
+        self.may_lack_data = channels.nodata is not None or any(part.bands.may_lack_data for part in self._parts)
+        self._name = self._choice.name
+        self._dtype = _common_type([part.bands.dtypes[index] for part in self._parts for index in part.indices])
+        bits = [part.bands.bits for part in self._parts]
+        try:
+            channels.check_type(
+                self._dtype, self._name, None if None in bits else max(bit for bit in bits if bit is not None)
+            )
+        except InvalidArgumentError as error:
+            raise CorruptFileError(str(error)) from error
+
+    def read(self, window: Window | None, max_pixels: int) -> _Read:
+        """Returns a part of the image, or all of it, and its pixels with data, as `read_channels`."""
+        if window is not None:
+            self._check_window(window)
+        self._check_size(window, max_pixels)
+        image: npt.NDArray[Any] | None = None
+        valid: npt.NDArray[np.bool_] | None = None
+        with_data: npt.NDArray[np.bool_] | None = None
+        nodata = self._channels.nodata
+        is_nan = nodata is not None and nodata != nodata
+        for part in self._parts:
+            values, marked = part.bands.read(part.indices, window)
+            valid = marked if valid is None else valid if marked is None else valid & marked
+            if nodata is not None and not is_nan:
+                found = differs(values, [nodata] * len(values))
+                with_data = found if with_data is None else with_data | found
+            if image is None and len(self._parts) == 1 and part.places == [*range(len(values))]:
+                image = values
+                break
+            if image is None:
+                image = np.empty((self._channels.count, *values.shape[1:]), self._stacked_type)
+            image[part.places] = values
+        assert image is not None
+        if with_data is not None:
+            valid = with_data if valid is None else valid & with_data
+        if image.dtype.kind == "f":
+            valid = self._check_finite(image, valid, window, is_nan=is_nan)
+        image = self._converted(image, valid)
+        if valid is not None and valid.all():
+            valid = None
+        if valid is not None:
+            if not image.flags.writeable:
+                image = image.copy()
+            for band, low in zip(image, self._lows(), strict=True):
+                band[~valid] = low
+        return image.transpose(1, 2, 0), valid
+
+    @property
+    def _stacked_type(self) -> np.dtype[Any]:
+        return np.result_type(*(part.bands.dtypes[index] for part in self._parts for index in part.indices))
+
+    def _lows(self) -> list[float]:
+        lows = [low for low, _ in self._channels.ranges]
+        if self._dtype.kind == "f":
+            return lows
+        return [float(np.clip(np.rint(low), 0, np.iinfo(self._dtype).max)) for low in lows]
+
+    def _converted(self, image: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
+        if image.dtype == self._dtype:
+            return image
+        converted = image.astype(self._dtype)
+        if image.dtype.kind in "iu" and image.dtype.itemsize > 2:
+            # in int64: float32 rounds to a neighbor that is an integer too
+            is_lost = np.abs(image.astype(np.float64)) > _EXACT
+            is_lost &= converted.astype(np.float64) != image.astype(np.float64)
+            if valid is not None:
+                is_lost &= valid
+            if is_lost.any():
+                raise CorruptFileError(
+                    f"{self._name} holds {image[is_lost][0]}, of type {image.dtype}; images are read as float32, which "
+                    f"holds integers up to {_EXACT} exactly: divide the values, or subtract an offset, and save them "
+                    "as uint16 or float32; if it marks pixels without data: channels = { nodata = "
+                    f"{image[is_lost][0]} }}"
+                )
+        return converted
+
+    def _check_finite(
+        self,
+        image: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None,
+        window: Window | None,
+        *,
+        is_nan: bool,
+    ) -> npt.NDArray[np.bool_] | None:
+        """Returns which pixels hold data, without those of NaN if these have none; raises if others are not finite."""
+        if np.isfinite(image.sum(dtype=np.float64)):  # faster than a look at each
+            return valid
+        if is_nan:
+            # a pixel of which a part is unknown could only be refused
+            numbers = ~np.isnan(image).any(0)
+            valid = numbers if valid is None else valid & numbers
+        wrong = ~np.isfinite(image)
+        if valid is not None:
+            wrong &= valid
+        if wrong.any():
+            channel, row, column = (int(axis) for axis in np.argwhere(wrong)[0])
+            value = image[channel, row, column]
+            top, left = window[:2] if window is not None else (0, 0)
+            advice = (
+                "if it marks pixels without data: channels = { nodata = nan }; else replace the file"
+                if np.isnan(value)
+                else "replace the value, by NaN or another that marks pixels without data"
+            )
+            raise CorruptFileError(
+                f"{self._name} holds {value} at row {top + row}, column {left + column} in channel "
+                f"{self._channels.names[channel]!r} ({int(wrong.any(0).sum())} such pixels); {advice}"
+            )
+        return valid
+
+    def _check_window(self, window: Window) -> None:
         top, left, height, width = window
-        image = image[top : top + height, left : left + width]
-    return image, None
+        is_inside = (
+            all(is_integer(value, 0) for value in window)
+            and min(height, width) >= 1
+            and top + height <= self.height
+            and left + width <= self.width
+        )
+        if not is_inside:
+            raise InvalidArgumentError(
+                f"window must be (top, left, height, width) inside of {self._name} with {self.height} rows and "
+                f"{self.width} columns, got {tuple(window)!r}"
+            )
+
+    def _check_size(self, window: Window | None, max_pixels: int) -> None:
+        rows, columns = (self.height, self.width) if window is None or not self.has_windows else window[2:]
+        if rows * columns > max_pixels:
+            raise ImageTooLargeError(
+                f"{self._name} has {columns}x{rows} = {rows * columns} pixels (width x height), more than max_pixels="
+                f"{max_pixels}; if the file is what you expect, raise the limit: max_pixels={rows * columns} of the "
+                f"dataset or the Predictor, --max-pixels {rows * columns} of seg predict"
+            )
+
+
+@contextlib.contextmanager
+def open_channels(source: Any, channels: ImageChannels, *, orientation: str = "apply") -> Iterator[ChannelImage]:
+    """Opens an image for reading its channels.
+
+    Args:
+        source: a list of paths, or an array (H, W), (H, W, C) or (C, H, W).
+        channels: the channels of the images.
+        orientation: `"apply"` or `"stored"`.
+
+    Raises:
+        As `read_channels`.
+    """
+    if not isinstance(source, list):
+        yield ChannelImage([bands_of_array(source, type(source).__name__, _expected(channels, 1))], channels)
+        return
+    with _opened_bands(source, channels, orientation) as bands:
+        yield ChannelImage(bands, channels)
+
+
+@contextlib.contextmanager
+def _opened_bands(paths: list[Path], channels: ImageChannels | None, orientation: str) -> Iterator[list[Bands]]:
+    expected = None if channels is None else _expected(channels, len(paths))
+    pages = channels is not None and channels.pages
+    with contextlib.ExitStack() as stack:
+        yield [
+            page
+            for path in paths
+            for page in stack.enter_context(open_bands(path, expected, pages=pages, orientation=orientation))
+        ]
+
+
+def _check_sizes(bands: Sequence[Bands]) -> None:
+    first = bands[0]
+    for other in bands[1:]:
+        if (other.height, other.width) != (first.height, first.width):
+            what = "pages of" if other.name == first.name else "files"
+            names = first.name if other.name == first.name else f"{first.name} and {other.name}"
+            raise CorruptFileError(
+                f"the {what} {names} have different sizes, {first.width}x{first.height} and "
+                f"{other.width}x{other.height} (width x height); those of one image must have the same: resample "
+                "one of them (gdalwarp -ts WIDTH HEIGHT IN OUT)"
+            )
+
+
+def _expected(channels: ImageChannels, num_files: int) -> int | None:
+    return channels.count if num_files == 1 and not channels.bands else None
+
+
+def _state(path: Path) -> tuple[Any, ...]:
+    """Returns what changes if a file is replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (path,)  # opening tells what is wrong
+    return path, status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _common_type(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    names = {dtype.name for dtype in dtypes}
+    if names <= {"uint8", "bool"}:
+        return np.dtype(np.uint8)
+    return np.dtype(np.uint16 if names <= {"uint8", "bool", "uint16"} else np.float32)

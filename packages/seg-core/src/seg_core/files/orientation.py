@@ -15,7 +15,16 @@ from PIL import Image
 
 from seg_core.files.storage import HEIGHT, ORIENTATION, WIDTH
 
-__all__ = ["decode", "is_turned", "orientation_tag", "upright", "without_pixels", "xmp_orientation"]
+__all__ = [
+    "decode",
+    "is_turned",
+    "orientation_tag",
+    "stored_window",
+    "turned",
+    "upright",
+    "without_pixels",
+    "xmp_orientation",
+]
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,6 +87,31 @@ def orientation_tag(image: Image.Image) -> int:
 def upright(values: npt.NDArray[Any], tag: int) -> npt.NDArray[Any]:
     """Returns an array (H, W), bool or uint8, of an image as stored, turned upright by its orientation tag."""
     return values if tag == 1 else np.array(Image.fromarray(values).transpose(_TURNS[tag]))
+
+
+def turned(bands: npt.NDArray[Any], tag: int) -> npt.NDArray[Any]:
+    """Returns an array (..., H, W) of any type, of an image as stored, turned upright; a view."""
+    rows, columns = (slice(None, None, -1 if tag in flipped else 1) for flipped in ((3, 4, 6, 7), (2, 3, 7, 8)))
+    flipped = bands[..., rows, columns]
+    return flipped.swapaxes(-1, -2) if tag >= 5 else flipped
+
+
+def stored_window(window: tuple[int, int, int, int], size: tuple[int, int], tag: int) -> tuple[int, int, int, int]:
+    """Returns where a window of an upright image lies in the image as stored; `turned` turns it upright.
+
+    Args:
+        window: top, left, height and width.
+        size: height and width of the image as stored.
+        tag: orientation tag.
+    """
+    top, left, height, width = window
+    if tag >= 5:
+        top, left, height, width = left, top, width, height
+    if tag in (3, 4, 6, 7):
+        top = size[0] - top - height
+    if tag in (2, 3, 7, 8):
+        left = size[1] - left - width
+    return top, left, height, width
 
 
 def xmp_orientation(text: Any) -> int | None:

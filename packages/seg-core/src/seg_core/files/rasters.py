@@ -17,15 +17,20 @@ import numpy.typing as npt
 
 from seg_core.errors import (
     CorruptFileError,
-    ImageNotFoundError,
     ImageTooLargeError,
     InvalidArgumentError,
     MissingDependencyError,
 )
+from seg_core.files.array_bands import ARRAY_SUFFIXES, map_npy, open_zarr
+from seg_core.files.band_files import check_exists
+from seg_core.files.bands import BandsRead
+from seg_core.files.channel_files import open_channels, paths_of
 from seg_core.files.gdal import gdal_errors, import_rasterio, open_gdal_file
-from seg_core.files.geo_reference import GeoReference, geo_reference_of
+from seg_core.files.gdal_bands import unlike_whole
+from seg_core.files.geo_reference import GeoReference, geo_reference_of, read_geo_reference
 from seg_core.files.images import MAX_PIXELS, Header, check_image, read_header, read_image
 from seg_core.files.validity import marks_of, valid_of, valid_pixels
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 
 __all__ = ["Raster", "open_raster"]
 
@@ -40,7 +45,8 @@ class Raster:
     Attributes:
         height: height in pixels.
         width: width in pixels.
-        read: top, left, height, width -> (h, w, C) with 1, 3 or 4 channels; uint8, or float in 0 to 1.
+        read: top, left, height, width -> (h, w, C) with 1, 3 or 4 channels, uint8, or float in 0 to 1; or with the
+            channels that are described, uint8, uint16 or float32, the values of the file.
         geo_reference: the geo reference of a file that has one, else None.
         valid: top, left, height, width -> bool (h, w), whether the pixels hold data; None if all do.
     """
@@ -53,7 +59,9 @@ class Raster:
 
 
 @contextlib.contextmanager
-def open_raster(source: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
+def open_raster(
+    source: Any, max_pixels: int = MAX_PIXELS, *, channels: ImageChannels = RGB_CHANNELS
+) -> Iterator[Raster]:
     """Opens an image that is then read one rectangle at a time.
 
     GDAL returns the stored samples of a file. Where these are not the pixels that `read_image` returns (an orientation
@@ -61,28 +69,32 @@ def open_raster(source: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Raster]:
 
     Args:
         source: path of a TIFF (or another format of GDAL), of a `.npy` file or of a zarr array; or an array, in memory
-            or memory-mapped. Arrays are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels.
+            or memory-mapped. Arrays are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, or those that are
+            described. If channels are described, also a list of the paths of several files, whose bands are stacked.
         max_pixels: largest width times height of a file that is read at once.
+        channels: the channels of the image. If they are not three of 8 bits, `Raster.read` returns them as
+            `seg_core.files.channel_files.read_channels` does.
 
     Raises:
         ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be read.
+        CorruptFileError: if it cannot be read, or does not fit the description of the channels.
         ImageTooLargeError: if it must be read at once and has more pixels than `max_pixels`.
         InvalidArgumentError: if it has other channels or more than 8 bits.
         MissingDependencyError: if the library for this format is not installed.
     """
+    if not channels.is_rgb8:
+        with _opened_channels(source, channels, max_pixels) as raster:
+            yield raster
+        return
     if not isinstance(source, str | os.PathLike):
         yield _raster_of_array(source, type(source).__name__)
         return
     path = Path(source)
-    if not path.exists():
-        if path.is_symlink():
-            raise ImageNotFoundError(f"{path} is a link to {path.readlink()}, which does not exist; correct the link")
-        raise ImageNotFoundError(f"there is no image {path}; check the path")
+    check_exists(path)
     if path.suffix.lower() == ".npy":
         yield _raster_of_npy(path)
     elif path.suffix.lower() == ".zarr":
-        yield _raster_of_array(_open_zarr(path), str(path))
+        yield _raster_of_array(open_zarr(path), str(path))
     elif path.is_dir():
         raise CorruptFileError(f"{path} is a folder, not an image; give the path of a file in it")
     else:
@@ -108,10 +120,57 @@ def _opened_file(path: Path, max_pixels: int) -> Iterator[Raster]:
             return
         _check_samples(file, path)
         geo_reference = geo_reference_of(file, 1 if header is None else header.orientation)
-        if reason := _unlike_whole(file, header):
+        if reason := unlike_whole(file, header):
             yield _raster_read_at_once(path, reason, geo_reference, max_pixels)
         else:
             yield _raster_of_gdal_file(file, path, geo_reference, header is None)
+
+
+@contextlib.contextmanager
+def _opened_channels(source: Any, channels: ImageChannels, max_pixels: int) -> Iterator[Raster]:
+    """Opens an image whose channels are described; what can only be read at once is kept in memory."""
+    is_files = isinstance(source, str | os.PathLike | list | tuple)
+    paths = paths_of(source) if is_files else []
+    with open_channels(paths if is_files else source, channels) as image:
+        whole = None if image.has_windows else image.read(None, max_pixels)
+        last: list[Any] = [None, None]  # the last part: its image and its valid pixels are asked for one after another
+
+        def part(top: int, left: int, height: int, width: int) -> BandsRead:
+            place = (top, left, height, width)
+            if whole is not None:
+                rows, columns = slice(top, top + height), slice(left, left + width)
+                return whole[0][rows, columns], None if whole[1] is None else whole[1][rows, columns]
+            if last[0] != place:
+                last[:] = place, image.read(place, sys.maxsize)
+            found: BandsRead = last[1]
+            return found
+
+        def valid(*place: int) -> npt.NDArray[np.bool_]:
+            found = part(*place)[1]
+            return np.ones(place[2:], bool) if found is None else found
+
+        may_lack = image.may_lack_data if whole is None else whole[1] is not None
+        yield Raster(
+            image.height,
+            image.width,
+            lambda *place: part(*place)[0],
+            _geo_reference(paths, (image.height, image.width)),
+            valid if may_lack else None,
+        )
+
+
+def _geo_reference(paths: list[Path], size: tuple[int, int]) -> GeoReference | None:
+    """Returns the geo reference of the first file that has one; none without rasterio."""
+    for path in paths:
+        if path.suffix.lower() in ARRAY_SUFFIXES:
+            continue
+        try:
+            found = read_geo_reference(str(path), size)
+        except MissingDependencyError:
+            return None
+        if found is not None:
+            return found
+    return None
 
 
 def _raster_of_array(array: Any, name: str) -> Raster:
@@ -131,16 +190,11 @@ def _raster_of_array(array: Any, name: str) -> Raster:
 
 
 def _raster_of_npy(path: Path) -> Raster:
-    def mapped() -> npt.NDArray[Any]:
-        try:
-            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CorruptFileError(f"{path} cannot be read as an array: {error}; replace it") from error
-        return array
-
-    outline = _raster_of_array(mapped(), str(path))
+    outline = _raster_of_array(map_npy(path), str(path))
     # mapped again for each read: pages that were read count as memory of the process as long as their map lives
-    return Raster(outline.height, outline.width, lambda *part: _raster_of_array(mapped(), str(path)).read(*part).copy())
+    return Raster(
+        outline.height, outline.width, lambda *part: _raster_of_array(map_npy(path), str(path)).read(*part).copy()
+    )
 
 
 def _check_samples(file: Any, path: Path) -> None:
@@ -151,21 +205,6 @@ def _check_samples(file: Any, path: Path) -> None:
             "reduce it first, in the range that suits the data (gdal_translate -ot Byte -scale LOW HIGH 0 255, with "
             "-b 1 -b 2 -b 3 for the bands of red, green and blue)"
         )
-
-
-def _unlike_whole(file: Any, header: Header | None) -> str:
-    """Returns why GDAL gives other pixels than `seg_core.files.images.read_image`, or "" if it gives the same.
-
-    GDAL returns the stored samples, without turning them upright or converting their colors to RGB.
-    """
-    if header is not None and header.orientation != 1:
-        return f"orientation tag {header.orientation}"
-    if file.colorinterp[0].name == "palette":
-        return "a palette"
-    if header is not None and header.unlike:
-        return header.unlike
-    bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-    return f"{bits} bits per channel" if bits else ""
 
 
 def _raster_read_at_once(path: Path, reason: str, geo_reference: GeoReference | None, max_pixels: int) -> Raster:
@@ -211,15 +250,3 @@ def _raster_of_gdal_file(file: Any, path: Path, geo_reference: GeoReference | No
         geo_reference,
         None if read_valid is None else lambda *place: part(read_valid, *place),
     )
-
-
-def _open_zarr(path: Path) -> Any:
-    try:
-        import zarr
-    except ImportError as error:
-        raise MissingDependencyError("zarr arrays need zarr: pip install 'seg-core[zarr]'") from error
-    try:
-        return zarr.open_array(str(path), mode="r")
-    # what zarr raises differs between its versions, and shares no base class
-    except Exception as error:
-        raise CorruptFileError(f"{path} cannot be read as a zarr array: {error}; replace it") from error

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -14,6 +14,7 @@ __all__ = [
     "MAX_ID",
     "ORIENTATION",
     "PHOTOMETRIC",
+    "SPARSE",
     "WIDTH",
     "XMP",
     "Storage",
@@ -21,7 +22,10 @@ __all__ = [
     "page_marks",
     "page_numbers",
     "storage_of",
+    "tiff_alpha",
     "tiff_marks",
+    "tiff_nodata",
+    "tiff_page_tags",
     "tiff_storage",
     "tiff_tags",
 ]
@@ -49,7 +53,7 @@ _PREMULTIPLIED = 1
 _ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
 _SUBFILE, _NODATA = 254, 42113
 _OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
-_SPARSE = "parts that were never written (a sparse file)"
+SPARSE = "parts that were never written (a sparse file)"
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
     "Image.fromarray(ids.astype('uint8')).save('OUT.png')"
@@ -86,7 +90,7 @@ class Storage:
 
     def image_problem(self, mode: str) -> str:
         """Returns why the image cannot be read and what to do, or "" if it can."""
-        if self.flaw == _SPARSE:
+        if self.flaw == SPARSE:
             return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
         if self.flaw and self.channels > 4:
             return (
@@ -110,7 +114,7 @@ class Storage:
 
     def mask_problem(self) -> str:
         """Returns why the mask cannot be read and what to do, or "" if it can."""
-        if self.flaw == _SPARSE:
+        if self.flaw == SPARSE:
             return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
         if self.flaw:
             return (
@@ -254,7 +258,7 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     ):
         flaw = f"{channels} channels in planes without compression"  # which Pillow cannot read without libtiff
     if not flaw and _is_sparse(tags):
-        flaw = _SPARSE  # which Pillow would take from the start of the file
+        flaw = SPARSE  # which Pillow would take from the start of the file
     return Storage(
         format="TIFF",
         bits=bits,
@@ -290,6 +294,37 @@ def tiff_marks(file: IO[bytes]) -> str:
         if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
             return "a mask"
     return ""
+
+
+def tiff_alpha(tags: Mapping[int, Any]) -> frozenset[int]:
+    """Returns the indices of the samples of a pixel that the tags of a TIFF call alpha."""
+    kinds = _several(tags.get(_EXTRA, ()))
+    first = tags.get(_SAMPLES, 1) - len(kinds)
+    return frozenset(first + place for place, kind in enumerate(kinds) if kind in _ALPHA)
+
+
+def tiff_nodata(tags: Mapping[int, Any]) -> float | None:
+    """Returns the nodata value that GDAL wrote into the tags of a TIFF, or None."""
+    try:
+        return float(str(tags[_NODATA]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
+
+
+def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
+    """Yields the number and the tags of each page of a TIFF, without smaller versions and transparency of others."""
+    tags = tiff_tags(file)
+    first = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+    yield 0, dict(tags)
+    seen, number = {0}, 0
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        number += 1
+        size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+        if not tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY) and not _is_smaller_version(size, first):
+            yield number, dict(tags)
 
 
 def page_marks(tags: Mapping[int, Any]) -> str:

@@ -25,13 +25,13 @@ from seg_core.files.orientation import upright
 from seg_core.files.pages import TiffPage
 from seg_core.files.storage import tiff_marks
 
-__all__ = ["ReadValid", "is_tiff", "marks_of", "may_mark_pixels", "valid_of", "valid_pixels"]
+__all__ = ["FOR_DISPLAY", "ReadValid", "is_tiff", "marks_of", "may_mark_pixels", "valid_of", "valid_pixels"]
 
 ReadValid = Callable[[Any], npt.NDArray[np.bool_]]
 """A window of rasterio, or None for the whole file -> whether its pixels (h, w), as stored, hold data."""
 
 _JPEG2000_PREFIXES = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-_FOR_DISPLAY = ("PNG", "WEBP", "GIF", "BMP")  # drivers of GDAL
+FOR_DISPLAY = ("PNG", "WEBP", "GIF", "BMP")  # drivers of GDAL
 _ONCE = Once()
 
 
@@ -122,7 +122,7 @@ def valid_of(file: Any) -> ReadValid | None:
     """
     kinds = [color.name for color in file.colorinterp]
     colors = [band for band, kind in enumerate(kinds, start=1) if kind != "alpha"]
-    alpha = kinds.index("alpha") + 1 if "alpha" in kinds and file.driver not in _FOR_DISPLAY else None
+    alpha = kinds.index("alpha") + 1 if "alpha" in kinds and file.driver not in FOR_DISPLAY else None
     flags = {flag.name for band in colors for flag in file.mask_flag_enums[band - 1]}
     if flags == {"all_valid"} and alpha is None:
         return None

@@ -1,0 +1,223 @@
+"""The bands of files that Pillow reads, or torchvision: PNGs of 16-bit colors, of which Pillow takes the high byte."""
+
+import contextlib
+import io
+import re
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from seg_core.errors import CorruptFileError, MissingDependencyError
+from seg_core.files.bands import Bands, BandsRead, Window, differs, part_of
+from seg_core.files.images import StoredMask, ids_of, read_header
+from seg_core.files.opening import file_errors, opened
+from seg_core.files.orientation import decode, is_turned, turned, xmp_orientation
+from seg_core.files.storage import (
+    HEIGHT,
+    ORIENTATION,
+    SPARSE,
+    WIDTH,
+    XMP,
+    Storage,
+    storage_of,
+    tiff_alpha,
+    tiff_nodata,
+    tiff_page_tags,
+    tiff_storage,
+)
+from seg_core.files.validity import is_tiff, valid_pixels
+
+__all__ = ["Page", "bands_of_deep_png", "bands_of_pillow", "check_kind", "read_page_headers"]
+
+_READ_BY_GDAL = re.compile(r"\d+ channels|channels of ")  # flaws for Pillow alone
+_EXTRA_SAMPLES = 338
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the header of a page tells."""
+
+    format: str
+    number: int
+    storage: Storage
+    mode: str
+    orientation: int
+    alpha: frozenset[int]
+    nodata: float | None = None
+
+    @property
+    def is_read_by_pillow(self) -> bool:
+        """Whether Pillow returns the stored samples."""
+        storage = self.storage
+        if storage.flaw or storage.is_scaled or storage.is_signed or storage.unlike.startswith("colors that"):
+            return False
+        if storage.is_float:
+            return storage.bits == 32 and storage.channels == 1
+        # of several channels of 16 bits Pillow takes the high byte, and it scales JPEG 2000 of 9 to 15 bits
+        return storage.bits <= 8 or (storage.bits == 16 and storage.channels == 1)
+
+
+def read_page_headers(path: Path) -> list[Page]:
+    """Returns what the headers of a file's pages tell; of other formats than TIFF, of the first frame.
+
+    Raises:
+        CorruptFileError: if Pillow does not know the format.
+    """
+    if is_tiff(path):
+        with file_errors(str(path), "image"), path.open("rb") as file:
+            found = []
+            for number, tags in tiff_page_tags(file):
+                if WIDTH not in tags or HEIGHT not in tags:
+                    raise OSError("it is cut off, or has no size")
+                tag = tags.get(ORIENTATION, None)
+                tag = xmp_orientation(tags.get(XMP)) if tag is None else tag
+                found.append(
+                    Page(
+                        "TIFF",
+                        number,
+                        tiff_storage(tags),
+                        "",
+                        tag if is_turned(tag) else 1,
+                        tiff_alpha(tags),
+                        tiff_nodata(tags),
+                    )
+                )
+            return found
+    with opened(path, "image", None, sys.maxsize) as (image, _):
+        storage, names = storage_of(image), image.getbands()
+        alpha = frozenset([len(names) - 1]) if names[-1] in "Aa" and len(names) > 1 else frozenset[int]()
+        return [Page(image.format or "", 0, storage, image.mode, read_header(path).orientation, alpha)]
+
+
+def check_kind(path: Path, page: Page) -> None:
+    """Raises CorruptFileError if the values of a file are not those of channels."""
+    storage = page.storage
+    is_gray_palette = page.format in ("BMP", "GIF") and page.mode == "L" and storage.bits == 8
+    if (storage.unlike == "a palette" and not is_gray_palette) or storage.unlike in ("CMYK colors", "YCbCr colors"):
+        raise CorruptFileError(
+            f"image {path} has {storage.unlike}, which are not read as channels; convert it to red, green and blue: in "
+            "Python Image.open('IN').convert('RGB').save('OUT.png')"
+        )
+    if storage.flaw and storage.flaw != SPARSE and not _READ_BY_GDAL.match(storage.flaw):
+        raise CorruptFileError(
+            f"image {path} has {storage.flaw}, which are not read as channels; convert it to a TIFF whose samples are "
+            "the values of its channels"
+        )
+
+
+def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
+    """Returns the bands of a file that Pillow reads right; it is decoded at each read."""
+    storage = page.storage
+    with opened(path, "image", None, sys.maxsize) as (image, _):
+        width, height = image.size
+        if page.number:
+            image.seek(page.number)
+            width, height = image.size
+    if page.format == "TIFF":  # whose size Pillow may give as stored or upright
+        with path.open("rb") as file:
+            tags = next(tags for number, tags in tiff_page_tags(file) if number == page.number)
+        width, height = tags[WIDTH], tags[HEIGHT]
+    if orientation == "apply" and page.orientation >= 5:
+        width, height = height, width
+    dtype = np.dtype(np.float32 if storage.is_float else np.uint8 if storage.bits <= 8 else np.uint16)
+
+    def read(indices: Sequence[int], window: Window | None) -> BandsRead:
+        bands = _decoded(path, page, orientation).astype(dtype, copy=False)
+        values = bands[list(indices)]
+        valid = None
+        if page.format in ("TIFF", "JPEG2000"):
+            if page.alpha and not page.alpha & set(indices):
+                valid = (bands[list(page.alpha)] != 0).all(0)
+            if page.nodata is not None:
+                with_data = differs(values, [page.nodata] * len(values))
+                valid = with_data if valid is None else valid & with_data
+        if valid is None and page.nodata is None and page.number == 0 and orientation == "apply" and not page.alpha:
+            valid = valid_pixels(path, (height, width))
+        return part_of(values, window), None if valid is None else part_of(valid, window)
+
+    return Bands(
+        str(path),
+        height,
+        width,
+        (dtype,) * storage.channels,
+        read,
+        ("",) * storage.channels,
+        page.alpha,
+        storage.bits,
+    )
+
+
+def _decoded(path: Path, page: Page, orientation: str) -> npt.NDArray[Any]:
+    """Returns the bands (C, H, W) of a page that Pillow reads right, as stored."""
+    storage = page.storage
+    with opened(path, "image", None, sys.maxsize) as (first, called), contextlib.ExitStack() as stack:
+        image: Image.Image = first
+        if storage.format == "TIFF" and storage.channels in (2, 4):
+            # Pillow drops a channel of unknown meaning, and keeps alpha
+            content = io.BytesIO(_with_alpha(path.read_bytes()))
+            image = stack.enter_context(opened(content, "image", called, sys.maxsize))[0]
+        if page.number:
+            image.seek(page.number)
+        decoded, _ = decode(image, orientation)
+        if decoded.mode in ("1", "L"):
+            # of fewer bits Pillow scales the values, and inverts them if white is zero
+            values: npt.NDArray[Any] = ids_of(StoredMask(decoded, called, storage.bits, storage.inverted))
+        else:
+            values = np.array(decoded)
+            if storage.inverted and values.dtype == np.uint8:
+                values[..., 0] = 255 - values[..., 0]
+    bands = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    if len(bands) != storage.channels:
+        raise CorruptFileError(
+            f"image {path} has {storage.channels} channels, of which Pillow reads {len(bands)}; install rasterio, "
+            "which reads all: pip install 'seg-core[geo]'"
+        )
+    return bands
+
+
+def _with_alpha(content: bytes) -> bytes:
+    """Returns a TIFF whose last channel of unknown meaning is marked as alpha, which Pillow keeps."""
+    order = "<" if content[:2] == b"II" else ">"
+    is_big = content[2:4] in (b"+\0", b"\0+")
+    place = struct.unpack_from(order + ("Q" if is_big else "I"), content, 8 if is_big else 4)[0]
+    count = struct.unpack_from(order + ("Q" if is_big else "H"), content, place)[0]
+    place += 8 if is_big else 2
+    size, value = (20, 12) if is_big else (12, 8)
+    patched = bytearray(content)
+    for entry in range(place, place + count * size, size):
+        if struct.unpack_from(order + "H", content, entry)[0] == _EXTRA_SAMPLES:
+            struct.pack_into(order + "H", patched, entry + value, 2)
+    return bytes(patched)
+
+
+def bands_of_deep_png(path: Path, page: Page, tag: int) -> Bands:
+    """Returns the bands of a PNG of 16-bit colors, without rasterio."""
+    header = read_header(path)
+    height, width = (header.width, header.height) if tag >= 5 else (header.height, header.width)
+
+    def read(indices: Sequence[int], window: Window | None) -> BandsRead:
+        # torchvision reads 16 bits from version 0.21 on; imported here, since nothing else of this module needs it
+        import torch
+        from torchvision.io import ImageReadMode, decode_image
+
+        content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+        with file_errors(str(path), "image"):
+            values = decode_image(content, mode=ImageReadMode.UNCHANGED).numpy()
+        if values.dtype != np.uint16 or len(values) != page.storage.channels:
+            raise MissingDependencyError(
+                f"image {path} is a PNG of 16-bit colors, which need torchvision 0.21 or rasterio: pip install "
+                "'seg-core[geo]'"
+            )
+        return part_of(turned(values, tag)[list(indices)], window), None
+
+    count = page.storage.channels
+    return Bands(
+        str(path), height, width, (np.dtype(np.uint16),) * count, read, ("",) * count, page.alpha, page.storage.bits
+    )
