@@ -1,5 +1,6 @@
 """Labels from low-resolution logits, compared with torch's interpolation and argmax."""
 
+import functools
 import importlib
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import seg_models
 from seg_core.errors import InvalidArgumentError
+from seg_core.metrics.argmax import threshold_labels
 from seg_core.registry import PREDICTORS
 from seg_models import labels_from_logits, predict_labels
 
@@ -85,6 +87,42 @@ def test_only_borders_are_interpolated(monkeypatch):
     labels = labels_from_logits(logits, (128, 128))
     assert_same(labels, reference(logits, (128, 128), False) + torch.tensor([1e-9, 0, 0])[:, None, None])
     assert 0 < sum(computed) < 0.2 * 3 * 128 * 128
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("thresholds", [0.5, 0.2, (0.5, 0.1, 0.9)])
+@pytest.mark.parametrize(("low", "size"), SIZES)
+def test_thresholds_equal_interpolation_and_comparison(low, size, thresholds, align_corners):
+    logits = blocky(2, 3, *low)
+    labels = labels_from_logits(logits, size, align_corners=align_corners, thresholds=thresholds)
+    full = reference(logits, size, align_corners)
+    limits = torch.tensor([thresholds] * 3 if isinstance(thresholds, float) else thresholds).double().logit()
+    distance = full - limits[:, None, None]
+    assert labels.dtype == torch.uint8 and labels.shape == full.shape
+    wrong = labels.bool() != (distance > 0)
+    assert float(distance[wrong].abs().max() if wrong.any() else 0) <= 1e-5
+    assert float(wrong.double().mean()) < 1e-3
+    assert torch.equal(threshold_labels(full, thresholds).bool(), distance > 0)
+
+
+def test_one_class_has_a_threshold_and_only_cells_at_its_border_are_interpolated(monkeypatch):
+    logits = torch.full((1, 1, 16, 16), -2.0)
+    logits[:, :, :, 8:] = 2.0
+    module = importlib.import_module("seg_models.inference.labels")
+    argmax, computed = module._argmax_along, []
+    monkeypatch.setattr(
+        module, "_argmax_along", lambda left, *others: computed.append(left.numel() * 8) or argmax(left, *others)
+    )
+    labels = labels_from_logits(logits, (128, 128), thresholds=0.5)
+    assert labels[..., :64].max() == 0 and labels[..., 64:].min() == 1
+    assert 0 < sum(computed) < 0.2 * 2 * 128 * 128
+
+
+@pytest.mark.parametrize("thresholds", [0, 1.0, "0.5", (0.5,), (0.5, 2)])
+def test_thresholds_that_are_none_are_named(thresholds):
+    for function in (functools.partial(labels_from_logits, size=(8, 8)), threshold_labels):
+        with pytest.raises(InvalidArgumentError, match="thresholds must be a number above 0 and below 1, or 2 such"):
+            function(torch.zeros(1, 2, 4, 4), thresholds=thresholds)
 
 
 @pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_small", "enet"])

@@ -1,11 +1,21 @@
-"""Argmax over classes, several times faster than `torch.argmax` on a CPU and without its int64 result."""
+"""Labels from logits: the argmax over classes, or a threshold per class.
+
+The argmax is several times faster than `torch.argmax` on a CPU, and has no int64 result.
+"""
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["argmax_labels"]
+__all__ = ["Thresholds", "argmax_labels", "logit_thresholds", "threshold_labels"]
+
+Thresholds = float | Sequence[float]
+"""A probability above 0 and below 1 that a class must exceed: one for all classes, or one per class."""
 
 # Operations on at most this many elements run in the calling thread, and their operands stay in its cache.
 _STRIP = 32768
@@ -71,3 +81,41 @@ def _fill_by_plane(image: Tensor, target: Tensor) -> None:
             torch.maximum(label, greater.mul_(index), out=label)
             torch.maximum(best, plane, out=best)
         target[top : top + rows] = label
+
+
+def logit_thresholds(thresholds: Thresholds, num_classes: int) -> list[float]:
+    """Returns the logits of thresholds, one per class.
+
+    Raises:
+        InvalidArgumentError: if they are not numbers above 0 and below 1, one or one per class.
+    """
+    values = thresholds if isinstance(thresholds, Sequence) else (thresholds,) * num_classes
+    if isinstance(values, str) or len(values) != num_classes or not all(is_number(t) and 0 < t < 1 for t in values):
+        each = f", or {num_classes} such numbers, one per class" if num_classes > 1 else ""
+        raise InvalidArgumentError(f"thresholds must be a number above 0 and below 1{each}, got {thresholds!r}")
+    return [math.log(t / (1 - t)) for t in values]
+
+
+@torch.no_grad()
+def threshold_labels(logits: Tensor, thresholds: Thresholds = 0.5) -> Tensor:
+    """Returns for each class the pixels whose probability, the sigmoid of the logit, is above a threshold.
+
+    Args:
+        logits: floating point (N, K, H, W) or (K, H, W), any device.
+        thresholds: number above 0 and below 1, for all classes or one per class.
+
+    Returns:
+        uint8 of the same shape and device: 1 above the threshold, else 0. A pixel of a NaN is 0.
+
+    Raises:
+        InvalidArgumentError: if an argument is not as described above.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim not in (3, 4):
+        seen = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InvalidArgumentError(f"logits must be a floating point tensor (N, K, H, W) or (K, H, W), got {seen}")
+    limits = logit_thresholds(thresholds, logits.shape[-3])
+    if len(set(limits)) == 1:
+        return (logits > limits[0]).to(torch.uint8)
+    # the limits are not rounded to the type of the logits
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return (logits > torch.tensor(limits, dtype=wide, device=logits.device)[:, None, None]).to(torch.uint8)

@@ -10,26 +10,29 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.labels.comparison import ONE_CHANNEL_ADVICE
+from seg_core.labels.tasks import MULTICLASS
 
 __all__ = ["check_decidable", "check_several_channels", "warning_of_non_finite"]
 
 _warned: ContextVar[list[bool] | None] = ContextVar("warned", default=None)
 
 
-def check_decidable(logits: Tensor) -> None:
+def check_decidable(logits: Tensor, task: str = MULTICLASS) -> None:
     """Checks that the class of each pixel can be found from logits: that there are several, and no NaN.
 
     A class may be excluded with minus infinity.
 
     Args:
         logits: floating point (N, K, h, w) or (K, h, w).
+        task: what is asked of the network; of another than multiclass one class is enough.
 
     Raises:
         NonFiniteLogitsError: if an image has NaN or infinity among its logits; within `warning_of_non_finite` this is a
             warning.
         InvalidArgumentError: if there is one channel only.
     """
-    check_several_channels(logits)
+    if task == MULTICLASS:
+        check_several_channels(logits)
     # one pass over the values; the sum is finite unless one of them is not
     if bool(logits.sum(dtype=torch.float32).isfinite()):
         return

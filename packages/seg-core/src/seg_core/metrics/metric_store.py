@@ -1,7 +1,6 @@
 """Counts a confusion matrix over a whole dataset, on any device and in any number of processes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -11,14 +10,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
+from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
 from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
-from seg_core.metrics.names import PER_CLASS, SCORE_NAMES
+from seg_core.metrics.names import AVERAGE_PRECISION, per_class_names, score_names
+from seg_core.metrics.plane_counts import (
+    as_planes,
+    average_precision,
+    best_thresholds,
+    count_planes,
+    count_scores,
+    wrong_planes,
+)
 from seg_core.metrics.scores import AbsentPolicy, scores_from_confusion
+from seg_core.metrics.totals import PlaneCounts, Totals
 
 __all__ = ["MetricStore"]
 
 _LARGEST_BYTE = 255
-_SCORES = (*SCORE_NAMES, *PER_CLASS, "absent")
+_TOLERANCE = 1e-3  # of probabilities, which half precision rounds
 
 
 class MetricStore:
@@ -28,6 +37,8 @@ class MetricStore:
         num_classes: number of classes K.
         ignore_index: value in the ground truth whose pixels are not counted, not a class id.
         absent: rule for absent classes, see `scores_from_confusion`.
+        task: `"multiclass"`; `"binary"`, with `num_classes` 1, whose labels are 0 and 1; or `"multilabel"`, whose
+            labels are 0 and 1 in a plane per class.
 
     Example:
         >>> store = MetricStore(num_classes=2)
@@ -39,10 +50,16 @@ class MetricStore:
         0.5
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255, absent: AbsentPolicy = "skip") -> None:
+    def __init__(
+        self, num_classes: int, ignore_index: int = 255, absent: AbsentPolicy = "skip", task: str = MULTICLASS
+    ) -> None:
         if num_classes < 1:
             raise InvalidArgumentError(f"num_classes must be at least 1, got {num_classes}")
-        if 0 <= ignore_index < num_classes:
+        if check_task(task) == BINARY and num_classes != 1:
+            raise InvalidArgumentError(f"num_classes must be 1 for a binary task, the object, got {num_classes}")
+        if task != MULTICLASS and ignore_index in (0, 1):
+            raise InvalidArgumentError(f"ignore_index {ignore_index} is a label of a {task} task; choose another value")
+        if task == MULTICLASS and 0 <= ignore_index < num_classes:
             raise InvalidArgumentError(
                 f"ignore_index {ignore_index} is a class id (0 to {num_classes - 1}); map the ids with a LabelMap, so "
                 "that ignored pixels get another value"
@@ -52,23 +69,33 @@ class MetricStore:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.absent: AbsentPolicy = absent
+        self.task = task
         self.reset()
 
     def reset(self) -> None:
         """Resets all counts and measures."""
         # totals from `reduce` are kept apart, so that repeated calls count no sample twice
-        self._own = _Totals.empty(self.num_classes)
-        self._shared = _Totals.empty(self.num_classes)
+        self._own = self._no_totals()
+        self._shared = self._no_totals()
         self._on_devices: dict[torch.device, tuple[PairTable, Tensor]] = {}
+        self._planes_on_devices: dict[torch.device, PlaneCounts] = {}
 
-    def store_results(self, truths: Tensor | npt.NDArray[Any], preds: Tensor | npt.NDArray[Any]) -> None:
+    def store_results(
+        self,
+        truths: Tensor | npt.NDArray[Any],
+        preds: Tensor | npt.NDArray[Any],
+        scores: Tensor | npt.NDArray[Any] | None = None,
+    ) -> None:
         """Counts the pixels of one batch on the device of `preds`, without waiting for a device other than the CPU.
 
         Fastest with uint8 on both sides. The inputs are not changed.
 
         Args:
-            truths: ground truth, integer (N, H, W) or any shape, class ids or `ignore_index`.
-            preds: predictions, integer of the same shape, class ids, also where the ground truth is ignored.
+            truths: ground truth, integer (N, H, W) or any shape, class ids or `ignore_index`. Of a binary task 0, 1 or
+                `ignore_index`; of a multilabel task the same as (N, K, H, W), or (N, K, ...).
+            preds: predictions, integer of the same shape, class ids, also where the ground truth is ignored; 0 and 1 or
+                bool of the other tasks.
+            scores: probabilities of the same shape, float in 0 to 1, for the average precision; not for multiclass.
 
         Raises:
             LabelOutOfRangeError: if either holds any other value; nothing of the batch is counted. For tensors on
@@ -76,11 +103,16 @@ class MetricStore:
             InvalidArgumentError: if the shapes differ or either does not hold integers.
         """
         truth, pred = _as_integers("truths", truths), _as_integers("preds", preds)
+        if self.task == MULTICLASS and scores is not None:
+            raise InvalidArgumentError("scores are for binary and multilabel tasks; leave them out")
         if truth.shape != pred.shape:
             raise InvalidArgumentError(
                 f"truths and preds must have the same shape, got {tuple(truth.shape)} and {tuple(pred.shape)}; logits "
                 "become labels with argmax_labels"
             )
+        if self.task != MULTICLASS:
+            self._store_planes(truth.to(pred.device), pred, scores)
+            return
         truth, pred = truth.to(pred.device).reshape(-1), pred.reshape(-1)
         if not truth.numel():
             return
@@ -102,7 +134,7 @@ class MetricStore:
         if n < 0:
             raise InvalidArgumentError(f"n must be the number of samples, at least 0, got {n}")
         for name, value in measures.items():
-            if name in _SCORES:
+            if name in self._score_names:
                 raise InvalidArgumentError(f"measure {name!r} has the name of a score; choose another name")
             if isinstance(value, Tensor):
                 if value.numel() != 1:
@@ -116,6 +148,8 @@ class MetricStore:
     def confusion_matrix(self) -> Tensor:
         """The pixels counted so far: int64 (K, K) on the CPU, rows are ground truth, columns are predictions; a copy.
 
+        Of binary and multilabel tasks (K, 2, 2), a table per class.
+
         Raises:
             LabelOutOfRangeError: if results stored from a device held values out of range.
         """
@@ -127,31 +161,62 @@ class MetricStore:
 
         Raises:
             LabelOutOfRangeError: if results stored from a device held values out of range.
+            InvalidArgumentError: if scores were stored with some batches only.
         """
-        totals = _Totals.empty(self.num_classes)
-        self._collect()
-        totals.add(self._own)
-        totals.add(self._shared)
+        totals = self._totals()
         means = {
             name: value / totals.weights[name] if totals.weights[name] else float("nan")
             for name, value in totals.sums.items()
         }
-        return {**scores_from_confusion(totals.matrix, self.absent), **means}
+        found = scores_from_confusion(totals.matrix, self.absent)
+        histogram = totals.checked_histogram()
+        if histogram is not None:
+            precision = average_precision(histogram)
+            known = precision[~np.isnan(precision)]
+            found[AVERAGE_PRECISION] = float(known.mean()) if known.size else float("nan")
+            found[f"{AVERAGE_PRECISION}_per_class"] = precision.tolist()
+        return {**found, **means}
+
+    def best_thresholds(self) -> list[float]:
+        """Returns for each class the threshold of the probability with the highest IoU, and so with the highest F1.
+
+        It is chosen from all scores that were stored, to 1/128 of the logit.
+
+        Raises:
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+            InvalidArgumentError: if no scores were stored, or with some batches only.
+        """
+        histogram = self._totals().checked_histogram()
+        if histogram is None:
+            raise InvalidArgumentError(
+                "thresholds need scores: pass them to store_results, for a binary or multilabel task"
+            )
+        found: list[float] = best_thresholds(histogram).tolist()
+        return found
+
+    def _totals(self) -> Totals:
+        """Returns the sums of all samples stored so far."""
+        totals = self._no_totals()
+        self._collect()
+        totals.add(self._own)
+        totals.add(self._shared)
+        return totals
 
     def merge(self, other: "MetricStore") -> None:
         """Adds the counts of `other`, which is not changed.
 
         Raises:
-            InvalidArgumentError: if the two differ in `num_classes` or `ignore_index`, or are one and the same.
+            InvalidArgumentError: if the two differ in `num_classes`, `ignore_index` or `task`, or are one and the same.
             LabelOutOfRangeError: if results stored from a device held values out of range.
         """
         if other is self:
             raise InvalidArgumentError("a store cannot be merged with itself; every sample would count twice")
-        if (other.num_classes, other.ignore_index) != (self.num_classes, self.ignore_index):
-            raise InvalidArgumentError(
-                f"stores to merge must agree: this one has num_classes={self.num_classes}, ignore_index="
-                f"{self.ignore_index}, the other {other.num_classes}, {other.ignore_index}"
-            )
+        for name in ("num_classes", "ignore_index", "task"):
+            own, theirs = getattr(self, name), getattr(other, name)
+            if own != theirs:
+                raise InvalidArgumentError(
+                    f"stores to merge must agree: this one has {name}={own!r}, the other {theirs!r}"
+                )
         other._collect()
         self._own.add(other._own)
         self._shared.add(other._shared)
@@ -175,13 +240,76 @@ class MetricStore:
             error = str(caught)  # raised below in all processes, so that none waits for this one
         # objects, not tensors: the names of measures may differ between processes, and any backend takes objects
         gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, (error, self._own.matrix, self._own.sums, self._own.weights))
+        own = self._own
+        dist.all_gather_object(gathered, (error, own.matrix, own.sums, own.weights, own.histogram))
         for rank, (message, *_) in enumerate(gathered):
             if message is not None:
                 raise LabelOutOfRangeError(f"process {rank}: {message}")
-        for _, matrix, sums, weights in gathered:
-            self._shared.add(_Totals(matrix, sums, weights))
-        self._own = _Totals.empty(self.num_classes)
+        for _, matrix, sums, weights, histogram in gathered:
+            self._shared.add(Totals(matrix, sums, weights, histogram))
+        self._own = self._no_totals()
+
+    @property
+    def _score_names(self) -> tuple[str, ...]:
+        of_scores = () if self.task == MULTICLASS else (AVERAGE_PRECISION, f"{AVERAGE_PRECISION}_per_class")
+        return *score_names(self.task), *per_class_names(self.task), *of_scores, "absent"
+
+    def _no_totals(self) -> Totals:
+        shape = (self.num_classes,) * 2 if self.task == MULTICLASS else (self.num_classes, 2, 2)
+        return Totals(torch.zeros(shape, dtype=torch.int64))
+
+    # ---- binary and multilabel ---------------------------------------------------------------------------------------
+
+    def _store_planes(self, truth: Tensor, pred: Tensor, scores: Tensor | npt.NDArray[Any] | None) -> None:
+        """Counts a batch of a binary or multilabel task.
+
+        Raises:
+            LabelOutOfRangeError: on the CPU, if there are other values than 0, 1 and, in the truth, `ignore_index`.
+            InvalidArgumentError: if shapes or the type of `scores` are not allowed.
+        """
+        if self.num_classes > 1 and (truth.ndim < 2 or truth.shape[1] != self.num_classes):
+            raise InvalidArgumentError(
+                f"truths and preds of a multilabel task must be (N, K, H, W) with K={self.num_classes} classes, got "
+                f"shape {tuple(truth.shape)}"
+            )
+        if not truth.numel():
+            return
+        values = None if scores is None else self._checked_scores(scores, pred)
+        if not 0 <= self.ignore_index <= _LARGEST_BYTE:
+            truth = truth.long()  # in a comparison with such a number, uint8 would wrap around
+        planes, answers = as_planes(truth, self.num_classes), as_planes(pred, self.num_classes)
+        wrong = wrong_planes(planes, answers, self.ignore_index)
+        if truth.device.type == "cpu" and wrong.any():
+            raise self._out_of_range(truth.reshape(-1), pred.reshape(-1))
+        counts = count_planes(planes, answers, self.ignore_index)
+        histogram = None
+        if values is not None:
+            histogram = count_scores(planes, as_planes(values, self.num_classes), self.ignore_index)
+        found = PlaneCounts(counts, wrong, histogram)
+        if truth.device.type == "cpu":
+            self._own.add(found.totals())
+        elif truth.device in self._planes_on_devices:
+            self._planes_on_devices[truth.device].add(found)
+        else:
+            self._planes_on_devices[truth.device] = found
+
+    def _checked_scores(self, scores: Tensor | npt.NDArray[Any], pred: Tensor) -> Tensor:
+        values = torch.as_tensor(scores).detach().as_subclass(Tensor)
+        if not values.is_floating_point() or values.shape != pred.shape:
+            raise InvalidArgumentError(
+                f"scores must be probabilities of the shape of preds, {tuple(pred.shape)}, got {values.dtype} of shape "
+                f"{tuple(values.shape)}"
+            )
+        if values.device.type == "cpu":
+            low, high = torch.aminmax(values.float())  # NaN if there is one
+            if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+                raise InvalidArgumentError(
+                    f"scores must be probabilities in 0 to 1, got values from {float(low):.4g} to {float(high):.4g}; "
+                    "logits become probabilities by torch.sigmoid"
+                )
+        return values.to(pred.device).clamp(0, 1)
+
+    # ---- multiclass --------------------------------------------------------------------------------------------------
 
     def _count(self, truth: Tensor, pred: Tensor) -> Tensor:
         """Returns the confusion matrix of two flat tensors on the CPU.
@@ -214,11 +342,15 @@ class MetricStore:
     def _out_of_range(self, truth: Tensor, pred: Tensor) -> LabelOutOfRangeError:
         """Returns the error that names the wrong values of the first argument that has some, with their pixels."""
         truth, pred = truth.long(), pred.long()  # in a comparison with a larger number, uint8 would wrap around
-        side, wrong = "truths", truth[_is_wrong(truth, self.num_classes) & (truth != self.ignore_index)]
+        side, wrong = "truths", truth[_is_wrong(truth, self._num_ids) & (truth != self.ignore_index)]
         if not wrong.numel():
-            side, wrong = "preds", pred[_is_wrong(pred, self.num_classes)]
+            side, wrong = "preds", pred[_is_wrong(pred, self._num_ids)]
         values, counts = np.unique(wrong.numpy(), return_counts=True)
-        return _range_error(side, list_ids(values, counts), self.num_classes, self.ignore_index)
+        return self._range_error(side, list_ids(values, counts))
+
+    @property
+    def _num_ids(self) -> int:
+        return self.num_classes if self.task == MULTICLASS else 2
 
     def _collect(self) -> None:
         """Moves the counts of other devices to the CPU."""
@@ -227,47 +359,35 @@ class MetricStore:
             for side, wrong in table.wrong_values(counts).items():
                 if wrong:
                     seen = list_ids(wrong, wrong.values())
-                    raise _range_error(side, seen, self.num_classes, self.ignore_index)
+                    raise self._range_error(side, seen)
             self._own.matrix += table.matrix(counts)
             del self._on_devices[device]
+        for device, found in list(self._planes_on_devices.items()):
+            for side, count in zip(("truths", "preds"), found.wrong.tolist(), strict=True):
+                if count:
+                    raise self._range_error(side, f"{count} other values")
+            self._own.add(found.totals())
+            del self._planes_on_devices[device]
         # measures on devices become numbers at the same time
         self._own.sums = {name: float(value) for name, value in self._own.sums.items()}
 
-
-@dataclass
-class _Totals:
-    """The sums: the matrix, and for each measure its weighted sum and the sum of the weights."""
-
-    matrix: Tensor  # int64 (K, K), on the CPU
-    sums: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def empty(cls, num_classes: int) -> "_Totals":
-        return cls(torch.zeros(num_classes, num_classes, dtype=torch.int64))
-
-    def add(self, other: "_Totals") -> None:
-        self.matrix += other.matrix
-        for name, value in other.sums.items():
-            self.add_measure(name, value, other.weights[name])
-
-    def add_measure(self, name: str, weighted: float | Tensor, weight: int) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + weighted
-        self.weights[name] = self.weights.get(name, 0) + weight
+    def _range_error(self, side: str, seen: str) -> LabelOutOfRangeError:
+        if self.task != MULTICLASS:
+            allowed = "0 and 1"
+        else:
+            allowed = f"the class ids 0 to {self.num_classes - 1}" if self.num_classes > 1 else "the class id 0"
+        if side == "truths":
+            allowed += f" and ignore_index {self.ignore_index}"
+            advice = "map the ids with a LabelMap, or check num_classes and ignore_index"
+        else:
+            advice = (
+                "ignore_index counts in truths only; check num_classes, and that preds are labels of the same classes"
+            )
+        return LabelOutOfRangeError(f"{side} hold {seen}; allowed are {allowed}: {advice}")
 
 
 def _is_wrong(values: Tensor, num_classes: int) -> Tensor:
     return (values < 0) | (values >= num_classes)
-
-
-def _range_error(side: str, seen: str, num_classes: int, ignore_index: int) -> LabelOutOfRangeError:
-    allowed = f"the class ids 0 to {num_classes - 1}" if num_classes > 1 else "the class id 0"
-    if side == "truths":
-        allowed += f" and ignore_index {ignore_index}"
-        advice = "map the ids with a LabelMap, or check num_classes and ignore_index"
-    else:
-        advice = "ignore_index counts in truths only; check num_classes, and that preds are labels of the same classes"
-    return LabelOutOfRangeError(f"{side} hold {seen}; allowed are {allowed}: {advice}")
 
 
 _FLOAT_ADVICE = {

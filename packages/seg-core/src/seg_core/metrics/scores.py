@@ -24,23 +24,37 @@ def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[st
     - `dice_per_class`: 2 TP / (2 TP + FP + FN); `dice` is its mean.
     - `absent`: the policy, as given.
 
+    Of binary and multilabel tasks the counts are (K, 2, 2), one table per class. With TN the true negative pixels:
+
+    - `acc`: fraction of correct answers, over the pixels of all classes.
+    - `iou_per_class`, `dice_per_class` as above; `precision_per_class`: TP / (TP + FP); `recall_per_class`: TP / (TP +
+      FN); `specificity_per_class`: TN / (TN + FP). `miou`, `dice`, `precision`, `recall` and `specificity` are their
+      means. The background is no class.
+    - `absent`: the policy, as given.
+
     Args:
-        matrix: array, tensor or nested list (K, K) of counts, rows are ground truth, columns are predictions.
+        matrix: array, tensor or nested list (K, K) or (K, 2, 2) of counts, rows are ground truth, columns are
+            predictions.
         absent: rule for a class whose denominator is zero (IoU and Dice: neither in the ground truth nor predicted;
-            accuracy: not in the ground truth). `"skip"`: nan, and left out of the mean; `"zero"` and `"one"`: that
-            value, also in the mean; `"nan"`: nan, and so is the mean. All but the first exist to reproduce the scores
-            of other projects.
+            accuracy and recall: not in the ground truth; precision: not predicted). `"skip"`: nan, and left out of the
+            mean; `"zero"` and `"one"`: that value, also in the mean; `"nan"`: nan, and so is the mean. All but the
+            first exist to reproduce the scores of other projects.
 
     Raises:
-        InvalidArgumentError: if the matrix is not square, holds negative or undefined values, or the policy is unknown.
+        InvalidArgumentError: if the matrix has another shape, negative or undefined values, or the policy is unknown.
     """
     if absent not in get_args(AbsentPolicy):
         raise InvalidArgumentError(f"absent must be one of {', '.join(get_args(AbsentPolicy))}, got {absent!r}")
     counts = np.asarray(matrix.detach().cpu() if isinstance(matrix, Tensor) else matrix, dtype=np.float64)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
-        raise InvalidArgumentError(f"matrix must be square, (K, K), got shape {counts.shape}")
+    is_square = counts.ndim == 2 and counts.shape[0] == counts.shape[1]
+    if not (is_square or counts.shape[1:] == (2, 2)) or not counts.size:
+        raise InvalidArgumentError(
+            f"matrix must be square, (K, K), got shape {counts.shape}; or (K, 2, 2) for other tasks than multiclass"
+        )
     if not (counts >= 0).all() or np.isinf(counts).any():
         raise InvalidArgumentError("matrix must hold counts, but some entries are negative, infinite or nan")
+    if counts.ndim == 3:
+        return _scores_of_planes(counts, absent)
     right = np.diag(counts)
     in_truth = counts.sum(1)
     in_both = in_truth + counts.sum(0)
@@ -59,6 +73,26 @@ def scores_from_confusion(matrix: Any, absent: AbsentPolicy = "skip") -> dict[st
         "acc_per_class": accuracy.tolist(),
         "iou_per_class": iou.tolist(),
         "dice_per_class": dice.tolist(),
+        "absent": absent,
+    }
+
+
+def _scores_of_planes(counts: npt.NDArray[np.float64], absent: AbsentPolicy) -> dict[str, Any]:
+    (negative, false), (missed, hits) = counts.transpose(1, 2, 0)
+    wrong = false + missed
+    per_class = {
+        "iou": _ratio(hits, hits + wrong, absent),
+        "dice": _ratio(2 * hits, 2 * hits + wrong, absent),
+        "precision": _ratio(hits, hits + false, absent),
+        "recall": _ratio(hits, hits + missed, absent),
+        "specificity": _ratio(negative, negative + false, absent),
+    }
+    total = counts.sum()
+    means = {"miou" if name == "iou" else name: _mean(values, absent) for name, values in per_class.items()}
+    return {
+        "acc": float((hits + negative).sum() / total) if total else float("nan"),
+        **means,
+        **{f"{name}_per_class": values.tolist() for name, values in per_class.items()},
         "absent": absent,
     }
 

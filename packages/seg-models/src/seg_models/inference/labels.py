@@ -2,7 +2,7 @@
 
 A bilinearly interpolated value is a weighted mean of the four samples around it. If one class has the largest logit at
 all four corners of a cell, it has the largest logit everywhere in the cell. Only the other cells, at the borders of
-classes, need to be interpolated.
+classes, need to be interpolated. A threshold is the same question between two: the logit of a class, and a constant.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.metrics.argmax import argmax_labels
+from seg_core.metrics.argmax import Thresholds, argmax_labels, logit_thresholds
 
 __all__ = ["labels_from_logits"]
 
@@ -67,8 +67,13 @@ class _Axis:
 
 
 @torch.no_grad()
-def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def labels_from_logits(
+    logits: Tensor, size: tuple[int, int], *, align_corners: bool = False, thresholds: Thresholds | None = None
+) -> Tensor:
     """Returns the class ids of bilinear upsampling followed by argmax, without the upsampled logits.
+
+    With `thresholds` these are planes of 0 and 1: where the upsampled logit of a class has a sigmoid above its
+    threshold.
 
     Equal to `interpolate(logits, size, mode="bilinear", align_corners=...).argmax(1)` except where two classes are
     equal within float32 rounding; it computes in float32 for logits of any type. Besides the labels and the logits it
@@ -79,12 +84,16 @@ def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: 
         logits: floating point (N, K, h, w), on any device; 1 to 65536 classes K.
         size: height H and width W of the result, in pixels.
         align_corners: as in `torch.nn.functional.interpolate`.
+        thresholds: for binary and multilabel tasks a number above 0 and below 1, for all classes or one per class; None
+            for the argmax.
 
     Returns:
-        uint8 (N, H, W) on the same device, class ids; uint16 for more than 256 classes.
+        uint8 (N, H, W) on the same device, class ids; uint16 for more than 256 classes. With `thresholds` uint8 (N, K,
+        H, W), 0 and 1.
 
     Raises:
-        InvalidArgumentError: if `logits` has another type or shape, or `size` is not positive.
+        InvalidArgumentError: if `logits` has another type or shape, `size` is not positive, or a threshold is not
+            allowed.
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim != 4 or not logits.numel():
         seen = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -94,7 +103,18 @@ def labels_from_logits(logits: Tensor, size: tuple[int, int], *, align_corners: 
         raise InvalidArgumentError(f"size must be a height and a width of at least 1 pixel, got {tuple(size)}")
     rows = _Axis.of(logits.shape[-2], height, align_corners, logits.device)
     columns = _Axis.of(logits.shape[-1], width, align_corners, logits.device)
-    return torch.stack([_labels(image, rows, columns) for image in logits])
+    if thresholds is None:
+        return torch.stack([_labels(image, rows, columns) for image in logits])
+    limits = logit_thresholds(thresholds, logits.shape[1])
+    return torch.stack([_planes(image, limits, rows, columns) for image in logits])
+
+
+def _planes(image: Tensor, limits: list[float], rows: _Axis, columns: _Axis) -> Tensor:
+    """Returns where logits (K, h, w) are above the limit of their class, uint8 (K, H, W)."""
+    image = image.float()
+    # a constant is interpolated to itself, and of two equal logits the first is taken
+    both = ((torch.full_like(plane, limit), plane) for plane, limit in zip(image, limits, strict=True))
+    return torch.stack([_labels(torch.stack(pair), rows, columns) for pair in both])
 
 
 def _labels(image: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
