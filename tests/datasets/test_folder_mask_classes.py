@@ -199,16 +199,19 @@ def test_one_mask_that_is_rotated_is_named(tmp_path):
     assert "Width and height are exchanged" in text
 
 
-def test_images_of_16_bits_are_told(tmp_path):
+def test_images_of_16_bits_are_described_and_told(tmp_path):
     folder(
         tmp_path,
         [squares(number, 0, 1) for number in range(4)],
         images=lambda number: Image.fromarray(np.full((SIZE, SIZE), 3000 + number, np.uint16)),
     )
     report = FolderDataset.inspect(tmp_path)
-    assert not report.fits
-    assert "images/" in only_odd(report)
-    assert "has 16 bits per channel; 8-bit gray or color is needed" in only_odd(report)
+    assert report.fits
+    assert report.options["channels"] == {"names": ["gray"], "range": [0, 4095]}
+    assert "nothing describes their channels" in only_odd(report)
+    assert 'channels = { names = ["gray"], range = [0, 4095] }' in only_odd(report)
+    image, _ = FolderDataset(tmp_path, report.metadata, **report.options)[0]
+    assert (image.shape[0], int(image[0, 0, 0])) in ((1, 3000 + number) for number in range(4))
 
 
 def test_images_larger_than_allowed_are_told(tmp_path):

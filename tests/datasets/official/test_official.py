@@ -37,7 +37,11 @@ OPTIONS = {
     "RGB-eroded": {"eroded": True},
     "IRRG": {"bands": "IRRG"},
     "IRRG-eroded": {"bands": "IRRG", "eroded": True},
+    "RGBIR": {"bands": "RGBIR"},
+    "RGBIR-eroded": {"bands": "RGBIR", "eroded": True},
     "eroded": {"eroded": True},
+    "full-height": {"height": True},
+    "eroded-height": {"height": True, "eroded": True},
 }
 DEFAULTS = {"", "fine", "v2.0", "ignore", "all", "RGB", "full"}
 
@@ -79,7 +83,9 @@ def test_tree_of_every_known_folder_layout_is_read_completely(tmp_path, name, ed
         for index in (0, len(keys) - 1):
             image, mask = dataset[index]
             assert isinstance(image, tv_tensors.Image)
-            assert (image.shape, image.dtype) == ((3, 24, 32), torch.uint8)
+            channels = dataset.metadata.channels
+            dtype = torch.uint8 if channels.is_bytes else torch.float32
+            assert (image.shape, image.dtype) == ((channels.count, 24, 32), dtype)
             files = [Path(file).name for file in dataset.file_names(index)]
             stem = keys[index].rsplit("/", 1)[-1]
             assert all(stem in file for file in files)

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -12,15 +12,18 @@ from seg_core.checks import is_integer
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.files.scan import OnProgress
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
+from seg_datasets.reading.channel_options import with_channels
 from seg_datasets.reading.class_files import Metadata, check_has_colors, resolve_classes
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.differences import find_hint, what_differs
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
 from seg_datasets.reading.folder_messages import files_not_found, options_of_split, unlike_train
+from seg_datasets.reading.folder_options import complete_files, described_layout, given_layout
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
 from seg_datasets.reading.paired import PairedDataset
@@ -32,6 +35,7 @@ from seg_datasets.reading.text import same_name
 __all__ = ["FolderDataset", "hashed_names"]
 
 _Result = TypeVar("_Result")
+_LAYOUT_OPTIONS = ("images", "masks", "mask_suffix", "pair_by", "split_file")
 
 LAYOUT = """\
 either one folder per split         or one folder for all
@@ -45,6 +49,7 @@ SegmentationClass/ with the lists of ImageSets/Segmentation; masks may be called
 training, val valid, validation or dev. Anything else is given by the options images, masks, mask_suffix and split_file.
 classes.toml in root names the classes.
 images: png jpg jpeg bmp webp tif tiff; masks: png bmp tif tiff of the same name, one class id per pixel
+images that are not red, green and blue of 8 bits: [channels] in classes.toml describes them; then npy and zarr too
 """
 
 
@@ -64,9 +69,10 @@ class FolderDataset(PairedDataset):
     split depends only on `seed` and the names; adding files changes the split of few others. `seg datasets show
     FolderDataset` lists the folders; `FolderDataset.inspect(root)` says what is found.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), uint8 if the ids fit, else int32. Masks contain
-    one id per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value,
-    or other ids that `label_map` converts; with `colors` they contain the colors of `metadata`. For test images without
+    A sample is (image, mask): image uint8 (3, H, W), RGB, or (C, H, W) of uint8, uint16 or float32 with the channels
+    that are described and the values of the file; mask (H, W), uint8 if the ids fit, else int32. Masks contain one id
+    per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value, or
+    other ids that `label_map` converts; with `colors` they contain the colors of `metadata`. For test images without
     masks, the mask is None.
 
     Images and masks in folders below are paired by their path. Upper and lower case and the form of Unicode in names do
@@ -81,7 +87,8 @@ class FolderDataset(PairedDataset):
         images: where the images are: a folder or a glob pattern relative to `root`, such as `"photos"`,
             `"{split}/*_rgb.png"` or `"data/**/*.jpg"`. `{split}` is the name of the split. `*` matches one or more
             characters of a name, `**` any folders; what they match pairs an image with its mask. None looks for the
-            usual folders.
+            usual folders. A list is of images whose channels are in several files: files with the same key, one of each
+            pattern, are one image, stacked in that order, as `["red/*.tif", "nir/*.tif"]`.
         masks: where the masks are, written as `images`; both are given, or neither.
         mask_suffix: what the names of masks have in addition, as `"_mask"` for a.jpg and a_mask.png. Other files beside
             the masks are left out.
@@ -108,9 +115,14 @@ class FolderDataset(PairedDataset):
             do, with a warning if the image has a mask, since masks have no such tag; `"stored"` ignores the tag, for
             masks that were drawn on the images as stored. A mask with such a tag is an error.
         max_pixels: maximum width times height of an image or a mask; a larger file is an error before it is decoded.
+        channels: the channels of the images, if they are not red, green and blue of 8 bits: `ImageChannels`, or a table
+            with its fields, as `{names = ["red", "green", "blue", "nir"], range = [0, 10000]}`. Then .npy files and
+            zarr arrays are images too. None takes those of the metadata; others than these are an error.
+        bands: the bands of the files that are the channels: numbers from 1, or descriptions of the bands. Without names
+            of the channels these are the names.
 
     Attributes:
-        metadata: names and colors of the classes.
+        metadata: names and colors of the classes, and the channels of the images.
         split: as given.
 
     Raises:
@@ -136,7 +148,7 @@ class FolderDataset(PairedDataset):
         split: str = "train",
         transforms: Callable[..., Any] | None = None,
         *,
-        images: str | None = None,
+        images: str | Sequence[str] | None = None,
         masks: str | None = None,
         mask_suffix: str = "",
         pair_by: str = "path",
@@ -151,16 +163,19 @@ class FolderDataset(PairedDataset):
         missing: str = "error",
         orientation: str = "apply",
         max_pixels: int = MAX_PIXELS,
+        channels: ImageChannels | Mapping[str, Any] | None = None,
+        bands: Sequence[int | str] | None = None,
     ) -> None:
         rule = SplitRule(val_fraction, seed, groups, folds, fold)
         reading = Reading(orientation, max_pixels)
         check_split(split, SPLITS, "FolderDataset")
-        given = _given_layout(images, masks, mask_suffix, pair_by, split_file)
+        given = given_layout(images, masks, mask_suffix, pair_by, split_file)
         check_missing(missing)
         if metadata is not None:  # before the folder, so that a wrong label set is told first
             resolve_classes(root, metadata)
         self.root = check_root(root, "FolderDataset")
-        classes = resolve_classes(self.root, metadata)
+        classes = with_channels(resolve_classes(self.root, metadata), channels, bands)
+        given = described_layout(given, classes)
         to_train_ids, mask_reader = _mask_reading(classes, metadata, label_map, colors)
         found = _layout_in(self.root, given, images is not None, rule)
         pairs = self._find_pairs(found, split, rule, missing)
@@ -172,17 +187,23 @@ class FolderDataset(PairedDataset):
 
     @classmethod
     def find_metadata(
-        cls, root: str | os.PathLike[str] | None, metadata: Metadata | None = None
+        cls,
+        root: str | os.PathLike[str] | None,
+        metadata: Metadata | None = None,
+        channels: ImageChannels | Mapping[str, Any] | None = None,
+        bands: Sequence[int | str] | None = None,
     ) -> DatasetMetadata | None:
-        """Returns the classes that a dataset would have, without opening it.
+        """Returns the classes that a dataset would have, and the channels of its images, without opening it.
 
         None for a subclass with arguments of its own, of which nothing is known.
 
         Raises:
             InvalidArgumentError: if `metadata` is None and the root has no `classes.toml` or `classes.json`, or the
-                classes are not valid.
+                classes are not valid; or if the channels are not.
         """
-        return resolve_classes(root, metadata) if cls.__init__ is FolderDataset.__init__ else None
+        if cls.__init__ is not FolderDataset.__init__:
+            return None
+        return with_channels(resolve_classes(root, metadata), channels, bands)
 
     @classmethod
     def option_problems(cls, root: str | os.PathLike[str] | None, params: Mapping[str, Any]) -> list[str]:
@@ -209,9 +230,11 @@ class FolderDataset(PairedDataset):
         rule = checked(lambda: SplitRule(*(own[f.name] for f in fields(SplitRule))))
         checked(lambda: Reading(own["orientation"], own["max_pixels"]))
         checked(lambda: check_missing(own["missing"]))
-        given = checked(lambda: _given_layout(*(own[f.name] for f in fields(FolderLayout))))
+        given = checked(lambda: given_layout(*(own[name] for name in _LAYOUT_OPTIONS)))
         with contextlib.suppress(UserError):  # what is wrong with the classes is told by `find_metadata`
             classes = resolve_classes(root, own["metadata"])
+            described = checked(lambda: with_channels(classes, own["channels"], own["bands"]))
+            given = given if given is None or described is None else described_layout(given, described)
             checked(lambda: _mask_reading(classes, own["metadata"], own["label_map"], own["colors"]))
         if rule is not None and given is not None and root is not None and Path(root).expanduser().is_dir():
             folder = Path(root).expanduser()
@@ -251,18 +274,23 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
     found = files
     if layout.split_file is not None and files.images:
         files = _listed(root, layout, split, files, missing)
+    if files.partial:
+        files = complete_files(files, where, missing)
     without_masks = split == "test" and has_own and not files.masks
     if not files.images or not (found.masks or without_masks):
         raise DatasetNotFoundError(files_not_found(root, layout, split, files))
 
     def explain() -> str:
-        hint = find_hint(root, layout, split, found)
+        hint = None if layout.more_images else find_hint(root, layout, split, found)
         if hint is None:
             return what_differs(files.images, files.masks)
         return unlike_train(root, layout, split, hint) or hint.sentence(layout)
 
     masks = None if without_masks else files.masks
     pairs = pair_by_key(files.images, masks, where, missing, explain=explain)
+    if files.more:
+        more = {files.images[key]: others for key, others in files.more.items()}
+        pairs = [replace(pair, more=more[pair.image]) for pair in pairs]
     if has_own:
         return pairs
     keys = {path: key for key, path in files.images.items()}
@@ -282,35 +310,25 @@ def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
         )
 
 
-def _given_layout(
-    images: str | None, masks: str | None, mask_suffix: str, pair_by: str, split_file: SplitFile | None
-) -> FolderLayout:
-    if (images is None) != (masks is None):
-        one, other = ("images", "masks") if masks is None else ("masks", "images")
-        raise InvalidArgumentError(
-            f"{one} = {images or masks!r} is given without {other}; give both, such as images='photos', masks='masks'"
-        )
-    if images is None or masks is None:
-        return FolderLayout(mask_suffix=mask_suffix, pair_by=pair_by, split_file=split_file)
-    return FolderLayout(images, masks, mask_suffix, pair_by, split_file)
-
-
 def _layout_in(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitRule) -> FolderLayout:
     """Returns the layout of a folder: as given, or what is found there with the options that were given; these win."""
     if has_patterns:
         return given
-    found = find_layout(root)
+    found = find_layout(root, with_arrays=given.with_arrays)
     lists = given.split_file if given.split_file is not None or set(rule.given) - {"seed"} else found.split_file
-    return FolderLayout(found.images, found.masks, given.mask_suffix, given.pair_by, lists)
+    return replace(given, images=found.images, masks=found.masks, split_file=lists)
 
 
 def _listed(root: Path, layout: FolderLayout, split: str, files: Files, missing: str) -> Files:
     assert layout.split_file is not None
-    keys = listed_keys(root, layout.split_file, split, files.images, layout.mask_suffix, missing)
+    known = {*files.images, *files.partial} if files.partial else files.images
+    keys = listed_keys(root, layout.split_file, split, known, layout.mask_suffix, missing)
     return Files(
-        {key: files.images[key] for key in keys},
+        {key: files.images[key] for key in keys if key in files.images},
         {key: files.masks[key] for key in keys if key in files.masks},
         files.looked_in,
+        {key: files.more[key] for key in keys if key in files.more},
+        {key: files.partial[key] for key in keys if key in files.partial},
     )
 
 

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.image_sums import ImageFile
 from seg_core.files.scan import MaskFile
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.conversion import label_map_between
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
@@ -31,7 +32,8 @@ LAYOUT = "the layout of each member, in the root of the member"
 class Unified(Dataset[Any]):
     """The samples of several datasets, one dataset after the other, with the classes of one label set.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask (H, W), ids of `label_set` and its ignore value.
+    A sample is (image, mask): image uint8 (3, H, W), RGB, or of the channels that all members have; mask (H, W), ids of
+    `label_set` and its ignore value.
     Classes without a counterpart in `label_set` are ignored.
 
     Args:
@@ -48,7 +50,8 @@ class Unified(Dataset[Any]):
         members: the datasets.
 
     Raises:
-        InvalidArgumentError: if there are no members, a table has no name, or a member has no metadata.
+        InvalidArgumentError: if there are no members, a table has no name, a member has no metadata, or images of
+            members have other channels.
         UnknownNameError: if there is no such label set, or a member's classes cannot be converted to it.
         DatasetNotFoundError: if a member's files are not found.
     """
@@ -69,10 +72,10 @@ class Unified(Dataset[Any]):
                 'members must be a list of datasets or of tables such as {"name": "BDD100K", "root": "data/bdd100k"}, '
                 f"got {members!r}"
             )
-        self.metadata = resolve_metadata(label_set)
         self.split = split
         self.transforms = transforms
         self.members = [_opened(member, root, split) for member in members]
+        self.metadata = replace(resolve_metadata(label_set), channels=_common_channels(self.members))
         self._label_maps: list[LabelMap] = [
             label_map_between(member.metadata, self.metadata) for member in self.members
         ]
@@ -99,6 +102,30 @@ class Unified(Dataset[Any]):
         """Returns the paths of image and mask of sample `index`."""
         member, own_index = self._find(index)
         return tuple(self.members[member].file_names(own_index))
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of the image of sample `index`, of members whose images are files."""
+        member, own_index = self._find(index)
+        size: tuple[int, int] = self.members[member].image_size(own_index)
+        return size
+
+    def can_read_windows(self, index: int) -> bool:
+        """Returns whether a part of sample `index` is read without the rest, as its member says."""
+        member, own_index = self._find(index)
+        ask = getattr(self.members[member], "can_read_windows", None)
+        return self.transforms is None and ask is not None and bool(ask(own_index))
+
+    def read_window(self, index: int, top: int, left: int, height: int, width: int) -> Any:
+        """Returns a part of sample `index` of a member that reads parts, with the classes of `label_set`.
+
+        Raises:
+            InvalidArgumentError: if the part is not inside of the image, or samples have `transforms`.
+        """
+        if self.transforms is not None:
+            raise InvalidArgumentError("a part of a sample with transforms is not read; open the dataset without these")
+        member, own_index = self._find(index)
+        image, mask = self.members[member].read_window(own_index, top, left, height, width)
+        return image, None if mask is None else self._label_maps[member](mask)
 
     def mask_file(self, index: int) -> MaskFile | None:
         """Returns the mask file of sample `index`, for a scan of the masks; None if its member has none."""
@@ -143,6 +170,24 @@ def unify(
     """
     split = getattr(datasets[0], "split", "train") if datasets else "train"
     return Unified(None, split, transforms, label_set=label_set, members=datasets)
+
+
+def _common_channels(members: Sequence[Any]) -> ImageChannels:
+    """Returns the channels of the images of all members.
+
+    Raises:
+        InvalidArgumentError: if they differ.
+    """
+    first: ImageChannels = members[0].metadata.channels
+    for member in members[1:]:
+        other: ImageChannels = member.metadata.channels
+        if (other.names, other.ranges, other.nodata) != (first.names, first.ranges, first.nodata):
+            raise InvalidArgumentError(
+                f"images of all members must have the same channels, but those of {members[0].metadata.name} have "
+                f"{first}, and those of {member.metadata.name} {other}; choose options that read the same, such as "
+                "bands, or describe the same channels"
+            )
+    return first
 
 
 def _opened(member: Any, root: str | os.PathLike[str] | None, split: str) -> Any:

@@ -77,7 +77,7 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
         except CorruptFileError:
             read_header(path)  # its error says more of what the file is
             raise
-        return [bands_of_gdal(file, str(path), 1)]
+        return [bands_of_gdal(file, str(path), 1, is_checked=False)]
     opened_pages = []
     for page in found if pages else found[:1]:
         check_kind(path, page)
@@ -85,7 +85,7 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
         by_gdal = page.format in ("TIFF", "JPEG2000") or not page.is_read_by_pillow
         if by_gdal and _has_rasterio():
             name = Path(f"GTIFF_DIR:{page.number + 1}:{path}") if page.number else path
-            bands = bands_of_gdal(stack.enter_context(open_gdal_file(name)), str(path), tag)
+            bands = bands_of_gdal(stack.enter_context(open_gdal_file(name)), str(path), tag, is_checked=True)
         elif page.is_read_by_pillow:
             bands = bands_of_pillow(path, page, orientation)
         elif page.format == "PNG":

@@ -31,13 +31,15 @@ def unlike_whole(file: Any, header: Header | None) -> str:
     return f"{bits} bits per channel" if bits else ""
 
 
-def bands_of_gdal(file: Any, name: str, tag: int) -> Bands:
+def bands_of_gdal(file: Any, name: str, tag: int, *, is_checked: bool) -> Bands:
     """Returns the bands of an opened file of rasterio, which stays open as long as they are read.
 
     Args:
         file: the file.
         name: its name, for messages.
         tag: the orientation tag to apply.
+        is_checked: whether the header told that its values are those of channels. GDAL gives a TIFF whose white is zero
+            a palette too.
 
     Raises:
         CorruptFileError: if its values are not those of channels.
@@ -49,10 +51,10 @@ def bands_of_gdal(file: Any, name: str, tag: int) -> Bands:
             "by gdal_translate SUBDATASET OUT.tif"
         )
     kinds = [color.name for color in file.colorinterp]
-    if unread := {"palette": "a palette", "cyan": "CMYK colors"}.get(kinds[0]):
+    if not is_checked and (unread := {"palette": "a palette", "cyan": "CMYK colors"}.get(kinds[0])):
         raise CorruptFileError(
-            f"image {name} has {unread}, which are not read as channels; convert it to red, green and blue: "
-            "gdal_translate -expand rgb IN OUT.tif"
+            f"image {name} has {unread} instead of channels; convert it to red, green and blue: gdal_translate -expand "
+            "rgb IN OUT.tif"
         )
     alpha = frozenset(band for band, kind in enumerate(kinds) if kind == "alpha")
     dtypes = tuple(np.dtype(kind) if not kind.startswith("complex") else np.dtype(complex) for kind in file.dtypes)

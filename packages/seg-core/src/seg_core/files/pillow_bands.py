@@ -5,6 +5,7 @@ import io
 import re
 import struct
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def check_kind(path: Path, page: Page) -> None:
     is_gray_palette = page.format in ("BMP", "GIF") and page.mode == "L" and storage.bits == 8
     if (storage.unlike == "a palette" and not is_gray_palette) or storage.unlike in ("CMYK colors", "YCbCr colors"):
         raise CorruptFileError(
-            f"image {path} has {storage.unlike}, which are not read as channels; convert it to red, green and blue: in "
+            f"image {path} has {storage.unlike} instead of channels; convert it to red, green and blue: in "
             "Python Image.open('IN').convert('RGB').save('OUT.png')"
         )
     if storage.flaw and storage.flaw != SPARSE and not _READ_BY_GDAL.match(storage.flaw):
@@ -182,6 +183,21 @@ def _decoded(path: Path, page: Page, orientation: str) -> npt.NDArray[Any]:
     return bands
 
 
+def _decoded_by_torchvision(path: Path) -> npt.NDArray[Any] | None:
+    """Returns an image (C, H, W) as stored, uint16 if it has 16 bits, or None if this torchvision decodes none."""
+    import torch  # here, since nothing else of this module needs it
+
+    try:
+        from torchvision.io import ImageReadMode, decode_image
+    except ImportError:  # later versions leave decoding to torchcodec
+        return None
+    content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    with file_errors(str(path), "image"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        values: npt.NDArray[Any] = decode_image(content, mode=ImageReadMode.UNCHANGED).numpy()
+    return values
+
+
 def _with_alpha(content: bytes) -> bytes:
     """Returns a TIFF whose last channel of unknown meaning is marked as alpha, which Pillow keeps."""
     order = "<" if content[:2] == b"II" else ">"
@@ -203,17 +219,11 @@ def bands_of_deep_png(path: Path, page: Page, tag: int) -> Bands:
     height, width = (header.width, header.height) if tag >= 5 else (header.height, header.width)
 
     def read(indices: Sequence[int], window: Window | None) -> BandsRead:
-        # torchvision reads 16 bits from version 0.21 on; imported here, since nothing else of this module needs it
-        import torch
-        from torchvision.io import ImageReadMode, decode_image
-
-        content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-        with file_errors(str(path), "image"):
-            values = decode_image(content, mode=ImageReadMode.UNCHANGED).numpy()
-        if values.dtype != np.uint16 or len(values) != page.storage.channels:
+        values = _decoded_by_torchvision(path)
+        if values is None or values.dtype != np.uint16 or len(values) != page.storage.channels:
             raise MissingDependencyError(
-                f"image {path} is a PNG of 16-bit colors, which need torchvision 0.21 or rasterio: pip install "
-                "'seg-core[geo]'"
+                f"image {path} is a PNG of 16-bit colors, which this torchvision does not read; rasterio does: pip "
+                "install 'seg-core[geo]'"
             )
         return part_of(turned(values, tag)[list(indices)], window), None
 

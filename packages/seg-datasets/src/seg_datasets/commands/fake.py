@@ -27,6 +27,16 @@ def configure(actions: Any) -> None:
         "--images", type=int, metavar="N", help="images per split; default: a few, and as many as the faults need"
     )
     parser.add_argument(
+        "--channels",
+        type=int,
+        default=3,
+        metavar="N",
+        help="channels of the images of a FolderDataset; its classes then differ in the last channel alone",
+    )
+    parser.add_argument(
+        "--bits", type=int, default=8, metavar="BITS", help="bits of a channel: 8, 16, or 32 for floating-point numbers"
+    )
+    parser.add_argument(
         "--fault",
         action="append",
         default=[],
@@ -47,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         size=tuple(arguments.size),
         images_per_split=arguments.images,
         faults=arguments.faults,
+        channels=arguments.channels,
+        bits=arguments.bits,
     )
     print(f"wrote a fake {arguments.name} to {written.folder}")
     for planted in written.planted:
@@ -58,5 +70,8 @@ def _kinds() -> str:
     width = max(map(len, KINDS))
     lines = [f"  {name:<{width}}  {kind.meaning}" for name, kind in KINDS.items()]
     note = "A fault that the files of a dataset cannot have is an error that names the datasets that can."
-    example = "example:\n  seg datasets fake CamVid data/odd --fault size-mismatch --fault jpeg-mask"
+    example = (
+        "examples:\n  seg datasets fake CamVid data/odd --fault size-mismatch --fault jpeg-mask"
+        "\n  seg datasets fake FolderDataset data/bands --channels 4 --bits 16 --images 12"
+    )
     return "\n".join(["kinds of faults:", *lines, "", *textwrap.wrap(note, 80), "", example])

@@ -100,9 +100,12 @@ def _pairs(source: Source, checked: Sequence[CheckedSplit], files: set[str]) -> 
     pairs = {}
     for split in checked if files else ():
         for row in range(len(split.pairs)):
-            shown = [source.shown(path) for path in split.pairs.names(row)]
-            if len(shown) == 2 and not files.isdisjoint(shown):
-                pairs[shown[0]] = shown[1]
+            pair = split.pairs[row]
+            if pair.mask is None:
+                continue
+            shown = [source.shown(path) for path in (*pair.images, pair.mask)]
+            if not files.isdisjoint(shown):
+                pairs[shown[0]] = shown[-1]
     return pairs
 
 

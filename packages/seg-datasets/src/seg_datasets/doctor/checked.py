@@ -50,7 +50,7 @@ class CheckedSplit:
 
     def mask(self, row: int) -> str:
         """Returns the path of a mask that is there."""
-        return self.pairs.names(row)[1]
+        return self.pairs.names(row)[-1]
 
     def rows(self, which: str, *states: str) -> npt.NDArray[np.intp]:
         """Returns the rows whose `"image"` or `"mask"` has one of these states."""

@@ -29,6 +29,7 @@ from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
 from seg_core.files.storage import HEIGHT, WIDTH, storage_of
 from seg_core.workers import ignore_signals
+from seg_datasets.doctor.examine_channels import look_at
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
 from seg_datasets.reading.mask_regions import smoothed_edges
@@ -39,7 +40,7 @@ __all__ = ["RECORD", "STATES", "Examined", "Examiner", "examine", "ids_in", "wor
 
 STATES = (
     *("ok", "absent", "empty-file", "unreadable-image", "unreadable-mask", "wrong-bit-depth", "jpeg-mask"),
-    *("float-mask", "orientation", "color-mask", "rgb-mask"),
+    *("float-mask", "orientation", "color-mask", "rgb-mask", "mixed-channels", "alpha"),
 )
 """What became of a file; of `"ok"` and `"rgb-mask"` the pixels are known, `"absent"` has no file."""
 _STATE = {name: number for number, name in enumerate(STATES)}
@@ -113,12 +114,18 @@ class Examiner:
     reader: MaskReader | None
     reading: Reading
 
-    def __call__(self, pairs: Sequence[tuple[str, str]]) -> "_Chunk":
-        """Returns what is kept of some pairs of paths; a mask is "" if there is none."""
+    def __call__(self, pairs: Sequence[tuple[str, ...]]) -> "_Chunk":
+        """Returns what is kept of some pairs of paths; a mask is "" if there is none.
+
+        Behind image and mask stand the other files of an image of several.
+        """
         chunk = _Chunk(np.zeros(len(pairs), RECORD))
         chunk.rows["palette"] = -1
-        for row, (image, mask) in enumerate(pairs):
-            self._image(chunk, row, image)
+        for row, (image, mask, *more) in enumerate(pairs):
+            if self.reading.channels.is_rgb8:
+                self._image(chunk, row, image)
+            elif fault := look_at(chunk.rows[row], [image, *more], self.reading):
+                chunk.fail(row, "image", *fault)
             self.mask(chunk, row, mask)
         return chunk
 
@@ -140,7 +147,11 @@ class Examiner:
         try:
             with opened(data, "image", path, self.reading.max_pixels) as (image, _):
                 storage = storage_of(image)
-                if problem := storage.image_problem(image.mode):
+                problem = storage.image_problem(image.mode) or _surplus(storage.channels, image)
+                if problem and storage.channels > 3 and storage.bits == 8:
+                    chunk.fail(row, "image", "mixed-channels", problem)
+                    return
+                if problem:
                     is_deep = storage.bits > 8 or storage.is_float or storage.is_signed
                     chunk.fail(row, "image", "wrong-bit-depth" if is_deep else "unreadable-image", problem)
                     return
@@ -351,9 +362,16 @@ def _pool(workers: int) -> Executor:
     return ThreadPoolExecutor(workers)
 
 
-def _names(pairs: PairList, start: int) -> list[tuple[str, str]]:
-    names = (pairs.names(row) for row in range(start, min(start + _CHUNK, len(pairs))))
-    return [(found[0], found[1] if len(found) > 1 else "") for found in names]
+def _names(pairs: PairList, start: int) -> list[tuple[str, ...]]:
+    found = (pairs[row] for row in range(start, min(start + _CHUNK, len(pairs))))
+    return [(str(pair.image), str(pair.mask or ""), *map(str, pair.more)) for pair in found]
+
+
+def _surplus(channels: int, image: Image.Image) -> str:
+    """Returns that an image has a channel beside its colors that is no alpha, or ""."""
+    if channels != 4 or len(image.getbands()) != 3 or image.mode not in ("RGB", "RGBX"):
+        return ""
+    return "has 4 channels, of which the fourth is no alpha; it is neither red, green nor blue"
 
 
 def _num_cpus() -> int:

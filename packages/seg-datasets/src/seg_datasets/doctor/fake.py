@@ -12,12 +12,14 @@ from PIL import Image
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
 from seg_core.files.atomic import check_folder, write_error
+from seg_core.labels.metadata import resolve_metadata
+from seg_datasets.doctor.fake_channels import FakeChannels, write_noise
 from seg_datasets.doctor.fake_folder import write_classes
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_masks import all_ids, mask_writer
 from seg_datasets.doctor.fake_names import keys_of_splits
 from seg_datasets.doctor.faults import Planted, check_faults, images_needed, plant_all
-from seg_datasets.doctor.tree import Form, find_edition, find_tree
+from seg_datasets.doctor.tree import FREE, Form, find_edition, find_tree
 from seg_datasets.reading.layout import Layout
 
 __all__ = ["Fake", "fake", "write_fake"]
@@ -47,6 +49,8 @@ def fake(
     size: tuple[int, int] = (24, 32),
     images_per_split: int | None = None,
     faults: Sequence[str] = (),
+    channels: int = 3,
+    bits: int = 8,
 ) -> Path:
     """Writes a fake dataset of a few images in the official layout and returns the folder.
 
@@ -68,6 +72,10 @@ def fake(
         faults: kinds of faults to plant, such as `"off-by-one"`; `seg_datasets.doctor.kinds.KINDS` lists them. Each is
             planted in files of its own, and every split keeps an image and a mask without a fault, except from
             faults of all masks.
+        channels: number of channels of the images of a `FolderDataset`. With others than three of 8 bits the three
+            classes differ in the last channel alone, so that a network learns them from it or not at all; the images
+            are PNG or GeoTIFF, and `classes.toml` describes the channels.
+        bits: of a sample: 8, 16 (reflectances, 0 to 10000), or 32 for floating-point numbers from 0 to 1.
 
     Raises:
         UnknownNameError: if there is no such dataset.
@@ -87,6 +95,8 @@ def fake(
         size=size,
         images_per_split=images_per_split,
         faults=faults,
+        channels=channels,
+        bits=bits,
     ).folder
 
 
@@ -101,10 +111,20 @@ def write_fake(
     size: tuple[int, int] = (24, 32),
     images_per_split: int | None = None,
     faults: Sequence[str] = (),
+    channels: int = 3,
+    bits: int = 8,
 ) -> Fake:
     """Does what `fake` does, and returns what was planted too."""
+    own = None
+    if (channels, bits) != (3, 8):
+        own = FakeChannels(channels, bits)
+        if name != FREE or faults:
+            what = f"faults ({', '.join(faults)})" if faults else name
+            raise InvalidArgumentError(
+                f"channels = {channels} and bits = {bits} are of a {FREE} without faults; leave them out for {what}"
+            )
     try:
-        return _write(name, folder, edition, prefix, images, masks, size, images_per_split, faults)
+        return _write(name, folder, edition, prefix, images, masks, size, images_per_split, faults, own)
     except UserError:
         raise
     except OSError as error:
@@ -121,12 +141,13 @@ def _write(
     size: tuple[int, int],
     images_per_split: int | None,
     faults: Sequence[str],
+    own: FakeChannels | None,
 ) -> Fake:
     for length in size:
         check_integer("size", length)
     if images_per_split is not None:
         check_integer("images_per_split", images_per_split)
-    chosen = find_edition(name, edition)
+    chosen = find_edition(name, edition) if own is None else own.edition
     layout = chosen.layout
     root = Path(folder).expanduser()
     check_folder(root, f"folder {root}")
@@ -145,15 +166,23 @@ def _write(
     )
     keys = _keys(layout, images_per_split, faults)
     write_mask = mask_writer(name)
+    described = resolve_metadata(chosen.classes).channels
     rng = np.random.default_rng(0)
     for split, files in layout.splits.items():
         for key in keys.get(split, ()):
-            pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-            _write_image(below / _path(files.images, images, key), pixels)
-            if files.masks:
+            ids = all_ids(chosen, size, key) if files.masks else None
+            image_path = below / _path(files.images, images, key)
+            if own is not None and ids is not None:
+                own.write(image_path, own.pixels(ids, rng))
+            elif not described.is_rgb8:
+                paths = [image_path, *(below / _path((pattern,), 0, key) for pattern in files.more_images)]
+                write_noise(paths, described, size, rng)
+            else:
+                _write_image(image_path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+            if ids is not None:
                 mask_path = below / _path(files.masks, masks, key)
                 mask_path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(mask_path, all_ids(chosen, size, key), chosen)
+                write_mask(mask_path, ids, chosen)
         if files.listing is not None and split in keys:
             _write_listing(below / files.listing, keys[split])
     if name == "MapillaryVistas":

@@ -55,6 +55,17 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             skip,
             (where,),
         )
+    for key, (path, pattern) in sorted(split.partial.items()):
+        remedy = source.again or "add or rename the missing file, or move the others of this image away"
+        yield DataFinding(
+            "missing-image",
+            severity,
+            source.shown(path),
+            f"the image {key} of {split.name} lacks a file: none of that name in {pattern}",
+            f"{remedy[0].upper()}{remedy[1:]}",
+            skip,
+            (source.shown(path),),
+        )
     if split.masks is None:
         return
     absent = {same_name(name) for name in split.absent}
@@ -73,8 +84,8 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             (image,),
         )
     for key in sorted(split.masks.keys() - split.images.keys()):
-        if key.rsplit("/", 1)[-1] in absent:
-            continue  # told above, by the list
+        if key.rsplit("/", 1)[-1] in absent or key in split.partial:
+            continue  # told above, by the list or by the file that lacks
         mask = source.shown(split.masks[key])
         remedy = source.again or "add the image, or move the mask away"
         yield DataFinding(

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from seg_core.errors import counted
 from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding, state, told_apart
+from seg_datasets.doctor.findings_channels import KINDS_OF_CHANNELS, channel_findings
 from seg_datasets.doctor.kinds import WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
@@ -22,8 +23,6 @@ _SPREAD = 3.0  # times the range of the middle half
 _REMEDIES = {
     "empty-file": "replace the file, or move it and its mask away",
     "unreadable-image": "replace the file, or move it and its mask away",
-    "wrong-bit-depth": "reduce it to 8 bits in the range that suits the data: gdal_translate -ot Byte -scale LOW HIGH "
-    "0 255 IN OUT",
 }
 
 
@@ -32,12 +31,15 @@ def image_findings(source: Source, splits: Sequence[CheckedSplit]) -> list[DataF
     found: list[DataFinding] = []
     for split in splits:
         for row, kind, text in split.notes("image"):
+            if kind in KINDS_OF_CHANNELS:
+                continue
             name = split.image(row)
             detail, remedy = told_apart("image", kind, text, _REMEDIES[kind])
             found.append(finding(source, kind, [name], detail, remedy))
         found += _alpha(source, split)
         found += _channels(source, split)
         found += _sizes(source, split)
+    found += channel_findings(source, splits)
     found += _outliers(source, splits)
     return found
 

@@ -52,8 +52,10 @@ KINDS: dict[str, Kind] = {
     "antialiased-mask": Kind(
         WARNING, "smoothed edges: ids between those of two classes; with an id-out-of-range if these are no classes"
     ),
-    "mixed-channels": Kind(WARNING, "gray and color images in one split"),
-    "alpha": Kind(WARNING, "an image with transparency"),
+    "mixed-channels": Kind(
+        WARNING, "gray and color images in one split; an error if images have other channels than are read"
+    ),
+    "alpha": Kind(WARNING, "an image with transparency; an error if a described channel is marked as alpha"),
     "near-duplicate-across-splits": Kind(WARNING, "nearly the same image in two splits"),
     "frames-across-splits": Kind(WARNING, "frames of one sequence in two splits"),
     "size-outlier": Kind(WARNING, "an image of a very different size than the others"),

@@ -7,7 +7,7 @@ that are only listed, so that options, classes and editions are its own, and not
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class SplitSource:
         lossy: key -> file in a lossy format where the mask of this image is expected.
         listing: the list of the files of the split, or None.
         absent: names that the split must have and no image has.
+        more: key -> the other files of an image of several.
+        partial: key -> a file of an image that lacks another, and the pattern of that one.
     """
 
     name: str
@@ -52,11 +54,13 @@ class SplitSource:
     lossy: Mapping[str, Path] = field(default_factory=dict)
     listing: Path | None = None
     absent: Sequence[str] = ()
+    more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
 
     def pairs(self) -> list[Pair]:
         """Returns every image, with its mask or None."""
         masks = self.masks or {}
-        return [Pair(path, masks.get(key)) for key, path in self.images.items()]
+        return [Pair(path, masks.get(key), self.more.get(key, ())) for key, path in self.images.items()]
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,17 @@ def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | Non
         lossy |= {key: path for key, path in others.items() if key in missing}
     if not found.is_split and not lossy and not found.masks:
         return None
-    return SplitSource(split, found.images, found.masks, lossy, found.listing, found.absent)
+    images, more, partial = dict(found.images), {}, {}
+    if files.more_images:
+        tables = layout.more_files(root, split)
+        for key, path in found.images.items():
+            lacking = next((p for table, p in zip(tables, files.more_images, strict=True) if key not in table), None)
+            if lacking is None:
+                more[key] = tuple(table[key] for table in tables)
+            else:
+                partial[key] = path, lacking
+                del images[key]
+    return SplitSource(split, images, found.masks, lossy, found.listing, found.absent, more, partial)
 
 
 def _is_paired(split: SplitSource) -> bool:
@@ -279,9 +293,9 @@ def _own_splits(root: Path, layout: FolderLayout) -> list[SplitSource]:
             keys, absent = resolve_list(path, source.images, layout.mask_suffix)
             masks = {key: source.masks[key] for key in keys if source.masks is not None and key in source.masks}
             images = {key: source.images[key] for key in sorted(keys)}
-            source = SplitSource(split, images, masks, source.lossy, path, absent)
+            source = replace(source, images=images, masks=masks, listing=path, absent=absent)
         if split == "test" and not source.masks and not source.lossy:
-            source = SplitSource(split, source.images, None, {}, source.listing, source.absent)
+            source = replace(source, masks=None, lossy={})
         if source.images or source.masks:
             found.append(source)
     return found
@@ -303,7 +317,9 @@ def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSou
             if key in images or (split == "train" and key not in every.images)  # a mask alone is told once
         }
         if images or masks:
-            found.append(SplitSource(split, images, masks, {k: p for k, p in every.lossy.items() if k in images}))
+            lossy = {k: p for k, p in every.lossy.items() if k in images}
+            partial = every.partial if split == "train" else {}
+            found.append(SplitSource(split, images, masks, lossy, more=every.more, partial=partial))
     return found
 
 
@@ -317,4 +333,6 @@ def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSou
             others = {}
         own = set(files.images.values())
         lossy = {k: p for k, p in others.items() if k in files.images and k not in files.masks and p not in own}
-    return SplitSource(name, dict(files.images), dict(files.masks), lossy)
+    return SplitSource(
+        name, dict(files.images), dict(files.masks), lossy, more=dict(files.more), partial=dict(files.partial)
+    )

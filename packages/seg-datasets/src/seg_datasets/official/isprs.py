@@ -4,9 +4,12 @@ Potsdam, a town: 38 tiles of 6000x6000 pixels of 5 cm; 24 for training, 14 for t
 with sides of 1281 to 3816 pixels of 9 cm; 16 for training, 17 for testing. Both splits have masks; mmsegmentation and
 others call the second one val, which is an alias here.
 
-Potsdam's images come as red, green, blue and as near infrared, red, green; those with four bands (4_Ortho_RGBIR) are
-not read. Vaihingen's are near infrared, red, green: the first channel of a sample is not red, so normalizing with the
-mean and standard deviation of ordinary photographs is only a convention.
+Potsdam's images come as red, green, blue, as near infrared, red, green, and with four bands (4_Ortho_RGBIR), whose
+channels are described: red, green, blue, nir. Vaihingen's are near infrared, red, green: the first channel of a sample
+is not red, so normalizing with the mean and standard deviation of ordinary photographs is only a convention. Published
+networks follow it, so the channels of three bands are described as red, green and blue in both datasets. With
+`height=True` Vaihingen's surface model is a fourth channel, in meters above the sea, and the channels are described as
+what they are.
 
 The masks of both store the same six class colors. There are full masks, and masks with eroded boundaries (noBoundary),
 where a black border around every object is ignored. Papers often evaluate on the eroded masks and often leave out
@@ -35,6 +38,7 @@ from typing import Any
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.reading.arguments import check_choice
@@ -49,6 +53,7 @@ POTSDAM_TREE = """\
 Potsdam/                                                            root (or a folder above it)
   2_Ortho_RGB/top_potsdam_2_10_RGB.tif                              images for bands="RGB"
   3_Ortho_IRRG/top_potsdam_2_10_IRRG.tif                            images for bands="IRRG"
+  4_Ortho_RGBIR/top_potsdam_2_10_RGBIR.tif                          images for bands="RGBIR", four channels
   5_Labels_all/top_potsdam_2_10_label.tif                           masks: a color per class
   5_Labels_all_noBoundary/top_potsdam_2_10_label_noBoundary.tif     masks for eroded=True: black is ignored
 label tifs may also be in Potsdam/ itself, where some archives put them
@@ -56,6 +61,7 @@ label tifs may also be in Potsdam/ itself, where some archives put them
 VAIHINGEN_TREE = """\
 Vaihingen/                                  root (or a folder above it)
   top/top_mosaic_09cm_area1.tif             images: infrared, red, green
+  dsm/dsm_09cm_matching_area1.tif           height in meters, for height=True
   top_mosaic_09cm_area1.tif                 masks, same names: a color per class
   top_mosaic_09cm_area1_noBoundary.tif      masks for eroded=True: black is ignored
 masks may also be in a folder named like their archive, or, for the training tiles, in gts_for_participants/
@@ -77,12 +83,18 @@ VAIHINGEN_TILES = {
         "test": (2, 4, 6, 8, 10, 12, 14, 16, 20, 22, 24, 27, 29, 31, 33, 35, 38),
     }.items()
 }
-BANDS = ("RGB", "IRRG")
+BANDS = ("RGB", "IRRG", "RGBIR")
+POTSDAM_CHANNELS = ImageChannels(("red", "green", "blue", "nir"), bands=(1, 2, 3, 4))
+"""Of the images with four bands; the fourth is one whatever the files call it."""
+VAIHINGEN_CHANNELS = ImageChannels(
+    ("nir", "red", "green", "height"), range=((0, 255), (0, 255), (0, 255), (240, 360)), rgb=(0, 1, 2)
+)
+"""Of the images with their heights; these are about 240 to 360 m."""
 BORDER = 6
 """The id of black in eroded masks."""
 
 _COLORS = dict(enumerate(resolve_metadata("Potsdam").colors))  # the same as Vaihingen's
-_POTSDAM_IMAGES = {"RGB": "2_Ortho_RGB", "IRRG": "3_Ortho_IRRG"}
+_POTSDAM_IMAGES = {"RGB": "2_Ortho_RGB", "IRRG": "3_Ortho_IRRG", "RGBIR": "4_Ortho_RGBIR"}
 _POTSDAM_LABELS = {
     False: ("5_Labels_all", "", "5_Labels_for_participants"),
     True: ("5_Labels_all_noBoundary", "", "5_Labels_for_participants_no_Boundary"),
@@ -112,10 +124,11 @@ def _potsdam(bands: str, eroded: bool) -> Edition:
         eroded=eroded,
         unknown_colors="warn",
         prefixes=("", "Potsdam"),
+        channels=POTSDAM_CHANNELS if bands == "RGBIR" else None,
     )
 
 
-def _vaihingen(eroded: bool) -> Edition:
+def _vaihingen(eroded: bool, height: bool) -> Edition:
     return _edition(
         "Vaihingen",
         tree=VAIHINGEN_TREE,
@@ -127,6 +140,8 @@ def _vaihingen(eroded: bool) -> Edition:
         eroded=eroded,
         unknown_colors="error",
         prefixes=("", "Vaihingen", _VAIHINGEN_ARCHIVE),
+        more_images=("dsm/dsm_09cm_matching_*.tif",) if height else (),
+        channels=VAIHINGEN_CHANNELS if height else None,
     )
 
 
@@ -145,19 +160,24 @@ def _edition(
     eroded: bool,
     unknown_colors: str,
     prefixes: tuple[str, ...],
+    more_images: tuple[str, ...] = (),
+    channels: ImageChannels | None = None,
 ) -> Edition:
+    metadata = resolve_metadata(dataset)
     return Edition(
         layout=Layout(
             dataset=dataset,
             source=source,
             tree=tree,
             # the images of both splits are in one folder: the lists of tiles tell them apart
-            splits={split: SplitFiles(images, masks, keys=keys) for split, keys in tiles.items()},
+            splits={
+                split: SplitFiles(images, masks, keys=keys, more_images=more_images) for split, keys in tiles.items()
+            },
             examples=tiles,
             aliases={"val": "test"},
             prefixes=prefixes,
         ),
-        classes=dataset,
+        classes=dataset if channels is None else replace(metadata, channels=channels),
         label_map=LabelMap.identity(len(_COLORS), *((BORDER, UNKNOWN) if eroded else (UNKNOWN,))),
         mask_reader=_reader(eroded, unknown_colors),
     )
@@ -180,7 +200,8 @@ class Potsdam(OfficialDataset):
     Every tile of the split must exist. Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
-        bands: bands of the images, `"RGB"` or `"IRRG"` (near infrared, red, green).
+        bands: bands of the images: `"RGB"`, `"IRRG"` (near infrared, red, green), or `"RGBIR"` (red, green, blue, near
+            infrared), whose samples have four channels.
         eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
         unknown_colors: how to handle colors that are not a class: `"warn"` ignores their pixels with a warning that
             names the file, the colors and their pixel counts, `"error"` raises.
@@ -209,7 +230,7 @@ class Potsdam(OfficialDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
-        check_choice("bands", bands, BANDS, "Images with four bands (RGBIR) are not read")
+        check_choice("bands", bands, BANDS)
         edition = self.editions[bands + ("-eroded" if eroded else "")]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
         super().__init__(
@@ -230,12 +251,17 @@ class Vaihingen(OfficialDataset):
     Every tile of the split must exist. Other arguments, attributes and errors are those of `OfficialDataset`.
 
     Args:
+        height: whether to read the surface model too, as a fourth channel: samples are then float32.
         eroded: whether to read the masks with eroded boundaries, which are ignored, instead of the full masks.
         unknown_colors: how to handle colors that are not a class: `"error"` raises, `"warn"` ignores their pixels with
             a warning that names the file, the colors and their pixel counts.
     """
 
-    editions = {"full": _vaihingen(eroded=False), "eroded": _vaihingen(eroded=True)}  # noqa: RUF012 - not changed
+    editions = {  # noqa: RUF012 - not changed
+        name + ending: _vaihingen(eroded, height)
+        for ending, height in (("", False), ("-height", True))
+        for name, eroded in (("full", False), ("eroded", True))
+    }
     edition = editions["full"]
 
     def __init__(
@@ -244,6 +270,7 @@ class Vaihingen(OfficialDataset):
         split: str = "train",
         transforms: Callable[..., Any] | None = None,
         *,
+        height: bool = False,
         eroded: bool = False,
         unknown_colors: str = "error",
         label_set: str | None = None,
@@ -253,7 +280,9 @@ class Vaihingen(OfficialDataset):
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_eroded(eroded)
-        edition = self.editions["eroded" if eroded else "full"]
+        if not isinstance(height, bool):
+            raise InvalidArgumentError(f"height must be False or True (a fourth channel, from dsm/), got {height!r}")
+        edition = self.editions[("eroded" if eroded else "full") + "-height" * height]
         self.edition = replace(edition, mask_reader=_reader(eroded, unknown_colors))
         super().__init__(
             root,

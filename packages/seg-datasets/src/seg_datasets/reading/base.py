@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -44,8 +44,8 @@ class Edition:
 class OfficialDataset(PairedDataset):
     """A dataset in its official layout.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB; mask uint8 (H, W), train ids and the ignore value. A split
-    without masks returns (image, None). Images and masks are paired by name and sorted.
+    A sample is (image, mask): image uint8 (3, H, W), RGB, or the channels of `metadata`; mask uint8 (H, W), train ids
+    and the ignore value. A split without masks returns (image, None). Images and masks are paired by name and sorted.
 
     A subclass defines `edition`. If its options choose between several, it lists them all in `editions` and sets
     `self.edition` before it calls this `__init__`.
@@ -105,10 +105,10 @@ class OfficialDataset(PairedDataset):
         layout, label_map = self.edition.layout, self.edition.label_map
         metadata, name = resolve_metadata(self.edition.classes), layout.split_name(split)
         # by the dataset's own classes: those of another label set have other colors
-        reading = Reading(orientation, max_pixels, PaletteCheck(metadata, label_map, self.palette_remedy))
+        reading = Reading(orientation, max_pixels, palette=PaletteCheck(metadata, label_map, self.palette_remedy))
         if label_set is not None and label_set != metadata.name:
             label_map = label_map.then(label_map_between(metadata, label_set))
-            metadata = resolve_metadata(label_set)
+            metadata = replace(resolve_metadata(label_set), channels=metadata.channels)
         if download:
             _download(layout, root, name)
         self.root = check_root(root, layout.dataset)

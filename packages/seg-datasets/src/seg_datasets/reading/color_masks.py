@@ -107,6 +107,21 @@ class ColorReader:
             self._report_unknown(path, np.asarray(image)[ids == UNKNOWN], ids.size)
         return ids
 
+    def of_pixels(self, pixels: npt.NDArray[np.uint8], path: Path, reading: Reading) -> npt.NDArray[np.uint8]:
+        """Returns the ids uint8 (H, W) of a part of an RGB mask, uint8 (H, W, 3); a file is warned of once.
+
+        Raises:
+            CorruptFileError: as when called.
+        """
+        ids = self._decode(Image.fromarray(pixels))
+        if ids.max(initial=0) == UNKNOWN and not (self.unknown == "warn" and reading.once.has(f"colors of {path}")):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                self._report_unknown(path, pixels[ids == UNKNOWN], ids.size)
+            for warning in caught:
+                reading.once.warn(f"colors of {path}", f"of a part of {ids.shape[1]}x{ids.shape[0]} {warning.message}")
+        return ids
+
     def _has_colors(self, image: Image.Image) -> bool:
         """Returns whether a palette image is to be read by its colors."""
         return self._has_class_palette(image) or self._order.first_misplaced(image) is not None

@@ -4,14 +4,21 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.layout import find_matches
-from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, describe_folder, files_by_stem, first_few
+from seg_datasets.reading.pairs import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    describe_folder,
+    files_by_stem,
+    first_few,
+)
 from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitFile, check_split_file
 from seg_datasets.reading.text import same_name
 
@@ -42,11 +49,15 @@ class Files:
         images: key -> image.
         masks: key -> mask.
         looked_in: what was found where, for messages.
+        more: key -> the other files of an image of several; empty if all have one.
+        partial: key -> a file of an image that lacks another, and the pattern of the first that it lacks.
     """
 
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     looked_in: str
+    more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class FolderLayout:
         mask_suffix: end of the names of masks, before the suffix of the file.
         pair_by: `"path"` or `"name"`.
         split_file: lists of names, or None.
+        more_images: the patterns of the other files of an image of several, in the order of their bands.
+        with_arrays: whether .npy files and zarr arrays are images too.
 
     Raises:
         InvalidArgumentError: if a value is not allowed.
@@ -68,10 +81,15 @@ class FolderLayout:
     mask_suffix: str = ""
     pair_by: str = "path"
     split_file: SplitFile | None = None
+    more_images: tuple[str, ...] = ()
+    with_arrays: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("images", "masks"):
-            _check_pattern(name, getattr(self, name))
+        for name, pattern in (*(("images", one) for one in (self.images, *self.more_images)), ("masks", self.masks)):
+            _check_pattern(name, pattern)
+        if unlike := [one for one in self.more_images if ("{split}" in one) != self.has_split_folders]:
+            one, other = (self.images, unlike[0]) if self.has_split_folders else (unlike[0], self.images)
+            raise InvalidArgumentError(f"images has {one!r} with {{split}} and {other!r} without; write it into all")
         if not isinstance(self.mask_suffix, str):
             raise InvalidArgumentError(f"mask_suffix must be a string such as '_mask', got {self.mask_suffix!r}")
         if self.mask_suffix.lower().endswith(MASK_SUFFIXES):
@@ -92,6 +110,11 @@ class FolderLayout:
         """Whether each split has files of its own."""
         return "{split}" in self.images
 
+    @property
+    def image_suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that count as images."""
+        return IMAGE_SUFFIXES + ARRAY_SUFFIXES * self.with_arrays
+
     def files(
         self, root: Path, split: str, *, first: bool = False, mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
     ) -> Files:
@@ -107,7 +130,8 @@ class FolderLayout:
             InvalidArgumentError: if images and masks are the same files.
             DatasetNotFoundError: if two files have the same key, or several folders may be that of the split.
         """
-        images, image_folder = _files(root, "images", self.images, split, IMAGE_SUFFIXES, first)
+        images, image_folder = _files(root, "images", self.images, split, self.image_suffixes, first)
+        others = [_files(root, "images", one, split, self.image_suffixes, first)[0] for one in self.more_images]
         masks, mask_folder = _files(root, "masks", self.masks, split, mask_suffixes, first)
         if images and not masks and self.has_split_folders:  # of several names of a split, the one that is there
             name = split_name(root, self, split)
@@ -123,35 +147,45 @@ class FolderLayout:
         images = {key: path for key, path in images.items() if path not in own}
         if self.pair_by == "name":
             images, masks = _by_name(images, "images"), _by_name(masks, "masks")
+            others = [_by_name(files, "images") for files in others]
+        images, more, partial = _stacked(images, others, (self.images, *self.more_images))
         masks = _same_case(images, masks)
         if self.has_split_folders and "{split}" not in self.masks:
             masks = {key: path for key, path in masks.items() if key in images}  # the others are of other splits
         descriptions = [
             f"{folder}: {len(found)} {noun}" if found or "*" in pattern else describe_folder(folder, suffixes, noun)
             for folder, found, noun, pattern, suffixes in (
-                (image_folder, images, "images", self.images, IMAGE_SUFFIXES),
+                (image_folder, images, "images", self.images, self.image_suffixes),
                 (mask_folder, masks, "masks", self.masks, mask_suffixes),
             )
         ]
-        return Files(images, masks, "; ".join(descriptions))
+        return Files(images, masks, "; ".join(descriptions), more, partial)
 
 
-def find_layout(root: Path) -> FolderLayout:
+def find_layout(root: Path, *, with_arrays: bool = False) -> FolderLayout:
     """Returns the layout of a folder, by the usual names of folders.
 
     Folders per split come before one folder for all, and `images` and `masks` before other names.
 
+    Args:
+        root: the folder.
+        with_arrays: whether .npy files and zarr arrays are images too.
+
     Raises:
         DatasetNotFoundError: if several layouts fit.
     """
-    found = _fitting(root)
+    return replace(_find_layout(root, IMAGE_SUFFIXES + ARRAY_SUFFIXES * with_arrays), with_arrays=with_arrays)
+
+
+def _find_layout(root: Path, suffixes: tuple[str, ...]) -> FolderLayout:
+    found = _fitting(root, suffixes)
     per_split = FolderLayout("{split}/images", "{split}/masks")
     flat = FolderLayout()
     if any((root / split / "images").is_dir() for split in SPLITS):
         found = [layout for layout in found if layout.images.startswith("{split}/")]
         if not found or per_split in found:
             return per_split
-    if not found or (flat in found and _has_direct_files(root)):
+    if not found or (flat in found and _has_direct_files(root, suffixes)):
         return flat
     if len(found) > 1:
         options = "; or ".join(f"images={layout.images!r}, masks={layout.masks!r}" for layout in found)
@@ -168,7 +202,7 @@ def split_name(root: Path, layout: FolderLayout, split: str) -> str:
     """Returns the name of a split in the folders of a layout, such as `"training"`; the split if there is none."""
     last = [_LAST_NAMES[split]] if split in _LAST_NAMES else []
     for name in (*NAMES_OF.get(split, (split,)), *last):
-        if _files_of(root, layout.images.replace("{split}", name), IMAGE_SUFFIXES):
+        if _files_of(root, layout.images.replace("{split}", name), layout.image_suffixes):
             return _spelled(root, layout.images, name)
     return split
 
@@ -185,7 +219,8 @@ def has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
     """Returns whether a folder, or one below it, holds a file with one of the suffixes; hidden ones do not count."""
     for _, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        if any(name.lower().endswith(suffixes) and not name.startswith(".") for name in names):
+        found = [*names, *(name for name in folders if name.lower().endswith(".zarr"))]
+        if any(name.lower().endswith(suffixes) and not name.startswith(".") for name in found):
             return True
     return False
 
@@ -193,8 +228,8 @@ def has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _fitting(root: Path) -> list[FolderLayout]:
-    images = _forms(root, IMAGE_FOLDERS, IMAGE_SUFFIXES)
+def _fitting(root: Path, suffixes: tuple[str, ...]) -> list[FolderLayout]:
+    images = _forms(root, IMAGE_FOLDERS, suffixes)
     masks = _forms(root, MASK_FOLDERS, MASK_SUFFIXES)
     found = []
     for form in _FORMS:
@@ -249,8 +284,8 @@ def _split_folders(root: Path, pattern: str) -> Iterator[Path]:
                 yield folder
 
 
-def _has_direct_files(root: Path) -> bool:
-    return bool(files_by_stem(root / "images", IMAGE_SUFFIXES) and files_by_stem(root / "masks", MASK_SUFFIXES))
+def _has_direct_files(root: Path, suffixes: tuple[str, ...]) -> bool:
+    return bool(files_by_stem(root / "images", suffixes) and files_by_stem(root / "masks", MASK_SUFFIXES))
 
 
 # ---- files of a pattern ----------------------------------------------------------------------------------------------
@@ -337,6 +372,22 @@ def _resolved(root: Path, folder: str) -> Path:
 
 
 # ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+def _stacked(
+    images: dict[str, Path], others: Sequence[Mapping[str, Path]], patterns: Sequence[str]
+) -> tuple[dict[str, Path], dict[str, tuple[Path, ...]], dict[str, tuple[Path, str]]]:
+    """Returns the images of which all files are there, their other files, and the images that lack one."""
+    if not others:
+        return images, {}, {}
+    tables = (images, *others)
+    partial: dict[str, tuple[Path, str]] = {}
+    for key in sorted(set().union(*tables)):
+        absent = next((pattern for table, pattern in zip(tables, patterns, strict=True) if key not in table), None)
+        if absent is not None:
+            partial[key] = next(table[key] for table in tables if key in table), absent
+    complete = {key: path for key, path in images.items() if key not in partial}
+    return complete, {key: tuple(table[key] for table in others) for key in complete}, partial
 
 
 def _without_suffix(masks: Mapping[str, Path], suffix: str, first: bool) -> dict[str, Path]:

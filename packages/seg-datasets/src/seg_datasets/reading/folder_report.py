@@ -3,14 +3,18 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError, UserError, nearest
 from seg_core.files.images import MAX_PIXELS
 from seg_core.files.scan import OnProgress
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
+from seg_datasets.reading.channel_advice import suggest_channels
+from seg_datasets.reading.channel_text import channel_table
+from seg_datasets.reading.folder_layouts import find_layout
 from seg_datasets.reading.folder_search import FolderSearch
 from seg_datasets.reading.image_sizes import ImageSizes, spread
 from seg_datasets.reading.mask_report import MaskFindings, MaskInspection, describe_masks
@@ -101,7 +105,7 @@ class _Inspection(FolderSearch):
         """Returns the report; it ends early where nothing further can be said."""
         found: dict[str, Any] = {}
         try:
-            splits = self._splits()
+            splits = self._described_splits()
         except UserError as error:
             self.odd.append(str(error))
             return FolderReport(self.root, oddities=tuple(self.odd))
@@ -111,12 +115,14 @@ class _Inspection(FolderSearch):
             return FolderReport(self.root, options=self.options, oddities=tuple(self.odd), **found)
         names = [opened.file_names(index) for opened in used for index in range(len(opened))]
         found["image_suffixes"] = Counter(Path(pair[0]).suffix.lower() for pair in names)
-        found["mask_suffixes"] = Counter(Path(pair[1]).suffix.lower() for pair in names)
+        found["mask_suffixes"] = Counter(Path(pair[-1]).suffix.lower() for pair in names)
         try:
-            images = ImageSizes([Path(pair[0]) for pair in names], self.options.get("max_pixels", MAX_PIXELS))
+            channels = self._any_classes().channels
+            max_pixels = self.options.get("max_pixels", MAX_PIXELS)
+            images = ImageSizes([Path(pair[0]) for pair in names], max_pixels, channels)
             orientation = self.options.get("orientation", "apply")
             found["sizes"] = spread(list(images.sizes(orientation).values()))
-            masks = self._masks(used, [Path(pair[1]) for pair in names])
+            masks = self._masks(used, [Path(pair[-1]) for pair in names])
             found |= {key: getattr(masks, key) for key in ("kind", "ids", "metadata", "suggested")}
             problem, other = images.problem(names, masks.summaries, orientation, self.root)
             if problem:
@@ -130,6 +136,47 @@ class _Inspection(FolderSearch):
             fits = False
         return FolderReport(
             self.root, fits=fits, options=self.options, oddities=tuple(dict.fromkeys(self.odd)), **found
+        )
+
+    # ---- channels ----------------------------------------------------------------------------------------------------
+
+    def _described_splits(self) -> dict[str, Any]:
+        """Opens all splits; describes the channels of the images by the files if nobody has.
+
+        Raises:
+            UserError: if splits cannot be opened, or images have different channels.
+        """
+        try:
+            splits = self._splits()
+        except UserError:
+            if self._is_described() or not self._find_arrays():
+                raise
+            return self._splits()
+        if self._any_classes().channels != RGB_CHANNELS:
+            return splits
+        used = [opened for split, opened in splits.items() if split != "test"]
+        files = [Path(opened.file_names(index)[0]) for opened in used for index in range(len(opened))]
+        found = suggest_channels([[path] for path in files])
+        if found is None:
+            return splits
+        self._describe(found)
+        return {split: self._open(split) for split in splits}
+
+    def _find_arrays(self) -> bool:
+        """Describes the channels of arrays, if images are such files; returns whether they are."""
+        layout = replace(self._layout(), with_arrays=True)
+        if "images" not in self.options:
+            layout = find_layout(self.root, with_arrays=True)
+        found = suggest_channels([[path] for path in layout.files(self.root, "train", first=True).images.values()])
+        if found is not None:
+            self._describe(found)
+        return found is not None
+
+    def _describe(self, channels: ImageChannels) -> None:
+        self.options["channels"] = channels.to_dict()
+        self.odd.append(
+            f"images are not red, green and blue of 8 bits, and nothing describes their channels. By the files it is "
+            f"channels = {channel_table(channels)}; correct the names and the range, the values that become 0 and 1"
         )
 
     # ---- images and masks --------------------------------------------------------------------------------------------

@@ -3,15 +3,21 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from seg_core.errors import DatasetNotFoundError, UserError
 from seg_core.files.scan import OnProgress
+from seg_core.labels.channels import RGB_CHANNELS
+from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.reading.advice import lists_advice
+from seg_datasets.reading.channel_options import with_channels
+from seg_datasets.reading.class_files import resolve_classes
 from seg_datasets.reading.differences import find_hint
 from seg_datasets.reading.folder_layouts import FolderLayout, find_layout, split_name
 from seg_datasets.reading.folder_messages import options_of_split
+from seg_datasets.reading.folder_options import given_layout
 from seg_datasets.reading.frames import FramesWarning, copied
 from seg_datasets.reading.guesses import left_out, search_folders
 from seg_datasets.reading.pairs import first_few
@@ -46,7 +52,7 @@ class FolderSearch:
     def _open(self, split: str, **options: Any) -> Any:
         """Opens a split without its classes; warnings become oddities."""
         with self._noted():
-            return self.dataset(self.root, {"labels": ["any"]}, split, **{**self.options, **options})
+            return self.dataset(self.root, self._any_classes(), split, **{**self.options, **options})
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -108,9 +114,26 @@ class FolderSearch:
     def _layout(self) -> FolderLayout:
         given = {name: self.options[name] for name in ("mask_suffix", "pair_by", "split_file") if name in self.options}
         if "images" in self.options:
-            return FolderLayout(self.options["images"], self.options["masks"], **given)
-        found = find_layout(self.root)
-        return FolderLayout(found.images, found.masks, **{"split_file": found.split_file, **given})
+            own = {"mask_suffix": "", "pair_by": "path", "split_file": None, **given}
+            layout = given_layout(self.options["images"], self.options["masks"], **own)
+            return replace(layout, with_arrays=self._is_described())
+        found = find_layout(self.root, with_arrays=self._is_described())
+        return replace(found, **given)
+
+    def _is_described(self) -> bool:
+        """Returns whether the channels of the images are others than three of 8 bits."""
+        with contextlib.suppress(UserError):
+            return not self._any_classes().channels.is_rgb8
+        return False
+
+    def _any_classes(self) -> DatasetMetadata:
+        """Returns classes of which only the channels are those of the folder."""
+        own = self.metadata
+        with contextlib.suppress(UserError):  # what is wrong with the classes is told where they are needed
+            own = resolve_classes(self.root, self.metadata)
+        channels = own.channels if isinstance(own, DatasetMetadata) else RGB_CHANNELS
+        options = {name: self.options.get(name) for name in ("channels", "bands")}
+        return with_channels(DatasetMetadata("any", ("any",), channels=channels), **options)
 
     def _has_split_folders(self) -> bool:
         return self._layout().has_split_folders
@@ -155,10 +178,12 @@ class FolderSearch:
         if not layout.has_split_folders or layout.split_file is not None or layout.files(self.root, "val").images:
             return False
         name = split_name(self.root, layout, split)
-        images, masks = (pattern.replace("{split}", name) for pattern in (layout.images, layout.masks))
-        if not FolderLayout(images, masks, layout.mask_suffix, layout.pair_by).files(self.root, split).images:
+        patterns = (layout.images, layout.masks, *layout.more_images)
+        images, masks, *more = (pattern.replace("{split}", name) for pattern in patterns)
+        one = replace(layout, images=images, masks=masks, more_images=tuple(more), split_file=None)
+        if not one.files(self.root, split).images:
             return False
-        self.options |= {"images": images, "masks": masks}
+        self.options |= {"images": [images, *more] if more else images, "masks": masks}
         self.odd.append("there is no val split, so the files of train are split into train and val")
         return True
 

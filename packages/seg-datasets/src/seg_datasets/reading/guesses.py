@@ -251,7 +251,7 @@ def _layout(image: _Side, mask: _Side, every: Sequence[_Side]) -> FolderLayout |
         for side in (image, mask)
     ]
     try:
-        return FolderLayout(*patterns)
+        return FolderLayout(images=patterns[0], masks=patterns[1])
     except UserError:
         return None
 

@@ -4,9 +4,11 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from seg_core.errors import counted
+from seg_core.errors import CorruptFileError, counted
+from seg_core.files.channel_files import channels_size
 from seg_core.files.images import Header, check_image, read_header
 from seg_core.files.scan import MaskSummary
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_datasets.reading.pairs import first_few
 
 __all__ = ["ImageSizes", "is_scaled", "spread"]
@@ -21,15 +23,19 @@ class ImageSizes:
     Args:
         paths: the images.
         max_pixels: larger images are an error.
+        channels: the channels of the images.
 
     Raises:
         UserError: if an image cannot be opened, or is of a kind that a dataset does not read, such as 16 bits.
     """
 
-    def __init__(self, paths: Sequence[Path], max_pixels: int) -> None:
+    def __init__(self, paths: Sequence[Path], max_pixels: int, channels: ImageChannels = RGB_CHANNELS) -> None:
         step = max(-(-len(paths) // _MOST_HEADERS), 1)
         self.headers: dict[Path, Header] = {}
         for path in paths[::step]:
+            if not channels.is_rgb8:
+                self.headers[path] = _header(path)
+                continue
             header = read_header(path)
             if header.unlike or header.width * header.height > max_pixels:
                 check_image(path, max_pixels=max_pixels)
@@ -50,7 +56,7 @@ class ImageSizes:
         """Compares sizes of images and masks.
 
         Args:
-            names: paths of image and mask of each sample.
+            names: paths of each sample: the file of the image, or its files, then the mask.
             summaries: path of a mask -> its size.
             orientation: how the orientation tag of images is handled.
             root: folder that messages name files from.
@@ -61,7 +67,7 @@ class ImageSizes:
         own = self.sizes(orientation)
         pairs = [
             (Path(image), (summaries[mask].height, summaries[mask].width))
-            for image, mask in names
+            for image, *_, mask in names
             if mask in summaries and Path(image) in own
         ]
         unlike = [(image, size) for image, size in pairs if own[image] != size]
@@ -91,6 +97,15 @@ class ImageSizes:
                 "Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
             ), ""
         return f"{text}. Were images or masks cropped, or do they belong to others?", ""
+
+
+def _header(path: Path) -> Header:
+    """Returns the header of an image of any channels; an array has no orientation."""
+    try:
+        return read_header(path)
+    except CorruptFileError:
+        height, width = channels_size(path)
+        return Header(path.suffix[1:], width, height, 1, "")
 
 
 def spread(sizes: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, nearest
@@ -29,6 +29,7 @@ class SplitFiles:
     Attributes:
         images: glob patterns of the images.
         masks: glob patterns of the masks; empty if the split has none.
+        more_images: a glob pattern for each further file of an image, whose bands follow those of the first.
         listing: path of a `.txt` file with one name per line that decides which files belong to the split.
         keys: the keys that belong to the split, if no file on disk lists them; empty for all.
         exclude: endings of names that match a pattern of `images` but are not images.
@@ -45,6 +46,7 @@ class SplitFiles:
     needs_listing: bool = False
     masks_optional: bool = False
     warning: str = ""
+    more_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,40 @@ class Layout:
         pairs = pair_by_key(images, found.masks, where, missing, f"{self.source} again")
         if not pairs:
             raise DatasetNotFoundError(self._not_found(folder, split, len(images), len(masks)))
-        return pairs
+        return self._with_more(folder, split, pairs, images, missing) if self.splits[split].more_images else pairs
+
+    def _with_more(
+        self, folder: Path, split: str, pairs: list[Pair], images: Mapping[str, Path], missing: str
+    ) -> list[Pair]:
+        """Returns pairs with the further files of their images.
+
+        Raises:
+            DatasetNotFoundError: if one is missing, unless such images are left out.
+        """
+        files = self.splits[split]
+        more = self.more_files(folder, split)
+        key_of = {path: key for key, path in images.items()}
+        found, lacking = [], []
+        for pair in pairs:
+            others = tuple(table[key_of[pair.image]] for table in more if key_of[pair.image] in table)
+            if len(others) == len(more):
+                found.append(replace(pair, more=others))
+            else:
+                lacking.append(pair.image.name)
+        if lacking:
+            message = (
+                f"{self.dataset} {split} in {folder}: {len(lacking)} of {len(pairs)} images lack a file of "
+                f"{' or '.join(files.more_images)}: {first_few(lacking)}"
+            )
+            if missing == "error" or not found:
+                raise DatasetNotFoundError(f"{message}. To fix this, {self.source}")
+            warnings.warn(f"{message}; these are left out", stacklevel=6)
+        return found
+
+    def more_files(self, folder: Path, split: str) -> list[Mapping[str, Path]]:
+        """Returns key -> file for each pattern of `more_images` of a split."""
+        files = self.splits[split]
+        return [self.files(folder, (pattern,), files.keys, first=True) for pattern in files.more_images]
 
     def look(self, root: str | os.PathLike[str], split: str, *, first: bool = False) -> Found:
         """Returns the images and masks of a split, which need not pair.
@@ -344,7 +379,9 @@ def _walk(
     matches = _matcher(step, () if rest else suffixes)
     with os.scandir(folder) as entries:
         names = sorted(
-            entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file() != bool(rest)
+            entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and (entry.is_file() or _is_array(entry.name, suffixes)) != bool(rest)
         )
     for name in names:
         match = matches(same_name(name))
@@ -354,6 +391,11 @@ def _walk(
             yield from _walk(folder / name, rest, (*matched, *match.groups()), suffixes)
         else:
             yield folder / name, "/".join((*matched, *match.groups()))
+
+
+def _is_array(name: str, suffixes: tuple[str, ...]) -> bool:
+    """Returns whether a folder is a zarr array, where these are wanted."""
+    return ".zarr" in suffixes and name.lower().endswith(".zarr")
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -1,17 +1,20 @@
 """The base class of all datasets that read pairs of image and mask files."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
+from torchvision import tv_tensors
 
+from seg_core.errors import InvalidArgumentError
 from seg_core.files.image_sums import ImageFile
 from seg_core.files.scan import MaskFile
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_datasets.__about__ import __version__
@@ -19,6 +22,7 @@ from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading, read_image, read_mask, read_pair
+from seg_datasets.reading.windows import check_window, image_size, read_window, window_channels
 
 __all__ = ["PairedDataset"]
 
@@ -33,7 +37,8 @@ class PairedDataset(Dataset[Any]):
         label_map: raw ids of the masks -> train ids.
         remedy: advice about a mask with other ids, for the error message.
         transforms: called as `transforms(image, mask)`; its result is the sample. With None the sample is the image,
-            uint8 (3, H, W), RGB, and the mask (H, W), uint8 if the ids fit, else int32, or None if there is no mask.
+            uint8 (3, H, W), RGB, or the channels of `metadata`, (C, H, W) of uint8, uint16 or float32; and the mask (H,
+            W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
             need a copy, so it must be picklable.
         reading: how files are read: orientation and maximum size; None uses the defaults. Without a check for palettes
@@ -69,6 +74,8 @@ class PairedDataset(Dataset[Any]):
         self._remedy = remedy
         self.mask_reader = mask_reader
         reading = reading or Reading()
+        if reading.channels != metadata.channels:
+            reading = replace(reading, channels=metadata.channels)
         if reading.palette is None:
             reading = replace(reading, palette=PaletteCheck(metadata, label_map, self.palette_remedy))
         self.reading = reading
@@ -87,14 +94,55 @@ class PairedDataset(Dataset[Any]):
         return (image, mask) if self.transforms is None else self.transforms(image, mask)
 
     def file_names(self, index: int) -> tuple[str, ...]:
-        """Returns the paths of image and mask of sample `index`."""
+        """Returns the paths of sample `index`: the file of the image, or its files, then the mask if it has one."""
         return self._pairs.names(index)
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of the image of sample `index`, without `transforms`, by the header of its file.
+
+        Raises:
+            CorruptFileError: if it cannot be read.
+        """
+        return image_size(self._pairs[index], self.reading)
+
+    def can_read_windows(self, index: int) -> bool:
+        """Returns whether image and mask of sample `index` are stored so that a part is read without the rest.
+
+        This takes rasterio for TIFFs. Of samples with `transforms`, and in a subclass with its own `__getitem__`, no
+        part is read.
+        """
+        return self._window_channels(index) is not None
+
+    def read_window(self, index: int, top: int, left: int, height: int, width: int) -> Any:
+        """Returns a part of sample `index`: what the whole (image, mask) has there.
+
+        Raises:
+            InvalidArgumentError: if the part is not inside of the image, or samples have `transforms`.
+            CorruptFileError, LabelOutOfRangeError: as of the sample.
+        """
+        if self.transforms is not None:
+            raise InvalidArgumentError("a part of a sample with transforms is not read; open the dataset without these")
+        pair, window = self._pairs[index], (top, left, height, width)
+        channels = self._window_channels(index)
+        if channels is not None:
+            return read_window(pair, channels, window, self.label_map, self._remedy, self.mask_reader, self.reading)
+        image, mask = self[index]
+        check_window(window, tuple(image.shape[-2:]), str(pair.image))
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        image = tv_tensors.Image(image[:, rows, columns])
+        return image, None if mask is None else tv_tensors.Mask(mask[rows, columns])
+
+    def _window_channels(self, index: int) -> tuple[ImageChannels, ImageChannels | None] | None:
+        if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+            return None
+        return window_channels(self._pairs[index], self.reading, self.mask_reader)
 
     def mask_file(self, index: int) -> MaskFile | None:
         """Returns the mask file of sample `index`, for a scan of the masks without the images.
 
         None if there is no such file, or the mask of the sample is more than this file: with `transforms`, and in a
-        subclass with its own `__getitem__`.
+        subclass with its own `__getitem__`. Pixels that are ignored because the image has no data there are not known
+        from this file alone.
         """
         path = self._pairs[index].mask
         if path is None or self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
@@ -104,14 +152,22 @@ class PairedDataset(Dataset[Any]):
     def image_file(self, index: int) -> ImageFile | None:
         """Returns the image file of sample `index`, for a scan of the images without the masks.
 
-        None if the image of the sample is more than this file: with `transforms`, and in a subclass with its own
-        `__getitem__`.
+        None if the image of the sample is more than this file: with `transforms`, if it is of several files, and in a
+        subclass with its own `__getitem__`. Of other channels than three of 8 bits the file holds these.
         """
-        if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
+        if (
+            self._pairs[index].more
+            or self.transforms is not None
+            or type(self).__getitem__ is not PairedDataset.__getitem__
+        ):
             return None
-        return ImageFile(self._pairs[index].image, self._read_pixels, f"rgb {self.reading.orientation}")
+        channels = self.reading.channels
+        # mean and std say nothing about how a file is read
+        described = {key: value for key, value in channels.to_dict().items() if key not in ("mean", "std", "rgb")}
+        kind = "rgb" if channels.is_rgb8 else f"channels {json.dumps(described, sort_keys=True)}"
+        return ImageFile(self._pairs[index].image, self._read_pixels, f"{kind} {self.reading.orientation}")
 
-    def _read_pixels(self, path: Path) -> npt.NDArray[np.uint8]:
+    def _read_pixels(self, path: Path) -> npt.NDArray[Any]:
         return read_image(path, self.reading).permute(1, 2, 0).numpy()
 
     def _read_ids(self, path: Path) -> npt.NDArray[Any]:

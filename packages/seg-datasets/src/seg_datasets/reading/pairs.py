@@ -14,6 +14,7 @@ from seg_core.files.name_list import NameList
 from seg_datasets.reading.text import same_name, shown
 
 __all__ = [
+    "ARRAY_SUFFIXES",
     "IMAGE_SUFFIXES",
     "MASK_SUFFIXES",
     "Pair",
@@ -25,6 +26,8 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+ARRAY_SUFFIXES = (".npy", ".zarr")
+"""Images too, where their channels are described: nothing in such a file says what they are."""
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
 
 _MOST_NAMED = 5
@@ -32,14 +35,26 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image file and its mask file; None if the image has no mask, as in a test split."""
+    """An image file and its mask file; None if the image has no mask, as in a test split.
+
+    Attributes:
+        image: the image; of an image of several files the first.
+        mask: the mask, or None.
+        more: the other files of the image, whose bands follow those of the first.
+    """
 
     image: Path
     mask: Path | None
+    more: tuple[Path, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """All files of the image, in the order of their bands."""
+        return (self.image, *self.more)
 
     def names(self) -> tuple[str, ...]:
-        """Returns the paths as strings."""
-        return (str(self.image),) if self.mask is None else (str(self.image), str(self.mask))
+        """Returns the paths as strings: the files of the image, then the mask, if there is one."""
+        return tuple(map(str, self.images if self.mask is None else (*self.images, self.mask)))
 
 
 class PairList(Sequence[Pair]):
@@ -51,13 +66,17 @@ class PairList(Sequence[Pair]):
         pairs: the pairs.
     """
 
-    __slots__ = ("_images", "_masks")
+    __slots__ = ("_images", "_masks", "_more")
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         pairs = tuple(pairs)
         self._images = NameList(pair.image for pair in pairs)
         # the string of a path is never empty
         self._masks = NameList("" if pair.mask is None else pair.mask for pair in pairs)
+        count = max((len(pair.more) for pair in pairs), default=0)
+        self._more = tuple(
+            NameList(pair.more[place] if place < len(pair.more) else "" for pair in pairs) for place in range(count)
+        )
 
     def __len__(self) -> int:
         return len(self._images)
@@ -75,10 +94,10 @@ class PairList(Sequence[Pair]):
         """
         if isinstance(index, slice):
             return PairList(self[place] for place in range(len(self))[index])
-        return _pair(self._images[index], self._masks[index])
+        return _pair(self._images[index], self._masks[index], *(names[index] for names in self._more))
 
     def __iter__(self) -> Iterator[Pair]:
-        return map(_pair, self._images, self._masks)
+        return map(_pair, self._images, self._masks, *self._more)
 
     def __eq__(self, other: Any) -> bool:
         if not isinstance(other, PairList | list | tuple):
@@ -93,11 +112,13 @@ class PairList(Sequence[Pair]):
     def names(self, index: int) -> tuple[str, ...]:
         """Returns `self[index].names()`, without creating paths."""
         image, mask = self._images[index], self._masks[index]
+        if self._more:
+            return tuple(filter(None, (image, *(names[index] for names in self._more), mask)))
         return (image, mask) if mask else (image,)
 
 
-def _pair(image: str, mask: str) -> Pair:
-    return Pair(Path(image), Path(mask) if mask else None)
+def _pair(image: str, mask: str, *more: str) -> Pair:
+    return Pair(Path(image), Path(mask) if mask else None, tuple(map(Path, filter(None, more))))
 
 
 def pair_by_key(

@@ -16,15 +16,29 @@ from seg_core.errors import (
     DatasetNotFoundError,
     ImageNotFoundError,
     LabelOutOfRangeError,
+    UserError,
 )
 from seg_core.files import images
+from seg_core.files.channel_files import read_channels
 from seg_core.files.images import MAX_PIXELS, Once, StoredMask
 from seg_core.files.mask_sources import wrong_ids_message
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.palettes import PaletteCheck
 
-__all__ = ["MaskReader", "Reading", "load_mask", "read_image", "read_mask", "read_pair"]
+__all__ = [
+    "MaskReader",
+    "Reading",
+    "gone",
+    "load_mask",
+    "orientation_tag",
+    "read_image",
+    "read_mask",
+    "read_pair",
+    "size_message",
+    "to_sample",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class Reading:
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag;
             `"stored"` ignores the tag.
         max_pixels: maximum width times height of an image or a mask.
+        channels: the channels of the images.
         palette: warns about palette masks whose indices are in another order than the ids; None does not look.
         once: the warnings emitted so far; each worker process has its own copy.
 
@@ -44,6 +59,7 @@ class Reading:
 
     orientation: str = "stored"
     max_pixels: int = MAX_PIXELS
+    channels: ImageChannels = RGB_CHANNELS
     palette: PaletteCheck | None = field(default=None, compare=False, repr=False)
     once: Once = field(default_factory=Once, compare=False, repr=False)
 
@@ -56,14 +72,18 @@ MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
 """Reads a mask file and returns its raw ids (H, W)."""
 
 
-def read_image(path: Path, reading: Reading | None = None) -> tv_tensors.Image:
-    """Returns an image as uint8 (3, H, W), RGB; see `seg_core.files.images.read_image`.
+def read_image(path: Path | Sequence[Path], reading: Reading | None = None) -> tv_tensors.Image:
+    """Returns an image as uint8 (3, H, W), RGB, or of the channels of `reading`: (C, H, W), uint8, uint16 or float32.
+
+    Args:
+        path: the file, or the files of an image whose channels are in several.
+        reading: how files are read; None uses the defaults.
 
     Raises:
-        CorruptFileError: if the file is not a readable 8-bit image, or has more pixels than allowed.
+        CorruptFileError: if the file is not a readable image of these channels, or has more pixels than allowed.
         DatasetNotFoundError: if the file no longer exists.
     """
-    return _load_image(path, reading or Reading())[0]
+    return _load_image((path,) if isinstance(path, Path) else tuple(path), reading or Reading())[0]
 
 
 def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
@@ -77,7 +97,7 @@ def read_mask(path: Path, reading: Reading | None = None) -> npt.NDArray[np.uint
         DatasetNotFoundError: if the file no longer exists.
     """
     reading = reading or Reading()
-    with _gone(path, "mask"):
+    with gone((path,), "mask"):
         mask = images.load_mask(path, max_pixels=reading.max_pixels)
         if reading.palette is not None:
             reading.palette.check(mask, reading.once)
@@ -91,7 +111,7 @@ def load_mask(path: Path, reading: Reading | None = None) -> StoredMask:
         CorruptFileError: if the file cannot be read, or has more pixels than allowed.
         DatasetNotFoundError: if the file no longer exists.
     """
-    with _gone(path, "mask"):
+    with gone((path,), "mask"):
         return images.load_mask(path, max_pixels=(reading or Reading()).max_pixels)
 
 
@@ -103,6 +123,9 @@ def read_pair(
     reading: Reading | None = None,
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
     """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
+
+    Of other channels the image is (C, H, W), uint8, uint16 or float32, with the values of the file. Pixels without data
+    are ignored in the mask.
 
     If an image with a mask was rotated or flipped because of its orientation tag, a warning says so, once per file: the
     mask has no such tag, and may have been drawn on the image as stored.
@@ -120,12 +143,12 @@ def read_pair(
         DatasetNotFoundError: if a file no longer exists.
     """
     reading = reading or Reading()
-    image, tag = _load_image(pair.image, reading)
+    image, valid, tag = _load_image(pair.images, reading)
     if pair.mask is None:
         return image, None
     raw = (mask_reader or read_mask)(pair.mask, reading)
     if raw.shape != image.shape[-2:]:
-        raise CorruptFileError(_size_message(pair, raw.shape, image.shape[-2:], reading.orientation))
+        raise size_message(pair, raw.shape, image.shape[-2:], reading.orientation)
     if tag != 1 and reading.orientation == "apply":
         reading.once.warn(
             f"orientation of {pair.image}",
@@ -133,27 +156,71 @@ def read_pair(
             f"{pair.mask.name} has no tag. If the mask was drawn on the image as stored, set orientation='stored'; "
             "otherwise save the image upright, without the tag",
         )
+    return image, to_sample(raw, valid, pair.mask, label_map, remedy)
+
+
+def to_sample(
+    raw: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, path: Path, label_map: LabelMap, remedy: str
+) -> tv_tensors.Mask:
+    """Returns a mask (H, W) of train ids, uint8 where they fit, else int32.
+
+    Args:
+        raw: the ids of the mask, or of a part of it, (H, W).
+        valid: bool (H, W), which pixels of the image hold data; the others are ignored. None if all do.
+        path: the mask, for messages.
+        label_map: raw ids -> train ids.
+        remedy: as at `read_pair`.
+
+    Raises:
+        LabelOutOfRangeError: if the mask contains an id that `label_map` does not list.
+    """
     try:
         ids = label_map(raw)
     except LabelOutOfRangeError:
-        raise LabelOutOfRangeError(_range_message(pair.mask, raw, label_map, remedy)) from None
+        raise LabelOutOfRangeError(_range_message(path, raw, label_map, remedy)) from None
     if ids.dtype != np.uint8:
         ids = ids.astype(np.int32)  # torch's uint16 lacks most operations
-    return image, tv_tensors.Mask(torch.from_numpy(ids))
+    if valid is not None:
+        ids = np.where(valid, ids, ids.dtype.type(label_map.ignore_index))
+    return tv_tensors.Mask(torch.from_numpy(ids))
 
 
-def _load_image(path: Path, reading: Reading) -> tuple[tv_tensors.Image, int]:
-    with _gone(path, "image"):
-        pixels, tag = images.load_image(path, max_pixels=reading.max_pixels, orientation=reading.orientation)
-    # a (3, H, W) view of (H, W, 3): no copy, and resizing is fastest on this memory layout
-    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), tag
+def orientation_tag(path: Path) -> int:
+    """Returns the orientation tag of an image file, 1 if it has none or is of a kind that has none."""
+    try:
+        return images.read_header(path).orientation
+    except UserError:  # an array
+        return 1
+
+
+def _load_image(
+    paths: tuple[Path, ...], reading: Reading
+) -> tuple[tv_tensors.Image, npt.NDArray[np.bool_] | None, int]:
+    """Returns an image, which of its pixels hold data (None if all do), and its orientation tag."""
+    valid = None
+    with gone(paths, "image"):
+        if reading.channels.is_rgb8:
+            pixels, tag = images.load_image(paths[0], max_pixels=reading.max_pixels, orientation=reading.orientation)
+        else:
+            pixels, valid = read_channels(
+                paths, reading.channels, max_pixels=reading.max_pixels, orientation=reading.orientation
+            )
+            tag = orientation_tag(paths[0]) if reading.orientation == "apply" else 1
+    # a (C, H, W) view of (H, W, C): no copy, and resizing is fastest on this memory layout
+    return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), valid, tag
 
 
 @contextlib.contextmanager
-def _gone(path: Path, noun: str) -> Iterator[None]:
+def gone(paths: Sequence[Path], noun: str) -> Iterator[None]:
+    """Says of a file that does not exist that it did when the dataset was opened.
+
+    Raises:
+        DatasetNotFoundError: if what is done raises that a file does not exist.
+    """
     try:
         yield
     except ImageNotFoundError:
+        path = next((path for path in paths if not path.exists()), paths[0])
         raise DatasetNotFoundError(
             f"{noun} {path} no longer exists; was it moved after the folder was listed?"
         ) from None
@@ -165,13 +232,18 @@ def _range_message(path: Path, raw: npt.NDArray[Any], label_map: LabelMap, remed
     return wrong_ids_message(str(path), found, label_map.mapping, remedy)
 
 
+def size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> CorruptFileError:
+    """Returns the error that a mask has another size, (H, W), than its image."""
+    return CorruptFileError(_size_message(pair, mask_size, image_size, orientation))
+
+
 def _size_message(pair: Pair, mask_size: Sequence[int], image_size: Sequence[int], orientation: str) -> str:
     (mask_height, mask_width), (height, width) = mask_size, image_size
     message = (
         f"mask {pair.mask} has {mask_width}x{mask_height} pixels (width x height), its image {pair.image.name} "
         f"{width}x{height}"
     )
-    tag = images.read_header(pair.image).orientation
+    tag = orientation_tag(pair.image)
     if tag == 1:
         return (
             f"{message}; both must have the same size: was one of them resized or replaced? Resize masks by the "
