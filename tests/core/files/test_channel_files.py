@@ -1,27 +1,16 @@
 """Images of any channels and types: read from every kind of file as written, or refused with advice that works."""
 
-import io
-import os
-import re
 import sys
-import threading
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from seg_core.errors import (
-    CorruptFileError,
-    ImageNotFoundError,
-    ImageTooLargeError,
-    InvalidArgumentError,
     MissingDependencyError,
 )
 from seg_core.files.channel_files import can_read_windows, channels_size, read_channels
-from seg_core.files.rasters import open_raster
 from seg_core.labels.channels import ImageChannels
-from tests.image_files import ALPHA, CMYK, DEEP_GRAY_ALPHA, DEEP_PIXELS, FLOATS, PALETTE, PIXELS, RGBA, SHORT
-from tests.image_files import TURNED, exif, ids, png, chunk, tiff
+from tests.image_files import DEEP_PIXELS, FLOATS, PIXELS, RGBA, SHORT, ids, png, tiff
 from tests.tiff_files import write_tiff
 
 RNG = np.random.default_rng(0)

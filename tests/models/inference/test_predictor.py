@@ -70,7 +70,7 @@ def test_metadata_with_other_number_of_classes_is_an_error(shades):
 
 def test_model_with_other_channels_is_an_error(shades):
     shades.build_spec = dataclasses.replace(shades.build_spec, arguments={"num_classes": 3, "in_channels": 4})
-    with pytest.raises(InvalidArgumentError, match="the model takes 4 channels, but Predictor passes RGB"):
+    with pytest.raises(InvalidArgumentError, match="the model takes 4 channels, but the images are described as 3 ch"):
         Predictor(shades)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from seg_core.errors import CorruptFileError, ImageNotFoundError, MissingDependencyError
 from seg_core.files.array_bands import bands_of_array, map_npy, open_zarr
 from seg_core.files.bands import Bands, gains
-from seg_core.files.gdal import import_rasterio, open_gdal_file
+from seg_core.files.gdal import import_rasterio, keep_gdal_file
 from seg_core.files.gdal_bands import bands_of_gdal
 from seg_core.files.images import read_header
 from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, check_kind, read_page_headers
@@ -73,7 +73,7 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
                 f"image {path} is of a format that needs rasterio: pip install 'seg-core[geo]'"
             ) from None
         try:
-            file = stack.enter_context(open_gdal_file(path))
+            file = stack.enter_context(keep_gdal_file(path))
         except CorruptFileError:
             read_header(path)  # its error says more of what the file is
             raise
@@ -85,7 +85,7 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
         by_gdal = page.format in ("TIFF", "JPEG2000") or not page.is_read_by_pillow
         if by_gdal and _has_rasterio():
             name = Path(f"GTIFF_DIR:{page.number + 1}:{path}") if page.number else path
-            bands = bands_of_gdal(stack.enter_context(open_gdal_file(name)), str(path), tag, is_checked=True)
+            bands = bands_of_gdal(stack.enter_context(keep_gdal_file(name)), str(path), tag, is_checked=True)
         elif page.is_read_by_pillow:
             bands = bands_of_pillow(path, page, orientation)
         elif page.format == "PNG":

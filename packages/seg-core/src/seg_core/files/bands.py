@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bands", "BandsRead", "Window", "differs", "gains", "part_of"]
+from seg_core.errors import InvalidArgumentError
+
+__all__ = ["Bands", "BandsRead", "Window", "check_window", "differs", "gains", "part_of"]
 
 Window = tuple[int, int, int, int]
 """Top, left, height and width of a part of an image."""
@@ -75,3 +77,26 @@ def part_of(values: npt.NDArray[Any], window: Window | None) -> npt.NDArray[Any]
 def gains(shape: Sequence[int], block: Sequence[int]) -> bool:
     """Returns whether an array has so many blocks that reading a part costs less than reading all."""
     return bool(np.prod(shape) >= _GAIN * np.prod(block))
+
+
+def check_window(window: Window, size: Sequence[int], name: str) -> None:
+    """Checks that a window lies inside of an image.
+
+    Args:
+        window: top, left, height and width.
+        size: height and width of the image.
+        name: the image, for messages.
+
+    Raises:
+        InvalidArgumentError: if it does not.
+    """
+    top, left, height, width = window
+    are_integers = all(
+        isinstance(value, int | np.integer) and value >= least
+        for value, least in zip(window, (0, 0, 1, 1), strict=True)
+    )
+    if not are_integers or top + height > size[0] or left + width > size[1]:
+        raise InvalidArgumentError(
+            f"a part must be (top, left, height, width) inside of {name} with {size[0]} rows and {size[1]} columns, "
+            f"got {tuple(window)!r}"
+        )

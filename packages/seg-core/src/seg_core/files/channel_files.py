@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, ImageTooLargeError, InvalidArgumentError
 from seg_core.files.array_bands import bands_of_array
 from seg_core.files.band_choice import Choice, choose_bands
 from seg_core.files.band_files import open_bands
-from seg_core.files.bands import Bands, Window, differs
+from seg_core.files.bands import Bands, Window, check_window, differs
 from seg_core.files.images import MAX_PIXELS, check_max_pixels, check_orientation
-from seg_core.files.open_files import OpenFiles
+from seg_core.files.open_files import OpenFiles, file_state
 from seg_core.labels.channels import ImageChannels
 
 __all__ = [
@@ -85,7 +84,8 @@ def read_channels(
         with open_channels(paths, channels, orientation=orientation) as image:
             return image.read(None, max_pixels)
     with _OPEN_FILES.use(
-        (channels, orientation, *map(_state, paths)), lambda: open_channels(paths, channels, orientation=orientation)
+        (channels, orientation, *map(file_state, paths)),
+        lambda: open_channels(paths, channels, orientation=orientation),
     ) as image:
         return image.read(window, max_pixels)
 
@@ -169,7 +169,7 @@ class ChannelImage:
     def read(self, window: Window | None, max_pixels: int) -> _Read:
         """Returns a part of the image, or all of it, and its pixels with data, as `read_channels`."""
         if window is not None:
-            self._check_window(window)
+            check_window(window, (self.height, self.width), self._name)
         self._check_size(window, max_pixels)
         image: npt.NDArray[Any] | None = None
         valid: npt.NDArray[np.bool_] | None = None
@@ -265,20 +265,6 @@ class ChannelImage:
             )
         return valid
 
-    def _check_window(self, window: Window) -> None:
-        top, left, height, width = window
-        is_inside = (
-            all(is_integer(value, 0) for value in window)
-            and min(height, width) >= 1
-            and top + height <= self.height
-            and left + width <= self.width
-        )
-        if not is_inside:
-            raise InvalidArgumentError(
-                f"window must be (top, left, height, width) inside of {self._name} with {self.height} rows and "
-                f"{self.width} columns, got {tuple(window)!r}"
-            )
-
     def _check_size(self, window: Window | None, max_pixels: int) -> None:
         rows, columns = (self.height, self.width) if window is None or not self.has_windows else window[2:]
         if rows * columns > max_pixels:
@@ -335,15 +321,6 @@ def _check_sizes(bands: Sequence[Bands]) -> None:
 
 def _expected(channels: ImageChannels, num_files: int) -> int | None:
     return channels.count if num_files == 1 and not channels.bands else None
-
-
-def _state(path: Path) -> tuple[Any, ...]:
-    """Returns what changes if a file is replaced."""
-    try:
-        status = path.stat()
-    except OSError:
-        return (path,)  # opening tells what is wrong
-    return path, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _common_type(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:

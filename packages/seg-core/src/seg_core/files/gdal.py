@@ -9,7 +9,7 @@ from typing import Any
 
 from seg_core.errors import CorruptFileError, MissingDependencyError
 
-__all__ = ["CACHE_BYTES", "gdal_errors", "import_rasterio", "open_gdal_file", "quiet_gdal"]
+__all__ = ["CACHE_BYTES", "gdal_errors", "import_rasterio", "keep_gdal_file", "open_gdal_file", "quiet_gdal"]
 
 # rasterio passes the number on as bytes, although GDAL reads its option of that name in MiB
 CACHE_BYTES = 64 * 2**20
@@ -32,6 +32,27 @@ def open_gdal_file(path: Path) -> Iterator[Any]:
         except gdal_errors() as error:
             raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
         yield file
+
+
+@contextlib.contextmanager
+def keep_gdal_file(path: Path) -> Iterator[Any]:
+    """Opens an image file as `open_gdal_file` does, for the time beyond a block of code.
+
+    Rasterio's settings, which blocks set and restore one within the other, are not kept meanwhile.
+
+    Raises:
+        As `open_gdal_file`.
+    """
+    rasterio = import_rasterio()
+    try:
+        with quiet_gdal():
+            file = rasterio.open(path)
+    except gdal_errors() as error:
+        raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
+    try:
+        yield file
+    finally:
+        file.close()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError
 from seg_core.files.bands import Bands, BandsRead, Window, differs, gains
-from seg_core.files.gdal import gdal_errors, import_rasterio
+from seg_core.files.gdal import gdal_errors, import_rasterio, quiet_gdal
 from seg_core.files.images import Header
 from seg_core.files.orientation import stored_window, turned
 from seg_core.files.validity import FOR_DISPLAY
@@ -100,7 +100,8 @@ def _valid_of_gdal(
     if "nodata" in flags and not is_for_display:
         valid = differs(values, [file.nodatavals[index] for index in indices])
     if "per_dataset" in flags and "alpha" not in flags:
-        masked = (file.read_masks([index + 1 for index in indices], window=window) != 0).any(0)
+        with quiet_gdal():
+            masked = (file.read_masks([index + 1 for index in indices], window=window) != 0).any(0)
         valid = masked if valid is None else valid & masked
     if alpha and not alpha & set(indices) and not is_for_display:
         opaque = file.read(min(alpha) + 1, window=window) != 0

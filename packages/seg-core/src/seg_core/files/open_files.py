@@ -8,9 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["OpenFiles"]
+__all__ = ["OpenFiles", "file_state"]
 
 Opened = TypeVar("Opened")
 
@@ -69,3 +70,12 @@ class OpenFiles:
 def _close(files: list[tuple[Hashable, AbstractContextManager[Any], Any]]) -> None:
     for _, manager, _ in files:
         manager.__exit__(None, None, None)
+
+
+def file_state(path: Path) -> tuple[Any, ...]:
+    """Returns the path and what changes if the file is replaced, for `OpenFiles.use`."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (path,)  # opening it tells what is wrong
+    return path, status.st_mtime_ns, status.st_size, status.st_ino

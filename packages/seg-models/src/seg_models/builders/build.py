@@ -13,6 +13,7 @@ from torch import nn
 from seg_core.catalog import ModelEntry
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.load_network import looks_like_path
@@ -32,7 +33,13 @@ from seg_models.builders.options import (
 )
 from seg_models.pretrained.checkpoint import Checkpoint, load_checkpoint, misfit, read_checkpoint
 from seg_models.pretrained.enums import enum_of_model
-from seg_models.pretrained.input_channels import RGB, inflate_tensors
+from seg_models.pretrained.input_channels import (
+    RGB,
+    first_kernels,
+    gray_normalization,
+    inflate_tensors,
+    place_colors,
+)
 from seg_models.pretrained.lookup import table_of
 from seg_models.pretrained.recognition import Plan, check_channels, recognize
 
@@ -78,6 +85,7 @@ def build_network(
     """
     model = _find_model(name, backbone)
     common, passed = split_arguments(arguments)
+    channels = common.in_channels if isinstance(common.in_channels, ImageChannels) else None
     common = _check_common(model, common)
     plan = functools.partial(_plan, model, build, variants, common, passed)  # of a variant
 
@@ -93,7 +101,9 @@ def build_network(
     network.build_spec = spec  # type: ignore[assignment]
     if checkpoint is not None:
         network.randomly_initialized = load_checkpoint(network, checkpoint, planned.build, common.class_names)  # type: ignore[assignment]
-        if info := _info_of(checkpoint, spec, common.class_names):
+        if channels is not None and (checkpoint.inflated or _is_of_colors(checkpoint, channels)):
+            _place_colors(network, planned, channels, checkpoint.source)
+        if info := _info_of(checkpoint, spec, common.class_names, channels):
             network.model_info = info  # type: ignore[assignment]
     return network
 
@@ -136,7 +146,7 @@ def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
     """Checks the options of every builder; returns them with the number of classes that class names imply."""
     if common.num_classes is not None:
         check_integer("num_classes", common.num_classes)
-    check_integer("in_channels", common.in_channels)
+    _count_channels(common.in_channels)
     if common.class_names is not None:
         common = replace(common, num_classes=_count_names(common.class_names, common.num_classes, common.weights))
     if common.aux_loss and not model.has_aux:
@@ -151,6 +161,10 @@ def _check_common(model: _Model, common: CommonOptions) -> CommonOptions:
             f"{common.weights_backbone!r}, or weights"
         )
     return common
+
+
+def _count_channels(in_channels: int | ImageChannels) -> int:
+    return in_channels.count if isinstance(in_channels, ImageChannels) else check_integer("in_channels", in_channels)
 
 
 def _count_names(class_names: Sequence[str], num_classes: int | None, weights: object) -> int:
@@ -182,12 +196,13 @@ def _plan(
         InvalidArgumentError: if an option contradicts the variant.
     """
     given, passed = passed, dict(passed)
+    in_channels = _count_channels(common.in_channels)
     passed_to_backbone = passed.pop("backbone_options", {})
     found = find_variant(variants, variant, model.backbone)
     to_backbone = _settle_backbone_options(variant, getattr(found, "backbone_options", None) or {}, passed_to_backbone)
 
     keywords: dict[str, Any] = {}
-    arguments: dict[str, Any] = {"in_channels": common.in_channels}
+    arguments: dict[str, Any] = {"in_channels": in_channels}
     if model.has_aux:
         keywords["aux_loss"] = arguments["aux_loss"] = bool(common.aux_loss)
     if isinstance(found, OtherNetwork):
@@ -201,10 +216,15 @@ def _plan(
             keywords["options"] = options
             arguments |= own
     if model.backbone is None:
-        keywords["in_channels"] = common.in_channels
+        keywords["in_channels"] = in_channels
     else:
         keywords["recipe"] = BackboneRecipe(
-            model.backbone, common.in_channels, common.weights_backbone, common.progress, to_backbone
+            model.backbone,
+            in_channels,
+            common.weights_backbone,
+            common.progress,
+            to_backbone,
+            common.in_channels if isinstance(common.in_channels, ImageChannels) else None,
         )
     arguments |= model.arguments
     if to_backbone:
@@ -214,7 +234,7 @@ def _plan(
         build_with=lambda channels: (
             _plan(model, build_paper, variants, replace(common, in_channels=channels), given, variant).build
         ),
-        in_channels=common.in_channels,
+        in_channels=in_channels,
         arguments=arguments,
         other_network=variant if isinstance(found, OtherNetwork) else None,
     )
@@ -318,9 +338,29 @@ def _fit_channels(checkpoint: Checkpoint, model: str, plan: Plan) -> Checkpoint:
     if plan.in_channels != RGB:
         inflated = inflate_tensors(checkpoint.tensors, plan.build_with, plan.in_channels)
         if inflated is not None:
-            return replace(checkpoint, tensors=inflated)
+            return replace(checkpoint, tensors=inflated, inflated=True)
     check_channels(checkpoint, model, plan)
     return checkpoint
+
+
+def _place_colors(network: nn.Module, plan: Plan, channels: ImageChannels, source: str) -> None:
+    """Moves the weights of red, green and blue to the channels of these colors; warns if the network cannot."""
+    kernels = first_kernels(plan.build_with, channels.count, channels.count + 1)
+    if kernels:
+        place_colors(network, kernels, channels)
+    elif channels.rgb not in (None, (0, 1, 2)):
+        logger.warning(
+            "%s takes its first channels as red, green and blue: more than the first convolution of the network "
+            "depends on the channels; order them so (their rgb is %s)",
+            source,
+            channels.rgb,
+        )
+
+
+def _is_of_colors(checkpoint: Checkpoint, channels: ImageChannels) -> bool:
+    """Returns whether a checkpoint that fits 3 channels is known to be for red, green and blue, in this order."""
+    info = checkpoint.info
+    return channels.count == RGB and info is not None and info.metadata.channels.rgb == (0, 1, 2)
 
 
 def _settle_variant(model: _Model, variant: str | None, checkpoint: Checkpoint | None) -> str:
@@ -348,13 +388,26 @@ def _count_classes(checkpoint: Checkpoint | None, plan: Plan) -> int:
     return DEFAULT_NUM_CLASSES if checkpoint is None else checkpoint.count_classes(plan.build)
 
 
-def _info_of(checkpoint: Checkpoint, spec: BuildSpec, class_names: Sequence[str] | None) -> ModelInfo | None:
+def _info_of(
+    checkpoint: Checkpoint, spec: BuildSpec, class_names: Sequence[str] | None, channels: ImageChannels | None
+) -> ModelInfo | None:
     """Returns the checkpoint's classes and preprocessing, or None if unknown or not those of the network."""
-    if checkpoint.info is None:
+    info = checkpoint.info
+    if info is None:
         return None
     if class_names is not None:
-        metadata = DatasetMetadata("custom", tuple(class_names))
-        return replace(checkpoint.info, spec=spec, metadata=metadata, metrics={}, protocol={}, protocol_text="")
-    if spec.arguments["num_classes"] != checkpoint.num_classes:
+        metadata = DatasetMetadata("custom", tuple(class_names), channels=info.metadata.channels)
+        info = replace(info, metadata=metadata, metrics={}, protocol={}, protocol_text="")
+    elif spec.arguments["num_classes"] != checkpoint.num_classes:
         return None
-    return replace(checkpoint.info, spec=spec)
+    preprocessing = info.preprocessing
+    if checkpoint.inflated and spec.arguments["in_channels"] == 1:
+        preprocessing = gray_normalization(preprocessing)
+    if channels is not None and (
+        None not in (channels.mean, channels.std) or channels.count == len(preprocessing.mean)
+    ):
+        preprocessing = preprocessing.for_channels(channels)
+    if preprocessing is not info.preprocessing:
+        metadata = replace(info.metadata, channels=preprocessing.channels)
+        info = replace(info, metadata=metadata, preprocessing=preprocessing)
+    return replace(info, spec=spec)

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Self
 
+from seg_core.labels.channels import ImageChannels
 from seg_core.model_files.weights import WeightsEnum
 
 __all__ = [
@@ -44,7 +45,8 @@ class CommonOptions:
         aux_loss: whether to add auxiliary outputs, if the network has any; None is False.
         weights_backbone: ImageNet weights of the backbone: member of torchvision's enum, its name, `"DEFAULT"`, or None
             to initialize randomly; for a timm backbone the tag of its weights.
-        in_channels: channels of the images; weights for 3 channels are inflated to other numbers.
+        in_channels: channels of the images; weights for 3 channels are inflated to other numbers. A
+            `seg_core.ImageChannels` also says which are red, green and blue: they get the kernels of these colors.
         variant: variant of the network, see the catalog; None selects the one that the weights need, or else the first.
     """
 
@@ -54,7 +56,7 @@ class CommonOptions:
     class_names: Sequence[str] | None = None
     aux_loss: bool | None = None
     weights_backbone: object = None
-    in_channels: int = 3
+    in_channels: int | ImageChannels = 3
     variant: str | None = None
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.channels import ImageChannels
 from seg_core.model_files.paths import find_run_file, split_nest
 from seg_core.model_files.reading import ModelInfo
 from seg_models.pretrained.checkpoint import networks_in_file
@@ -43,6 +44,18 @@ def describe_file(path: str) -> str:
     return "\n".join([*lines, "", f"predict with: seg predict IMAGES --model NAME --weights {chosen}"])
 
 
+def _channels(channels: ImageChannels) -> str:
+    """Returns such as "4 channels (red, green, blue, nir) from 0 to 10000; nodata 0; bands 4, 3, 2, 8"."""
+    parts = [str(channels)]
+    if channels.nodata is not None:
+        parts.append(f"nodata {channels.nodata:g}")
+    if channels.bands:
+        parts.append(f"{'pages' if channels.pages else 'bands'} {', '.join(map(str, channels.bands))}")
+    elif channels.pages:
+        parts.append("one per page")
+    return "; ".join(parts)
+
+
 def _described(info: ModelInfo) -> list[str]:
     labels = info.metadata.labels
     more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
@@ -53,6 +66,7 @@ def _described(info: ModelInfo) -> list[str]:
         ("model", f"{info.spec.builder}, variant {info.spec.variant}"),
         ("arguments", ", ".join(f"{name}={value!r}" for name, value in info.spec.arguments.items())),
         ("classes", f"{len(labels)} of {info.metadata.name}: {', '.join(labels[:_LABELS_SHOWN])}{more}"),
+        ("channels", "" if info.metadata.channels.is_rgb8 else _channels(info.metadata.channels)),
         ("input", f"{resize}; mean {mean}; std {std}"),
         ("scores", scores or "none"),
         ("protocol", info.protocol_text),

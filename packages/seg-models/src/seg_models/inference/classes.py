@@ -9,7 +9,7 @@ import numpy.typing as npt
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
 
-__all__ = ["kept_ids"]
+__all__ = ["id_dtype", "kept_ids"]
 
 
 def kept_ids(
@@ -33,3 +33,9 @@ def kept_ids(
     for name in only:
         table[metadata.class_id(name)] = metadata.class_id(name)
     return table
+
+
+def id_dtype(metadata: DatasetMetadata, *, ignores: bool) -> type[np.uint8] | type[np.uint16]:
+    """Returns the type of label maps: uint8, or uint16 if a class, or the ignored value, if it is set, needs it."""
+    max_id = max(metadata.num_classes - 1, metadata.ignore_index if ignores else 0)
+    return np.uint8 if max_id < 256 else np.uint16

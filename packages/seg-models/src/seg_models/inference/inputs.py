@@ -24,7 +24,10 @@ from seg_core.errors import (
     counted,
 )
 from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
-from seg_core.transforms.image_tensors import as_rgb_tensor
+from seg_core.files.orientation import decode
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_core.transforms.image_tensors import as_image_tensor
+from seg_models.inference.described import in_memory, is_stack, mark_nodata, read_described
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file, read_frames_of_file
@@ -59,8 +62,8 @@ class InputImage:
     Attributes:
         name: its path or URL; for a frame of a video or an image file, the path and the frame's number; None for an
             image in memory.
-        content: path, URL, contents of a file, PIL image, array, tensor, or a frame of PyAV; or the error that finding
-            the image raised.
+        content: path, URL, contents of a file, PIL image, array, tensor, a frame of PyAV, or a tuple of the paths of
+            one image's files; or the error that finding the image raised.
         place: where in the source an image without a name is, such as "image 3 of the source", for messages.
         is_own: whether nobody else can change the content.
     """
@@ -72,8 +75,13 @@ class InputImage:
 
     @property
     def is_file(self) -> bool:
-        """Whether the content is read from a file or a URL."""
-        return isinstance(self.content, str | os.PathLike)
+        """Whether the content is read from a file or a URL, or several."""
+        return isinstance(self.content, str | os.PathLike) or is_stack(self.content)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of an image of several files; empty for one."""
+        return tuple(map(os.fspath, self.content)) if is_stack(self.content) else ()
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,9 @@ class LoadedImage:
 
     Attributes:
         source: where it comes from.
-        pixels: uint8 or float32 (3, H, W), RGB.
-        valid: bool (H, W), the pixels of a file that hold data; None if all do.
+        pixels: uint8 or float32 (3, H, W), RGB; of other channels uint8, uint16 or float32 (C, H, W), the values of the
+            file.
+        valid: bool (H, W), the pixels that hold data; None if all do.
     """
 
     source: InputImage
@@ -91,11 +100,17 @@ class LoadedImage:
     valid: npt.NDArray[np.bool_] | None = None
 
 
-def is_one_image(source: object) -> bool:
+def is_one_image(source: object, *, stacks: bool = False) -> bool:
     """Returns whether `source` is one image; if not, it contains several or is not a source of images.
 
     An image file counts as one, whatever the number of its frames.
+
+    Args:
+        source: as in `Predictor.stream`.
+        stacks: whether a tuple of paths is one image of several files; else it is several images.
     """
+    if stacks and is_stack(source):
+        return True
     if isinstance(source, str | os.PathLike):
         return not is_video(source) and (is_url(source) or not (is_folder(source) or is_pattern(source)))
     if isinstance(source, np.ndarray | Tensor):
@@ -104,7 +119,7 @@ def is_one_image(source: object) -> bool:
 
 
 def find_inputs(
-    source: Source | Iterable[Any], *, all_frames: bool = False, max_pixels: int = MAX_PIXELS
+    source: Source | Iterable[Any], *, all_frames: bool = False, max_pixels: int = MAX_PIXELS, stacks: bool = False
 ) -> Iterator[InputImage]:
     """Returns an iterator of the images of `source` in order, not decoded; those of folders and patterns are sorted.
 
@@ -115,13 +130,17 @@ def find_inputs(
         source: as in `Predictor.stream`.
         all_frames: whether an image file of several frames or pages gives all of them, or the first.
         max_pixels: maximum width times height of an image file of several frames.
+        stacks: whether a tuple of paths is one image of several files. Inside of a list or an iterable it always is.
 
     Raises:
         InvalidTypeError: if it is not a source of images.
-        InvalidArgumentError: if it is a string that is no path and no URL of http or https.
+        InvalidArgumentError: if it is a string that is no path and no URL of http or https; or if a tuple of the paths
+            of one image holds a folder, a glob pattern or a video.
         ImageNotFoundError: if a folder has no images, or no file matches a glob pattern.
     """
     source = as_array(source)
+    if stacks and isinstance(source, tuple) and is_stack(source):
+        return iter([_stacked(source)])
     _check_source(source)
     if not isinstance(source, str | os.PathLike):
         return _images_of(source, all_frames, max_pixels)
@@ -133,18 +152,25 @@ def find_inputs(
     return _several(found.paths, all_frames, max_pixels)
 
 
-def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | None = None) -> LoadedImage:
+def load_input(
+    image: InputImage,
+    max_pixels: int = MAX_PIXELS,
+    once: Once | None = None,
+    channels: ImageChannels = RGB_CHANNELS,
+) -> LoadedImage:
     """Returns an image decoded and upright; later changes of its source do not count.
 
     Args:
         image: the image. A warning tells if its file has several frames or pages, of which the first is read.
         max_pixels: maximum width times height of a file.
         once: remembers the warnings given before; None for none.
+        channels: the channels that the image must have.
 
     Raises:
         ImageNotFoundError: if there is no such file.
-        CorruptFileError: if it cannot be downloaded or read, is too large, or has more than 8 bits per channel.
-        InvalidArgumentError: if it is in memory and is not an image of 8 bits per channel.
+        CorruptFileError: if it cannot be downloaded or read, is too large, or does not fit the channels.
+        InvalidArgumentError: if it is in memory and does not fit the channels, or is a frame of a video and other
+            channels than red, green and blue of 8 bits are needed.
         NotEnoughMemoryError: if it does not fit in memory.
     """
     content, valid = image.content, None
@@ -153,14 +179,27 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
     called = image.name or image.place
     try:
         if image.is_file or isinstance(content, bytes):
-            content, valid = read_file(content, image.name or "(in memory)", max_pixels, once or Once())
-        elif isinstance(content, Image.Image):
-            content = read_image(content)
+            name = image.name or "(in memory)"
+            if channels.is_rgb8 and not image.files:
+                content, valid = read_file(content, name, max_pixels, once or Once())
+            else:
+                content, valid = read_described(content, name, channels, max_pixels)
         elif _is_video_frame(content):
+            if not channels.is_rgb8:
+                raise InvalidArgumentError(
+                    f"frames of videos have three 8-bit channels, and the model takes the {channels}; pass arrays "
+                    f"(H, W, {channels.count})"
+                )
             frame, content = content, content.to_ndarray(format="rgb24")
             if frame.format.name == "rgb24":  # not converted: the array may be the frame's own memory
                 content = content.copy()
-        pixels = as_rgb_tensor(content, on_device=True)
+        elif not in_memory(channels).is_rgb8:
+            if isinstance(content, Image.Image):
+                content = as_image_tensor(decode(content, "apply")[0], in_memory(channels))
+            content, valid = mark_nodata(content, channels)
+        elif isinstance(content, Image.Image):
+            content = read_image(content)
+        pixels = as_image_tensor(content, in_memory(channels), on_device=True)
     except InvalidArgumentError as error:
         if not called or called in str(error):
             raise
@@ -168,10 +207,10 @@ def load_input(image: InputImage, max_pixels: int = MAX_PIXELS, once: Once | Non
     except MemoryError as error:
         remedies = ["reduce the image", "predict a file tile by tile: Predictor.predict_to_file"]
         raise out_of_memory(f"reading {called or 'the image'}", remedies, error) from error
-    if isinstance(image.content, np.ma.MaskedArray):  # as rasterio reads with masked=True
+    if in_memory(channels).is_rgb8 and isinstance(image.content, np.ma.MaskedArray):  # of rasterio
         masked = np.asarray(np.ma.getmaskarray(image.content))
         valid = None if not masked.any() else ~(masked if masked.ndim == 2 else np.all(masked, axis=-1))
-    is_shared = content is image.content and not image.is_own and _shares_memory(pixels, content)
+    is_shared = not image.is_own and _shares_memory(pixels, image.content)
     return LoadedImage(image, pixels.clone() if is_shared else pixels, valid)
 
 
@@ -220,6 +259,17 @@ def _check_source(source: object) -> None:
         elif isinstance(source, int):
             advice = f"; a camera is read by cv2 or PyAV: pass {_CAMERA_ADVICE}"
         raise InvalidTypeError(f"a source of images must be {_KINDS}, got {source!r:.60}{advice}")
+
+
+def _stacked(paths: tuple[Any, ...]) -> InputImage:
+    """Returns the image of several files; its name is that of the first."""
+    for path in paths:
+        if is_folder(path) or is_pattern(path) or is_video(path):
+            raise InvalidArgumentError(
+                f"a tuple of paths is one image of several files, whose bands are stacked, and {os.fspath(path)!r} is "
+                "not a file of one image; pass a list for several images"
+            )
+    return InputImage(os.fspath(paths[0]), paths)
 
 
 def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[InputImage]:
@@ -275,12 +325,12 @@ def _several(items: Iterable[Any], all_frames: bool, max_pixels: int) -> Iterato
             yield InputImage(getattr(item, "filename", None) or None, item, place)
             continue
         try:
-            if isinstance(item, list | tuple):
+            if isinstance(item, list | tuple) and not is_stack(item):
                 raise InvalidTypeError(
                     f"it is a {type(item).__name__} of {len(item)}, not an image; of pairs of image and mask, pass the "
                     "images alone: (image for image, _ in dataset)"
                 )
-            for image in find_inputs(item, all_frames=all_frames, max_pixels=max_pixels):
+            for image in find_inputs(item, all_frames=all_frames, max_pixels=max_pixels, stacks=True):
                 yield image if image.name or image.place else dataclasses.replace(image, place=place)
         except UserError as error:
             if isinstance(item, str | os.PathLike):

@@ -17,19 +17,21 @@ from torch import Tensor
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError
 from seg_core.files.images import Once
-from seg_core.files.rasters import open_raster
+from seg_core.files.rasters import Raster, open_raster
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.transforms.image_tensors import as_rgb_tensor
+from seg_core.transforms.image_tensors import as_image_tensor
+from seg_models.inference.described import in_memory, is_stack
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
 from seg_models.inference.raster_writing import npy_writer, tiff_writer
-from seg_models.inference.reading import warn_of_more_frames
+from seg_models.inference.reading import tell_of_gray, warn_of_more_frames
 from seg_models.inference.regions import ignore_invalid
 
 __all__ = ["FilePrediction", "LabelBlocks", "ReadTile", "predict_to_file"]
 
 ReadTile = Callable[[int, int, int, int], Tensor]
-"""Top, left, height, width -> that part of the image, uint8 or float (3, h, w), RGB."""
+"""Top, left, height, width -> that part of the image, uint8, uint16 or float (C, h, w)."""
 
 LabelBlocks = Callable[[ReadTile, tuple[int, int]], Iterator[tuple[int, int, npt.NDArray[Any]]]]
 """Predicts an image of (height, width) read by tiles; yields top, left and ids (h, w) of blocks."""
@@ -59,6 +61,7 @@ def predict_to_file(
     metadata: DatasetMetadata,
     dtype: npt.DTypeLike,
     max_pixels: int,
+    channels: ImageChannels,
     on_progress: Callable[[float], None] | None = None,
 ) -> FilePrediction:
     """Predicts an image of any size and writes its label map, without holding either in memory.
@@ -70,6 +73,7 @@ def predict_to_file(
         metadata: names and colors of the classes.
         dtype: uint8 or uint16, dtype of the ids; uint16 is used where the ignored value needs it.
         max_pixels: largest width times height of an image that must be read at once.
+        channels: the channels of the image.
         on_progress: called with the fraction of the image that is done, 0 to 1.
 
     Raises:
@@ -78,13 +82,15 @@ def predict_to_file(
     suffix = Path(target).suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy"):
         raise InvalidArgumentError(f"target must end in .tif, .tiff or .npy, got {os.fspath(target)!r}")
-    source = _checked_source(source)
-    check_not_source(target, source)
+    for path in source if is_stack(source) else (source,):
+        check_not_source(target, _checked_source(path))
+    source = source if is_stack(source) else _checked_source(source)
     done = 0
-    with open_raster(source, max_pixels) as raster:
-        if isinstance(source, str | os.PathLike):
+    with _opened(source, max_pixels, channels) as raster:
+        if channels.is_rgb8 and isinstance(source, str | os.PathLike):
             with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
                 warn_of_more_frames(source, os.fspath(source), sys.maxsize, Once())
+                tell_of_gray(source, os.fspath(source))
         if raster.valid is not None:
             dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
         counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
@@ -95,7 +101,7 @@ def predict_to_file(
             writer = tiff_writer(target, size, dtype, metadata, raster.geo_reference)
 
         def read(top: int, left: int, height: int, width: int) -> Tensor:
-            return as_rgb_tensor(raster.read(top, left, height, width), origin=(top, left))
+            return as_image_tensor(raster.read(top, left, height, width), in_memory(channels), origin=(top, left))
 
         with writer as write:
             for top, left, ids in label_blocks(read, size):
@@ -107,6 +113,12 @@ def predict_to_file(
                 if on_progress is not None:
                     on_progress(done / (size[0] * size[1]))
     return FilePrediction(Path(target), size, class_areas(counts, metadata))
+
+
+def _opened(source: Any, max_pixels: int, channels: ImageChannels) -> contextlib.AbstractContextManager[Raster]:
+    if channels.is_rgb8 and not is_stack(source):
+        return open_raster(source, max_pixels)
+    return open_raster(source, max_pixels, channels=channels)
 
 
 def _checked_source(source: Any) -> Any:

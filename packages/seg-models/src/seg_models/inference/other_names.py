@@ -84,7 +84,19 @@ CALL = {
     **{
         name: f"pass it to the constructor: Predictor(model, {name}={{value}})"
         for name in (
-            *("weights", "metadata", "preprocessing", "device", "dtype", "channel_order", "tile", "overlap", "blend"),
+            *(
+                "weights",
+                "metadata",
+                "preprocessing",
+                "channels",
+                "bands",
+                "device",
+                "dtype",
+                "channel_order",
+                "tile",
+                "overlap",
+                "blend",
+            ),
             *("tta", "batch_size", "scores", "logits", "threshold", "min_region", "only", "max_pixels", "all_frames"),
         )
     },

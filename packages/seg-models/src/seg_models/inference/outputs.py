@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError
 
@@ -12,6 +13,7 @@ __all__ = [
     "check_images",
     "check_num_channels",
     "find_logits",
+    "resized_logits",
     "top_probabilities",
 ]
 
@@ -71,6 +73,13 @@ def check_num_channels(logits: Tensor, num_classes: int) -> None:
             f"the network returns {logits.shape[1]} channels, but the metadata names {num_classes} classes; pass the "
             "metadata of the classes that it was trained on"
         )
+
+
+def resized_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns logits (N, K, h, w) at another (height, width), interpolated bilinearly; unchanged at the same."""
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
 
 
 def top_probabilities(logits: Tensor) -> Tensor:

@@ -41,10 +41,12 @@ class Prediction:
             with a class probability below the threshold, or without data in the image's file, have the metadata's
             `ignore_index`.
         metadata: names and colors of the classes.
-        image: uint8 (H, W, 3), RGB, the image, upright.
+        image: uint8 (H, W, 3), RGB, the image, upright. Of other channels those that `metadata.channels.shown` names,
+            from their range to 0 to 255.
         scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
         logits: float32 (K, H, W); None unless the predictor has `logits=True`.
-        source: path or URL of the image; None for an image in memory.
+        source: path or URL of the image; None for an image in memory; of an image of several files that of the first.
+        files: the paths of an image of several files; empty for one.
     """
 
     labels: npt.NDArray[Any]
@@ -53,6 +55,7 @@ class Prediction:
     scores: npt.NDArray[np.float32] | None = None
     logits: npt.NDArray[np.float32] | None = None
     source: str | None = None
+    files: tuple[str, ...] = ()
 
     if not TYPE_CHECKING:  # type checkers know the attributes
         __getattr__ = attribute_error(PREDICTION)
@@ -204,7 +207,7 @@ class Prediction:
             return NotImplemented
         if self is other:
             return True
-        same = (self.source, self.metadata) == (other.source, other.metadata)
+        same = (self.source, self.files, self.metadata) == (other.source, other.files, other.metadata)
         return same and all(
             _equal(getattr(self, name), getattr(other, name)) for name in ("labels", "image", "scores", "logits")
         )
@@ -249,7 +252,8 @@ class Prediction:
             raise InvalidArgumentError(
                 f"path must end in {', '.join(_WRITERS)}, which keep the class ids, got {os.fspath(path)!r}"
             )
-        check_not_source(path, self.source)
+        for source in self.files or (self.source,):
+            check_not_source(path, source)
         write(self, path)
 
     def save_overlay(
@@ -275,7 +279,8 @@ class Prediction:
             WriteError: if it cannot be written.
         """
         check_format(path, self.labels.shape)
-        check_not_source(path, self.source)
+        for source in self.files or (self.source,):
+            check_not_source(path, source)
         write_image(path, self.overlay(alpha, contours=contours, legend=legend))
 
 

@@ -11,35 +11,36 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from seg_core.checks import check_integer, is_number
 from seg_core.device import resolve_device
 from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import argmax_labels
 from seg_core.metrics.decidable import check_decidable
 from seg_core.model_files.load_network import load_network
 from seg_core.modes import eval_mode, set_eval
-from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
-from seg_models.inference.classes import kept_ids
+from seg_models.inference.classes import id_dtype, kept_ids
+from seg_models.inference.described import shown_image
 from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
-from seg_models.inference.outputs import top_probabilities
+from seg_models.inference.outputs import resized_logits, top_probabilities
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
-    as_metadata,
     check_fit,
     check_model,
-    check_preprocessing,
+    check_options,
+    check_tile_by_tile,
     copied,
-    from_info,
+    describe_images,
+    file_channels,
     memory_advice,
     usable_dtype,
 )
@@ -76,6 +77,10 @@ class Predictor:
         metadata: names and colors of the classes: also a label set's name, a .toml or .json file, or a list of names;
             None uses those of the network's weights or model file.
         preprocessing: resize and normalization; None uses those of the network's weights or model file.
+        channels: the channels of the images, with their `mean` and `std`; None uses those of the preprocessing, the
+            metadata or the model file. Images have the values of these channels, in the unit of their range.
+        bands: which bands of each file are these channels, in their order: numbers from 1, or descriptions of bands;
+            None uses those of the channels. For files whose bands are ordered otherwise than those of training.
         device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             `"auto"` is bf16 if the processor computes in it, else fp32; None leaves the weights unchanged. A network
@@ -104,10 +109,9 @@ class Predictor:
         UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
 
     Raises:
-        InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network does not take
-            RGB images, has another number of classes than the metadata (of a network of another library this is known
-            at the first prediction), or one class only; if the device does not exist; if another argument is out of
-            range.
+        InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network has another
+            number of channels or classes than they say (of a network of another library this is known at the first
+            prediction), or one class only; if the device does not exist; if another argument is out of range.
         UnknownNameError: if there is no model, weights member or class of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
@@ -124,6 +128,8 @@ class Predictor:
         weights: Any = None,
         metadata: DatasetMetadata | Sequence[str] | str | None = None,
         preprocessing: Preprocessing | None = None,
+        channels: ImageChannels | None = None,
+        bands: Sequence[int | str] | None = None,
         device: str | int | torch.device = "auto",
         dtype: str | torch.dtype | None = None,
         channel_order: ChannelOrder = "rgb",
@@ -162,10 +168,10 @@ class Predictor:
 
         network = load_network(check_model(model), weights)
         info = getattr(network, "model_info", None)
-        self.metadata = from_info(info, "metadata") if metadata is None else as_metadata(metadata)
-        self.preprocessing = from_info(info, "preprocessing") if preprocessing is None else preprocessing
-        check_preprocessing(self.preprocessing)
+        self.metadata, self.preprocessing = describe_images(info, metadata, preprocessing, channels)
         check_fit(network, self.metadata)
+        self.channels = file_channels(self.metadata.channels, bands)
+        check_options(self)
         if self.dtype is not None and network is model:
             network = copied(network, self.dtype)
         self.model = network.to(self.device, self.dtype)
@@ -174,10 +180,7 @@ class Predictor:
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
-        max_id = self.metadata.num_classes - 1
-        if threshold is not None or only is not None:
-            max_id = max(max_id, self.metadata.ignore_index)
-        self._id_dtype = np.uint8 if max_id < 256 else np.uint16
+        self._id_dtype = id_dtype(self.metadata, ignores=threshold is not None or only is not None)
         self.only = only
         self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
 
@@ -201,6 +204,8 @@ class Predictor:
                 float in 0 to 1. Files and PIL images are turned upright by their EXIF orientation. Or several
                 images: a list or tuple of any of these, a tensor (N, 3, H, W), a folder (without its subfolders), a
                 glob pattern (`"*.jpg"`), the path or URL of a video, a generator or another iterable.
+                With other channels than three 8-bit colors, arrays are (H, W, C), tensors (C, H, W), in the unit of
+                the channels' range; a tuple of paths is one image of several files, and videos are refused.
 
         Returns:
             A `Prediction` of one image; of a list, a tuple or a batch a list of them, computed at once; of a folder, a
@@ -215,16 +220,17 @@ class Predictor:
             NotEnoughMemoryError: if the image does not fit in memory.
         """
         source = as_array(source)
-        is_batch = isinstance(source, list | tuple) or (isinstance(source, np.ndarray | Tensor) and source.ndim > 3)
-        if is_batch:
+        is_array = isinstance(source, np.ndarray | Tensor)
+        is_list = isinstance(source, list | tuple) and not is_one_image(source, stacks=self._stacks)
+        if is_list or (is_array and source.ndim > 3):
             return list(self.stream(source))
-        images = find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels)
-        if not is_one_image(source):
+        images = self._find(source)
+        if not is_one_image(source, stacks=self._stacks):
             return self._stream(images, None)
         first, *second = itertools.islice(images, 2)
         if second:  # frames of one file
             return self._stream(itertools.chain([first], second, images), None)
-        (prediction,) = self._predict([load_input(first, self.max_pixels)])
+        (prediction,) = self._predict([load_input(first, self.max_pixels, None, self.channels)])
         return prediction
 
     def stream(self, source: Any, *, on_error: OnError | None = None) -> Iterator[Prediction]:
@@ -245,10 +251,18 @@ class Predictor:
             FileNotFoundError: at the call, if a folder or a glob pattern has no images.
             UserError: as in `__call__`, if `on_error` is None.
         """
-        return self._stream(find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels), on_error)
+        return self._stream(self._find(source), on_error)
+
+    def _find(self, source: Any) -> Iterator[InputImage]:
+        return find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels, stacks=self._stacks)
+
+    @property
+    def _stacks(self) -> bool:
+        """Whether a tuple of paths is one image of several files; of colors it is several images."""
+        return not self.metadata.channels.is_rgb8
 
     def _stream(self, images: Iterator[InputImage], on_error: OnError | None) -> Iterator[Prediction]:
-        return predict_stream(images, self._predict, self.batch_size, self.max_pixels, on_error)
+        return predict_stream(images, self._predict, self.batch_size, self.max_pixels, on_error, self.channels)
 
     def predict_to_file(
         self, source: Any, target: str | os.PathLike[str], *, on_progress: Callable[[float], None] | None = None
@@ -261,7 +275,8 @@ class Predictor:
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
                 array; or an array that supports slicing, such as `numpy.memmap` and `zarr.Array`: (H, W), (H, W, C) or
-                (C, H, W), uint8 in 0 to 255 or float in 0 to 1. A file whose stored samples are not the pixels of
+                (C, H, W), uint8 in 0 to 255 or float in 0 to 1, or the values of the described channels; or a tuple of
+                the paths of one image's files. A file whose stored samples are not the pixels of
                 `__call__` (an orientation tag, a palette, CMYK, JPEG's colors, ...) is read at once, up to
                 `max_pixels`. Pixels without data (a nodata value, a mask, alpha 0) get the metadata's `ignore_index`,
                 as in `__call__`.
@@ -278,7 +293,7 @@ class Predictor:
             WriteError: if the label map cannot be written.
             MissingDependencyError: if the library for this format is not installed.
         """
-        self._check_tile_by_tile()
+        check_tile_by_tile(self)
         blocks = self._label_blocks
         if self.channel_order == "bgr" and not isinstance(source, str | os.PathLike):
 
@@ -293,6 +308,7 @@ class Predictor:
                 self.metadata,
                 self._id_dtype,
                 self.max_pixels,
+                self.channels,
                 on_progress=on_progress,
             )
 
@@ -321,15 +337,16 @@ class Predictor:
             if valid is not None:
                 labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
                 scores = None if scores is None else np.where(valid, scores, np.float32(0))
-            yield Prediction(labels, self.metadata, image_array(pixels), scores, logits, image.source.name)
+            shown = shown_image(pixels, self.metadata.channels)
+            yield Prediction(labels, self.metadata, shown, scores, logits, image.source.name, image.source.files)
 
     def _as_rgb(self, image: LoadedImage) -> Tensor:
-        """Returns the pixels (3, H, W) of an image in RGB; only images in memory can be BGR."""
+        """Returns the pixels (C, H, W) of an image, colors in RGB; only images in memory can be BGR."""
         in_memory = not image.source.is_own and isinstance(image.source.content, np.ndarray | Tensor)
         return image.pixels.flip(0) if self.channel_order == "bgr" and in_memory else image.pixels
 
     def _prepare(self, images: Tensor) -> Tensor:
-        """Returns the network's inputs for images (N, 3, H, W), on its device."""
+        """Returns the network's inputs for images (N, C, H, W), on its device."""
         return self._transform.normalize(self._transform.resize(images), self.device)
 
     # ---- from inputs to labels ---------------------------------------------------------------------------------------
@@ -355,7 +372,7 @@ class Predictor:
                 blocks = self._predict_blocks(image)
             if not same:
                 joined = join_blocks(blocks, (image.shape[-2], image.shape[-1]))
-                blocks = [(0, 0, _resized(joined[None], size)[0])]
+                blocks = [(0, 0, resized_logits(joined[None], size)[0])]
             labels = np.empty(size, self._id_dtype)
             scores = np.empty(size, np.float32) if self.scores else None
             logits = np.empty((self.metadata.num_classes, *size), np.float32) if self.logits else None
@@ -370,7 +387,7 @@ class Predictor:
             yield labels, scores, logits
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """Returns float (N, K, H, W) of inputs (N, 3, H, W)."""
+        """Returns float (N, K, H, W) of inputs (N, C, H, W)."""
         if self._tta is None:
             return predict_whole(self._network, inputs)
         return predict_tta(self._network, inputs, **self._tta)
@@ -382,7 +399,7 @@ class Predictor:
         return torch.no_grad()(functools.partial(logits_into, Scratch(), self._network))
 
     def _predict_blocks(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-        """Yields top, left and logits (K, h, w) of the blocks of an input (3, H, W), predicted tile by tile."""
+        """Yields top, left and logits (K, h, w) of the blocks of an input (C, H, W), predicted tile by tile."""
         assert self.tile is not None
 
         def read(top: int, left: int, height: int, width: int) -> Tensor:
@@ -404,21 +421,6 @@ class Predictor:
 
     # ---- images larger than memory -----------------------------------------------------------------------------------
 
-    def _check_tile_by_tile(self) -> None:
-        if self.tile is None:
-            raise InvalidArgumentError("predict_to_file predicts tile by tile; give the predictor tile=, such as 512")
-        if self.scores or self.logits:
-            raise InvalidArgumentError("predict_to_file writes labels only; remove scores= and logits=")
-        if self.min_region > 1:
-            raise InvalidArgumentError(
-                f"min_region={self.min_region} needs the whole label map; remove it, and sieve the file with GDAL"
-            )
-        if set(self.preprocessing.resize) - {"scale"}:
-            raise InvalidArgumentError(
-                f"the preprocessing resizes images by {self.preprocessing.resize}, which gives no scale for a single "
-                "tile; pass preprocessing= with a scale, or without a resize to keep the image's own size"
-            )
-
     def _label_blocks(self, read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
         """Yields top, left and ids (h, w) of the blocks of an image that is read tile by tile."""
         tile_logits = self._tile_logits()
@@ -426,7 +428,7 @@ class Predictor:
         def predict(tiles: Tensor) -> Tensor:
             with torch.no_grad():
                 logits = tile_logits(self._prepare(tiles))
-                return _resized(logits, (tiles.shape[-2], tiles.shape[-1]))
+                return resized_logits(logits, (tiles.shape[-2], tiles.shape[-1]))
 
         tile = self._tile_in_image()
         for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
@@ -439,9 +441,3 @@ class Predictor:
         factor = self.preprocessing.scale or 1
         height, width = self._tile_size
         return max(1, round(height / factor)), max(1, round(width / factor))
-
-
-def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)

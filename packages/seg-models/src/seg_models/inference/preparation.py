@@ -4,6 +4,7 @@ import contextlib
 import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
@@ -22,8 +24,12 @@ __all__ = [
     "as_metadata",
     "check_fit",
     "check_model",
+    "check_options",
     "check_preprocessing",
+    "check_tile_by_tile",
     "copied",
+    "describe_images",
+    "file_channels",
     "from_info",
     "memory_advice",
     "usable_dtype",
@@ -107,8 +113,64 @@ def from_info(info: ModelInfo | None, name: str) -> Any:
     return getattr(info, name)
 
 
+def describe_images(
+    info: ModelInfo | None,
+    metadata: DatasetMetadata | Sequence[str] | str | None,
+    preprocessing: Preprocessing | None,
+    channels: ImageChannels | None,
+) -> tuple[DatasetMetadata, Preprocessing]:
+    """Returns the metadata and the preprocessing of a network, both with the channels of its images.
+
+    The channels are those that are given; else those of the given preprocessing or metadata, if these describe any;
+    else those of the model's own metadata.
+
+    Args:
+        info: what is known of the network.
+        metadata: as in `Predictor`.
+        preprocessing: as in `Predictor`.
+        channels: as in `Predictor`.
+
+    Raises:
+        InvalidArgumentError: if a part is neither given nor known, or the normalization is for other channels.
+    """
+    if channels is not None and not isinstance(channels, ImageChannels):
+        raise InvalidArgumentError(
+            f"channels must be a seg_core.ImageChannels, got {type(channels).__name__}; pass "
+            'ImageChannels(("red", "green", "blue", "nir"), range=(0, 10000))'
+        )
+    found = from_info(info, "metadata") if metadata is None else as_metadata(metadata)
+    if preprocessing is not None:
+        check_preprocessing(preprocessing)
+    given = [each.channels for each in (preprocessing, found if metadata is not None else None) if each is not None]
+    known = [] if info is None else [info.metadata.channels]
+    wanted = channels or next((each for each in given if not each.is_rgb8), None) or next(iter([*known, *given]))
+    if preprocessing is not None:
+        result = preprocessing
+        if len(preprocessing.mean) != wanted.count:
+            result = _for_channels(preprocessing, wanted)
+        elif preprocessing.channels != wanted:
+            result = replace(preprocessing, channels=wanted)  # its own mean and std stay
+    elif info is None and wanted.mean is not None and wanted.std is not None:
+        result = Preprocessing(wanted.mean, wanted.std, channels=wanted)
+    else:
+        result = from_info(info, "preprocessing")
+        if result.channels != wanted:
+            result = _for_channels(result, wanted)
+    return found if found.channels == wanted else replace(found, channels=wanted), result
+
+
+def _for_channels(preprocessing: Preprocessing, channels: ImageChannels) -> Preprocessing:
+    try:
+        return preprocessing.for_channels(channels)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(
+            f"{error}; give the channels a mean and std, of values scaled from their range to 0 to 1, in place of "
+            "those of other channels"
+        ) from error
+
+
 def check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
-    """Checks that a network takes RGB images and has the classes of the metadata, as far as its description tells.
+    """Checks that a network has the classes and the channels of the metadata, as far as its description tells.
 
     Raises:
         InvalidArgumentError: if it does not, or if there is one class only.
@@ -122,10 +184,69 @@ def check_fit(network: nn.Module, metadata: DatasetMetadata) -> None:
             f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built "
             f"with num_classes={spec.arguments.get('num_classes')}; pass the metadata that it was trained on"
         )
-    if spec.arguments.get("in_channels", 3) != 3:
+    count = spec.arguments.get("in_channels", metadata.channels.count)
+    if count != metadata.channels.count:
         raise InvalidArgumentError(
-            f"the model takes {spec.arguments['in_channels']} channels, but Predictor passes RGB images; call "
-            "predict_labels(model, images) or predict_tiled(model, images, tile) with your own normalized tensors"
+            f"the model takes {count} channels, but the images are described as {metadata.channels}; describe those "
+            "that it was trained on: Predictor(..., channels=seg_core.ImageChannels(names, range=..., mean=..., "
+            "std=...)), or in the file of --classes of seg predict"
+        )
+
+
+def file_channels(channels: ImageChannels, bands: Sequence[int | str] | None) -> ImageChannels:
+    """Returns the channels of files whose bands are `bands`, if given.
+
+    Raises:
+        InvalidArgumentError: if they are not one band per channel.
+    """
+    if bands is None:
+        return channels
+    if isinstance(bands, str) or not isinstance(bands, Sequence):
+        raise InvalidArgumentError(
+            f"bands must be a list with a number from 1 or a description for each channel, got {bands!r}"
+        )
+    return replace(channels, bands=tuple(bands))
+
+
+def check_options(predictor: Any) -> None:
+    """Checks that a `Predictor` of other channels than colors of 8 bits has no option that is for those.
+
+    Raises:
+        InvalidArgumentError: if it has.
+    """
+    channels = predictor.metadata.channels
+    if channels.is_rgb8:
+        return
+    if predictor.channel_order != "rgb":
+        raise InvalidArgumentError(
+            f'channel_order="bgr" is for three 8-bit colors, and the model takes the {channels}; remove it, and order '
+            "the channels of arrays as these"
+        )
+    if predictor.all_frames:
+        raise InvalidArgumentError(
+            f"all_frames (--all-frames) is for three 8-bit colors, and the model takes the {channels}; remove it, and "
+            "pass the pages as arrays, or, if the pages of a file are the channels, describe them with pages=True"
+        )
+
+
+def check_tile_by_tile(predictor: Any) -> None:
+    """Checks that a `Predictor` has no option that needs the whole image at once.
+
+    Raises:
+        InvalidArgumentError: if it has.
+    """
+    if predictor.tile is None:
+        raise InvalidArgumentError("predict_to_file predicts tile by tile; give the predictor tile=, such as 512")
+    if predictor.scores or predictor.logits:
+        raise InvalidArgumentError("predict_to_file writes labels only; remove scores= and logits=")
+    if predictor.min_region > 1:
+        raise InvalidArgumentError(
+            f"min_region={predictor.min_region} needs the whole label map; remove it, and sieve the file with GDAL"
+        )
+    if set(predictor.preprocessing.resize) - {"scale"}:
+        raise InvalidArgumentError(
+            f"the preprocessing resizes images by {predictor.preprocessing.resize}, which gives no scale for a single "
+            "tile; pass preprocessing= with a scale, or without a resize to keep the image's own size"
         )
 
 

@@ -1,7 +1,9 @@
 """Reads image files into memory: paths, URLs and contents, with the pixels that hold data."""
 
 import contextlib
+import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +22,19 @@ from seg_core.errors import (
 )
 from seg_core.files.geo_reference import read_geo_reference
 from seg_core.files.images import Once, count_pages, read_header, read_image, read_pages
-from seg_core.files.opening import is_recognized
+from seg_core.files.opening import is_recognized, opened
 from seg_core.files.pages import pages_of_tiff
 from seg_core.files.rasters import open_raster
 from seg_core.files.validity import may_mark_pixels, valid_pixels
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import ARRAY_SUFFIXES, is_url
 
-__all__ = ["ALL_FRAMES_ADVICE", "read_file", "read_frames_of_file", "warn_of_more_frames"]
+__all__ = ["ALL_FRAMES_ADVICE", "read_file", "read_frames_of_file", "tell_of_gray", "warn_of_more_frames"]
+
+logger = logging.getLogger(__name__)
+
+_GRAY_MODES = ("1", "L", "LA")  # of Pillow
+_told_of_gray: list[str] = []  # once per process
 
 ALL_FRAMES_ADVICE = "all_frames=True of the Predictor, or --all-frames of seg predict, predicts all of them"
 
@@ -162,7 +169,25 @@ def _read_first(
         return found
     if not once.has(ALL_FRAMES_ADVICE):
         warn_of_more_frames(file, name, max_pixels, once)
+    # most files need no second look at their header
+    if np.array_equal(pixels[0, :, 0], pixels[0, :, 1]):
+        tell_of_gray(file, name)
     return pixels, valid_pixels(file, pixels.shape[:2])
+
+
+def tell_of_gray(file: str | os.PathLike[str] | bytes, name: str) -> None:
+    """Logs, once per process, that the gray values of a file are repeated for a network that takes colors."""
+    if _told_of_gray:
+        return
+    with opened(file, "image", name, sys.maxsize) as (image, _):
+        is_gray = image.mode in _GRAY_MODES
+    if is_gray:
+        _told_of_gray.append(name)
+        logger.warning(
+            "%s is gray, and the model takes red, green and blue: the gray values are repeated, for this image and "
+            "others",
+            name,
+        )
 
 
 def warn_of_more_frames(file: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once) -> None:

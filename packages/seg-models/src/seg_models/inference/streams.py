@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from seg_core.files.images import Once
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_models.inference.inputs import InputImage, LoadedImage, load_input
 from seg_models.inference.prediction import Prediction
 
@@ -21,7 +22,12 @@ _READERS = 2
 
 
 def predict_stream(
-    images: Iterator[InputImage], predict: Predict, batch_size: int, max_pixels: int, on_error: OnError | None
+    images: Iterator[InputImage],
+    predict: Predict,
+    batch_size: int,
+    max_pixels: int,
+    on_error: OnError | None,
+    channels: ImageChannels = RGB_CHANNELS,
 ) -> Iterator[Prediction]:
     """Yields the predictions of images, in order.
 
@@ -32,8 +38,14 @@ def predict_stream(
         max_pixels: maximum width times height of an image file.
         on_error: called for an image that cannot be read or predicted, which is then skipped. If a batch fails, each of
             its images is tried alone. If None the error is raised, after the predictions of the images before.
+        channels: the channels of the images.
     """
-    for batch in _batched(_read_ahead(images, batch_size, max_pixels, on_error), batch_size):
+    once = Once()
+
+    def load(image: InputImage) -> LoadedImage:
+        return load_input(image, max_pixels, once, channels)
+
+    for batch in _batched(_read_ahead(images, batch_size, load, on_error), batch_size):
         yield from _predict_or_report(batch, predict, on_error)
 
 
@@ -58,7 +70,7 @@ def _predict_or_report(batch: list[LoadedImage], predict: Predict, on_error: OnE
 def _read_ahead(
     images: Iterator[InputImage],
     count: int,
-    max_pixels: int,
+    load: Callable[[InputImage], LoadedImage],
     on_error: OnError | None,
 ) -> Iterator[LoadedImage]:
     """Yields images in order, while threads decode the next files.
@@ -68,11 +80,11 @@ def _read_ahead(
     Args:
         images: as `find_inputs` returns them. If it raises an error, the images before are yielded first.
         count: number of images to read ahead, in addition to one per thread.
-        max_pixels: maximum width times height of an image file.
+        load: reads an image.
         on_error: called for an image that cannot be read, which is then skipped. If None the error is raised.
     """
     waiting: deque[tuple[InputImage, Future[LoadedImage]]] = deque()
-    once, failure, is_ended = Once(), None, False
+    failure, is_ended = None, False
     pool = ThreadPoolExecutor(_READERS)
     try:
         while True:
@@ -84,7 +96,7 @@ def _read_ahead(
                 except Exception as error:
                     is_ended, failure = True, error
                 else:
-                    waiting.append((image, _load_soon(image, max_pixels, once, pool)))
+                    waiting.append((image, _load_soon(image, load, pool)))
             if not waiting:
                 if failure is not None:
                     raise failure
@@ -123,13 +135,15 @@ def _batched(images: Iterator[LoadedImage], size: int) -> Iterator[list[LoadedIm
         yield batch
 
 
-def _load_soon(image: InputImage, max_pixels: int, once: Once, pool: ThreadPoolExecutor) -> Future[LoadedImage]:
+def _load_soon(
+    image: InputImage, load: Callable[[InputImage], LoadedImage], pool: ThreadPoolExecutor
+) -> Future[LoadedImage]:
     """Returns an image: those of a file are read by a thread, those in memory at once."""
     if image.is_file or isinstance(image.content, bytes):
-        return pool.submit(load_input, image, max_pixels, once)
+        return pool.submit(load, image)
     done: Future[LoadedImage] = Future()
     try:
-        done.set_result(load_input(image, max_pixels, once))
+        done.set_result(load(image))
     except Exception as error:
         done.set_exception(error)
     return done

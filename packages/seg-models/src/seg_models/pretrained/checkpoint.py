@@ -42,6 +42,7 @@ class Checkpoint:
         builder: the builder stored in the file, or None.
         num_classes: channels of the logits, or None if not stored in the file.
         info: classes, preprocessing and scores, or None if not stored in the file.
+        inflated: whether the tensors were inflated from 3 channels.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Checkpoint:
     builder: str | None = None
     num_classes: int | None = None
     info: ModelInfo | None = None
+    inflated: bool = False
 
     def count_classes(self, build: Callable[[int], nn.Module]) -> int:
         """Returns the number of classes of the file's logits.

@@ -1,13 +1,34 @@
-"""Weights for images of 3 channels in a network for another number of channels."""
+"""Weights for images of 3 channels in a network for other channels.
 
-from collections.abc import Callable, Mapping
+The kernels of a first convolution are inflated, see `inflate_kernels`. If the channels are described, the kernels of
+red, green and blue go to the channels of these colors, see `color_kernels`.
+
+A gray image on a network for one channel gives what the image repeated on the network for 3 channels gives, if all
+three colors are normalized by the same mean and std; those are the ones of the one channel. ImageNet's differ from
+color to color, and no kernel makes up for it where a convolution pads with zeros: with the means of the three
+(`gray_normalization`) the inputs of the three colors are off by up to 0.2 of a standard deviation.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from seg_core.labels.channels import ImageChannels
+from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.pretrained.class_axes import shapes_of
 
-__all__ = ["RGB", "inflate_kernels", "inflate_tensors", "input_channels_of"]
+__all__ = [
+    "RGB",
+    "color_kernels",
+    "first_kernels",
+    "gray_normalization",
+    "inflate_kernels",
+    "inflate_tensors",
+    "input_channels_of",
+    "place_colors",
+]
 
 RGB = 3
 
@@ -31,6 +52,45 @@ def inflate_kernels(kernels: Tensor, in_channels: int) -> Tensor:
     return kernels[:, colors] * (RGB / in_channels)
 
 
+def color_kernels(channels: ImageChannels) -> list[int] | None:
+    """Returns which color's kernel (0 red, 1 green, 2 blue) each channel gets: those of the colors that it is.
+
+    The other channels get the colors in turn.
+
+    Returns:
+        One number per channel; None if the channels have no colors, so that all get them in turn.
+    """
+    if channels.rgb is None:
+        return None
+    others = [index for index in range(channels.count) if index not in channels.rgb]
+    colors = {index: color for color, index in enumerate(channels.rgb)}
+    colors |= {index: number % RGB for number, index in enumerate(others)}
+    return [colors[index] for index in range(channels.count)]
+
+
+def place_colors(network: nn.Module, names: Iterable[str], channels: ImageChannels) -> None:
+    """Moves the kernels of red, green and blue, which are the first three, to the channels of these colors.
+
+    Args:
+        network: a network with weights for red, green and blue in this order, or with inflated ones; changed in place.
+        names: names of the kernels of its first convolutions.
+        channels: the channels of its images.
+    """
+    colors = color_kernels(channels)
+    if colors is None or colors == [index % RGB for index in range(channels.count)]:
+        return
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            parameters[name].copy_(parameters[name][:, colors])
+
+
+def gray_normalization(preprocessing: Preprocessing) -> Preprocessing:
+    """Returns the preprocessing of weights for 8-bit colors for one gray channel: the means of its mean and std."""
+    mean, std = (sum(numbers) / len(numbers) for numbers in (preprocessing.mean, preprocessing.std))
+    return replace(preprocessing, mean=(mean,), std=(std,), channels=ImageChannels(("gray",)))
+
+
 def inflate_tensors(
     tensors: Mapping[str, Tensor], build_with: Callable[[int], Callable[[int], nn.Module]], in_channels: int
 ) -> dict[str, Tensor] | None:
@@ -45,7 +105,7 @@ def inflate_tensors(
         The tensors; None if the checkpoint is not for 3 channels, or the network has other tensors than kernels of a
         first convolution that depend on the channels.
     """
-    kernels = _first_kernels(build_with, RGB, in_channels)
+    kernels = first_kernels(build_with, RGB, in_channels)
     if not kernels or any(
         name not in tensors or tensors[name].dim() < 2 or tensors[name].shape[1] != RGB for name in kernels
     ):
@@ -59,12 +119,12 @@ def input_channels_of(
     tensors: Mapping[str, Tensor], build_with: Callable[[int], Callable[[int], nn.Module]]
 ) -> int | None:
     """Returns the channels of the images that a checkpoint is for, or None if its tensors do not tell."""
-    kernels = _first_kernels(build_with, RGB, RGB + 1)
+    kernels = first_kernels(build_with, RGB, RGB + 1)
     counts = {tensors[name].shape[1] if name in tensors and tensors[name].dim() > 1 else None for name in kernels}
     return counts.pop() if len(counts) == 1 else None
 
 
-def _first_kernels(build_with: Callable[[int], Callable[[int], nn.Module]], one: int, other: int) -> list[str]:
+def first_kernels(build_with: Callable[[int], Callable[[int], nn.Module]], one: int, other: int) -> list[str]:
     """Returns the names of the kernels that depend on the channels; none if other tensors depend on them too."""
     shapes, others = shapes_of(build_with(one)), shapes_of(build_with(other))
     differing = [name for name, shape in shapes.items() if shape != others[name]]

@@ -156,12 +156,13 @@ class _Candidate:
         readings: list[_Reading] = []
         for table in self.tables:
             tensors: Mapping[str, Tensor] = table.convert(checkpoint.tensors)
-            found = misfit_of_shapes(self.shapes, self.per_class, tensors)
+            found, is_inflated = misfit_of_shapes(self.shapes, self.per_class, tensors), False
             if found and self.plan.in_channels != RGB:
                 inflated = inflate_tensors(tensors, self.plan.build_with, self.plan.in_channels)
                 if inflated is not None:
+                    is_inflated = True
                     tensors, found = inflated, misfit_of_shapes(self.shapes, self.per_class, inflated)
-            converted = replace(checkpoint, tensors=tensors, variant=self.variant)
+            converted = replace(checkpoint, tensors=tensors, variant=self.variant, inflated=is_inflated)
             readings.append(_Reading(self.variant, table, converted, found, self.plan))
             if not found:
                 break

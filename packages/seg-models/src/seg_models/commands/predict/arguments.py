@@ -39,6 +39,19 @@ def _add_input(group: "argparse._ArgumentGroup") -> None:
         "from stdin, one per line",
     )
     group.add_argument(
+        "--stack",
+        action="store_true",
+        help="IMAGES are files, folders or glob patterns that hold the bands of the same images, in this order: files "
+        "of the same name are one image (red/ nir/); results are named after the first",
+    )
+    group.add_argument(
+        "--bands",
+        action="append",
+        metavar="BAND",
+        help="which bands of the files the model's channels are, in their order: numbers from 1 or names of bands, "
+        "as a list (4,3,2) or repeated (default: those that the model describes, see `seg models show`)",
+    )
+    group.add_argument(
         "--all-frames",
         action="store_true",
         help="predict every frame or page of GIF and TIFF files, not only the first",

@@ -28,8 +28,9 @@ def parse_classes(text: str | None) -> DatasetMetadata | None:
 def describe(network: "nn.Module", given: str, classes: DatasetMetadata | None, scale: float | None) -> dict[str, Any]:
     """Returns `metadata` and `preprocessing` of `Predictor` as far as the network does not bring them.
 
-    A network without classes gets its ids as names, with generated colors; one without preprocessing ImageNet's mean
-    and std. Both are said on stderr.
+    Channels of the images that `--classes` describes count more than those of the network. A network without classes
+    gets its ids as names, with generated colors; one without preprocessing ImageNet's mean and std. Both are said on
+    stderr.
 
     Args:
         network: with `model_info` if its file or weights describe it.
@@ -51,10 +52,16 @@ def describe(network: "nn.Module", given: str, classes: DatasetMetadata | None, 
             "that it was trained on"
         )
     options: dict[str, Any] = {} if classes is None else {"metadata": classes}
+    described = None if classes is None or classes.channels.is_rgb8 else classes.channels
     if info is not None:
-        return (
-            options if scale is None else options | {"preprocessing": info.preprocessing.with_resize({"scale": scale})}
-        )
+        if scale is None:
+            return options
+        known = info.preprocessing if described is None else info.preprocessing.for_channels(described)
+        return options | {"preprocessing": known.with_resize({"scale": scale})}
+    if described is not None and described.mean is not None and described.std is not None:
+        return options | {
+            "preprocessing": Preprocessing(described.mean, described.std, scale=scale, channels=described)
+        }
     unknown = [
         "its preprocessing: using ImageNet's mean and std" + (", and the images' own size" if scale is None else "")
     ]

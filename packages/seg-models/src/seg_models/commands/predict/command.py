@@ -59,9 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
         source = find_network(arguments.model, arguments.weights, arguments.variant)
     shard = parse_shard(arguments.shard)
     check_folder(arguments.out, f"--out {arguments.out}")
-    sources = read_names(arguments.images)
+    sources = list(arguments.images) if arguments.stack else read_names(arguments.images)
     check_report_files(arguments, sources)
-    jobs = find_jobs(sources, arguments.out, outputs)
+    jobs = find_jobs(sources, arguments.out, outputs, stack=arguments.stack)
     check_report_targets(arguments, jobs)
     jobs = shard_of(jobs, shard)
     left, finished = unfinished(jobs, outputs) if arguments.resume else (jobs, [])
@@ -249,6 +249,8 @@ PREDICT = Command(
         "  seg predict drive.mp4 --model runs/camvid/model.pt --legend --contours --no-masks\n"
         "  seg predict street.jpg --model mine/model.pt --import my_code    a network of your own code\n"
         "  seg predict town.tif --model runs/aerial/model.pt --tile 512 --format tiff\n"
+        "  seg predict scene.tif --model runs/fields/model.pt --bands 8,4,3    the model's channels in these files\n"
+        "  seg predict red/ nir/ --stack --model runs/fields/model.pt    the bands of an image in several files\n"
         "  find . -name '*.jpg' | seg predict - --model runs/camvid --json > summary.json\n"
         "\n"
         "Ctrl-C ends the prediction and prints the command that resumes it. Exit codes: 0 all predicted; 1 something\n"

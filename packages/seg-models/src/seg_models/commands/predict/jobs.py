@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 from seg_core.errors import ImageNotFoundError, UsageError, UserError
 from seg_models.commands.predict.progress import count_images
+from seg_models.commands.predict.stacks import find_stacks
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 
 __all__ = ["Job", "Outputs", "find_jobs", "frames_of", "read_names", "unfinished"]
@@ -40,11 +41,13 @@ class Job:
         source: path or URL.
         labels: file of the label map, for a video the folder of the label maps of its frames; None for no label map.
         overlay: image or video with the classes overlaid, or None.
+        files: the files of an image of several, of which `source` is the first; empty for one.
     """
 
     source: str
     labels: Path | None
     overlay: Path | None
+    files: tuple[str, ...] = ()
 
     @property
     def targets(self) -> tuple[Path, ...]:
@@ -73,6 +76,7 @@ class _Found:
     source: str
     folder: Path = Path()
     is_alone: bool = False  # named itself, not found in a folder or by a glob pattern
+    files: tuple[str, ...] = ()  # of an image of several
 
 
 def read_names(sources: Sequence[str]) -> list[str]:
@@ -104,7 +108,7 @@ def read_names(sources: Sequence[str]) -> list[str]:
     return [*sources[:place], *names, *sources[place + 1 :]]
 
 
-def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs) -> list[Job]:
+def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs, *, stack: bool = False) -> list[Job]:
     """Returns a job for each image and video; nothing is read or written yet.
 
     The results of a folder have its subfolders, those of a glob pattern the folders below its first wildcard. An image
@@ -114,16 +118,22 @@ def find_jobs(sources: Sequence[str], out: Path, outputs: Outputs) -> list[Job]:
         sources: images, folders, glob patterns, URLs and videos.
         out: output folder.
         outputs: what is written for each image.
+        stack: whether the sources hold the files of the same images, see `find_stacks`.
 
     Raises:
         UsageError: if there is no such file, or two images have the same output file, or an output file is an input.
     """
     unique: dict[str, _Found] = {}
-    for found in (image for source in sources for image in _images_of(source, out)):
+    if stack:
+        images = [_Found(each.files[0], each.folder, files=each.files) for each in find_stacks(sources, out)]
+    else:
+        images = [image for source in sources for image in _images_of(source, out)]
+    for found in images:
         # not resolved: two links to one image are two images
         path = found.source if is_url(found.source) else os.path.abspath(found.source)  # noqa: PTH100
         unique.setdefault(path, found)
-    inputs = {Path(found.source).resolve() for found in unique.values() if not is_url(found.source)}
+    read = (file for found in unique.values() for file in found.files or (found.source,))
+    inputs = {Path(file).resolve() for file in read if not is_url(file)}
     taken: dict[Path, _Found] = {}
     jobs = []
     for found in unique.values():
@@ -297,4 +307,4 @@ def _make_job(found: _Found, out: Path, outputs: Outputs) -> Job:
         labels = folder / (stem if is_video(source) else f"{stem}{outputs.suffix}")
     if outputs.overlay is not None:
         overlay = folder / f"{stem}_overlay{'.mp4' if is_video(source) else outputs.overlay}"
-    return Job(source, labels, overlay)
+    return Job(source, labels, overlay, found.files)

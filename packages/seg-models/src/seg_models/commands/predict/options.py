@@ -14,7 +14,14 @@ from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
 from seg_models.commands.predict.jobs import Job, Outputs
 from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
 
-__all__ = ["check_report_files", "check_report_targets", "parse_only", "parse_options", "parse_outputs"]
+__all__ = [
+    "check_report_files",
+    "check_report_targets",
+    "parse_bands",
+    "parse_only",
+    "parse_options",
+    "parse_outputs",
+]
 
 _TILE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _FLIPS = ("hflip", "vflip", "turns")
@@ -48,6 +55,8 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "threshold": arguments.threshold,
         "min_region": arguments.min_region,
     }
+    if (bands := parse_bands(arguments.bands)) is not None:
+        options["bands"] = bands
     if arguments.max_pixels is not None:
         options["max_pixels"] = arguments.max_pixels
     return options
@@ -131,6 +140,25 @@ def parse_only(values: Sequence[str] | None, labels: Sequence[str]) -> list[str]
                 )
             wanted.add(name)
     return [name for name in labels if name in wanted]
+
+
+def parse_bands(values: Sequence[str] | None) -> list[int | str] | None:
+    """Returns the bands that `--bands` names; None if it is not given.
+
+    Each value is a number from 1, a description of a band, or several of them separated by commas.
+
+    Raises:
+        UsageError: if one is empty or 0.
+    """
+    if values is None:
+        return None
+    words = [word.strip() for value in values for word in value.split(",")]
+    for word in words:
+        if not word or (word.isdecimal() and int(word) == 0):
+            raise UsageError(
+                f"--bands {','.join(words)}: {word!r} is no band; give numbers from 1, or names, such as --bands 4,3,2"
+            )
+    return [int(word) if word.isdecimal() else word for word in words]
 
 
 def _parse_tile(text: str | None) -> tuple[int, int] | None:

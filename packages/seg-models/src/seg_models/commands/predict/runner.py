@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError, UserError, WriteError
+from seg_core.files.channel_files import channels_size
 from seg_core.files.images import read_header
 from seg_models.commands.predict.jobs import Job, Outputs, frames_of
 from seg_models.commands.predict.progress import ImageProgress
@@ -70,7 +71,8 @@ class JobRunner:
                 others.append(job)
             else:
                 images[job.source] = job
-        for prediction in self.predictor.stream(list(images), on_error=self._report):
+        sources = [job.files or job.source for job in images.values()]
+        for prediction in self.predictor.stream(sources, on_error=self._report):
             assert prediction.source is not None
             self._save(prediction, images)
         for job in others:
@@ -139,6 +141,8 @@ class JobRunner:
 
     def _is_large(self, job: Job) -> bool:
         """Returns whether an image is predicted to a file tile by tile."""
+        if not self.predictor.channels.is_rgb8 or job.files:
+            return self._is_large_described(job)
         if Path(job.source).suffix.lower() in ARRAY_SUFFIXES:
             return True
         if self.suffix != ".tif" or self.predictor.tile is None or is_url(job.source):
@@ -153,6 +157,17 @@ class JobRunner:
         # frames are predicted in memory, up to the limit
         return is_large and not (self.all_frames and frames_of(job.source)[0] > 1)
 
+    def _is_large_described(self, job: Job) -> bool:
+        """Returns whether an image of described channels is predicted to a file tile by tile."""
+        if self.suffix != ".tif" or self.predictor.tile is None or any(map(is_url, job.files or (job.source,))):
+            return False
+        try:
+            height, width = channels_size(job.files or job.source, self.predictor.channels)
+        except UserError:
+            return False  # reported when the image is read
+        # an image in memory takes as much for each channel
+        return height * width * self.predictor.channels.count > 3 * _MAX_PIXELS_IN_MEMORY
+
     def _predict_large(self, job: Job) -> None:
         if job.labels is None or job.labels.suffix != ".tif":
             problem = f"{job.source} is read tile by tile; it needs --tile and --format tiff"
@@ -162,7 +177,9 @@ class JobRunner:
         if job.overlay is not None:
             self.progress.message(f"{job.source} is written tile by tile, without an overlay")
         try:
-            written = self.predictor.predict_to_file(job.source, job.labels, on_progress=self.progress.show_fraction)
+            written = self.predictor.predict_to_file(
+                job.files or job.source, job.labels, on_progress=self.progress.show_fraction
+            )
         except WriteError:
             raise
         except UserError as error:
