@@ -28,6 +28,7 @@ from seg_train.run.preview import preview_of, shown_image
 CHANNELS = ImageChannels(("blue", "green", "red", "nir"), range=(0, 10000))
 GRAY = ImageChannels(("gray",), range=(0, 4095))
 HEIGHT, WIDTH = 32, 24
+GIVEN = "given by the dataset"
 
 
 class Bands:
@@ -207,8 +208,8 @@ def test_measured_mean_and_std_are_those_of_the_training_images(bands, with_chan
     [
         (ImageChannels(("red", "green", "blue")), IMAGENET_MEAN, "of ImageNet"),
         (ImageChannels(("nir", "red", "green")), IMAGENET_MEAN, "of ImageNet"),
-        (ImageChannels(("red", "green", "blue"), mean=(0.1, 0.2, 0.3), std=(1, 1, 1)), (0.1, 0.2, 0.3), "given by the dataset"),
-        (replace(GRAY, mean=(0.25,), std=(2.0,)), (0.25,), "given by the dataset"),
+        (ImageChannels(("red", "green", "blue"), None, (0.1, 0.2, 0.3), (1, 1, 1)), (0.1, 0.2, 0.3), GIVEN),
+        (replace(GRAY, mean=(0.25,), std=(2.0,)), (0.25,), GIVEN),
     ],
     ids=str,
 )  # fmt: skip
@@ -264,7 +265,7 @@ def test_nodata_does_not_count_in_mean_and_std(bands, with_channels, monkeypatch
 
     def holed(self, index):
         image, mask = plain(self, index)
-        image[:, :16] = 0  # as files without data there are read
+        image[:, :16], mask[:16] = 0, 255  # as files without data there are read
         return image, mask
 
     monkeypatch.setattr(Bands, "sample", holed)

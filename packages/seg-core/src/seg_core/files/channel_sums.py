@@ -47,8 +47,11 @@ def measure_channels(dataset: Any, limit: int = 200, progress: OnProgress | None
     Of an image of more than 4 million pixels, 16 windows are read if the dataset can read windows of it.
 
     Args:
-        dataset: has `metadata` with the channels, a length, and returns `(image, mask)` for each index. If it has a
-            method `image_file(index)` that returns an `ImageFile`, that file is read; else the image of the sample.
+        dataset: has `metadata` with the channels, a length, and returns `(image, mask)` for each index. A method
+            `image_file(index)` that returns an `ImageFile` says of which file the result is remembered, and
+            `read_pixels(index)`, which returns the image (H, W, C) and which of its pixels hold data, saves the mask.
+            In other samples the pixels without data are those that are ignored in the mask and at the low end of the
+            range in all channels.
         limit: maximum number of images; they are spread evenly over the dataset.
         progress: called with the number of images done and their total.
 
@@ -82,37 +85,42 @@ def measure_channels(dataset: Any, limit: int = 200, progress: OnProgress | None
     missing = [place for place in range(len(listed)) if place not in source.known]
 
     def summarize(place: int) -> ChannelMoments:
-        file = listed[place][1]
-        return moments_of(file.read(file.path), channels)
+        index, file = listed[place]
+        if hasattr(dataset, "read_pixels"):
+            return moments_of(*dataset.read_pixels(index), channels)
+        pixels = file.read(file.path)
+        return moments_of(pixels, None if channels.nodata is None else ~_is_low(pixels, channels), channels)
 
     for place, moments in zip(missing, source.read(missing, summarize), strict=True):
         add(listed[place][0], moments)
     for index in indices:
         if index not in files:
-            add(index, combined_moments(moments_of(part, channels) for part in _parts_of(dataset, index)))
+            add(index, combined_moments(moments_of(*part, channels) for part in _parts_of(dataset, index)))
     return _measured(combined_moments(found[index] for index in indices), channels, count)
 
 
-def moments_of(pixels: npt.NDArray[Any], channels: ImageChannels) -> ChannelMoments:
-    """Returns the moments of an image (H, W, C), in the unit of its values.
+def moments_of(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, channels: ImageChannels
+) -> ChannelMoments:
+    """Returns the moments of an image, in the unit of its values.
 
     Args:
-        pixels: the image. With `channels.nodata`, pixels with the low end of the range in all channels are those
-            without data, and do not count.
+        pixels: the image (H, W, C).
+        valid: bool (H, W), which of its pixels hold data; None if all do.
         channels: the channels of the image.
     """
     height, width, count = pixels.shape
-    lows = np.array([low for low, _ in channels.ranges])
+    lows = _lows(channels)
     rows = max(1, _STRIP // max(width, 1))
     parts = []
     for top in range(0, height, rows):
-        # shifted by the low end: sums of squares of large values would lose digits
-        values = pixels[top : top + rows].reshape(-1, count).astype(np.float64) - lows
-        if channels.nodata is not None:
-            values = values[(values != 0).any(1)]
+        strip = pixels[top : top + rows]
+        values = strip.reshape(-1, count) if valid is None else strip[valid[top : top + rows]]
         if len(values):
-            mean = values.mean(0)
-            squares = np.square(values - mean).sum(0)
+            # shifted by the low end: sums of squares of large values would lose digits
+            shifted = values.astype(np.float64) - lows
+            mean = shifted.mean(0)
+            squares = np.square(shifted - mean).sum(0)
             parts.append(ChannelMoments(height, width, len(values), tuple(mean + lows), tuple(squares)))
     if not parts:
         return ChannelMoments(height, width, 0, tuple(lows), (0.0,) * count)
@@ -167,8 +175,8 @@ def _reads_windows(dataset: Any, index: int) -> bool:
     return bool(height * width > _LARGEST_WHOLE)
 
 
-def _parts_of(dataset: Any, index: int) -> Sequence[npt.NDArray[Any]]:
-    """Returns an image (H, W, C) of a dataset, or several windows of a large one."""
+def _parts_of(dataset: Any, index: int) -> Sequence[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]:
+    """Returns an image (H, W, C) of a dataset, or several windows of a large one, and which pixels hold data."""
     # as the trainer seeds a dataset that draws random numbers
     with isolated_randomness(sample_seed(0, 0, index, DATASET_STREAM)):
         if not _reads_windows(dataset, index):
@@ -182,4 +190,23 @@ def _parts_of(dataset: Any, index: int) -> Sequence[npt.NDArray[Any]]:
                 for y in range(_WINDOWS_PER_SIDE)
                 for x in range(_WINDOWS_PER_SIDE)
             ]
-    return [np.asarray(image).transpose(1, 2, 0) for image, _ in samples]
+    channels, ignored = dataset.metadata.channels, dataset.metadata.ignore_index
+    parts = []
+    for image, mask in samples:
+        pixels = np.asarray(image).transpose(1, 2, 0)
+        without = _is_low(pixels, channels)
+        if mask is not None:
+            without &= np.asarray(mask) == ignored
+        elif channels.nodata is None:
+            without[:] = False
+        parts.append((pixels, ~without))
+    return parts
+
+
+def _is_low(pixels: npt.NDArray[Any], channels: ImageChannels) -> npt.NDArray[np.bool_]:
+    """Returns which pixels of an image (H, W, C) have the low end of the range in all channels."""
+    return np.asarray((pixels == _lows(channels)).all(-1))
+
+
+def _lows(channels: ImageChannels) -> npt.NDArray[np.float64]:
+    return np.array([low for low, _ in channels.ranges])
