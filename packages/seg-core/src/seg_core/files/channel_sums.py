@@ -87,7 +87,8 @@ def measure_channels(dataset: Any, limit: int = 200, progress: OnProgress | None
     def summarize(place: int) -> ChannelMoments:
         index, file = listed[place]
         if hasattr(dataset, "read_pixels"):
-            return moments_of(*dataset.read_pixels(index), channels)
+            pixels, valid = dataset.read_pixels(index)
+            return moments_of(pixels, valid, channels)
         pixels = file.read(file.path)
         return moments_of(pixels, None if channels.nodata is None else ~_is_low(pixels, channels), channels)
 
@@ -95,7 +96,10 @@ def measure_channels(dataset: Any, limit: int = 200, progress: OnProgress | None
         add(listed[place][0], moments)
     for index in indices:
         if index not in files:
-            add(index, combined_moments(moments_of(*part, channels) for part in _parts_of(dataset, index)))
+            add(
+                index,
+                combined_moments(moments_of(pixels, valid, channels) for pixels, valid in _parts_of(dataset, index)),
+            )
     return _measured(combined_moments(found[index] for index in indices), channels, count)
 
 

@@ -285,8 +285,7 @@ class TransformSection(Section):
     )
     crops_per_image: Positive = Field(
         default=1,
-        description="random crops of each image in an epoch, each drawn anew; for images much larger than a crop. "
-        "Needs size",
+        description="number of random crops of each image in an epoch; for images much larger than a crop. Needs size",
     )
     custom: OwnTransforms = Field(
         default=None,
