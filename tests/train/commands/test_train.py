@@ -106,9 +106,10 @@ def test_start_says_what_runs_and_environment_keeps_it(config, tmp_path, capsys)
     threads = torch.get_num_threads()
     assert lines[0] == f"device  CPU with {threads} thread{'s' * (threads > 1)}, fp32, 1 process, 0 workers"
     assert lines[1] == "data    12 training samples, 12 val samples, 3 classes"
-    assert lines[2] == "model   tiny_net, 135 parameters"
-    assert lines[3] == "length  3 steps of 4 samples in 1 epoch, 1 evaluation"
-    assert re.fullmatch(rf"disk    about [\d.]+ KiB in {re.escape(str(run))}, [\d.]+ [GT]iB free", lines[4])
+    assert lines[2] == "images  3 channels (red, green, blue) of 8 bits, mean and std of ImageNet"
+    assert lines[3] == "model   tiny_net, 135 parameters"
+    assert lines[4] == "length  3 steps of 4 samples in 1 epoch, 1 evaluation"
+    assert re.fullmatch(rf"disk    about [\d.]+ KiB in {re.escape(str(run))}, [\d.]+ [GT]iB free", lines[5])
     first = json.loads((run / "environment.json").read_text())
     assert first["run"] | {"device_name": "", "disk_bytes": 0} == {
         "device": "cpu",
@@ -119,6 +120,10 @@ def test_start_says_what_runs_and_environment_keeps_it(config, tmp_path, capsys)
         "train_samples": 12,
         "val_samples": 12,
         "classes": 3,
+        "crops_per_image": 1,
+        "images": "3 channels (red, green, blue) of 8 bits, mean and std of ImageNet",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
         "model": "tiny_net",
         "parameters": 135,
         "trained_parameters": 135,

@@ -23,12 +23,14 @@ from seg_core.errors import (
     WriteError,
 )
 from seg_core.metrics.protocol import digest_of_dataset
+from seg_core.progress import QuietProgress
 from seg_core.registry import DATASETS
 from seg_train import BoundaryLoss, CrossEntropyLoss, DeepSupervision, DiceLoss, Trainer, load_config
 from seg_train.run.build import build_accelerator
 from seg_train.run.checkpoint import load_checkpoint
-from seg_train.run.data import build_data
+from seg_train.run.data import build_data, open_data
 from seg_train.run.interruption import RunInterruptedError
+from seg_train.run.normalization import find_normalization
 from seg_train.run.objects import RunObjects
 
 
@@ -88,7 +90,10 @@ def test_augmentation_follows_the_config_and_the_metadata_of_the_dataset(tables,
         "auto_contrast": 0.3,
     }
     config = load_config(tables)
-    data = build_data(config, build_accelerator(config), RunObjects())
+    accelerator, progress = build_accelerator(config), QuietProgress()
+    splits = open_data(config, accelerator, RunObjects())
+    normalization = find_normalization(config, None, splits.train_set, accelerator, progress)
+    data = build_data(config, accelerator, splits, normalization)
     expected = SegmentationAugment(
         rotation_range=(-20, 20),
         zoom_range=(0.8, 1.2),

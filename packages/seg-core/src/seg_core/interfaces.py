@@ -37,14 +37,14 @@ class Network(Protocol):
         """Returns the outputs before the final resize.
 
         Args:
-            images: float (N, C, H, W), normalized RGB.
+            images: float (N, C, H, W), normalized.
         """
 
     def __call__(self, images: Tensor) -> dict[str, Tensor]:
         """Returns `"out"`: logits (N, K, H, W) at the input's size, and auxiliary outputs if the network has them.
 
         Args:
-            images: float (N, C, H, W), normalized RGB.
+            images: float (N, C, H, W), normalized.
         """
 
 
@@ -57,7 +57,10 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:
-        """Returns image uint8 (3, H, W) and mask (H, W) of train ids; no mask in a test split without masks.
+        """Returns image and mask (H, W) of train ids; no mask in a test split without masks.
+
+        The image is uint8 (3, H, W), RGB; or (C, H, W), uint8, uint16 or float32, with the channels of the metadata, in
+        the unit of their range.
 
         It may draw from the default states of Python's `random`, `np.random` and torch: the trainer and evaluations
         seed them before each sample, see `seg_core.randomness.isolated_randomness`.
@@ -76,7 +79,7 @@ class JointTransform(Protocol):
         """Returns both, with the same geometry; every random choice comes from `generator`.
 
         Args:
-            image: uint8 (3, H, W) in 0 to 255.
+            image: uint8 (3, H, W) in 0 to 255; of other channels (C, H, W), uint8, uint16 or float32.
             mask: class ids (H, W).
             generator: torch's default one if None.
         """

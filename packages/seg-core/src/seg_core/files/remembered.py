@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from seg_core.files.scan_cache import (
+    ChannelMoments,
     FileKey,
     HeaderSummary,
     ImageSummary,
@@ -20,7 +21,7 @@ from seg_core.files.scan_cache import (
 
 __all__ = ["RememberedFiles"]
 
-_Summary = TypeVar("_Summary", bound=MaskSummary | ImageSummary | HeaderSummary)
+_Summary = TypeVar("_Summary", bound=MaskSummary | ImageSummary | HeaderSummary | ChannelMoments)
 
 _MOST_THREADS = 16
 _SAVED_AT_ONCE = 2000  # files; a scan that is interrupted keeps those before

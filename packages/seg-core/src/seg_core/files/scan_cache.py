@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     import sqlite3
 
 __all__ = [
+    "CHANNELS",
     "HEADERS",
     "IMAGES",
     "MASKS",
+    "ChannelMoments",
     "FileKey",
     "HeaderSummary",
     "ImageSummary",
@@ -32,7 +34,7 @@ __all__ = [
     "remember",
 ]
 
-_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary | HeaderSummary")
+_Summary = TypeVar("_Summary", bound="MaskSummary | ImageSummary | HeaderSummary | ChannelMoments")
 _Result = TypeVar("_Result")
 
 _CHUNK = 500  # files per query; SQLite allows 999 values in one
@@ -99,6 +101,24 @@ class HeaderSummary(NamedTuple):
     note: str = ""
 
 
+class ChannelMoments(NamedTuple):
+    """What an image of any channels holds, in the unit of its values; pixels without data do not count.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        pixels: number of pixels with data.
+        mean: mean of each channel.
+        squares: of each channel the sum of the squared differences from its mean.
+    """
+
+    height: int
+    width: int
+    pixels: int
+    mean: tuple[float, ...]
+    squares: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Table(Generic[_Summary]):
     """Where the summaries of one kind of file are remembered.
@@ -143,6 +163,11 @@ def _header(height: int, width: int, text: str) -> HeaderSummary:
     return HeaderSummary(height, width, int(tag), int(content), str(state), str(note))
 
 
+def _channels(height: int, width: int, text: str) -> ChannelMoments:
+    pixels, mean, squares = json.loads(text)
+    return ChannelMoments(height, width, int(pixels), tuple(map(float, mean)), tuple(map(float, squares)))
+
+
 MASKS = Table("masks", "masks.sqlite3", "mask_files", "counts", lambda found: json.dumps(found.counts), _mask)
 """Ids of masks."""
 
@@ -153,6 +178,16 @@ IMAGES = Table(
 
 HEADERS = Table("headers", "headers.sqlite3", "image_headers", "facts", lambda found: json.dumps([*found[2:]]), _header)
 """Headers of images."""
+
+CHANNELS = Table(
+    "images",
+    "images.sqlite3",
+    "channel_files",
+    "moments",
+    lambda found: json.dumps([found.pixels, found.mean, found.squares]),
+    _channels,
+)
+"""Moments of images of any channels."""
 
 
 def cache_folder() -> Path:

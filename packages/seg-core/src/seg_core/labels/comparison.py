@@ -1,12 +1,14 @@
 """Compares the classes that a network was trained on with those of a dataset."""
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
 
 __all__ = [
     "ONE_CHANNEL_ADVICE",
     "check_several_classes",
     "check_several_outputs",
+    "difference_of_channels",
     "difference_of_classes",
     "family_of",
 ]
@@ -52,6 +54,38 @@ def difference_of_classes(
         f"the network has {network.num_classes} classes ({network.name}) but {other} {dataset.num_classes} "
         f"({dataset.name}), and {first}"
     )
+
+
+def difference_of_channels(
+    one: ImageChannels, another: ImageChannels, name: str = "the network", other: str = "the dataset"
+) -> str | None:
+    """Returns how the channels of a network differ from those of a dataset, or None if a network takes both alike.
+
+    Channels are compared by their number, names, order and range; not by their mean and standard deviation, or by where
+    they are in files.
+
+    Args:
+        one: channels that a network was trained on.
+        another: channels of the dataset.
+        name: what the message calls the first.
+        other: what the message calls the second.
+
+    Returns:
+        Both channels, and the first difference unless it is their number.
+    """
+    if (one.names, one.ranges) == (another.names, another.ranges):
+        return None
+    text = f"{name} has {one}, but {other} has {another}"
+    if one.count != another.count:
+        return text
+    for index, (own, theirs) in enumerate(zip(one.names, another.names, strict=True)):
+        if own != theirs:
+            return f"{text}: channel {index} is {own!r} in {name} and {theirs!r} in {other}"
+    for label, own_range, their_range in zip(one.names, one.ranges, another.ranges, strict=True):
+        if own_range != their_range:
+            shown = ["{:g} to {:g}".format(*pair) for pair in (own_range, their_range)]
+            return f"{text}: the range of {label!r} is {shown[0]} in {name} and {shown[1]} in {other}"
+    return text
 
 
 def family_of(name: str) -> tuple[DatasetMetadata, ...]:

@@ -197,18 +197,10 @@ def load_model_of(target: Target) -> "nn.Module":
     """Loads the network.
 
     Raises:
-        InvalidArgumentError: if the weights leave tensors randomly initialized, or the network does not take RGB
-            images.
+        InvalidArgumentError: if the weights leave tensors randomly initialized.
         UserError: if the file cannot be read or the network cannot be built.
     """
-    network = load_network(target.source)
-    channels = _built_with(network, "in_channels", 3)
-    if channels != 3:
-        raise InvalidArgumentError(
-            f"model {target.source.given!r} has {channels} input channels, but datasets return RGB images; evaluate it "
-            "in your own loop"
-        )
-    return network
+    return load_network(target.source)
 
 
 def check_way(options: "WayOptions", source: str) -> None:
@@ -238,7 +230,7 @@ def check_way(options: "WayOptions", source: str) -> None:
 def preprocessing_for(
     model: str, network: "nn.Module", dataset: "SegmentationDataset", resize: Mapping[str, Any] | None
 ) -> "Preprocessing":
-    """Compares the classes of model and dataset, and returns the preprocessing of the images.
+    """Compares classes and channels of model and dataset, and returns the preprocessing of the images.
 
     Class names that differ are only a warning on stderr, since most differ only in spelling.
 
@@ -249,10 +241,11 @@ def preprocessing_for(
         resize: the user's, or None for the model's.
 
     Raises:
-        UsageError: if the numbers of classes differ, or `resize` is wrong.
+        UsageError: if the numbers of classes or the channels differ, or `resize` is wrong.
+        InvalidArgumentError: if nothing says how the channels are normalized.
     """
     from seg_core.labels.comparison import difference_of_classes
-    from seg_core.transforms.preprocessing import Preprocessing
+    from seg_train.run.channels import default_preprocessing, other_channels
 
     metadata, info = dataset.metadata, getattr(network, "model_info", None)
     count = _built_with(network, "num_classes") if info is None else info.metadata.num_classes
@@ -264,12 +257,15 @@ def preprocessing_for(
             f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
             f"({metadata.name}); evaluate it on a dataset with its training classes ({found}){own}"
         )
+    if found := other_channels(network, metadata.channels):
+        raise UsageError(f"model {model!r}: {found}; evaluate it on images of the channels that it was trained on")
     if info is None:
+        preprocessing = default_preprocessing(metadata.channels)
+        numbers = "ImageNet's" if metadata.channels.mean is None else "its channels'"
         _warn(
             f"model {model!r} has no class names and no preprocessing; using the classes of {metadata.name} and "
-            "ImageNet's mean and std"
+            f"{numbers} mean and std"
         )
-        preprocessing = Preprocessing()
     else:
         preprocessing = info.preprocessing
         for index, (ours, theirs) in enumerate(zip(info.metadata.labels, metadata.labels, strict=True)):
@@ -300,9 +296,9 @@ def _check_params(
         raise UsageError(problems[0])
 
 
-def _built_with(network: "nn.Module", argument: str, otherwise: Any = None) -> Any:
+def _built_with(network: "nn.Module", argument: str) -> Any:
     spec = getattr(network, "build_spec", None)
-    return otherwise if spec is None else spec.arguments.get(argument, otherwise)
+    return None if spec is None else spec.arguments.get(argument)
 
 
 def _warn(text: str) -> None:

@@ -26,7 +26,7 @@ from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config import params
 from seg_train.config.own_code import transform_problems
-from seg_train.config.own_model import weights_problems
+from seg_train.config.own_model import channels_problem, weights_problems
 from seg_train.config.own_parts import logger_problems, passed_on_problems
 from seg_train.config.schema import (
     CriterionSection,
@@ -59,7 +59,7 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
     if isinstance(data := sections.get("data"), DataSection):
         metadata = _check_data(data, problems)
     if isinstance(model := sections.get("model"), ModelSection):
-        _check_model(model, problems)
+        _check_model(model, metadata, problems)
     if isinstance(criterion := sections.get("criterion"), CriterionSection):
         _check_criterion(criterion, metadata, problems)
         if isinstance(model, ModelSection) and model.name in MODELS:
@@ -186,6 +186,11 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     except UserError as error:
         problems.append(f"data.augment: {error}")
 
+    if train.crops_per_image > 1 and train.size is None:
+        problems.append(
+            f"data.transform.train.crops_per_image = {train.crops_per_image}: needs data.transform.train.size, the "
+            "size of the random crops; without it every sample is the same whole image"
+        )
     if data.sampling.rare_classes and data.transform.train.size is None:
         problems.append(
             "data.sampling.rare_classes = true: needs data.transform.train.size, since it draws random crops "
@@ -263,7 +268,7 @@ def _check_object(section: str, keys: Mapping[str, Any], problems: list[str]) ->
         )
 
 
-def _check_model(model: ModelSection, problems: list[str]) -> None:
+def _check_model(model: ModelSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
     if model.name == OBJECT:
         _check_object("model", model.model_dump(exclude={"name"}), problems)
         return
@@ -272,8 +277,10 @@ def _check_model(model: ModelSection, problems: list[str]) -> None:
         return
     entry = MODELS.entry(model.name)
     needs_backbone = isinstance(entry, ModelEntry) and entry.any_backbone
-    backbone = ["backbone"] if needs_backbone else []  # it has a message of its own
-    problems.extend(params.MODEL.problems("model", model.name, builder, model.params, supplied=backbone))
+    supplied = ["in_channels", *(["backbone"] if needs_backbone else [])]  # the latter has a message of its own
+    problems.extend(params.MODEL.problems("model", model.name, builder, model.params, supplied=supplied))
+    if metadata is not None and (problem := channels_problem(model, metadata)):
+        problems.append(problem)
     problems.extend(weights_problems(model))
     if needs_backbone and "backbone" not in model.params:
         problems.append(f'model.params.backbone is missing: {model.name} needs one; name it, such as "resnet50"')

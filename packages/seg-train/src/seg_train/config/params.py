@@ -127,9 +127,8 @@ MODEL = Call(
         "aux_loss": "set model.aux_loss",
         "variant": "set model.variant",
         "progress": "the trainer sets it",
-        "in_channels": "images have 3",
     },
-    passed=_BUILDER,
+    passed=(*_BUILDER, "in_channels"),
     required=_BUILDER,
     elsewhere=MODEL_PARAMS,
 )

@@ -283,6 +283,10 @@ class TransformSection(Section):
         description="maximum fraction of a crop's valid pixels that one class may cover: of ten random crops the "
         "first that fulfills it is used, else the last; with rare_classes each attempt is chosen so",
     )
+    crops_per_image: Positive = Field(
+        default=1,
+        description="number of random crops of each image in an epoch; for images much larger than a crop. Needs size",
+    )
     custom: OwnTransforms = Field(
         default=None,
         description="transforms of your own, applied in this order to image and mask after the crop: "
@@ -291,7 +295,7 @@ class TransformSection(Section):
 
     def crop_options(self) -> dict[str, Any]:
         """Returns the arguments of `SegmentationTransform` that are set."""
-        return self.model_dump(exclude_none=True, exclude={"custom"})
+        return self.model_dump(exclude_none=True, exclude={"custom", "crops_per_image"})
 
 
 class TransformsSection(Section):

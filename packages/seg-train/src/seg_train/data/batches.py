@@ -8,7 +8,7 @@ NumPy's and torch's default states are seeded in this way before each sample is 
 
 import atexit
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,10 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserError
 from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
+from seg_core.labels.channels import ImageChannels
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.workers import held_signals, start_worker, stop_workers
-from seg_train.data.own_transforms import OwnTransforms
+from seg_train.data.own_transforms import IMAGE_TYPES, OwnTransforms
+from seg_train.data.windows import SampleWindows, windows_of
 
 __all__ = ["Batch", "ClassCrop", "Loader", "PlannedSample", "check_ids", "evaluation_plan", "training_plan"]
 
@@ -31,7 +33,8 @@ class Batch(NamedTuple):
     """A batch of samples as the loader returns it, before augmentation.
 
     Attributes:
-        images: uint8 (N, 3, H, W), 0 to 255, channels_last; in evaluations resized for the network.
+        images: (N, C, H, W), channels_last: uint8 RGB in 0 to 255, or uint8, uint16 or float32 in the unit of the
+            channels; in evaluations resized for the network.
         masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size.
         indices: index of each sample in the dataset.
         epoch: counted from 0.
@@ -77,8 +80,15 @@ class PlannedSample:
 
 
 def training_plan(
-    length: int, batch_size: int, seed: int, epoch: int, rank: int = 0, num_processes: int = 1
-) -> list[list[int]]:
+    length: int,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    num_processes: int = 1,
+    *,
+    crops_per_image: int = 1,
+) -> Sequence[Sequence[int | PlannedSample]]:
     """Returns the batches of one epoch, as indices: in a new random order each epoch, full batches only.
 
     Args:
@@ -88,11 +98,16 @@ def training_plan(
         epoch: counted from 0.
         rank: of this process, which reads its share of each batch.
         num_processes: number of processes that share a batch.
+        crops_per_image: number of samples of each image; the first draws the same numbers as an only one.
     """
-    order = torch.randperm(length, generator=torch.Generator().manual_seed(sample_seed(seed, epoch))).tolist()
+    total = length * crops_per_image
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(sample_seed(seed, epoch))).tolist()
     share = batch_size // num_processes
-    starts = range(rank * share, length - length % batch_size, batch_size)
-    return [order[start : start + share] for start in starts]
+    starts = range(rank * share, total - total % batch_size, batch_size)
+    batches = [order[start : start + share] for start in starts]
+    if crops_per_image == 1:
+        return batches
+    return [[PlannedSample(place % length, place) for place in batch] for batch in batches]
 
 
 def evaluation_plan(length: int, batch_size: int, rank: int = 0, num_processes: int = 1) -> list[list[int]]:
@@ -228,29 +243,52 @@ class _Samples(Dataset[Any]):
 
     def __getitem__(self, key: tuple[int, PlannedSample]) -> tuple[Tensor, Tensor, PlannedSample, int] | _Failure:
         epoch, planned = key
-        try:
+
+        def read(action: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
             with isolated_randomness(sample_seed(self.seed, epoch, planned.place, DATASET_STREAM)):
-                sample = self.dataset[planned.index]
-            image, mask = pair_of(sample, sample_name(self.dataset, planned.index))
-            if mask is None:
-                raise InvalidArgumentError(
-                    f"sample {planned.index} of {_name(self.dataset)} has no mask; choose a split that has masks"
-                )
+                return action()
+
+        try:
+            windows = windows_of(self.dataset, self.transform, planned.index, read)
+            if windows is None:
+                image, mask = self._whole(planned.index, read)
+            else:
+                image, mask = windows, None
             image, mask = self._transformed(image, mask, epoch, planned)
             check_ids(mask, self.dataset, planned.index)
         except UserError as error:
             return _Failure(error)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor), planned, epoch
 
+    def _whole(self, index: int, read: Callable[[Callable[[], tuple[Any, Any]]], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Returns image and mask of a sample.
+
+        Raises:
+            InvalidArgumentError: if it has no mask.
+        """
+        image, mask = pair_of(read(lambda: self.dataset[index]), sample_name(self.dataset, index))
+        if mask is None:
+            raise InvalidArgumentError(
+                f"sample {index} of {_name(self.dataset)} has no mask; choose a split that has masks"
+            )
+        return image, mask
+
     def _transformed(self, image: Any, mask: Any, epoch: int, planned: PlannedSample) -> tuple[Tensor, Tensor]:
+        """Returns image and mask of a sample after all transforms; `image` may be the windows that it is read from."""
+        channels = self.dataset.metadata.channels
         try:
-            if not _is_plain(image, mask):
+            if not isinstance(image, SampleWindows) and not _is_plain(image, mask, channels):
                 # every transform then gets what the dataset interface says, whatever a dataset returns
-                image, mask = _AS_TENSORS(image, mask)
+                image, mask = SegmentationTransform(channels=channels)(image, mask)
             attempt = 0
             if planned.crop is not None:
                 attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
-            image, mask = self.transform(image, mask, generator=self._generator(epoch, planned.place, attempt))
+            generator = self._generator(epoch, planned.place, attempt)
+            if isinstance(image, SampleWindows):
+                assert isinstance(self.transform, SegmentationTransform)
+                image, mask = image.crop(self.transform, generator)
+            else:
+                image, mask = self.transform(image, mask, generator=generator)
             return (image, mask) if self.own is None else self.own(image, mask, epoch, planned.place)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"{sample_name(self.dataset, planned.index)}: {error}") from error
@@ -261,7 +299,7 @@ class _Samples(Dataset[Any]):
             return sample_generator(self.seed, epoch, place)
         return torch.Generator().manual_seed(sample_seed(self.seed, epoch, place, 0, attempt))
 
-    def _best_attempt(self, image: Tensor, mask: Tensor, epoch: int, place: int, crop: ClassCrop) -> int:
+    def _best_attempt(self, image: Any, mask: Any, epoch: int, place: int, crop: ClassCrop) -> int:
         """Returns the first attempt whose crop has enough pixels of the class, else the one with most.
 
         Each attempt is what the transform gives: with `cat_max_ratio` it has chosen among crops of its own.
@@ -269,8 +307,11 @@ class _Samples(Dataset[Any]):
         best, most = 0, -1
         for attempt in range(crop.attempts):
             generator = self._generator(epoch, place, attempt)
-            if isinstance(self.transform, SegmentationTransform):
-                cropped: Tensor = self.transform.transform_mask(mask, generator=generator)
+            if isinstance(image, SampleWindows):
+                assert isinstance(self.transform, SegmentationTransform)
+                cropped: Tensor = image.crop(self.transform, generator)[1]
+            elif isinstance(self.transform, SegmentationTransform):
+                cropped = self.transform.transform_mask(mask, generator=generator)
             else:
                 cropped = self.transform(image, mask, generator=generator)[1]
             count = int((cropped.as_subclass(Tensor) == crop.class_id).count_nonzero())
@@ -281,14 +322,12 @@ class _Samples(Dataset[Any]):
         return best
 
 
-_AS_TENSORS = SegmentationTransform()
-
-
-def _is_plain(image: Any, mask: Any) -> bool:
+def _is_plain(image: Any, mask: Any, channels: ImageChannels) -> bool:
     """Returns whether a sample has the types that the dataset interface asks for."""
     if not (isinstance(image, Tensor) and isinstance(mask, Tensor) and image.ndim == 3 and mask.ndim == 2):
         return False
-    return image.dtype == torch.uint8 and mask.dtype != torch.bool
+    types = (torch.uint8,) if channels.is_rgb8 else IMAGE_TYPES
+    return image.dtype in types and mask.dtype != torch.bool
 
 
 def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
@@ -367,6 +406,10 @@ def _all_read(samples: list[_Sample | _Failure]) -> list[_Sample] | _Failure:
 
 def _batch(samples: list[_Sample]) -> Batch:
     images, masks, planned, epochs = zip(*samples, strict=True)
+    types = {image.dtype for image in images}
+    if len(types) > 1:  # files of one dataset may have several: the smallest type that holds all values
+        widest = torch.float32 if torch.float32 in types else torch.uint16
+        images = tuple(image.to(widest) for image in images)
     batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
     indices, places = [sample.index for sample in planned], [sample.place for sample in planned]
     return Batch(batch, torch.stack(masks), indices, epochs[0], places)

@@ -16,9 +16,9 @@ from seg_core.spec import takes
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.geometry import mask_fill_of
 
-__all__ = ["OwnTransform", "OwnTransforms", "build_own_transform", "build_own_transforms"]
+__all__ = ["IMAGE_TYPES", "OwnTransform", "OwnTransforms", "build_own_transform", "build_own_transforms"]
 
-_AS_TENSORS = SegmentationTransform()  # the tensor types of images and masks
+IMAGE_TYPES = (torch.uint8, torch.uint16, torch.float32)
 _INTEGERS = (torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64)
 
 
@@ -116,6 +116,7 @@ class OwnTransforms:
         self.transforms = tuple(transforms)
         self.seed = seed
         self._num_classes, self._ignored = metadata.num_classes, metadata.ignore_index
+        self._as_tensors = SegmentationTransform(channels=metadata.channels)  # the tensor types of images and masks
 
     def __call__(self, image: Tensor, mask: Tensor, epoch: int, place: int) -> tuple[Tensor, Tensor]:
         """Returns image and mask after all transforms.
@@ -124,7 +125,7 @@ class OwnTransforms:
         generator, or from the default states of Python's `random`, `np.random` and torch.
 
         Args:
-            image: uint8 (3, H, W) in 0 to 255.
+            image: uint8 (3, H, W) in 0 to 255; of other channels (C, H, W), uint8, uint16 or float32.
             mask: class ids (H, W) of any integer type.
             epoch: counted from 0.
             place: see `PlannedSample`.
@@ -134,12 +135,14 @@ class OwnTransforms:
                 size, or a mask with ids that are no class; the message names it.
         """
         kind = mask.dtype
-        image, mask = _AS_TENSORS(image, mask)
+        image, mask = self._as_tensors(image, mask)
         for position, transform in enumerate(self.transforms):
             own_seed = sample_seed(self.seed, epoch, place, OWN_TRANSFORM_STREAM, position)
             options: dict[str, Any] = {}
             if transform.with_generator:
                 options["generator"] = torch.Generator().manual_seed(own_seed)
+            # three channels of 8 bits stay so; another type of other channels would change the unit unseen
+            shape, dtype = image.shape, image.dtype
             before = mask.as_subclass(Tensor).clone()  # the transform may write into it
             try:
                 with isolated_randomness(own_seed):
@@ -147,7 +150,7 @@ class OwnTransforms:
             except Exception as error:
                 error.add_note(f"raised by {transform.name}, a transform of data.transform.train.custom")
                 raise
-            image, mask = self._checked(result, transform.name, before.shape)
+            image, mask = self._checked(result, transform.name, shape, dtype)
             # wrong ids that the dataset itself returned are reported later, with their file
             if (wrong := self._wrong_ids(mask)) and not self._wrong_ids(before):
                 ids = ", ".join(map(str, wrong[:5]))
@@ -156,7 +159,7 @@ class OwnTransforms:
                     f"{self._num_classes - 1}) nor ignored ({self._ignored}); masks are not to be interpolated or "
                     "normalized"
                 )
-            image, mask = _AS_TENSORS(image, mask.to(kind))
+            image, mask = self._as_tensors(image, mask.to(kind))
         return image, mask
 
     def _wrong_ids(self, mask: Tensor) -> list[int]:
@@ -166,7 +169,7 @@ class OwnTransforms:
         return torch.unique(wrong).tolist() if wrong.numel() else []
 
     @staticmethod
-    def _checked(result: Any, name: str, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _checked(result: Any, name: str, size: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if not isinstance(result, tuple | list) or len(result) != 2 or not all(isinstance(r, Tensor) for r in result):
             got = f"a {type(result).__name__}"
             if isinstance(result, tuple | list):
@@ -174,11 +177,11 @@ class OwnTransforms:
             raise InvalidArgumentError(f"{name} must return (image, mask), two tensors, got {got}")
         image, mask = result
         for what, tensor, shape, types in (
-            ("image", image, (3, *size), (torch.uint8,)),
-            ("mask", mask, tuple(size), _INTEGERS),
+            ("image", image, tuple(size), (dtype,)),
+            ("mask", mask, tuple(size[1:]), _INTEGERS),
         ):
             if tuple(tensor.shape) != shape or tensor.dtype not in types:
-                kind = "uint8" if types == (torch.uint8,) else "an integer type"
+                kind = "an integer type" if what == "mask" else str(dtype).removeprefix("torch.")
                 raise InvalidArgumentError(
                     f"{name} must return {'an' if what == 'image' else 'a'} {what} of {kind} with shape {shape}, got "
                     f"{tensor.dtype} {tuple(tensor.shape)}; it is applied after the crop and keeps size and type, "

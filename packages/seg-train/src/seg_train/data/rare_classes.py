@@ -118,7 +118,14 @@ class RareClassSampling:
             )
 
     def plan(
-        self, batch_size: int, seed: int, epoch: int, rank: int = 0, num_processes: int = 1
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        rank: int = 0,
+        num_processes: int = 1,
+        *,
+        crops_per_image: int = 1,
     ) -> list[list[PlannedSample]]:
         """Returns the batches of one epoch: as many as without rare-class sampling, drawn with replacement.
 
@@ -128,8 +135,10 @@ class RareClassSampling:
             epoch: counted from 0.
             rank: of this process, which reads its share of each batch.
             num_processes: number of processes that share a batch.
+            crops_per_image: samples of an epoch per image of the dataset.
         """
-        length = self._length - self._length % batch_size
+        total = self._length * crops_per_image
+        length = total - total % batch_size
         generator = torch.Generator().manual_seed(sample_seed(seed, epoch))
         # for each place, one random number selects the class and one the image
         class_draws, image_draws = torch.rand((2, length), dtype=torch.float64, generator=generator)

@@ -52,6 +52,20 @@ class _Subset:
         names: tuple[str, ...] = self._whole.file_names(self._subset.indices[index])
         return names
 
+    def can_read_windows(self, index: int) -> bool:
+        """Returns whether parts of a sample can be read without the rest, as the whole says."""
+        ask = getattr(self._whole, "can_read_windows", None)
+        return ask is not None and bool(ask(self._subset.indices[index]))
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Returns height and width of the image of a sample whose parts can be read."""
+        size: tuple[int, int] = self._whole.image_size(self._subset.indices[index])
+        return size
+
+    def read_window(self, index: int, top: int, left: int, height: int, width: int) -> Any:
+        """Returns image and mask of a part of a sample."""
+        return self._whole.read_window(self._subset.indices[index], top, left, height, width)
+
 
 class _SubsetOfFiles(_Subset):
     """A subset whose masks are files."""

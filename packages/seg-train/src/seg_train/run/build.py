@@ -142,7 +142,7 @@ def build_parts(
     trainer = config.trainer
     seed(trainer.seed)
     if model is None:
-        model = build_network(config.model, data.metadata.num_classes, resumed=warn is None)
+        model = build_network(config.model, data.metadata, resumed=warn is None)
     elif not isinstance(getattr(model, "build_spec", None), BuildSpec):
         model.build_spec = describe_object(model, data.metadata.num_classes)  # type: ignore[assignment]  # a plain attribute
     check_parameters(model)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from accelerate import Accelerator
+from torch import nn
 
 from seg_core.errors import ConfigError, InvalidArgumentError, counted
 from seg_core.interfaces import SegmentationDataset
-from seg_core.labels.comparison import check_several_classes, difference_of_classes
+from seg_core.labels.channels import RGB_CHANNELS
+from seg_core.labels.comparison import check_several_classes, difference_of_channels, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.model_files.build_spec import BuildSpec
 from seg_core.own_code import naming
 from seg_core.randomness import isolated_randomness
 from seg_core.registry import DATASETS
@@ -16,13 +19,28 @@ from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
-from seg_train.config.schema import DatasetSection, TrainConfig
+from seg_train.config.own_model import channels_problem
+from seg_train.config.schema import DatasetSection, ModelSection, TrainConfig
 from seg_train.data.batches import Loader
 from seg_train.data.own_transforms import build_own_transforms
+from seg_train.run.normalization import Normalization
 from seg_train.run.objects import RunObjects
 from seg_train.run.together import together
 
-__all__ = ["RunData", "RunLength", "build_data"]
+__all__ = ["DataSplits", "RunData", "RunLength", "build_data", "open_data", "steps_per_epoch"]
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """The datasets of a run.
+
+    Attributes:
+        train_set: dataset to train on.
+        val_set: dataset to evaluate on.
+    """
+
+    train_set: SegmentationDataset
+    val_set: SegmentationDataset
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class RunData:
         val_loader: reads `val_set`, resized for the network; nothing is random.
         augment: augments a batch on the device, then normalizes it.
         val_transform: resizes and normalizes val images.
+        normalization: mean and standard deviation of the channels, and where they come from.
     """
 
     train_set: SegmentationDataset
@@ -44,6 +63,7 @@ class RunData:
     val_loader: Loader
     augment: SegmentationAugment
     val_transform: EvaluationTransform
+    normalization: Normalization
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -64,18 +84,23 @@ class RunLength:
     epochs: int
 
     @classmethod
-    def of(cls, config: TrainConfig, num_samples: int) -> "RunLength":
-        """Returns the length of a run on `num_samples` training samples; an epoch has whole batches only."""
-        steps_per_epoch = num_samples // config.data.loader.batch_size
+    def of(cls, config: TrainConfig, num_images: int) -> "RunLength":
+        """Returns the length of a run on `num_images` training images; an epoch has whole batches only."""
+        steps = steps_per_epoch(config, num_images)
         if config.trainer.steps is not None:
-            return cls(config.trainer.steps, -(-config.trainer.steps // steps_per_epoch))
+            return cls(config.trainer.steps, -(-config.trainer.steps // steps))
         assert config.trainer.epochs is not None  # the schema requires one of the two
-        return cls(config.trainer.epochs * steps_per_epoch, config.trainer.epochs)
+        return cls(config.trainer.epochs * steps, config.trainer.epochs)
+
+
+def steps_per_epoch(config: TrainConfig, num_images: int) -> int:
+    """Returns the number of steps of a whole epoch on `num_images` training images."""
+    return num_images * config.data.transform.train.crops_per_image // config.data.loader.batch_size
 
 
 @together()
-def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObjects) -> RunData:
-    """Opens the datasets and builds loaders and transforms.
+def open_data(config: TrainConfig, accelerator: Accelerator, objects: RunObjects) -> DataSplits:
+    """Opens the datasets of a run.
 
     Args:
         config: config of the run.
@@ -84,8 +109,8 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
 
     Raises:
         ProcessDiedError: if another process of the run cannot open them.
-        ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, or there is only one
-            class.
+        ConfigError: if a split is smaller than a batch, the processes cannot share a batch evenly, there is only one
+            class, or train and val have other classes or channels.
         UserError: if a dataset cannot be opened, for example because its folder is missing.
     """
     data, loader = config.data, config.data.loader
@@ -108,29 +133,57 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
     for split, dataset in ((data.dataset.train_split, train_set), (data.dataset.val_split, val_set)):
         _check_dataset(data.dataset.name, split, dataset)
     _check_same_classes(train_set.metadata, val_set.metadata)
+    _check_channels(config.model, objects.network(), train_set.metadata, val_set.metadata)
     try:
         check_several_classes(train_set.metadata)
     except InvalidArgumentError as error:
         raise ConfigError(f"data.dataset: {error}") from error
     _check_enough(config, "train", len(train_set), loader.batch_size)
     _check_enough(config, "val", len(val_set), processes)
+    return DataSplits(train_set, val_set)
+
+
+def build_data(
+    config: TrainConfig, accelerator: Accelerator, splits: DataSplits, normalization: Normalization
+) -> RunData:
+    """Builds loaders and transforms.
+
+    Args:
+        config: config of the run.
+        accelerator: device and processes.
+        splits: the datasets.
+        normalization: of their images.
+
+    Raises:
+        UserError: if a transform of the user's own cannot be built.
+    """
+    data, train_set, val_set = config.data, splits.train_set, splits.val_set
     options: dict[str, Any] = {
         "seed": config.trainer.seed,
-        "num_workers": loader.num_workers,
+        "num_workers": data.loader.num_workers,
         "pin_memory": accelerator.device.type == "cuda",
     }
-    ignored = train_set.metadata.ignore_index
-    train = SegmentationTransform(**data.transform.train.crop_options(), mask_fill=ignored)
+    metadata = train_set.metadata
+    channels = normalization.filled_channels
+    if channels.is_rgb8:
+        channels = RGB_CHANNELS  # crops are filled with ImageNet's mean, whatever the mean
+    train = SegmentationTransform(
+        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=channels
+    )
     augment = SegmentationAugment(
-        **data.augment.model_dump(), mask_fill=ignored, left_right_pairs=train_set.metadata.left_right_pairs
+        **data.augment.model_dump(),
+        mask_fill=metadata.ignore_index,
+        left_right_pairs=metadata.left_right_pairs,
+        mean=normalization.mean,
+        std=normalization.std,
+        channels=channels,
     )
     resize = config.evaluation.resize
-    preprocessing = Preprocessing(mean=augment.mean, std=augment.std)
     val_transform = EvaluationTransform(
-        preprocessing.with_resize({} if resize is None else resize.model_dump(exclude_none=True))
+        normalization.preprocessing().with_resize({} if resize is None else resize.model_dump(exclude_none=True))
     )
     named = [(own.name, own.params) for own in data.transform.train.custom or ()]
-    own = build_own_transforms(named, train_set.metadata, config.trainer.seed)
+    own = build_own_transforms(named, metadata, config.trainer.seed)
     return RunData(
         train_set=train_set,
         val_set=val_set,
@@ -138,6 +191,7 @@ def build_data(config: TrainConfig, accelerator: Accelerator, objects: RunObject
         val_loader=Loader(val_set, val_transform, splits_unlike_sizes=True, **options),
         augment=augment,
         val_transform=val_transform,
+        normalization=normalization,
     )
 
 
@@ -172,10 +226,14 @@ def _check_enough(config: TrainConfig, key: str, count: int, minimum: int) -> No
     Raises:
         ConfigError: if it has fewer than `minimum`.
     """
-    if count >= minimum:
+    crops = config.data.transform.train.crops_per_image if key == "train" else 1
+    if count * crops >= minimum:
         return
     section, loader = config.data.dataset, config.data.loader
     split = f'data.dataset.{key}_split = "{getattr(section, f"{key}_split")}" has {count} samples'
+    if crops > 1:
+        count *= crops
+        split += f", {count} in an epoch with data.transform.train.crops_per_image = {crops}"
     if not count:
         raise ConfigError(f"{split}; set data.dataset.{key}_split to a split with images, or add images to this one")
     if key == "val":
@@ -202,4 +260,26 @@ def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:
         raise ConfigError(
             f"data.dataset: train ignores the value {train.ignore_index} and val {val.ignore_index}; give both the "
             "same ignore_index"
+        )
+
+
+def _check_channels(
+    section: ModelSection, model: nn.Module | None, train: DatasetMetadata, val: DatasetMetadata
+) -> None:
+    """Checks that train and val have the same channels, and that the config does not ask for a network of others.
+
+    Raises:
+        ConfigError: if it is otherwise.
+    """
+    found = difference_of_channels(train.channels, val.channels, "train", "val")
+    if found is not None:
+        raise ConfigError(f"data.dataset: train and val have different channels: {found}")
+    if problem := channels_problem(section, train):
+        raise ConfigError(problem)
+    spec = getattr(model, "build_spec", None)
+    own = spec.arguments.get("in_channels") if isinstance(spec, BuildSpec) else None
+    if own is not None and own != train.channels.count:
+        raise ConfigError(
+            f"the network that was passed to the trainer has in_channels = {own}, but the images of {train.name} have "
+            f"{train.channels}; build it with in_channels={train.channels.count}"
         )

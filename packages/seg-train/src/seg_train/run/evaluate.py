@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from seg_core.errors import ConfigError
+from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes
 from seg_core.metrics.decidable import warning_of_non_finite
@@ -27,8 +27,10 @@ from seg_train.loggers.naming import image_name
 from seg_train.monitor import Monitor
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.build import precision_of
+from seg_train.run.channels import default_preprocessing, other_channels
 from seg_train.run.classes import comparing_classes
 from seg_train.run.data import RunData
+from seg_train.run.preview import shown_image
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -94,7 +96,8 @@ def evaluate(
         model: a network as `seg_models.get_model` returns it.
         dataset: images with masks, without transforms.
         preprocessing: resizing and normalization of the images; None uses those of the model's weights or file
-            (`model.model_info`), or ImageNet's normalization at each image's own size if the model has none.
+            (`model.model_info`); if the model has none, at each image's own size the normalization that the dataset's
+            channels give, or ImageNet's for three channels of 8 bits.
         predictor: name of a registered predictor.
         predictor_params: its arguments, such as `{"tile": 512}` for `"tiled"`.
         batch_size: images per batch; images of different sizes are processed one by one.
@@ -108,15 +111,23 @@ def evaluate(
 
     Raises:
         UnknownNameError: if there is no such predictor.
-        InvalidArgumentError: if the dataset has only one class, whose IoU would always be 1.
+        InvalidArgumentError: if the dataset has only one class, whose IoU would always be 1; if its channels are not
+            those of the model or the preprocessing; or if nothing says how they are normalized.
         UserError: if a sample cannot be read or does not fit its metadata.
     """
     metadata = dataset.metadata
     check_several_classes(metadata)
     device = next(model.parameters()).device
+    if found := other_channels(model, metadata.channels):
+        raise InvalidArgumentError(f"{found}; evaluate it on images of the channels that it was trained on")
     if preprocessing is None:
         info = getattr(model, "model_info", None)
-        preprocessing = Preprocessing() if info is None else info.preprocessing
+        preprocessing = default_preprocessing(metadata.channels) if info is None else info.preprocessing
+    elif preprocessing.channels.ranges != metadata.channels.ranges:
+        raise InvalidArgumentError(
+            f"preprocessing is for {preprocessing.channels}, but {metadata.name} has {metadata.channels}; give it "
+            "channels=dataset.metadata.channels, with their mean and std"
+        )
     transform = EvaluationTransform(preprocessing)
     store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
     loss = None if criterion is None else SplitLoss(criterion, metadata.ignore_index)
@@ -208,7 +219,7 @@ class Validation:
 
     def measures_loss(self, network: nn.Module) -> bool:
         """Returns whether evaluations compute val_loss; tries the predictor on one small image."""
-        return self._criterion is not None and self.way.gives_logits(network)
+        return self._criterion is not None and self.way.gives_logits(network, self._data.metadata.channels.count)
 
     def __call__(
         self, network: nn.Module, on_progress: Callable[[int, int], None], *, first: int | None = None
@@ -236,7 +247,8 @@ class Validation:
             for place, index in enumerate(batch.indices):
                 if index in self._shown:
                     mask = batch.masks[place]
-                    image = resize_image(batch.images[place], (mask.shape[-2], mask.shape[-1]))
+                    image = shown_image(batch.images[place], metadata.channels)
+                    image = resize_image(image, (mask.shape[-2], mask.shape[-1]))
                     name = image_name(self._data.val_set, index)
                     snapshots[index] = Snapshot(index, image, mask, labels[place].cpu(), name)
 

@@ -6,10 +6,9 @@ The main process scans masks and files, and the other processes of the run wait 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from seg_core.errors import ConfigError, CorruptFileError, LabelOutOfRangeError
 from seg_core.files.scan import DatasetScan, scan_dataset
@@ -23,6 +22,7 @@ from seg_core.spec import takes
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_train.config.schema import TrainConfig
 from seg_train.run.file_check import FileCheck
+from seg_train.run.together import on_main
 
 __all__ = ["MaskCheck", "find_mask_problems"]
 
@@ -218,18 +218,4 @@ class MaskCheck:
         return scan
 
     def _on_main(self, action: Callable[[], _Result]) -> _Result:
-        """Returns the result of the main process, or raises its error, in every process."""
-        result: Any = None
-        error: Exception | None = None
-        if self.accelerator.is_main_process:
-            try:
-                result = action()
-            except Exception as raised:  # the other processes must not wait for it
-                if self.accelerator.num_processes == 1:
-                    raise
-                error = raised
-        if self.accelerator.num_processes > 1:
-            result, error = broadcast_object_list([result, error])
-        if error is not None:
-            raise error
-        return result
+        return on_main(self.accelerator, action)

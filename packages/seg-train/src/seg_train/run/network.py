@@ -4,11 +4,13 @@ import torch
 from torch import nn
 
 from seg_core.errors import ConfigError, CorruptFileError, InvalidArgumentError
+from seg_core.labels.metadata import DatasetMetadata
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.own_builders import file_to_load, load_file
 from seg_core.own_code import naming
 from seg_core.registry import MODELS
-from seg_train.config.own_model import weights_problems
+from seg_core.spec import takes
+from seg_train.config.own_model import channels_problem, weights_problems
 from seg_train.config.schema import ModelSection
 from seg_train.run.together import together
 
@@ -16,24 +18,30 @@ __all__ = ["build_network", "check_parameters"]
 
 
 @together()
-def build_network(section: ModelSection, num_classes: int, *, resumed: bool = False) -> nn.Module:
+def build_network(section: ModelSection, metadata: DatasetMetadata, *, resumed: bool = False) -> nn.Module:
     """Returns the network of a config, with its initial weights.
 
     A file of weights is loaded by a builder of a catalog, which knows other projects' files, or else here.
 
     Args:
         section: the network.
-        num_classes: number of the dataset's classes.
+        metadata: classes and channels of the dataset, whose numbers the network has.
         resumed: whether the weights come from a checkpoint, so that no file needs to be there any more.
 
     Raises:
-        ConfigError: if the builder takes no weights, returns something other than a network, or the file holds the
-            tensors of another one; the message names the first that differs.
+        ConfigError: if the builder takes no weights or no `in_channels`, returns something other than a network, or the
+            file holds the tensors of another one; the message names the first that differs.
         UserError: if the builder cannot build it, or the file cannot be read.
     """
     builder = MODELS.get(section.name)
     if problems := weights_problems(section):
         raise ConfigError(problems[0])
+    if problem := channels_problem(section, metadata):
+        raise ConfigError(problem)
+    options = dict(section.params)
+    if takes(builder, "in_channels"):
+        options["in_channels"] = metadata.channels.count
+    num_classes = metadata.num_classes
     file = file_to_load(section.name, section.weights)
     with naming("model.name", section.name):
         model: nn.Module = builder(
@@ -42,14 +50,14 @@ def build_network(section: ModelSection, num_classes: int, *, resumed: bool = Fa
             aux_loss=section.aux_loss,
             weights_backbone=section.weights_backbone,
             variant=section.variant,
-            **section.params,
+            **options,
         )
     if not isinstance(model, nn.Module):
         raise ConfigError(
             f'model.name = "{section.name}": must return a network, a torch.nn.Module, got {type(model).__name__}'
         )
     if not isinstance(getattr(model, "build_spec", None), BuildSpec):  # a builder of one's own need not know of it
-        arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **section.params}
+        arguments = {"num_classes": num_classes, "aux_loss": section.aux_loss, **options}
         model.build_spec = BuildSpec(section.name, section.variant or "", arguments)  # type: ignore[assignment]  # a plain attribute
     if file is not None and not resumed:
         try:

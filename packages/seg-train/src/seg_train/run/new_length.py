@@ -20,17 +20,17 @@ from seg_train.run.state import Position
 __all__ = ["adapt_position", "describe_rates", "length_of", "replay_scheduler", "set_groups"]
 
 
-def length_of(stored: Migrated, config: TrainConfig, num_samples: int) -> RunLength:
+def length_of(stored: Migrated, config: TrainConfig, num_images: int) -> RunLength:
     """Returns the length that a run had when its checkpoint was written.
 
     Args:
         stored: the config in the checkpoint.
         config: config of the run now, which differs in the length at most.
-        num_samples: number of training samples.
+        num_images: number of training images.
     """
     table = stored.tables["trainer"]
     trainer = config.trainer.model_copy(update={"epochs": table.get("epochs"), "steps": table.get("steps")})
-    return RunLength.of(config.model_copy(update={"trainer": trainer}), num_samples)
+    return RunLength.of(config.model_copy(update={"trainer": trainer}), num_images)
 
 
 def adapt_position(

@@ -18,8 +18,8 @@ class RunPlan:
 
     Args:
         config: config of the run.
-        num_samples: number of training samples.
-        sampling: sampling by class, or None: each sample once per epoch.
+        num_images: number of training images.
+        sampling: sampling by class, or None: each image once per epoch, or `crops_per_image` times.
         accelerator: its processes share each batch.
 
     Attributes:
@@ -27,11 +27,11 @@ class RunPlan:
     """
 
     def __init__(
-        self, config: TrainConfig, num_samples: int, sampling: RareClassSampling | None, accelerator: Accelerator
+        self, config: TrainConfig, num_images: int, sampling: RareClassSampling | None, accelerator: Accelerator
     ) -> None:
-        self.length = RunLength.of(config, num_samples)
+        self.length = RunLength.of(config, num_images)
         self._config = config
-        self._num_samples = num_samples
+        self._num_images = num_images
         self._sampling = sampling
         self._share = (accelerator.process_index, accelerator.num_processes)
         self._last: tuple[int, Sequence[Sequence[int | PlannedSample]]] | None = None
@@ -40,12 +40,13 @@ class RunPlan:
         """Returns the batches of an epoch, counted from 0: this process's share of each."""
         if self._last is None or self._last[0] != epoch:
             batch_size, seed = self._config.data.loader.batch_size, self._config.trainer.seed
+            crops = self._config.data.transform.train.crops_per_image
             if self._sampling is not None:
                 plan: Sequence[Sequence[int | PlannedSample]] = self._sampling.plan(
-                    batch_size, seed, epoch, *self._share
+                    batch_size, seed, epoch, *self._share, crops_per_image=crops
                 )
             else:
-                plan = training_plan(self._num_samples, batch_size, seed, epoch, *self._share)
+                plan = training_plan(self._num_images, batch_size, seed, epoch, *self._share, crops_per_image=crops)
             self._last = (epoch, plan)
         return self._last[1]
 

@@ -3,18 +3,19 @@
 import torch
 
 from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.channels import ImageChannels
 from seg_core.randomness import sample_generator
 from seg_train.data.batches import Batch
 from seg_train.loggers.base import TrainingSample
 from seg_train.loggers.naming import image_name
 from seg_train.run.step import Parts
 
-__all__ = ["preview_of"]
+__all__ = ["preview_of", "shown_image"]
 
 
 @torch.no_grad()
 def preview_of(parts: Parts, batch: Batch, dataset: SegmentationDataset, limit: int = 8) -> list[TrainingSample]:
-    """Returns the first samples of a batch as `train_step` gives them to the network.
+    """Returns the first samples of a batch as `train_step` gives them to the network, in the channels that are shown.
 
     Each sample has generators of its own, from the run's seed, epoch and index. So the draws of the training step are
     repeated here, and no other random state changes.
@@ -31,9 +32,31 @@ def preview_of(parts: Parts, batch: Batch, dataset: SegmentationDataset, limit: 
         batch.masks[:limit].to(device),
         generator=[sample_generator(parts.seed, batch.epoch, place, 1) for place in batch.places[:limit]],
     )
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (augment.mean, augment.std))
-    pixels = images.mul(std).add_(mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8).cpu()
+    shown = list(dataset.metadata.channels.shown)
+    mean, std = (torch.tensor(v, device=device)[shown, None, None] for v in (augment.mean, augment.std))
+    # values are in 0 to 1 between scaling from the range of the channels and normalization
+    pixels = images[:, shown].mul_(std).add_(mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8).cpu()
     return [
         TrainingSample(index, image_name(dataset, index), image.contiguous(), mask)
         for index, image, mask in zip(batch.indices, pixels, masks.cpu(), strict=False)
     ]
+
+
+def shown_image(image: torch.Tensor, channels: ImageChannels) -> torch.Tensor:
+    """Returns an image as it is shown: its channels for red, green and blue, scaled from their range and clipped.
+
+    Args:
+        image: (C, H, W), in the unit of its channels.
+        channels: its channels.
+
+    Returns:
+        uint8 (3, H, W) in 0 to 255; an image of three channels of 8 bits as it is.
+    """
+    if channels.is_rgb8:
+        return image
+    shown = list(channels.shown)
+    lows, highs = zip(*(channels.ranges[place] for place in shown), strict=True)
+    low, high = (torch.tensor(ends)[:, None, None] for ends in (lows, highs))
+    # converted first: few operations know 16 bits
+    values = torch.stack([image[place].float() for place in shown])
+    return values.sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)

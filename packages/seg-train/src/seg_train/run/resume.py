@@ -9,15 +9,17 @@ from typing import Any
 from accelerate import Accelerator
 
 from seg_core.errors import CorruptFileError, UsageError
+from seg_core.interfaces import SegmentationDataset
 from seg_core.progress import Progress
 from seg_train.config.migrate import Migrated, migrate, unflatten
 from seg_train.config.schema import TrainConfig
 from seg_train.optim.plateau import ReduceLROnPlateau
 from seg_train.optim.warmup import Scheduler
 from seg_train.run.checkpoint import load_checkpoint, set_random_state
-from seg_train.run.data import RunData, RunLength
+from seg_train.run.data import RunData, RunLength, steps_per_epoch
 from seg_train.run.folder import RunFolder
 from seg_train.run.new_length import adapt_position, describe_rates, length_of, replay_scheduler, set_groups
+from seg_train.run.normalization import Normalization, restored_normalization
 from seg_train.run.resume_checks import check_data, check_settings, check_val_transform, why_scores_differ
 from seg_train.run.state import Position, RunState
 from seg_train.run.together import agree, together
@@ -52,6 +54,20 @@ class ResumedCheckpoint:
         """Returns the position of the run at the checkpoint."""
         return Position.restored(self.content["position"])
 
+    def normalization(self, config: TrainConfig, train_set: SegmentationDataset, progress: Progress) -> Normalization:
+        """Returns the normalization that the run started with.
+
+        Args:
+            config: config of the run now.
+            train_set: dataset to train on.
+            progress: warns if the dataset gives other numbers now.
+
+        Raises:
+            ConfigError: if the channels of the dataset have changed.
+        """
+        stored, dataset = self.content.get("normalization"), config.data.dataset.name
+        return restored_normalization(stored, train_set.metadata.channels, dataset, self.folder, progress)
+
     def check_data(self, config: TrainConfig, data: RunData, found: Mapping[str, Any], progress: Progress) -> None:
         """Checks that the run has the same data as before.
 
@@ -74,7 +90,7 @@ class ResumedCheckpoint:
         state: RunState,
         config: TrainConfig,
         length: RunLength,
-        num_samples: int,
+        num_images: int,
         *,
         extend: bool,
         progress: Progress,
@@ -85,20 +101,20 @@ class ResumedCheckpoint:
             state: state of the run, just built, with the position of the checkpoint.
             config: config of the run now.
             length: its length now.
-            num_samples: number of training samples.
+            num_images: number of training images.
             extend: whether a run that was stopped early continues, even at the same length.
             progress: shows what changes.
 
         Raises:
             ConfigError: if the run is longer than `length` already.
         """
-        steps_per_epoch = num_samples // config.data.loader.batch_size
-        former = length_of(self.stored, config, num_samples)
-        change = adapt_position(state.position, former, length, steps_per_epoch, extend=extend, folder=self.folder)
+        epoch = steps_per_epoch(config, num_images)
+        former = length_of(self.stored, config, num_images)
+        change = adapt_position(state.position, former, length, epoch, extend=extend, folder=self.folder)
         replayed = None
         if change is not None and state.scheduler is not None and former != length:
             steps = self.content["scheduler"]["steps"]
-            replayed = replay_scheduler(state.scheduler, steps, state.position.epoch, steps_per_epoch)
+            replayed = replay_scheduler(state.scheduler, steps, state.position.epoch, epoch)
         state.network.load_state(self.content)
         rate = state.learning_rate()
         if state.scheduler is not None:

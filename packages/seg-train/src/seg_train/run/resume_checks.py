@@ -12,6 +12,7 @@ from seg_core.progress import Progress
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_train.config.migrate import CONFIG_FORMAT, FormerValTransform, Migrated
 from seg_train.config.schema import WITHOUT_INFLUENCE, TrainConfig, default_of, flatten, has_influence, has_section
+from seg_train.run.data import RunData
 
 __all__ = [
     "check_data",
@@ -31,11 +32,13 @@ def describe_config(config: TrainConfig) -> dict[str, Any]:
     return {"config": config.influences(), "config_format": CONFIG_FORMAT}
 
 
-def describe_data(train_set: SegmentationDataset) -> dict[str, Any]:
-    """Returns the description of the training data for a checkpoint."""
+def describe_data(data: RunData) -> dict[str, Any]:
+    """Returns the description of the training data for a checkpoint, and how it is normalized."""
+    train_set = data.train_set
     return {
         "train_files": {"count": len(train_set), "digest": digest_of_dataset(train_set)},
         "labels": list(train_set.metadata.labels),
+        "normalization": data.normalization.to_dict(),
     }
 
 

@@ -39,6 +39,10 @@ class RunFacts:
         train_samples: number of training samples.
         val_samples: number of val samples.
         classes: number of classes.
+        crops_per_image: training samples of each image in an epoch.
+        images: the channels of the images, their range, and where mean and standard deviation come from.
+        mean: mean of each channel that images are normalized by, of values scaled to 0 to 1.
+        std: standard deviation of each channel, likewise.
         model: name of the network in the config, or the class of an object.
         parameters: number of parameters.
         trained_parameters: number of those that are trained.
@@ -57,6 +61,10 @@ class RunFacts:
     train_samples: int
     val_samples: int
     classes: int
+    crops_per_image: int
+    images: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     model: str
     parameters: int
     trained_parameters: int
@@ -81,6 +89,10 @@ class RunFacts:
             train_samples=len(data.train_set),
             val_samples=len(data.val_set),
             classes=data.metadata.num_classes,
+            crops_per_image=config.data.transform.train.crops_per_image,
+            images=str(data.normalization),
+            mean=data.normalization.mean,
+            std=data.normalization.std,
             model=config.model.name if config.model.name != OBJECT else type(network.network).__name__,
             parameters=sum(p.numel() for p in parameters),
             trained_parameters=sum(p.numel() for p in parameters if p.requires_grad),
@@ -102,11 +114,13 @@ class RunFacts:
             folder: run folder.
         """
         frozen = self.parameters - self.trained_parameters
+        crops = f" of {self.crops_per_image} crops each" if self.crops_per_image > 1 else ""
         return [
             f"device  {self.device_name}, {self.precision}, {counted(self.processes, 'process', 'processes')}, "
             f"{counted(self.workers, 'worker')}" + (" each" if self.processes > 1 else ""),
-            f"data    {self.train_samples:,} training samples, {self.val_samples:,} val samples, "
+            f"data    {self.train_samples:,} training samples{crops}, {self.val_samples:,} val samples, "
             f"{self.classes} classes",
+            f"images  {self.images}",
             f"model   {self.model}, {self.parameters:,} parameters"
             + (f", {frozen:,} of them frozen" if frozen else ""),
             f"length  {self.steps:,} steps of {counted(self.batch_size, 'sample')} in "

@@ -11,8 +11,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -20,7 +23,9 @@ from seg_core.errors import UsageError, UserError
 from seg_train.run.failures import ProcessDiedError
 from seg_train.run.launch import check_environment, launched_processes
 
-__all__ = ["agree", "together"]
+__all__ = ["agree", "on_main", "together"]
+
+_Result = TypeVar("_Result")
 
 _PATIENCE = 1800.0  # seconds until a process is given up that neither arrives nor fails: torch's own limit
 _POLL = 0.05  # seconds
@@ -68,6 +73,24 @@ def agree(value: str, difference: str) -> None:
     if len(set(values)) > 1:
         found = "; ".join(f"process {rank}: {other}" for rank, other in enumerate(values))
         raise UsageError(f"{difference} ({found[:_SHOWN]})")
+
+
+def on_main(accelerator: Accelerator, action: Callable[[], _Result]) -> _Result:
+    """Returns the result of the main process, or raises its error, in every process; every process must call it."""
+    result: Any = None
+    error: Exception | None = None
+    if accelerator.is_main_process:
+        try:
+            result = action()
+        except Exception as raised:  # the other processes must not wait for it
+            if accelerator.num_processes == 1:
+                raise
+            error = raised
+    if accelerator.num_processes > 1:
+        result, error = broadcast_object_list([result, error])
+    if error is not None:
+        raise error
+    return result
 
 
 class _ReportedError(ProcessDiedError):

@@ -28,7 +28,7 @@ from seg_train.monitor import Monitor
 from seg_train.run.best import BestScore, BestWeights
 from seg_train.run.build import build_accelerator, build_loggers, build_parts, precision_of
 from seg_train.run.class_balance import ClassBalance
-from seg_train.run.data import build_data
+from seg_train.run.data import build_data, open_data
 from seg_train.run.determinism import deterministic
 from seg_train.run.evaluate import Outcome, Validation, check_val_loss
 from seg_train.run.failures import explain_failures
@@ -38,6 +38,7 @@ from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model_files import save_models
+from seg_train.run.normalization import find_normalization
 from seg_train.run.objects import RunObjects, how_to_resume
 from seg_train.run.plan import RunPlan
 from seg_train.run.preview import preview_of
@@ -84,9 +85,10 @@ class Trainer:
             same as before.
         progress: shows the progress; None shows warnings only.
         model: the network, in place of the one that the config names. It is trained in place and keeps its initial
-            weights; it takes float images (N, 3, H, W) and returns logits (N, K, H, W), or a dict with them as `"out"`.
-        train_set: dataset to train on, in place of the config's: samples are an image uint8 (3, H, W) and a mask (H, W)
-            of class ids, and it has `metadata` and `file_names(index)`, see `seg_core.interfaces.SegmentationDataset`.
+            weights; it takes float images (N, C, H, W) and returns logits (N, K, H, W), or a dict with them as `"out"`.
+        train_set: dataset to train on, in place of the config's: samples are an image (C, H, W), by default uint8 RGB,
+            and a mask (H, W) of class ids, and it has `metadata` and `file_names(index)`, see
+            `seg_core.interfaces.SegmentationDataset`.
         val_set: dataset to evaluate on; given together with `train_set`.
 
     Raises:
@@ -128,7 +130,13 @@ class Trainer:
             self._agree_on_new_folder()
         elif self.accelerator.is_main_process:
             self.folder.check_unused()
-        self.data = build_data(config, self.accelerator, objects)
+        splits = open_data(config, self.accelerator, objects)
+        if checkpoint is None:
+            network = objects.network()
+            normalization = find_normalization(config, network, splits.train_set, self.accelerator, self.progress)
+        else:
+            normalization = checkpoint.normalization(config, splits.train_set, self.progress)
+        self.data = build_data(config, self.accelerator, splits, normalization)
         if checkpoint is not None:
             checkpoint.check_data(config, self.data, self._data_description, self.progress)
         masks = MaskCheck(config, self.accelerator, self.progress)
@@ -172,8 +180,8 @@ class Trainer:
         self._best = BestScore(self.monitor, config.evaluation, metadata.labels, self.progress)
         self._best_is_new = False
         if checkpoint is not None:
-            num_samples = len(self.data.train_set)
-            checkpoint.restore(self.state, config, self.plan.length, num_samples, extend=extend, progress=self.progress)
+            images = len(self.data.train_set)
+            checkpoint.restore(self.state, config, self.plan.length, images, extend=extend, progress=self.progress)
             protocol = self.validation.protocol.to_dict()
             checkpoint.compare_scores(self.state, self.monitor.name, protocol, self.progress)
             checkpoint.restore_random_state(self.accelerator, self.progress)  # last: building draws random numbers
@@ -436,7 +444,7 @@ class Trainer:
 
     @functools.cached_property
     def _data_description(self) -> dict[str, Any]:
-        return describe_data(self.data.train_set)
+        return describe_data(self.data)
 
     def _result(self) -> RunResult:
         return RunResult(self.folder.path, self.data.metadata, self.state.last_row, self._best.of(self.position))
