@@ -25,14 +25,13 @@ from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.opening import PREFIX_BYTES, Source, check_size, file_errors, identify, opened
 from seg_core.files.orientation import decode, is_turned, orientation_tag, without_pixels, xmp_orientation
+from seg_core.files.page_numbers import num_pages, page_numbers
 from seg_core.files.storage import (
     HEIGHT,
     MAX_ID,
     ORIENTATION,
     WIDTH,
     XMP,
-    num_pages,
-    page_numbers,
     storage_of,
     tiff_storage,
     tiff_tags,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from seg_core.files.opening import opened
 from seg_core.files.orientation import orientation_tag
-from seg_core.files.storage import page_marks, page_numbers
+from seg_core.files.page_numbers import page_numbers
+from seg_core.files.storage import page_marks
 
 __all__ = ["TiffPage", "pages_of_tiff"]
 

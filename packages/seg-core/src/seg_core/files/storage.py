@@ -14,14 +14,15 @@ __all__ = [
     "HEIGHT",
     "MAX_ID",
     "ORIENTATION",
+    "OVERVIEW",
     "PHOTOMETRIC",
     "SPARSE",
+    "SUBFILE",
+    "TRANSPARENCY",
     "WIDTH",
     "XMP",
     "Storage",
-    "num_pages",
     "page_marks",
-    "page_numbers",
     "storage_of",
     "tiff_alpha",
     "tiff_marks",
@@ -52,8 +53,8 @@ _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _OTHER_SAMPLES = {4: "samples of undefined type", 5: "complex samples", 6: "complex samples"}
 _PREMULTIPLIED = 1
 _ALPHA = (1, 2)  # kinds of extra samples: multiplied with the colors, or not
-_SUBFILE, _NODATA = 254, 42113
-_OVERVIEW, _TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
+SUBFILE, _NODATA = 254, 42113
+OVERVIEW, TRANSPARENCY = 1, 4  # bits of the subfile tag: pages that belong to another one
 SPARSE = "parts that were never written (a sparse file)"
 _TO_IDS = (
     "gdal_translate -ot Byte IN OUT.png (-ot UInt16 for ids above 255), or in Python "
@@ -307,7 +308,7 @@ def tiff_marks(file: IO[bytes]) -> str:
         seen.add(tags.next)
         file.seek(tags.next)
         tags.load(file)
-        if tags.get(_SUBFILE, 0) & _TRANSPARENCY:
+        if tags.get(SUBFILE, 0) & TRANSPARENCY:
             return "a mask"
     return ""
 
@@ -339,7 +340,7 @@ def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
         tags.load(file)
         number += 1
         size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
-        if not tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY) and not _is_smaller_version(size, first):
+        if not tags.get(SUBFILE, 0) & (OVERVIEW | TRANSPARENCY) and not _is_smaller_version(size, first):
             yield number, dict(tags)
 
 
@@ -348,68 +349,6 @@ def page_marks(tags: Mapping[int, Any]) -> str:
     if _NODATA in tags:
         return "a nodata value"
     return "an alpha channel" if any(kind in _ALPHA for kind in _several(tags.get(_EXTRA, ()))) else ""
-
-
-def num_pages(image: Image.Image) -> int:
-    """Returns the number of frames or pages of the opened file of a mask; 1 for an image in memory.
-
-    Pages of a TIFF of another size than the first, which cannot be masks of the same image, are not counted; nor are
-    those that `page_numbers` leaves out.
-    """
-    sizes = _page_sizes(image)
-    return sum(size == sizes[0] for size in sizes.values())
-
-
-def page_numbers(image: Image.Image) -> list[int]:
-    """Returns the numbers, for Pillow's `seek`, of the frames or pages of the opened file of an image.
-
-    Pages of a TIFF that are smaller versions or the transparency of another page are left out, and so are previews in
-    the file of a camera (MPO). An image in memory has the number 0.
-    """
-    sizes = _page_sizes(image)
-    return [number for number, size in sizes.items() if not _is_smaller_version(size, sizes[0])]
-
-
-def _page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
-    """Returns the size of each frame or page by its number, except for pages of a TIFF that belong to another one."""
-    if not getattr(image, "is_animated", False):
-        return {0: image.size}
-    if image.format == "TIFF":
-        return _tiff_page_sizes(image)
-    count = int(getattr(image, "n_frames", 1))
-    if image.format != "MPO":
-        return dict.fromkeys(range(count), image.size)
-    place, sizes = image.tell(), {}
-    for number in range(count):
-        try:
-            image.seek(number)
-        except (EOFError, OSError, SyntaxError, ValueError):
-            break  # a copy of the first image alone, whose header still lists the others
-        sizes[number] = image.size
-    image.seek(place)
-    return sizes
-
-
-def _tiff_page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
-    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
-    place = file.tell()
-    tags = tiff_tags(file)
-    sizes, seen, number = {0: (tags[WIDTH], tags[HEIGHT])}, {0}, 0
-    while tags.next not in seen:  # a damaged file may lead back to an earlier page
-        seen.add(tags.next)
-        file.seek(tags.next)
-        tags.load(file)
-        number += 1
-        if not tags.get(_SUBFILE, 0) & (_OVERVIEW | _TRANSPARENCY):
-            sizes[number] = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
-    file.seek(place)
-    return sizes
-
-
-def _is_smaller_version(size: tuple[int, int], of: tuple[int, int]) -> bool:
-    """Returns whether an image of `size` may be an overview of another, by its aspect ratio up to rounding."""
-    is_smaller = all(4 * length <= 3 * full for length, full in zip(size, of, strict=True))
-    return is_smaller and abs(size[0] * of[1] - size[1] * of[0]) <= max(of)
 
 
 def _per_channel(bits: int) -> str:

@@ -31,7 +31,8 @@ from seg_core.files.images import (
 from seg_core.files.open_files import OpenFiles, file_state
 from seg_core.files.opening import opened
 from seg_core.files.orientation import stored_window, turned
-from seg_core.files.storage import num_pages, storage_of
+from seg_core.files.page_numbers import num_pages
+from seg_core.files.storage import storage_of
 from seg_core.files.validity import is_tiff
 
 __all__ = ["can_read_image_windows", "can_read_mask_windows", "read_mask_window", "read_window"]

@@ -69,9 +69,10 @@ def show_report(report: Mapping[str, Any]) -> None:
         ],
     )
     print()
-    width = max(map(len, SCORE_TITLES.values()))
-    for key, title in SCORE_TITLES.items():
-        print(f"{title:<{width}}  {_number(report['scores'][key], 'none')}")
+    scores = report["scores"]
+    width = max(len(SCORE_TITLES[key]) for key in scores)
+    for key, value in scores.items():
+        print(f"{SCORE_TITLES[key]:<{width}}  {_number(value, 'none')}")
     print(f"mIoU {report['scores']['miou']:.4f}")
 
 

@@ -5,7 +5,6 @@ scheduler are also tried on a tiny network. No network, dataset or run is built.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,6 @@ from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.labels.tasks import TASKS
 from seg_core.metrics.class_weights import class_weights
-from seg_core.metrics.names import SCORE_NAMES
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
 from seg_core.spec import takes
@@ -43,8 +41,7 @@ from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, WrongResultError, build_optimizer
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
-from seg_train.optim.trial import TrialNetwork, trial_step
-from seg_train.optim.warmup import Scheduler
+from seg_train.optim.trial import TrialNetwork, advance, trial_step
 
 __all__ = ["find_problems"]
 
@@ -417,21 +414,10 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
                 f"lr_scheduler.warmup_steps = {scheduler.warmup_steps}: must be fewer than trainer.steps = {steps}"
             )
         try:
-            _advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
+            advance(build_scheduler(tried, total=scheduler.warmup_steps + 100, **dict(scheduler)))
         except Exception as error:  # so do schedulers, some only at their first step
             key = "name" if isinstance(error, WrongResultError) else "params"
             problems.append(f"lr_scheduler.{key}: {params.reason(error, scheduler.params)}")
-
-
-def _advance(scheduler: Scheduler) -> None:
-    """Advances the scheduler by a few steps and an epoch."""
-    with warnings.catch_warnings():
-        # the scheduler may have another optimizer than the one that took the step
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        for _ in range(scheduler.warmup_steps + 2):
-            scheduler.step()
-        plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
-        scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})
 
 
 def _check_device(trainer: TrainerSection, problems: list[str]) -> None:

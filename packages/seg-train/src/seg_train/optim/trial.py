@@ -1,11 +1,15 @@
-"""A tiny network on which an optimizer shows what it accepts, and how much it stores."""
+"""A tiny network on which optimizers and schedulers show what they accept, and how much they store."""
+
+import warnings
 
 import torch
 from torch import nn
 
+from seg_core.metrics.names import SCORE_NAMES
 from seg_train.optim.optimizers import needs_closure
+from seg_train.optim.warmup import Scheduler
 
-__all__ = ["TrialNetwork", "stored_per_weight", "trial_step"]
+__all__ = ["TrialNetwork", "advance", "stored_per_weight", "trial_step"]
 
 
 class TrialNetwork(nn.Module):
@@ -46,3 +50,14 @@ def stored_per_weight(optimizer: torch.optim.Optimizer, network: nn.Module) -> f
         if isinstance(value, torch.Tensor)
     )
     return kept / sum(parameter.nbytes for parameter in network.parameters())
+
+
+def advance(scheduler: Scheduler) -> None:
+    """Advances the scheduler by a few steps and an epoch."""
+    with warnings.catch_warnings():
+        # the scheduler may have another optimizer than the one that took the step
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        for _ in range(scheduler.warmup_steps + 2):
+            scheduler.step()
+        plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
+        scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})

@@ -1,0 +1,69 @@
+"""Which frames or pages of an image file are images of their own."""
+
+from PIL import Image
+
+from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_tags
+
+__all__ = ["num_pages", "page_numbers"]
+
+
+def num_pages(image: Image.Image) -> int:
+    """Returns the number of frames or pages of the opened file of a mask; 1 for an image in memory.
+
+    Pages of a TIFF of another size than the first, which cannot be masks of the same image, are not counted; nor are
+    those that `page_numbers` leaves out.
+    """
+    sizes = _page_sizes(image)
+    return sum(size == sizes[0] for size in sizes.values())
+
+
+def page_numbers(image: Image.Image) -> list[int]:
+    """Returns the numbers, for Pillow's `seek`, of the frames or pages of the opened file of an image.
+
+    Pages of a TIFF that are smaller versions or the transparency of another page are left out, and so are previews in
+    the file of a camera (MPO). An image in memory has the number 0.
+    """
+    sizes = _page_sizes(image)
+    return [number for number, size in sizes.items() if not _is_smaller_version(size, sizes[0])]
+
+
+def _page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
+    """Returns the size of each frame or page by its number, except for pages of a TIFF that belong to another one."""
+    if not getattr(image, "is_animated", False):
+        return {0: image.size}
+    if image.format == "TIFF":
+        return _tiff_page_sizes(image)
+    count = int(getattr(image, "n_frames", 1))
+    if image.format != "MPO":
+        return dict.fromkeys(range(count), image.size)
+    place, sizes = image.tell(), {}
+    for number in range(count):
+        try:
+            image.seek(number)
+        except (EOFError, OSError, SyntaxError, ValueError):
+            break  # a copy of the first image alone, whose header still lists the others
+        sizes[number] = image.size
+    image.seek(place)
+    return sizes
+
+
+def _tiff_page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
+    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
+    place = file.tell()
+    tags = tiff_tags(file)
+    sizes, seen, number = {0: (tags[WIDTH], tags[HEIGHT])}, {0}, 0
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        number += 1
+        if not tags.get(SUBFILE, 0) & (OVERVIEW | TRANSPARENCY):
+            sizes[number] = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+    file.seek(place)
+    return sizes
+
+
+def _is_smaller_version(size: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Returns whether an image of `size` may be an overview of another, by its aspect ratio up to rounding."""
+    is_smaller = all(4 * length <= 3 * full for length, full in zip(size, of, strict=True))
+    return is_smaller and abs(size[0] * of[1] - size[1] * of[0]) <= max(of)
