@@ -1,10 +1,13 @@
 """Which frames or pages of an image file are images of their own."""
 
+from collections.abc import Iterator
+from typing import IO, Any
+
 from PIL import Image
 
 from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_tags
 
-__all__ = ["num_pages", "page_numbers"]
+__all__ = ["num_pages", "page_numbers", "tiff_page_tags"]
 
 
 def num_pages(image: Image.Image) -> int:
@@ -67,3 +70,19 @@ def _is_smaller_version(size: tuple[int, int], of: tuple[int, int]) -> bool:
     """Returns whether an image of `size` may be an overview of another, by its aspect ratio up to rounding."""
     is_smaller = all(4 * length <= 3 * full for length, full in zip(size, of, strict=True))
     return is_smaller and abs(size[0] * of[1] - size[1] * of[0]) <= max(of)
+
+
+def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
+    """Yields the number and the tags of each page of a TIFF, without smaller versions and transparency of others."""
+    tags = tiff_tags(file)
+    first = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+    yield 0, dict(tags)
+    seen, number = {0}, 0
+    while tags.next not in seen:  # a damaged file may lead back to an earlier page
+        seen.add(tags.next)
+        file.seek(tags.next)
+        tags.load(file)
+        number += 1
+        size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
+        if not tags.get(SUBFILE, 0) & (OVERVIEW | TRANSPARENCY) and not _is_smaller_version(size, first):
+            yield number, dict(tags)

@@ -20,6 +20,7 @@ from seg_core.files.bands import Bands, BandsRead, Window, differs, part_of
 from seg_core.files.images import StoredMask, ids_of, read_header
 from seg_core.files.opening import file_errors, opened
 from seg_core.files.orientation import decode, is_turned, turned, xmp_orientation
+from seg_core.files.page_numbers import tiff_page_tags
 from seg_core.files.storage import (
     HEIGHT,
     ORIENTATION,
@@ -30,7 +31,6 @@ from seg_core.files.storage import (
     storage_of,
     tiff_alpha,
     tiff_nodata,
-    tiff_page_tags,
     tiff_storage,
 )
 from seg_core.files.validity import is_tiff, valid_pixels

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, Any
@@ -27,7 +27,6 @@ __all__ = [
     "tiff_alpha",
     "tiff_marks",
     "tiff_nodata",
-    "tiff_page_tags",
     "tiff_storage",
     "tiff_tags",
 ]
@@ -326,22 +325,6 @@ def tiff_nodata(tags: Mapping[int, Any]) -> float | None:
         return float(str(tags[_NODATA]).strip("\0 "))
     except (KeyError, ValueError):
         return None
-
-
-def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
-    """Yields the number and the tags of each page of a TIFF, without smaller versions and transparency of others."""
-    tags = tiff_tags(file)
-    first = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
-    yield 0, dict(tags)
-    seen, number = {0}, 0
-    while tags.next not in seen:  # a damaged file may lead back to an earlier page
-        seen.add(tags.next)
-        file.seek(tags.next)
-        tags.load(file)
-        number += 1
-        size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
-        if not tags.get(SUBFILE, 0) & (OVERVIEW | TRANSPARENCY) and not _is_smaller_version(size, first):
-            yield number, dict(tags)
 
 
 def page_marks(tags: Mapping[int, Any]) -> str:
