@@ -165,6 +165,8 @@ class JobRunner:
             height, width = channels_size(job.files or job.source, self.predictor.channels)
         except UserError:
             return False  # reported when the image is read
+        if height * width > self.predictor.max_pixels:
+            return True
         # an image in memory takes as much for each channel
         return height * width * self.predictor.channels.count > 3 * _MAX_PIXELS_IN_MEMORY
 
