@@ -17,7 +17,7 @@ __all__ = [
 ONE_CHANNEL_ADVICE = (
     "for a network of one channel, trained with binary cross-entropy, describe its class by metadata of a binary task, "
     'DatasetMetadata(name, [label], task="binary"), which Predictor, save_model and --classes take; in a loop of your '
-    "own pass thresholds=0.5"
+    "own pass thresholds=0.5 (to predict_tta task='binary')"
 )
 
 
