@@ -301,7 +301,6 @@ class Prediction:
             InvalidArgumentError: if it is no id of a class.
         """
         class_id, metadata = self.metadata.class_id(name), self.metadata
-        ignored = self._ids == metadata.ignore_index
         ignore_index = metadata.ignore_index if 2 <= metadata.ignore_index <= 255 else 255
         one = replace(
             metadata,
@@ -312,7 +311,10 @@ class Prediction:
             task=BINARY,
         )
         ids = self.mask(name).astype(np.uint8)
-        ids[ignored if ignored.ndim == 2 else ignored[class_id]] = ignore_index
+        if metadata.task != MULTILABEL:
+            ids[self.labels == metadata.ignore_index] = ignore_index
+        elif self.valid is not None:
+            ids[~self.valid] = ignore_index
         own = slice(class_id, class_id + 1)
         has_own = metadata.task != MULTICLASS
         scores = self.scores[own] if has_own and self.scores is not None else None
