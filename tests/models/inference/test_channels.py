@@ -317,12 +317,42 @@ def test_mean_and_std_of_a_model_of_other_channels_are_asked_for(tmp_path, enet4
 def test_channels_of_a_model_file_are_replaced(tmp_path, enet4):
     save_model(enet4, tmp_path / "x.pt", metadata=CLASSES, preprocessing=PREPROCESSING)
     eight = dataclasses.replace(NIR, range=(0, 255))
-    found = Predictor(tmp_path / "x.pt", channels=eight, device="cpu")
+    told = r"the model has 4 channels .* from 0 to 10000, but this description has 4 channels .* from 0 to 255"
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = Predictor(tmp_path / "x.pt", channels=eight, device="cpu")
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
     assert found.preprocessing == dataclasses.replace(PREPROCESSING, channels=eight)
-    by_metadata = Predictor(tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=eight), device="cpu")
+    with pytest.warns(UserWarning, match="the range of 'blue' is 0 to 10000 in the model and 0 to 255 in this"):
+        by_metadata = Predictor(tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=eight), device="cpu")
     assert by_metadata.preprocessing == found.preprocessing
     # a list of names says nothing of the channels
     assert Predictor(tmp_path / "x.pt", metadata=["a", "b"], device="cpu").channels == NIR
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "told"),
+    [
+        (
+            NIR,
+            dataclasses.replace(NIR, names=("red", "green", "blue", "nir")),
+            "channel 0 is 'blue' in the model and 'r",
+        ),
+        (ImageChannels(("red", "green", "blue")), ImageChannels(("red", "green", "blue"), range=(0, 1)), "0 to 255 in"),
+    ],
+)
+def test_other_channels_than_those_of_a_model_file_are_told(tmp_path, own, given, told):
+    network = seg_models.get_model("enet", num_classes=2, in_channels=own.count)
+    preprocessing = Preprocessing((0.5,) * own.count, (0.5,) * own.count, channels=own)
+    save_model(
+        network, tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=own), preprocessing=preprocessing
+    )
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = Predictor(tmp_path / "x.pt", channels=given, device="cpu")
+    assert len(warned) == 1
+    assert found.channels == given
+    # what does not change the values that the network gets is not told
+    Predictor(tmp_path / "x.pt", channels=dataclasses.replace(own, nodata=0), device="cpu")
 
 
 def test_bands_choose_from_files_alone(tmp_path, enet4):

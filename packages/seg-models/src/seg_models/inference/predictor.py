@@ -106,7 +106,8 @@ class Predictor:
             if False the first one is, with a warning.
 
     Warns:
-        UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
+        UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster; or if the channels that are
+            given have other names, another order or another range than those of the network's weights or model file.
 
     Raises:
         InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network has another

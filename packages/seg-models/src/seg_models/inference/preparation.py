@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -14,7 +15,7 @@ from torch import nn
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.labels.channels import ImageChannels
-from seg_core.labels.comparison import check_several_outputs
+from seg_core.labels.comparison import check_several_outputs, difference_of_channels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.reading import ModelInfo
@@ -130,6 +131,9 @@ def describe_images(
         preprocessing: as in `Predictor`.
         channels: as in `Predictor`.
 
+    Warns:
+        UserWarning: if the channels are as many as those of the model's own metadata, and others.
+
     Raises:
         InvalidArgumentError: if a part is neither given nor known, or the normalization is for other channels.
     """
@@ -144,6 +148,8 @@ def describe_images(
     given = [each.channels for each in (preprocessing, found if metadata is not None else None) if each is not None]
     known = [] if info is None else [info.metadata.channels]
     wanted = channels or next((each for each in given if not each.is_rgb8), None) or next(iter([*known, *given]))
+    if known:
+        _warn_of_other_channels(known[0], wanted)
     if preprocessing is not None:
         result = preprocessing
         if len(preprocessing.mean) != wanted.count:
@@ -157,6 +163,16 @@ def describe_images(
         if result.channels != wanted:
             result = _for_channels(result, wanted)
     return found if found.channels == wanted else replace(found, channels=wanted), result
+
+
+def _warn_of_other_channels(own: ImageChannels, wanted: ImageChannels) -> None:
+    """Warns if the images are described otherwise than those that a network was trained on; see `check_fit`, too."""
+    if own.count == wanted.count and (found := difference_of_channels(own, wanted, "the model", "this description")):
+        warnings.warn(
+            f"{found}; the images are read as described, and the network takes them in this order. Leave the "
+            "description out if they are those of the model",
+            stacklevel=5,
+        )
 
 
 def _for_channels(preprocessing: Preprocessing, channels: ImageChannels) -> Preprocessing:
