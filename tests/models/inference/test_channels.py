@@ -360,7 +360,19 @@ def test_bands_choose_from_files_alone(tmp_path, enet4):
     found = Predictor(tmp_path / "x.pt", bands=[4, 3, 2, "nir"], device="cpu")
     assert found.channels.bands == (4, 3, 2, "nir")
     assert found.metadata.channels == NIR
-    assert found(reflectances(48, 48)).labels.shape == (48, 48)
+    image = reflectances(48, 48)
+    np.save(tmp_path / "x.npy", image)
+    told = r"is in memory, and bands=\[4, 3, 2, 1\] choose from the bands of files; order its channels"
+    numbered = Predictor(tmp_path / "x.pt", bands=[4, 3, 2, 1], device="cpu", tile=48)
+    for given in (image, torch.from_numpy(image.astype(np.float32)).movedim(-1, 0), [image]):
+        with pytest.raises(InvalidArgumentError, match=told):
+            numbered(given)
+    with pytest.raises(InvalidArgumentError, match=told):
+        numbered.predict_to_file(image, tmp_path / "labels.npy")
+    errors = []
+    (one,) = numbered.stream([image, tmp_path / "x.npy"], on_error=lambda name, error: errors.append(str(error)))
+    assert errors[0].startswith("image 0 of the source is in memory")
+    assert np.array_equal(one.labels, Predictor(tmp_path / "x.pt", device="cpu", tile=48)(image[:, :, ::-1]).labels)
     with pytest.raises(InvalidArgumentError, match=r"bands must be a list .*got '4,3,2'"):
         Predictor(tmp_path / "x.pt", bands="4,3,2")
     with pytest.raises(InvalidArgumentError, match="bands"):

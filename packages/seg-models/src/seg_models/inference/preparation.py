@@ -20,6 +20,7 @@ from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import Preprocessing
+from seg_models.inference.described import bands_error
 
 __all__ = [
     "as_metadata",
@@ -245,12 +246,15 @@ def check_options(predictor: Any) -> None:
         )
 
 
-def check_tile_by_tile(predictor: Any) -> None:
-    """Checks that a `Predictor` has no option that needs the whole image at once.
+def check_tile_by_tile(predictor: Any, source: Any) -> None:
+    """Checks that a `Predictor` has no option that needs the whole image at once, and no bands for an array.
 
     Raises:
         InvalidArgumentError: if it has.
     """
+    is_path = isinstance(source, str | os.PathLike | tuple)
+    if predictor.bands is not None and not is_path:
+        raise bands_error(predictor.bands)
     if predictor.tile is None:
         raise InvalidArgumentError("predict_to_file predicts tile by tile; give the predictor tile=, such as 512")
     if predictor.scores or predictor.logits:
