@@ -330,6 +330,30 @@ def test_channels_of_a_model_file_are_replaced(tmp_path, enet4):
     assert Predictor(tmp_path / "x.pt", metadata=["a", "b"], device="cpu").channels == NIR
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"tile": 16}, {"tta": True}])
+def test_a_network_of_another_library_for_another_number_of_channels(tmp_path, count, options):
+    network = nn.Sequential(nn.Conv2d(count, 5, 3, padding=1), nn.Conv2d(5, 2, 1))
+    found = Predictor(network, metadata=CLASSES, preprocessing=PREPROCESSING, device="cpu", **options)
+    told = rf"the network takes {count} channels?, but the images are described as 4 channels \(blue, .*describe the"
+    with pytest.raises(InvalidArgumentError, match=told):
+        found(reflectances(32, 32))
+    if "tile" in options:
+        with pytest.raises(InvalidArgumentError, match=told):
+            found.predict_to_file(reflectances(32, 32), tmp_path / "labels.npy")
+    # what the message says works
+    names = tuple("abc"[:count])
+    channels = ImageChannels(names, range=(0, 10000), mean=(0.5,) * count, std=(0.5,) * count)
+    described = Predictor(network, metadata=["a", "b"], channels=channels, device="cpu", **options)
+    assert described(reflectances(32, 32)[:, :, :count]).labels.shape == (32, 32)
+
+
+def test_other_errors_of_a_network_stay_its_own():
+    network = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(6, 2, 1))
+    with pytest.raises(RuntimeError, match="to have 6 channels, but got 5"):
+        Predictor(network, metadata=CLASSES, preprocessing=PREPROCESSING, device="cpu")(reflectances(32, 32))
+
+
 @pytest.mark.parametrize(
     ("own", "given", "told"),
     [

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from torch import nn
 
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
-from seg_core.labels.channels import ImageChannels
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_channels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
@@ -39,6 +40,9 @@ __all__ = [
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 _OTHER_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()} | {"half": torch.float16}
+
+# how torch says that a convolution gets another number of channels than it has kernels for
+_OTHER_COUNT = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
 
 
 def check_model(model: object) -> Any:
@@ -310,14 +314,20 @@ def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
 
 @contextlib.contextmanager
 def memory_advice(predictor: Any) -> Iterator[None]:
-    """Turns an error of missing memory into one that names the options of a `Predictor` to change.
+    """Turns an error of missing memory, or of a network for other channels, into one that says what to change.
+
+    A network of another library does not say how many channels it takes, before it is called.
 
     Raises:
+        InvalidArgumentError: if the network takes another number of channels than the images have.
         NotEnoughMemoryError: if memory runs out.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        counts = _OTHER_COUNT.search(str(error))
+        if counts is not None and int(counts[2]) == predictor.metadata.channels.count:
+            raise _other_count(int(counts[1]), predictor.metadata.channels) from error
         if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
         remedies = []
@@ -332,3 +342,12 @@ def memory_advice(predictor: Any) -> Iterator[None]:
         if predictor.dtype is None:
             remedies.append('set dtype="bf16" (--dtype bf16)')
         raise out_of_memory("prediction", remedies, error) from error
+
+
+def _other_count(count: int, channels: ImageChannels) -> InvalidArgumentError:
+    example = "names=(...)" if count != RGB_CHANNELS.count else 'names=("red", "green", "blue")'
+    return InvalidArgumentError(
+        f"the network takes {count} channel{'s' if count > 1 else ''}, but the images are described as {channels}; "
+        f"describe the {count} that it was trained on: Predictor(..., channels=seg_core.ImageChannels({example}, "
+        f"range=(low, high), mean=..., std=...)), and pass images of these; or pass a network for {channels.count}"
+    )
