@@ -328,12 +328,66 @@ def test_mean_and_std_of_a_model_of_other_channels_are_asked_for(tmp_path, enet4
 def test_channels_of_a_model_file_are_replaced(tmp_path, enet4):
     save_model(enet4, tmp_path / "x.pt", metadata=CLASSES, preprocessing=PREPROCESSING)
     eight = dataclasses.replace(NIR, range=(0, 255))
-    found = Predictor(tmp_path / "x.pt", channels=eight, device="cpu")
+    told = r"the model has 4 channels .* from 0 to 10000, but this description has 4 channels .* from 0 to 255"
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = Predictor(tmp_path / "x.pt", channels=eight, device="cpu")
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
     assert found.preprocessing == dataclasses.replace(PREPROCESSING, channels=eight)
-    by_metadata = Predictor(tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=eight), device="cpu")
+    with pytest.warns(UserWarning, match="the range of 'blue' is 0 to 10000 in the model and 0 to 255 in this"):
+        by_metadata = Predictor(tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=eight), device="cpu")
     assert by_metadata.preprocessing == found.preprocessing
     # a list of names says nothing of the channels
     assert Predictor(tmp_path / "x.pt", metadata=["a", "b"], device="cpu").channels == NIR
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("options", [{}, {"tile": 16}, {"tta": True}])
+def test_a_network_of_another_library_for_another_number_of_channels(tmp_path, count, options):
+    network = nn.Sequential(nn.Conv2d(count, 5, 3, padding=1), nn.Conv2d(5, 2, 1))
+    found = Predictor(network, metadata=CLASSES, preprocessing=PREPROCESSING, device="cpu", **options)
+    told = rf"the network takes {count} channels?, but the images are described as 4 channels \(blue, .*describe the"
+    with pytest.raises(InvalidArgumentError, match=told):
+        found(reflectances(32, 32))
+    if "tile" in options:
+        with pytest.raises(InvalidArgumentError, match=told):
+            found.predict_to_file(reflectances(32, 32), tmp_path / "labels.npy")
+    # what the message says works
+    names = tuple("abc"[:count])
+    channels = ImageChannels(names, range=(0, 10000), mean=(0.5,) * count, std=(0.5,) * count)
+    described = Predictor(network, metadata=["a", "b"], channels=channels, device="cpu", **options)
+    assert described(reflectances(32, 32)[:, :, :count]).labels.shape == (32, 32)
+
+
+def test_other_errors_of_a_network_stay_its_own():
+    network = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.Conv2d(6, 2, 1))
+    with pytest.raises(RuntimeError, match="to have 6 channels, but got 5"):
+        Predictor(network, metadata=CLASSES, preprocessing=PREPROCESSING, device="cpu")(reflectances(32, 32))
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "told"),
+    [
+        (
+            NIR,
+            dataclasses.replace(NIR, names=("red", "green", "blue", "nir")),
+            "channel 0 is 'blue' in the model and 'r",
+        ),
+        (ImageChannels(("red", "green", "blue")), ImageChannels(("red", "green", "blue"), range=(0, 1)), "0 to 255 in"),
+    ],
+)
+def test_other_channels_than_those_of_a_model_file_are_told(tmp_path, own, given, told):
+    network = seg_models.get_model("enet", num_classes=2, in_channels=own.count)
+    preprocessing = Preprocessing((0.5,) * own.count, (0.5,) * own.count, channels=own)
+    save_model(
+        network, tmp_path / "x.pt", metadata=dataclasses.replace(CLASSES, channels=own), preprocessing=preprocessing
+    )
+    with pytest.warns(UserWarning, match=told) as warned:
+        found = Predictor(tmp_path / "x.pt", channels=given, device="cpu")
+    assert len(warned) == 1
+    assert found.channels == given
+    # what does not change the values that the network gets is not told
+    Predictor(tmp_path / "x.pt", channels=dataclasses.replace(own, nodata=0), device="cpu")
 
 
 def test_bands_choose_from_files_alone(tmp_path, enet4):
@@ -341,7 +395,19 @@ def test_bands_choose_from_files_alone(tmp_path, enet4):
     found = Predictor(tmp_path / "x.pt", bands=[4, 3, 2, "nir"], device="cpu")
     assert found.channels.bands == (4, 3, 2, "nir")
     assert found.metadata.channels == NIR
-    assert found(reflectances(48, 48)).labels.shape == (48, 48)
+    image = reflectances(48, 48)
+    np.save(tmp_path / "x.npy", image)
+    told = r"is in memory, and bands=\[4, 3, 2, 1\] choose from the bands of files; order its channels"
+    numbered = Predictor(tmp_path / "x.pt", bands=[4, 3, 2, 1], device="cpu", tile=48)
+    for given in (image, torch.from_numpy(image.astype(np.float32)).movedim(-1, 0), [image]):
+        with pytest.raises(InvalidArgumentError, match=told):
+            numbered(given)
+    with pytest.raises(InvalidArgumentError, match=told):
+        numbered.predict_to_file(image, tmp_path / "labels.npy")
+    errors = []
+    (one,) = numbered.stream([image, tmp_path / "x.npy"], on_error=lambda name, error: errors.append(str(error)))
+    assert errors[0].startswith("image 0 of the source is in memory")
+    assert np.array_equal(one.labels, Predictor(tmp_path / "x.pt", device="cpu", tile=48)(image[:, :, ::-1]).labels)
     with pytest.raises(InvalidArgumentError, match=r"bands must be a list .*got '4,3,2'"):
         Predictor(tmp_path / "x.pt", bands="4,3,2")
     with pytest.raises(InvalidArgumentError, match="bands"):

@@ -160,6 +160,78 @@ def test_a_network_whose_colors_cannot_move_says_so(saved, caplog):
     assert "takes its first channels as red, green and blue" in caplog.text
 
 
+# ---- weights of other described channels -----------------------------------------------------------------------------
+
+
+def described(*names):
+    return ImageChannels(names, range=(0, 10000))
+
+
+def save_described(saved, name, channels):
+    count = channels.count
+    means = tuple(0.1 * (index + 1) for index in range(count))
+    preprocessing = Preprocessing(means, (0.2,) * count, channels=channels)
+    return saved(name, preprocessing, dataclasses.replace(TWO, channels=channels), in_channels=count)
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet18", "bisenetv2"])
+@pytest.mark.parametrize(
+    ("own", "wanted", "sources"),
+    [
+        (("red", "green", "blue", "nir"), ("blue", "Green", "red", "nir"), [2, 1, 0, 3]),
+        (("nir", "red", "green"), ("green", "nir", "red"), [2, 0, 1]),
+        (("nir", "red", "green"), ("red", "green", "blue", "nir"), [1, 2, 0, 0]),
+        (("red", "green", "blue", "nir"), ("nir", "red", "green"), [3, 0, 1]),
+        (("a", "b"), ("c", "b", "a", "d", "e"), [0, 1, 0, 1, 0]),
+    ],
+)
+def test_weights_go_to_the_channels_of_the_same_names(saved, caplog, name, own, wanted, sources):
+    theirs, path = save_described(saved, name, described(*own))
+    with caplog.at_level(logging.WARNING):
+        ours = seg_models.get_model(name, weights=path, in_channels=described(*wanted))
+    assert not caplog.records
+    names = image_kernels(theirs, seg_models.get_model(name, in_channels=9, num_classes=2))
+    assert names
+    for key, tensor in theirs.state_dict().items():
+        expected = tensor[:, sources] * min(1, len(own) / len(wanted)) if key in names else tensor
+        torch.testing.assert_close(ours.state_dict()[key], expected)
+    if len(wanted) <= len(own):
+        assert ours.model_info.preprocessing.mean == tuple(0.1 * (index + 1) for index in sources)
+        assert ours.model_info.metadata.channels == described(*wanted)
+
+
+def test_the_same_image_with_its_channels_in_another_order_has_the_same_logits(saved):
+    own, wanted = described("red", "green", "blue", "nir"), described("nir", "blue", "green", "red")
+    _, path = save_described(saved, "fcn_resnet18", own)
+    ours = seg_models.fcn_resnet18(weights=path, in_channels=wanted)
+    image = torch.randint(0, 10000, (4, 64, 64)).to(torch.int32).to(torch.uint16)
+    expected = Predictor(path, logits=True, device="cpu")(image).logits
+    found = Predictor(ours, logits=True, device="cpu")(image[[3, 2, 1, 0]]).logits
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "reason"),
+    [
+        ("fcn_resnet18", ("red", "green", "swir"), "not all of them have the same names"),
+        ("fcn_resnet18", ("blue", "green", "red", "height"), "not all of them have the same names"),
+        ("enet", ("red", "green", "nir"), "more than the first convolution"),
+    ],
+)
+def test_weights_that_cannot_be_placed_by_name_are_told(saved, caplog, name, wanted, reason):
+    theirs, path = save_described(saved, name, described("nir", "red", "green"))
+    with caplog.at_level(logging.WARNING):
+        ours = seg_models.get_model(name, weights=path, in_channels=described(*wanted))
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert "is for 3 channels (nir, red, green) from 0 to 10000" in text
+    assert f"({', '.join(wanted)})" in text
+    assert reason in text
+    for key, tensor in theirs.state_dict().items():
+        found = ours.state_dict()[key]
+        assert torch.equal(found, tensor if found.shape == tensor.shape else inflate_kernels(tensor, len(wanted)))
+
+
 def test_selected_classes_keep_the_channels_of_the_file(tmp_path):
     network = seg_models.fcn_resnet18(num_classes=2, in_channels=4)
     metadata = dataclasses.replace(TWO, channels=NIR_FIRST)

@@ -21,6 +21,7 @@ from seg_core.model_files.reading import ModelInfo
 from seg_core.model_files.weights import Weights, WeightsEnum
 from seg_core.registry import MODELS, resolve_target
 from seg_models.builders.backbone import BackboneRecipe
+from seg_models.builders.channel_names import fit_by_name
 from seg_models.builders.options import (
     PAPER,
     WITHOUT_OPTIONS,
@@ -92,8 +93,10 @@ def build_network(
     checkpoint = _open_checkpoint(model, common, plan)
     variant = _settle_variant(model, common.variant, checkpoint)
     planned = plan(variant)
+    by_name = None
     if checkpoint is not None:
-        checkpoint = _fit_channels(checkpoint, model.name, planned)
+        by_name = None if channels is None else fit_by_name(checkpoint, channels, planned)
+        checkpoint = by_name or _fit_channels(checkpoint, model.name, planned)
     num_classes = common.num_classes or _count_classes(checkpoint, planned)
     network: NetworkT = planned.build(num_classes)  # type: ignore[assignment]  # as the builder is annotated
     spec = BuildSpec(model.name, variant, {"num_classes": num_classes, **planned.arguments})
@@ -101,7 +104,7 @@ def build_network(
     network.build_spec = spec  # type: ignore[assignment]
     if checkpoint is not None:
         network.randomly_initialized = load_checkpoint(network, checkpoint, planned.build, common.class_names)  # type: ignore[assignment]
-        if channels is not None and (checkpoint.inflated or _is_of_colors(checkpoint, channels)):
+        if by_name is None and channels is not None and _is_of_colors(checkpoint, channels):
             _place_colors(network, planned, channels, checkpoint.source)
         if info := _info_of(checkpoint, spec, common.class_names, channels):
             network.model_info = info  # type: ignore[assignment]
@@ -358,9 +361,10 @@ def _place_colors(network: nn.Module, plan: Plan, channels: ImageChannels, sourc
 
 
 def _is_of_colors(checkpoint: Checkpoint, channels: ImageChannels) -> bool:
-    """Returns whether a checkpoint that fits 3 channels is known to be for red, green and blue, in this order."""
-    info = checkpoint.info
-    return channels.count == RGB and info is not None and info.metadata.channels.rgb == (0, 1, 2)
+    """Returns whether weights are for red, green and blue, in this order; those that are inflated, if not described."""
+    if checkpoint.info is None:
+        return checkpoint.inflated
+    return checkpoint.info.metadata.channels.rgb == (0, 1, 2) and (checkpoint.inflated or channels.count == RGB)
 
 
 def _settle_variant(model: _Model, variant: str | None, checkpoint: Checkpoint | None) -> str:

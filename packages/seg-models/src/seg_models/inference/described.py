@@ -7,7 +7,7 @@ colors. A file of other channels is read by `seg_core.read_channels`, which refu
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_core.errors import UserError
+from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.files.channel_files import read_channels
 from seg_core.files.channel_values import warn_of_values
 from seg_core.labels.channels import ImageChannels
@@ -26,7 +26,7 @@ from seg_core.transforms.preprocessing import value_scale
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_url
 
-__all__ = ["in_memory", "is_stack", "mark_nodata", "read_described", "shown_image"]
+__all__ = ["bands_error", "in_memory", "is_stack", "mark_nodata", "read_described", "shown_image"]
 
 _NPY = b"\x93NUMPY"
 
@@ -39,6 +39,20 @@ def is_stack(source: object) -> bool:
 def in_memory(channels: ImageChannels) -> ImageChannels:
     """Returns the description of images in memory, which have no bands or pages to choose from."""
     return replace(channels, bands=(), pages=False)
+
+
+def bands_error(bands: Iterable[int | str], called: str = "") -> InvalidArgumentError:
+    """Returns the error of an image in memory for which `bands` were chosen.
+
+    Args:
+        bands: the argument of the Predictor.
+        called: name of the image; empty if it has none.
+    """
+    return InvalidArgumentError(
+        f"{called or 'the image'} is in memory, and bands={list(bands)} choose from the bands of files; order its "
+        "channels as those of the model yourself (array[:, :, [3, 2, 1, 0]] reverses four), and use a Predictor "
+        "without bands"
+    )
 
 
 def read_described(

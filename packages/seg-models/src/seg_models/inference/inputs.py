@@ -27,7 +27,7 @@ from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
 from seg_core.files.orientation import decode
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.transforms.image_tensors import as_image_tensor
-from seg_models.inference.described import in_memory, is_stack, mark_nodata, read_described
+from seg_models.inference.described import bands_error, in_memory, is_stack, mark_nodata, read_described
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
 from seg_models.inference.reading import ALL_FRAMES_ADVICE, read_file, read_frames_of_file
@@ -38,6 +38,7 @@ __all__ = [
     "LoadedImage",
     "Source",
     "as_array",
+    "files_alone",
     "find_inputs",
     "is_one_image",
     "load_input",
@@ -150,6 +151,20 @@ def find_inputs(
     if found.left_out:
         warnings.warn(f"{os.fspath(source)}: {found.left_out_text}", stacklevel=4)
     return _several(found.paths, all_frames, max_pixels)
+
+
+def files_alone(images: Iterable[InputImage], bands: Iterable[int | str]) -> Iterator[InputImage]:
+    """Yields images whose `bands` were chosen; one in memory, which has no bands to choose from, has an error instead.
+
+    Args:
+        images: as `find_inputs` returns them.
+        bands: the argument of the Predictor.
+    """
+    for image in images:
+        if image.is_own or not isinstance(image.content, np.ndarray | Tensor | Image.Image):
+            yield image
+        else:
+            yield dataclasses.replace(image, content=bands_error(bands, image.name or image.place))
 
 
 def load_input(

@@ -29,7 +29,15 @@ from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import id_dtype, kept_ids
 from seg_models.inference.decisions import decide, finish, labels_shape, thresholds_of, without_others
 from seg_models.inference.described import shown_image
-from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
+from seg_models.inference.inputs import (
+    InputImage,
+    LoadedImage,
+    as_array,
+    files_alone,
+    find_inputs,
+    is_one_image,
+    load_input,
+)
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
 from seg_models.inference.outputs import resized_logits
@@ -80,7 +88,8 @@ class Predictor:
         channels: the channels of the images, with their `mean` and `std`; None uses those of the preprocessing, the
             metadata or the model file. Images have the values of these channels, in the unit of their range.
         bands: which bands of each file are these channels, in their order: numbers from 1, or descriptions of bands;
-            None uses those of the channels. For files whose bands are ordered otherwise than those of training.
+            None uses those of the channels. For files whose bands are ordered otherwise than those of training; images
+            in memory are then an error.
         device: device to compute on; `"auto"` uses a GPU if available, and a number, such as 0, is that of a CUDA GPU.
         dtype: floating-point type of the weights and the computation, `"fp32"`, `"bf16"`, `"fp16"` or a torch dtype;
             `"auto"` is bf16 if the processor computes in it, else fp32; None leaves the weights unchanged. A network
@@ -110,7 +119,8 @@ class Predictor:
             if False the first one is, with a warning.
 
     Warns:
-        UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster.
+        UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster; or if the channels that are
+            given have other names, another order or another range than those of the network's weights or model file.
 
     Raises:
         InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network has another
@@ -177,7 +187,7 @@ class Predictor:
         self.metadata, self.preprocessing = describe_images(info, metadata, preprocessing, channels)
         check_fit(network, self.metadata)
         self.thresholds = thresholds_of(thresholds, threshold, self.metadata, info)
-        self.channels = file_channels(self.metadata.channels, bands)
+        self.channels, self.bands = file_channels(self.metadata.channels, bands), bands
         check_options(self)
         if self.dtype is not None and network is model:
             network = copied(network, self.dtype)
@@ -262,7 +272,8 @@ class Predictor:
         return self._stream(self._find(source), on_error)
 
     def _find(self, source: Any) -> Iterator[InputImage]:
-        return find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels, stacks=self._stacks)
+        found = find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels, stacks=self._stacks)
+        return found if self.bands is None else files_alone(found, self.bands)
 
     @property
     def _stacks(self) -> bool:
@@ -302,7 +313,7 @@ class Predictor:
             WriteError: if the label map cannot be written.
             MissingDependencyError: if the library for this format is not installed.
         """
-        check_tile_by_tile(self)
+        check_tile_by_tile(self, source)
         blocks = self._label_blocks
         if self.channel_order == "bgr" and not isinstance(source, str | os.PathLike):
 

@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -13,12 +15,13 @@ from torch import nn
 
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
-from seg_core.labels.channels import ImageChannels
-from seg_core.labels.comparison import check_several_outputs
+from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_core.labels.comparison import check_several_outputs, difference_of_channels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import Preprocessing
+from seg_models.inference.described import bands_error
 
 __all__ = [
     "as_metadata",
@@ -37,6 +40,9 @@ __all__ = [
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 _OTHER_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()} | {"half": torch.float16}
+
+# how torch says that a convolution gets another number of channels than it has kernels for
+_OTHER_COUNT = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
 
 
 def check_model(model: object) -> Any:
@@ -130,6 +136,9 @@ def describe_images(
         preprocessing: as in `Predictor`.
         channels: as in `Predictor`.
 
+    Warns:
+        UserWarning: if the channels are as many as those of the model's own metadata, and others.
+
     Raises:
         InvalidArgumentError: if a part is neither given nor known, or the normalization is for other channels.
     """
@@ -144,6 +153,8 @@ def describe_images(
     given = [each.channels for each in (preprocessing, found if metadata is not None else None) if each is not None]
     known = [] if info is None else [info.metadata.channels]
     wanted = channels or next((each for each in given if not each.is_rgb8), None) or next(iter([*known, *given]))
+    if known:
+        _warn_of_other_channels(known[0], wanted)
     if preprocessing is not None:
         result = preprocessing
         if len(preprocessing.mean) != wanted.count:
@@ -157,6 +168,16 @@ def describe_images(
         if result.channels != wanted:
             result = _for_channels(result, wanted)
     return found if found.channels == wanted else replace(found, channels=wanted), result
+
+
+def _warn_of_other_channels(own: ImageChannels, wanted: ImageChannels) -> None:
+    """Warns if the images are described otherwise than those that a network was trained on; see `check_fit`, too."""
+    if own.count == wanted.count and (found := difference_of_channels(own, wanted, "the model", "this description")):
+        warnings.warn(
+            f"{found}; the images are read as described, and the network takes them in this order. Leave the "
+            "description out if they are those of the model",
+            stacklevel=5,
+        )
 
 
 def _for_channels(preprocessing: Preprocessing, channels: ImageChannels) -> Preprocessing:
@@ -229,12 +250,15 @@ def check_options(predictor: Any) -> None:
         )
 
 
-def check_tile_by_tile(predictor: Any) -> None:
-    """Checks that a `Predictor` has no option that needs the whole image at once.
+def check_tile_by_tile(predictor: Any, source: Any) -> None:
+    """Checks that a `Predictor` has no option that needs the whole image at once, and no bands for an array.
 
     Raises:
         InvalidArgumentError: if it has.
     """
+    is_path = isinstance(source, str | os.PathLike | tuple)
+    if predictor.bands is not None and not is_path:
+        raise bands_error(predictor.bands)
     if predictor.tile is None:
         raise InvalidArgumentError("predict_to_file predicts tile by tile; give the predictor tile=, such as 512")
     if predictor.scores or predictor.logits:
@@ -290,14 +314,20 @@ def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
 
 @contextlib.contextmanager
 def memory_advice(predictor: Any) -> Iterator[None]:
-    """Turns an error of missing memory into one that names the options of a `Predictor` to change.
+    """Turns an error of missing memory, or of a network for other channels, into one that says what to change.
+
+    A network of another library does not say how many channels it takes, before it is called.
 
     Raises:
+        InvalidArgumentError: if the network takes another number of channels than the images have.
         NotEnoughMemoryError: if memory runs out.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        counts = _OTHER_COUNT.search(str(error))
+        if counts is not None and int(counts[2]) == predictor.metadata.channels.count:
+            raise _other_count(int(counts[1]), predictor.metadata.channels) from error
         if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
         remedies = []
@@ -312,3 +342,12 @@ def memory_advice(predictor: Any) -> Iterator[None]:
         if predictor.dtype is None:
             remedies.append('set dtype="bf16" (--dtype bf16)')
         raise out_of_memory("prediction", remedies, error) from error
+
+
+def _other_count(count: int, channels: ImageChannels) -> InvalidArgumentError:
+    example = "names=(...)" if count != RGB_CHANNELS.count else 'names=("red", "green", "blue")'
+    return InvalidArgumentError(
+        f"the network takes {count} channel{'s' if count > 1 else ''}, but the images are described as {channels}; "
+        f"describe the {count} that it was trained on: Predictor(..., channels=seg_core.ImageChannels({example}, "
+        f"range=(low, high), mean=..., std=...)), and pass images of these; or pass a network for {channels.count}"
+    )

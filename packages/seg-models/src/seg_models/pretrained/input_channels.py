@@ -1,7 +1,8 @@
 """Weights for images of 3 channels in a network for other channels.
 
 The kernels of a first convolution are inflated, see `inflate_kernels`. If the channels are described, the kernels of
-red, green and blue go to the channels of these colors, see `color_kernels`.
+red, green and blue go to the channels of these colors, see `color_kernels`; those of weights for other described
+channels go to the channels of the same names, see `kernel_sources`.
 
 A gray image on a network for one channel gives what the image repeated on the network for 3 channels gives, if all
 three colors are normalized by the same mean and std; those are the ones of the one channel. ImageNet's differ from
@@ -9,7 +10,7 @@ color to color, and no kernel makes up for it where a convolution pads with zero
 (`gray_normalization`) the inputs of the three colors are off by up to 0.2 of a standard deviation.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,8 @@ __all__ = [
     "inflate_kernels",
     "inflate_tensors",
     "input_channels_of",
+    "kernel_sources",
+    "place_by_name",
     "place_colors",
 ]
 
@@ -85,6 +88,53 @@ def place_colors(network: nn.Module, names: Iterable[str], channels: ImageChanne
             parameters[name].copy_(parameters[name][:, colors])
 
 
+def kernel_sources(own: ImageChannels, wanted: ImageChannels) -> list[int] | None:
+    """Returns the channel of trained weights whose kernel each wanted channel gets: the one of the same name.
+
+    Upper and lower case are the same; a channel described as red, green or blue has this name too. If all channels of
+    the weights are wanted, others that are wanted get them in turn.
+
+    Args:
+        own: channels that the weights were trained on.
+        wanted: channels of the network.
+
+    Returns:
+        One index into the channels of the weights per wanted channel; None if a channel is missing on both sides.
+    """
+    for named in (_plain_names, _color_names):
+        theirs, ours = named(own), named(wanted)
+        if set(ours) <= set(theirs):
+            return [theirs.index(name) for name in ours]
+        if set(theirs) < set(ours):
+            others = [name for name in ours if name not in theirs]
+            return [theirs.index(name) if name in theirs else others.index(name) % own.count for name in ours]
+    return None
+
+
+def place_by_name(
+    tensors: Mapping[str, Tensor],
+    names: Iterable[str],
+    sources: Sequence[int],
+    count: int,
+) -> dict[str, Tensor]:
+    """Returns the tensors of weights with the kernels of a first convolution chosen by `kernel_sources`.
+
+    Kernels of channels that are used more than once are scaled as in `inflate_kernels`; those of channels that are left
+    out are dropped, as if these channels always had their mean.
+
+    Args:
+        tensors: tensors of the weights, under the network's names.
+        names: names of the kernels of the first convolutions, (C, count, ...).
+        sources: index of the kernel that each channel gets.
+        count: channels of the weights.
+    """
+    scale = count / len(sources) if len(sources) > count else 1
+    placed = dict(tensors)
+    for name in names:
+        placed[name] = tensors[name][:, list(sources)] * scale
+    return placed
+
+
 def gray_normalization(preprocessing: Preprocessing) -> Preprocessing:
     """Returns the preprocessing of weights for 8-bit colors for one gray channel: the means of its mean and std."""
     mean, std = (sum(numbers) / len(numbers) for numbers in (preprocessing.mean, preprocessing.std))
@@ -135,3 +185,14 @@ def first_kernels(build_with: Callable[[int], Callable[[int], nn.Module]], one: 
         for name in differing
     )
     return differing if only_kernels else []
+
+
+def _plain_names(channels: ImageChannels) -> list[str]:
+    names = [name.strip().lower() for name in channels.names]
+    return names if len(set(names)) == len(names) else list(channels.names)
+
+
+def _color_names(channels: ImageChannels) -> list[str]:
+    """Returns the names of channels, with red, green and blue for those that are described as these colors."""
+    colors = dict(zip(channels.rgb or (), ("red", "green", "blue"), strict=False))
+    return [colors.get(index, name) for index, name in enumerate(_plain_names(channels))]
