@@ -1,5 +1,6 @@
 """Reads masks of a multilabel task from one file: a page or band per class, an array, or a bit per class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +12,19 @@ from seg_core.files import images
 from seg_core.files.array_bands import map_npy
 from seg_core.files.channel_files import read_channels
 from seg_core.files.images import Once
-from seg_core.files.pillow_bands import read_page_headers
+from seg_core.files.pillow_bands import Page, bands_of_pillow, check_kind, read_page_headers
 from seg_core.labels.channels import ImageChannels
 from seg_datasets.reading.samples import Reading, gone
 
 __all__ = ["BitsReader", "PlanesReader"]
+
+_OTHERS = (
+    'Masks of a file per class are read with masks = "masks/{class}", masks of a bit per class with masks_as = "bits"'
+)
+_MARKED = (
+    "marks pixels without data, which may be 0 or ignored; write the ignored value there, and remove the mark, as by "
+    "gdal_edit.py -unsetnodata FILE"
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,7 @@ class PlanesReader:
             )
         height, width = array.shape[1:]
         if height * width > reading.max_pixels:
-            raise ImageTooLargeError(
-                f"mask {path} has {width}x{height} pixels (width x height), more than max_pixels={reading.max_pixels}; "
-                f"if the file is what you expect, raise the limit: max_pixels={height * width}"
-            )
+            raise ImageTooLargeError(_too_large(path, height, width, reading))
         if array.size and not 0 <= int(array.min()) <= int(array.max()) <= 255:
             raise CorruptFileError(
                 f"mask {path} holds values from {array.min()} to {array.max()}; planes hold 0, 1 and the ignored "
@@ -69,6 +75,8 @@ class PlanesReader:
         pages = read_page_headers(path)
         if pages[0].storage.is_lossy:
             raise CorruptFileError(f"mask {path} {pages[0].storage.mask_problem()}")
+        if all(page.is_read_by_pillow and not page.alpha for page in pages):
+            return self._of_pages(path, pages, reading)
         names = tuple(f"plane {place}" for place in range(self.count))
         channels = ImageChannels(names, pages=len(pages) > 1)
         try:
@@ -79,16 +87,40 @@ class PlanesReader:
             raise
         except CorruptFileError as error:
             raise CorruptFileError(
-                f"mask {path} does not hold {self.count} planes of 8 bits, a page or band per class: {error}. Masks of "
-                'a file per class are read with masks = "masks/{class}", masks of a bit per class with masks_as = '
-                '"bits"'
+                f"mask {path} does not hold {self.count} planes of 8 bits, a page or band per class: {error}. {_OTHERS}"
             ) from error
         if valid is not None:
-            raise CorruptFileError(
-                f"mask {path} marks pixels without data, which may be 0 or ignored; write the ignored value there, and "
-                "remove the mark, as by gdal_edit.py -unsetnodata FILE"
-            )
+            raise CorruptFileError(f"mask {path} {_MARKED}")
         return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+    def _of_pages(self, path: Path, pages: Sequence[Page], reading: Reading) -> npt.NDArray[np.uint8]:
+        """Returns the bands of all pages, which Pillow decodes in threads, unlike GDAL without a word."""
+        count, (height, width) = sum(page.storage.channels for page in pages), pages[0].size
+        sizes = {page.size for page in pages}
+        deep = max(page.storage.bits for page in pages)
+        if count != self.count or len(sizes) > 1 or deep > 8:
+            what = f"{count} bands" + (f" of {len(pages)} pages" if len(pages) > 1 else "")
+            what += " of different sizes" if len(sizes) > 1 else f" of {deep} bits" if deep > 8 else ""
+            raise CorruptFileError(f"mask {path} does not hold {self.count} planes of 8 bits, but {what}. {_OTHERS}")
+        if height * width > reading.max_pixels:
+            raise ImageTooLargeError(_too_large(path, height, width, reading))
+        planes = np.empty((count, height, width), np.uint8)
+        place = 0
+        for page in pages:
+            check_kind(path, page)
+            values, valid = bands_of_pillow(path, page, "stored").read(range(page.storage.channels), None)
+            if valid is not None and not valid.all():
+                raise CorruptFileError(f"mask {path} {_MARKED}")
+            planes[place : place + len(values)] = values
+            place += len(values)
+        return planes
+
+
+def _too_large(path: Path, height: int, width: int, reading: Reading) -> str:
+    return (
+        f"mask {path} has {width}x{height} pixels (width x height), more than max_pixels={reading.max_pixels}; if the "
+        f"file is what you expect, raise the limit: max_pixels={height * width}"
+    )
 
 
 @dataclass(frozen=True)
