@@ -186,7 +186,7 @@ def _write(
     for split, files in layout.splits.items():
         for key in keys.get(split, ()):
             if isinstance(own, FakeTask):
-                own.write(*(below / _path(patterns, 0, key) for patterns in (files.images, files.masks)), size, key)
+                own.write(below / _path(files.images, 0, key), below / _path(files.masks, 0, key), size, key)
                 continue
             ids = all_ids(chosen, size, key) if files.masks else None
             image_path = below / _path(files.images, images, key)

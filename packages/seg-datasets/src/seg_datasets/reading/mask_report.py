@@ -198,7 +198,7 @@ class MaskInspection:
             line = "" if suggested else f': labels = ["background", "{metadata.labels[0]}"]'
             self.odd.append(
                 f"there is one class, and masks contain {'the id' if len(ids) == 1 else 'the ids'} {_ranges(ids)}; two "
-                f"are needed, such as background and object{line}"
+                f'are needed, such as background and object{line}; or write task = "binary" beside the label'
             )
             return False
         allowed = {*range(count), ignored}
