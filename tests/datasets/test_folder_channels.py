@@ -10,6 +10,7 @@ from PIL import Image
 
 from seg_core import DatasetNotFoundError, ImageChannels, InvalidArgumentError
 from seg_core.errors import CorruptFileError
+from seg_core.files.scan import scan_dataset
 from seg_datasets import FolderDataset, unify
 from seg_datasets.doctor.fake import fake
 from seg_datasets.doctor.fake_channels import _geotiff
@@ -94,6 +95,34 @@ def test_pixels_without_data_are_ignored_in_the_mask(tmp_path):
     assert (mask[0, :3] == 255).all()
     assert (mask == 255).sum() == 3
     assert np.array_equal(array(image), pixels)
+
+
+def test_pixels_without_data_are_ignored_in_counts_too(tmp_path):
+    pixels = values(0)
+    pixels[:2] = 0
+    for name in "ab":
+        put(tmp_path / f"images/{name}.npy", pixels)
+    masks(tmp_path, "ab")
+    dataset = FolderDataset(tmp_path, LABELS, channels={**CHANNELS, "nodata": 0})
+    scan = scan_dataset(dataset)
+    assert scan.pixels.sum() == np.count_nonzero(np.asarray(dataset[0][1]) != 255) == SIZE[0] * SIZE[1] - 2 * SIZE[1]
+    assert dataset.mask_file(0) is None
+    assert FolderDataset(tmp_path, LABELS, channels=CHANNELS).mask_file(0) is not None
+
+
+def test_a_fourth_band_that_gdal_marks_as_alpha_is_told(tmp_path):
+    pytest.importorskip("rasterio")
+    for number, name in enumerate("ab"):
+        pixels = values(number, dtype=np.uint8)
+        path = tmp_path / f"images/{name}.tif"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels, "RGBA").save(path)
+    masks(tmp_path, "ab")
+    with pytest.warns(UserWarning, match="fourth band, marked as alpha, which is left out.*bands = .1, 2, 3, 4."):
+        image, _ = FolderDataset(tmp_path, LABELS)[0]
+    assert image.shape[0] == 3
+    channels = {"names": ["red", "green", "blue", "nir"], "bands": [1, 2, 3, 4]}
+    assert FolderDataset(tmp_path, LABELS, channels=channels)[0][0].shape[0] == 4
 
 
 def test_bands_choose_those_of_a_file_by_name_and_number(tmp_path):

@@ -286,11 +286,15 @@ def described_tiff(tmp_path):
 
 def test_bands_by_number_description_and_name(described_tiff):
     path, image = described_tiff
-    reads(path, channels(4), image)
+    with pytest.raises(CorruptFileError, match=r"descriptions say another order .* bands = \[1, 2, 3, 4\]"):
+        read_channels(path, channels(4))  # red is the fourth, not the first
+    reads(path, channels(4, bands=[1, 2, 3, 4]), image)
     reads(path, channels(3, bands=[4, "B03", "B02"]), image[..., [3, 1, 0]])
     reads(path, ImageChannels(("red", "nir"), range=(0, 10000)), image[..., [3, 2]])
     # the same names in another order are taken by name too
     names = ImageChannels(("red", "nir", "B03", "B02"), range=(0, 10000))
+    reads(path, names, image[..., [3, 2, 1, 0]])
+    names = ImageChannels(("Red", "NIR", "b03", "b02"), range=(0, 10000))
     reads(path, names, image[..., [3, 2, 1, 0]])
 
 

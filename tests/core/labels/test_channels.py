@@ -60,6 +60,7 @@ def test_only_plain_colors_are_read_as_such(fields, expected):
         ({"names": NAMES, "range": (0, math.inf)}, "low < high"),
         ({"names": NAMES, "mean": (1, 2, 3)}, "mean must be 4 numbers, one per channel"),
         ({"names": NAMES, "std": (1, 2, 3, 0)}, "std must be 4 numbers above 0"),
+        ({"names": NAMES, "mean": (1500, 1700, 1900, 2700)}, "mean must be of values scaled from the range to 0 to 1"),
         ({"names": NAMES, "rgb": (0, 1)}, "rgb must be the indices, 0 to 3"),
         ({"names": NAMES, "rgb": (0, 1, 4)}, "rgb must be the indices, 0 to 3"),
         ({"names": NAMES, "rgb": (0, 1, 1)}, "rgb must be the indices"),
@@ -105,6 +106,8 @@ def test_metadata_hold_the_channels_and_files_of_colors_stay_as_they_were(tmp_pa
     channels = resolve_metadata(file).channels
     assert channels.count == 1 and math.isnan(channels.nodata)
     assert channels == ImageChannels(("height",), (0, 50), nodata=float("nan"))
+    assert channels.to_dict()["nodata"] == "nan"  # JSON has no such number
+    assert ImageChannels.from_dict(json.loads(json.dumps(channels.to_dict()))) == channels
     with pytest.raises(InvalidArgumentError, match=r"classes.toml: channels.range must be"):
         file.write_text('labels = ["a", "b"]\n[channels]\nnames = ["height"]\nrange = 50\n')
         resolve_metadata(file)

@@ -302,3 +302,21 @@ def test_floats_of_every_precision_and_byte_order_become_float32(dtype):
     np.testing.assert_allclose(tensor.permute(1, 2, 0), image.astype(np.float32))
     with pytest.raises(InvalidArgumentError, match="got >u2; convert it first, in the range that suits the data"):
         as_rgb_tensor(np.zeros((2, 2), ">u2"))
+
+
+def test_mean_and_std_of_the_channels_are_taken_where_none_are_given():
+    channels = ImageChannels(("red", "green", "blue"), range=(0, 10000), mean=(0.11, 0.12, 0.12), std=(0.05,) * 3)
+    assert Preprocessing(channels=channels).mean == (0.11, 0.12, 0.12)
+    assert Preprocessing(IMAGENET_MEAN, IMAGENET_STD, channels=channels).mean == IMAGENET_MEAN
+    assert Preprocessing().mean == IMAGENET_MEAN
+    assert Preprocessing(channels=ImageChannels(("nir", "red", "green"))).mean == IMAGENET_MEAN
+    with pytest.raises(InvalidArgumentError, match="mean is not known for the 3 channels .* 0 to 10000: give mean"):
+        Preprocessing(channels=ImageChannels(("red", "green", "blue"), range=(0, 10000)))
+
+
+def test_integers_that_float32_does_not_hold_are_refused():
+    channels = ImageChannels(("a",), range=(0, 1e9))
+    exact = np.full((4, 4), 2**24 + 2, np.int64)
+    assert int(as_image_tensor(exact, channels).max()) == 2**24 + 2
+    with pytest.raises(InvalidArgumentError, match="float32, as which it is read, does not hold exactly"):
+        as_image_tensor(exact + 1, channels)

@@ -201,3 +201,21 @@ def test_models_show_says_what_is_wrong_with_a_file(tmp_path, monkeypatch, capsy
     (tmp_path / "bad.pt").write_text("no archive")
     assert seg("models", "show", name) == code
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "thresholds", "shown"),
+    [
+        ("binary", ("vessel",), 0.3, "binary; threshold 0.3"),
+        ("multilabel", ("a", "b"), (0.25, 0.5), "multilabel; thresholds 0.25, 0.5"),
+        ("multiclass", ("a", "b"), None, None),
+    ],
+)
+def test_models_show_prints_task_and_thresholds(tmp_path, capsys, task, labels, thresholds, shown):
+    metadata = DatasetMetadata("things", labels, task=task)
+    network = seg_models.get_model("enet", num_classes=len(labels))
+    path = tmp_path / "model.pt"
+    seg_models.save_model(network, path, metadata=metadata, preprocessing=Preprocessing(), thresholds=thresholds)
+    assert seg("models", "show", path) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("task ")]
+    assert [line.split(maxsplit=1)[1] for line in lines] == ([] if shown is None else [shown])

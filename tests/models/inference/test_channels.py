@@ -230,8 +230,19 @@ def test_a_value_that_is_not_finite_is_an_error():
     image[3, 4, 1] = np.nan
     with pytest.raises(InvalidArgumentError, match="got nan at row 3, column 4, channel 1"):
         predictor()(image)
-    with pytest.raises(InvalidArgumentError, match="got nan at row 3, column 4, channel 1"):
-        predictor(dataclasses.replace(NIR, nodata=math.nan))(image)
+    labels = predictor(dataclasses.replace(NIR, nodata=math.nan))(image).labels
+    assert [tuple(place) for place in np.argwhere(labels == 255)] == [(3, 4)]  # as in files, of which one is enough
+
+
+@pytest.mark.parametrize("as_input", [np.asarray, lambda image: torch.from_numpy(image).permute(2, 0, 1)])
+def test_a_low_end_that_the_type_of_the_image_does_not_have_is_its_nearest_value(as_input):
+    channels = ImageChannels(("height",), range=(-100, 3000), nodata=0)
+    image = np.full((40, 40, 1), 500, np.uint16)
+    image[:5] = 0
+    found = predictor(channels)
+    labels = found(as_input(image)).labels
+    check(found.seen[0], image, channels)  # 0, where it was -100 as if it were 65436
+    assert (labels[:5] == 255).all() and (labels[5:] != 255).all()
 
 
 def test_arrays_of_the_caller_are_not_changed_nor_kept():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import tv_tensors
 
@@ -591,3 +592,32 @@ def test_eval_command_names_the_difference(bands, with_channels):
     with_channels(GRAY)
     with pytest.raises(UsageError, match=r"model 'run': the network has 4 channels .* but the dataset has 1 channel"):
         preprocessing_for("run", model, Bands(), None)
+
+
+def test_nan_as_nodata_in_a_config_is_stored_and_resumed(tmp_path):
+    root = tmp_path / "heights"
+    for split in ("train", "val"):
+        for name in "abcd":
+            heights = np.random.default_rng([ord(name), len(split)]).uniform(0, 50, (32, 32)).astype(np.float32)
+            mask = (heights > 25).astype(np.uint8)
+            heights[0] = np.nan
+            for folder, values, suffix in (("images", heights, ".tif"), ("masks", mask, ".png")):
+                path = root / split / folder / f"{name}{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values).save(path)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[model]\nname = "enet"\n[data.dataset]\nname = "FolderDataset"\n'
+        f"root = '{root}'\n[data.dataset.params]\nmetadata = {{ labels = ['low', 'high'] }}\n"
+        "channels = { names = ['height'], range = [0, 50], nodata = nan }\n[trainer]\nepochs = 1\n"
+        "[data.loader]\nbatch_size = 4\nnum_workers = 0\n[data.transform.train]\nsize = 32\n"
+        f"[paths]\noutput = '{tmp_path}/runs'\nrun = 'nan'\n"
+    )
+    first = Trainer(load_config(config))
+    first.run()
+    stored = tmp_path / "runs" / "nan" / "config.toml"
+    assert "nodata = nan" in stored.read_text()
+    resumed = Trainer(load_config(config, ["trainer.epochs=2"]), resume=True)
+    resumed.run()
+    assert resumed.data.normalization == first.data.normalization
+    assert resumed.position.step == 2

@@ -109,11 +109,19 @@ def _by_bands(name: str, stack: list[_Band], channels: ImageChannels) -> list[in
 
 def _by_count(name: str, files: Sequence[Bands], stack: list[_Band], channels: ImageChannels) -> list[int]:
     plain = [number for number, band in enumerate(stack) if not band.is_alpha]
-    descriptions = [stack[number].description for number in plain]
-    if all(descriptions.count(channel) == 1 for channel in channels.names):
-        return [plain[descriptions.index(channel)] for channel in channels.names]
+    descriptions = [stack[number].description.strip().casefold() for number in plain]
+    wanted = [channel.strip().casefold() for channel in channels.names]
+    if len(set(wanted)) == len(wanted) and all(descriptions.count(channel) == 1 for channel in wanted):
+        return [plain[descriptions.index(channel)] for channel in wanted]
     count = channels.count
     if len(plain) == count:
+        for place, description in enumerate(descriptions):
+            if description in wanted and wanted[place] != description:
+                raise CorruptFileError(
+                    f"{name} has {_listed(stack)}, of which the descriptions say another order than that of the "
+                    f"{channels}; say which bands they are by number, in the order of the names: channels = {{ bands = "
+                    f"{[number + 1 for number in plain]} }} for that of the file"
+                )
         return plain
     where = f"{name} has {_listed(stack)}, and {channels} {'are' if count > 1 else 'is'} described"
     if len(stack) == count:

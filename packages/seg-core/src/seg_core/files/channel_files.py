@@ -34,6 +34,7 @@ __all__ = [
     "ChannelSource",
     "can_read_windows",
     "channels_size",
+    "may_lack_data",
     "open_channels",
     "paths_of",
     "read_channels",
@@ -137,6 +138,18 @@ def can_read_windows(source: ChannelSource, channels: ImageChannels | None = Non
         return all(file.has_windows for file in bands)
 
 
+def may_lack_data(source: ChannelSource, channels: ImageChannels) -> bool:
+    """Returns whether pixels of an image may hold no data, by the description and the header.
+
+    Raises:
+        As `read_channels`, as far as the header tells.
+    """
+    if channels.nodata is not None:
+        return True
+    with open_channels(paths_of(source), channels) as image:
+        return image.may_lack_data
+
+
 def paths_of(source: ChannelSource) -> list[Path]:
     """Returns the paths of the files of an image.
 
@@ -208,7 +221,7 @@ class ChannelImage:
         if valid is not None:
             if not image.flags.writeable:
                 image = image.copy()
-            for band, low in zip(image, self._lows(), strict=True):
+            for band, low in zip(image, self._channels.lows_in(self._dtype), strict=True):
                 band[~valid] = low
         return image.transpose(1, 2, 0), valid
 
@@ -227,12 +240,6 @@ class ChannelImage:
     @property
     def _stacked_type(self) -> np.dtype[Any]:
         return np.result_type(*(part.bands.dtypes[index] for part in self._parts for index in part.indices))
-
-    def _lows(self) -> list[float]:
-        lows = [low for low, _ in self._channels.ranges]
-        if self._dtype.kind == "f":
-            return lows
-        return [float(np.clip(np.rint(low), 0, np.iinfo(self._dtype).max)) for low in lows]
 
     def _converted(self, image: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
         if image.dtype == self._dtype:

@@ -1,6 +1,8 @@
 """Opening files with GDAL, by rasterio (the extra `geo`)."""
 
 import contextlib
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,11 +60,44 @@ def keep_gdal_file(path: Path) -> Iterator[Any]:
 @contextlib.contextmanager
 def quiet_gdal() -> Iterator[None]:
     """Keeps GDAL's cache small, and silences rasterio's warnings about geo references and nodata values."""
-    rasterio = import_rasterio()
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", rasterio.errors.NodataShadowWarning)  # `validity` reads alpha itself
+    with import_rasterio().Env(GDAL_CACHEMAX=CACHE_BYTES), _SILENCE:
         yield
+
+
+class _Silence:
+    """Silences warnings of rasterio while any thread is in its block.
+
+    Filters belong to the process: a thread that restored its own would end the silence of the others.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = 0
+        self._former = warnings.catch_warnings()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()  # a thread that is not in this process may hold the former
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._entered:
+                errors = import_rasterio().errors
+                self._former = warnings.catch_warnings()
+                self._former.__enter__()
+                warnings.simplefilter("ignore", errors.NotGeoreferencedWarning)
+                warnings.simplefilter("ignore", errors.NodataShadowWarning)  # `validity` reads alpha itself
+            self._entered += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._entered -= 1
+            if not self._entered:
+                self._former.__exit__(None, None, None)
+
+
+_SILENCE = _Silence()
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:

@@ -12,6 +12,7 @@ __all__ = ["RGB_CHANNELS", "ImageChannels"]
 
 _BYTE = (0.0, 255.0)
 _COLORS = (("red", "green", "blue"), ("r", "g", "b"))
+_MOST = 10.0  # a mean or standard deviation beyond this many times the range is in another unit
 _EXAMPLE = '{"names": ["red", "green", "blue", "nir"], "range": [0, 10000]}'
 
 Range = tuple[float, float]
@@ -34,8 +35,8 @@ class ImageChannels:
         rgb: indices of the channels for red, green and blue: those that are shown, and that color augmentation takes as
             colors. By default those of these names; None if there are none.
         nodata: value of the pixels without data: a pixel has none if all its channels have this value; with `nan`, if
-            any channel is NaN. Such pixels are ignored in masks, and a network gets the low end of the range there.
-            None if there are none.
+            any channel is NaN. Where files are read and images are predicted, such pixels are ignored, and a network
+            gets the low end of the range there (the nearest value of the image's type). None if there are none.
         bands: which bands of a file the channels are, in their order: numbers from 1, or descriptions of the bands as
             GDAL shows them. Empty for all bands of a file with as many, or, of a file with more, those whose
             descriptions are `names`.
@@ -55,7 +56,7 @@ class ImageChannels:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     rgb: tuple[int, int, int] | None = None
-    nodata: float | None = None
+    nodata: float | None = None  # the string "nan" is taken too, since JSON has no such number
     bands: tuple[int | str, ...] = ()
     pages: bool = False
 
@@ -67,6 +68,8 @@ class ImageChannels:
         for key in ("mean", "std"):
             object.__setattr__(self, key, _checked_numbers(key, getattr(self, key), len(names), positive=key == "std"))
         object.__setattr__(self, "rgb", _checked_rgb(self.rgb, names))
+        if isinstance(self.nodata, str) and self.nodata == "nan":
+            object.__setattr__(self, "nodata", math.nan)
         if self.nodata is not None and not (is_number(self.nodata) or _is_nan(self.nodata)):
             raise InvalidArgumentError(f"channels.nodata must be a number, nan or None, got {self.nodata!r}")
         if self.nodata is not None and math.isnan(self.nodata):
@@ -118,6 +121,16 @@ class ImageChannels:
             low if self.mean is None else low + (high - low) * self.mean[i] for i, (low, high) in enumerate(ends)
         )
 
+    def lows_in(self, dtype: Any) -> tuple[float, ...]:
+        """Returns the low end of the range of each channel, as near as a number type of images has it.
+
+        Args:
+            dtype: uint8, uint16 or a float, of numpy or torch.
+        """
+        largest = {"uint8": 255, "uint16": 65535}.get(str(dtype).removeprefix("torch."))
+        lows = (low for low, _ in self.ranges)
+        return tuple(lows) if largest is None else tuple(float(min(max(round(low), 0), largest)) for low in lows)
+
     def check_type(self, dtype: Any, what: str, bits: int | None = None) -> None:
         """Checks that values of a number type can be those of the range.
 
@@ -152,7 +165,8 @@ class ImageChannels:
         """Returns the fields that are given, as plain strings, numbers and lists, for JSON and TOML."""
         defaults = {"rgb": _rgb_of(self.names), "bands": (), "pages": False}
         given = {key: value for key, value in asdict(self).items() if value != defaults.get(key)}
-        return {key: _listed(value) for key, value in given.items()}
+        plain = {key: _listed(value) for key, value in given.items()}
+        return plain | {"nodata": "nan"} if self.nodata is math.nan else plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ImageChannels":
@@ -223,6 +237,11 @@ def _checked_numbers(key: str, given: Any, count: int, *, positive: bool) -> tup
         above = " above 0" if positive else ""
         raise InvalidArgumentError(
             f"channels.{key} must be {count} numbers{above}, one per channel, of values scaled to 0 to 1, got {given!r}"
+        )
+    if any(abs(v) > _MOST for v in given):
+        raise InvalidArgumentError(
+            f"channels.{key} must be of values scaled from the range to 0 to 1, got {given!r}; scale it as the values "
+            "are: (mean - low) / (high - low), std / (high - low)"
         )
     return tuple(map(float, given))
 

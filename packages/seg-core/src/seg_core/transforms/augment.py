@@ -20,7 +20,7 @@ from seg_core.spec import parameters_of
 from seg_core.transforms.augment_parts import checked_images, checked_masks
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
-from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_numbers, normalize
+from seg_core.transforms.preprocessing import mean_or_std, normalize
 
 __all__ = ["SegmentationAugment"]
 
@@ -131,8 +131,8 @@ class SegmentationAugment:
         self.auto_contrast = _checked_fraction("auto_contrast", auto_contrast, "a probability")
         self.mask_fill = check_integer("mask_fill", mask_fill, minimum=0)
         self.channels = channels
-        self.mean = _numbers_of(channels, "mean", mean, IMAGENET_MEAN)
-        self.std = _numbers_of(channels, "std", std, IMAGENET_STD)
+        self.mean = mean_or_std("mean", mean, channels)
+        self.std = mean_or_std("std", std, channels)
         self.left_right_pairs = check_left_right_pairs(left_right_pairs)
         shifts = (0.0 - brightness_shift, brightness_shift) if is_number(brightness_shift) else brightness_shift
         self.brightness_shift = _checked_range(
@@ -337,21 +337,6 @@ def _flip(batch: Tensor, across: Tensor, down: Tensor) -> Tensor:
     for target, source, axes in zip(flipped, batch, flips, strict=True):
         target.copy_(source.flip(axes) if axes else source)
     return flipped
-
-
-def _numbers_of(
-    channels: ImageChannels, name: str, given: Sequence[float] | None, imagenet: tuple[float, ...]
-) -> tuple[float, ...]:
-    """Returns the mean or the standard deviation of each channel."""
-    numbers = getattr(channels, name) if given is None else given
-    if numbers is None:
-        if not channels.is_rgb8:
-            raise InvalidArgumentError(
-                f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 "
-                f"to 1, or give the channels a {name} (`seg datasets stats` measures it)"
-            )
-        numbers = imagenet
-    return channel_numbers(name, numbers, channels, positive=name == "std")
 
 
 def _checked_fraction(name: str, value: Any, what: str) -> float:

@@ -201,7 +201,15 @@ def _image_type(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return image
     if not (np.issubdtype(kind, np.integer) or np.issubdtype(kind, np.floating)):
         raise InvalidArgumentError(_wrong_type(image.dtype))
-    return image.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite in float32, which is refused
+        converted = image.astype(np.float32)
+    is_wide = image.dtype.kind in "iu" and image.dtype.itemsize > 2
+    if is_wide and not np.array_equal(converted.astype(np.float64), image):
+        raise InvalidArgumentError(
+            f"image holds integers of type {image.dtype} that float32, as which it is read, does not hold exactly; "
+            "divide the values, or subtract an offset"
+        )
+    return converted
 
 
 def _tensor_of_array(image: np.ndarray[Any, Any]) -> Tensor:

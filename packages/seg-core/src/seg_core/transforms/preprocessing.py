@@ -24,6 +24,7 @@ __all__ = [
     "as_image_tensor",
     "as_rgb_tensor",
     "channel_numbers",
+    "mean_or_std",
     "normalize",
     "resize_image",
     "value_scale",
@@ -31,6 +32,9 @@ __all__ = [
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# Defaults of `Preprocessing`, of which an object that is the default is told apart from equal numbers that are given.
+_IMAGENET = {"mean": tuple(map(float, IMAGENET_MEAN)), "std": tuple(map(float, IMAGENET_STD))}
 
 # A resize beyond this many pixels is most likely a mistake.
 _MOST_ENLARGED = 2**26
@@ -46,8 +50,9 @@ class Preprocessing:
     given; without one each image keeps its size.
 
     Attributes:
-        mean: mean of each channel (by default red, green, blue), of values in 0 to 1.
-        std: standard deviation of each channel, of values in 0 to 1.
+        mean: mean of each channel (by default red, green, blue), of values in 0 to 1; by default that of `channels`,
+            else ImageNet's for three channels of 8 bits.
+        std: standard deviation of each channel, of values in 0 to 1; by default as `mean`.
         scale: factor of height and width.
         shorter_side: length in pixels that the shorter side gets (the longer one follows, rounded down as in
             torchvision).
@@ -59,8 +64,8 @@ class Preprocessing:
         InvalidArgumentError: if a value is not allowed, or more than one resize option is given.
     """
 
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    mean: tuple[float, ...] = _IMAGENET["mean"]
+    std: tuple[float, ...] = _IMAGENET["std"]
     scale: float | None = None
     shorter_side: int | None = None
     longer_side: int | None = None
@@ -69,7 +74,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
-            numbers = channel_numbers(name, getattr(self, name), self.channels, positive=name == "std")
+            given = getattr(self, name)
+            numbers = mean_or_std(name, None if given is _IMAGENET[name] else given, self.channels)
             object.__setattr__(self, name, numbers)
         given = {form: value for form in RESIZE_FORMS if (value := getattr(self, form)) is not None}
         if len(given) > 1:
@@ -282,6 +288,26 @@ def value_scale(dtype: torch.dtype, channels: ImageChannels) -> tuple[list[float
     if channels.is_rgb8:
         return [0.0] * 3, [255.0 if dtype == torch.uint8 else 1.0] * 3
     return [low for low, _ in channels.ranges], [high - low for low, high in channels.ranges]
+
+
+def mean_or_std(name: str, given: Sequence[float] | None, channels: ImageChannels) -> tuple[float, ...]:
+    """Returns the mean or the standard deviation of each channel.
+
+    Args:
+        name: `"mean"` or `"std"`.
+        given: the numbers; None for those of the channels, or ImageNet's for three channels of 8 bits.
+        channels: the channels of the images.
+
+    Raises:
+        InvalidArgumentError: if the numbers are not known, or not one per channel.
+    """
+    numbers = getattr(channels, name) if given is None else given
+    if numbers is None and not (channels.count == 3 and channels.is_bytes):
+        raise InvalidArgumentError(
+            f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 "
+            f"to 1, or give the channels a {name} (`seg datasets stats` measures it)"
+        )
+    return channel_numbers(name, _IMAGENET[name] if numbers is None else numbers, channels, positive=name == "std")
 
 
 def channel_numbers(

@@ -56,8 +56,9 @@ def _alpha(source: Source, split: CheckedSplit) -> Iterator[DataFinding]:
             "alpha",
             [split.image(row)],
             "the image has transparent pixels; alpha is dropped, so whatever color is below it is seen",
-            "draw it on a background: Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)"
-            ".convert('RGB').save(OUT)",
+            "if a fourth band of a TIFF is data, such as near infrared, describe the channels, with "
+            "bands = [1, 2, 3, 4]. Else draw it on a background: Image.alpha_composite(Image.new('RGBA', image.size, "
+            "'white'), image).convert('RGB').save(OUT)",
         )
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, UserError
+from seg_core.files.channel_files import may_lack_data
 from seg_core.files.file_faults import FileReport, ImageContents
 from seg_core.files.image_sums import ImageFile
 from seg_core.files.mask_sources import OnProgress
@@ -161,14 +162,23 @@ class PairedDataset(Dataset[Any]):
         """Returns the mask file of sample `index`, for a scan of the masks without the images.
 
         None if there is no such file, or the mask of the sample is more than this file: with `transforms`, if
-        it has a file per class, and in a subclass with its own `__getitem__`. Pixels that are ignored because
-        the image has no data there are not known from this file alone.
+        it has a file per class, in a subclass with its own `__getitem__`, and if pixels may be ignored because the image
+        has no data there.
         """
-        path = self._pairs[index].mask
-        if path is None or self._pairs[index].planes or self._is_more_than_files:
+        pair = self._pairs[index]
+        path = pair.mask
+        if path is None or pair.planes or self._is_more_than_files or self._may_lack_data(pair):
             return None
         planes = self.metadata.num_classes if self.metadata.task == MULTILABEL else None
         return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy, planes)
+
+    def _may_lack_data(self, pair: Pair) -> bool:
+        if self.reading.channels.is_rgb8:
+            return False
+        try:
+            return may_lack_data(pair.images, self.reading.channels)
+        except UserError:
+            return False  # told when the image is read
 
     def image_file(self, index: int) -> ImageFile | None:
         """Returns the image file of sample `index`, for a scan of the images without the masks.

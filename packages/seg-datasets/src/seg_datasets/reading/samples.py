@@ -1,6 +1,7 @@
 """Reads the image and the mask of a pair; errors name the file and a remedy."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,10 @@ from seg_core.errors import (
 )
 from seg_core.files import images
 from seg_core.files.channel_files import read_channels
+from seg_core.files.channel_values import warn_of_values
 from seg_core.files.images import MAX_PIXELS, Once, StoredMask
 from seg_core.files.mask_sources import wrong_ids_message
+from seg_core.files.opening import opened
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_datasets.reading.pairs import Pair
@@ -234,13 +237,29 @@ def load_image(paths: tuple[Path, ...], reading: Reading) -> tuple[tv_tensors.Im
     with gone(paths, "image"):
         if reading.channels.is_rgb8:
             pixels, tag = images.load_image(paths[0], max_pixels=reading.max_pixels, orientation=reading.orientation)
+            _warn_of_alpha(paths[0], reading.once)
         else:
             pixels, valid = read_channels(
                 paths, reading.channels, max_pixels=reading.max_pixels, orientation=reading.orientation
             )
+            warn_of_values(pixels, reading.channels, str(paths[0]), reading.once)
             tag = orientation_tag(paths[0]) if reading.orientation == "apply" else 1
     # a (C, H, W) view of (H, W, C): no copy, and resizing is fastest on this memory layout
     return tv_tensors.Image(torch.from_numpy(pixels).permute(2, 0, 1)), valid, tag
+
+
+def _warn_of_alpha(path: Path, once: Once) -> None:
+    """Warns of a TIFF whose fourth band is marked as alpha, as GDAL marks it unless it is told otherwise."""
+    if path.suffix.lower() not in (".tif", ".tiff") or once.has("alpha"):
+        return
+    with opened(path, "image", None, sys.maxsize) as (image, _):
+        if image.mode == "RGBA":
+            once.warn(
+                "alpha",
+                f"image {path} has a fourth band, marked as alpha, which is left out, and so it is in others. If it is "
+                "data, such as near infrared, describe the channels: channels = { names = ['red', 'green', 'blue', "
+                "'nir'], bands = [1, 2, 3, 4] }",
+            )
 
 
 @contextlib.contextmanager

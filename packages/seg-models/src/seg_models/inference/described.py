@@ -19,6 +19,7 @@ from torch import Tensor
 
 from seg_core.errors import UserError
 from seg_core.files.channel_files import read_channels
+from seg_core.files.channel_values import warn_of_values
 from seg_core.labels.channels import ImageChannels
 from seg_core.plots.overlay import image_array
 from seg_core.transforms.preprocessing import value_scale
@@ -62,11 +63,15 @@ def read_described(
     with contextlib.ExitStack() as stack:
         paths = [stack.enter_context(_as_path(part)) for part in parts]
         try:
-            return read_channels(paths if len(paths) > 1 else paths[0], channels, max_pixels=max_pixels)
+            found = read_channels(paths if len(paths) > 1 else paths[0], channels, max_pixels=max_pixels)
+            warn_of_values(found[0], channels, names[0])
+            return found
         except UserError as error:
             text = str(error)
             for path, called in zip(paths, names, strict=True):
                 text = text.replace(os.fspath(path), called)
+            if "bands = [" in text or "channels.bands" in text:
+                text += "; for this prediction: Predictor(bands=[...]), --bands of seg predict"
             if text == str(error):
                 raise
             raise type(error)(text) from error
@@ -89,7 +94,8 @@ def _as_path(source: str | os.PathLike[str] | bytes) -> Iterator[str | os.PathLi
 def mark_nodata(image: Any, channels: ImageChannels) -> tuple[Any, npt.NDArray[np.bool_] | None]:
     """Returns an image in memory with the low end of the range where it has no data, and where it has data.
 
-    Pixels without data are those whose channels all have `channels.nodata`, and those that are masked in all channels.
+    Pixels without data are those whose channels all have `channels.nodata` (of which one is NaN, if that is NaN), and
+    those that are masked in all channels.
 
     Args:
         image: array (H, W) or (H, W, C), masked or not; tensor (C, H, W); anything else is returned unchanged.
@@ -101,10 +107,10 @@ def mark_nodata(image: Any, channels: ImageChannels) -> tuple[Any, npt.NDArray[n
     if isinstance(image, Tensor):
         if image.ndim != 3 or channels.nodata is None:
             return image, None
-        missing = np.asarray(_equals(image.detach().cpu().movedim(0, -1).numpy(), channels.nodata).all(-1))
+        missing = _without_data(image.detach().cpu().movedim(0, -1).numpy(), channels.nodata)
         if not missing.any():
             return image, None
-        lows = torch.tensor([low for low, _ in channels.ranges]).to(image)
+        lows = torch.tensor(channels.lows_in(image.dtype)).to(image)
         where = torch.from_numpy(missing).to(image.device)
         return torch.where(where, lows[:, None, None], image), ~missing
     if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
@@ -113,19 +119,21 @@ def mark_nodata(image: Any, channels: ImageChannels) -> tuple[Any, npt.NDArray[n
     stacked = values if image.ndim == 3 else values[:, :, None]
     missing = np.zeros(stacked.shape[:2], np.bool_)
     if channels.nodata is not None:
-        missing |= _equals(stacked, channels.nodata).all(-1)
+        missing |= _without_data(stacked, channels.nodata)
     if isinstance(image, np.ma.MaskedArray):  # as rasterio reads with masked=True
         masked = np.asarray(np.ma.getmaskarray(image))
         missing |= masked if masked.ndim == 2 else masked.all(-1)
     if not missing.any() or stacked.shape[-1] != channels.count:  # other channels are an error of their own
         return values, None
     filled = stacked.copy()
-    filled[missing] = np.array([low for low, _ in channels.ranges]).astype(filled.dtype)
+    filled[missing] = np.array(channels.lows_in(filled.dtype)).astype(filled.dtype)
     return filled, ~missing
 
 
-def _equals(values: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.bool_]:
-    return np.isnan(values) if np.isnan(nodata) else values == nodata
+def _without_data(values: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.bool_]:
+    """Returns bool (H, W) for (H, W, C), as `read_channels` decides it."""
+    found: npt.NDArray[np.bool_] = np.isnan(values).any(-1) if np.isnan(nodata) else (values == nodata).all(-1)
+    return found
 
 
 def shown_image(pixels: Tensor, channels: ImageChannels) -> npt.NDArray[np.uint8]:

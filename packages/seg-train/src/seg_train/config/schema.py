@@ -184,7 +184,7 @@ ClassWeights = Annotated[
 class Section(BaseModel):
     """Base class of all sections: unknown keys and wrong types are errors, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, ser_json_inf_nan="constants")
 
 
 class ModelSection(Section):

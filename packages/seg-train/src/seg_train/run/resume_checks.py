@@ -1,6 +1,7 @@
 """Checks that a resumed run is the same run: its settings, its data, and how its scores are measured."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,12 @@ def describe_data(data: RunData) -> dict[str, Any]:
 # ---- settings and data -----------------------------------------------------------------------------------------------
 
 
+def _differ(former: Any, now: Any) -> bool:
+    """Returns whether two values of a key differ; NaN, as a value without data may be, is equal to NaN."""
+    is_nan = all(isinstance(value, float) and math.isnan(value) for value in (former, now))
+    return bool(former != now) and not is_nan
+
+
 def check_settings(stored: Migrated, config: TrainConfig, folder: Path) -> None:
     """Compares the settings that influence learning with the config stored in a checkpoint.
 
@@ -57,7 +64,7 @@ def check_settings(stored: Migrated, config: TrainConfig, folder: Path) -> None:
         if not has_influence(key) or key in _LENGTH:
             continue
         former = there.get(key, default_of(key) if has_section(stored.tables, key) else None)
-        if former != here.get(key):
+        if _differ(former, here.get(key)):
             changed.append(f"{key} (run: {_shown(former)}, now: {_shown(here.get(key))})")
     if changed:
         these = "this change" if len(changed) == 1 else "these changes"
