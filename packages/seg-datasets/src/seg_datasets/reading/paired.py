@@ -162,8 +162,8 @@ class PairedDataset(Dataset[Any]):
         """Returns the mask file of sample `index`, for a scan of the masks without the images.
 
         None if there is no such file, or the mask of the sample is more than this file: with `transforms`, if
-        it has a file per class, in a subclass with its own `__getitem__`, and if pixels may be ignored because the image
-        has no data there.
+        it has a file per class, in a subclass with its own `__getitem__`, and if pixels may be ignored because the
+        image has no data there.
         """
         pair = self._pairs[index]
         path = pair.mask
