@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from seg_core.errors import UsageError, nearest
+from seg_core.errors import UsageError, counted, nearest
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.progress import print_table
 from seg_datasets.commands.arguments import (
     TARGET_HELP,
@@ -29,6 +30,8 @@ and blue over all pixels, 0 to 1. Of other channels the values are those of the 
 which 0.1 % and 99.9 % are, mean and std; with lines that describe the channels, for classes.toml. Class weights are
 those of train, or else of the first split with masks. What a file holds is remembered, so that another run reads only
 files that have changed.
+
+Of a binary or multilabel task there are no class weights, and the JSON has the key task.
 
 The JSON has the keys dataset, root, classes, ignore_index, splits (split -> images, sizes as [height, width], mean,
 std, channels with name, range, min, low, high, max, mean and std of images that are not RGB, classes with name, pixels,
@@ -119,7 +122,9 @@ def color_text(values: Any) -> str:
 def _show(found: "DataStats") -> None:
     metadata = found.metadata
     place = "" if found.root is None else f" in {found.root}"
-    print(f"{found.name}{place}: {metadata.num_classes} classes, {metadata.ignore_index} is ignored\n")
+    what = counted(metadata.num_classes, "class", "classes")
+    of_task = "" if metadata.task == MULTICLASS else f" of a {metadata.task} task"
+    print(f"{found.name}{place}: {what}{of_task}, {metadata.ignore_index} is ignored\n")
     if metadata.channels.is_rgb8:
         print_table(
             ("split", "images", "width x height", "mean of red, green, blue", "std"),
@@ -152,7 +157,8 @@ def _show(found: "DataStats") -> None:
         absent = [metadata.labels[index] for index in (with_masks[name].pixels == 0).nonzero()[0]]
         if absent:
             print(f"\n{_list(absent)}: in no mask of {name}, so the weights are arbitrary")
-    _show_together(found, name)
+    if metadata.num_classes > 1:
+        _show_together(found, name)
 
 
 def _show_channels(found: "DataStats") -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from seg_core.files.mask_sources import OnProgress
 from seg_datasets.doctor.checked import WITH_FILE, CheckedSplit
 from seg_datasets.doctor.classes import Classes, find_classes_of
-from seg_datasets.doctor.examine import Examined, Examiner, examine, workers_for
+from seg_datasets.doctor.examine import Examined, Examiner, examine
+from seg_datasets.doctor.examine_workers import workers_for
 from seg_datasets.doctor.findings_files import file_findings
 from seg_datasets.doctor.findings_images import image_findings
 from seg_datasets.doctor.findings_masks import mask_findings

@@ -58,7 +58,7 @@ def find_classes_of(source: Source, splits: Sequence[CheckedSplit], ignore_index
         if isinstance(source.dataset.mask_reader, ColorReader):
             targets.pop(UNKNOWN, None)  # ignored in the end, but no color of a class
         metadata = source.metadata or source.dataset.metadata
-        identity = LabelMap.identity(metadata.num_classes, metadata.ignore_index, ignore_index=metadata.ignore_index)
+        identity = LabelMap.identity(metadata.num_ids, metadata.ignore_index, ignore_index=metadata.ignore_index)
         is_identity = not source.is_official and label_map == identity
         return Classes(metadata, False, targets, is_identity, label_map.unlisted == "ignore")
     found: set[int] = set().union(*(ids for split in splits for ids in split.id_sets.sets))

@@ -6,14 +6,11 @@ threads run one at a time. The cache of mask scans is not used: it knows ids alo
 it stores its ids and what its edges look like is known when its pixels are read.
 """
 
-import contextlib
-import multiprocessing
 import os
-import sys
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,18 +19,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from seg_core.errors import CorruptFileError, UserError
+from seg_core.errors import CorruptFileError, LabelOutOfRangeError, UserError
 from seg_core.files import images
 from seg_core.files.images import Once, StoredMask
 from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
 from seg_core.files.storage import HEIGHT, WIDTH, storage_of
-from seg_core.workers import ignore_signals
 from seg_datasets.doctor.examine_channels import kind_unlike_rgb, look_at
+from seg_datasets.doctor.examine_workers import CHUNK, Workers
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
+from seg_datasets.reading.mask_options import ThresholdReader
 from seg_datasets.reading.mask_regions import smoothed_edges
 from seg_datasets.reading.pairs import PairList
+from seg_datasets.reading.plane_masks import BitsReader, PlanesReader
 from seg_datasets.reading.samples import MaskReader, Reading
 
 __all__ = [
@@ -42,14 +41,11 @@ __all__ = [
     "STATES",
     "Examined",
     "Examiner",
-    "Workers",
     "content_of",
     "examine",
     "ids_in",
     "image_fault",
-    "num_cpus",
     "unnamed",
-    "workers_for",
 ]
 
 STATES = (
@@ -86,8 +82,6 @@ RECORD = np.dtype(
 ENDS = 4096
 """Bytes at the start and the end of a file by which its content is compared first."""
 
-_FEW = 64  # pairs for which no process is started
-_CHUNK = 32  # pairs at once
 _AHEAD = 32  # chunks that wait to be read, or for those before them
 _QUEUED = 2  # chunks of each process or thread
 _FLAT = 8  # levels
@@ -106,11 +100,13 @@ class Examined:
         rows: `RECORD` (n,).
         notes: (row, `"image"` or `"mask"`) -> the sentence about a file that cannot be read, or about a palette.
         large: row -> ids above 255.
+        planes: row -> the ids of each plane of a mask that has planes.
     """
 
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
+    planes: dict[int, tuple[frozenset[int], ...]] = field(default_factory=dict)
 
 
 def content_of(length: int, start: bytes, end: bytes) -> int:
@@ -149,19 +145,22 @@ class Examiner:
     reader: MaskReader | None
     reading: Reading
 
-    def __call__(self, pairs: Sequence[tuple[str, ...]]) -> "_Chunk":
+    def __call__(self, pairs: Sequence["_Names"]) -> "_Chunk":
         """Returns what is kept of some pairs of paths; a mask is "" if there is none.
 
-        Behind image and mask stand the other files of an image of several.
+        Behind image and mask stand the other files of an image of several, and the files of a mask of one per class.
         """
         chunk = _Chunk(np.zeros(len(pairs), RECORD))
         chunk.rows["palette"] = -1
-        for row, (image, mask, *more) in enumerate(pairs):
+        for row, (image, mask, more, planes) in enumerate(pairs):
             if self.reading.channels.is_rgb8:
                 self._image(chunk, row, image)
             elif fault := look_at(chunk.rows[row], [image, *more], self.reading):
                 chunk.fail(row, "image", *fault)
-            self.mask(chunk, row, mask)
+            if planes:
+                self._plane_files(chunk, row, planes)
+            else:
+                self.mask(chunk, row, mask)
         return chunk
 
     # ---- images ------------------------------------------------------------------------------------------------------
@@ -220,15 +219,16 @@ class Examiner:
             self._ids(chunk, row, path)
         except OSError as error:
             chunk.fail(row, "mask", "unreadable-mask", f"cannot be read: {getattr(error, 'strerror', None) or error}")
-        except CorruptFileError as error:
-            if path.endswith(".mat"):
+        except (CorruptFileError, LabelOutOfRangeError) as error:
+            if path.endswith(".mat") or (self.reader is not None and not isinstance(self.reader, ColorReader)):
                 chunk.fail(row, "mask", "unreadable-mask", unnamed(str(error), "mask", path))
             else:
                 self._why(chunk, row, path, unnamed(str(error), "mask", path))
 
     def _ids(self, chunk: "_Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
-        if self.reader is not None and (isinstance(self.reader, ColorReader) or path.endswith(".mat")):
+        is_own = isinstance(self.reader, ColorReader | ThresholdReader | PlanesReader | BitsReader)
+        if self.reader is not None and (is_own or path.endswith(".mat")):
             if not os.path.getsize(path):  # noqa: PTH202 - faster
                 chunk.fail(row, "mask", "empty-file")
                 return
@@ -252,7 +252,10 @@ class Examiner:
             ids = images.ids_of(mask, Once() if mode in ("RGB", "RGBA") else None)
             if mode in ("RGB", "RGBA"):
                 record["mask"] = _STATE["rgb-mask"]
-        record["mask_size"] = ids.shape
+        record["mask_size"] = ids.shape[-2:]
+        if ids.ndim == 3:
+            chunk.planes[row] = tuple(frozenset(np.unique(plane).tolist()) for plane in ids)
+            ids = ids.reshape(-1, ids.shape[-1])
         if ids.dtype == np.uint8:
             self._of_bytes(record, Image.fromarray(np.ascontiguousarray(ids)))
             return
@@ -264,6 +267,26 @@ class Examiner:
             record["large"] = True
             chunk.large[row] = frozenset(values[values > 255].tolist())
         record["soft"] = len(values) > _FEW_IDS and smoothed_edges(ids)
+
+    def _plane_files(self, chunk: "_Chunk", row: int, planes: Sequence[str]) -> None:
+        """Adds what is kept of a mask with a file per class."""
+        record = chunk.rows[row]
+        bits, found, size = np.zeros_like(record["ids"]), [], None
+        for path in planes:
+            record["ids"] = 0
+            if path:
+                self.mask(chunk, row, path)
+                if record["mask"] not in (_STATE["ok"], _STATE["rgb-mask"]):
+                    chunk.notes[row, "mask"] = f"of {Path(path).parent.name}: {chunk.notes.get((row, 'mask'), '')}"
+                    return
+                if size is not None and size != record["mask_size"].tolist():
+                    text = f"of {Path(path).parent.name} has another size than those of other classes"
+                    chunk.fail(row, "mask", "unreadable-mask", f"{text}; the masks of an image have its size")
+                    return
+                size = record["mask_size"].tolist()
+            found.append(frozenset(ids_in(record["ids"]) if path else ()))
+            bits |= record["ids"]
+        record["ids"], chunk.planes[row] = bits, tuple(found)
 
     def _of_bytes(self, record: Any, image: Image.Image) -> None:
         """Adds the ids of a mask of one channel of 8 bits."""
@@ -313,6 +336,7 @@ class _Chunk:
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
+    planes: dict[int, tuple[frozenset[int], ...]] = field(default_factory=dict)
     palettes: dict[PaletteFile, int] = field(default_factory=dict)
 
     def fail(self, row: int, which: str, state: str, text: str = "") -> None:
@@ -348,13 +372,14 @@ def examine(
         result.rows[done : done + len(chunk.rows)] = chunk.rows
         result.notes |= {(done + row, which): text for (row, which), text in chunk.notes.items()}
         result.large |= {done + row: ids for row, ids in chunk.large.items()}
+        result.planes |= {done + row: ids for row, ids in chunk.planes.items()}
         done += len(chunk.rows)
         progress(done)
     return result
 
 
 def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iterator[_Chunk]:
-    starts = range(0, len(pairs), _CHUNK)
+    starts = range(0, len(pairs), CHUNK)
     if pool is None:
         yield from (examiner(_names(pairs, start)) for start in starts)
         return
@@ -377,41 +402,16 @@ def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iter
             task.cancel()
 
 
-@dataclass(frozen=True)
-class Workers:
-    """What reads pairs beside this process.
-
-    Attributes:
-        executor: runs calls.
-        number: of its processes or threads.
-    """
-
-    executor: Executor
-    number: int
+_Names = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""Paths of an image, of its mask or "", of the other files of the image, and of those of the mask, "" without one."""
 
 
-@contextlib.contextmanager
-def workers_for(total: int) -> Iterator[Workers | None]:
-    """Yields what reads several of `total` pairs at once, or None if this takes longer than it saves."""
-    workers = min(num_cpus(), -(-total // _CHUNK))
-    if total <= _FEW or workers < 2:
-        yield None
-        return
-    with _pool(workers - 1) as pool:
-        yield Workers(pool, workers - 1)
-
-
-def _pool(workers: int) -> Executor:
-    if sys.platform == "linux":
-        # a forked process has the modules, whose import would take longer than most checks
-        context = multiprocessing.get_context("fork")
-        return ProcessPoolExecutor(workers, context, initializer=ignore_signals)
-    return ThreadPoolExecutor(workers)
-
-
-def _names(pairs: PairList, start: int) -> list[tuple[str, ...]]:
-    found = (pairs[row] for row in range(start, min(start + _CHUNK, len(pairs))))
-    return [(str(pair.image), str(pair.mask or ""), *map(str, pair.more)) for pair in found]
+def _names(pairs: PairList, start: int) -> list[_Names]:
+    found = (pairs[row] for row in range(start, min(start + CHUNK, len(pairs))))
+    return [
+        (str(p.image), str(p.mask or ""), tuple(map(str, p.more)), tuple(str(path or "") for path in p.planes))
+        for p in found
+    ]
 
 
 def _surplus(channels: int, image: Image.Image) -> str:
@@ -419,11 +419,6 @@ def _surplus(channels: int, image: Image.Image) -> str:
     if channels != 4 or len(image.getbands()) != 3 or image.mode not in ("RGB", "RGBX"):
         return ""
     return "has 4 channels, of which the fourth is no alpha; it is neither red, green nor blue"
-
-
-def num_cpus() -> int:
-    """Returns the number of CPUs of this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -1,11 +1,12 @@
 """Findings about masks: files that hold no ids, and ids that are no classes."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 
 from seg_core.errors import counted, id_ranges
 from seg_core.labels.raw_ids import find_ids_fault, label_map_line, mixed_map, mixed_masks
+from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.findings_colors import color_findings
@@ -119,7 +120,7 @@ class _MaskRules:
 
     def _bits(self) -> Iterator[DataFinding]:
         """Yields masks of one bit among others, and of 16 bits whose ids were multiplied."""
-        count = 0 if self.classes.metadata is None else self.classes.metadata.num_classes
+        count = 0 if self.classes.metadata is None else self.classes.metadata.num_ids
         rows = [(split, split.rows("mask", "ok")) for split in self.splits]
         bits = np.concatenate([split.examined.rows["bits"][found] for split, found in rows] or [np.zeros(0)])
         are_few = 2 * (bits == 1).sum() <= len(bits)
@@ -149,20 +150,20 @@ class _MaskRules:
         """Yields what is wrong with the ids of all masks alike, which a label map mends."""
         metadata = self.classes.metadata
         assert metadata is not None
-        count, ignored = metadata.num_classes, metadata.ignore_index
+        count, ignored, task = metadata.num_ids, metadata.ignore_index, metadata.task
         union: set[int] = set().union(*self.is_odd)
         if not self.classes.is_identity and (self.by_color or union != {0, 255} or count < 3):
             return
         if self.classes.is_suggested and union != {0, 255}:
             return  # where classes are not known, no id is wrong
         masks = [ids for _, ids in self._masks()]
-        fault = find_ids_fault(union, count, ignored) if union else None
+        fault = find_ids_fault(union, count, ignored, task) if union else None
         if fault is None:
             yield from self._mixed(masks)
             return
-        of_known = None if self.classes.is_suggested else known_label_map(metadata, union)
+        of_known = None if self.classes.is_suggested or task != MULTICLASS else known_label_map(metadata, union)
         name, known = of_known or ("", None)
-        are_two = two_readings(fault.label_map, known, union, count)
+        are_two = task == MULTICLASS and two_readings(fault.label_map, known, union, count)
         if known is not None and not are_two and self.classes.is_identity and self.classes.wrong(union):
             places = [place for place, ids in self._masks() if self.classes.wrong(ids)]
             text = f"the masks hold the ids {id_ranges(union, 10)}, as those of {name}, which has these classes"
@@ -173,11 +174,17 @@ class _MaskRules:
         line = "" if fault.label_map is None or not mends else f"{PARAMS}.{label_map_line(fault.label_map)}"
         what = f"the masks hold the ids {id_ranges(union, 10)}, and there are {counted(count, 'class', 'classes')}, "
         what += f"0 to {count - 1}"
+        if task != MULTICLASS:
+            what = f"the masks hold the ids {id_ranges(union, 10)}, and those of a {task} task are 0 and 1"
         if fault.kind == "binary-0-255":
             places = [place for place, ids in self._masks() if 255 in ids]
             text = "the masks hold 0 and 255 alone, as image editors write black and white, and 255 is "
             text += "ignored" if ignored == 255 else "no class"
-            remedy = "read 255 as class 1 with this label_map" if line else "save masks with the ids of the classes"
+            remedy = (
+                f"read 255 as {'class ' * (task == MULTICLASS)}1 with this label_map"
+                if line
+                else "save masks with the ids of the classes"
+            )
             yield self._of(places, fault.kind, text, remedy, line)
         elif fault.kind == "off-by-one" and self._are_shifted(masks, count):
             places = [place for place, ids in self._masks() if count in ids]
@@ -198,7 +205,8 @@ class _MaskRules:
             yield self._of(places, fault.kind, what, remedy, line)
         elif fault.kind == "class-absent":
             places = [place for place, ids in self._masks() if ignored in ids]
-            text = f"{what}; {ignored} is ignored, so every pixel is of one class or ignored"
+            one = "of one class" if task == MULTICLASS else "background"
+            text = f"{what}; {ignored} is ignored, so every pixel is {one} or ignored"
             remedy = f"if {ignored} is the other class, read it with this label_map"
             yield self._of(places, "binary-0-255", text, remedy, line)
 
@@ -218,7 +226,8 @@ class _MaskRules:
         metadata = self.classes.metadata
         if (
             metadata is None
-            or metadata.num_classes != 2
+            or metadata.num_ids != 2
+            or metadata.task == MULTILABEL
             or (found := mixed_masks(masks, metadata.ignore_index)) is None
         ):
             return
@@ -271,7 +280,7 @@ class _MaskRules:
                 text = f"{listed}, all multiples of {factor}: 8-bit ids that were scaled to 16 bits"
                 remedy = f"divide them: Image.fromarray((ids // {factor}).astype('uint8')).save(OUT)"
                 yield finding(self.source, "wrong-bit-depth", [path], text, remedy)
-            elif not self.by_color and self.classes.is_shifted(ids):
+            elif not self.by_color and self._has_classes and self.classes.is_shifted(ids):
                 text = f"{listed}, which are one too high: {id_ranges(wrong, 10)} is no class, and 0 is not there"
                 remedy = "subtract 1 from each id: Image.fromarray(ids - 1).save(OUT)"
                 yield finding(self.source, "off-by-one", [path], text, remedy)
@@ -308,6 +317,9 @@ class _MaskRules:
         if is_read and (found := pixels.smoothed(path)):
             text = describe_smoothed_ids(*found).replace("masks contain", "the mask contains", 1)
             text, _, advice = text.partition(". ")
+            if self.classes.metadata is not None and self.classes.metadata.task == BINARY and self.classes.is_identity:
+                advice = "read the masks with this threshold, or save them without smoothing"
+                return finding(source, "antialiased-mask", [path], text, advice, f"{PARAMS}.threshold = 128")
             return finding(source, "antialiased-mask", [path], text, advice)
         allowed = id_ranges(self.classes.targets, 10)
         where = pixels.first(path, wrong) if is_read else f"the ids {id_ranges(wrong, 10)}"
@@ -315,6 +327,11 @@ class _MaskRules:
         return finding(
             source, "id-out-of-range", [path], text, "correct the mask or the classes, or map the id with label_map"
         )
+
+    @property
+    def _has_classes(self) -> bool:
+        """Whether the ids are those of the classes, rather than 0 and 1."""
+        return self.classes.metadata is None or self.classes.metadata.task == MULTICLASS
 
     def _factor(self, ids: Set[int]) -> int:
         for factor in (257, 256):
@@ -346,6 +363,8 @@ class _MaskRules:
         rows = split.id_sets
         classes = {ids: {t for raw in ids if (t := targets.get(raw)) is not None} for ids in rows.sets}
         present: set[int] = set().union(*classes.values())
+        if not self._has_classes:
+            present = _present(split, targets, present)
         ignored = [row for row, ids in rows if not classes[ids] and not self.is_odd[ids]]
         unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(self.is_odd[ids] for _, ids in rows)
         remedy = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
@@ -379,7 +398,7 @@ class _MaskRules:
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
             are_ignored = any(targets.get(raw, 0) is None for ids in classes for raw in ids)
-            is_alone = len(present) == 1 and are_ignored
+            is_alone = self._has_classes and len(present) == 1 and are_ignored
             yield finding(
                 self.source,
                 "class-absent",
@@ -392,3 +411,19 @@ class _MaskRules:
                 severity=ERROR if is_alone else "",
                 place=split.name,
             )
+
+
+def _present(split: CheckedSplit, targets: Mapping[int, int | None], found: Set[int]) -> set[int]:
+    """Returns the indices of the classes whose pixels some mask of 0 and 1 has.
+
+    Args:
+        split: the split.
+        targets: raw id -> 0, 1, or None for ignored.
+        found: targets that occur.
+    """
+    planes = split.examined.planes
+    if not planes:
+        return {0} & {target - 1 for target in found}
+    return {
+        index for ids in planes.values() for index, own in enumerate(ids) if any(targets.get(raw) == 1 for raw in own)
+    }

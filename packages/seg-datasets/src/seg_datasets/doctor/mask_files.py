@@ -12,6 +12,7 @@ from PIL import Image
 from seg_core.errors import counted
 from seg_core.files import images
 from seg_core.labels.palette import Color, default_palette
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
@@ -52,14 +53,17 @@ class MaskPixels:
         ids = self.ids(path)
         texts = []
         for raw in sorted(wrong)[:_MOST_NAMED]:
-            rows, columns = np.nonzero(ids == raw)
+            *_, rows, columns = np.nonzero(ids == raw)
             texts.append(f"id {raw} ({counted(len(rows), 'pixel')}, first at x={columns[0]}, y={rows[0]})")
         more = f" and {len(wrong) - _MOST_NAMED} more ids" if len(wrong) > _MOST_NAMED else ""
         return ", ".join(texts) + more
 
     def smoothed(self, path: str) -> tuple[list[int], list[int]] | None:
         """Returns the ids that form areas and those of smoothed edges; None if edges are sharp."""
-        ids = middle(self.ids(path))
+        ids = self.ids(path)
+        if ids.ndim == 3:  # of planes, which hold 0 and 1
+            return None
+        ids = middle(ids)
         regions = Regions()
         regions.add(ids)
         if found := smoothed(regions):
@@ -83,7 +87,7 @@ class MaskPixels:
     @cached_property
     def _own_colors(self) -> dict[Color, int]:
         metadata = self.source.metadata
-        if metadata is None or metadata.colors == default_palette(metadata.num_classes):
+        if metadata is None or metadata.task != MULTICLASS or metadata.colors == default_palette(len(metadata.colors)):
             return {}
         return {color: index for index, color in enumerate(metadata.colors)}
 

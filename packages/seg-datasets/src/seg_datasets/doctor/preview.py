@@ -20,6 +20,7 @@ from seg_core.files.mask_sources import sample_name, wrong_ids_message
 from seg_core.files.scan import OnProgress, scan_dataset
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import BINARY, MULTICLASS
 from seg_core.plots.legend import add_legend, draw_name
 from seg_core.plots.overlay import image_array, overlay
 from seg_datasets.doctor.opening import Opened, open_splits
@@ -50,6 +51,7 @@ class _Cell:
     pixels: npt.NDArray[np.uint8]
     caption: str
     counts: npt.NDArray[np.int64]
+    num_pixels: int
 
 
 def preview(
@@ -166,10 +168,11 @@ def _sheet(dataset: Any, indices: Sequence[int], title: str) -> npt.NDArray[np.u
     title_font, font = ImageFont.load_default(_TITLE), ImageFont.load_default(_CAPTION)
     row, head = height + _CAPTION + 2 * _GAP, 2 * _TITLE + 2 * _GAP
     total = np.sum([cell.counts for cell in cells], 0)
+    num_pixels = sum(cell.num_pixels for cell in cells)
     own = draw_name(title, title_font, "?") or ""
     shown = (
         "shares of the pixels of these images are in the legend"
-        if total.any()
+        if num_pixels
         else "there are no masks: the images alone"
     )
     least = max(title_font.getlength(own), 0) + 2 * _GAP
@@ -189,7 +192,7 @@ def _sheet(dataset: Any, indices: Sequence[int], title: str) -> npt.NDArray[np.u
         draw.text((left, top + height + _GAP // 2 + _CAPTION // 2), caption, _INK, font, anchor="lm")
     present = np.flatnonzero(total).tolist()
     ids = [metadata.ignore_index if place == metadata.num_classes else place for place in present]
-    shares = {i: _percent(total[place] / total.sum()) for i, place in zip(ids, present, strict=True)}
+    shares = {i: _percent(total[place] / num_pixels) for i, place in zip(ids, present, strict=True)}
     return add_legend(np.array(canvas), ids, metadata, shares)
 
 
@@ -221,7 +224,14 @@ def _cell(dataset: Any, index: int, width: int, height: int) -> _Cell:
     # pixels of a tiny image stay squares, which are looked for
     small = np.array(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST if scale >= 2 else None))
     counts = np.zeros(metadata.num_classes + 1, np.int64)
-    if mask is not None:
+    if mask is not None and metadata.task != MULTICLASS:
+        planes = np.asarray(mask)[None] if metadata.task == BINARY else np.asarray(mask)
+        counts[:-1] = (planes == 1).sum((1, 2))
+        counts[-1] = (planes == metadata.ignore_index).all(0).sum()
+        resized = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.NEAREST)) for p in planes]
+        own = resized[0] if metadata.task == BINARY else np.stack(resized)
+        small = overlay(small, own, metadata, _ALPHA, contours=True, hatch_ignored=True, channels=RGB_CHANNELS)
+    elif mask is not None:
         ids = np.asarray(mask).astype(np.int32)
         places = np.where(ids == metadata.ignore_index, metadata.num_classes, ids)
         if ids.size and not 0 <= places.min() <= places.max() <= metadata.num_classes:
@@ -234,7 +244,8 @@ def _cell(dataset: Any, index: int, width: int, height: int) -> _Cell:
         small = overlay(small, own, metadata, _ALPHA, contours=True, hatch_ignored=True, channels=RGB_CHANNELS)
     names = getattr(dataset, "file_names", None)
     caption = os.path.basename(names(index)[0]) if names is not None else f"sample {index}"  # noqa: PTH119 - any text
-    return _Cell(small, caption, counts)
+    height, width = (0, 0) if mask is None else mask.shape[-2:]
+    return _Cell(small, caption, counts, height * width)
 
 
 def _percent(share: float) -> str:

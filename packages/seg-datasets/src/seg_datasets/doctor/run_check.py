@@ -20,7 +20,8 @@ from seg_core.files.scan import DatasetScan
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.checked import CheckedSplit, state
 from seg_datasets.doctor.classes import find_classes_of
-from seg_datasets.doctor.examine import RECORD, Examined, Examiner, Workers, examine, num_cpus
+from seg_datasets.doctor.examine import RECORD, Examined, Examiner, examine
+from seg_datasets.doctor.examine_workers import Workers, num_cpus
 from seg_datasets.doctor.findings_channels import channel_findings
 from seg_datasets.doctor.findings_colors import color_findings
 from seg_datasets.doctor.findings_images import size_findings, unreadable_images

@@ -19,6 +19,7 @@ from seg_core.files.image_sums import ChannelTotals, ImageFile, ImageSummary, sc
 from seg_core.files.scan import DatasetScan, OnProgress, scan_dataset
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.metrics.class_weights import PixelCounts, class_weights, describe_schemes
 from seg_datasets.doctor.channel_stats import ChannelStats, described_stats
 from seg_datasets.doctor.opening import Opened, open_splits
@@ -45,6 +46,8 @@ class SplitStats:
         ignored: pixels without a class.
         ignored_images: images that have such pixels.
         channels: statistics of the channels of images that are not three colors of 8 bits; else None.
+        background: int64 (K,), of a binary or multilabel task the pixels that are not of each class and not ignored;
+            else None.
     """
 
     num_images: int
@@ -58,6 +61,7 @@ class SplitStats:
     ignored: int
     ignored_images: int
     channels: ChannelStats | None = None
+    background: npt.NDArray[np.int64] | None = None
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
@@ -75,11 +79,14 @@ class SplitStats:
     @property
     def shares(self) -> npt.NDArray[np.float64]:
         """The fraction of each class among all pixels of the masks, including ignored ones: float64 (K,)."""
+        if self.background is not None:
+            # each plane has as many pixels, of which some may be ignored
+            return self.pixels / max(self._total / len(self.pixels), 1)
         return self.pixels / max(self._total, 1)
 
     @property
     def ignored_share(self) -> float:
-        """The fraction of pixels without a class."""
+        """The fraction of pixels without a class; of a multilabel task of the pixels of all planes."""
         return self.ignored / max(self._total, 1)
 
     @property
@@ -89,7 +96,8 @@ class SplitStats:
 
     @property
     def _total(self) -> int:
-        return int(self.pixels.sum()) + self.ignored
+        background = 0 if self.background is None else int(self.background.sum())
+        return int(self.pixels.sum()) + background + self.ignored
 
     def counts(self) -> PixelCounts:
         """Returns the counts that `class_weights` takes."""
@@ -140,9 +148,14 @@ class DataStats:
             **options: options of the scheme.
 
         Raises:
-            InvalidArgumentError: if there is no such split, or as `seg_core.class_weights`.
+            InvalidArgumentError: if there is no such split, the task is not multiclass, or as `seg_core.class_weights`.
             UnknownNameError: if there is no such scheme.
         """
+        if self.metadata.task != MULTICLASS:
+            raise InvalidArgumentError(
+                f"class weights compare the classes of a multiclass task, and {self.metadata.name} is of a "
+                f"{self.metadata.task} task; give BinaryCrossEntropyLoss a pos_weight instead"
+            )
         name = split or self.weights_split
         if name is None or name not in self.splits or not self.splits[name].has_masks:
             known = ", ".join(name for name, found in self.splits.items() if found.has_masks)
@@ -156,6 +169,7 @@ class DataStats:
             "root": None if self.root is None else str(self.root),
             "classes": list(self.metadata.labels),
             "ignore_index": self.metadata.ignore_index,
+            **({} if self.metadata.task == MULTICLASS else {"task": self.metadata.task}),
             "splits": {name: _split_dict(split, self.metadata) for name, split in self.splits.items()},
             "class_weights": {"split": self.weights_split, **self.all_weights()},
             **({} if self.channels is None else {"channels": self.channels.to_dict()}),
@@ -164,7 +178,7 @@ class DataStats:
     def all_weights(self) -> dict[str, list[float]]:
         """Returns scheme -> the weights by it from `weights_split`; empty if no pixel there has a class."""
         name = self.weights_split
-        if name is None or not self.splits[name].pixels.any():
+        if name is None or self.metadata.task != MULTICLASS or not self.splits[name].pixels.any():
             return {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # who asks for all sees which classes are absent
@@ -227,6 +241,7 @@ def stats_of(opened: Opened, progress: OnProgress | None = None) -> DataStats:
 def pooled(parts: Sequence[SplitStats]) -> SplitStats:
     """Returns the statistics of several splits with the same classes as one."""
     channels = [part.channels for part in parts if part.channels is not None]
+    backgrounds = [part.background for part in parts if part.background is not None]
     return SplitStats(
         num_images=sum(part.num_images for part in parts),
         sizes=dict(sum((Counter(part.sizes) for part in parts), Counter())),
@@ -239,6 +254,7 @@ def pooled(parts: Sequence[SplitStats]) -> SplitStats:
         ignored=sum(part.ignored for part in parts),
         ignored_images=sum(part.ignored_images for part in parts),
         channels=functools.reduce(ChannelStats.joined, channels) if channels else None,
+        background=np.sum(backgrounds, 0) if backgrounds else None,
     )
 
 
@@ -298,6 +314,7 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
         ignored=int(scan.ignored.sum()),
         ignored_images=int((scan.ignored > 0).sum()),
         channels=channels,
+        background=None if scan.background is None else scan.background.sum(0),
     )
 
 

@@ -13,6 +13,7 @@ from seg_core.files.band_files import open_bands
 from seg_core.files.images import read_image, read_mask
 from seg_core.files.opening import opened
 from seg_core.labels.palette import default_palette
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.report import Report
 
 __all__ = ["NO_CLASS", "SIDE", "Thumbnails"]
@@ -51,6 +52,11 @@ class Thumbnails:
             self._places[:] = _WRONG
             for raw, target in report.targets.items():
                 self._places[raw] = _IGNORED if target is None else target
+        if metadata is not None and metadata.task != MULTICLASS:
+            # 0 and 1 are background and object
+            self._colors = np.array([metadata.ignore_color, metadata.colors[0]], np.uint8)
+            if not report.targets:
+                self._places[:2] = (0, 1)
 
     def image(self, path: Path) -> Image.Image | str:
         """Returns the thumbnail of an image, RGB, or in a few words why there is none."""

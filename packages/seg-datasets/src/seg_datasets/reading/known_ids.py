@@ -8,7 +8,7 @@ from seg_core.registry import DATASETS
 from seg_datasets.reading.base import OfficialDataset
 from seg_datasets.reading.color_masks import ColorReader
 
-__all__ = ["known_label_map", "two_readings"]
+__all__ = ["known_label_map", "two_readings", "with_void"]
 
 
 def known_label_map(metadata: DatasetMetadata, ids: Collection[int]) -> tuple[str, LabelMap] | None:
@@ -61,3 +61,9 @@ def two_readings(guess: LabelMap | None, known: LabelMap | None, ids: Collection
     if known is None:
         return 0 in ids
     return 0 not in ids and known.mapping.get(1) != 0
+
+
+def with_void(count: int, ids: Collection[int], ignored: int) -> LabelMap:
+    """Returns the map of class ids beside which the number of classes is an id without a class."""
+    others = [count, ignored] if ignored in ids else [count]
+    return LabelMap.identity(count, *others, ignore_index=ignored)

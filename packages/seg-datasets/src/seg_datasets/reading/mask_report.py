@@ -1,7 +1,7 @@
 """Looks at the masks of a folder of one's own data: the classes that fit them, and what is odd about them."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,10 @@ from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import Color, default_palette
 from seg_core.labels.raw_ids import label_map_line, mixed_map, mixed_masks, suggest_label_map
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.reading.class_files import check_has_colors, resolve_classes
 from seg_datasets.reading.class_names import describe_names
-from seg_datasets.reading.known_ids import known_label_map, two_readings
+from seg_datasets.reading.known_ids import known_label_map, two_readings, with_void
 from seg_datasets.reading.mask_kinds import MOST_COLOR_MASKS, MOST_COLORS, colors_of, find_kinds, suggested_classes
 from seg_datasets.reading.mask_regions import (
     Regions,
@@ -30,6 +31,7 @@ from seg_datasets.reading.mask_regions import (
 from seg_datasets.reading.pairs import first_few
 from seg_datasets.reading.palette_orders import PaletteConflict, find_conflict
 from seg_datasets.reading.samples import load_mask
+from seg_datasets.reading.task_report import look_at_task
 
 __all__ = ["MaskFindings", "MaskInspection", "describe_masks"]
 
@@ -96,6 +98,8 @@ class MaskInspection:
         except InvalidArgumentError as error:
             if not str(error).startswith("metadata is missing: dataset 'FolderDataset' needs"):
                 raise
+        if metadata is not None and metadata.task != MULTICLASS:
+            return self._of_task(used, metadata)
         kinds = find_kinds(paths, self.root)
         if kinds.problem and "colors" not in self.masks_as:
             self.odd.append(kinds.problem)
@@ -110,6 +114,20 @@ class MaskInspection:
         if conflict is not None and (found := self._reordered(conflict, used, paths, metadata, len(kinds.palettes))):
             return found
         return self._id_masks(files, scanned, kinds.kind, metadata)
+
+    def _of_task(self, used: Sequence[Any], metadata: DatasetMetadata) -> MaskFindings:
+        """Returns what masks of 0 and 1 hold, as the scan before a run finds it."""
+        self.options |= self.masks_as
+        others = {name: value for name, value in self.options.items() if name != "metadata"}
+        with self.noted():
+            opened = [self.dataset(self.root, self.metadata, found.split, **others) for found in used]
+        found = look_at_task(opened, self.progress)
+        self.odd += found.odd
+        if found.label_map is not None:
+            self.options["label_map"] = _table(found.label_map)
+        if self.metadata is not None:
+            self.options["metadata"] = self.metadata
+        return MaskFindings(metadata.task, metadata, found.shares, False, found.fits, found.summaries)
 
     # ---- ids ---------------------------------------------------------------------------------------------------------
 
@@ -180,7 +198,7 @@ class MaskInspection:
             line = "" if suggested else f': labels = ["background", "{metadata.labels[0]}"]'
             self.odd.append(
                 f"there is one class, and masks contain {'the id' if len(ids) == 1 else 'the ids'} {_ranges(ids)}; two "
-                f"are needed, such as background and object{line}"
+                f'are needed, such as background and object{line}; or write task = "binary" beside the label'
             )
             return False
         allowed = {*range(count), ignored}
@@ -207,7 +225,7 @@ class MaskInspection:
             )
         elif two_readings(label_map, known, ids, count):
             assert label_map is not None
-            void = known or _with_void(count, ids, ignored)
+            void = known or with_void(count, ids, ignored)
             self.odd.append(
                 f"masks contain the ids {_ranges(ids)} for {_classes(count)}, which can be read in two ways: if 0 has "
                 f"no class and the others are one too high, set {label_map_line(label_map)}; if {count} has no class"
@@ -412,12 +430,6 @@ def _no_color_classes(paths: Sequence[Path], colors: Sequence[Color]) -> str:
 def _table(label_map: LabelMap) -> dict[int, Any]:
     """Returns a label map as it stands in a config."""
     return {raw: to if isinstance(to, int) else "ignore" for raw, to in label_map.mapping.items()}
-
-
-def _with_void(count: int, ids: Set[int], ignored: int) -> LabelMap:
-    """Returns the map of class ids beside which the number of classes is an id without a class."""
-    others = [count, ignored] if ignored in ids else [count]
-    return LabelMap.identity(count, *others, ignore_index=ignored)
 
 
 def _spread(files: Sequence[Any]) -> Sequence[Any]:
