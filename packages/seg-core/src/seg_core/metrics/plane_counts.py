@@ -1,11 +1,23 @@
 """Counts for binary and multilabel tasks: per class the pixels by truth and prediction, and histograms of scores."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "as_planes", "average_precision", "best_thresholds", "count_planes", "count_scores", "wrong_planes"]
+__all__ = [
+    "BINS",
+    "as_planes",
+    "average_precision",
+    "best_thresholds",
+    "count_planes",
+    "count_scores",
+    "counts_at",
+    "wrong_planes",
+]
 
 BINS = 4096
 """Bins of a histogram of scores."""
@@ -69,6 +81,24 @@ def count_scores(truth: Tensor, scores: Tensor, ignore_index: int) -> Tensor:
     counts = torch.zeros(2 * num_classes * BINS + 1, dtype=torch.int64, device=scores.device)
     counts.scatter_add_(0, places, torch.ones_like(places))
     return counts[:-1].view(num_classes, 2, BINS)
+
+
+def counts_at(histogram: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Returns the pixels of each class by truth and prediction at other thresholds.
+
+    Args:
+        histogram: int64 (K, 2, BINS), as `count_scores` returns it.
+        thresholds: K probabilities above 0 and below 1; exact for the edges of bins, as `best_thresholds` returns them.
+
+    Returns:
+        int64 (K, 2, 2): rows are truth, columns are predictions.
+    """
+    counts = []
+    for of_class, threshold in zip(histogram, thresholds, strict=True):
+        logit = math.log(threshold / (1 - threshold))
+        first = round((min(max(logit, -_LIMIT), _LIMIT) + _LIMIT) * (BINS / (2 * _LIMIT)))
+        counts.append(torch.stack([of_class[:, :first].sum(1), of_class[:, first:].sum(1)], 1))
+    return torch.stack(counts)
 
 
 def average_precision(histogram: Tensor) -> npt.NDArray[np.float64]:

@@ -147,9 +147,10 @@ LOSS = Call(
     {
         "weight": "set criterion.class_weights",
         "ignore_index": "it comes from the dataset",
+        "task": "it comes from the dataset",
         "reduction": "the trainer needs the mean",
     },
-    passed=("weight", "ignore_index"),
+    passed=("weight", "ignore_index", "task"),
     elsewhere=LOSS_PARAMS,
 )
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))

@@ -130,7 +130,10 @@ class Logger:
         """
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Called after each evaluation with the confusion matrix: int64 (K, K), rows are ground truth."""
+        """Called after each evaluation with the confusion matrix: int64 (K, K), rows are ground truth.
+
+        Not called for binary and multilabel tasks, which have none.
+        """
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
         """Called after each evaluation with predictions for a few val images."""

@@ -13,8 +13,10 @@ from torch import Tensor
 from seg_core.errors import ConfigError
 from seg_core.files.scan import DatasetScan
 from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.tasks import BINARY
 from seg_core.metrics.class_weights import class_weights, pixel_counts
 from seg_train.config.schema import TrainConfig
+from seg_train.config.task import weights_problem
 from seg_train.data.rare_classes import RareClassSampling
 from seg_train.run.folder import RunFolder
 
@@ -65,6 +67,8 @@ class ClassBalance:
         counts = folder.read_pixel_counts() if resumed else None
         if counts is None:
             counts = torch.from_numpy(scan().pixels)
+            if train_set.metadata.task == BINARY:
+                counts = counts[:, -1:]  # of the object
         sampling = RareClassSampling(
             counts, temperature=section.temperature, min_pixels=section.min_pixels, attempts=section.attempts
         )
@@ -93,6 +97,8 @@ def _weights(
     resumed: bool,
 ) -> list[float] | None:
     wanted, metadata = config.criterion.class_weights, train_set.metadata
+    if problem := weights_problem(wanted, metadata):  # the config check does not know the task of every dataset
+        raise ConfigError(problem)
     if not isinstance(wanted, str):
         if len(wanted) != metadata.num_classes:  # the config check does not know the classes of every dataset
             raise ConfigError(

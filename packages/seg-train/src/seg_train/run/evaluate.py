@@ -4,7 +4,7 @@ Masks are never resized: if an image was resized for the network, its logits are
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
+from seg_core.metrics.argmax import Thresholds
 from seg_core.metrics.decidable import warning_of_non_finite
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
@@ -30,7 +32,9 @@ from seg_train.run.build import precision_of
 from seg_train.run.channels import default_preprocessing, other_channels
 from seg_train.run.classes import comparing_classes
 from seg_train.run.data import RunData
+from seg_train.run.labels import scores_of
 from seg_train.run.preview import shown_image
+from seg_train.run.thresholds import thresholds_for, thresholds_of, tuning_problem
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -47,7 +51,7 @@ def evaluate_batches(
     transform: EvaluationTransform,
     device: torch.device,
     loss: SplitLoss | None = None,
-    on_batch: Callable[[Batch, Tensor], None] | None = None,
+    on_batch: Callable[[Batch, Tensor, Tensor | None], None] | None = None,
 ) -> None:
     """Adds the results of `model` on `batches` to `store`.
 
@@ -61,7 +65,8 @@ def evaluate_batches(
         transform: normalizes the images.
         device: where to compute.
         loss: collects the loss of each image if the predictor returns logits.
-        on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
+        on_batch: called with each batch, its predicted labels, uint8 or uint16 (N, H, W) or (N, K, H, W), and for a
+            binary or multilabel task their probabilities of the same shape, both on `device`; None if there are none.
     """
     with eval_mode(model), warning_of_non_finite():
         for batch in batches:
@@ -69,11 +74,12 @@ def evaluate_batches(
             masks = batch.masks.to(device, non_blocking=True)
             size = (masks.shape[-2], masks.shape[-1])
             labels, logits = way(model, images, size, wants_logits=loss is not None)
-            store.store_results(masks, labels)
+            scores = None if logits is None or way.task == MULTICLASS else scores_of(logits, way.task)
+            store.store_results(masks, labels, scores)
             if loss is not None and logits is not None:
                 loss.add(logits, masks)
             if on_batch is not None:
-                on_batch(batch, labels)
+                on_batch(batch, labels, scores)
 
 
 def evaluate(
@@ -86,6 +92,7 @@ def evaluate(
     batch_size: int = 1,
     num_workers: int = 0,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+    thresholds: Thresholds | None = None,
 ) -> MetricStore:
     """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` returns the scores.
 
@@ -104,6 +111,8 @@ def evaluate(
         num_workers: worker processes that read samples; 0 reads in this process.
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
+        thresholds: of a binary or multilabel dataset: probability above which a pixel has a class, one or one per
+            class; None uses those of the model's file, or 0.5.
 
     Warns:
         UserWarning: if the network's classes are not the dataset's: another number, or other names in its weights or
@@ -111,8 +120,9 @@ def evaluate(
 
     Raises:
         UnknownNameError: if there is no such predictor.
-        InvalidArgumentError: if the dataset has only one class, whose IoU would always be 1; if its channels are not
-            those of the model or the preprocessing; or if nothing says how they are normalized.
+        InvalidArgumentError: if the dataset of a multiclass task has only one class, whose IoU would always be 1; if
+            its channels are not those of the model or the preprocessing; if nothing says how they are normalized; or if
+            `thresholds` are given for a multiclass task, or not allowed.
         UserError: if a sample cannot be read or does not fit its metadata.
     """
     metadata = dataset.metadata
@@ -129,7 +139,8 @@ def evaluate(
             "channels=dataset.metadata.channels, with their mean and std"
         )
     transform = EvaluationTransform(preprocessing)
-    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+    limits = thresholds_for(model, metadata, thresholds)
+    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index, task=metadata.task)
     loss = None if criterion is None else SplitLoss(criterion, metadata.ignore_index)
     loader = Loader(
         dataset, transform, num_workers=num_workers, pin_memory=device.type == "cuda", splits_unlike_sizes=True
@@ -167,6 +178,8 @@ class Outcome:
     scores: dict[str, Any]
     matrix: Tensor
     snapshots: Sequence[Snapshot]
+    thresholds: tuple[float, ...] | None = None
+    is_tuned: bool = False
 
 
 class Validation:
@@ -198,6 +211,9 @@ class Validation:
             section.tile, section.overlap, section.scales, section.hflip, section.predictor, section.params
         )
         self.way = Way(options, data.metadata)
+        self._tunes = section.tune_threshold
+        if self._tunes and data.metadata.task == MULTICLASS:
+            raise ConfigError(tuning_problem(data.metadata))
         self._data = data
         self._criterion = criterion if section.loss else None
         self._accelerator = accelerator
@@ -210,6 +226,8 @@ class Validation:
             classes=data.metadata.labels,
             resize=data.preprocessing.resize,
             precision=precision_of(accelerator),
+            thresholds=thresholds_of(data.metadata),
+            tuned=self._tunes,
             **options.protocol(),
         )
         # The snapshot images are spread evenly over those that the main process evaluates.
@@ -233,14 +251,15 @@ class Validation:
             first: number of val samples to evaluate, the first ones; None for all.
         """
         metadata, accelerator = self._data.metadata, self._accelerator
-        store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+        store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index, task=metadata.task)
         loss = None if self._criterion is None else SplitLoss(self._criterion, metadata.ignore_index)
         count = len(self._data.val_set) if first is None else min(first, len(self._data.val_set))
         plan = evaluation_plan(count, self._batch_size, accelerator.process_index, accelerator.num_processes)
         snapshots: dict[int, Snapshot] = {}
+        probabilities: dict[int, Tensor] = {}
         done, total = 0, sum(map(len, plan))
 
-        def on_batch(batch: Batch, labels: Tensor) -> None:
+        def on_batch(batch: Batch, labels: Tensor, scores: Tensor | None) -> None:
             nonlocal done
             done += len(batch.indices)
             on_progress(done, total)
@@ -251,6 +270,8 @@ class Validation:
                     image = resize_image(image, (mask.shape[-2], mask.shape[-1]))
                     name = image_name(self._data.val_set, index)
                     snapshots[index] = Snapshot(index, image, mask, labels[place].cpu(), name)
+                    if self._tunes and scores is not None:
+                        probabilities[index] = scores[place].cpu()
 
         with accelerator.autocast():
             evaluate_batches(
@@ -264,9 +285,20 @@ class Validation:
                 on_batch=on_batch,
             )
         store.reduce()
+        thresholds = thresholds_of(metadata)
+        if self._tunes:
+            thresholds = tuple(store.best_thresholds())
+            store = store.at_thresholds(thresholds)
+            limits = torch.tensor(thresholds if metadata.task == MULTILABEL else thresholds[0])
+            limits = limits.view(-1, 1, 1) if metadata.task == MULTILABEL else limits
+            snapshots = {
+                index: replace(shown, labels=(probabilities[index] > limits).to(torch.uint8))
+                for index, shown in snapshots.items()
+            }
         scores = store.summarize()
         scores["loss"] = None if loss is None or not loss.is_measured else loss.value_of_all_processes()
-        return Outcome(scores, store.confusion_matrix, [snapshots[index] for index in sorted(snapshots)])
+        shown = [snapshots[index] for index in sorted(snapshots)]
+        return Outcome(scores, store.confusion_matrix, shown, thresholds, self._tunes)
 
 
 def check_val_loss(
