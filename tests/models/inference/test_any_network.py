@@ -139,7 +139,7 @@ def one_channel(images):
 )
 def test_one_channel_has_no_labels(predict):
     images = torch.rand(1, 3, 12, 12)
-    with pytest.raises(InvalidArgumentError, match=r"one channel, so every pixel would be class 0; .*torch\.sigmoid"):
+    with pytest.raises(InvalidArgumentError, match=r"one channel, so every pixel would be class 0; .*thresholds=0\.5"):
         predict(one_channel, images)
     assert predict_whole(one_channel, images).shape == (1, 1, 12, 12)
     assert predict_tiled(one_channel, images, 8).shape == (1, 1, 12, 12)
@@ -149,7 +149,7 @@ def test_one_class_is_refused_by_predictor_and_in_model_files(tmp_path):
     model = seg_models.enet(num_classes=1)
     assert model(torch.rand(2, 3, 32, 32))["out"].shape == (2, 1, 32, 32)
     car = DatasetMetadata("cars", ("car",))
-    words = r"""cars has one class, 'car'.*torch\.sigmoid\(model\(images\)\["out"\]\) > 0\.5; or train with two"""
+    words = r"""cars has one class, 'car'.*DatasetMetadata\(name, \[label\], task="binary"\).*; or train with two"""
     with pytest.raises(InvalidArgumentError, match=words):
         Predictor(model, metadata=car, preprocessing=PLAIN)
     with pytest.raises(InvalidArgumentError, match=words):

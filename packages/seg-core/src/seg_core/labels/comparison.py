@@ -3,6 +3,7 @@
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
+from seg_core.labels.tasks import MULTICLASS
 
 __all__ = [
     "ONE_CHANNEL_ADVICE",
@@ -14,8 +15,9 @@ __all__ = [
 ]
 
 ONE_CHANNEL_ADVICE = (
-    "for a network of one channel, trained with binary cross-entropy in a loop of your own, threshold its output "
-    'yourself: torch.sigmoid(model(images)["out"]) > 0.5'
+    "for a network of one channel, trained with binary cross-entropy, describe its class by metadata of a binary task, "
+    'DatasetMetadata(name, [label], task="binary"), which Predictor, save_model and --classes take; in a loop of your '
+    "own pass thresholds=0.5 (to predict_tta task='binary')"
 )
 
 
@@ -114,8 +116,11 @@ def check_several_classes(metadata: DatasetMetadata) -> None:
 
 
 def check_several_outputs(metadata: DatasetMetadata) -> None:
-    """Raises InvalidArgumentError if a network has only one class to choose from; the message says what to do."""
-    if metadata.num_classes > 1:
+    """Raises InvalidArgumentError if a network has only one class to choose from; the message says what to do.
+
+    Of a task other than multiclass one class is enough.
+    """
+    if metadata.num_classes > 1 or metadata.task != MULTICLASS:
         return
     label = metadata.labels[0]
     raise InvalidArgumentError(

@@ -27,7 +27,9 @@ from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.argmax import Thresholds
 from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.metrics.thresholds import class_thresholds
 from seg_core.model_files.build_spec import OBJECT, BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.fit import (
@@ -68,6 +70,7 @@ def save_model(
     preprocessing: Preprocessing,
     metrics: Mapping[str, Any] | None = None,
     protocol: EvaluationProtocol | Mapping[str, Any] | str | None = None,
+    thresholds: Thresholds | None = None,
 ) -> None:
     """Writes `model` as a self-describing file, atomically.
 
@@ -86,6 +89,8 @@ def save_model(
         preprocessing: converts an image to the network's input; its `channels` are those of the metadata.
         metrics: scores of the model, plain numbers and lists.
         protocol: how they were measured: an `EvaluationProtocol`, its `to_dict()`, or any sentence.
+        thresholds: of a binary or multilabel task the probabilities above 0 and below 1 that the classes must exceed,
+            one for all or one per class; None stands for 0.5.
 
     Warns:
         UserWarning: if the names in `metadata` are not those of the weights that the network was built with
@@ -94,10 +99,12 @@ def save_model(
     Raises:
         InvalidArgumentError: if the model was not built by a registered builder, or was changed since; if its number of
             classes differs from the metadata's, or is one; if the network or the preprocessing has other channels than
-            the metadata; or if `metrics` or `protocol` hold other than plain values.
+            the metadata; if `metrics` or `protocol` hold other than plain values; or if a threshold is not allowed, or
+            given for a multiclass task.
         WriteError: if the file cannot be written.
     """
     check_several_outputs(metadata)
+    limits = class_thresholds(thresholds, metadata)
     network = unwrap(model)
     spec = _checked_spec(network, metadata)
     _check_channels(spec, metadata.channels, preprocessing.channels)
@@ -126,6 +133,8 @@ def save_model(
         "versions": installed_versions("torch", "seg-core", "seg-models", "seg-train", "torchvision"),
         "state_dict": state,
     }
+    if limits is not None:  # files of multiclass tasks stay as they were
+        content["thresholds"] = list(limits)
     content["digest"] = digest_of(content)
     with atomic_path(path) as temporary:
         try:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from seg_core.__about__ import __version__
 from seg_core.checks import is_integer
-from seg_core.errors import CorruptFileError, UserError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
+from seg_core.metrics.thresholds import class_thresholds
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of
 from seg_core.model_files.paths import told_of_checkpoint
@@ -45,6 +46,8 @@ class ModelInfo:
         protocol: how the scores were measured, as returned by `EvaluationProtocol.to_dict`; `{}` if unknown.
         protocol_text: the protocol as a sentence; `""` if unknown.
         versions: versions of the packages that wrote the file.
+        thresholds: of a binary or multilabel task one probability per class that it must exceed, 0.5 unless the file
+            holds others; None for a multiclass task.
     """
 
     spec: BuildSpec
@@ -54,6 +57,11 @@ class ModelInfo:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     protocol_text: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        # the dataclass is frozen; a description without thresholds has the defaults of its task
+        object.__setattr__(self, "thresholds", class_thresholds(self.thresholds, self.metadata))
 
 
 def is_model_file(content: object) -> bool:
@@ -155,6 +163,10 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
         protocol, text = take("protocol", dict, "a table"), take("protocol_text", str, "a sentence")
     if protocol:
         _made(path, "protocol", EvaluationProtocol.from_dict, protocol)
+    thresholds = content.get("thresholds")
+    if thresholds is not None:
+        kept = functools.partial(_thresholds, metadata=metadata)
+        thresholds = _made(path, "thresholds", kept, thresholds)
     # the channels stand in the metadata alone, so that the two cannot differ
     from_dict = functools.partial(Preprocessing.from_dict, channels=metadata.channels)
     return ModelInfo(
@@ -165,7 +177,15 @@ def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int)
         protocol=protocol,
         protocol_text=text,
         versions=versions,
+        thresholds=thresholds,
     )
+
+
+def _thresholds(values: Any, metadata: DatasetMetadata) -> tuple[float, ...] | None:
+    """Returns thresholds as the file should hold them, one per class."""
+    if not isinstance(values, list):
+        raise InvalidArgumentError(f"must be a list of one probability per class, got {values!r}")
+    return class_thresholds(values, metadata)
 
 
 def _take(path: str | os.PathLike[str], content: dict[Any, Any], key: str, kind: type[Any], allowed: str) -> Any:

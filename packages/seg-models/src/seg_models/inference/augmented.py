@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
+from seg_core.labels.tasks import MULTICLASS, check_task
 from seg_core.metrics.decidable import check_several_channels
 from seg_models.inference.adapted import adapt
 from seg_models.inference.outputs import check_images
@@ -19,6 +20,7 @@ from seg_models.inference.whole import predict_whole
 __all__ = ["predict_tta", "tta_options"]
 
 _MIN_PROBABILITY = 1e-12  # so that its logarithm is finite
+_MAX_PROBABILITY = 1 - 2**-24  # the largest float32 below 1
 _STRIP = 2**18  # elements
 
 
@@ -31,11 +33,14 @@ def predict_tta(
     quarter_turns: bool = False,
     left_right_pairs: Sequence[Sequence[int]] | None = None,
     predict: Predict = predict_whole,
+    *,
+    task: str | None = None,
 ) -> Tensor:
     """Returns the mean prediction over all combinations of scales, flips and rotations, without gradients.
 
     Probabilities are averaged in a running sum, so memory does not grow with the number of passes. The result is the
-    logarithm of the mean; its softmax is the mean, so it can be used as logits.
+    logarithm of the mean; its softmax is the mean, so it can be used as logits. Of a binary or multilabel task the
+    probabilities are sigmoids, and the result is the logit of the mean, whose sigmoid is the mean.
 
     Args:
         model: a network in eval mode, as for `predict_whole`.
@@ -48,13 +53,15 @@ def predict_tta(
         left_right_pairs: pairs of class ids that are swapped in a mirrored image, such as left and right arm; None
             uses those of the model's metadata, if any.
         predict: function that predicts the logits of each copy, such as `predict_tiled`.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`, see `DatasetMetadata`; None takes that of the model's
+            metadata, and without metadata multiclass.
 
     Returns:
-        float32 (N, K, H, W), logarithms of the mean probabilities.
+        float32 (N, K, H, W), logarithms of the mean probabilities; their logits for a binary or multilabel task.
 
     Raises:
         InvalidArgumentError: if an argument is out of range, `predict` returns labels, or the network returns other
-            than logits of at least two classes.
+            than logits, or for a multiclass task those of one class.
     """
     factors = tuple(scales)
     if not factors or not all(is_number(f) and f > 0 for f in factors):
@@ -63,6 +70,7 @@ def predict_tta(
     if images.dtype != torch.float64:
         images = images.float()  # CPUs cannot resize others
     pairs = _pairs_of(model) if left_right_pairs is None else left_right_pairs
+    is_multiclass = check_task(_task_of(model) if task is None else task) == MULTICLASS
     model = adapt(model)
     height, width = images.shape[-2:]
     sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
@@ -81,7 +89,8 @@ def predict_tta(
                     logits = predict(model, augmented)
                 if not logits.is_floating_point():
                     raise InvalidArgumentError("predict must return logits, got labels: set its output to logits")
-                check_several_channels(logits)
+                if is_multiclass:
+                    check_several_channels(logits)
                 if turns or upside_down:  # a horizontal flip alone is undone when it is added
                     logits = _undo(logits, turns, upside_down, mirrored)
                 logits = logits.float()
@@ -91,14 +100,19 @@ def predict_tta(
                     total = torch.zeros_like(logits, memory_format=torch.contiguous_format)
                 # both flips together are a rotation by 180 degrees, which does not swap left and right
                 order = _swapped_order(logits.shape[1], pairs) if upside_down != mirrored else None
-                _add_probabilities(total, logits, order, mirrored and not (turns or upside_down))
+                _add_probabilities(total, logits, order, mirrored and not (turns or upside_down), is_multiclass)
                 del logits  # before the next pass needs the memory
                 passes += 1
         assert total is not None
-        return total.div_(passes).clamp_(min=_MIN_PROBABILITY).log_()
+        total.div_(passes)
+        if is_multiclass:
+            return total.clamp_(min=_MIN_PROBABILITY).log_()
+        return total.clamp_(_MIN_PROBABILITY, _MAX_PROBABILITY).logit_()
 
 
-def _add_probabilities(total: Tensor, logits: Tensor, order: Tensor | None, mirrored: bool) -> None:
+def _add_probabilities(
+    total: Tensor, logits: Tensor, order: Tensor | None, mirrored: bool, is_multiclass: bool
+) -> None:
     """Adds the softmax of logits (N, K, H, W) to `total`, a few rows at a time, which fit in the CPU's cache.
 
     Args:
@@ -106,11 +120,12 @@ def _add_probabilities(total: Tensor, logits: Tensor, order: Tensor | None, mirr
         logits: floats of the same shape.
         order: int64 (K,), the class whose probability is added to each class, or None.
         mirrored: whether the rows of the logits are flipped left to right.
+        is_multiclass: whether probabilities are the softmax over the classes, not the sigmoid of each.
     """
     rows = max(1, _STRIP // (logits.shape[1] * logits.shape[3]))
     for image, target in zip(logits, total, strict=True):
         for strip, target_strip in zip(image.split(rows, 1), target.split(rows, 1), strict=True):
-            probabilities = strip.softmax(0)
+            probabilities = strip.softmax(0) if is_multiclass else strip.sigmoid()
             if order is not None:
                 probabilities = probabilities[order]
             target_strip += probabilities.flip(-1) if mirrored else probabilities
@@ -165,6 +180,11 @@ def _swapped_order(num_classes: int, pairs: Sequence[Sequence[int]]) -> Tensor |
 def _pairs_of(model: nn.Module) -> Sequence[Sequence[int]]:
     info = getattr(model, "model_info", None)
     return () if info is None else info.metadata.left_right_pairs or ()
+
+
+def _task_of(model: nn.Module) -> str:
+    info = getattr(model, "model_info", None)
+    return MULTICLASS if info is None else info.metadata.task
 
 
 def tta_options(tta: bool | Sequence[float] | Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.interfaces import Predict
-from seg_core.metrics.argmax import argmax_labels
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
+from seg_core.metrics.argmax import Thresholds, argmax_labels, threshold_labels
 from seg_core.metrics.decidable import check_decidable
 from seg_models.inference.adapted import adapt
 from seg_models.inference.outputs import check_images
@@ -39,6 +40,8 @@ def predict_tiled(
     output: Output = "logits",
     batch_size: int = 1,
     predict: Predict | None = None,
+    *,
+    thresholds: Thresholds | None = None,
 ) -> Tensor:
     """Returns the logits or the labels of images that are predicted tile by tile, without gradients.
 
@@ -64,14 +67,16 @@ def predict_tiled(
         batch_size: number of tiles in one forward pass.
         predict: function that predicts the logits of a batch of tiles, such as `predict_tta`; None predicts them in one
             pass.
+        thresholds: for labels of a binary or multilabel task, as in `predict_whole`; they are applied to the averaged
+            logits.
 
     Returns:
         float32 (N, K, H, W), logits (float64 if the network's are); or uint8 (N, H, W), class ids, uint16 for more
-        than 256 classes.
+        than 256 classes; with `thresholds` uint8 (N, K, H, W), 0 and 1.
 
     Raises:
         InvalidArgumentError: if an argument is out of range; if the network returns other than logits; for labels if
-            it returns NaN, or one channel only, of which every pixel would be class 0.
+            it returns NaN, or, without `thresholds`, one channel only, of which every pixel would be class 0.
     """
     size = check_tiles(tile, overlap, blend, batch_size)
     if output not in get_args(Output):
@@ -99,11 +104,11 @@ def predict_tiled(
                     pass
                 continue
             for top, left, logits in _finished(logits_of_tiles, read, plan, batch_size, _MAX_BYTES):
-                check_decidable(logits)
-                labels = argmax_labels(logits)
+                check_decidable(logits, MULTICLASS if thresholds is None else MULTILABEL)
+                labels = argmax_labels(logits) if thresholds is None else threshold_labels(logits, thresholds)
                 if result is None:
-                    result = labels.new_empty(len(images), *images.shape[2:])
-                result[index, top : top + labels.shape[0], left : left + labels.shape[1]] = labels
+                    result = labels.new_empty(len(images), *labels.shape[:-2], *images.shape[2:])
+                result[index, ..., top : top + labels.shape[-2], left : left + labels.shape[-1]] = labels
     assert result is not None
     return result
 
