@@ -72,7 +72,7 @@ def weights_problem(weights: object, metadata: DatasetMetadata) -> str | None:
     if isinstance(weights, str):
         return (
             f'criterion.class_weights = "{weights}": a scheme weighs classes that share the pixels, but '
-            f'{metadata.name} has the task "multilabel", whose classes overlap; give one number per class, or set pos_weight, the '
-            f"factor of the pixels with a class: {factor}"
+            f'{metadata.name} has the task "multilabel", whose classes overlap; give one number per class, or set '
+            f"pos_weight, the factor of the pixels with a class: {factor}"
         )
     return None

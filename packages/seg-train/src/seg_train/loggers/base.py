@@ -49,8 +49,8 @@ class Snapshot:
     Attributes:
         index: position in the val split.
         image: uint8 (3, H, W), RGB, before augmentation.
-        target: ground truth, (H, W), class ids in the dataset's integer type.
-        prediction: uint8 or uint16 (H, W), class ids.
+        target: ground truth, (H, W), class ids in the dataset's integer type; of a multilabel task (K, H, W).
+        prediction: uint8 or uint16 (H, W), class ids; of a binary task 0 and 1, of a multilabel task as (K, H, W).
         name: name of the image file, without its folder; empty if the dataset has none.
     """
 

@@ -18,7 +18,9 @@ from seg_core.labels.tasks import MULTICLASS, MULTILABEL
 from seg_core.metrics.argmax import Thresholds
 from seg_core.metrics.decidable import warning_of_non_finite
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.metrics.names import AVERAGE_PRECISION, row_names
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+from seg_core.metrics.thresholds import class_thresholds
 from seg_core.modes import eval_mode
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing, resize_image
@@ -34,7 +36,7 @@ from seg_train.run.classes import comparing_classes
 from seg_train.run.data import RunData
 from seg_train.run.labels import scores_of
 from seg_train.run.preview import shown_image
-from seg_train.run.thresholds import thresholds_for, thresholds_of, tuning_problem
+from seg_train.run.thresholds import thresholds_for, tuning_problem
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -145,7 +147,7 @@ def evaluate(
     loader = Loader(
         dataset, transform, num_workers=num_workers, pin_memory=device.type == "cuda", splits_unlike_sizes=True
     )
-    way = Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata)
+    way = Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata, limits or 0.5)
     with comparing_classes(model, metadata):
         evaluate_batches(
             model,
@@ -171,8 +173,10 @@ class Outcome:
     Attributes:
         scores: as `MetricStore.summarize` returns them, over the samples of all processes; `"loss"` is None if it is
             not computed.
-        matrix: confusion matrix, int64 (K, K), rows are ground truth.
+        matrix: confusion matrix, int64 (K, K), rows are ground truth; of binary and multilabel tasks (K, 2, 2).
         snapshots: predictions of the snapshot images; on the main process only.
+        thresholds: of binary and multilabel tasks, one per class, those of the scores; else None.
+        is_tuned: whether they were chosen in this evaluation.
     """
 
     scores: dict[str, Any]
@@ -226,7 +230,7 @@ class Validation:
             classes=data.metadata.labels,
             resize=data.preprocessing.resize,
             precision=precision_of(accelerator),
-            thresholds=thresholds_of(data.metadata),
+            thresholds=class_thresholds(None, data.metadata),
             tuned=self._tunes,
             **options.protocol(),
         )
@@ -237,7 +241,11 @@ class Validation:
 
     def measures_loss(self, network: nn.Module) -> bool:
         """Returns whether evaluations compute val_loss; tries the predictor on one small image."""
-        return self._criterion is not None and self.way.gives_logits(network, self._data.metadata.channels.count)
+        return self._criterion is not None and self.gives_logits(network)
+
+    def gives_logits(self, network: nn.Module) -> bool:
+        """Returns whether the predictor returns logits; tries it on one small image."""
+        return self.way.gives_logits(network, self._data.metadata.channels.count)
 
     def __call__(
         self, network: nn.Module, on_progress: Callable[[int, int], None], *, first: int | None = None
@@ -285,14 +293,15 @@ class Validation:
                 on_batch=on_batch,
             )
         store.reduce()
-        thresholds = thresholds_of(metadata)
+        thresholds = class_thresholds(None, metadata)
         if self._tunes:
             thresholds = tuple(store.best_thresholds())
             store = store.at_thresholds(thresholds)
-            limits = torch.tensor(thresholds if metadata.task == MULTILABEL else thresholds[0])
-            limits = limits.view(-1, 1, 1) if metadata.task == MULTILABEL else limits
+            limits = torch.tensor(thresholds)
+            if metadata.task == MULTILABEL:
+                limits = limits[:, None, None]
             snapshots = {
-                index: replace(shown, labels=(probabilities[index] > limits).to(torch.uint8))
+                index: replace(shown, prediction=(probabilities[index] > limits).to(torch.uint8))
                 for index, shown in snapshots.items()
             }
         scores = store.summarize()
@@ -304,11 +313,12 @@ class Validation:
 def check_val_loss(
     config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
 ) -> None:
-    """Checks before training that evaluations compute val_loss if the config monitors it.
+    """Checks before training that evaluations compute what the config asks of them: val_loss, scores, thresholds.
 
     Raises:
         ConfigError: if they do not.
     """
+    _check_scores(config, monitor, scheduler, validation, network)
     watching = []
     if monitor.name.endswith("val_loss"):
         watching.append(f'evaluation.monitor = "{monitor.name}"')
@@ -321,4 +331,26 @@ def check_val_loss(
         raise ConfigError(
             f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); use a score such as miou, "
             "or let evaluations compute the loss"
+        )
+
+
+def _check_scores(
+    config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
+) -> None:
+    task = validation.way.task
+    watched = None if scheduler is None else scheduler.watched_score
+    if watched is not None and watched not in ("loss", *row_names(task)):
+        raise ConfigError(
+            f'lr_scheduler.params.monitor = "{watched}": the task "{task}" of the dataset has no such score; choose '
+            f"one of loss, {', '.join(row_names(task))}"
+        )
+    asking = ["evaluation.tune_threshold = true"] * config.evaluation.tune_threshold
+    if monitor.name.removeprefix("ema_") == AVERAGE_PRECISION:
+        asking.append(f'evaluation.monitor = "{monitor.name}"')
+    if watched == AVERAGE_PRECISION:
+        asking.append(f'lr_scheduler.params.monitor = "{watched}"')
+    if asking and not validation.gives_logits(network):
+        raise ConfigError(
+            f"{' and '.join(asking)} needs the probabilities of the classes, but the predictor "
+            f"{validation.way.options.predictor!r} returns labels without logits; set another one"
         )

@@ -1,9 +1,10 @@
 """The model files that a run writes after each evaluation."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.metrics.names import row_names
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.model_files.model_file import save_model
 from seg_core.progress import Progress
@@ -38,18 +39,21 @@ def save_models(
         files[folder.model_ema] = "ema"
     if best is not None:
         files[folder.model_best] = best
+    names = (*row_names(data.metadata.task), "iou_per_class")
     for path, which in files.items():
         network = state.network.for_evaluation(which)
         if not state.accelerator.is_main_process:
             continue
         prefix = "" if which == "last" else f"{which}_"
+        thresholds = row.get(f"{prefix}thresholds")
         save_model(
             network,
             path,
             metadata=data.metadata,
             preprocessing=data.preprocessing,
-            metrics={name: row[prefix + name] for name in (*SCORE_NAMES, "iou_per_class")},
-            protocol=protocol,
+            metrics={name: row[prefix + name] for name in names if prefix + name in row},
+            protocol=protocol if thresholds is None else replace(protocol, thresholds=thresholds),
+            thresholds=thresholds,
         )
 
 

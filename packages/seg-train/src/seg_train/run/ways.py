@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.labels.tasks import MULTICLASS
+from seg_core.labels.tasks import BINARY, MULTICLASS
 from seg_core.metrics.argmax import Thresholds, argmax_labels
 from seg_core.metrics.decidable import check_decidable
 from seg_core.modes import eval_mode
@@ -109,12 +109,19 @@ class Way:
             params = dict(options.params)
             if takes(way, "left_right_pairs"):
                 params.setdefault("left_right_pairs", pairs)
+            if takes(way, "task"):
+                params.setdefault("task", metadata.task)
         else:
             params = {}
             if options.augments:
                 way = PREDICTORS.get("augmented")
                 scales = options.scales or (1.0,)
-                params = {"scales": scales, "hflip": options.hflip, "left_right_pairs": pairs}
+                params = {
+                    "scales": scales,
+                    "hflip": options.hflip,
+                    "left_right_pairs": pairs,
+                    "task": metadata.task,
+                }
             if options.tile is not None:
                 inner = functools.partial(way, **params) if options.augments else None
                 way = PREDICTORS.get("tiled")
@@ -182,7 +189,9 @@ class Way:
         result = self._call(model, images, **options)
         self._check_result(result, size)
         if not result.is_floating_point():
-            return result.to(torch.uint8), None
+            planes = result.to(torch.uint8)
+            is_plane = self.task == BINARY and planes.ndim == 4
+            return planes[:, 0] if is_plane else planes, None
         check_decidable(result, self.task)
         if tuple(result.shape[-2:]) != size:
             result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
@@ -199,13 +208,12 @@ class Way:
                 f"the predictor {self.options.predictor!r} (evaluation.predictor) must return logits (N, K, H, W) or "
                 f"labels (N, H, W), a tensor, got {type(result).__name__}"
             )
-        if not result.is_floating_point():
-            if tuple(result.shape[-2:]) != size:
-                raise InvalidArgumentError(
-                    f"the predictor {self.options.predictor!r} returns labels of "
-                    f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
-                    "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
-                )
+        if not result.is_floating_point() and tuple(result.shape[-2:]) != size:
+            raise InvalidArgumentError(
+                f"the predictor {self.options.predictor!r} returns labels of "
+                f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
+                "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
+            )
 
     def _call(self, model: nn.Module, images: Tensor, **options: Any) -> Any:
         """Calls the predictor; an option that it passes on to something that does not take it is told as such."""
