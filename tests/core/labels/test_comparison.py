@@ -65,8 +65,11 @@ def test_one_class_is_an_error_that_says_what_to_write():
     with pytest.raises(InvalidArgumentError) as caught:
         check_several_classes(DatasetMetadata("mine", ('ro"ad',)))
     assert "mine has one class, 'ro\"ad', but at least two are needed" in str(caught.value)
-    assert r'labels = ["background", "ro\"ad"], with the ids 0 and 1 in the masks' in str(caught.value)
+    assert r'Beside labels = ["ro\"ad"] write task = "binary"' in str(caught.value)
+    assert r'labels = ["background", "ro\"ad"], with the same masks' in str(caught.value)
     check_several_classes(THREE)
+    check_several_classes(DatasetMetadata("mine", ("road",), task="binary"))
+    check_several_classes(DatasetMetadata("mine", ("road",), task="multilabel"))
 
 
 @pytest.mark.parametrize(

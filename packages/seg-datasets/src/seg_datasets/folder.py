@@ -2,24 +2,21 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from seg_core.checks import is_integer
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_core.files.images import MAX_PIXELS
 from seg_core.files.scan import OnProgress
 from seg_core.labels.channels import ImageChannels
-from seg_core.labels.label_map import IGNORE, LabelMap
+from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.channel_options import with_channels
-from seg_datasets.reading.class_files import Metadata, check_has_colors, resolve_classes
-from seg_datasets.reading.color_masks import ColorReader
+from seg_datasets.reading.class_files import Metadata, resolve_classes
 from seg_datasets.reading.differences import find_hint, what_differs
 from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
@@ -27,8 +24,9 @@ from seg_datasets.reading.folder_messages import files_not_found, options_of_spl
 from seg_datasets.reading.folder_options import complete_files, described_layout, given_layout
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
+from seg_datasets.reading.mask_options import MaskOptions
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import Pair, PairList, first_few, pair_by_key
+from seg_datasets.reading.pairs import Pair, PairList, pair_by_key
 from seg_datasets.reading.samples import Reading
 from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
@@ -54,14 +52,6 @@ images that are not red, green and blue of 8 bits: [channels] in classes.toml de
 """
 
 
-_MAX_ID = 65535
-_REMEDY = "correct the mask or the labels of metadata, or convert the ids with label_map"
-_COLOR_REMEDY = (
-    "add these colors to the metadata, or save the mask without compression artifacts and smoothed edges; pixels of "
-    "ignore_color are ignored"
-)
-
-
 class FolderDataset(PairedDataset):
     """Images and masks from folders, paired by name.
 
@@ -74,7 +64,8 @@ class FolderDataset(PairedDataset):
     that are described and the values of the file; mask (H, W), uint8 if the ids fit, else int32. Masks contain one id
     per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value, or
     other ids that `label_map` converts; with `colors` they contain the colors of `metadata`. For test images without
-    masks, the mask is None.
+    masks, the mask is None. If the metadata say `task = "binary"`, the ids are 0 (background), 1 (the object, the only
+    label) and the ignore value; masks of 0 and 255 are read with `label_map = {0 = 0, 255 = 1}`.
 
     Images and masks in folders below are paired by their path. Upper and lower case and the form of Unicode in names do
     not matter where only one file fits.
@@ -110,6 +101,8 @@ class FolderDataset(PairedDataset):
             are an error.
         colors: whether masks contain the colors of `metadata` instead of ids. Pixels of its `ignore_color`, black
             unless given, are ignored if no class has this color; any other color is an error.
+        threshold: for a binary task, the gray value from which a pixel of a mask is the object, such as 128: masks with
+            smoothed edges, and JPEG files, are then read too. A mask of 1 bit is 0 and 255. None reads ids.
         missing: how to handle an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
             warning.
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag, as viewers
@@ -161,6 +154,7 @@ class FolderDataset(PairedDataset):
         seed: int | None = None,
         label_map: LabelMap | Mapping[Any, Any] | None = None,
         colors: bool = False,
+        threshold: int | None = None,
         missing: str = "error",
         orientation: str = "apply",
         max_pixels: int = MAX_PIXELS,
@@ -177,10 +171,11 @@ class FolderDataset(PairedDataset):
         self.root = check_root(root, "FolderDataset")
         classes = with_channels(resolve_classes(self.root, metadata), channels, bands)
         given = described_layout(given, classes)
-        to_train_ids, mask_reader = _mask_reading(classes, metadata, label_map, colors)
+        how = MaskOptions(label_map, colors, threshold).resolve(classes, metadata)
+        given = replace(given, mask_suffixes=how.suffixes)
         found = _layout_in(self.root, given, images is not None, rule)
         pairs = self._find_pairs(found, split, rule, missing)
-        super().__init__(pairs, classes, split, to_train_ids, _REMEDY, transforms, mask_reader, reading)
+        super().__init__(pairs, classes, split, how.label_map, how.remedy, transforms, how.reader, reading)
 
     def _find_pairs(self, layout: FolderLayout, split: str, rule: SplitRule, missing: str) -> Sequence[Pair]:
         assert self.root is not None
@@ -236,7 +231,9 @@ class FolderDataset(PairedDataset):
             classes = resolve_classes(root, own["metadata"])
             described = checked(lambda: with_channels(classes, own["channels"], own["bands"]))
             given = given if given is None or described is None else described_layout(given, described)
-            checked(lambda: _mask_reading(classes, own["metadata"], own["label_map"], own["colors"]))
+            mask_options = MaskOptions(*(own[f.name] for f in fields(MaskOptions)))
+            how = checked(lambda: mask_options.resolve(classes, own["metadata"]))
+            given = given if given is None or how is None else replace(given, mask_suffixes=how.suffixes)
         if rule is not None and given is not None and root is not None and Path(root).expanduser().is_dir():
             folder = Path(root).expanduser()
             checked(lambda: _check_rule(folder, _layout_in(folder, given, own["images"] is not None, rule), rule))
@@ -312,7 +309,7 @@ def _layout_in(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitR
     """Returns the layout of a folder: as given, or what is found there with the options that were given; these win."""
     if has_patterns:
         return given
-    found = find_layout(root, with_arrays=given.with_arrays)
+    found = find_layout(root, with_arrays=given.with_arrays, mask_suffixes=given.mask_suffixes)
     lists = given.split_file if given.split_file is not None or set(rule.given) - {"seed"} else found.split_file
     return replace(given, images=found.images, masks=found.masks, split_file=lists)
 
@@ -357,74 +354,3 @@ def hashed_names(images: FileTable) -> Iterator[str]:
         stem = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122 - of a path they are slower
         # the stem as it is stored is what earlier versions hashed
         yield stem if key == same_name(stem) else key
-
-
-def _mask_reading(
-    classes: DatasetMetadata, metadata: Metadata | None, label_map: Any, colors: bool
-) -> tuple[LabelMap, ColorReader | None]:
-    """Returns how raw ids become train ids, and the reader of masks in colors or None."""
-    if not isinstance(colors, bool):
-        raise InvalidArgumentError(f"colors must be true or false, got {colors!r}; colors belong into the metadata")
-    if not colors:
-        return _resolve_label_map(label_map, classes), None
-    check_has_colors(classes, metadata)
-    return _color_reader(classes, label_map)
-
-
-def _color_reader(
-    metadata: DatasetMetadata, label_map: LabelMap | Mapping[Any, Any] | None
-) -> tuple[LabelMap, ColorReader]:
-    if label_map is not None:
-        raise InvalidArgumentError(
-            "label_map converts ids, and colors = true reads colors as the classes of the metadata; remove one of them"
-        )
-    colors = dict(enumerate(metadata.colors))
-    ignored = [metadata.num_classes] * (metadata.ignore_color not in metadata.colors)
-    colors |= dict.fromkeys(ignored, metadata.ignore_color)
-    to_train_ids = LabelMap.identity(metadata.num_classes, *ignored, ignore_index=metadata.ignore_index)
-    return to_train_ids, ColorReader(colors, "error", only_colors=True, remedy=_COLOR_REMEDY)
-
-
-def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata: DatasetMetadata) -> LabelMap:
-    ignore_index, count = metadata.ignore_index, metadata.num_classes
-    if label_map is None:
-        return LabelMap.identity(count, ignore_index, ignore_index=ignore_index)
-    if not isinstance(label_map, LabelMap):
-        if not isinstance(label_map, Mapping):
-            raise InvalidArgumentError(f"label_map must be a LabelMap or a table of ids, got {label_map!r}")
-        table = {_raw_id(raw): _train_id(raw, train, count) for raw, train in label_map.items()}
-        if len(table) < len(label_map):
-            raise InvalidArgumentError(f"label_map lists an id twice: {first_few(map(repr, label_map))}")
-        label_map = LabelMap(table, ignore_index=ignore_index)
-    if label_map.ignore_index != ignore_index:
-        raise InvalidArgumentError(
-            f"label_map has ignore_index {label_map.ignore_index}, but the metadata {metadata.name!r} have "
-            f"{ignore_index}; use the same ignore_index for both"
-        )
-    too_large = sorted({train for train in label_map.mapping.values() if isinstance(train, int) and train >= count})
-    if too_large:
-        raise InvalidArgumentError(
-            f"label_map has the train ids {first_few(map(str, too_large))}, but the metadata {metadata.name!r} have "
-            f'{count} classes, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
-        )
-    return label_map
-
-
-def _raw_id(key: Any) -> int:
-    # the keys of a TOML or JSON table are strings
-    number = int(key) if isinstance(key, str) and re.fullmatch(r"[0-9]+", key) else key
-    if not is_integer(number, 0) or number > _MAX_ID:
-        raise InvalidArgumentError(
-            f"label_map has the key {key!r}: keys are the ids in the masks, integers from 0 to {_MAX_ID}"
-        )
-    return number
-
-
-def _train_id(raw: Any, train: Any, count: int) -> Any:
-    if train == "ignore" or train is IGNORE:
-        return IGNORE
-    if not is_integer(train, 0):
-        raise InvalidArgumentError(
-            f'label_map maps {raw!r} to {train!r}: it must be a class id, 0 to {count - 1}, or "ignore"'
-        )
-    return train

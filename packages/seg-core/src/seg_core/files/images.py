@@ -14,7 +14,7 @@
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -276,8 +276,16 @@ def read_mask(
     return ids_of(load_mask(source, max_pixels=max_pixels, name=name), once)
 
 
-def load_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> StoredMask:
+def load_mask(
+    source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None, may_be_lossy: bool = False
+) -> StoredMask:
     """Returns a decoded mask after its tags and its depth were checked, for readers of colors.
+
+    Args:
+        source: as of `read_mask`.
+        max_pixels: as of `read_mask`.
+        name: as of `read_mask`.
+        may_be_lossy: whether lossy compression is allowed, for readers to which small changes of values do not matter.
 
     Raises:
         As `read_mask`, except for the errors of `ids_of`.
@@ -285,6 +293,8 @@ def load_mask(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None 
     check_max_pixels(max_pixels)
     with opened(source, "mask", name, max_pixels) as (image, called):
         storage = storage_of(image)
+        if may_be_lossy:
+            storage = replace(storage, is_lossy=False)
         if problem := storage.mask_problem():
             raise CorruptFileError(f"mask {called} {problem}")
         if not isinstance(source, Image.Image) and (pages := num_pages(image)) > 1:

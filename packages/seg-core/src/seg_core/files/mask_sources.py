@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "ScanSource",
     "files_of",
     "pair_of",
+    "plane_and_id",
     "sample_name",
     "summary_of_sample",
     "wrong_ids_message",
@@ -42,6 +43,7 @@ _TRIAL = 100  # masks from which the duration of a scan is predicted
 _LIMIT = 60.0  # seconds that the scan of all masks may take under "auto"
 _SLOW_TRIAL, _SLOW = 10, 2.0  # samples, and seconds for all others from which worker processes pay
 _STRIP = 256  # rows
+_PLANE = 2**16  # the count of an id in plane k of a mask has the key k * _PLANE + id
 
 OnProgress = Callable[[int, int], object]
 """Called with the number of masks done and their total."""
@@ -53,10 +55,11 @@ class MaskFile:
 
     Attributes:
         path: the file.
-        read: returns its raw ids (H, W), of any integer type; threads call it.
+        read: returns its raw ids (H, W), of any integer type, or (K, H, W) if it has planes; threads call it.
         reader: name of `read` in the cache; None if what it returns must not be remembered.
         label_map: raw ids -> class ids.
         remedy: what to do about a raw id that `label_map` does not list, for messages.
+        planes: number of planes K of a mask of a multilabel task, else None.
     """
 
     path: Path
@@ -64,6 +67,7 @@ class MaskFile:
     reader: str | None
     label_map: LabelMap
     remedy: str = "correct the mask, or list its ids in the label map"
+    planes: int | None = None
 
 
 class ScanSource(ABC, Generic[_Summary]):
@@ -142,7 +146,8 @@ class MaskFiles(MaskSource):
     def problem(self, index: int) -> str:
         """Returns a sentence with the path of the file."""
         file = self.files[index]
-        return wrong_ids_message(str(file.path), self.known[index].counts, file.label_map.mapping, file.remedy)
+        counts = _of_all_planes(self.known[index].counts, file.planes)
+        return wrong_ids_message(str(file.path), counts, file.label_map.mapping, file.remedy)
 
     def name(self, index: int) -> str:
         """Returns the path of the file."""
@@ -153,7 +158,7 @@ class MaskFiles(MaskSource):
 
     def _summary(self, index: int) -> MaskSummary:
         file = self.files[index]
-        return _summarize(file.read(file.path), str(file.path))
+        return _summarize(file.read(file.path), str(file.path), file.planes)
 
 
 class MaskSamples(MaskSource):
@@ -163,13 +168,17 @@ class MaskSamples(MaskSource):
         dataset: the dataset.
         targets: the ids that its masks may hold -> class id, or None for ignored.
         num_workers: number of processes that read samples if that takes long.
+        planes: number of planes K of the masks of a multilabel task, else None.
     """
 
-    def __init__(self, dataset: Any, targets: Mapping[int, int | None], num_workers: int) -> None:
+    def __init__(
+        self, dataset: Any, targets: Mapping[int, int | None], num_workers: int, planes: int | None = None
+    ) -> None:
         super().__init__()
         self._dataset = dataset
         self._targets = targets
         self._num_workers = num_workers
+        self._planes = planes
 
     def targets(self, index: int) -> Mapping[int, int | None]:  # noqa: ARG002 - the same for all
         """Returns those of the dataset."""
@@ -178,7 +187,8 @@ class MaskSamples(MaskSource):
     def problem(self, index: int) -> str:
         """Returns a sentence with the number and the files of the sample."""
         name = f"of {sample_name(self._dataset, index)}"
-        return wrong_ids_message(name, self.known[index].counts, self._targets, "correct the mask or the metadata")
+        counts = _of_all_planes(self.known[index].counts, self._planes)
+        return wrong_ids_message(name, counts, self._targets, "correct the mask or the metadata")
 
     def name(self, index: int) -> str:
         """Returns the number and the files of the sample."""
@@ -191,13 +201,13 @@ class MaskSamples(MaskSource):
             if place == _SLOW_TRIAL and (time.perf_counter() - start) / place * rest > _SLOW and self._num_workers:
                 yield from self._in_workers(indices[place:])
                 return
-            yield summary_of_sample(self._dataset, index)
+            yield summary_of_sample(self._dataset, index, self._planes)
 
     def _in_workers(self, indices: Sequence[int]) -> Iterator[MaskSummary]:
         from torch.utils.data import DataLoader
 
         loader: Any = DataLoader(
-            _Summaries(self._dataset),  # type: ignore[arg-type]  # has what a map-style dataset needs
+            _Summaries(self._dataset, self._planes),  # type: ignore[arg-type]  # has what a map-style dataset needs
             sampler=indices,
             batch_size=None,
             num_workers=self._num_workers,
@@ -218,19 +228,39 @@ class _Summaries:
     """What the masks of samples hold, for worker processes; a worker's error would arrive wrapped in its traceback."""
 
     dataset: Any
+    planes: int | None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> MaskSummary | UserError:
         try:
-            return summary_of_sample(self.dataset, index)
+            return summary_of_sample(self.dataset, index, self.planes)
         except UserError as error:
             return error
 
 
-def summary_of_sample(dataset: Any, index: int) -> MaskSummary:
+def plane_and_id(key: int) -> tuple[int, int]:
+    """Returns the plane and the raw id of a key of the counts of a mask that has planes."""
+    return divmod(key, _PLANE)
+
+
+def _of_all_planes(counts: Mapping[int, int], planes: int | None) -> Mapping[int, int]:
+    if planes is None:
+        return counts
+    total: Counter[int] = Counter()
+    for key, number in counts.items():
+        total[plane_and_id(key)[1]] += number
+    return total
+
+
+def summary_of_sample(dataset: Any, index: int, planes: int | None = None) -> MaskSummary:
     """Returns what the mask of a sample holds.
+
+    Args:
+        dataset: the dataset.
+        index: number of the sample.
+        planes: number of planes K of its mask in a multilabel task, else None.
 
     Raises:
         InvalidArgumentError: if the sample is no pair of image and mask, or has no mask.
@@ -244,8 +274,9 @@ def summary_of_sample(dataset: Any, index: int) -> MaskSummary:
         raise InvalidArgumentError(f"{sample_name(dataset, index)} has no mask; choose a split that has masks")
     ids = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
     # as the transforms of training take them
-    ids = ids[0] if ids.ndim == 3 and len(ids) == 1 else ids
-    return _summarize(ids.astype(np.uint8) if ids.dtype == np.bool_ else ids, f"of {sample_name(dataset, index)}")
+    ids = ids[0] if planes is None and ids.ndim == 3 and len(ids) == 1 else ids
+    ids = ids.astype(np.uint8) if ids.dtype == np.bool_ else ids
+    return _summarize(ids, f"of {sample_name(dataset, index)}", planes)
 
 
 def pair_of(sample: Any, name: str) -> tuple[Any, Any]:
@@ -278,7 +309,24 @@ def files_of(dataset: Any) -> Sequence[MaskFile] | None:
     return files
 
 
-def _summarize(ids: npt.NDArray[Any], name: str) -> MaskSummary:
+def _summarize(ids: npt.NDArray[Any], name: str, planes: int | None = None) -> MaskSummary:
+    if planes is not None:
+        if ids.ndim != 3 or len(ids) != planes or ids.dtype.kind not in "ui":
+            raise InvalidArgumentError(
+                f"mask {name} has shape {ids.shape} and holds {ids.dtype}; a mask of a multilabel task is ({planes}, "
+                "H, W) of integers, a plane of 0 and 1 per class"
+            )
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < _PLANE:
+            raise InvalidArgumentError(
+                f"mask {name} holds values from {ids.min()} to {ids.max()}; a mask of a multilabel task holds 0, 1 and "
+                "the ignored value"
+            )
+        found = {
+            place * _PLANE + raw: number
+            for place, plane in enumerate(ids)
+            for raw, number in _summarize(plane, name).counts.items()
+        }
+        return MaskSummary(ids.shape[1], ids.shape[2], found)
     if ids.ndim != 2 or ids.dtype.kind not in "ui":
         raise InvalidArgumentError(
             f"mask {name} has shape {ids.shape} and holds {ids.dtype}; a mask is (H, W) of integer ids: convert it, as "
@@ -294,8 +342,8 @@ def _summarize(ids: npt.NDArray[Any], name: str) -> MaskSummary:
     else:
         values, amounts = np.unique(ids, return_counts=True)
         return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(values.tolist(), amounts.tolist(), strict=True)))
-    found = np.flatnonzero(counts)
-    return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(found.tolist(), counts[found].tolist(), strict=True)))
+    held = np.flatnonzero(counts)
+    return MaskSummary(ids.shape[0], ids.shape[1], dict(zip(held.tolist(), counts[held].tolist(), strict=True)))
 
 
 def wrong_ids_message(name: str, counts: Mapping[int, int], allowed: Collection[int], remedy: str) -> str:

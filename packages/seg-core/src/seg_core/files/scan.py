@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, nearest
-from seg_core.files.mask_sources import MaskFile, MaskFiles, MaskSamples, MaskSource, OnProgress, files_of
+from seg_core.files.mask_sources import MaskFile, MaskFiles, MaskSamples, MaskSource, OnProgress, files_of, plane_and_id
 from seg_core.files.scan_cache import MaskSummary, cache_folder
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
 
 __all__ = [
     "CHECKS",
@@ -41,12 +42,14 @@ class DatasetScan:
         total: number of masks of the dataset.
         indices: those that were scanned, ascending.
         sizes: int64 (n, 2), height and width in pixels.
-        pixels: int64 (n, K), pixels of each class.
-        ignored: int64 (n,), pixels without a class.
+        pixels: int64 (n, K), pixels of each class; of a binary task those of the object (K = 1).
+        ignored: int64 (n,), pixels without a class; of a multilabel task the sum over its K planes.
         raw_ids: class id, or None for ignored pixels -> the ids in the masks that stand for it.
         wrong_ids: ids that are neither a class nor ignored -> their pixels.
         problem: sentence about the first mask with such ids; empty if there is none.
         names: of the masks that were scanned, for messages: files or numbers of samples.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`.
+        background: int64 (n, K), pixels that are not of each class and not ignored; None for a multiclass task.
     """
 
     total: int
@@ -58,6 +61,8 @@ class DatasetScan:
     wrong_ids: Mapping[int, int]
     problem: str
     names: Sequence[str] = ()
+    task: str = MULTICLASS
+    background: npt.NDArray[np.int64] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -99,7 +104,8 @@ def scan_dataset(
     Args:
         dataset: has a length and returns `(image, mask)` for each index. If it has a method `mask_file(index)` that
             returns a `MaskFile`, that file is read; if there is no such method or it returns None, the mask of the
-            sample: integer (H, W), class ids or `ignore_index`.
+            sample: integer (H, W), class ids or `ignore_index`; of a dataset whose `metadata.task` is `"binary"` 0, 1
+            and `ignore_index`, and (K, H, W) of these if it is `"multilabel"`.
         check: which masks, see `CHECKS`.
         num_classes: number of classes K; by default that of `dataset.metadata`.
         ignore_index: value of the pixels without a class; by default that of `dataset.metadata`, or 255.
@@ -119,21 +125,25 @@ def scan_dataset(
         num_classes = metadata.num_classes
     if ignore_index is None:
         ignore_index = 255 if metadata is None else metadata.ignore_index
-    own_ids: dict[int, int | None] = {**{index: index for index in range(num_classes)}, ignore_index: None}
+    task = MULTICLASS if metadata is None else metadata.task
+    num_ids = num_classes if task == MULTICLASS else 2
+    own_ids: dict[int, int | None] = {**{index: index for index in range(num_ids)}, ignore_index: None}
+    planes = num_classes if task == MULTILABEL else None
     # files have the label map of the dataset, which other classes would not fit
     has_own = metadata is not None and (num_classes, ignore_index) == (metadata.num_classes, metadata.ignore_index)
     files = files_of(dataset) if has_own else None
-    source = MaskSamples(dataset, own_ids, num_workers) if files is None else MaskFiles(files)
+    source = MaskSamples(dataset, own_ids, num_workers, planes) if files is None else MaskFiles(files)
     indices = source.select(len(dataset), check)
     source.read(indices, progress)
-    return _collect(source, indices, len(dataset), num_classes)
+    return _collect(source, indices, len(dataset), num_classes, task)
 
 
 # ---- result ----------------------------------------------------------------------------------------------------------
 
 
-def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes: int) -> DatasetScan:
+def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes: int, task: str) -> DatasetScan:
     pixels = np.zeros((len(indices), num_classes), np.int64)
+    background = None if task == MULTICLASS else np.zeros_like(pixels)
     ignored, sizes = np.zeros(len(indices), np.int64), np.zeros((len(indices), 2), np.int64)
     raw_ids: dict[int | None, set[int]] = defaultdict(set)
     wrong: Counter[int] = Counter()
@@ -142,7 +152,8 @@ def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes
         height, width, counts = source.known[index]
         sizes[row] = height, width
         targets = source.targets(index)
-        for raw, number in counts.items():
+        for key, number in counts.items():
+            plane, raw = plane_and_id(key) if task == MULTILABEL else (0, key)
             try:
                 target = targets[raw]
             except KeyError:
@@ -152,8 +163,10 @@ def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes
             raw_ids[target].add(raw)
             if target is None:
                 ignored[row] += number
-            else:
+            elif background is None:
                 pixels[row, target] += number
+            else:
+                (pixels if target else background)[row, plane] += number
     return DatasetScan(
         total=total,
         indices=indices,
@@ -164,4 +177,6 @@ def _collect(source: MaskSource, indices: Sequence[int], total: int, num_classes
         wrong_ids=dict(sorted(wrong.items())),
         problem=problem,
         names=[source.name(index) for index in indices],
+        task=task,
+        background=background,
     )

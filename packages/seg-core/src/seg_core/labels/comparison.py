@@ -104,14 +104,15 @@ def family_of(name: str) -> tuple[DatasetMetadata, ...]:
 
 
 def check_several_classes(metadata: DatasetMetadata) -> None:
-    """Raises InvalidArgumentError if there is only one class; the message says why that cannot be learned or scored."""
-    if metadata.num_classes > 1:
+    """Raises InvalidArgumentError if a multiclass task has only one class; the message says what to do."""
+    if metadata.num_classes > 1 or metadata.task != MULTICLASS:
         return
     label = metadata.labels[0]
     raise InvalidArgumentError(
         f"{metadata.name} has one class, {label!r}, but at least two are needed: networks choose one of the classes "
-        "for each pixel, and the only one always wins, with a loss of 0 and an IoU of 1. Give the rest of the image a "
-        f'class of its own: labels = ["background", {_quoted(label)}], with the ids 0 and 1 in the masks'
+        "for each pixel, and the only one always wins, with a loss of 0 and an IoU of 1. Beside labels = "
+        f'[{_quoted(label)}] write task = "binary", with masks of 0 for the background and 1 for {label}; or give the '
+        f'rest of the image a class of its own: labels = ["background", {_quoted(label)}], with the same masks'
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg_core.labels.label_map import IGNORE, LabelMap
+from seg_core.labels.tasks import MULTICLASS
 
 __all__ = ["IdsFault", "find_ids_fault", "label_map_line", "mixed_map", "mixed_masks", "suggest_label_map"]
 
@@ -18,7 +19,8 @@ class IdsFault:
     Attributes:
         kind: `"all-ignored"` (no pixel has a class), `"binary-0-255"` (0 and 255 alone, as image editors write two
             classes), `"off-by-one"` (ids 1 to K for K classes, perhaps beside 0), `"class-absent"` (one of two classes
-            and the ignored value, which is probably the other class), or `"id-out-of-range"`.
+            and the ignored value, which is probably the other class), or `"id-out-of-range"`. In a binary or multilabel
+            task the classes are 0 and 1, and no ids are one too high.
         label_map: the map that probably mends it, or None.
     """
 
@@ -26,20 +28,27 @@ class IdsFault:
     label_map: LabelMap | None = None
 
 
-def find_ids_fault(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> IdsFault | None:
+def find_ids_fault(
+    ids: Collection[int], num_classes: int, ignore_index: int = 255, task: str = MULTICLASS
+) -> IdsFault | None:
     """Returns what is wrong with the ids that masks store, or None if all are classes or ignored.
 
     >>> find_ids_fault({1, 2, 3}, num_classes=3)
     IdsFault(kind='off-by-one', label_map=LabelMap({1: 0, 2: 1, 3: 2}, ignore_index=255, unlisted='error'))
+    >>> find_ids_fault({0, 255}, num_classes=1, task="binary")
+    IdsFault(kind='binary-0-255', label_map=LabelMap({0: 0, 255: 1}, ignore_index=255, unlisted='error'))
 
     Args:
         ids: the ids that all masks together contain, 0 to 65535.
         num_classes: number of classes K.
         ignore_index: value of the pixels without a class.
+        task: `"multiclass"`, `"binary"` or `"multilabel"`; masks of the last two hold 0, 1 and `ignore_index`.
     """
     found = set(ids)
     if found == {ignore_index}:
         return IdsFault("all-ignored")
+    if task != MULTICLASS:
+        return _fault_of_two(found, ignore_index)
     label_map = suggest_label_map(found, num_classes, ignore_index)
     if found == {0, 255}:
         # a single class beside ignored pixels may be so, and 255 may be a class of many
@@ -51,6 +60,24 @@ def find_ids_fault(ids: Collection[int], num_classes: int, ignore_index: int = 2
         return IdsFault("class-absent", label_map)
     is_shifted = all(raw - 1 == target for raw, target in label_map.mapping.items() if isinstance(target, int))
     return IdsFault("off-by-one" if is_shifted else "id-out-of-range", label_map)
+
+
+def _fault_of_two(found: set[int], ignore_index: int) -> IdsFault | None:
+    """Returns what is wrong with the ids of masks that should hold 0, 1 and the ignored value."""
+    is_wrong = bool(found - {0, 1, ignore_index})
+    if found == {0, 255}:
+        return IdsFault("binary-0-255", LabelMap({0: 0, 255: 1}, ignore_index=ignore_index))
+    if found == {0, ignore_index}:
+        return IdsFault("class-absent", LabelMap({0: 0, ignore_index: 1}, ignore_index=ignore_index))
+    if not is_wrong:
+        return None
+    others = sorted(found - {ignore_index})
+    has_ignored = ignore_index in found
+    # a trimap, of which the middle and the highest may be ignored; and a single id may be either
+    if len(others) != 2 or (has_ignored and others in ([0, 127], [0, 128])):
+        return IdsFault("id-out-of-range")
+    mapping: dict[int, Any] = {others[0]: 0, others[1]: 1} | ({ignore_index: IGNORE} if has_ignored else {})
+    return IdsFault("id-out-of-range", LabelMap(mapping, ignore_index=ignore_index))
 
 
 def suggest_label_map(ids: Collection[int], num_classes: int, ignore_index: int = 255) -> LabelMap | None:

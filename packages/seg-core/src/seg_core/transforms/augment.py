@@ -15,10 +15,11 @@ from seg_core.checks import check_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.metadata import check_left_right_pairs
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL, check_task
 from seg_core.spec import parameters_of
+from seg_core.transforms.augment_parts import checked_images, checked_masks
 from seg_core.transforms.color import apply_affine_color, color_matrices
 from seg_core.transforms.geometry import flip_matrices, perspective_matrices, rotation_matrices, warp
-from seg_core.transforms.image_tensors import as_image_tensor, check_unit_range
 from seg_core.transforms.preprocessing import IMAGENET_MEAN, IMAGENET_STD, channel_numbers, normalize
 
 __all__ = ["SegmentationAugment"]
@@ -80,8 +81,11 @@ class SegmentationAugment:
             8-bit channels.
         std: standard deviation of each channel, of values scaled to 0 to 1; by default as `mean`.
         left_right_pairs: pairs of class ids for the left and right instance of an object, swapped if an image is
-            mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata.
+            mirrored (one flip, not both); `left_right_pairs` of the dataset's metadata. Of a multilabel task the planes
+            of the two classes are swapped.
         channels: the channels of the images; `metadata.channels` of a dataset.
+        task: `metadata.task` of a dataset. With `"multilabel"` a mask is (K, H, W), a plane of 0, 1 and `mask_fill` per
+            class; else (H, W) of ids.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed, or `mean` or `std` is not known.
@@ -111,7 +115,9 @@ class SegmentationAugment:
         brightness_shift: float | Sequence[float] = 0.0,
         color_jitter_probability: float = 1.0,
         channels: ImageChannels = RGB_CHANNELS,
+        task: str = MULTICLASS,
     ) -> None:
+        self.task = check_task(task)
         self.hflip = _checked_fraction("hflip", hflip, "a probability")
         self.vflip = _checked_fraction("vflip", vflip, "a probability")
         self.rotation_range = _checked_range("rotation_range", rotation_range, "degrees")
@@ -154,22 +160,26 @@ class SegmentationAugment:
             images: (3, H, W) or (N, 3, H, W), RGB; uint8 in 0 to 255 or float in 0 to 1. Of other channels (C, H, W)
                 or (N, C, H, W), uint8, uint16 or float, in the unit of their range.
             masks: class ids of any integer type, (H, W) or (1, H, W) for one sample, (N, H, W) or (N, 1, H, W) for a
-                batch; None without masks.
+                batch; of a multilabel task (K, H, W) and (N, K, H, W); None without masks.
             generator: the only source of randomness, on the CPU: one for all samples in their order, or a sequence of
                 one per sample; torch's default one if None.
 
         Returns:
             Images: float32 of the shape, device and memory format of `images`, normalized.
-            Masks: int64 (H, W) or (N, H, W), or None.
+            Masks: int64 (H, W) or (N, H, W), or None. Of a multilabel task (K, H, W) or (N, K, H, W), uint8 if the
+                masks are and `mask_fill` fits, since int64 would take eight times the memory of K planes.
 
         Raises:
             InvalidArgumentError: if types, shapes or the number of generators are not as described above.
         """
-        batch = _checked_images(images, self.channels)
-        labels = None if masks is None else _checked_masks(masks, images, self.mask_fill)
+        batch = checked_images(images, self.channels)
+        labels = (
+            None if masks is None else checked_masks(masks, images, self.mask_fill, self.task, self.left_right_pairs)
+        )
         draws = _draw(batch.shape[0], generator, _NUM_DRAWS + self._shifts)
         result = torch.empty_like(batch, dtype=torch.float32)
-        ids = None if labels is None else torch.empty_like(labels, dtype=torch.int64)
+        of_ids = None if self.task == MULTILABEL else torch.int64  # None keeps the type
+        ids = None if labels is None else torch.empty_like(labels, dtype=of_ids)
         # without pixels both are complete already
         for part in _parts(batch) if batch.numel() else ():
             moved = self._augment(batch[part], None if labels is None else labels[part], draws[part], result[part])
@@ -180,7 +190,8 @@ class SegmentationAugment:
         return result, ids
 
     def __repr__(self) -> str:
-        names = [n for n in parameters_of(type(self)) if n != "channels" or self.channels != RGB_CHANNELS]
+        usual = {"channels": RGB_CHANNELS, "task": MULTICLASS}
+        names = [n for n in parameters_of(type(self)) if n not in usual or getattr(self, n) != usual[n]]
         settings = ", ".join(f"{name}={getattr(self, name)}" for name in names)
         return f"SegmentationAugment({settings})"
 
@@ -204,6 +215,11 @@ class SegmentationAugment:
         """Returns `masks` with the classes of each pair swapped in the samples where `mirrored` (N,) is true."""
         if not self.left_right_pairs or not mirrored.any():
             return masks
+        if self.task == MULTILABEL:
+            order = [*range(masks.shape[1])]
+            for left, right in self.left_right_pairs:
+                order[left], order[right] = right, left
+            return torch.where(mirrored.to(masks.device)[:, None, None, None], masks[:, order], masks)
         swapped = masks.clone()
         for left, right in self.left_right_pairs:
             swapped.masked_fill_(masks == left, right).masked_fill_(masks == right, left)
@@ -321,50 +337,6 @@ def _flip(batch: Tensor, across: Tensor, down: Tensor) -> Tensor:
     for target, source, axes in zip(flipped, batch, flips, strict=True):
         target.copy_(source.flip(axes) if axes else source)
     return flipped
-
-
-def _checked_images(images: Tensor, channels: ImageChannels) -> Tensor:
-    """Returns images as a plain batch (N, C, H, W), contiguous in either memory format.
-
-    It is uint8, uint16 or float32.
-    """
-    if not isinstance(images, Tensor):
-        raise InvalidArgumentError(
-            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform converts images"
-        )
-    if images.ndim not in (3, 4) or images.shape[-3] != channels.count:
-        of = "" if channels.is_rgb8 else f", of the {channels},"
-        axes = f"({channels.count}, H, W) or (N, {channels.count}, H, W)"
-        raise InvalidArgumentError(f"images must be {axes}{of or ','} got shape {tuple(images.shape)}")
-    plain = images.as_subclass(Tensor)
-    if not channels.is_rgb8:
-        plain = as_image_tensor(plain, channels) if plain.numel() else plain
-    elif plain.is_floating_point():
-        check_unit_range(plain)
-        plain = plain.float()
-    elif plain.dtype != torch.uint8:
-        raise InvalidArgumentError(f"images must be uint8 in 0 to 255 or float in 0 to 1, got {plain.dtype}")
-    plain = plain if plain.ndim == 4 else plain[None]
-    # slices become dense; samples of a channels_last batch stay channels_last
-    return plain.contiguous(memory_format=torch.channels_last if plain.stride(1) == 1 else torch.contiguous_format)
-
-
-def _checked_masks(masks: Tensor, images: Tensor, mask_fill: int) -> Tensor:
-    """Returns masks as a plain batch (N, H, W), uint8 or int64."""
-    if not isinstance(masks, Tensor):
-        raise InvalidArgumentError(
-            f"masks must be a tensor, got {type(masks).__name__}; SegmentationTransform converts masks"
-        )
-    if masks.is_floating_point() or masks.is_complex():
-        raise InvalidArgumentError(f"masks must have an integer type, got {masks.dtype}; convert them first")
-    leading, size = tuple(images.shape[:-3]), tuple(images.shape[-2:])
-    if tuple(masks.shape) not in ((*leading, *size), (*leading, 1, *size)):
-        raise InvalidArgumentError(
-            f"masks must be {(*leading, *size)} for images of shape {tuple(images.shape)}, got {tuple(masks.shape)}"
-        )
-    plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), *size)
-    # uint8 stays small until the end; few kernels support the wider unsigned types
-    return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
 
 
 def _numbers_of(

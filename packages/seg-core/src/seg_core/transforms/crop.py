@@ -13,12 +13,14 @@ from torchvision import tv_tensors
 from seg_core.checks import check_integer, is_integer, is_number
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL, check_task
 from seg_core.transforms.crop_parts import (
     ImageLike,
     MaskLike,
     Span,
     checked_mask,
     count_classes,
+    count_planes,
     crop_image,
     crop_mask,
     image_size,
@@ -65,6 +67,9 @@ class SegmentationTransform:
             may cover. Of ten random crops at the same scale the first that fulfills it is taken, else the last; without
             a mask, and with 1.0, the first. Needs `size`.
         channels: the channels of the images; `metadata.channels` of a dataset.
+        task: `metadata.task` of a dataset. Masks are (H, W) of ids; with `"multilabel"` they are (K, H, W), a plane of
+            0, 1 and `mask_fill` per class, which all get the same crop. `cat_max_ratio` then limits the fraction of
+            each class, which may overlap.
 
     Raises:
         InvalidArgumentError: if an argument is not allowed.
@@ -86,7 +91,9 @@ class SegmentationTransform:
         resize: Mapping[str, Any] | None = None,
         cat_max_ratio: float = 1.0,
         channels: ImageChannels = RGB_CHANNELS,
+        task: str = MULTICLASS,
     ) -> None:
+        self.task = check_task(task)
         self.size = _checked_size(size)
         self.scale_range = _checked_scale_range(scale_range)
         if self.scale_range is not None and self.size is None:
@@ -139,14 +146,14 @@ class SegmentationTransform:
                 float in 0 to 1. Of other channels array (H, W, C) or tensor (C, H, W), in the unit of their range:
                 uint8, uint16 or float; other integers become float32.
             mask: class ids of any integer type: PIL (a palette image gives its indices), array or tensor (H, W) or
-                (1, H, W); None without a mask.
+                (1, H, W); None without a mask. Of a multilabel task array or tensor (K, H, W).
             generator: the only source of randomness, on the CPU; torch's default one if None. With `size` a call draws
                 three numbers, with `cat_max_ratio` below 1 another eighteen, whatever image and mask are.
 
         Returns:
             Image: uint8 (3, h, w) in 0 to 255, RGB; its memory may have the channels innermost. Of other channels
                 (C, h, w), uint8, uint16 or float32, in the unit of their range.
-            Mask: (h, w) in the integer type of `mask` (bool becomes uint8), or None.
+            Mask: (h, w), of a multilabel task (K, h, w), in the integer type of `mask` (bool becomes uint8), or None.
 
         Raises:
             InvalidArgumentError: if image or mask is not of the kind above, their sizes differ, or `resize` would make
@@ -154,7 +161,7 @@ class SegmentationTransform:
         """
         height, width = image_size(image, self.channels)
         if mask is not None:
-            mask = checked_mask(mask)
+            mask = checked_mask(mask, self.task)
             mask_height, mask_width = _size_of(mask)
             if (mask_height, mask_width) != (height, width):
                 raise InvalidArgumentError(
@@ -200,7 +207,7 @@ class SegmentationTransform:
 
         def mask_crop(rows: Span, columns: Span) -> Tensor:
             assert read_mask is not None
-            part = checked_mask(read_mask(rows[0], columns[0], rows[1], columns[1]))
+            part = checked_mask(read_mask(rows[0], columns[0], rows[1], columns[1]), self.task)
             _check_part("read_mask", "mask", _size_of(part), rows, columns)
             return _whole(part)
 
@@ -211,7 +218,7 @@ class SegmentationTransform:
         if mask is None:
             ids = None if crops is None else crops(rows, columns)
         else:
-            mask = checked_mask(mask)
+            mask = checked_mask(mask, self.task)
             _check_part("read", "mask", _size_of(mask), rows, columns)
             ids = _whole(mask)
             if crops is None and self.cat_max_ratio < 1:
@@ -235,11 +242,12 @@ class SegmentationTransform:
         Raises:
             InvalidArgumentError: if the mask is not of a kind that `__call__` accepts.
         """
-        mask = checked_mask(mask)
+        mask = checked_mask(mask, self.task)
         return self._crop_of_mask(mask, *self._draw_crop(*_size_of(mask), _crops_of(mask), generator))
 
     def __repr__(self) -> str:
         others = "" if self.channels == RGB_CHANNELS else f", channels={self.channels!r}"
+        others += "" if self.task == MULTICLASS else f", task={self.task!r}"
         return (
             f"SegmentationTransform(size={self.size}, mask_fill={self.mask_fill}, scale_range={self.scale_range}, "
             f"image_fill={self.image_fill}, resize={self.resize}, cat_max_ratio={self.cat_max_ratio}{others})"
@@ -264,7 +272,8 @@ class SegmentationTransform:
 
     def _is_mixed(self, part: Tensor, rows: Span, columns: Span) -> bool:
         """Returns whether no class covers more of the crop's valid pixels than allowed."""
-        most, total = count_classes(nearest_pixels(part, rows, columns), self.mask_fill)
+        count = count_planes if self.task == MULTILABEL else count_classes
+        most, total = count(nearest_pixels(part, rows, columns), self.mask_fill)
         return total > 0 and most <= self.cat_max_ratio * total
 
     def _image(self, part: ImageLike, rows: Span, columns: Span) -> tv_tensors.Image:
@@ -305,7 +314,7 @@ class SegmentationTransform:
                 f"mask_fill={self.mask_fill} does not fit into a mask of type {mask.dtype}; choose at most {largest} "
                 "or pass masks of a wider type"
             )
-        return pad(mask, size, rows, columns, (self.mask_fill,))
+        return pad(mask, size, rows, columns, (self.mask_fill,) * (len(mask) if self.task == MULTILABEL else 1))
 
 
 _MaskCrop = Callable[[Span, Span], Tensor]
@@ -316,7 +325,7 @@ def _crops_of(mask: Image.Image | Tensor | None) -> _MaskCrop | None:
 
 
 def _size_of(mask: Image.Image | Tensor) -> tuple[int, int]:
-    height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape
+    height, width = mask.size[::-1] if isinstance(mask, Image.Image) else mask.shape[-2:]
     return height, width
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
 from seg_core.transforms.image_tensors import as_image_tensor, pil_to_rgb
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Span",
     "checked_mask",
     "count_classes",
+    "count_planes",
     "crop_image",
     "crop_mask",
     "image_size",
@@ -49,6 +51,16 @@ def span_of(length: int, rescaled: int, size: int, position: float) -> Span:
         return 0, length, int(position * (size - rescaled + 1)), rescaled
     source = min(length, max(1, round(size * length / rescaled)))
     return int(position * (length - source + 1)), source, 0, size
+
+
+def count_planes(planes: Tensor, ignored: int) -> tuple[int, int]:
+    """Returns how many pixels the class that covers the most covers, and how many are valid in some plane.
+
+    Args:
+        planes: (K, h, w) of any integer type, 0, 1 and `ignored`.
+        ignored: value that is neither.
+    """
+    return int((planes == 1).sum((1, 2)).max()), int((planes != ignored).any(0).sum())
 
 
 def count_classes(ids: Tensor, ignored: int) -> tuple[int, int]:
@@ -114,9 +126,16 @@ def image_tensor(part: ImageLike, rows: Span, columns: Span, channels: ImageChan
     return pixels if pixels.dtype == torch.uint8 else pixels.mul(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def checked_mask(mask: MaskLike) -> Image.Image | Tensor:
-    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of the same type."""
+def checked_mask(mask: MaskLike, task: str = MULTICLASS) -> Image.Image | Tensor:
+    """Returns a PIL mask unchanged, and any other as an integer tensor (H, W) of the same type.
+
+    Of a multilabel task it is (K, H, W).
+    """
     if isinstance(mask, Image.Image):
+        if task == MULTILABEL:
+            raise InvalidArgumentError(
+                "mask of a multilabel task must be an array or a tensor (K, H, W), a plane per class, got a PIL image"
+            )
         if mask.mode not in ("1", "L", "P", "I") and not mask.mode.startswith("I;16"):
             raise InvalidArgumentError(
                 f"mask must hold one class id per pixel, got a PIL image of mode {mask.mode!r}; convert its "
@@ -133,22 +152,30 @@ def checked_mask(mask: MaskLike) -> Image.Image | Tensor:
             raise InvalidArgumentError(f"mask must have an integer type, got {tensor.dtype}; convert it first")
     else:
         raise InvalidArgumentError(f"mask must be a PIL image, an array or a tensor, got {type(mask).__name__}")
+    if task == MULTILABEL:
+        if tensor.ndim != 3 or not tensor.shape[0]:
+            raise InvalidArgumentError(
+                f"mask of a multilabel task must be (K, height, width), a plane per class, got shape "
+                f"{tuple(tensor.shape)}"
+            )
+        return tensor
     if tensor.ndim == 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tensor.ndim != 2:
-        raise InvalidArgumentError(f"mask must be (height, width), got shape {tuple(tensor.shape)}")
+        hint = "; a plane per class needs task='multilabel'" if tensor.ndim == 3 else ""
+        raise InvalidArgumentError(f"mask must be (height, width), got shape {tuple(tensor.shape)}{hint}")
     return tensor
 
 
 def crop_mask(mask: Image.Image | Tensor, rows: Span, columns: Span) -> Tensor:
-    """Returns the source pixels of the crop as an integer tensor (h, w); cropped first, as the image is."""
+    """Returns the source pixels of the crop as an integer tensor (..., h, w); cropped first, as the image is."""
     (top, height, _, _), (left, width, _, _) = rows, columns
     if isinstance(mask, Image.Image):
         if (width, height) != mask.size:
             mask = mask.crop((left, top, left + width, top + height))
         part = _from_array(np.array(mask))
     else:
-        part = mask[top : top + height, left : left + width]
+        part = mask[..., top : top + height, left : left + width]
     return part.to(torch.uint8) if part.dtype == torch.bool else part
 
 
@@ -164,10 +191,10 @@ def nearest_pixels(part: Tensor, rows: Span, columns: Span) -> Tensor:
     if rows[1] == rows[3] and columns[1] == columns[3]:
         return part
     if part.device.type == "cpu":  # numpy indexes rows and columns several times faster than torch
-        taken = part.numpy().take(_nearest_indices(rows), axis=0).take(_nearest_indices(columns), axis=1)
+        taken = part.numpy().take(_nearest_indices(rows), axis=-2).take(_nearest_indices(columns), axis=-1)
         return torch.from_numpy(taken)
     y, x = (torch.from_numpy(_nearest_indices(span)).to(part.device) for span in (rows, columns))
-    return part.index_select(0, y).index_select(1, x)
+    return part.index_select(-2, y).index_select(-1, x)
 
 
 def _nearest_indices(span: Span) -> np.ndarray[Any, Any]:

@@ -38,12 +38,12 @@ class EvaluationTransform:
         Args:
             image: tensor (3, H, W); uint8 in 0 to 255 or float in 0 to 1. Of other channels (C, H, W), uint8, uint16 or
                 float in the unit of their range.
-            mask: class ids (H, W) of any integer type.
+            mask: class ids (H, W) of any integer type, or (K, H, W), a plane per class of a multilabel task.
             generator: not used; part of the interface of joint transforms.
 
         Returns:
             Image: (C, h, w), in the type and unit of `image` (integers are rounded), not normalized.
-            Mask: (H, W), unchanged.
+            Mask: (H, W) or (K, H, W), unchanged.
 
         Raises:
             InvalidArgumentError: if `image` or `mask` is not as described above, or the result would be too large.

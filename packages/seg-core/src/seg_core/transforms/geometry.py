@@ -76,7 +76,7 @@ def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int)
 
     Args:
         images: float32 (N, 3, H, W).
-        masks: uint8 or int64 (N, H, W).
+        masks: uint8 or int64 (N, H, W), or (N, K, H, W) of planes.
         matrices: float64 (N, 3, 3), on the CPU, from coordinates in `images` to those in the result.
         mask_fill: a value that the type of `masks` can represent.
 
@@ -89,9 +89,10 @@ def warp(images: Tensor, masks: Tensor | None, matrices: Tensor, mask_fill: int)
     if masks is None:
         return moved, None
     # float32 holds every id (at most 65535) exactly; pixels from outside are 0, which then becomes the fill
-    from_fill = masks[:, None].float().sub_(mask_fill)
+    planes = masks if masks.ndim == 4 else masks[:, None]
+    from_fill = planes.float().sub_(mask_fill)
     taken = F.grid_sample(from_fill, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved, taken.add_(mask_fill)[:, 0].to(masks.dtype)
+    return moved, taken.add_(mask_fill).view(masks.shape).to(masks.dtype)
 
 
 def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.device) -> Tensor:

@@ -72,6 +72,7 @@ class FolderLayout:
         split_file: lists of names, or None.
         more_images: the patterns of the other files of an image of several, in the order of their bands.
         with_arrays: whether .npy files and zarr arrays are images too.
+        mask_suffixes: suffixes of the files that count as masks.
 
     Raises:
         InvalidArgumentError: if a value is not allowed.
@@ -84,6 +85,7 @@ class FolderLayout:
     split_file: SplitFile | None = None
     more_images: tuple[str, ...] = ()
     with_arrays: bool = False
+    mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
 
     def __post_init__(self) -> None:
         for name, pattern in (*(("images", one) for one in (self.images, *self.more_images)), ("masks", self.masks)):
@@ -117,7 +119,7 @@ class FolderLayout:
         return IMAGE_SUFFIXES + ARRAY_SUFFIXES * self.with_arrays
 
     def files(
-        self, root: Path, split: str, *, first: bool = False, mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
+        self, root: Path, split: str, *, first: bool = False, mask_suffixes: tuple[str, ...] | None = None
     ) -> Files:
         """Returns the images and masks of a split; those of all splits if these have no files of their own.
 
@@ -125,12 +127,13 @@ class FolderLayout:
             root: the folder.
             split: name of the split.
             first: whether of two files with the same key the first is taken, instead of an error.
-            mask_suffixes: suffixes of the files that count as masks.
+            mask_suffixes: suffixes of the files that count as masks; None for those of the layout.
 
         Raises:
             InvalidArgumentError: if images and masks are the same files.
             DatasetNotFoundError: if two files have the same key, or several folders may be that of the split.
         """
+        mask_suffixes = self.mask_suffixes if mask_suffixes is None else mask_suffixes
         images, image_folder = _files(root, "images", self.images, split, self.image_suffixes, first)
         others = [_files(root, "images", one, split, self.image_suffixes, first)[0] for one in self.more_images]
         masks, mask_folder = _files(root, "masks", self.masks, split, mask_suffixes, first)
@@ -166,7 +169,9 @@ class FolderLayout:
         return Files(images, masks, "; ".join(descriptions), more, partial)
 
 
-def find_layout(root: Path, *, with_arrays: bool = False) -> FolderLayout:
+def find_layout(
+    root: Path, *, with_arrays: bool = False, mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
+) -> FolderLayout:
     """Returns the layout of a folder, by the usual names of folders.
 
     Folders per split come before one folder for all, and `images` and `masks` before other names.
@@ -174,22 +179,25 @@ def find_layout(root: Path, *, with_arrays: bool = False) -> FolderLayout:
     Args:
         root: the folder.
         with_arrays: whether .npy files and zarr arrays are images too.
+        mask_suffixes: suffixes of the files that count as masks.
 
     Raises:
         DatasetNotFoundError: if several layouts fit.
     """
-    return replace(_find_layout(root, IMAGE_SUFFIXES + ARRAY_SUFFIXES * with_arrays), with_arrays=with_arrays)
+    suffixes = IMAGE_SUFFIXES + ARRAY_SUFFIXES * with_arrays
+    layout = _find_layout(root, suffixes, mask_suffixes)
+    return replace(layout, with_arrays=with_arrays, mask_suffixes=mask_suffixes)
 
 
-def _find_layout(root: Path, suffixes: tuple[str, ...]) -> FolderLayout:
-    found = _fitting(root, suffixes)
+def _find_layout(root: Path, suffixes: tuple[str, ...], mask_suffixes: tuple[str, ...]) -> FolderLayout:
+    found = _fitting(root, suffixes, mask_suffixes)
     per_split = FolderLayout("{split}/images", "{split}/masks")
     flat = FolderLayout()
     if any((root / split / "images").is_dir() for split in SPLITS):
         found = [layout for layout in found if layout.images.startswith("{split}/")]
         if not found or per_split in found:
             return per_split
-    if not found or (flat in found and _has_direct_files(root, suffixes)):
+    if not found or (flat in found and _has_direct_files(root, suffixes, mask_suffixes)):
         return flat
     if len(found) > 1:
         options = "; or ".join(f"images={layout.images!r}, masks={layout.masks!r}" for layout in found)
@@ -232,9 +240,9 @@ def has_files(folder: Path, suffixes: tuple[str, ...]) -> bool:
 # ---- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _fitting(root: Path, suffixes: tuple[str, ...]) -> list[FolderLayout]:
+def _fitting(root: Path, suffixes: tuple[str, ...], mask_suffixes: tuple[str, ...]) -> list[FolderLayout]:
     images = _forms(root, IMAGE_FOLDERS, suffixes)
-    masks = _forms(root, MASK_FOLDERS, MASK_SUFFIXES)
+    masks = _forms(root, MASK_FOLDERS, mask_suffixes)
     found = []
     for form in _FORMS:
         for image, mask in itertools.product(images, masks):
@@ -288,8 +296,8 @@ def _split_folders(root: Path, pattern: str) -> Iterator[Path]:
                 yield folder
 
 
-def _has_direct_files(root: Path, suffixes: tuple[str, ...]) -> bool:
-    return bool(files_by_stem(root / "images", suffixes) and files_by_stem(root / "masks", MASK_SUFFIXES))
+def _has_direct_files(root: Path, suffixes: tuple[str, ...], mask_suffixes: tuple[str, ...]) -> bool:
+    return bool(files_by_stem(root / "images", suffixes) and files_by_stem(root / "masks", mask_suffixes))
 
 
 # ---- files of a pattern ----------------------------------------------------------------------------------------------

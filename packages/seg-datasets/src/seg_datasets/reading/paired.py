@@ -22,7 +22,6 @@ from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import resolve_target
 from seg_datasets.__about__ import __version__
-from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.palettes import PaletteCheck
 from seg_datasets.reading.samples import MaskReader, Reading, load_image, read_image, read_mask, read_pair
@@ -228,8 +227,8 @@ class PairedDataset(Dataset[Any]):
         reader = self.mask_reader
         if reader is None:
             return "ids"
-        if isinstance(reader, ColorReader):
-            return reader.name
+        if isinstance(own := getattr(reader, "name", None), str):
+            return own
         # a function of this package changes only with its version; one of a user may change at any time
         if inspect.isfunction(reader) and reader.__module__.startswith("seg_datasets."):
             return f"{reader.__module__}:{reader.__qualname__} {__version__}"

@@ -18,6 +18,7 @@ from seg_datasets.reading.text import same_name, shown
 __all__ = [
     "ARRAY_SUFFIXES",
     "IMAGE_SUFFIXES",
+    "JPEG_SUFFIXES",
     "MASK_SUFFIXES",
     "Pair",
     "PairList",
@@ -32,6 +33,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 ARRAY_SUFFIXES = (".npy", ".zarr")
 """Images too, where their channels are described: nothing in such a file says what they are."""
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+"""Masks too, where a threshold tells object and background apart."""
 
 _MOST_NAMED = 5
 

@@ -24,6 +24,7 @@ from seg_core.files.images import Once, StoredMask
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import Color, default_palette
+from seg_core.labels.tasks import MULTICLASS
 
 __all__ = ["PaletteCheck", "PaletteOrder"]
 
@@ -98,6 +99,8 @@ class PaletteCheck:
     @cached_property
     def _order(self) -> PaletteOrder:
         colors = self.metadata.colors
+        if self.metadata.task != MULTICLASS:  # whose ids are not those of the classes
+            return PaletteOrder({})
         if colors == default_palette(len(colors)):
             return PaletteOrder({})
         classes = {raw: train for raw, train in self.label_map.mapping.items() if isinstance(train, int)}
