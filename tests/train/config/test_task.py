@@ -12,9 +12,12 @@ MULTILABEL = DatasetMetadata("Discs", ("red", "blue"), task="multilabel")
 MULTICLASS = DatasetMetadata("Road", ("road", "sky"))
 
 
+STRIPES = {"dataset": {"name": "Stripes"}, "transform": {"train": {"size": 32}}}
+
+
 def tables(metadata, **criterion):
     return {
-        "model": {"name": "unet"},
+        "model": {"name": "unet", "params": {"backbone": "resnet18"}},
         "data": {
             "dataset": {
                 "name": "FolderDataset",
@@ -29,10 +32,12 @@ def tables(metadata, **criterion):
 
 
 def problems(metadata, **criterion):
-    """What load_config says of the criterion; the files of the dataset are not there, which it tells too."""
-    with pytest.raises(ConfigError) as error:
+    """What load_config says of the criterion."""
+    try:
         load_config(tables(metadata, **criterion))
-    return [line for line in str(error.value).splitlines() if "criterion" in line]
+    except ConfigError as error:
+        return [line for line in str(error).splitlines() if "criterion" in line]
+    return []
 
 
 @pytest.mark.parametrize(
@@ -40,13 +45,13 @@ def problems(metadata, **criterion):
     [(MULTICLASS, "CrossEntropyLoss"), (BINARY, "BinaryCrossEntropyLoss"), (MULTILABEL, "BinaryCrossEntropyLoss")],
 )
 def test_default_loss(metadata, name):
-    config = load_config(tables(metadata) | {"data": {"dataset": {"name": "fake"}}})
+    config = load_config(tables(metadata) | {"data": STRIPES})
     assert with_loss_of_task(config, metadata).criterion.name == name
     assert problems(metadata) == []
 
 
 def test_a_given_loss_is_kept():
-    config = load_config(tables(BINARY, name="DiceLoss") | {"data": {"dataset": {"name": "fake"}}})
+    config = load_config(tables(BINARY, name="DiceLoss") | {"data": STRIPES})
     assert with_loss_of_task(config, BINARY).criterion.name == "DiceLoss"
 
 

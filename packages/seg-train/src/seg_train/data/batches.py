@@ -277,12 +277,12 @@ class _Samples(Dataset[Any]):
 
     def _transformed(self, image: Any, mask: Any, epoch: int, planned: PlannedSample) -> tuple[Tensor, Tensor]:
         """Returns image and mask of a sample after all transforms; `image` may be the windows that it is read from."""
-        channels = self.dataset.metadata.channels
-        axes = 3 if self.dataset.metadata.task == MULTILABEL else 2
+        channels, task = self.dataset.metadata.channels, self.dataset.metadata.task
+        axes = 3 if task == MULTILABEL else 2
         try:
             if not isinstance(image, SampleWindows) and not _is_plain(image, mask, channels, axes):
                 # every transform then gets what the dataset interface says, whatever a dataset returns
-                image, mask = SegmentationTransform(channels=channels)(image, mask)
+                image, mask = SegmentationTransform(channels=channels, task=task)(image, mask)
             attempt = 0
             if planned.crop is not None:
                 attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)

@@ -116,7 +116,9 @@ class OwnTransforms:
         self.transforms = tuple(transforms)
         self.seed = seed
         self._num_classes, self._ignored = metadata.num_classes, metadata.ignore_index
-        self._as_tensors = SegmentationTransform(channels=metadata.channels)  # the tensor types of images and masks
+        self._as_tensors = SegmentationTransform(
+            channels=metadata.channels, task=metadata.task
+        )  # the tensor types of images and masks
 
     def __call__(self, image: Tensor, mask: Tensor, epoch: int, place: int) -> tuple[Tensor, Tensor]:
         """Returns image and mask after all transforms.

@@ -13,7 +13,6 @@ from torch import Tensor
 from seg_core.errors import ConfigError
 from seg_core.files.scan import DatasetScan
 from seg_core.interfaces import SegmentationDataset
-from seg_core.labels.tasks import BINARY
 from seg_core.metrics.class_weights import class_weights, pixel_counts
 from seg_train.config.schema import TrainConfig
 from seg_train.config.task import weights_problem
@@ -67,8 +66,6 @@ class ClassBalance:
         counts = folder.read_pixel_counts() if resumed else None
         if counts is None:
             counts = torch.from_numpy(scan().pixels)
-            if train_set.metadata.task == BINARY:
-                counts = counts[:, -1:]  # of the object
         sampling = RareClassSampling(
             counts, temperature=section.temperature, min_pixels=section.min_pixels, attempts=section.attempts
         )

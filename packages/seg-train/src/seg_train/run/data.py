@@ -168,7 +168,7 @@ def build_data(
     if channels.is_rgb8:
         channels = RGB_CHANNELS  # crops are filled with ImageNet's mean, whatever the mean
     train = SegmentationTransform(
-        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=channels
+        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=channels, task=metadata.task
     )
     augment = SegmentationAugment(
         **data.augment.model_dump(),
@@ -177,6 +177,7 @@ def build_data(
         mean=normalization.mean,
         std=normalization.std,
         channels=channels,
+        task=metadata.task,
     )
     resize = config.evaluation.resize
     val_transform = EvaluationTransform(
