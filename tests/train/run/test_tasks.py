@@ -17,6 +17,8 @@ from seg_core.metrics.argmax import threshold_labels
 from seg_core.model_files.model_file import read_model_info
 from seg_core.registry import DATASETS, MODELS
 from seg_train import BinaryCrossEntropyLoss, Trainer, evaluate, load_config
+from seg_train.data.own_transforms import OwnTransform, OwnTransforms
+from seg_train.loggers.naming import scalars_of_epoch
 from seg_train.run.dry_run import dry_run
 from seg_train.run.interruption import RunInterruptedError
 
@@ -237,9 +239,9 @@ def test_tuned_thresholds(tables_of, name):
     tables["trainer"]["ema_decay"] = 0.5
     trainer = trained(tables, "evaluation.tune_threshold=true")
     row = trainer.state.last_row
-    thresholds = row["thresholds"]
-    assert len(thresholds) == len(row["ema_thresholds"]) == trainer.data.metadata.num_classes
-    assert row["thresholds"] != row["ema_thresholds"]
+    thresholds, averaged = (list(row[f"{prefix}threshold_per_class"].values()) for prefix in ("", "ema_"))
+    assert len(thresholds) == len(averaged) == trainer.data.metadata.num_classes
+    assert thresholds != averaged
     expected = planes_by_hand(trainer, thresholds)
     assert row["miou"] == pytest.approx(expected["miou"], abs=1e-3)
     assert row["miou"] > planes_by_hand(trainer, 0.5)["miou"]  # 0.5 is not the best
@@ -248,7 +250,7 @@ def test_tuned_thresholds(tables_of, name):
     assert info.protocol["thresholds"] == thresholds
     assert info.protocol["tuned"] is True
     assert "tuned on this split" in info.protocol_text
-    assert list(read_model_info(trainer.folder.model_ema).thresholds) == row["ema_thresholds"]
+    assert list(read_model_info(trainer.folder.model_ema).thresholds) == averaged
 
     network = load_model(trainer.folder.model)
     store = evaluate(network, trainer.data.val_set, criterion=BinaryCrossEntropyLoss(task=trainer.data.metadata.task))
@@ -365,7 +367,7 @@ def test_seg_eval(tables_of, name, capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["scores"]["miou"] == pytest.approx(row["miou"], abs=1e-3)
     assert report["scores"]["loss"] == pytest.approx(row["val_loss"], rel=1e-4)
-    assert report["protocol"]["thresholds"] == pytest.approx(row["thresholds"])
+    assert report["protocol"]["thresholds"] == pytest.approx(list(row["threshold_per_class"].values()))
     labels = list(trainer.data.metadata.labels)
     assert list(report["per_class"]) == labels
     assert np.shape(report["confusion_matrix"]) == (len(labels), 2, 2)
@@ -376,3 +378,56 @@ def test_seg_eval(tables_of, name, capsys):
     shown = capsys.readouterr().out
     assert "average precision" in shown
     assert "specificity" in shown
+
+
+def test_rows_are_restored_from_the_tables(tables_of):
+    trainer = trained(tables_of("Discs"), "evaluation.tune_threshold=true")
+    path = trainer.folder.path
+    rows = (path / "metrics.jsonl").read_text()
+    names = dict(scalars_of_epoch(trainer.state.last_row))
+    assert names["val/threshold/red"] == trainer.state.last_row["threshold_per_class"]["red"]
+    assert names["val/ap"] == trainer.state.last_row["ap"]
+    (path / "metrics.jsonl").unlink()
+    with pytest.warns(UserWarning, match="5 were taken from steps.csv and epochs.csv"):
+        trained(tables_of("Discs", 3), "evaluation.tune_threshold=true", resume=True)
+    restored = (path / "metrics.jsonl").read_text()
+    kept = [json.loads(line) for line in rows.splitlines()]
+    assert [json.loads(line) for line in restored.splitlines()][: len(kept)] == kept
+
+
+def shifted(image, mask):
+    return image.roll(1, -1), mask.roll(1, -1)
+
+
+def interpolated(image, mask):
+    return image, mask + 2 * (mask == 1)
+
+
+def flattened(image, mask):
+    return image, mask.amax(0) if mask.ndim == 3 else mask[None]
+
+
+@pytest.mark.parametrize("dataset", [Vessels, Discs])
+def test_own_transforms(dataset):
+    image, mask = dataset()[0]
+
+    def apply(function):
+        own = OwnTransform(function.__name__, function, with_generator=False)
+        return OwnTransforms([own], dataset.metadata)(image, mask, 0, 0)
+
+    moved, expected = apply(shifted), shifted(image, mask)
+    assert all(torch.equal(*pair) for pair in zip(moved, expected, strict=True))
+    with pytest.raises(InvalidArgumentError, match=r"the ids 3, which are neither a class \(0 to 1\) nor ignored"):
+        apply(interpolated)
+    with pytest.raises(InvalidArgumentError, match=r"must return a mask of an integer type with shape"):
+        apply(flattened)
+
+
+def test_a_model_of_another_task(tables_of, stripes, monkeypatch, capsys):
+    trainer = trained(tables_of("Discs"))
+    network = load_model(trainer.folder.model)
+    monkeypatch.setattr(Discs, "metadata", DatasetMetadata("Three", ("red", "green", "blue")))
+    with pytest.raises(InvalidArgumentError, match='for the task "multilabel" .*Three has the task "multiclass"'):
+        evaluate(network, Discs(split="val"))
+    with pytest.raises(InvalidArgumentError, match="thresholds = 0.5"):
+        evaluate(small_net(num_classes=2), stripes(), thresholds=0.5)

@@ -162,10 +162,12 @@ PREDICTOR = Call(
         "model": "it is the trained network",
         "images": "they are the val images",
         "size": "it is the size of the masks",
+        "task": "it comes from the dataset",
+        "thresholds": "they are 0.5; evaluation.tune_threshold = true chooses others",
         "output": "the evaluation sets it; set evaluation.loss = false for labels only",
     },
     positional=("model", "images"),
-    passed=("size", "output"),
+    passed=("size", "output", "task", "thresholds"),
 )
 
 

@@ -126,7 +126,8 @@ class Logger:
                 if the predictor returns no logits), the scores miou, acc, macc, fwiou and dice, iou_per_class as class
                 name -> IoU (NaN if the class is absent), and absent, the rule for absent classes in the means; with an
                 EMA of the weights the same with the prefix `ema_`; lr, images_per_second, data_wait, memory_mib and
-                seconds.
+                seconds. Of binary and multilabel tasks precision, recall, specificity and ap take the place of macc and
+                fwiou, and tuned thresholds are threshold_per_class.
         """
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:

@@ -254,6 +254,10 @@ def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:
     Raises:
         ConfigError: if they differ; the message names the first difference.
     """
+    if train.task != val.task:
+        raise ConfigError(
+            f'data.dataset: train has the task "{train.task}" and val "{val.task}"; give both the same task'
+        )
     found = difference_of_classes(val, train, "the train split")
     if found is not None:
         raise ConfigError(f"data.dataset: train and val have different classes: {found.replace('the network', 'val')}")

@@ -36,7 +36,7 @@ from seg_train.run.classes import comparing_classes
 from seg_train.run.data import RunData
 from seg_train.run.labels import scores_of
 from seg_train.run.preview import shown_image
-from seg_train.run.thresholds import thresholds_for, tuning_problem
+from seg_train.run.thresholds import other_task, thresholds_for, tuning_problem
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -122,9 +122,9 @@ def evaluate(
 
     Raises:
         UnknownNameError: if there is no such predictor.
-        InvalidArgumentError: if the dataset of a multiclass task has only one class, whose IoU would always be 1; if
-            its channels are not those of the model or the preprocessing; if nothing says how they are normalized; or if
-            `thresholds` are given for a multiclass task, or not allowed.
+        InvalidArgumentError: if the model's file is of another task; if the dataset of a multiclass task has only one
+            class, whose IoU would always be 1; if its channels are not those of the model or the preprocessing; if
+            nothing says how they are normalized; or if `thresholds` are given for a multiclass task, or not allowed.
         UserError: if a sample cannot be read or does not fit its metadata.
     """
     metadata = dataset.metadata
@@ -132,6 +132,8 @@ def evaluate(
     device = next(model.parameters()).device
     if found := other_channels(model, metadata.channels):
         raise InvalidArgumentError(f"{found}; evaluate it on images of the channels that it was trained on")
+    if found := other_task(model, metadata):
+        raise InvalidArgumentError(f"{found}; evaluate it on a dataset of its task")
     if preprocessing is None:
         info = getattr(model, "model_info", None)
         preprocessing = default_preprocessing(metadata.channels) if info is None else info.preprocessing

@@ -45,7 +45,8 @@ def save_models(
         if not state.accelerator.is_main_process:
             continue
         prefix = "" if which == "last" else f"{which}_"
-        thresholds = row.get(f"{prefix}thresholds")
+        tuned = row.get(f"{prefix}threshold_per_class")
+        thresholds = None if tuned is None else tuple(tuned[label] for label in data.metadata.labels)
         save_model(
             network,
             path,

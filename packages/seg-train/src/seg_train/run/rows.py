@@ -34,8 +34,8 @@ def epoch_row(
         row[f"{prefix}val_loss"] = scores["loss"]
         row |= {prefix + name: scores[name] for name in row_names(metadata.task) if name in scores}
         row[f"{prefix}iou_per_class"] = dict(zip(metadata.labels, scores["iou_per_class"], strict=True))
-        if outcome.is_tuned:
-            row[f"{prefix}thresholds"] = list(outcome.thresholds or ())
+        if outcome.is_tuned and outcome.thresholds is not None:
+            row[f"{prefix}threshold_per_class"] = dict(zip(metadata.labels, outcome.thresholds, strict=True))
     if outcomes:
         row["absent"] = outcomes["last"].scores["absent"]
     return row

@@ -7,7 +7,7 @@ from seg_core.metrics.argmax import Thresholds
 from seg_core.metrics.thresholds import class_thresholds
 from seg_core.model_files.fit import unwrap
 
-__all__ = ["thresholds_for", "tuning_problem"]
+__all__ = ["other_task", "thresholds_for", "tuning_problem"]
 
 
 def thresholds_for(
@@ -24,6 +24,17 @@ def thresholds_for(
         # of other classes they say nothing
         given = stored if stored is not None and len(stored) == metadata.num_classes else None
     return class_thresholds(given, metadata)
+
+
+def other_task(model: nn.Module, metadata: DatasetMetadata) -> str | None:
+    """Returns how the task of a network's file differs from that of a dataset, or None if it does not or has none."""
+    info = getattr(unwrap(model), "model_info", None)
+    if info is None or info.metadata.task == metadata.task:
+        return None
+    return (
+        f'the network was trained for the task "{info.metadata.task}" ({info.metadata.name}), but the dataset '
+        f'{metadata.name} has the task "{metadata.task}"'
+    )
 
 
 def tuning_problem(metadata: DatasetMetadata) -> str:
