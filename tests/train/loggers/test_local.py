@@ -359,11 +359,11 @@ def test_first_batch_that_cannot_be_drawn_is_told(tmp_path):
 def test_titles_of_snapshots_name_the_file(tmp_path, monkeypatch):
     titles = []
 
-    def draw(images, targets, predictions, metadata, titles_=titles, *, titles=None):
+    def draw(images, targets, predictions, metadata, titles_=titles, *, titles=None, channels=None):
         titles_.extend(titles)
         raise RuntimeError
 
-    monkeypatch.setattr("seg_train.loggers.local.draw_snapshots", draw)
+    monkeypatch.setattr("seg_train.loggers.figures.draw_snapshots", draw)
     logger = LocalLogger(tmp_path)
     logger.on_start({}, {}, METADATA)
     mask = torch.zeros(32, 24, dtype=torch.uint8)

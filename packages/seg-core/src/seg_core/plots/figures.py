@@ -23,7 +23,7 @@ from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figure_parts import DPI, MAX_NAME, add_legend, class_patches, figure_class, legend_layout, patch
 from seg_core.plots.legend import short_name
-from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids, overlay
+from seg_core.plots.overlay import ImageLike, Labels, colorize, has_ignored, image_array, overlay, seen_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def draw_snapshots(
 
     Args:
         images: images as in `overlay`, not normalized; they may differ in size.
-        truths: ground truth, (H, W) class ids each.
+        truths: ground truth, (H, W) class ids each, or planes, as in `colorize`.
         preds: predicted class ids, of the same sizes.
         metadata: names and colors of the classes.
         titles: one short string per image, shown under it.
@@ -77,11 +77,9 @@ def draw_snapshots(
                 f"image, ground truth and prediction {index} must have the same size, got (height, width) {sizes}"
             )
         rows.append(row)
-    seen = sorted(
-        {int(i) for labels in (*truths, *preds) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}
-    )
+    seen = sorted({i for labels in (*truths, *preds) for i in seen_classes(labels, metadata)})
     patches = class_patches(seen, metadata)
-    if any(bool((label_ids(labels) == metadata.ignore_index).any()) for labels in (*truths, *preds)):
+    if any(has_ignored(labels, metadata) for labels in (*truths, *preds)):
         patches.append(patch(metadata.ignore_color, "ignored"))
 
     # cells of one width; tall images get narrow ones, so that a row is never higher than 4 inches
@@ -121,7 +119,7 @@ def draw_overlay(
 
     Args:
         image: image as in `overlay`.
-        labels: (H, W) class ids.
+        labels: (H, W) class ids, or planes, as in `colorize`.
         metadata: names and colors of the classes.
         alpha: weight of the colors, 0 (image alone) to 1 (colors alone).
         contours: whether regions are outlined.
@@ -133,7 +131,7 @@ def draw_overlay(
     """
     new_figure = figure_class()
     pixels = overlay(image, labels, metadata, alpha, contours=contours, channels=channels)
-    patches = class_patches(sorted({int(i) for i in np.unique(label_ids(labels))} - {metadata.ignore_index}), metadata)
+    patches = class_patches(seen_classes(labels, metadata), metadata)
     aspect = pixels.shape[0] / pixels.shape[1]
     cell = min(8.0, 6 / aspect)
     width = max(cell, 5.0)

@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, patch
-from seg_core.plots.overlay import ImageLike, Labels, colorize, image_array, label_ids
+from seg_core.plots.overlay import ImageLike, Labels, colorize, has_ignored, image_array, seen_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +32,7 @@ def draw_masks(
 
     Args:
         images: images as in `overlay`, not normalized; they may differ in size.
-        masks: (H, W) class ids each.
+        masks: (H, W) class ids each, or planes, as in `colorize`.
         metadata: names and colors of the classes.
         titles: one short string per image, shown above it.
         channels: the channels of the images; by default those of the metadata.
@@ -56,9 +55,9 @@ def draw_masks(
             sizes = [part.shape[:2] for part in pair]
             raise InvalidArgumentError(f"image and mask {index} must have the same size, got (height, width) {sizes}")
         pairs.append(pair)
-    seen = {int(i) for mask in masks for i in np.unique(label_ids(mask))}
-    patches = class_patches(sorted(seen - {metadata.ignore_index}), metadata)
-    if metadata.ignore_index in seen:
+    seen = sorted({i for mask in masks for i in seen_classes(mask, metadata)})
+    patches = class_patches(seen, metadata)
+    if any(has_ignored(mask, metadata) for mask in masks):
         patches.append(patch(metadata.ignore_color, "ignored"))
 
     columns = min(len(pairs), 2)

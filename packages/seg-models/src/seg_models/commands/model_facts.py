@@ -56,6 +56,14 @@ def _channels(channels: ImageChannels) -> str:
     return "; ".join(parts)
 
 
+def _thresholds(values: tuple[float, ...]) -> str:
+    """Returns the thresholds in words: one number if all are equal."""
+    if len(set(values)) == 1:
+        return f"threshold {values[0]:g}"
+    more = f" and {len(values) - _LABELS_SHOWN} more" if len(values) > _LABELS_SHOWN else ""
+    return f"thresholds {', '.join(f'{value:g}' for value in values[:_LABELS_SHOWN])}{more}"
+
+
 def _described(info: ModelInfo) -> list[str]:
     labels = info.metadata.labels
     more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
@@ -66,6 +74,7 @@ def _described(info: ModelInfo) -> list[str]:
         ("model", f"{info.spec.builder}, variant {info.spec.variant}"),
         ("arguments", ", ".join(f"{name}={value!r}" for name, value in info.spec.arguments.items())),
         ("classes", f"{len(labels)} of {info.metadata.name}: {', '.join(labels[:_LABELS_SHOWN])}{more}"),
+        ("task", "" if info.thresholds is None else f"{info.metadata.task}; {_thresholds(info.thresholds)}"),
         ("channels", "" if info.metadata.channels.is_rgb8 else _channels(info.metadata.channels)),
         ("input", f"{resize}; mean {mean}; std {std}"),
         ("scores", scores or "none"),

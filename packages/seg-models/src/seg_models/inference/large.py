@@ -20,7 +20,9 @@ from seg_core.files.images import Once
 from seg_core.files.rasters import Raster, open_raster
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTILABEL
 from seg_core.transforms.image_tensors import as_image_tensor
+from seg_models.inference.decisions import labels_shape
 from seg_models.inference.described import in_memory, is_stack
 from seg_models.inference.output_paths import check_not_source
 from seg_models.inference.prediction import class_areas
@@ -34,7 +36,8 @@ ReadTile = Callable[[int, int, int, int], Tensor]
 """Top, left, height, width -> that part of the image, uint8, uint16 or float (C, h, w)."""
 
 LabelBlocks = Callable[[ReadTile, tuple[int, int]], Iterator[tuple[int, int, npt.NDArray[Any]]]]
-"""Predicts an image of (height, width) read by tiles; yields top, left and ids (h, w) of blocks."""
+"""Predicts an image of (height, width) read by tiles; yields top, left and ids (h, w), or planes (K, h, w), of blocks.
+"""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -46,7 +49,8 @@ class FilePrediction:
     Attributes:
         path: path of the label map.
         size: its (height, width) in pixels.
-        areas: pixels of each class that occurs, by its name, largest first; ignored pixels are not counted.
+        areas: pixels of each class that occurs, by its name, largest first; ignored pixels and the background of a
+            binary task are not counted.
     """
 
     path: Path
@@ -85,7 +89,7 @@ def predict_to_file(
     for path in source if is_stack(source) else (source,):
         check_not_source(target, _checked_source(path))
     source = source if is_stack(source) else _checked_source(source)
-    done = 0
+    done, has_planes = 0, metadata.task == MULTILABEL
     with _opened(source, max_pixels, channels) as raster:
         if channels.is_rgb8 and isinstance(source, str | os.PathLike):
             with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
@@ -93,12 +97,13 @@ def predict_to_file(
                 tell_of_gray(source, os.fspath(source))
         if raster.valid is not None:
             dtype = np.promote_types(dtype, np.min_scalar_type(metadata.ignore_index))
-        counts = np.zeros(int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
+        counts = np.zeros(metadata.num_classes if has_planes else int(np.iinfo(np.dtype(dtype)).max) + 1, np.int64)
         size = (raster.height, raster.width)
+        shape = labels_shape(metadata, size)
         if suffix == ".npy":
-            writer = npy_writer(target, size, dtype)
+            writer = npy_writer(target, shape, dtype)
         else:
-            writer = tiff_writer(target, size, dtype, metadata, raster.geo_reference)
+            writer = tiff_writer(target, shape, dtype, metadata, raster.geo_reference)
 
         def read(top: int, left: int, height: int, width: int) -> Tensor:
             return as_image_tensor(raster.read(top, left, height, width), in_memory(channels), origin=(top, left))
@@ -106,10 +111,14 @@ def predict_to_file(
         with writer as write:
             for top, left, ids in label_blocks(read, size):
                 if raster.valid is not None:
-                    ids = ignore_invalid(ids, raster.valid(top, left, *ids.shape), metadata.ignore_index)
+                    valid = raster.valid(top, left, ids.shape[-2], ids.shape[-1])
+                    ids = ignore_invalid(ids, valid, metadata.ignore_index)
                 write(top, left, ids)
-                counts += np.bincount(ids.ravel(), minlength=len(counts))
-                done += ids.size
+                if has_planes:
+                    counts += (ids == 1).sum((1, 2))
+                else:
+                    counts += np.bincount(ids.ravel(), minlength=len(counts))
+                done += ids.shape[-2] * ids.shape[-1]
                 if on_progress is not None:
                     on_progress(done / (size[0] * size[1]))
     return FilePrediction(Path(target), size, class_areas(counts, metadata))

@@ -42,6 +42,7 @@ def prediction_html(
     labels: npt.NDArray[Any],
     metadata: DatasetMetadata,
     areas: Mapping[str, int],
+    ignored: int,
     alpha: float = 0.5,
     *,
     contours: bool = False,
@@ -51,26 +52,26 @@ def prediction_html(
     Args:
         title: line above the image.
         image: uint8 (H, W, 3), RGB.
-        labels: (H, W) class ids.
+        labels: (H, W) class ids, or planes (K, H, W).
         metadata: names and colors of the classes.
         areas: pixels of each class that occurs, by its name, in the order of the list.
+        ignored: number of pixels without a class.
         alpha: weight of the colors, 0 to 1.
         contours: whether regions are outlined.
     """
-    height, width = labels.shape
+    height, width = labels.shape[-2:]
     factor = min(1.0, _MAX_SIDE / max(height, width))
     if factor < 1:
         # made smaller before colors are blended: an overlay of a large image takes seconds
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ((size[1], height), (size[0], width)))
-        labels = labels[rows][:, columns]
+        labels = labels[..., rows, :][..., columns]
         image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     shown = Image.fromarray(overlay(image, labels, metadata, alpha, contours=contours, channels=RGB_CHANNELS))
     enlarged = max(1, _MIN_SIDE // max(height, width))
     style = f"width:{shown.width * enlarged}px;max-width:100%"
     style += ";image-rendering:pixelated" if enlarged > 1 else ""
     pixels = height * width
-    ignored = pixels - sum(areas.values())
     lines = [_line(_color(metadata.colors[metadata.class_id(n)]), n, count / pixels) for n, count in areas.items()]
     if ignored:
         lines.append(_line("none", "(ignored)", ignored / pixels))

@@ -97,7 +97,8 @@ CALL = {
                 "overlap",
                 "blend",
             ),
-            *("tta", "batch_size", "scores", "logits", "threshold", "min_region", "only", "max_pixels", "all_frames"),
+            *("tta", "batch_size", "scores", "logits", "threshold", "thresholds", "min_region", "only"),
+            *("max_pixels", "all_frames"),
         )
     },
 }

@@ -1,9 +1,10 @@
 """The prediction of one image: its label map, with methods to show and save it."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from seg_core.files.geo_reference import GeoReference, read_geo_reference
 from seg_core.files.image_writing import check_format, write_image
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_core.plots.figures import draw_overlay, exhibit_figure
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import colorize, overlay
@@ -25,7 +27,7 @@ from seg_models.inference.notebook import in_notebook, percent, prediction_html,
 from seg_models.inference.other_names import PREDICTION, attribute_error
 from seg_models.inference.output_paths import check_not_source, file_and_page
 from seg_models.inference.raster_writing import class_palette, remove_sidecars, tiff_writer
-from seg_models.inference.regions import polygons
+from seg_models.inference.regions import ignore_invalid, polygons
 
 __all__ = ["Prediction", "class_areas"]
 
@@ -40,14 +42,17 @@ class Prediction:
     Attributes:
         labels: uint8 (H, W), class ids; uint16 if ids are above 255. They have the image's own size, upright. Pixels
             with a class probability below the threshold, or without data in the image's file, have the metadata's
-            `ignore_index`.
+            `ignore_index`. Of a binary task 1 is the object and 0 the background; of a multilabel task they are boolean
+            planes (K, H, W), False where the file has no data.
         metadata: names and colors of the classes.
         image: uint8 (H, W, 3), RGB, the image, upright. Of other channels those that `metadata.channels.shown` names,
             from their range to 0 to 255.
-        scores: float32 (H, W), probability of the predicted class, 0 to 1; None unless the predictor has `scores=True`.
+        scores: float32 (H, W), probability of the predicted class, 0 to 1; of a binary or multilabel task (K, H, W),
+            probability of each class. None unless the predictor has `scores=True`.
         logits: float32 (K, H, W); None unless the predictor has `logits=True`.
         source: path or URL of the image; None for an image in memory; of an image of several files that of the first.
         files: the paths of an image of several files; empty for one.
+        valid: of a multilabel task bool (H, W), whether pixels hold data in the image's file; None if all do.
     """
 
     labels: npt.NDArray[Any]
@@ -57,6 +62,7 @@ class Prediction:
     logits: npt.NDArray[np.float32] | None = None
     source: str | None = None
     files: tuple[str, ...] = ()
+    valid: npt.NDArray[np.bool_] | None = None
 
     if not TYPE_CHECKING:  # type checkers know the attributes
         __getattr__ = attribute_error(PREDICTION)
@@ -73,11 +79,16 @@ class Prediction:
             UnknownNameError: if no class has that name; the message names the nearest ones.
             InvalidArgumentError: if it is no id of a class. Ignored pixels are `labels == metadata.ignore_index`.
         """
-        mask: npt.NDArray[np.bool_] = self.labels == self.metadata.class_id(name)
+        class_id = self.metadata.class_id(name)
+        if self.metadata.task == MULTILABEL:
+            return self.labels[class_id].astype(np.bool_)
+        mask: npt.NDArray[np.bool_] = self.labels == (1 if self.metadata.task == BINARY else class_id)
         return mask
 
     def probability(self, name: str | int) -> npt.NDArray[np.float32]:
         """Returns the probability of a class at each pixel, float32 (H, W), 0 to 1: the softmax of the logits.
+
+        Of a binary or multilabel task it is the sigmoid of the logit of the class.
 
         Args:
             name: name of the class, or its id.
@@ -92,6 +103,8 @@ class Prediction:
                 "probability() needs the logits of all classes, which this prediction does not have; create the "
                 "predictor with logits=True"
             )
+        if self.metadata.task != MULTICLASS:
+            return np.exp(-np.logaddexp(np.float32(0), -self.logits[class_id]))  # without overflow
         # class by class, so that memory is needed for one map and not for K of them
         largest = self.logits.max(axis=0)
         total = np.zeros_like(largest)
@@ -103,9 +116,9 @@ class Prediction:
         """Returns the connected regions as polygons: the features that `save("x.geojson")` writes.
 
         Each is a dict `{"type": "Feature", "geometry": {"type": "Polygon", "coordinates": rings}, "properties": {...}}`
-        with the properties `class_id`, `class` and `pixels`. The first ring is the outer border, further ones are
-        holes. Points are pixels (x, y) from the upper left corner of the image; for a GeoTIFF longitude and latitude
-        (WGS 84).
+        with the properties `class_id`, the index of the class in the metadata, `class` and `pixels`. The first ring is
+        the outer border, further ones are holes. Points are pixels (x, y) from the upper left corner of the image; for
+        a GeoTIFF longitude and latitude (WGS 84).
 
         Args:
             name: name or id of the class; None gives the regions of all classes.
@@ -116,34 +129,54 @@ class Prediction:
             MissingDependencyError: if rasterio is not installed.
         """
         wanted = None if name is None else self.metadata.class_id(name)
-        features = polygons(self.labels, self.metadata, _geo_reference(self))
+        features = polygons(self._ids, self.metadata, _geo_reference(self))
         return [f for f in features if wanted is None or f["properties"]["class_id"] == wanted]
 
     def name_at(self, y: int, x: int) -> str | None:
-        """Returns the name of the class at a pixel; None if the pixel is ignored.
+        """Returns the name of the class at a pixel; None if the pixel is ignored, or background of a binary task.
 
         Args:
             y: row of the pixel, 0 (top) to H - 1.
             x: column of the pixel, 0 (left) to W - 1.
 
         Raises:
-            InvalidArgumentError: if it is not a pixel of the image; negative numbers do not count from the end.
+            InvalidArgumentError: if it is not a pixel of the image; negative numbers do not count from the end; or if
+                the task is multilabel, where a pixel has any number of classes: `names_at` returns them.
         """
-        for argument, value, length in zip("yx", (y, x), self.labels.shape, strict=True):
+        if self.metadata.task == MULTILABEL:
+            raise InvalidArgumentError(
+                "name_at() is for one class per pixel, and this prediction is of a multilabel task; use names_at(y, x)"
+            )
+        return next(iter(self.names_at(y, x)), None)
+
+    def names_at(self, y: int, x: int) -> tuple[str, ...]:
+        """Returns the names of the classes at a pixel: any number of a multilabel task, else at most one.
+
+        Args:
+            y: row of the pixel, 0 (top) to H - 1.
+            x: column of the pixel, 0 (left) to W - 1.
+
+        Raises:
+            InvalidArgumentError: if it is not a pixel of the image.
+        """
+        height, width = self._size
+        for argument, value, length in zip("yx", (y, x), (height, width), strict=True):
             if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < length:
-                height, width = self.labels.shape
                 raise InvalidArgumentError(
                     f"{argument} must be an integer from 0 to {length - 1} for an image of {height}x{width} (height x "
                     f"width), got {value!r}"
                 )
+        if self.metadata.task != MULTICLASS:
+            planes = self.labels.reshape(-1, height, width)
+            return tuple(name for name, plane in zip(self.metadata.labels, planes, strict=True) if plane[y, x] == 1)
         class_id = int(self.labels[y, x])
-        return None if class_id == self.metadata.ignore_index else self.metadata.labels[class_id]
+        return () if class_id == self.metadata.ignore_index else (self.metadata.labels[class_id],)
 
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def colorize(self) -> npt.NDArray[np.uint8]:
         """Returns the label map in the colors of its classes, uint8 (H, W, 3), RGB."""
-        return colorize(self.labels, self.metadata)
+        return colorize(self._ids, self.metadata)
 
     def overlay(
         self, alpha: float = 0.5, *, contours: bool = False, legend: bool | Sequence[str] = False
@@ -167,7 +200,7 @@ class Prediction:
             InvalidArgumentError: if an argument is not allowed.
         """
         return overlay(
-            self.image, self.labels, self.metadata, alpha, contours=contours, legend=legend, channels=RGB_CHANNELS
+            self.image, self._ids, self.metadata, alpha, contours=contours, legend=legend, channels=RGB_CHANNELS
         )
 
     def show(self, alpha: float = 0.5, *, contours: bool = False) -> None:
@@ -184,24 +217,29 @@ class Prediction:
         if in_notebook():
             show_html(self._html(alpha, contours))
         else:
-            figure = draw_overlay(
-                self.image, self.labels, self.metadata, alpha, contours=contours, channels=RGB_CHANNELS
-            )
+            figure = draw_overlay(self.image, self._ids, self.metadata, alpha, contours=contours, channels=RGB_CHANNELS)
             exhibit_figure(figure, show=True)
 
     def _html(self, alpha: float = 0.5, contours: bool = False) -> str:
-        height, width = self.labels.shape
+        height, width = self._size
         title = f"{self.source or 'image'}: {height}x{width} (height x width)"
-        return prediction_html(title, self.image, self.labels, self.metadata, self.areas, alpha, contours=contours)
+        ids, areas = self._ids, self.areas
+        if self.metadata.task == MULTICLASS:
+            ignored = ids.size - sum(areas.values())
+        else:
+            ignored = int((ids.reshape(-1, height, width)[0] == self.metadata.ignore_index).sum())
+        return prediction_html(title, self.image, ids, self.metadata, areas, ignored, alpha, contours=contours)
 
     def _repr_html_(self) -> str:
         return self._html()
 
     def __repr__(self) -> str:
-        pixels = max(self.labels.size, 1)
+        pixels = max(math.prod(self._size), 1)
         parts = [f"{short_name(name, 28)} {percent(count / pixels)}" for name, count in self.areas.items()]
-        shown = [*parts[:2], *([f"+{len(parts) - 2}"] if len(parts) > 2 else [])] or ["all ignored"]
-        size = "x".join(map(str, self.labels.shape))
+        shown = [*parts[:2], *([f"+{len(parts) - 2}"] if len(parts) > 2 else [])] or [
+            "all ignored" if self.metadata.task == MULTICLASS else "no class occurs"
+        ]
+        size = "x".join(map(str, self._size))
         name = "" if self.source is None else f"{Path(self.source).name or self.source}: "
         return f"Prediction({name}{size}, {', '.join(shown)})"
 
@@ -214,7 +252,8 @@ class Prediction:
             return True
         same = (self.source, self.files, self.metadata) == (other.source, other.files, other.metadata)
         return same and all(
-            _equal(getattr(self, name), getattr(other, name)) for name in ("labels", "image", "scores", "logits")
+            _equal(getattr(self, name), getattr(other, name))
+            for name in ("labels", "image", "scores", "logits", "valid")
         )
 
     def __hash__(self) -> int:
@@ -223,20 +262,74 @@ class Prediction:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.array(self.labels, dtype=dtype, copy=copy)
 
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        return self.labels.shape[-2], self.labels.shape[-1]
+
+    @property
+    def _ids(self) -> npt.NDArray[Any]:
+        """The labels as files have them: planes are uint8, with the ignored value where the image has no data."""
+        if self.metadata.task != MULTILABEL:
+            return self.labels
+        planes = self.labels.astype(np.uint8)
+        return planes if self.valid is None else ignore_invalid(planes, self.valid, self.metadata.ignore_index)
+
     # ---- areas and files ---------------------------------------------------------------------------------------------
 
     @property
     def areas(self) -> dict[str, int]:
-        """Pixels of each class that occurs, by its name, largest first; ignored pixels are not counted."""
-        return class_areas(np.bincount(self.labels.ravel(), minlength=self.metadata.num_classes), self.metadata)
+        """Pixels of each class that occurs, by its name, largest first; ignored pixels are not counted.
+
+        Those of the background of a binary task are not either.
+        """
+        if self.metadata.task == MULTILABEL:
+            return class_areas(self.labels.sum((1, 2), dtype=np.int64), self.metadata)
+        return class_areas(np.bincount(self.labels.ravel(), minlength=self.metadata.num_ids), self.metadata)
+
+    def plane(self, name: str | int) -> "Prediction":
+        """Returns the prediction of one class alone, as that of a binary task: 1 where the class is, 0 elsewhere.
+
+        Its methods show and save this class: `prediction.plane("road").save("road.png")`. Scores and logits are left
+        out, except those of the class in a binary or multilabel task.
+
+        Args:
+            name: name of the class, or its id.
+
+        Raises:
+            UnknownNameError: if no class has that name.
+            InvalidArgumentError: if it is no id of a class.
+        """
+        class_id, metadata = self.metadata.class_id(name), self.metadata
+        ignore_index = metadata.ignore_index if 2 <= metadata.ignore_index <= 255 else 255
+        one = replace(
+            metadata,
+            labels=(metadata.labels[class_id],),
+            colors=(metadata.colors[class_id],),
+            left_right_pairs=(),
+            ignore_index=ignore_index,
+            task=BINARY,
+        )
+        ids = self.mask(name).astype(np.uint8)
+        if metadata.task != MULTILABEL:
+            ids[self.labels == metadata.ignore_index] = ignore_index
+        elif self.valid is not None:
+            ids[~self.valid] = ignore_index
+        own = slice(class_id, class_id + 1)
+        has_own = metadata.task != MULTICLASS
+        scores = self.scores[own] if has_own and self.scores is not None else None
+        logits = self.logits[own] if has_own and self.logits is not None else None
+        return Prediction(ids, one, self.image, scores, logits, self.source, self.files)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the label map atomically; the suffix of `path` selects the format.
 
         - `.png`: the values are the class ids. 8-bit ids have the palette of the classes, so viewers show colors;
-          larger ids are saved as 16-bit gray.
+          larger ids are saved as 16-bit gray. Of a binary task they are 0 (background, black) and 1. A multilabel task
+          has one PNG per class: `prediction.plane(name).save(path)`.
         - `.tif`, `.tiff`: the same as tiled TIFF, with the geo reference of the image's file: transform and CRS, ground
-          control points, rational polynomial coefficients, also of a world file.
+          control points, rational polynomial coefficients, also of a world file. Of a multilabel task it has a band per
+          class, of 0, 1 and the ignored value, with the name of the class as its description.
         - `.geojson`: a polygon for each connected region of a class (pixels that share a side), with the properties
           `class_id`, `class` and `pixels`. Coordinates are pixels, x to the right and y down, from the upper left
           corner of the image; for an image with a geo reference longitude and latitude (WGS 84). With a transform but
@@ -247,8 +340,9 @@ class Prediction:
         `.aux.xml`), which would change the new one.
 
         Raises:
-            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; if it is the image's
-                own file; for GeoJSON, if the image lies where its CRS does not reach.
+            InvalidArgumentError: if `path` has another suffix: lossy formats would change the ids; if it is a PNG and
+                the task multilabel; if it is the image's own file; for GeoJSON, if the image lies where its CRS does
+                not reach.
             WriteError: if it cannot be written.
             MissingDependencyError: for TIFF and GeoJSON, if rasterio is not installed.
         """
@@ -283,7 +377,7 @@ class Prediction:
                 size; if `path` is the image's own file, or another argument is not allowed.
             WriteError: if it cannot be written.
         """
-        check_format(path, self.labels.shape)
+        check_format(path, self._size)
         for source in self.files or (self.source,):
             check_not_source(path, source)
         write_image(path, self.overlay(alpha, contours=contours, legend=legend))
@@ -293,10 +387,11 @@ def class_areas(counts: npt.NDArray[np.int64], metadata: DatasetMetadata) -> dic
     """Returns the pixels of each class by its name, largest first, without classes that do not occur.
 
     Args:
-        counts: int64 of at least K entries, pixels of each id; entries beyond the classes are ignored.
+        counts: int64 of at least K entries, pixels of each id; entries beyond the classes are ignored. Of a binary task
+            of at least 2 entries, those of the background first; of a multilabel task pixels of each plane.
         metadata: names and colors of the K classes.
     """
-    classes = counts[: metadata.num_classes]
+    classes = counts[1:2] if metadata.task == BINARY else counts[: metadata.num_classes]
     order = np.argsort(-classes, kind="stable")
     return {metadata.labels[i]: int(classes[i]) for i in order if classes[i]}
 
@@ -312,10 +407,15 @@ def _geo_reference(prediction: Prediction) -> GeoReference | None:
     if prediction.source is None:
         return None
     file, page = file_and_page(prediction.source)
-    return read_geo_reference(file, prediction.labels.shape, page)
+    return read_geo_reference(file, prediction._size, page)
 
 
 def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
+    if prediction.metadata.task == MULTILABEL:
+        raise InvalidArgumentError(
+            f"a PNG holds one label map, and a multilabel task has one per class, got {os.fspath(path)!r}; save .tif, "
+            "with a band per class, or a PNG of each class: prediction.plane(name).save(path)"
+        )
     image = Image.fromarray(prediction.labels)
     if prediction.labels.dtype == np.uint8:
         image.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
@@ -325,13 +425,13 @@ def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
 
 
 def _save_tiff(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    labels = prediction.labels
+    labels = prediction._ids
     with tiff_writer(path, labels.shape, labels.dtype, prediction.metadata, _geo_reference(prediction)) as write:
         write(0, 0, labels)
 
 
 def _save_geojson(prediction: Prediction, path: str | os.PathLike[str]) -> None:
-    features = polygons(prediction.labels, prediction.metadata, _geo_reference(prediction))
+    features = polygons(prediction._ids, prediction.metadata, _geo_reference(prediction))
     # one feature per line, so that line-based tools can read files with millions of vertices
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')

@@ -18,8 +18,8 @@ from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.metrics.argmax import argmax_labels
-from seg_core.metrics.decidable import check_decidable
+from seg_core.labels.tasks import BINARY, MULTILABEL
+from seg_core.metrics.argmax import Thresholds
 from seg_core.model_files.load_network import load_network
 from seg_core.modes import eval_mode, set_eval
 from seg_core.transforms.evaluation import EvaluationTransform
@@ -27,11 +27,12 @@ from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import id_dtype, kept_ids
+from seg_models.inference.decisions import decide, finish, labels_shape, thresholds_of, without_others
 from seg_models.inference.described import shown_image
 from seg_models.inference.inputs import InputImage, LoadedImage, as_array, find_inputs, is_one_image, load_input
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
-from seg_models.inference.outputs import resized_logits, top_probabilities
+from seg_models.inference.outputs import resized_logits
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
     check_fit,
@@ -44,7 +45,6 @@ from seg_models.inference.preparation import (
     memory_advice,
     usable_dtype,
 )
-from seg_models.inference.regions import ignore_invalid, remove_small_regions
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.streams import OnError, predict_stream
 from seg_models.inference.tiled import Blend, check_tiles, join_blocks, tiled_blocks
@@ -94,12 +94,16 @@ class Predictor:
         tta: test-time augmentation: True uses the defaults of `predict_tta`; a sequence gives the scales, a dict any
             arguments of `predict_tta`. With tiles, each tile is augmented. None or False turns it off.
         batch_size: number of images of equal size in one forward pass; with tiles, number of tiles.
-        scores: whether predictions have the probability of each pixel's class.
+        scores: whether predictions have the probability of each pixel's class, or of another task than multiclass
+            that of each class.
         logits: whether predictions have the logits of all classes: K float32 per pixel.
-        threshold: pixels with a class probability below this, 0 to 1, get the metadata's `ignore_index`.
+        threshold: of a multiclass task: pixels with a class probability below this, 0 to 1, get the metadata's
+            `ignore_index`.
+        thresholds: of a binary or multilabel task: the probabilities above 0 and below 1 that the classes must exceed,
+            one for all or one per class; None uses those of the model file, else 0.5.
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
-        only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`. None
-            keeps all. Scores and logits stay those of all classes.
+        only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`,
+            planes of the others are empty. None keeps all. Scores and logits stay those of all classes.
         max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
             reads tile by tile have no limit.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
@@ -111,7 +115,8 @@ class Predictor:
     Raises:
         InvalidArgumentError: if metadata or preprocessing are neither given nor known; if the network has another
             number of channels or classes than they say (of a network of another library this is known at the first
-            prediction), or one class only; if the device does not exist; if another argument is out of range.
+            prediction), or one class only and the task is multiclass; if the device does not exist; if another argument
+            is out of range.
         UnknownNameError: if there is no model, weights member or class of that name.
         FileNotFoundError: if there is no such model file.
         CorruptFileError: if the model file is damaged.
@@ -141,6 +146,7 @@ class Predictor:
         scores: bool = False,
         logits: bool = False,
         threshold: float | None = None,
+        thresholds: Thresholds | None = None,
         min_region: int = 1,
         only: Sequence[str | int] | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -170,6 +176,7 @@ class Predictor:
         info = getattr(network, "model_info", None)
         self.metadata, self.preprocessing = describe_images(info, metadata, preprocessing, channels)
         check_fit(network, self.metadata)
+        self.thresholds = thresholds_of(thresholds, threshold, self.metadata, info)
         self.channels = file_channels(self.metadata.channels, bands)
         check_options(self)
         if self.dtype is not None and network is model:
@@ -180,6 +187,7 @@ class Predictor:
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())
+            self._tta["task"] = self.metadata.task
         self._id_dtype = id_dtype(self.metadata, ignores=threshold is not None or only is not None)
         self.only = only
         self._kept = None if only is None else kept_ids(only, self.metadata, self._id_dtype)
@@ -282,7 +290,8 @@ class Predictor:
                 as in `__call__`.
             target: file of the label map, written atomically: `.tif` (tiled, with the palette of the classes and the
                 geo reference of the source), or `.npy` (which can be memory-mapped). Ids are uint8, or uint16 if they
-                or an `ignore_index` that occurs are above 255.
+                or an `ignore_index` that occurs are above 255. Of a multilabel task it has a band per class, or is
+                (K, H, W), of 0, 1 and `ignore_index`.
             on_progress: called with the fraction of the image that is done, 0 to 1.
 
         Raises:
@@ -329,16 +338,13 @@ class Predictor:
                 name = batch[len(results) + error.index].source.name
                 raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
         for image, pixels, (labels, scores, logits) in zip(batch, images, results, strict=True):
-            valid = image.valid
-            if self.min_region > 1:
-                labels = remove_small_regions(labels, self.min_region, valid)
-            if self._kept is not None:
-                labels = self._kept.take(labels)
-            if valid is not None:
-                labels = ignore_invalid(labels, valid, self.metadata.ignore_index)
-                scores = None if scores is None else np.where(valid, scores, np.float32(0))
+            labels, scores = finish(self, labels, scores, image.valid)
             shown = shown_image(pixels, self.metadata.channels)
-            yield Prediction(labels, self.metadata, shown, scores, logits, image.source.name, image.source.files)
+            has_planes = self.metadata.task == MULTILABEL
+            yield Prediction(
+                *(labels, self.metadata, shown, scores, logits, image.source.name, image.source.files),
+                valid=image.valid if has_planes else None,
+            )
 
     def _as_rgb(self, image: LoadedImage) -> Tensor:
         """Returns the pixels (C, H, W) of an image, colors in RGB; only images in memory can be BGR."""
@@ -357,7 +363,8 @@ class Predictor:
         return not uses_logits and self.tile is None and self._tta is None
 
     def _labels_alone(self, inputs: Tensor, size: tuple[int, int]) -> Iterator[tuple[npt.NDArray[Any], None, None]]:
-        for labels in predict_labels(self._network, inputs, size).cpu().numpy():
+        found = predict_labels(self._network, inputs, size, thresholds=self.thresholds)
+        for labels in (found[:, 0] if self.metadata.task == BINARY else found).cpu().numpy():
             yield labels, None, None
 
     def _all(
@@ -373,15 +380,16 @@ class Predictor:
             if not same:
                 joined = join_blocks(blocks, (image.shape[-2], image.shape[-1]))
                 blocks = [(0, 0, resized_logits(joined[None], size)[0])]
-            labels = np.empty(size, self._id_dtype)
-            scores = np.empty(size, np.float32) if self.scores else None
-            logits = np.empty((self.metadata.num_classes, *size), np.float32) if self.logits else None
+            planes = (self.metadata.num_classes, *size)
+            labels = np.empty(labels_shape(self.metadata, size), self._id_dtype)
+            scores = np.empty(size if self.thresholds is None else planes, np.float32) if self.scores else None
+            logits = np.empty(planes, np.float32) if self.logits else None
             for top, left, block in blocks:
                 rows, columns = slice(top, top + block.shape[-2]), slice(left, left + block.shape[-1])
-                ids, probabilities = self._decide(block)
-                labels[rows, columns] = ids
+                ids, probabilities = decide(self, block)
+                labels[..., rows, columns] = ids
                 if scores is not None and probabilities is not None:
-                    scores[rows, columns] = probabilities.cpu().numpy()
+                    scores[..., rows, columns] = probabilities.cpu().numpy()
                 if logits is not None:
                     logits[:, rows, columns] = block.float().cpu().numpy()
             yield labels, scores, logits
@@ -408,21 +416,10 @@ class Predictor:
         size = (image.shape[-2], image.shape[-1])
         return tiled_blocks(self._tile_logits(), read, size, self.tile, self.overlap, self.blend, self.batch_size)
 
-    def _decide(self, logits: Tensor) -> tuple[npt.NDArray[Any], Tensor | None]:
-        """Returns the ids (h, w) of logits (K, h, w), and their probabilities if scores or a threshold need them."""
-        check_decidable(logits)
-        ids = argmax_labels(logits).cpu().numpy().astype(self._id_dtype, copy=False)
-        if not self.scores and self.threshold is None:
-            return ids, None
-        probabilities = top_probabilities(logits)
-        if self.threshold is not None:
-            ids[(probabilities < self.threshold).cpu().numpy()] = self.metadata.ignore_index
-        return ids, probabilities
-
     # ---- images larger than memory -----------------------------------------------------------------------------------
 
     def _label_blocks(self, read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-        """Yields top, left and ids (h, w) of the blocks of an image that is read tile by tile."""
+        """Yields top, left and labels, (h, w) or (K, h, w), of the blocks of an image that is read tile by tile."""
         tile_logits = self._tile_logits()
 
         def predict(tiles: Tensor) -> Tensor:
@@ -432,8 +429,7 @@ class Predictor:
 
         tile = self._tile_in_image()
         for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
-            ids, _ = self._decide(logits)
-            yield top, left, ids if self._kept is None else self._kept.take(ids)
+            yield top, left, without_others(self, decide(self, logits)[0])
 
     def _tile_in_image(self) -> tuple[int, int]:
         """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""

@@ -4,6 +4,7 @@ TIFF needs rasterio, the extra `geo`.
 """
 
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,11 +19,12 @@ from seg_core.files.atomic import atomic_path, write_error
 from seg_core.files.gdal import CACHE_BYTES, gdal_errors, import_rasterio, open_gdal_file, quiet_gdal
 from seg_core.files.geo_reference import GeoReference
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import BINARY
 
 __all__ = ["Write", "class_palette", "npy_writer", "remove_sidecars", "tiff_writer"]
 
 Write = Callable[[int, int, npt.NDArray[Any]], None]
-"""Writes a block of a label map: top, left, ids (h, w)."""
+"""Writes a block of a label map: top, left, ids (h, w), or planes (K, h, w)."""
 
 _PALETTE_SIZE = 256
 # what GDAL keeps beside a file and reads with it: overviews, metadata, a mask and its overviews
@@ -32,8 +34,9 @@ _TIFF_BLOCK, _MIN_TIFF_BLOCK = 512, 16  # pixels; TIFF has blocks of multiples o
 
 
 def class_palette(metadata: DatasetMetadata) -> list[tuple[int, int, int]]:
-    """Returns the colors (red, green, blue) of the ids 0 to 255."""
-    colors = [*metadata.colors, *[(0, 0, 0)] * (_PALETTE_SIZE - metadata.num_classes)]
+    """Returns the colors (red, green, blue) of the ids 0 to 255; in a binary task 0 is the background, black."""
+    shown = [(0, 0, 0), *metadata.colors] if metadata.task == BINARY else [*metadata.colors]
+    colors = [*shown, *[(0, 0, 0)] * (_PALETTE_SIZE - len(shown))]
     if metadata.ignore_index < _PALETTE_SIZE:
         colors[metadata.ignore_index] = metadata.ignore_color
     return colors[:_PALETTE_SIZE]
@@ -49,13 +52,14 @@ def tiff_writer(
 ) -> Iterator[Write]:
     """Creates a tiled, compressed TIFF atomically; yields a function that writes blocks of a label map into it.
 
-    8-bit ids have the palette of the classes. The metadata's `ignore_index` is the file's nodata value, which GIS
-    programs do not show. Overviews, masks and metadata beside a file that is replaced are removed; a world file, which
-    may be that of another image, is not, with a warning if it would give the label map a location.
+    8-bit ids have the palette of the classes. Planes are bands, whose descriptions are the names of the classes. The
+    metadata's `ignore_index` is the file's nodata value, which GIS programs do not show. Overviews, masks and metadata
+    beside a file that is replaced are removed; a world file, which may be that of another image, is not, with a warning
+    if it would give the label map a location.
 
     Args:
         path: path of the file; it is renamed to this path when the `with` block ends without an error.
-        shape: (H, W).
+        shape: (H, W), or (K, H, W) for a plane per class.
         dtype: uint8 or uint16.
         metadata: names and colors of the classes.
         geo_reference: geographic location of the label map.
@@ -66,24 +70,32 @@ def tiff_writer(
     """
     rasterio = import_rasterio()
     id_dtype = np.dtype(dtype)
-    options: dict[str, Any] = {"driver": "GTiff", "count": 1, "tiled": True, "compress": "deflate"}
-    options |= {"blockxsize": _TIFF_BLOCK, "blockysize": _block_height(shape[1], id_dtype), "bigtiff": "if_safer"}
+    height, width = shape[-2:]
+    bands = [1] if len(shape) == 2 else list(range(1, shape[0] + 1))
+    options: dict[str, Any] = {"driver": "GTiff", "count": len(bands), "tiled": True, "compress": "deflate"}
+    block = _block_height(width * len(bands), id_dtype)
+    options |= {"blockxsize": _TIFF_BLOCK, "blockysize": block, "bigtiff": "if_safer"}
+    if len(bands) > 1:  # three or four bands would be colors and alpha otherwise
+        options |= {"photometric": "minisblack", "alpha": "no", "interleave": "band"}
     if metadata.ignore_index <= np.iinfo(id_dtype).max:
         options["nodata"] = metadata.ignore_index
     if geo_reference is not None:
         options |= _geo_options(geo_reference)
-    counts = np.zeros(np.iinfo(id_dtype).max + 1, np.int64)
+    counts = np.zeros((len(bands), np.iinfo(id_dtype).max + 1), np.int64)
     with atomic_path(path) as temporary, quiet_gdal():
         with _as_write_error(path):
-            file = rasterio.open(temporary, "w", height=shape[0], width=shape[1], dtype=id_dtype.name, **options)
-            if id_dtype == np.uint8:
+            file = rasterio.open(temporary, "w", height=height, width=width, dtype=id_dtype.name, **options)
+            if len(shape) == 3:
+                file.descriptions = metadata.labels
+            elif id_dtype == np.uint8:
                 file.write_colormap(1, dict(enumerate(class_palette(metadata))))
 
         def write(top: int, left: int, ids: npt.NDArray[Any]) -> None:
-            nonlocal counts
-            counts += np.bincount(ids.ravel(), minlength=len(counts))
+            planes = ids.reshape(-1, *ids.shape[-2:])
+            for plane, count in zip(planes, counts, strict=True):
+                count += np.bincount(plane.ravel(), minlength=len(count))
             with _as_write_error(path):
-                file.write(ids, 1, window=rasterio.windows.Window(left, top, ids.shape[1], ids.shape[0]))
+                file.write(planes, bands, window=rasterio.windows.Window(left, top, ids.shape[-1], ids.shape[-2]))
 
         try:
             yield write
@@ -91,7 +103,7 @@ def tiff_writer(
             with _as_write_error(path):
                 file.close()
         with _as_write_error(path):
-            complete = np.array_equal(_count_ids(temporary, len(counts)), counts)
+            complete = np.array_equal(_count_ids(temporary, counts.shape[1]), counts)
         if not complete:
             raise WriteError(f"cannot write {path}: it is incomplete on the disk; check its free space")
     remove_sidecars(path)
@@ -154,17 +166,18 @@ def _as_write_error(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _count_ids(path: Path, length: int) -> npt.NDArray[np.int64]:
-    """Returns how often each id occurs in a TIFF.
+    """Returns how often each id occurs in each band of a TIFF, (bands, `length`).
 
     GDAL does not report a disk that was full when it closed a file. A missing block reads as one value, so the counts
     differ from those that were written; a block that is cut off cannot be read.
     """
-    counts = np.zeros(length, np.int64)
     with open_gdal_file(path) as file:
+        counts = np.zeros((file.count, length), np.int64)
         for top in range(0, file.height, _TIFF_BLOCK):
             height = min(_TIFF_BLOCK, file.height - top)
             strip = import_rasterio().windows.Window(0, top, file.width, height)
-            counts += np.bincount(file.read(1, window=strip).ravel(), minlength=length)
+            for band, count in enumerate(counts, start=1):
+                count += np.bincount(file.read(band, window=strip).ravel(), minlength=length)
     return counts
 
 
@@ -176,7 +189,7 @@ def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.
 
     Args:
         path: path of the file; it is renamed to this path when the `with` block ends without an error.
-        shape: (H, W).
+        shape: (H, W), or (K, H, W) for a plane per class.
         dtype: dtype of the ids.
 
     Raises:
@@ -187,15 +200,18 @@ def npy_writer(path: str | os.PathLike[str], shape: tuple[int, ...], dtype: npt.
         header = {"descr": np.lib.format.dtype_to_descr(id_dtype), "fortran_order": False, "shape": tuple(shape)}
         np.lib.format.write_array_header_2_0(file, header)
         start = file.tell()
-        file.truncate(start + shape[0] * shape[1] * id_dtype.itemsize)
+        file.truncate(start + math.prod(shape) * id_dtype.itemsize)
+        height, width = shape[-2:]
 
         def write(top: int, left: int, ids: npt.NDArray[Any]) -> None:
-            if ids.shape[1] == shape[1]:  # full rows are contiguous in the file
-                file.seek(start + top * shape[1] * id_dtype.itemsize)
-                file.write(np.ascontiguousarray(ids, id_dtype).data)
-                return
-            for number, row in enumerate(np.ascontiguousarray(ids, id_dtype), start=top):
-                file.seek(start + (number * shape[1] + left) * id_dtype.itemsize)
-                file.write(row.data)
+            for plane, part in enumerate(ids.reshape(-1, *ids.shape[-2:])):
+                first = plane * height + top  # row of the file
+                if part.shape[1] == width:  # full rows are contiguous in the file
+                    file.seek(start + first * width * id_dtype.itemsize)
+                    file.write(np.ascontiguousarray(part, id_dtype).data)
+                    continue
+                for number, row in enumerate(np.ascontiguousarray(part, id_dtype), start=first):
+                    file.seek(start + (number * width + left) * id_dtype.itemsize)
+                    file.write(row.data)
 
         yield write

@@ -12,6 +12,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.gdal import gdal_errors, import_rasterio
 from seg_core.files.geo_reference import GeoReference, Locate
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 
 __all__ = ["ignore_invalid", "polygons", "remove_small_regions"]
 
@@ -20,7 +21,7 @@ def ignore_invalid(labels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], ignor
     """Returns a label map with `ignore_index` where the image has no data.
 
     Args:
-        labels: uint8 or uint16 (H, W).
+        labels: uint8 or uint16 (H, W), or planes (K, H, W).
         valid: bool (H, W), whether the pixels of the image hold data.
         ignore_index: 0 to 65535; if it does not fit into the type of `labels`, the result is uint16.
     """
@@ -52,10 +53,10 @@ def remove_small_regions(
 def polygons(
     labels: npt.NDArray[Any], metadata: DatasetMetadata, geo_reference: GeoReference | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yields a GeoJSON feature for each region of a class; ignored pixels have none.
+    """Yields a GeoJSON feature for each region of a class; ignored pixels and the background have none.
 
     Args:
-        labels: uint8 or uint16 (H, W).
+        labels: uint8 or uint16 (H, W); of a multilabel task planes (K, H, W), whose regions are yielded by class.
         metadata: names and colors of the classes.
         geo_reference: if it has a location, coordinates are longitude and latitude (WGS 84), or without a CRS those
             of the geo reference; else pixels, x to the right and y down. Outer rings are counterclockwise in these
@@ -65,19 +66,31 @@ def polygons(
         InvalidArgumentError: if the CRS does not reach where the pixels are.
         MissingDependencyError: if rasterio is not installed.
     """
-    rasterio = import_rasterio()
-    shown = labels != metadata.ignore_index
+    import_rasterio()
     with (geo_reference or GeoReference()).located() as location:
         if location is not None:
             locate, crs = location
             location = locate, crs if _is_on_earth(crs) else None
-        for geometry, value in rasterio.features.shapes(labels, mask=shown, connectivity=4):
+        for class_id, geometry in _shapes(labels, metadata):
             pixels = round(sum(map(_signed_area, geometry["coordinates"])))
             if location is not None:
                 geometry = _on_the_ground(geometry["coordinates"], *location)
             geometry["coordinates"] = _wound(geometry["coordinates"])
-            properties = {"class_id": int(value), "class": metadata.labels[int(value)], "pixels": abs(pixels)}
+            properties = {"class_id": class_id, "class": metadata.labels[class_id], "pixels": abs(pixels)}
             yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _shapes(labels: npt.NDArray[Any], metadata: DatasetMetadata) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the class, an index of the metadata, and the polygon in pixels of each region."""
+    shapes = import_rasterio().features.shapes
+    if metadata.task == MULTICLASS:
+        for geometry, value in shapes(labels, mask=labels != metadata.ignore_index, connectivity=4):
+            yield int(value), geometry
+        return
+    for class_id, plane in enumerate(labels.reshape(-1, *labels.shape[-2:])):
+        is_class = plane == 1
+        for geometry, _ in shapes(is_class.astype(np.uint8), mask=is_class, connectivity=4):
+            yield class_id, geometry
 
 
 def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: Any) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from seg_core.checks import is_number
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.files.atomic import write_text
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix, plot_running_metrics
-from seg_core.plots.masks import draw_masks
+from seg_core.plots.figures import exhibit_figure, plot_confusion_matrix, plot_running_metrics
 from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
-from seg_train.loggers.naming import title_of
+from seg_train.loggers.figures import figure_of_samples, figure_of_snapshots
 from seg_train.loggers.row_file import RowFile, flat_rows
 
 __all__ = ["LocalLogger"]
@@ -120,13 +119,7 @@ class LocalLogger(Logger):
         metadata, path = self._metadata, self.run_dir / "snapshots" / f"{moment.name}.png"
 
         def draw() -> None:
-            figure = draw_snapshots(
-                [s.image for s in snapshots],
-                [s.target for s in snapshots],
-                [s.prediction for s in snapshots],
-                metadata,
-                titles=[f"{title_of('val', s.index, s.name)}, {moment.title}" for s in snapshots],
-            )
+            figure = figure_of_snapshots(snapshots, metadata, moment)
             exhibit_figure(figure, save_to=path)
 
         self._draw(f"snapshots {moment.weights}", draw)
@@ -211,6 +204,5 @@ class LocalLogger(Logger):
 
     def _draw_first_batch(self, samples: Sequence[TrainingSample]) -> None:
         assert self._metadata is not None
-        titles = [title_of("train", s.index, s.name) for s in samples]
-        figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+        figure = figure_of_samples(samples, self._metadata)
         exhibit_figure(figure, save_to=self.run_dir / "plots" / "first_batch.png")

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from seg_core.errors import MissingDependencyError, UserError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, exhibit_figure, plot_confusion_matrix
-from seg_core.plots.masks import draw_masks
+from seg_core.plots.figures import exhibit_figure, plot_confusion_matrix
 from seg_train.config.schema import flatten
 from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
-from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step, shortened, title_of
+from seg_train.loggers.figures import figure_of_samples, figure_of_snapshots
+from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -131,8 +131,7 @@ class MLflowLogger(Logger):
         """Logs an image of the samples."""
         if self.images:
             assert self._metadata is not None
-            titles = [title_of("train", s.index, s.name) for s in samples]
-            figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+            figure = figure_of_samples(samples, self._metadata)
             self._log_figure("first_batch.png", figure)
 
     def on_step(self, row: Mapping[str, Any]) -> None:
@@ -157,13 +156,7 @@ class MLflowLogger(Logger):
         """Logs one image of the snapshots: image, ground truth and prediction."""
         if self.images:
             assert self._metadata is not None
-            figure = draw_snapshots(
-                [s.image for s in snapshots],
-                [s.target for s in snapshots],
-                [s.prediction for s in snapshots],
-                self._metadata,
-                titles=[f"{title_of('val', s.index, s.name)}, {moment.title}" for s in snapshots],
-            )
+            figure = figure_of_snapshots(snapshots, self._metadata, moment)
             self._log_figure(f"snapshots/{moment.name}.png", figure)
 
     def on_end(self, summary: Mapping[str, Any]) -> None:  # noqa: ARG002 - its row is logged already

@@ -14,11 +14,11 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.files.atomic import write_error
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix
-from seg_core.plots.masks import draw_masks
+from seg_core.plots.figures import plot_confusion_matrix
 from seg_train.config.schema import flatten
 from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
-from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step, title_of
+from seg_train.loggers.figures import figure_of_samples, figure_of_snapshots
+from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -76,8 +76,7 @@ class TensorBoardLogger(Logger):
         """Adds an image of the samples."""
         if self.images:
             assert self._metadata is not None
-            titles = [title_of("train", s.index, s.name) for s in samples]
-            figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+            figure = figure_of_samples(samples, self._metadata)
             self._open.add_figure("first_batch", figure, self._step, close=False)
 
     def on_step(self, row: Mapping[str, Any]) -> None:
@@ -101,7 +100,7 @@ class TensorBoardLogger(Logger):
             return
         assert self._metadata is not None
         for shot in snapshots:
-            figure = draw_snapshots([shot.image], [shot.target], [shot.prediction], self._metadata)
+            figure = figure_of_snapshots([shot], self._metadata)
             # tags that tensorboard does not have to change, which it would warn of
             name = re.sub(r"[^-.\w]", "_", shot.name)
             tag = f"snapshots/{moment.weights}/val_{shot.index}" + (f"_{name}" if name else "")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, MissingDependencyError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figures import draw_snapshots, plot_confusion_matrix
-from seg_core.plots.masks import draw_masks
+from seg_core.plots.figures import plot_confusion_matrix
 from seg_train.loggers.base import Logger, Moment, Snapshot, TrainingSample
+from seg_train.loggers.figures import figure_of_samples, figure_of_snapshots
 from seg_train.loggers.naming import scalars_of_epoch, scalars_of_step, title_of
 
 __all__ = ["WandbLogger"]
@@ -117,8 +117,7 @@ class WandbLogger(Logger):
         """Logs an image of the samples."""
         if self.images:
             assert self._metadata is not None
-            titles = [title_of("train", s.index, s.name) for s in samples]
-            figure = draw_masks([s.image for s in samples], [s.mask for s in samples], self._metadata, titles)
+            figure = figure_of_samples(samples, self._metadata)
             self._log_figures(0, {"first_batch": figure})
 
     def on_step(self, row: Mapping[str, Any]) -> None:
@@ -141,9 +140,7 @@ class WandbLogger(Logger):
         if self.images:
             assert self._metadata is not None
             figures = {
-                f"snapshots/{moment.weights}/val_{shot.index}": draw_snapshots(
-                    [shot.image], [shot.target], [shot.prediction], self._metadata
-                )
+                f"snapshots/{moment.weights}/val_{shot.index}": figure_of_snapshots([shot], self._metadata)
                 for shot in snapshots
             }
             captions = {tag: title_of("val", s.index, s.name) for tag, s in zip(figures, snapshots, strict=True)}

@@ -20,6 +20,12 @@ def _format(text: str) -> str:
     return {"tif": "tiff", "jpeg": "jpg"}.get(name, name)
 
 
+def _probability(text: str) -> float | list[float]:
+    """Returns a number, or a list of those that commas separate."""
+    values = [float(part) for part in text.split(",")]
+    return values if len(values) > 1 else values[0]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments, in groups."""
     _add_input(parser.add_argument_group("images"))
@@ -97,7 +103,8 @@ def _add_output(group: "argparse._ArgumentGroup") -> None:
         "--format",
         type=_format,
         choices=tuple(FORMATS),
-        help="format of the label maps: PNG or tiled TIFF of class ids, or polygons (default: png)",
+        help="format of the label maps: PNG or tiled TIFF of class ids, or polygons (default: png); a multilabel model "
+        "gives a PNG per class, DIR/CLASS/NAME.png, or a TIFF with a band per class",
     )
     group.add_argument("--no-masks", action="store_true", help="write no label maps, only overlays")
     group.add_argument(
@@ -165,7 +172,13 @@ def _add_quality(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--scale", type=float, metavar="F", help="scale factor of images before the network (default: the model's)"
     )
-    group.add_argument("--threshold", type=float, metavar="P", help="ignore pixels with a class probability below this")
+    group.add_argument(
+        "--threshold",
+        type=_probability,
+        metavar="P",
+        help="ignore pixels with a class probability below this; of a binary or multilabel model the probability that "
+        "a class must exceed, or a list with one for each class, 0.5,0.3 (default: those of the model file, or 0.5)",
+    )
     group.add_argument(
         "--min-region",
         type=int,

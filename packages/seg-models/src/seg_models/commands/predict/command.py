@@ -15,6 +15,7 @@ from seg_core.command import INTERRUPTED, Command
 from seg_core.errors import InvalidArgumentError, UsageError, UserError, counted
 from seg_core.files.atomic import atomic_path, check_folder
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.own_code import import_modules
 from seg_models.commands.predict.advice import advise
@@ -27,7 +28,9 @@ from seg_models.commands.predict.options import (
     parse_only,
     parse_options,
     parse_outputs,
+    threshold_options,
 )
+from seg_models.commands.predict.planes import with_planes
 from seg_models.commands.predict.progress import ImageProgress, count_images
 from seg_models.commands.predict.shards import device_of_process, file_of_shard, parse_shard, shard_of
 from seg_models.inference.input_paths import is_url, is_video
@@ -47,6 +50,12 @@ _OPTIONS = {
     " as weights=": " as --weights",
 }
 _DESCRIPTIONS = {".png": "class ids as PNG", ".tif": "class ids as TIFF", ".geojson": "polygons"}
+_OF_TASKS = {
+    (BINARY, ".png"): "0 and 1 as PNG",
+    (BINARY, ".tif"): "0 and 1 as TIFF",
+    (MULTILABEL, ".png"): "a PNG per class, in a folder of its name",
+    (MULTILABEL, ".tif"): "TIFF, a band per class",
+}
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -72,6 +81,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
 
     predictor, only = _make_predictor(source, arguments, classes, options)
+    task = predictor.metadata.task
+    if task == MULTILABEL and outputs.suffix == ".png":
+        jobs = with_planes(jobs, arguments.out, predictor.metadata.labels, only)
+        left, finished = unfinished(jobs, outputs) if arguments.resume else (jobs, [])
     _check_writable(arguments.out)
     from seg_models.commands.predict.report import Report
     from seg_models.commands.predict.runner import JobRunner
@@ -92,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         progress.finish()
 
     _write_reports(arguments, source, report, shard)
-    closing = _closing_line(progress.done, report, outputs, arguments.out)
+    closing = _closing_line(progress.done, report, outputs, arguments.out, task)
     print(closing, file=sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout)
     if progress.failed:
         total = progress.done + progress.failed if progress.total is None else progress.total
@@ -147,6 +160,7 @@ def _make_predictor(
     given = source.given if source.weights is None else f"{source.given} with weights {source.weights}"
     options |= describe(network, given, classes, arguments.scale)
     metadata = options.get("metadata") or network.model_info.metadata
+    options |= threshold_options(options.pop("threshold"), metadata)
     only = parse_only(arguments.only, metadata.labels)
     if arguments.all_frames:
         options["all_frames"] = True
@@ -219,11 +233,12 @@ def _write_reports(
                 temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
-def _closing_line(done: int, report: "Report", outputs: Outputs, out: Path) -> str:
+def _closing_line(done: int, report: "Report", outputs: Outputs, out: Path, task: str) -> str:
     """Returns what was written: "3 images predicted: 3 label maps (class ids as PNG), 3 overlays in predictions"."""
     parts = []
     if report.labels and outputs.suffix is not None:
-        parts.append(f"{counted(report.labels, 'label map')} ({_DESCRIPTIONS[outputs.suffix]})")
+        described = _OF_TASKS.get((task, outputs.suffix), _DESCRIPTIONS[outputs.suffix])
+        parts.append(f"{counted(report.labels, 'label map')} ({described})")
     if report.overlays:
         parts.append(f"{counted(report.overlays, 'overlay')} (*_overlay{outputs.overlay})")
     if report.videos:

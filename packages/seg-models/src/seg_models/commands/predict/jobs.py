@@ -42,30 +42,39 @@ class Job:
         labels: file of the label map, for a video the folder of the label maps of its frames; None for no label map.
         overlay: image or video with the classes overlaid, or None.
         files: the files of an image of several, of which `source` is the first; empty for one.
+        planes: of a multilabel task whose label maps are PNGs the file of each class that is written, which take the
+            place of `labels`; for a video the folders of its frames.
     """
 
     source: str
     labels: Path | None
     overlay: Path | None
     files: tuple[str, ...] = ()
+    planes: tuple[Path, ...] = ()
 
     @property
     def targets(self) -> tuple[Path, ...]:
         """The output files that are wanted."""
-        return tuple(path for path in (self.labels, self.overlay) if path is not None)
+        return tuple(path for path in (*(self.planes or (self.labels,)), self.overlay) if path is not None)
 
     def of_frame(self, number: int) -> "Job":
         """Returns the job of one frame of an image file, such as `x_frame000001.png`."""
         stem, frame = Path(self.source).stem, f"_frame{number:06d}"
 
-        def named(path: Path | None) -> Path | None:
-            return None if path is None else path.with_name(f"{stem}{frame}{path.name.removeprefix(stem)}")
+        def named(path: Path) -> Path:
+            return path.with_name(f"{stem}{frame}{path.name.removeprefix(stem)}")
 
-        return replace(self, labels=named(self.labels), overlay=named(self.overlay))
+        return replace(
+            self,
+            labels=None if self.labels is None else named(self.labels),
+            overlay=None if self.overlay is None else named(self.overlay),
+            planes=tuple(map(named, self.planes)),
+        )
 
     def frames_done(self, suffix: str | None) -> list[Path]:
         """Returns the label maps that the frames of a video have, in the order of the frames."""
-        found = [] if self.labels is None else self.labels.glob(f"*{suffix}")
+        last = self.planes[-1] if self.planes else self.labels  # planes are written in their order
+        found = [] if last is None else last.glob(f"*{suffix}")
         return sorted((path for path in found if path.stem.isdecimal()), key=lambda path: int(path.stem))
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.checks import is_integer
-from seg_core.errors import UnknownNameError, UsageError, nearest
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
 from seg_core.files.atomic import check_folder
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
 from seg_models.commands.predict.jobs import Job, Outputs
 from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
@@ -21,6 +23,7 @@ __all__ = [
     "parse_only",
     "parse_options",
     "parse_outputs",
+    "threshold_options",
 ]
 
 _TILE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
@@ -37,8 +40,10 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"--scale {arguments.scale} must be a factor above 0, such as 0.5")
     if not 0 <= arguments.overlap < 1:
         raise UsageError(f"--overlap {arguments.overlap} must be a fraction from 0 to below 1, such as 0.5")
-    if arguments.threshold is not None and not 0 <= arguments.threshold <= 1:
-        raise UsageError(f"--threshold {arguments.threshold} must be a probability from 0 to 1, such as 0.5")
+    given = arguments.threshold if isinstance(arguments.threshold, list) else [arguments.threshold]
+    for value in given:
+        if value is not None and not 0 <= value <= 1:
+            raise UsageError(f"--threshold {value} must be a probability from 0 to 1, such as 0.5")
     for option, value in (
         ("--batch-size", arguments.batch_size),
         ("--min-region", arguments.min_region),
@@ -83,6 +88,27 @@ def parse_outputs(arguments: argparse.Namespace) -> tuple[Outputs, dict[str, Any
         )
     suffix = None if arguments.no_masks else FORMATS[arguments.format or "png"]
     return Outputs(suffix, overlay, arguments.all_frames), style
+
+
+def threshold_options(given: float | list[float] | None, metadata: DatasetMetadata) -> dict[str, Any]:
+    """Returns the arguments of `Predictor` for the value of `--threshold`, by the task of the model.
+
+    Raises:
+        UsageError: if the task does not allow the value.
+    """
+    if metadata.task != MULTICLASS:
+        from seg_core.metrics.thresholds import class_thresholds  # imports torch
+
+        try:
+            return {"thresholds": None if given is None else class_thresholds(given, metadata)}
+        except InvalidArgumentError as error:
+            raise UsageError(f"--threshold: {error}") from error
+    if isinstance(given, list):
+        raise UsageError(
+            f"--threshold {','.join(map(str, given))} lists one for each class, and the model is multiclass, where "
+            "pixels of unsure classes are ignored; give one number"
+        )
+    return {"threshold": given}
 
 
 def check_report_files(arguments: argparse.Namespace, sources: Sequence[str]) -> None:

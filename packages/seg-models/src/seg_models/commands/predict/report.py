@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from seg_core.errors import UserError
 from seg_core.files.images import read_mask
 from seg_core.files.json_text import to_json
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTILABEL
 from seg_models.commands.predict.jobs import Job
 from seg_models.inference.prediction import class_areas
 
@@ -97,13 +99,18 @@ class Report:
     def add_done_before(self, job: Job, *, source: str | None = None, frame: int = 0) -> None:
         """Adds an image that was done before; its areas are read from its label map."""
         self.done_before += 1
-        size, areas = self._read(job.labels)
+        size, areas = self._read(job)
         self._add(job, source or job.source, frame, size, areas, done_before=True)
 
-    def add_frame_done_before(self, job: Job, number: int, labels: Path) -> tuple[int, int] | None:
-        """Adds a frame of a video that was done before; returns the (height, width) of its label map, if known."""
+    def add_frame_done_before(self, job: Job, number: int) -> tuple[int, int] | None:
+        """Adds a frame of a video that was done before; returns the (height, width) of its label map, if known.
+
+        Args:
+            job: the video, with the files of the frame.
+            number: number of the frame.
+        """
         self.done_before += 1
-        size, areas = self._read(labels)
+        size, areas = self._read(job)
         self._rows[self._places[job.source], number] = (f"{job.source}, frame {number}", areas)
         return size
 
@@ -162,7 +169,9 @@ class Report:
     ) -> dict[str, Any]:
         return {
             "source": source,
-            "labels": None if job.labels is None else str(job.labels),
+            "labels": dict(zip(self._classes, map(str, job.planes), strict=True))
+            if job.planes
+            else (None if job.labels is None else str(job.labels)),
             "overlay": None if job.overlay is None else str(job.overlay),
             "width": None if size is None else size[1],
             "height": None if size is None else size[0],
@@ -174,18 +183,41 @@ class Report:
             },
         }
 
-    def _read(self, path: Path | None) -> tuple[tuple[int, int] | None, Mapping[str, int] | None]:
+    def _read(self, job: Job) -> tuple[tuple[int, int] | None, Mapping[str, int] | None]:
         """Returns size and areas of a label map; None for both if it has no ids or cannot be read."""
+        path = job.labels
         if not self._reads_old or path is None or path.suffix not in _WITH_IDS:
             return None, None
         try:
-            ids = read_mask(path)
+            size, counts = self._counts(path, job.planes)
         except UserError as error:
             print(f"seg: warning: the areas of {path}, done before, are unknown: {error}", file=sys.stderr)
             return None, None
-        counts = np.bincount(ids.ravel(), minlength=self._metadata.num_classes)
         areas = class_areas(counts, self._metadata)
-        return (ids.shape[0], ids.shape[1]), {name: areas[name] for name in areas if name in self._classes}
+        return size, {name: areas[name] for name in areas if name in self._classes}
+
+    def _counts(self, path: Path, planes: Sequence[Path]) -> tuple[tuple[int, int], npt.NDArray[np.int64]]:
+        """Returns the size of label maps, and the counts that `class_areas` takes.
+
+        Raises:
+            UserError: if they cannot be read.
+        """
+        if self._metadata.task != MULTILABEL:
+            ids = read_mask(path)
+            return (ids.shape[0], ids.shape[1]), np.bincount(ids.ravel(), minlength=self._metadata.num_ids)
+        counts = np.zeros(self._metadata.num_classes, np.int64)
+        if planes:
+            masks = [read_mask(plane) for plane in planes]
+            places = [self._metadata.class_id(name) for name in self._classes]
+        else:
+            from seg_core.files.gdal import open_gdal_file
+
+            with open_gdal_file(path) as file:
+                masks = list(file.read())
+            places = list(range(len(masks)))
+        for place, mask in zip(places, masks, strict=True):
+            counts[place] = np.count_nonzero(mask == 1)
+        return (masks[0].shape[0], masks[0].shape[1]), counts
 
     def _seconds(self) -> float:
         """Returns the seconds since the last result."""

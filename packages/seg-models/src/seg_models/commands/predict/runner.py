@@ -119,13 +119,21 @@ class JobRunner:
             self._frames_counted[file] += 1
             if number or frames_of(job.source)[0] > 1:
                 job = job.of_frame(number)
-        if job.labels is not None:
-            prediction.save(job.labels)
+        self._save_labels(prediction, job)
         if job.overlay is not None:
             job = replace(job, overlay=self._save_overlay(prediction, job.overlay))
-        height, width = prediction.labels.shape
+        height, width = prediction.labels.shape[-2:]
         self.report.add(job, (height, width), prediction.areas, source=source, frame=number)
         self.progress.advance()
+
+    def _save_labels(self, prediction: Prediction, job: Job) -> None:
+        """Writes the label map of an image or a frame, or one per class."""
+        if job.planes:
+            kept = self.predictor.only or prediction.metadata.labels
+            for name, path in zip(kept, job.planes, strict=True):
+                prediction.plane(name).save(path)
+        elif job.labels is not None:
+            prediction.save(job.labels)
 
     def _save_overlay(self, prediction: Prediction, path: Path) -> Path:
         """Writes an overlay; returns its path, which is that of a PNG if the format holds no image of this size."""
@@ -201,10 +209,11 @@ class JobRunner:
         def frames(path: Path) -> Iterator[Any]:
             nonlocal size, skipped
             for number, (frame, time) in enumerate(read_timed_frames(path)):
-                labels = self._labels_of_frame(job, number)
+                part = self._job_of_frame(job, number)
+                labels = part.planes[-1] if part.planes else part.labels  # what is written last
                 # the overlay video is one file, which needs all frames
                 if job.overlay is None and self.resume and labels is not None and labels.is_file():
-                    size = self.report.add_frame_done_before(job, number, labels) or size
+                    size = self.report.add_frame_done_before(part, number) or size
                     skipped += 1
                     self.progress.expect(-1)
                     continue
@@ -219,12 +228,10 @@ class JobRunner:
                 if job.overlay is not None:
                     video = stack.enter_context(VideoWriter(job.overlay, frame_rate(path)))
                 for index, prediction in enumerate(self.predictor.stream(frames(path))):
-                    labels = self._labels_of_frame(job, numbers[index])
-                    if labels is not None:
-                        prediction.save(labels)
+                    self._save_labels(prediction, self._job_of_frame(job, numbers[index]))
                     if video is not None:
                         video.write(prediction.overlay(**style), times[index])
-                    size = (prediction.labels.shape[0], prediction.labels.shape[1])
+                    size = (prediction.labels.shape[-2], prediction.labels.shape[-1])
                     self.report.add_frame(job, numbers[index], prediction.areas)
                     predicted += 1
                     self.progress.advance()
@@ -242,8 +249,12 @@ class JobRunner:
         """Adds a video whose overlay was done before, with the label maps that it has."""
         size = None
         for path in job.frames_done(self.suffix):
-            size = self.report.add_frame_done_before(job, int(path.stem), path) or size
+            number = int(path.stem)
+            size = self.report.add_frame_done_before(self._job_of_frame(job, number), number) or size
         self.report.add_video(job, size, done_before=True)
 
-    def _labels_of_frame(self, job: Job, number: int) -> Path | None:
-        return None if job.labels is None else job.labels / f"{number:06d}{self.suffix}"
+    def _job_of_frame(self, job: Job, number: int) -> Job:
+        """Returns the job of a frame of a video, whose label maps are files in those of the video."""
+        name = f"{number:06d}{self.suffix}"
+        labels = None if job.labels is None else job.labels / name
+        return replace(job, labels=labels, planes=tuple(folder / name for folder in job.planes))
