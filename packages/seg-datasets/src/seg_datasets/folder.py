@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
 from seg_datasets.reading.mask_options import MaskOptions
 from seg_datasets.reading.paired import PairedDataset
-from seg_datasets.reading.pairs import Pair, PairList, pair_by_key
+from seg_datasets.reading.pairs import Pair, PairList, first_few, pair_by_key
 from seg_datasets.reading.samples import Reading
 from seg_datasets.reading.splits import SPLITS, SplitFile, SplitRule, listed_keys
 from seg_datasets.reading.text import same_name
@@ -60,12 +61,13 @@ class FolderDataset(PairedDataset):
     split depends only on `seed` and the names; adding files changes the split of few others. `seg datasets show
     FolderDataset` lists the folders; `FolderDataset.inspect(root)` says what is found.
 
-    A sample is (image, mask): image uint8 (3, H, W), RGB, or (C, H, W) of uint8, uint16 or float32 with the channels
-    that are described and the values of the file; mask (H, W), uint8 if the ids fit, else int32. Masks contain one id
-    per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its ignore value, or
-    other ids that `label_map` converts; with `colors` they contain the colors of `metadata`. For test images without
-    masks, the mask is None. If the metadata say `task = "binary"`, the ids are 0 (background), 1 (the object, the only
-    label) and the ignore value; masks of 0 and 255 are read with `label_map = {0 = 0, 255 = 1}`.
+    A sample is (image, mask): image uint8 (3, H, W), RGB, or (C, H, W) of uint8, uint16 or float32 with the
+    channels that are described and the values of the file; mask (H, W), uint8 if the ids fit, else int32. Masks
+    contain one id per pixel, as gray values of 1 to 16 bits or palette indices: the class ids of `metadata`, its
+    ignore value, or other ids that `label_map` converts; with `colors` they contain the colors of `metadata`. For
+    test images without masks, the mask is None. If the metadata say `task = "binary"`, the ids are 0 (background),
+    1 (the object, the only label) and the ignore value; masks of 0 and 255 are read with `label_map = {0 = 0, 255 =
+    1}`. With `task = "multilabel"` a mask is uint8 (K, H, W), a plane of these per class; classes may overlap.
 
     Images and masks in folders below are paired by their path. Upper and lower case and the form of Unicode in names do
     not matter where only one file fits.
@@ -81,7 +83,8 @@ class FolderDataset(PairedDataset):
             characters of a name, `**` any folders; what they match pairs an image with its mask. None looks for the
             usual folders. A list is of images whose channels are in several files: files with the same key, one of each
             pattern, are one image, stacked in that order, as `["red/*.tif", "nir/*.tif"]`.
-        masks: where the masks are, written as `images`; both are given, or neither.
+        masks: where the masks are, written as `images`; both are given, or neither. Of a multilabel task they may have
+            a file per class: `{class}` is the label, as in `"masks/{class}"` or `"masks/*_{class}.png"`.
         mask_suffix: what the names of masks have in addition, as `"_mask"` for a.jpg and a_mask.png. Other files beside
             the masks are left out.
         pair_by: `"path"` pairs files by their path below the folders of images and masks, `"name"` by their name alone,
@@ -103,6 +106,12 @@ class FolderDataset(PairedDataset):
             unless given, are ignored if no class has this color; any other color is an error.
         threshold: for a binary task, the gray value from which a pixel of a mask is the object, such as 128: masks with
             smoothed edges, and JPEG files, are then read too. A mask of 1 bit is 0 and 255. None reads ids.
+        masks_as: how the masks of a multilabel task are stored in one file: `"planes"`, a page or band of 0 and 1 per
+            class in the order of the labels, or a .npy array (K, H, W); or `"bits"`, ids whose bit i is class i (up to
+            16 classes; the ignore value is ignored if it is no combination of classes). None is planes, or a file per
+            class if `masks` holds `{class}`.
+        missing_class: of masks with a file per class, how to handle an image that lacks the file of a class: `"error"`,
+            or `"absent"`: it has no pixel of this class. An image needs a file of one class.
         missing: how to handle an image or mask without its partner: `"error"` raises, `"skip"` leaves it out with a
             warning.
         orientation: `"apply"` rotates and flips images according to their EXIF, XMP or TIFF orientation tag, as viewers
@@ -155,6 +164,8 @@ class FolderDataset(PairedDataset):
         label_map: LabelMap | Mapping[Any, Any] | None = None,
         colors: bool = False,
         threshold: int | None = None,
+        masks_as: str | None = None,
+        missing_class: str = "error",
         missing: str = "error",
         orientation: str = "apply",
         max_pixels: int = MAX_PIXELS,
@@ -171,8 +182,8 @@ class FolderDataset(PairedDataset):
         self.root = check_root(root, "FolderDataset")
         classes = with_channels(resolve_classes(self.root, metadata), channels, bands)
         given = described_layout(given, classes)
-        how = MaskOptions(label_map, colors, threshold).resolve(classes, metadata)
-        given = replace(given, mask_suffixes=how.suffixes)
+        how = MaskOptions(label_map, colors, threshold, masks_as, masks, missing_class).resolve(classes, metadata)
+        given = replace(given, mask_suffixes=how.suffixes, missing_class=missing_class)
         found = _layout_in(self.root, given, images is not None, rule)
         pairs = self._find_pairs(found, split, rule, missing)
         super().__init__(pairs, classes, split, how.label_map, how.remedy, transforms, how.reader, reading)
@@ -286,12 +297,41 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
 
     masks = None if without_masks else files.masks
     pairs = pair_by_key(files.images, masks, where, missing, explain=explain)
+    if files.planes:
+        pairs = _with_planes(pairs, files, layout, where, missing)
     if files.more:
         more = {files.images[key]: others for key, others in files.more.items()}
         pairs = PairList(replace(pair, more=more[pair.image]) for pair in pairs)
     if has_own:
         return pairs
     return _train_or_val(pairs, files.images.where(matched(files.images, files.masks)[0]), root, split, rule, layout)
+
+
+def _with_planes(pairs: PairList, files: Files, layout: FolderLayout, where: str, missing: str) -> PairList:
+    """Returns the pairs with the files of their masks.
+
+    Raises:
+        DatasetNotFoundError: if an image lacks the file of a class, and that is not allowed.
+    """
+    found = [pair if pair.mask is None else replace(pair, planes=files.planes[str(pair.mask)]) for pair in pairs]
+    if layout.missing_class == "absent":
+        return PairList(found)
+    complete = [pair for pair in found if None not in pair.planes]
+    if len(complete) == len(found):
+        return PairList(found)
+    lacking = first_few(
+        f"{pair.image.name} has none of {layout.labels[pair.planes.index(None)]}"
+        for pair in found
+        if None in pair.planes
+    )
+    text = f"{where}: {len(found) - len(complete)} of {len(found)} images lack the mask of a class: {lacking}"
+    if missing == "error" or not complete:
+        raise DatasetNotFoundError(
+            f"{text}. If an image without a mask has no pixel of the class, set missing_class = 'absent'; else add the "
+            "files, or leave these images out with missing = 'skip'"
+        )
+    warnings.warn(f"{text}; these images are left out", stacklevel=5)
+    return PairList(complete)
 
 
 def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
@@ -324,7 +364,7 @@ def _listed(root: Path, layout: FolderLayout, split: str, files: Files, missing:
     images, masks = (table.where(key in listed for key in table) for table in (files.images, files.masks))
     more = {key: paths for key, paths in files.more.items() if key in listed}
     partial = {key: found for key, found in files.partial.items() if key in listed}
-    return Files(images, masks, files.looked_in, more, partial)
+    return Files(images, masks, files.looked_in, more, partial, files.planes)
 
 
 def _folder_of(root: Path, layout: FolderLayout, split: str) -> Path:

@@ -104,8 +104,8 @@ def describe_scan(scan: DatasetScan) -> str:
     share = scan.ignored.sum() / max(pixels, 1)
     low, high = scan.sizes.min(0), scan.sizes.max(0)
     size = f"{low[1]}x{low[0]}" + ("" if (low == high).all() else f" to {high[1]}x{high[0]}")
-    labelled = scan.pixels.sum(1) + (0 if scan.background is None else scan.background.sum(1))
-    whole = int((labelled == 0).sum())
+    labeled = scan.pixels.sum(1) + (0 if scan.background is None else scan.background.sum(1))
+    whole = int((labeled == 0).sum())
     return f"{_masks(scan)}: {size} pixels (width x height), ids {_ranges(ids)}, {share:.1%} of the pixels ignored" + (
         f", {whole} wholly" if whole else ""
     )

@@ -4,6 +4,7 @@ import argparse
 import textwrap
 from typing import Any
 
+from seg_core.labels.tasks import MULTICLASS, TASKS
 from seg_datasets.doctor.kinds import KINDS
 
 __all__ = ["configure", "run"]
@@ -37,6 +38,12 @@ def configure(actions: Any) -> None:
         "--bits", type=int, default=8, metavar="BITS", help="bits of a channel: 8, 16, or 32 for floating-point numbers"
     )
     parser.add_argument(
+        "--task",
+        choices=TASKS,
+        default=MULTICLASS,
+        help="of a FolderDataset: binary draws thin vessels, multilabel discs that overlap (multiclass)",
+    )
+    parser.add_argument(
         "--fault",
         action="append",
         default=[],
@@ -59,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         faults=arguments.faults,
         channels=arguments.channels,
         bits=arguments.bits,
+        task=arguments.task,
     )
     print(f"wrote a fake {arguments.name} to {written.folder}")
     for planted in written.planted:
@@ -73,5 +81,6 @@ def _kinds() -> str:
     example = (
         "examples:\n  seg datasets fake CamVid data/odd --fault size-mismatch --fault jpeg-mask"
         "\n  seg datasets fake FolderDataset data/bands --channels 4 --bits 16 --images 12"
+        "\n  seg datasets fake FolderDataset data/vessels --task binary --images 24 --size 64 64"
     )
     return "\n".join(["kinds of faults:", *lines, "", *textwrap.wrap(note, 80), "", example])

@@ -13,11 +13,13 @@ from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
 from seg_core.files.atomic import check_folder, write_error
 from seg_core.labels.metadata import resolve_metadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.fake_channels import FakeChannels, write_noise
 from seg_datasets.doctor.fake_folder import write_classes
 from seg_datasets.doctor.fake_mapillary import write_config
 from seg_datasets.doctor.fake_masks import all_ids, mask_writer
 from seg_datasets.doctor.fake_names import keys_of_splits
+from seg_datasets.doctor.fake_tasks import FakeTask
 from seg_datasets.doctor.faults import Planted, check_faults, images_needed, plant_all
 from seg_datasets.doctor.tree import FREE, Form, find_edition, find_tree
 from seg_datasets.reading.layout import Layout
@@ -51,6 +53,7 @@ def fake(
     faults: Sequence[str] = (),
     channels: int = 3,
     bits: int = 8,
+    task: str = MULTICLASS,
 ) -> Path:
     """Writes a fake dataset of a few images in the official layout and returns the folder.
 
@@ -76,6 +79,8 @@ def fake(
             classes differ in the last channel alone, so that a network learns them from it or not at all; the images
             are PNG or GeoTIFF, and `classes.toml` describes the channels.
         bits: of a sample: 8, 16 (reflectances, 0 to 10000), or 32 for floating-point numbers from 0 to 1.
+        task: of a `FolderDataset`: `"binary"` draws thin vessels, about 5 % of the pixels, `"multilabel"` three discs
+            that overlap. A network learns both from the colors.
 
     Raises:
         UnknownNameError: if there is no such dataset.
@@ -97,6 +102,7 @@ def fake(
         faults=faults,
         channels=channels,
         bits=bits,
+        task=task,
     ).folder
 
 
@@ -113,10 +119,19 @@ def write_fake(
     faults: Sequence[str] = (),
     channels: int = 3,
     bits: int = 8,
+    task: str = MULTICLASS,
 ) -> Fake:
     """Does what `fake` does, and returns what was planted too."""
-    own = None
-    if (channels, bits) != (3, 8):
+    own: FakeChannels | FakeTask | None = None
+    if task != MULTICLASS:
+        own = FakeTask(task)
+        if name != FREE or faults or (channels, bits) != (3, 8):
+            what = f"faults ({', '.join(faults)})" if faults else f"channels = {channels} and bits = {bits}"
+            raise InvalidArgumentError(
+                f"task = {task!r} is of a {FREE} without faults, of three channels of 8 bits; leave it out for "
+                f"{what if name == FREE else name}"
+            )
+    elif (channels, bits) != (3, 8):
         own = FakeChannels(channels, bits)
         if name != FREE or faults:
             what = f"faults ({', '.join(faults)})" if faults else name
@@ -141,7 +156,7 @@ def _write(
     size: tuple[int, int],
     images_per_split: int | None,
     faults: Sequence[str],
-    own: FakeChannels | None,
+    own: FakeChannels | FakeTask | None,
 ) -> Fake:
     for length in size:
         check_integer("size", length)
@@ -170,6 +185,9 @@ def _write(
     rng = np.random.default_rng(0)
     for split, files in layout.splits.items():
         for key in keys.get(split, ()):
+            if isinstance(own, FakeTask):
+                own.write(*(below / _path(patterns, 0, key) for patterns in (files.images, files.masks)), size, key)
+                continue
             ids = all_ids(chosen, size, key) if files.masks else None
             image_path = below / _path(files.images, images, key)
             if own is not None and ids is not None:

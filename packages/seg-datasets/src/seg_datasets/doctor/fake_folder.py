@@ -5,6 +5,7 @@ from pathlib import Path
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.reading.base import Edition
 from seg_datasets.reading.channel_text import channel_lines
 from seg_datasets.reading.layout import Layout, SplitFiles
@@ -39,12 +40,13 @@ FOLDER = Edition(
 def write_classes(folder: Path, edition: Edition, count: int | None = None) -> Path:
     """Writes `classes.toml` with the first `count` classes, None for all, and returns its path.
 
-    Channels stand in it if they are not red, green and blue of 8 bits.
+    Channels stand in it if they are not red, green and blue of 8 bits, and the task if it is not multiclass.
     """
     metadata = resolve_metadata(edition.classes)
     labels = ", ".join(f'"{label}"' for label in metadata.labels[:count])
     colors = ", ".join(str(list(color)) for color in metadata.colors[:count])
     path = folder / "classes.toml"
     channels = "" if metadata.channels == RGB_CHANNELS else f"\n[channels]\n{channel_lines(metadata.channels)}\n"
-    path.write_text(f"labels = [{labels}]\ncolors = [{colors}]\n{channels}", encoding="utf-8")
+    task = "" if metadata.task == MULTICLASS else f'task = "{metadata.task}"\n'
+    path.write_text(f"labels = [{labels}]\ncolors = [{colors}]\n{task}{channels}", encoding="utf-8")
     return path

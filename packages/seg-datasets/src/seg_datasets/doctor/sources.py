@@ -51,6 +51,7 @@ class SplitSource:
         absent: names that the split must have and no image has.
         more: key -> the other files of an image of several.
         partial: key -> a file of an image that lacks another, and the pattern of that one.
+        planes: mask -> its file per class, None of a class without; empty if masks are in one file.
     """
 
     name: str
@@ -61,16 +62,20 @@ class SplitSource:
     absent: Sequence[str] = ()
     more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    planes: Mapping[str, tuple[Path | None, ...]] = field(default_factory=dict)
 
     def pairs(self) -> PairList:
         """Returns every image, with its mask or None."""
         has_mask, has_image = matched(self.images, self.masks or FileTable())
         paired = iter(self.masks.where(has_image).paths if self.masks else ())
         masks = NameList(next(paired) if has else "" for has in has_mask)
-        if not self.more:
+        if not self.more and not self.planes:
             return PairList.of(self.images.paths, masks)
         rows = zip(self.images.items(), masks, strict=True)
-        return PairList(Pair(path, Path(mask) if mask else None, self.more.get(key, ())) for (key, path), mask in rows)
+        return PairList(
+            Pair(path, Path(mask) if mask else None, self.more.get(key, ()), self.planes.get(mask, ()))
+            for (key, path), mask in rows
+        )
 
 
 @dataclass(frozen=True)
@@ -333,7 +338,7 @@ def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSou
         if images or own:
             lossy = every.lossy.where(matched(every.lossy, images)[0])
             partial = every.partial if split == "train" else {}
-            found.append(SplitSource(split, images, own, lossy, more=every.more, partial=partial))
+            found.append(SplitSource(split, images, own, lossy, more=every.more, partial=partial, planes=every.planes))
     return found
 
 
@@ -349,4 +354,6 @@ def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSou
         others = others.where(matched(others, alone)[0])
         own = set(files.images.paths)
         lossy = others.where(path not in own for path in others.paths)
-    return SplitSource(name, files.images, files.masks, lossy, more=files.more, partial=files.partial)
+    return SplitSource(
+        name, files.images, files.masks, lossy, more=files.more, partial=files.partial, planes=files.planes
+    )

@@ -4,13 +4,14 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UserError
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.file_table import FileTable, matched
+from seg_datasets.reading.folder_keys import by_name, class_planes, may_share, same_case, stacked, without_suffix
 from seg_datasets.reading.layout import find_matches
 from seg_datasets.reading.pairs import (
     ARRAY_SUFFIXES,
@@ -52,6 +53,7 @@ class Files:
         looked_in: what was found where, for messages.
         more: key -> the other files of an image of several; empty if all have one.
         partial: key -> a file of an image that lacks another, and the pattern of the first that it lacks.
+        planes: mask -> its file per class, None of a class without; empty if masks have no file per class.
     """
 
     images: FileTable
@@ -59,6 +61,7 @@ class Files:
     looked_in: str
     more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    planes: Mapping[str, tuple[Path | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class FolderLayout:
         more_images: the patterns of the other files of an image of several, in the order of their bands.
         with_arrays: whether .npy files and zarr arrays are images too.
         mask_suffixes: suffixes of the files that count as masks.
+        labels: the classes, for `{class}` in `masks`; empty if masks have no file per class.
+        missing_class: `"absent"` if an image without the file of a class has none of it, else `"error"`.
 
     Raises:
         InvalidArgumentError: if a value is not allowed.
@@ -86,6 +91,8 @@ class FolderLayout:
     more_images: tuple[str, ...] = ()
     with_arrays: bool = False
     mask_suffixes: tuple[str, ...] = MASK_SUFFIXES
+    labels: tuple[str, ...] = ()
+    missing_class: str = "error"
 
     def __post_init__(self) -> None:
         for name, pattern in (*(("images", one) for one in (self.images, *self.more_images)), ("masks", self.masks)):
@@ -136,13 +143,11 @@ class FolderLayout:
         mask_suffixes = self.mask_suffixes if mask_suffixes is None else mask_suffixes
         images, image_folder = _files(root, "images", self.images, split, self.image_suffixes, first)
         others = [_files(root, "images", one, split, self.image_suffixes, first)[0] for one in self.more_images]
-        masks, mask_folder = _files(root, "masks", self.masks, split, mask_suffixes, first)
+        masks, mask_folder, planes = self._masks(root, split, mask_suffixes, first)
         if images and not masks and self.has_split_folders:  # of several names of a split, the one that is there
             name = split_name(root, self, split)
             mask_folder = _resolved(root, self.masks.replace("{split}", name))
-        if self.mask_suffix:
-            masks = _without_suffix(masks, same_name(self.mask_suffix), first)
-        if _may_share(images, masks):
+        if may_share(images, masks):
             has_mask, has_image = matched(images, masks)
             both = zip(images.where(has_mask).paths, masks.where(has_image).paths, strict=True)
             if (path := next((image for image, mask in both if image == mask), None)) is not None:
@@ -153,10 +158,10 @@ class FolderLayout:
             own = set(masks.paths)
             images = images.where(path not in own for path in images.paths)
         if self.pair_by == "name":
-            images, masks = _by_name(images, "images"), _by_name(masks, "masks")
-            others = [_by_name(files, "images") for files in others]
-        images, more, partial = _stacked(images, others, (self.images, *self.more_images))
-        masks = _same_case(images, masks)
+            images, masks = by_name(images, "images"), by_name(masks, "masks")
+            others = [by_name(files, "images") for files in others]
+        images, more, partial = stacked(images, others, (self.images, *self.more_images))
+        masks = same_case(images, masks)
         if self.has_split_folders and "{split}" not in self.masks:
             masks = masks.where(matched(images, masks)[1])  # the others are of other splits
         descriptions = [
@@ -166,7 +171,22 @@ class FolderLayout:
                 (mask_folder, masks, "masks", self.masks, mask_suffixes),
             )
         ]
-        return Files(images, masks, "; ".join(descriptions), more, partial)
+        return Files(images, masks, "; ".join(descriptions), more, partial, planes)
+
+    def _masks(
+        self, root: Path, split: str, suffixes: tuple[str, ...], first: bool
+    ) -> tuple[FileTable, Path, dict[str, tuple[Path | None, ...]]]:
+        """Returns the masks by their keys, the folder that was searched, and `Files.planes`."""
+        tables, folder = [], root
+        for label in self.labels or ("",):
+            masks, folder = _files(root, "masks", self.masks.replace("{class}", label), split, suffixes, first)
+            if self.mask_suffix:
+                masks = without_suffix(masks, same_name(self.mask_suffix), first)
+            tables.append(masks)
+        if not self.labels:
+            return tables[0], folder, {}
+        masks, planes = class_planes(tables)
+        return masks, root / self.masks, planes
 
 
 def find_layout(
@@ -382,67 +402,3 @@ def _resolved(root: Path, folder: str) -> Path:
             below = alike[0]
         here = below
     return here
-
-
-# ---- keys ------------------------------------------------------------------------------------------------------------
-
-
-def _may_share(images: FileTable, masks: FileTable) -> bool:
-    """Returns whether a file may be both an image and a mask, by what all their paths begin with."""
-    first, second = images.paths.prefix, masks.paths.prefix
-    return bool(images and masks) and (first.startswith(second) or second.startswith(first))
-
-
-def _stacked(
-    images: FileTable, others: Sequence[FileTable], patterns: Sequence[str]
-) -> tuple[FileTable, dict[str, tuple[Path, ...]], dict[str, tuple[Path, str]]]:
-    """Returns the images of which all files are there, their other files, and the images that lack one."""
-    if not others:
-        return images, {}, {}
-    tables = [dict(table.items()) for table in (images, *others)]
-    partial: dict[str, tuple[Path, str]] = {}
-    for key in sorted(set().union(*tables)):
-        absent = next((pattern for table, pattern in zip(tables, patterns, strict=True) if key not in table), None)
-        if absent is not None:
-            partial[key] = next(table[key] for table in tables if key in table), absent
-    complete = images.where(key not in partial for key in images)
-    return complete, {key: tuple(table[key] for table in tables[1:]) for key in complete}, partial
-
-
-def _without_suffix(masks: FileTable, suffix: str, first: bool) -> FileTable:
-    def same(short: str, one: str, other: str) -> DatasetNotFoundError:
-        return DatasetNotFoundError(f"{one} and {other} are both masks of {short}; remove one of them")
-
-    ending = suffix.casefold()
-    found = ((key[: -len(suffix)], path) for key, path in masks.rows() if key.casefold().endswith(ending))
-    return FileTable(found, None if first else same)
-
-
-def _by_name(files: FileTable, noun: str) -> FileTable:
-    def same(_: str, one: str, other: str) -> DatasetNotFoundError:
-        return DatasetNotFoundError(
-            f"pair_by='name' needs names that are unique, but {one} and {other} are {noun} of the same "
-            "name; pair by path, with the same folders for images and masks"
-        )
-
-    return FileTable(((key.rsplit("/", 1)[-1], path) for key, path in files.rows()), same)
-
-
-def _same_case(images: FileTable, masks: FileTable) -> FileTable:
-    """Returns the masks with the keys of the images from which they differ by upper and lower case only."""
-    has_mask, has_image = matched(images, masks)
-    alone: dict[str, list[str]] = {}
-    others: dict[str, list[str]] = {}
-    if has_mask.all() or has_image.all():
-        return masks
-    for table, rows, by_folded in ((images, has_mask, alone), (masks, has_image, others)):
-        for key in itertools.compress(table, ~rows):
-            by_folded.setdefault(key.casefold(), []).append(key)
-    renamed = {
-        keys[0]: alone[folded][0]
-        for folded, keys in others.items()
-        if len(keys) == 1 and len(alone.get(folded, ())) == 1
-    }
-    if not renamed:
-        return masks
-    return FileTable((renamed.get(key, key), path) for key, path in masks.rows())

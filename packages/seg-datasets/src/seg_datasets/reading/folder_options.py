@@ -51,7 +51,8 @@ def described_layout(layout: FolderLayout, metadata: DatasetMetadata) -> FolderL
             f"images = {patterns} are several files per image, and their channels are not described: add channels = "
             '{ names = ["red", ...] }, one name per band of all files, or [channels] in classes.toml'
         )
-    return replace(layout, with_arrays=not metadata.channels.is_rgb8)
+    labels = metadata.labels if "{class}" in layout.masks else ()
+    return replace(layout, with_arrays=not metadata.channels.is_rgb8, labels=labels)
 
 
 def complete_files(files: Files, where: str, missing: str) -> Files:

@@ -16,15 +16,18 @@ from seg_core.files.images import Once
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.raw_ids import label_map_line
-from seg_core.labels.tasks import BINARY, MULTICLASS
+from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
+from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.class_files import Metadata, check_has_colors
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import JPEG_SUFFIXES, MASK_SUFFIXES, first_few
+from seg_datasets.reading.plane_masks import BitsReader, PlanesReader
 from seg_datasets.reading.samples import MaskReader, Reading, gone
 
 __all__ = ["MaskOptions", "MaskReading", "ThresholdReader"]
 
 _MAX_ID = 65535
+_MOST_BITS = 16
 _MOST_COLOR = 64  # difference of the channels of a pixel; compression changes gray by less
 _REMEDY = "correct the mask or the labels of metadata, or convert the ids with label_map"
 _COLOR_REMEDY = (
@@ -58,6 +61,9 @@ class MaskOptions:
     label_map: LabelMap | Mapping[Any, Any] | None = None
     colors: bool = False
     threshold: int | None = None
+    masks_as: str | None = None
+    masks: str | None = None
+    missing_class: str = "error"
 
     def resolve(self, classes: DatasetMetadata, source: Metadata | None) -> MaskReading:
         """Returns how masks are read.
@@ -72,6 +78,23 @@ class MaskOptions:
         if not isinstance(self.colors, bool):
             raise InvalidArgumentError(
                 f"colors must be true or false, got {self.colors!r}; colors belong into the metadata"
+            )
+        check_choice(
+            "missing_class", self.missing_class, ("error", "absent"), "'absent' takes it for a class without pixels"
+        )
+        if self.masks_as is not None:
+            check_choice("masks_as", self.masks_as, ("planes", "bits"), "None is 'planes', or a file per class")
+        by_class = isinstance(self.masks, str) and "{class}" in self.masks
+        given = "masks_as" if self.masks_as is not None else "{class} in masks" if by_class else ""
+        if given and classes.task != MULTILABEL:
+            raise InvalidArgumentError(
+                f"{given} is of a multilabel task, and {classes.name} is of a {classes.task} task: leave it out, or "
+                'write task = "multilabel" beside the labels'
+            )
+        if self.missing_class != "error" and not by_class:
+            raise InvalidArgumentError(
+                f"missing_class = {self.missing_class!r} is of masks with a file per class; leave it out, or write "
+                "{class} into masks, as in masks = 'masks/{class}'"
             )
         if self.threshold is not None:
             return self._with_threshold(classes)
@@ -91,7 +114,31 @@ class MaskOptions:
             )
         if classes.task == BINARY:
             remedy += ", threshold = 128 for masks with smoothed or JPEG-coded edges"
+        if classes.task == MULTILABEL:
+            return self._of_planes(classes, remedy, by_class=by_class)
         return MaskReading(_resolve_label_map(self.label_map, classes), remedy)
+
+    def _of_planes(self, classes: DatasetMetadata, remedy: str, *, by_class: bool) -> MaskReading:
+        label_map, count = _resolve_label_map(self.label_map, classes), classes.num_classes
+        if by_class:
+            if self.masks_as is not None:
+                raise InvalidArgumentError(
+                    f"masks_as = {self.masks_as!r} is of masks in one file, and masks = {self.masks!r} has one per "
+                    "class; remove one of them"
+                )
+            return MaskReading(label_map, remedy)
+        if self.masks_as != "bits":
+            return MaskReading(label_map, remedy, PlanesReader(count), (*MASK_SUFFIXES, ".npy"))
+        if self.label_map is not None:
+            raise InvalidArgumentError(
+                "masks_as = 'bits' reads a bit per class, so label_map has nothing to convert; remove one of them"
+            )
+        if count > _MOST_BITS:
+            raise InvalidArgumentError(
+                f"masks_as = 'bits': an id has {_MOST_BITS} bits, and {classes.name} has {count} classes; save a page "
+                "or band per class, or a file per class"
+            )
+        return MaskReading(label_map, remedy, BitsReader(count, classes.ignore_index))
 
     def _with_threshold(self, classes: DatasetMetadata) -> MaskReading:
         if classes.task != BINARY:

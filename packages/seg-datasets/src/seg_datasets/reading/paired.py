@@ -20,6 +20,7 @@ from seg_core.files.scan import DatasetScan, MaskFile
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTILABEL
 from seg_core.registry import resolve_target
 from seg_datasets.__about__ import __version__
 from seg_datasets.reading.pairs import Pair, PairList
@@ -41,7 +42,7 @@ class PairedDataset(Dataset[Any]):
         remedy: advice about a mask with other ids, for the error message.
         transforms: called as `transforms(image, mask)`; its result is the sample. With None the sample is the image,
             uint8 (3, H, W), RGB, or the channels of `metadata`, (C, H, W) of uint8, uint16 or float32; and the mask (H,
-            W), uint8 if the ids fit, else int32, or None if there is no mask.
+            W), of a multilabel task (K, H, W), uint8 if the ids fit, else int32, or None if there is no mask.
         mask_reader: returns the raw ids of a mask file; None uses `seg_datasets.reading.samples.read_mask`. Workers
             need a copy, so it must be picklable.
         reading: how files are read: orientation and maximum size; None uses the defaults. Without a check for palettes
@@ -145,7 +146,7 @@ class PairedDataset(Dataset[Any]):
         check_window(window, tuple(image.shape[-2:]), str(pair.image))
         rows, columns = slice(top, top + height), slice(left, left + width)
         image = tv_tensors.Image(image[:, rows, columns])
-        return image, None if mask is None else tv_tensors.Mask(mask[rows, columns])
+        return image, None if mask is None else tv_tensors.Mask(mask[..., rows, columns])
 
     def _window_channels(self, index: int) -> tuple[ImageChannels, ImageChannels | None] | None:
         if self.transforms is not None or type(self).__getitem__ is not PairedDataset.__getitem__:
@@ -159,14 +160,15 @@ class PairedDataset(Dataset[Any]):
     def mask_file(self, index: int) -> MaskFile | None:
         """Returns the mask file of sample `index`, for a scan of the masks without the images.
 
-        None if there is no such file, or the mask of the sample is more than this file: with `transforms`, and in a
-        subclass with its own `__getitem__`. Pixels that are ignored because the image has no data there are not known
-        from this file alone.
+        None if there is no such file, or the mask of the sample is more than this file: with `transforms`, if
+        it has a file per class, and in a subclass with its own `__getitem__`. Pixels that are ignored because
+        the image has no data there are not known from this file alone.
         """
         path = self._pairs[index].mask
-        if path is None or self._is_more_than_files:
+        if path is None or self._pairs[index].planes or self._is_more_than_files:
             return None
-        return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy)
+        planes = self.metadata.num_classes if self.metadata.task == MULTILABEL else None
+        return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy, planes)
 
     def image_file(self, index: int) -> ImageFile | None:
         """Returns the image file of sample `index`, for a scan of the images without the masks.

@@ -47,11 +47,14 @@ class Pair:
         image: the image; of an image of several files the first.
         mask: the mask, or None.
         more: the other files of the image, whose bands follow those of the first.
+        planes: of a mask with a file per class these files, None of a class without; `mask` is the first that is
+            there. Empty for a mask in one file.
     """
 
     image: Path
     mask: Path | None
     more: tuple[Path, ...] = ()
+    planes: tuple[Path | None, ...] = ()
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -59,8 +62,9 @@ class Pair:
         return (self.image, *self.more)
 
     def names(self) -> tuple[str, ...]:
-        """Returns the paths as strings: the files of the image, then the mask, if there is one."""
-        return tuple(map(str, self.images if self.mask is None else (*self.images, self.mask)))
+        """Returns the paths as strings: the files of the image, then the mask, or its files, if there are any."""
+        masks = [path for path in self.planes or (self.mask,) if path is not None]
+        return tuple(map(str, (*self.images, *masks)))
 
 
 class PairList(Sequence[Pair]):
@@ -72,38 +76,40 @@ class PairList(Sequence[Pair]):
         pairs: the pairs.
     """
 
-    __slots__ = ("_images", "_masks", "_more")
+    __slots__ = ("_images", "_masks", "_more", "_planes")
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         # the string of a path is never empty
         more: list[tuple[str, ...]] = []
+        planes: list[tuple[str, ...]] = []
 
         def rows() -> Iterator[tuple[str, str]]:
             for place, pair in enumerate(pairs):
-                if pair.more:
-                    more.extend([()] * (place - len(more)))
-                    more.append(tuple(map(str, pair.more)))
+                for names, paths in ((more, pair.more), (planes, pair.planes)):
+                    if paths:
+                        names.extend([()] * (place - len(names)))
+                        names.append(tuple("" if path is None else str(path) for path in paths))
                 yield str(pair.image), "" if pair.mask is None else str(pair.mask)
 
         self._images, self._masks = NameList.pair(rows())
-        more.extend([()] * (len(self._images) - len(more)) if more else ())
-        self._more = tuple(
-            NameList(names[place] if place < len(names) else "" for names in more)
-            for place in range(max(map(len, more), default=0))
-        )
+        self._more, self._planes = (_columns(names, len(self._images)) for names in (more, planes))
 
     @classmethod
-    def of(cls, images: NameList, masks: NameList, more: Sequence[NameList] = ()) -> "PairList":
-        """Returns pairs of paths; a mask is `""` if there is none, and so is a further file of an image."""
+    def of(
+        cls, images: NameList, masks: NameList, more: Sequence[NameList] = (), planes: Sequence[NameList] = ()
+    ) -> "PairList":
+        """Returns pairs of paths; a mask is `""` if there is none, and so is a further file of an image or a mask."""
         pairs = cls(())
         pairs._images, pairs._masks, pairs._more = images, masks.sharing(images), tuple(more)
+        pairs._planes = tuple(planes)
         return pairs
 
     def where(self, keep: Iterable[Any]) -> "PairList":
         """Returns the pairs for which `keep`, one value per pair, is true."""
         kept = [bool(value) for value in keep]
         images, masks = NameList.pair(compress(zip(self._images, self._masks, strict=True), kept))
-        return PairList.of(images, masks, [names.where(kept) for names in self._more])
+        more, planes = ([names.where(kept) for names in column] for column in (self._more, self._planes))
+        return PairList.of(images, masks, more, planes)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -121,9 +127,12 @@ class PairList(Sequence[Pair]):
         """
         if isinstance(index, slice):
             return PairList(self[place] for place in range(len(self))[index])
-        return _pair(self._images[index], self._masks[index], *(names[index] for names in self._more))
+        more, planes = ([names[index] for names in column] for column in (self._more, self._planes))
+        return _pair(self._images[index], self._masks[index], *more, planes=planes)
 
     def __iter__(self) -> Iterator[Pair]:
+        if self._planes:
+            return map(self.__getitem__, range(len(self)))
         return map(_pair, self._images, self._masks, *self._more)
 
     def __eq__(self, other: Any) -> bool:
@@ -139,13 +148,25 @@ class PairList(Sequence[Pair]):
     def names(self, index: int) -> tuple[str, ...]:
         """Returns `self[index].names()`, without creating paths."""
         image, mask = self._images[index], self._masks[index]
+        if self._planes:
+            return self[index].names()
         if self._more:
             return tuple(filter(None, (image, *(names[index] for names in self._more), mask)))
         return (image, mask) if mask else (image,)
 
 
-def _pair(image: str, mask: str, *more: str) -> Pair:
-    return Pair(Path(image), Path(mask) if mask else None, tuple(map(Path, filter(None, more))))
+def _columns(rows: list[tuple[str, ...]], count: int) -> tuple[NameList, ...]:
+    """Returns the first, second, ... name of each of `count` rows, "" where a row is shorter or missing."""
+    rows.extend([()] * (count - len(rows)) if rows else ())
+    return tuple(
+        NameList(names[place] if place < len(names) else "" for names in rows)
+        for place in range(max(map(len, rows), default=0))
+    )
+
+
+def _pair(image: str, mask: str, *more: str, planes: Sequence[str] = ()) -> Pair:
+    files = tuple(Path(path) if path else None for path in planes) if any(planes) else ()
+    return Pair(Path(image), Path(mask) if mask else None, tuple(map(Path, filter(None, more))), files)
 
 
 def pair_by_key(

@@ -37,6 +37,7 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_pair",
+    "read_planes",
     "size_message",
     "to_sample",
 ]
@@ -70,7 +71,7 @@ class Reading:
 
 
 MaskReader = Callable[[Path, Reading], npt.NDArray[Any]]
-"""Reads a mask file and returns its raw ids (H, W)."""
+"""Reads a mask file and returns its raw ids (H, W), of a multilabel task (K, H, W)."""
 
 
 def read_image(path: Path | Sequence[Path], reading: Reading | None = None) -> tv_tensors.Image:
@@ -123,7 +124,7 @@ def read_pair(
     mask_reader: MaskReader | None = None,
     reading: Reading | None = None,
 ) -> tuple[tv_tensors.Image, tv_tensors.Mask | None]:
-    """Returns image uint8 (3, H, W) and mask (H, W) of train ids, uint8 where they fit, else int32.
+    """Returns image uint8 (3, H, W) and mask (H, W) or (K, H, W) of train ids, uint8 where they fit, else int32.
 
     Of other channels the image is (C, H, W), uint8, uint16 or float32, with the values of the file. Pixels without data
     are ignored in the mask.
@@ -147,9 +148,9 @@ def read_pair(
     image, valid, tag = load_image(pair.images, reading)
     if pair.mask is None:
         return image, None
-    raw = (mask_reader or read_mask)(pair.mask, reading)
-    if raw.shape != image.shape[-2:]:
-        raise size_message(pair, raw.shape, image.shape[-2:], reading.orientation)
+    raw = read_planes(pair, reading) if pair.planes else (mask_reader or read_mask)(pair.mask, reading)
+    if raw.shape[-2:] != image.shape[-2:]:
+        raise size_message(pair, raw.shape[-2:], image.shape[-2:], reading.orientation)
     if tag != 1 and reading.orientation == "apply":
         reading.once.warn(
             f"orientation of {pair.image}",
@@ -157,20 +158,46 @@ def read_pair(
             f"{pair.mask.name} has no tag. If the mask was drawn on the image as stored, set orientation='stored'; "
             "otherwise save the image upright, without the tag",
         )
-    return image, to_sample(raw, valid, pair.mask, label_map, remedy)
+    absent = [place for place, path in enumerate(pair.planes) if path is None]
+    return image, to_sample(raw, valid, pair.mask, label_map, remedy, absent)
+
+
+def read_planes(pair: Pair, reading: Reading | None = None) -> npt.NDArray[Any]:
+    """Returns the raw ids (K, H, W) of a mask with a file per class; the plane of an absent class repeats another.
+
+    Raises:
+        CorruptFileError: if a file cannot be read, or they differ in size.
+        DatasetNotFoundError: if a file no longer exists.
+    """
+    found = {path: read_mask(path, reading) for path in pair.planes if path is not None}
+    first = found[next(iter(found))]
+    for path, ids in found.items():
+        if ids.shape != first.shape:
+            sizes = [f"{one.shape[1]}x{one.shape[0]}" for one in (ids, first)]
+            raise CorruptFileError(
+                f"mask {path} has {sizes[0]} pixels (width x height), but {next(iter(found))} of the same image "
+                f"{sizes[1]}; the masks of all classes have the size of the image: was one resized or replaced?"
+            )
+    return np.stack([first if path is None else found[path] for path in pair.planes])
 
 
 def to_sample(
-    raw: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, path: Path, label_map: LabelMap, remedy: str
+    raw: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None,
+    path: Path,
+    label_map: LabelMap,
+    remedy: str,
+    absent: Sequence[int] = (),
 ) -> tv_tensors.Mask:
-    """Returns a mask (H, W) of train ids, uint8 where they fit, else int32.
+    """Returns a mask (H, W) or (K, H, W) of train ids, uint8 where they fit, else int32.
 
     Args:
-        raw: the ids of the mask, or of a part of it, (H, W).
+        raw: the ids of the mask, or of a part of it, (H, W) or (K, H, W).
         valid: bool (H, W), which pixels of the image hold data; the others are ignored. None if all do.
         path: the mask, for messages.
         label_map: raw ids -> train ids.
         remedy: as at `read_pair`.
+        absent: planes of the mask that are 0 whatever `raw` holds there.
 
     Raises:
         LabelOutOfRangeError: if the mask contains an id that `label_map` does not list.
@@ -181,6 +208,8 @@ def to_sample(
         raise LabelOutOfRangeError(_range_message(path, raw, label_map, remedy)) from None
     if ids.dtype != np.uint8:
         ids = ids.astype(np.int32)  # torch's uint16 lacks most operations
+    if absent:
+        ids[list(absent)] = 0
     if valid is not None:
         ids = np.where(valid, ids, ids.dtype.type(label_map.ignore_index))
     return tv_tensors.Mask(torch.from_numpy(ids))

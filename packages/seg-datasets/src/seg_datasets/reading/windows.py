@@ -65,6 +65,8 @@ def window_channels(
             image = image if image == RGB_CHANNELS else None
         if image is None or pair.mask is None:
             return None if image is None else (image, None)
+        if pair.planes:
+            return None
         mask = _stored_channels(pair.mask, "mask")
     except UserError:  # reading the whole sample tells what is wrong
         return None
