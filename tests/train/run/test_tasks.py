@@ -431,3 +431,15 @@ def test_a_model_of_another_task(tables_of, stripes, monkeypatch, capsys):
         evaluate(network, Discs(split="val"))
     with pytest.raises(InvalidArgumentError, match="thresholds = 0.5"):
         evaluate(small_net(num_classes=2), stripes(), thresholds=0.5)
+
+
+@pytest.mark.parametrize("name", ["Vessels", "Discs"])
+def test_figures(tables_of, name):
+    tables = tables_of(name, 1)
+    tables["log"]["local"]["max_drawing_share"] = 1.0
+    tables["trainer"]["ema_decay"] = 0.9
+    path = trained(tables).folder.path  # a logger that fails would warn
+    drawn = {file.parent.name for file in path.rglob("*.png")}
+    assert "snapshots" in drawn
+    assert "confusion" not in drawn
+    assert (path / "plots" / "first_batch.png").is_file()
