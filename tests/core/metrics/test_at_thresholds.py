@@ -9,13 +9,14 @@ from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.protocol import EvaluationProtocol
 
 
-def stored(seed, task="multilabel", thresholds=0.5):
+def stored(seed, task="multilabel", thresholds=0.5, dtype=torch.float32):
     generator = torch.Generator().manual_seed(seed)
     count = 1 if task == "binary" else 3
     logits = torch.randn(4, count, 16, 16, generator=generator) * 3
     truth = (logits + 3 * torch.randn(logits.shape, generator=generator) > 1).to(torch.uint8)
     truth[:, :, :2] = 255
-    labels, scores = threshold_labels(logits, thresholds), logits.sigmoid()
+    logits = logits.to(dtype)
+    labels, scores = threshold_labels(logits, thresholds), logits.float().sigmoid()
     if task == "binary":
         truth, labels, scores = truth[:, 0], labels[:, 0], scores[:, 0]
     store = MetricStore(count, task=task)
@@ -24,17 +25,19 @@ def stored(seed, task="multilabel", thresholds=0.5):
     return store
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])  # many equal logits in half precision
 @pytest.mark.parametrize("task", ["binary", "multilabel"])
-def test_counts_are_those_of_labels_at_the_thresholds(task):
-    store = stored(0, task)
+def test_counts_are_those_of_labels_at_the_thresholds(task, dtype, seed):
+    store = stored(seed, task, dtype=dtype)
     thresholds = store.best_thresholds()
     found = store.at_thresholds(thresholds)
-    expected = stored(0, task, thresholds)
+    expected = stored(seed, task, thresholds, dtype)
     assert torch.equal(found.confusion_matrix, expected.confusion_matrix)
     assert not torch.equal(found.confusion_matrix, store.confusion_matrix)
     assert found.summarize() == expected.summarize()
     assert found.summarize()["miou"] > store.summarize()["miou"]
-    assert store.summarize() == stored(0, task).summarize()  # unchanged
+    assert store.summarize() == stored(seed, task, dtype=dtype).summarize()  # unchanged
 
 
 def test_errors():

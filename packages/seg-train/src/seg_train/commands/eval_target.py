@@ -223,7 +223,7 @@ def check_way(options: "WayOptions", source: str) -> None:
             f"{source} was evaluated with a predictor that is not installed: {error}; set another one with "
             "-s predictor=whole"
         ) from error
-    given = [*list(parameters_of(predict))[:2], "size", "output"]  # passed by the evaluation
+    given = [*list(parameters_of(predict))[:2], "size", "output", "task", "thresholds"]  # passed by the evaluation
     _check_params("predictor_params", f"predictor {options.predictor!r}", predict, options.params, given)
 
 
