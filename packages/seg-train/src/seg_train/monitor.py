@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seg_core.errors import ConfigError, nearest
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.labels.tasks import MULTICLASS
+from seg_core.metrics.names import ALL_SCORE_NAMES, row_names
 
 __all__ = ["Monitor"]
 
@@ -19,6 +20,7 @@ class Monitor:
         name: `val_loss`, a score, or `iou_per_class.<class>`; with the prefix `ema_` for the EMA weights.
         has_ema: whether the run has EMA weights.
         labels: names of the classes; None if they are not known yet.
+        task: of the dataset; None if it is not known yet.
         of_either: whether the score of the EMA weights is watched too; the better of both counts.
 
     Raises:
@@ -28,19 +30,22 @@ class Monitor:
     name: str
     has_ema: bool = False
     labels: tuple[str, ...] | None = None
+    task: str | None = MULTICLASS
     of_either: bool = False
 
     @classmethod
-    def of(cls, name: str | None, has_ema: bool, labels: tuple[str, ...]) -> "Monitor":
+    def of(cls, name: str | None, has_ema: bool, labels: tuple[str, ...], task: str = MULTICLASS) -> "Monitor":
         """Returns the monitor of a config; without a name mIoU, the better one of last weights and EMA.
 
         Raises:
             ConfigError: if there is no such score.
         """
-        return cls(name, has_ema, labels) if name is not None else cls("miou", has_ema, labels, of_either=has_ema)
+        if name is not None:
+            return cls(name, has_ema, labels, task)
+        return cls("miou", has_ema, labels, task, of_either=has_ema)
 
     def __post_init__(self) -> None:
-        plain = ["val_loss", *SCORE_NAMES]
+        plain = ["val_loss", *(ALL_SCORE_NAMES if self.task is None else row_names(self.task))]
         known = plain + [f"ema_{key}" for key in plain] if self.has_ema else plain
         table, dot, label = self._plain.partition(".")
         is_class = table == "iou_per_class" and bool(dot) and (self.labels is None or label in self.labels)

@@ -114,8 +114,8 @@ def threshold_labels(logits: Tensor, thresholds: Thresholds = 0.5) -> Tensor:
         seen = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise InvalidArgumentError(f"logits must be a floating point tensor (N, K, H, W) or (K, H, W), got {seen}")
     limits = logit_thresholds(thresholds, logits.shape[-3])
-    if len(set(limits)) == 1:
-        return (logits > limits[0]).to(torch.uint8)
-    # the limits are not rounded to the type of the logits
     wide = torch.promote_types(logits.dtype, torch.float32)
+    if len(set(limits)) == 1 and (logits.dtype == wide or limits[0] == 0):
+        return (logits > limits[0]).to(torch.uint8)
+    # the limits are not rounded to the type of the logits, as one number would be
     return (logits > torch.tensor(limits, dtype=wide, device=logits.device)[:, None, None]).to(torch.uint8)

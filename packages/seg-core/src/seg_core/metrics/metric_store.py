@@ -1,6 +1,6 @@
 """Counts a confusion matrix over a whole dataset, on any device and in any number of processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
+from seg_core.metrics.argmax import logit_thresholds
 from seg_core.metrics.joint_histogram import PairTable, as_bytes, count_bytes
 from seg_core.metrics.names import AVERAGE_PRECISION, per_class_names, score_names
 from seg_core.metrics.plane_counts import (
@@ -19,6 +20,7 @@ from seg_core.metrics.plane_counts import (
     best_thresholds,
     count_planes,
     count_scores,
+    counts_at,
     wrong_planes,
 )
 from seg_core.metrics.scores import AbsentPolicy, scores_from_confusion
@@ -192,6 +194,28 @@ class MetricStore:
                 "thresholds need scores: pass them to store_results, for a binary or multilabel task"
             )
         found: list[float] = best_thresholds(histogram).tolist()
+        return found
+
+    def at_thresholds(self, thresholds: Sequence[float]) -> "MetricStore":
+        """Returns a store of the same results whose labels are those at other thresholds.
+
+        Args:
+            thresholds: K probabilities above 0 and below 1, such as `best_thresholds()`; others are rounded to 1/128 of
+                the logit.
+
+        Raises:
+            LabelOutOfRangeError: if results stored from a device held values out of range.
+            InvalidArgumentError: if no scores were stored, or with some batches only; or a threshold is not allowed.
+        """
+        logit_thresholds(thresholds, self.num_classes)
+        totals = self._totals()
+        histogram = totals.checked_histogram()
+        if histogram is None:
+            raise InvalidArgumentError(
+                "thresholds need scores: pass them to store_results, for a binary or multilabel task"
+            )
+        found = MetricStore(self.num_classes, self.ignore_index, self.absent, self.task)
+        found._own = Totals(counts_at(histogram, thresholds), totals.sums, totals.weights, histogram)
         return found
 
     def _totals(self) -> Totals:

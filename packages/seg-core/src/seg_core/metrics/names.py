@@ -2,7 +2,16 @@
 
 from seg_core.labels.tasks import MULTICLASS
 
-__all__ = ["AVERAGE_PRECISION", "PER_CLASS", "SCORE_NAMES", "SCORE_TITLES", "per_class_names", "score_names"]
+__all__ = [
+    "ALL_SCORE_NAMES",
+    "AVERAGE_PRECISION",
+    "PER_CLASS",
+    "SCORE_NAMES",
+    "SCORE_TITLES",
+    "per_class_names",
+    "row_names",
+    "score_names",
+]
 
 SCORE_NAMES = ("miou", "acc", "macc", "fwiou", "dice")
 """Scores of a confusion matrix, one number each, in the order of tables."""
@@ -33,6 +42,15 @@ SCORE_TITLES = {
 def score_names(task: str) -> tuple[str, ...]:
     """Returns the names of the scores of a task with one number each, in the order of tables."""
     return SCORE_NAMES if task == MULTICLASS else _OF_PLANES
+
+
+def row_names(task: str) -> tuple[str, ...]:
+    """Returns `score_names(task)`, and the average precision of a task that has it."""
+    return SCORE_NAMES if task == MULTICLASS else (*_OF_PLANES, AVERAGE_PRECISION)
+
+
+ALL_SCORE_NAMES = tuple(dict.fromkeys((*SCORE_NAMES, *_OF_PLANES, AVERAGE_PRECISION)))
+"""Names of the scores of all tasks with one number each."""
 
 
 def per_class_names(task: str) -> tuple[str, ...]:

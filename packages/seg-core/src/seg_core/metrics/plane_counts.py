@@ -1,11 +1,23 @@
 """Counts for binary and multilabel tasks: per class the pixels by truth and prediction, and histograms of scores."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-__all__ = ["BINS", "as_planes", "average_precision", "best_thresholds", "count_planes", "count_scores", "wrong_planes"]
+__all__ = [
+    "BINS",
+    "as_planes",
+    "average_precision",
+    "best_thresholds",
+    "count_planes",
+    "count_scores",
+    "counts_at",
+    "wrong_planes",
+]
 
 BINS = 4096
 """Bins of a histogram of scores."""
@@ -13,6 +25,9 @@ BINS = 4096
 # Bins are even in the logit, in which the scores of a network are spread evenly; in the probability most of them would
 # be in the first and the last bin. Beyond this logit a probability in float32 hardly changes.
 _LIMIT = 16.0
+# Edges are between the numbers that half precision has, which would be on either side of an edge by rounding: many
+# logits of a network in half precision are the same number.
+_SHIFT = 1 / 3
 
 
 def as_planes(values: Tensor, num_classes: int) -> Tensor:
@@ -61,7 +76,7 @@ def count_scores(truth: Tensor, scores: Tensor, ignore_index: int) -> Tensor:
     """
     num_classes = len(truth)
     logits = torch.logit(scores.flatten(1).float()).clamp_(-_LIMIT, _LIMIT)
-    bins = ((logits + _LIMIT) * (BINS / (2 * _LIMIT))).long().clamp_(max=BINS - 1)
+    bins = ((logits + _LIMIT) * (BINS / (2 * _LIMIT)) + _SHIFT).long().clamp_(max=BINS - 1)
     truth = truth.flatten(1)
     rows = torch.arange(num_classes, device=scores.device)[:, None] * 2 + (truth == 1)
     # ignored pixels have a bin of their own, which is cut off: to pick the others would wait for the device
@@ -69,6 +84,24 @@ def count_scores(truth: Tensor, scores: Tensor, ignore_index: int) -> Tensor:
     counts = torch.zeros(2 * num_classes * BINS + 1, dtype=torch.int64, device=scores.device)
     counts.scatter_add_(0, places, torch.ones_like(places))
     return counts[:-1].view(num_classes, 2, BINS)
+
+
+def counts_at(histogram: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Returns the pixels of each class by truth and prediction at other thresholds.
+
+    Args:
+        histogram: int64 (K, 2, BINS), as `count_scores` returns it.
+        thresholds: K probabilities above 0 and below 1; exact for the edges of bins, as `best_thresholds` returns them.
+
+    Returns:
+        int64 (K, 2, 2): rows are truth, columns are predictions.
+    """
+    counts = []
+    for of_class, threshold in zip(histogram, thresholds, strict=True):
+        logit = math.log(threshold / (1 - threshold))
+        first = round((min(max(logit, -_LIMIT), _LIMIT) + _LIMIT) * (BINS / (2 * _LIMIT)) + _SHIFT)
+        counts.append(torch.stack([of_class[:, :first].sum(1), of_class[:, first:].sum(1)], 1))
+    return torch.stack(counts)
 
 
 def average_precision(histogram: Tensor) -> npt.NDArray[np.float64]:
@@ -104,7 +137,7 @@ def best_thresholds(histogram: Tensor) -> npt.NDArray[np.float64]:
     hits, false = (counts[:, ::-1].cumsum(-1)[:, -2::-1] for counts in (with_class, without))
     union = with_class.sum(-1, keepdims=True) + false
     iou = np.divide(hits, union, out=np.zeros_like(hits), where=union > 0)
-    logits = np.arange(1, BINS) * (2 * _LIMIT / BINS) - _LIMIT
+    logits = (np.arange(1, BINS) - _SHIFT) * (2 * _LIMIT / BINS) - _LIMIT
     nearest = np.where(iou == iou.max(-1, keepdims=True), np.abs(logits), np.inf).argmin(-1)
     best = 1 / (1 + np.exp(-logits[nearest]))
     return np.where(iou.max(-1) > 0, best, 0.5)

@@ -44,6 +44,8 @@ class EvaluationProtocol:
         precision: `"fp32"`, `"bf16"` or `"fp16"`, of the network's arithmetic.
         predictor: registered way of predicting, such as `"whole"`.
         predictor_params: its arguments that are not in `tile`, `overlap`, `scales` and `hflip`.
+        thresholds: of a binary or multilabel task: probability per class above which a pixel has it; None for another.
+        tuned: whether the thresholds are those of the highest IoU on this split.
 
     Raises:
         InvalidArgumentError: if a value has a type that is not allowed.
@@ -64,19 +66,24 @@ class EvaluationProtocol:
     precision: str = "fp32"
     predictor: str = "whole"
     predictor_params: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
+    tuned: bool = False
 
     def __post_init__(self) -> None:
         for name, kinds, allowed in _TYPES:
             value = getattr(self, name)
             if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
                 raise InvalidArgumentError(f"{name} of a protocol must be {allowed}, got {value!r}")
-        for name in ("classes", "tile", "scales"):  # JSON has lists
+        for name in ("classes", "tile", "scales", "thresholds"):  # JSON has lists
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists, numbers and strings, for JSON and `torch.load(weights_only=True)`."""
-        return _plain(asdict(self))
+        plain: dict[str, Any] = _plain(asdict(self))
+        if self.thresholds is None:  # protocols of one class per pixel stay as they were
+            del plain["thresholds"], plain["tuned"]
+        return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EvaluationProtocol":
@@ -110,6 +117,12 @@ class EvaluationProtocol:
         if self.tile is None and self.scales is None and not self.hflip:
             options = ", ".join(f"{name}={value}" for name, value in self.predictor_params.items())
             parts.append(f"predictor {self.predictor}" + (f"({options})" if options else ""))
+        if self.thresholds is not None:
+            shown = self.thresholds[:1] if len(set(self.thresholds)) == 1 else self.thresholds
+            parts.append(
+                f"threshold{'s' * (len(shown) > 1)} {', '.join(f'{value:.3g}' for value in shown)}"
+                + " tuned on this split" * self.tuned
+            )
         parts += [self.precision, f"absent={self.absent}"]
         if self.level != "dataset":
             parts.append(f"averaged per {self.level}")
@@ -132,6 +145,8 @@ _TYPES: tuple[tuple[str, tuple[type, ...], str], ...] = (
     ("precision", (str,), "a name"),
     ("predictor", (str,), "a name"),
     ("predictor_params", (Mapping,), "a table"),
+    ("thresholds", (list, tuple, type(None)), "a list of probabilities or None"),
+    ("tuned", (bool,), "True or False"),
 )
 
 

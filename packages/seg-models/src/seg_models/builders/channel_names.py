@@ -57,11 +57,8 @@ def fit_by_name(checkpoint: Checkpoint, channels: ImageChannels, plan: Plan) -> 
     preprocessing, metadata = checkpoint.info.preprocessing, checkpoint.info.metadata
     info = checkpoint.info
     if channels.count <= own.count and len(preprocessing.mean) == own.count:
-        described = replace(
-            channels,
-            mean=channels.mean or tuple(preprocessing.mean[index] for index in sources),
-            std=channels.std or tuple(preprocessing.std[index] for index in sources),
-        )
-        moved = replace(preprocessing, mean=described.mean, std=described.std, channels=channels)
+        mean = channels.mean or tuple(preprocessing.mean[index] for index in sources)
+        std = channels.std or tuple(preprocessing.std[index] for index in sources)
+        moved = replace(preprocessing, mean=mean, std=std, channels=channels)
         info = replace(info, preprocessing=moved, metadata=replace(metadata, channels=channels))
     return replace(checkpoint, tensors=place_by_name(checkpoint.tensors, kernels, sources, own.count), info=info)

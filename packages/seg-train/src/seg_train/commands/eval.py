@@ -67,7 +67,10 @@ keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parenth
 
 The JSON has the keys model, weights, dataset, split, num_images, protocol, protocol_text, settings, scores (miou, acc,
 macc, fwiou, dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are ground truth) and
-versions. An undefined score, such as the IoU of a class that does not occur, is null.
+versions. An undefined score, such as the IoU of a class that does not occur, is null. Of binary and multilabel datasets
+scores are miou, acc, dice, precision, recall, specificity, ap (average precision) and loss, and confusion_matrix has a
+table of 2 rows (without and with the class) and 2 columns per class; labels are those above the thresholds of the model
+file, or 0.5.
 """
 
 
@@ -106,6 +109,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+    from seg_train.run.thresholds import thresholds_for
     from seg_train.run.ways import Way, WayOptions
 
     settings = read_settings(arguments.set)
@@ -134,11 +138,12 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("precision fp16 needs a GPU; set -s precision=fp32")
     if settings.precision == "bf16":
         warn_of_slow_bf16(device, "-s precision=fp32")
+    thresholds = thresholds_for(network, dataset.metadata)
     store = _evaluate(
         network.to(device),
         dataset,
         preprocessing,
-        Way(options, dataset.metadata),
+        Way(options, dataset.metadata, thresholds or 0.5),
         device,
         precision=precision,
         batch_size=target.batch_size,
@@ -156,6 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
         resize=preprocessing.resize,
         absent=store.absent,
         precision=precision,
+        thresholds=thresholds,
         **options.protocol(),
     )
     plain = measured.to_dict()
@@ -259,14 +265,15 @@ def _evaluate(
 
     from seg_core.metrics.metric_store import MetricStore
     from seg_core.progress import make_progress
+    from seg_core.registry import LOSSES
     from seg_core.transforms.evaluation import EvaluationTransform
+    from seg_train.config.task import default_loss
     from seg_train.data.batches import Loader, evaluation_plan
-    from seg_train.losses.cross_entropy import CrossEntropyLoss
     from seg_train.run.evaluate import evaluate_batches
     from seg_train.run.validation_loss import SplitLoss
 
     metadata, total = dataset.metadata, len(dataset)
-    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index, task=metadata.task)
     transform = EvaluationTransform(preprocessing)
     pin_memory = device.type == "cuda"
     loader = Loader(
@@ -274,11 +281,12 @@ def _evaluate(
     )
     loss = None
     if with_loss:
-        loss = SplitLoss(CrossEntropyLoss(ignore_index=metadata.ignore_index), metadata.ignore_index)
+        criterion = LOSSES.get(default_loss(metadata.task))
+        loss = SplitLoss(criterion(ignore_index=metadata.ignore_index, task=metadata.task), metadata.ignore_index)
     progress = make_progress()
     done, start = 0, time.perf_counter()
 
-    def on_batch(batch: "Batch", labels: "Tensor") -> None:  # noqa: ARG001 - as evaluate_batches calls it
+    def on_batch(batch: "Batch", labels: "Tensor", scores: "Tensor | None") -> None:  # noqa: ARG001 - as called
         nonlocal done
         done += len(batch.indices)
         progress.part("evaluating", done, total)

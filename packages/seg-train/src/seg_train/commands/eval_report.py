@@ -16,6 +16,15 @@ These keys are stable; others may be added:
   `per_class`.
 - `versions`: package -> version.
 
+Of a binary or multilabel task:
+
+- `protocol` has `thresholds`, one probability per class that it must exceed: those of the model file, or 0.5.
+- `scores`: `miou`, `acc`, `dice`, `precision`, `recall`, `specificity`, `ap` (average precision; null if the predictor
+  returns no logits), and `loss`, the mean binary cross entropy over all pixels and classes.
+- `per_class`: `iou`, `dice`, `precision`, `recall`, `specificity` and `ap`, and `pixels`.
+- `confusion_matrix`: K tables of 2 lists of 2 pixel counts; rows are ground truth without and with the class, columns
+  are predictions.
+
 An undefined score, such as the IoU of a class that does not occur, is null.
 """
 
@@ -24,7 +33,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seg_core.files.json_text import to_json
-from seg_core.metrics.names import SCORE_NAMES, SCORE_TITLES
+from seg_core.labels.tasks import MULTICLASS
+from seg_core.metrics.names import AVERAGE_PRECISION, SCORE_TITLES, per_class_names, row_names
 from seg_core.progress import print_table
 
 if TYPE_CHECKING:
@@ -33,17 +43,26 @@ if TYPE_CHECKING:
 __all__ = ["report_json", "results_of", "show_report"]
 
 
+_TITLES = {"iou": "IoU", "acc": "accuracy", "dice": "Dice", "ap": "AP"}
+
+
 def results_of(store: "MetricStore", labels: Sequence[str]) -> dict[str, Any]:
     """Returns the keys `scores`, `per_class` and `confusion_matrix` of the report."""
     matrix, scores = store.confusion_matrix, store.summarize()
+    own = [name.removesuffix("_per_class") for name in per_class_names(store.task)]
+    pixels = matrix
+    if store.task != MULTICLASS:
+        own.append(AVERAGE_PRECISION)
+        pixels = matrix[:, 1]
+    unknown = [None] * len(labels)
     per_class = {
         label: {
-            **{key: scores[f"{key}_per_class"][index] for key in ("iou", "acc", "dice")},
-            "pixels": int(matrix[index].sum()),
+            **{key: scores.get(f"{key}_per_class", unknown)[index] for key in own},
+            "pixels": int(pixels[index].sum()),
         }
         for index, label in enumerate(labels)
     }
-    means = {key: scores.get(key) for key in (*SCORE_NAMES, "loss")}
+    means = {key: scores.get(key) for key in (*row_names(store.task), "loss")}
     return {"scores": means, "per_class": per_class, "confusion_matrix": matrix.tolist()}
 
 
@@ -61,10 +80,11 @@ def report_json(report: Mapping[str, Any]) -> str:
 def show_report(report: Mapping[str, Any]) -> None:
     """Prints the protocol, the scores per class, their means, and the mIoU as the last line."""
     print(f"{report['model']} on {report['num_images']} images: {report['protocol_text']}")
+    keys = [key for key in next(iter(report["per_class"].values())) if key != "pixels"]
     print_table(
-        ("class", "IoU", "accuracy", "Dice", "pixels"),
+        ("class", *(_TITLES.get(key, key) for key in keys), "pixels"),
         [
-            (label, *(_number(row[key], "absent") for key in ("iou", "acc", "dice")), str(row["pixels"]))
+            (label, *(_number(row[key], "absent") for key in keys), str(row["pixels"]))
             for label, row in report["per_class"].items()
         ],
     )

@@ -223,7 +223,7 @@ def check_way(options: "WayOptions", source: str) -> None:
             f"{source} was evaluated with a predictor that is not installed: {error}; set another one with "
             "-s predictor=whole"
         ) from error
-    given = [*list(parameters_of(predict))[:2], "size", "output"]  # passed by the evaluation
+    given = [*list(parameters_of(predict))[:2], "size", "output", "task", "thresholds"]  # passed by the evaluation
     _check_params("predictor_params", f"predictor {options.predictor!r}", predict, options.params, given)
 
 
@@ -241,13 +241,16 @@ def preprocessing_for(
         resize: the user's, or None for the model's.
 
     Raises:
-        UsageError: if the numbers of classes or the channels differ, or `resize` is wrong.
+        UsageError: if the task, the numbers of classes or the channels differ, or `resize` is wrong.
         InvalidArgumentError: if nothing says how the channels are normalized.
     """
     from seg_core.labels.comparison import difference_of_classes
     from seg_train.run.channels import default_preprocessing, other_channels
+    from seg_train.run.thresholds import other_task
 
     metadata, info = dataset.metadata, getattr(network, "model_info", None)
+    if found := other_task(network, metadata):
+        raise UsageError(f"model {model!r}: {found}; evaluate it on a dataset of its task")
     count = _built_with(network, "num_classes") if info is None else info.metadata.num_classes
     if count not in (None, metadata.num_classes):
         trained_on = "" if info is None else f" ({info.metadata.name})"

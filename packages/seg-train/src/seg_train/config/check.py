@@ -5,24 +5,23 @@ scheduler are also tried on a tiny network. No network, dataset or run is built.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from seg_core.catalog import DatasetEntry, Entry, ModelEntry
 from seg_core.device import check_device
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
+from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
-from seg_core.labels.tasks import TASKS
-from seg_core.metrics.class_weights import class_weights
 from seg_core.model_files.build_spec import OBJECT
-from seg_core.registry import DATASETS, LOGGERS, LOSSES, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS, Registry
-from seg_core.spec import takes
+from seg_core.registry import DATASETS, LOGGERS, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS
 from seg_core.transforms.augment import SegmentationAugment
 from seg_core.transforms.crop import SegmentationTransform
 from seg_train.config import params
+from seg_train.config.check_loss import check_criterion, check_outputs
+from seg_train.config.names import known
 from seg_train.config.own_code import transform_problems
 from seg_train.config.own_model import channels_problem, weights_problems
 from seg_train.config.own_parts import logger_problems, passed_on_problems
@@ -37,7 +36,6 @@ from seg_train.config.schema import (
     TrainerSection,
 )
 from seg_train.data.dataset_classes import classes_in_root
-from seg_train.losses.checking import checked_weight
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, WrongResultError, build_optimizer
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
@@ -58,9 +56,9 @@ def find_problems(sections: Mapping[str, Any]) -> list[str]:
     if isinstance(model := sections.get("model"), ModelSection):
         _check_model(model, metadata, problems)
     if isinstance(criterion := sections.get("criterion"), CriterionSection):
-        _check_criterion(criterion, metadata, problems)
+        check_criterion(criterion, metadata, problems)
         if isinstance(model, ModelSection) and model.name in MODELS:
-            _check_outputs(criterion, model, problems)
+            check_outputs(criterion, model, problems)
     trainer = sections.get("trainer")
     if isinstance(optimizer := sections.get("optimizer"), OptimizerSection):
         _check_learning(optimizer, sections.get("lr_scheduler"), trainer, problems)
@@ -120,7 +118,7 @@ def _check_micro_batches(data: DataSection, trainer: TrainerSection, problems: l
 def _check_evaluation(
     evaluation: EvaluationSection, has_ema: bool, metadata: DatasetMetadata | None, problems: list[str]
 ) -> None:
-    predictor = _known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
+    predictor = known(PREDICTORS, "evaluation.predictor", evaluation.predictor, problems)
     if predictor is not None:
         supplied = ["left_right_pairs"]  # of the dataset
         call = params.PREDICTOR
@@ -129,12 +127,13 @@ def _check_evaluation(
         )
         problems.extend(passed_on_problems(evaluation.predictor, predictor, evaluation.params))
     if evaluation.tile is not None:
-        _known(PREDICTORS, "evaluation.tile needs", "tiled", problems)
+        known(PREDICTORS, "evaluation.tile needs", "tiled", problems)
     if evaluation.scales is not None or evaluation.hflip:
-        _known(PREDICTORS, "evaluation.scales and hflip need", "augmented", problems)
+        known(PREDICTORS, "evaluation.scales and hflip need", "augmented", problems)
     if evaluation.monitor is not None:
         try:
-            Monitor(evaluation.monitor, has_ema, None if metadata is None else metadata.labels)
+            labels, task = (None, None) if metadata is None else (metadata.labels, metadata.task)
+            Monitor(evaluation.monitor, has_ema, labels, task)
         except UserError as error:
             problems.append(str(error))
 
@@ -156,7 +155,7 @@ def _check_val_loss(evaluation: EvaluationSection, scheduler: object, problems: 
 
 
 def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) -> None:
-    logger = _known(LOGGERS, f"log.{name}", name, problems)
+    logger = known(LOGGERS, f"log.{name}", name, problems)
     if logger is None:
         return
     problems.extend(logger_problems(name, logger))
@@ -198,7 +197,7 @@ def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | Non
     if section.name == OBJECT:
         _check_object("data.dataset", section.model_dump(include={"root", "params"}), problems)
         return None
-    dataset = _known(DATASETS, "data.dataset.name", section.name, problems)
+    dataset = known(DATASETS, "data.dataset.name", section.name, problems)
     if dataset is None:
         return None
     key = "data.dataset.params"
@@ -269,7 +268,7 @@ def _check_model(model: ModelSection, metadata: DatasetMetadata | None, problems
     if model.name == OBJECT:
         _check_object("model", model.model_dump(exclude={"name"}), problems)
         return
-    builder = _known(MODELS, "model.name", model.name, problems)
+    builder = known(MODELS, "model.name", model.name, problems)
     if builder is None:
         return
     entry = MODELS.entry(model.name)
@@ -285,97 +284,6 @@ def _check_model(model: ModelSection, metadata: DatasetMetadata | None, problems
         problems.append(f'model.variant = "{model.variant}": {model.name} has the variants {", ".join(entry.variants)}')
 
 
-def _check_criterion(criterion: CriterionSection, metadata: DatasetMetadata | None, problems: list[str]) -> None:
-    weights = criterion.class_weights
-    tasks = TASKS if metadata is None else (metadata.task,)
-    loss = _check_loss("criterion", criterion.name, criterion.params, tasks, problems)
-    if loss is not None and weights != "none" and not takes(loss, "weight"):
-        problems.append(f"criterion.class_weights: {criterion.name} takes no class weights; remove the key")
-    if isinstance(weights, str) and weights != "none":
-        try:
-            class_weights([1], weights)
-        except UnknownNameError as error:
-            problems.append(
-                f'criterion.class_weights = "{weights}": {error}, "none", or a list of one number per class'
-            )
-        except InvalidArgumentError:
-            pass  # the scheme is known and needs more than plain counts
-    elif not isinstance(weights, str):
-        try:
-            checked_weight(weights, "criterion.class_weights")
-        except InvalidArgumentError as error:
-            problems.append(str(error))
-        if metadata is not None and len(weights) != metadata.num_classes:
-            problems.append(
-                f"criterion.class_weights has {len(weights)} numbers but {metadata.name} has {metadata.num_classes} "
-                f"classes; give one number for each of {', '.join(metadata.labels)}"
-            )
-    for name, output in criterion.outputs.items():
-        if output.name is not None:
-            _check_loss(f"criterion.outputs.{name}", output.name, output.params, tasks, problems)
-
-
-def _check_loss(
-    key: str, name: str, given: Mapping[str, Any], tasks: Sequence[str], problems: list[str]
-) -> Callable[..., Any] | None:
-    """Checks a loss and the losses in it for any of the tasks; returns its class, or None if there is no such loss."""
-    loss = _known(LOSSES, f"{key}.name", name, problems)
-    if loss is None:
-        return None
-    found = len(problems)
-    problems.extend(params.LOSS.problems(key, name, loss, given))
-    if name == "CombinedLoss" and isinstance(given.get("losses"), list):
-        for place, part in enumerate(given["losses"]):
-            if isinstance(part, Mapping) and isinstance(part.get("name"), str):
-                inner = part.get("params", {})
-                if isinstance(inner, Mapping):
-                    _check_loss(f"{key}.params.losses[{place}]", part["name"], inner, tasks, problems)
-    if found == len(problems):
-        # the dataset has another value, which is as good here
-        options: dict[str, Any] = {"ignore_index": 255} if takes(loss, "ignore_index") else {}
-        wrong = []
-        for task in tasks if takes(loss, "task") else tasks[:1]:
-            try:
-                loss(**{**({"task": task} if takes(loss, "task") else {}), **options, **given})
-                return loss
-            except (UserError, TypeError) as error:
-                wrong.append(f"{key}.params: {error}")
-        problems.append(wrong[0])
-    return loss
-
-
-def _check_outputs(criterion: CriterionSection, model: ModelSection, problems: list[str]) -> None:
-    """Checks that the network has the outputs that the losses need."""
-    entry = MODELS.entry(model.name)
-    if not isinstance(entry, ModelEntry) or not entry.outputs:
-        return
-    if model.aux_loss and len(entry.outputs) == 1:
-        problems.append(f"model.aux_loss = true: {model.name} has no auxiliary heads; remove it")
-    given = entry.outputs if model.aux_loss else entry.outputs[:1]
-    wanted = {f"criterion.outputs.{name}": name for name in criterion.outputs}
-    if criterion.boundary_aware_weight:
-        wanted[f"criterion.boundary_aware_weight = {criterion.boundary_aware_weight}"] = "boundary"
-    default = CriterionSection.model_fields["aux_weight"].default
-    if criterion.aux_weight not in (0, default) and not any(name.startswith("aux") for name in given):
-        # any auxiliary output is sufficient
-        first = next((name for name in entry.outputs if name.startswith("aux")), "aux")
-        wanted[f"criterion.aux_weight = {criterion.aux_weight}"] = first
-    for key, name in wanted.items():
-        if name in given:
-            continue
-        if name in entry.outputs:
-            problems.append(f"{key}: {model.name} returns {name} only with auxiliary heads; set model.aux_loss = true")
-        else:
-            hint = nearest(name, entry.outputs)
-            problems.append(f"{key}: {model.name} has no output {name!r}.{hint} It has: {', '.join(entry.outputs)}")
-    problems.extend(
-        f"criterion.outputs.{name} is missing: {model.name} returns {name} with model.aux_loss = true, which needs a "
-        'loss; write for example {weight = 1.0, name = "BoundaryLoss"}, or weight = 0'
-        for name in given
-        if name != "out" and not name.startswith("aux") and name not in criterion.outputs
-    )
-
-
 def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: object, problems: list[str]) -> None:
     """Tries optimizer and scheduler on a tiny network, since only they check their values."""
     found = len(problems)
@@ -384,7 +292,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
             f'optimizer.name = "{optimizer.name}": cannot train these networks, {REFUSED[optimizer.name]}; use AdamW'
         )
     else:
-        factory = _known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
+        factory = known(OPTIMIZERS, "optimizer.name", optimizer.name, problems)
         if factory is not None:
             problems.extend(params.OPTIMIZER.problems("optimizer", optimizer.name, factory, optimizer.params))
     tried = None
@@ -399,7 +307,7 @@ def _check_learning(optimizer: OptimizerSection, scheduler: object, trainer: obj
     if not isinstance(scheduler, SchedulerSection):
         return
     found = len(problems)
-    factory = _known(SCHEDULERS, "lr_scheduler.name", scheduler.name, problems)
+    factory = known(SCHEDULERS, "lr_scheduler.name", scheduler.name, problems)
     if factory is not None:
         supplied = [LENGTH_ARGUMENTS.get(scheduler.name, ""), "max_lr" if scheduler.name == "OneCycleLR" else ""]
         problems.extend(
@@ -425,13 +333,3 @@ def _check_device(trainer: TrainerSection, problems: list[str]) -> None:
         check_device(trainer.device, "trainer.device")
     except InvalidArgumentError as error:
         problems.append(str(error))
-
-
-def _known(registry: Registry, key: str, name: str, problems: list[str]) -> Callable[..., Any] | None:
-    """Returns the object registered as `name`; adds a problem and returns None if there is none."""
-    try:
-        found: Callable[..., Any] = registry.get(name)
-    except UserError as error:
-        problems.append(f'{key} = "{name}": {error}')
-        return None
-    return found

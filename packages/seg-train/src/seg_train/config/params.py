@@ -147,9 +147,10 @@ LOSS = Call(
     {
         "weight": "set criterion.class_weights",
         "ignore_index": "it comes from the dataset",
+        "task": "it comes from the dataset",
         "reduction": "the trainer needs the mean",
     },
-    passed=("weight", "ignore_index"),
+    passed=("weight", "ignore_index", "task"),
     elsewhere=LOSS_PARAMS,
 )
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
@@ -161,10 +162,12 @@ PREDICTOR = Call(
         "model": "it is the trained network",
         "images": "they are the val images",
         "size": "it is the size of the masks",
+        "task": "it comes from the dataset",
+        "thresholds": "they are 0.5; evaluation.tune_threshold = true chooses others",
         "output": "the evaluation sets it; set evaluation.loss = false for labels only",
     },
     positional=("model", "images"),
-    passed=("size", "output"),
+    passed=("size", "output", "task", "thresholds"),
 )
 
 

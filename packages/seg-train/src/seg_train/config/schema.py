@@ -387,7 +387,10 @@ class OutputSection(Section):
 class CriterionSection(Section):
     """The loss."""
 
-    name: str = Field(default="CrossEntropyLoss", description="loss")
+    name: str = Field(
+        default="CrossEntropyLoss",
+        description="loss; default for datasets of a binary or multilabel task: BinaryCrossEntropyLoss",
+    )
     class_weights: ClassWeights = Field(
         default="none", description='"none", a scheme such as "enet", or one number per class'
     )
@@ -516,6 +519,11 @@ class EvaluationSection(Section):
     )
     loss: bool = Field(
         default=True, description="whether to compute val_loss, which needs the logits at the size of the masks"
+    )
+    tune_threshold: bool = Field(
+        default=False,
+        description="for binary and multilabel tasks: whether each evaluation chooses the threshold of each class with "
+        "the highest IoU on val, which the model file keeps; default: 0.5",
     )
     predictor: str = Field(
         default="whole", description="name of a registered predictor; not together with tile, overlap, scales and hflip"

@@ -20,6 +20,7 @@ from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, UserErro
 from seg_core.files.mask_sources import pair_of, sample_name, wrong_ids_message
 from seg_core.interfaces import JointTransform, SegmentationDataset
 from seg_core.labels.channels import ImageChannels
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_generator, sample_seed
 from seg_core.transforms.crop import SegmentationTransform
 from seg_core.workers import held_signals, start_worker, stop_workers
@@ -35,7 +36,8 @@ class Batch(NamedTuple):
     Attributes:
         images: (N, C, H, W), channels_last: uint8 RGB in 0 to 255, or uint8, uint16 or float32 in the unit of the
             channels; in evaluations resized for the network.
-        masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size.
+        masks: (N, H, W), class ids in the dataset's integer type; in evaluations at their own size. Of a multilabel
+            task (N, K, H, W) of 0, 1 and the ignored value.
         indices: index of each sample in the dataset.
         epoch: counted from 0.
         places: number of each sample that its random choices depend on, see `PlannedSample`.
@@ -275,11 +277,12 @@ class _Samples(Dataset[Any]):
 
     def _transformed(self, image: Any, mask: Any, epoch: int, planned: PlannedSample) -> tuple[Tensor, Tensor]:
         """Returns image and mask of a sample after all transforms; `image` may be the windows that it is read from."""
-        channels = self.dataset.metadata.channels
+        channels, task = self.dataset.metadata.channels, self.dataset.metadata.task
+        axes = 3 if task == MULTILABEL else 2
         try:
-            if not isinstance(image, SampleWindows) and not _is_plain(image, mask, channels):
+            if not isinstance(image, SampleWindows) and not _is_plain(image, mask, channels, axes):
                 # every transform then gets what the dataset interface says, whatever a dataset returns
-                image, mask = SegmentationTransform(channels=channels)(image, mask)
+                image, mask = SegmentationTransform(channels=channels, task=task)(image, mask)
             attempt = 0
             if planned.crop is not None:
                 attempt = self._best_attempt(image, mask, epoch, planned.place, planned.crop)
@@ -314,17 +317,23 @@ class _Samples(Dataset[Any]):
                 cropped = self.transform.transform_mask(mask, generator=generator)
             else:
                 cropped = self.transform(image, mask, generator=generator)[1]
-            count = int((cropped.as_subclass(Tensor) == crop.class_id).count_nonzero())
+            count = int(self._pixels_of(cropped.as_subclass(Tensor), crop.class_id).count_nonzero())
             if count > most:
                 best, most = attempt, count
             if count >= crop.min_pixels:
                 break
         return best
 
+    def _pixels_of(self, mask: Tensor, class_id: int) -> Tensor:
+        """Returns which pixels of a mask are of a class: bool (H, W)."""
+        if self.dataset.metadata.task == MULTICLASS:
+            return mask == class_id
+        return (mask[class_id] if self.dataset.metadata.task == MULTILABEL else mask) == 1
 
-def _is_plain(image: Any, mask: Any, channels: ImageChannels) -> bool:
+
+def _is_plain(image: Any, mask: Any, channels: ImageChannels, axes: int) -> bool:
     """Returns whether a sample has the types that the dataset interface asks for."""
-    if not (isinstance(image, Tensor) and isinstance(mask, Tensor) and image.ndim == 3 and mask.ndim == 2):
+    if not (isinstance(image, Tensor) and isinstance(mask, Tensor) and image.ndim == 3 and mask.ndim == axes):
         return False
     types = (torch.uint8,) if channels.is_rgb8 else IMAGE_TYPES
     return image.dtype in types and mask.dtype != torch.bool
@@ -334,13 +343,13 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
     """Checks that a mask contains only the dataset's class ids and its ignored value.
 
     Args:
-        mask: (H, W) of any integer type, or bool.
+        mask: (H, W) of any integer type, or bool; of a multilabel task (K, H, W).
         dataset: its metadata define the allowed values.
         index: of the sample, for the message.
 
     Raises:
         LabelOutOfRangeError: if it contains another value; the message names the files.
-        InvalidArgumentError: if it holds floats, which would be cut to integers.
+        InvalidArgumentError: if it holds floats, which would be cut to integers, or has the shape of another task.
     """
     metadata = dataset.metadata
     mask = mask.as_subclass(Tensor)
@@ -349,14 +358,22 @@ def check_ids(mask: Tensor, dataset: SegmentationDataset, index: int) -> None:
             f"the mask of {sample_name(dataset, index)} is a tensor of {mask.dtype}; ids are integers: if the values "
             "are whole ids, let the dataset return mask.to(torch.uint8)"
         )
+    if metadata.task != MULTICLASS:
+        planes = (metadata.num_classes,) if metadata.task == MULTILABEL else ()
+        if mask.ndim != 2 + len(planes) or tuple(mask.shape[:-2]) != planes:
+            wanted = f"({planes[0]}, H, W), a plane per class," if planes else "(H, W)"
+            raise InvalidArgumentError(
+                f"the mask of {sample_name(dataset, index)} has the shape {tuple(mask.shape)}; masks of the task "
+                f'"{metadata.task}" are {wanted} in integers: correct the dataset, or the task of its metadata'
+            )
     mask = mask if mask.dtype == torch.uint8 else mask.long()
-    wrong = (mask >= metadata.num_classes) & (mask != metadata.ignore_index)
+    wrong = (mask >= metadata.num_ids) & (mask != metadata.ignore_index)
     if mask.dtype != torch.uint8:
         wrong |= (mask < 0) & (mask != metadata.ignore_index)
     if bool(wrong.any()):
         ids, numbers = torch.unique(mask[wrong], return_counts=True)
         counts = dict(zip(ids.tolist(), numbers.tolist(), strict=True))
-        allowed = {*range(metadata.num_classes), metadata.ignore_index}
+        allowed = {*range(metadata.num_ids), metadata.ignore_index}
         name = f"of {sample_name(dataset, index)}"
         raise LabelOutOfRangeError(wrong_ids_message(name, counts, allowed, "correct the mask or the metadata"))
 

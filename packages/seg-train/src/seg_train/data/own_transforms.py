@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.own_code import find_target
 from seg_core.randomness import OWN_TRANSFORM_STREAM, isolated_randomness, sample_seed
 from seg_core.spec import takes
@@ -99,7 +100,9 @@ def _told_of_fill(own: OwnTransform, metadata: DatasetMetadata) -> OwnTransform:
 
 
 def _name_of(fill: float, metadata: DatasetMetadata) -> str:
-    known = fill in range(metadata.num_classes)
+    if metadata.task != MULTICLASS and fill in (0, 1):
+        return "the pixels with a class" if fill else "the pixels without a class"
+    known = metadata.task == MULTICLASS and fill in range(metadata.num_classes)
     return f"the class {metadata.labels[int(fill)]!r}" if known else "no class"
 
 
@@ -115,8 +118,9 @@ class OwnTransforms:
     def __init__(self, transforms: Sequence[OwnTransform], metadata: DatasetMetadata, seed: int = 0) -> None:
         self.transforms = tuple(transforms)
         self.seed = seed
-        self._num_classes, self._ignored = metadata.num_classes, metadata.ignore_index
-        self._as_tensors = SegmentationTransform(channels=metadata.channels)  # the tensor types of images and masks
+        self._num_ids, self._ignored = metadata.num_ids, metadata.ignore_index
+        # the tensor types of images and masks
+        self._as_tensors = SegmentationTransform(channels=metadata.channels, task=metadata.task)
 
     def __call__(self, image: Tensor, mask: Tensor, epoch: int, place: int) -> tuple[Tensor, Tensor]:
         """Returns image and mask after all transforms.
@@ -126,7 +130,7 @@ class OwnTransforms:
 
         Args:
             image: uint8 (3, H, W) in 0 to 255; of other channels (C, H, W), uint8, uint16 or float32.
-            mask: class ids (H, W) of any integer type.
+            mask: class ids (H, W) of any integer type; of a multilabel task (K, H, W).
             epoch: counted from 0.
             place: see `PlannedSample`.
 
@@ -150,13 +154,13 @@ class OwnTransforms:
             except Exception as error:
                 error.add_note(f"raised by {transform.name}, a transform of data.transform.train.custom")
                 raise
-            image, mask = self._checked(result, transform.name, shape, dtype)
+            image, mask = self._checked(result, transform.name, shape, dtype, before.shape)
             # wrong ids that the dataset itself returned are reported later, with their file
             if (wrong := self._wrong_ids(mask)) and not self._wrong_ids(before):
                 ids = ", ".join(map(str, wrong[:5]))
                 raise InvalidArgumentError(
                     f"{transform.name} returned a mask with the ids {ids}, which are neither a class (0 to "
-                    f"{self._num_classes - 1}) nor ignored ({self._ignored}); masks are not to be interpolated or "
+                    f"{self._num_ids - 1}) nor ignored ({self._ignored}); masks are not to be interpolated or "
                     "normalized"
                 )
             image, mask = self._as_tensors(image, mask.to(kind))
@@ -165,11 +169,13 @@ class OwnTransforms:
     def _wrong_ids(self, mask: Tensor) -> list[int]:
         """Returns ids that are neither a class nor ignored."""
         plain = mask.as_subclass(Tensor).to(torch.int64)
-        wrong = plain[(plain != self._ignored) & ((plain < 0) | (plain >= self._num_classes))]
+        wrong = plain[(plain != self._ignored) & ((plain < 0) | (plain >= self._num_ids))]
         return torch.unique(wrong).tolist() if wrong.numel() else []
 
     @staticmethod
-    def _checked(result: Any, name: str, size: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _checked(
+        result: Any, name: str, size: Sequence[int], dtype: torch.dtype, mask_size: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
         if not isinstance(result, tuple | list) or len(result) != 2 or not all(isinstance(r, Tensor) for r in result):
             got = f"a {type(result).__name__}"
             if isinstance(result, tuple | list):
@@ -178,7 +184,7 @@ class OwnTransforms:
         image, mask = result
         for what, tensor, shape, types in (
             ("image", image, tuple(size), (dtype,)),
-            ("mask", mask, tuple(size[1:]), _INTEGERS),
+            ("mask", mask, tuple(mask_size), _INTEGERS),
         ):
             if tuple(tensor.shape) != shape or tensor.dtype not in types:
                 kind = "an integer type" if what == "mask" else str(dtype).removeprefix("torch.")

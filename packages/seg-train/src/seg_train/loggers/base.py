@@ -49,8 +49,8 @@ class Snapshot:
     Attributes:
         index: position in the val split.
         image: uint8 (3, H, W), RGB, before augmentation.
-        target: ground truth, (H, W), class ids in the dataset's integer type.
-        prediction: uint8 or uint16 (H, W), class ids.
+        target: ground truth, (H, W), class ids in the dataset's integer type; of a multilabel task (K, H, W).
+        prediction: uint8 or uint16 (H, W), class ids; of a binary task 0 and 1, of a multilabel task as (K, H, W).
         name: name of the image file, without its folder; empty if the dataset has none.
     """
 
@@ -126,11 +126,15 @@ class Logger:
                 if the predictor returns no logits), the scores miou, acc, macc, fwiou and dice, iou_per_class as class
                 name -> IoU (NaN if the class is absent), and absent, the rule for absent classes in the means; with an
                 EMA of the weights the same with the prefix `ema_`; lr, images_per_second, data_wait, memory_mib and
-                seconds.
+                seconds. Of binary and multilabel tasks precision, recall, specificity and ap take the place of macc and
+                fwiou, and tuned thresholds are threshold_per_class.
         """
 
     def on_confusion_matrix(self, moment: Moment, matrix: Tensor) -> None:
-        """Called after each evaluation with the confusion matrix: int64 (K, K), rows are ground truth."""
+        """Called after each evaluation with the confusion matrix: int64 (K, K), rows are ground truth.
+
+        Not called for binary and multilabel tasks, which have none.
+        """
 
     def on_snapshots(self, moment: Moment, snapshots: Sequence[Snapshot]) -> None:
         """Called after each evaluation with predictions for a few val images."""

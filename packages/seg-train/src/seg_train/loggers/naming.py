@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from seg_core.checks import is_number
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.metrics.names import ALL_SCORE_NAMES
 
 __all__ = ["image_name", "scalars_of_epoch", "scalars_of_step", "shortened", "title_of"]
 
@@ -35,12 +35,12 @@ def scalars_of_epoch(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             continue
         plain = key.removeprefix("ema_")
         group = "val" if plain == key else "val_ema"
-        if plain == "iou_per_class":
-            for label, iou in value.items():
-                if is_number(iou):
-                    yield f"{group}/iou/{label}", float(iou)
+        if plain.endswith("_per_class"):
+            for label, number in value.items():
+                if is_number(number):
+                    yield f"{group}/{plain.removesuffix('_per_class')}/{label}", float(number)
         elif is_number(value):
-            is_score = plain == "val_loss" or plain in SCORE_NAMES
+            is_score = plain == "val_loss" or plain in ALL_SCORE_NAMES
             yield (f"{group}/{plain.removeprefix('val_')}" if is_score else key), float(value)
 
 

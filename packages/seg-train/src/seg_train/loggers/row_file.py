@@ -20,7 +20,7 @@ from seg_train.config.schema import flatten
 __all__ = ["RowFile", "flat_rows"]
 
 KINDS = ("step", "epoch")
-_PER_CLASS = "iou_per_class."
+_PER_CLASS = "_per_class."
 
 
 class RowFile:
@@ -240,7 +240,7 @@ class RowFile:
 
 
 def flat_rows(rows: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Returns the rows of a kind for a table, without the key `kind`; the IoU of a class is `iou_per_class.<class>`."""
+    """Returns the rows of a kind for a table, without `kind`; a number of a class is as `iou_per_class.<class>`."""
     flat = [flatten(row) for row in rows if row["kind"] == kind]
     return [{key: value for key, value in row.items() if key != "kind"} for row in flat]
 

@@ -7,11 +7,11 @@ import torch
 from torch.optim import lr_scheduler
 
 from seg_core.errors import InvalidArgumentError, nearest
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.metrics.names import ALL_SCORE_NAMES
 
 __all__ = ["ReduceLROnPlateau"]
 
-_SCORES = (*SCORE_NAMES, "loss")
+_SCORES = (*ALL_SCORE_NAMES, "loss")
 
 
 class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
@@ -19,7 +19,8 @@ class ReduceLROnPlateau(lr_scheduler.ReduceLROnPlateau):
 
     Args:
         optimizer: its learning rate is set.
-        monitor: score on the val split: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`.
+        monitor: score on the val split: `"miou"`, `"acc"`, `"macc"`, `"fwiou"`, `"dice"` or `"loss"`; of binary and
+            multilabel tasks `"precision"`, `"recall"`, `"specificity"` and `"ap"` in place of `"macc"` and `"fwiou"`.
         mode: whether lower (`"min"`) or higher (`"max"`) is better; None for lower for `"loss"`, else higher.
         factor: below 1, by which the learning rate is multiplied.
         patience: number of epochs without improvement before the learning rate is lowered.

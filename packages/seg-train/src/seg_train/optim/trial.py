@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import nn
 
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.metrics.names import ALL_SCORE_NAMES
 from seg_train.optim.optimizers import needs_closure
 from seg_train.optim.warmup import Scheduler
 
@@ -59,5 +59,5 @@ def advance(scheduler: Scheduler) -> None:
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         for _ in range(scheduler.warmup_steps + 2):
             scheduler.step()
-        plain = dict.fromkeys(("loss", "val_loss", *SCORE_NAMES), 0.5)
+        plain = dict.fromkeys(("loss", "val_loss", *ALL_SCORE_NAMES), 0.5)
         scheduler.end_epoch(plain | {f"ema_{name}": 0.5 for name in plain})

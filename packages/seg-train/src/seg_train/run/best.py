@@ -60,7 +60,7 @@ class BestScore:
         Args:
             position: of the run; it is updated.
             row: row of the evaluation.
-            matrix: confusion matrix of the last weights, with the true classes as rows.
+            matrix: confusion matrix of the last weights, with the true classes as rows, or (K, 2, 2).
 
         Returns:
             The weights that are the best so far, `"last"` or `"ema"`; None if they are not.
@@ -92,7 +92,7 @@ class BestScore:
     def _is_absent(self, matrix: Tensor) -> bool:
         """Returns whether the IoU of a class is monitored that has no pixel in val: it is 0 or undefined."""
         label = self.monitor.label
-        return label is not None and not bool(matrix[self._labels.index(label)].any())
+        return label is not None and not bool(_pixels(matrix)[self._labels.index(label)].any())
 
     def _warn_once(self) -> None:
         if not self._has_warned:
@@ -102,3 +102,8 @@ class BestScore:
                 f'evaluation.monitor = "{self.monitor.name}": this score is undefined, since {absent}; it counts '
                 'neither for model_best.pt nor for evaluation.patience. Monitor another score, such as "miou"'
             )
+
+
+def _pixels(matrix: Tensor) -> Tensor:
+    """Returns the true pixels of each class by prediction, int64 (K, ...)."""
+    return matrix if matrix.ndim == 2 else matrix[:, 1]

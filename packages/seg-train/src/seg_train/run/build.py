@@ -22,6 +22,7 @@ from seg_core.randomness import sample_seed, seed
 from seg_core.registry import LOGGERS, LOSSES
 from seg_core.spec import build_named
 from seg_train.config.schema import TrainConfig
+from seg_train.config.task import task_problems
 from seg_train.loggers.base import Logger
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.optim.optimizers import build_optimizer
@@ -184,6 +185,7 @@ def build_parts(
         max_grad_norm=trainer.max_grad_norm,
         accumulation_steps=trainer.accumulation_steps,
         num_classes=data.metadata.num_classes,
+        task=data.metadata.task,
     )
     # The dropout seed must not depend on how many random numbers initialization has drawn.
     seed(sample_seed(trainer.seed, accelerator.process_index) % 2**32)
@@ -218,25 +220,36 @@ def build_loggers(config: TrainConfig, run_dir: Path) -> dict[str, Logger]:
 
 def _criterion(config: TrainConfig, metadata: DatasetMetadata, class_weights: list[float] | None) -> DeepSupervision:
     section = config.criterion
+    named = [
+        ("criterion", section.name, section.params),
+        *(
+            (f"criterion.outputs.{key}", output.name, output.params)
+            for key, output in section.outputs.items()
+            if output.name is not None
+        ),
+    ]
+    for key, loss, params in named:
+        for problem in task_problems(key, loss, params, metadata, is_main=key == "criterion"):
+            raise ConfigError(problem)
     weights = None if class_weights is None else torch.tensor(class_weights)
     outputs = {
         name: (
             output.weight,
-            None if output.name is None else _loss(output.name, output.params, metadata.ignore_index, weights),
+            None if output.name is None else _loss(output.name, output.params, metadata, weights),
         )
         for name, output in section.outputs.items()
     }
     return DeepSupervision(
-        _loss(section.name, section.params, metadata.ignore_index, weights),
+        _loss(section.name, section.params, metadata, weights),
         aux_weight=section.aux_weight,
         outputs=outputs,
         boundary_aware_weight=section.boundary_aware_weight,
     )
 
 
-def _loss(name: str, params: Mapping[str, Any], ignore_index: int, weights: torch.Tensor | None) -> nn.Module:
-    """Returns the loss `name`, with the class weights if it takes any."""
-    given: dict[str, Any] = {"ignore_index": ignore_index}
+def _loss(name: str, params: Mapping[str, Any], metadata: DatasetMetadata, weights: torch.Tensor | None) -> nn.Module:
+    """Returns the loss `name`, with the ignored value, the task and the class weights if it takes them."""
+    given: dict[str, Any] = {"ignore_index": metadata.ignore_index, "task": metadata.task}
     if weights is not None:
         given["weight"] = weights
     with naming("criterion", name):

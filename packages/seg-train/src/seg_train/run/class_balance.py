@@ -15,6 +15,7 @@ from seg_core.files.scan import DatasetScan
 from seg_core.interfaces import SegmentationDataset
 from seg_core.metrics.class_weights import class_weights, pixel_counts
 from seg_train.config.schema import TrainConfig
+from seg_train.config.task import weights_problem
 from seg_train.data.rare_classes import RareClassSampling
 from seg_train.run.folder import RunFolder
 
@@ -93,6 +94,8 @@ def _weights(
     resumed: bool,
 ) -> list[float] | None:
     wanted, metadata = config.criterion.class_weights, train_set.metadata
+    if problem := weights_problem(wanted, metadata):  # the config check does not know the task of every dataset
+        raise ConfigError(problem)
     if not isinstance(wanted, str):
         if len(wanted) != metadata.num_classes:  # the config check does not know the classes of every dataset
             raise ConfigError(

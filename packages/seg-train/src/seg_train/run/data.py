@@ -168,7 +168,7 @@ def build_data(
     if channels.is_rgb8:
         channels = RGB_CHANNELS  # crops are filled with ImageNet's mean, whatever the mean
     train = SegmentationTransform(
-        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=channels
+        **data.transform.train.crop_options(), mask_fill=metadata.ignore_index, channels=channels, task=metadata.task
     )
     augment = SegmentationAugment(
         **data.augment.model_dump(),
@@ -177,6 +177,7 @@ def build_data(
         mean=normalization.mean,
         std=normalization.std,
         channels=channels,
+        task=metadata.task,
     )
     resize = config.evaluation.resize
     val_transform = EvaluationTransform(
@@ -253,6 +254,10 @@ def _check_same_classes(train: DatasetMetadata, val: DatasetMetadata) -> None:
     Raises:
         ConfigError: if they differ; the message names the first difference.
     """
+    if train.task != val.task:
+        raise ConfigError(
+            f'data.dataset: train has the task "{train.task}" and val "{val.task}"; give both the same task'
+        )
     found = difference_of_classes(val, train, "the train split")
     if found is not None:
         raise ConfigError(f"data.dataset: train and val have different classes: {found.replace('the network', 'val')}")

@@ -129,7 +129,7 @@ def _measure(trainer: Trainer) -> DryRun:
     begin = time.perf_counter()
     trainer.save()
     checkpoint_seconds = time.perf_counter() - begin
-    row = epoch_row(trainer.position, trainer.state.running.summarize_all(), outcomes, trainer.data.metadata.labels)
+    row = epoch_row(trainer.position, trainer.state.running.summarize_all(), outcomes, trainer.data.metadata)
     save_models(trainer.folder, trainer.state, trainer.data, trainer.validation.protocol, row, "last")
     checkpoint_bytes = _size(trainer.folder.checkpoints.last)
     models = sum(_size(path) for path in trainer.folder.model_files)

@@ -4,7 +4,7 @@ Masks are never resized: if an image was resized for the network, its logits are
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,9 +14,13 @@ from torch import Tensor, nn
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.comparison import check_several_classes
+from seg_core.labels.tasks import MULTICLASS, MULTILABEL
+from seg_core.metrics.argmax import Thresholds
 from seg_core.metrics.decidable import warning_of_non_finite
 from seg_core.metrics.metric_store import MetricStore
+from seg_core.metrics.names import AVERAGE_PRECISION, row_names
 from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
+from seg_core.metrics.thresholds import class_thresholds
 from seg_core.modes import eval_mode
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing, resize_image
@@ -30,7 +34,9 @@ from seg_train.run.build import precision_of
 from seg_train.run.channels import default_preprocessing, other_channels
 from seg_train.run.classes import comparing_classes
 from seg_train.run.data import RunData
+from seg_train.run.labels import scores_of
 from seg_train.run.preview import shown_image
+from seg_train.run.thresholds import other_task, thresholds_for, tuning_problem
 from seg_train.run.validation_loss import SplitLoss
 from seg_train.run.ways import Way, WayOptions
 
@@ -47,7 +53,7 @@ def evaluate_batches(
     transform: EvaluationTransform,
     device: torch.device,
     loss: SplitLoss | None = None,
-    on_batch: Callable[[Batch, Tensor], None] | None = None,
+    on_batch: Callable[[Batch, Tensor, Tensor | None], None] | None = None,
 ) -> None:
     """Adds the results of `model` on `batches` to `store`.
 
@@ -61,7 +67,8 @@ def evaluate_batches(
         transform: normalizes the images.
         device: where to compute.
         loss: collects the loss of each image if the predictor returns logits.
-        on_batch: called with each batch and its predicted labels, uint8 or uint16 (N, H, W), on `device`.
+        on_batch: called with each batch, its predicted labels, uint8 or uint16 (N, H, W) or (N, K, H, W), and for a
+            binary or multilabel task their probabilities of the same shape, both on `device`; None if there are none.
     """
     with eval_mode(model), warning_of_non_finite():
         for batch in batches:
@@ -69,11 +76,12 @@ def evaluate_batches(
             masks = batch.masks.to(device, non_blocking=True)
             size = (masks.shape[-2], masks.shape[-1])
             labels, logits = way(model, images, size, wants_logits=loss is not None)
-            store.store_results(masks, labels)
+            scores = None if logits is None or way.task == MULTICLASS else scores_of(logits, way.task)
+            store.store_results(masks, labels, scores)
             if loss is not None and logits is not None:
                 loss.add(logits, masks)
             if on_batch is not None:
-                on_batch(batch, labels)
+                on_batch(batch, labels, scores)
 
 
 def evaluate(
@@ -86,6 +94,7 @@ def evaluate(
     batch_size: int = 1,
     num_workers: int = 0,
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+    thresholds: Thresholds | None = None,
 ) -> MetricStore:
     """Returns a store with the confusion matrix of `model` over all of `dataset`; `.summarize()` returns the scores.
 
@@ -104,6 +113,8 @@ def evaluate(
         num_workers: worker processes that read samples; 0 reads in this process.
         criterion: `(logits, target) -> loss`, for the measure `"loss"` over the whole split, see
             `seg_train.run.validation_loss.SplitLoss`.
+        thresholds: of a binary or multilabel dataset: probability above which a pixel has a class, one or one per
+            class; None uses those of the model's file, or 0.5.
 
     Warns:
         UserWarning: if the network's classes are not the dataset's: another number, or other names in its weights or
@@ -111,8 +122,9 @@ def evaluate(
 
     Raises:
         UnknownNameError: if there is no such predictor.
-        InvalidArgumentError: if the dataset has only one class, whose IoU would always be 1; if its channels are not
-            those of the model or the preprocessing; or if nothing says how they are normalized.
+        InvalidArgumentError: if the model's file is of another task; if the dataset of a multiclass task has only one
+            class, whose IoU would always be 1; if its channels are not those of the model or the preprocessing; if
+            nothing says how they are normalized; or if `thresholds` are given for a multiclass task, or not allowed.
         UserError: if a sample cannot be read or does not fit its metadata.
     """
     metadata = dataset.metadata
@@ -120,6 +132,8 @@ def evaluate(
     device = next(model.parameters()).device
     if found := other_channels(model, metadata.channels):
         raise InvalidArgumentError(f"{found}; evaluate it on images of the channels that it was trained on")
+    if found := other_task(model, metadata):
+        raise InvalidArgumentError(f"{found}; evaluate it on a dataset of its task")
     if preprocessing is None:
         info = getattr(model, "model_info", None)
         preprocessing = default_preprocessing(metadata.channels) if info is None else info.preprocessing
@@ -129,12 +143,13 @@ def evaluate(
             "channels=dataset.metadata.channels, with their mean and std"
         )
     transform = EvaluationTransform(preprocessing)
-    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+    limits = thresholds_for(model, metadata, thresholds)
+    store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index, task=metadata.task)
     loss = None if criterion is None else SplitLoss(criterion, metadata.ignore_index)
     loader = Loader(
         dataset, transform, num_workers=num_workers, pin_memory=device.type == "cuda", splits_unlike_sizes=True
     )
-    way = Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata)
+    way = Way(WayOptions(predictor=predictor, params=predictor_params or {}), metadata, limits or 0.5)
     with comparing_classes(model, metadata):
         evaluate_batches(
             model,
@@ -160,13 +175,17 @@ class Outcome:
     Attributes:
         scores: as `MetricStore.summarize` returns them, over the samples of all processes; `"loss"` is None if it is
             not computed.
-        matrix: confusion matrix, int64 (K, K), rows are ground truth.
+        matrix: confusion matrix, int64 (K, K), rows are ground truth; of binary and multilabel tasks (K, 2, 2).
         snapshots: predictions of the snapshot images; on the main process only.
+        thresholds: of binary and multilabel tasks, one per class, those of the scores; else None.
+        is_tuned: whether they were chosen in this evaluation.
     """
 
     scores: dict[str, Any]
     matrix: Tensor
     snapshots: Sequence[Snapshot]
+    thresholds: tuple[float, ...] | None = None
+    is_tuned: bool = False
 
 
 class Validation:
@@ -198,6 +217,9 @@ class Validation:
             section.tile, section.overlap, section.scales, section.hflip, section.predictor, section.params
         )
         self.way = Way(options, data.metadata)
+        self._tunes = section.tune_threshold
+        if self._tunes and data.metadata.task == MULTICLASS:
+            raise ConfigError(tuning_problem(data.metadata))
         self._data = data
         self._criterion = criterion if section.loss else None
         self._accelerator = accelerator
@@ -210,6 +232,8 @@ class Validation:
             classes=data.metadata.labels,
             resize=data.preprocessing.resize,
             precision=precision_of(accelerator),
+            thresholds=class_thresholds(None, data.metadata),
+            tuned=self._tunes,
             **options.protocol(),
         )
         # The snapshot images are spread evenly over those that the main process evaluates.
@@ -219,7 +243,11 @@ class Validation:
 
     def measures_loss(self, network: nn.Module) -> bool:
         """Returns whether evaluations compute val_loss; tries the predictor on one small image."""
-        return self._criterion is not None and self.way.gives_logits(network, self._data.metadata.channels.count)
+        return self._criterion is not None and self.gives_logits(network)
+
+    def gives_logits(self, network: nn.Module) -> bool:
+        """Returns whether the predictor returns logits; tries it on one small image."""
+        return self.way.gives_logits(network, self._data.metadata.channels.count)
 
     def __call__(
         self, network: nn.Module, on_progress: Callable[[int, int], None], *, first: int | None = None
@@ -233,14 +261,15 @@ class Validation:
             first: number of val samples to evaluate, the first ones; None for all.
         """
         metadata, accelerator = self._data.metadata, self._accelerator
-        store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index)
+        store = MetricStore(metadata.num_classes, ignore_index=metadata.ignore_index, task=metadata.task)
         loss = None if self._criterion is None else SplitLoss(self._criterion, metadata.ignore_index)
         count = len(self._data.val_set) if first is None else min(first, len(self._data.val_set))
         plan = evaluation_plan(count, self._batch_size, accelerator.process_index, accelerator.num_processes)
         snapshots: dict[int, Snapshot] = {}
+        probabilities: dict[int, Tensor] = {}
         done, total = 0, sum(map(len, plan))
 
-        def on_batch(batch: Batch, labels: Tensor) -> None:
+        def on_batch(batch: Batch, labels: Tensor, scores: Tensor | None) -> None:
             nonlocal done
             done += len(batch.indices)
             on_progress(done, total)
@@ -251,6 +280,8 @@ class Validation:
                     image = resize_image(image, (mask.shape[-2], mask.shape[-1]))
                     name = image_name(self._data.val_set, index)
                     snapshots[index] = Snapshot(index, image, mask, labels[place].cpu(), name)
+                    if self._tunes and scores is not None:
+                        probabilities[index] = scores[place].cpu()
 
         with accelerator.autocast():
             evaluate_batches(
@@ -264,19 +295,32 @@ class Validation:
                 on_batch=on_batch,
             )
         store.reduce()
+        thresholds = class_thresholds(None, metadata)
+        if self._tunes:
+            thresholds = tuple(store.best_thresholds())
+            store = store.at_thresholds(thresholds)
+            limits = torch.tensor(thresholds)
+            if metadata.task == MULTILABEL:
+                limits = limits[:, None, None]
+            snapshots = {
+                index: replace(shown, prediction=(probabilities[index] > limits).to(torch.uint8))
+                for index, shown in snapshots.items()
+            }
         scores = store.summarize()
         scores["loss"] = None if loss is None or not loss.is_measured else loss.value_of_all_processes()
-        return Outcome(scores, store.confusion_matrix, [snapshots[index] for index in sorted(snapshots)])
+        shown = [snapshots[index] for index in sorted(snapshots)]
+        return Outcome(scores, store.confusion_matrix, shown, thresholds, self._tunes)
 
 
 def check_val_loss(
     config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
 ) -> None:
-    """Checks before training that evaluations compute val_loss if the config monitors it.
+    """Checks before training that evaluations compute what the config asks of them: val_loss, scores, thresholds.
 
     Raises:
         ConfigError: if they do not.
     """
+    _check_scores(config, monitor, scheduler, validation, network)
     watching = []
     if monitor.name.endswith("val_loss"):
         watching.append(f'evaluation.monitor = "{monitor.name}"')
@@ -289,4 +333,26 @@ def check_val_loss(
         raise ConfigError(
             f"{' and '.join(watching)} needs val_loss, which is not computed ({reason}); use a score such as miou, "
             "or let evaluations compute the loss"
+        )
+
+
+def _check_scores(
+    config: TrainConfig, monitor: Monitor, scheduler: Scheduler | None, validation: Validation, network: nn.Module
+) -> None:
+    task = validation.way.task
+    watched = None if scheduler is None else scheduler.watched_score
+    if watched is not None and watched not in ("loss", *row_names(task)):
+        raise ConfigError(
+            f'lr_scheduler.params.monitor = "{watched}": the task "{task}" of the dataset has no such score; choose '
+            f"one of loss, {', '.join(row_names(task))}"
+        )
+    asking = ["evaluation.tune_threshold = true"] * config.evaluation.tune_threshold
+    if monitor.name.removeprefix("ema_") == AVERAGE_PRECISION:
+        asking.append(f'evaluation.monitor = "{monitor.name}"')
+    if watched == AVERAGE_PRECISION:
+        asking.append(f'lr_scheduler.params.monitor = "{watched}"')
+    if asking and not validation.gives_logits(network):
+        raise ConfigError(
+            f"{' and '.join(asking)} needs the probabilities of the classes, but the predictor "
+            f"{validation.way.options.predictor!r} returns labels without logits; set another one"
         )

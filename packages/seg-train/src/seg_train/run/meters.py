@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.scores import scores_from_confusion
 from seg_train.run.step import StepResult
@@ -29,18 +30,19 @@ class RunningScores:
         num_classes: number of classes K.
         ignore_index: value in masks that is not counted.
         accelerator: device and processes.
+        task: of the dataset.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int, accelerator: Accelerator) -> None:
+    def __init__(self, num_classes: int, ignore_index: int, accelerator: Accelerator, task: str = MULTICLASS) -> None:
         self._accelerator = accelerator
-        self._store = MetricStore(num_classes, ignore_index=ignore_index)
+        self._store = MetricStore(num_classes, ignore_index=ignore_index, task=task)
         self.reset()
 
     def reset(self) -> None:
         """Starts an epoch."""
         self._store.reset()
         # counted before the checkpoint that the run was resumed from
-        self._carried = torch.zeros(self._store.num_classes, self._store.num_classes, dtype=torch.int64)
+        self._carried = torch.zeros_like(self._store.confusion_matrix)
         self._loss = torch.zeros((), device=self._accelerator.device)
         self._samples = 0
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from seg_core.errors import ConfigError
 from seg_core.interfaces import SegmentationDataset
+from seg_core.labels.tasks import MULTICLASS, TASKS
 from seg_core.metrics.protocol import digest_of_dataset
 from seg_core.progress import Progress
 from seg_core.randomness import DATASET_STREAM, isolated_randomness, sample_seed
 from seg_train.config.migrate import CONFIG_FORMAT, FormerValTransform, Migrated
 from seg_train.config.schema import WITHOUT_INFLUENCE, TrainConfig, default_of, flatten, has_influence, has_section
+from seg_train.config.task import losses_of
 from seg_train.run.data import RunData
 
 __all__ = [
@@ -36,9 +38,11 @@ def describe_config(config: TrainConfig) -> dict[str, Any]:
 def describe_data(data: RunData) -> dict[str, Any]:
     """Returns the description of the training data for a checkpoint, and how it is normalized."""
     train_set = data.train_set
+    task = train_set.metadata.task
     return {
         "train_files": {"count": len(train_set), "digest": digest_of_dataset(train_set)},
         "labels": list(train_set.metadata.labels),
+        **({} if task == MULTICLASS else {"task": task}),  # checkpoints of one class per pixel stay as they were
         "normalization": data.normalization.to_dict(),
     }
 
@@ -64,6 +68,8 @@ def check_settings(stored: Migrated, config: TrainConfig, folder: Path) -> None:
         if not has_influence(key) or key in _LENGTH:
             continue
         former = there.get(key, default_of(key) if has_section(stored.tables, key) else None)
+        if key == "criterion.name" and former in losses_of(config.criterion, TASKS):
+            continue  # without a name the task of the dataset decides, which is compared with the data
         if _differ(former, here.get(key)):
             changed.append(f"{key} (run: {_shown(former)}, now: {_shown(here.get(key))})")
     if changed:
@@ -90,6 +96,9 @@ def check_data(content: Mapping[str, Any], found: Mapping[str, Any], dataset: st
     problems = []
     if "labels" in content and content["labels"] != found["labels"]:
         problems.append(_other_labels(content["labels"], found["labels"]))
+    former, now = (description.get("task", MULTICLASS) for description in (content, found))
+    if former != now:
+        problems.append(f'its task was "{former}" and is "{now}" now')
     if "train_files" in content and content["train_files"] != found["train_files"]:
         there, here = content["train_files"], found["train_files"]
         if there["count"] != here["count"]:

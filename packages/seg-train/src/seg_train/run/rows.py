@@ -1,10 +1,11 @@
 """The rows of metrics for loggers, and their line in the progress output."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from seg_core.metrics.names import SCORE_NAMES
+from seg_core.labels.metadata import DatasetMetadata
+from seg_core.metrics.names import row_names
 from seg_train.run.evaluate import Outcome
 from seg_train.run.state import Position
 
@@ -12,7 +13,7 @@ __all__ = ["describe_row", "epoch_row", "watchable_scores"]
 
 
 def epoch_row(
-    position: Position, train: Mapping[str, float], outcomes: Mapping[str, Outcome], labels: Sequence[str]
+    position: Position, train: Mapping[str, float], outcomes: Mapping[str, Outcome], metadata: DatasetMetadata
 ) -> dict[str, Any]:
     """Returns the row of an epoch or an evaluation.
 
@@ -20,7 +21,7 @@ def epoch_row(
         position: of the run.
         train: loss and mIoU of the training steps since the last row.
         outcomes: of evaluations, by the weights: `"last"`, `"ema"`; empty if there was no evaluation.
-        labels: names of the classes.
+        metadata: of the dataset.
     """
     row: dict[str, Any] = {
         "epoch": position.epoch + 1,
@@ -31,8 +32,10 @@ def epoch_row(
     for which, outcome in outcomes.items():
         prefix, scores = "" if which == "last" else f"{which}_", outcome.scores
         row[f"{prefix}val_loss"] = scores["loss"]
-        row |= {prefix + name: scores[name] for name in SCORE_NAMES}
-        row[f"{prefix}iou_per_class"] = dict(zip(labels, scores["iou_per_class"], strict=True))
+        row |= {prefix + name: scores[name] for name in row_names(metadata.task) if name in scores}
+        row[f"{prefix}iou_per_class"] = dict(zip(metadata.labels, scores["iou_per_class"], strict=True))
+        if outcome.is_tuned and outcome.thresholds is not None:
+            row[f"{prefix}threshold_per_class"] = dict(zip(metadata.labels, outcome.thresholds, strict=True))
     if outcomes:
         row["absent"] = outcomes["last"].scores["absent"]
     return row

@@ -119,7 +119,7 @@ class RunFacts:
             f"device  {self.device_name}, {self.precision}, {counted(self.processes, 'process', 'processes')}, "
             f"{counted(self.workers, 'worker')}" + (" each" if self.processes > 1 else ""),
             f"data    {self.train_samples:,} training samples{crops}, {self.val_samples:,} val samples, "
-            f"{self.classes} classes",
+            f"{counted(self.classes, 'class', 'classes')}",
             f"images  {self.images}",
             f"model   {self.model}, {self.parameters:,} parameters"
             + (f", {frozen:,} of them frozen" if frozen else ""),

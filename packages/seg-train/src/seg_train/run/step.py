@@ -11,13 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from seg_core.errors import ConfigError
-from seg_core.metrics.argmax import argmax_labels
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.randomness import sample_generator
 from seg_core.transforms.augment import SegmentationAugment
 from seg_train.data.batches import Batch
 from seg_train.losses.deep_supervision import DeepSupervision
 from seg_train.losses.micro_batches import share_of
 from seg_train.optim.optimizers import needs_closure
+from seg_train.run.labels import labels_of
 
 __all__ = ["Parts", "StepResult", "train_step"]
 
@@ -37,6 +38,7 @@ class Parts:
         max_grad_norm: gradients are clipped to this norm, or None.
         accumulation_steps: number of micro-batches that a process splits its samples into.
         num_classes: number of channels that the main logits must have; None does not check it.
+        task: of the dataset.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class Parts:
     max_grad_norm: float | None = None
     accumulation_steps: int = 1
     num_classes: int | None = None
+    task: str = MULTICLASS
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,8 @@ class StepResult:
 
     Attributes:
         loss: 0-d float, detached: the share of this process's samples in the loss of the step.
-        labels: uint8 or uint16 (N, H, W), the predicted classes.
-        masks: int64 (N, H, W), ground truth after augmentation.
+        labels: uint8 or uint16 (N, H, W), the predicted classes; for a multilabel task (N, K, H, W) of 0 and 1.
+        masks: integers of the same shape, ground truth after augmentation.
     """
 
     loss: Tensor
@@ -117,7 +120,7 @@ def train_step(parts: Parts, batch: Batch) -> StepResult:
                 # DDP averages the gradients of the processes, but their shares of the loss add up to the loss.
                 parts.accelerator.backward(loss * processes if processes > 1 else loss)
             losses.append(loss.detach())
-            labels.append(argmax_labels(outputs["out"].detach()))
+            labels.append(labels_of(outputs["out"].detach(), parts.task))
         if parts.max_grad_norm is not None:
             parts.accelerator.clip_grad_norm_(parts.model.parameters(), parts.max_grad_norm)
         total = torch.stack(losses).sum() if len(losses) > 1 else losses[0]

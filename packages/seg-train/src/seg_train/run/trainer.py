@@ -20,6 +20,7 @@ from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.progress import Progress, StepState
 from seg_train.config.schema import TrainConfig
+from seg_train.config.task import with_loss_of_task
 from seg_train.data.batches import Batch
 from seg_train.data.subsets import described
 from seg_train.loggers.base import Moment
@@ -37,7 +38,7 @@ from seg_train.run.guards import RunGuards, on_any_process
 from seg_train.run.interruption import Interruption, RunInterruptedError
 from seg_train.run.mask_check import MaskCheck
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
-from seg_train.run.model_files import save_models
+from seg_train.run.model_files import restore_models, save_models
 from seg_train.run.normalization import find_normalization
 from seg_train.run.objects import RunObjects, how_to_resume
 from seg_train.run.plan import RunPlan
@@ -131,6 +132,7 @@ class Trainer:
         elif self.accelerator.is_main_process:
             self.folder.check_unused()
         splits = open_data(config, self.accelerator, objects)
+        self.config = config = with_loss_of_task(config, splits.train_set.metadata)
         if checkpoint is None:
             network = objects.network()
             normalization = find_normalization(config, network, splits.train_set, self.accelerator, self.progress)
@@ -161,7 +163,7 @@ class Trainer:
             model=objects.network(),
         )
         metadata, has_ema = self.data.metadata, config.trainer.ema_decay is not None
-        self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels)
+        self.monitor = Monitor.of(config.evaluation.monitor, has_ema, metadata.labels, metadata.task)
         self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
         check_val_loss(config, self.monitor, self.scheduler, self.validation, self.network.network)
         self.loggers = LoggerGroup(
@@ -171,7 +173,7 @@ class Trainer:
             accelerator=self.accelerator,
             network=self.network,
             scheduler=self.scheduler,
-            running=RunningScores(metadata.num_classes, metadata.ignore_index, self.accelerator),
+            running=RunningScores(metadata.num_classes, metadata.ignore_index, self.accelerator, metadata.task),
             window=StepWindow(self.accelerator),
             loggers=self.loggers,
             position=Position() if checkpoint is None else checkpoint.position(),
@@ -206,7 +208,7 @@ class Trainer:
         position = self.position
         if position.finished:
             self.progress.message(f"the run in {self.folder.path} is finished; there is nothing left to do")
-            self._restore_model_files()
+            restore_models(self.folder, self.state, self.data, self.validation.protocol, self.progress)
             return self._result()
         with self._started():
             while not position.finished:
@@ -237,18 +239,6 @@ class Trainer:
                 self.save()
         self.network.release()  # not before: an interrupted trainer may go on
         return self._result()
-
-    def _restore_model_files(self) -> None:
-        """Writes model files of a finished run that were lost; those of the best weights cannot be written again."""
-        lost = [self.folder.model] + [self.folder.model_ema] * (self.network.average is not None)
-        # writing gathers the weights of all processes, so the main one decides for all
-        if on_any_process(self.accelerator, self.accelerator.is_main_process and not all(p.is_file() for p in lost)):
-            save_models(self.folder, self.state, self.data, self.validation.protocol, self.state.last_row, None)
-            self.progress.warn(f"model files in {self.folder.path} were missing; they are written again")
-        if self.position.best is not None and not self.folder.model_best.is_file():
-            self.progress.warn(
-                f"{self.folder.model_best} is missing, and only an evaluation writes it; model.pt has the last weights"
-            )
 
     # ---- start -------------------------------------------------------------------------------------------------------
 
@@ -371,7 +361,8 @@ class Trainer:
         row = self._log_epoch(outcomes)
         for which, outcome in outcomes.items():
             moment = Moment(row["epoch"], row["step"], which, self.plan.epoch_is_over(self.position))
-            self.loggers.on_confusion_matrix(moment, outcome.matrix)
+            if outcome.matrix.ndim == 2:  # of one class per pixel
+                self.loggers.on_confusion_matrix(moment, outcome.matrix)
             if outcome.snapshots:
                 self.loggers.on_snapshots(moment, outcome.snapshots)
         self.state.last_row = row
@@ -395,7 +386,7 @@ class Trainer:
     def _log_epoch(self, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
         """Logs and shows the training since the last row, and evaluations if there were any; returns the row."""
         running = self.state.running
-        row = epoch_row(self.position, running.summarize_all(), outcomes, self.data.metadata.labels)
+        row = epoch_row(self.position, running.summarize_all(), outcomes, self.data.metadata)
         row |= self.state.measurements()
         self.progress.message(
             describe_row(row, self.plan.length.epochs, within_epoch=not self.plan.epoch_is_over(self.position))

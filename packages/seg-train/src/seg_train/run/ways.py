@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.metrics.argmax import argmax_labels
+from seg_core.labels.tasks import BINARY, MULTICLASS
+from seg_core.metrics.argmax import Thresholds, argmax_labels
+from seg_core.metrics.decidable import check_decidable
 from seg_core.modes import eval_mode
 from seg_core.own_code import naming
 from seg_core.registry import PREDICTORS
 from seg_core.spec import takes
+from seg_train.run.labels import labels_of
 
 __all__ = ["Way", "WayOptions"]
 
@@ -90,30 +93,41 @@ class Way:
     Args:
         options: prediction options.
         metadata: of the classes; its `left_right_pairs` are swapped in flipped images.
+        thresholds: of a binary or multilabel task: probability above which a pixel has a class, one or one per class.
 
     Raises:
         UnknownNameError: if there is no such predictor.
     """
 
-    def __init__(self, options: WayOptions, metadata: DatasetMetadata) -> None:
+    def __init__(self, options: WayOptions, metadata: DatasetMetadata, thresholds: Thresholds = 0.5) -> None:
         pairs = metadata.left_right_pairs or ()
         self.options = options
+        self.task = metadata.task
+        self._thresholds = thresholds
         if options.tile is None and not options.augments:
             way = PREDICTORS.get(options.predictor)
             params = dict(options.params)
             if takes(way, "left_right_pairs"):
                 params.setdefault("left_right_pairs", pairs)
+            if takes(way, "task"):
+                params.setdefault("task", metadata.task)
         else:
             params = {}
             if options.augments:
                 way = PREDICTORS.get("augmented")
                 scales = options.scales or (1.0,)
-                params = {"scales": scales, "hflip": options.hflip, "left_right_pairs": pairs}
+                params = {
+                    "scales": scales,
+                    "hflip": options.hflip,
+                    "left_right_pairs": pairs,
+                    "task": metadata.task,
+                }
             if options.tile is not None:
                 inner = functools.partial(way, **params) if options.augments else None
                 way = PREDICTORS.get("tiled")
                 overlap = _OVERLAP if options.overlap is None else options.overlap
                 params = {"tile": options.tile, "overlap": overlap, "predict": inner}
+        self._takes_thresholds = takes(way, "thresholds")
         self._takes_size = takes(way, "size")
         self._gives_both = self._takes_size and takes(way, "output")
         # tiles can return labels row by row, without the logits of the whole image
@@ -129,16 +143,20 @@ class Way:
             model: network in eval mode.
             images: float (N, C, h, w), normalized, on the model's device.
             size: (height, width) in pixels of the result: of the mask, or of the original image if there is none.
-            wants_logits: whether logits are needed; without them less memory is used.
+            wants_logits: whether logits are needed; without them less memory is used. Those of binary and multilabel
+                tasks are always returned, for their scores.
 
         Returns:
-            Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes.
+            Labels: uint8 (N, H, W), class ids; uint16 for more than 256 classes. Of a binary task 0 and 1, of a
+                multilabel task 0 and 1 as uint8 (N, K, H, W).
             Logits: float (N, K, H, W); None if they are not requested or the predictor returns labels only.
 
         Raises:
             InvalidArgumentError: if the predictor returns labels of another size, which cannot be resized, or no
                 tensor, or does not take one of its options.
         """
+        if self.task != MULTICLASS:
+            return self._by_thresholds(model, images, size)
         if self._gives_both:
             if wants_logits:
                 both = self._call(model, images, size=size, output="both")
@@ -156,22 +174,46 @@ class Way:
             result = self._call(model, images, output="labels")
         else:
             result = self._call(model, images)
+        self._check_result(result, size)
+        if not result.is_floating_point():
+            return result, None
+        if tuple(result.shape[-2:]) != size:
+            result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
+        return argmax_labels(result), result if wants_logits else None
+
+    def _by_thresholds(self, model: nn.Module, images: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+        """Returns the labels of a binary or multilabel task, and the logits."""
+        options: dict[str, Any] = {"size": size} if self._takes_size else {}
+        if self._takes_thresholds:
+            options["thresholds"] = self._thresholds
+        result = self._call(model, images, **options)
+        self._check_result(result, size)
+        if not result.is_floating_point():
+            planes = result.to(torch.uint8)
+            is_plane = self.task == BINARY and planes.ndim == 4
+            return planes[:, 0] if is_plane else planes, None
+        check_decidable(result, self.task)
+        if tuple(result.shape[-2:]) != size:
+            result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
+        return labels_of(result, self.task, self._thresholds), result
+
+    def _check_result(self, result: object, size: tuple[int, int]) -> None:
+        """Checks what a predictor returned.
+
+        Raises:
+            InvalidArgumentError: if it is no tensor, or labels of another size.
+        """
         if not isinstance(result, Tensor):
             raise InvalidArgumentError(
                 f"the predictor {self.options.predictor!r} (evaluation.predictor) must return logits (N, K, H, W) or "
                 f"labels (N, H, W), a tensor, got {type(result).__name__}"
             )
-        if not result.is_floating_point():
-            if tuple(result.shape[-2:]) != size:
-                raise InvalidArgumentError(
-                    f"the predictor {self.options.predictor!r} returns labels of "
-                    f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
-                    "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
-                )
-            return result, None
-        if tuple(result.shape[-2:]) != size:
-            result = F.interpolate(result.float(), size, mode="bilinear", align_corners=False)
-        return argmax_labels(result), result if wants_logits else None
+        if not result.is_floating_point() and tuple(result.shape[-2:]) != size:
+            raise InvalidArgumentError(
+                f"the predictor {self.options.predictor!r} returns labels of "
+                f"{result.shape[-2]}x{result.shape[-1]} pixels for masks of {size[0]}x{size[1]} (height x width), "
+                "but labels cannot be resized; let it return logits or take a keyword `size`, or leave out resize"
+            )
 
     def _call(self, model: nn.Module, images: Tensor, **options: Any) -> Any:
         """Calls the predictor; an option that it passes on to something that does not take it is told as such."""
