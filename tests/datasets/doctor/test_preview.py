@@ -8,12 +8,18 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from seg_core import DatasetNotFoundError, InvalidArgumentError, LabelOutOfRangeError, UnknownNameError
+from seg_core import (
+    DatasetNotFoundError,
+    InvalidArgumentError,
+    LabelOutOfRangeError,
+    UnknownNameError,
+    resolve_metadata,
+)
 from seg_core.command import main
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.overlay import overlay
 from seg_core.registry import DATASETS
-from seg_datasets import preview
+from seg_datasets import fake, preview
 from seg_datasets.doctor.preview import _fitted, _spread_over
 
 COLORS = [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
@@ -259,3 +265,14 @@ def test_command_without_out_or_with_another_suffix_exits_with_2(write, capsys):
     assert "--out" in capsys.readouterr().err
     assert main(["datasets", "preview", str(root), "--out", "sheet.txt"]) == 2
     assert "must end in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_binary_and_multilabel_sets_are_drawn_in_their_colors(tmp_path, task):
+    fake("FolderDataset", tmp_path / "set", images_per_split=4, size=(48, 48), task=task)
+    sheet = preview(tmp_path / "set", out=tmp_path / "sheet.png", split="train", count=2)
+    metadata = resolve_metadata(tmp_path / "set" / "classes.toml")
+    assert (tmp_path / "sheet.png").is_file()
+    pixels = sheet.reshape(-1, 3).astype(int)
+    for color in metadata.colors:  # as the legend shows it
+        assert (np.abs(pixels - np.array(color)).max(1) <= 2).any()
