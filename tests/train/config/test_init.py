@@ -10,6 +10,7 @@ from PIL import Image
 
 from seg_core.command import main
 from seg_core.registry import DATASETS
+from seg_datasets import fake
 from seg_train import load_config
 
 
@@ -218,3 +219,12 @@ def test_check_folder_options_that_do_not_fit_its_layout_are_told(tmp_path, caps
     path = folder_config(tmp_path / "run.toml", folds=3)
     assert main(["config", "check", path, "-s", 'data.dataset.params.metadata.labels=["a", "b"]']) == 1
     assert "data.dataset: FolderDataset: folds cannot be used, as data has folders per split" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_config_of_another_task_has_its_loss_and_no_mistakes(tmp_path, capsys, task):
+    fake("FolderDataset", tmp_path / "set", images_per_split=4, size=(48, 48), task=task)
+    assert main(["config", "init", "run.toml", "--root", "set"]) == 0
+    assert 'name = "BinaryCrossEntropyLoss"' in (tmp_path / "run.toml").read_text()
+    assert main(["config", "check", "run.toml"]) == 0
+    assert "no mistakes" in capsys.readouterr().out

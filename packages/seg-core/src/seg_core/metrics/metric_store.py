@@ -98,6 +98,7 @@ class MetricStore:
             preds: predictions, integer of the same shape, class ids, also where the ground truth is ignored; 0 and 1 or
                 bool of the other tasks.
             scores: probabilities of the same shape, float in 0 to 1, for the average precision; not for multiclass.
+                Those whose logits differ by less than 1/2048 count as equal.
 
         Raises:
             LabelOutOfRangeError: if either holds any other value; nothing of the batch is counted. For tensors on
@@ -182,7 +183,7 @@ class MetricStore:
     def best_thresholds(self) -> list[float]:
         """Returns for each class the threshold of the probability with the highest IoU, and so with the highest F1.
 
-        It is chosen from all scores that were stored, to 1/128 of the logit.
+        It is chosen from all scores that were stored, to 1/2048 of the logit.
 
         Raises:
             LabelOutOfRangeError: if results stored from a device held values out of range.
@@ -200,8 +201,8 @@ class MetricStore:
         """Returns a store of the same results whose labels are those at other thresholds.
 
         Args:
-            thresholds: K probabilities above 0 and below 1, such as `best_thresholds()`; others are rounded to 1/128 of
-                the logit.
+            thresholds: K probabilities above 0 and below 1, such as `best_thresholds()`; others are rounded to 1/2048
+                of the logit.
 
         Raises:
             LabelOutOfRangeError: if results stored from a device held values out of range.

@@ -19,8 +19,8 @@ __all__ = [
     "wrong_planes",
 ]
 
-BINS = 4096
-"""Bins of a histogram of scores."""
+BINS = 2**16
+"""Bins of a histogram of scores: 1 MiB per class."""
 
 # Bins are even in the logit, in which the scores of a network are spread evenly; in the probability most of them would
 # be in the first and the last bin. Beyond this logit a probability in float32 hardly changes.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_core.catalog import DatasetEntry, ModelEntry
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.registry import DATASETS, MODELS
 
 __all__ = ["as_toml", "starting_config", "toml_value"]
@@ -86,8 +87,7 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
         "color_jitter = [0.2, 0.2, 0.2, 0.05] # brightness, contrast, saturation, hue",
         "",
         "[criterion]",
-        'name = "CrossEntropyLoss"',
-        '# class_weights = "median_frequency" # count the pixels of each class first, and weight rare classes more',
+        *_criterion(MULTICLASS if report is None or report.metadata is None else report.metadata.task),
     ]
     for output in others:
         loss = "DetailLoss" if isinstance(network, ModelEntry) and network.family == "STDC" else "BoundaryLoss"
@@ -107,6 +107,16 @@ def starting_config(model: str, dataset: str, name: str, root: str | None = None
         '# precision = "bf16" # faster if the hardware supports it',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _criterion(task: str) -> list[str]:
+    """Returns the lines of the loss."""
+    if task == MULTICLASS:
+        return [
+            'name = "CrossEntropyLoss"',
+            '# class_weights = "median_frequency" # count the pixels of each class first, and weight rare classes more',
+        ]
+    return ['name = "BinaryCrossEntropyLoss"', "# params = { pos_weight = 5.0 } # weight pixels of a rare class more"]
 
 
 def _options(report: Any) -> list[str]:
