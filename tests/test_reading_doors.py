@@ -27,7 +27,11 @@ BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 FOLDER_MASKS = (".png", ".bmp", ".tif")
 FOLDER_IMAGES = (*FOLDER_MASKS, ".jpg", ".webp")
 
-pytestmark = pytest.mark.filterwarnings("ignore:mask .* is an RGB image", "ignore:image .* because of its orientation")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:mask .* is an RGB image",
+    "ignore:image .* because of its orientation",
+    "ignore:image .* has a fourth band, marked as alpha",
+)
 
 
 class Official(OfficialDataset):

@@ -430,7 +430,8 @@ def test_topics_cases_have_names_ours_and_peers(reference):
     for case in cases:
         assert find_case(reference, case.name) is case
         assert case.of_kind("ours")
-        assert case.of_kind("peer") or case.name in networks.ALONE
+        # no other library takes as many channels
+        assert case.of_kind("peer") or case.name in (*networks.ALONE, "12 channels")
 
 
 @pytest.mark.parametrize("case", losses.CASES, ids=lambda case: case.name)

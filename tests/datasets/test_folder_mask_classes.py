@@ -58,7 +58,10 @@ def test_one_class_is_told_to_name_the_background_and_doing_so_fits(tmp_path):
     assert not report.fits
     assert "label_map" not in report.options
     assert "there is one class, and masks contain the ids 0-1; two are needed" in only_odd(report)
-    classes(tmp_path, only_odd(report).partition("object: ")[2])
+    classes(tmp_path, only_odd(report).partition("object: ")[2].partition(";")[0])
+    assert FolderDataset.inspect(tmp_path).fits
+    assert only_odd(report).endswith('; or write task = "binary" beside the label')
+    classes(tmp_path, 'labels = ["polyp"]\ntask = "binary"')
     assert FolderDataset.inspect(tmp_path).fits
 
 

@@ -33,12 +33,15 @@ from seg_core.files.storage import (
     tiff_nodata,
     tiff_storage,
 )
-from seg_core.files.validity import is_tiff, valid_pixels
+from seg_core.files.validity import is_tiff, marks_of, valid_pixels
 
 __all__ = ["Page", "bands_of_deep_png", "bands_of_pillow", "check_kind", "read_page_headers"]
 
 _READ_BY_GDAL = re.compile(r"\d+ channels|channels of ")  # flaws for Pillow alone
 _EXTRA_SAMPLES = 338
+
+
+_MARKS = ("TIFF", "JPEG2000")  # formats in which alpha and nodata say where there is no data
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
         # all of them without a copy
         values = bands if list(indices) == [*range(len(bands))] else bands[list(indices)]
         valid = None
-        if page.format in ("TIFF", "JPEG2000"):
+        if page.format in _MARKS:
             if page.alpha and not page.alpha & set(indices):
                 valid = (bands[list(page.alpha)] != 0).all(0)
             if page.nodata is not None:
@@ -164,6 +167,7 @@ def bands_of_pillow(path: Path, page: Page, orientation: str) -> Bands:
         ("",) * storage.channels,
         page.alpha,
         storage.bits,
+        may_lack_data=bool(page.nodata is not None or (page.alpha and page.format in _MARKS) or marks_of(path)),
     )
 
 
@@ -240,5 +244,13 @@ def bands_of_deep_png(path: Path, page: Page, tag: int) -> Bands:
 
     count = page.storage.channels
     return Bands(
-        str(path), height, width, (np.dtype(np.uint16),) * count, read, ("",) * count, page.alpha, page.storage.bits
+        str(path),
+        height,
+        width,
+        (np.dtype(np.uint16),) * count,
+        read,
+        ("",) * count,
+        page.alpha,
+        page.storage.bits,
+        may_lack_data=False,
     )

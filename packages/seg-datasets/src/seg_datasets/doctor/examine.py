@@ -220,7 +220,7 @@ class Examiner:
         except OSError as error:
             chunk.fail(row, "mask", "unreadable-mask", f"cannot be read: {getattr(error, 'strerror', None) or error}")
         except (CorruptFileError, LabelOutOfRangeError) as error:
-            if path.endswith(".mat") or (self.reader is not None and not isinstance(self.reader, ColorReader)):
+            if path.endswith(".mat") or isinstance(self.reader, ThresholdReader | PlanesReader | BitsReader):
                 chunk.fail(row, "mask", "unreadable-mask", unnamed(str(error), "mask", path))
             else:
                 self._why(chunk, row, path, unnamed(str(error), "mask", path))

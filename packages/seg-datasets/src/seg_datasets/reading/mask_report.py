@@ -107,7 +107,7 @@ class MaskInspection:
         if kinds.kind == "colors" or self.masks_as.get("colors"):
             return self._color_masks(used, paths, metadata)
         with self.noted():
-            files = [opened.mask_file(index) for opened in used for index in range(len(opened))]
+            files = [opened.stored_mask(index) for opened in used for index in range(len(opened))]
             scanned = scan_masks(files, self.progress)
         indices = {file.path: summary.counts for file, summary in zip(files, scanned, strict=True)}
         conflict = find_conflict(kinds.palettes, indices, self.root)
@@ -321,7 +321,7 @@ class MaskInspection:
         others = {name: value for name, value in self.options.items() if name != "metadata"}
         with self.noted():
             opened = [self.dataset(self.root, given, found.split, **others) for found in used]
-            files = [found.mask_file(index) for found in opened for index in range(len(found))]
+            files = [found.stored_mask(index) for found in opened for index in range(len(found))]
             scanned = scan_masks(files, self.progress)
         pixels: Counter[int] = Counter()
         for summary in scanned:

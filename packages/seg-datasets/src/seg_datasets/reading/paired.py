@@ -166,8 +166,16 @@ class PairedDataset(Dataset[Any]):
         image has no data there.
         """
         pair = self._pairs[index]
+        return None if self._is_more_than_files or self._may_lack_data(pair) else self.stored_mask(index)
+
+    def stored_mask(self, index: int) -> MaskFile | None:
+        """Returns the mask file of sample `index`, also if the mask of the sample is more than it.
+
+        None if there is no such file, or one per class.
+        """
+        pair = self._pairs[index]
         path = pair.mask
-        if path is None or pair.planes or self._is_more_than_files or self._may_lack_data(pair):
+        if path is None or pair.planes:
             return None
         planes = self.metadata.num_classes if self.metadata.task == MULTILABEL else None
         return MaskFile(path, self._read_ids, self._reader_name, self.label_map, self._remedy, planes)

@@ -76,7 +76,7 @@ def evaluate_batches(
             masks = batch.masks.to(device, non_blocking=True)
             size = (masks.shape[-2], masks.shape[-1])
             labels, logits = way(model, images, size, wants_logits=loss is not None)
-            scores = None if logits is None or way.task == MULTICLASS else scores_of(logits, way.task)
+            scores = None if logits is None or store.task == MULTICLASS else scores_of(logits, store.task)
             store.store_results(masks, labels, scores)
             if loss is not None and logits is not None:
                 loss.add(logits, masks)
