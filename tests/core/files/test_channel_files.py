@@ -545,6 +545,7 @@ def test_complex_values_are_refused(tmp_path):
 
 
 def test_files_that_are_none_are_named(tmp_path):
+    pytest.importorskip("rasterio")
     with pytest.raises(ImageNotFoundError, match="there is no image .*missing.tif"):
         read_channels(tmp_path / "missing.tif", channels(1))
     with pytest.raises(CorruptFileError, match="is a folder"):
@@ -561,6 +562,7 @@ def test_files_that_are_none_are_named(tmp_path):
 
 
 def test_max_pixels_and_windows(tmp_path):
+    pytest.importorskip("rasterio")
     write_tiff(tmp_path / "a.tif", DEEP["uint16x4_tiles"][0], **DEEP["uint16x4_tiles"][1])
     with pytest.raises(ImageTooLargeError, match="90x70 = 6300 pixels.*max_pixels=6300"):
         read_channels(tmp_path / "a.tif", channels(4), max_pixels=6299)
@@ -577,6 +579,7 @@ def test_max_pixels_and_windows(tmp_path):
 
 
 def test_a_replaced_file_is_read_anew(tmp_path):
+    pytest.importorskip("rasterio")
     path = tmp_path / "a.tif"
     image, options = DEEP["uint16x4_tiles"]
     write_tiff(path, image, **options)
@@ -588,6 +591,7 @@ def test_a_replaced_file_is_read_anew(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_windows_in_threads_and_forked_processes(tmp_path):
+    pytest.importorskip("rasterio")
     path = tmp_path / "a.tif"
     image, options = DEEP["uint16x4_tiles"]
     write_tiff(path, image, **options)

@@ -105,6 +105,7 @@ def test_masks_that_are_none_are_refused_as_by_read_mask(tmp_path):
 
 
 def test_errors_name_file_and_part(tmp_path):
+    pytest.importorskip("rasterio")
     Image.fromarray(LARGE[..., :3]).save(tmp_path / "a.png")
     write_tiff(tmp_path / "a.tif", LARGE[..., :3], photometric="rgb", **TILES)
     for name in ("a.png", "a.tif"):
@@ -121,6 +122,7 @@ def test_errors_name_file_and_part(tmp_path):
 
 
 def test_a_file_that_was_replaced_is_read_anew(tmp_path):
+    pytest.importorskip("rasterio")
     path = tmp_path / "a.tif"
     write_tiff(path, LARGE[..., :3], photometric="rgb", **TILES)
     read_window(path, 0, 0, 8, 8)

@@ -182,6 +182,7 @@ def test_overlay_shows_the_channels_of_the_metadata_unless_others_are_given():
 
 
 def test_figures_show_images_of_other_channels():
+    pytest.importorskip("matplotlib")
     metadata = dataclasses.replace(METADATA, channels=BANDS)
     image = np.full((4, 5, 4), 5000, np.uint16)
     labels = np.zeros((4, 5), np.uint8)

@@ -168,6 +168,8 @@ def test_a_tuple_of_paths_is_one_image_and_a_list_is_several(tmp_path):
 
 @pytest.mark.parametrize("kind", ["in memory", "by tiles"])
 def test_a_gray_file_is_repeated_for_a_network_of_colors_and_this_is_said_once(tmp_path, caplog, monkeypatch, kind):
+    if kind == "by tiles":
+        pytest.importorskip("rasterio")
     monkeypatch.setattr(reading, "_told_of_gray", [])
     gray = np.arange(0, 250, dtype=np.uint8).reshape(10, 25)
     colors = ImageChannels(("red", "green", "blue"))
