@@ -17,7 +17,7 @@ from seg_core.labels.channels import ImageChannels
 from seg_datasets.reading.channel_advice import bands_of
 from seg_datasets.reading.samples import Reading, orientation_tag
 
-__all__ = ["header_of", "kind_unlike_rgb", "look_at", "shown_pixels", "stretched"]
+__all__ = ["header_of", "kind_unlike_rgb", "look_at", "stretched"]
 
 _ENDS = 4096  # bytes at the start and the end of a file
 _FLAT = 8  # levels
@@ -106,18 +106,6 @@ def stretched(image: npt.NDArray[Any], channels: ImageChannels) -> npt.NDArray[n
         plane = image[..., channel].astype(np.float32)
         low, high = float(plane.min()), float(plane.max())
         shown.append(((plane - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
-    return np.ascontiguousarray(np.stack(shown, -1))
-
-
-def shown_pixels(image: npt.NDArray[Any], channels: ImageChannels) -> npt.NDArray[np.uint8]:
-    """Returns the shown channels of an image (H, W, C), uint8 (H, W, 3); their range becomes 0 to 255."""
-    if channels.is_rgb8:
-        return image
-    shown = []
-    for channel in channels.shown:
-        low, high = channels.ranges[channel]
-        scaled = (image[..., channel].astype(np.float32) - low) * (255 / (high - low))
-        shown.append(np.rint(scaled).clip(0, 255).astype(np.uint8))
     return np.ascontiguousarray(np.stack(shown, -1))
 
 
