@@ -13,9 +13,10 @@ from torch import nn
 import seg_models
 from seg_core import DatasetMetadata, ImageChannels, Preprocessing, save_model
 from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.plots.overlay import image_array
 from seg_models import Predictor
 from seg_models.inference import reading
-from seg_models.inference.described import mark_nodata, shown_image
+from seg_models.inference.described import mark_nodata
 
 NIR = ImageChannels(("blue", "green", "red", "nir"), range=(0, 10000))
 CLASSES = DatasetMetadata("two", ("dark", "bright"), channels=NIR)
@@ -265,7 +266,7 @@ def test_the_shown_image_has_the_colors_that_are_described():
     prediction = predictor()(image)
     np.testing.assert_array_equal(prediction.image[0, 0], (255, 128, 255))
     assert prediction.overlay().shape == (2, 2, 3)
-    gray = shown_image(torch.tensor([[[3000.0]]]), GRAY16)
+    gray = image_array(torch.tensor([[[3000.0]]]), GRAY16)
     np.testing.assert_array_equal(gray, [[[128] * 3]])
 
 

@@ -149,12 +149,11 @@ class _Parts:
     def _shorten(self, text: str) -> None:
         count, before = len(self._ends), self.prefix
         self._changes.append((count, before, self.suffix))
-        # characters, not folders
-        self.prefix = os.path.commonprefix([before, text])  # noqa: RUF071
+        self.prefix = os.path.commonprefix([before, text])  # noqa: RUF071 - of characters, not of folders
         # before the first change all strings were equal
         known = self.suffix if len(self._changes) > 1 else before[len(self.prefix) :]
         rest = text[len(self.prefix) :]
-        self.suffix = os.path.commonprefix([known[::-1], rest[::-1]])[::-1]  # noqa: RUF071
+        self.suffix = os.path.commonprefix([known[::-1], rest[::-1]])[::-1]  # noqa: RUF071 - as above
 
     def stored(self) -> tuple[bytes, "array[int]"]:
         """Returns what is stored of all strings, and where each ends."""

@@ -7,7 +7,7 @@ colors. A file of other channels is read by `seg_core.read_channels`, which refu
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,10 @@ from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.files.channel_files import read_channels
 from seg_core.files.channel_values import warn_of_values
 from seg_core.labels.channels import ImageChannels
-from seg_core.plots.overlay import image_array
-from seg_core.transforms.preprocessing import value_scale
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import is_url
 
-__all__ = ["bands_error", "in_memory", "is_stack", "mark_nodata", "read_described", "shown_image"]
+__all__ = ["bands_error", "in_memory", "is_stack", "mark_nodata", "read_described"]
 
 _NPY = b"\x93NUMPY"
 
@@ -148,23 +146,3 @@ def _without_data(values: npt.NDArray[Any], nodata: float) -> npt.NDArray[np.boo
     """Returns bool (H, W) for (H, W, C), as `read_channels` decides it."""
     found: npt.NDArray[np.bool_] = np.isnan(values).any(-1) if np.isnan(nodata) else (values == nodata).all(-1)
     return found
-
-
-def shown_image(pixels: Tensor, channels: ImageChannels) -> npt.NDArray[np.uint8]:
-    """Returns an image as it is shown: the channels `channels.shown` as RGB, from their range to 0 to 255.
-
-    Args:
-        pixels: uint8, uint16 or float32 (C, H, W).
-        channels: the channels of the images.
-
-    Returns:
-        uint8 (H, W, 3); values beyond the range are clipped.
-    """
-    if channels.is_rgb8:
-        return image_array(pixels)
-    lows, widths = value_scale(pixels.dtype, channels)
-    planes: Sequence[Tensor] = [
-        (pixels[index].float() - lows[index]).mul_(255 / widths[index]).round_().clamp_(0, 255)
-        for index in channels.shown
-    ]
-    return torch.stack([plane.to(torch.uint8) for plane in planes], -1).cpu().numpy()

@@ -22,13 +22,13 @@ from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_core.metrics.argmax import Thresholds
 from seg_core.model_files.load_network import load_network
 from seg_core.modes import eval_mode, set_eval
+from seg_core.plots.overlay import image_array
 from seg_core.transforms.evaluation import EvaluationTransform
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.adapted import AnySize
 from seg_models.inference.augmented import predict_tta, tta_options
 from seg_models.inference.classes import id_dtype, kept_ids
 from seg_models.inference.decisions import decide, finish, labels_shape, thresholds_of, without_others
-from seg_models.inference.described import shown_image
 from seg_models.inference.inputs import (
     InputImage,
     LoadedImage,
@@ -350,7 +350,7 @@ class Predictor:
                 raise error if name is None else InvalidArgumentError(f"{name}: {error}") from error
         for image, pixels, (labels, scores, logits) in zip(batch, images, results, strict=True):
             labels, scores = finish(self, labels, scores, image.valid)
-            shown = shown_image(pixels, self.metadata.channels)
+            shown = image_array(pixels, self.metadata.channels)
             has_planes = self.metadata.task == MULTILABEL
             yield Prediction(
                 *(labels, self.metadata, shown, scores, logits, image.source.name, image.source.files),

@@ -4,6 +4,7 @@ import torch
 
 from seg_core.interfaces import SegmentationDataset
 from seg_core.labels.channels import ImageChannels
+from seg_core.plots.overlay import image_array
 from seg_core.randomness import sample_generator
 from seg_train.data.batches import Batch
 from seg_train.loggers.base import TrainingSample
@@ -54,9 +55,4 @@ def shown_image(image: torch.Tensor, channels: ImageChannels) -> torch.Tensor:
     """
     if channels.is_rgb8:
         return image
-    shown = list(channels.shown)
-    lows, highs = zip(*(channels.ranges[place] for place in shown), strict=True)
-    low, high = (torch.tensor(ends)[:, None, None] for ends in (lows, highs))
-    # converted first: few operations know 16 bits
-    values = torch.stack([image[place].float() for place in shown])
-    return values.sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.from_numpy(image_array(image, channels)).permute(2, 0, 1)
