@@ -31,9 +31,11 @@ INTERRUPTED = 130
 
 # command -> the package that has it, so that a missing package is named
 _PACKAGES = {
+    "benchmark": "seg-models",
     "config": "seg-train",
     "datasets": "seg-datasets",
     "eval": "seg-train",
+    "export": "seg-models",
     "models": "seg-models",
     "predict": "seg-models",
     "train": "seg-train",

@@ -13,12 +13,14 @@ __all__ = [
     "ConfigError",
     "CorruptFileError",
     "DatasetNotFoundError",
+    "DisagreementError",
     "ImageNotFoundError",
     "ImageTooLargeError",
     "InvalidArgumentError",
     "InvalidTypeError",
     "LabelOutOfRangeError",
     "MissingDependencyError",
+    "MissingModelFileError",
     "NonFiniteLogitsError",
     "NotEnoughMemoryError",
     "UnknownNameError",
@@ -133,11 +135,24 @@ class WrongTargetError(WriteError):
     exit_code = 2
 
 
+class MissingModelFileError(UserError, FileNotFoundError):
+    """A model file does not exist."""
+
+    exit_code = 2
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class MissingDependencyError(UserError, ImportError):
     """An optional package is needed and not installed."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class DisagreementError(UserError):
+    """An exported file does not compute what its network computes."""
 
 
 class NotEnoughMemoryError(UserError):

@@ -26,6 +26,11 @@ from seg_core.model_files.model_file import (
     load_model as load_model,
     save_model as save_model,
 )
+from seg_models.exporting.export import (
+    ExportReport as ExportReport,
+    export as export,
+)
+from seg_models.exporting.load import load_exported as load_exported
 from seg_models.factory import (
     create as create,
     get_backbone as get_backbone,
@@ -105,6 +110,7 @@ __all__ = [
     "DeepLabV3_ResNet18_Weights",
     "DeepLabV3_ResNet50_Weights",
     "ENet_Weights",
+    "ExportReport",
     "FCN_ResNet101_Weights",
     "FCN_ResNet18_Weights",
     "FCN_ResNet34_Weights",
@@ -149,6 +155,7 @@ __all__ = [
     "deeplabv3plus_resnet50",
     "deeplabv3plus_xception",
     "enet",
+    "export",
     "fast_scnn",
     "fcn_resnet101",
     "fcn_resnet18",
@@ -165,6 +172,7 @@ __all__ = [
     "labels_from_logits",
     "list_backbones",
     "list_models",
+    "load_exported",
     "load_model",
     "lraspp_mobilenet_v3_large",
     "lraspp_mobilenet_v3_small",

@@ -16,6 +16,8 @@ EXPORTS = {
             "list_backbones",
             "list_models",
         ],
+        "seg_models.exporting.export": ["ExportReport", "export"],
+        "seg_models.exporting.load": ["load_exported"],
         "seg_models.inference.augmented": ["predict_tta"],
         "seg_models.inference.labels": ["labels_from_logits"],
         "seg_models.inference.large": ["FilePrediction"],

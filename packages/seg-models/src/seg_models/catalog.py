@@ -10,7 +10,7 @@ from typing import Any
 from seg_core.catalog import Entry, ModelEntry
 from seg_models.published import WEIGHTS
 
-__all__ = ["BACKBONES", "COMMANDS", "MODELS", "PREDICTORS"]
+__all__ = ["BACKBONES", "COMMANDS", "LOADERS", "MODELS", "PREDICTORS"]
 
 _TITLES = {
     "resnet18": "ResNet-18",
@@ -362,7 +362,14 @@ PREDICTORS: dict[str, Entry] = {
     "whole": Entry("seg_models.inference.whole:predict_whole", "each image in one pass"),
 }
 
+LOADERS: dict[str, Entry] = {
+    ".onnx": Entry("seg_models.exporting.load:load_exported_network", "ONNX, run by ONNX Runtime"),
+    ".pt2": Entry("seg_models.exporting.load:load_exported_network", "a program of torch.export, run by torch"),
+    ".xml": Entry("seg_models.exporting.load:load_exported_network", "run by OpenVINO, with the .bin beside it"),
+}
+
 COMMANDS: dict[str, Entry] = {
+    "export": Entry("seg_models.commands.export:EXPORT", "export a model to ONNX, torch.export or OpenVINO, verified"),
     "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
     "predict": Entry("seg_models.commands.predict.command:PREDICT", "predict label maps of images and videos"),
 }

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, UserError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, MissingModelFileError
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
@@ -43,7 +43,7 @@ from seg_core.model_files.fit import (
     unwrap,
 )
 from seg_core.model_files.paths import find_run_file, other_kind
-from seg_core.model_files.reading import FORMAT, FORMAT_VERSION, ModelInfo, parse_model_file
+from seg_core.model_files.reading import FORMAT, FORMAT_VERSION, ModelInfo, description_of, parse_model_file
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -51,15 +51,6 @@ from seg_core.versions import installed_versions
 __all__ = ["load_model", "read_model_info", "save_model"]
 
 logger = logging.getLogger(__name__)
-
-
-class MissingModelFileError(UserError, FileNotFoundError):
-    """A model file does not exist."""
-
-    exit_code = 2
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def save_model(
@@ -119,22 +110,22 @@ def save_model(
             f"{advice(state)}"
         ) from error
     facts, text = _protocol(protocol)
+    info = ModelInfo(
+        spec,
+        metadata,
+        preprocessing,
+        metrics=_plain_argument("metrics", dict(metrics or {})),
+        protocol=facts,
+        protocol_text=text,
+        versions=installed_versions("torch", "seg-core", "seg-models", "seg-train", "torchvision"),
+        thresholds=limits,
+    )
     content: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "builder": spec.builder,
-        "variant": spec.variant,
-        "arguments": dict(spec.arguments),
-        "metadata": plain(metadata.to_dict()),
-        "preprocessing": plain(preprocessing.to_dict()),
-        "metrics": _plain_argument("metrics", dict(metrics or {})),
-        "protocol": facts,
-        "protocol_text": text,
-        "versions": installed_versions("torch", "seg-core", "seg-models", "seg-train", "torchvision"),
+        **description_of(info),
         "state_dict": state,
     }
-    if limits is not None:  # files of multiclass tasks stay as they were
-        content["thresholds"] = list(limits)
     content["digest"] = digest_of(content)
     with atomic_path(path) as temporary:
         try:

@@ -18,11 +18,19 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.protocol import EvaluationProtocol
 from seg_core.metrics.thresholds import class_thresholds
 from seg_core.model_files.build_spec import BuildSpec
-from seg_core.model_files.digest import digest_of
+from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.paths import told_of_checkpoint
 from seg_core.transforms.preprocessing import Preprocessing
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "ModelInfo", "is_model_file", "parse_model_file"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ModelInfo",
+    "description_of",
+    "is_model_file",
+    "parse_description",
+    "parse_model_file",
+]
 
 FORMAT = "seg-model"
 FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 have "form" and "licence" instead of "variant" and "license"
@@ -110,7 +118,7 @@ def parse_model_file(
             stacklevel=4,
         )
     try:
-        return _describe(path, content, found), state
+        return parse_description(path, content, found), state
     except RecursionError as error:
         raise CorruptFileError(f"{path} is a damaged model file: its description contains itself") from error
 
@@ -139,7 +147,35 @@ def _verify(path: str | os.PathLike[str], content: dict[Any, Any]) -> None:
         )
 
 
-def _describe(path: str | os.PathLike[str], content: dict[Any, Any], found: int) -> ModelInfo:
+def description_of(info: ModelInfo) -> dict[str, Any]:
+    """Returns the content of a model file without its format and tensors: plain values, for `parse_description`."""
+    content: dict[str, Any] = {
+        "builder": info.spec.builder,
+        "variant": info.spec.variant,
+        "arguments": dict(info.spec.arguments),
+        "metadata": plain(info.metadata.to_dict()),
+        "preprocessing": plain(info.preprocessing.to_dict()),
+        "metrics": dict(info.metrics),
+        "protocol": dict(info.protocol),
+        "protocol_text": info.protocol_text,
+        "versions": dict(info.versions),
+    }
+    if info.thresholds is not None:  # files of multiclass tasks stay as they were
+        content["thresholds"] = list(info.thresholds)
+    return content
+
+
+def parse_description(path: str | os.PathLike[str], content: dict[Any, Any], found: int = FORMAT_VERSION) -> ModelInfo:
+    """Checks the description in a file, and returns it.
+
+    Args:
+        path: path of the file, for messages.
+        content: as `description_of` returns it; other keys are not read.
+        found: version of the format of the file.
+
+    Raises:
+        CorruptFileError: if a value is missing or not allowed.
+    """
     take = functools.partial(_take, path, content)
     spec = BuildSpec(
         take("builder", str, "the name of a model"),

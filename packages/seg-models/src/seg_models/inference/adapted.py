@@ -119,8 +119,8 @@ def min_size_of(model: nn.Module) -> int:
     """
     spec = getattr(model, "build_spec", None)
     listed = MODELS.entry(spec.builder) if spec is not None and spec.builder in MODELS else None
-    backbone = getattr(model, "backbone", None)
-    return max(int(getattr(known, "min_size", 1)) for known in (listed, backbone))
+    known = (listed, getattr(model, "backbone", None), model)  # an exported file has its own
+    return max(side for each in known if isinstance(side := getattr(each, "min_size", 1), int))
 
 
 def _float_dtype(network: nn.Module) -> torch.dtype | None:

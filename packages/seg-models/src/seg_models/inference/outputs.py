@@ -57,7 +57,9 @@ def find_logits(output: Any, images: Tensor) -> Tensor:
         found = output[keys[0]]
     if not isinstance(found, Tensor):
         raise _not_logits(f"a {type(found).__name__}", len(images))
-    if found.ndim != 4 or not found.is_floating_point() or len(found) != len(images) or not found.numel():
+    # sizes, not `len`: a program that is exported for any number of images takes this way too
+    wrong = found.ndim != 4 or not found.is_floating_point() or found.shape[0] != images.shape[0] or 0 in found.shape
+    if wrong:
         raise _not_logits(f"{found.dtype} {tuple(found.shape)}", len(images))
     return found
 
