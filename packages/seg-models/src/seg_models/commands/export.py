@@ -23,7 +23,7 @@ examples:
   seg export model.pt --int8 data/train --verify data/val --masks data/val_masks
 
 The file is run in its runtime beside the model, on three generated images or those of --verify, and is kept only if
-both agree. FILE.json beside it says what was compared, and how far it differs. The file holds its classes, preprocessing
+both agree. FILE.json beside it says what was compared and how far it differs. The file holds its classes, preprocessing
 and thresholds: seg predict --model FILE, seg eval FILE and seg_models.load_exported take it.
 
 Input: images, float32 (N, C, H, W), normalized; with --with-preprocessing the values as in the image, 0 to 255 of 8-bit
