@@ -30,6 +30,7 @@ class ExportedNetwork(nn.Module, ABC):
         description: the description in it.
         model_info: classes, preprocessing and thresholds, for `Predictor`.
         min_size: minimum height and width of its inputs.
+        note_of_padding: what a warning says of smaller ones.
     """
 
     def __init__(self, path: str | os.PathLike[str], description: ExportDescription) -> None:
@@ -38,6 +39,10 @@ class ExportedNetwork(nn.Module, ABC):
         self.description = description
         self.model_info: ModelInfo = description.network_info
         self.min_size = description.min_size
+        self.note_of_padding = (
+            f"and {self.path} was exported for {self.min_size} at least: it is padded with the mean color, and its "
+            "labels may differ from those of the network itself"
+        )
         lows, widths = value_scale(torch.uint8, self.model_info.metadata.channels)
         self._scale = (torch.tensor(widths)[:, None, None], torch.tensor(lows)[:, None, None])
         self.eval()

@@ -67,6 +67,8 @@ class AnySize(nn.Module):
         if not self._is_small(images):
             return self._checked(self._network(self._input(images)), images)
         height, width = images.shape[-2:]
+        if note := getattr(self._network, "note_of_padding", ""):  # of an exported file
+            warnings.warn(f"the image has {height}x{width} pixels (height x width), {note}", stacklevel=2)
         missing = (max(0, self._min_size - width), max(0, self._min_size - height))
         padded = F.pad(images, (0, missing[0], 0, missing[1]))
         logits = self._checked(self._network(self._input(padded)), images)
