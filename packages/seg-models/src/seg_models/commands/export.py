@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 from seg_core.command import Command
-from seg_core.errors import UsageError
+from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.files.atomic import check_folder
+from seg_core.files.json_text import to_json
 from seg_core.own_code import add_import_option, import_modules
+from seg_models.inference.input_paths import is_pattern
 
 __all__ = ["EXPORT"]
 
@@ -62,8 +64,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument("--static", action="store_true", help="one image of --size, which some runtimes need")
     parser.add_argument("--with-preprocessing", action="store_true", help="normalize images in the file")
     parser.add_argument("--with-argmax", action="store_true", help="labels as a second output")
-    parser.add_argument("--fp16", action="store_true", help="weights and computation in float16")
-    parser.add_argument("--int8", metavar="IMAGES", help="8 bits, calibrated on these images: folder or glob pattern")
+    precisions = parser.add_mutually_exclusive_group()
+    precisions.add_argument("--fp16", action="store_true", help="weights and computation in float16")
+    precisions.add_argument(
+        "--int8", metavar="IMAGES", help="8 bits, calibrated on these images: folder or glob pattern"
+    )
     parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: 18)")
     parser.add_argument("--verify", metavar="IMAGES", help="images to compare on: folder or glob pattern")
     parser.add_argument(
@@ -107,6 +112,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--masks are those of the images of --verify; add --verify IMAGES")
     if arguments.ort_web is not None and "web" not in arguments.with_example:
         raise UsageError("--ort-web is for --with-example web; add that, or remove it")
+    for option, value in (("--int8", arguments.int8), ("--verify", arguments.verify)):
+        if value is not None and not (is_pattern(value) or Path(value).exists()):
+            raise UsageError(f"{option} {value}: there is no such folder or image")
     out = _target(arguments)
     if arguments.with_example and out.suffix != ".onnx":
         raise UsageError("--with-example runs ONNX files; remove --format, or --with-example")
@@ -116,7 +124,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from seg_core.model_files.load_network import find_network, load_network
     from seg_models.exporting.export import export
+    from seg_models.exporting.onnx_file import default_opset
+    from seg_models.exporting.verify import Tolerance
 
+    try:
+        Tolerance.of("fp32", arguments.max_error, arguments.min_agreement)
+        if arguments.opset is not None:
+            default_opset(arguments.opset)
+    except InvalidArgumentError as error:
+        raise UsageError(f"{error} (on the command line --max-error, --min-agreement, --opset)") from error
     source = find_network(arguments.model, arguments.weights, arguments.variant)
     network = load_network(source)
     report = export(
@@ -135,7 +151,7 @@ def _run(arguments: argparse.Namespace) -> int:
         min_agreement=arguments.min_agreement,
         opset=arguments.opset,
     )
-    print(report)
+    print(to_json(report.to_dict(), indent=2) if arguments.json else report)
     return 0
 
 
