@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_core.files.name_list import NameList
+from seg_datasets.doctor.findings_classes import missing_classes
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source, SplitSource
@@ -91,6 +92,7 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             skip,
             (image,),
         )
+    yield from missing_classes(source, split)
     for key, path in split.masks.where(~has_image).items():
         if key.rsplit("/", 1)[-1] in absent or key in split.partial:
             continue  # told above, by the list or by the file that lacks

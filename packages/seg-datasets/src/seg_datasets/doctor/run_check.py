@@ -141,7 +141,7 @@ def _read_masks(
 ) -> None:
     """Reads masks after one could not be read, to find all of them."""
     examiner = _MaskExaminer(_lenient(dataset.mask_reader), dataset.reading)
-    rows, notes = checked.examined.rows, checked.examined.notes
+    rows, notes, plane_faults = checked.examined.rows, checked.examined.notes, checked.examined.plane_faults
     start, total = time.perf_counter(), len(checked.pairs)
 
     def tell(count: int, before: int) -> None:
@@ -159,6 +159,7 @@ def _read_masks(
                 if name in ("mask", "mask_size", "bits", "gray", "palette", "many", "ids"):
                     rows[name][first : first + len(part)] = found.rows[name]
             notes.update({(first + row, which): text for (row, which), text in found.notes.items()})
+            plane_faults.update({first + row: faults for row, faults in found.plane_faults.items()})
             if check == "auto" and time.perf_counter() - start > _LIMIT:
                 return
 

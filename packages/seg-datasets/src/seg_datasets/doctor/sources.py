@@ -52,6 +52,8 @@ class SplitSource:
         more: key -> the other files of an image of several.
         partial: key -> a file of an image that lacks another, and the pattern of that one.
         planes: mask -> its file per class, None of a class without; empty if masks are in one file.
+        labels: the classes, if masks have a file per class and none may be missing; else empty.
+        pattern: the option `masks` of such masks, with `{class}`.
     """
 
     name: str
@@ -63,6 +65,8 @@ class SplitSource:
     more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
     planes: Mapping[str, tuple[Path | None, ...]] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    pattern: str = ""
 
     def pairs(self) -> PairList:
         """Returns every image, with its mask or None."""
@@ -338,7 +342,7 @@ def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSou
         if images or own:
             lossy = every.lossy.where(matched(every.lossy, images)[0])
             partial = every.partial if split == "train" else {}
-            found.append(SplitSource(split, images, own, lossy, more=every.more, partial=partial, planes=every.planes))
+            found.append(replace(every, name=split, images=images, masks=own, lossy=lossy, partial=partial))
     return found
 
 
@@ -355,5 +359,13 @@ def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSou
         own = set(files.images.paths)
         lossy = others.where(path not in own for path in others.paths)
     return SplitSource(
-        name, files.images, files.masks, lossy, more=files.more, partial=files.partial, planes=files.planes
+        name,
+        files.images,
+        files.masks,
+        lossy,
+        more=files.more,
+        partial=files.partial,
+        planes=files.planes,
+        labels=() if layout.missing_class == "absent" else layout.labels,
+        pattern=layout.masks,
     )

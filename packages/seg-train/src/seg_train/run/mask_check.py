@@ -111,8 +111,9 @@ class MaskCheck:
 
         Raises:
             LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
-            ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; or images of
-                different sizes cannot share a batch.
+            ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; if scores would
+                be wrong, as the objects of the validation masks are ignored; or images of different sizes cannot share
+                a batch.
             CorruptFileError: if files cannot be read, do not fit each other, or are in both splits.
             UserError: if a mask cannot be read.
         """
@@ -208,9 +209,9 @@ class MaskCheck:
         for finding in found:
             if scan.wrong_ids:
                 raise LabelOutOfRangeError(finding.text)
-            if finding.is_error and is_train:
+            if finding.is_error and (is_train or finding.spoils_scores):
                 raise ConfigError(finding.text)
-            if finding.is_error or is_train:
+            if finding.is_error or is_train or finding.kind == "binary-0-255":
                 self.progress.warn(finding.text)
             else:
                 self.progress.message(finding.text)
