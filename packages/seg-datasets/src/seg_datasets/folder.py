@@ -18,6 +18,7 @@ from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.channel_options import with_channels
 from seg_datasets.reading.class_files import Metadata, resolve_classes
+from seg_datasets.reading.class_folders import find_class_folders
 from seg_datasets.reading.differences import find_hint, what_differs
 from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
@@ -290,6 +291,8 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
         raise DatasetNotFoundError(files_not_found(root, layout, split, files))
 
     def explain() -> str:
+        if (folders := find_class_folders(root, layout, files.images)) is not None:
+            return folders.sentence
         hint = None if layout.more_images else find_hint(root, layout, split, found)
         if hint is None:
             return what_differs(files.images, files.masks)

@@ -21,6 +21,7 @@ from seg_datasets.reading.known_ids import known_label_map, two_readings
 from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.mask_regions import describe_smoothed_ids
 from seg_datasets.reading.pairs import first_few
+from seg_datasets.reading.plane_masks import PlanesReader
 
 __all__ = ["mask_findings", "unreadable_masks"]
 
@@ -28,6 +29,10 @@ _MOST_READ = 200  # masks of wrong ids that are read again for their pixels and 
 _MANY = 0.2  # share of masks with an id from which it is meant
 _UNKNOWN_SHARE = 0.01  # of masks that cannot be read, below which classes may be called absent
 _FROM_WHITE = "save it with the ids of the classes: Image.fromarray((mask == 255).astype('uint8')).save(OUT)"
+_BITS = (
+    "if each bit of an id is a class, read the masks with this line; else save a page or band per class, or a file per "
+    "class, for masks = 'masks/{class}'"
+)
 _SAVE_ONE = "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
 
 
@@ -86,7 +91,10 @@ def unreadable_masks(source: Source, split: CheckedSplit) -> Iterator[DataFindin
             yield finding(source, kind, [path], f"the mask {text}; its image is {image}", _REMEDIES[kind])
         elif kind != "color-mask":
             detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
-            yield finding(source, kind, [path], detail, remedy)
+            config = ""
+            if isinstance(source.dataset.mask_reader, PlanesReader) and "but 1 band. " in detail:
+                detail, remedy, config = detail.partition(". ")[0], _BITS, f'{PARAMS}.masks_as = "bits"'
+            yield finding(source, kind, [path], detail, remedy, config)
 
 
 class _MaskRules:

@@ -22,6 +22,9 @@ from seg_datasets.reading.splits import SPLITS
 
 __all__ = ["Opened", "open_splits"]
 
+_GUESSED = ("masks", "masks_as", "threshold", "label_map", "colors")
+"""Options about which a folder is not asked without a word."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -88,7 +91,8 @@ def open_splits(
         reasons = ". ".join(sentence.rstrip(". ") for sentence in report.oddities)
         raise DatasetNotFoundError(f"{folder} cannot be read by FolderDataset: {reasons}")
     found = {**report.options, "metadata": report.metadata}
-    if guessed := {key: found[key] for key in ("label_map", "colors") if key in found and key not in options}:
+    new = [key for key in _GUESSED if key in found and key not in options]
+    if guessed := {key: found[key] for key in new if key != "masks" or "{class}" in found[key]}:
         given = " and ".join(f"{key} = {_shown(value)}" for key, value in guessed.items())
         warnings.warn(
             f"the masks in {folder} are read with {given}, as that fits their values; if it is wrong, set another or "

@@ -31,6 +31,7 @@ from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitRule, list_path, resolve_list
+from seg_datasets.reading.task_options import check_task_options
 
 __all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
 
@@ -268,6 +269,7 @@ def _own(
 
     for split in splits or ():
         check_split(split, SPLITS, name)
+    check_task_options(root, metadata, options)
     given = metadata if metadata is not None else _any_classes(options)
     dataset = Listed(root, given, "train", **options)
     layout, rule = seen[0]

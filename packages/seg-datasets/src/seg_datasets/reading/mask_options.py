@@ -23,6 +23,7 @@ from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import JPEG_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.plane_masks import BitsReader, PlanesReader
 from seg_datasets.reading.samples import MaskReader, Reading, gone
+from seg_datasets.reading.task_options import unlike_task
 
 __all__ = ["MaskOptions", "MaskReading", "ThresholdReader"]
 
@@ -87,10 +88,7 @@ class MaskOptions:
         by_class = isinstance(self.masks, str) and "{class}" in self.masks
         given = "masks_as" if self.masks_as is not None else "{class} in masks" if by_class else ""
         if given and classes.task != MULTILABEL:
-            raise InvalidArgumentError(
-                f"{given} is of a multilabel task, and {classes.name} is of a {classes.task} task: leave it out, or "
-                'write task = "multilabel" beside the labels'
-            )
+            raise InvalidArgumentError(unlike_task(given, MULTILABEL, classes))
         if self.missing_class != "error" and not by_class:
             raise InvalidArgumentError(
                 f"missing_class = {self.missing_class!r} is of masks with a file per class; leave it out, or write "
@@ -142,10 +140,7 @@ class MaskOptions:
 
     def _with_threshold(self, classes: DatasetMetadata) -> MaskReading:
         if classes.task != BINARY:
-            raise InvalidArgumentError(
-                f"threshold = {self.threshold!r} is of a binary task, and {classes.name} is of a {classes.task} task: "
-                'leave it out, or describe the object as the only label, with task = "binary" in the metadata'
-            )
+            raise InvalidArgumentError(unlike_task(f"threshold = {self.threshold!r}", BINARY, classes))
         if not is_integer(self.threshold, 1) or self.threshold > _MAX_ID:
             raise InvalidArgumentError(
                 f"threshold must be a gray value from 1 to {_MAX_ID}, from which a pixel is the object, such as 128, "

@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, LabelOutOfRangeError, id_ranges
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    LabelOutOfRangeError,
+    counted,
+    id_ranges,
+)
 from seg_core.files import images
 from seg_core.files.array_bands import map_npy
 from seg_core.files.channel_files import read_channels
@@ -99,7 +106,7 @@ class PlanesReader:
         sizes = {page.size for page in pages}
         deep = max(page.storage.bits for page in pages)
         if count != self.count or len(sizes) > 1 or deep > 8:
-            what = f"{count} bands" + (f" of {len(pages)} pages" if len(pages) > 1 else "")
+            what = counted(count, "band") + (f" of {len(pages)} pages" if len(pages) > 1 else "")
             what += " of different sizes" if len(sizes) > 1 else f" of {deep} bits" if deep > 8 else ""
             raise CorruptFileError(f"mask {path} does not hold {self.count} planes of 8 bits, but {what}. {_OTHERS}")
         if height * width > reading.max_pixels:
