@@ -1,11 +1,14 @@
 """The doctor on masks with a file per class, and on other forms of the masks of a multilabel task."""
 
+import shlex
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import seg_datasets
-from seg_core import DatasetNotFoundError, InvalidArgumentError, UnknownNameError
+from seg_core import DatasetNotFoundError, InvalidArgumentError, LabelMap, UnknownNameError
+from seg_core.command import main
 from seg_datasets import FolderDataset
 from tests.datasets.class_folders import HEIGHT, LABELS, OPTIONS, WIDTH, planes, write
 
@@ -84,7 +87,7 @@ def test_findings_name_the_file_of_the_class(tmp_path):
     assert not any("colors" in one.config for one in findings(root))
 
 
-def test_the_check_before_a_run_names_the_file_of_the_class(tmp_path):
+def test_the_check_before_a_run_names_the_file_of_the_class(tmp_path, capsys):
     root = write(tmp_path)
     (root / "train/masks/square/s1.png").write_bytes(b"no image")
     dataset = FolderDataset(root, **OPTIONS)
@@ -92,6 +95,27 @@ def test_the_check_before_a_run_names_the_file_of_the_class(tmp_path):
     assert [(fault.kind, fault.files) for fault in report.faults] == [
         ("unreadable-mask", ["train/masks/square/s1.png"])
     ]
+    # the command that is named reads the folder as the run does
+    program, *words = shlex.split(report.rest)
+    assert (program, words[:3]) == ("seg", ["datasets", "check", str(root)])
+    assert main(words) == 1
+    assert "train/masks/square/s1.png: the mask cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_map": {0: 0, 255: 1}},
+        {"label_map": LabelMap({0: 0, 255: 1})},
+        {"threshold": 128},
+        {"metadata": {"labels": ["a", "b"]}, "label_map": {"0": "ignore", "255": 1}, "missing": "skip"},
+    ],
+)
+def test_the_command_that_reads_all_files_has_the_options(tmp_path, options, capsys):
+    root = write(tmp_path, how="binary", values=(255, 255, 255))
+    report = FolderDataset(root, **options).file_faults(split="train", scan=None)
+    assert main(shlex.split(report.rest)[1:]) == 0
+    assert "is clean" in capsys.readouterr().out
 
 
 def test_files_of_all_classes_are_counted(tmp_path):

@@ -1,7 +1,7 @@
 """Finds masks with a folder per class: folders beside each other that hold files with the names of the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seg_core.errors import UserError
@@ -58,6 +58,11 @@ def find_class_folders(
     """
     if not images or "*" in layout.masks or "{class}" in layout.masks or layout.mask_suffix:
         return None
+    if not layout.has_split_folders:
+        of_splits = replace(layout, images=f"{layout.images}/{{split}}")
+        own_images = of_splits.files(root, "train", first=True).images
+        if own_images and (found := find_class_folders(root, of_splits, own_images, labels)) is not None:
+            return found
     split = split_name(root, layout, "train") if layout.has_split_folders else ""
     patterns = [f"{layout.masks}/{{class}}"]
     if layout.masks.endswith("/{split}"):
@@ -68,9 +73,9 @@ def find_class_folders(
         filled = pattern.replace("{split}", split)
         above, _, below = filled.partition("/{class}")
         names = _folders(root / above)
-        found = {name: _masks_in(root / above / f"{name}{below}") for name in names[:_MOST]}
-        own = {name: matched(images, masks)[0] for name, masks in found.items() if masks}
-        own = {name: rows for name, rows in own.items() if rows.any() and 2 * rows.sum() >= len(found[name])}
+        masks = {name: _masks_in(root / above / f"{name}{below}") for name in names[:_MOST]}
+        own = {name: matched(images, table)[0] for name, table in masks.items() if table}
+        own = {name: rows for name, rows in own.items() if rows.any() and 2 * rows.sum() >= len(masks[name])}
         if labels:
             wanted = {same_name(label).casefold() for label in labels}
             own = {name: rows for name, rows in own.items() if same_name(name).casefold() in wanted}

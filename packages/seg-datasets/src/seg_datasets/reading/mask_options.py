@@ -110,7 +110,9 @@ class MaskOptions:
                 f"save it with 0 for the background and 1 for the object, or convert its values: {_BLACK_AND_WHITE} "
                 "for masks of 0 and 255"
             )
-        if classes.task == BINARY:
+        if self.label_map is not None:
+            remedy = "correct the mask, or list its ids in label_map"
+        elif classes.task == BINARY:
             remedy += ", threshold = 128 for masks with smoothed or JPEG-coded edges"
         if classes.task == MULTILABEL:
             return self._of_planes(classes, remedy, by_class=by_class)

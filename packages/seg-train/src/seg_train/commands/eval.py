@@ -47,7 +47,8 @@ evaluated it, at the same size and with the same predictor, unless -s overrides 
 keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parentheses:
   root              root folder of the dataset
   split             split to evaluate on (val)
-  params            other options of the dataset, as in -s params.metadata=classes.toml
+  params            other options of the dataset, as in -s params.metadata=classes.toml; those of a run without DATASET
+                    are kept, unless one of the same name replaces it
   resize            resize images for the network: {scale = 0.5}, {shorter_side = 512}, {longer_side = 1024} or
                     {size = [512, 1024]}, or {} for no resizing (as stored in the model)
   scale             the same as resize.scale

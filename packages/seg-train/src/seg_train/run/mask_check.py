@@ -77,11 +77,14 @@ def _advice(finding: Finding, dataset: SegmentationDataset, name: str, key: str)
     if finding.label_map is None:
         return ""
     line = label_map_line(finding.label_map)
+    meant = "the ids are meant so"
+    if finding.kind == "binary-0-255":
+        meant = f"{dataset.metadata.ignore_index} is {finding.label or 'the object'}"
     if name != OBJECT and takes(DATASETS.get(name), "label_map"):
-        return f". If the ids are meant so, add to {key}: {line} (or set -s '{key}.{line}')"
+        return f". If {meant}, add to {key}: {line} (or set -s '{key}.{line}')"
     if hasattr(type(dataset), "mask_file"):
         return ""  # an official dataset, whose ids are known
-    return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
+    return f". If {meant}, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
 
 
 @dataclass(frozen=True)
