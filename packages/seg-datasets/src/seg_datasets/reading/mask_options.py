@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.checks import is_integer
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, counted
 from seg_core.files import images
 from seg_core.files.images import Once
 from seg_core.labels.label_map import IGNORE, LabelMap
@@ -238,7 +238,7 @@ def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata:
             )
         raise InvalidArgumentError(
             f"label_map has the train ids {first_few(map(str, too_large))}, but the metadata {metadata.name!r} have "
-            f'{count} classes, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
+            f'{counted(count, "class", "classes")}, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
         )
     return label_map
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
-from seg_core.errors import ConfigError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.errors import ConfigError, InvalidArgumentError, UnknownNameError, UsageError, UserError, counted, nearest
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
@@ -259,8 +259,9 @@ def preprocessing_for(
         found = difference_of_classes(count if info is None else info.metadata, metadata)
         own = f"; `seg eval {model}` takes that of the run" if (Path(model) / "config.toml").is_file() else ""
         raise UsageError(
-            f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
-            f"({metadata.name}); evaluate it on a dataset with its training classes ({found}){own}"
+            f"model {model!r} has {counted(count, 'class', 'classes')}{trained_on}, but the dataset has "
+            f"{metadata.num_classes} ({metadata.name}); evaluate it on a dataset with its training classes "
+            f"({found}){own}"
         )
     if found := other_channels(network, metadata.channels):
         raise UsageError(f"model {model!r}: {found}; evaluate it on images of the channels that it was trained on")
