@@ -199,6 +199,19 @@ def test_a_class_that_is_ignored_everywhere_is_told(tmp_path):
     assert "all pixels of class 2 (dark) are ignored in all masks of val, so it cannot be scored" in one.detail
 
 
+def test_a_split_without_a_1_is_an_error_although_another_has_ignored_pixels(tmp_path):
+    root = write(tmp_path, how="binary", counts=(("train", 6), ("val", 2)))
+    for path in root.glob("train/masks/*.png"):
+        mask = np.array(Image.open(path))
+        mask[0, 0] = 255
+        change(path, mask)
+    for path in root.glob("val/masks/*.png"):
+        change(path, 255 * np.array(Image.open(path)))
+    (one,) = seg_datasets.check(root).findings
+    assert (one.kind, one.severity, one.file) == ("class-absent", "error", "val")
+    assert "all pixels are background or ignored: if 255 is the object in these masks, save them with 1" in one.detail
+
+
 def test_masks_of_one_band_name_the_option_for_bits(tmp_path):
     root = write(tmp_path, how="bits")
     found = seg_datasets.check(root).findings

@@ -11,7 +11,7 @@ from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.findings_colors import color_findings
-from seg_datasets.doctor.findings_planes import plane_findings, present_in, unknown_planes
+from seg_datasets.doctor.findings_planes import all_ignored, plane_findings, present_in, unknown_planes
 from seg_datasets.doctor.kinds import ERROR, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding
@@ -418,31 +418,24 @@ class _MaskRules:
             expected &= set() if any(one.examined.rows["soft"].any() for one in self.splits) else held
         unknown_classes = [] if self._has_classes else unknown_planes(split, targets)
         if unknown_classes:
-            names = first_few(f"{index} ({metadata.labels[index]})" for index in unknown_classes)
-            noun, they = ("class", "it") if len(unknown_classes) == 1 else ("classes", "they")
-            yield finding(
-                self.source,
-                "all-ignored",
-                [],
-                f"all pixels of {noun} {names} are ignored in all masks of {split.name}, so {they} cannot be "
-                f"{'learned' if split.name == 'train' else 'scored'}",
-                remedy,
-                severity=WARNING,
-                place=split.name,
-            )
+            yield all_ignored(self.source, split, metadata, unknown_classes, remedy)
         absent = sorted(expected - present - set(unknown_classes))
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
             are_ignored = any(targets.get(raw, 0) is None for ids in classes for raw in ids)
-            is_alone = self._has_classes and len(present) == 1 and are_ignored
+            is_alone = are_ignored and (len(present) == 1 if self._has_classes else not present)
+            why = "all pixels of other classes are ignored"
+            if not self._has_classes:
+                why = f"all pixels are background or ignored: if {metadata.ignore_index} is the object in these masks, "
+                why += "save them with 1"
             yield finding(
                 self.source,
                 "class-absent",
                 [],
                 f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
                 f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}"
-                + "; all pixels of other classes are ignored"
+                + f"; {why}"
                 * is_alone,
                 "add images with it, divide the files in another way, or leave the class out",
                 severity=ERROR if is_alone else "",

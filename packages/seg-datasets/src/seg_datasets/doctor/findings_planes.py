@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from seg_core.errors import counted
+from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.raw_ids import find_plane_faults, label_map_line
 from seg_datasets.doctor.checked import PARAMS, CheckedSplit, finding
 from seg_datasets.doctor.classes import Classes
+from seg_datasets.doctor.kinds import WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source
+from seg_datasets.reading.pairs import first_few
 
-__all__ = ["plane_findings", "present_in", "unknown_planes"]
+__all__ = ["all_ignored", "plane_findings", "present_in", "unknown_planes"]
 
 _FROM_WHITE = (
     "save the masks of this class with 0 and 1, as others have pixels that are meant to be ignored: "
@@ -50,6 +53,17 @@ def unknown_planes(split: CheckedSplit, targets: Mapping[int, int | None]) -> li
         if any(planes[index] for planes in every)
         and all(targets.get(raw, 0) is None for planes in every for raw in planes[index])
     ]
+
+
+def all_ignored(
+    source: Source, split: CheckedSplit, metadata: DatasetMetadata, classes: Sequence[int], remedy: str
+) -> DataFinding:
+    """Returns the finding about classes all pixels of which are ignored in a split."""
+    names = first_few(f"{index} ({metadata.labels[index]})" for index in classes)
+    noun, they = ("class", "it") if len(classes) == 1 else ("classes", "they")
+    detail = f"all pixels of {noun} {names} are ignored in all masks of {split.name}, so {they} cannot be "
+    detail += "learned" if split.name == "train" else "scored"
+    return finding(source, "all-ignored", [], detail, remedy, severity=WARNING, place=split.name)
 
 
 def present_in(split: CheckedSplit, targets: Mapping[int, int | None], found: Set[int]) -> set[int]:
