@@ -150,7 +150,7 @@ class Examiner:
             elif fault := look_at(chunk.rows[row], [image, *more], self.reading):
                 chunk.fail(row, "image", *fault)
             if planes:
-                examine_planes(self, chunk, row, planes)
+                examine_planes(self.mask, chunk, row, planes)
             else:
                 self.mask(chunk, row, mask)
         return chunk

@@ -1,15 +1,12 @@
 """Examines the files of a mask with one per class."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from seg_datasets.doctor.examine_states import STATE_OF, STATES, ids_in
-
-if TYPE_CHECKING:
-    from seg_datasets.doctor.examine import Chunk, Examiner
 
 __all__ = ["PlaneFault", "examine_planes"]
 
@@ -17,12 +14,12 @@ PlaneFault = tuple[int, str, str]
 """Class, state and sentence of a file that cannot be read as it is; its state may be `"size-mismatch"`, too."""
 
 
-def examine_planes(examiner: "Examiner", chunk: "Chunk", row: int, paths: Sequence[str]) -> None:
+def examine_planes(examine: Callable[[Any, int, str], None], chunk: Any, row: int, paths: Sequence[str]) -> None:
     """Adds what is kept of a mask with a file per class; every file is read, also after one that cannot be.
 
     Args:
-        examiner: reads each file.
-        chunk: gets what is kept.
+        examine: adds what is kept of one mask file to a row of a chunk.
+        chunk: a `seg_datasets.doctor.examine.Chunk`.
         row: row of the pair.
         paths: the file of each class, "" for a class without.
     """
@@ -35,7 +32,7 @@ def examine_planes(examiner: "Examiner", chunk: "Chunk", row: int, paths: Sequen
         if not path:
             continue
         record["mask"], record["ids"] = STATE_OF["ok"], 0
-        examiner.mask(chunk, row, path)
+        examine(chunk, row, path)
         name = STATES[record["mask"]]
         text, large = chunk.notes.pop((row, "mask"), ""), chunk.large.pop(row, frozenset())
         if name != "ok":
