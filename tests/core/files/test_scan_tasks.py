@@ -36,10 +36,10 @@ def test_binary_masks_count_object_background_and_ignored():
 
 def test_multilabel_masks_count_each_plane(tmp_path):
     planes = np.zeros((3, 2, 2), np.uint8)
-    planes[0, 0], planes[1, :, 0], planes[2, 0, 0] = 1, 1, 255  # one and two overlap
+    planes[0, 0], planes[1, :, 0], planes[1, 0, 0] = 1, 1, 255  # one and two overlap
     scan = scan_dataset(InMemory(planes, metadata=DISCS))
-    assert scan.pixels.tolist() == [[2, 2, 0]]
-    assert scan.background.tolist() == [[2, 2, 3]]
+    assert scan.pixels.tolist() == [[2, 1, 0]]
+    assert scan.background.tolist() == [[2, 2, 4]]
     assert scan.ignored.tolist() == [1]
     assert scan.sizes.tolist() == [[2, 2]]
     assert "8.3% of the pixels ignored" in describe_scan(scan)
@@ -101,3 +101,58 @@ def test_a_binary_class_in_no_mask_and_a_background_in_none_are_warnings():
 def test_binary_masks_of_two_encodings_are_told():
     (found,) = binary([0, 1], [0, 255], [0, 1], [0, 255])
     assert found.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+
+
+def of_planes(*masks, use="learned"):
+    """What is wrong with masks of rows of a pixel or more, a row per class."""
+    arrays = [np.array(rows, np.uint8)[:, None] for rows in masks]
+    return find_problems(scan_dataset(InMemory(*arrays, metadata=DISCS)), DISCS, use)
+
+
+def test_a_class_whose_objects_are_255_beside_others_of_1_is_an_error_whose_map_works():
+    masks = ([0, 1], [0, 255], [1, 0]), ([0, 1], [0, 0], [1, 0]), ([1, 1], [255, 0], [0, 0])
+    found = of_planes(*masks)
+    (one,) = [finding for finding in found if finding.kind == "binary-0-255"]
+    assert one.is_error
+    assert one.text == (
+        "class 1 (two) is 1 in none of 3 masks, and 255 in 2 masks (the first is mask of sample 0), where it is "
+        "ignored, so it cannot be learned"
+    )
+    assert one.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+    assert of_planes(*([one.label_map(np.array(row, np.uint8)) for row in rows] for rows in masks)) == []
+    # what is scored may lack a class
+    (one,) = of_planes(*masks, use="scored")
+    assert (one.is_error, one.spoils_scores) == (False, False)
+
+
+def test_no_map_is_named_if_another_class_has_ignored_pixels():
+    (one,) = of_planes(([0, 1, 255], [0, 0, 1], [0, 0, 255]), ([0, 1, 0], [0, 1, 1], [0, 0, 0]))
+    assert (one.kind, one.label_map, one.is_error) == ("binary-0-255", None, True)
+    assert one.text.endswith("255 is meant in the masks of others, so save these with 0 and 1")
+
+
+def test_a_class_that_is_1_in_some_masks_and_255_in_others_is_told():
+    masks = [([0, 1], [0, raw], [0, 1]) for raw in (1, 255, 1, 255)]
+    (one,) = of_planes(*masks)
+    assert not one.is_error
+    assert one.text.startswith("two is 1 in 2 masks without 255 in its plane (the first is mask of sample 0), and")
+    assert one.label_map == LabelMap({0: 0, 1: 1, 255: 1})
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        # outside of the field of view
+        [([0, 1, 255], [0, 0, 255], [0, 1, 255]), ([0, 0, 255], [0, 0, 255], [0, 1, 255])],
+        # edges beside objects
+        [([0, 1, 0], [0, 1, 255], [0, 1, 0]), ([0, 1, 0], [0, 1, 255], [0, 1, 0])],
+    ],
+)
+def test_ignored_pixels_of_planes_that_are_meant_are_no_error(masks):
+    assert not any(found.kind == "binary-0-255" for found in of_planes(*masks))
+
+
+def test_a_class_that_is_ignored_everywhere_is_told():
+    (one,) = of_planes(([0, 1], [255, 255], [0, 1]), ([0, 1], [255, 255], [0, 1]))
+    assert (one.kind, one.is_error) == ("all-ignored", False)
+    assert one.text == "all pixels of class 1 (two) are ignored in 2 masks; it cannot be learned"

@@ -235,7 +235,7 @@ def test_class_id_takes_a_name_or_an_id():
     metadata = DatasetMetadata("two", ("sky", "ground"))
     assert [metadata.class_id(given) for given in ("sky", "ground", 1, np.uint8(0))] == [0, 1, 1, 0]
     with pytest.raises(
-        UnknownNameError, match=r"unknown class 'Ground' of two. Did you mean 'ground'\? The metadata's"
+        UnknownNameError, match=r"unknown class 'Ground' of two. Did you mean 'ground'\? Classes: sky, ground"
     ):
         metadata.class_id("Ground")
     for wrong in (2, -1, 255, True, 1.0, None, ["sky"]):

@@ -95,5 +95,5 @@ def test_one_class_is_enough_for_a_binary_task_alone(tmp_path):
     with pytest.raises(InvalidArgumentError, match='task="binary"'):
         saved(tmp_path / "m.pt", DatasetMetadata("vessels", ("vessel",)))
     network = point(num_classes=2)
-    with pytest.raises(InvalidArgumentError, match="has 1 classes but the model was built with num_classes=2"):
+    with pytest.raises(InvalidArgumentError, match="has 1 class but the model was built with num_classes=2"):
         save_model(network, tmp_path / "m.pt", metadata=VESSELS, preprocessing=Preprocessing())

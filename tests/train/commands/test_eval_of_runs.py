@@ -10,6 +10,7 @@ from seg_core.command import main
 from seg_train import Trainer, load_config
 from seg_train.run.folder import RunFolder
 from seg_train.run.relative_paths import dataset_from_here, folders_of_run
+from tests.datasets import class_folders as folders
 
 CLASSES = 'labels = ["ground", "thing"]\ncolors = [[80, 60, 40], [255, 200, 0]]\nname = "Yard"\n'
 ARGUMENTS = ["-s", "num_workers=0", "-s", "device=cpu"]
@@ -109,6 +110,30 @@ def test_options_override_those_of_the_run(run, project, tmp_path, monkeypatch, 
     root = str(project / "data" / "yard")
     found = scores(capsys, str(run), "-s", f"root={root}", "-s", "split=train")
     assert (found["settings"]["root"], found["split"]) == (root, "train")
+
+
+@pytest.mark.parametrize(("how", "values"), [("binary", (255, 255, 255)), ("files", (255, 255, 255))])
+def test_masks_of_0_and_255_are_an_error_whose_line_keeps_the_other_options(tables, tmp_path, how, values, capsys):
+    data, other = folders.write(tmp_path / "a", how=how), folders.write(tmp_path / "b", how=how, values=values)
+    options = folders.OPTIONS if how == "files" else {"images": "{split}/images", "masks": "{split}/masks"}
+    tables["data"]["dataset"] = {"name": "FolderDataset", "root": str(data), "params": options}
+    tables["paths"] = {"output": str(tmp_path), "run": "run"}
+    tables["trainer"]["epochs"] = 1
+    tables["data"]["loader"]["batch_size"] = 2
+    tables.pop("criterion", None)
+    Trainer(load_config(tables)).run()
+    run = str(tmp_path / "run")
+    before = scores(capsys, run)
+    capsys.readouterr()
+    assert main(["eval", run, "-s", f"root={other}", *ARGUMENTS]) == 2
+    said = capsys.readouterr()
+    assert "1 occurs in none of 2 masks: 0, 255 are the only values" in said.err
+    assert not said.out
+    line = said.err.partition("set -s '")[2].partition("'")[0]
+    assert line == "params.label_map = { 0 = 0, 255 = 1 }"
+    after = scores(capsys, run, "-s", f"root={other}", "-s", line)
+    assert after["scores"] == before["scores"]
+    assert after["settings"]["params"] == {**options, "label_map": {"0": 0, "255": 1}}
 
 
 def test_stored_config_keeps_its_paths_and_resumes_in_its_folder(run, project):

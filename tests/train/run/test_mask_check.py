@@ -134,14 +134,18 @@ def test_class_that_never_occurs_is_a_warning(own):
 def test_validation_masks_are_checked_too(own, capsys):
     with pytest.raises(LabelOutOfRangeError, match=r"val: mask of sample 0 \(val0.png\) contains .* 9 \(128 pixels\)"):
         Trainer(load_config(own(val_ids=[0, 9])))
-    with pytest.warns(UserWarning, match="val: class 1 .* 0, 255 are the only ids: .* cannot be scored.*255 = 1"):
+    with pytest.raises(ConfigError, match="val: class 1 .* 0, 255 are the only ids: .* cannot be scored.*255 = 1"):
         Trainer(load_config(own(val_ids=[0, 255])))
+    with pytest.raises(ConfigError, match="val: all pixels of 4 masks are ignored .*, so nothing can be scored"):
+        Trainer(load_config(own(val_ids=[255])))
     assert "val: class 1 (thing) occurs in none of 4 masks; it cannot be scored" in shown(own(val_ids=[0]), capsys)
 
 
 def test_masks_that_store_the_object_in_two_ways_are_a_warning_whose_line_mends_it(own):
-    with pytest.warns(UserWarning, match=r"train: thing is 1 in 4 masks without 255 \(the first is mask of") as caught:
+    with pytest.warns(UserWarning) as caught:
         Trainer(load_config(own("TwoKinds")))
+    assert "train: thing is 1 in 4 masks without 255 (the first is mask of" in str(caught[0].message)
+    assert "val: thing is 1 in 2 masks without 255" in str(caught[1].message)
     assert "(train0.png)" in str(caught[0].message)
     line = str(caught[0].message).partition("set -s '")[2].partition("'")[0]
     assert line == "data.dataset.params.label_map = { 0 = 0, 1 = 1, 255 = 1 }"
@@ -150,7 +154,7 @@ def test_masks_that_store_the_object_in_two_ways_are_a_warning_whose_line_mends_
 
 
 def test_validation_masks_of_the_other_kind_are_told_with_a_map_that_fits_both(own):
-    with pytest.warns(UserWarning, match=r"val: .* in the other split \(8 masks\) thing is 1.*0 = 0, 1 = 1, 255 = 1"):
+    with pytest.raises(ConfigError, match=r"val: .* in the other split \(8 masks\) thing is 1.*0 = 0, 1 = 1, 255 = 1"):
         Trainer(load_config(own(val_ids=[0, 255])))
 
 

@@ -18,11 +18,12 @@ from seg_core.spec import parameters_of
 from seg_datasets.reading.arguments import check_missing, check_root, check_split
 from seg_datasets.reading.channel_options import with_channels
 from seg_datasets.reading.class_files import Metadata, resolve_classes
+from seg_datasets.reading.class_folders import find_class_folders
 from seg_datasets.reading.differences import find_hint, what_differs
 from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import Files, FolderLayout, find_layout
 from seg_datasets.reading.folder_messages import files_not_found, options_of_split, unlike_train
-from seg_datasets.reading.folder_options import complete_files, described_layout, given_layout
+from seg_datasets.reading.folder_options import complete_files, described_layout, given_layout, given_options
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
 from seg_datasets.reading.mask_options import MaskOptions
@@ -127,6 +128,7 @@ class FolderDataset(PairedDataset):
     Attributes:
         metadata: names and colors of the classes, and the channels of the images.
         split: as given.
+        given: the options that were given, other than by default.
 
     Raises:
         InvalidArgumentError: if there is no such split, the classes are not given, or an argument has a value that is
@@ -172,6 +174,7 @@ class FolderDataset(PairedDataset):
         channels: ImageChannels | Mapping[str, Any] | None = None,
         bands: Sequence[int | str] | None = None,
     ) -> None:
+        self.given = given_options(FolderDataset, locals())
         rule = SplitRule(val_fraction, seed, groups, folds, fold)
         reading = Reading(orientation, max_pixels)
         check_split(split, SPLITS, "FolderDataset")
@@ -290,6 +293,8 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
         raise DatasetNotFoundError(files_not_found(root, layout, split, files))
 
     def explain() -> str:
+        if (folders := find_class_folders(root, layout, files.images)) is not None:
+            return folders.sentence
         hint = None if layout.more_images else find_hint(root, layout, split, found)
         if hint is None:
             return what_differs(files.images, files.masks)

@@ -123,7 +123,7 @@ def test_run_folder_gives_its_best_weights_and_says_so(images, model_file, tmp_p
 @pytest.mark.parametrize(
     ("classes", "words"),
     [
-        ("CityscapesClass", "--classes CityscapesClass has 19 classes, but enet with weights"),
+        ("CityscapesClass", "--classes: 'CityscapesClass' has 19 classes, but enet with weights"),
         ("voc", "--classes: unknown label set 'voc'. Did you mean 'VOC'"),
         ("gone.toml", "--classes: metadata file gone.toml does not exist"),
     ],

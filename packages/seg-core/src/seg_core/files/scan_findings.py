@@ -9,7 +9,7 @@ from seg_core.errors import counted, id_ranges
 from seg_core.files.scan import DatasetScan
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.labels.raw_ids import find_ids_fault, mixed_map, mixed_masks
+from seg_core.labels.raw_ids import find_ids_fault, find_plane_faults, mixed_map, mixed_masks
 from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 
 __all__ = ["Finding", "describe_scan", "find_problems"]
@@ -28,12 +28,19 @@ class Finding:
         is_error: whether a network that is trained on these masks learns something else than was meant, or nothing.
         label_map: the map that probably mends it, or None.
         kind: as `IdsFault.kind` of `seg_core.labels.raw_ids`.
+        label: the class, if it is about one plane of a multilabel task, else "".
     """
 
     text: str
     is_error: bool
     label_map: LabelMap | None = None
     kind: str = "id-out-of-range"
+    label: str = ""
+
+    @property
+    def spoils_scores(self) -> bool:
+        """Whether scores on these masks are wrong or undefined, as the pixels to be found are ignored."""
+        return self.is_error and (self.label_map is not None or self.kind == "all-ignored")
 
 
 def find_problems(
@@ -65,7 +72,8 @@ def find_problems(
         return [Finding(text, True, suggested or _completed(scan, metadata, other), kind)]
     present = [pixels > 0 for pixels in scan.pixels.sum(0).tolist()]
     if scan.background is not None and (any(present) or scan.background.any()):
-        return _of_planes(scan, metadata, use, other, suggested, kind) or (_mixed(scan, metadata) if as_stored else [])
+        stored = _stored_otherwise(scan, metadata, use) if as_stored and suggested is None else []
+        return [*stored, *_of_planes(scan, metadata, use, other, suggested, kind, stored)]
     if not any(present):
         text = f"all pixels of {masks} are ignored (ids {_ranges(ids)}), so nothing can be {use}"
         return [Finding(text, True, kind="all-ignored")]
@@ -89,7 +97,7 @@ def find_problems(
             f"{_ranges(ids)}), so nothing can be {use}"
         )
         return [Finding(text, True, kind="class-absent" if fault is None else kind)]
-    text = f"{_named(metadata, absent)} in none of {masks}; {'it' if len(absent) == 1 else 'they'} cannot be {use}"
+    text = f"{_named(metadata, absent)} in none of {masks}; {_they(absent)} cannot be {use}"
     # with many classes the last one is rather rare than stored as the ignored value
     if scan.ignored.any() and len(ids) == metadata.num_classes <= _FEW_CLASSES and len(absent) == 1:
         raw = _ranges(scan.raw_ids[None])
@@ -118,8 +126,9 @@ def _of_planes(
     other: DatasetScan | None,
     suggested: LabelMap | None,
     kind: str,
+    stored: list[Finding],
 ) -> list[Finding]:
-    """Returns what is wrong with masks of 0 and 1 some of which are not ignored."""
+    """Returns what is wrong with masks of 0 and 1 some of which are not ignored, beside what is stored otherwise."""
     masks, background = _masks(scan), scan.background
     assert background is not None
     found, outside = scan.pixels.sum(0) > 0, background.sum(0) > 0
@@ -136,22 +145,58 @@ def _of_planes(
             suggested = mixed_map(metadata.ignore_index)
         return [Finding(text, True, suggested, kind)]
     findings = []
-    if absent := [label for label, is_there in zip(metadata.labels, found, strict=True) if not is_there]:
-        text = f"{_named(metadata, absent)} in none of {masks}; {'it' if len(absent) == 1 else 'they'} cannot be {use}"
+    told = {finding.label for finding in stored}
+    labels = [label for label in metadata.labels if label not in told]
+    where = [metadata.labels.index(label) for label in labels]
+    unknown = [label for place, label in zip(where, labels, strict=True) if not found[place] and not outside[place]]
+    if unknown:
+        text = f"all pixels of {_named(metadata, unknown, '')} are ignored in {masks}; {_they(unknown)} cannot be {use}"
+        findings.append(Finding(text, False, kind="all-ignored"))
+    absent = [label for place, label in zip(where, labels, strict=True) if not found[place] and outside[place]]
+    if absent:
+        text = f"{_named(metadata, absent)} in none of {masks}; {_they(absent)} cannot be {use}"
         findings.append(Finding(text, False, kind="class-absent"))
-    everywhere = [
-        label for label, inside, out in zip(metadata.labels, found, outside, strict=True) if inside and not out
-    ]
+    everywhere = [label for place, label in zip(where, labels, strict=True) if found[place] and not outside[place]]
     for label in everywhere[:_MOST_NAMED]:
         text = f"every pixel of {masks} that is not ignored is {label} (1), so where it is not cannot be {use}"
         findings.append(Finding(text, False, kind="class-absent"))
     return findings
 
 
+def _stored_otherwise(scan: DatasetScan, metadata: DatasetMetadata, use: str) -> list[Finding]:
+    """Returns the findings about masks that store objects as the ignored value."""
+    if scan.task != MULTILABEL:
+        return _mixed(scan, metadata)
+    assert scan.background is not None
+    ignored = metadata.ignore_index
+    is_ignored = scan.sizes.prod(1)[:, None] > scan.pixels + scan.background
+    # (n, K, 3): whether a plane holds 0, 1 and the ignored value
+    held = np.stack([scan.background > 0, scan.pixels > 0, is_ignored], 2).tolist()
+    values = (0, 1, ignored)
+    ids = [[{v for v, is_held in zip(values, own, strict=True) if is_held} for own in planes] for planes in held]
+    findings = []
+    for fault in find_plane_faults(ids, ignored):
+        label = metadata.labels[fault.plane]
+        mends = "" if fault.label_map else f"; {ignored} is meant in the masks of others, so save these with 0 and 1"
+        if fault.ones:
+            text = (
+                f"{label} is 1 in {counted(len(fault.ones), 'mask')} without {ignored} in its plane (the first is mask "
+                f"{scan.names[fault.ones[0]]}), and there is no 1 but {ignored} in {len(fault.others)} (the first is "
+                f"mask {scan.names[fault.others[0]]}): if {ignored} is {label} in these, its pixels are now ignored"
+            )
+        else:
+            text = (
+                f"class {fault.plane} ({label}) is 1 in none of {_masks(scan)}, and {ignored} in "
+                f"{counted(len(fault.others), 'mask')} (the first is mask {scan.names[fault.others[0]]}), where it is "
+                f"ignored, so it cannot be {use}"
+            )
+        is_error = not fault.ones and use == "learned"
+        findings.append(Finding(text + mends, is_error, fault.label_map, "binary-0-255", label))
+    return findings
+
+
 def _mixed(scan: DatasetScan, metadata: DatasetMetadata) -> list[Finding]:
     """Returns the finding about masks that store the object in two ways."""
-    if scan.task == MULTILABEL:
-        return []
     ignored, counts = metadata.ignore_index, scan.pixels
     if scan.background is not None:
         counts = np.concatenate([scan.background, scan.pixels], 1)
@@ -196,11 +241,14 @@ def _classes(metadata: DatasetMetadata) -> str:
     return f"{counted(count, 'class', 'classes')}, {which}, and the ignored value {metadata.ignore_index}"
 
 
-def _named(metadata: DatasetMetadata, labels: list[str]) -> str:
+def _they(labels: list[str]) -> str:
+    return "it" if len(labels) == 1 else "they"
+
+
+def _named(metadata: DatasetMetadata, labels: list[str], verb: str = " occur") -> str:
     numbered = [f"{metadata.labels.index(label)} ({label})" for label in labels[:_MOST_NAMED]]
     if len(labels) == 1:
-        return f"class {numbered[0]} occurs"
-    more = f" and {len(labels) - _MOST_NAMED} more" if len(labels) > _MOST_NAMED else ""
-    return (
-        f"{len(labels)} classes, {', '.join(numbered)}{more} occur" if more else f"classes {', '.join(numbered)} occur"
-    )
+        return f"class {numbered[0]}{verb}{'s' if verb else ''}"
+    if len(labels) > _MOST_NAMED:
+        return f"{len(labels)} classes, {', '.join(numbered)} and {len(labels) - _MOST_NAMED} more{verb}"
+    return f"classes {', '.join(numbered)}{verb}"

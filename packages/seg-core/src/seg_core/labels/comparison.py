@@ -1,6 +1,6 @@
 """Compares the classes that a network was trained on with those of a dataset."""
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, counted
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata, list_label_sets, resolve_metadata
 from seg_core.labels.tasks import MULTICLASS
@@ -49,13 +49,11 @@ def difference_of_classes(
     first = _first_name(network, dataset, "for the network", other)
     if network.num_classes == dataset.num_classes:
         return (
-            f"the network ({network.name}) and {other} ({dataset.name}) have {dataset.num_classes} classes each, "
-            f"but {first}"
+            f"the network ({network.name}) and {other} ({dataset.name}) have "
+            f"{counted(dataset.num_classes, 'class', 'classes')} each, but {first}"
         )
-    return (
-        f"the network has {network.num_classes} classes ({network.name}) but {other} {dataset.num_classes} "
-        f"({dataset.name}), and {first}"
-    )
+    own = counted(network.num_classes, "class", "classes")
+    return f"the network has {own} ({network.name}) but {other} {dataset.num_classes} ({dataset.name}), and {first}"
 
 
 def difference_of_channels(

@@ -28,6 +28,7 @@ __all__ = [
     "resolve_metadata",
 ]
 
+_MOST_NAMED = 20  # labels in a message
 _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
 
 
@@ -131,9 +132,11 @@ class DatasetMetadata:
         """
         if isinstance(name, str):
             if name not in self.labels:
+                more = self.num_classes - _MOST_NAMED
                 raise UnknownNameError(
-                    f"unknown class {name!r} of {self.name}.{nearest(name, self.labels)} The metadata's labels are "
-                    f"the {self.num_classes} names"
+                    f"unknown class {name!r} of {self.name}.{nearest(name, self.labels)} "
+                    f"{'Classes' if self.num_classes > 1 else 'The only class'}: {', '.join(self.labels[:_MOST_NAMED])}"
+                    + (f" and {more} more" if more > 0 else "")
                 )
             return self.labels.index(name)
         if isinstance(name, bool) or not isinstance(name, Integral) or not 0 <= name < self.num_classes:

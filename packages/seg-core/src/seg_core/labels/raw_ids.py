@@ -7,7 +7,16 @@ from typing import Any
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.tasks import MULTICLASS
 
-__all__ = ["IdsFault", "find_ids_fault", "label_map_line", "mixed_map", "mixed_masks", "suggest_label_map"]
+__all__ = [
+    "IdsFault",
+    "PlaneFault",
+    "find_ids_fault",
+    "find_plane_faults",
+    "label_map_line",
+    "mixed_map",
+    "mixed_masks",
+    "suggest_label_map",
+]
 
 _ENOUGH = 3  # masks expected to hold both ids; that none does is then no accident (probability 5%)
 
@@ -162,6 +171,61 @@ def mixed_masks(masks: Sequence[Collection[int]], ignore_index: int = 255) -> tu
 def mixed_map(ignore_index: int = 255) -> LabelMap:
     """Returns the label map that reads masks of both kinds of `mixed_masks`."""
     return LabelMap({0: 0, 1: 1, ignore_index: 1}, ignore_index=ignore_index)
+
+
+@dataclass(frozen=True)
+class PlaneFault:
+    """A class of a multilabel task whose objects are stored as the ignored value, in all masks or in some.
+
+    Attributes:
+        plane: index of the class.
+        ones: places of the masks with 1 in its plane and no ignored value; empty if no mask has 1.
+        others: places of the masks with the ignored value and without 1.
+        label_map: the map that reads both kinds; None if other planes hold 1 beside ignored pixels, which it would read
+            as objects.
+    """
+
+    plane: int
+    ones: Sequence[int]
+    others: Sequence[int]
+    label_map: LabelMap | None
+
+
+def find_plane_faults(masks: Sequence[Sequence[Collection[int]]], ignore_index: int = 255) -> list[PlaneFault]:
+    """Returns the classes whose objects are stored as the ignored value, beside others that are stored as 1.
+
+    If all planes of all masks are so, `find_ids_fault` tells it. An area that is ignored in all planes of a mask, as
+    that outside of the field of view, is no object.
+
+    >>> find_plane_faults([[{0, 1}, {0, 255}], [{0, 1}, {0}]])
+    [PlaneFault(plane=1, ones=(), others=(0,), label_map=LabelMap({0: 0, 1: 1, 255: 1}, ignore_index=255, \
+unlisted='error'))]
+
+    Args:
+        masks: the ids of each plane of each mask; all masks have the same number of planes.
+        ignore_index: value of the pixels without a class.
+    """
+    everywhere = [all(ignore_index in ids for ids in planes) for planes in masks]
+    # of such masks an object in another plane says that the ignored value is meant
+    areas = [whole and any(1 in ids for ids in planes) for whole, planes in zip(everywhere, masks, strict=True)]
+    found = []
+    for plane in range(max(map(len, masks), default=0)):
+        own = [
+            {*planes[plane]} - ({ignore_index} if is_area else set())
+            for planes, is_area in zip(masks, areas, strict=True)
+        ]
+        others = [place for place, ids in enumerate(own) if ignore_index in ids]
+        if any(1 in planes[plane] for planes in masks):
+            if (mixed := mixed_masks(own, ignore_index)) is not None:
+                found.append((plane, *mixed))
+        elif any(0 in ids for ids in own) and any(not everywhere[place] for place in others):
+            found.append((plane, [], others))
+    faulty = {plane for plane, _, _ in found}
+    are_ignored = any(
+        1 in ids and ignore_index in ids for planes in masks for plane, ids in enumerate(planes) if plane not in faulty
+    )
+    label_map = None if are_ignored else mixed_map(ignore_index)
+    return [PlaneFault(plane, tuple(ones), tuple(others), label_map) for plane, ones, others in found]
 
 
 def label_map_line(label_map: LabelMap) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, MissingModelFileError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, MissingModelFileError, counted
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
@@ -238,8 +238,8 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
     num_classes = spec.arguments.get("num_classes")
     if num_classes != metadata.num_classes:
         raise InvalidArgumentError(
-            f"metadata {metadata.name!r} has {metadata.num_classes} classes but the model was built with "
-            f"num_classes={num_classes}; pass the metadata that the model was trained on"
+            f"metadata {metadata.name!r} has {counted(metadata.num_classes, 'class', 'classes')} but the model was "
+            f"built with num_classes={num_classes}; pass the metadata that the model was trained on"
         )
     if spec.builder == OBJECT:
         return spec

@@ -103,9 +103,9 @@ def _pairs(source: Source, checked: Sequence[CheckedSplit], files: set[str]) -> 
             pair = split.pairs[row]
             if pair.mask is None:
                 continue
-            shown = [source.shown(path) for path in (*pair.images, pair.mask)]
-            if not files.isdisjoint(shown):
-                pairs[shown[0]] = shown[-1]
+            shown, masks = ([source.shown(path) for path in paths] for paths in (pair.images, split.masks(row)))
+            if not files.isdisjoint((*shown, *masks)):
+                pairs[shown[0]] = next((mask for mask in masks if mask in files), masks[0])
     return pairs
 
 
@@ -139,7 +139,13 @@ def _summary(source: Source, checked: Sequence[CheckedSplit], known: Classes, se
         "splits": {split.name: len(split.pairs) for split in checked},
         "classes": None if known.metadata is None else list(known.metadata.labels),
         "classes_suggested": known.is_suggested,
-        "files": sum(len(split.pairs) + len(split.rows("mask", *WITH_FILE)) for split in checked),
+        "files": sum(len(split.pairs) + _num_masks(split) for split in checked),
         "seconds": round(seconds, 3),
         "notes": notes,
     }
+
+
+def _num_masks(split: CheckedSplit) -> int:
+    """Returns the number of mask files that are there."""
+    rows = split.rows("mask", *WITH_FILE)
+    return sum(len(split.masks(row)) for row in rows.tolist()) if split.pairs.has_planes else len(rows)

@@ -50,8 +50,29 @@ class CheckedSplit:
         return self.pairs.names(row)[0]
 
     def mask(self, row: int) -> str:
-        """Returns the path of a mask that is there."""
-        return self.pairs.names(row)[-1]
+        """Returns the path of a mask that is there; of one with a file per class, the first of these."""
+        return self.masks(row)[0]
+
+    def masks(self, row: int) -> tuple[str, ...]:
+        """Returns the path of a mask that is there, or of its files."""
+        if not self.pairs.has_planes:
+            return self.pairs.names(row)[-1:]
+        pair = self.pairs[row]
+        return tuple(str(path) for path in pair.planes or (pair.mask,) if path is not None)
+
+    def plane(self, row: int, place: int) -> str:
+        """Returns the path of the mask of a class: its own file, or that of all classes."""
+        pair = self.pairs[row]
+        return str(pair.planes[place] if pair.planes else pair.mask)
+
+    def mask_faults(self) -> Iterator[tuple[int, str, str, str]]:
+        """Yields the row, path, state and sentence of each mask file that is there and not `"ok"`."""
+        for row, name, text in self.notes("mask"):
+            if row not in self.examined.plane_faults:
+                yield row, self.mask(row), name, text
+        for row, faults in self.examined.plane_faults.items():
+            for place, name, text in faults:
+                yield row, self.plane(row, place), name, text
 
     def rows(self, which: str, *states: str) -> npt.NDArray[np.intp]:
         """Returns the rows whose `"image"` or `"mask"` has one of these states."""

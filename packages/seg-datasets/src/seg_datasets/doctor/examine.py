@@ -26,6 +26,8 @@ from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
 from seg_core.files.storage import HEIGHT, WIDTH, storage_of
 from seg_datasets.doctor.examine_channels import kind_unlike_rgb, look_at
+from seg_datasets.doctor.examine_planes import PlaneFault, examine_planes
+from seg_datasets.doctor.examine_states import STATE_OF, STATES, ids_in
 from seg_datasets.doctor.examine_workers import CHUNK, Workers
 from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
@@ -39,6 +41,7 @@ __all__ = [
     "ENDS",
     "RECORD",
     "STATES",
+    "Chunk",
     "Examined",
     "Examiner",
     "content_of",
@@ -47,13 +50,6 @@ __all__ = [
     "image_fault",
     "unnamed",
 ]
-
-STATES = (
-    *("ok", "absent", "empty-file", "unreadable-image", "unreadable-mask", "wrong-bit-depth", "jpeg-mask"),
-    *("float-mask", "orientation", "color-mask", "rgb-mask", "mixed-channels", "alpha"),
-)
-"""What became of a file; of `"ok"` and `"rgb-mask"` the pixels are known, `"absent"` has no file."""
-_STATE = {name: number for number, name in enumerate(STATES)}
 
 RECORD = np.dtype(
     [
@@ -101,12 +97,14 @@ class Examined:
         notes: (row, `"image"` or `"mask"`) -> the sentence about a file that cannot be read, or about a palette.
         large: row -> ids above 255.
         planes: row -> the ids of each plane of a mask that has planes.
+        plane_faults: row -> class, state and sentence of each file that is not `"ok"`, of a mask with a file per class.
     """
 
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
     planes: dict[int, tuple[frozenset[int], ...]] = field(default_factory=dict)
+    plane_faults: dict[int, tuple[PlaneFault, ...]] = field(default_factory=dict)
 
 
 def content_of(length: int, start: bytes, end: bytes) -> int:
@@ -127,12 +125,6 @@ def image_fault(image: Image.Image) -> tuple[str, str] | None:
     return None
 
 
-def ids_in(bits: npt.NDArray[np.uint8]) -> list[int]:
-    """Returns the ids whose bits are set in uint8 (32,)."""
-    found: list[int] = np.flatnonzero(np.unpackbits(bits)).tolist()
-    return found
-
-
 @dataclass(frozen=True)
 class Examiner:
     """Reads a pair of files as a dataset does; processes get a copy.
@@ -145,12 +137,12 @@ class Examiner:
     reader: MaskReader | None
     reading: Reading
 
-    def __call__(self, pairs: Sequence["_Names"]) -> "_Chunk":
+    def __call__(self, pairs: Sequence["_Names"]) -> "Chunk":
         """Returns what is kept of some pairs of paths; a mask is "" if there is none.
 
         Behind image and mask stand the other files of an image of several, and the files of a mask of one per class.
         """
-        chunk = _Chunk(np.zeros(len(pairs), RECORD))
+        chunk = Chunk(np.zeros(len(pairs), RECORD))
         chunk.rows["palette"] = -1
         for row, (image, mask, more, planes) in enumerate(pairs):
             if self.reading.channels.is_rgb8:
@@ -158,14 +150,14 @@ class Examiner:
             elif fault := look_at(chunk.rows[row], [image, *more], self.reading):
                 chunk.fail(row, "image", *fault)
             if planes:
-                self._plane_files(chunk, row, planes)
+                examine_planes(self.mask, chunk, row, planes)
             else:
                 self.mask(chunk, row, mask)
         return chunk
 
     # ---- images ------------------------------------------------------------------------------------------------------
 
-    def _image(self, chunk: "_Chunk", row: int, path: str) -> None:
+    def _image(self, chunk: "Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - faster than a path's own
@@ -210,10 +202,10 @@ class Examiner:
 
     # ---- masks -------------------------------------------------------------------------------------------------------
 
-    def mask(self, chunk: "_Chunk", row: int, path: str) -> None:
+    def mask(self, chunk: "Chunk", row: int, path: str) -> None:
         """Adds what is kept of a mask."""
         if not path:
-            chunk.rows["mask"][row] = _STATE["absent"]
+            chunk.rows["mask"][row] = STATE_OF["absent"]
             return
         try:
             self._ids(chunk, row, path)
@@ -225,7 +217,7 @@ class Examiner:
             else:
                 self._why(chunk, row, path, unnamed(str(error), "mask", path))
 
-    def _ids(self, chunk: "_Chunk", row: int, path: str) -> None:
+    def _ids(self, chunk: "Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
         is_own = isinstance(self.reader, ColorReader | ThresholdReader | PlanesReader | BitsReader)
         if self.reader is not None and (is_own or path.endswith(".mat")):
@@ -251,7 +243,7 @@ class Examiner:
                 return
             ids = images.ids_of(mask, Once() if mode in ("RGB", "RGBA") else None)
             if mode in ("RGB", "RGBA"):
-                record["mask"] = _STATE["rgb-mask"]
+                record["mask"] = STATE_OF["rgb-mask"]
         record["mask_size"] = ids.shape[-2:]
         if ids.ndim == 3:
             chunk.planes[row] = tuple(frozenset(np.unique(plane).tolist()) for plane in ids)
@@ -268,26 +260,6 @@ class Examiner:
             chunk.large[row] = frozenset(values[values > 255].tolist())
         record["soft"] = len(values) > _FEW_IDS and smoothed_edges(ids)
 
-    def _plane_files(self, chunk: "_Chunk", row: int, planes: Sequence[str]) -> None:
-        """Adds what is kept of a mask with a file per class."""
-        record = chunk.rows[row]
-        bits, found, size = np.zeros_like(record["ids"]), [], None
-        for path in planes:
-            record["ids"] = 0
-            if path:
-                self.mask(chunk, row, path)
-                if record["mask"] not in (_STATE["ok"], _STATE["rgb-mask"]):
-                    chunk.notes[row, "mask"] = f"of {Path(path).parent.name}: {chunk.notes.get((row, 'mask'), '')}"
-                    return
-                if size is not None and size != record["mask_size"].tolist():
-                    text = f"of {Path(path).parent.name} has another size than those of other classes"
-                    chunk.fail(row, "mask", "unreadable-mask", f"{text}; the masks of an image have its size")
-                    return
-                size = record["mask_size"].tolist()
-            found.append(frozenset(ids_in(record["ids"]) if path else ()))
-            bits |= record["ids"]
-        record["ids"], chunk.planes[row] = bits, tuple(found)
-
     def _of_bytes(self, record: Any, image: Image.Image) -> None:
         """Adds the ids of a mask of one channel of 8 bits."""
         counts = image.histogram()
@@ -298,13 +270,13 @@ class Examiner:
         if found.count(1) > _FEW_IDS and sum(0 < count < rare for count in counts) >= 3:
             record["soft"] = smoothed_edges(np.asarray(image))
 
-    def _palette(self, chunk: "_Chunk", row: int, mask: StoredMask) -> None:
+    def _palette(self, chunk: "Chunk", row: int, mask: StoredMask) -> None:
         palette = palette_of(mask.image)
         chunk.rows["palette"][row] = chunk.palettes.setdefault(palette, len(chunk.palettes))
         if self.reading.palette is not None and (text := self.reading.palette.describe(mask)):
             chunk.notes[row, "mask"] = text
 
-    def _why(self, chunk: "_Chunk", row: int, path: str, text: str) -> None:
+    def _why(self, chunk: "Chunk", row: int, path: str, text: str) -> None:
         """Adds why a mask cannot be read."""
         record = chunk.rows[row]
         try:
@@ -332,15 +304,19 @@ class Examiner:
 
 
 @dataclass
-class _Chunk:
+class Chunk:
+    """What is kept of some pairs; see `Examined`."""
+
     rows: npt.NDArray[Any]
     notes: dict[tuple[int, str], str] = field(default_factory=dict)
     large: dict[int, frozenset[int]] = field(default_factory=dict)
     planes: dict[int, tuple[frozenset[int], ...]] = field(default_factory=dict)
+    plane_faults: dict[int, tuple[PlaneFault, ...]] = field(default_factory=dict)
     palettes: dict[PaletteFile, int] = field(default_factory=dict)
 
     def fail(self, row: int, which: str, state: str, text: str = "") -> None:
-        self.rows[which][row] = _STATE[state]
+        """Adds that a file cannot be read, and why."""
+        self.rows[which][row] = STATE_OF[state]
         if text:
             self.notes[row, which] = text
 
@@ -373,24 +349,25 @@ def examine(
         result.notes |= {(done + row, which): text for (row, which), text in chunk.notes.items()}
         result.large |= {done + row: ids for row, ids in chunk.large.items()}
         result.planes |= {done + row: ids for row, ids in chunk.planes.items()}
+        result.plane_faults |= {done + row: faults for row, faults in chunk.plane_faults.items()}
         done += len(chunk.rows)
         progress(done)
     return result
 
 
-def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iterator[_Chunk]:
+def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iterator[Chunk]:
     starts = range(0, len(pairs), CHUNK)
     if pool is None:
         yield from (examiner(_names(pairs, start)) for start in starts)
         return
-    pending: deque[Future[_Chunk]] = deque()
+    pending: deque[Future[Chunk]] = deque()
     most = max(_AHEAD, 2 * _QUEUED * pool.number)
     try:
         for start in starts:
             if sum(not task.done() for task in pending) < _QUEUED * pool.number:
                 pending.append(pool.executor.submit(examiner, _names(pairs, start)))
             else:  # this process has a CPU, too, and a fork of it takes longer than reading many small files
-                own: Future[_Chunk] = Future()
+                own: Future[Chunk] = Future()
                 own.set_result(examiner(_names(pairs, start)))
                 pending.append(own)
             while pending and (pending[0].done() or len(pending) >= most):  # so that memory does not grow

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from seg_core.errors import counted
 from seg_core.labels.palette import Color
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding
 from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding
@@ -15,8 +16,8 @@ from seg_datasets.reading.palette_orders import find_conflict
 
 __all__ = ["color_findings"]
 
-_Place = tuple[CheckedSplit, int]
-"""A split and a row of it."""
+_Place = tuple[CheckedSplit, str]
+"""A split and a mask of it."""
 
 
 def color_findings(
@@ -37,17 +38,16 @@ def color_findings(
 
 def _in_colors(source: Source, splits: Sequence[CheckedSplit], pixels: MaskPixels) -> Iterator[DataFinding]:
     """Yields masks of colors where ids are expected; the colors of classes or palettes were indices once."""
-    places = [(split, row) for split in splits for row in split.rows("mask", "color-mask").tolist()]
+    places = [(split, path) for split in splits for _, path, name, _ in split.mask_faults() if name == "color-mask"]
     if not places:
         return
     total = sum(len(split.rows("mask", *WITH_FILE)) for split in splits)
-    # masks of ids cannot be read by colors
-    by_colors = not source.is_official and len(places) == total
+    # masks of ids cannot be read by colors, nor those whose classes overlap
+    by_colors = not source.is_official and len(places) == total and source.dataset.metadata.task == MULTICLASS
     config = f"{PARAMS}.colors = true" if by_colors else ""
     advice = _advice(source, pixels, _all_colors(places, pixels)) if by_colors else ""
     expanded: dict[str, list[str]] = {}
-    for split, row in places:
-        path = split.mask(row)
+    for split, path in places:
         colors = pixels.colors(path)
         shown = ", ".join(str(list(color)) for color in sorted(colors)[:5])
         more = f" and {len(colors) - 5} more" if len(colors) > 5 else ""
@@ -79,8 +79,11 @@ def _palettes(
     source: Source, splits: Sequence[CheckedSplit], pixels: MaskPixels, palettes: Sequence[PaletteFile]
 ) -> Iterator[DataFinding]:
     """Yields palettes in another order than the ids, or than those of most masks."""
-    config = "" if source.is_official else f"{PARAMS}.colors = true"
+    has_colors = source.dataset.metadata.task == MULTICLASS
+    config = f"{PARAMS}.colors = true" if has_colors and not source.is_official else ""
     remedy = "read the masks by their colors with colors=True{}, or save them with the palette in the order of the ids"
+    if not has_colors:
+        remedy = "save them with one palette, in which index 0 is the background and 1 the object"
     told = False
     for split in splits:
         for row in split.rows("mask", "ok").tolist():
@@ -92,6 +95,7 @@ def _palettes(
     masks = {
         Path(split.mask(row)): (palettes[split.examined.rows["palette"][row]], ids)
         for split in splits
+        if not split.pairs.has_planes
         for row, ids in split.id_sets
         if split.examined.rows["palette"][row] >= 0
     }
@@ -125,7 +129,7 @@ def _palettes(
 def _all_colors(places: Sequence[_Place], pixels: MaskPixels) -> list[Color]:
     """Returns the colors of masks, ascending; of many masks those of some."""
     found: set[Color] = set()
-    for path in spread([Path(split.mask(row)) for split, row in places], MOST_COLOR_MASKS):
+    for path in spread([Path(path) for _, path in places], MOST_COLOR_MASKS):
         found |= pixels.colors(str(path))
         if len(found) > MOST_COLORS:
             break

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from seg_core.files.name_list import NameList
+from seg_core.labels.tasks import BINARY
+from seg_datasets.doctor.findings_classes import missing_classes
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 from seg_datasets.doctor.report import DataFinding
 from seg_datasets.doctor.sources import Source, SplitSource
 from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.frames import find_leak, shared_sequences
-from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, first_few
+from seg_datasets.reading.pairs import IMAGE_SUFFIXES, JPEG_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.text import same_name
 
 __all__ = ["file_findings"]
@@ -91,6 +93,7 @@ def _without_partner(source: Source, split: SplitSource) -> Iterator[DataFinding
             skip,
             (image,),
         )
+    yield from missing_classes(source, split)
     for key, path in split.masks.where(~has_image).items():
         if key.rsplit("/", 1)[-1] in absent or key in split.partial:
             continue  # told above, by the list or by the file that lacks
@@ -131,14 +134,16 @@ def _beside(split: SplitSource, key: str) -> str:
 def _lossy(source: Source, split: SplitSource) -> Iterator[DataFinding]:
     for path in split.lossy.values():
         name = source.shown(path)
-        remedy = source.again or _LOSSY_REMEDY
+        remedy, config = source.again or _LOSSY_REMEDY, ""
+        if source.dataset.metadata.task == BINARY and path.suffix.lower() in JPEG_SUFFIXES:
+            remedy, config = "read the masks with this threshold, or save them as PNG", f"{_PARAMS}.threshold = 128"
         yield DataFinding(
             "jpeg-mask",
             KINDS["jpeg-mask"].severity,
             name,
             f"the mask is a {path.suffix.lower()} file, which is not read: lossy compression changes ids near edges",
             f"{remedy[0].upper()}{remedy[1:]}",
-            "",
+            config,
             (name,),
         )
 

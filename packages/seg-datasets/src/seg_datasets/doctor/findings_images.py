@@ -146,7 +146,7 @@ def _mismatch(source: Source, split: CheckedSplit, row: int) -> DataFinding:
         remedy = "resize it: Image.open(MASK).resize(Image.open(IMAGE).size, Image.Resampling.NEAREST).save(OUT)"
     else:
         remedy = "one of them was cropped or belongs to another: replace the mask by that of this image"
-    return finding(source, "size-mismatch", [split.mask(row)], detail, remedy)
+    return finding(source, "size-mismatch", split.masks(row), detail, remedy)
 
 
 def _outliers(source: Source, splits: Sequence[CheckedSplit]) -> Iterator[DataFinding]:

@@ -1,6 +1,7 @@
 """Findings about masks: files that hold no ids, and ids that are no classes."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.findings_colors import color_findings
+from seg_datasets.doctor.findings_planes import all_ignored, plane_findings, present_in, unknown_planes
 from seg_datasets.doctor.kinds import ERROR, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
 from seg_datasets.doctor.report import DataFinding
@@ -19,6 +21,7 @@ from seg_datasets.reading.known_ids import known_label_map, two_readings
 from seg_datasets.reading.mask_kinds import PaletteFile
 from seg_datasets.reading.mask_regions import describe_smoothed_ids
 from seg_datasets.reading.pairs import first_few
+from seg_datasets.reading.plane_masks import PlanesReader
 
 __all__ = ["mask_findings", "unreadable_masks"]
 
@@ -26,16 +29,31 @@ _MOST_READ = 200  # masks of wrong ids that are read again for their pixels and 
 _MANY = 0.2  # share of masks with an id from which it is meant
 _UNKNOWN_SHARE = 0.01  # of masks that cannot be read, below which classes may be called absent
 _FROM_WHITE = "save it with the ids of the classes: Image.fromarray((mask == 255).astype('uint8')).save(OUT)"
+_BITS = (
+    "if each bit of an id is a class, read the masks with this line; else save a page or band per class, or a file per "
+    "class, for masks = 'masks/{class}'"
+)
 _SAVE_ONE = "save one of the channels: Image.open(IN).getchannel(0).save(OUT)"
 
-_Place = tuple[CheckedSplit, int]
-"""A split and a row of it."""
+
+class _Place(NamedTuple):
+    """A mask, or of one with a file per class one of these files."""
+
+    split: CheckedSplit
+    row: int
+    plane: int | None = None
+
+    @property
+    def path(self) -> str:
+        return self.split.mask(self.row) if self.plane is None else self.split.plane(self.row, self.plane)
+
 
 _REMEDIES = {
     "empty-file": "replace the file, or move it and its image away",
     "unreadable-mask": "replace the file by a gray PNG of its ids, or move it and its image away",
     "jpeg-mask": "save the mask as PNG from the original ids; if these are lost, round each pixel to the nearest id "
     "first",
+    "size-mismatch": "save it with the size of its image; to resize a mask, Image.Resampling.NEAREST keeps its ids",
     "float-mask": "if the values are whole ids, save them as integers: Image.fromarray(ids.astype('uint8')).save(OUT)",
     "wrong-bit-depth": "save the ids with 8 or 16 bits: Image.fromarray(ids.astype('uint8')).save(OUT)",
     "orientation": "save the mask upright without the tag: ImageOps.exif_transpose(Image.open(IN)).save(OUT); or, if "
@@ -64,19 +82,19 @@ def mask_findings(
 
 def unreadable_masks(source: Source, split: CheckedSplit) -> Iterator[DataFinding]:
     """Yields masks that hold no ids, other than colors, and those that hold them three times."""
-    for row, kind, text in split.notes("mask"):
-        if kind in ("color-mask", "rgb-mask"):
-            continue
-        detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
-        yield finding(source, kind, [split.mask(row)], detail, remedy)
-    for row in split.rows("mask", "rgb-mask").tolist():
-        yield finding(
-            source,
-            "rgb-mask",
-            [split.mask(row)],
-            "the mask is an RGB image whose three channels are equal: its values are read as ids, each three times",
-            _SAVE_ONE,
-        )
+    for row, path, kind, text in split.mask_faults():
+        if kind == "rgb-mask":
+            detail = "the mask is an RGB image whose three channels are equal: its values are read as ids, each three "
+            yield finding(source, kind, [path], f"{detail}times", _SAVE_ONE)
+        elif kind == "size-mismatch":
+            image = source.shown(split.image(row))
+            yield finding(source, kind, [path], f"the mask {text}; its image is {image}", _REMEDIES[kind])
+        elif kind != "color-mask":
+            detail, remedy = told_apart("mask", kind, text, _REMEDIES[kind])
+            config = ""
+            if isinstance(source.dataset.mask_reader, PlanesReader) and "but 1 band. " in detail:
+                detail, remedy, config = detail.partition(". ")[0], _BITS, f'{PARAMS}.masks_as = "bits"'
+            yield finding(source, kind, [path], detail, remedy, config)
 
 
 class _MaskRules:
@@ -95,7 +113,9 @@ class _MaskRules:
         self.palettes = palettes
         self.pixels = MaskPixels(source, classes, list(palettes))
         self.by_color = isinstance(source.dataset.mask_reader, ColorReader)
-        self.is_odd = {ids: bool(classes.wrong(ids)) for split in self.splits for ids in split.id_sets.sets}
+        every = [ids for split in self.splits for ids in split.id_sets.sets]
+        every += [ids for split in self.splits for planes in split.examined.planes.values() for ids in planes]
+        self.is_odd = {ids: bool(classes.wrong(ids)) for ids in every}
         self.stopped: dict[str, list[str]] = {}  # split -> masks with ids of smoothed edges or of a palette's colors
 
     def findings(self) -> Iterator[DataFinding]:
@@ -133,7 +153,7 @@ class _MaskRules:
                 yield finding(
                     self.source,
                     "wrong-bit-depth",
-                    [split.mask(row)],
+                    self.pixels.of_1_bit(split.masks(row)),
                     f"the mask has 1 bit, so that it holds the ids 0 and 1 alone, and {why}: programs that compress "
                     "PNG files write 0 and 255 so",
                     "save it with 8 bits and the ids that are meant: Image.fromarray(ids.astype('uint8')).save(OUT)",
@@ -143,8 +163,13 @@ class _MaskRules:
 
     def _masks(self) -> Iterator[tuple[_Place, frozenset[int]]]:
         for split in self.splits:
+            files = split.examined.planes if split.pairs.has_planes else {}
             for row, ids in split.id_sets:
-                yield (split, row), ids
+                if row in files:
+                    held = ((place, own) for place, own in enumerate(files[row]) if own)
+                    yield from ((_Place(split, row, place), own) for place, own in held)
+                else:
+                    yield _Place(split, row), ids
 
     def _whole(self) -> Iterator[DataFinding]:
         """Yields what is wrong with the ids of all masks alike, which a label map mends."""
@@ -158,6 +183,9 @@ class _MaskRules:
             return  # where classes are not known, no id is wrong
         masks = [ids for _, ids in self._masks()]
         fault = find_ids_fault(union, count, ignored, task) if union else None
+        if fault is None and task == MULTILABEL:
+            yield from plane_findings(self.source, self.splits, self.classes)
+            return
         if fault is None:
             yield from self._mixed(masks)
             return
@@ -211,7 +239,7 @@ class _MaskRules:
             yield self._of(places, "binary-0-255", text, remedy, line)
 
     def _of(self, places: Sequence[_Place], kind: str, detail: str, remedy: str, line: str) -> DataFinding:
-        paths = [split.mask(row) for split, row in places]
+        paths = [place.path for place in places]
         return finding(self.source, kind, paths, f"{detail} ({counted(len(paths), 'mask')})", remedy, line)
 
     def _are_shifted(self, masks: Sequence[Set[int]], count: int) -> bool:
@@ -224,12 +252,7 @@ class _MaskRules:
     def _mixed(self, masks: Sequence[Set[int]]) -> Iterator[DataFinding]:
         """Yields masks that store the object as 255, beside others that store it as 1."""
         metadata = self.classes.metadata
-        if (
-            metadata is None
-            or metadata.num_ids != 2
-            or metadata.task == MULTILABEL
-            or (found := mixed_masks(masks, metadata.ignore_index)) is None
-        ):
+        if metadata is None or metadata.num_ids != 2 or (found := mixed_masks(masks, metadata.ignore_index)) is None:
             return
         numbers = set(found[1])
         chosen = [place for number, (place, _) in enumerate(self._masks()) if number in numbers]
@@ -254,11 +277,11 @@ class _MaskRules:
             others += ids != {0, 255}
         if len(alone) >= others:
             return
-        for split, row in alone:
+        for place in alone:
             yield finding(
                 self.source,
                 "binary-0-255",
-                [split.mask(row)],
+                [place.path],
                 "the mask holds 0 and 255 alone, and no other mask has 255: its objects are read as ignored",
                 _FROM_WHITE,
             )
@@ -266,11 +289,11 @@ class _MaskRules:
     def _wrong(self) -> Iterator[DataFinding]:
         """Yields masks with ids that are neither a class nor ignored, by what is probably the cause."""
         number = 0
-        for (split, row), ids in self._masks():
+        for place, ids in self._masks():
             if not self.is_odd[ids]:
                 continue
             number += 1
-            path, wrong = split.mask(row), self.classes.wrong(ids)
+            split, row, path, wrong = place.split, place.row, place.path, self.classes.wrong(ids)
             bits = int(split.examined.rows["bits"][row])
             listed = f"the mask holds the ids {id_ranges(ids, 10)}"
             if ids <= {0, 255} and not self.by_color:
@@ -364,7 +387,7 @@ class _MaskRules:
         classes = {ids: {t for raw in ids if (t := targets.get(raw)) is not None} for ids in rows.sets}
         present: set[int] = set().union(*classes.values())
         if not self._has_classes:
-            present = _present(split, targets, present)
+            present = present_in(split, targets, present)
         ignored = [row for row, ids in rows if not classes[ids] and not self.is_odd[ids]]
         unknown = len(split.rows("mask", *WITH_FILE)) - len(rows) + sum(self.is_odd[ids] for _, ids in rows)
         remedy = "check how ignored pixels are stored, and draw the classes, or move the mask and its image away"
@@ -393,37 +416,28 @@ class _MaskRules:
             # of ids that no mask has it is not known whether they are classes, nor of those of smoothed edges
             held = {t for ids in self.is_odd for raw in ids if (t := targets.get(raw)) is not None}
             expected &= set() if any(one.examined.rows["soft"].any() for one in self.splits) else held
-        absent = sorted(expected - present)
+        unknown_classes = [] if self._has_classes else unknown_planes(split, targets)
+        if unknown_classes:
+            yield all_ignored(self.source, split, metadata, unknown_classes, remedy)
+        absent = sorted(expected - present - set(unknown_classes))
         if absent and rows and unknown <= _UNKNOWN_SHARE * len(rows):
             names = first_few(f"{index} ({metadata.labels[index]})" for index in absent)
             noun, they = ("class", "it") if len(absent) == 1 else ("classes", "they")
             are_ignored = any(targets.get(raw, 0) is None for ids in classes for raw in ids)
-            is_alone = self._has_classes and len(present) == 1 and are_ignored
+            is_alone = are_ignored and (len(present) == 1 if self._has_classes else not present)
+            why = "all pixels of other classes are ignored"
+            if not self._has_classes:
+                why = f"all pixels are background or ignored: if {metadata.ignore_index} is the object in these masks, "
+                why += "save them with 1"
             yield finding(
                 self.source,
                 "class-absent",
                 [],
                 f"{noun} {names} occur{'s' * (len(absent) == 1)} in none of {counted(len(rows), 'mask')} of "
                 f"{split.name}, so {they} cannot be {'learned' if split.name == 'train' else 'scored'}"
-                + "; all pixels of other classes are ignored"
+                + f"; {why}"
                 * is_alone,
                 "add images with it, divide the files in another way, or leave the class out",
                 severity=ERROR if is_alone else "",
                 place=split.name,
             )
-
-
-def _present(split: CheckedSplit, targets: Mapping[int, int | None], found: Set[int]) -> set[int]:
-    """Returns the indices of the classes whose pixels some mask of 0 and 1 has.
-
-    Args:
-        split: the split.
-        targets: raw id -> 0, 1, or None for ignored.
-        found: targets that occur.
-    """
-    planes = split.examined.planes
-    if not planes:
-        return {0} & {target - 1 for target in found}
-    return {
-        index for ids in planes.values() for index, own in enumerate(ids) if any(targets.get(raw) == 1 for raw in own)
-    }

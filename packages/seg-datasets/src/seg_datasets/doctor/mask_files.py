@@ -76,6 +76,12 @@ class MaskPixels:
         """Returns whether single masks hold so many values that these are no classes in ascending order."""
         return any(len(ids) > 16 for ids in masks)
 
+    def of_1_bit(self, paths: Sequence[str]) -> Sequence[str]:
+        """Returns those of the files of a mask that store 1 bit; the only file is not read."""
+        if len(paths) == 1:
+            return paths
+        return [path for path in paths if images.load_mask(Path(path)).bits == 1]
+
     # ---- colors ------------------------------------------------------------------------------------------------------
 
     def colors(self, path: str) -> set[Color]:

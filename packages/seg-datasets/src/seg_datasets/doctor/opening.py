@@ -20,7 +20,10 @@ from seg_datasets.reading.base import OfficialDataset
 from seg_datasets.reading.class_files import Metadata
 from seg_datasets.reading.splits import SPLITS
 
-__all__ = ["Opened", "open_splits"]
+__all__ = ["Opened", "open_splits", "shown_option"]
+
+_GUESSED = ("masks", "masks_as", "threshold", "label_map", "colors")
+"""Options about which a folder is not asked without a word."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,9 @@ def open_splits(
         reasons = ". ".join(sentence.rstrip(". ") for sentence in report.oddities)
         raise DatasetNotFoundError(f"{folder} cannot be read by FolderDataset: {reasons}")
     found = {**report.options, "metadata": report.metadata}
-    if guessed := {key: found[key] for key in ("label_map", "colors") if key in found and key not in options}:
-        given = " and ".join(f"{key} = {_shown(value)}" for key, value in guessed.items())
+    new = [key for key in _GUESSED if key in found and key not in options]
+    if guessed := {key: found[key] for key in new if key != "masks" or "{class}" in found[key]}:
+        given = " and ".join(f"{key} = {shown_option(value)}" for key, value in guessed.items())
         warnings.warn(
             f"the masks in {folder} are read with {given}, as that fits their values; if it is wrong, set another or "
             "correct the classes",
@@ -98,8 +102,8 @@ def open_splits(
     is_guessed = "channels" in found and "channels" not in options
     if is_guessed:
         warnings.warn(
-            f"the images in {folder} are read with channels = {_shown(found['channels'])}, as their files suggest; "
-            "describe them in classes.toml, as [channels], or by the option channels",
+            f"the images in {folder} are read with channels = {shown_option(found['channels'])}, as their files "
+            "suggest; describe them in classes.toml, as [channels], or by the option channels",
             stacklevel=3,
         )
     chosen = splits or [split for split in SPLITS if split in report.counts]
@@ -109,10 +113,10 @@ def open_splits(
     return Opened("FolderDataset", folder, datasets, is_guessed)
 
 
-def _shown(value: Any) -> str:
+def shown_option(value: Any) -> str:
     """Returns the value of an option as it stands in a config."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_shown(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {shown_option(inner)}" for key, inner in value.items()) + " }"
     return json.dumps(value)
 
 

@@ -1,5 +1,6 @@
 """What the doctor finds in the files of one split without decoding its images, for the start of a run."""
 
+import os
 import shlex
 import time
 import warnings
@@ -17,6 +18,9 @@ from seg_core.files.file_faults import FileFault, FileReport, ImageContents
 from seg_core.files.mask_sources import OnProgress
 from seg_core.files.name_list import NameList
 from seg_core.files.scan import DatasetScan
+from seg_core.labels.label_map import LabelMap
+from seg_core.labels.raw_ids import label_map_line
+from seg_core.labels.tasks import MULTICLASS
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.checked import CheckedSplit, state
 from seg_datasets.doctor.classes import find_classes_of
@@ -30,6 +34,7 @@ from seg_datasets.doctor.findings_splits import duplicate_findings
 from seg_datasets.doctor.headers import Headers
 from seg_datasets.doctor.kinds import ERROR, KINDS, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
+from seg_datasets.doctor.opening import shown_option
 from seg_datasets.doctor.report import DataFinding, kind_lines
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.base import OfficialDataset
@@ -141,7 +146,7 @@ def _read_masks(
 ) -> None:
     """Reads masks after one could not be read, to find all of them."""
     examiner = _MaskExaminer(_lenient(dataset.mask_reader), dataset.reading)
-    rows, notes = checked.examined.rows, checked.examined.notes
+    rows, notes, plane_faults = checked.examined.rows, checked.examined.notes, checked.examined.plane_faults
     start, total = time.perf_counter(), len(checked.pairs)
 
     def tell(count: int, before: int) -> None:
@@ -159,6 +164,7 @@ def _read_masks(
                 if name in ("mask", "mask_size", "bits", "gray", "palette", "many", "ids"):
                     rows[name][first : first + len(part)] = found.rows[name]
             notes.update({(first + row, which): text for (row, which), text in found.notes.items()})
+            plane_faults.update({first + row: faults for row, faults in found.plane_faults.items()})
             if check == "auto" and time.perf_counter() - start > _LIMIT:
                 return
 
@@ -200,9 +206,23 @@ def _faults(found: list[DataFinding]) -> list[FileFault]:
 
 
 def _command(dataset: PairedDataset) -> str:
+    """Returns the command that reads all files as the dataset does; "" if there is none."""
     name = type(dataset).__name__
     if dataset.root is None:
         return ""
     root = shlex.quote(str(dataset.root))
-    is_named = isinstance(dataset, OfficialDataset) and name in DATASETS
-    return f"seg datasets check {name} --root {root}" if is_named else f"seg datasets check {root}"
+    if isinstance(dataset, OfficialDataset) and name in DATASETS:
+        return f"seg datasets check {name} --root {root}"
+    words, given = [f"seg datasets check {root}"], dict(getattr(dataset, "given", {}))
+    classes = given.pop("metadata", None)
+    if isinstance(classes, str | os.PathLike):
+        words.append(f"--classes {shlex.quote(os.fspath(classes))}")
+    elif classes is not None and dataset.metadata.task != MULTICLASS:
+        return ""  # the command takes classes of another task from a file only
+    for option, value in given.items():
+        if isinstance(value, LabelMap):
+            text = label_map_line(value).partition(" = ")[2]
+        else:
+            text = value if isinstance(value, str) and not value.isalnum() else shown_option(value)
+        words.append(f"-s {shlex.quote(f'{option}={text}')}")
+    return " ".join(words)

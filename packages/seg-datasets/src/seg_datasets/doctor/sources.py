@@ -31,6 +31,7 @@ from seg_datasets.reading.layout import Layout
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair, PairList
 from seg_datasets.reading.splits import NAMES_OF, SPLITS, SplitRule, list_path, resolve_list
+from seg_datasets.reading.task_options import check_task_options
 
 __all__ = ["LOSSY_SUFFIXES", "Source", "SplitSource", "open_source"]
 
@@ -52,6 +53,8 @@ class SplitSource:
         more: key -> the other files of an image of several.
         partial: key -> a file of an image that lacks another, and the pattern of that one.
         planes: mask -> its file per class, None of a class without; empty if masks are in one file.
+        labels: the classes, if masks have a file per class and none may be missing; else empty.
+        pattern: the option `masks` of such masks, with `{class}`.
     """
 
     name: str
@@ -63,6 +66,8 @@ class SplitSource:
     more: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     partial: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
     planes: Mapping[str, tuple[Path | None, ...]] = field(default_factory=dict)
+    labels: Sequence[str] = ()
+    pattern: str = ""
 
     def pairs(self) -> PairList:
         """Returns every image, with its mask or None."""
@@ -264,6 +269,7 @@ def _own(
 
     for split in splits or ():
         check_split(split, SPLITS, name)
+    check_task_options(root, metadata, options)
     given = metadata if metadata is not None else _any_classes(options)
     dataset = Listed(root, given, "train", **options)
     layout, rule = seen[0]
@@ -338,7 +344,7 @@ def _divided(root: Path, layout: FolderLayout, rule: SplitRule) -> list[SplitSou
         if images or own:
             lossy = every.lossy.where(matched(every.lossy, images)[0])
             partial = every.partial if split == "train" else {}
-            found.append(SplitSource(split, images, own, lossy, more=every.more, partial=partial, planes=every.planes))
+            found.append(replace(every, name=split, images=images, masks=own, lossy=lossy, partial=partial))
     return found
 
 
@@ -355,5 +361,13 @@ def _listed(root: Path, layout: FolderLayout, name: str, split: str) -> SplitSou
         own = set(files.images.paths)
         lossy = others.where(path not in own for path in others.paths)
     return SplitSource(
-        name, files.images, files.masks, lossy, more=files.more, partial=files.partial, planes=files.planes
+        name,
+        files.images,
+        files.masks,
+        lossy,
+        more=files.more,
+        partial=files.partial,
+        planes=files.planes,
+        labels=() if layout.missing_class == "absent" else layout.labels,
+        pattern=layout.masks,
     )

@@ -265,13 +265,12 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
     count = len(dataset)
     files = _image_files(dataset)
     # asked of the files where there are any, so that nothing is read that is remembered
-    has_masks = (dataset.mask_file(0) if files is not None else dataset[0][1]) is not None
+    has_masks = _has_masks(dataset)
     scan: DatasetScan | None = None
     channels: ChannelStats | None = None
     own_sizes: list[tuple[int, int]] = []
     sums: list[ImageSummary] = []
     if not dataset.metadata.channels.is_rgb8:
-        has_masks = _has_masks(dataset)
         channels, own_sizes = described_stats(dataset, lambda done: _tell(progress, done, 2 * count))
         if has_masks:
             scan = scan_dataset(dataset, progress=_shifted(progress, count, 2 * count))
@@ -319,8 +318,8 @@ def _stats_of_split(dataset: Any, name: str, progress: OnProgress | None) -> Spl
 
 
 def _has_masks(dataset: Any) -> bool:
-    find = getattr(dataset, "mask_file", None)
-    return (find is not None and find(0) is not None) or dataset[0][1] is not None
+    find = getattr(type(dataset), "mask_file", None)
+    return (find is not None and find(dataset, 0) is not None) or dataset[0][1] is not None
 
 
 def _together(occurs: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

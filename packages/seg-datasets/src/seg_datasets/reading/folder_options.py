@@ -1,16 +1,31 @@
 """The layout of a folder as options describe it, and the images of several files that are complete."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.spec import parameters_of
 from seg_datasets.reading.folder_layouts import Files, FolderLayout
 from seg_datasets.reading.pairs import first_few
 from seg_datasets.reading.splits import SplitFile
 
-__all__ = ["complete_files", "described_layout", "given_layout"]
+__all__ = ["complete_files", "described_layout", "given_layout", "given_options"]
+
+_NOT_OPTIONS = ("root", "split", "transforms")
+
+
+def given_options(dataset: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that differ from their defaults.
+
+    Args:
+        dataset: the class.
+        values: name -> value, of its parameters and others.
+    """
+    known = {name: one.default for name, one in parameters_of(dataset).items() if name not in _NOT_OPTIONS}
+    return {name: values[name] for name, default in known.items() if name in values and values[name] is not default}
 
 
 def given_layout(

@@ -11,20 +11,27 @@ from seg_core.errors import DatasetNotFoundError, UserError
 from seg_core.files.scan import OnProgress
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.reading.advice import lists_advice
 from seg_datasets.reading.channel_options import with_channels
 from seg_datasets.reading.class_files import resolve_classes
+from seg_datasets.reading.class_folders import find_class_folders
 from seg_datasets.reading.differences import find_hint
+from seg_datasets.reading.file_table import FileTable, matched
 from seg_datasets.reading.folder_layouts import FolderLayout, find_layout, split_name
 from seg_datasets.reading.folder_messages import options_of_split
 from seg_datasets.reading.folder_options import given_layout
 from seg_datasets.reading.frames import FramesWarning, copied
 from seg_datasets.reading.guesses import left_out, search_folders
-from seg_datasets.reading.pairs import first_few
+from seg_datasets.reading.mask_options import MaskOptions
+from seg_datasets.reading.pairs import JPEG_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.splits import NAMES_OF, SPLITS
+from seg_datasets.reading.task_options import check_task_options
+from seg_datasets.reading.task_report import MIDDLE
 
 __all__ = ["FolderSearch"]
 
+_MASK_OPTIONS = ("threshold", "masks_as", "masks", "missing_class")
 _LISTS = ("splits/{split}.txt", "split/{split}.txt", "lists/{split}.txt", "{split}.txt", "ImageSets/{split}.txt")
 
 
@@ -67,6 +74,7 @@ class FolderSearch:
 
     def _splits(self) -> dict[str, Any]:
         """Opens all splits and finds the options that this takes."""
+        check_task_options(self.root, self._known_classes(), self.options)
         if "images" not in self.options and "split_file" not in self.options:
             self._find_files()
         try:
@@ -116,9 +124,17 @@ class FolderSearch:
         if "images" in self.options:
             own = {"mask_suffix": "", "pair_by": "path", "split_file": None, **given}
             layout = given_layout(self.options["images"], self.options["masks"], **own)
-            return replace(layout, with_arrays=self._is_described())
-        found = find_layout(self.root, with_arrays=self._is_described())
+            labels = self._any_classes().labels if "{class}" in layout.masks else ()
+            return replace(layout, with_arrays=self._is_described(), mask_suffixes=self._mask_suffixes(), labels=labels)
+        found = find_layout(self.root, with_arrays=self._is_described(), mask_suffixes=self._mask_suffixes())
         return replace(found, **given)
+
+    def _mask_suffixes(self) -> tuple[str, ...]:
+        """Returns the suffixes of files that are masks with the options so far."""
+        given = {name: self.options[name] for name in _MASK_OPTIONS if name in self.options}
+        with contextlib.suppress(UserError):  # told when the dataset is opened
+            return MaskOptions(**given).resolve(self._any_classes(), self.metadata).suffixes
+        return MASK_SUFFIXES
 
     def _is_described(self) -> bool:
         """Returns whether the channels of the images are others than three of 8 bits."""
@@ -127,13 +143,19 @@ class FolderSearch:
         return False
 
     def _any_classes(self) -> DatasetMetadata:
-        """Returns classes of which only the channels are those of the folder."""
-        own = self.metadata
-        with contextlib.suppress(UserError):  # what is wrong with the classes is told where they are needed
-            own = resolve_classes(self.root, self.metadata)
-        channels = own.channels if isinstance(own, DatasetMetadata) else RGB_CHANNELS
+        """Returns the classes if their task is not multiclass, else any, with the channels of the folder."""
+        own = self._known_classes()
         options = {name: self.options.get(name) for name in ("channels", "bands")}
+        if own is not None and own.task != MULTICLASS:
+            return with_channels(own, **options)
+        channels = RGB_CHANNELS if own is None else own.channels
         return with_channels(DatasetMetadata("any", ("any",), channels=channels), **options)
+
+    def _known_classes(self) -> DatasetMetadata | None:
+        """Returns the classes that were given or are in the folder; None if there are none."""
+        with contextlib.suppress(UserError):  # what is wrong with the classes is told where they are needed
+            return resolve_classes(self.root, self.metadata)
+        return None
 
     def _has_split_folders(self) -> bool:
         return self._layout().has_split_folders
@@ -143,7 +165,11 @@ class FolderSearch:
         layout = self._layout()
         with self._noted():
             files = layout.files(self.root, "train")
+            if not files.masks and self._find_jpeg_masks(layout):
+                return
             if layout.split_file is None and (not files.images or list(files.images) != list(files.masks)):
+                if self._find_class_folders(layout, files.images):
+                    return
                 if files.images and files.masks:
                     hint = find_hint(self.root, layout, "train", files)
                 else:
@@ -154,6 +180,35 @@ class FolderSearch:
                     self.odd.append(f"the usual names do not fit. {hint.sentence(layout)}")
         if not self._has_split_folders() and self._layout().split_file is None:
             self._find_lists()
+
+    def _find_jpeg_masks(self, layout: FolderLayout) -> bool:
+        """Reads masks of a binary task that are JPEG files by a threshold; returns whether there are such."""
+        own = self._known_classes()
+        if own is None or own.task != BINARY or "threshold" in self.options or "label_map" in self.masks_as:
+            return False
+        files = layout.files(self.root, "train", mask_suffixes=(*MASK_SUFFIXES, *JPEG_SUFFIXES))
+        if not matched(files.images, files.masks)[0].any():
+            return False
+        self.options["threshold"] = MIDDLE
+        self.odd.append(f"masks are JPEG files, and are read with threshold = {MIDDLE}: check it")
+        return True
+
+    def _find_class_folders(self, layout: FolderLayout, images: FileTable) -> bool:
+        """Finds the options for masks with a folder per class; returns whether there are such."""
+        own = self._known_classes()
+        if own is not None and own.task == BINARY:
+            return False
+        labels = own.labels if own is not None and own.task == MULTILABEL else ()
+        found = find_class_folders(self.root, layout, images, labels)
+        if found is None or (own is not None and own.task != MULTILABEL):
+            return False
+        self.options |= {"images": found.images, "masks": found.masks}
+        text = f"the masks are in a folder per class ({first_few(found.labels)}), which are read with {found.masks!r}"
+        if own is None:
+            self.metadata = {"labels": list(found.labels), "task": MULTILABEL}
+            text += ", as classes that may overlap (a multilabel task), named by the folders: check them"
+        self.odd.append(text)
+        return True
 
     def _find_lists(self) -> None:
         """Uses lists of train and val in a usual place, if they name images of this folder."""

@@ -294,7 +294,8 @@ def _read(root: Path, layout: FolderLayout, split: str) -> set[Path]:
         files = layout.files(root, split)
     except UserError:
         return set()
-    return {*files.images.values(), *files.masks.values()}
+    planes = (path for paths in files.planes.values() for path in paths if path is not None)
+    return {*files.images.values(), *files.masks.values(), *planes}
 
 
 def _channels(files: Mapping[str, Path]) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.checks import is_integer
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, counted
 from seg_core.files import images
 from seg_core.files.images import Once
 from seg_core.labels.label_map import IGNORE, LabelMap
@@ -23,6 +23,7 @@ from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.pairs import JPEG_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.plane_masks import BitsReader, PlanesReader
 from seg_datasets.reading.samples import MaskReader, Reading, gone
+from seg_datasets.reading.task_options import unlike_task
 
 __all__ = ["MaskOptions", "MaskReading", "ThresholdReader"]
 
@@ -87,10 +88,7 @@ class MaskOptions:
         by_class = isinstance(self.masks, str) and "{class}" in self.masks
         given = "masks_as" if self.masks_as is not None else "{class} in masks" if by_class else ""
         if given and classes.task != MULTILABEL:
-            raise InvalidArgumentError(
-                f"{given} is of a multilabel task, and {classes.name} is of a {classes.task} task: leave it out, or "
-                'write task = "multilabel" beside the labels'
-            )
+            raise InvalidArgumentError(unlike_task(given, MULTILABEL, classes))
         if self.missing_class != "error" and not by_class:
             raise InvalidArgumentError(
                 f"missing_class = {self.missing_class!r} is of masks with a file per class; leave it out, or write "
@@ -112,7 +110,9 @@ class MaskOptions:
                 f"save it with 0 for the background and 1 for the object, or convert its values: {_BLACK_AND_WHITE} "
                 "for masks of 0 and 255"
             )
-        if classes.task == BINARY:
+        if self.label_map is not None:
+            remedy = "correct the mask, or list its ids in label_map"
+        elif classes.task == BINARY:
             remedy += ", threshold = 128 for masks with smoothed or JPEG-coded edges"
         if classes.task == MULTILABEL:
             return self._of_planes(classes, remedy, by_class=by_class)
@@ -142,10 +142,7 @@ class MaskOptions:
 
     def _with_threshold(self, classes: DatasetMetadata) -> MaskReading:
         if classes.task != BINARY:
-            raise InvalidArgumentError(
-                f"threshold = {self.threshold!r} is of a binary task, and {classes.name} is of a {classes.task} task: "
-                'leave it out, or describe the object as the only label, with task = "binary" in the metadata'
-            )
+            raise InvalidArgumentError(unlike_task(f"threshold = {self.threshold!r}", BINARY, classes))
         if not is_integer(self.threshold, 1) or self.threshold > _MAX_ID:
             raise InvalidArgumentError(
                 f"threshold must be a gray value from 1 to {_MAX_ID}, from which a pixel is the object, such as 128, "
@@ -241,7 +238,7 @@ def _resolve_label_map(label_map: LabelMap | Mapping[Any, Any] | None, metadata:
             )
         raise InvalidArgumentError(
             f"label_map has the train ids {first_few(map(str, too_large))}, but the metadata {metadata.name!r} have "
-            f'{count} classes, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
+            f'{counted(count, "class", "classes")}, 0 to {count - 1}; map to these, or to "ignore" (IGNORE in Python)'
         )
     return label_map
 

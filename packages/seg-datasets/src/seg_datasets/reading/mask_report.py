@@ -31,7 +31,7 @@ from seg_datasets.reading.mask_regions import (
 from seg_datasets.reading.pairs import first_few
 from seg_datasets.reading.palette_orders import PaletteConflict, find_conflict
 from seg_datasets.reading.samples import load_mask
-from seg_datasets.reading.task_report import look_at_task
+from seg_datasets.reading.task_report import find_task_options
 
 __all__ = ["MaskFindings", "MaskInspection", "describe_masks"]
 
@@ -118,13 +118,14 @@ class MaskInspection:
     def _of_task(self, used: Sequence[Any], metadata: DatasetMetadata) -> MaskFindings:
         """Returns what masks of 0 and 1 hold, as the scan before a run finds it."""
         self.options |= self.masks_as
-        others = {name: value for name, value in self.options.items() if name != "metadata"}
-        with self.noted():
-            opened = [self.dataset(self.root, self.metadata, found.split, **others) for found in used]
-        found = look_at_task(opened, self.progress)
+
+        def opened(**options: Any) -> list[Any]:
+            others = {name: value for name, value in self.options.items() if name != "metadata"} | options
+            with self.noted():
+                return [self.dataset(self.root, self.metadata, found.split, **others) for found in used]
+
+        found = find_task_options(opened, metadata, self.options, self.progress)
         self.odd += found.odd
-        if found.label_map is not None:
-            self.options["label_map"] = _table(found.label_map)
         if self.metadata is not None:
             self.options["metadata"] = self.metadata
         return MaskFindings(metadata.task, metadata, found.shares, False, found.fits, found.summaries)

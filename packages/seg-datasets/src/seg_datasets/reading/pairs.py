@@ -104,6 +104,11 @@ class PairList(Sequence[Pair]):
         pairs._planes = tuple(planes)
         return pairs
 
+    @property
+    def has_planes(self) -> bool:
+        """Whether masks have a file per class."""
+        return bool(self._planes)
+
     def where(self, keep: Iterable[Any]) -> "PairList":
         """Returns the pairs for which `keep`, one value per pair, is true."""
         kept = [bool(value) for value in keep]

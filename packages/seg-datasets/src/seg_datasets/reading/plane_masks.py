@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, LabelOutOfRangeError, id_ranges
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    LabelOutOfRangeError,
+    counted,
+    id_ranges,
+)
 from seg_core.files import images
 from seg_core.files.array_bands import map_npy
 from seg_core.files.channel_files import read_channels
@@ -58,8 +65,9 @@ class PlanesReader:
         array = map_npy(path)
         if array.ndim != 3 or len(array) != self.count or array.dtype.kind not in "bui":
             raise CorruptFileError(
-                f"mask {path} is an array of shape {array.shape} of {array.dtype}; a mask of {self.count} classes is "
-                f"({self.count}, height, width) of integers, a plane per class in the order of the labels"
+                f"mask {path} is an array of shape {array.shape} of {array.dtype}; a mask of "
+                f"{counted(self.count, 'class', 'classes')} is ({self.count}, height, width) "
+                "of integers, a plane per class in the order of the labels"
             )
         height, width = array.shape[1:]
         if height * width > reading.max_pixels:
@@ -99,7 +107,7 @@ class PlanesReader:
         sizes = {page.size for page in pages}
         deep = max(page.storage.bits for page in pages)
         if count != self.count or len(sizes) > 1 or deep > 8:
-            what = f"{count} bands" + (f" of {len(pages)} pages" if len(pages) > 1 else "")
+            what = counted(count, "band") + (f" of {len(pages)} pages" if len(pages) > 1 else "")
             what += " of different sizes" if len(sizes) > 1 else f" of {deep} bits" if deep > 8 else ""
             raise CorruptFileError(f"mask {path} does not hold {self.count} planes of 8 bits, but {what}. {_OTHERS}")
         if height * width > reading.max_pixels:
@@ -160,9 +168,9 @@ class BitsReader:
             if len(wrong):
                 ignored = f", and {self.ignore_index}" if self.ignore_index >= 2**self.count else ""
                 raise LabelOutOfRangeError(
-                    f"mask {path} holds {id_ranges(wrong.tolist(), 10)}, with bits of no class: {self.count} classes "
-                    f"have the values 0 to {2**self.count - 1}{ignored} for ignored pixels; correct the mask or the "
-                    "labels"
+                    f"mask {path} holds {id_ranges(wrong.tolist(), 10)}, with bits of no class: "
+                    f"{counted(self.count, 'class', 'classes')} have the values 0 to "
+                    f"{2**self.count - 1}{ignored} for ignored pixels; correct the mask or the labels"
                 )
             planes[:, beyond] = self.ignore_index
         return planes

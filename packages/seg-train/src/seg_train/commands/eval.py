@@ -47,7 +47,8 @@ evaluated it, at the same size and with the same predictor, unless -s overrides 
 keys of -s (KEY=VALUE, the value in TOML syntax), with their defaults in parentheses:
   root              root folder of the dataset
   split             split to evaluate on (val)
-  params            other options of the dataset, as in -s params.metadata=classes.toml
+  params            other options of the dataset, as in -s params.metadata=classes.toml; those of a run without DATASET
+                    are kept, unless one of the same name replaces it
   resize            resize images for the network: {scale = 0.5}, {shorter_side = 512}, {longer_side = 1024} or
                     {size = [512, 1024]}, or {} for no resizing (as stored in the model)
   scale             the same as resize.scale
@@ -202,10 +203,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check_masks(dataset: "SegmentationDataset", name: str, split: str, num_workers: int) -> None:
-    """Warns on stderr if the masks cannot give the scores that are meant.
+    """Warns on stderr if the masks may not give the scores that are meant.
 
     Raises:
         LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
+        InvalidArgumentError: if the pixels to be found are ignored, as of masks of 0 and 255.
         UserError: if a mask cannot be read.
     """
     from seg_core.errors import LabelOutOfRangeError
@@ -220,7 +222,10 @@ def _check_masks(dataset: "SegmentationDataset", name: str, split: str, num_work
     for finding in found:
         if scan.wrong_ids:
             raise LabelOutOfRangeError(finding.text)
-        if finding.is_error:  # a class that only does not occur is absent in the table
+        if finding.spoils_scores:
+            raise InvalidArgumentError(finding.text)
+        # a class that only does not occur is absent in the table
+        if finding.is_error or finding.kind == "binary-0-255":
             print(f"seg: warning: {finding.text}", file=sys.stderr)
 
 

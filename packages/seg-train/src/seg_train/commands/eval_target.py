@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.catalog import DatasetEntry
-from seg_core.errors import ConfigError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
+from seg_core.errors import ConfigError, InvalidArgumentError, UnknownNameError, UsageError, UserError, counted, nearest
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
@@ -79,15 +79,17 @@ def find_target(
     section, seed = None, 0
     batch_size = settings.batch_size or 1
     if source.run is not None:
-        from seg_train.config.show import toml_value
+        from seg_train.config.show import toml_key, toml_value
         from seg_train.run.folder import RunFolder
 
         folder = RunFolder(source.run)
         if dataset is not None:
             _import_code(folder, settings.import_paths)  # of its network
     if source.run is not None and dataset is None:
-        own = {"root": settings.root, "params": settings.params or None}  # may replace what does not exist here
-        overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items() if value is not None]
+        # these may replace what does not exist here; other options of the run are kept
+        own = {f"params.{toml_key(key)}": value for key, value in settings.params.items()}
+        own |= {} if settings.root is None else {"root": settings.root}
+        overrides = [f"data.dataset.{key}={toml_value(value)}" for key, value in own.items()]
         if settings.import_paths:
             overrides.append(f"import_paths={toml_value(settings.import_paths)}")
         config = folder.load_config(overrides, from_anywhere=True)
@@ -108,7 +110,7 @@ def find_target(
         )
     split = settings.split or (section.val_split if section is not None else "val")
     root = settings.root or (section.root if section is not None else None)
-    params = settings.params or (section.params if section is not None else {})
+    params = {**(section.params if section is not None else {}), **settings.params}
     return Target(source, dataset, root, split, params, batch_size, seed)
 
 
@@ -257,8 +259,9 @@ def preprocessing_for(
         found = difference_of_classes(count if info is None else info.metadata, metadata)
         own = f"; `seg eval {model}` takes that of the run" if (Path(model) / "config.toml").is_file() else ""
         raise UsageError(
-            f"model {model!r} has {count} classes{trained_on}, but the dataset has {metadata.num_classes} "
-            f"({metadata.name}); evaluate it on a dataset with its training classes ({found}){own}"
+            f"model {model!r} has {counted(count, 'class', 'classes')}{trained_on}, but the dataset has "
+            f"{metadata.num_classes} ({metadata.name}); evaluate it on a dataset with its training classes "
+            f"({found}){own}"
         )
     if found := other_channels(network, metadata.channels):
         raise UsageError(f"model {model!r}: {found}; evaluate it on images of the channels that it was trained on")

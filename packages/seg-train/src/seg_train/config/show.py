@@ -9,7 +9,7 @@ from seg_core.catalog import DatasetEntry, ModelEntry
 from seg_core.labels.tasks import MULTICLASS
 from seg_core.registry import DATASETS, MODELS
 
-__all__ = ["as_toml", "starting_config", "toml_value"]
+__all__ = ["as_toml", "starting_config", "toml_key", "toml_value"]
 
 _WIDTH = 44  # columns of keys and values before a comment
 _BATCH_SIZE = 8
@@ -131,7 +131,7 @@ def _options(report: Any) -> list[str]:
     # the classes first: their names are what a person edits
     for option, value in sorted(report.options.items(), key=lambda item: item[0] != "metadata"):
         comment = f" # {comments[option]}" if option in comments else ""
-        lines.append(f"params.{_key(option)} = {toml_value(value)}{comment}")
+        lines.append(f"params.{toml_key(option)} = {toml_value(value)}{comment}")
     return lines
 
 
@@ -152,14 +152,14 @@ def _add_table(
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     unset = _unset_keys(values, origins or {}, path)
     if path and (plain or unset):
-        lines += ["", f"[{'.'.join(map(_key, path))}]"]
+        lines += ["", f"[{'.'.join(map(toml_key, path))}]"]
     for key, value in plain.items():
-        text = f"{_key(key)} = {toml_value(value)}"
+        text = f"{toml_key(key)} = {toml_value(value)}"
         if origins is not None:
             text = f"{text:<{_WIDTH}} # {origins.get('.'.join((*path, key)), 'default')}"
         lines.append(text)
     for key, origin in unset.items():
-        text = f'# {_key(key)} = "none"'
+        text = f'# {toml_key(key)} = "none"'
         lines.append(f"{text:<{_WIDTH}} # {origin}")
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -173,14 +173,15 @@ def _unset_keys(values: Mapping[str, Any], origins: Mapping[str, str], path: tup
     return {k: origin for k, origin in own.items() if "." not in k and k not in values and origin.startswith("unset")}
 
 
-def _key(key: str) -> str:
+def toml_key(key: str) -> str:
+    """Returns a key as TOML writes it."""
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
 def toml_value(value: Any) -> str:
     """Returns a value as TOML writes it, on one line."""
     if isinstance(value, Mapping):
-        content = ", ".join(f"{_key(str(k))} = {toml_value(v)}" for k, v in value.items())
+        content = ", ".join(f"{toml_key(str(k))} = {toml_value(v)}" for k, v in value.items())
         return f"{{ {content} }}" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"

@@ -77,11 +77,14 @@ def _advice(finding: Finding, dataset: SegmentationDataset, name: str, key: str)
     if finding.label_map is None:
         return ""
     line = label_map_line(finding.label_map)
+    meant = "the ids are meant so"
+    if finding.kind == "binary-0-255":
+        meant = f"{dataset.metadata.ignore_index} is {finding.label or 'the object'}"
     if name != OBJECT and takes(DATASETS.get(name), "label_map"):
-        return f". If the ids are meant so, add to {key}: {line} (or set -s '{key}.{line}')"
+        return f". If {meant}, add to {key}: {line} (or set -s '{key}.{line}')"
     if hasattr(type(dataset), "mask_file"):
         return ""  # an official dataset, whose ids are known
-    return f". If the ids are meant so, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
+    return f". If {meant}, convert the masks in the dataset, with {finding.label_map!r} of seg_core"
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ class MaskCheck:
 
         Raises:
             LabelOutOfRangeError: if a mask contains an id that is neither a class nor ignored.
-            ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; or images of
-                different sizes cannot share a batch.
+            ConfigError: if nothing can be learned, as all training pixels are ignored or of one class; if scores would
+                be wrong, as the objects of the validation masks are ignored; or images of different sizes cannot share
+                a batch.
             CorruptFileError: if files cannot be read, do not fit each other, or are in both splits.
             UserError: if a mask cannot be read.
         """
@@ -208,9 +212,9 @@ class MaskCheck:
         for finding in found:
             if scan.wrong_ids:
                 raise LabelOutOfRangeError(finding.text)
-            if finding.is_error and is_train:
+            if finding.is_error and (is_train or finding.spoils_scores):
                 raise ConfigError(finding.text)
-            if finding.is_error or is_train:
+            if finding.is_error or is_train or finding.kind == "binary-0-255":
                 self.progress.warn(finding.text)
             else:
                 self.progress.message(finding.text)

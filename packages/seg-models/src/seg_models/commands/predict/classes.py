@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UnknownNameError, UsageError
+from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UnknownNameError, UsageError, counted
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def describe(network: "nn.Module", given: str, classes: DatasetMetadata | None, 
     count = None if spec is None else spec.arguments.get("num_classes")
     if classes is not None and count not in (None, classes.num_classes):
         raise UsageError(
-            f"--classes {classes.name} has {classes.num_classes} classes, but {given} has {count}; name the classes "
-            "that it was trained on"
+            f"--classes: {classes.name!r} has {counted(classes.num_classes, 'class', 'classes')}, but {given} has "
+            f"{count}; name the classes that it was trained on"
         )
     options: dict[str, Any] = {} if classes is None else {"metadata": classes}
     described = None if classes is None or classes.channels.is_rgb8 else classes.channels
