@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import tv_tensors
 
-from seg_core import BuildSpec, DatasetMetadata, MetricStore, load_model
+from seg_core import BuildSpec, DatasetMetadata, MetricStore, Preprocessing, load_model, save_model
 from seg_core.catalog import DatasetEntry
+from seg_core.command import main
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.metrics.argmax import threshold_labels
 from seg_core.model_files.model_file import read_model_info
@@ -358,8 +359,6 @@ def test_masks_of_another_task(tables_of, monkeypatch):
 
 @pytest.mark.parametrize("name", ["Vessels", "Discs"])
 def test_seg_eval(tables_of, name, capsys):
-    from seg_core.command import main
-
     trainer = trained(tables_of(name), "evaluation.tune_threshold=true")
     row = trainer.state.last_row
     capsys.readouterr()
@@ -378,6 +377,88 @@ def test_seg_eval(tables_of, name, capsys):
     shown = capsys.readouterr().out
     assert "average precision" in shown
     assert "specificity" in shown
+
+
+def eval_report(capsys, *arguments):
+    capsys.readouterr()
+    assert main(["eval", *map(str, arguments), "-s", "device=cpu", "-s", "num_workers=0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["eval", *map(str, arguments), "-s", "device=cpu", "-s", "num_workers=0"]) == 0
+    return report, capsys.readouterr().out
+
+
+def test_seg_eval_tells_where_thresholds_were_tuned(tables_of, capsys):
+    """The images that thresholds were tuned on are told; other images, and other thresholds, are told apart."""
+    trainer = trained(tables_of("Discs"), "evaluation.tune_threshold=true")
+    own = list(trainer.state.last_row["threshold_per_class"].values())
+    same, shown = eval_report(capsys, trainer.folder.model, "Discs")
+    tuned_on = {"dataset": "Discs", "split": "val", "score": "iou", "same_images": True}
+    assert same["thresholds"] == {"values": own, "source": "model file", "tuned_on": tuned_on}
+    assert same["protocol"]["tuned"] is True
+    assert "tuned on this split for the highest IoU" in same["protocol_text"]
+    assert f"red {own[0]:.3g}, green {own[1]:.3g}, blue {own[2]:.3g} of the model file, tuned" in shown
+    assert "of the model file, tuned on the val split of Discs for the highest IoU" in shown
+    assert "scores are slightly too good" in shown
+
+    # another split, and the same split of other images
+    for key in ("split=train", "params.length=9"):
+        other, shown = eval_report(capsys, trainer.folder.model, "Discs", "-s", key)
+        assert other["thresholds"] == same["thresholds"] | {"tuned_on": tuned_on | {"same_images": False}}
+        assert other["protocol"]["tuned"] is False
+        assert "tuned on the val split" in shown
+        assert "too good" not in shown
+
+    given, shown = eval_report(capsys, trainer.folder.model, "Discs", "--threshold", "0.5,0.25,0.75")
+    assert given["thresholds"] == {"values": [0.5, 0.25, 0.75], "source": "--threshold", "tuned_on": None}
+    assert given["protocol"]["thresholds"] == [0.5, 0.25, 0.75]
+    assert "red 0.5, green 0.25, blue 0.75 of --threshold" in shown
+    expected = planes_by_hand(trainer, (0.5, 0.25, 0.75))
+    found = [given["per_class"][label]["iou"] for label in ("red", "green", "blue")]
+    assert found == pytest.approx(expected["iou_per_class"], abs=1e-9)
+    one, _ = eval_report(capsys, trainer.folder.model, "Discs", "--threshold", "0.4")
+    assert one["thresholds"]["values"] == [0.4] * 3
+
+
+def test_seg_eval_of_thresholds_that_were_not_tuned(tables_of, capsys):
+    trainer = trained(tables_of("Vessels", 1))
+    report, shown = eval_report(capsys, trainer.folder.model, "Vessels")
+    assert report["thresholds"] == {"values": [0.5], "source": "model file", "tuned_on": None}
+    assert report["protocol"]["tuned"] is False
+    assert "threshold 0.5 of the model file\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Vessels", "1", "--threshold 1: 1 is not a probability above 0 and below 1; give one number, such as 0.5"),
+        (
+            "Vessels",
+            "0.5,0.4",
+            "--threshold 0.5,0.4 has 2 numbers, but Vessels has 1 class; give one number, such",
+        ),
+        (
+            "Discs",
+            "0.5,nan,2",
+            "nan is not a probability above 0 and below 1; give one number, such as 0.5, or 3 ",
+        ),
+        ("Discs", "0.5,0.4", "has 2 numbers, but Discs has 3 classes; give one number, such as 0.5, or 3 with commas "),
+        ("Discs", "a", "argument --threshold: 'a' is not a number; write a probability, such as 0.5, or one for each"),
+        ("Stripes", "0.5", '--threshold 0.5: Stripes has the task "multiclass", where a pixel has the class of the'),
+    ],
+)
+def test_seg_eval_refuses_thresholds(tables_of, stripes, tmp_path, capsys, name, value, words):
+    metadata = {"Vessels": Vessels, "Discs": Discs, "Stripes": stripes}[name].metadata
+    path = tmp_path / "model.pt"
+    network = small_net(num_classes=metadata.num_classes)
+    save_model(network, path, metadata=metadata, preprocessing=Preprocessing())
+    assert main(["eval", str(path), name, "--threshold", value, "-s", "device=cpu"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert words in told
+
+
+def test_seg_eval_names_its_option_of_thresholds(capsys):
+    assert main(["eval", "model.pt", "Discs", "-s", "threshold=0.5"]) == 2
+    assert "-s threshold: unknown key. It is an option of its own: --threshold 0.5" in capsys.readouterr().err
 
 
 def test_rows_are_restored_from_the_tables(tables_of):
