@@ -16,12 +16,15 @@ from seg_core.command import main
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.metrics.argmax import threshold_labels
 from seg_core.model_files.model_file import read_model_info
+from seg_core.progress import make_progress
 from seg_core.registry import DATASETS, MODELS
 from seg_train import BinaryCrossEntropyLoss, Trainer, evaluate, load_config
 from seg_train.data.own_transforms import OwnTransform, OwnTransforms
 from seg_train.loggers.naming import scalars_of_epoch
+from seg_train.monitor import Monitor
 from seg_train.run.dry_run import dry_run
 from seg_train.run.interruption import RunInterruptedError
+from seg_train.run.rows import describe_row
 
 SIZE = 48
 
@@ -342,6 +345,43 @@ def test_monitored_scores(tables_of):
         trained(tables)
     tables["lr_scheduler"]["params"]["monitor"] = "ap"
     assert trained(tables, "evaluation.monitor=recall").position.best is not None
+
+
+@pytest.mark.parametrize(
+    ("monitor", "title", "value_of"),
+    [
+        ("dice", "val Dice", lambda row: row["dice"]),
+        ("ap", "val average precision", lambda row: row["ap"]),
+        ("val_loss", "val loss", lambda row: row["val_loss"]),
+        ("ema_dice", "EMA Dice", lambda row: row["ema_dice"]),
+        ("ema_val_loss", "EMA val loss", lambda row: row["ema_val_loss"]),
+        ("iou_per_class.green", "val IoU of green", lambda row: row["iou_per_class"]["green"]),
+        ("ema_iou_per_class.green", "EMA IoU of green", lambda row: row["ema_iou_per_class"]["green"]),
+        ("miou", None, None),
+        (None, None, None),
+    ],
+)
+def test_lines_of_evaluations_show_the_monitored_score(monitor, title, value_of):
+    """Each score of the row is another number, so that the right one is shown, once."""
+    classes = {"red": 0.81, "green": 0.82, "blue": 0.83}
+    row = {"epoch": 2, "step": 9, "train_loss": 0.5, "miou": 0.61, "acc": 0.62, "dice": 0.63, "ap": 0.64}
+    row |= {"val_loss": 0.65, "iou_per_class": classes}
+    row |= {"ema_miou": 0.71, "ema_dice": 0.73, "ema_val_loss": 0.75}
+    row["ema_iou_per_class"] = {label: value + 0.1 for label, value in classes.items()}
+    watched = Monitor.of(monitor, True, Discs.metadata.labels, "multilabel")
+    usual = "epoch 2/3  train loss 0.5000  val mIoU 0.6100  val accuracy 0.6200  EMA mIoU 0.7100"
+    added = "" if title is None else f"  {title} {value_of(row):.4f}"
+    assert describe_row(row, 3, watched, within_epoch=False) == usual + added
+    without = {key: row[key] for key in ("epoch", "step", "train_loss")}  # a row without an evaluation
+    assert describe_row(without, 3, watched, within_epoch=False) == "epoch 2/3  train loss 0.5000"
+    if monitor is not None and "iou" in monitor and "." in monitor:
+        row["iou_per_class"] = row["ema_iou_per_class"] = dict.fromkeys(classes)
+        assert describe_row(row, 3, watched, within_epoch=False).endswith(f"{title} undefined")
+
+
+def test_progress_of_a_run_shows_the_monitored_score(tables_of, capsys):
+    row = trained(tables_of("Vessels", 1), "evaluation.monitor=dice", progress=make_progress()).state.last_row
+    assert f"val Dice {row['dice']:.4f}" in "".join(capsys.readouterr())
 
 
 def test_scores_of_labels_alone(tables_of):

@@ -69,14 +69,13 @@ def find_thresholds(
 
     values = thresholds_for(network, metadata, given)
     info = getattr(network, "model_info", None)
-    stored = None if info is None else info.thresholds
     if given is not None or values is None:
         return UsedThresholds(values, _OPTION)
-    if stored is None or stored != values:
+    if info is None or info.thresholds != values:
         return UsedThresholds(values)
     protocol = info.protocol if isinstance(info.protocol, Mapping) else {}
     tuned_on = None
-    if protocol.get("tuned") is True and tuple(protocol.get("thresholds") or ()) == stored:
+    if protocol.get("tuned") is True and tuple(protocol.get("thresholds") or ()) == values:
         tuned_on = {name: str(protocol.get(name, "")) for name in ("dataset", "split", "digest")} | {"score": "iou"}
     return UsedThresholds(values, _FILE, tuned_on)
 
