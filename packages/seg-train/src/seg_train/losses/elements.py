@@ -21,6 +21,7 @@ from seg_train.losses.reduction import reduce_pixels
 
 __all__ = [
     "Elements",
+    "check_answers",
     "check_elements",
     "check_known",
     "class_sums",
@@ -154,6 +155,12 @@ def _has_only_answers(planes: Tensor) -> bool:
 
 def _number_per_class(planes: Tensor) -> Tensor:
     return torch.full((planes.shape[1],), planes.numel() // planes.shape[1], device=planes.device)
+
+
+def check_answers(planes: Tensor, ignore_index: int) -> None:
+    """Raises LabelOutOfRangeError if a target on the CPU holds other values than 0, 1 and `ignore_index`."""
+    values = _comparable(planes, ignore_index)
+    check_known(values, (values == 0) | (values == 1) | (values == ignore_index), ignore_index)
 
 
 def check_known(planes: Tensor, known: Tensor, ignore_index: int) -> None:
