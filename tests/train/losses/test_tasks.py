@@ -19,7 +19,6 @@ from seg_train import (
     OhemCrossEntropyLoss,
     TverskyLoss,
 )
-from seg_train.losses.cpu import strips
 from tests.train.losses.loss_samples import value_and_gradient
 
 TASKS = ("binary", "multilabel")
@@ -120,12 +119,13 @@ def hinge(x, y):
     return total
 
 
-SMOOTHED = {"label_smoothing": 0.2, "pos_weight": 3.0}
 CASES = {
     "BCE": (BinaryCrossEntropyLoss, {}, per_element(bce)),
-    "BCE by strips": (BinaryCrossEntropyLoss, {}, per_element(bce)),
-    "smoothed, positives": (BinaryCrossEntropyLoss, SMOOTHED, per_element(smoothed_bce)),
-    "smoothed, positives by strips": (BinaryCrossEntropyLoss, SMOOTHED, per_element(smoothed_bce)),
+    "smoothed, positives": (
+        BinaryCrossEntropyLoss,
+        {"label_smoothing": 0.2, "pos_weight": 3.0},
+        per_element(smoothed_bce),
+    ),
     "focal": (FocalLoss, {}, per_element(focal)),
     "focal, alpha": (
         FocalLoss,
@@ -157,16 +157,6 @@ CASES = {
 }
 PIXEL_LOSSES = [n for n, (factory, _, _) in CASES.items() if "CrossEntropy" in factory.__name__ or factory is FocalLoss]
 SCALAR_LOSSES = ("generalized Dice", "combined")  # without reduction "none"
-
-
-@pytest.fixture(autouse=True)
-def _strips_of_small_logits(request, monkeypatch):
-    """Lets cases of that name compute small logits as large ones, in strips of 10 elements."""
-    names = getattr(request.node, "callspec", None)
-    if names is not None and str(names.params.get("name")).endswith("by strips"):
-        monkeypatch.setattr(strips, "_MIN_LOGITS", 0)
-        monkeypatch.setattr(strips, "_STRIP", 40)
-
 
 every = pytest.mark.parametrize("name", CASES)
 both = pytest.mark.parametrize("task", TASKS)
@@ -441,55 +431,24 @@ def test_positives_have_a_factor_per_class():
         BinaryCrossEntropyLoss(pos_weight=[1.0, 2.0], task="multilabel")(logits, target)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("task", "options"),
-    [
-        ("binary", {}),
-        ("multilabel", {"weight": WEIGHT["multilabel"], "pos_weight": [1.0, 2.0, 3.0, 4.0], "label_smoothing": 0.1}),
-        ("multilabel", {"reduction": "sum", "pos_weight": 0.5}),
-    ],
-)
-def test_strips_give_what_torch_does(monkeypatch, dtype, task, options):
-    """Value and gradient, in several threads; gradients are computed again, batched, and of the gradient too."""
-    loss = BinaryCrossEntropyLoss(task=task, **options)
-    logits, target = sample(task, dtype, scale=6.0)
-    expected = value_and_gradient(loss, logits, target)
-    of_slope = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
-
-    def second_order(logits):
-        logits = logits.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(loss(logits, target), logits, create_graph=True)
-        return torch.autograd.grad((slope * of_slope).sum(), logits)[0]
-
-    expected_second = second_order(logits)
-    monkeypatch.setattr(strips, "_MIN_LOGITS", 0)
-    monkeypatch.setattr(strips, "_STRIP", 40)
-    exact = {"rtol": 1e-12, "atol": 1e-14} if dtype == torch.float64 else {"rtol": 2e-6, "atol": 1e-7}
-    torch.testing.assert_close(value_and_gradient(loss, logits, target), expected, **exact)
-    torch.testing.assert_close(second_order(logits), expected_second, **exact)
-    leaf = logits.clone().requires_grad_()
-    value = loss(leaf, target)
-    for factor in (1.0, 3.0):  # the second time the slopes are computed again
-        (slope,) = torch.autograd.grad(value, leaf, torch.tensor(factor, dtype=dtype), retain_graph=True)
-        torch.testing.assert_close(slope, factor * expected[1], **exact)
-    batched = torch.tensor([1.0, 3.0], dtype=dtype)
-    (slopes,) = torch.autograd.grad(loss(leaf, target), leaf, batched, is_grads_batched=True)
-    torch.testing.assert_close(slopes, torch.stack([expected[1], 3 * expected[1]]), **exact)
-
-
-def test_small_losses_are_exact_in_float32(monkeypatch):
-    """Also those of logits whose exp(-|x|) is lost beside 1."""
+def test_small_losses_are_exact_in_float32():
+    """Also those of logits whose exp(-|x|) is lost beside 1, and beside large losses of wrong answers."""
     logits = torch.tensor([-30.0, -20.0, -12.0, -5.0, 5.0, 12.0, 20.0, 60.0, -60.0]).repeat(9).view(1, 1, 9, 9)
     target = (logits[:, 0] > 0).long()
     expected = value_and_gradient(BinaryCrossEntropyLoss(), logits.double(), target)
-    monkeypatch.setattr(strips, "_MIN_LOGITS", 0)
     value, gradient = value_and_gradient(BinaryCrossEntropyLoss(), logits, target)
     torch.testing.assert_close(value.double(), expected[0], rtol=1e-6, atol=0)
-    torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-6, atol=1e-9)
-    for x in (-30.0, -60.0):
-        one = BinaryCrossEntropyLoss()(torch.full((1, 1, 3, 3), x), torch.zeros(1, 3, 3, dtype=torch.uint8))
-        assert float(one) == pytest.approx(math.exp(x), rel=1e-6)
+    torch.testing.assert_close(gradient.double(), expected[1], rtol=1e-6, atol=0)
+    for x in (-30.0, -60.0, 30.0):
+        one = BinaryCrossEntropyLoss()(torch.full((1, 1, 3, 3), x), torch.full((1, 3, 3), int(x > 0)))
+        assert float(one) == pytest.approx(math.exp(-abs(x)), rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2, "pos_weight": 3.0}])
+def test_gradient_of_the_gradient(options):
+    logits, target = sample("binary")
+    logits = logits[..., :3, :3].clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: BinaryCrossEntropyLoss(**options)(x, target[..., :3, :3]), logits)
 
 
 def test_lovasz_per_image_is_the_mean_over_images_of_which_a_class_counts():

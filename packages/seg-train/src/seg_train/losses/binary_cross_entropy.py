@@ -1,9 +1,7 @@
 """Binary cross entropy over pixels, or over pixels and classes.
 
 Differs from `torch.nn.BCEWithLogitsLoss`: it takes integer targets with ignored elements, and the mean is the sum
-divided by the valid elements' class weights, as that of cross entropy is, not by the number of elements. On a CPU the
-mean and the sum of large logits are computed in strips (`seg_train.losses.cpu.binary_cross_entropy`), which takes less
-time and memory; otherwise torch's function is used.
+divided by the valid elements' class weights, as that of cross entropy is, not by the number of elements.
 """
 
 import math
@@ -17,10 +15,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_train.losses.checking import check_fraction, checked_task, checked_weight
-from seg_train.losses.cpu.binary_cross_entropy import ElementOptions, binary_cross_entropy_by_strips
-from seg_train.losses.cpu.strips import use_strips
-from seg_train.losses.elements import check_elements, element_loss, elements_of, target_planes
-from seg_train.losses.inputs import widened
+from seg_train.losses.elements import element_loss, elements_of, margins
 from seg_train.losses.weighted import WeightedPixelLoss
 
 __all__ = ["BinaryCrossEntropyLoss"]
@@ -83,25 +78,20 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
             LabelOutOfRangeError: if the target contains any other value. On CUDA and in compiled code the loss is NaN
                 instead.
         """
-        check_elements(logits, target, self.task, self.weight)
-        factors = self._factors(logits)
-        wide = widened(logits)
-        if self.reduction != "none" and use_strips(wide):
-            return self._by_strips(wide, target, factors)
-        values, truth, valid, counts = elements_of(logits, target, self.task, self.ignore_index, self.weight)
-        if self.label_smoothing > 0:
-            truth = (truth * (1 - self.label_smoothing) + self.label_smoothing / 2).where(valid, 0)
-        losses = F.binary_cross_entropy_with_logits(values, truth, pos_weight=factors, reduction="none")
-        return element_loss(losses, counts, self.weight, self.reduction, target.shape)
-
-    def _by_strips(self, logits: Tensor, target: Tensor, factors: Tensor | None) -> Tensor:
-        """Computes the loss on a CPU, for logits that `use_strips` accepts."""
-        each = (1.0,) if factors is None else tuple(factors.flatten().tolist())
-        pos_weights = each * logits.shape[1] if len(each) == 1 else each
-        planes = target_planes(target, self.task, logits.ndim)
-        options = ElementOptions(self.ignore_index, self.label_smoothing, pos_weights)
-        sums, counts = binary_cross_entropy_by_strips(logits, planes, options)
-        return element_loss(sums, counts, self.weight, self.reduction, target.shape)
+        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
+        # With the margin m, of which -log(sigmoid) is the loss of the answer in the target, that of the other answer is
+        # -log(sigmoid(-m)) = -log(sigmoid(m)) + m.
+        margin = margins(elements)
+        losses = -F.logsigmoid(margin)
+        factors, other = self._factors(elements.logits), self.label_smoothing / 2
+        if factors is not None:
+            # the loss of the answer 1 counts more: that of the target where it is 1, by smoothing also where it is 0
+            own = 1 - other + other * factors
+            losses = losses * (own + (factors * (1 - other) + other - own) * elements.truth)
+        if other > 0:
+            shares = other if factors is None else other * (factors + (1 - factors) * elements.truth)
+            losses = losses + (margin * shares).where(elements.valid, 0)
+        return element_loss(losses, elements.counts, self.weight, self.reduction, target.shape)
 
     def _factors(self, logits: Tensor) -> Tensor | None:
         """Returns the factors of the positive elements, broadcastable to the logits."""
@@ -113,7 +103,7 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
                 f"pos_weight has {len(factors)} entries but the logits have {logits.shape[1]} channels; give one "
                 "number, or one per channel"
             )
-        return factors.to(widened(logits)).view(-1, *[1] * (logits.ndim - 2))
+        return factors.to(logits).view(-1, *[1] * (logits.ndim - 2))
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seg_train.losses.cpu.strips import Strip, has_memory, ids_of_strip, map_strips, strip_buffer
+from seg_train.losses.cpu.strips import Strip, ids_of_strip, map_strips, strip_buffer
 from seg_train.losses.inputs import class_ids
 
 __all__ = ["Term", "log_probabilities_by_strips"]
@@ -109,7 +109,7 @@ class _LogProbabilities(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, own_slope: Tensor, smoothed_slope: Tensor) -> tuple[Tensor, None, None, None, None]:
         logits, target, largest, total, slopes, spread = ctx.saved_tensors
-        if torch.is_grad_enabled() or not (has_memory(own_slope) and has_memory(smoothed_slope)):
+        if torch.is_grad_enabled() or not (_has_memory(own_slope) and _has_memory(smoothed_slope)):
             arguments = logits, target, ctx.ignore_index, own_slope, smoothed_slope, spread, ctx.term
             return _gradient_by_torch(*arguments), None, None, None, None
         gradient = torch.empty_like(logits)
@@ -172,3 +172,12 @@ def _gradient_by_torch(
         smoothed = smoothed.masked_fill(ignored, 0)[:, None]
         gradient = spread[:, None] * smoothed - (own + spread.sum() * smoothed) * log_p.exp()
     return gradient.scatter_add(1, ids, own)
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    """Returns whether a tensor has memory; those that represent a batch of gradients have none."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return False
+    return True

@@ -22,7 +22,6 @@ __all__ = [
     "CROSS_ENTROPY_FACTOR",
     "Strip",
     "has_cpu_values",
-    "has_memory",
     "ids_of_strip",
     "map_strips",
     "softmax_of_strip",
@@ -72,15 +71,6 @@ def has_cpu_values(logits: Tensor) -> bool:
         and not torch._C._are_functorch_transforms_active()
         and logits.device.type == "cpu"
     )
-
-
-def has_memory(tensor: Tensor) -> bool:
-    """Returns whether a tensor has memory; those that represent a batch of gradients have none."""
-    try:
-        tensor.data_ptr()
-    except RuntimeError:
-        return False
-    return True
 
 
 def map_strips(work: Callable[[Sequence[Strip]], _Result], shape: Sequence[int]) -> list[_Result]:
