@@ -15,7 +15,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_train.losses.checking import check_fraction, checked_task, checked_weight
-from seg_train.losses.elements import element_loss, elements_of, margins
+from seg_train.losses.elements import element_loss, margins_of
 from seg_train.losses.weighted import WeightedPixelLoss
 
 __all__ = ["BinaryCrossEntropyLoss"]
@@ -78,20 +78,19 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
             LabelOutOfRangeError: if the target contains any other value. On CUDA and in compiled code the loss is NaN
                 instead.
         """
-        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
+        elements = margins_of(logits, target, self.task, self.ignore_index, self.weight)
         # With the margin m, of which -log(sigmoid) is the loss of the answer in the target, that of the other answer is
         # -log(sigmoid(-m)) = -log(sigmoid(m)) + m.
-        margin = margins(elements)
-        losses = -F.logsigmoid(margin)
-        factors, other = self._factors(elements.logits), self.label_smoothing / 2
+        terms = F.logsigmoid(elements.margins)
+        factors, other = self._factors(elements.margins), self.label_smoothing / 2
         if factors is not None:
             # the loss of the answer 1 counts more: that of the target where it is 1, by smoothing also where it is 0
-            own = 1 - other + other * factors
-            losses = losses * (own + (factors * (1 - other) + other - own) * elements.truth)
+            positive, negative = factors * (1 - other) + other, 1 - other + factors * other
+            terms = terms * ((positive - negative) / 2 * elements.signs + (positive + negative) / 2)
         if other > 0:
-            shares = other if factors is None else other * (factors + (1 - factors) * elements.truth)
-            losses = losses + (margin * shares).where(elements.valid, 0)
-        return element_loss(losses, elements.counts, self.weight, self.reduction, target.shape)
+            shares = other if factors is None else other * ((1 - factors) / 2 * elements.signs + (1 + factors) / 2)
+            terms = terms - (elements.margins * shares).where(elements.signs != 0, 0)
+        return -element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
 
     def _factors(self, logits: Tensor) -> Tensor | None:
         """Returns the factors of the positive elements, broadcastable to the logits."""
