@@ -1,7 +1,7 @@
 """Scores of binary and multilabel tasks beside torchmetrics: which are the same, and how the others differ.
 
-The figures are those of torchmetrics 1.9.0 with torch 2.15.0 on the sample below, computed in float32; where torchmetrics
-is installed (`hatch env run -e bench`), they are computed again. docs/losses.md has the table.
+The figures are those of torchmetrics 1.9.0 with torch 2.15.0 on the sample below, computed in float32; where it is
+installed they are computed again. docs/losses.md has the table.
 """
 
 import math

@@ -29,7 +29,9 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
 
     Args:
         weight: float (K,), one factor >= 0 per class, or None for 1 each.
-        ignore_index: target value excluded from the loss and the gradient, per element.
+        ignore_index: target value excluded from the loss and the gradient, per element. Masks of 0 and 255 must become
+            0 and 1 first: with the default nothing but background would be left, which no loss can tell from a batch
+            without an object.
         reduction: `"mean"` (sum divided by the sum of the valid elements' weights, which `pos_weight` does not change),
             `"sum"` or `"none"` (0 for ignored elements).
         label_smoothing: fraction s from 0 to 1 of the target that is spread evenly over both answers: 1 becomes
