@@ -1,6 +1,7 @@
 """Losses, forward and backward: from float32 logits of a batch and its masks to value and gradient.
 
-No pixel is ignored, because some peers do not support it; ours is also timed with ignored pixels. If a peer defines
+No pixel is ignored, because some peers do not support it; ours is also timed with ignored pixels, and so is the peer of
+binary cross entropy, which takes targets as floats: to make them of the masks is part of its time. If a peer defines
 the same loss up to a factor (for example, its mean includes the classes), its value times that factor must be ours. In
 the same run, value and gradient of ours are compared with autograd on plain operations in float64.
 """
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.case import Case, Contender, DisagreementError, Goal
+from benchmarks.case import Case, Contender, DisagreementError, Goal, Kind
 from benchmarks.inputs import blocky_labels, smooth_logits
 
 __all__ = ["CASES"]
@@ -82,6 +83,28 @@ def plain_lovasz(p: Tensor, target: Tensor) -> Tensor:
     return torch.stack(losses).mean()
 
 
+def plain_binary_cross_entropy(p: Tensor, target: Tensor) -> Tensor:
+    """Returns the mean of -log p where the target is 1 and of -log(1 - p) where it is 0, from probabilities."""
+    return -torch.where(target[:, None] == 1, p, 1 - p).log().mean()
+
+
+def plain_binary_dice(p: Tensor, target: Tensor) -> Tensor:
+    """Returns 1 - 2 overlap / (predicted + true) of the object."""
+    return 1 - 2 * (p[:, 0] * target).sum() / (p.sum() + target.sum())
+
+
+def _binary_cross_entropy() -> Loss:
+    from seg_train import BinaryCrossEntropyLoss
+
+    return BinaryCrossEntropyLoss()
+
+
+def _binary_dice() -> Loss:
+    from seg_train import DiceLoss
+
+    return DiceLoss(task="binary")
+
+
 def _cross_entropy() -> Loss:
     from seg_train import CrossEntropyLoss
 
@@ -120,6 +143,19 @@ def _smp(name: str) -> Callable[[], Loss]:
         return getattr(smp.losses, name)("multiclass")
 
     return make
+
+
+def _smp_binary_cross_entropy() -> Loss:
+    import segmentation_models_pytorch as smp
+
+    loss = smp.losses.SoftBCEWithLogitsLoss(ignore_index=IGNORED)
+    return lambda logits, target: loss(logits, target[:, None].float())
+
+
+def _smp_binary_dice() -> Loss:
+    import segmentation_models_pytorch as smp
+
+    return smp.losses.DiceLoss("binary", ignore_index=IGNORED)
 
 
 def _monai_dice() -> Loss:
@@ -178,7 +214,7 @@ def _make_inputs(shape: tuple[int, int, int]) -> Callable[[bool], Inputs]:
         seeds = range(num_images)
         logits = torch.cat([smooth_logits(num_classes, side, side, seed) for seed in seeds])
         target, holed = (
-            torch.stack([blocky_labels(side, side, num_classes, ignored, seed) for seed in seeds]).long()
+            torch.stack([blocky_labels(side, side, max(num_classes, 2), ignored, seed) for seed in seeds]).long()
             for ignored in (0.0, 0.05)
         )
         return Inputs(logits, target, holed)
@@ -204,7 +240,7 @@ def _ours(make: Callable[[], Loss], plain: Loss) -> Contender:
     def answer(inputs: Inputs) -> Answer:
         value, gradient = _step(make(), inputs.logits, inputs.target)()
         leaf = inputs.logits.double().requires_grad_()
-        expected = plain(leaf.softmax(1), inputs.target)
+        expected = plain(leaf.softmax(1) if leaf.shape[1] > 1 else leaf.sigmoid(), inputs.target)
         (slope,) = torch.autograd.grad(expected, leaf)
         return Answer(float(value), gradient, float(expected.detach()), slope.float())
 
@@ -212,11 +248,15 @@ def _ours(make: Callable[[], Loss], plain: Loss) -> Contender:
 
 
 def _ours_ignoring(make: Callable[[], Loss]) -> Contender:
+    return _ignoring("ours", "ours", "seg-train", make)
+
+
+def _ignoring(name: str, kind: Kind, distribution: str, make: Callable[[], Loss]) -> Contender:
     return Contender(
-        "ours, 5 % ignored",
+        f"{name}, 5 % ignored",
         lambda i: _step(make(), i.logits, i.holed),
-        "ours",
-        "seg-train",
+        kind,
+        distribution,
         lambda _: Answer(None),
     )
 
@@ -350,6 +390,31 @@ def _cases() -> tuple[Case, ...]:
             ORDER_TOLERANCE,
         )
     )
+    shape = (8, 1, 512)
+    cases += [
+        _case(
+            "binary cross entropy",
+            shape,
+            _binary_cross_entropy,
+            plain_binary_cross_entropy,
+            (
+                _peer("SMP", "segmentation-models-pytorch", _smp_binary_cross_entropy, _same),
+                _ignoring("SMP", "peer", "segmentation-models-pytorch", _smp_binary_cross_entropy),
+            ),
+            (Goal("ours", "SMP", speed=1), Goal("ours, 5 % ignored", "SMP, 5 % ignored", speed=1)),
+        ),
+        _case(
+            "binary Dice",
+            shape,
+            _binary_dice,
+            plain_binary_dice,
+            (
+                _peer("SMP", "segmentation-models-pytorch", _smp_binary_dice, _same),
+                _ignoring("SMP", "peer", "segmentation-models-pytorch", _smp_binary_dice),
+            ),
+            (Goal("ours", "SMP", speed=1), Goal("ours, 5 % ignored", "SMP, 5 % ignored", speed=1)),
+        ),
+    ]
     return tuple(cases)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import seg_core
 from seg_core import InvalidArgumentError, LabelOutOfRangeError, MetricStore, scores_from_confusion
 from seg_core.metrics.totals import PlaneCounts
 
@@ -195,6 +196,26 @@ def test_wrong_shapes_and_scores_are_named():
         store.summarize()
     with pytest.raises(InvalidArgumentError, match="scores are for binary and multilabel tasks"):
         MetricStore(2).store_results(planes, planes, torch.zeros(planes.shape))
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "advice"),
+    [
+        ("multiclass", 2, "logits become labels with argmax_labels"),
+        ("binary", 1, r"become labels \(N, H, W\) with threshold_labels\(logits\)\[:, 0\]"),
+        ("multilabel", 2, "logits become labels with threshold_labels"),
+    ],
+)
+def test_advice_on_logits_is_that_of_the_task(task, count, advice):
+    """Logits, or labels of another shape, instead of predictions; what the message says works."""
+    store, logits = MetricStore(count, task=task), torch.linspace(-1, 1, 16 * count).view(1, count, 4, 4)
+    truth = torch.zeros((1, 4, 4) if task != "multilabel" else logits.shape, dtype=torch.uint8)
+    for preds in (logits, torch.zeros(1, count, 4, 5, dtype=torch.uint8)):
+        with pytest.raises(InvalidArgumentError, match=advice):
+            store.store_results(truth, preds)
+    labels = seg_core.argmax_labels(logits) if task == "multiclass" else seg_core.threshold_labels(logits)
+    store.store_results(truth, labels[:, 0] if task == "binary" else labels)
+    assert int(store.confusion_matrix.sum()) == truth.numel()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

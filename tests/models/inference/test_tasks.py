@@ -12,7 +12,7 @@ from torch import nn
 from seg_core import BuildSpec, DatasetMetadata, Preprocessing, save_model
 from seg_core.errors import InvalidArgumentError
 from seg_core.registry import MODELS
-from seg_models import Predictor
+from seg_models import Prediction, Predictor
 
 VESSELS = DatasetMetadata("vessels", ("vessel",), ((250, 20, 30),), task="binary")
 DISCS = DatasetMetadata("discs", ("low", "mid", "high"), ((200, 0, 0), (0, 200, 0), (0, 0, 200)), task="multilabel")
@@ -110,6 +110,15 @@ def test_a_file_written_by_windows_is_the_prediction_in_memory(tmp_path, metadat
     assert written.size == (150, 170)
 
 
+@pytest.mark.parametrize("metadata", [VESSELS, DISCS, DatasetMetadata("two", ("ground", "thing"))])
+def test_an_image_without_marks_is_valid_everywhere(metadata):
+    found = predictor(metadata)(np.zeros((48, 40, 3), np.uint8))
+    assert found.valid.shape == (48, 40)
+    assert found.valid.dtype == np.bool_
+    assert found.valid.all()
+    assert np.array_equal(Prediction(found.labels, metadata, found.image).valid, found.valid)
+
+
 @pytest.mark.parametrize("metadata", [VESSELS, DISCS])
 def test_pixels_without_data(tmp_path, metadata):
     rasterio = pytest.importorskip("rasterio")
@@ -124,8 +133,11 @@ def test_pixels_without_data(tmp_path, metadata):
         assert (planes[:, :10] == 255).all()
     else:
         assert not planes[:, :10].any()
-        assert not found.valid[:10].any()
-        assert found.valid[10:].all()
+    assert not found.valid[:10].any()
+    assert found.valid[10:].all()
+    for one in (found.plane(metadata.labels[0]), pickle.loads(pickle.dumps(found))):
+        assert np.array_equal(one.valid, found.valid)
+    assert (found.plane(metadata.labels[0]).labels[:10] == 255).all()
     assert not found.scores[:, :10].any()
     assert np.array_equal(found.overlay()[:10], found.image[:10])
     found.save(tmp_path / "labels.tif")

@@ -3,8 +3,10 @@
 import pytest
 
 from seg_core import DatasetMetadata
+from seg_core.command import main
 from seg_core.errors import ConfigError
 from seg_train import load_config
+from seg_train.config.show import as_toml
 from seg_train.config.task import task_problems, weights_problem, with_loss_of_task
 
 BINARY = DatasetMetadata("Vessels", ("vessel",), task="binary")
@@ -48,6 +50,28 @@ def test_default_loss(metadata, name):
     config = load_config(tables(metadata) | {"data": STRIPES})
     assert with_loss_of_task(config, metadata).criterion.name == name
     assert problems(metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (tables(BINARY), 'name = "BinaryCrossEntropyLoss" # default of the task binary'),
+        (tables(MULTILABEL), 'name = "BinaryCrossEntropyLoss" # default of the task multilabel'),
+        (tables(MULTICLASS), 'name = "CrossEntropyLoss" # default'),
+        (tables(BINARY, name="DiceLoss"), 'name = "DiceLoss" # run.toml'),
+        (
+            tables(BINARY) | {"data": STRIPES},  # a dataset whose classes are known when it is opened
+            'name = "CrossEntropyLoss" # default, or BinaryCrossEntropyLoss if the dataset is binary or multilabel',
+        ),
+    ],
+)
+def test_show_names_the_loss_that_the_run_takes(tmp_path, monkeypatch, capsys, config, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text(as_toml(config))
+    assert main(["config", "show", "run.toml"]) == 0
+    section = capsys.readouterr().out.partition("[criterion]\n")[2]
+    [shown] = [" ".join(text.split()) for text in section.splitlines()[:6] if text.startswith("name")]
+    assert shown == line
 
 
 def test_a_given_loss_is_kept():

@@ -140,12 +140,12 @@ def test_logits_of_less_than_two_classes_are_an_error(name, channels):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("weight", [[0.0, 0.0], [0, 0, 0], torch.zeros(4), np.zeros(3), [1e-60, 0.0]])
-def test_weights_that_are_all_zero_are_an_error(name, weight):
-    with pytest.raises(InvalidArgumentError) as caught:
-        make(name, weight=weight)
-    assert "weight must have at least one number above 0, got [0" in str(caught.value)
-    assert "nothing would be learned; omit it for 1 each" in str(caught.value)
+def test_weights_that_are_all_zero_are_an_error(name):
+    for weight in [[0.0, 0.0], [0, 0, 0], torch.zeros(4), np.zeros(3), [1e-60, 0.0]]:
+        with pytest.raises(InvalidArgumentError) as caught:
+            make(name, weight=weight)
+        assert "weight must have at least one number above 0, got [0" in str(caught.value)
+        assert "nothing would be learned; omit it for 1 each" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,21 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import tv_tensors
 
-from seg_core import BuildSpec, DatasetMetadata, MetricStore, load_model
+from seg_core import BuildSpec, DatasetMetadata, MetricStore, Preprocessing, load_model, save_model
 from seg_core.catalog import DatasetEntry
+from seg_core.command import main
 from seg_core.errors import ConfigError, InvalidArgumentError
 from seg_core.metrics.argmax import threshold_labels
 from seg_core.model_files.model_file import read_model_info
+from seg_core.progress import make_progress
 from seg_core.registry import DATASETS, MODELS
 from seg_train import BinaryCrossEntropyLoss, Trainer, evaluate, load_config
 from seg_train.data.own_transforms import OwnTransform, OwnTransforms
 from seg_train.loggers.naming import scalars_of_epoch
+from seg_train.monitor import Monitor
 from seg_train.run.dry_run import dry_run
 from seg_train.run.interruption import RunInterruptedError
+from seg_train.run.rows import describe_row
 
 SIZE = 48
 
@@ -343,6 +347,43 @@ def test_monitored_scores(tables_of):
     assert trained(tables, "evaluation.monitor=recall").position.best is not None
 
 
+@pytest.mark.parametrize(
+    ("monitor", "title", "value_of"),
+    [
+        ("dice", "val Dice", lambda row: row["dice"]),
+        ("ap", "val average precision", lambda row: row["ap"]),
+        ("val_loss", "val loss", lambda row: row["val_loss"]),
+        ("ema_dice", "EMA Dice", lambda row: row["ema_dice"]),
+        ("ema_val_loss", "EMA val loss", lambda row: row["ema_val_loss"]),
+        ("iou_per_class.green", "val IoU of green", lambda row: row["iou_per_class"]["green"]),
+        ("ema_iou_per_class.green", "EMA IoU of green", lambda row: row["ema_iou_per_class"]["green"]),
+        ("miou", None, None),
+        (None, None, None),
+    ],
+)
+def test_lines_of_evaluations_show_the_monitored_score(monitor, title, value_of):
+    """Each score of the row is another number, so that the right one is shown, once."""
+    classes = {"red": 0.81, "green": 0.82, "blue": 0.83}
+    row = {"epoch": 2, "step": 9, "train_loss": 0.5, "miou": 0.61, "acc": 0.62, "dice": 0.63, "ap": 0.64}
+    row |= {"val_loss": 0.65, "iou_per_class": classes}
+    row |= {"ema_miou": 0.71, "ema_dice": 0.73, "ema_val_loss": 0.75}
+    row["ema_iou_per_class"] = {label: value + 0.1 for label, value in classes.items()}
+    watched = Monitor.of(monitor, True, Discs.metadata.labels, "multilabel")
+    usual = "epoch 2/3  train loss 0.5000  val mIoU 0.6100  val accuracy 0.6200  EMA mIoU 0.7100"
+    added = "" if title is None else f"  {title} {value_of(row):.4f}"
+    assert describe_row(row, 3, watched, within_epoch=False) == usual + added
+    without = {key: row[key] for key in ("epoch", "step", "train_loss")}  # a row without an evaluation
+    assert describe_row(without, 3, watched, within_epoch=False) == "epoch 2/3  train loss 0.5000"
+    if monitor is not None and "iou" in monitor and "." in monitor:
+        row["iou_per_class"] = row["ema_iou_per_class"] = dict.fromkeys(classes)
+        assert describe_row(row, 3, watched, within_epoch=False).endswith(f"{title} undefined")
+
+
+def test_progress_of_a_run_shows_the_monitored_score(tables_of, capsys):
+    row = trained(tables_of("Vessels", 1), "evaluation.monitor=dice", progress=make_progress()).state.last_row
+    assert f"val Dice {row['dice']:.4f}" in "".join(capsys.readouterr())
+
+
 def test_scores_of_labels_alone(tables_of):
     tables = tables_of("Vessels")
     tables["evaluation"] |= {"predictor": "labels", "loss": False, "tune_threshold": True}
@@ -358,8 +399,6 @@ def test_masks_of_another_task(tables_of, monkeypatch):
 
 @pytest.mark.parametrize("name", ["Vessels", "Discs"])
 def test_seg_eval(tables_of, name, capsys):
-    from seg_core.command import main
-
     trainer = trained(tables_of(name), "evaluation.tune_threshold=true")
     row = trainer.state.last_row
     capsys.readouterr()
@@ -378,6 +417,88 @@ def test_seg_eval(tables_of, name, capsys):
     shown = capsys.readouterr().out
     assert "average precision" in shown
     assert "specificity" in shown
+
+
+def eval_report(capsys, *arguments):
+    capsys.readouterr()
+    assert main(["eval", *map(str, arguments), "-s", "device=cpu", "-s", "num_workers=0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["eval", *map(str, arguments), "-s", "device=cpu", "-s", "num_workers=0"]) == 0
+    return report, capsys.readouterr().out
+
+
+def test_seg_eval_tells_where_thresholds_were_tuned(tables_of, capsys):
+    """The images that thresholds were tuned on are told; other images, and other thresholds, are told apart."""
+    trainer = trained(tables_of("Discs"), "evaluation.tune_threshold=true")
+    own = list(trainer.state.last_row["threshold_per_class"].values())
+    same, shown = eval_report(capsys, trainer.folder.model, "Discs")
+    tuned_on = {"dataset": "Discs", "split": "val", "score": "iou", "same_images": True}
+    assert same["thresholds"] == {"values": own, "source": "model file", "tuned_on": tuned_on}
+    assert same["protocol"]["tuned"] is True
+    assert "tuned on this split for the highest IoU" in same["protocol_text"]
+    assert f"red {own[0]:.3g}, green {own[1]:.3g}, blue {own[2]:.3g} of the model file, tuned" in shown
+    assert "of the model file, tuned on the val split of Discs for the highest IoU" in shown
+    assert "scores are slightly too good" in shown
+
+    # another split, and the same split of other images
+    for key in ("split=train", "params.length=9"):
+        other, shown = eval_report(capsys, trainer.folder.model, "Discs", "-s", key)
+        assert other["thresholds"] == same["thresholds"] | {"tuned_on": tuned_on | {"same_images": False}}
+        assert other["protocol"]["tuned"] is False
+        assert "tuned on the val split" in shown
+        assert "too good" not in shown
+
+    given, shown = eval_report(capsys, trainer.folder.model, "Discs", "--threshold", "0.5,0.25,0.75")
+    assert given["thresholds"] == {"values": [0.5, 0.25, 0.75], "source": "--threshold", "tuned_on": None}
+    assert given["protocol"]["thresholds"] == [0.5, 0.25, 0.75]
+    assert "red 0.5, green 0.25, blue 0.75 of --threshold" in shown
+    expected = planes_by_hand(trainer, (0.5, 0.25, 0.75))
+    found = [given["per_class"][label]["iou"] for label in ("red", "green", "blue")]
+    assert found == pytest.approx(expected["iou_per_class"], abs=1e-9)
+    one, _ = eval_report(capsys, trainer.folder.model, "Discs", "--threshold", "0.4")
+    assert one["thresholds"]["values"] == [0.4] * 3
+
+
+def test_seg_eval_of_thresholds_that_were_not_tuned(tables_of, capsys):
+    trainer = trained(tables_of("Vessels", 1))
+    report, shown = eval_report(capsys, trainer.folder.model, "Vessels")
+    assert report["thresholds"] == {"values": [0.5], "source": "model file", "tuned_on": None}
+    assert report["protocol"]["tuned"] is False
+    assert "threshold 0.5 of the model file\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Vessels", "1", "--threshold 1: 1 is not a probability above 0 and below 1; give one number, such as 0.5"),
+        (
+            "Vessels",
+            "0.5,0.4",
+            "--threshold 0.5,0.4 has 2 numbers, but Vessels has 1 class; give one number, such",
+        ),
+        (
+            "Discs",
+            "0.5,nan,2",
+            "nan is not a probability above 0 and below 1; give one number, such as 0.5, or 3 ",
+        ),
+        ("Discs", "0.5,0.4", "has 2 numbers, but Discs has 3 classes; give one number, such as 0.5, or 3 with commas "),
+        ("Discs", "a", "argument --threshold: 'a' is not a number; write a probability, such as 0.5, or one for each"),
+        ("Stripes", "0.5", '--threshold 0.5: Stripes has the task "multiclass", where a pixel has the class of the'),
+    ],
+)
+def test_seg_eval_refuses_thresholds(tables_of, stripes, tmp_path, capsys, name, value, words):
+    metadata = {"Vessels": Vessels, "Discs": Discs, "Stripes": stripes}[name].metadata
+    path = tmp_path / "model.pt"
+    network = small_net(num_classes=metadata.num_classes)
+    save_model(network, path, metadata=metadata, preprocessing=Preprocessing())
+    assert main(["eval", str(path), name, "--threshold", value, "-s", "device=cpu"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert words in told
+
+
+def test_seg_eval_names_its_option_of_thresholds(capsys):
+    assert main(["eval", "model.pt", "Discs", "-s", "threshold=0.5"]) == 2
+    assert "-s threshold: unknown key. It is an option of its own: --threshold 0.5" in capsys.readouterr().err
 
 
 def test_rows_are_restored_from_the_tables(tables_of):

@@ -29,7 +29,10 @@ from seg_core.labels.metadata import (
     list_label_sets as list_label_sets,
     resolve_metadata as resolve_metadata,
 )
-from seg_core.metrics.argmax import argmax_labels as argmax_labels
+from seg_core.metrics.argmax import (
+    argmax_labels as argmax_labels,
+    threshold_labels as threshold_labels,
+)
 from seg_core.metrics.class_weights import (
     PixelCounts as PixelCounts,
     class_weights as class_weights,
@@ -116,4 +119,5 @@ __all__ = [
     "save_model",
     "scores_from_confusion",
     "seed",
+    "threshold_labels",
 ]

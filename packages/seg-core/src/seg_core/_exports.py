@@ -3,7 +3,7 @@
 EXPORTS = {
     name: f"seg_core.{module}:{name}"
     for module, names in {
-        "metrics.argmax": ["argmax_labels"],
+        "metrics.argmax": ["argmax_labels", "threshold_labels"],
         "transforms.augment": ["SegmentationAugment"],
         "metrics.class_weights": ["PixelCounts", "class_weights", "count_pixels"],
         "labels.conversion": ["label_map_between", "list_conversions"],

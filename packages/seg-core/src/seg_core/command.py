@@ -24,7 +24,7 @@ from seg_core.__about__ import __version__
 from seg_core.errors import UserError, WriteError, nearest
 from seg_core.registry import COMMANDS
 
-__all__ = ["INTERRUPTED", "Command", "main"]
+__all__ = ["INTERRUPTED", "Command", "main", "probabilities"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -40,6 +40,22 @@ _PACKAGES = {
     "predict": "seg-models",
     "train": "seg-train",
 }
+
+
+def probabilities(text: str) -> float | list[float]:
+    """Returns the value of an option such as `--threshold`: a number, or a list of those that commas separate.
+
+    Raises:
+        argparse.ArgumentTypeError: if it holds anything else; argparse then names the option.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number; write a probability, such as 0.5, or one for each class with commas between "
+            "them: 0.5,0.3"
+        ) from error
+    return values if len(values) > 1 else values[0]
 
 
 @dataclass(frozen=True)

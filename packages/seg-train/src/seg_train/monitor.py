@@ -7,7 +7,7 @@ from typing import Any
 
 from seg_core.errors import ConfigError, nearest
 from seg_core.labels.tasks import MULTICLASS
-from seg_core.metrics.names import ALL_SCORE_NAMES, row_names
+from seg_core.metrics.names import ALL_SCORE_NAMES, SCORE_TITLES, row_names
 
 __all__ = ["Monitor"]
 
@@ -71,6 +71,16 @@ class Monitor:
         """The class whose IoU is watched, or None."""
         _, _, label = self.name.partition(".")
         return label or None
+
+    @property
+    def title(self) -> str:
+        """The score in words, such as `"val Dice"`, `"EMA IoU of road"` or `"EMA val loss"`."""
+        plain, of = self._plain, "val" if self._plain == self.name else "EMA"
+        if self.label is not None:
+            return f"{of} IoU of {self.label}"
+        if plain == "val_loss":
+            return "val loss" if of == "val" else "EMA val loss"
+        return f"{of} {SCORE_TITLES[plain]}"
 
     def best_of(self, row: Mapping[str, Any]) -> tuple[float | None, str]:
         """Returns the score in a row of an evaluation, and the weights that it belongs to.

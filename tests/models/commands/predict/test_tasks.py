@@ -128,8 +128,14 @@ def test_only_some_classes(tmp_path, images):
 @pytest.mark.parametrize(
     ("metadata", "value", "words"),
     [
-        (VESSELS, "0", "--threshold: thresholds must be a number above 0 and below 1"),
-        (DISCS, "0.5,0.5", "--threshold: thresholds must be"),
+        (VESSELS, "0", "--threshold 0: 0 is not a probability above 0 and below 1; give one number, such as 0.5"),
+        (DISCS, "0.5,1,0.5", "--threshold 0.5,1,0.5: 1 is not a probability above 0 and below 1; give one number"),
+        (
+            DISCS,
+            "0.5,0.5",
+            "--threshold 0.5,0.5 has 2 numbers, but discs has 3 classes; give one number, such as",
+        ),
+        (DISCS, "half", "argument --threshold: 'half' is not a number; write a probability, such as 0.5"),
         (DatasetMetadata("two", ("a", "b")), "0.5,0.5", "the model is multiclass"),
     ],
 )

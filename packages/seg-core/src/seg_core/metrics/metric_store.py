@@ -24,6 +24,7 @@ from seg_core.metrics.plane_counts import (
     wrong_planes,
 )
 from seg_core.metrics.scores import AbsentPolicy, scores_from_confusion
+from seg_core.metrics.stored_labels import LOGITS_ADVICE, as_integers
 from seg_core.metrics.totals import PlaneCounts, Totals
 
 __all__ = ["MetricStore"]
@@ -105,13 +106,13 @@ class MetricStore:
                 another device than the CPU it is raised when the results are read, each time until `reset`.
             InvalidArgumentError: if the shapes differ or either does not hold integers.
         """
-        truth, pred = _as_integers("truths", truths), _as_integers("preds", preds)
+        truth, pred = as_integers("truths", truths, self.task), as_integers("preds", preds, self.task)
         if self.task == MULTICLASS and scores is not None:
             raise InvalidArgumentError("scores are for binary and multilabel tasks; leave them out")
         if truth.shape != pred.shape:
             raise InvalidArgumentError(
-                f"truths and preds must have the same shape, got {tuple(truth.shape)} and {tuple(pred.shape)}; logits "
-                "become labels with argmax_labels"
+                f"truths and preds must have the same shape, got {tuple(truth.shape)} and {tuple(pred.shape)}; "
+                f"{LOGITS_ADVICE[self.task]}"
             )
         if self.task != MULTICLASS:
             self._store_planes(truth.to(pred.device), pred, scores)
@@ -413,34 +414,3 @@ class MetricStore:
 
 def _is_wrong(values: Tensor, num_classes: int) -> Tensor:
     return (values < 0) | (values >= num_classes)
-
-
-_FLOAT_ADVICE = {
-    "preds": "logits become labels with argmax_labels",
-    "truths": "convert masks of whole ids to an integer type, such as uint8",
-}
-
-
-def _as_integers(side: str, labels: Tensor | npt.NDArray[Any]) -> Tensor:
-    """Returns `labels` as a plain tensor of an integer type with arithmetic in torch, sharing memory if possible."""
-    if isinstance(labels, np.ndarray):
-        if labels.dtype.kind not in "uib":
-            raise InvalidArgumentError(
-                f"{side} must hold integers, got an array of {labels.dtype}; {_FLOAT_ADVICE[side]}"
-            )
-        native = labels.dtype.newbyteorder("=")
-        # torch cannot share read-only memory (such as PIL's) or negative strides
-        shareable = labels.flags.writeable and labels.flags.c_contiguous and labels.dtype == native
-        tensor = torch.from_numpy(labels if shareable else np.array(labels, dtype=native, order="C"))
-    elif isinstance(labels, Tensor):
-        if labels.is_floating_point() or labels.is_complex():
-            raise InvalidArgumentError(
-                f"{side} must hold integers, got a tensor of {labels.dtype}; {_FLOAT_ADVICE[side]}"
-            )
-        tensor = labels.detach().as_subclass(Tensor)
-    else:
-        raise InvalidArgumentError(f"{side} must be a tensor or a numpy array, got {type(labels).__name__}")
-    if tensor.dtype == torch.bool:
-        return tensor.to(torch.uint8)
-    # torch has almost no arithmetic for the wide unsigned types
-    return tensor.long() if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64) else tensor

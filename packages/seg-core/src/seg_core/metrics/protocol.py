@@ -121,7 +121,7 @@ class EvaluationProtocol:
             shown = self.thresholds[:1] if len(set(self.thresholds)) == 1 else self.thresholds
             parts.append(
                 f"threshold{'s' * (len(shown) > 1)} {', '.join(f'{value:.3g}' for value in shown)}"
-                + " tuned on this split" * self.tuned
+                + " tuned on this split for the highest IoU" * self.tuned
             )
         parts += [self.precision, f"absent={self.absent}"]
         if self.level != "dataset":

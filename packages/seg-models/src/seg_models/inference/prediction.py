@@ -52,7 +52,7 @@ class Prediction:
         logits: float32 (K, H, W); None unless the predictor has `logits=True`.
         source: path or URL of the image; None for an image in memory; of an image of several files that of the first.
         files: the paths of an image of several files; empty for one.
-        valid: of a multilabel task bool (H, W), whether pixels hold data in the image's file; None if all do.
+        valid: bool (H, W), whether pixels hold data in the image's file; left out, all do.
     """
 
     labels: npt.NDArray[Any]
@@ -62,7 +62,11 @@ class Prediction:
     logits: npt.NDArray[np.float32] | None = None
     source: str | None = None
     files: tuple[str, ...] = ()
-    valid: npt.NDArray[np.bool_] | None = None
+    valid: npt.NDArray[np.bool_] = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        if self.valid is None:  # read-only, and without memory of its own
+            object.__setattr__(self, "valid", np.broadcast_to(np.True_, self._size))
 
     if not TYPE_CHECKING:  # type checkers know the attributes
         __getattr__ = attribute_error(PREDICTION)
@@ -273,7 +277,7 @@ class Prediction:
         if self.metadata.task != MULTILABEL:
             return self.labels
         planes = self.labels.astype(np.uint8)
-        return planes if self.valid is None else ignore_invalid(planes, self.valid, self.metadata.ignore_index)
+        return planes if self.valid.all() else ignore_invalid(planes, self.valid, self.metadata.ignore_index)
 
     # ---- areas and files ---------------------------------------------------------------------------------------------
 
@@ -311,15 +315,12 @@ class Prediction:
             task=BINARY,
         )
         ids = self.mask(name).astype(np.uint8)
-        if metadata.task != MULTILABEL:
-            ids[self.labels == metadata.ignore_index] = ignore_index
-        elif self.valid is not None:
-            ids[~self.valid] = ignore_index
+        ids[~self.valid if metadata.task == MULTILABEL else self.labels == metadata.ignore_index] = ignore_index
         own = slice(class_id, class_id + 1)
         has_own = metadata.task != MULTICLASS
         scores = self.scores[own] if has_own and self.scores is not None else None
         logits = self.logits[own] if has_own and self.logits is not None else None
-        return Prediction(ids, one, self.image, scores, logits, self.source, self.files)
+        return Prediction(ids, one, self.image, scores, logits, self.source, self.files, self.valid)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the label map atomically; the suffix of `path` selects the format.

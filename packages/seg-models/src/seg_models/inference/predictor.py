@@ -18,7 +18,7 @@ from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.labels.tasks import BINARY, MULTILABEL
+from seg_core.labels.tasks import BINARY
 from seg_core.metrics.argmax import Thresholds
 from seg_core.model_files.load_network import load_network
 from seg_core.modes import eval_mode, set_eval
@@ -351,11 +351,9 @@ class Predictor:
         for image, pixels, (labels, scores, logits) in zip(batch, images, results, strict=True):
             labels, scores = finish(self, labels, scores, image.valid)
             shown = image_array(pixels, self.metadata.channels)
-            has_planes = self.metadata.task == MULTILABEL
-            yield Prediction(
-                *(labels, self.metadata, shown, scores, logits, image.source.name, image.source.files),
-                valid=image.valid if has_planes else None,
-            )
+            name, files = image.source.name, image.source.files
+            valid: Any = image.valid  # None if all pixels hold data
+            yield Prediction(labels, self.metadata, shown, scores, logits, name, files, valid)
 
     def _as_rgb(self, image: LoadedImage) -> Tensor:
         """Returns the pixels (C, H, W) of an image, colors in RGB; only images in memory can be BGR."""

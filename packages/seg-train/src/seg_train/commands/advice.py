@@ -41,6 +41,9 @@ _EVAL = {
     "out": "write --json {value}",
     "output": "write --json {value}",
     "tta": "write -s hflip=true -s 'scales=[0.75, 1, 1.25]'",
+    "thresholds": "write --threshold {value}",
+    "thresh": "write --threshold {value}",
+    "conf": "write --threshold {value}",
     "eval": "remove it: all scores are computed",
     "metrics": "remove it: all scores are computed",
 }
@@ -87,7 +90,7 @@ def advise_eval(words: Sequence[str], problem: str) -> list[str]:  # noqa: ARG00
         plain = name.replace("-", "_")
         return plain if plain in ALLOWED else _EVAL_KEYS.get(plain)
 
-    return list(_advise(words, _EVAL, ("weights", "variant", "json"), key_of, lambda name: None))  # noqa: ARG005
+    return list(_advise(words, _EVAL, ("weights", "variant", "threshold", "json"), key_of, lambda name: None))  # noqa: ARG005
 
 
 def _advise(

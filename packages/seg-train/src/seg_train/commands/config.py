@@ -53,6 +53,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from seg_train.config.check import with_known_loss
     from seg_train.config.json_schema import json_schema
     from seg_train.config.load import load_with_origins
     from seg_train.config.show import as_toml
@@ -73,6 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
             print(error)
             return 1
         if arguments.action == "show":
+            config, origin = with_known_loss(config)
+            if origin is not None:
+                origins = {**origins, "criterion.name": origin}
             print(as_toml(config.to_dict(), origins), end="")
         else:
             print(f"{arguments.config}: no mistakes found")

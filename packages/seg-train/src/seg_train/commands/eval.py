@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seg_core.command import Command
+from seg_core.command import Command, probabilities
 from seg_core.device import resolve_device, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.own_code import add_import_option, import_modules
@@ -22,6 +22,7 @@ from seg_train.commands.eval_target import (
     preprocessing_for,
     protocol_of,
 )
+from seg_train.commands.eval_thresholds import find_thresholds
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,9 @@ The JSON has the keys model, weights, dataset, split, num_images, protocol, prot
 macc, fwiou, dice, loss), per_class (class name -> iou, acc, dice, pixels), confusion_matrix (rows are ground truth) and
 versions. An undefined score, such as the IoU of a class that does not occur, is null. Of binary and multilabel datasets
 scores are miou, acc, dice, precision, recall, specificity, ap (average precision) and loss, and confusion_matrix has a
-table of 2 rows (without and with the class) and 2 columns per class; labels are those above the thresholds of the model
-file, or 0.5.
+table of 2 rows (without and with the class) and 2 columns per class. Labels are those above --threshold, else above the
+thresholds of the model file, else 0.5; the key thresholds has values, source and tuned_on (dataset, split, score, and
+same_images: whether the images scored here are those that they were tuned on, which makes scores slightly too good).
 """
 
 
@@ -98,6 +100,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="set a key, as in -s split=test; may be repeated; the keys are listed below",
     )
+    parser.add_argument(
+        "--threshold",
+        type=probabilities,
+        metavar="P",
+        help="of a binary or multilabel dataset: the probability that a class must exceed, or a list with one for each "
+        "class, 0.5,0.3 (default: those of the model file, or 0.5)",
+    )
     add_import_option(parser)
     parser.add_argument(
         "--json",
@@ -110,7 +119,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from seg_core.metrics.protocol import EvaluationProtocol, digest_of_dataset
-    from seg_train.run.thresholds import thresholds_for
+    from seg_core.metrics.thresholds import thresholds_of_option
     from seg_train.run.ways import Way, WayOptions
 
     settings = read_settings(arguments.set)
@@ -126,6 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     # before the network, so that a wrong folder is reported before weights are downloaded
     dataset = open_dataset(target)
+    given = None if arguments.threshold is None else thresholds_of_option(arguments.threshold, dataset.metadata)
     _check_masks(dataset, target.dataset, target.split, settings.num_workers)
     network = load_model_of(target)
     resize = {"scale": settings.scale} if settings.scale is not None else settings.resize
@@ -139,12 +149,12 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("precision fp16 needs a GPU; set -s precision=fp32")
     if settings.precision == "bf16":
         warn_of_slow_bf16(device, "-s precision=fp32")
-    thresholds = thresholds_for(network, dataset.metadata)
+    thresholds = find_thresholds(network, dataset.metadata, given)
     store = _evaluate(
         network.to(device),
         dataset,
         preprocessing,
-        Way(options, dataset.metadata, thresholds or 0.5),
+        Way(options, dataset.metadata, thresholds.values or 0.5),
         device,
         precision=precision,
         batch_size=target.batch_size,
@@ -162,9 +172,9 @@ def _run(arguments: argparse.Namespace) -> int:
         resize=preprocessing.resize,
         absent=store.absent,
         precision=precision,
-        thresholds=thresholds,
         **options.protocol(),
     )
+    measured, used_thresholds = thresholds.described(measured, dataset)
     plain = measured.to_dict()
     report = {
         "model": arguments.model,
@@ -186,6 +196,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "device": device.type,
             "precision": precision,
         },
+        **used_thresholds,
         **results_of(store, dataset.metadata.labels),
         "versions": installed_versions(),
     }

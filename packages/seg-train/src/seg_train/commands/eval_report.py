@@ -18,7 +18,11 @@ These keys are stable; others may be added:
 
 Of a binary or multilabel task:
 
-- `protocol` has `thresholds`, one probability per class that it must exceed: those of the model file, or 0.5.
+- `protocol` has `thresholds`, one probability per class that it must exceed, and `tuned`, whether they were tuned on
+  the images scored.
+- `thresholds`: `values`, the same; `source`, `"--threshold"`, `"model file"` or `"default"` (0.5); `tuned_on`, null if
+  the model file does not say that they were tuned, else `dataset`, `split`, `score` (`"iou"`, whose highest value chose
+  them) and `same_images`: whether the images scored are those, which makes the scores slightly too good.
 - `scores`: `miou`, `acc`, `dice`, `precision`, `recall`, `specificity`, `ap` (average precision; null if the predictor
   returns no logits), and `loss`, the mean binary cross entropy over all pixels and classes.
 - `per_class`: `iou`, `dice`, `precision`, `recall`, `specificity` and `ap`, and `pixels`.
@@ -36,6 +40,7 @@ from seg_core.files.json_text import to_json
 from seg_core.labels.tasks import MULTICLASS
 from seg_core.metrics.names import AVERAGE_PRECISION, SCORE_TITLES, per_class_names, row_names
 from seg_core.progress import print_table
+from seg_train.commands.eval_thresholds import show_thresholds
 
 if TYPE_CHECKING:
     from seg_core.metrics.metric_store import MetricStore
@@ -80,6 +85,8 @@ def report_json(report: Mapping[str, Any]) -> str:
 def show_report(report: Mapping[str, Any]) -> None:
     """Prints the protocol, the scores per class, their means, and the mIoU as the last line."""
     print(f"{report['model']} on {report['num_images']} images: {report['protocol_text']}")
+    if "thresholds" in report:
+        show_thresholds(list(report["per_class"]), report["thresholds"])
     keys = [key for key in next(iter(report["per_class"].values())) if key != "pixels"]
     print_table(
         ("class", *(_TITLES.get(key, key) for key in keys), "pixels"),

@@ -114,6 +114,8 @@ def read_settings(overrides: Sequence[str]) -> Settings:
     for name, value in values.items():
         if name not in ALLOWED:
             hint = _key_of_config(name, value) or nearest(name, ALLOWED)
+            if name in ("threshold", "thresholds"):
+                hint = " It is an option of its own: --threshold 0.5, or --threshold 0.5,0.3 with one for each class."
             problems.append(f"-s {name}: unknown key.{hint} Known: {', '.join(ALLOWED)}")
             continue
         fits, allowed = ALLOWED[name]

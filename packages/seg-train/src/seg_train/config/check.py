@@ -15,6 +15,7 @@ from seg_core.device import check_device
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.labels.comparison import check_several_classes
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.labels.tasks import MULTICLASS, TASKS
 from seg_core.model_files.build_spec import OBJECT
 from seg_core.registry import DATASETS, LOGGERS, MODELS, OPTIMIZERS, PREDICTORS, SCHEDULERS
 from seg_core.transforms.augment import SegmentationAugment
@@ -33,15 +34,17 @@ from seg_train.config.schema import (
     ModelSection,
     OptimizerSection,
     SchedulerSection,
+    TrainConfig,
     TrainerSection,
 )
+from seg_train.config.task import default_loss, with_loss_of_task
 from seg_train.data.dataset_classes import classes_in_root
 from seg_train.monitor import Monitor
 from seg_train.optim.optimizers import REFUSED, WrongResultError, build_optimizer
 from seg_train.optim.schedulers import LENGTH_ARGUMENTS, build_scheduler
 from seg_train.optim.trial import TrialNetwork, advance, trial_step
 
-__all__ = ["find_problems"]
+__all__ = ["find_problems", "with_known_loss"]
 
 # options of datasets that do not change the classes
 _WITHOUT_CLASSES = {"missing", "download", "sbd_root", "label_set", "metadata", "orientation", "max_pixels"}
@@ -167,6 +170,22 @@ def _check_logger(name: str, options: Mapping[str, Any], problems: list[str]) ->
         elif not isinstance(enabled, bool):
             problems.append(f"log.{name}.enabled = {enabled!r}: must be true or false")
     problems.extend(params.LOGGER.problems(f"log.{name}", name, logger, options, key=f"log.{name}"))
+
+
+def with_known_loss(config: TrainConfig) -> tuple[TrainConfig, str | None]:
+    """Returns a checked config with the loss that its run will take, and the origin of this loss for `show`.
+
+    Returns:
+        The config, and None if it names its loss itself.
+    """
+    if "name" in config.criterion.model_fields_set:
+        return config, None
+    metadata = None if config.data.dataset.name == OBJECT else _check_data(config.data, [])
+    if metadata is None:
+        other = next(name for task in TASKS if (name := default_loss(task)) != config.criterion.name)
+        return config, f"default, or {other} if the dataset is binary or multilabel"
+    task = "" if metadata.task == MULTICLASS else f" of the task {metadata.task}"
+    return with_loss_of_task(config, metadata), f"default{task}"
 
 
 def _check_data(data: DataSection, problems: list[str]) -> DatasetMetadata | None:

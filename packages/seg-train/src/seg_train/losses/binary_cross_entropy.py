@@ -15,7 +15,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_train.losses.checking import check_fraction, checked_task, checked_weight
-from seg_train.losses.elements import element_loss, elements_of
+from seg_train.losses.elements import element_loss, margins_of
 from seg_train.losses.weighted import WeightedPixelLoss
 
 __all__ = ["BinaryCrossEntropyLoss"]
@@ -29,7 +29,9 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
 
     Args:
         weight: float (K,), one factor >= 0 per class, or None for 1 each.
-        ignore_index: target value excluded from the loss and the gradient, per element.
+        ignore_index: target value excluded from the loss and the gradient, per element. Masks of 0 and 255 must become
+            0 and 1 first: with the default nothing but background would be left, which no loss can tell from a batch
+            without an object.
         reduction: `"mean"` (sum divided by the sum of the valid elements' weights, which `pos_weight` does not change),
             `"sum"` or `"none"` (0 for ignored elements).
         label_smoothing: fraction s from 0 to 1 of the target that is spread evenly over both answers: 1 becomes
@@ -78,11 +80,19 @@ class BinaryCrossEntropyLoss(WeightedPixelLoss):
             LabelOutOfRangeError: if the target contains any other value. On CUDA and in compiled code the loss is NaN
                 instead.
         """
-        values, truth, valid, counts = elements_of(logits, target, self.task, self.ignore_index, self.weight)
-        if self.label_smoothing > 0:
-            truth = (truth * (1 - self.label_smoothing) + self.label_smoothing / 2).where(valid, 0)
-        losses = F.binary_cross_entropy_with_logits(values, truth, pos_weight=self._factors(values), reduction="none")
-        return element_loss(losses, counts, self.weight, self.reduction, target.shape)
+        elements = margins_of(logits, target, self.task, self.ignore_index, self.weight)
+        # With the margin m, of which -log(sigmoid) is the loss of the answer in the target, that of the other answer is
+        # -log(sigmoid(-m)) = -log(sigmoid(m)) + m.
+        terms = F.logsigmoid(elements.margins)
+        factors, other = self._factors(elements.margins), self.label_smoothing / 2
+        if factors is not None:
+            # the loss of the answer 1 counts more: that of the target where it is 1, by smoothing also where it is 0
+            positive, negative = factors * (1 - other) + other, 1 - other + factors * other
+            terms = terms * ((positive - negative) / 2 * elements.signs + (positive + negative) / 2)
+        if other > 0:
+            shares = other if factors is None else other * ((1 - factors) / 2 * elements.signs + (1 + factors) / 2)
+            terms = terms - (elements.margins * shares).where(elements.signs != 0, 0)
+        return -element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
 
     def _factors(self, logits: Tensor) -> Tensor | None:
         """Returns the factors of the positive elements, broadcastable to the logits."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
@@ -21,19 +20,24 @@ from seg_train.losses.reduction import reduce_pixels
 
 __all__ = [
     "Elements",
+    "Margins",
     "check_elements",
     "check_known",
     "class_sums",
     "element_loss",
     "element_weights",
     "elements_of",
-    "log_likelihoods",
+    "margins_of",
     "target_planes",
 ]
 
 # The logit that ignored elements get. Its sigmoid and the loss of an absent class are 0 even in float64, and so are
 # their gradients: no loss has to leave ignored elements out a second time.
 _CERTAINLY_NOT = -1e4
+
+
+# integers up to this number are exact in float32
+_LARGEST_EXACT = 2**24
 
 
 class Elements(NamedTuple):
@@ -75,24 +79,115 @@ def elements_of(
     check_elements(logits, target, task, weight)
     values = widened(logits)
     planes = _comparable(target_planes(target, task, logits.ndim), ignore_index)
-    can_read = has_cpu_values(logits)
-    if can_read and planes.numel() and ignore_index not in (0, 1) and _has_only_answers(planes):
-        # nothing is ignored, which saves most of the passes over the elements
-        every = torch.ones((), dtype=torch.bool).expand(planes.shape)
-        return Elements(values, planes.to(values.dtype), every, _number_per_class(planes))
+    answers = _answers_of(planes, ignore_index, values.dtype)
     valid = planes != ignore_index
-    answers = planes * valid
-    if can_read and bool(values.detach().sum().isfinite()):
-        # the same as below, several times faster: nothing to hide is infinite or NaN
-        kept = valid.to(values.dtype)
-        values = torch.add(values * kept, 1 - kept, alpha=_CERTAINLY_NOT)
+    if _hides_finite(logits, values):
+        # the same as below, several times faster
+        values = torch.add(values * (1 - answers.hidden), answers.hidden, alpha=_CERTAINLY_NOT)
     else:
         values = values.masked_fill(~valid, _CERTAINLY_NOT)
-    if torch.compiler.is_compiling() or (target.device.type != "cpu" and not waits):
-        values = values.masked_fill((answers != 0) & (answers != 1), math.nan)
-    elif answers.numel() and not _has_only_answers(answers):
-        check_known(planes, (answers == 0) | (answers == 1), ignore_index)
-    return Elements(values, answers.to(values.dtype), valid, class_sums(valid))
+    values = _checked(values, planes, answers, ignore_index, raises=waits or target.device.type == "cpu")
+    return Elements(values, answers.truth, valid, _number_per_class(planes) - _counts(answers.hidden))
+
+
+class Margins(NamedTuple):
+    """What a loss of single elements needs to know of them, (N, K, ...) each, but for the counts.
+
+    Attributes:
+        margins: float32 or float64, the logit of what the target says: x where it is 1, -x where it is 0. The loss of
+            an element is a function of the margin alone, computed without a difference of large numbers. A large
+            number at ignored elements, where -log(sigmoid) and its gradient are 0 even in float64.
+        signs: 1 where the target is 1, -1 where it is 0, and 0 at ignored elements; of the type of the margins.
+        counts: int64 (K,), the number of valid elements of each class.
+    """
+
+    margins: Tensor
+    signs: Tensor
+    counts: Tensor
+
+
+def margins_of(logits: Tensor, target: Tensor, task: str, ignore_index: int, weight: Tensor | None = None) -> Margins:
+    """Checks logits and target and returns the margins of their elements, differentiable.
+
+    Args:
+        logits: as for `elements_of`.
+        target: as for `elements_of`.
+        task: `"binary"` or `"multilabel"`.
+        ignore_index: target value of elements without influence, whatever their logits are.
+        weight: class weights (K,), or None.
+
+    Raises:
+        InvalidTypeError, InvalidArgumentError, LabelOutOfRangeError: as `elements_of` does.
+    """
+    check_elements(logits, target, task, weight)
+    values = widened(logits)
+    planes = _comparable(target_planes(target, task, logits.ndim), ignore_index)
+    if has_cpu_values(logits) and planes.numel() and ignore_index not in (0, 1):
+        given = planes.to(values.dtype)
+        lowest, highest = torch.aminmax(given)
+        if lowest >= 0 and highest <= 1:  # nothing is ignored, which saves half of the passes
+            signs = given.mul_(2).sub_(1)
+            return Margins(values * signs, signs, _number_per_class(planes))
+    answers = _answers_of(planes, ignore_index, values.dtype)
+    signs = torch.add(answers.hidden, answers.truth, alpha=2).sub_(1)  # 0 at ignored elements
+    if not _hides_finite(logits, values):
+        values = values.masked_fill(answers.hidden != 0, 0)
+    margins, ignored = values * signs, _counts(answers.hidden)
+    if not has_cpu_values(logits) or bool(ignored.any()):
+        margins = torch.add(margins, answers.hidden, alpha=-_CERTAINLY_NOT)
+    margins = _checked(margins, planes, answers, ignore_index, raises=target.device.type == "cpu")
+    return Margins(margins, signs, _number_per_class(planes) - ignored)
+
+
+class _Answers(NamedTuple):
+    """The values of a target as floats (N, K, ...).
+
+    Attributes:
+        truth: 1 where the target is 1, else 0.
+        hidden: 1 where the target is ignored, else 0.
+        given: the values themselves.
+        read: the values that `truth` and `hidden` stand for; where they differ from `given`, that is not allowed.
+    """
+
+    truth: Tensor
+    hidden: Tensor
+    given: Tensor
+    read: Tensor
+
+
+def _answers_of(planes: Tensor, ignore_index: int, dtype: torch.dtype) -> _Answers:
+    """Returns what the values of a target mean.
+
+    By arithmetic of floats: on a CPU a comparison takes as long as four of its steps.
+    """
+    given = planes.to(dtype)
+    if ignore_index in (0, 1) or abs(ignore_index) > _LARGEST_EXACT:
+        hidden = (planes == ignore_index).to(dtype)
+        truth = (planes == 1).to(dtype) * (1 - hidden)
+        known = (planes == ignore_index) | (planes == 0) | (planes == 1)
+        return _Answers(truth, hidden, given, given.where(known, math.inf))
+    if ignore_index > 1:
+        hidden = (given - 1).clamp_(0, 1)  # 0 and 1 give 0, all larger values 1
+        truth = given.clamp(0, 1).sub_(hidden)
+    else:
+        hidden = (-given).clamp_(0, 1)
+        truth = given.clamp(0, 1)
+    return _Answers(truth, hidden, given, torch.add(truth, hidden, alpha=ignore_index))
+
+
+def _hides_finite(logits: Tensor, values: Tensor) -> bool:
+    """Returns whether ignored logits can be hidden by a product with 0: none is infinite or NaN."""
+    return has_cpu_values(logits) and bool(values.detach().sum().isfinite())
+
+
+def _checked(values: Tensor, planes: Tensor, answers: _Answers, ignore_index: int, *, raises: bool) -> Tensor:
+    """Returns values that are NaN where a target holds a value that is not allowed, or raises LabelOutOfRangeError."""
+    if torch.compiler.is_compiling() or not raises:
+        return values.masked_fill(answers.given != answers.read, math.nan)
+    difference = (answers.read - answers.given).flatten()
+    if float(torch.dot(difference, difference)) != 0:  # several times faster than torch.equal
+        check_known(planes, answers.given == answers.read, ignore_index)
+    return values
 
 
 def check_elements(logits: Tensor, target: Tensor, task: str, weight: Tensor | None = None) -> None:
@@ -146,10 +241,11 @@ def _comparable(target: Tensor, ignore_index: int) -> Tensor:
     return target.long()
 
 
-def _has_only_answers(planes: Tensor) -> bool:
-    """Returns whether all values are 0 or 1; reads them, which waits for a device."""
-    lowest, highest = torch.stack(torch.aminmax(planes)).tolist()
-    return lowest >= 0 and highest <= 1
+def _counts(ones: Tensor) -> Tensor:
+    """Returns the sums of each class of floats 0 and 1: int64 (K,)."""
+    if ones.ndim < 3 or math.prod(ones.shape[2:]) > _LARGEST_EXACT:
+        return class_sums(ones.long())
+    return ones.flatten(2).sum(-1).long().sum(0)  # of floats, several times faster than of bools
 
 
 def _number_per_class(planes: Tensor) -> Tensor:
@@ -187,11 +283,6 @@ def element_weights(target: Tensor, task: str, ignore_index: int, weight: Tensor
 def class_sums(values: Tensor) -> Tensor:
     """Returns the sums over all axes but that of the classes: (K,) of values (N, K, ...)."""
     return values.sum([axis for axis in range(values.ndim) if axis != 1])
-
-
-def log_likelihoods(elements: Elements) -> Tensor:
-    """Returns the log of the probability of what the target says, differentiable: (N, K, ...), 0 at ignored ones."""
-    return -F.binary_cross_entropy_with_logits(elements.logits, elements.truth, reduction="none")
 
 
 def element_loss(losses: Tensor, counts: Tensor, weight: Tensor | None, reduction: str, shape: torch.Size) -> Tensor:

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.checking import check_fraction, check_non_negative
-from seg_train.losses.elements import element_loss, elements_of, log_likelihoods
+from seg_train.losses.elements import element_loss, margins_of
 from seg_train.losses.inputs import check_inputs
 from seg_train.losses.log_probabilities import log_probabilities
 from seg_train.losses.reduction import pixel_weights, reduce_pixels
@@ -95,11 +96,11 @@ class FocalLoss(WeightedPixelLoss):
         return -reduce_pixels(terms, weights, self.reduction)
 
     def _of_elements(self, logits: Tensor, target: Tensor) -> Tensor:
-        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
-        terms = -_FocalTerm(self.gamma)(log_likelihoods(elements))
+        elements = margins_of(logits, target, self.task, self.ignore_index, self.weight)
+        terms = _FocalTerm(self.gamma)(F.logsigmoid(elements.margins))
         if self.alpha is not None:
-            terms = terms * (1 - self.alpha + (2 * self.alpha - 1) * elements.truth)
-        return element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
+            terms = terms * ((self.alpha - 0.5) * elements.signs + 0.5)
+        return -element_loss(terms, elements.counts, self.weight, self.reduction, target.shape)
 
     def extra_repr(self) -> str:
         """Returns the arguments, for `print(loss)`."""

@@ -14,12 +14,13 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import MULTICLASS
 from seg_train.losses.checking import check_fraction
-from seg_train.losses.elements import elements_of, log_likelihoods
+from seg_train.losses.elements import margins_of
 from seg_train.losses.inputs import check_inputs
 from seg_train.losses.log_probabilities import log_probabilities
 from seg_train.losses.reduction import pixel_weights, reduce_pixels
@@ -93,9 +94,10 @@ class OhemCrossEntropyLoss(WeightedLoss):
         return -reduce_pixels(terms, kept, self.reduction)
 
     def _of_elements(self, logits: Tensor, target: Tensor) -> Tensor:
-        elements = elements_of(logits, target, self.task, self.ignore_index, self.weight)
-        log_p = log_likelihoods(elements)
-        kept = self._kept(log_p.detach(), elements.valid)
+        elements = margins_of(logits, target, self.task, self.ignore_index, self.weight)
+        log_p = F.logsigmoid(elements.margins)
+        # NaN is an element whose target is not allowed
+        kept = self._kept(log_p.detach(), (elements.signs != 0) | elements.margins.isnan())
         terms = log_p.where(kept, 0)
         if self.weight is not None:
             terms = terms * self.weight.to(terms).view(-1, *[1] * (terms.ndim - 2))

@@ -6,6 +6,7 @@ from typing import Any
 
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.names import row_names
+from seg_train.monitor import Monitor
 from seg_train.run.evaluate import Outcome
 from seg_train.run.state import Position
 
@@ -41,12 +42,13 @@ def epoch_row(
     return row
 
 
-def describe_row(row: Mapping[str, Any], epochs: int, *, within_epoch: bool) -> str:
+def describe_row(row: Mapping[str, Any], epochs: int, monitor: Monitor, *, within_epoch: bool) -> str:
     """Returns the line of a row in the progress output.
 
     Args:
         row: from `epoch_row`.
         epochs: number of epochs of the run.
+        monitor: the score that decides which weights are best; it is shown too.
         within_epoch: whether the epoch is still running, so that the line names the step too.
     """
     parts = [f"epoch {row['epoch']}/{epochs}"]
@@ -57,6 +59,9 @@ def describe_row(row: Mapping[str, Any], epochs: int, *, within_epoch: bool) -> 
         parts += [f"val mIoU {row['miou']:.4f}", f"val accuracy {row['acc']:.4f}"]
     if "ema_miou" in row:
         parts += [f"EMA mIoU {row['ema_miou']:.4f}"]
+    if "miou" in row and monitor.name not in ("miou", "acc", "ema_miou"):
+        value, _ = monitor.best_of(row)
+        parts.append(f"{monitor.title} {'undefined' if value is None else f'{value:.4f}'}")
     return "  ".join(parts)
 
 

@@ -389,7 +389,10 @@ class Trainer:
         row = epoch_row(self.position, running.summarize_all(), outcomes, self.data.metadata)
         row |= self.state.measurements()
         self.progress.message(
-            describe_row(row, self.plan.length.epochs, within_epoch=not self.plan.epoch_is_over(self.position))
+            describe_row(
+                *(row, self.plan.length.epochs, self.monitor),
+                within_epoch=not self.plan.epoch_is_over(self.position),
+            )
         )
         self.loggers.on_epoch(row)
         running.reset()

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from seg_core.command import probabilities
 from seg_core.own_code import add_import_option
 
 __all__ = ["FORMATS", "OVERLAY_FORMATS", "add_arguments"]
@@ -18,12 +19,6 @@ def _format(text: str) -> str:
     """Returns the name of a format, also for its other usual suffix."""
     name = text.lower().removeprefix(".")
     return {"tif": "tiff", "jpeg": "jpg"}.get(name, name)
-
-
-def _probability(text: str) -> float | list[float]:
-    """Returns a number, or a list of those that commas separate."""
-    values = [float(part) for part in text.split(",")]
-    return values if len(values) > 1 else values[0]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +169,7 @@ def _add_quality(group: "argparse._ArgumentGroup") -> None:
     )
     group.add_argument(
         "--threshold",
-        type=_probability,
+        type=probabilities,
         metavar="P",
         help="ignore pixels with a class probability below this; of a binary or multilabel model the probability that "
         "a class must exceed, or a list with one for each class, 0.5,0.3 (default: those of the model file, or 0.5)",

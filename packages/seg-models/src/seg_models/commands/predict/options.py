@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.checks import is_integer
-from seg_core.errors import InvalidArgumentError, UnknownNameError, UsageError, nearest
+from seg_core.errors import UnknownNameError, UsageError, nearest
 from seg_core.files.atomic import check_folder
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import MULTICLASS
@@ -97,12 +97,9 @@ def threshold_options(given: float | list[float] | None, metadata: DatasetMetada
         UsageError: if the task does not allow the value.
     """
     if metadata.task != MULTICLASS:
-        from seg_core.metrics.thresholds import class_thresholds  # imports torch
+        from seg_core.metrics.thresholds import thresholds_of_option  # imports torch
 
-        try:
-            return {"thresholds": None if given is None else class_thresholds(given, metadata)}
-        except InvalidArgumentError as error:
-            raise UsageError(f"--threshold: {error}") from error
+        return {"thresholds": None if given is None else thresholds_of_option(given, metadata)}
     if isinstance(given, list):
         raise UsageError(
             f"--threshold {','.join(map(str, given))} lists one for each class, and the model is multiclass, where "
