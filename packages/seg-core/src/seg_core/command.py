@@ -15,25 +15,28 @@ import os
 import signal
 import sys
 import threading
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from seg_core.__about__ import __version__
-from seg_core.errors import UserError, WriteError, nearest
+from seg_core.errors import UsageError, UserError, WriteError, nearest
 from seg_core.registry import COMMANDS
 
-__all__ = ["INTERRUPTED", "Command", "main"]
+__all__ = ["INTERRUPTED", "Command", "main", "parse_settings"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
 # command -> the package that has it, so that a missing package is named
 _PACKAGES = {
+    "benchmark": "seg-models",
     "config": "seg-train",
     "datasets": "seg-datasets",
     "eval": "seg-train",
+    "export": "seg-models",
     "models": "seg-models",
     "predict": "seg-models",
     "train": "seg-train",
@@ -60,6 +63,28 @@ class Command:
     description: str = ""
     epilog: str = ""
     advise: Callable[[Sequence[str], str], list[str]] | None = None
+
+
+def parse_settings(words: Sequence[str], example: str) -> dict[str, Any]:
+    """Returns the values of `-s KEY=VALUE` by key; a value is TOML, and a word without quotes is a string.
+
+    Args:
+        words: what was given with `-s`.
+        example: a setting of this command, for the message, such as `"missing=skip"`.
+
+    Raises:
+        UsageError: if a word is not KEY=VALUE.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"-s takes KEY=VALUE, such as -s {example}, got {word!r}")
+        try:
+            found[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = text
+    return found
 
 
 class _Parser(argparse.ArgumentParser):

@@ -89,9 +89,12 @@ from seg_models.pretrained.enums import (
     UPerNet_ResNet18_Weights as UPerNet_ResNet18_Weights,
     UPerNet_ResNet50_Weights as UPerNet_ResNet50_Weights,
 )
+from seg_models.speed.benchmark import benchmark as benchmark
+from seg_models.speed.report import BenchmarkReport as BenchmarkReport
 
 __all__ = [
     "__version__",
+    "BenchmarkReport",
     "BiSeNetV2_Weights",
     "BiSeNet_ResNet18_Weights",
     "BiSeNet_ResNet50_Weights",
@@ -133,6 +136,7 @@ __all__ = [
     "UPerNet_ResNet101_Weights",
     "UPerNet_ResNet18_Weights",
     "UPerNet_ResNet50_Weights",
+    "benchmark",
     "bisenet_resnet18",
     "bisenet_resnet50",
     "bisenet_xception",

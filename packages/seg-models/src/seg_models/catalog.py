@@ -363,6 +363,10 @@ PREDICTORS: dict[str, Entry] = {
 }
 
 COMMANDS: dict[str, Entry] = {
+    "benchmark": Entry(
+        "seg_models.commands.benchmark:BENCHMARK",
+        "measure latency, throughput and memory of networks, and compare them",
+    ),
     "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
     "predict": Entry("seg_models.commands.predict.command:PREDICT", "predict label maps of images and videos"),
 }
