@@ -256,7 +256,7 @@ BENCHMARK = Command(
         "\n"
         "Times of models that are compared are measured in turn, and the ratio is the median over the rounds, so that\n"
         "other work on the machine changes it little. Images are synthetic. A resize that a model prescribes is left\n"
-        "out: --size is the size that the network sees. Exit codes: 0 measured; 1 a model is damaged, fails on such\n"
-        "images or does not fit in memory; 2 wrong usage; 130 interrupted."
+        "out: --size is the size that the network sees. Exit codes: 0 measured; 1 a model is damaged, or too large for\n"
+        "the memory; 2 wrong usage, also images of a size that a model does not take; 130 interrupted."
     ),
 )
