@@ -90,7 +90,7 @@ from seg_models.pretrained.enums import (
     UPerNet_ResNet50_Weights as UPerNet_ResNet50_Weights,
 )
 from seg_models.speed.benchmark import benchmark as benchmark
-from seg_models.speed.report import BenchmarkReport as BenchmarkReport
+from seg_models.speed.benchmark_report import BenchmarkReport as BenchmarkReport
 
 __all__ = [
     "__version__",

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ from seg_core.registry import MODELS
 from seg_models.commands.model_errors import errors_of_model
 
 if TYPE_CHECKING:
+    from seg_models.speed.benchmark_report import BenchmarkReport
     from seg_models.speed.contenders import Contender
-    from seg_models.speed.report import BenchmarkReport
 
 __all__ = ["BENCHMARK"]
 
@@ -160,6 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _parse_size(text: str | None) -> tuple[int, int]:
     if text is None:
+        print(f"seg: no --size given, taking {_DEFAULT_SIZE[0]}x{_DEFAULT_SIZE[1]}", file=sys.stderr)
         return _DEFAULT_SIZE
     found = _SIZE.fullmatch(text)
     if not found:
@@ -243,8 +245,8 @@ BENCHMARK = Command(
     run=_run,
     description=(
         "Measures networks on this machine: latency with percentiles, throughput by batch size, peak memory, and the "
-        "operations per second beside the most that the machine reaches. Two steps are measured: the network alone, "
-        "and all from an image in memory to its labels."
+        "operations\nper second beside the most that the machine reaches. Two steps are measured: the network alone, "
+        "and all from an\nimage in memory to its labels."
     ),
     epilog=(
         "examples:\n"
@@ -256,7 +258,8 @@ BENCHMARK = Command(
         "\n"
         "Times of models that are compared are measured in turn, and the ratio is the median over the rounds, so that\n"
         "other work on the machine changes it little. Images are synthetic. A resize that a model prescribes is left\n"
-        "out: --size is the size that the network sees. Exit codes: 0 measured; 1 a model is damaged, or too large for\n"
-        "the memory; 2 wrong usage, also images of a size that a model does not take; 130 interrupted."
+        "out: --size is the size that the network sees. --optimize keeps the labels, so it needs trained weights.\n"
+        "Exit codes: 0 measured; 1 a model is damaged, or does not fit in memory; 2 wrong usage, also a size or batch\n"
+        "size that a model does not take; 130 interrupted."
     ),
 )

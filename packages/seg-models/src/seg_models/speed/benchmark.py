@@ -1,10 +1,12 @@
 """Measures networks: latency, throughput, memory, and the work beside what the machine can do."""
 
 import contextlib
+import copy
 import importlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,11 @@ from seg_models.inference.adapted import min_size_of
 from seg_models.inference.outputs import find_logits
 from seg_models.inference.predictor import Predictor
 from seg_models.inference.preparation import copied, usable_dtype
+from seg_models.speed.benchmark_report import NETWORK, TO_LABELS, BenchmarkReport, Comparison, MeasuredModel, Row
 from seg_models.speed.contenders import Contender, load_contender
 from seg_models.speed.counts import bytes_of_weights, count_macs, count_parameters
 from seg_models.speed.machine import describe_machine, measure_peak, threads_set, wait
 from seg_models.speed.memory import can_measure_memory, extra_mib, returning_memory
-from seg_models.speed.report import NETWORK, TO_LABELS, BenchmarkReport, Comparison, MeasuredModel, Row
 from seg_models.speed.timing import Times, ratio_of, time_in_turn
 
 __all__ = ["DEFAULT_SIZE", "benchmark", "measure"]
@@ -83,7 +85,8 @@ def benchmark(
         threads: threads that torch computes with on the processor, meanwhile; None changes nothing.
         seconds: how long to measure each model, step and batch size; there are at least three calls.
         end_to_end: whether to measure the step from image to labels too.
-        optimize: whether to measure each model also as `seg_models.optimize` changes it.
+        optimize: whether to measure each model also as `seg_models.optimize` changes it. That keeps the labels, so give
+            trained weights: of random ones labels are close to each other, and little is allowed.
         say: called with what is measured next.
 
     Raises:
@@ -144,7 +147,7 @@ def measure(
     say: Callable[[str], None],
 ) -> BenchmarkReport:
     """Measures models that are loaded; the arguments are those of `benchmark`."""
-    chosen = usable_dtype(dtype, device)
+    chosen, numbers = usable_dtype(dtype, device), sorted(set(batch_sizes))
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads_set(threads))
         subjects: list[_Subject] = []
@@ -156,8 +159,8 @@ def measure(
             subjects.append(subject)
             if optimize:
                 say(f"optimizing {contender.name}")
-                subjects.append(subject.optimized())
-        return _Benchmark(subjects, (size[0], size[1]), device, seconds, say).run(sorted(set(batch_sizes)), end_to_end)
+                subjects.append(subject.optimized(numbers))
+        return _Benchmark(subjects, (size[0], size[1]), device, seconds, say).run(numbers, end_to_end)
 
 
 def _with_own_names(contenders: Sequence[Contender]) -> Iterator[Contender]:
@@ -197,27 +200,25 @@ class _Subject:
                 self.num_outputs = find_logits(network(images), images).shape[1]
         self.model = MeasuredModel(name, count_parameters(network), macs or None, bytes_of_weights(network), note)
 
-    def optimized(self) -> "_Subject":
-        """Returns the network as `optimize` changes it; its work is defined by the original."""
+    def optimized(self, batch_sizes: Sequence[int]) -> "_Subject":
+        """Returns the network as `optimize` changes it; the work is that of the original."""
         change = importlib.import_module("seg_models.speed.optimize").optimize
-        network = change(self.network, self.images(1))
-        result = object.__new__(_Subject)
-        result.__dict__.update(self.__dict__)
+        network = change(self.network, [self.images(number) for number in batch_sizes], thresholds=self.thresholds)
+        result = copy.copy(self)
         result.name, result.network = f"{self.name}, optimized", network
-        result.model = MeasuredModel(
-            result.name,
-            self.model.params,
-            self.model.macs,
-            bytes_of_weights(network) or self.model.weights_bytes,
-            optimized=str(getattr(network, "report", "")),
+        result.model = replace(
+            self.model,
+            name=result.name,
+            weights_bytes=bytes_of_weights(network) or self.model.weights_bytes,
+            note="",
+            optimized=str(network.report),
         )
         return result
 
     def images(self, batch_size: int) -> Tensor:
         """Returns normalized images (N, C, H, W) of the type of the weights."""
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(batch_size, self.num_channels, *self.size, generator=generator)
-        return images.to(self.device, self.dtype)
+        image = (_smooth(self.size, self.num_channels) - 0.5) / 0.25
+        return image.expand(batch_size, -1, -1, -1).to(self.device, self.dtype, memory_format=torch.contiguous_format)
 
     def call(self, batch_size: int) -> Callable[[], Any]:
         """Returns the call of the network."""
@@ -252,7 +253,7 @@ class _Subject:
             device=self.device,
             batch_size=batch_size,
         )
-        image = synthetic_image(self.size, metadata.channels)
+        image = _pixels(self.size, metadata.channels)
         images = [image] * batch_size if batch_size > 1 else image
 
         def work() -> Any:
@@ -272,17 +273,17 @@ def _num_channels(network: nn.Module) -> int:
     return next((module.in_channels for module in network.modules() if isinstance(module, nn.Conv2d)), 3)
 
 
-def synthetic_image(size: tuple[int, int], channels: ImageChannels) -> npt.NDArray[Any]:
-    """Returns an image (H, W, C) of smooth areas of color with a little noise: like a photo for code, unlike noise.
-
-    Args:
-        size: (height, width).
-        channels: its channels; of 8 bits uint8, else float32 in their ranges.
-    """
+def _smooth(size: tuple[int, int], num_channels: int) -> Tensor:
+    """Returns smooth areas of color with a little noise, float (C, H, W) from 0 to 1: like a photo for code."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(1, channels.count, 6, 8, generator=generator)
+    coarse = torch.rand(1, num_channels, 6, 8, generator=generator)
     smooth = nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=False)[0]
-    values = (smooth + 0.02 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1).permute(1, 2, 0).numpy()
+    return (smooth + 0.02 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+
+
+def _pixels(size: tuple[int, int], channels: ImageChannels) -> npt.NDArray[Any]:
+    """Returns an image (H, W, C) in memory; of 8 bits uint8, else float32 in the ranges of the channels."""
+    values = _smooth(size, channels.count).permute(1, 2, 0).numpy()
     if all(pair == (0, 255) for pair in channels.ranges):
         return (values * 255).astype(np.uint8)
     low, high = np.array(channels.ranges, np.float32).T
