@@ -56,7 +56,7 @@ def test_a_name_is_measured_with_random_weights_and_nothing_is_downloaded(given,
     assert lines[2] == "images   32x64 pixels, fp32"
     assert lines[3].endswith("MACs per image; random weights, which take as long as trained ones")
     header = next(n for n, line in enumerate(lines) if line.startswith("step"))
-    columns = "step batch ms p10 p90 p99 runs images/s MiB GFLOP/s of peak"
+    columns = "step batch ms min p10 p90 p99 runs images/s MiB GFLOP/s of peak"
     assert " ".join(lines[header].split()) == columns
     assert lines[header + 1].startswith("network ")
     assert lines[header + 2].startswith("image to labels ")

@@ -3,6 +3,7 @@
 import gc
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import torch
@@ -75,7 +76,7 @@ def measured(*models, **options):
 
 def test_percentiles_are_given_only_of_enough_calls():
     times = Times.of([0.1, 0.3, 0.2])
-    assert (times.runs, times.median, times.p10, times.p90, times.p99) == (3, 0.2, None, None, None)
+    assert times == Times(3, median=0.2, fastest=0.1, p10=None, p90=None, p99=None)
     times = Times.of([n / 10 for n in range(11)])
     assert times.p10 == pytest.approx(0.1)
     assert times.p90 == pytest.approx(0.9)
@@ -221,6 +222,21 @@ def test_the_report_is_plain_data_and_a_text_that_says_how_it_was_measured():
     ):
         assert part in text
     assert max(map(len, text.splitlines())) <= 140
+
+
+def test_a_busy_machine_is_said():
+    report = measured(Tiny(), Tiny(), end_to_end=False)
+    calm = replace(report.machine, load=1.0, cores=4)
+    row = replace(report.rows[0], times=Times(200, 0.11, 0.1, 0.1, 0.12, 0.13))
+    quiet = replace(report, machine=calm, rows=(row,), compare=())
+    assert "note: " not in str(quiet)
+    assert quiet.to_dict()["notes"] == []
+    loaded = str(replace(quiet, machine=replace(calm, load=6.5)))
+    assert "note: the load average was 6.5 on 4 cores at the start" in loaded
+    varying = str(replace(quiet, rows=(replace(row, times=Times(200, 0.2, 0.1, 0.1, 0.9, 1.0)),)))
+    assert "note: the median of equal calls is up to 2.0 times the minimum" in varying
+    few = replace(report.compare[0], ratio=ratio_of([1.0] * 9, [2.0] * 9))
+    assert "note: fewer than 10 rounds say little about a ratio" in str(replace(quiet, compare=(few,)))
 
 
 def test_models_of_equal_names_are_numbered():

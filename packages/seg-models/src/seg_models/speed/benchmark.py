@@ -193,7 +193,7 @@ class _Subject:
         floating = [tensor for tensor in tensors if tensor.is_floating_point()]
         self.dtype = floating[0].dtype if floating else torch.float32
         self.device = tensors[0].device if tensors else torch.device("cpu")
-        with _fails_as(self, 1):
+        with _fails_as(self, 1), returning_memory():
             images = self.images(1)
             macs = count_macs(network, images)
             with torch.no_grad():
@@ -333,7 +333,7 @@ class _Benchmark:
 
     def run(self, batch_sizes: Sequence[int], end_to_end: bool) -> BenchmarkReport:
         """Measures all; memory first, as the memory that later calls leave to the process would hide some of it."""
-        first = self.subjects[0]
+        machine, first = describe_machine(self.device), self.subjects[0]
         dtype = _DTYPE_NAMES.get(first.dtype, str(first.dtype))
         steps = (NETWORK, TO_LABELS) if end_to_end else (NETWORK,)
         calls: dict[tuple[str, int], dict[str, Callable[[], Any]]] = {}
@@ -371,7 +371,7 @@ class _Benchmark:
                     ratio = ratio_of(seconds[subject.name], seconds[first.name])
                     compared.append(Comparison(subject.name, first.name, step, batch_size, ratio))
         return BenchmarkReport(
-            describe_machine(self.device),
+            machine,
             peak,
             self.size,
             dtype,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from seg_core.errors import counted
 from seg_core.progress import size_text, table
 from seg_models.speed.machine import Machine, Peak
 from seg_models.speed.timing import Ratio, Times
@@ -12,11 +13,12 @@ __all__ = ["BenchmarkReport", "Comparison", "MeasuredModel", "Row", "Table"]
 
 NETWORK, TO_LABELS = "network", "image to labels"
 _NONE = "-"
-_BUSY = 1.5  # p90 / p10 of equal calls on a quiet machine is below it
+_BUSY = 1.3  # median / minimum of equal calls; on a quiet machine it is below
+_LOADED = 1.5  # load average / cores; this process alone causes up to 1
 _EXPLAINED = {
     NETWORK: "one call of the network, on normalized images in memory",
     TO_LABELS: "one call of Predictor, on images in memory: preprocessing, network, labels",
-    "ms": "latency of one call, with all images of a batch, after a warm-up: median and percentiles",
+    "ms": "latency of one call, with all images of a batch, after a warm-up: median, minimum, percentiles",
     "images/s": "batch / median",
     "MiB": "peak memory of one call, beyond model and images",
     "GFLOP/s": "2 x MACs x batch / median, and its part of the peak",
@@ -201,23 +203,38 @@ class BenchmarkReport:
             yield f"note: {note}"
 
     def _rows(self) -> Table:
-        header = ["model", "step", "batch", "ms", "p10", "p90", "p99", "runs", "images/s", "MiB", "GFLOP/s", "of peak"]
+        header = [
+            "model",
+            "step",
+            "batch",
+            "ms",
+            "min",
+            "p10",
+            "p90",
+            "p99",
+            "runs",
+            "images/s",
+            "MiB",
+            "GFLOP/s",
+            "of peak",
+        ]
         lines = [
             [
                 row.model,
                 row.step,
                 str(row.batch_size),
-                *(_milliseconds(value) for value in (row.times.median, row.times.p10, row.times.p90, row.times.p99)),
-                str(row.times.runs),
+                *map(_milliseconds, (times.median, times.fastest, times.p10, times.p90, times.p99)),
+                str(times.runs),
                 _significant(row.images_per_second),
                 _NONE if row.memory_mib is None else f"{row.memory_mib:.0f}",
                 _NONE if row.gflops is None else _significant(row.gflops),
                 _NONE if row.of_peak is None else f"{row.of_peak:.0%}",
             ]
             for row in self.rows
+            for times in [row.times]
         ]
         first = 0 if len(self.models) > 1 else 1  # one model needs no column for its name
-        return Table(header[first:], [line[first:] for line in lines], "llrrrrrrrrrr"[first:])
+        return Table(header[first:], [line[first:] for line in lines], ("ll" + "r" * 11)[first:])
 
     def _compared(self) -> Table:
         header = [f"time beside {self.models[0].name}", "step", "batch", "ratio", "p10", "p90", "faster in"]
@@ -242,15 +259,20 @@ class BenchmarkReport:
             yield "ratio", "median of the ratios of the two times within each round; the models were called in turn"
 
     def _noise(self) -> Iterator[str]:
-        """Yields a sentence if the times of equal calls differ much, and one if there are too few for percentiles."""
-        spreads = [row.times.p90 / row.times.p10 for row in self.rows if row.times.p10 and row.times.p90]
-        if spreads and max(spreads) > _BUSY:
+        """Yields sentences about a busy machine, and about times that are too few for percentiles."""
+        load, cores = self.machine.load, self.machine.cores
+        if load is not None and self.machine.device == "cpu" and load > _LOADED * cores:
             yield (
-                f"equal calls took up to {max(spreads):.1f} times as long (p90 / p10): the machine is busy, or its "
-                "speed varies"
+                f"the load average was {load:.1f} on {counted(cores, 'core')} at the start: other programs take time "
+                "from the calls; ratios are less affected than times"
             )
+        spread = max(row.times.median / max(row.times.fastest, 1e-12) for row in self.rows)
+        if spread > _BUSY:
+            yield f"the median of equal calls is up to {spread:.1f} times the minimum: the machine's speed varies"
         if any(row.times.p99 is None for row in self.rows):
             yield "p10 and p90 need 10 runs, p99 needs 100; more seconds give more runs (--seconds)"
+        if any(comparison.ratio.p10 is None for comparison in self.compare):
+            yield "fewer than 10 rounds say little about a ratio; more seconds give more rounds (--seconds)"
 
 
 def _milliseconds(seconds: float | None) -> str:

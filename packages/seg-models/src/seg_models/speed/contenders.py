@@ -11,6 +11,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.model_files.load_network import find_network, is_model_name, load_network
 from seg_models.factory import get_model
 from seg_models.inference.preparation import check_model
+from seg_models.speed.memory import returning_memory
 
 __all__ = ["Contender", "load_contender"]
 
@@ -61,11 +62,14 @@ def load_contender(
     given = os.fspath(source)
     if is_model_name(source) and given.strip() and (weights is None or options):
         options |= {name: value for name, value in (("weights", weights), ("variant", variant)) if value is not None}
-        network = get_model(given, **options)
+        with returning_memory():  # blocks that are freed meanwhile would hide some of the memory of calls
+            network = get_model(given, **options)
         return Contender(given, network, RANDOM if weights is None else f"weights {weights}")
     if options:
         raise InvalidArgumentError(
             f"{', '.join(options)} cannot be set for model file or run {given}, which contains its own; give a name"
         )
     found = find_network(source, weights, variant)
-    return Contender(given, load_network(found), found.note if found.weights is None else f"weights {found.weights}")
+    with returning_memory():
+        network = load_network(found)
+    return Contender(given, network, found.note if found.weights is None else f"weights {found.weights}")

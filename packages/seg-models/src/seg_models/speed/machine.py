@@ -33,6 +33,8 @@ class Machine:
         threads: threads that torch computes with on the processor.
         capability: instruction set that torch uses on the processor, such as `"AVX512"`.
         system: the operating system.
+        load: load average of the last minute when the measuring began: how many threads ran or waited to run; None if
+            the system does not tell.
     """
 
     device: str
@@ -41,6 +43,7 @@ class Machine:
     threads: int
     capability: str
     system: str
+    load: float | None = None
 
     def __str__(self) -> str:
         host = f"{counted(self.cores, 'core')}, {counted(self.threads, 'thread')}"
@@ -87,6 +90,7 @@ def describe_machine(device: torch.device) -> Machine:
         torch.get_num_threads(),
         torch.backends.cpu.get_cpu_capability(),
         f"{platform.system()} {platform.machine()}",
+        os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
 
 

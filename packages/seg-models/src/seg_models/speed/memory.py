@@ -49,6 +49,7 @@ def extra_mib(work: Callable[[], Any], device: "torch.device") -> float:
         torch.cuda.synchronize(device)
         extra = (torch.cuda.max_memory_allocated(device) - before) / 2**20
     else:
+        _trim()
         reset_peak()
         resident = status_mib("VmRSS")
         result = work()  # kept, so that it counts
@@ -69,12 +70,17 @@ def returning_memory() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_THRESHOLD, _SMALL)
     libc.mallopt(_TRIM_THRESHOLD, _SMALL)
-    libc.malloc_trim(0)
     try:
         yield
     finally:
         libc.mallopt(_MMAP_THRESHOLD, _GROWN_MMAP)
         libc.mallopt(_TRIM_THRESHOLD, _GROWN_TRIM)
+
+
+def _trim() -> None:
+    """Returns the pages of freed blocks inside the heap, which is older than the thresholds, to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak() -> None:
