@@ -73,8 +73,8 @@ def returning_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_THRESHOLD, _GROWN_MMAP)
-        libc.mallopt(_TRIM_THRESHOLD, _GROWN_TRIM)
+        libc.mallopt(_MMAP_THRESHOLD, int(os.environ.get("MALLOC_MMAP_THRESHOLD_", _GROWN_MMAP)))
+        libc.mallopt(_TRIM_THRESHOLD, int(os.environ.get("MALLOC_TRIM_THRESHOLD_", _GROWN_TRIM)))
 
 
 def _trim() -> None:
