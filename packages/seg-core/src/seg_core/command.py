@@ -36,7 +36,6 @@ _PACKAGES = {
     "config": "seg-train",
     "datasets": "seg-datasets",
     "eval": "seg-train",
-    "export": "seg-models",
     "models": "seg-models",
     "predict": "seg-models",
     "train": "seg-train",
