@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.memory import reset_peak, status_mib
+from seg_models.speed.memory import reset_peak, status_mib
 
 __all__ = ["main"]
 

@@ -22,32 +22,18 @@ def describe_machine(distributions: Iterable[str] = ()) -> dict[str, str]:
     """
     import torch
 
+    from seg_models.speed.machine import num_cores, processor_name
+
     names = dict.fromkeys([*_ALWAYS, *sorted(distributions)])
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
-        "processor": f"{_processor()}, {_num_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{processor_name()}, {num_cores()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "torch threads": str(torch.get_num_threads()),
         "versions": ", ".join(f"{name} {_version(name)}" for name in names),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _num_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> str:

@@ -1,7 +1,6 @@
 """Extra memory of one call: how far the process grows while the work runs, measured in a fresh process each time.
 
-The kernel records the peak resident size of a process, and Linux can reset it. Run as a module, this file is the child
-process that measures one contender.
+Run as a module, this file is the child process that measures one contender.
 """
 
 import argparse
@@ -16,21 +15,14 @@ from pathlib import Path
 
 from benchmarks.case import Case, find_case
 from benchmarks.timing import limit_threads, shuffled
+from seg_models.speed.memory import can_measure_memory, reset_peak, status_mib
 
-__all__ = ["can_measure_memory", "measure_memory", "reset_peak", "status_mib"]
+__all__ = ["measure_memory"]
 
 _ROOT = Path(__file__).resolve().parent.parent
-_CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
-_RESET_PEAK = "5"
 # freed buffers of 64 KiB and more return to the system at once, so that the measured call cannot silently reuse memory
 # of the warm-up
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-
-
-def can_measure_memory() -> bool:
-    """Returns whether this system can measure the extra memory of a call."""
-    return os.access(_CLEAR, os.W_OK)
 
 
 def measure_memory(reference: str, case: Case, quick: bool = False) -> Mapping[str, float]:
@@ -70,18 +62,6 @@ def _measure_one(case: Case, name: str, quick: bool) -> float:
         extra = status_mib("VmHWM") - before
         del result
     return max(0.0, extra)
-
-
-def reset_peak() -> None:
-    """Resets the peak resident size of this process."""
-    _CLEAR.write_text(_RESET_PEAK)
-
-
-def status_mib(field: str) -> float:
-    """Returns the resident size of this process in MiB: `"VmRSS"` the current one, `"VmHWM"` the peak."""
-    lines = _STATUS.read_text().splitlines()
-    kib = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))
-    return int(kib) / 1024
 
 
 def _main() -> None:

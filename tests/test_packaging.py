@@ -86,8 +86,8 @@ ROOMS = {
         "command labels interfaces files transforms metrics model_files plots"
     ),
     "seg_models": (
-        "published catalog layers pretrained backbones other_names factory builders networks inference exporting "
-        "speed commands"
+        "published catalog layers pretrained backbones other_names factory builders networks inference exporting speed "
+        "commands"
     ),
     "seg_datasets": "catalog reading official shapes folder factory unified doctor commands",
     "seg_train": "catalog monitor losses optim data config loggers run commands",

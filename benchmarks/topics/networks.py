@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import Case, Contender, DisagreementError, Goal
 from benchmarks.inputs import make_image
+from seg_models.speed.counts import count_macs, count_parameters
 
 __all__ = ["CASES", "fill_in_order"]
 
@@ -111,11 +111,8 @@ def _contender(name: str, build: _Build, distribution: str, fill: bool) -> Conte
 
     def facts(images: Tensor) -> Mapping[str, float]:
         network = build().eval().to("meta")  # SMP's transformers cannot be built there
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network(torch.empty(images.shape, device="meta"))
-        num_params = sum(parameter.numel() for parameter in network.parameters())
-        # the counter counts multiplications and additions, of convolutions and matrix products
-        return {"M parameters": num_params / 1e6, "GMACs": counter.get_total_flops() / 2e9}
+        macs = count_macs(network, torch.empty(images.shape, device="meta"))
+        return {"M parameters": count_parameters(network) / 1e6, "GMACs": macs / 1e9}
 
     return Contender(name, prepare, "ours" if name == "ours" else "peer", distribution, facts=facts)
 

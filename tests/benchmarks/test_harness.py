@@ -111,7 +111,7 @@ def test_time_case_threads_are_limited_during_the_case_only():
 
 
 KEPT = """
-from benchmarks.memory import status_mib
+from seg_models.speed.memory import status_mib
 from benchmarks.timing import keep_freed_memory
 
 def grown(keep):
@@ -170,7 +170,7 @@ def test_measure_memory_quick_measures_only_those_that_memory_goals_name(toys, m
 
 
 def test_measure_memory_where_it_cannot_be_measured_says_so(toys, monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "missing")
+    monkeypatch.setattr(memory, "can_measure_memory", lambda: False)
     assert memory.measure_memory(TOYS["toys"], toys.MEMORY) == {}
     case = dataclasses.replace(toys.SMALL, memory=True)
     result = result_of(case, {"ours": [1.0], "peer": [1.0], "bound": [1.0]})

@@ -5,8 +5,8 @@ import warnings
 import pytest
 
 from seg_core import command as command_module
-from seg_core.command import INTERRUPTED, Command, main
-from seg_core.errors import ConfigError, CorruptFileError, DatasetNotFoundError
+from seg_core.command import INTERRUPTED, Command, main, parse_settings
+from seg_core.errors import ConfigError, CorruptFileError, DatasetNotFoundError, UsageError
 from seg_core.registry import COMMANDS as INSTALLED
 from seg_core.registry import Registry
 
@@ -185,3 +185,17 @@ def test_names_of_any_bytes_are_printed_as_they_are(commands, monkeypatch):
     assert main(["name"]) == 0
     assert stream.buffer.getvalue() == b"bad\xff.png\n"
     assert stream.errors == "strict"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("a=1", 1), ("a=[1, 2]", [1, 2]), ("a=true", True), ('a="1"', "1"), ("a=resnet18", "resnet18"), ("a=", "")],
+)
+def test_settings_are_toml_and_words_need_no_quotes(word, value):
+    assert parse_settings([word, "b=x=y"], "a=1") == {"a": value, "b": "x=y"}
+
+
+@pytest.mark.parametrize("word", ["a", "=1", "a b=1", ""])
+def test_settings_that_are_none_are_named_with_an_example(word):
+    with pytest.raises(UsageError, match=f"-s takes KEY=VALUE, such as -s a=1, got '{word}'"):
+        parse_settings([word], "a=1")

@@ -9,9 +9,9 @@ import zlib
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from seg_models import get_model
+from seg_models.speed import counts
 
 
 def hashed(name, count):
@@ -88,9 +88,7 @@ def worst_error(model, spec, dtype):
 
 def count_macs(model, in_channels=3, size=(512, 1024)):
     """Multiply-accumulates of convolutions and matrix products for one image; give it a model on "meta"."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, in_channels, *size, device="meta"))
-    return counter.get_total_flops() // 2
+    return counts.count_macs(model, torch.zeros(1, in_channels, *size, device="meta"))
 
 
 def count_parameters(model):

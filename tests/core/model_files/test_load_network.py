@@ -7,7 +7,13 @@ from torch import nn
 from seg_core import BuildSpec, DatasetMetadata, Preprocessing, save_model
 from seg_core.catalog import ModelEntry
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UnknownNameError
-from seg_core.model_files.load_network import NetworkSource, find_network, load_network, looks_like_path
+from seg_core.model_files.load_network import (
+    NetworkSource,
+    find_network,
+    is_model_name,
+    load_network,
+    looks_like_path,
+)
 from seg_core.model_files.paths import split_nest
 from seg_core.registry import LOADERS, MODELS
 
@@ -237,3 +243,15 @@ def test_checkpoint_is_no_model_file_and_the_message_names_its_run(tmp_path):
     with pytest.raises(CorruptFileError, match=rf"is a checkpoint, .* give its run folder, {tmp_path}$"):
         load_network(last)
     assert load_network(tmp_path) is not None
+
+
+def test_a_registered_name_goes_before_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_model_name("enet")
+    assert is_model_name("ennet")  # an unknown name, for a message about names
+    for folder in ("enet", "ennet"):
+        (tmp_path / folder).mkdir()
+    assert is_model_name("enet")
+    assert not is_model_name("ennet")
+    assert not is_model_name(Path("enet"))
+    assert not is_model_name("enet.pt")

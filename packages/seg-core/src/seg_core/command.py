@@ -15,16 +15,17 @@ import os
 import signal
 import sys
 import threading
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from seg_core.__about__ import __version__
-from seg_core.errors import UserError, WriteError, nearest
+from seg_core.errors import UsageError, UserError, WriteError, nearest
 from seg_core.registry import COMMANDS
 
-__all__ = ["INTERRUPTED", "Command", "main", "probabilities"]
+__all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -78,6 +79,28 @@ class Command:
     description: str = ""
     epilog: str = ""
     advise: Callable[[Sequence[str], str], list[str]] | None = None
+
+
+def parse_settings(words: Sequence[str], example: str) -> dict[str, Any]:
+    """Returns the values of `-s KEY=VALUE` by key; a value is TOML, and a word without quotes is a string.
+
+    Args:
+        words: what was given with `-s`.
+        example: a setting of this command, for the message, such as `"missing=skip"`.
+
+    Raises:
+        UsageError: if a word is not KEY=VALUE.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"-s takes KEY=VALUE, such as -s {example}, got {word!r}")
+        try:
+            found[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = text
+    return found
 
 
 class _Parser(argparse.ArgumentParser):

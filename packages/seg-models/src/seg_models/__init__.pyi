@@ -94,9 +94,12 @@ from seg_models.pretrained.enums import (
     UPerNet_ResNet18_Weights as UPerNet_ResNet18_Weights,
     UPerNet_ResNet50_Weights as UPerNet_ResNet50_Weights,
 )
+from seg_models.speed.benchmark import benchmark as benchmark
+from seg_models.speed.benchmark_report import BenchmarkReport as BenchmarkReport
 
 __all__ = [
     "__version__",
+    "BenchmarkReport",
     "BiSeNetV2_Weights",
     "BiSeNet_ResNet18_Weights",
     "BiSeNet_ResNet50_Weights",
@@ -139,6 +142,7 @@ __all__ = [
     "UPerNet_ResNet101_Weights",
     "UPerNet_ResNet18_Weights",
     "UPerNet_ResNet50_Weights",
+    "benchmark",
     "bisenet_resnet18",
     "bisenet_resnet50",
     "bisenet_xception",

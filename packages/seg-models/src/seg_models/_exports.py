@@ -25,6 +25,8 @@ EXPORTS = {
         "seg_models.inference.predictor": ["Predictor"],
         "seg_models.inference.tiled": ["predict_tiled", "tiled_blocks"],
         "seg_models.inference.whole": ["predict_labels", "predict_whole"],
+        "seg_models.speed.benchmark": ["benchmark"],
+        "seg_models.speed.benchmark_report": ["BenchmarkReport"],
     }.items()
     for name in names
 }

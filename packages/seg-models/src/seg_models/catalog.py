@@ -369,6 +369,10 @@ LOADERS: dict[str, Entry] = {
 }
 
 COMMANDS: dict[str, Entry] = {
+    "benchmark": Entry(
+        "seg_models.commands.benchmark:BENCHMARK",
+        "measure latency, throughput and memory of networks, and compare them",
+    ),
     "export": Entry("seg_models.commands.export:EXPORT", "export a model to ONNX, torch.export or OpenVINO, verified"),
     "models": Entry("seg_models.commands.models:MODELS_COMMAND", "list the models, show one and its weights"),
     "predict": Entry("seg_models.commands.predict.command:PREDICT", "predict label maps of images and videos"),

@@ -18,7 +18,7 @@ from seg_core.registry import LOADERS, MODELS
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["NetworkSource", "find_network", "load_network", "looks_like_path"]
+__all__ = ["NetworkSource", "find_network", "is_model_name", "load_network", "looks_like_path"]
 
 _CONFIG_SUFFIXES = (".toml", ".yaml", ".yml", ".json", ".py")
 
@@ -65,14 +65,28 @@ def find_network(source: str | os.PathLike[str], weights: Any = None, variant: s
     if not given.strip():
         raise InvalidArgumentError("the model is an empty string; name a model file, a run folder or a model")
     path = Path(source)
-    if path.is_dir() and (isinstance(source, os.PathLike) or given not in MODELS):
+    if is_model_name(source):
+        return _find_by_name(given, weights, variant)
+    if path.is_dir():
         file, note = find_run_file(path)
         _refuse_own("run", given, weights=weights, variant=variant)
         return NetworkSource(given, file, run=path, note=note)
-    if isinstance(source, os.PathLike) or looks_like_path(given):
-        _refuse_config(path)
-        _refuse_own("model file", given, weights=weights, variant=variant)
-        return NetworkSource(given, path)
+    _refuse_config(path)
+    _refuse_own("model file", given, weights=weights, variant=variant)
+    return NetworkSource(given, path)
+
+
+def is_model_name(source: str | os.PathLike[str]) -> bool:
+    """Returns whether `find_network` takes `source` as a model's name: it is neither a path nor an existing folder.
+
+    A registered name goes before a folder of that name.
+    """
+    if isinstance(source, os.PathLike):
+        return False
+    return source in MODELS if Path(source).is_dir() else not looks_like_path(source)
+
+
+def _find_by_name(given: str, weights: Any, variant: str | None) -> NetworkSource:
     entry = MODELS.entry(given)
     known = entry if isinstance(entry, ModelEntry) else None
     if known is not None and known.any_backbone:

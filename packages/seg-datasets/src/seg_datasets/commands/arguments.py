@@ -2,12 +2,12 @@
 
 import argparse
 import functools
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from seg_core.command import parse_settings
 from seg_core.errors import UsageError
 from seg_core.files.atomic import check_folder
 from seg_core.files.json_text import to_json, write_json
@@ -62,15 +62,7 @@ def classes_of(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UsageError: if a word of `-s` is not KEY=VALUE.
     """
-    options: dict[str, Any] = {}
-    for word in arguments.set:
-        key, equals, text = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise UsageError(f"-s takes KEY=VALUE, such as -s missing=skip, got {word!r}")
-        try:
-            options[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[key] = text  # a word without quotes
+    options = parse_settings(arguments.set, "missing=skip")
     elsewhere = {"root": "--root", "split": "--split", "metadata": "--classes"}
     for key in options:
         if key in elsewhere:

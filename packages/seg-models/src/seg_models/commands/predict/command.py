@@ -7,17 +7,18 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_core.command import INTERRUPTED, Command
-from seg_core.errors import InvalidArgumentError, UsageError, UserError, counted
+from seg_core.errors import counted
 from seg_core.files.atomic import atomic_path, check_folder
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import BINARY, MULTILABEL
 from seg_core.model_files.load_network import NetworkSource, find_network, load_network
 from seg_core.own_code import import_modules
+from seg_models.commands.model_errors import errors_of_model
 from seg_models.commands.predict.advice import advise
 from seg_models.commands.predict.arguments import add_arguments
 from seg_models.commands.predict.classes import describe, parse_classes
@@ -41,14 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PREDICT"]
 
-# what errors of models say in Python -> on the command line
-_OPTIONS = {
-    "; remove weights": "; remove --weights",
-    "; remove variant": "; remove --variant",
-    "(training writes model.pt), or weights": "(training writes model.pt), or --weights",
-    "name their model, and give the file as its weights": "name their model with --model and the file with --weights",
-    " as weights=": " as --weights",
-}
 _DESCRIPTIONS = {".png": "class ids as PNG", ".tif": "class ids as TIFF", ".geojson": "polygons"}
 _OF_TASKS = {
     (BINARY, ".png"): "0 and 1 as PNG",
@@ -64,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     outputs, style = parse_outputs(arguments)
     classes = parse_classes(arguments.classes)
     import_modules(arguments.imports)
-    with _errors_of_model(usage=True):
+    with errors_of_model(usage=True):
         source = find_network(arguments.model, arguments.weights, arguments.variant)
     shard = parse_shard(arguments.shard)
     check_folder(arguments.out, f"--out {arguments.out}")
@@ -155,7 +148,7 @@ def _make_predictor(
     device = resolve_device(device_of_process(arguments.device), "--device")
     if source.note:
         print(f"seg: {source.note}", file=sys.stderr)
-    with _errors_of_model():
+    with errors_of_model():
         network: Any = load_network(source)
     given = source.given if source.weights is None else f"{source.given} with weights {source.weights}"
     options |= describe(network, given, classes, arguments.scale)
@@ -165,26 +158,6 @@ def _make_predictor(
     if arguments.all_frames:
         options["all_frames"] = True
     return Predictor(network, device=device, only=only, **options), only
-
-
-@contextlib.contextmanager
-def _errors_of_model(*, usage: bool = False) -> Iterator[None]:
-    """Names in errors the options of the command instead of arguments.
-
-    Args:
-        usage: whether an InvalidArgumentError becomes a UsageError.
-    """
-    try:
-        yield
-    except UserError as error:
-        text = str(error)
-        for ours, theirs in _OPTIONS.items():
-            text = text.replace(ours, theirs)
-        if usage and isinstance(error, InvalidArgumentError):
-            raise UsageError(text) from error
-        if text == str(error):
-            raise
-        raise type(error)(text) from error
 
 
 def _check_writable(out: Path) -> None:

@@ -1,0 +1,1 @@
+"""Speed: optimizing a network for this machine, and measuring it."""
