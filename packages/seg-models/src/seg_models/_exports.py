@@ -23,6 +23,9 @@ EXPORTS = {
         "seg_models.inference.predictor": ["Predictor"],
         "seg_models.inference.tiled": ["predict_tiled", "tiled_blocks"],
         "seg_models.inference.whole": ["predict_labels", "predict_whole"],
+        "seg_models.speed.network": ["OptimizedNetwork"],
+        "seg_models.speed.optimize": ["optimize"],
+        "seg_models.speed.report": ["OptimizationReport"],
     }.items()
     for name in names
 }
