@@ -173,10 +173,10 @@ def _compile(network: nn.Module, images: Tensor) -> Run:
     how: dict[str, Any] = {"options": {"freezing": True}}  # weights as constants: folded norms, packed weights
     if images.device.type == "cuda":
         how = {"mode": "reduce-overhead"}  # CUDA graphs
-    compiled = torch.compile(program.module(**unguarded), dynamic=False, **how)
+    compiled: Any = torch.compile(program.module(**unguarded), dynamic=False, **how)
     if images.device.type != "cuda":
         return compiled
-    return lambda given: compiled(given).clone()  # the next call overwrites the memory  # type: ignore[no-untyped-call]
+    return lambda given: compiled(given).clone()  # the next call overwrites the memory
 
 
 def _record(run: Run, images: Tensor) -> Run:
