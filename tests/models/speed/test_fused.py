@@ -35,6 +35,7 @@ class Mixed(nn.Module):
         read_twice = self.shared(second)
         joined = self.shared_norm(read_twice) + read_twice  # the convolution's own result is read as well
         summed = nn.functional.relu(first + self.shared(joined))
+        summed = summed * torch.sigmoid(first + self.shared(summed))  # a sum is fused with no other activation
         scaled = first + self.shared(nn.functional.adaptive_avg_pool2d(summed, 1))  # the summands differ in size
         features = self.slope(self.alone_norm(nn.functional.leaky_relu(scaled + summed, 0.2)))
         return self.last(nn.functional.hardtanh(self.up_norm(self.up(features)), -2.0, 3.0))

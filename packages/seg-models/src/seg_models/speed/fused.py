@@ -212,6 +212,8 @@ class _Editor:
                 follower = _only_user(follower)
         if follower is not None and follower.target in _ACTIVATIONS and not follower.kwargs:
             name, scalars = _ACTIVATIONS[follower.target]
+            if other is not None and name != "relu":  # after a sum oneDNN's operator knows no other activation
+                return last, other, ("none", [])
             values = [default if (given := _argument(follower, at)) is None else given for at, default in scalars]
             return follower, other, (name, values)
         return last, other, ("none", [])
