@@ -64,7 +64,7 @@ def fused(network, images, dtype=torch.float32):
     example = images.to(dtype).contiguous(memory_format=torch.channels_last)
     run = fuse(own, example, exact)
     with torch.no_grad():
-        return run, run(example)
+        return run, run(images.contiguous(memory_format=torch.channels_last))
 
 
 def test_fused_graph_computes_what_the_network_computes():
@@ -86,6 +86,32 @@ def test_fused_graph_in_bf16_is_as_exact_as_bf16():
         expected = network(images)
     assert logits.dtype == torch.bfloat16
     assert float((logits.float() - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+class Positions(nn.Module):
+    """Unpooling to the positions of the maxima, which rounding would move."""
+
+    def __init__(self):
+        super().__init__()
+        self.before = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.between = nn.Conv2d(8, 8, 1)
+        self.after = nn.Conv2d(8, 4, 1)
+
+    def forward(self, images):
+        pooled, positions = nn.functional.max_pool2d(self.before(images), 2, return_indices=True)
+        return self.after(nn.functional.max_unpool2d(self.between(pooled), positions, 2))
+
+
+def test_positions_of_maxima_are_those_of_full_precision():
+    network, images = randomized(Positions()), torch.randn(2, 3, 32, 32)
+    run, logits = fused(network, images, torch.bfloat16)
+    with torch.no_grad():
+        expected = network(images)
+    assert logits.dtype == torch.bfloat16
+    # one moved position would be off by a value, not by its rounding
+    assert float((logits.float() - expected).abs().max()) < 0.02 * float(expected.abs().max())
+    kernels = [value for name, value in run.named_buffers() if name.startswith("_folded") and value.ndim == 4]
+    assert sorted(str(kernel.dtype) for kernel in kernels) == ["torch.bfloat16"] * 2 + ["torch.float32"]
 
 
 def test_prelu_of_rows_is_equal_to_torchs():

@@ -15,6 +15,7 @@ __all__ = ["fuse"]
 _aten = torch.ops.aten
 _NORMS = (_aten._native_batch_norm_legit_no_training.default, _aten.batch_norm.default)
 _PRELU, _POOL = _aten.prelu.default, _aten.max_pool2d.default
+_POOL_POSITIONS = _aten.max_pool2d_with_indices.default
 _FEW_CHANNELS = 8
 _ROW = 2048  # elements of a row of PReLU
 _CONV, _TRANSPOSED = _aten.conv2d.default, _aten.conv_transpose2d.input
@@ -37,7 +38,8 @@ def fuse(module: nn.Module, images: Tensor, exact: Mapping[str, Tensor]) -> Call
 
     Args:
         module: maps images to logits, in eval mode, with parameters of one type.
-        images: an example (N, C, H, W), channels last.
+        images: an example (N, C, H, W), channels last, of the type of the parameters. The function itself takes
+            float32 images where this is a reduced precision.
         exact: parameters and buffers by name in their own precision, from which folded weights are computed.
 
     Raises:
@@ -48,6 +50,9 @@ def fuse(module: nn.Module, images: Tensor, exact: Mapping[str, Tensor]) -> Call
         graph_module = program.module()
         assert isinstance(graph_module, fx.GraphModule)
         editor = _Editor(graph_module, exact)
+        editor.drop_guards()
+        if images.dtype in (torch.bfloat16, torch.float16):
+            editor.keep_exact_before_positions(images.dtype)
         editor.fold_norms()
         editor.widen_prelus()
         editor.pool_by_slices()
@@ -85,6 +90,42 @@ class _Editor:
         self._graph = graph_module.graph
         self._exact = exact
         self._count = 0
+
+    def drop_guards(self) -> None:
+        """Drops the check that images are those of the example: which shape is computed is decided outside."""
+        for node in list(self._graph.nodes):
+            if node.op == "call_module" and not node.users:
+                self._graph.erase_node(node)
+
+    def keep_exact_before_positions(self, dtype: torch.dtype) -> None:
+        """Lets the graph take float32 images, and computes in float32 all that decides about positions.
+
+        Where max pooling returns the positions of its maxima (ENet), rounding moves some of them, and whole values of
+        the decoder with them. Everything else stays in the reduced precision, `dtype`.
+        """
+        exact = {node for node in self._graph.nodes if node.op == "placeholder"}
+        waiting = [node for node in self._graph.nodes if node.target is _POOL_POSITIONS]
+        while waiting:
+            node = waiting.pop()
+            if node not in exact and node.op != "get_attr":
+                exact.add(node)
+                waiting += node.all_input_nodes
+        exact |= {user for node in exact for user in node.users if user.target is operator.getitem}
+        if any(isinstance(each, torch.dtype) for node in exact for each in (*node.args, *node.kwargs.values())):
+            exact = {node for node in exact if node.op == "placeholder"}  # a type is written into the graph
+        for node in [each for each in self._graph.nodes if each in exact]:
+            for constant in {each for each in node.all_input_nodes if each.op == "get_attr"}:
+                with self._graph.inserting_before(node):
+                    node.replace_input_with(constant, self._constant(self._exact_tensor(constant)))
+            node.meta["val"] = _widened(node.meta.get("val"))
+            others = [user for user in node.users if user not in exact]
+            found = _value_of(node)
+            if others and found is not None and found.is_floating_point():
+                with self._graph.inserting_after(node):
+                    rounded = self._graph.call_function(_aten.to.dtype, (node, dtype))
+                rounded.meta["val"] = found.to(dtype)
+                for user in others:
+                    user.replace_input_with(node, rounded)
 
     def fold_norms(self) -> None:
         """Folds each batch norm into the convolution before it, if nothing else reads that one's result."""
@@ -221,6 +262,10 @@ class _Editor:
     def finish(self) -> None:
         self._graph.eliminate_dead_code()
         self._module.delete_all_unused_submodules()
+        used = {str(node.target) for node in self._graph.nodes if node.op == "get_attr"}
+        for number in range(self._count):  # weights that were folded twice
+            if f"_folded_{number}" not in used:
+                delattr(self._module, f"_folded_{number}")
         self._graph.lint()
         self._module.recompile()
 
@@ -234,6 +279,10 @@ class _Editor:
         if not isinstance(node, fx.Node) or node.op != "get_attr":
             return None
         return operator.attrgetter(str(node.target))(self._module)
+
+    def _exact_tensor(self, node: fx.Node) -> Tensor:
+        found: Tensor = self._tensor(node)
+        return self._exact.get(str(node.target), found).to(found.device)
 
     def _value(self, node: Any) -> Tensor | None:
         """Returns the values of a parameter as float64, from its own precision."""
@@ -260,6 +309,13 @@ def _value_of(node: Any) -> Any:
     """Returns the recorded tensor (shape and type alone) that a node computes, else None."""
     found = node.meta.get("val") if isinstance(node, fx.Node) else None
     return found if isinstance(found, Tensor) else None
+
+
+def _widened(value: Any) -> Any:
+    """Returns a recorded tensor, or several, with floating-point ones as float32."""
+    if isinstance(value, tuple | list):
+        return tuple(_widened(each) for each in value)
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -107,13 +107,15 @@ class Way:
         network = copy.deepcopy(module).requires_grad_(False).to(dtype).to(memory_format=torch.channels_last)
         example = _laid_out(images, dtype)
         run: Run = network
+        taken = dtype
         if self.method in ("fused", "cuda_graphs"):
+            taken = images.dtype  # the graph rounds them where it may
             run = fuse(network, example, {**dict(module.named_parameters()), **dict(module.named_buffers())})
         if self.method == "compile":
             run = _compile(network, example)
         if self.method == "cuda_graphs":
-            run = _record(run, example)
-        return lambda given: run(_laid_out(given, dtype))
+            run = _record(run, _laid_out(images, taken))
+        return lambda given: run(_laid_out(given, taken))
 
 
 def find_ways(
