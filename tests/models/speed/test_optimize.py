@@ -337,6 +337,17 @@ def test_runtimes_compute_what_the_network_computes(images, method, packages):
         torch.testing.assert_close(first, module(images), rtol=1e-4, atol=1e-5)  # its memory is not reused
 
 
+@pytest.mark.full
+def test_compiled_way_computes_what_the_network_computes(images):
+    (way,) = ways.find_ways(torch.device("cpu"), torch.float32, ["fp32"], ["compile"])
+    if way.why_not:
+        pytest.skip(way.why_not)
+    module = ways.LogitsOnly(Small().eval(), direct=False)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # those of the compiler
+        torch.testing.assert_close(way.build(module, images, {})(images), module(images), rtol=1e-4, atol=1e-5)
+
+
 def test_onnx_program_is_made_once(monkeypatch, images):
     made = []
     monkeypatch.setattr(ways, "onnx_bytes", lambda module, images: made.append(1) or b"program")
