@@ -96,6 +96,13 @@ ROOMS = {
 # The door of every package: hands out names of all rooms, and no room goes through it.
 DOOR = ("__init__", "_exports")
 
+# An import to the right, as (module, imported), and why it stands.
+EXCEPTIONS = {
+    # Predictor(optimize=True) hands its network to the room that makes networks faster, which is built on inference
+    ("seg_models.inference.preparation", "seg_models.speed.optimize"),
+    ("seg_models.inference.preparation", "seg_models.speed.network"),
+}
+
 # Files over 450 lines, each with the one idea that it holds.
 LONG_FILES = {
     "packages/seg-train/src/seg_train/config/schema.py": "the keys of the config, with their descriptions",
@@ -161,7 +168,9 @@ def import_circle(graph):
 @pytest.mark.parametrize("package", ROOMS)
 def test_rooms_import_only_rooms_to_their_left(package):
     graph = import_graph(modules_of(source_folder(package), package))
-    assert wrong_directions(graph, ROOMS[package].split()) == []
+    assert set(wrong_directions(graph, ROOMS[package].split())) == {
+        pair for pair in EXCEPTIONS if pair[0].split(".")[0] == package
+    }
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -12,6 +12,7 @@ TOPICS = {
     "losses": "benchmarks.topics.losses:CASES",
     "optimizers": "benchmarks.topics.optimizers:CASES",
     "networks": "benchmarks.topics.networks:CASES",
+    "optimize": "benchmarks.topics.optimizing:CASES",
     "training": "benchmarks.topics.training:CASES",
     "import": "benchmarks.topics.importing:CASES",
 }

@@ -96,6 +96,9 @@ from seg_models.pretrained.enums import (
 )
 from seg_models.speed.benchmark import benchmark as benchmark
 from seg_models.speed.benchmark_report import BenchmarkReport as BenchmarkReport
+from seg_models.speed.network import OptimizedNetwork as OptimizedNetwork
+from seg_models.speed.optimize import optimize as optimize
+from seg_models.speed.report import OptimizationReport as OptimizationReport
 
 __all__ = [
     "__version__",
@@ -123,6 +126,8 @@ __all__ = [
     "LRASPP_MobileNet_V3_Large_Weights",
     "LRASPP_MobileNet_V3_Small_Weights",
     "LRASPP_ResNet18_Weights",
+    "OptimizationReport",
+    "OptimizedNetwork",
     "PIDNet_L_Weights",
     "PIDNet_M_Weights",
     "PIDNet_S_Weights",
@@ -181,6 +186,7 @@ __all__ = [
     "lraspp_mobilenet_v3_large",
     "lraspp_mobilenet_v3_small",
     "lraspp_resnet18",
+    "optimize",
     "pidnet_l",
     "pidnet_m",
     "pidnet_s",

@@ -27,6 +27,9 @@ EXPORTS = {
         "seg_models.inference.whole": ["predict_labels", "predict_whole"],
         "seg_models.speed.benchmark": ["benchmark"],
         "seg_models.speed.benchmark_report": ["BenchmarkReport"],
+        "seg_models.speed.network": ["OptimizedNetwork"],
+        "seg_models.speed.optimize": ["optimize"],
+        "seg_models.speed.report": ["OptimizationReport"],
     }.items()
     for name in names
 }

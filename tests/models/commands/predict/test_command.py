@@ -126,3 +126,16 @@ def test_format_without_its_library_is_an_error_before_any_output(images, model_
     assert seg("predict", images, "--model", model_file, "--out", tmp_path / "out", "--format", "tiff") == 1
     assert "pip install 'seg-core[geo]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_optimize_says_what_it_gained(images, model_file, tmp_path, capsys, monkeypatch):
+    from seg_models.speed import ways
+
+    # the other ways take seconds to build
+    monkeypatch.setattr(ways, "_why_not", lambda method, *_: "" if method == "channels_last" else "not in this test")
+    monkeypatch.setattr(ways, "has_bf16", lambda device: False)
+    assert seg("predict", images / "0.png", "--model", model_file, "--out", tmp_path / "plain") == 0
+    capsys.readouterr()
+    assert seg("predict", images / "0.png", "--model", model_file, "--out", tmp_path / "out", "--optimize") == 0
+    assert "seg: optimized for " in capsys.readouterr().err
+    assert (ids(tmp_path / "out" / "0.png") == ids(tmp_path / "plain" / "0.png")).mean() > 0.99

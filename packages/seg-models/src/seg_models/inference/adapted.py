@@ -12,7 +12,7 @@ from seg_core.registry import MODELS
 from seg_models.inference.outputs import check_num_channels, find_logits
 from seg_models.networks.base import SegmentationNetwork
 
-__all__ = ["AnySize", "adapt", "min_size_of"]
+__all__ = ["AnySize", "adapt", "last_resize", "min_size_of"]
 
 
 _LOWEST = -1e20  # a logit that excludes a class; the sum of as many as an image has pixels is finite
@@ -48,7 +48,7 @@ class AnySize(nn.Module):
             resize.
             align_corners: of that resize.
         """
-        corners = _last_resize(self._network)
+        corners = last_resize(self._network)
         if corners is None or self._is_small(images):
             return self._called(images), False
         output = self._network.forward_logits(self._input(images))  # type: ignore[operator]  # a Network
@@ -132,7 +132,7 @@ def _float_dtype(network: nn.Module) -> torch.dtype | None:
     return next((tensor.dtype for tensor in network.parameters() if tensor.is_floating_point()), None)
 
 
-def _last_resize(model: nn.Module) -> bool | None:
+def last_resize(model: nn.Module) -> bool | None:
     """Returns `align_corners` of the bilinear resize that `model` ends with, which `forward_logits` leaves out.
 
     None if it ends with another step, or if `forward_logits` would not run what a call of the model runs.

@@ -4,7 +4,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from seg_core.checks import check_integer, is_number
+from seg_core.checks import check_integer
 from seg_core.device import resolve_device
 from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
 from seg_core.files.images import MAX_PIXELS, check_max_pixels
@@ -43,6 +43,8 @@ from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attri
 from seg_models.inference.outputs import resized_logits
 from seg_models.inference.prediction import Prediction
 from seg_models.inference.preparation import (
+    ChannelOrder,
+    check_choices,
     check_fit,
     check_model,
     check_options,
@@ -51,6 +53,7 @@ from seg_models.inference.preparation import (
     describe_images,
     file_channels,
     memory_advice,
+    optimized,
     usable_dtype,
 )
 from seg_models.inference.scratch import Scratch, logits_into
@@ -60,9 +63,6 @@ from seg_models.inference.whole import predict_labels, predict_whole
 from seg_models.other_names import explains_arguments
 
 __all__ = ["Predictor"]
-
-ChannelOrder = Literal["rgb", "bgr"]
-"""Order of the channels of images in memory."""
 
 
 class Predictor:
@@ -117,6 +117,9 @@ class Predictor:
             reads tile by tile have no limit.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
             if False the first one is, with a warning.
+        optimize: whether the fastest way of computing the logits is searched, see `optimize`: at the first image (it
+            takes about a minute, and is remembered), and again at the next size. A dict gives arguments of `optimize`,
+            and `max_sizes`, how many sizes are tried (2). `predictor.optimized.reports` says what was gained.
 
     Warns:
         UserWarning: if the processor does not compute in `dtype`, so that fp32 is faster; or if the channels that are
@@ -161,19 +164,15 @@ class Predictor:
         only: Sequence[str | int] | None = None,
         max_pixels: int = MAX_PIXELS,
         all_frames: bool = False,
+        optimize: bool | Mapping[str, Any] = False,
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = usable_dtype(dtype, self.device)
-        if channel_order not in get_args(ChannelOrder):
-            raise InvalidArgumentError(
-                f'channel_order must be "rgb", or "bgr" for images of OpenCV, got {channel_order!r}'
-            )
+        check_choices(channel_order, threshold)
         self.channel_order = channel_order
         self._tta = tta_options(tta)
         self.batch_size = check_integer("batch_size", batch_size)
         self.min_region = check_integer("min_region", min_region)
-        if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
-            raise InvalidArgumentError(f"threshold must be a probability from 0 to 1, or None, got {threshold!r}")
         size = check_tiles(1 if tile is None else tile, overlap, blend, batch_size)
         self._tile_size = None if tile is None else size
         self.tile, self.overlap, self.blend = tile, overlap, blend
@@ -193,7 +192,8 @@ class Predictor:
             network = copied(network, self.dtype)
         self.model = network.to(self.device, self.dtype)
         set_eval(self.model)
-        self._network = AnySize(self.model, self.metadata.num_classes)
+        self.optimized = optimized(self.model, optimize, self.thresholds)
+        self._network = AnySize(self.optimized or self.model, self.metadata.num_classes)
         self._transform = EvaluationTransform(self.preprocessing)
         if self._tta is not None:
             self._tta.setdefault("left_right_pairs", self.metadata.left_right_pairs or ())

@@ -8,23 +8,30 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import nn
 
+from seg_core.checks import is_number
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_channels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.metrics.argmax import Thresholds
 from seg_core.model_files.fit import is_compiled
 from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_models.inference.described import bands_error
 
+if TYPE_CHECKING:
+    from seg_models.speed.network import OptimizedNetwork
+
 __all__ = [
+    "ChannelOrder",
     "as_metadata",
+    "check_choices",
     "check_fit",
     "check_model",
     "check_options",
@@ -35,14 +42,47 @@ __all__ = [
     "file_channels",
     "from_info",
     "memory_advice",
+    "optimized",
     "usable_dtype",
 ]
+
+ChannelOrder = Literal["rgb", "bgr"]
+"""Order of the channels of images in memory."""
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 _OTHER_NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in _DTYPES.values()} | {"half": torch.float16}
 
 # how torch says that a convolution gets another number of channels than it has kernels for
 _OTHER_COUNT = re.compile(r"expected input\[.*\] to have (\d+) channels, but got (\d+) channels")
+
+
+def check_choices(channel_order: object, threshold: object) -> None:
+    """Checks arguments of `Predictor` before the network is loaded.
+
+    Raises:
+        InvalidArgumentError: if one is not allowed.
+    """
+    if channel_order not in get_args(ChannelOrder):
+        raise InvalidArgumentError(f'channel_order must be "rgb", or "bgr" for images of OpenCV, got {channel_order!r}')
+    if threshold is not None and not (is_number(threshold) and 0 <= threshold <= 1):
+        raise InvalidArgumentError(f"threshold must be a probability from 0 to 1, or None, got {threshold!r}")
+
+
+def optimized(
+    model: nn.Module, optimize: bool | Mapping[str, Any], thresholds: Thresholds | None
+) -> "OptimizedNetwork | None":
+    """Returns the network that predicts in the fastest way, for the argument `optimize` of `Predictor`; None if False.
+
+    Raises:
+        InvalidArgumentError: if an option is not known or not allowed.
+    """
+    if optimize is False:
+        return None
+    if optimize is not True and not isinstance(optimize, Mapping):
+        raise InvalidArgumentError(f"optimize must be True, False or a dict of options, got {optimize!r}")
+    from seg_models.speed.optimize import lazily_optimized  # only those who ask for it pay for its imports
+
+    return lazily_optimized(model, {} if optimize is True else optimize, thresholds)
 
 
 def check_model(model: object) -> Any:

@@ -97,6 +97,8 @@ def _run(arguments: argparse.Namespace) -> int:
     finally:
         progress.finish()
 
+    for found in predictor.optimized.reports if predictor.optimized is not None else ():
+        print(f"seg: optimized for {found.summary}", file=sys.stderr)
     _write_reports(arguments, source, report, shard)
     closing = _closing_line(progress.done, report, outputs, arguments.out, task)
     print(closing, file=sys.stderr if "-" in (arguments.json, arguments.csv) else sys.stdout)

@@ -59,6 +59,7 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "dtype": arguments.dtype,
         "threshold": arguments.threshold,
         "min_region": arguments.min_region,
+        "optimize": arguments.optimize,
     }
     if (bands := parse_bands(arguments.bands)) is not None:
         options["bands"] = bands
