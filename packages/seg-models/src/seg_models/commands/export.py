@@ -23,8 +23,8 @@ examples:
   seg export model.pt --int8 data/train --verify data/val --masks data/val_masks
 
 The file is run in its runtime beside the model, on three generated images or those of --verify, and is kept only if
-both agree. FILE.json beside it says what was compared, and how far it differs. The file holds its classes, preprocessing
-and thresholds: seg predict --model FILE, seg eval FILE and seg_models.load_exported take it.
+both agree. FILE.json beside it says what was compared, and how far it differs. The file holds its classes,
+preprocessing and thresholds: seg predict --model FILE, seg eval FILE and seg_models.load_exported take it.
 
 Input: images, float32 (N, C, H, W), normalized; with --with-preprocessing the values as in the image, 0 to 255 of 8-bit
 colors. Output 0: logits, float32 (N, K, H, W), at the size of the input. With --with-argmax output 1: labels, uint8.
@@ -115,8 +115,11 @@ def _run(arguments: argparse.Namespace) -> int:
     import_modules(arguments.imports)
 
     from seg_core.model_files.load_network import find_network, load_network
+    from seg_models.exporting.examples import check_examples, write_example
     from seg_models.exporting.export import export
 
+    kinds = list(dict.fromkeys(arguments.with_example))
+    check_examples(kinds, arguments.ort_web)
     source = find_network(arguments.model, arguments.weights, arguments.variant)
     network = load_network(source)
     report = export(
@@ -136,6 +139,9 @@ def _run(arguments: argparse.Namespace) -> int:
         opset=arguments.opset,
     )
     print(report)
+    for kind in kinds:
+        example = write_example(report, kind, arguments.ort_web)
+        print(f"example   {example.path}; run: {example.command}")
     return 0
 
 

@@ -30,6 +30,7 @@ class ExportedNetwork(nn.Module, ABC):
         description: the description in it.
         model_info: classes, preprocessing and thresholds, for `Predictor`.
         min_size: minimum height and width of its inputs.
+        mean_color: float32 (C, 1, 1), what small images are padded with; None for 0, of a file that does not normalize.
     """
 
     def __init__(self, path: str | os.PathLike[str], description: ExportDescription) -> None:
@@ -38,6 +39,8 @@ class ExportedNetwork(nn.Module, ABC):
         self.description = description
         self.model_info: ModelInfo = description.network_info
         self.min_size = description.min_size
+        mean = torch.tensor(description.info.preprocessing.mean)[:, None, None]
+        self.mean_color: Tensor | None = mean if description.normalizes else None
         lows, widths = value_scale(torch.uint8, self.model_info.metadata.channels)
         self._scale = (torch.tensor(widths)[:, None, None], torch.tensor(lows)[:, None, None])
         self.eval()
