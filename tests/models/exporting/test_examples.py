@@ -1,6 +1,8 @@
 """The programs that run an exported file without torch: both give the labels that `Predictor` gives by that file."""
 
+import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +15,13 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from seg_core import DatasetMetadata, Preprocessing
+from seg_core import DatasetMetadata, Preprocessing, save_model
+from seg_core.command import main
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_models import export, get_model, load_exported
 from seg_models.exporting.examples import check_examples, write_example
+from tests.pages import Page
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -65,32 +69,36 @@ def lively(network):
     return network.eval()
 
 
+def seg(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def export_model(name, folder):
+    """Exports a network of `MODELS` as model.onnx in a folder; returns the report."""
+    metadata, options = MODELS[name]
+    torch.manual_seed(3)
+    network = lively(get_model("enet", num_classes=3) if name == "enet" else Small(metadata.num_classes))
+    return export(network, folder / "model.onnx", metadata=metadata, **{"preprocessing": PLAIN, **options})
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Exports a network of `MODELS` once; returns its report."""
-    reports = {}
-
-    def get(name):
-        if name not in reports:
-            metadata, options = MODELS[name]
-            torch.manual_seed(3)
-            count = metadata.num_classes
-            network = lively(get_model("enet", num_classes=count) if name == "enet" else Small(count))
-            target = tmp_path_factory.mktemp(name) / "model.onnx"
-            reports[name] = export(network, target, metadata=metadata, **{"preprocessing": PLAIN, **options})
-        return reports[name]
-
-    return get
+    return functools.cache(lambda name: export_model(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture
 def images(tmp_path):
+    return write_images(tmp_path)
+
+
+def write_images(folder):
     """Images whose pixels are known exactly: of odd size, smaller than any file takes, gray, and turned by a tag."""
     y, x = np.mgrid[:71, :93]
     draw = np.random.default_rng(0)
     planes = [127 + 90 * np.sin(y / 11 + i) * np.cos(x / (17 - 4 * i)) + draw.normal(0, 12, y.shape) for i in range(3)]
     pixels = np.stack(planes, -1).clip(0, 255).astype(np.uint8)
-    files = {name: tmp_path / f"{name}.png" for name in ("odd", "small", "gray", "turned", "alpha")}
+    files = {name: folder / f"{name}.png" for name in ("odd", "small", "gray", "turned", "alpha")}
     Image.fromarray(pixels).save(files["odd"])
     Image.fromarray(pixels[:20, :31]).save(files["small"])
     Image.fromarray(pixels[..., 0]).save(files["gray"])
@@ -205,6 +213,103 @@ def test_a_small_image_is_padded_with_the_mean_color_whoever_normalizes(exported
     np.testing.assert_array_equal(
         predicted(exported("normalizes"), images["small"]), predicted(exported("multiclass"), images["small"])
     )
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+RUNTIME = ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm", "ort.wasm.min.js"]
+
+
+@pytest.fixture
+def ort_web(tmp_path):
+    """An unpacked npm package with more files than the page needs."""
+    folder = tmp_path / "npm" / "package"
+    (folder / "dist").mkdir(parents=True)
+    for name in [*RUNTIME, "ort.min.js", "ort-wasm-simd-threaded.jsep.wasm"]:
+        (folder / "dist" / name).write_text(name)
+    return folder
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_page_has_the_model_and_the_runtime_beside_it(exported, ort_web):
+    report = exported("multiclass")
+    example = write_example(report, "web")
+    folder = example.path.parent
+    assert folder == report.path.with_name("model_web")
+    assert names(folder) == ["index.html", "model.onnx"]
+    assert (folder / "model.onnx").read_bytes() == report.path.read_bytes()
+    assert example.command.startswith("python -m http.server")
+    assert str(folder) in example.command
+    for given in (ort_web, ort_web / "dist", ort_web.parent):
+        shutil.rmtree(folder)
+        write_example(report, "web", given)
+        assert names(folder) == ["index.html", "model.onnx", *(f"ort/{name}" for name in RUNTIME)]
+        assert (folder / "ort" / RUNTIME[0]).read_text() == RUNTIME[0]
+    write_example(report, "web")  # what is there stays
+    assert len(names(folder)) == 5
+    shutil.rmtree(folder)
+
+
+def test_the_page_loads_nothing_outside_its_folder(exported):
+    example = write_example(exported("multiclass"), "web")
+    text = example.path.read_text(encoding="utf-8")
+    shutil.rmtree(example.path.parent)
+    page = Page(text)
+    policy = next(tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; connect-src 'self'; ")
+    assert "http" not in policy
+    for _, attributes in page.tags:
+        assert not {"src", "href", "action"} & set(attributes)
+    # the one address is that of the server
+    assert set(re.findall(r"https?://[^\s<\"]*", text)) == {"http://127.0.0.1:8000"}
+    # the name of a class does not end the description
+    described = re.search(r'<script type="application/json" id="seg">(.*?)</script>', text)[1]
+    assert json.loads(described) == exported("multiclass").description.to_dict()
+    assert "sky < roof" not in described
+    for name in RUNTIME:
+        assert f"cp package/dist/{name} ort/" in page.text("code")
+    assert "python -m http.server" in page.text("code")
+
+
+def test_a_file_of_one_size_has_no_choice_of_sizes(exported):
+    for name, hidden in (("static", True), ("multiclass", False)):
+        example = write_example(exported(name), "web")
+        page = Page(example.path.read_text(encoding="utf-8"))
+        shutil.rmtree(example.path.parent)
+        assert [("hidden" in tag) for tag in page.all("label") if tag.get("class") == "size"] == [hidden]
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_both_and_says_how_to_run_them(images, tmp_path, ort_web, capsys):
+    model = tmp_path / "my nets" / "street.pt"
+    model.parent.mkdir()
+    torch.manual_seed(0)
+    save_model(model, get_model("enet", num_classes=3).eval(), metadata=STREET, preprocessing=PLAIN)
+    examples = ("--with-example", "python", "--with-example", "web", "--with-example", "python")
+    assert seg("export", model, *examples, "--ort-web", ort_web) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("example ")]
+    script, folder = model.with_name("run_street.py"), model.with_name("street_web")
+    assert lines == [
+        f"example   {script}; run: python '{script}' IMAGE LABELS.png",
+        f"example   {folder / 'index.html'}; run: python -m http.server 8000 --bind 127.0.0.1 --directory '{folder}', "
+        "then open http://127.0.0.1:8000",
+    ]
+    assert names(folder / "ort") == RUNTIME
+    done = run(script, images["small"], tmp_path / "labels.png")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_folder_is_found_before_the_export(tmp_path, capsys):
+    missing = tmp_path / "package"
+    target = tmp_path / "m.onnx"
+    assert seg("export", "enet", "--out", target, "--with-example", "web", "--ort-web", missing) == 1
+    assert "onnxruntime-web" in capsys.readouterr().err
+    assert not target.exists()
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from importlib import resources
@@ -95,11 +96,11 @@ def _write_script(model: Path) -> Example:
     text = text.replace(_MODEL_LINE, f"MODEL = {to_json(model.name)}").replace(_SCRIPT_NAME, name)
     path = model.with_name(name)
     write_text(path, text)
-    return Example(path, f"python {path} IMAGE LABELS.png")
+    return Example(path, f"python {shlex.quote(str(path))} IMAGE LABELS.png")
 
 
 def _write_page(report: ExportReport, ort_web: str | os.PathLike[str] | None) -> Example:
-    from seg_models.exporting.web_page import find_runtime, model_page
+    from seg_models.exporting.web_page import SERVE, find_runtime, model_page
 
     folder = report.path.with_name(f"{report.path.stem}_web")
     copies = {report.path: folder / "model.onnx"}
@@ -110,6 +111,5 @@ def _write_page(report: ExportReport, ort_web: str | os.PathLike[str] | None) ->
             shutil.copyfile(source, temporary)
     page = folder / "index.html"
     write_text(page, model_page(report.path.name, report.description))
-    return Example(
-        page, f"python -m http.server 8000 --bind 127.0.0.1 --directory {folder}, then open http://127.0.0.1:8000"
-    )
+    place = shlex.quote(str(folder))
+    return Example(page, f"{SERVE} --directory {place}, then open http://127.0.0.1:8000")

@@ -9,15 +9,20 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.html import Markup, element
 from seg_models.exporting.description import ExportDescription
 
-__all__ = ["find_runtime", "model_page"]
+__all__ = ["SERVE", "find_runtime", "model_page"]
 
 _RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-_GET_RUNTIME = f"""\
-npm pack onnxruntime-web
-tar -xf onnxruntime-web-*.tgz
-mkdir -p ort
-cp {" ".join(f"package/dist/{name}" for name in _RUNTIME)} ort/"""
-_SERVE = "python -m http.server 8000 --bind 127.0.0.1"
+_GET_RUNTIME = "\n".join(
+    [
+        "npm pack onnxruntime-web",
+        "tar -xf onnxruntime-web-*.tgz",
+        "mkdir ort",
+        *(f"cp package/dist/{name} ort/" for name in _RUNTIME),
+    ]
+)
+SERVE = "python -m http.server 8000 --bind 127.0.0.1"
+"""Command that serves the folder where it runs."""
+
 _FILES = resources.files("seg_models") / "exporting" / "example_files"
 # what the page loads is in its own folder; the runtime compiles WebAssembly, and computes in a worker
 _POLICY = (
@@ -69,7 +74,7 @@ def model_page(name: str, description: ExportDescription) -> str:
         lead,
         element("script", facts, type="application/json", id="seg"),
         element("noscript", element("p", "This page needs JavaScript.")),
-        _advice("serve", "Serve this folder", "Browsers load no models from files. Run in this folder:", _SERVE),
+        _advice("serve", "Serve this folder", "Browsers load no models from files. Run in this folder:", SERVE),
         _advice(
             "runtime",
             "onnxruntime-web is missing",
@@ -80,7 +85,7 @@ def model_page(name: str, description: ExportDescription) -> str:
         _choices(description),
         element("p", "Loading the model …", id="status", role="status", class_="script-only"),
         _result(),
-        footer="Served by python -m http.server in the folder of this page; nothing outside that folder is loaded.",
+        footer="The page loads nothing outside its own folder, which python -m http.server serves.",
         policy=_POLICY,
         style=_part("web.css"),
         script=_part("web.js"),
@@ -122,6 +127,7 @@ def _choices(description: ExportDescription) -> Markup:
             hidden=description.size is not None,
         ),
         class_="script-only choices",
+        id="choices",
     )
 
 
@@ -131,7 +137,7 @@ def _result() -> Markup:
         "section",
         element(
             "div",
-            element("div", element("canvas", id="image"), element("canvas", id="colors"), class_="stack"),
+            element("div", element("canvas", id="image"), element("canvas", id="colors"), class_="stack", id="stack"),
             element("label", "Colors", slider, class_="alpha"),
             class_="view",
         ),

@@ -26,44 +26,54 @@ function inputSize(height, width) {
   return most && longer > most ? size.map((side) => Math.max(1, Math.floor(side * most / longer))) : size;
 }
 
-// Bilinear weights of one axis, over all the pixels that a smaller one covers: antialiased, unlike a canvas.
+// Bilinear weights of one axis, over all the pixels that a smaller one covers: antialiased, unlike a canvas. They are
+// integers of 16 bits, as torch's are, so that every pixel is equal to what seg predict computes.
 function resizeWeights(from, to) {
   const scale = from / to, reach = Math.max(scale, 1);
-  return Array.from({ length: to }, (_, index) => {
-    const center = (index + 0.5) * scale;
-    const start = Math.max(0, Math.floor(center - reach + 0.5));
-    const stop = Math.min(from, Math.floor(center + reach + 0.5));
-    const weights = [];
+  const table = Array.from({ length: to }, (_, index) => {
+    const center = (index + 0.5) * scale, weights = [];
+    const start = Math.max(0, Math.trunc(center - reach + 0.5));
+    const stop = Math.min(from, Math.trunc(center + reach + 0.5));
     for (let at = start; at < stop; at++) weights.push(Math.max(0, 1 - Math.abs(at - center + 0.5) / reach));
     const sum = weights.reduce((one, other) => one + other, 0);
     return { start, weights: weights.map((weight) => weight / sum) };
   });
+  const largest = table.reduce((most, { weights }) => Math.max(most, ...weights), 0);
+  let bits = 0;
+  while (bits < 22 && largest * 2 ** (bits + 1) + 0.5 < 2 ** 15) bits++;
+  for (const row of table) row.weights = row.weights.map((weight) => Math.trunc(weight * 2 ** bits + 0.5));
+  return { table, bits };
 }
 
-// RGBA bytes at another size: columns first, each pass rounded, as Pillow does.
-function resizeImage({ data, width, height }, [newHeight, newWidth]) {
-  const pass = (source, lines, from, to, along, across) => {
-    if (from === to) return source;
-    const result = new Uint8ClampedArray(lines * to * 4), table = resizeWeights(from, to);
-    const stride = along === 1 ? to : across; // of a line, or of a step within it
-    for (let line = 0; line < lines; line++) {
-      for (let at = 0; at < to; at++) {
-        const { start, weights } = table[at];
-        const target = 4 * (along === 1 ? line * stride + at : at * stride + line);
-        for (let channel = 0; channel < 3; channel++) {
-          let sum = 0;
-          for (let k = 0; k < weights.length; k++) {
-            const place = along === 1 ? line * from + start + k : (start + k) * across + line;
-            sum += weights[k] * source[4 * place + channel];
-          }
-          result[target + channel] = Math.floor(sum + 0.5);
+// RGBA bytes with one axis resized: of each line of pixels, which are `step` apart and begin `next` after each other.
+function resizeLines(source, target, lines, from, to, { next, step, newNext, newStep }) {
+  const { table, bits } = resizeWeights(from, to);
+  for (let line = 0; line < lines; line++) {
+    for (let at = 0; at < to; at++) {
+      const { start, weights } = table[at];
+      for (let channel = 0; channel < 3; channel++) {
+        let sum = 2 ** (bits - 1);
+        for (let k = 0; k < weights.length; k++) {
+          sum += weights[k] * source[4 * (line * next + (start + k) * step) + channel];
         }
+        target[4 * (line * newNext + at * newStep) + channel] = sum >> bits;
       }
     }
-    return result;
-  };
-  const narrow = pass(data, height, width, newWidth, 1, 0);
-  return { data: pass(narrow, newWidth, height, newHeight, 0, newWidth), width: newWidth, height: newHeight };
+  }
+  return target;
+}
+
+function resizeImage({ data, width, height }, [newHeight, newWidth]) {
+  let pixels = data;
+  if (newWidth !== width) {
+    const steps = { next: width, step: 1, newNext: newWidth, newStep: 1 };
+    pixels = resizeLines(pixels, new Uint8ClampedArray(4 * height * newWidth), height, width, newWidth, steps);
+  }
+  if (newHeight !== height) {
+    const steps = { next: 1, step: newWidth, newNext: 1, newStep: newWidth };
+    pixels = resizeLines(pixels, new Uint8ClampedArray(4 * newHeight * newWidth), newWidth, height, newHeight, steps);
+  }
+  return { data: pixels, width: newWidth, height: newHeight };
 }
 
 // float32 (1, 3, H, W); a small image is padded with the mean color.
@@ -167,6 +177,7 @@ function writeLegend() {
 
 function showSize({ height, width }) {
   for (const id of ["image", "colors"]) Object.assign(find(id), { width, height });
+  find("stack").style.maxWidth = `${(80 * width / height).toFixed(1)}vh`; // a high image fits the window
 }
 
 // ---- one image ------------------------------------------------------------------------------------------------------
@@ -205,6 +216,8 @@ async function segment(blob, name) {
     writeLegend();
     paint();
     find("result").hidden = false;
+    // pixels of a small image stay sharp, those of a large one are averaged
+    find("colors").style.imageRendering = find("colors").clientWidth > width ? "pixelated" : "auto";
     const seconds = (from, to) => `${((to - from) / 1000).toFixed(2)} s`;
     say(`${name}: ${width} × ${height} pixels, computed at ${size[1]} × ${size[0]} in ${seconds(start, end)} `
       + `(model ${seconds(start, ran)})`);
@@ -235,6 +248,7 @@ function loadRuntime() {
 
 function refuse(advice, text) {
   find(`advice-${advice}`).hidden = false;
+  find("choices").hidden = true;
   say(text, "error");
   setState("error");
 }
