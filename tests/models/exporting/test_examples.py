@@ -289,7 +289,7 @@ def test_the_command_writes_both_and_says_how_to_run_them(images, tmp_path, ort_
     model = tmp_path / "my nets" / "street.pt"
     model.parent.mkdir()
     torch.manual_seed(0)
-    save_model(model, get_model("enet", num_classes=3).eval(), metadata=STREET, preprocessing=PLAIN)
+    save_model(get_model("enet", num_classes=3).eval(), model, metadata=STREET, preprocessing=PLAIN)
     examples = ("--with-example", "python", "--with-example", "web", "--with-example", "python")
     assert seg("export", model, *examples, "--ort-web", ort_web) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("example ")]
@@ -307,8 +307,8 @@ def test_the_command_writes_both_and_says_how_to_run_them(images, tmp_path, ort_
 def test_a_wrong_folder_is_found_before_the_export(tmp_path, capsys):
     missing = tmp_path / "package"
     target = tmp_path / "m.onnx"
-    assert seg("export", "enet", "--out", target, "--with-example", "web", "--ort-web", missing) == 1
-    assert "onnxruntime-web" in capsys.readouterr().err
+    assert seg("export", "enet", "--out", target, "--with-example", "web", "--ort-web", missing) == 2
+    assert f"ort_web (--ort-web) = '{missing}' must be the folder" in capsys.readouterr().err
     assert not target.exists()
 
 

@@ -140,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     print(report)
     for kind in kinds:
-        example = write_example(report, kind, arguments.ort_web)
+        example = write_example(report, kind, arguments.ort_web if kind == "web" else None)
         print(f"example   {example.path}; run: {example.command}")
     return 0
 
