@@ -58,7 +58,7 @@ def save(path):
         ("a.pth", True),
         ("a.safetensors", True),
         ("runs/enet", True),
-        ("net.onnx", False),
+        ("net.plan", False),
         ("there", True),
     ],
 )
@@ -165,10 +165,10 @@ def test_source_that_was_found_before_is_loaded_without_a_word():
 
 
 def test_exported_file_goes_to_the_loader_of_its_suffix():
-    LOADERS.register(".onnx", lambda path: ("exported", path))
-    Path("net.onnx").touch()
-    assert load_network("net.onnx") == ("exported", Path("net.onnx"))
-    assert looks_like_path("other.onnx")
+    LOADERS.register(".plan", lambda path: ("exported", path))
+    Path("net.plan").touch()
+    assert load_network("net.plan") == ("exported", Path("net.plan"))
+    assert looks_like_path("other.plan")
 
 
 @pytest.mark.parametrize(

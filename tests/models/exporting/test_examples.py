@@ -26,6 +26,9 @@ from tests.pages import Page
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+# images smaller than a file takes are part of these tests
+pytestmark = pytest.mark.filterwarnings("ignore:the image has .* was exported for")
+
 PLAIN = Preprocessing(mean=(0.5, 0.45, 0.4), std=(0.25, 0.3, 0.2))
 STREET = DatasetMetadata("street", ("road", "car", "sky < roof"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)))
 VESSELS = DatasetMetadata("vessels", ("vessel",), ((250, 20, 30),), task="binary")

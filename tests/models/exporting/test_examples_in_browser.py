@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed"),
     pytest.mark.skipif(not ORT_WEB, reason="SEG_ORT_WEB is not the folder of onnxruntime-web"),
+    pytest.mark.filterwarnings("ignore:the image has .* was exported for"),
 ]
 
 

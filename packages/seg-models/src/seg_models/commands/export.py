@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 from seg_core.command import Command
-from seg_core.errors import UsageError
+from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.files.atomic import check_folder
+from seg_core.files.json_text import to_json
 from seg_core.own_code import add_import_option, import_modules
+from seg_models.inference.input_paths import is_pattern
 
 __all__ = ["EXPORT"]
 
@@ -23,8 +25,8 @@ examples:
   seg export model.pt --int8 data/train --verify data/val --masks data/val_masks
 
 The file is run in its runtime beside the model, on three generated images or those of --verify, and is kept only if
-both agree. FILE.json beside it says what was compared, and how far it differs. The file holds its classes,
-preprocessing and thresholds: seg predict --model FILE, seg eval FILE and seg_models.load_exported take it.
+both agree. FILE.json beside it says what was compared and how far it differs. The file holds its classes, preprocessing
+and thresholds: seg predict --model FILE, seg eval FILE and seg_models.load_exported take it.
 
 Input: images, float32 (N, C, H, W), normalized; with --with-preprocessing the values as in the image, 0 to 255 of 8-bit
 colors. Output 0: logits, float32 (N, K, H, W), at the size of the input. With --with-argmax output 1: labels, uint8.
@@ -62,8 +64,11 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     sizes.add_argument("--static", action="store_true", help="one image of --size, which some runtimes need")
     parser.add_argument("--with-preprocessing", action="store_true", help="normalize images in the file")
     parser.add_argument("--with-argmax", action="store_true", help="labels as a second output")
-    parser.add_argument("--fp16", action="store_true", help="weights and computation in float16")
-    parser.add_argument("--int8", metavar="IMAGES", help="8 bits, calibrated on these images: folder or glob pattern")
+    precisions = parser.add_mutually_exclusive_group()
+    precisions.add_argument("--fp16", action="store_true", help="weights and computation in float16")
+    precisions.add_argument(
+        "--int8", metavar="IMAGES", help="8 bits, calibrated on these images: folder or glob pattern"
+    )
     parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators (default: 18)")
     parser.add_argument("--verify", metavar="IMAGES", help="images to compare on: folder or glob pattern")
     parser.add_argument(
@@ -107,6 +112,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--masks are those of the images of --verify; add --verify IMAGES")
     if arguments.ort_web is not None and "web" not in arguments.with_example:
         raise UsageError("--ort-web is for --with-example web; add that, or remove it")
+    for option, value in (("--int8", arguments.int8), ("--verify", arguments.verify)):
+        if value is not None and not (is_pattern(value) or Path(value).exists()):
+            raise UsageError(f"{option} {value}: there is no such folder or image")
     out = _target(arguments)
     if arguments.with_example and out.suffix != ".onnx":
         raise UsageError("--with-example runs ONNX files; remove --format, or --with-example")
@@ -117,9 +125,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from seg_core.model_files.load_network import find_network, load_network
     from seg_models.exporting.examples import check_examples, write_example
     from seg_models.exporting.export import export
+    from seg_models.exporting.onnx_file import default_opset
+    from seg_models.exporting.verify import Tolerance
 
     kinds = list(dict.fromkeys(arguments.with_example))
     check_examples(kinds, arguments.ort_web)
+    try:
+        Tolerance.of("fp32", arguments.max_error, arguments.min_agreement)
+        if arguments.opset is not None:
+            default_opset(arguments.opset)
+    except InvalidArgumentError as error:
+        raise UsageError(f"{error} (on the command line --max-error, --min-agreement, --opset)") from error
     source = find_network(arguments.model, arguments.weights, arguments.variant)
     network = load_network(source)
     report = export(
@@ -138,9 +154,12 @@ def _run(arguments: argparse.Namespace) -> int:
         min_agreement=arguments.min_agreement,
         opset=arguments.opset,
     )
+    examples = [write_example(report, kind, arguments.ort_web if kind == "web" else None) for kind in kinds]
+    if arguments.json:
+        print(to_json(report.to_dict(), indent=2))
+        return 0
     print(report)
-    for kind in kinds:
-        example = write_example(report, kind, arguments.ort_web if kind == "web" else None)
+    for example in examples:
         print(f"example   {example.path}; run: {example.command}")
     return 0
 

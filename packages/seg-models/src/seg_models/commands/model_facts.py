@@ -1,4 +1,4 @@
-"""What `seg models show FILE` prints: the description in a model file, or the networks in another checkpoint."""
+"""What `seg models show FILE` prints: what is in a model file, an exported file or a checkpoint."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.model_files.paths import find_run_file, split_nest
 from seg_core.model_files.reading import ModelInfo
+from seg_models.exporting.load import FORMAT_SUFFIXES, load_exported_network
 from seg_models.pretrained.checkpoint import networks_in_file
 
 __all__ = ["describe_file"]
@@ -30,6 +31,8 @@ def describe_file(path: str) -> str:
         raise InvalidArgumentError(
             f"there is no file {path}; give a model file, a checkpoint, a run folder, or a name from `seg models`"
         )
+    if Path(path).suffix in FORMAT_SUFFIXES.values():
+        return "\n".join([*lines, *_exported(path)])
     found = networks_in_file(path)
     size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
     if isinstance(found, ModelInfo):
@@ -62,6 +65,25 @@ def _thresholds(values: tuple[float, ...]) -> str:
         return f"threshold {values[0]:g}"
     more = f" and {len(values) - _LABELS_SHOWN} more" if len(values) > _LABELS_SHOWN else ""
     return f"thresholds {', '.join(f'{value:g}' for value in values[:_LABELS_SHOWN])}{more}"
+
+
+def _exported(path: str) -> list[str]:
+    """Returns the lines for an exported file."""
+    described = load_exported_network(path).description
+    size = f"{Path(path).stat().st_size / 1e6:.1f} MB"
+    height, width = described.size or (described.min_size, described.min_size)
+    takes = f"one image of {height}x{width} pixels" if described.size else f"images of any size from {height}x{width}"
+    values = "values as in the image" if described.normalizes else "normalized values"
+    outputs = "logits, labels" if described.labels else "logits"
+    opset = "" if described.opset is None else f", opset {described.opset}"
+    return [
+        f"{path}: exported file, {described.precision}{opset}, {size}",
+        "",
+        f"{'file':<9} {takes}, {values}; outputs {outputs}",
+        *_described(described.info),
+        "",
+        f"predict with: seg predict IMAGES --model {path}",
+    ]
 
 
 def _described(info: ModelInfo) -> list[str]:

@@ -31,6 +31,7 @@ class ExportedNetwork(nn.Module, ABC):
         model_info: classes, preprocessing and thresholds, for `Predictor`.
         min_size: minimum height and width of its inputs.
         mean_color: float32 (C, 1, 1), what small images are padded with; None for 0, of a file that does not normalize.
+        note_of_padding: what a warning says of smaller ones.
     """
 
     def __init__(self, path: str | os.PathLike[str], description: ExportDescription) -> None:
@@ -41,6 +42,10 @@ class ExportedNetwork(nn.Module, ABC):
         self.min_size = description.min_size
         mean = torch.tensor(description.info.preprocessing.mean)[:, None, None]
         self.mean_color: Tensor | None = mean if description.normalizes else None
+        self.note_of_padding = (
+            f"and {self.path} was exported for {self.min_size} at least: it is padded with the mean color, and its "
+            "labels may differ from those of the network itself"
+        )
         lows, widths = value_scale(torch.uint8, self.model_info.metadata.channels)
         self._scale = (torch.tensor(widths)[:, None, None], torch.tensor(lows)[:, None, None])
         self.eval()

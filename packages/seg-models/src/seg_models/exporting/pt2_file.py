@@ -1,6 +1,7 @@
 """Programs of torch.export as `.pt2` files, which torch runs without the code of the network."""
 
 import contextlib
+import io
 import logging
 import os
 import warnings
@@ -24,10 +25,12 @@ def write_pt2(program: torch.export.ExportedProgram, path: Path, description: Ex
 
     Raises:
         OSError: if it cannot be written.
-        RuntimeError: by torch's writer, on a full disk.
     """
+    # on a full disk torch's own writer would end the process
+    content = io.BytesIO()
     with _quiet():
-        torch.export.save(program, path, extra_files={_FILE: description.to_json()})
+        torch.export.save(program, content, extra_files={_FILE: description.to_json()})
+    path.write_bytes(content.getbuffer())
 
 
 @contextlib.contextmanager

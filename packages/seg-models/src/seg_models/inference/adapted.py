@@ -67,6 +67,8 @@ class AnySize(nn.Module):
         if not self._is_small(images):
             return self._checked(self._network(self._input(images)), images)
         height, width = images.shape[-2:]
+        if note := getattr(self._network, "note_of_padding", ""):  # of an exported file
+            warnings.warn(f"the image has {height}x{width} pixels (height x width), {note}", stacklevel=2)
         padded = self._padded(images)
         logits = self._checked(self._network(self._input(padded)), images)
         if logits.shape[-2:] != padded.shape[-2:]:

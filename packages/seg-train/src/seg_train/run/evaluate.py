@@ -129,7 +129,7 @@ def evaluate(
     """
     metadata = dataset.metadata
     check_several_classes(metadata)
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device  # an exported file has no parameters
     if found := other_channels(model, metadata.channels):
         raise InvalidArgumentError(f"{found}; evaluate it on images of the channels that it was trained on")
     if found := other_task(model, metadata):
