@@ -131,6 +131,28 @@ def test_a_smaller_input_is_computed_on_demand(browser, served):
     assert browser.evaluate("segmentation.labels.length") == 600 * 900
 
 
+def test_a_dropped_image_for_which_memory_is_short_is_computed_at_a_smaller_input(browser, served):
+    url, _, _ = served("multiclass")
+    browser.open(url)
+    assert state(browser) == "ready"
+    # as an allocation fails in a browser
+    browser.evaluate(
+        "window.real = Float32Array; window.Float32Array = class {"
+        "constructor() { throw new RangeError('allocation'); } };"
+        "fetch('odd.png').then((answer) => answer.blob()).then((blob) => { const data = new DataTransfer();"
+        "data.items.add(new File([blob], 'odd.png')); document.body.dataset.state = '';"
+        "document.dispatchEvent(new DragEvent('drop', { dataTransfer: data })); })"
+    )
+    assert state(browser) == "error"
+    assert status(browser) == "odd.png needs more memory than the browser has; choose a smaller network input"
+    browser.evaluate("window.Float32Array = window.real; document.body.dataset.state = ''")
+    browser.evaluate(
+        "(() => { const size = document.getElementById('size'); size.value = '512';"
+        "size.dispatchEvent(new Event('change')); })()"
+    )
+    assert state(browser) == "done"
+
+
 def test_what_is_wrong_is_said(browser, served, tmp_path):
     url, _, folder = served("multiclass")
     (folder / "text.png").write_text("no image")

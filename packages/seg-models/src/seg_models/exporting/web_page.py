@@ -47,9 +47,9 @@ def find_runtime(folder: str | os.PathLike[str]) -> list[Path]:
         if all(file.is_file() for file in files):
             return files
     raise InvalidArgumentError(
-        f"ort_web (--ort-web) = {os.fspath(folder)!r} must be the folder of the unpacked npm package onnxruntime-web, with "
-        f"{', '.join(_RUNTIME)} in dist/; get it by: npm pack onnxruntime-web && tar -xf onnxruntime-web-*.tgz, which "
-        "unpacks it into the folder package"
+        f"ort_web (--ort-web) = {os.fspath(folder)!r} must be the folder of the unpacked npm package onnxruntime-web, "
+        f"with {', '.join(_RUNTIME)} in dist/; get it by: npm pack onnxruntime-web && tar -xf onnxruntime-web-*.tgz, "
+        "which unpacks it into the folder package"
     )
 
 

@@ -3,7 +3,7 @@
 const find = (id) => document.getElementById(id);
 const seg = JSON.parse(find("seg").textContent), steps = seg.preprocessing, classes = seg.metadata;
 const isMulticlass = seg.task === "multiclass";
-let session, last;
+let session, chosen, last;
 
 const say = (text, tone = "") => { find("status").textContent = text; find("status").className = tone; };
 const setState = (state) => { document.body.dataset.state = state; };
@@ -192,6 +192,7 @@ async function decode(blob) {
 }
 
 async function segment(blob, name) {
+  chosen = [blob, name];
   setState("busy");
   for (const id of ["file", "size"]) find(id).disabled = true;
   try {
@@ -208,7 +209,7 @@ async function segment(blob, name) {
     const { logits } = await session.run({ images: input }, ["logits"]);
     const ran = performance.now();
     const { height, width } = image;
-    last = { blob, name, height, width, labels: decide(logits, size, [height, width]) };
+    last = { height, width, labels: decide(logits, size, [height, width]) };
     window.segmentation = { height, width, labels: last.labels, inputSize: size };
     const end = performance.now();
     showSize(image);
@@ -282,7 +283,7 @@ async function start() {
 }
 
 find("file").addEventListener("change", () => { offer(find("file").files[0]); find("file").value = ""; });
-find("size").addEventListener("change", () => { if (last) segment(last.blob, last.name); });
+find("size").addEventListener("change", () => { if (chosen) segment(...chosen); });
 find("alpha").addEventListener("input", () => { find("colors").style.opacity = find("alpha").value / 100; });
 find("colors").style.opacity = find("alpha").value / 100;
 document.addEventListener("dragover", (event) => { event.preventDefault(); find("drop").classList.add("over"); });
