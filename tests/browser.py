@@ -100,7 +100,7 @@ class Browser:
         return message
 
     def open(self, path, width=1200, height=900, dark=False, script=True):
-        """Opens a file and waits until it is loaded."""
+        """Opens a file, or a URL, and waits until it is loaded."""
         self.messages.clear()
         self.requests.clear()
         self._events.clear()
@@ -108,7 +108,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
         end = time.monotonic() + 30
         while "Page.loadEventFired" not in self._events:
             assert time.monotonic() < end

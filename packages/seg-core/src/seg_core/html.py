@@ -67,6 +67,10 @@ DARK = {
 }
 """The same of the dark page."""
 
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
 _VOID = ("br", "hr", "img", "input", "link", "meta")
 # control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
 # may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
@@ -310,7 +314,9 @@ def filter_bar(key: str, label: str, choices: Sequence[Choice]) -> Markup:
 # ---- page ------------------------------------------------------------------------------------------------------------
 
 
-def page(title: str, lead: str, *body: str, footer: str = "") -> str:
+def page(
+    title: str, lead: str, *body: str, footer: str = "", policy: str = _POLICY, style: str = "", script: str = ""
+) -> str:
     """Returns the text of a page.
 
     Args:
@@ -318,26 +324,25 @@ def page(title: str, lead: str, *body: str, footer: str = "") -> str:
         lead: what stands below the heading.
         *body: what follows.
         footer: what stands at the end.
+        policy: its content security policy; by default nothing is loaded.
+        style: CSS of its own, after that of all pages.
+        script: JavaScript of its own, run when the page is read.
     """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element(
-            "meta",
-            http_equiv="Content-Security-Policy",
-            content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-            "base-uri 'none'; form-action 'none'",
-        ),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        Markup(f"<style>{_style()}</style>"),
+        Markup(f"<style>{_style()}{style}</style>"),
         Markup(f"<script>\n{_part('page.js')}</script>"),
     )
     toggle = element("button", "Dark", type="button", class_="script-only", data_theme_toggle=True)
     top = element("header", element("div", element("h1", title), lead), toggle)
     end = element("footer", footer) if footer else Markup()
-    whole = element("html", head, element("body", top, element("main", *body), end), lang="en")
+    last = Markup(f"<script>\n{script}</script>") if script else Markup()
+    whole = element("html", head, element("body", top, element("main", *body), end, last), lang="en")
     return f"<!DOCTYPE html>\n{whole}\n"
 
 

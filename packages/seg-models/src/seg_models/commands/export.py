@@ -123,10 +123,13 @@ def _run(arguments: argparse.Namespace) -> int:
     import_modules(arguments.imports)
 
     from seg_core.model_files.load_network import find_network, load_network
+    from seg_models.exporting.examples import check_examples, write_example
     from seg_models.exporting.export import export
     from seg_models.exporting.onnx_file import default_opset
     from seg_models.exporting.verify import Tolerance
 
+    kinds = list(dict.fromkeys(arguments.with_example))
+    check_examples(kinds, arguments.ort_web)
     try:
         Tolerance.of("fp32", arguments.max_error, arguments.min_agreement)
         if arguments.opset is not None:
@@ -151,7 +154,13 @@ def _run(arguments: argparse.Namespace) -> int:
         min_agreement=arguments.min_agreement,
         opset=arguments.opset,
     )
-    print(to_json(report.to_dict(), indent=2) if arguments.json else report)
+    examples = [write_example(report, kind, arguments.ort_web if kind == "web" else None) for kind in kinds]
+    if arguments.json:
+        print(to_json(report.to_dict(), indent=2))
+        return 0
+    print(report)
+    for example in examples:
+        print(f"example   {example.path}; run: {example.command}")
     return 0
 
 

@@ -30,6 +30,7 @@ class ExportedNetwork(nn.Module, ABC):
         description: the description in it.
         model_info: classes, preprocessing and thresholds, for `Predictor`.
         min_size: minimum height and width of its inputs.
+        mean_color: float32 (C, 1, 1), what small images are padded with; None for 0, of a file that does not normalize.
         note_of_padding: what a warning says of smaller ones.
     """
 
@@ -39,6 +40,8 @@ class ExportedNetwork(nn.Module, ABC):
         self.description = description
         self.model_info: ModelInfo = description.network_info
         self.min_size = description.min_size
+        mean = torch.tensor(description.info.preprocessing.mean)[:, None, None]
+        self.mean_color: Tensor | None = mean if description.normalizes else None
         self.note_of_padding = (
             f"and {self.path} was exported for {self.min_size} at least: it is padded with the mean color, and its "
             "labels may differ from those of the network itself"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from seg_core.errors import InvalidArgumentError, UserError
@@ -78,7 +79,9 @@ class ExportGraph(nn.Module):
         if self._normalizes:
             images = images * self.factor - self.offset
         logits = find_logits(self.network(images.half() if self._half else images), images).float()
-        if logits.shape[-2:] != size:
+        # known without a condition on the size, which a program for all sizes cannot have
+        same = [statically_known_true(one == other) for one, other in zip(logits.shape[-2:], size, strict=True)]
+        if not all(same):
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         if not self._labels:
             return logits

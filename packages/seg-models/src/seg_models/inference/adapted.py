@@ -69,12 +69,21 @@ class AnySize(nn.Module):
         height, width = images.shape[-2:]
         if note := getattr(self._network, "note_of_padding", ""):  # of an exported file
             warnings.warn(f"the image has {height}x{width} pixels (height x width), {note}", stacklevel=2)
-        missing = (max(0, self._min_size - width), max(0, self._min_size - height))
-        padded = F.pad(images, (0, missing[0], 0, missing[1]))
+        padded = self._padded(images)
         logits = self._checked(self._network(self._input(padded)), images)
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        mean = getattr(self._network, "mean_color", None)  # of inputs that are not normalized
+        if mean is None:
+            return F.pad(images, (0, max(0, self._min_size - width), 0, max(0, self._min_size - height)))
+        size = (max(height, self._min_size), max(width, self._min_size))
+        padded = mean.to(images).expand(*images.shape[:-2], *size).clone()
+        padded[..., :height, :width] = images
+        return padded
 
     def _input(self, images: Tensor) -> Tensor:
         """Returns images in the type of the weights; a network of another library may write into them."""
