@@ -149,8 +149,12 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def onnx_session(path: str | os.PathLike[str]) -> Any:
+def onnx_session(model: str | os.PathLike[str] | bytes, *, only_cpu: bool = False) -> Any:
     """Returns a session of ONNX Runtime: on a GPU if it has one, with as many threads as torch uses.
+
+    Args:
+        model: path of a file, or its contents.
+        only_cpu: whether a GPU is not used.
 
     Raises:
         MissingDependencyError: if ONNX Runtime is not installed.
@@ -161,17 +165,19 @@ def onnx_session(path: str | os.PathLike[str]) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors; warnings are about its own optimizations
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    wanted = ["CPUExecutionProvider"] if only_cpu else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     providers = [name for name in wanted if name in runtime.get_available_providers()]
     try:
-        return runtime.InferenceSession(os.fspath(path), options, providers=providers)
+        content = model if isinstance(model, bytes) else os.fspath(model)
+        return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors have no common class
         text = str(error)
         reason = text.strip().splitlines()[0] if text.strip() else type(error).__name__
         advice = "export the model again"
         if "opset" in text.lower():
             advice = "upgrade onnxruntime, or export the model with a lower opset"
-        raise CorruptFileError(f"{path} cannot be loaded by ONNX Runtime: {reason}; {advice}") from error
+        name = "the program" if isinstance(model, bytes) else model
+        raise CorruptFileError(f"{name} cannot be loaded by ONNX Runtime: {reason}; {advice}") from error
 
 
 class OnnxNetwork(ExportedNetwork):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from seg_models.exporting.onnx_file import onnx_session
+
 __all__ = ["onnx_bytes", "run_onnxruntime", "run_openvino"]
 
 
@@ -29,12 +31,7 @@ def onnx_bytes(module: nn.Module, images: Tensor) -> bytes:
 
 def run_onnxruntime(program: bytes) -> Callable[[Tensor], Tensor]:
     """Returns a function from float32 images to float32 logits, computed by ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors only
-    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(program, only_cpu=True)
     name = session.get_inputs()[0].name
 
     def run(given: Tensor) -> Tensor:
