@@ -33,6 +33,7 @@ def test_exit_code_is_2_for_wrong_requests_and_1_for_failures():
         "InvalidArgumentError",
         "InvalidTypeError",
         "DatasetNotFoundError",
+        "MissingModelFileError",
         "WrongTargetError",
     }
     assert {c.exit_code for c in CLASSES} == {1, 2}

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError, UserError
-from seg_core.files.atomic import check_folder, torch_write_error, write_error, write_text
+from seg_core.files.atomic import check_folder, torch_write_error, write_error
 from seg_core.files.json_text import to_json
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
@@ -229,15 +229,17 @@ def export(
                 masks=masks,
             )
             exported.close()
-            written = ExportReport(file, kind, described, found, speed).to_dict()
-            _move(kind, file, target)
+            report = ExportReport(file, kind, described, found, speed)
+            report.json_path.write_text(to_json(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+            weights = [".bin"] if kind == "openvino" else []
+            # what is needed first: a file that is there has its weights, and its report says what it is
+            for name in (report.json_path.name, *(target.with_suffix(end).name for end in weights), target.name):
+                _move(file.with_name(name), target.with_name(name))
     except OSError as error:
         if isinstance(error, UserError):
             raise
         raise write_error(f"write {target}", error) from error
-    report = ExportReport(target, kind, described, found, speed)
-    write_text(report.json_path, to_json(written, indent=2) + "\n")
-    return report
+    return replace(report, path=target)
 
 
 def _format_of(path: Path, given: str | None) -> Format:
@@ -327,15 +329,11 @@ def _write(
         raise torch_write_error(file, error) from error
 
 
-def _move(kind: Format, file: Path, target: Path) -> None:
-    """Gives the files their names: the weights before the file that needs them."""
+def _move(source: Path, target: Path) -> None:
+    """Gives a file of the same file system its name, once it is on the disk."""
     umask = os.umask(0)
     os.umask(umask)
-    names = [(file, target)]
-    if kind == "openvino":
-        names.insert(0, (file.with_suffix(".bin"), target.with_suffix(".bin")))
-    for source, name in names:
-        with source.open("rb") as written:
-            os.fsync(written.fileno())
-        source.chmod(0o666 & ~umask)
-        source.replace(name)
+    with source.open("rb") as written:
+        os.fsync(written.fileno())
+    source.chmod(0o666 & ~umask)
+    source.replace(target)

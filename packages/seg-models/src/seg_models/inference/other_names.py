@@ -96,6 +96,7 @@ CALL = {
                 "tile",
                 "overlap",
                 "blend",
+                "optimize",
             ),
             *("tta", "batch_size", "scores", "logits", "threshold", "thresholds", "min_region", "only"),
             *("max_pixels", "all_frames"),
