@@ -3,7 +3,7 @@
 import pytest
 
 from seg_core import DatasetNotFoundError
-from seg_datasets.reading.pairs import Pair, describe_folder, files_by_stem, pair_by_key
+from seg_datasets.reading.pairs import Pair, PairList, describe_folder, files_by_stem, pair_by_key
 
 
 def test_files_by_stem_upper_case_suffix_is_found_and_order_is_by_stem(tmp_path):
@@ -46,3 +46,15 @@ def test_pair_by_key_explanation_takes_the_place_of_general_advice(tmp_path):
 def test_files_by_stem_decomposed_name_has_the_composed_stem(tmp_path):
     (tmp_path / "a\u0308.png").touch()
     assert list(files_by_stem(tmp_path, (".png",))) == ["\xe4"]
+
+
+def test_paths_of_a_pair_as_strings(tmp_path):
+    image, mask, band = (tmp_path / name for name in ("a.png", "b.png", "c.png"))
+    pairs = [Pair(image, mask), Pair(image, None), Pair(image, mask, (band,)), Pair(image, band, (), (None, band))]
+    assert [PairList(pairs).strings(row) for row in range(4)] == [
+        (str(image), str(mask), (), ()),
+        (str(image), "", (), ()),
+        (str(image), str(mask), (str(band),), ()),
+        (str(image), str(band), (), ("", str(band))),
+    ]
+    assert PairList(pairs[:2]).strings(1) == (str(image), "", (), ())

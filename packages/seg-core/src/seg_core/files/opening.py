@@ -81,20 +81,22 @@ def opened(source: Source, noun: str, name: str | None, max_pixels: int) -> Iter
         with file_errors(called, noun):
             yield source, called
         return
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, str | os.PathLike):
-            path = os.fspath(source)
-            called = name or path
-            stack.enter_context(file_errors(called, noun))
-            file: IO[bytes] = stack.enter_context(open(path, "rb"))  # noqa: PTH123 - faster than a path's own
-        else:
-            path = ""
-            called = name or getattr(source, "name", None) or "(in memory)"
-            stack.enter_context(file_errors(called, noun))
-            file = io.BytesIO(source) if isinstance(source, bytes) else source
-        image = identify(file, path, noun)
-        check_size(image, called, noun, max_pixels)
-        yield image, called
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        called = name or path
+        with file_errors(called, noun), open(path, "rb") as file:  # noqa: PTH123 - faster than a path's own
+            yield _identified(file, path, called, noun, max_pixels), called
+        return
+    called = name or getattr(source, "name", None) or "(in memory)"
+    with file_errors(called, noun):
+        contents = io.BytesIO(source) if isinstance(source, bytes) else source
+        yield _identified(contents, "", called, noun, max_pixels), called
+
+
+def _identified(file: IO[bytes], path: str, called: str, noun: str, max_pixels: int) -> Image.Image:
+    image = identify(file, path, noun)
+    check_size(image, called, noun, max_pixels)
+    return image
 
 
 def check_size(image: Image.Image, called: str, noun: str, max_pixels: int) -> None:

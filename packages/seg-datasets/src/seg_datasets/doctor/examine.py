@@ -33,7 +33,7 @@ from seg_datasets.reading.color_masks import ColorReader
 from seg_datasets.reading.mask_kinds import PaletteFile, palette_of
 from seg_datasets.reading.mask_options import ThresholdReader
 from seg_datasets.reading.mask_regions import smoothed_edges
-from seg_datasets.reading.pairs import PairList
+from seg_datasets.reading.pairs import Names, PairList
 from seg_datasets.reading.plane_masks import BitsReader, PlanesReader
 from seg_datasets.reading.samples import MaskReader, Reading
 
@@ -81,11 +81,14 @@ ENDS = 4096
 _AHEAD = 32  # chunks that wait to be read, or for those before them
 _QUEUED = 2  # chunks of each process or thread
 _FLAT = 8  # levels
+_LOOK = (9, 8)  # width and height that images are reduced to for their difference hash
+_LUMINANCE = np.array([19595, 38470, 7471])  # 65536 times the weights of Pillow
 _LARGE = 65_536  # pixels from which a first reduction by an integer factor is faster
 _FEW_IDS = 3  # two classes and one between them are no smoothed edge
 _RARE = 0.1  # share of the pixels
 _MOST_COLORS = 64
 _MOST_PALETTES = 32_000
+_DECODERS = (ColorReader, ThresholdReader, PlanesReader, BitsReader)  # of masks that hold no plain ids
 
 
 @dataclass
@@ -137,7 +140,7 @@ class Examiner:
     reader: MaskReader | None
     reading: Reading
 
-    def __call__(self, pairs: Sequence["_Names"]) -> "Chunk":
+    def __call__(self, pairs: Sequence[Names]) -> "Chunk":
         """Returns what is kept of some pairs of paths; a mask is "" if there is none.
 
         Behind image and mask stand the other files of an image of several, and the files of a mask of one per class.
@@ -153,6 +156,7 @@ class Examiner:
                 examine_planes(self.mask, chunk, row, planes)
             else:
                 self.mask(chunk, row, mask)
+        chunk.look()
         return chunk
 
     # ---- images ------------------------------------------------------------------------------------------------------
@@ -181,12 +185,12 @@ class Examiner:
                 image.draft("L", None)
                 decoded, record["tag"] = decode(image, "check")
                 record["image_size"] = size[::-1]
-                self._look(record, decoded)
+                self._look(chunk, row, decoded)
         except UserError as error:
             chunk.fail(row, "image", kind_unlike_rgb(path) or "unreadable-image", unnamed(str(error), "image", path))
 
-    def _look(self, record: Any, image: Image.Image) -> None:
-        mode = image.mode
+    def _look(self, chunk: "Chunk", row: int, image: Image.Image) -> None:
+        record, mode = chunk.rows[row], image.mode
         if "A" in mode:
             record["alpha"] = _is_transparent(image)
         elif "transparency" in image.info:
@@ -195,10 +199,7 @@ class Examiner:
             record["levels"] = sum(map(bool, image.histogram()[:256]))
         plain = image if mode in ("L", "RGB") else images.to_rgb(image)
         gap = 1.0 if image.width * image.height > _LARGE else None
-        values = plain.resize((9, 8), Image.Resampling.BOX, reducing_gap=gap).convert("L").tobytes()
-        record["flat"] = max(values) - min(values) < _FLAT
-        grid = np.frombuffer(values, np.uint8).reshape(8, 9)
-        record["look"] = int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big")
+        chunk.reduced[row] = plain.resize(_LOOK, Image.Resampling.BOX, reducing_gap=gap)
 
     # ---- masks -------------------------------------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class Examiner:
 
     def _ids(self, chunk: "Chunk", row: int, path: str) -> None:
         record = chunk.rows[row]
-        is_own = isinstance(self.reader, ColorReader | ThresholdReader | PlanesReader | BitsReader)
+        is_own = isinstance(self.reader, _DECODERS)
         if self.reader is not None and (is_own or path.endswith(".mat")):
             if not os.path.getsize(path):  # noqa: PTH202 - faster
                 chunk.fail(row, "mask", "empty-file")
@@ -313,6 +314,23 @@ class Chunk:
     planes: dict[int, tuple[frozenset[int], ...]] = field(default_factory=dict)
     plane_faults: dict[int, tuple[PlaneFault, ...]] = field(default_factory=dict)
     palettes: dict[PaletteFile, int] = field(default_factory=dict)
+    reduced: dict[int, Image.Image] = field(default_factory=dict)
+
+    def look(self) -> None:
+        """Sets the difference hashes of the images that were reduced; of all at once this takes less time."""
+        if not self.reduced:
+            return
+        width, height = _LOOK
+        sheet = Image.new("RGB", (width, height * len(self.reduced)))
+        for place, image in enumerate(self.reduced.values()):
+            sheet.paste(image, (0, height * place))
+        colors = np.asarray(sheet).reshape(-1, height, width, 3)
+        values = (colors @ _LUMINANCE + 0x8000) >> 16
+        rows = list(self.reduced)
+        self.rows["flat"][rows] = np.ptp(values, (1, 2)) < _FLAT
+        is_brighter = (values[..., 1:] > values[..., :-1]).reshape(len(rows), -1)
+        self.rows["look"][rows] = np.packbits(is_brighter, axis=1).view(">u8")[:, 0]
+        self.reduced.clear()
 
     def fail(self, row: int, which: str, state: str, text: str = "") -> None:
         """Adds that a file cannot be read, and why."""
@@ -379,16 +397,8 @@ def _chunks(examiner: Examiner, pairs: PairList, pool: "Workers | None") -> Iter
             task.cancel()
 
 
-_Names = tuple[str, str, tuple[str, ...], tuple[str, ...]]
-"""Paths of an image, of its mask or "", of the other files of the image, and of those of the mask, "" without one."""
-
-
-def _names(pairs: PairList, start: int) -> list[_Names]:
-    found = (pairs[row] for row in range(start, min(start + CHUNK, len(pairs))))
-    return [
-        (str(p.image), str(p.mask or ""), tuple(map(str, p.more)), tuple(str(path or "") for path in p.planes))
-        for p in found
-    ]
+def _names(pairs: PairList, start: int) -> list[Names]:
+    return [pairs.strings(row) for row in range(start, min(start + CHUNK, len(pairs)))]
 
 
 def _surplus(channels: int, image: Image.Image) -> str:

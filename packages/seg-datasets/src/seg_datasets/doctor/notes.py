@@ -41,10 +41,10 @@ def _hidden(source: Source) -> Iterator[str]:
     found = []
     for folder in folders:
         for entry in os.scandir(folder):
-            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
             # what begins with ._ was left by macOS, and is no image
-            is_hidden = entry.name.startswith(".") and not entry.name.startswith("._")
-            if is_hidden and suffix in (*IMAGE_SUFFIXES, *MASK_SUFFIXES):
+            if not entry.name.startswith(".") or entry.name.startswith("._"):
+                continue
+            if os.path.splitext(entry.name)[1].lower() in (*IMAGE_SUFFIXES, *MASK_SUFFIXES):  # noqa: PTH122
                 found.append(source.shown(entry.path))
     if found:
         yield (

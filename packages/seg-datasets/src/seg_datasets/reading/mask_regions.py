@@ -119,24 +119,28 @@ def smoothed_edges(ids: npt.NDArray[np.integer]) -> bool:
         return False
     step = max(ids.size // _MOST_PIXELS, 1)  # rows spread over the mask tell as much as all
     center = ids[2:-2:step, 2:-2]
-    low, high = center.copy(), center.copy()
-    is_edge = np.zeros(center.shape, bool)
     rows = len(ids)
-    # two pixels each way, as rounding gives two neighbors on a slope the same id
-    for near, (top, left) in enumerate(((0, 2), (2, 0), (4, 2), (2, 4), (1, 2), (2, 1), (3, 2), (2, 3))):
-        beside = ids[top : rows - 4 + top : step, left : left + center.shape[1]]
-        np.minimum(low, beside, out=low)
-        np.maximum(high, beside, out=high)
-        if near > 3:
-            is_edge |= beside != center
+
+    def beside(top: int, left: int) -> npt.NDArray[np.integer]:
+        return ids[top : rows - 4 + top : step, left : left + center.shape[1]]
+
+    near = [beside(top, left) for top, left in ((1, 2), (2, 1), (3, 2), (2, 3))]
+    is_edge = near[0] != center
+    for others in near[1:]:
+        is_edge |= others != center
     counts = np.bincount(center.ravel())
     values = center[is_edge]
     solid = (counts - np.bincount(values, minlength=len(counts)) >= _SOLID_INNER * counts) & (counts > 0)
     soft = (counts > 0) & ~solid
     pixels = counts[soft].sum()
     if soft.sum() < 3 or solid.sum() < 2 or pixels > _MOST_SLOPE * center.size:
-        return False
-    between = np.bincount(values[(low[is_edge] < values) & (values < high[is_edge])], minlength=len(counts))
+        return False  # as for most masks
+    # two pixels each way, as rounding gives two neighbors on a slope the same id
+    low, high = values.copy(), values.copy()
+    for others in (*near, *(beside(top, left) for top, left in ((0, 2), (2, 0), (4, 2), (2, 4)))):
+        np.minimum(low, others[is_edge], out=low)
+        np.maximum(high, others[is_edge], out=high)
+    between = np.bincount(values[(low < values) & (values < high)], minlength=len(counts))
     return bool(between[soft].sum() >= _RAMP * pixels)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "JPEG_SUFFIXES",
     "MASK_SUFFIXES",
+    "Names",
     "Pair",
     "PairList",
     "describe_folder",
@@ -35,6 +36,9 @@ ARRAY_SUFFIXES = (".npy", ".zarr")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")  # lossless formats only, as JPEG and WebP change ids
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 """Masks too, where a threshold tells object and background apart."""
+
+Names = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""Paths of an image, of its mask or "", of the other files of the image, and of those of the mask, "" without one."""
 
 _MOST_NAMED = 5
 
@@ -149,6 +153,14 @@ class PairList(Sequence[Pair]):
 
     def __repr__(self) -> str:
         return f"PairList({list(self)!r})"
+
+    def strings(self, index: int) -> Names:
+        """Returns the paths of `self[index]` as strings, without creating paths."""
+        image, mask = self._images[index], self._masks[index]
+        if not self._more and not self._planes:
+            return image, mask, (), ()
+        more, planes = (tuple(names[index] for names in column) for column in (self._more, self._planes))
+        return image, mask, tuple(filter(None, more)), planes if any(planes) else ()
 
     def names(self, index: int) -> tuple[str, ...]:
         """Returns `self[index].names()`, without creating paths."""
