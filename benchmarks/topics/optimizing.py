@@ -77,7 +77,7 @@ class _Logits(nn.Module):
 
 def _program(name: str, images: Tensor) -> bytes:
     with torch.no_grad():
-        program = torch.onnx.export(_Logits(_build(name)), (images,), dynamo=True, verbose=False)
+        program = torch.onnx.export(_Logits(_build(name)).eval(), (images,), dynamo=True, verbose=False)
     assert program is not None
     content = io.BytesIO()
     program.save(content)  # type: ignore[arg-type]  # anything that onnx writes to
