@@ -247,11 +247,12 @@ def test_checkpoint_is_no_model_file_and_the_message_names_its_run(tmp_path):
 
 def test_a_registered_name_goes_before_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert is_model_name("enet")
-    assert is_model_name("ennet")  # an unknown name, for a message about names
-    for folder in ("enet", "ennet"):
+    MODELS.register("own_net", lambda: None)
+    assert is_model_name("own_net")
+    assert is_model_name("won_net")  # an unknown name, for a message about names
+    for folder in ("own_net", "won_net"):
         (tmp_path / folder).mkdir()
-    assert is_model_name("enet")
-    assert not is_model_name("ennet")
-    assert not is_model_name(Path("enet"))
-    assert not is_model_name("enet.pt")
+    assert is_model_name("own_net")
+    assert not is_model_name("won_net")
+    assert not is_model_name(Path("own_net"))
+    assert not is_model_name("own_net.pt")

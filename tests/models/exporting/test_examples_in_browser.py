@@ -16,7 +16,16 @@ from PIL import Image
 
 from seg_models.exporting.examples import write_example
 from tests.browser import Browser, find_chromium
-from tests.models.exporting.test_examples import MODELS, export_model, predicted, write_images
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+from tests.models.exporting.test_examples import (
+    MODELS,
+    export_model,
+    predicted,
+    write_images,
+)
 
 ORT_WEB = os.environ.get("SEG_ORT_WEB")
 
