@@ -132,6 +132,8 @@ def test_masks_of_another_task_are_errors_that_say_which():
         SegmentationTransform(8, task="multilabel")(image, planes[0])
     with pytest.raises(InvalidArgumentError, match="got a PIL image"):
         SegmentationTransform(8, task="multilabel")(image, Image.new("L", (17, 13)))
+    with pytest.raises(InvalidArgumentError, match=r"got \(3, 13, 17\); a plane per class needs task='multilabel'"):
+        SegmentationAugment()(image, planes)
     with pytest.raises(InvalidArgumentError, match=r"must be \(K, 13, 17\)"):
         SegmentationAugment(task="multilabel")(image, planes[0])
     with pytest.raises(InvalidArgumentError, match="task must be one of"):

@@ -117,11 +117,11 @@ def test_sum_passes_its_task_to_the_losses_of_tables(task):
 
 def test_losses_of_different_tasks_are_an_error():
     with pytest.raises(
-        InvalidArgumentError, match=r"losses\[1\] has the task 'multiclass', but the others have 'binary'"
+        InvalidArgumentError, match=r"losses\[1\] has the task 'multiclass', but the loss .* has task='binary'"
     ):
         CombinedLoss([(1.0, BinaryCrossEntropyLoss()), (1.0, DiceLoss())], task="binary")
     with pytest.raises(
-        InvalidArgumentError, match=r"losses\[0\] has the task 'binary', but the others have 'multiclass'"
+        InvalidArgumentError, match=r"losses\[0\] has the task 'binary', but the loss .* has task='multiclass'"
     ):
         CombinedLoss([(1.0, BinaryCrossEntropyLoss())])
     with pytest.raises(InvalidArgumentError, match=r"outputs\['boundary'\] has the task 'multiclass'"):

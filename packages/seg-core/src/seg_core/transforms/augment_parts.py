@@ -64,8 +64,11 @@ def checked_masks(masks: Tensor, images: Tensor, mask_fill: int, task: str, pair
         plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), count, *size)
         return plain if plain.dtype == torch.uint8 and mask_fill <= 255 else plain.long()
     if tuple(masks.shape) not in ((*leading, *size), (*leading, 1, *size)):
+        has_planes = masks.ndim == len(leading) + 3 and tuple(masks.shape[-2:]) == size
+        advice = "; a plane per class needs task='multilabel'" if has_planes else ""
         raise InvalidArgumentError(
             f"masks must be {(*leading, *size)} for images of shape {tuple(images.shape)}, got {tuple(masks.shape)}"
+            f"{advice}"
         )
     plain = masks.as_subclass(Tensor).reshape(images.shape[:-3].numel(), *size)
     # uint8 stays small until the end; few kernels support the wider unsigned types

@@ -67,7 +67,7 @@ def check_same_task(place: str, loss: object, task: str) -> None:
     found = getattr(loss, "task", task)
     if found != task:
         raise InvalidArgumentError(
-            f"{place} has the task {found!r}, but the others have {task!r}; give all losses the same task="
+            f"{place} has the task {found!r}, but the loss around it has task={task!r}; give both the same task="
         )
 
 
