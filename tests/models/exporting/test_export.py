@@ -1,6 +1,8 @@
 """Exported files: they alone predict what the network predicts, in every format, task and kind of image."""
 
+import copy
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -130,7 +132,9 @@ def test_file_of_one_size_says_which_and_predicts_by_tiles(tiny, described, tmp_
     assert {each.size for each in report.verification.comparisons} == {(40, 56)}
     loaded = load_exported(tmp_path / "net.onnx", batch_size=2)
     assert_same(Predictor(network, **described)(image(40, 56)), loaded(image(40, 56)))
-    with pytest.raises(InvalidArgumentError, match=r"exported for inputs of 40x56 .* got 40x57; .*tile=\(40, 56\)"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"exported for inputs of 40x56 .* got 40x57; .*tile=\(40, 56\) \(--tile 40x56\)"
+    ):
         loaded(image(40, 57))
     tiled = load_exported(tmp_path / "net.onnx", tile=(40, 56), batch_size=3)
     assert_same(Predictor(network, tile=(40, 56), **described)(image(90, 100)), tiled(image(90, 100)))
@@ -188,6 +192,9 @@ def test_images_of_ones_own_with_masks_give_the_miou_before_and_after(tiny, desc
     ).verification
     assert 0.3 < found.miou_before < 1
     assert found.miou_after == pytest.approx(found.miou_before, abs=1e-3)
+    Image.fromarray(np.full((50, 60), 11, np.uint8)).save(tmp_path / "masks" / "1.png")
+    with pytest.raises(InvalidArgumentError, match=r"1\.png holds other values than class ids and 255 .* by seg eval"):
+        export(network, tmp_path / "b.onnx", images=tmp_path / "images", masks=tmp_path / "masks", **described)
     (tmp_path / "masks" / "1.png").unlink()
     with pytest.raises(InvalidArgumentError, match=r"1\.png has no mask in"):
         export(network, tmp_path / "b.onnx", images=tmp_path / "images", masks=tmp_path / "masks", **described)
@@ -212,5 +219,20 @@ def test_files_are_models_wherever_a_model_is_named(tiny, described, tmp_path):
     assert_same(Predictor(network, **described)(image(65, 70)), predictor(image(65, 70)))
     with pytest.raises(InvalidArgumentError, match="is exported already; export the model that it was made from"):
         export(tmp_path / "net.pt2", tmp_path / "again.onnx")
-    with pytest.raises(InvalidArgumentError, match=r"computes in fp32, and cannot be changed to torch\.float64"):
-        Predictor(tmp_path / "net.pt2", dtype="fp64")
+    for model in (tmp_path / "net.pt2", predictor.model):
+        with pytest.raises(InvalidArgumentError, match=r"computes in fp32, and cannot be changed to torch\.float64"):
+            Predictor(model, dtype="fp64")
+        assert Predictor(model, dtype="auto").dtype is None  # the type of the file
+    with pytest.raises(InvalidArgumentError, match="2 classes but the model was built with num_classes=4"):
+        Predictor(tmp_path / "net.pt2", metadata=["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt2", "model.xml"])
+def test_exported_network_is_copied_and_pickled(tiny, described, tmp_path, name):
+    need(name)
+    export(tiny(), tmp_path / name, **described)
+    network = load_exported_network(tmp_path / name)
+    assert repr(network).endswith(f"{name}')")
+    images = torch.rand(1, 3, 40, 48)
+    for other in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert torch.equal(other(images)["out"], network(images)["out"])

@@ -255,6 +255,9 @@ def test_logits_before_the_last_resize_are_used(images):
 
 
 def test_optimized_network_refuses_what_its_copies_would_miss(images):
+    enet = seg_models.get_model("enet", num_classes=3).eval()
+    with pytest.raises(InvalidArgumentError, match=r"must have the 3 channels of the model, got \(1, 4, 64, 64\)"):
+        optimize(enet, torch.zeros(1, 4, 64, 64))
     network = optimize(Small(), images, methods=["channels_last"], precisions=["fp32"], remember=False)
     assert network.eval() is network
     assert network.to("cpu", torch.float32) is network

@@ -13,6 +13,7 @@ from seg_core.catalog import Entry, ModelEntry
 from seg_core.command import main
 from seg_core.errors import WriteError
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.model_files.load_network import load_network
 from seg_core.registry import COMMANDS, DATASETS, MODELS, PREDICTORS
 from seg_train import CrossEntropyLoss, Trainer, evaluate, load_config
 
@@ -88,6 +89,21 @@ def test_scores_are_those_of_evaluate(save, stripes, capsys):
         assert row.pop("pixels") == int(store.confusion_matrix[index].sum())
         assert all(same(row[key], expected[f"{key}_per_class"][index]) for key in ("iou", "acc", "dice"))
         assert len(row) == 3
+
+
+def test_exported_file_scores_as_the_model_and_keeps_its_precision(save, stripes, tmp_path, capsys):
+    from seg_models import export
+
+    path = save()
+    export(path, tmp_path / "model.pt2", size=(32, 24), dynamic=False)
+    file = str(tmp_path / "model.pt2")
+    expected = scores_of(capsys, path, "Stripes")
+    found = scores_of(capsys, file, "Stripes")
+    assert found["confusion_matrix"] == expected["confusion_matrix"]
+    assert found["protocol"]["precision"] == found["settings"]["precision"] == "fp32"
+    assert evaluate(load_network(file), stripes(split="val")).confusion_matrix.tolist() == found["confusion_matrix"]
+    assert main(["eval", file, "Stripes", *HERE, "-s", "precision=bf16"]) == 2
+    assert "was exported in fp32 and computes in it; remove -s precision" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

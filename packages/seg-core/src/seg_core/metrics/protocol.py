@@ -41,7 +41,7 @@ class EvaluationProtocol:
         hflip: whether horizontally flipped images are predicted too.
         absent: rule for absent classes, see `seg_core.scores_from_confusion`.
         level: what one score is computed from: `"dataset"` is the confusion matrix of all images together.
-        precision: `"fp32"`, `"bf16"` or `"fp16"`, of the network's arithmetic.
+        precision: `"fp32"`, `"bf16"` or `"fp16"`, of the network's arithmetic; of an exported file also `"int8"`.
         predictor: registered way of predicting, such as `"whole"`.
         predictor_params: its arguments that are not in `tile`, `overlap`, `scales` and `hflip`.
         thresholds: of a binary or multilabel task: probability per class above which a pixel has it; None for another.

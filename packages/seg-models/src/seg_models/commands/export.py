@@ -135,7 +135,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.opset is not None:
             default_opset(arguments.opset)
     except InvalidArgumentError as error:
-        raise UsageError(f"{error} (on the command line --max-error, --min-agreement, --opset)") from error
+        name, _, rest = str(error).partition(" ")  # the argument stands first
+        raise UsageError(f"--{name.replace('_', '-')} {rest}") from error
     source = find_network(arguments.model, arguments.weights, arguments.variant)
     network = load_network(source)
     report = export(

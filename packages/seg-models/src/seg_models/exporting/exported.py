@@ -29,6 +29,8 @@ class ExportedNetwork(nn.Module, ABC):
         path: the file.
         description: the description in it.
         model_info: classes, preprocessing and thresholds, for `Predictor`.
+        build_spec: how the network was built that was exported.
+        own_precision: number type that the file computes in, whatever type is asked for.
         min_size: minimum height and width of its inputs.
         mean_color: float32 (C, 1, 1), what small images are padded with; None for 0, of a file that does not normalize.
         note_of_padding: what a warning says of smaller ones.
@@ -39,6 +41,8 @@ class ExportedNetwork(nn.Module, ABC):
         self.path = os.fspath(path)
         self.description = description
         self.model_info: ModelInfo = description.network_info
+        self.build_spec = description.info.spec
+        self.own_precision = description.precision
         self.min_size = description.min_size
         mean = torch.tensor(description.info.preprocessing.mean)[:, None, None]
         self.mean_color: Tensor | None = mean if description.normalizes else None
@@ -77,8 +81,10 @@ class ExportedNetwork(nn.Module, ABC):
         if fixed is not None and size != fixed:
             raise InvalidArgumentError(
                 f"{self.path} was exported for inputs of {fixed[0]}x{fixed[1]} pixels (height x width), got "
-                f"{size[0]}x{size[1]}; predict in tiles of that size, tile=({fixed[0]}, {fixed[1]}) (--tile), or give "
-                f"a preprocessing with size=({fixed[0]}, {fixed[1]}), or export the model for all sizes, dynamic=True"
+                f"{size[0]}x{size[1]}; predict in tiles of that size, tile=({fixed[0]}, {fixed[1]}) (--tile "
+                f"{fixed[0]}x{fixed[1]}), without test-time augmentation, or resize images to it, "
+                f"preprocessing=Preprocessing(size=({fixed[0]}, {fixed[1]})), or export the model for any size "
+                "(dynamic=True, without --static)"
             )
         if images.shape[1] != channels.count:
             raise InvalidArgumentError(f"{self.path} takes {channels.count} channels, got {images.shape[1]}")
@@ -95,6 +101,13 @@ class ExportedNetwork(nn.Module, ABC):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns `"out"`: float32 logits (N, K, H, W) on the device of the images (N, C, H, W)."""
         return {"out": self.outputs(images)[0].to(images.device)}
+
+    def __reduce__(self) -> Any:
+        # sessions of runtimes can be neither pickled nor copied
+        return type(self), (self.path,)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r})"
 
     def close(self) -> None:
         """Lets go of the file, which some systems do not rename while it is open."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from seg_core.checks import is_number
-from seg_core.errors import DisagreementError, InvalidArgumentError
+from seg_core.errors import DisagreementError, InvalidArgumentError, LabelOutOfRangeError
 from seg_core.files.images import read_mask
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.tasks import MULTILABEL
@@ -191,7 +191,7 @@ def verify(
 def _sizes(fixed: tuple[int, int] | None, least: int, size: tuple[int, int] | None) -> list[tuple[int, int]]:
     if fixed is not None:
         return [fixed] * 3
-    height, width = size or (max(96, least), max(128, least))
+    height, width = (max(side, least) for side in size or (96, 128))
     # odd ones included, of other remainders by any stride
     return [(height, width), (height + 1 | 1, width + 34 | 1), (max(least, height - 26) | 1, width + 64)]
 
@@ -287,7 +287,14 @@ class _Masks:
                 raise InvalidArgumentError(
                     f"the mask {mask_file} has {mask.shape[0]}x{mask.shape[1]} pixels, its image another size"
                 )
-            store.store_results(_batch(mask), _batch(prediction.labels))
+            try:
+                store.store_results(_batch(mask), _batch(prediction.labels))
+            except LabelOutOfRangeError as error:
+                raise InvalidArgumentError(
+                    f"the mask {mask_file} holds other values than class ids and {store.ignore_index} for ignored: "
+                    f"{error}. Export without masks (--masks), and score the file by seg eval FILE DATASET, which maps "
+                    "them"
+                ) from error
 
     def scores(self) -> Iterator[float]:
         for store in self._stores:

@@ -167,7 +167,6 @@ class Predictor:
         optimize: bool | Mapping[str, Any] = False,
     ) -> None:
         self.device = resolve_device(device)
-        self.dtype = usable_dtype(dtype, self.device)
         check_choices(channel_order, threshold)
         self.channel_order = channel_order
         self._tta = tta_options(tta)
@@ -182,6 +181,7 @@ class Predictor:
         self.all_frames = all_frames
 
         network = load_network(check_model(model), weights)
+        self.dtype = usable_dtype(dtype, self.device, network)
         info = getattr(network, "model_info", None)
         self.metadata, self.preprocessing = describe_images(info, metadata, preprocessing, channels)
         check_fit(network, self.metadata)

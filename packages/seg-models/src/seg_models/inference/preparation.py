@@ -329,8 +329,15 @@ def copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     return result
 
 
-def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype | None:
+def usable_dtype(
+    dtype: str | torch.dtype | None, device: torch.device, network: nn.Module | None = None
+) -> torch.dtype | None:
     """Returns the type to compute in, None to keep that of the weights.
+
+    Args:
+        dtype: as in `Predictor`.
+        device: where the network computes.
+        network: the network; of an exported file `"auto"` is the file's own type.
 
     Warns:
         UserWarning: if the processor does not compute in it.
@@ -339,7 +346,7 @@ def usable_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
         InvalidArgumentError: if there is no such type, or not on this device.
     """
     if dtype == "auto":
-        dtype = fastest_precision(device)
+        dtype = None if hasattr(network, "own_precision") else fastest_precision(device)
     chosen = (_DTYPES | _OTHER_NAMES).get(dtype) if isinstance(dtype, str) else dtype
     if dtype is not None and chosen not in _DTYPES.values():
         raise InvalidArgumentError(

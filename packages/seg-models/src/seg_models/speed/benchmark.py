@@ -147,11 +147,12 @@ def measure(
     say: Callable[[str], None],
 ) -> BenchmarkReport:
     """Measures models that are loaded; the arguments are those of `benchmark`."""
-    chosen, numbers = usable_dtype(dtype, device), sorted(set(batch_sizes))
+    numbers = sorted(set(batch_sizes))
     with contextlib.ExitStack() as stack:
         stack.enter_context(threads_set(threads))
         subjects: list[_Subject] = []
         for contender in _with_own_names(contenders):
+            chosen = usable_dtype(dtype, device, contender.network)
             network = contender.network if chosen is None else copied(contender.network, chosen).to(chosen)
             network = network.to(device)
             stack.enter_context(eval_mode(network))

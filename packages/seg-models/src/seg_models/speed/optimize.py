@@ -77,6 +77,10 @@ def optimize(
     for each in given:
         check_images(each)
     _check_model(model)
+    spec = getattr(model, "build_spec", None)
+    takes = None if spec is None else spec.arguments.get("in_channels", 3)
+    if takes is not None and any(each.shape[1] != takes for each in given):
+        raise InvalidArgumentError(f"images must have the {takes} channels of the model, got {tuple(given[0].shape)}")
     settings = _settings(
         min_agreement=min_agreement,
         max_error=max_error,

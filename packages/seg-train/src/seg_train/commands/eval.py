@@ -145,9 +145,17 @@ def _run(arguments: argparse.Namespace) -> int:
         options = WayOptions.of_protocol(protocol)
         check_way(options, arguments.model)
     precision = settings.precision or (protocol.get("precision", "fp32") if target.source.run is not None else "fp32")
-    if precision == "fp16" and device.type == "cpu":
+    own = getattr(network, "own_precision", None)  # of an exported file
+    if own is not None:
+        if settings.precision not in (None, own):
+            raise UsageError(
+                f"precision = {settings.precision!r}: {arguments.model} was exported in {own} and computes in it; "
+                "remove -s precision"
+            )
+        precision = own
+    elif precision == "fp16" and device.type == "cpu":
         raise UsageError("precision fp16 needs a GPU; set -s precision=fp32")
-    if settings.precision == "bf16":
+    if precision == settings.precision == "bf16":
         warn_of_slow_bf16(device, "-s precision=fp32")
     thresholds = find_thresholds(network, dataset.metadata, given)
     store = _evaluate(
