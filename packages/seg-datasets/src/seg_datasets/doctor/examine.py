@@ -268,7 +268,7 @@ class Examiner:
         record["ids"] = np.packbits(np.frombuffer(found, np.uint8))
         # edges are thin, so that few pixels have the ids of smoothed ones
         rare = _RARE * image.width * image.height
-        if found.count(1) > _FEW_IDS and sum(0 < count < rare for count in counts) >= 3:
+        if found.count(1) > _FEW_IDS and sum(count < rare for count in filter(None, counts)) >= 3:
             record["soft"] = smoothed_edges(np.asarray(image))
 
     def _palette(self, chunk: "Chunk", row: int, mask: StoredMask) -> None:
