@@ -116,7 +116,7 @@ def test_a_terminal_with_rich_shows_the_same_tables(given, monkeypatch, capsys):
     [
         (["bisenet"], "model 'bisenet' needs a backbone; set one, as in -s backbone=resnet50"),
         (["ennet"], "Did you mean 'enet'"),
-        (["enet", "--size", "5by5"], "--size 5by5 must be height x width in pixels, such as 512x1024"),
+        (["enet", "--size", "5by5"], "--size 5by5 must be pixels, such as 512, or height x width, such as 512x1024"),
         (["gone.pt"], "there is no file gone.pt; give a model file, a run folder, or a name from `seg models`"),
         (["enet", "-s", "weights=DEFAULT"], "-s weights cannot be set here; use --weights"),
         (["enet", "-s", "num_classes"], "-s takes KEY=VALUE, such as -s num_classes=19, got 'num_classes'"),

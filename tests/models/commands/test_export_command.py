@@ -60,7 +60,7 @@ def test_report_as_json(model_file, capsys):
     ("words", "message"),
     [
         (["--static"], "--static is for one size; add --size HxW"),
-        (["--size", "64"], "--size 64 must be height x width in pixels, such as 512x1024"),
+        (["--size", "64y"], "--size 64y must be pixels, such as 512, or height x width, such as 512x1024"),
         (["--masks", "masks"], "--masks are those of the images of --verify; add --verify IMAGES"),
         (["--ort-web", "ort"], "--ort-web is for --with-example web"),
         (["--out", "net.pb"], "--out net.pb must be a file with the suffix .onnx, .pt2, .xml, such as net.onnx"),

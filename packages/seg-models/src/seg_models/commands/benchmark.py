@@ -1,7 +1,6 @@
 """`seg benchmark`: latency, throughput and memory of networks, and the ratios of their times."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from seg_core.own_code import add_import_option, import_modules
 from seg_core.progress import StatusLine, print_table
 from seg_core.registry import MODELS
 from seg_models.commands.model_errors import errors_of_model
+from seg_models.commands.sizes import parse_size
 
 if TYPE_CHECKING:
     from seg_models.speed.benchmark_report import BenchmarkReport
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BENCHMARK"]
 
-_SIZE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _DEFAULT_SIZE = (512, 512)
 
 
@@ -106,7 +105,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     # the whole command line is checked before torch is imported and a model is loaded
-    size = _parse_size(arguments.size)
+    size = _size_of(arguments.size)
     batch_sizes = arguments.batch_size or [1]
     for option, values in (("--batch-size", batch_sizes), ("--threads", [arguments.threads])):
         for value in values:
@@ -159,14 +158,11 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parse_size(text: str | None) -> tuple[int, int]:
-    if text is None:
+def _size_of(text: str | None) -> tuple[int, int]:
+    found = parse_size("--size", text)
+    if found is None:
         print(f"seg: no --size given, taking {_DEFAULT_SIZE[0]}x{_DEFAULT_SIZE[1]}", file=sys.stderr)
-        return _DEFAULT_SIZE
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise UsageError(f"--size {text} must be height x width in pixels, such as 512x1024, or one number for both")
-    return int(found[1]), int(found[2] or found[1])
+    return found or _DEFAULT_SIZE
 
 
 def _check_json(arguments: argparse.Namespace) -> None:

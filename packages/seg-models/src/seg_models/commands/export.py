@@ -1,7 +1,6 @@
 """`seg export`: writes a model for another runtime, verified there."""
 
 import argparse
-import re
 from pathlib import Path
 
 from seg_core.command import Command
@@ -9,11 +8,11 @@ from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.files.atomic import check_folder
 from seg_core.files.json_text import to_json
 from seg_core.own_code import add_import_option, import_modules
+from seg_models.commands.sizes import parse_size
 from seg_models.inference.input_paths import is_pattern
 
 __all__ = ["EXPORT"]
 
-_SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)", re.IGNORECASE)
 _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 _EXAMPLES = ("python", "web")
 
@@ -105,7 +104,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from seg_models.commands.predict.classes import parse_classes
 
-    size = _parse_size(arguments.size)
+    size = parse_size("--size", arguments.size)
     if arguments.static and arguments.size is None:
         raise UsageError("--static is for one size; add --size HxW, such as --size 512x1024")
     if arguments.masks is not None and arguments.verify is None:
@@ -163,15 +162,6 @@ def _run(arguments: argparse.Namespace) -> int:
     for example in examples:
         print(f"example   {example.path}; run: {example.command}")
     return 0
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = _SIZE.fullmatch(text)
-    if found is None:
-        raise UsageError(f"--size {text} must be height x width in pixels, such as 512x1024")
-    return int(found[1]), int(found[2])
 
 
 def _target(arguments: argparse.Namespace) -> Path:

@@ -1,11 +1,7 @@
 """ONNX files: written by torch's exporter, run by ONNX Runtime."""
 
-import contextlib
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, MissingDepen
 from seg_models.exporting.description import DESCRIPTION_KEY, ExportDescription, not_described
 from seg_models.exporting.exported import ExportedNetwork
 from seg_models.exporting.graph import INPUT, LABELS, LOGITS
+from seg_models.exporting.quiet import quiet
 
 __all__ = ["OnnxNetwork", "default_opset", "import_onnx", "import_runtime", "onnx_session", "write_onnx"]
 
@@ -89,7 +86,7 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, description: E
     onnx = import_onnx()
     outputs = [LOGITS, LABELS] if description.labels else [LOGITS]
     try:
-        with _quiet():
+        with quiet():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -131,22 +128,6 @@ def _name_axes(proto: Any) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = pattern.sub(lambda found: names[found[0]], dim.dim_param)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what torch's exporter says of its own code."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def onnx_session(model: str | os.PathLike[str] | bytes, *, only_cpu: bool = False) -> Any:

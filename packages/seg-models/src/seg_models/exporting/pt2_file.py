@@ -1,11 +1,7 @@
 """Programs of torch.export as `.pt2` files, which torch runs without the code of the network."""
 
-import contextlib
 import io
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +10,7 @@ from torch import Tensor
 from seg_core.errors import CorruptFileError
 from seg_models.exporting.description import DESCRIPTION_KEY, ExportDescription, not_described
 from seg_models.exporting.exported import ExportedNetwork
+from seg_models.exporting.quiet import quiet
 
 __all__ = ["Pt2Network", "write_pt2"]
 
@@ -28,23 +25,9 @@ def write_pt2(program: torch.export.ExportedProgram, path: Path, description: Ex
     """
     # on a full disk torch's own writer would end the process
     content = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.export.save(program, content, extra_files={_FILE: description.to_json()})
     path.write_bytes(content.getbuffer())
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides tracebacks that torch logs before it raises the error."""
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 class Pt2Network(ExportedNetwork):
@@ -60,7 +43,7 @@ class Pt2Network(ExportedNetwork):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         extra = {_FILE: ""}
         try:
-            with _quiet():
+            with quiet():
                 program = torch.export.load(path, extra_files=extra)
                 module = program.module()
         except FileNotFoundError:

@@ -1,17 +1,16 @@
 """Tries the ways of computing a network's logits for images of one shape, and keeps the fastest that is allowed."""
 
-import contextlib
 import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from seg_core.metrics.argmax import Thresholds
+from seg_models.exporting.quiet import quiet
 from seg_models.speed.measuring import compare, race
 from seg_models.speed.remembered import describe_machine, key_of, recall, remember
 from seg_models.speed.report import Attempt, OptimizationReport
@@ -143,7 +142,7 @@ class _Tuning:
             note = f"left out: the time limit of {self._settings.time_limit:g} s was reached"
         if not note:
             try:
-                with _quiet():
+                with quiet():
                     run = way.build(self._module, self._images[0], self._programs)
                     agreement, error = self._compare(run)
             except Exception as failure:
@@ -179,7 +178,7 @@ class _Tuning:
     def _measure(self) -> dict[str, float]:
         images = self._images[0]
         works = {name: _call(run, self._full_size, images) for name, run in self._allowed.items()}
-        with _quiet():
+        with quiet():
             for work in works.values():
                 work()
             seconds = race(works, self._device, _SHARE * self._settings.time_limit)
@@ -210,19 +209,6 @@ class _Tuning:
 
 def _call(run: Run, full_size: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> Callable[[], Tensor]:
     return lambda: full_size(run(images), images)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the warnings and log lines of exporters and compilers from the user: what fails is in the report."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _first_line(error: BaseException) -> str:

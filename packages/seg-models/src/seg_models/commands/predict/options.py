@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import MULTICLASS
 from seg_models.commands.predict.arguments import FORMATS, OVERLAY_FORMATS
 from seg_models.commands.predict.jobs import Job, Outputs
+from seg_models.commands.sizes import parse_size
 from seg_models.inference.input_paths import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_url
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "threshold_options",
 ]
 
-_TILE = re.compile(r"([1-9]\d*)(?:x([1-9]\d*))?")
 _FLIPS = ("hflip", "vflip", "turns")
 
 
@@ -52,7 +51,7 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
         if value is not None and not is_integer(value, 1):
             raise UsageError(f"{option} {value} must be an integer >= 1")
     options = {
-        "tile": _parse_tile(arguments.tile),
+        "tile": parse_size("--tile", arguments.tile),
         "overlap": arguments.overlap,
         "tta": _parse_tta(arguments.tta),
         "batch_size": arguments.batch_size,
@@ -183,15 +182,6 @@ def parse_bands(values: Sequence[str] | None) -> list[int | str] | None:
                 f"--bands {','.join(words)}: {word!r} is no band; give numbers from 1, or names, such as --bands 4,3,2"
             )
     return [int(word) if word.isdecimal() else word for word in words]
-
-
-def _parse_tile(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    found = _TILE.fullmatch(text)
-    if not found:
-        raise UsageError(f"--tile {text} must be pixels, such as 512, or height x width, such as 512x1024")
-    return int(found[1]), int(found[2] or found[1])
 
 
 def _parse_tta(text: str | None) -> dict[str, Any] | bool:
