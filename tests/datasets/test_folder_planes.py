@@ -114,6 +114,25 @@ def test_a_missing_file_is_an_error_or_an_absent_class(tmp_path):
         assert len(FolderDataset(tmp_path, DISCS, **IN_FOLDERS, missing="skip")) == 1
 
 
+def test_images_left_out_for_a_class_do_not_part_the_groups_of_the_others(tmp_path):
+    names = [f"{group}_{number}" for group in "abcdefgh" for number in range(3)]
+    for name in names:
+        image(tmp_path / f"images/{name}.png")
+        for label in LABELS:
+            mask(tmp_path / f"masks/{label}/{name}.png", 0)
+    for name in ("a_0", "c_1"):
+        (tmp_path / f"masks/cup/{name}.png").unlink()
+    options = {"images": "images", "masks": "masks/{class}", "groups": "^(.)_", "missing": "skip"}
+    stems = []
+    for split in ("train", "val"):
+        with pytest.warns(UserWarning, match="these images are left out"):
+            dataset = FolderDataset(tmp_path, DISCS, split, **options)
+        stems.append([dataset.pair(index).image.stem for index in range(len(dataset))])
+    train, val = stems
+    assert sorted(train + val) == sorted(set(names) - {"a_0", "c_1"})
+    assert not {stem[0] for stem in train} & {stem[0] for stem in val}
+
+
 def test_an_absent_class_is_0_although_the_label_map_has_no_such_id(tmp_path):
     image(tmp_path / "train/images/a.png")
     mask(tmp_path / "train/masks/disc/a.png", np.resize(np.array([7, 9], np.uint8), (HEIGHT, WIDTH)))

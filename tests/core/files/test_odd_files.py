@@ -50,7 +50,10 @@ MASKS = {
     "five_bands": (lambda: tiff(np.repeat(PIXELS[..., :1], 5, -1), 8, 1, extra=0), "5 channels"),
     "cmyk": (lambda: tiff(CMYK, 8, 5), "a color image .mode 'CMYK'"),
     "lab": (lambda: tiff(PIXELS, 8, 8), "CIELAB colors"),
-    "pages": (lambda: pages(ids(4), ids(2), ids(1)), f"3 pages; {ONE_ID}: save the one that belongs to the image"),
+    "pages": (
+        lambda: pages(ids(4), ids(2), ids(1)),
+        f'3 pages; {ONE_ID}: save the one that belongs to the image.* task = "multilabel"',
+    ),
     "frames_png": (lambda: pages(ids(4), ids(2), kind="PNG"), "2 frames"),
     "frames_gif": (lambda: pages(ids(4), ids(2), kind="GIF"), "2 frames"),
 }

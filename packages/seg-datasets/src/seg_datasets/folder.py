@@ -26,6 +26,7 @@ from seg_datasets.reading.folder_messages import files_not_found, options_of_spl
 from seg_datasets.reading.folder_options import complete_files, described_layout, given_layout, given_options
 from seg_datasets.reading.folder_report import FolderReport, inspect_folder
 from seg_datasets.reading.frames import warn_of_frames
+from seg_datasets.reading.lacking_classes import LackingClassesError
 from seg_datasets.reading.mask_options import MaskOptions
 from seg_datasets.reading.paired import PairedDataset
 from seg_datasets.reading.pairs import Pair, PairList, first_few, pair_by_key
@@ -217,7 +218,7 @@ class FolderDataset(PairedDataset):
 
     @classmethod
     def option_problems(cls, root: str | os.PathLike[str] | None, params: Mapping[str, Any]) -> list[str]:
-        """Returns what is wrong with options, one sentence per problem, without a look at images or masks.
+        """Returns what is wrong with options, one sentence per problem, by the names of files alone.
 
         Nothing is known of a subclass with arguments of its own.
 
@@ -250,7 +251,10 @@ class FolderDataset(PairedDataset):
             given = given if given is None or how is None else replace(given, mask_suffixes=how.suffixes)
         if rule is not None and given is not None and root is not None and Path(root).expanduser().is_dir():
             folder = Path(root).expanduser()
-            checked(lambda: _check_rule(folder, _layout_in(folder, given, own["images"] is not None, rule), rule))
+            layout = checked(lambda: _checked_layout(folder, given, own["images"] is not None, rule))
+            if layout is not None and layout.labels:
+                layout = replace(layout, missing_class=own["missing_class"])
+                problems += _lacking_classes(folder, layout, rule, own["missing"])
         return problems
 
     @classmethod
@@ -309,14 +313,18 @@ def find_pairs(root: Path, layout: FolderLayout, split: str, rule: SplitRule, mi
         pairs = PairList(replace(pair, more=more[pair.image]) for pair in pairs)
     if has_own:
         return pairs
-    return _train_or_val(pairs, files.images.where(matched(files.images, files.masks)[0]), root, split, rule, layout)
+    images = files.images.where(matched(files.images, files.masks)[0])
+    if len(images) > len(pairs):  # without those that lack the file of a class
+        kept = {str(pair.image) for pair in pairs}
+        images = images.where(str(path) in kept for path in images.values())
+    return _train_or_val(pairs, images, root, split, rule, layout)
 
 
 def _with_planes(pairs: PairList, files: Files, layout: FolderLayout, where: str, missing: str) -> PairList:
     """Returns the pairs with the files of their masks.
 
     Raises:
-        DatasetNotFoundError: if an image lacks the file of a class, and that is not allowed.
+        LackingClassesError: if an image lacks the file of a class, and that is not allowed.
     """
     found = [pair if pair.mask is None else replace(pair, planes=files.planes[str(pair.mask)]) for pair in pairs]
     if layout.missing_class == "absent":
@@ -331,12 +339,34 @@ def _with_planes(pairs: PairList, files: Files, layout: FolderLayout, where: str
     )
     text = f"{where}: {len(found) - len(complete)} of {len(found)} images lack the mask of a class: {lacking}"
     if missing == "error" or not complete:
-        raise DatasetNotFoundError(
+        choices = {"missing_class": "absent", **({"missing": "skip"} if complete else {})}
+        skipped = ", or leave these images out with missing = 'skip'" * bool(complete)
+        raise LackingClassesError(
             f"{text}. If an image without a mask has no pixel of the class, set missing_class = 'absent'; else add the "
-            "files, or leave these images out with missing = 'skip'"
+            f"files{skipped}",
+            choices,
         )
     warnings.warn(f"{text}; these images are left out", stacklevel=5)
     return PairList(complete)
+
+
+def _lacking_classes(root: Path, layout: FolderLayout, rule: SplitRule, missing: str) -> list[str]:
+    """Returns sentences about images that lack the file of a class, by the names of the files."""
+    found = []
+    has_own = layout.has_split_folders or layout.split_file is not None
+    if "{class}" not in layout.masks or missing == "skip":
+        return []
+    for split in ("train", "val") if has_own else ("train",):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # told when the dataset is opened
+                find_pairs(root, layout, split, rule, missing)
+        except LackingClassesError as error:
+            lines = " or ".join(f'params.{name} = "{value}"' for name, value in error.choices.items())
+            found.append(f"{error}. Write {lines} below [data.dataset], or uncomment it there")
+        except UserError:
+            continue  # of other files, told when the dataset is opened
+    return found
 
 
 def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
@@ -348,6 +378,13 @@ def _check_rule(root: Path, layout: FolderLayout, rule: SplitRule) -> None:
             f"FolderDataset: {' and '.join(rule.given)} cannot be used, as {root} has {what}; remove it, or name the "
             "files to be split with images and masks, as in images='train/images', masks='train/masks'"
         )
+
+
+def _checked_layout(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitRule) -> FolderLayout:
+    """Returns the layout of `_layout_in` if its files are split by one rule only, as `_check_rule` checks."""
+    layout = _layout_in(root, given, has_patterns, rule)
+    _check_rule(root, layout, rule)
+    return layout
 
 
 def _layout_in(root: Path, given: FolderLayout, has_patterns: bool, rule: SplitRule) -> FolderLayout:

@@ -298,9 +298,16 @@ def load_mask(
         if problem := storage.mask_problem():
             raise CorruptFileError(f"mask {called} {problem}")
         if not isinstance(source, Image.Image) and (pages := num_pages(image)) > 1:
+            what, by_page = "frames", ""
+            if image.format == "TIFF":
+                what = "pages"
+                by_page = (
+                    "; if each page is one class and classes may overlap, write the labels in the order of the pages, "
+                    'labels = [...], and task = "multilabel" into classes.toml of your folder, and keep the file'
+                )
             raise CorruptFileError(
-                f"mask {called} has {pages} {'pages' if image.format == 'TIFF' else 'frames'}; a mask holds one class "
-                "id per pixel: save the one that belongs to the image alone, or, if each holds one class, combine them"
+                f"mask {called} has {pages} {what}; a mask holds one class id per pixel: save the one that belongs to "
+                f"the image alone, or, if each holds one class, combine them{by_page}"
             )
         decoded, tag = decode(image, "check")
         if tag != 1:

@@ -13,7 +13,7 @@ from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.labels.palette import default_palette
 from seg_core.text import read_text
 
-__all__ = ["CLASS_FILES", "Metadata", "check_has_colors", "find_classes", "resolve_classes"]
+__all__ = ["CLASS_FILES", "Metadata", "check_has_colors", "find_classes", "known_classes", "resolve_classes"]
 
 CLASS_FILES = ("classes.toml", "classes.json")
 Metadata = str | os.PathLike[str] | Mapping[str, Any] | DatasetMetadata
@@ -31,6 +31,18 @@ def find_classes(root: Path) -> Path | None:
             f"metadata is missing: dataset 'FolderDataset' found both {found[0]} and {found[1].name}; remove one"
         )
     return found[0] if found else None
+
+
+def known_classes(root: str | os.PathLike[str], metadata: Metadata | None) -> DatasetMetadata | None:
+    """Returns the classes as `resolve_classes` does; None if nobody has given any.
+
+    Raises:
+        InvalidArgumentError: if they are not valid metadata, as with an unknown key.
+        CorruptFileError: if their file is not readable TOML or JSON.
+    """
+    if metadata is None and find_classes(Path(root).expanduser()) is None:
+        return None
+    return resolve_classes(root, metadata)
 
 
 def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | None) -> DatasetMetadata:

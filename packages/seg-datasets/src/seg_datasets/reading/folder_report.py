@@ -18,6 +18,7 @@ from seg_datasets.reading.folder_layouts import find_layout
 from seg_datasets.reading.folder_search import FolderSearch
 from seg_datasets.reading.image_sizes import ImageSizes, spread
 from seg_datasets.reading.mask_report import MaskFindings, MaskInspection, describe_masks
+from seg_datasets.reading.task_report import binary_advice
 
 __all__ = ["FolderReport", "inspect_folder"]
 
@@ -42,6 +43,8 @@ class FolderReport:
         metadata: the classes: given, from a file in the root, or suggested; None if they are not known.
         suggested: whether names or colors of `metadata` are a suggestion.
         oddities: sentences about what is odd.
+        choices: options of which the user has to add one to `options`, as only he or she knows what is right -> their
+            value; the folder fits then. Empty if it fits, or if no option helps.
     """
 
     root: Path
@@ -56,6 +59,7 @@ class FolderReport:
     metadata: DatasetMetadata | None = None
     suggested: bool = False
     oddities: tuple[str, ...] = ()
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Returns the report as lines of text."""
@@ -75,6 +79,8 @@ class FolderReport:
         if self.kind:
             masks = describe_masks(self.kind, self.ids, self.metadata, self.options, self.suggested)
             lines.append(f"  masks    {masks}")
+        if self.suggested and self.fits and (told := binary_advice(self.root, self.ids, self.options)):
+            lines.append(f"  task     {told}")  # nothing odd: both are right
         lines += [f"  odd      {sentence}" for sentence in self.oddities]
         return "\n".join(lines)
 
@@ -134,8 +140,14 @@ class _Inspection(FolderSearch):
         except UserError as error:
             self.odd.append(str(error))
             fits = False
+        options = {name: value for name, value in self.options.items() if name not in self.choices}
         return FolderReport(
-            self.root, fits=fits, options=self.options, oddities=tuple(dict.fromkeys(self.odd)), **found
+            self.root,
+            fits=fits and not self.choices,
+            options=options,
+            oddities=tuple(dict.fromkeys(self.odd)),
+            choices=self.choices if fits else {},
+            **found,
         )
 
     # ---- channels ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.reading.advice import lists_advice
 from seg_datasets.reading.channel_options import with_channels
-from seg_datasets.reading.class_files import resolve_classes
+from seg_datasets.reading.class_files import known_classes, resolve_classes
 from seg_datasets.reading.class_folders import find_class_folders
 from seg_datasets.reading.differences import find_hint
 from seg_datasets.reading.file_table import FileTable, matched
@@ -23,6 +23,7 @@ from seg_datasets.reading.folder_messages import options_of_split
 from seg_datasets.reading.folder_options import given_layout
 from seg_datasets.reading.frames import FramesWarning, copied
 from seg_datasets.reading.guesses import left_out, search_folders
+from seg_datasets.reading.lacking_classes import LackingClassesError
 from seg_datasets.reading.mask_options import MaskOptions
 from seg_datasets.reading.pairs import JPEG_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.splits import NAMES_OF, SPLITS
@@ -41,6 +42,7 @@ class FolderSearch:
     Attributes:
         options: what was given and found.
         odd: sentences about what is odd.
+        choices: options of which the user has to choose one, as each may be right -> their value.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FolderSearch:
         self.options = options
         self.progress = progress
         self.odd: list[str] = []
+        self.choices: dict[str, Any] = {}
         self.frames: FramesWarning | None = None
         self.is_told = False  # what is left out
 
@@ -74,9 +77,11 @@ class FolderSearch:
 
     def _splits(self) -> dict[str, Any]:
         """Opens all splits and finds the options that this takes."""
-        check_task_options(self.root, self._known_classes(), self.options)
+        # a wrong file of classes first: without them nothing else fits, which would be told in its place
+        check_task_options(self.root, known_classes(self.root, self.metadata), self.options)
         if "images" not in self.options and "split_file" not in self.options:
             self._find_files()
+        self._find_lacking_classes()
         try:
             opened = {"train": self._open("train")}
         except DatasetNotFoundError:
@@ -91,7 +96,7 @@ class FolderSearch:
             else:
                 self.odd.append(str(error))
         self._group(opened)
-        if self._has_split_folders() or "split_file" in self.options or self._layout().split_file is not None:
+        if self._has_own_splits():
             with contextlib.suppress(UserError):  # there need not be one
                 opened["test"] = self._open("test")
         self._tell_left_out(opened)
@@ -159,6 +164,27 @@ class FolderSearch:
 
     def _has_split_folders(self) -> bool:
         return self._layout().has_split_folders
+
+    def _has_own_splits(self) -> bool:
+        return self._has_split_folders() or "split_file" in self.options or self._layout().split_file is not None
+
+    def _find_lacking_classes(self) -> None:
+        """Takes files of classes that images lack for classes without pixels, to look further; tells the choices."""
+        if "{class}" not in str(self.options.get("masks")):
+            return
+        for split in ("train", "val"):
+            try:
+                self._open(split)
+            except LackingClassesError as error:
+                self.odd.append(str(error))
+                common = self.choices or error.choices
+                self.choices = {name: value for name, value in error.choices.items() if name in common}
+                if not self._has_own_splits():
+                    break
+            except UserError:
+                continue  # of other files, told when all splits are opened
+        if self.choices:
+            self.options["missing_class"] = self.choices["missing_class"]
 
     def _find_files(self) -> None:
         """Finds options that pair images and masks, if the usual ones do not."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from seg_core.errors import InvalidArgumentError, counted, id_ranges
+from seg_core.errors import counted, id_ranges
 from seg_core.files.scan import MaskFile, MaskSummary, OnProgress, scan_masks
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.palette import Color, default_palette
 from seg_core.labels.raw_ids import label_map_line, mixed_map, mixed_masks, suggest_label_map
 from seg_core.labels.tasks import MULTICLASS
-from seg_datasets.reading.class_files import check_has_colors, resolve_classes
+from seg_datasets.reading.class_files import check_has_colors, known_classes
 from seg_datasets.reading.class_names import describe_names
 from seg_datasets.reading.known_ids import known_label_map, two_readings, with_void
 from seg_datasets.reading.mask_kinds import MOST_COLOR_MASKS, MOST_COLORS, colors_of, find_kinds, suggested_classes
@@ -92,12 +92,7 @@ class MaskInspection:
         Raises:
             UserError: if a mask cannot be read, or the classes are not valid.
         """
-        metadata = None
-        try:
-            metadata = resolve_classes(self.root, self.metadata)
-        except InvalidArgumentError as error:
-            if not str(error).startswith("metadata is missing: dataset 'FolderDataset' needs"):
-                raise
+        metadata = known_classes(self.root, self.metadata)
         if metadata is not None and metadata.task != MULTICLASS:
             return self._of_task(used, metadata)
         kinds = find_kinds(paths, self.root)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from seg_core.errors import CorruptFileError, UserError, id_ranges
@@ -13,7 +14,7 @@ from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.raw_ids import label_map_line, mixed_map
 from seg_core.labels.tasks import BINARY, MULTILABEL
 
-__all__ = ["MIDDLE", "TaskFindings", "find_task_options", "look_at_task"]
+__all__ = ["MIDDLE", "TaskFindings", "binary_advice", "find_task_options", "look_at_task"]
 
 MIDDLE = 128
 """The gray value from which a pixel of a mask is the object, unless somebody chooses another."""
@@ -40,6 +41,35 @@ class TaskFindings:
     odd: Sequence[str]
     summaries: Mapping[str, MaskSummary]
     is_soft: bool = False
+
+
+def binary_advice(root: Path, ids: Mapping[int, float], options: Mapping[str, Any]) -> str:
+    """Returns a sentence about the binary task, for masks of a background and one object; "" for others.
+
+    Args:
+        root: the folder.
+        ids: id in the masks -> its share of the pixels.
+        options: options that read them as two classes.
+    """
+    if not {0} < ids.keys() <= {0, 1, _WHITE} or options.get("colors"):
+        return ""
+    table = options.get("label_map")
+    if table is None and 1 not in ids:
+        return ""
+    line = "" if table is None else f", with {_line(table)} (check it)"
+    return (
+        f"multiclass: masks are read as two classes, the background and one object{line}. To learn one score per pixel "
+        f"for the object, with a threshold that is chosen afterwards, write classes.toml into {root} with the two "
+        'lines labels = ["object"] (its name) and task = "binary", and start again'
+    )
+
+
+def _line(table: Mapping[Any, Any]) -> str:
+    return "label_map = { " + ", ".join(f"{raw} = {_toml(to)}" for raw, to in table.items()) + " }"
+
+
+def _toml(train: Any) -> str:
+    return str(train) if isinstance(train, int) else '"ignore"'
 
 
 def find_task_options(

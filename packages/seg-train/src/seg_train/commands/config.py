@@ -110,14 +110,17 @@ def _init(path: Path, model: str, dataset: str, root: str | None, imports: list[
                 progress.close()
     if report is not None:
         print(report)
-        if not report.fits:
+        if not report.fits and not getattr(report, "choices", {}):
             print(f"{path} was not written: correct what is odd, or name a dataset with --data")
             return 1
     text = starting_config(model, dataset, str(path), root, report)
     if imports:
         text = text.replace("[model]", f"imports = {toml_value(imports)}\n\n[model]", 1)
     write_text(path, text)
-    print(f"wrote {path}; edit it, then: seg config check {path}")
+    choices = getattr(report, "choices", {})
+    lines = " or ".join(f"params.{option} = {toml_value(value)}" for option, value in choices.items())
+    what = f"decide about what is odd: uncomment {lines}, or add the files" if choices else "edit it"
+    print(f"wrote {path}; {what}, then: seg config check {path}")
     return 0
 
 

@@ -15,6 +15,11 @@ _WIDTH = 44  # columns of keys and values before a comment
 _BATCH_SIZE = 8
 _CROP, _LARGEST_CROP, _CROP_STEP = 256, 512, 32
 
+_CHOICES = {
+    "missing_class": "an image without the mask of a class has no pixel of it",
+    "missing": "leave images without the mask of a class out",
+}
+
 
 def as_toml(values: Mapping[str, Any], origins: Mapping[str, str] | None = None) -> str:
     """Returns tables as TOML, one section per table.
@@ -132,6 +137,12 @@ def _options(report: Any) -> list[str]:
     for option, value in sorted(report.options.items(), key=lambda item: item[0] != "metadata"):
         comment = f" # {comments[option]}" if option in comments else ""
         lines.append(f"params.{toml_key(option)} = {toml_value(value)}{comment}")
+    choices = getattr(report, "choices", {})
+    if choices:
+        lines.append(f"# Decide, and uncomment {'one of these lines' if len(choices) > 1 else 'this line'}:")
+    for option, value in choices.items():
+        comment = f" # {_CHOICES[option]}" if option in _CHOICES else ""
+        lines.append(f"# params.{toml_key(option)} = {toml_value(value)}{comment}")
     return lines
 
 
