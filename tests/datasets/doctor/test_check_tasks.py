@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 import seg_datasets
+from seg_core import InvalidArgumentError
+from seg_core.command import main
 from seg_datasets import FolderDataset, fake
 from tests.datasets.own_folders import HEIGHT, WIDTH, image, mask
 
@@ -118,3 +120,36 @@ def test_bits_of_no_class_are_a_finding(tmp_path):
     mask(root / "val/masks/0.png", ids(9))
     report = found(root, masks_as="bits")
     assert "with bits of no class" in report["unreadable-mask"].detail
+
+
+def test_one_class_without_a_task_whose_masks_are_0_and_255_is_told_with_the_task_that_reads_them(tmp_path, capsys):
+    root = vessels(tmp_path, ids(0, 255, 0), ids(0, 0, 255), ids(0))
+    (root / "classes.toml").write_text('labels = ["vessel"]\n')
+    report = found(root)
+    assert list(report) == ["binary-0-255"]
+    assert "there is one class, 'vessel', where two are needed (4 masks)" in report["binary-0-255"].detail
+    assert 'rite task = "binary" beside labels = ["vessel"]' in report["binary-0-255"].fix
+    assert report["binary-0-255"].config == "data.dataset.params.label_map = { 0 = 0, 255 = 1 }"
+    assert main(["datasets", "check", str(root), "--strict"]) == 1
+    assert 'task = "binary"' in capsys.readouterr().out
+    (root / "classes.toml").write_text('labels = ["vessel"]\ntask = "binary"\n')
+    assert found(root, label_map={0: 0, 255: 1}) == {}
+
+
+@pytest.mark.parametrize("row", [(0, 1), (0, 1, 255), (0,), (0, 2)])
+def test_one_class_without_a_task_is_an_error_as_for_what_reads_the_folder(tmp_path, capsys, row):
+    root = vessels(tmp_path, ids(*row), ids(*row))
+    (root / "classes.toml").write_text('labels = ["vessel"]\n')
+    with pytest.raises(InvalidArgumentError, match="has one class, 'vessel', but at least two are needed"):
+        found(root)
+    assert main(["datasets", "check", str(root), "--strict"]) == 2
+    assert 'write task = "binary"' in capsys.readouterr().err
+
+
+def test_one_color_is_an_error(tmp_path):
+    root = vessels(tmp_path, ids(0, 1, 0))
+    (root / "classes.toml").write_text('labels = ["vessel"]\ncolors = [[255, 0, 0]]\n')
+    for path in root.glob("*/masks/*.png"):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), (255, 0, 0), np.uint8)).save(path)
+    with pytest.raises(InvalidArgumentError, match="at least two are needed"):
+        found(root, colors=True)

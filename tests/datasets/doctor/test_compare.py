@@ -175,3 +175,109 @@ def test_command_writes_json(tree, write, capsys):
     assert values["classes"][3] == {"name": "water", "shares": [None, 0.4], "difference": None, "images": [None, 1.0]}
     assert main(["datasets", "compare", str(tree), str(other)]) == 0
     assert "no such class" in capsys.readouterr().out
+
+
+def binary(root, width=80, ignored=0, labels=("vessel",), task="binary", **splits):
+    """Writes splits of one mask whose first pixels, as many as given, are the object, and the last are ignored."""
+    for split, count in splits.items():
+        row = np.zeros(width, np.uint8)
+        row[:count] = 1
+        row[width - ignored :] = 255
+        for kind, pixels in (("images", np.zeros((1, width, 3), np.uint8)), ("masks", row[None])):
+            path = root / split / kind / "0.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    (root / "classes.toml").write_text(f"labels = {json.dumps(labels)}\ntask = {json.dumps(task)}\n")
+    return root
+
+
+def test_an_object_is_compared_with_what_is_not_the_object(tmp_path, capsys):
+    root = binary(tmp_path / "a", train=2, val=40)
+    found = compare(root)
+    expected = jensen_shannon([2, 78], [40, 40])
+    assert expected > 0.4
+    (row,) = found.classes
+    assert row.shares == (0.025, 0.5)
+    assert row.difference == pytest.approx(0.475)
+    assert row.distance == found.distance == pytest.approx(expected)
+    assert found.most_different == "vessel"
+    assert main(["datasets", "compare", str(root)]) == 0
+    text = capsys.readouterr().out
+    (line,) = (line for line in text.splitlines() if line.startswith("vessel"))
+    assert line.split() == [
+        "vessel",
+        "2.500",
+        "%",
+        "50.000",
+        "%",
+        "+47.500",
+        "100.0",
+        "%",
+        "100.0",
+        "%",
+        f"{expected:.4f}",
+    ]
+    assert (
+        f"Largest Jensen-Shannon distance of a class, vessel, by pixels with and without it: {expected:.4f} (0" in text
+    )
+    assert main(["datasets", "compare", str(root), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["classes"][0]["distance"] == values["jensen_shannon_distance"] == found.distance
+    assert [side["task"] for side in values["sides"]] == ["binary"] * 2
+
+
+def test_ignored_pixels_are_no_part_of_the_share_of_an_object(tmp_path):
+    found = compare(binary(tmp_path / "a", ignored=40, train=2, val=20))
+    assert found.classes[0].shares == (0.05, 0.5)
+    assert compare(binary(tmp_path / "b", train=20, val=20)).distance == 0
+
+
+def test_two_objects_have_no_distance(tmp_path, capsys):
+    one = binary(tmp_path / "one", train=20, val=20)
+    two = binary(tmp_path / "two", labels=("road",), train=40, val=40)
+    found = compare(one, two)
+    assert math.isnan(found.distance)
+    assert [row.distance for row in found.classes] == [None, None]
+    assert found.most_different is None
+    assert main(["datasets", "compare", str(one), str(two)]) == 0
+    assert "distance of a class, by pixels with and without it: not defined" in capsys.readouterr().out
+
+
+def multilabel(root, **splits):
+    """Writes splits of one mask of two classes, each of which has as many of the first pixels; None ignores it."""
+    for split, counts in splits.items():
+        rows = [np.full(80, 255) if count is None else np.arange(80) < count for count in counts]
+        planes = [Image.fromarray(row.astype(np.uint8)[None]) for row in rows]
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        Image.fromarray(np.zeros((1, 80, 3), np.uint8)).save(root / split / "images/0.png")
+        planes[0].save(root / split / "masks/0.tif", save_all=True, append_images=planes[1:])
+    (root / "classes.toml").write_text('labels = ["red", "green"]\ntask = "multilabel"\n')
+    return root
+
+
+def test_classes_of_a_multilabel_task_are_compared_one_by_one(tmp_path):
+    # a third and two thirds of the sum of both in train and in val
+    found = compare(multilabel(tmp_path / "a", train=(10, 20), val=(20, 40)))
+    assert [row.shares for row in found.classes] == [(0.125, 0.25), (0.25, 0.5)]
+    own = [jensen_shannon([10, 70], [20, 60]), jensen_shannon([20, 60], [40, 40])]
+    assert [row.distance for row in found.classes] == pytest.approx(own)
+    assert (found.distance, found.most_different) == (pytest.approx(max(own)), "green")
+    assert 0 < own[0] < own[1]
+
+
+def test_a_class_that_is_ignored_in_a_split_has_no_distance(tmp_path):
+    found = compare(multilabel(tmp_path / "a", train=(10, 20), val=(None, 20)))
+    assert [row.distance for row in found.classes] == [None, 0]
+    assert (found.distance, found.most_different) == (0, "green")
+
+
+def test_sides_of_two_tasks_are_compared_by_the_classes_of_both(tmp_path):
+    one = binary(tmp_path / "one", train=2, val=2)
+    two = binary(tmp_path / "two", labels=("background", "vessel"), task="multiclass", train=40, val=40)
+    found = compare(one, two)
+    rows = {row.label: row for row in found.classes}
+    assert rows["vessel"].shares == (0.025, 0.5)
+    assert (rows["background"].shares, rows["background"].distance) == ((None, 0.5), None)
+    assert found.distance == pytest.approx(jensen_shannon([2, 78], [40, 40]))
+    assert any(text.startswith("the tasks differ: one is binary, two multiclass") for text in found.warnings)

@@ -26,9 +26,13 @@ _EPILOG = """\
 Classes are compared by their names. Shares are of the pixels that have a class. The distance is the Jensen-Shannon
 distance of the shares, to base 2: 0 if both sides have the same shares, 1 if they have no class in common.
 
+Of a binary or multilabel task the share of a class is that of the pixels that are not ignored for it. Each class has a
+distance of its own, of the shares of pixels with and without it, and the largest is that of both sides.
+
 The JSON has the keys sides (name, images, height and width as smallest, quartiles and largest, different_sizes, mean,
 std, ignored_share), classes (name, shares, difference, images: the fraction that contains it; null where a side has no
-such class), jensen_shannon_distance and warnings.
+such class), jensen_shannon_distance and warnings. Of a binary or multilabel task sides have the key task too, and
+classes distance, of which jensen_shannon_distance is the largest.
 
 examples:
   seg datasets compare my_data --split train --split val
@@ -82,21 +86,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _show(found: "Comparison") -> None:
     first, second = (side.name for side in found.sides)
+    last = ("distance",) if found.is_per_class else ()
     print_table(
-        ("class", f"{first} pixels", f"{second} pixels", "difference", f"{first} images", f"{second} images"),
+        ("class", f"{first} pixels", f"{second} pixels", "difference", f"{first} images", f"{second} images", *last),
         [
             (
                 row.label,
                 *(_share(share) for share in row.shares),
                 "" if row.difference is None else f"{100 * row.difference:+.3f}",
                 *("" if fraction is None else f"{100 * fraction:.1f} %" for fraction in row.images),
+                *("" if row.distance is None else f"{row.distance:.4f}" for _ in last),
             )
             for row in found.classes
         ],
     )
     print()
     distance = "not defined" if math.isnan(found.distance) else f"{found.distance:.4f}"
-    print(f"Jensen-Shannon distance of the class shares: {distance} (0: the same, 1: nothing in common)\n")
+    what = "Jensen-Shannon distance of the class shares"
+    if found.is_per_class:
+        name = found.most_different
+        of_class = "a class" if name is None else f"a class, {name}"
+        what = f"Largest Jensen-Shannon distance of {of_class}, by pixels with and without it"
+    print(f"{what}: {distance} (0: the same, 1: nothing in common)\n")
     sides = [side.stats for side in found.sides]
     quantiles = [side.quantiles() for side in found.sides]
     rows = [

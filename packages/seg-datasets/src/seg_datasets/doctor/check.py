@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from seg_core.files.mask_sources import OnProgress
+from seg_core.labels.comparison import check_several_classes
 from seg_datasets.doctor.checked import WITH_FILE, CheckedSplit
 from seg_datasets.doctor.classes import Classes, find_classes_of
 from seg_datasets.doctor.examine import Examined, Examiner, examine
@@ -66,7 +67,8 @@ def check(
 
     Raises:
         UsageError: if there is no such dataset or folder, or several datasets fit.
-        InvalidArgumentError: if there is no such split, an argument is not allowed, or images and masks are swapped.
+        InvalidArgumentError: if there is no such split, an argument is not allowed, images and masks are swapped, or a
+            multiclass task has one class; masks of 0 and 255 alone are a finding then.
         DatasetNotFoundError: if the folder holds no images with masks.
         MissingDependencyError: if masks need a package that is not installed.
     """
@@ -82,6 +84,13 @@ def check(
     source = replace(source, splits=())  # the paths are stored in little memory now
     check_not_swapped(source, checked)
     known = find_classes_of(source, checked, _IGNORED if ignore_index is None else ignore_index)
+    ids: set[int] = set().union(*(own for split in checked if split.has_masks for own in split.id_sets.sets))
+    if (
+        known.metadata is not None
+        and known.is_alone
+        and (isinstance(reader, ColorReader) or not known.is_black_and_white(ids))
+    ):
+        check_several_classes(known.metadata)
     found += image_findings(source, checked)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what readers warn of is found here

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from seg_core.errors import id_ranges
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.checked import CheckedSplit
 from seg_datasets.doctor.sources import Source
 from seg_datasets.reading.color_masks import UNKNOWN, ColorReader
@@ -35,6 +36,18 @@ class Classes:
     is_identity: bool
     drops: bool = False
     note: str = ""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is one class where each pixel has one of the classes, so that there is nothing to choose."""
+        metadata = self.metadata
+        return (
+            metadata is not None and not self.is_suggested and metadata.task == MULTICLASS and metadata.num_classes == 1
+        )
+
+    def is_black_and_white(self, ids: Set[int]) -> bool:
+        """Returns whether the ids of all masks are the black and white of an object, of which only one is a class."""
+        return self.is_alone and self.is_identity and ids == {0, 255}
 
     def is_shifted(self, ids: Set[int]) -> bool:
         """Returns whether ids of which some are wrong are one too high: without 0, and all are allowed ids plus 1."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.scan import OnProgress
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.opening import Opened, open_splits
 from seg_datasets.doctor.stats import SplitStats, pooled, stats_of
 from seg_datasets.doctor.targets import Target
@@ -57,13 +58,17 @@ class ClassComparison:
 
     Attributes:
         label: name of the class.
-        shares: fractions of the pixels that have a class; None where there is no class of this name.
+        shares: fractions of the pixels that have a class; of a binary or multilabel task of those that are not ignored
+            for this class. None where there is no class of this name.
         images: fractions of the images that contain the class; None likewise.
+        distance: unless both sides are multiclass, the Jensen-Shannon distance of the shares of pixels with and without
+            the class, 0 to 1. None if both are, or a side has no such class or no pixel that is not ignored for it.
     """
 
     label: str
     shares: tuple[float | None, float | None]
     images: tuple[float | None, float | None]
+    distance: float | None = None
 
     @property
     def difference(self) -> float | None:
@@ -80,13 +85,26 @@ class Comparison:
         sides: the two.
         classes: those of the first, in the order of their ids, then those that only the second has.
         distance: Jensen-Shannon distance of the class shares, see `jensen_shannon`; NaN if a side has no labeled pixel.
-        warnings: sentences about what should not be: other classes, or a class that is absent on one side.
+            If a side is of a binary or multilabel task, whose classes do not share out the pixels, the largest
+            `distance` of a class; NaN if none has one.
+        warnings: sentences about what should not be: other classes or tasks, or a class that is absent on one side.
     """
 
     sides: tuple[Side, Side]
     classes: Sequence[ClassComparison]
     distance: float
     warnings: Sequence[str]
+
+    @property
+    def is_per_class(self) -> bool:
+        """Whether each class has a distance of its own: unless both sides are multiclass."""
+        return any(side.metadata.task != MULTICLASS for side in self.sides)
+
+    @property
+    def most_different(self) -> str | None:
+        """The class with the largest distance of its own; None if none has one."""
+        known = [(row.distance, row.label) for row in self.classes if row.distance is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as plain containers, for JSON: see `seg datasets compare --help`."""
@@ -100,6 +118,7 @@ class Comparison:
                     "mean": side.stats.mean.tolist(),
                     "std": side.stats.std.tolist(),
                     "ignored_share": side.stats.ignored_share,
+                    **({"task": side.metadata.task} if self.is_per_class else {}),
                 }
                 for side in self.sides
             ],
@@ -109,6 +128,7 @@ class Comparison:
                     "shares": list(found.shares),
                     "difference": found.difference,
                     "images": list(found.images),
+                    **({"distance": found.distance} if self.is_per_class else {}),
                 }
                 for found in self.classes
             ],
@@ -131,7 +151,8 @@ def compare(
     """Compares two datasets, or two splits of one: class shares, sizes, colors.
 
     Classes are compared by their names. Shares are of the pixels that have a class, so that they add up to 1 on both
-    sides, however much is ignored.
+    sides, however much is ignored. Of a binary or multilabel task the share of a class is that of the pixels that are
+    not ignored for it, and the distance is the largest of those of one class alone, see `Comparison`.
 
     Args:
         a: a name from `list_datasets()`, or a folder; see `stats`.
@@ -242,21 +263,34 @@ def _compare(first: Side, second: Side) -> Comparison:
             raise InvalidArgumentError(f"{side.name} has no masks, so its classes cannot be compared; choose another")
     tables = [_by_label(side) for side in (first, second)]
     labels = list(dict.fromkeys((*first.metadata.labels, *second.metadata.labels)))
-    rows = [
-        ClassComparison(
-            label,
-            (_part(tables[0], label, 0), _part(tables[1], label, 0)),
-            (_part(tables[0], label, 1), _part(tables[1], label, 1)),
-        )
-        for label in labels
-    ]
-    distance = jensen_shannon(*([row.shares[place] or 0.0 for row in rows] for place in (0, 1)))
+    is_per_class = any(side.metadata.task != MULTICLASS for side in (first, second))
+    valid = [dict(zip(side.metadata.labels, _valid(side).tolist(), strict=True)) for side in (first, second)]
+    rows = []
+    for label in labels:
+        shares = _part(tables[0], label, 0), _part(tables[1], label, 0)
+        images = _part(tables[0], label, 1), _part(tables[1], label, 1)
+        are_known = is_per_class and all(one.get(label) for one in valid)
+        own = jensen_shannon(*((share or 0.0, 1 - (share or 0.0)) for share in shares)) if are_known else None
+        rows.append(ClassComparison(label, shares, images, own))
+    if is_per_class:
+        distance = max((row.distance for row in rows if row.distance is not None), default=math.nan)
+    else:
+        distance = jensen_shannon(*([row.shares[place] or 0.0 for row in rows] for place in (0, 1)))
     return Comparison((first, second), rows, distance, _warnings(first, second))
 
 
+def _valid(side: Side) -> npt.NDArray[np.int64]:
+    """Returns the pixels that may be of each class: (K,).
+
+    Of a multiclass task these are the pixels of all classes; of others the pixels that are of the class or are not.
+    """
+    pixels, background = side.stats.pixels, side.stats.background
+    return np.full_like(pixels, pixels.sum()) if background is None else pixels + background
+
+
 def _by_label(side: Side) -> dict[str, tuple[float, float]]:
-    pixels, images = side.stats.pixels, side.stats.images
-    shares = pixels / max(int(pixels.sum()), 1)
+    images = side.stats.images
+    shares = side.stats.pixels / np.maximum(_valid(side), 1)
     fractions = images / max(side.stats.num_images, 1)
     return dict(zip(side.metadata.labels, zip(shares.tolist(), fractions.tolist(), strict=True), strict=True))
 
@@ -281,6 +315,11 @@ def _warnings(first: Side, second: Side) -> list[str]:
         found.append(
             "the classes have the same names in another order, so that their ids differ; they are compared by their "
             "names, and a network of one does not fit the other"
+        )
+    if first.metadata.task != second.metadata.task:
+        found.append(
+            f"the tasks differ: {first.name} is {first.metadata.task}, {second.name} {second.metadata.task}; a network "
+            "of one does not fit the other"
         )
     for side, others in ((first, second), (second, first)):
         counted = dict(zip(others.metadata.labels, others.stats.pixels.tolist(), strict=True))

@@ -11,6 +11,7 @@ from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 from seg_datasets.doctor.checked import PARAMS, WITH_FILE, CheckedSplit, finding, told_apart
 from seg_datasets.doctor.classes import Classes
 from seg_datasets.doctor.findings_colors import color_findings
+from seg_datasets.doctor.findings_object import object_finding
 from seg_datasets.doctor.findings_planes import all_ignored, plane_findings, present_in, unknown_planes
 from seg_datasets.doctor.kinds import ERROR, WARNING
 from seg_datasets.doctor.mask_files import MaskPixels
@@ -177,6 +178,9 @@ class _MaskRules:
         assert metadata is not None
         count, ignored, task = metadata.num_ids, metadata.ignore_index, metadata.task
         union: set[int] = set().union(*self.is_odd)
+        if self.classes.is_black_and_white(union):
+            yield object_finding(self.source, metadata, [place.path for place, ids in self._masks() if 255 in ids])
+            return
         if not self.classes.is_identity and (self.by_color or union != {0, 255} or count < 3):
             return
         if self.classes.is_suggested and union != {0, 255}:
