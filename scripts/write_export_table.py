@@ -48,7 +48,7 @@ def main() -> int:
 
 def _measure(name: str, kind: str) -> dict[str, Any]:
     """Returns what the export of a model to a format found, or why it cannot be exported."""
-    from seg_models.exporting.load import FORMAT_SUFFIXES
+    from seg_models.catalog import EXPORT_SUFFIXES
 
     torch.manual_seed(0)
     metadata = resolve_metadata(CLASSES)
@@ -57,7 +57,7 @@ def _measure(name: str, kind: str) -> dict[str, Any]:
         try:
             report = seg_models.export(
                 network,
-                Path(folder) / f"model{FORMAT_SUFFIXES[kind]}",
+                Path(folder) / f"model{EXPORT_SUFFIXES[kind]}",
                 metadata=metadata,
                 preprocessing=Preprocessing(),
             )

@@ -10,7 +10,7 @@ from typing import Any
 from seg_core.catalog import Entry, ModelEntry
 from seg_models.published import WEIGHTS
 
-__all__ = ["BACKBONES", "COMMANDS", "LOADERS", "MODELS", "PREDICTORS"]
+__all__ = ["BACKBONES", "COMMANDS", "EXPORT_SUFFIXES", "LOADERS", "MODELS", "PREDICTORS"]
 
 _TITLES = {
     "resnet18": "ResNet-18",
@@ -361,6 +361,9 @@ PREDICTORS: dict[str, Entry] = {
     "tiled": Entry("seg_models.inference.tiled:predict_tiled", "overlapping tiles (sliding window), for large images"),
     "whole": Entry("seg_models.inference.whole:predict_whole", "each image in one pass"),
 }
+
+EXPORT_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
+"""Format of exported files -> their suffix."""
 
 LOADERS: dict[str, Entry] = {
     ".onnx": Entry("seg_models.exporting.load:load_exported_network", "ONNX, run by ONNX Runtime"),

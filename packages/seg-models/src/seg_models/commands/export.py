@@ -8,12 +8,12 @@ from seg_core.errors import InvalidArgumentError, UsageError
 from seg_core.files.atomic import check_folder
 from seg_core.files.json_text import to_json
 from seg_core.own_code import add_import_option, import_modules
+from seg_models.catalog import EXPORT_SUFFIXES
 from seg_models.commands.sizes import parse_size
 from seg_models.inference.input_paths import is_pattern
 
 __all__ = ["EXPORT"]
 
-_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 _EXAMPLES = ("python", "web")
 
 _EPILOG = """\
@@ -44,7 +44,7 @@ def _configure(parser: argparse.ArgumentParser) -> None:
     add_import_option(parser)
     parser.add_argument(
         "--format",
-        choices=tuple(_SUFFIXES),
+        choices=tuple(EXPORT_SUFFIXES),
         help="ONNX, a program of torch.export, or OpenVINO (default: by the suffix of --out, else onnx)",
     )
     parser.add_argument(
@@ -167,16 +167,16 @@ def _run(arguments: argparse.Namespace) -> int:
 def _target(arguments: argparse.Namespace) -> Path:
     """Returns the file to write."""
     if arguments.out is not None:
-        kinds = {suffix: name for name, suffix in _SUFFIXES.items()}
+        kinds = {suffix: name for name, suffix in EXPORT_SUFFIXES.items()}
         out: Path = arguments.out
-        wanted = _SUFFIXES[arguments.format] if arguments.format else None
+        wanted = EXPORT_SUFFIXES[arguments.format] if arguments.format else None
         if out.suffix not in kinds or (wanted is not None and out.suffix != wanted):
             raise UsageError(
                 f"--out {out} must be a file with the suffix {wanted or ', '.join(kinds)}, such as "
                 f"{out.with_suffix(wanted or '.onnx').name}"
             )
         return out
-    suffix = _SUFFIXES[arguments.format or "onnx"]
+    suffix = EXPORT_SUFFIXES[arguments.format or "onnx"]
     given = Path(arguments.model)
     if given.is_dir():
         return given / f"model{suffix}"

@@ -6,7 +6,8 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.model_files.paths import find_run_file, split_nest
 from seg_core.model_files.reading import ModelInfo
-from seg_models.exporting.load import FORMAT_SUFFIXES, load_exported_network
+from seg_models.catalog import EXPORT_SUFFIXES
+from seg_models.exporting.load import load_exported_network
 from seg_models.pretrained.checkpoint import networks_in_file
 
 __all__ = ["describe_file"]
@@ -31,7 +32,7 @@ def describe_file(path: str) -> str:
         raise InvalidArgumentError(
             f"there is no file {path}; give a model file, a checkpoint, a run folder, or a name from `seg models`"
         )
-    if Path(path).suffix in FORMAT_SUFFIXES.values():
+    if Path(path).suffix in EXPORT_SUFFIXES.values():
         return "\n".join([*lines, *_exported(path)])
     found = networks_in_file(path)
     size = f"{Path(path).stat().st_size / 1e6:.1f} MB"

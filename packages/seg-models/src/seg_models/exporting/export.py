@@ -24,10 +24,11 @@ from seg_core.model_files.load_network import load_network
 from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
+from seg_models.catalog import EXPORT_SUFFIXES
 from seg_models.exporting.description import ExportDescription, Precision
 from seg_models.exporting.exported import ExportedNetwork
 from seg_models.exporting.graph import INPUT, LABELS, LOGITS, ExportGraph, trace
-from seg_models.exporting.load import FORMAT_SUFFIXES, load_exported_network
+from seg_models.exporting.load import load_exported_network
 from seg_models.exporting.verify import Tolerance, Verification, verify
 from seg_models.inference.decisions import thresholds_of
 from seg_models.inference.preparation import check_fit, check_model, describe_images
@@ -243,7 +244,7 @@ def export(
 
 
 def _format_of(path: Path, given: str | None) -> Format:
-    by_suffix = {suffix: name for name, suffix in FORMAT_SUFFIXES.items()}
+    by_suffix = {suffix: name for name, suffix in EXPORT_SUFFIXES.items()}
     if given is None and path.suffix not in by_suffix:
         raise InvalidArgumentError(
             f"path = {os.fspath(path)!r} has not the suffix of a format; those are {', '.join(by_suffix)}"
@@ -251,9 +252,9 @@ def _format_of(path: Path, given: str | None) -> Format:
     kind = by_suffix[path.suffix] if given is None else given
     if kind not in get_args(Format):
         raise InvalidArgumentError(f"format must be one of {', '.join(get_args(Format))}, or None, got {given!r}")
-    if path.suffix != FORMAT_SUFFIXES[kind]:
+    if path.suffix != EXPORT_SUFFIXES[kind]:
         raise InvalidArgumentError(
-            f"path = {os.fspath(path)!r}: files of the format {kind} have the suffix {FORMAT_SUFFIXES[kind]}"
+            f"path = {os.fspath(path)!r}: files of the format {kind} have the suffix {EXPORT_SUFFIXES[kind]}"
         )
     return kind  # type: ignore[return-value]  # one of its values
 

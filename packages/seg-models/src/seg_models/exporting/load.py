@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import InvalidArgumentError, MissingModelFileError
+from seg_models.catalog import EXPORT_SUFFIXES
 from seg_models.exporting.exported import ExportedNetwork
 from seg_models.inference.predictor import Predictor
 
-__all__ = ["FORMAT_SUFFIXES", "load_exported", "load_exported_network"]
-
-FORMAT_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
-"""Format -> suffix of its files."""
+__all__ = ["load_exported", "load_exported_network"]
 
 
 def load_exported_network(path: str | os.PathLike[str]) -> ExportedNetwork:
@@ -48,7 +46,7 @@ def _reader(file: Path) -> Callable[[Path], ExportedNetwork]:
 
         return OpenvinoNetwork
     raise InvalidArgumentError(
-        f"{file} has not the suffix of an exported file; those are {', '.join(FORMAT_SUFFIXES.values())}"
+        f"{file} has not the suffix of an exported file; those are {', '.join(EXPORT_SUFFIXES.values())}"
     )
 
 
