@@ -1,5 +1,6 @@
 """OpenVINO's files: converted from ONNX, run by OpenVINO on the CPU."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from seg_core.errors import CorruptFileError, MissingDependencyError
 from seg_models.exporting.description import DESCRIPTION_KEY, ExportDescription, not_described
 from seg_models.exporting.exported import ExportedNetwork
 
-__all__ = ["OpenvinoNetwork", "import_openvino", "write_openvino"]
+__all__ = ["OpenvinoNetwork", "import_openvino", "openvino_core", "write_openvino"]
 
 
 def import_openvino() -> Any:
@@ -25,6 +26,20 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise MissingDependencyError("OpenVINO's files need openvino: pip install 'seg-models[openvino]'") from error
     return openvino
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """Returns the one `openvino.Core` of this process, which lives as long as the process.
+
+    OpenVINO gives the thread that compiles the first network a stack of its own for signal handlers, and frees it with
+    the last core, in whatever thread that happens. A signal after that (Ctrl-C, the end of a data worker) would end
+    the process with a segmentation fault.
+
+    Raises:
+        MissingDependencyError: if OpenVINO is not installed.
+    """
+    return import_openvino().Core()
 
 
 def write_openvino(onnx_file: Path, path: Path, description: ExportDescription) -> None:
@@ -54,11 +69,10 @@ class OpenvinoNetwork(ExportedNetwork):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        openvino = import_openvino()
+        core = openvino_core()
         weights = Path(path).with_suffix(".bin")
         if not weights.is_file():
             raise CorruptFileError(f"there is no {weights}, which holds the weights of {path}; copy both files")
-        core = openvino.Core()
         try:
             model = core.read_model(os.fspath(path))
             text = model.get_rt_info([DESCRIPTION_KEY]).astype(str) if model.has_rt_info([DESCRIPTION_KEY]) else None

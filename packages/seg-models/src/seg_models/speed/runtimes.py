@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_models.exporting.onnx_file import onnx_session
+from seg_models.exporting.openvino_file import openvino_core
 
 __all__ = ["onnx_bytes", "run_onnxruntime", "run_openvino"]
 
@@ -47,14 +48,12 @@ def run_openvino(program: bytes, precision: str) -> Callable[[Tensor], Tensor]:
         program: the network as ONNX.
         precision: `"fp32"` or `"bf16"`, the type to compute in.
     """
-    import openvino
-
     settings = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    core = openvino.Core()
+    core = openvino_core()
     request = core.compile_model(core.read_model(program), "CPU", settings).create_infer_request()
 
     def run(given: Tensor) -> Tensor:
