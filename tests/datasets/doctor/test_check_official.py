@@ -131,3 +131,23 @@ def test_every_fault_that_can_be_planted_is_found_as_its_kind_alone(name, tmp_pa
         assert beside <= STOPS.get(kind, set()), (kind, report.findings)
         found += 1
     assert found >= 10
+
+
+def test_split_joined_of_several_folders_names_what_is_missing(tmp_path):
+    root = fake("VOC", tmp_path / "voc") / "VOCdevkit" / "VOC2012"
+    (root / "SegmentationClassAug" / "2008_000002.png").unlink()
+    (root / "JPEGImages" / "2008_000003.jpg").unlink()
+    found = {(finding.kind, finding.file) for finding in check("VOC", root, splits=["trainaug"]).findings}
+    assert found == {
+        ("missing-mask", "JPEGImages/2008_000002.jpg"),
+        ("missing-image", "ImageSets/Segmentation/trainaug.txt"),
+    }
+
+
+def test_split_joined_with_another_dataset_names_what_is_missing(tmp_path):
+    pytest.importorskip("scipy")
+    voc, sbd = fake("VOC", tmp_path / "voc"), fake("SBD", tmp_path / "sbd")
+    assert check("VOC", voc, splits=["trainaug"], sbd_root=sbd).findings == []
+    next(voc.rglob("2007_000032.png")).unlink()
+    (found,) = check("VOC", voc, splits=["trainaug"], sbd_root=sbd).findings
+    assert (found.kind, found.file) == ("missing-mask", "VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg")

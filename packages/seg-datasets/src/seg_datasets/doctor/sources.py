@@ -212,11 +212,6 @@ def _official(
 
 
 def _official_split(layout: Layout, root: Path, split: str) -> SplitSource | None:
-    if type(layout).find is not Layout.find and split not in SPLITS:  # joined from several folders
-        pairs = layout.find(root, split, "skip")
-        stems = FileTable.of({pair.image.stem: pair.image for pair in pairs})
-        masks = {p.image.stem: p.mask for p in pairs if p.mask is not None}
-        return SplitSource(split, stems, FileTable.of(masks))
     found = layout.look(root, split, first=True)
     files = layout.splits[split]
     if not found.is_split and not found.images:

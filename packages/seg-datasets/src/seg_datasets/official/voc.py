@@ -22,6 +22,7 @@ Challenge", IJCV 88(2), 2010.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from seg_datasets.official.sbd import SBD, read_sbd_mask
 from seg_datasets.reading.archives import Archive
 from seg_datasets.reading.arguments import check_root
 from seg_datasets.reading.base import Edition, OfficialDataset
-from seg_datasets.reading.layout import Layout, SplitFiles, read_listing
+from seg_datasets.reading.file_table import FileTable
+from seg_datasets.reading.layout import Found, Layout, SplitFiles, read_listing
 from seg_datasets.reading.pairs import Pair
 from seg_datasets.reading.samples import Reading, read_mask
 
@@ -86,8 +88,31 @@ class VOCLayout(Layout):
         find = self._find_in_sbd if self.sbd_root is not None else self._find_in_aug
         return sorted(find(root, missing), key=lambda pair: pair.image.name)
 
-    def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> Sequence[Pair]:
-        """Returns the files listed in trainaug.txt, or in train.txt and aug.txt together."""
+    def look(self, root: str | os.PathLike[str], split: str, *, first: bool = False) -> Found:
+        """Returns the images and masks of a split, which need not pair; see `Layout`."""
+        if split != "trainaug":
+            return super().look(root, split, first=first)
+        folder = check_root(root, self.dataset)
+        if self.sbd_root is None:
+            own, others = self._names_of_aug(root)
+            more = self.files(folder, self.splits[split].masks, first=first)
+        else:
+            sbd = self._sbd_masks("skip")
+            own = self._names(root, "train")
+            others, more = sbd.keys() - self._names(root, "val") - own, FileTable.of(sbd)
+        images = self.files(folder, IMAGES, first=first)
+        masks = self.files(folder, self.splits["train"].masks, first=first)
+        kept = FileTable(
+            chain(masks.where(key in own for key in masks).rows(), more.where(key in others for key in more).rows())
+        )
+        names = own | others
+        listing = self.listing(folder, split) or self.listing(folder, "train")
+        return Found(
+            images.where(key in names for key in images), kept, listing, len(names), sorted(names - set(images))
+        )
+
+    def _names_of_aug(self, root: str | os.PathLike[str]) -> tuple[set[str], set[str]]:
+        """Returns the names in trainaug.txt, or in train.txt and aug.txt together: with VOC's own mask, and others."""
         names, train, extra = (self._names(root, name) for name in ("trainaug", "train", "aug"))
         if not names:
             if not (train and extra):
@@ -100,9 +125,14 @@ class VOCLayout(Layout):
             names = train | extra
         folders = [check_root(root, self.dataset) / prefix for prefix in self.prefixes]
         own = names & train & {path.stem for folder in folders for path in folder.glob("SegmentationClass/*.png")}
+        return own, names - own
+
+    def _find_in_aug(self, root: str | os.PathLike[str], missing: str) -> Sequence[Pair]:
+        """Returns the files of both folders of masks."""
+        own, others = self._names_of_aug(root)
         return [
             *self._find_named(root, own, ("SegmentationClass/*.png",), SOURCE, missing),
-            *self._find_named(root, names - own, ("SegmentationClassAug/*.png",), AUGMENTED_SOURCE, missing),
+            *self._find_named(root, others, ("SegmentationClassAug/*.png",), AUGMENTED_SOURCE, missing),
         ]
 
     def _find_in_sbd(self, root: str | os.PathLike[str], missing: str) -> Sequence[Pair]:
