@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import glob
 import http.client
-import json
 import logging
 import os
 import re
@@ -30,7 +29,7 @@ from seg_core.__about__ import __version__
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 from seg_core.files.download_progress import DownloadProgress
 from seg_core.files.hashes import MD5, digest_of, hash_words
-from seg_core.files.json_text import write_json
+from seg_core.files.json_text import read_json, write_json
 from seg_core.files.locks import locked, size_of
 from seg_core.files.urls import quoted_url
 
@@ -154,7 +153,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
     """
     path = (folder or _hub_folder()) / _MANIFEST
     try:
-        rows: dict[str, ManifestRow] = json.loads(path.read_text(encoding="utf-8"))
+        rows: dict[str, ManifestRow] = read_json(path)
         if all(isinstance(row[key], str) for row in rows.values() for key in ("url", "sha256", "first_used")):
             return rows
     except (FileNotFoundError, NotADirectoryError):
@@ -383,7 +382,7 @@ def _notes_path(part: Path) -> Path:
 
 def _read_notes(part: Path) -> _Notes | None:
     try:
-        notes = json.loads(_notes_path(part).read_text(encoding="utf-8"))
+        notes = read_json(_notes_path(part))
         return _Notes(url=notes["url"], validator=notes["validator"], total=notes["total"])
     except (OSError, ValueError, TypeError, KeyError):
         return None

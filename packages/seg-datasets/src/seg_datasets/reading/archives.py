@@ -16,6 +16,7 @@ from typing import IO
 from seg_core.errors import CorruptFileError, UserError, WriteError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.download import fetch
+from seg_core.files.json_text import read_json
 from seg_core.files.locks import locked
 
 __all__ = ["Archive", "fetch_archives", "unpack"]
@@ -210,7 +211,7 @@ def _escape(name: str) -> str:
 def _unpacked(root: Path) -> dict[str, int]:
     """Returns the names and sizes of the archives that were unpacked into `root`."""
     try:
-        done = json.loads((root / _DONE).read_text(encoding="utf-8"))
+        done = read_json(root / _DONE)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
