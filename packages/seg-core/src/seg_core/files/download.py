@@ -80,7 +80,7 @@ def fetch(
             published: then the sha256 of the first use is expected.
         progress: whether to show progress on stderr.
         folder: where the file is stored; torch.hub's folder for checkpoints if None.
-        argument: name of the argument that takes the path of a manually downloaded file, for messages.
+        argument: name of the argument that takes the path of a manually downloaded file, for messages; "" if none does.
 
     Raises:
         InvalidArgumentError: if it is no http or https URL of a file.
@@ -100,7 +100,7 @@ def fetch(
     if not found.startswith(target.digest):
         raise CorruptFileError(
             f"{path} is not the file published at {url}: expected {target.expected}, got {hash_words(found)}; delete "
-            f"the file to fetch it again, or give the path of the right one as {argument}"
+            f"the file to fetch it again{target.or_another}"
         )
     try:
         _record(path, url, sha256)

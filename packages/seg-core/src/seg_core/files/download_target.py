@@ -35,11 +35,16 @@ class Target:
     must_be_sized: ClassVar[bool] = True
     """Whether an answer without a length is an error: nothing tells whether it is complete."""
 
+    @property
+    def or_another(self) -> str:
+        """What else the user can do, as the end of a sentence."""
+        return f", or give another path as {self.argument}" if self.argument else ""
+
     def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
         """Returns the message of a failure: what was expected, what was received, and what the user can do."""
         return (
             f"cannot fetch {one_line(self.url)}: expected {expected or self.expected}, got {got}. {then}The file "
-            f"belongs at {self.path}: download it by hand to that path, or give another path as {self.argument}"
+            f"belongs at {self.path}: download it by hand to that path{self.or_another}"
         )
 
     def broken_off(self, got: str, expected: str) -> str:
