@@ -30,10 +30,11 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, W
 from seg_core.files.download_progress import DownloadProgress
 from seg_core.files.download_target import MAX_FILE, OneUse, Target
 from seg_core.files.hashes import MD5, digest_of, hash_words
-from seg_core.files.json_text import read_json, write_json
+from seg_core.files.json_text import parse_json, read_json, write_json
 from seg_core.files.locks import locked, size_of
 from seg_core.files.requests import TooSlowError, one_line, open_url, whole_number
 from seg_core.files.urls import quoted_url
+from seg_core.text import read_text
 
 __all__ = [
     "READ_TIMEOUT",
@@ -165,7 +166,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
     """
     path = (folder or _hub_folder()) / _MANIFEST
     try:
-        rows: dict[str, ManifestRow] = read_json(path)
+        rows: dict[str, ManifestRow] = parse_json(read_text(path))
         if all(isinstance(row[key], str) for row in rows.values() for key in ("url", "sha256", "first_used")):
             return rows
     except (FileNotFoundError, NotADirectoryError):

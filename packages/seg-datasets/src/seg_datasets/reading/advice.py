@@ -17,6 +17,7 @@ from seg_datasets.reading.splits import SplitFile, names_in_list
 __all__ = ["conversion_advice", "lists_advice", "several_masks", "shifted_numbers"]
 
 _MOST_LISTS = 40
+_LONGEST_LINE = 1 << 16
 _MOST_JSON = 1 << 24  # bytes; of a larger file the beginning tells the kind
 _FEW = 10  # fewer than one of so many images
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -172,7 +173,7 @@ def _content(path: Path) -> Any:
 def _is_yolo(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
-            words = file.readline().split()
+            words = file.readline(_LONGEST_LINE).split()
         return len(words) >= 5 and all(float(word) >= 0 for word in words)
     except (OSError, ValueError):
         return False

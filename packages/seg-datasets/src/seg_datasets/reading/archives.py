@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from seg_core.errors import CorruptFileError, UserError, WriteError, WrongTargetError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.download import fetch
-from seg_core.files.json_text import read_json
+from seg_core.files.json_text import parse_json
 from seg_core.files.locks import locked
 from seg_core.text import read_text
 from seg_datasets.reading.archive_members import open_archive
@@ -204,7 +204,7 @@ def _unpacked(root: Path) -> dict[str, int]:
     path = root / _DONE
     advice = "delete it to unpack the archives again"
     try:
-        done = read_json(path)
+        done = parse_json(read_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
