@@ -299,6 +299,14 @@ def test_unpack_headers_that_ask_for_memory_or_time_are_refused_without(tmp_path
     assert peak < 60 << 20
 
 
+def test_unpack_archive_with_too_many_members_for_its_size_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("seg_datasets.reading.archive_members._most_members", lambda size: 100 + size // 20)
+    members = [(f"{number}.txt", b"") for number in range(400)]
+    refused(tmp_path, "a.tar.xz", lzma.compress(tar_of(members)), "more than [0-9]+ members, too many for its size")
+    monkeypatch.setattr("seg_datasets.reading.archive_members._most_members", lambda size: 399)
+    refused(tmp_path, "a.zip", zip_of(members), "it has 400 members, too many for its size")
+
+
 def test_unpack_zip_with_a_huge_directory_is_refused_before_it_is_read(tmp_path):
     data = bytearray(zip_of([("a.txt", b"x")]))
     place = data.index(b"PK\5\6")

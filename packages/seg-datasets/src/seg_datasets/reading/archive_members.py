@@ -26,6 +26,7 @@ __all__ = ["Member", "open_archive"]
 
 _BLOCK = 1 << 20
 _MOST_MEMBERS = 2_000_000
+_LEAST_MEMBER = 20  # bytes that a member takes in an archive on average; empty files in a tar.gz take 6
 _MOST_DIRECTORY = 100 << 20  # bytes of a zip's directory, of which each member takes at least 46
 _MOST_TIMES = 200  # images and masks expand a few times; mask files of one value about 100 times
 _FREE = 1 << 20  # bytes; content below expands as much as it likes
@@ -221,11 +222,11 @@ def _tar_members(path: Path, stack: contextlib.ExitStack, start: bytes) -> list[
     is_plain = not isinstance(file, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile)
     stream = _Bounded(file, size if is_plain else _limit(size))
     tape = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:"))  # noqa: SIM115 - stack
-    found = []
+    found, most = [], _most_members(size)
     for info in tape:
         found.append(_tar_member(path, tape, info))
-        if len(found) > _MOST_MEMBERS:
-            raise ValueError(f"it has more than {_MOST_MEMBERS} members")
+        if len(found) > most:
+            raise ValueError(f"it has more than {most} members, too many for its size")
     # tarfile takes a damaged header and the end of the file for the end of the archive, which is a block of zeros
     stream.seek(tape.offset)
     if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -277,10 +278,15 @@ def _limit(size: int) -> int:
     return max(_MOST_TIMES * size, _FREE)
 
 
+def _most_members(size: int) -> int:
+    return min(_MOST_MEMBERS, 10_000 + size // _LEAST_MEMBER)
+
+
 def _check(path: Path, members: list[Member]) -> None:
-    if len(members) > _MOST_MEMBERS:
-        raise _damaged(path, f"it has {len(members)} members, at most {_MOST_MEMBERS} are read")
-    limit = _limit(path.stat().st_size)
+    size = path.stat().st_size
+    if len(members) > _most_members(size):
+        raise _damaged(path, f"it has {len(members)} members, too many for its size")
+    limit = _limit(size)
     if sum(member.size for member in members) > limit:
         raise _damaged(path, _expands(limit))
     taken: dict[str, tuple[str, bool]] = {}  # path as a file system sees it that ignores case and composition

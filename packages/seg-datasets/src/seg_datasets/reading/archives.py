@@ -75,10 +75,10 @@ def fetch_archives(
         with locked(root / _DONE, f"another process is unpacking {path}; waiting for it") as held:
             if name in _unpacked(root):
                 continue
-            if held:
-                _remove_leftovers(root / archive.into)
             if archive.into and (root / archive.into).is_symlink():
                 raise _link(root / archive.into)
+            if held:
+                _remove_leftovers(root / archive.into)
             unpack(path, root / archive.into, progress)
             done = {**_unpacked(root), name: path.stat().st_size}
             write_text(root / _DONE, json.dumps(done, indent=2, sort_keys=True) + "\n")
@@ -139,12 +139,15 @@ def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
                 "some space, or choose a root on another disk"
             )
         written, shown = 0, 0
+        parents: set[Path] = set()
         for member in members:
             target = folder / PurePosixPath(member.name)
             if member.is_folder:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent not in parents:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                parents.add(target.parent)
             with target.open("xb") as file:
                 for block in member.blocks():
                     file.write(block)
