@@ -10,7 +10,7 @@ import pytest
 from seg_core.errors import CorruptFileError, UserError, WriteError
 from seg_core.files import download
 from seg_core.files.download import fetch, fetch_once
-from seg_core.files.requests import one_line, open_url, whole_number
+from seg_core.files.requests import header_integer, one_line, open_url
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -226,9 +226,9 @@ def test_tag_that_no_header_may_hold_is_not_sent_back(serve, folder):
     assert b"If-Range" not in server.requests[1]
 
 
-def test_one_line_and_whole_number():
+def test_one_line_and_header_integer():
     assert one_line("a\x1b[0m\x85\u202eb\r\nc" + "d" * 300) == "a\\x1b[0m \\u202eb c" + "d" * 182 + "..."
-    assert [whole_number(text) for text in ("007", " 5 ", "²", "", "1_0", "+1")] == [7, 5, None, None, None, None]
+    assert [header_integer(text) for text in ("007", " 5 ", "²", "", "1_0", "+1")] == [7, 5, None, None, None, None]
 
 
 def test_open_url_asks_no_proxy_for_another_scheme(monkeypatch):

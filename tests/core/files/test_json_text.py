@@ -73,7 +73,7 @@ def test_read_json_with_a_mark_is_read(tmp_path, encoding):
 
 
 def test_read_json_longer_than_the_limit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("seg_core.files.json_text.MAX_JSON", 10)
+    monkeypatch.setattr("seg_core.parsing.MAX_JSON", 10)
     path = tmp_path / "a.json"
     path.write_text("[1, 2, 3, 4]")
     with pytest.raises(CorruptFileError, match="it has 12 characters, at most 10 are read"):

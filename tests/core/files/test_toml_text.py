@@ -41,6 +41,6 @@ def test_parse_toml_takes_what_is_valid():
 
 
 def test_toml_longer_than_the_limit_is_refused(monkeypatch):
-    monkeypatch.setattr("seg_core.files.toml_text.MAX_TOML", 10)
+    monkeypatch.setattr("seg_core.parsing.MAX_TOML", 10)
     with pytest.raises(tomllib.TOMLDecodeError, match="it has 12 characters, at most 10 are read"):
         parse_toml("a = '123456'")

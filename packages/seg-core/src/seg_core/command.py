@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from seg_core.__about__ import __version__
 from seg_core.errors import UsageError, UserError, WriteError, nearest
-from seg_core.files.toml_text import parse_toml
+from seg_core.parsing import parse_toml
 from seg_core.registry import COMMANDS
 
 __all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]

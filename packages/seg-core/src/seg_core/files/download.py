@@ -32,7 +32,7 @@ from seg_core.files.download_target import MAX_FILE, OneUse, Target
 from seg_core.files.hashes import MD5, digest_of, hash_words
 from seg_core.files.json_text import parse_json, read_json, write_json
 from seg_core.files.locks import locked, size_of
-from seg_core.files.requests import TooSlowError, one_line, open_url, whole_number
+from seg_core.files.requests import TooSlowError, header_integer, one_line, open_url
 from seg_core.files.urls import quoted_url
 from seg_core.text import read_text
 
@@ -261,7 +261,7 @@ def _request(target: Target, part: Path) -> _Delivery:
             answer = None
     if answer is None:
         answer = _ask(target, {})
-    return _Delivery(answer, 0, whole_number(answer.headers.get("Content-Length")))
+    return _Delivery(answer, 0, header_integer(answer.headers.get("Content-Length")))
 
 
 def _ask(target: Target, headers: dict[str, str]) -> Any:

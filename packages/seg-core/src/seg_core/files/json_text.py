@@ -3,25 +3,13 @@
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from seg_core.errors import CorruptFileError
 from seg_core.files.atomic import write_text
-from seg_core.text import read_text
+from seg_core.parsing import parse_json, read_json
 
-__all__ = ["MAX_DEPTH", "check_depth", "finite", "parse_json", "read_json", "to_json", "write_json"]
-
-MAX_DEPTH = 64
-"""Lists and tables may be nested this deep in a file: far deeper than any file of the toolkit, and safe to recurse."""
-
-MAX_JSON = 1 << 26
-"""Characters of a JSON file that is read, 64 MiB: its objects take up to thirty times the memory of the text."""
-
-_MAX_DIGITS = 400  # of an integer; the largest float has 309
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+__all__ = ["finite", "parse_json", "read_json", "to_json", "write_json"]
 
 
 def finite(value: Any) -> Any:
@@ -59,119 +47,3 @@ def write_json(path: str | os.PathLike[str], value: Any, **options: Any) -> None
         WriteError: if it cannot be written.
     """
     write_text(path, to_json(value, indent=2, **options) + "\n")
-
-
-def parse_json(text: str) -> Any:
-    """Returns the value of a JSON text: nested dicts, lists, strings, numbers, booleans and None.
-
-    >>> parse_json('{"labels": ["road", "sky"]}')
-    {'labels': ['road', 'sky']}
-
-    Raises:
-        ValueError: if it is not valid JSON, or what readers do not agree on: the same key twice in a table, NaN and
-            infinity, numbers too large for a float, half a character pair; or if it is nested deeper than `MAX_DEPTH`,
-            or longer than `MAX_JSON`. The message is a clause without the name of the file.
-    """
-    if len(text) > MAX_JSON:
-        raise ValueError(f"it has {len(text)} characters, at most {MAX_JSON} are read")
-    try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_table,
-            parse_constant=_no_constant,
-            parse_int=_integer,
-            parse_float=_float,
-        )
-    except RecursionError:
-        raise ValueError(_too_deep()) from None
-    check_depth(value)
-    if _SURROGATE.search(text):
-        _check_characters(value)
-    return value
-
-
-def read_json(path: str | os.PathLike[str], what: str = "") -> Any:
-    """Returns the value in a JSON file, as `parse_json` does, in any encoding that `seg_core.text.read_text` reads.
-
-    Args:
-        path: the file.
-        what: what the file is, for messages, such as `"metadata file"`.
-
-    Raises:
-        CorruptFileError: if it is not such JSON.
-        OSError: if the file cannot be read, as `open` raises it.
-    """
-    text = read_text(path, what)
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        name = f"{what} {Path(path)}".strip()
-        raise CorruptFileError(f"{name} is not valid JSON: {error}; correct the file, or write it again") from error
-
-
-def check_depth(value: Any) -> None:
-    """Checks that dicts and lists are not nested deeper than `MAX_DEPTH`.
-
-    Raises:
-        ValueError: if they are.
-    """
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise ValueError(_too_deep())
-
-
-def _too_deep() -> str:
-    return f"its lists and tables are nested more than {MAX_DEPTH} deep"
-
-
-def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        seen: set[str] = set()
-        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {_short(double)} stands twice in one table")
-    return table
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError(f"an integer has {len(digits)} digits, at most {_MAX_DIGITS} are read")
-    return int(digits)
-
-
-def _float(digits: str) -> float:
-    value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f"the number {_short(digits)} is too large")
-    return value
-
-
-def _check_characters(value: Any) -> None:
-    """Raises ValueError if a string holds half of a pair of surrogates, which no file and no terminal can take."""
-    rest = [value]
-    while rest:
-        item = rest.pop()
-        if isinstance(item, str):
-            if any("\ud800" <= letter <= "\udfff" for letter in item):
-                raise ValueError(f"the string {_short(item)} holds half of a character pair")
-        elif isinstance(item, dict):
-            rest += [*item.keys(), *item.values()]
-        elif isinstance(item, list):
-            rest += item
-
-
-def _short(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:40] + "...")

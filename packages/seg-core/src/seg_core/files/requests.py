@@ -27,7 +27,7 @@ from urllib.request import (
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.urls import quoted_url
 
-__all__ = ["LEAST_SPEED", "TooSlowError", "one_line", "open_url", "whole_number"]
+__all__ = ["LEAST_SPEED", "TooSlowError", "header_integer", "one_line", "open_url"]
 
 LEAST_SPEED = 1024
 """Bytes that must arrive per second of waiting, on average over each span of the timeout."""
@@ -86,10 +86,10 @@ def one_line(text: object) -> str:
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
-def whole_number(text: str | None) -> int | None:
+def header_integer(text: str | None) -> int | None:
     """Returns the number in a header, or None if there is none.
 
-    >>> whole_number("120"), whole_number("-1"), whole_number("9" * 5000), whole_number(None)
+    >>> header_integer("120"), header_integer("-1"), header_integer("9" * 5000), header_integer(None)
     (120, None, None, None)
     """
     found = _NUMBER.fullmatch(text.strip()) if text is not None else None

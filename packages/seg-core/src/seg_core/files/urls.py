@@ -59,7 +59,7 @@ def _check_host(place: str) -> None:
     if re.search(r"[\s<>\"\\^`{|}]", place):
         raise ValueError("its host holds characters that no name has")
     host = urlsplit(f"//{place}").hostname or ""
-    if ":" in host:  # an address of IPv6
+    if ":" in host:  # IPv6, which urlsplit has checked
         return
     labels = host.rstrip(".").split(".")
     if len(host) > _HOST or not all(0 < len(label) <= _LABEL for label in labels):

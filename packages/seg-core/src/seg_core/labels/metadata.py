@@ -15,11 +15,10 @@ from typing import Any
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgumentError, UnknownNameError, nearest
-from seg_core.files.json_text import read_json
-from seg_core.files.toml_text import read_toml
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.palette import check_color, default_palette
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
+from seg_core.parsing import read_json, read_toml
 
 __all__ = [
     "DatasetMetadata",
